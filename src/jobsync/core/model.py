@@ -1,0 +1,325 @@
+"""The records of a namespace, as values.
+
+Each record has one writer: a node writes its own, whoever wins the comparison writes the leadership, the leader writes
+the assignment, any node writes task locks. Nothing here knows how a store keeps them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Mapping
+
+import attrs
+
+__all__ = [
+    'INITIAL',
+    'NOBODY',
+    'Audit',
+    'Claim',
+    'Eviction',
+    'Guard',
+    'HistoryKind',
+    'Leadership',
+    'LockEdit',
+    'LockFilter',
+    'LockRequest',
+    'Member',
+    'Node',
+    'NodeRef',
+    'NodeState',
+    'Opened',
+    'Pin',
+    'Pulse',
+    'Rebalance',
+    'Registration',
+    'Revision',
+    'Settings',
+    'Snapshot',
+    'TaskLock',
+    'Timeline',
+]
+
+NOBODY = ''
+"""As a target: the owner is asked to let go, and nobody takes over. No node can have this name."""
+
+
+@attrs.frozen(order=False)
+class Revision:
+    """The number of a structural change and the random stamp drawn with it.
+
+    The number alone does not tell two histories of one store apart (rule R8); two revisions are the same only if both
+    parts are.
+    """
+
+    number: int
+    stamp: int
+
+
+INITIAL = Revision(0, 0)
+"""The revision of a namespace in which nothing has happened, and the version of its empty assignment."""
+
+
+@attrs.frozen
+class Timeline:
+    """An unbroken history of the store (rule R8)."""
+
+    generation: int
+    """0 is the namespace's first; each renewal adds one."""
+    id: str
+    """Random: two renewals never share it."""
+    store: str
+    """The store's own identity when the timeline was made; another one now means another store answers."""
+
+
+@attrs.frozen
+class Settings:
+    """What every node of a cluster must agree on."""
+
+    total_tokens: int
+    hash_function: str
+    format: int = 1
+
+
+@attrs.frozen
+class Opened:
+    """What ``Backend.open`` found: the settings in force and the timeline."""
+
+    settings: Settings
+    timeline: Timeline
+
+
+@attrs.frozen
+class NodeRef:
+    """One run of a node: its name and the id drawn for that run."""
+
+    name: str
+    incarnation: str
+
+
+class NodeState(enum.Enum):
+    """A node is registered while JOINED. LEFT is a record that waits for the leader to give its tokens away."""
+
+    JOINED = 'joined'
+    LEFT = 'left'
+
+
+@attrs.frozen
+class Registration:
+    """What a node says of itself when it registers."""
+
+    ref: NodeRef
+    timeout_sec: float
+    """Its heartbeat timeout: how long an observer must see no heartbeat before it may suspect this node."""
+    weight: float = 1.0
+    """Its share of the tokens relative to the others'; 0 owns nothing."""
+    replaces: frozenset[str] = frozenset()
+    """Incarnations of this name that the newcomer knows to be over."""
+    host: str = ''
+    pid: int = 0
+
+
+@attrs.frozen
+class Node:
+    """A node's record."""
+
+    name: str
+    incarnation: str
+    heartbeat: int
+    """Counts the node's own writes: heartbeats, and commits when it leads."""
+    seen: Revision
+    """The assignment version it has applied and acknowledged."""
+    holding: frozenset[int]
+    """Tokens it was asked to give up and is still busy with."""
+    state: NodeState
+    replaces: frozenset[str]
+    weight: float
+    timeout_sec: float
+    host: str
+    pid: int
+    created_on: dt.datetime
+    """Store time of the registration, never twice the same within a namespace; with the name it orders the succession."""
+    last_heartbeat: dt.datetime | None
+    """Store time, for people only; None once the node has left."""
+
+    @property
+    def ref(self) -> NodeRef:
+        """The run this record belongs to."""
+        return NodeRef(self.name, self.incarnation)
+
+    @property
+    def beat(self) -> tuple[str, int]:
+        """What observers compare (rule R2): unchanged means that the node has written nothing since."""
+        return self.incarnation, self.heartbeat
+
+
+@attrs.frozen
+class Leadership:
+    """Who leads, and the term. The epoch rises by one at every change and is never reused."""
+
+    epoch: int
+    node: NodeRef | None
+
+
+@attrs.frozen
+class Pulse:
+    """What a heartbeat brings back."""
+
+    heartbeat: int
+    """The node's own counter after this heartbeat."""
+    timeline: Timeline
+    store: str
+    """The store's own identity now."""
+    revision: Revision
+    version: Revision
+    leadership: Leadership
+    leader_heartbeat: int | None
+    """The leader's counter; None if no node is registered as the leadership names it."""
+
+
+@attrs.frozen
+class Snapshot:
+    """One consistent reading of everything but token rows and locks."""
+
+    timeline: Timeline
+    store: str
+    now: dt.datetime
+    """Store time, with a timezone: for the expiry of locks, never for ownership."""
+    revision: Revision
+    version: Revision
+    leadership: Leadership
+    nodes: tuple[Node, ...]
+    locks_revision: int
+    """The number of the last revision that changed a task lock."""
+
+
+@attrs.frozen
+class Member:
+    """Which run an owning name means, and how long that run must be silent before it may be taken for dead."""
+
+    incarnation: str
+    timeout_sec: float
+
+
+@attrs.frozen
+class Pin:
+    """A token of its own for a locked task (rule R7)."""
+
+    id: int
+    """``total_tokens`` + the lock's id."""
+    task_id: str
+    owner: str | None
+    target: str | None = None
+    """Whom it is being handed to, ``NOBODY`` if it is to be let go, None if it stays."""
+    version: int = 0
+    """The number of the revision at which the owner last changed: its fence."""
+    pattern: str | None = None
+    """The pattern of the lock's list by which its place was chosen; None while no live node matches any."""
+
+
+@attrs.frozen
+class TaskLock:
+    """A policy: this task belongs on a node that matches. Read by the leader only."""
+
+    id: int
+    task_id: str
+    patterns: tuple[str, ...]
+    """In order of preference: the first that any live node matches decides."""
+    reason: str | None
+    created_by: str
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    registered: int
+    """The number of the revision that added the lock; 0 if unknown (a row written by hand)."""
+
+
+@attrs.frozen
+class LockRequest:
+    """A lock to add, or to put in place of the task's present one, whose id it keeps."""
+
+    task_id: str
+    patterns: tuple[str, ...]
+    created_by: str
+    reason: str | None = None
+    expires_in: dt.timedelta | None = None
+    """Counted from the store's time at the edit; None: never."""
+
+
+@attrs.frozen
+class LockFilter:
+    """Which locks to remove: those that meet every condition given. With none given, all."""
+
+    created_by: str | None = None
+    expired: bool = False
+    """Only those whose ``expires_at`` the store's time has reached."""
+    task_ids: frozenset[str] | None = None
+
+
+@attrs.frozen
+class LockEdit:
+    """One atomic change of the task locks: first remove, then put. A removed lock that is put again keeps its id."""
+
+    remove: LockFilter | None = None
+    put: tuple[LockRequest, ...] = ()
+
+
+@attrs.frozen
+class Eviction:
+    """A node taken for dead: removed only if it is still this incarnation at this heartbeat."""
+
+    ref: NodeRef
+    heartbeat: int
+
+
+@attrs.frozen
+class Guard:
+    """What a plan was made from; the commit is refused unless all of it still stands."""
+
+    timeline: Timeline
+    epoch: int
+    revision: Revision
+
+
+class HistoryKind(enum.Enum):
+    """The three trails a backend keeps."""
+
+    CLAIM = 'claim'
+    AUDIT = 'audit'
+    REBALANCE = 'rebalance'
+
+
+@attrs.frozen
+class Claim:
+    """A node began a task. One record for each item, date and node; beginning again renews ``created_on``."""
+
+    item: str
+    node: str
+    date: dt.date
+    created_on: dt.datetime
+
+
+@attrs.frozen
+class Audit:
+    """A node completed a task. One record for each item, date and node."""
+
+    item: str
+    node: str
+    date: dt.date
+    created_on: dt.datetime
+
+
+@attrs.frozen
+class Rebalance:
+    """A commit that changed owners."""
+
+    triggered_at: dt.datetime
+    trigger_reason: str
+    leader_node: str
+    nodes_before: int
+    nodes_after: int
+    tokens_moved: int
+    """Tokens and pins that passed to a new owner in this commit."""
+    duration_ms: int
+
+
+Members = Mapping[str, Member]

@@ -1,0 +1,218 @@
+"""The assignment: who owns each token and pin, and how a change of it is written down.
+
+A pool may have a million tokens, so the table is held in flat arrays over one list of names, and a change is a handful of
+groups of tokens that share everything but their number. The same groups go to the store in a plan and come back from it in
+a reading: there is one form in which tokens travel.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import attrs
+
+from jobsync.core.model import INITIAL, Eviction, Member, NodeRef, Pin, Revision
+
+__all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow']
+
+UNOWNED = -1
+"""In ``owner``: the token's row says nobody. In ``home``: no hint."""
+ABSENT = -2
+"""In ``owner``: the token has no row, so whoever had it last may still hold it (deleted by hand, or never written)."""
+
+
+@attrs.frozen
+class TokenGroup:
+    """Tokens that share owner, target, home and version.
+
+    In a plan ``version`` is not looked at: the store gives the commit's revision to every row whose owner changes and
+    leaves the others' as they are.
+    """
+
+    tokens: Sequence[int] = attrs.field(repr=lambda tokens: f'<{len(tokens)} tokens>')
+    """Token numbers, rising, each below ``total_tokens``; never those of pins."""
+    owner: str | None
+    target: str | None = None
+    """Whom they are being handed to, ``NOBODY`` if they are to be let go, None if they stay."""
+    home: str | None = None
+    """The node that lost them by leaving or dying, and gets them back first if it returns."""
+    version: int = 0
+
+
+@attrs.frozen
+class Changes:
+    """What a reading of the assignment brings: everything, or what was written after a version.
+
+    Token rows that have vanished cannot be told in a difference, so a store whose rows can be deleted by hand must
+    answer in full whenever that has happened since ``base``.
+    """
+
+    version: Revision
+    base: Revision | None
+    """The version these changes build on; None for a complete reading."""
+    members: Mapping[str, Member]
+    """Complete in every reading: for each name that may own something, the run it means."""
+    groups: tuple[TokenGroup, ...]
+    pins: tuple[Pin, ...]
+    """Complete in every reading."""
+
+
+@attrs.frozen
+class Plan:
+    """What a commit writes, all or nothing (rule R5)."""
+
+    reason: str
+    members: Mapping[str, Member]
+    """Complete: replaces what was there."""
+    groups: tuple[TokenGroup, ...] = ()
+    """Only rows that change."""
+    pins: tuple[Pin, ...] = ()
+    """Pins to write, new or changed. As with groups, ``version`` is the store's to set where the owner changes."""
+    unpinned: frozenset[int] = frozenset()
+    """Ids of pins to remove."""
+    evictions: tuple[Eviction, ...] = ()
+    departed: tuple[NodeRef, ...] = ()
+    """Nodes that left: their records go with this commit, if they are still those runs and still marked as left."""
+    moved: int = 0
+    """Tokens and pins that pass to a new owner: if any, a rebalance is recorded."""
+    nodes_before: int = 0
+    nodes_after: int = 0
+    duration_ms: int = 0
+
+
+@attrs.frozen
+class TokenRow:
+    """One token as the assignment has it."""
+
+    owner: str | None
+    target: str | None
+    home: str | None
+    version: int
+    absent: bool = False
+
+
+def _group_array(tokens: Iterable[int]) -> array[int]:
+    return array('i', tokens)
+
+
+@attrs.frozen(eq=False)
+class Assignment:
+    """Who owns what, at one version. Never changed: ``apply`` makes the next one.
+
+    ``owner`` and ``home`` hold positions in ``names``, or ``UNOWNED``, or (owner only) ``ABSENT``; they and ``since`` are as
+    long as the pool and must not be written to.
+    """
+
+    version: Revision
+    members: Mapping[str, Member]
+    names: tuple[str, ...]
+    owner: array[int] = attrs.field(repr=False)
+    home: array[int] = attrs.field(repr=False)
+    since: array[int] = attrs.field(repr=False)
+    """For each token the number of the revision at which its owner last changed: its fence (promise P7)."""
+    targets: Mapping[int, str] = attrs.field(repr=False)
+    """Only tokens being handed over: to a name, or to ``NOBODY``."""
+    pins: Mapping[int, Pin] = attrs.field(repr=False)
+
+    @classmethod
+    def empty(cls, total_tokens: int) -> Assignment:
+        """The assignment in which no token has a row."""
+        return cls(
+            version=INITIAL,
+            members=MappingProxyType({}),
+            names=(),
+            owner=array('i', [ABSENT]) * total_tokens,
+            home=array('i', [UNOWNED]) * total_tokens,
+            since=array('q', [0]) * total_tokens,
+            targets=MappingProxyType({}),
+            pins=MappingProxyType({}),
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        """The size of the pool, pins not counted."""
+        return len(self.owner)
+
+    def apply(self, changes: Changes) -> Assignment:
+        """The assignment after ``changes``, which must be complete or build on exactly this version."""
+        if changes.base is None:
+            start = Assignment.empty(self.total_tokens)
+        elif changes.base == self.version:
+            start = self
+        else:
+            raise ValueError(f'changes build on {changes.base}, not on {self.version}')
+        positions = {name: position for position, name in enumerate(start.names)}
+
+        def position(name: str | None) -> int:
+            return UNOWNED if name is None else positions.setdefault(name, len(positions))
+
+        owner, home, since, targets = start.owner[:], start.home[:], start.since[:], dict(start.targets)
+        for group in changes.groups:
+            owner_at, home_at, version, target = position(group.owner), position(group.home), group.version, group.target
+            for token in group.tokens:
+                owner[token] = owner_at
+                home[token] = home_at
+                since[token] = version
+            if target is not None:
+                targets.update(dict.fromkeys(group.tokens, target))
+            elif targets:
+                for token in group.tokens:
+                    targets.pop(token, None)
+        return Assignment(
+            version=changes.version,
+            members=MappingProxyType(dict(changes.members)),
+            names=tuple(positions),
+            owner=owner,
+            home=home,
+            since=since,
+            targets=MappingProxyType(targets),
+            pins=MappingProxyType({pin.id: pin for pin in changes.pins}),
+        )
+
+    def row(self, token: int) -> TokenRow:
+        """One hash token, spelled out."""
+        owner, home = self.owner[token], self.home[token]
+        return TokenRow(
+            owner=self.names[owner] if owner >= 0 else None,
+            target=self.targets.get(token),
+            home=self.names[home] if home >= 0 else None,
+            version=self.since[token],
+            absent=owner == ABSENT,
+        )
+
+    def owned_by(self, name: str) -> array[int]:
+        """The hash tokens whose owner is ``name``, rising, those being handed over included."""
+        try:
+            wanted = self.names.index(name)
+        except ValueError:
+            return _group_array(())
+        return _group_array(token for token, owner in enumerate(self.owner) if owner == wanted)
+
+    def groups(self) -> Iterator[TokenGroup]:
+        """Every token that has a row, grouped: what a complete reading carries."""
+        rows: dict[tuple[int, str | None, int, int], array[int]] = {}
+        targets = self.targets
+        for token, key in enumerate(zip(self.owner, self.home, self.since, strict=True)):
+            owner, home, since = key
+            if owner == ABSENT:
+                continue
+            full = (owner, targets.get(token), home, since)
+            if full in rows:
+                rows[full].append(token)
+            else:
+                rows[full] = array('i', [token])
+        for (owner, target, home, since), tokens in rows.items():
+            yield TokenGroup(
+                tokens=tokens,
+                owner=self.names[owner] if owner >= 0 else None,
+                target=target,
+                home=self.names[home] if home >= 0 else None,
+                version=since,
+            )
+
+    @property
+    def is_unowned(self) -> bool:
+        """Whether nobody owns or is about to own anything."""
+        return not self.targets and all(o < 0 for o in self.owner) and all(p.owner is None for p in self.pins.values())

@@ -122,8 +122,7 @@ class Backend(Protocol):
     def close(self) -> None:
         """Release everything and wake any ``wait``. Does not deregister. May be repeated."""
 
-    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) ->
-    None:
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         """Add the node as JOINED with heartbeat 0, ``seen`` INITIAL and nothing held.
 
         The name must be free, or its record LEFT, or its (incarnation, heartbeat) exactly ``replacing``; the incarnation

@@ -1,0 +1,157 @@
+"""The memory store: the namespaces as values, under one lock, and what may happen to a store from outside.
+
+The trails (claims, audits, rebalances) only grow, so they are kept in place; everything else is a value that a change
+replaces. An image of the whole store is therefore cheap, and so is going back to one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+
+import attrs
+
+from jobsync.backends.memory.table import Table
+from jobsync.backends.memory.trails import Trails
+from jobsync.core.model import INITIAL, Leadership, Node, Revision, Settings, TaskLock, Timeline
+
+__all__ = ['Image', 'MemoryStore', 'Space']
+
+NO_LEADER = Leadership(0, None)
+BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+@attrs.frozen(eq=False)
+class Space:
+    """One namespace, trails apart. The mappings are never written to."""
+
+    timeline: Timeline
+    settings: Settings | None = None
+    revision: Revision = INITIAL
+    leadership: Leadership = NO_LEADER
+    nodes: Mapping[str, Node] = attrs.field(factory=dict)
+    """In order of registration, which is that of ``created_on``."""
+    last_created: dt.datetime = BEFORE_ANY
+    table: Table = attrs.field(factory=Table)
+    locks: Mapping[str, TaskLock] = attrs.field(factory=dict)
+    """By task."""
+    lock_ids: int = 0
+    """The highest lock id ever given."""
+    locks_revision: int = 0
+
+
+@attrs.frozen(eq=False)
+class Image:
+    """The whole content of a store at one moment."""
+
+    spaces: Mapping[str, Space] = attrs.field(repr=False)
+    trails: Mapping[str, Trails] = attrs.field(repr=False)
+
+
+def utc_now() -> dt.datetime:
+    """The wall clock."""
+    return dt.datetime.now(dt.UTC)
+
+
+class MemoryStore:
+    """Any number of namespaces. With a seeded ``random`` and a ``clock`` of its own it is deterministic."""
+
+    def __init__(
+        self,
+        clock: Callable[[], dt.datetime] = utc_now,
+        random: Random | None = None,
+        identity: str | None = None,
+        *,
+        durable: bool = True,
+    ) -> None:
+        self._random = random or Random()
+        self.now = clock
+        self.identity = identity or self.draw_id()
+        """What tells this store from another under the same address; set it to feign a failover."""
+        self.durable = durable
+        """What backends on this store declare."""
+        self.spaces: dict[str, Space] = {}
+        self.trails: dict[str, Trails] = {}
+        self.changed = threading.Condition()
+        """Held for every change; notified when a revision rises."""
+
+    def draw_id(self) -> str:
+        """A random id."""
+        return f'{self._random.getrandbits(128):032x}'
+
+    def new_space(self) -> Space:
+        """A namespace in which nothing has happened."""
+        return Space(Timeline(0, self.draw_id(), self.identity))
+
+    def next_revision(self, space: Space, at_least: int = 0) -> Revision:
+        """The revision of a change to ``space``."""
+        return Revision(max(space.revision.number, at_least) + 1, self._random.getrandbits(62) + 1)
+
+    def renewed(self, space: Space, at_least: int = 0) -> Space:
+        """The namespace at the start of its next timeline."""
+        revision = self.next_revision(space, at_least)
+        return attrs.evolve(
+            space,
+            timeline=Timeline(space.timeline.generation + 1, self.draw_id(), self.identity),
+            revision=revision,
+            leadership=Leadership(space.leadership.epoch, None),
+            nodes={},
+            table=Table(revision, builds_on=(revision,)),
+        )
+
+    def put(self, name: str, space: Space) -> None:
+        """Replace a namespace; wake who waits for its revision. The caller holds ``changed``."""
+        before = self.spaces.get(name)
+        self.spaces[name] = space
+        if before is None or before.revision is not space.revision:
+            self.changed.notify_all()
+
+    # What may happen to a store from outside.
+
+    def image(self) -> Image:
+        """The content now, to go back to later. The store's identity is no part of it."""
+        with self.changed:
+            return Image(dict(self.spaces), {name: trails.copy() for name, trails in self.trails.items()})
+
+    def restore(self, image: Image, identity: str | None = None) -> None:
+        """Go back to an image, as a stale replica or a restored backup would; with another identity, or unnoticed."""
+        with self.changed:
+            self.spaces = dict(image.spaces)
+            self.trails = {name: trails.copy() for name, trails in image.trails.items()}
+            self.identity = identity or self.identity
+            self.changed.notify_all()
+
+    def wipe(self, identity: str | None = None, *, keep_schema: bool = True) -> None:
+        """Lose everything. With the schema kept, a namespace is as after its first ``open``, but for the settings."""
+        with self.changed:
+            self.identity = identity or self.identity
+            self.spaces = {name: self.new_space() for name in self.spaces} if keep_schema else {}
+            self.trails = {}
+            self.changed.notify_all()
+
+    def delete_node_row(self, namespace: str, name: str, *, raise_revision: bool = True) -> None:
+        """Delete a node's record by hand, with the trigger that raises the revision or past it."""
+        with self.changed:
+            space = self.spaces[namespace]
+            if name in space.nodes:
+                nodes = {key: node for key, node in space.nodes.items() if key != name}
+                revision = self.next_revision(space) if raise_revision else space.revision
+                self.put(namespace, attrs.evolve(space, nodes=nodes, revision=revision))
+
+    def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
+        """Delete rows of tokens (or of pins, by their ids) by hand: that is the new revision and version."""
+        with self.changed:
+            space = self.spaces[namespace]
+            revision = self.next_revision(space)
+            self.put(namespace, attrs.evolve(space, revision=revision, table=space.table.without(tokens, revision)))
+
+    def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
+        """Delete task locks by hand."""
+        gone = frozenset(ids)
+        with self.changed:
+            space = self.spaces[namespace]
+            locks = {task: lock for task, lock in space.locks.items() if lock.id not in gone}
+            revision = self.next_revision(space)
+            self.put(namespace, attrs.evolve(space, locks=locks, revision=revision, locks_revision=revision.number))

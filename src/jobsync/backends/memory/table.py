@@ -1,0 +1,99 @@
+"""The assignment as the memory store keeps it: a value that knows when each of its rows was last written."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from jobsync.core.model import INITIAL, Member, Pin, Revision
+from jobsync.core.tokens import Changes, Plan, TokenGroup
+
+__all__ = ['Row', 'Table']
+
+REMEMBERED = 64
+"""Versions a difference can build on. A node reads every version or is far behind; then a complete reading is as cheap."""
+
+
+@attrs.frozen(eq=False)
+class Row:
+    """A token's row. Tokens written together share one, so a pool of a million holds a few thousand."""
+
+    owner: str | None
+    target: str | None
+    home: str | None
+    version: int
+    written: int
+    """The number of the revision that wrote the row: what a difference goes by."""
+
+
+@attrs.frozen(eq=False)
+class Table:
+    """The assignment at one version. Never changed, but for the readings it remembers."""
+
+    version: Revision = INITIAL
+    members: Mapping[str, Member] = attrs.field(factory=dict)
+    rows: list[Row | None] = attrs.field(factory=list)
+    """By token; shorter than the pool while the last tokens have no row."""
+    pins: Mapping[int, Pin] = attrs.field(factory=dict)
+    builds_on: tuple[Revision, ...] = (INITIAL,)
+    """Versions of this history since which no row was deleted, oldest first."""
+    _readings: dict[Revision | None, Changes] = attrs.field(factory=dict)
+
+    def after(self, plan: Plan, revision: Revision) -> Table:
+        """The table with a plan written at ``revision``."""
+        number, rows = revision.number, self.rows[:]
+        for group in plan.groups:
+            made: dict[int, Row] = {}
+            for token in group.tokens:
+                if token >= len(rows):
+                    rows.extend([None] * (token + 1 - len(rows)))
+                old = rows[token]
+                new = made.get(id(old))
+                if new is None:
+                    version = old.version if old and old.owner == group.owner else number
+                    new = made[id(old)] = Row(group.owner, group.target, group.home, version, number)
+                rows[token] = new
+        pins = {id_: pin for id_, pin in self.pins.items() if id_ not in plan.unpinned}
+        for pin in plan.pins:
+            before = pins.get(pin.id)
+            pins[pin.id] = attrs.evolve(pin, version=before.version if before and before.owner == pin.owner else number)
+        builds_on = (*self.builds_on[1 - REMEMBERED :], revision)
+        return Table(revision, dict(plan.members), rows, dict(sorted(pins.items())), builds_on)
+
+    def without(self, tokens: Iterable[int], revision: Revision) -> Table:
+        """The table with rows of tokens and pins deleted by hand at ``revision``: nothing older can be built on."""
+        rows, pins = self.rows[:], dict(self.pins)
+        for token in tokens:
+            if token in pins:
+                del pins[token]
+            elif token < len(rows):
+                rows[token] = None
+        return Table(revision, self.members, rows, pins, (revision,))
+
+    def read(self, since: Revision | None) -> Changes:
+        """Everything, or what was written after ``since`` where that is a version to build on."""
+        if since not in self.builds_on:
+            since = None
+        reading = self._readings.get(since)
+        if reading is None:
+            after = -1 if since is None else since.number
+            reading = Changes(self.version, since, self.members, self._groups(after), tuple(self.pins.values()))
+            self._readings[since] = reading
+        return reading
+
+    def _groups(self, after: int) -> tuple[TokenGroup, ...]:
+        by_row: dict[int, tuple[Row, array[int]]] = {}
+        for token, row in enumerate(self.rows):
+            if row is None or row.written <= after:
+                continue
+            if id(row) in by_row:
+                by_row[id(row)][1].append(token)
+            else:
+                by_row[id(row)] = row, array('i', [token])
+        alike: dict[tuple[str | None, str | None, str | None, int], array[int]] = {}
+        for row, tokens in by_row.values():
+            key = row.owner, row.target, row.home, row.version
+            alike[key] = array('i', sorted(alike[key] + tokens)) if key in alike else tokens
+        return tuple(TokenGroup(tokens, *key) for key, tokens in alike.items())

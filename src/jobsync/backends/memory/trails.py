@@ -1,0 +1,81 @@
+"""Claims, audits and rebalances of one namespace. They only grow, so they are kept in place and copied for an image."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from jobsync.core.model import Audit, Claim, HistoryKind, Rebalance
+
+__all__ = ['Trails']
+
+Record = Claim | Audit | Rebalance
+
+
+@attrs.define
+class Trails:
+    """What a namespace appends, oldest first."""
+
+    claims: dict[tuple[str, dt.date, str], Claim] = attrs.field(factory=dict)
+    """By item, date and node."""
+    audits: dict[tuple[str, dt.date, str], Audit] = attrs.field(factory=dict)
+    audited: set[tuple[str, dt.date]] = attrs.field(factory=set)
+    """Item and date of every audit."""
+    rebalances: list[Rebalance] = attrs.field(factory=list)
+
+    def copy(self) -> Trails:
+        """The trails as they are now."""
+        return Trails(dict(self.claims), dict(self.audits), set(self.audited), list(self.rebalances))
+
+    def claim(self, node: str, items: Iterable[str], date: dt.date, now: dt.datetime) -> None:
+        """A node begins items; what it begins again moves to the end."""
+        for item in items:
+            self.claims.pop((item, date, node), None)
+            self.claims[item, date, node] = Claim(item, node, date, now)
+
+    def audit(self, node: str, items: Iterable[str], date: dt.date, now: dt.datetime) -> None:
+        """A node completed items."""
+        for item in items:
+            self.audits.setdefault((item, date, node), Audit(item, node, date, now))
+            self.audited.add((item, date))
+
+    def history(self, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None) -> Sequence[Record]:
+        """One trail, newest first."""
+        found: list[Record]
+        if kind is HistoryKind.REBALANCE:
+            found = list(self.rebalances)
+        else:
+            records = self.claims.values() if kind is HistoryKind.CLAIM else self.audits.values()
+            found = [r for r in records if date in (None, r.date) and item in (None, r.item)]
+        found.reverse()
+        return tuple(sorted(found, key=_when, reverse=True)[:limit])
+
+    def incomplete(self, date: dt.date | None, before: dt.datetime) -> tuple[Claim, ...]:
+        """The newest claim of each item and date that nobody audited, if made at ``before`` or earlier; oldest first."""
+        newest: dict[tuple[str, dt.date], Claim] = {}
+        for claim in self.claims.values():
+            key = claim.item, claim.date
+            if date in (None, claim.date) and key not in self.audited:
+                newest[key] = max(newest.get(key, claim), claim, key=_when)
+        return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=_when))
+
+    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+        """Delete what is older than ``before``; return how many."""
+        size = self._size()
+        if kind is HistoryKind.REBALANCE:
+            self.rebalances = [r for r in self.rebalances if r.triggered_at >= before]
+        elif kind is HistoryKind.CLAIM:
+            self.claims = {k: c for k, c in self.claims.items() if c.created_on >= before or k[:2] not in self.audited}
+        else:
+            self.audits = {k: a for k, a in self.audits.items() if a.created_on >= before}
+            self.audited = {key[:2] for key in self.audits}
+        return size - self._size()
+
+    def _size(self) -> int:
+        return len(self.claims) + len(self.audits) + len(self.rebalances)
+
+
+def _when(record: Record) -> dt.datetime:
+    return record.triggered_at if isinstance(record, Rebalance) else record.created_on

@@ -1,0 +1,133 @@
+"""LIKE over node names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from jobsync.core.patterns import choose, compile_like
+from jobsync.errors import ConfigError
+
+
+def like(text: str, pattern: str) -> bool:
+    """LIKE by its definition: try everything. Exponential, so for short strings only."""
+    if not pattern:
+        return not text
+    head, rest = pattern[0], pattern[1:]
+    if head == '%':
+        return any(like(text[n:], rest) for n in range(len(text) + 1))
+    if not text:
+        return False
+    if head == '\\':
+        return text[0] == rest[0] and like(text[1:], rest[1:])
+    return head in ('_', text[0]) and like(text[1:], rest)
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'yes', 'no'),
+    [
+        ('worker-01', ['worker-01'], ['worker-1', 'worker-011', 'xworker-01', 'WORKER-01', '']),
+        ('prod-%', ['prod-', 'prod-a', 'prod-a\nb'], ['prod', 'xprod-a', 'Prod-a']),
+        ('%-gpu', ['-gpu', 'a-gpu', 'a\n-gpu'], ['a-gpu\n', 'a-gpu1', 'gpu']),
+        ('%special%', ['special', 'a special b', 'specialspecial'], ['specia', 'Special']),
+        ('w_', ['w1', 'w_', 'w\n', 'w日', 'w😀'], ['w', 'w12']),
+        ('_', ['a', '\n', '.'], ['', 'ab']),
+        ('', [''], ['a', '\n']),
+        ('%', ['', 'a', 'a\nb'], []),
+        ('%%', ['', 'a', 'ab'], []),
+        ('_%_', ['ab', 'abc'], ['', 'a']),
+        ('ab%ba', ['abba', 'ab-ba'], ['aba']),
+        ('%a_c%a_d', ['abcabd', 'xabcxa-d', 'abdabcabd'], ['abd', 'abcbd', 'abdabc']),
+        (r'100\%', ['100%'], ['100', '100x', r'100\%']),
+        (r'a\_b', ['a_b'], ['axb']),
+        (r'a\\b', ['a\\b'], [r'a\\b', 'ab']),
+        (r'\a\b', ['ab'], [r'\a\b']),
+        (r'\\%', ['\\', '\\a'], ['%', 'a']),
+        ('a.b*[c]$', ['a.b*[c]$'], ['axb*[c]$', 'a.bc']),
+        ('worker-01,worker-02', ['worker-01,worker-02'], ['worker-01', 'worker-02']),
+    ],
+)
+def test_meaning(pattern: str, yes: list[str], no: list[str]) -> None:
+    """Each form means what PostgreSQL's LIKE means by it."""
+    matches = compile_like(pattern).matches
+    assert [name for name in yes if not matches(name)] == []
+    assert [name for name in no if matches(name)] == []
+
+
+@given(
+    pattern=st.lists(st.sampled_from(['a', 'b', '%', '_', '\\%', '\\_', '\\\\', '\\a', '\n', '.']), max_size=9).map(''.join),
+    text=st.text('ab%_\\\n.', max_size=9),
+)
+@example(pattern='a%ba', text='aba')
+@example(pattern='%ab_%b', text='aab')
+def test_agrees_with_the_definition(pattern: str, text: str) -> None:
+    """Every pattern gives the answer that trying all possibilities gives."""
+    assert compile_like(pattern).matches(text) is like(text, pattern)
+
+
+@given(text=st.text(max_size=30))
+def test_an_escaped_text_matches_itself_only(text: str) -> None:
+    """A text with a backslash before each character matches that text and nothing longer."""
+    matches = compile_like(''.join(f'\\{c}' for c in text)).matches
+    assert matches(text)
+    assert not matches(text + 'x')
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'answer'),
+    [
+        ('%a' * 500 + '%b', False),
+        ('%a_a' * 200 + '%b', False),
+        ('%_' * 500 + 'b', False),
+        ('%a%' * 500, True),
+        ('%' * 5000 + 'b', False),
+        ('%' + 'a' * 500 + 'b%', False),
+    ],
+)
+def test_no_pattern_blows_up(pattern: str, answer: bool) -> None:
+    """A pattern that would take an ordinary expression for ever is answered (the suite's own time limit would end it)."""
+    assert compile_like(pattern).matches('a' * 100_000) is answer
+
+
+@pytest.mark.parametrize('pattern', ['\\', 'a\\', '\\\\\\', '%\\'])
+def test_lone_escape(pattern: str) -> None:
+    """A pattern that ends in an escape with nothing to escape is refused, as in PostgreSQL."""
+    with pytest.raises(ConfigError, match='must not end with an escape') as caught:
+        compile_like(pattern)
+    assert repr(pattern) in str(caught.value)
+
+
+@pytest.mark.parametrize('pattern', [None, 3, b'a%', ['a%'], ('a',)])
+def test_not_a_string(pattern: object) -> None:
+    """A pattern that is not a string is refused by value and type."""
+    with pytest.raises(ConfigError, match='must be a string') as caught:
+        compile_like(pattern)  # type: ignore[arg-type]
+    assert f'{pattern!r} ({type(pattern).__name__})' in str(caught.value)
+
+
+def test_compiled_once() -> None:
+    """The same pattern gives the same matcher."""
+    assert compile_like('once-%') is compile_like('once-' + '%')
+
+
+@pytest.mark.parametrize(
+    ('patterns', 'chosen', 'names'),
+    [
+        (['worker-01', 'worker-02'], 'worker-01', {'worker-01'}),
+        (['worker-09', 'worker-02'], 'worker-02', {'worker-02'}),
+        (['%-gpu', 'worker-%'], 'worker-%', {'worker-01', 'worker-02'}),
+        (['%'], '%', {'worker-01', 'worker-02', 'other'}),
+        (['%-gpu'], None, set()),
+        ([], None, set()),
+        (['bad\\', 'other'], 'other', {'other'}),
+    ],
+)
+def test_the_first_pattern_with_a_match_decides(patterns: list[str], chosen: str | None, names: set[str]) -> None:
+    """Later patterns are looked at only while no name matches; one that cannot be compiled matches nothing."""
+    assert choose(patterns, iter(['worker-01', 'worker-02', 'other'])) == (chosen, frozenset(names))
+
+
+def test_nobody_there() -> None:
+    """Without names no pattern is chosen, not even one that matches everything."""
+    assert choose(['%'], []) == (None, frozenset())

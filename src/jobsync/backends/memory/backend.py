@@ -96,7 +96,7 @@ class MemoryBackend:
                 elif not any(node.state is NodeState.JOINED for node in space.nodes.values()):
                     space = attrs.evolve(self.store.renewed(space), settings=settings)
                 self._put(space)
-            assert space.settings is not None  # noqa: S101 - for the type checker
+            assert space.settings is not None
             return Opened(space.settings, space.timeline)
 
     def renew_timeline(self, expected: Timeline, at_least: int) -> None:

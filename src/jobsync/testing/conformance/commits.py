@@ -1,0 +1,313 @@
+"""``commit``: what a plan writes, and everything it is refused for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from jobsync.core.model import NOBODY, Eviction, Leadership, Member, NodeState, Pin, Rebalance, Revision
+from jobsync.core.tokens import TokenGroup, TokenRow
+from jobsync.errors import Conflict, Evicted, Fenced
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.scene import GONE, TOKENS, Scene
+
+__all__ = ['CommitEffectTests', 'CommitGuardTests']
+
+X, Y = TOKENS + 1, TOKENS + 2
+"""Ids of pins."""
+
+
+class CommitEffectTests:
+    """What a commit writes."""
+
+    def test_rows_are_written(self, scene: Scene) -> None:
+        """Each token of each group gets the group's owner, target and home; other tokens have no row still."""
+        leader = scene.leader()
+        version = scene.commit(
+            leader,
+            TokenGroup([0, 2, 4], 'a'),
+            TokenGroup([1], 'a', target='b', home='c'),
+            TokenGroup([3, TOKENS - 1], None, home='b'),
+            TokenGroup([5], 'b', target=NOBODY),
+        ).number
+        expected = {
+            **dict.fromkeys([0, 2, 4], TokenRow('a', None, None, version)),
+            1: TokenRow('a', 'b', 'c', version),
+            **dict.fromkeys([3, TOKENS - 1], TokenRow(None, None, 'b', version)),
+            5: TokenRow('b', NOBODY, None, version),
+        }
+        for token, row in enumerate(scene.state().rows):
+            assert row.absent == (token not in expected)
+            assert row == expected.get(token, row)
+
+    def test_rows_not_in_the_plan_stay(self, scene: Scene) -> None:
+        """A later commit changes the rows it names and no other."""
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup(range(TOKENS), 'a', target='b', home='c'))
+        before = scene.state().rows
+        version = scene.commit(leader, TokenGroup([7], 'b')).number
+        assert scene.state().rows == (*before[:7], TokenRow('b', None, None, version), *before[8:])
+
+    def test_version_is_given_where_the_owner_changes(self, scene: Scene) -> None:
+        """A row keeps its version while only target and home change; a new owner, nobody included, brings a new one."""
+        leader = scene.leader()
+        first = scene.commit(leader, TokenGroup(range(10), 'a', version=77)).number
+        second = scene.commit(
+            leader, TokenGroup([0], 'a', 'b'), TokenGroup([1], 'b'), TokenGroup([2], None), TokenGroup([3], 'a', home='h')
+        ).number
+        third = scene.commit(leader, TokenGroup([0, 1, 2, 3, 4, 11], 'b'), TokenGroup([5], 'a', 'b')).number
+        rows = scene.state().rows
+        assert first < second < third
+        assert [rows[token].version for token in (0, 1, 2, 3, 4, 5, 6, 11)] == [
+            third,
+            second,
+            third,
+            third,
+            third,
+            first,
+            first,
+            third,
+        ]
+
+    def test_a_first_row_gets_the_version_even_without_an_owner(self, scene: Scene) -> None:
+        """A token or a pin that had no row has the commit's version afterwards, owned or not."""
+        version = scene.commit(scene.leader(), TokenGroup([4], None, home='b'), pins=(Pin(X, 'x', None),)).number
+        assert scene.row(4) == TokenRow(None, None, 'b', version)
+        assert scene.pins()[X].version == version
+
+    def test_pins_are_written_and_removed(self, scene: Scene) -> None:
+        """Pins are put by id with every field, their version where the owner changes; ``unpinned`` go; others stay."""
+        leader = scene.leader()
+        pins = (Pin(X, 'x', 'a', pattern='a%'), Pin(Y, 'y', 'a', version=55), Pin(Y + 1, 'z', 'b', NOBODY), Pin(Y + 2, 'w', None))
+        first = scene.commit(leader, pins=pins).number
+        assert scene.pins() == {pin.id: attrs.evolve(pin, version=first) for pin in pins}
+        changed = (Pin(X, 'x', 'a', 'b', pattern='b%'), Pin(Y + 1, 'z', None))
+        second = scene.commit(leader, pins=changed, unpinned=frozenset({Y, Y + 9})).number
+        assert scene.pins() == {
+            X: attrs.evolve(changed[0], version=first),
+            Y + 1: attrs.evolve(changed[1], version=second),
+            Y + 2: attrs.evolve(pins[3], version=first),
+        }
+
+    def test_a_pin_made_again_is_new(self, scene: Scene) -> None:
+        """A pin that was removed and comes back under its id and owner has the later version."""
+        leader = scene.leader()
+        scene.commit(leader, pins=(Pin(X, 'x', 'a'),))
+        scene.commit(leader, unpinned=frozenset({X}))
+        version = scene.commit(leader, pins=(Pin(X, 'x', 'a'),)).number
+        assert scene.pins()[X].version == version
+
+    def test_members_replace_members(self, scene: Scene) -> None:
+        """The members afterwards are exactly the plan's."""
+        leader = scene.leader()
+        first = {'a': Member('1', 15.0), 'b': Member('2', 2.5)}
+        scene.commit(leader, members=first)
+        assert dict(scene.backend.read_assignment().members) == first
+        scene.commit(leader, members={'b': Member('3', 15.0)})
+        assert dict(scene.backend.read_assignment().members) == {'b': Member('3', 15.0)}
+
+    def test_revision_is_returned_and_is_the_version(self, scene: Scene) -> None:
+        """The commit's revision is above the last one, has a new stamp, is the version everywhere; an empty plan's too."""
+        leader = scene.leader()
+        for groups in ((TokenGroup([1], 'a'),), ()):
+            with scene.raises_revision():
+                version = scene.commit(leader, *groups)
+            snapshot = scene.backend.snapshot()
+            assert version == snapshot.revision == snapshot.version == scene.backend.read_assignment().version
+            pulse = scene.beat(leader)
+            assert version == pulse.revision == pulse.version
+
+    def test_leader_counts_the_commit(self, scene: Scene) -> None:
+        """The leader's heartbeat rises by one and its ``seen`` and ``holding`` stay; no other node's record changes."""
+        leader, other = scene.leader(), scene.join('other')
+        scene.beat(leader, Revision(4, 5), {1})
+        scene.beat(other)
+        before = scene.nodes()
+        scene.commit(leader, TokenGroup([1], 'a'))
+        after = scene.nodes()
+        assert after['other'] == before['other']
+        last = after['leader'].last_heartbeat
+        assert after['leader'] == attrs.evolve(before['leader'], heartbeat=2, last_heartbeat=last)
+
+    def test_evicted_and_departed_records_go(self, scene: Scene) -> None:
+        """Exactly the nodes named are removed, in the same step; one that left and is not named stays."""
+        leader, dead, left, also_left = scene.leader(), scene.join('dead'), scene.join('left'), scene.join('also left')
+        scene.join('alive')
+        scene.beat(dead)
+        scene.backend.deregister(left)
+        scene.backend.deregister(also_left)
+        scene.commit(leader, TokenGroup([1], 'alive'), evictions=(Eviction(dead, 1),), departed=(left,))
+        assert list(scene.nodes()) == ['leader', 'also left', 'alive']
+        assert scene.node('also left').state is NodeState.LEFT
+
+    def test_leadership_locks_and_trails_stay(self, scene: Scene) -> None:
+        """A commit touches neither the leadership nor task locks."""
+        leader = scene.leader()
+        scene.lock('x')
+        before = scene.state()
+        scene.commit(leader, TokenGroup([1], 'a'))
+        after = scene.state()
+        assert after.snapshot.leadership == before.snapshot.leadership == Leadership(1, leader)
+        assert after.snapshot.locks_revision == before.snapshot.locks_revision
+        assert (after.locks, after.claims, after.audits) == (before.locks, before.claims, before.audits)
+
+    def test_rebalance_is_recorded_if_tokens_moved(self, scene: Scene) -> None:
+        """A commit with ``moved`` appends one record with the plan's figures; one without appends none."""
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup([1], 'a'), moved=0)
+        assert scene.rebalances() == []
+        scene.commit(leader, reason='joined: b', moved=3, nodes_before=1, nodes_after=2, duration_ms=17)
+        (record,) = scene.rebalances()
+        assert record == Rebalance(record.triggered_at, 'joined: b', 'leader', 1, 2, 3, 17)
+        assert record.triggered_at.tzinfo is not None
+
+
+class CommitGuardTests:
+    """What a commit is refused for; a refusal changes nothing."""
+
+    def attempt(self, scene: Scene, error: type[Exception], guard: dict[str, object], **plan: object) -> None:
+        """Commit a plan that would change everything; it must be refused."""
+        now = scene.backend.snapshot()
+        leader = now.leadership.node
+        assert leader is not None
+        full = scene.plan(
+            TokenGroup(range(TOKENS), 'z', 'y', 'x'), members={'z': Member('1', 1.0)}, pins=(Pin(Y, 'y', 'z'),), moved=9, **plan
+        )
+        full = attrs.evolve(full, unpinned=frozenset({X}))
+        with scene.refused(error):
+            scene.backend.commit(leader, full, scene.guard(**guard))
+
+    def ready(self, scene: Scene) -> None:
+        """A leader, another node, some rows and a pin."""
+        leader = scene.leader()
+        scene.join('a')
+        scene.commit(leader, TokenGroup([1, 2], 'a'), pins=(Pin(X, 'x', 'a'),), members={'a': Member('1', 15.0)})
+
+    @pytest.mark.parametrize('part', [{'generation': 7}, {'id': 'other'}, {'store': 'other'}])
+    def test_another_timeline_conflicts(self, scene: Scene, part: dict[str, Any]) -> None:
+        """The timeline must be the guard's in every part."""
+        self.ready(scene)
+        self.attempt(scene, Conflict, {'timeline': attrs.evolve(scene.timeline, **part)})
+
+    @pytest.mark.parametrize(('number', 'stamp'), [(0, 1), (1, 0), (-1, 0), (1, 1)])
+    def test_another_revision_conflicts(self, scene: Scene, number: int, stamp: int) -> None:
+        """The revision must be the guard's, number and stamp."""
+        self.ready(scene)
+        now = scene.revision
+        self.attempt(scene, Conflict, {'revision': Revision(now.number + number, now.stamp + stamp)})
+
+    @pytest.mark.parametrize('change', ['register', 'deregister', 'leadership', 'lock', 'commit'])
+    def test_any_structural_change_conflicts(self, scene: Scene, change: str) -> None:
+        """Whatever raised the revision since the plan was made makes it stale."""
+        self.ready(scene)
+        leader = scene.node('leader').ref
+        guard = scene.guard()
+        if change == 'register':
+            scene.join('b')
+        elif change == 'deregister':
+            scene.backend.deregister(scene.node('a').ref)
+        elif change == 'leadership':
+            scene.lead(leader)
+            guard = attrs.evolve(guard, epoch=2)
+        elif change == 'lock':
+            scene.lock('x')
+        else:
+            scene.commit(leader)
+        with scene.refused(Conflict):
+            scene.backend.commit(leader, scene.plan(TokenGroup([1], 'b')), guard)
+
+    @pytest.mark.parametrize('epoch', [0, 2])
+    def test_another_epoch_is_fenced(self, scene: Scene, epoch: int) -> None:
+        """The epoch must be the present one."""
+        self.ready(scene)
+        self.attempt(scene, Fenced, {'epoch': epoch})
+
+    def test_another_node_is_fenced(self, scene: Scene) -> None:
+        """The epoch must be the caller's own: a node that is registered but does not lead is refused."""
+        self.ready(scene)
+        with scene.refused(Fenced):
+            scene.commit(scene.node('a').ref, TokenGroup([1], 'b'))
+
+    def test_a_deposed_leader_is_fenced(self, scene: Scene) -> None:
+        """A leader whose epoch has passed is told so, though its revision is stale as well."""
+        self.ready(scene)
+        leader, guard = scene.node('leader').ref, scene.guard()
+        scene.lead(scene.node('a').ref)
+        with scene.refused(Fenced):
+            scene.backend.commit(leader, scene.plan(TokenGroup([1], 'b')), guard)
+
+    def test_another_run_of_the_leader_is_fenced(self, scene: Scene) -> None:
+        """A new incarnation does not inherit the leadership of the one it replaced."""
+        self.ready(scene)
+        node = scene.node('leader')
+        new = scene.join('leader', replacing=node.beat)
+        with scene.refused(Fenced):
+            scene.commit(new, TokenGroup([1], 'b'))
+
+    @pytest.mark.parametrize('how', GONE)
+    def test_a_gone_run_cannot_commit(self, scene: Scene, how: str) -> None:
+        """Only an incarnation that is JOINED commits, whatever else is wrong."""
+        ref = scene.gone(how)
+        with scene.refused(Evicted):
+            scene.commit(ref, TokenGroup([1], 'b'))
+
+    @pytest.mark.parametrize('how', ['left', 'replaced'])
+    def test_a_gone_leader_cannot_commit(self, scene: Scene, how: str) -> None:
+        """A leader that left or was replaced is refused as not registered, though the leadership still names it."""
+        self.ready(scene)
+        node = scene.node('leader')
+        if how == 'left':
+            scene.backend.deregister(node.ref)
+        else:
+            scene.join('leader', replacing=node.beat)
+        with scene.refused(Evicted):
+            scene.commit(node.ref, TokenGroup([1], 'b'))
+
+    def test_an_eviction_compares_the_heartbeat(self, scene: Scene) -> None:
+        """A node that has beaten since it was taken for dead is not evicted, and nothing of the plan is written."""
+        self.ready(scene)
+        ref = scene.node('a').ref
+        scene.beat(ref)
+        for heartbeat in (0, 2):
+            self.attempt(scene, Conflict, {}, evictions=(Eviction(ref, heartbeat),))
+
+    def test_an_eviction_compares_the_incarnation(self, scene: Scene) -> None:
+        """Another run of the name, or none, is not the one that was taken for dead."""
+        self.ready(scene)
+        for ref in (scene.ref('a'), scene.ref('nobody')):
+            self.attempt(scene, Conflict, {}, evictions=(Eviction(ref, 0),))
+
+    def test_every_eviction_is_compared(self, scene: Scene) -> None:
+        """One node that has moved is enough to refuse the plan, wherever it stands in the list."""
+        self.ready(scene)
+        refs = [scene.join(name) for name in ('b', 'c', 'd')]
+        scene.beat(refs[1])
+        self.attempt(scene, Conflict, {}, evictions=tuple(Eviction(ref, 0) for ref in refs))
+
+    @pytest.mark.parametrize('how', ['joined', 'other incarnation', 'unknown'])
+    def test_a_departed_node_must_have_left(self, scene: Scene, how: str) -> None:
+        """A departed node must still be LEFT in that incarnation."""
+        self.ready(scene)
+        ref = scene.join('b')
+        if how == 'other incarnation':
+            scene.backend.deregister(ref)
+        if how != 'joined':
+            ref = scene.ref('b' if how == 'other incarnation' else 'nobody')
+        self.attempt(scene, Conflict, {}, departed=(ref,))
+
+    @needs(Ability.FAILOVER)
+    def test_another_store_conflicts(self, scene: Scene, harness: Harness) -> None:
+        """When another store answers than the timeline was made on, no plan is accepted."""
+        self.ready(scene)
+        harness.fail_over()
+        self.attempt(scene, Conflict, {})
+
+    def test_commit_repeated_happens_once(self, scene: Scene) -> None:
+        """The same call again conflicts with the revision that the first one made."""
+        leader = scene.leader()
+        plan, guard = scene.plan(TokenGroup([1], 'b'), moved=1), scene.guard()
+        scene.backend.commit(leader, plan, guard)
+        with scene.refused(Conflict):
+            scene.backend.commit(leader, plan, guard)

@@ -1,0 +1,119 @@
+"""What the suite needs to know of a store, and what it may do to it: the one object an author supplies.
+
+A difference between stores is data here (``Harness.abilities``), never a test that is skipped. A test that needs an
+ability the harness does not declare checks instead that nothing the backend declares of itself calls for it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from jobsync.backend import Backend, BackendInfo, Reach
+
+__all__ = ['Ability', 'Harness', 'needs']
+
+Test = TypeVar('Test', bound=Callable[..., None])
+
+
+class Ability(enum.Enum):
+    """Something a harness can do to its store besides opening it."""
+
+    RESTART = 'the store goes down and comes up again'
+    OUTAGE = 'the store is away for a while'
+    PROCESSES = 'other processes of this host reach the store'
+    HAND_EDITS = 'rows are deleted as an operator would'
+    CLOCK = "the store's time is set"
+    FAILOVER = "the store's own identity changes"
+    WIPE = 'the store loses everything'
+
+
+CALLED_FOR: dict[Ability, Callable[[BackendInfo], bool]] = {
+    Ability.RESTART: lambda info: info.durable,
+    Ability.OUTAGE: lambda info: info.reach is Reach.NETWORK,
+    Ability.PROCESSES: lambda info: info.reach is not Reach.PROCESS,
+    Ability.HAND_EDITS: lambda info: info.sql,
+    Ability.WIPE: lambda info: info.reach is Reach.NETWORK,
+}
+"""What a backend's declarations oblige its harness to be able to do. No declaration calls for the other abilities."""
+
+
+class Harness:
+    """One store for one test, empty at first. Override ``connect``, and what ``abilities`` declares."""
+
+    abilities: frozenset[Ability] = frozenset()
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+        """A fresh handle onto the store, not opened; ``options`` are fields of ``BackendOptions``."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close every handle that ``connect`` gave and remove the store."""
+
+    def restart(self) -> None:
+        """``RESTART``: kill the store without notice and start it again; return when it answers."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """``OUTAGE``: from now on the store does not answer."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """``OUTAGE``: end it; return when the store answers."""
+        raise NotImplementedError
+
+    def connector(self) -> Callable[[str], Backend]:
+        """``PROCESSES``: a picklable function from a namespace to a handle, for use in another process."""
+        raise NotImplementedError
+
+    def delete_node_row(self, namespace: str, name: str) -> None:
+        """``HAND_EDITS``: delete a node's record with the store's own tools."""
+        raise NotImplementedError
+
+    def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
+        """``HAND_EDITS``: delete the rows of tokens, and of pins by their ids."""
+        raise NotImplementedError
+
+    def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
+        """``HAND_EDITS``: delete task locks by id."""
+        raise NotImplementedError
+
+    def move_clock(self, by: dt.timedelta) -> None:
+        """``CLOCK``: the store's time jumps by this much, which may be negative."""
+        raise NotImplementedError
+
+    def fail_over(self) -> None:
+        """``FAILOVER``: another store with the same content answers from now on."""
+        raise NotImplementedError
+
+    def wipe(self) -> None:
+        """``WIPE``: every record and the schema are gone."""
+        raise NotImplementedError
+
+
+def needs(ability: Ability) -> Callable[[Test], Test]:
+    """Mark a test that uses an ability of its ``harness``, which must be an argument of it."""
+
+    def decorate(test: Test) -> Test:
+        @functools.wraps(test)
+        def checked(*args: Any, **arguments: Any) -> None:
+            harness: Harness = arguments['harness']
+            if ability in harness.abilities:
+                test(*args, **arguments)
+            else:
+                check_not_called_for(ability, harness.connect().info)
+
+        return checked  # type: ignore[return-value]
+
+    return decorate
+
+
+def check_not_called_for(ability: Ability, info: BackendInfo) -> None:
+    """Fail if a backend that declares ``info`` must be tested with ``ability``."""
+    assert ability not in CALLED_FOR or not CALLED_FOR[ability](info), (
+        f'{info.name} declares durable={info.durable}, reach={info.reach.value}, sql={info.sql}: '
+        f'its harness must declare and implement {ability} ({ability.value})'
+    )

@@ -1,0 +1,223 @@
+"""``open``, ``renew_timeline``, ``close`` and ``info``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import attrs
+import pytest
+
+from jobsync.backend import Reach
+from jobsync.core.model import INITIAL, Leadership, LockEdit, LockFilter, NodeRef, Pin, Registration, Settings
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import Conflict, SchemaMismatch
+from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+
+__all__ = ['InfoTests', 'OpeningTests', 'TimelineTests']
+
+OTHERS = Settings(total_tokens=TOKENS + 5, hash_function='md5')
+
+
+class InfoTests:
+    """What a backend declares of its store."""
+
+    def test_info_is_constant(self, harness: Harness) -> None:
+        """Two handles declare the same, before and after ``open``."""
+        one, other = harness.connect(), harness.connect()
+        before = one.info
+        one.open(SETTINGS, create=True)
+        assert one.info == before == other.info
+
+    def test_info_is_complete(self, harness: Harness) -> None:
+        """Each field has a value of its type."""
+        info = harness.connect().info
+        assert info.name
+        assert isinstance(info.reach, Reach)
+        assert info.max_tokens > 0
+        assert {type(info.durable), type(info.push), type(info.sql)} == {bool}
+
+    def test_declarations_can_be_tested(self, harness: Harness) -> None:
+        """Whatever the backend declares, its harness can put to the test."""
+        for ability in set(CALLED_FOR) - harness.abilities:
+            check_not_called_for(ability, harness.connect().info)
+
+
+class OpeningTests:
+    """``open`` and ``close``."""
+
+    def test_open_without_create_needs_a_schema(self, harness: Harness) -> None:
+        """A store without the schema is refused unless it may be made, and nothing is made."""
+        for _ in range(2):
+            with pytest.raises(SchemaMismatch):
+                harness.connect().open(SETTINGS, create=False)
+
+    @pytest.mark.parametrize('method', ['heartbeat', 'snapshot', 'read_assignment', 'read_locks', 'register', 'append_audits'])
+    def test_a_namespace_must_have_been_opened(self, harness: Harness, method: str) -> None:
+        """Whatever is asked of a namespace that is not there raises ``SchemaMismatch``."""
+        ref = NodeRef('a', '1')
+        timeline = Scene(harness.connect(namespace='elsewhere_')).timeline
+        arguments = {
+            'heartbeat': (ref, INITIAL, frozenset()),
+            'register': (Registration(ref, 15.0), timeline, 0),
+            'append_audits': ('a', ['x'], dt.date(2026, 1, 1)),
+        }
+        with pytest.raises(SchemaMismatch):
+            getattr(harness.connect(), method)(*arguments.get(method, ()))
+
+    def test_first_settings_are_stored(self, harness: Harness) -> None:
+        """The first ``open`` stores its settings; later ones find them, with or without ``create``."""
+        opened = harness.connect().open(SETTINGS, create=True)
+        assert opened.settings == SETTINGS
+        assert harness.connect().open(SETTINGS, create=False) == opened
+        assert harness.connect().open(SETTINGS, create=True) == opened
+
+    def test_a_new_namespace_is_empty(self, harness: Harness) -> None:
+        """It has no nodes, no leader, no rows, no locks and no trail, at INITIAL, in generation 0 of this store."""
+        scene = Scene(harness.connect())
+        state = scene.state()
+        snapshot = state.snapshot
+        assert (snapshot.revision, snapshot.version, snapshot.locks_revision) == (INITIAL, INITIAL, 0)
+        assert (snapshot.nodes, snapshot.leadership) == ((), Leadership(0, None))
+        assert (snapshot.timeline.generation, snapshot.timeline.store) == (0, snapshot.store)
+        assert snapshot.timeline.id
+        assert snapshot.store
+        assert (state.pins, state.locks, state.claims, state.audits, state.rebalances) == ((), (), frozenset(), frozenset(), ())
+        assert not state.members
+        assert all(row.absent for row in state.rows)
+
+    def test_open_again_changes_nothing(self, scene: Scene) -> None:
+        """``open`` may be repeated at any time, by any handle."""
+        scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
+        with scene.unchanged():
+            scene.backend.open(SETTINGS, create=True)
+
+    def test_other_settings_are_kept_while_a_node_is_joined(self, scene: Scene) -> None:
+        """A newcomer with other settings gets those in force back, and changes nothing."""
+        scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
+        with scene.unchanged():
+            opened = scene.backend.open(OTHERS, create=True)
+        assert opened.settings == SETTINGS
+        assert opened.timeline == scene.timeline
+
+    @pytest.mark.parametrize('left', [False, True])
+    def test_other_settings_replace_those_of_an_empty_cluster(self, harness: Harness, scene: Scene, left: bool) -> None:
+        """With no node JOINED the settings are replaced and the timeline is renewed, the rows of the old pool with it."""
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup(range(9), 'leader'))
+        if left:
+            scene.backend.deregister(leader)
+        else:
+            other = scene.leader('other')
+            scene.evict(other, leader)
+            scene.backend.deregister(other)
+        with scene.raises_revision():
+            opened = harness.connect().open(OTHERS, create=True)
+        assert opened.settings == OTHERS
+        assert opened.timeline.generation == 1
+        assert opened.timeline.id != scene.timeline.id
+        snapshot = scene.backend.snapshot()
+        assert snapshot.nodes == ()
+        assert snapshot.timeline == opened.timeline
+        assert snapshot.version == snapshot.revision
+        assert scene.backend.read_assignment().groups == ()
+        assert scene.backend.open(OTHERS, create=True) == opened
+
+    @pytest.mark.parametrize('changed', [{'total_tokens': 1}, {'hash_function': 'sha256'}, {'format': 2}])
+    def test_every_setting_counts(self, scene: Scene, changed: dict[str, Any]) -> None:
+        """Settings are others if any field differs."""
+        wanted: Settings = attrs.evolve(SETTINGS, **changed)
+        assert scene.backend.open(wanted, create=True).settings == wanted
+        assert scene.backend.snapshot().timeline.generation == 1
+
+    def test_close_can_be_repeated(self, harness: Harness) -> None:
+        """``close`` may come before ``open``, and twice."""
+        backend = harness.connect()
+        backend.close()
+        backend.close()
+        opened = harness.connect()
+        opened.open(SETTINGS, create=True)
+        opened.close()
+        opened.close()
+
+    def test_close_does_not_deregister(self, harness: Harness, scene: Scene) -> None:
+        """What a handle registered stays when the handle is closed."""
+        backend = harness.connect()
+        ref = Scene(backend).join('a')
+        with scene.unchanged():
+            backend.close()
+        assert scene.node('a').ref == ref
+
+
+class TimelineTests:
+    """``renew_timeline``."""
+
+    def test_renewal_removes_nodes_leader_and_assignment(self, scene: Scene) -> None:
+        """No nodes, no leader, no rows, no pins, no members; the generation and the id are new, the epoch stays."""
+        leader = scene.leader()
+        members = scene.plan().members
+        scene.commit(leader, TokenGroup(range(9), 'leader', home='b'), pins=(Pin(TOKENS + 1, 'x', 'leader'),), members=members)
+        before = scene.backend.snapshot()
+        scene.backend.renew_timeline(scene.timeline, 0)
+        after = scene.backend.snapshot()
+        assert after.timeline.generation == before.timeline.generation + 1
+        assert after.timeline.id != before.timeline.id
+        assert after.timeline.store == after.store == before.store
+        assert after.nodes == ()
+        assert after.leadership == Leadership(before.leadership.epoch, None)
+        changes = scene.backend.read_assignment()
+        assert (changes.groups, changes.pins, dict(changes.members)) == ((), (), {})
+
+    def test_renewal_keeps_locks_settings_and_trails(self, scene: Scene) -> None:
+        """Locks with their ids and revision, settings, claims, audits and rebalances stay, and so does the ids' numbering."""
+        leader = scene.leader()
+        scene.lock('x', 'y')
+        highest = max(lock.id for lock in scene.backend.read_locks())
+        scene.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
+        scene.commit(leader, TokenGroup(range(9), 'leader'), moved=9)
+        scene.backend.append_claims(leader, ['x'], dt.date(2026, 1, 1))
+        scene.backend.append_audits('leader', ['x'], dt.date(2026, 1, 1))
+        before = scene.state()
+        scene.backend.renew_timeline(scene.timeline, 0)
+        after = scene.state()
+        for field in ('settings', 'locks', 'claims', 'audits', 'rebalances'):
+            assert getattr(after, field) == getattr(before, field), field
+        assert after.snapshot.locks_revision == before.snapshot.locks_revision
+        scene.lock('z')
+        assert scene.locks()['z'].id > highest
+
+    @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000])
+    def test_renewal_raises_revision_above_both(self, scene: Scene, ahead: int) -> None:
+        """Revision and version become one revision, one above the higher of the present number and ``at_least``."""
+        scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
+        before = scene.revision
+        scene.backend.renew_timeline(scene.timeline, before.number + ahead)
+        snapshot = scene.backend.snapshot()
+        assert snapshot.revision.number == before.number + max(ahead, 0) + 1
+        assert snapshot.revision.stamp != before.stamp
+        assert snapshot.version == snapshot.revision == scene.backend.read_assignment().version
+
+    def test_renewal_compares_the_timeline(self, scene: Scene) -> None:
+        """Nothing happens unless the present timeline is the expected one in every part."""
+        scene.leader()
+        for part in ({'generation': 7}, {'id': 'other'}, {'store': 'other'}):
+            with scene.unchanged():
+                scene.backend.renew_timeline(attrs.evolve(scene.timeline, **part), 1000)
+
+    def test_renewal_repeated_happens_once(self, scene: Scene) -> None:
+        """The same call again finds another timeline and does nothing."""
+        scene.backend.renew_timeline(scene.timeline, 5)
+        with scene.unchanged():
+            scene.backend.renew_timeline(scene.timeline, 5)
+
+    def test_plan_of_the_old_timeline_is_refused(self, scene: Scene) -> None:
+        """What was planned before a renewal cannot be committed after it, and old versions cannot be built on."""
+        old = scene.timeline
+        version = scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
+        scene.backend.renew_timeline(old, 0)
+        scene.timeline = scene.backend.snapshot().timeline
+        leader = scene.leader('other')
+        with scene.refused(Conflict):
+            scene.backend.commit(leader, scene.plan(), scene.guard(timeline=old))
+        assert scene.backend.read_assignment(version).base is None

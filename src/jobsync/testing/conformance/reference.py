@@ -1,0 +1,58 @@
+"""The harness of the reference backend, and an example of one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from random import Random
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.testing.conformance.harness import Ability, Harness
+
+__all__ = ['MemoryHarness']
+
+
+class MemoryHarness(Harness):
+    """A memory store whose clock can be set. To restart it is to go on from what it held."""
+
+    abilities = frozenset(Ability) - {Ability.OUTAGE, Ability.PROCESSES}
+
+    def __init__(
+        self, backend: Callable[[MemoryStore, BackendOptions], Backend] = MemoryBackend, seed: int | None = None
+    ) -> None:
+        self._backend = backend
+        self._ahead = dt.timedelta(0)
+        self.store = MemoryStore(clock=lambda: dt.datetime.now(dt.UTC) + self._ahead, random=Random(seed))
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+        """See ``Harness``."""
+        return self._backend(self.store, BackendOptions(namespace, **options))
+
+    def restart(self) -> None:
+        """See ``Harness``."""
+        self.store.restore(self.store.image())
+
+    def delete_node_row(self, namespace: str, name: str) -> None:
+        """See ``Harness``."""
+        self.store.delete_node_row(namespace, name)
+
+    def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
+        """See ``Harness``."""
+        self.store.delete_token_rows(namespace, tokens)
+
+    def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
+        """See ``Harness``."""
+        self.store.delete_lock_rows(namespace, ids)
+
+    def move_clock(self, by: dt.timedelta) -> None:
+        """See ``Harness``."""
+        self._ahead += by
+
+    def fail_over(self) -> None:
+        """See ``Harness``."""
+        self.store.identity = self.store.draw_id()
+
+    def wipe(self) -> None:
+        """See ``Harness``."""
+        self.store.wipe(keep_schema=False)

@@ -1,0 +1,227 @@
+"""A namespace seen by a test: short ways to make nodes join, lead and commit, and to compare all there is to see."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+from jobsync.backend import Backend
+from jobsync.core.model import (
+    INITIAL,
+    Audit,
+    Claim,
+    Eviction,
+    Guard,
+    HistoryKind,
+    LockEdit,
+    LockRequest,
+    Member,
+    Node,
+    NodeRef,
+    Pin,
+    Pulse,
+    Rebalance,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    TaskLock,
+)
+from jobsync.core.tokens import Assignment, Plan, TokenGroup, TokenRow
+
+__all__ = ['GONE', 'SETTINGS', 'TOKENS', 'Scene', 'State']
+
+TOKENS = 24
+SETTINGS = Settings(total_tokens=TOKENS, hash_function='xxh3')
+
+GONE = ('unknown', 'other incarnation', 'left', 'evicted', 'replaced', 'renewed')
+"""Ways in which a run of a node is not registered."""
+
+NO_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+_numbers = itertools.count(1)
+
+
+@attrs.frozen
+class State:
+    """Everything a namespace shows, the present time apart."""
+
+    settings: Settings
+    snapshot: Snapshot
+    rows: tuple[TokenRow, ...]
+    pins: tuple[Pin, ...]
+    members: Mapping[str, Member]
+    locks: tuple[TaskLock, ...]
+    claims: frozenset[Claim]
+    audits: frozenset[Audit]
+    rebalances: tuple[Rebalance, ...]
+
+
+class Scene:
+    """One opened namespace. Every node's incarnation is new."""
+
+    def __init__(self, backend: Backend, settings: Settings = SETTINGS) -> None:
+        self.backend = backend
+        self.settings = settings
+        self.timeline = backend.open(settings, create=True).timeline
+
+    def ref(self, name: str) -> NodeRef:
+        """A new run of this name."""
+        return NodeRef(name, f'run-{next(_numbers)}')
+
+    def join(self, name: str, replacing: tuple[str, int] | None = None, **fields: Any) -> NodeRef:
+        """Register a new run of a node."""
+        registration = Registration(**{'ref': self.ref(name), 'timeout_sec': 15.0, **fields})
+        self.backend.register(registration, self.timeline, 0, replacing)
+        return registration.ref
+
+    def beat(self, ref: NodeRef, seen: Revision = INITIAL, holding: Iterable[int] = ()) -> Pulse:
+        """One heartbeat."""
+        return self.backend.heartbeat(ref, seen, frozenset(holding))
+
+    def lead(self, ref: NodeRef) -> NodeRef:
+        """Make a node the leader, whoever led before."""
+        leadership = self.backend.acquire_leadership(ref, self.backend.snapshot().leadership.epoch)
+        assert leadership.node == ref
+        return ref
+
+    def leader(self, name: str = 'leader') -> NodeRef:
+        """Register a node and make it the leader."""
+        return self.lead(self.join(name))
+
+    def guard(self, **changes: Any) -> Guard:
+        """What a plan made from the present snapshot is guarded by."""
+        now = self.backend.snapshot()
+        return attrs.evolve(Guard(now.timeline, now.leadership.epoch, now.revision), **changes)
+
+    def plan(self, *groups: TokenGroup, **fields: Any) -> Plan:
+        """A plan that keeps the members as they are, unless they are given."""
+        members = self.backend.read_assignment().members
+        return Plan(**{'reason': 'test', 'members': members, 'groups': groups, **fields})
+
+    def commit(self, leader: NodeRef, *groups: TokenGroup, **fields: Any) -> Revision:
+        """Commit a plan made from the present state."""
+        return self.backend.commit(leader, self.plan(*groups, **fields), self.guard())
+
+    def evict(self, leader: NodeRef, ref: NodeRef) -> None:
+        """Remove a node as dead."""
+        self.commit(leader, evictions=(Eviction(ref, self.node(ref.name).heartbeat),))
+
+    def lock(self, *tasks: str, **fields: Any) -> None:
+        """Put a lock on each task."""
+        requests = (LockRequest(**{'task_id': task, 'patterns': ('a%',), 'created_by': 'me', **fields}) for task in tasks)
+        self.backend.edit_locks(LockEdit(put=tuple(requests)))
+
+    def gone(self, how: str) -> NodeRef:
+        """A run of a node that is not registered, for one of the reasons in ``GONE``."""
+        if how == 'unknown':
+            return self.ref('ghost')
+        ref = self.join('ghost')
+        if how == 'other incarnation':
+            return self.ref('ghost')
+        if how == 'left':
+            self.backend.deregister(ref)
+        elif how == 'evicted':
+            self.evict(self.leader('evictor'), ref)
+        elif how == 'replaced':
+            self.join('ghost', replacing=(ref.incarnation, 0))
+        else:
+            self.backend.renew_timeline(self.timeline, 0)
+            self.timeline = self.backend.snapshot().timeline
+        return ref
+
+    # What can be seen
+
+    @property
+    def revision(self) -> Revision:
+        """The namespace's revision."""
+        return self.backend.snapshot().revision
+
+    def nodes(self) -> dict[str, Node]:
+        """All records, by name, in the order of the snapshot."""
+        return {node.name: node for node in self.backend.snapshot().nodes}
+
+    def node(self, name: str) -> Node:
+        """The record of a name."""
+        return self.nodes()[name]
+
+    def assignment(self) -> Assignment:
+        """A complete reading."""
+        return Assignment.empty(self.settings.total_tokens).apply(self.backend.read_assignment())
+
+    def row(self, token: int) -> TokenRow:
+        """One token's row."""
+        return self.assignment().row(token)
+
+    def pins(self) -> dict[int, Pin]:
+        """All pins, by id."""
+        return {pin.id: pin for pin in self.backend.read_assignment().pins}
+
+    def locks(self) -> dict[str, TaskLock]:
+        """All task locks, by task."""
+        return {lock.task_id: lock for lock in self.backend.read_locks()}
+
+    def claims(self, **where: Any) -> list[Claim]:
+        """The claims, newest first."""
+        found = self.backend.history(HistoryKind.CLAIM, **where)
+        return [record for record in found if isinstance(record, Claim)]
+
+    def audits(self, **where: Any) -> list[Audit]:
+        """The audits, newest first."""
+        found = self.backend.history(HistoryKind.AUDIT, **where)
+        return [record for record in found if isinstance(record, Audit)]
+
+    def rebalances(self, **where: Any) -> list[Rebalance]:
+        """The rebalances, newest first."""
+        found = self.backend.history(HistoryKind.REBALANCE, **where)
+        return [record for record in found if isinstance(record, Rebalance)]
+
+    def state(self) -> State:
+        """Everything."""
+        snapshot, assignment = self.backend.snapshot(), self.assignment()
+        return State(
+            settings=self.backend.open(self.settings, create=False).settings,
+            snapshot=attrs.evolve(snapshot, now=NO_TIME),
+            rows=tuple(map(assignment.row, range(assignment.total_tokens))),
+            pins=tuple(sorted(assignment.pins.values(), key=lambda pin: pin.id)),
+            members=dict(assignment.members),
+            locks=self.backend.read_locks(),
+            claims=frozenset(self.claims()),
+            audits=frozenset(self.audits()),
+            rebalances=tuple(self.rebalances()),
+        )
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Fail if the block changes anything."""
+        before = self.state()
+        yield
+        assert self.state() == before
+
+    @contextlib.contextmanager
+    def refused(self, error: type[Exception]) -> Iterator[pytest.ExceptionInfo[Any]]:
+        """Fail unless the block raises exactly this error and changes nothing."""
+        with self.unchanged(), pytest.raises(error) as caught:
+            yield caught
+        assert caught.type is error
+
+    @contextlib.contextmanager
+    def raises_revision(self) -> Iterator[None]:
+        """Fail unless the block raises the revision's number and draws a new stamp."""
+        before = self.revision
+        yield
+        after = self.revision
+        assert after.number > before.number
+        assert after.stamp != before.stamp
+
+    @contextlib.contextmanager
+    def same_revision(self) -> Iterator[None]:
+        """Fail if the block touches the revision."""
+        before = self.revision
+        yield
+        assert self.revision == before

@@ -1,0 +1,40 @@
+"""The whole suite in one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from jobsync.testing.conformance.commits import CommitEffectTests, CommitGuardTests
+from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.leadership import LeadershipTests
+from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, RegisterTests
+from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
+from jobsync.testing.conformance.scene import Scene
+
+__all__ = ['BackendSuite']
+
+
+class BackendSuite(
+    InfoTests,
+    OpeningTests,
+    TimelineTests,
+    RegisterTests,
+    HeartbeatTests,
+    DeregisterTests,
+    LeadershipTests,
+    CommitEffectTests,
+    CommitGuardTests,
+):
+    """Subclass this under a name that begins with ``Test`` and override ``harness``."""
+
+    @pytest.fixture
+    def harness(self) -> Iterator[Harness]:
+        """The store under test, empty; closed afterwards."""
+        raise NotImplementedError('override the fixture "harness"')
+
+    @pytest.fixture
+    def scene(self, harness: Harness) -> Scene:
+        """One opened namespace of it."""
+        return Scene(harness.connect())

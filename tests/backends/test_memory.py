@@ -1,0 +1,17 @@
+"""The memory backend: the conformance suite, and what only this backend has."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing.conformance.reference import MemoryHarness
+
+
+class TestMemory(BackendSuite):
+    """The reference keeps the whole contract."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        """A store of its own for each test."""
+        return MemoryHarness()

@@ -9,9 +9,14 @@ import pytest
 from jobsync.testing.conformance.commits import CommitEffectTests, CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.leadership import LeadershipTests
+from jobsync.testing.conformance.locks import LockTests
+from jobsync.testing.conformance.names import NamespaceTests, NameTests
 from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, RegisterTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
+from jobsync.testing.conformance.readings import ReadingTests, SnapshotTests
 from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.conformance.trails import TrailTests
+from jobsync.testing.conformance.waiting import WaitTests
 
 __all__ = ['BackendSuite']
 
@@ -26,6 +31,13 @@ class BackendSuite(
     LeadershipTests,
     CommitEffectTests,
     CommitGuardTests,
+    ReadingTests,
+    SnapshotTests,
+    LockTests,
+    TrailTests,
+    WaitTests,
+    NamespaceTests,
+    NameTests,
 ):
     """Subclass this under a name that begins with ``Test`` and override ``harness``."""
 

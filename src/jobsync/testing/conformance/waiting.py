@@ -1,0 +1,105 @@
+"""``wait``: a hint that something changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.threads import DEADLINE_SEC
+
+__all__ = ['WaitTests']
+
+ROUNDS = 10
+PROMPT_SEC = 0.5
+"""What a push may take on average, on a busy machine."""
+
+
+class Waiting:
+    """A ``wait`` in a thread of its own."""
+
+    def __init__(self, wait: Callable[[int, float], int], revision: int, timeout: float) -> None:
+        self._answer: list[int] = []
+        self._thread = threading.Thread(target=lambda: self._answer.append(wait(revision, timeout)), daemon=True)
+        self._thread.start()
+
+    def answer(self, within: float = DEADLINE_SEC) -> int:
+        """What ``wait`` returned."""
+        self._thread.join(within)
+        assert self._answer, f'wait has not returned after {within} s'
+        return self._answer[0]
+
+
+class WaitTests:
+    """``wait``."""
+
+    def test_wait_returns_what_is_there(self, scene: Scene) -> None:
+        """If the revision is above the argument already, its number comes at once."""
+        scene.join('a')
+        assert scene.backend.wait(0, DEADLINE_SEC) == scene.revision.number
+
+    def test_wait_ends_with_its_timeout(self, scene: Scene) -> None:
+        """With no change it returns the revision that stands."""
+        scene.join('a')
+        number = scene.revision.number
+        assert scene.backend.wait(number, 0.0) == number
+        assert scene.backend.wait(number, 0.05) == number
+        assert scene.backend.wait(number + 5, 0.05) <= number + 5
+
+    def test_wait_wakes_on_a_change(self, scene: Scene, harness: Harness) -> None:
+        """A structural change by another handle ends it with a revision above the argument."""
+        waiter = harness.connect()
+        waiter.open(SETTINGS, create=True)
+        number = scene.revision.number
+        waiting = Waiting(waiter.wait, number, 2 * DEADLINE_SEC)
+        scene.join('a')
+        assert waiting.answer() > number
+
+    def test_push_is_prompt(self, scene: Scene, harness: Harness) -> None:
+        """A backend that declares push wakes a waiter sooner than a poll would; one that does not still wakes it."""
+        waiter = harness.connect()
+        waiter.open(SETTINGS, create=True)
+        limit = PROMPT_SEC * ROUNDS if scene.backend.info.push else DEADLINE_SEC
+        changed = threading.Event()
+
+        def follow() -> None:
+            number = scene.revision.number
+            ready.set()
+            for _ in range(ROUNDS):
+                while (found := waiter.wait(number, limit)) <= number:
+                    pass
+                number = found
+                changed.set()
+
+        ready = threading.Event()
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        assert ready.wait(DEADLINE_SEC)
+        for number in range(ROUNDS):
+            changed.clear()
+            scene.join(f'n{number}')
+            assert changed.wait(limit), f'no hint of change {number} after {limit} s'
+        thread.join(DEADLINE_SEC)
+        assert not thread.is_alive()
+
+    def test_close_wakes_every_wait(self, harness: Harness, scene: Scene) -> None:
+        """``close`` ends the waits on that handle, and later ones return at once."""
+        backend = harness.connect()
+        backend.open(SETTINGS, create=True)
+        number = scene.revision.number
+        waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(3)]
+        backend.close()
+        for waiting in waits:
+            waiting.answer()
+        Waiting(backend.wait, number, 2 * DEADLINE_SEC).answer()
+
+    def test_close_of_one_handle_leaves_the_others(self, harness: Harness, scene: Scene) -> None:
+        """Another handle goes on working when one is closed."""
+        backend = harness.connect()
+        backend.open(SETTINGS, create=True)
+        backend.close()
+        number = scene.revision.number
+        assert scene.backend.wait(number, 0.05) == number
+        scene.join('a')
+        assert scene.backend.wait(number, DEADLINE_SEC) > number

@@ -16,8 +16,8 @@ Every method
 - changes nothing when it raises any other error of ``jobsync.errors``;
 - lets no exception of a driver escape.
 
-Names, ids, task ids, patterns and reasons are any text of one character or more; the store compares them exactly (case,
-blanks at the end, forms of Unicode). Times are the store's, with a timezone.
+Names, ids, task ids, patterns and reasons are any text of one character or more that UTF-8 can carry, NUL apart; the store
+compares them exactly (case, blanks at the end, forms of Unicode). Times are the store's, with a timezone.
 
 **Revision.** One number for the namespace with a random stamp beside it, INITIAL at first. ``register``, ``commit``, and, if
 they changed anything, ``deregister``, ``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` raise the number by at
@@ -26,7 +26,9 @@ least one and draw a new stamp; so does ``open`` when it replaces settings. Noth
 
 **Edits by hand.** Where people can reach the records with other tools (SQL), an edit of token rows must become the
 namespace's new revision *and* version, and the next ``read_assignment`` with an older ``since`` must be complete; an edit of
-nodes or locks must become its new revision. A store where that is impossible says so in its documentation.
+nodes or locks must become its new revision. The row of a pin must survive an attempt to delete it by hand (ignore it):
+without the row its task would fall back to its hash while the pin's holder may still be at work. A store where that is
+impossible says so in its documentation.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ class BackendOptions:
     """What a backend is told besides its URL."""
 
     namespace: str = 'sync_'
+    """How the names of tables and keys begin: letters, digits and underscores; case alone tells no two apart."""
     op_timeout_sec: float = 5.0
     bulk_timeout_sec: float = 60.0
 

@@ -141,11 +141,13 @@ class MemoryStore:
                 self.put(namespace, attrs.evolve(space, nodes=nodes, revision=revision))
 
     def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
-        """Delete rows of tokens (or of pins, by their ids) by hand: that is the new revision and version."""
+        """Delete rows of tokens by hand: that is the new revision and version. Pins are passed over: they cannot go so."""
         with self.changed:
             space = self.spaces[namespace]
-            revision = self.next_revision(space)
-            self.put(namespace, attrs.evolve(space, revision=revision, table=space.table.without(tokens, revision)))
+            found = [token for token in tokens if token < len(space.table.rows) and space.table.rows[token] is not None]
+            if found:
+                revision = self.next_revision(space)
+                self.put(namespace, attrs.evolve(space, revision=revision, table=space.table.without(found, revision)))
 
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
         """Delete task locks by hand."""
@@ -153,5 +155,6 @@ class MemoryStore:
         with self.changed:
             space = self.spaces[namespace]
             locks = {task: lock for task, lock in space.locks.items() if lock.id not in gone}
-            revision = self.next_revision(space)
-            self.put(namespace, attrs.evolve(space, locks=locks, revision=revision, locks_revision=revision.number))
+            if len(locks) < len(space.locks):
+                revision = self.next_revision(space)
+                self.put(namespace, attrs.evolve(space, locks=locks, revision=revision, locks_revision=revision.number))

@@ -63,14 +63,12 @@ class Table:
         return Table(revision, dict(plan.members), rows, dict(sorted(pins.items())), builds_on)
 
     def without(self, tokens: Iterable[int], revision: Revision) -> Table:
-        """The table with rows of tokens and pins deleted by hand at ``revision``: nothing older can be built on."""
-        rows, pins = self.rows[:], dict(self.pins)
+        """The table with rows of tokens deleted by hand at ``revision``: nothing older can be built on. Pins stay."""
+        rows = self.rows[:]
         for token in tokens:
-            if token in pins:
-                del pins[token]
-            elif token < len(rows):
+            if token < len(rows):
                 rows[token] = None
-        return Table(revision, self.members, rows, pins, (revision,))
+        return Table(revision, self.members, rows, self.pins, (revision,))
 
     def read(self, since: Revision | None) -> Changes:
         """Everything, or what was written after ``since`` where that is a version to build on."""

@@ -45,6 +45,10 @@ class Harness:
     """One store for one test, empty at first. Override ``connect``, and what ``abilities`` declares."""
 
     abilities: frozenset[Ability] = frozenset()
+    pool_sizes: tuple[int, ...] = (10_000, 100_000)
+    """Pools to try, besides the largest that the backend declares."""
+    lock_counts: tuple[int, ...] = (2_000, 10_000)
+    """Numbers of task locks to try."""
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
         """A fresh handle onto the store, not opened; ``options`` are fields of ``BackendOptions``."""
@@ -74,7 +78,7 @@ class Harness:
         raise NotImplementedError
 
     def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
-        """``HAND_EDITS``: delete the rows of tokens, and of pins by their ids."""
+        """``HAND_EDITS``: delete the rows of tokens; try to delete those of pins, which have higher numbers."""
         raise NotImplementedError
 
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobsync.testing.conformance.commits import CommitEffectTests, CommitGuardTests
+from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
@@ -15,6 +16,8 @@ from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, R
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
 from jobsync.testing.conformance.readings import ReadingTests, SnapshotTests
 from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.conformance.sizes import SizeTests
+from jobsync.testing.conformance.surroundings import FailoverTests, HandEditTests, OutageTests
 from jobsync.testing.conformance.trails import TrailTests
 from jobsync.testing.conformance.waiting import WaitTests
 
@@ -38,6 +41,11 @@ class BackendSuite(
     WaitTests,
     NamespaceTests,
     NameTests,
+    ConcurrencyTests,
+    SizeTests,
+    OutageTests,
+    HandEditTests,
+    FailoverTests,
 ):
     """Subclass this under a name that begins with ``Test`` and override ``harness``."""
 

@@ -1,0 +1,245 @@
+"""Atomicity under threads: handles of their own, and one handle shared by all."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from jobsync.backend import Backend
+from jobsync.core.model import (
+    INITIAL,
+    Eviction,
+    Leadership,
+    LockEdit,
+    LockRequest,
+    Member,
+    NodeRef,
+    Opened,
+    Pin,
+    Registration,
+    Revision,
+)
+from jobsync.core.tokens import Assignment, TokenGroup, TokenRow
+from jobsync.errors import Conflict, Evicted, NameTaken
+from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.threads import race
+
+__all__ = ['ConcurrencyTests']
+
+THREADS = 6
+ROUNDS = 12
+
+
+class ConcurrencyTests:
+    """What happens at once happens one after the other."""
+
+    @pytest.fixture(params=['handles of their own', 'one handle'])
+    def backends(self, request: pytest.FixtureRequest, harness: Harness, scene: Scene) -> list[Backend]:
+        """A backend for each thread."""
+        if request.param == 'one handle':
+            return [scene.backend] * THREADS
+        backends = [harness.connect() for _ in range(THREADS)]
+        for backend in backends:
+            backend.open(SETTINGS, create=True)
+        return backends
+
+    def test_many_open_an_absent_store(self, harness: Harness) -> None:
+        """Handles that open an absent store at once all succeed, and find one timeline and the settings."""
+        backends = [harness.connect() for _ in range(2 * THREADS)]
+        opened = race([partial(backend.open, SETTINGS, True) for backend in backends])
+        assert isinstance(opened[0], Opened), opened[0]
+        assert opened == [opened[0]] * len(backends)
+        assert opened[0].timeline == backends[0].snapshot().timeline
+
+    def test_many_first_starts(self, harness: Harness) -> None:
+        """Nodes that open and register at once on an absent store are all there, in an order without ties."""
+
+        def start(number: int) -> NodeRef:
+            return Scene(harness.connect()).join(f'n{number}')
+
+        refs = race([partial(start, number) for number in range(2 * THREADS)])
+        scene = Scene(harness.connect())
+        nodes = scene.nodes()
+        assert {node.ref for node in nodes.values()} == set(refs)
+        assert len({node.created_on for node in nodes.values()}) == len(refs)
+        assert scene.revision.number == len(refs)
+
+    def test_one_wins_each_epoch(self, scene: Scene, backends: list[Backend]) -> None:
+        """Of those that compare the same epoch exactly one leads; all are told the same leadership."""
+        refs = [scene.join(f'n{number}') for number in range(THREADS)]
+        for epoch in range(ROUNDS):
+            found = race([partial(b.acquire_leadership, ref, epoch) for b, ref in zip(backends, refs, strict=True)])
+            assert found == [found[0]] * THREADS
+            assert isinstance(found[0], Leadership), found[0]
+            assert found[0].epoch == epoch + 1
+            assert found[0] == scene.backend.snapshot().leadership
+
+    def test_one_wins_a_name(self, scene: Scene, backends: list[Backend]) -> None:
+        """Of those that register one name at once exactly one gets it, the others get its record; so for a take-over."""
+        for number in range(ROUNDS):
+            name = f'n{number // 2}'
+            replacing = None if number % 2 == 0 else scene.node(name).beat
+            refs = [scene.ref(name) for _ in range(THREADS)]
+            calls = [
+                partial(b.register, Registration(ref, 15.0), scene.timeline, 0, replacing)
+                for b, ref in zip(backends, refs, strict=True)
+            ]
+            before = scene.revision.number
+            found = race(calls)
+            assert found.count(None) == 1, found
+            winner = refs[found.index(None)]
+            assert scene.node(name).ref == winner
+            assert {type(error) for error in found if error is not None} == {NameTaken}
+            assert {error.record.ref for error in found if isinstance(error, NameTaken)} == {winner}
+            assert scene.revision.number == before + 1
+
+    def test_one_commit_for_each_guard(self, scene: Scene, backends: list[Backend]) -> None:
+        """Of plans made from one revision exactly one is written, whole, and the others leave nothing."""
+        leader = scene.leader()
+        for _ in range(ROUNDS):
+            plans = [
+                scene.plan(TokenGroup(range(TOKENS), f'n{n}', f'n{n}'), members={f'n{n}': Member('1', 1.0)}, moved=n + 1)
+                for n in range(THREADS)
+            ]
+            guard, before = scene.guard(), scene.node('leader').heartbeat
+            trail = len(scene.rebalances())
+            found = race([partial(b.commit, leader, plan, guard) for b, plan in zip(backends, plans, strict=True)])
+            (winner,) = [number for number, result in enumerate(found) if isinstance(result, Revision)]
+            assert {type(result) for result in found} == {Revision, Conflict}
+            state = scene.state()
+            assert state.snapshot.version == state.snapshot.revision == found[winner]
+            assert {(row.owner, row.target) for row in state.rows} == {(f'n{winner}', f'n{winner}')}
+            assert list(state.members) == [f'n{winner}']
+            assert len(state.rebalances) == trail + 1
+            assert scene.node('leader').heartbeat == before + 1
+
+    def test_a_commit_and_a_heartbeat(self, scene: Scene, backends: list[Backend]) -> None:
+        """A node is either evicted, and its heartbeat refused, or it beats, and the commit is refused: never both."""
+        leader = scene.leader()
+        for number in range(ROUNDS):
+            ref = scene.join(f'n{number}')
+            guard, plan = scene.guard(), scene.plan(evictions=(Eviction(ref, 0),))
+            beats = [partial(b.heartbeat, ref, INITIAL, frozenset()) for b in backends[1:3]]
+            jobs: list[Callable[[], object]] = [partial(backends[0].commit, leader, plan, guard), *beats]
+            commit, *pulses = race(jobs)
+            if isinstance(commit, Revision):
+                assert {type(pulse) for pulse in pulses} == {Evicted}
+                assert ref.name not in scene.nodes()
+            else:
+                assert type(commit) is Conflict
+                assert not any(isinstance(pulse, Exception) for pulse in pulses), pulses
+                assert scene.node(ref.name).heartbeat == 2
+
+    def test_no_heartbeat_is_lost(self, scene: Scene, backends: list[Backend]) -> None:
+        """Each heartbeat counts one up, and no two bring back the same number; other nodes' do not interfere."""
+        ref, others = scene.join('a'), [scene.join(f'n{number}') for number in range(THREADS)]
+
+        def beat(backend: Backend, other: NodeRef) -> list[int]:
+            counts = []
+            for _ in range(ROUNDS):
+                counts.append(backend.heartbeat(ref, INITIAL, frozenset()).heartbeat)
+                backend.heartbeat(other, INITIAL, frozenset())
+            return counts
+
+        found = race([partial(beat, b, other) for b, other in zip(backends, others, strict=True)])
+        counts = sorted(count for part in found if isinstance(part, list) for count in part)
+        assert counts == list(range(1, THREADS * ROUNDS + 1)), found
+        assert {node.heartbeat for name, node in scene.nodes().items() if name != 'a'} == {ROUNDS}
+
+    def test_every_change_raises_the_revision(self, scene: Scene, backends: list[Backend]) -> None:
+        """Structural changes of different kinds at once each raise the revision by one at least; none is lost."""
+        refs = [scene.join(f'n{number}') for number in range(THREADS)]
+
+        def changes(backend: Backend, number: int) -> None:
+            for step in range(ROUNDS):
+                task = f'task {number} {step}'
+                backend.edit_locks(LockEdit(put=(LockRequest(task, ('a',), 'me'),)))
+                new = NodeRef(f'new {number} {step}', 'x')
+                backend.register(Registration(new, 15.0), scene.timeline, 0)
+                backend.deregister(new)
+                backend.append_claims(refs[number], [task], dt.date(2026, 1, 1))
+
+        before = scene.revision.number
+        assert race([partial(changes, b, n) for n, b in enumerate(backends)]) == [None] * THREADS
+        assert scene.revision.number >= before + 3 * THREADS * ROUNDS
+        locks = scene.backend.read_locks()
+        assert len({lock.id for lock in locks}) == len({lock.registered for lock in locks}) == THREADS * ROUNDS
+        assert len(scene.claims()) == THREADS * ROUNDS
+        nodes = scene.nodes()
+        assert len(nodes) == THREADS * (ROUNDS + 1)
+        assert len({node.created_on for node in nodes.values()}) == len(nodes)
+
+    def test_readers_never_see_a_mix(self, scene: Scene, backends: list[Backend]) -> None:
+        """While commits follow each other, each reading, whole or difference, is one version throughout."""
+        leader = scene.leader()
+        last = [0]
+
+        def write(backend: Backend) -> int:
+            writer = Scene(backend)
+            for step in range(1, 2 * ROUNDS + 1):
+                name = f'v{step}'
+                pins = (Pin(TOKENS + 1, name, name, name), Pin(TOKENS + 2, name, name, name))
+                group = TokenGroup(range(TOKENS), name, name, name)
+                writer.commit(leader, group, members={name: Member(name, float(step))}, pins=pins)
+            last[0] = 1
+            return 0
+
+        def read(backend: Backend) -> int:
+            assignment, readings = Assignment.empty(TOKENS), 0
+            while not last[0] or readings == 0:
+                changes = backend.read_assignment(assignment.version if readings % 2 else None)
+                assignment = assignment.apply(changes)
+                check_uniform(assignment)
+                readings += 1
+            return readings
+
+        jobs: list[Callable[[], int]] = [partial(write, backends[0]), *(partial(read, backend) for backend in backends[1:])]
+        found = race(jobs)
+        assert not [error for error in found if isinstance(error, Exception)], found
+
+    def test_snapshots_never_see_a_mix(self, scene: Scene, backends: list[Backend]) -> None:
+        """While a leader commits and changes hands, version, revision, counters and leadership of a snapshot agree."""
+        a, b = scene.join('a'), scene.join('b')
+        base = scene.revision.number
+        done = [0]
+
+        def write(backend: Backend) -> int:
+            writer = Scene(backend)
+            for step in range(2 * ROUNDS):
+                leader = (a, b)[step % 2]
+                writer.lead(leader)
+                writer.commit(leader)
+            done[0] = 1
+            return 0
+
+        def read(backend: Backend) -> int:
+            readings = 0
+            while not done[0] or readings == 0:
+                snapshot = backend.snapshot()
+                commits = sum(node.heartbeat for node in snapshot.nodes)
+                epoch = snapshot.leadership.epoch
+                assert snapshot.revision.number == base + epoch + commits
+                assert epoch - commits in (0, 1)
+                assert (snapshot.version == snapshot.revision) == (epoch == commits > 0)
+                assert snapshot.leadership.node == (None if epoch == 0 else (b, a)[epoch % 2])
+                readings += 1
+            return readings
+
+        jobs: list[Callable[[], int]] = [partial(write, backends[0]), *(partial(read, backend) for backend in backends[1:])]
+        found = race(jobs)
+        assert not [error for error in found if isinstance(error, Exception)], found
+
+
+def check_uniform(assignment: Assignment) -> None:
+    """Every row, pin and member must be of one step, and of the version that the reading names."""
+    if assignment.version == INITIAL:
+        return
+    (name,) = assignment.members
+    number = assignment.version.number
+    assert assignment.members[name] == Member(name, float(name[1:]))
+    assert {assignment.row(token) for token in range(TOKENS)} == {TokenRow(name, name, name, number)}
+    assert set(assignment.pins.values()) == {Pin(TOKENS + n, name, name, name, number) for n in (1, 2)}

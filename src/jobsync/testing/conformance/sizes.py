@@ -1,0 +1,103 @@
+"""Pools of realistic size, and the largest that the backend declares."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from jobsync.core.model import LockEdit, LockFilter, LockRequest, Member, Pin, Settings
+from jobsync.core.tokens import Assignment, TokenGroup
+from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.scene import Scene
+
+__all__ = ['SizeTests']
+
+NODES = 10
+
+
+class SizeTests:
+    """The same with many tokens, pins, locks and nodes."""
+
+    def test_large_pools(self, harness: Harness) -> None:
+        """A pool is handed out, one node's share moves on, and a difference brings exactly what a whole reading has."""
+        assert max(harness.pool_sizes) <= harness.connect().info.max_tokens
+        for tokens in harness.pool_sizes:
+            self.check_pool(harness, tokens)
+
+    def check_pool(self, harness: Harness, tokens: int) -> None:
+        """One pool in a namespace of its own."""
+        backend = harness.connect(namespace=f'pool_{tokens}_')
+        scene = Scene(backend, Settings(tokens, 'xxh3'))
+        leader = scene.leader()
+        groups = [TokenGroup(range(start, tokens, NODES), f'n{start}') for start in range(NODES)]
+        members = {f'n{number}': Member('1', 15.0) for number in range(NODES)}
+        version = scene.commit(leader, *groups, members=members, moved=tokens)
+        before = scene.assignment()
+        assert {name: len(before.owned_by(name)) for name in members} == dict.fromkeys(members, tokens // NODES)
+        scene.commit(leader, TokenGroup(range(0, tokens, NODES), 'n1', home='n0'), moved=tokens // NODES)
+        after = before.apply(backend.read_assignment(version))
+        whole = scene.assignment()
+        assert after.version == whole.version
+        assert len(whole.owned_by('n1')) == 2 * tokens // NODES
+        assert [after.owned_by(name) for name in members] == [whole.owned_by(name) for name in members]
+        assert after.since == whole.since
+
+    def test_many_locks_and_pins(self, harness: Harness) -> None:
+        """Thousands of locks and pins are put, read and removed in one step each."""
+        for locks in harness.lock_counts:
+            self.check_locks(harness, locks)
+
+    def check_locks(self, harness: Harness, locks: int) -> None:
+        """One number of locks in a namespace of its own."""
+        scene = Scene(harness.connect(namespace=f'locks_{locks}_'), Settings(10_000, 'xxh3'))
+        leader = scene.leader()
+        requests = tuple(LockRequest(f'task {number}', ('a%', 'b%'), f'creator {number % 2}') for number in range(locks))
+        scene.backend.edit_locks(LockEdit(put=requests))
+        found = scene.backend.read_locks()
+        assert [lock.task_id for lock in found] == [request.task_id for request in requests]
+        scene.commit(leader, pins=tuple(Pin(10_000 + lock.id, lock.task_id, 'a') for lock in found), moved=locks)
+        assert len(scene.pins()) == locks
+        scene.commit(leader, unpinned=frozenset(10_000 + lock.id for lock in found[::2]))
+        assert set(scene.pins()) == {10_000 + lock.id for lock in found[1::2]}
+        assert scene.backend.edit_locks(LockEdit(remove=LockFilter(created_by='creator 0'))) == locks // 2
+        names = frozenset(lock.task_id for lock in found[1::2])
+        assert scene.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names))) == locks - locks // 2
+
+    def test_many_nodes(self, scene: Scene) -> None:
+        """Two hundred nodes register, beat, and are removed by one commit."""
+        leader = scene.leader()
+        refs = [scene.join(f'node {number}') for number in range(200)]
+        for ref in refs:
+            scene.beat(ref, holding=range(50))
+        assert [node.ref for node in scene.backend.snapshot().nodes] == [leader, *refs]
+        for ref in refs:
+            scene.backend.deregister(ref)
+        scene.commit(leader, departed=tuple(refs))
+        assert list(scene.nodes()) == ['leader']
+
+    def test_the_largest_pool_declared(self, harness: Harness) -> None:
+        """The last token of the largest pool, and a pin above it, are stored as any other."""
+        backend = harness.connect()
+        tokens = backend.info.max_tokens
+        scene = Scene(backend, Settings(tokens, 'xxh3'))
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup([0, tokens - 1], 'a'), pins=(Pin(tokens + 1, 'x', 'a'),))
+        scene.beat(leader, holding=[tokens - 1, tokens + 1])
+        changes = backend.read_assignment()
+        assert [(list(group.tokens), group.owner) for group in changes.groups] == [([0, tokens - 1], 'a')]
+        assert [pin.id for pin in changes.pins] == [tokens + 1]
+        assert scene.node('leader').holding == {tokens - 1, tokens + 1}
+
+    def test_many_tasks_of_one_day(self, scene: Scene) -> None:
+        """Ten thousand claims and audits, in one call each."""
+        day, items = dt.date(2026, 3, 2), [f'item {number}' for number in range(10_000)]
+        scene.backend.append_claims(scene.join('a'), items, day)
+        scene.backend.append_audits('a', items[:-1], day)
+        assert [claim.item for claim in scene.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
+        assert len(scene.claims(date=day)) == 10_000
+
+    def test_an_empty_reading(self, harness: Harness) -> None:
+        """The smallest pool is one token."""
+        scene = Scene(harness.connect(), Settings(1, 'xxh3'))
+        assert Assignment.empty(1).apply(scene.backend.read_assignment()).is_unowned
+        scene.commit(scene.leader(), TokenGroup([0], 'leader'))
+        assert scene.row(0).owner == 'leader'

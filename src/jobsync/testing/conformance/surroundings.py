@@ -1,0 +1,242 @@
+"""What happens to a store from outside: restarts, outages, edits by hand, another store, everything lost."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, NodeRef, Pin, Registration
+from jobsync.core.tokens import Assignment, TokenGroup
+from jobsync.errors import BackendUnavailable, Conflict, Evicted, SchemaMismatch
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.threads import DEADLINE_SEC
+
+__all__ = ['FailoverTests', 'HandEditTests', 'OutageTests']
+
+DAY = dt.date(2026, 3, 2)
+NAMESPACE = 'sync_'
+
+
+def something_of_everything(scene: Scene) -> NodeRef:
+    """A leader, a node that left, rows, a pin, locks and trails."""
+    leader = scene.leader()
+    scene.backend.deregister(scene.join('left'))
+    scene.beat(leader, scene.revision, {1, 2})
+    scene.lock('x', 'y')
+    group = TokenGroup(range(9), 'leader', 'a', 'b')
+    scene.commit(leader, group, pins=(Pin(TOKENS + 1, 'x', 'leader', pattern='a%'),), moved=9)
+    scene.backend.append_claims(leader, ['x', 'y'], DAY)
+    scene.backend.append_audits('leader', ['x'], DAY)
+    return leader
+
+
+def eventually(call: Callable[[], object]) -> None:
+    """Repeat a call while the store is not back yet."""
+    deadline = time.monotonic() + DEADLINE_SEC
+    while True:
+        try:
+            call()
+        except BackendUnavailable:
+            assert time.monotonic() < deadline, f'still unavailable after {DEADLINE_SEC} s'
+            time.sleep(0.01)
+        else:
+            return
+
+
+class OutageTests:
+    """The store goes away and comes back."""
+
+    @needs(Ability.RESTART)
+    def test_acknowledged_writes_survive(self, scene: Scene, harness: Harness) -> None:
+        """After a restart a durable store has everything it acknowledged, its identity included."""
+        something_of_everything(scene)
+        before = scene.state()
+        harness.restart()
+        backend = harness.connect()
+        if backend.info.durable:
+            assert Scene(backend).state() == before
+
+    @needs(Ability.RESTART)
+    def test_handles_outlive_a_restart(self, scene: Scene, harness: Harness) -> None:
+        """A handle that was open goes on by itself once the store is back, at worst after ``BackendUnavailable``."""
+        scene.join('a')
+        harness.restart()
+        eventually(partial(scene.backend.open, SETTINGS, True))
+        scene.timeline = scene.backend.snapshot().timeline
+        ref = scene.join('b')
+        assert scene.beat(ref).heartbeat == 1
+
+    @needs(Ability.OUTAGE)
+    def test_every_call_says_that_the_store_is_away(self, harness: Harness) -> None:
+        """While the store is away each method but ``wait`` and ``close`` raises ``BackendUnavailable`` within its time."""
+        backend = harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
+        scene = Scene(backend)
+        leader = something_of_everything(scene)
+        plan, guard, timeline = scene.plan(), scene.guard(), scene.timeline
+        calls: list[Callable[[], object]] = [
+            partial(backend.open, SETTINGS, True),
+            partial(backend.renew_timeline, timeline, 0),
+            partial(backend.register, Registration(scene.ref('b'), 15.0), timeline, 0),
+            partial(backend.heartbeat, leader, INITIAL, frozenset()),
+            partial(backend.deregister, leader),
+            partial(backend.acquire_leadership, leader, 1),
+            backend.snapshot,
+            backend.read_assignment,
+            partial(backend.commit, leader, plan, guard),
+            backend.read_locks,
+            partial(backend.edit_locks, LockEdit(remove=LockFilter())),
+            partial(backend.append_claims, leader, ['z'], DAY),
+            partial(backend.append_audits, 'leader', ['z'], DAY),
+            partial(backend.history, HistoryKind.CLAIM),
+            partial(backend.incomplete, DAY, dt.timedelta(0)),
+            partial(backend.purge, HistoryKind.AUDIT, dt.datetime.now(dt.UTC)),
+        ]
+        number = scene.revision.number
+        harness.stop()
+        try:
+            for call in calls:
+                started = time.monotonic()
+                with pytest.raises(BackendUnavailable):
+                    call()
+                assert time.monotonic() - started < 5.0
+            assert backend.wait(number, 0.1) == number
+        finally:
+            harness.start()
+        eventually(backend.snapshot)
+
+    @needs(Ability.OUTAGE)
+    def test_close_while_the_store_is_away(self, harness: Harness) -> None:
+        """``close`` does not need the store."""
+        backend = harness.connect(op_timeout_sec=1.0)
+        backend.open(SETTINGS, create=True)
+        harness.stop()
+        try:
+            backend.close()
+        finally:
+            harness.start()
+
+
+class HandEditTests:
+    """Rows deleted as an operator would."""
+
+    @needs(Ability.HAND_EDITS)
+    def test_deleted_tokens_are_a_new_version(self, scene: Scene, harness: Harness) -> None:
+        """Rows that go by hand are the new revision and version, and are absent from then on; a pin cannot go so."""
+        leader = something_of_everything(scene)
+        version = scene.backend.snapshot().version
+        old = scene.assignment()
+        with scene.raises_revision():
+            harness.delete_token_rows(NAMESPACE, [1, 2, TOKENS + 1])
+        snapshot = scene.backend.snapshot()
+        assert snapshot.version == snapshot.revision
+        changes = scene.backend.read_assignment(version)
+        assert (changes.base, changes.version) == (None, snapshot.version)
+        new = old.apply(changes)
+        assert [new.row(token).absent for token in range(4)] == [False, True, True, False]
+        assert new.pins == old.pins
+        assert new.row(0) == old.row(0)
+        number = scene.commit(leader, TokenGroup([1], 'leader')).number
+        assert scene.row(1).version == number
+        assert scene.backend.read_assignment(old.version).base is None
+
+    @needs(Ability.HAND_EDITS)
+    def test_a_pin_survives(self, scene: Scene, harness: Harness) -> None:
+        """The row of a pin is still there after an attempt to delete it."""
+        something_of_everything(scene)
+        before = scene.pins()
+        harness.delete_token_rows(NAMESPACE, [TOKENS + 1])
+        assert scene.pins() == before != {}
+
+    @needs(Ability.HAND_EDITS)
+    def test_differences_go_on_after_an_edit(self, scene: Scene, harness: Harness) -> None:
+        """What is read after the edit can be built on again."""
+        leader = something_of_everything(scene)
+        harness.delete_token_rows(NAMESPACE, [1])
+        assignment = scene.assignment()
+        scene.commit(leader, TokenGroup([5], 'other'))
+        after, whole = assignment.apply(scene.backend.read_assignment(assignment.version)), scene.assignment()
+        assert [after.row(token) for token in range(TOKENS)] == [whole.row(token) for token in range(TOKENS)]
+
+    @needs(Ability.HAND_EDITS)
+    def test_plans_from_before_the_edit_conflict(self, scene: Scene, harness: Harness) -> None:
+        """Each kind of edit makes the plan stale that was made before it."""
+        leader = something_of_everything(scene)
+        ids = [lock.id for lock in scene.backend.read_locks()]
+        scene.join('a')
+        for edit in (
+            partial(harness.delete_token_rows, NAMESPACE, [1]),
+            partial(harness.delete_node_row, NAMESPACE, 'a'),
+            partial(harness.delete_lock_rows, NAMESPACE, ids[:1]),
+        ):
+            plan, guard = scene.plan(), scene.guard()
+            edit()
+            with scene.refused(Conflict):
+                scene.backend.commit(leader, plan, guard)
+
+    @needs(Ability.HAND_EDITS)
+    def test_a_deleted_node_is_evicted(self, scene: Scene, harness: Harness) -> None:
+        """Its record is gone, its heartbeat refused, its name free; rows and the version stay."""
+        something_of_everything(scene)
+        ref = scene.join('a')
+        before = scene.state()
+        with scene.raises_revision():
+            harness.delete_node_row(NAMESPACE, 'a')
+        after = scene.state()
+        assert 'a' not in scene.nodes()
+        assert (after.rows, after.pins, after.locks) == (before.rows, before.pins, before.locks)
+        assert after.snapshot.version == before.snapshot.version
+        with scene.refused(Evicted):
+            scene.beat(ref)
+        scene.join('a')
+        assert scene.node('a').replaces == frozenset()
+
+    @needs(Ability.HAND_EDITS)
+    def test_deleted_locks_are_gone(self, scene: Scene, harness: Harness) -> None:
+        """The others stay, the edit is the locks' new revision, and ids that were given are not given again."""
+        scene.lock('x', 'y', 'z')
+        ids = [lock.id for lock in scene.backend.read_locks()]
+        with scene.raises_revision():
+            harness.delete_lock_rows(NAMESPACE, ids[1:])
+        assert list(scene.locks()) == ['x']
+        snapshot = scene.backend.snapshot()
+        assert snapshot.locks_revision == snapshot.revision.number
+        scene.lock('y')
+        assert scene.locks()['y'].id > ids[-1]
+
+
+class FailoverTests:
+    """Another store answers, or an empty one."""
+
+    @needs(Ability.FAILOVER)
+    def test_another_store_shows(self, scene: Scene, harness: Harness) -> None:
+        """Snapshot and heartbeat tell the store's identity as it is now; the timeline keeps that of its making."""
+        ref = scene.leader()
+        before = scene.backend.snapshot()
+        harness.fail_over()
+        after, pulse = scene.backend.snapshot(), scene.beat(ref)
+        assert after.store == pulse.store != before.store
+        assert after.timeline == pulse.timeline == before.timeline
+        scene.backend.renew_timeline(before.timeline, 0)
+        assert scene.backend.snapshot().timeline.store == after.store
+
+    @needs(Ability.WIPE)
+    def test_a_lost_namespace_is_not_there(self, scene: Scene, harness: Harness) -> None:
+        """Every call raises ``SchemaMismatch`` until ``open`` begins another timeline, at INITIAL, without settings."""
+        ref = something_of_everything(scene)
+        harness.wipe()
+        for call in (scene.backend.snapshot, scene.backend.read_assignment, partial(scene.beat, ref), scene.backend.read_locks):
+            with pytest.raises(SchemaMismatch):
+                call()
+        with pytest.raises(SchemaMismatch):
+            scene.backend.open(SETTINGS, create=False)
+        opened = scene.backend.open(SETTINGS, create=True)
+        assert opened.timeline.id != scene.timeline.id
+        assert scene.backend.snapshot().revision == INITIAL
+        assert Assignment.empty(TOKENS).apply(scene.backend.read_assignment()).is_unowned
+        with pytest.raises(Evicted):
+            scene.beat(ref)

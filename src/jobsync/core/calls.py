@@ -1,0 +1,147 @@
+"""What an agent asks to have done, as values: calls of the backend, with the reckoning that belongs to them.
+
+The agent hands them out, somebody else performs them (``jobsync.runtime.perform``) and brings back the answer.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from jobsync.core.leader import Memory, Policy, Situation
+from jobsync.core.model import Leadership, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, TaskLock, Timeline
+from jobsync.core.ownership import Ownership
+from jobsync.core.tokens import Assignment, Plan
+
+__all__ = [
+    'Acquire',
+    'Answer',
+    'Call',
+    'Deregister',
+    'DropExpiredLocks',
+    'Heartbeat',
+    'Lane',
+    'Open',
+    'Proposal',
+    'Propose',
+    'Read',
+    'ReadLocks',
+    'Reading',
+    'Register',
+    'Renew',
+    'TakeSnapshot',
+]
+
+
+class Lane(enum.Enum):
+    """An agent has at most one call under way in each lane, so that heartbeats never wait behind anything."""
+
+    BEAT = 'beat'
+    WORK = 'work'
+
+
+@attrs.frozen
+class Open:
+    """``Backend.open``; answered by ``Opened``."""
+
+    settings: Settings
+    create: bool
+
+
+@attrs.frozen
+class Register:
+    """``Backend.register``; answered by None."""
+
+    node: Registration
+    timeline: Timeline
+    at_least: int
+    replacing: tuple[str, int] | None
+
+
+@attrs.frozen
+class Heartbeat:
+    """``Backend.heartbeat``; answered by a ``Pulse``."""
+
+    ref: NodeRef
+    seen: Revision
+    holding: frozenset[int]
+
+
+@attrs.frozen
+class TakeSnapshot:
+    """``Backend.snapshot``; answered by a ``Snapshot``."""
+
+
+@attrs.frozen
+class Read:
+    """``Backend.read_assignment`` on top of ``base``; answered by a ``Reading``."""
+
+    ref: NodeRef
+    base: Assignment = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Reading:
+    """An assignment, and what it gives to the reader."""
+
+    assignment: Assignment
+    ownership: Ownership
+
+
+@attrs.frozen
+class ReadLocks:
+    """``Backend.read_locks``; answered by the locks."""
+
+
+@attrs.frozen
+class Acquire:
+    """``Backend.acquire_leadership``; answered by the ``Leadership`` as it then stands."""
+
+    ref: NodeRef
+    epoch: int
+
+
+@attrs.frozen
+class Propose:
+    """``leader.decide``, and ``Backend.commit`` if there is a plan; answered by a ``Proposal``."""
+
+    situation: Situation
+    memory: Memory
+    """Brought up to date by ``decide``: nobody else touches it meanwhile."""
+    policy: Policy
+
+
+@attrs.frozen
+class Proposal:
+    """What became of a ``Propose``."""
+
+    plan: Plan | None
+    revision: Revision | None
+    """The new version, if a plan was committed."""
+    look_again_at: float | None
+    expired: bool
+
+
+@attrs.frozen
+class DropExpiredLocks:
+    """``Backend.edit_locks``: remove what has expired; answered by how many."""
+
+
+@attrs.frozen
+class Renew:
+    """``Backend.renew_timeline``; answered by None."""
+
+    expected: Timeline
+    at_least: int
+
+
+@attrs.frozen
+class Deregister:
+    """``Backend.deregister``; answered by None."""
+
+    ref: NodeRef
+
+
+Call = Open | Register | Heartbeat | TakeSnapshot | Read | ReadLocks | Acquire | Propose | DropExpiredLocks | Renew | Deregister
+Answer = Opened | Pulse | Snapshot | Reading | tuple[TaskLock, ...] | Leadership | Proposal | int | None | Exception

@@ -1,0 +1,357 @@
+"""From what the leader has read to what it commits: rules R3, R5 and R7.
+
+``decide`` is called whenever something may have changed. It judges every owner (``standing``), works out for each token and
+pin who is to have it (``rebalance``), and writes down the difference:
+
+- A token whose owner's hands are off it (gone, or it has acknowledged letting go) passes to its place in this very commit.
+- A token whose owner is present gets its place as *target*, and waits for the owner's acknowledgement.
+- A token whose owner may still be working unseen is not touched.
+
+An owner has acknowledged when its ``seen`` is exactly the version in which the target stands and it no longer lists the token in
+``holding``. A commit makes a new version, so whoever has not acknowledged by then does so again: an acknowledgement never
+outlives the version it was given for.
+
+Tokens without a row (all of them, before the first distribution; some, after an edit by hand) have an unknown last owner.
+Before the first distribution of a timeline there is none to fear but those of older timelines (R8). Later such tokens wait until
+every live node has acknowledged a version that shows them ownerless and one timeout has passed for those that are not there.
+
+What a leader remembers between two calls (``Memory``) is times on its own clock only; losing it makes things slower, not unsafe.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from jobsync.core import pinning
+from jobsync.core.model import NOBODY, Eviction, Member, NodeRef, NodeState, Revision, Snapshot, TaskLock
+from jobsync.core.rebalance import FREE, STUCK, rebalance
+from jobsync.core.standing import Roster
+from jobsync.core.tokens import ABSENT, UNOWNED, Assignment, Plan, TokenGroup
+
+__all__ = ['Decision', 'Memory', 'Policy', 'Situation', 'decide']
+
+_GATHER_SEC = 0.25
+"""How long acknowledgements of one version are gathered into one commit before the stragglers are left behind."""
+_FIRST_LOOK_SEC, _LAST_LOOK_SEC = 0.03, 1.0
+"""While acknowledgements are due, the leader looks for them at intervals that grow from the first to the second."""
+
+
+@attrs.frozen
+class Policy:
+    """How a leader goes about it; nothing here decides who may own what."""
+
+    timeout_sec: float
+    """Its own heartbeat timeout."""
+    rebalance_delay_sec: float
+    """Newcomers are gathered this long into one rebalance."""
+    form_at: float
+    """When the first distribution is due at the latest, on the leader's clock."""
+    minimum_nodes: int | None
+    """Given: the first distribution waits for this many nodes, and for nothing else."""
+    trust_first_timeline: bool
+    """The store declares itself durable: generation 0 has no past to wait for."""
+    locks_enabled: bool = True
+
+
+@attrs.frozen
+class Situation:
+    """What the leader has read. Assignment and snapshot are of one version, locks of one revision with the snapshot."""
+
+    me: NodeRef
+    snapshot: Snapshot
+    assignment: Assignment = attrs.field(repr=False)
+    locks: tuple[TaskLock, ...] = attrs.field(repr=False)
+    suspects: Mapping[str, tuple[str, int]]
+    """Name -> the (incarnation, heartbeat) at which it stopped."""
+    now: float
+
+
+@attrs.define
+class Memory:
+    """When this leader first read a thing, on its own clock."""
+
+    timeline_read_at: float
+    absent: dict[tuple[str, str], float] = attrs.field(factory=dict)
+    """Owners (name, incarnation) whose record is not there."""
+    lost: dict[int, float] = attrs.field(factory=dict)
+    """Tokens without a row."""
+    newcomers: dict[NodeRef, float] = attrs.field(factory=dict)
+    version: Revision | None = None
+    version_read_at: float = 0.0
+    unsettled_since: float | None = None
+    cause: tuple[str, int] | None = None
+    """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
+
+
+@attrs.frozen
+class Decision:
+    """A plan to commit, or none yet; and when to look again at the latest."""
+
+    plan: Plan | None
+    look_again_at: float | None
+    expired: bool = False
+    """Expired locks can be removed from the store: their pins are gone."""
+
+
+def decide(situation: Situation, memory: Memory, policy: Policy, token_of: Callable[[str], int]) -> Decision:
+    """What the leader should commit now. ``token_of`` gives the hash token of a task's key."""
+    return _Planner(situation, memory, policy, token_of).decide()
+
+
+class _Planner:
+    """One decision in the making."""
+
+    def __init__(self, situation: Situation, memory: Memory, policy: Policy, token_of: Callable[[str], int]) -> None:
+        self.now, self.me = situation.now, situation.me
+        self.snapshot, self.old, self.locks = situation.snapshot, situation.assignment, situation.locks
+        self.memory, self.policy, self.token_of = memory, policy, token_of
+        self.look_at: list[float] = []
+        self.fresh = not self.old.members
+        """No distribution has been made in this timeline."""
+        used = set(self.old.owner)
+        self.has_absent = ABSENT in used and not self.fresh
+        owners = {self.old.names[position] for position in used if position >= 0}
+        owners.update(pin.owner for pin in self.old.pins.values() if pin.owner is not None)
+        self.roster = Roster.judge(
+            self.snapshot, owners, self.old.members, situation.suspects, memory.absent, policy.timeout_sec, self.now
+        )
+        if self.roster.decided_at is not None:
+            self.look_at.append(self.roster.decided_at)
+        if memory.version != self.snapshot.version:
+            memory.version, memory.version_read_at = self.snapshot.version, self.now
+        self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
+        self.all_have_seen = all(node.seen == self.old.version for node in self.roster.alive.values())
+        self.lost: dict[int, float] = {}
+        """Tokens without a row, and when that was first read."""
+        self.handed_over: dict[int, str | None] = {}
+        """Tokens whose owner's hands are off them, with their owner so far."""
+        self.new_owner: dict[int, str | None] = {}
+        """Tokens that pass to a new owner in this commit."""
+        self.moved = 0
+        self.acknowledged = self.outstanding = False
+
+    # --- the steps -------------------------------------------------------------------------------------------------------
+
+    def decide(self) -> Decision:
+        memory = self.memory
+        members = self._members()
+        if members is None:
+            return Decision(None, min(self.look_at, default=None))
+        weights = {name: self.roster.alive[name].weight for name in members if name in self.roster.alive}
+        for name in [name for name in weights if self.roster.is_waiting(name)]:
+            del weights[name]
+        receivers = {name for name, weight in weights.items() if weight > 0}
+        names, place, home = self._places(receivers)
+        pins = pinning.PinPlanner(self, receivers)
+        placement = rebalance(weights, names, place, home, pins.requests(place, names))
+        memory.lost = self.lost
+        groups = self._groups(placement.moves, receivers)
+        written, unpinned, pin_moves = pins.settle(placement.pins)
+        evictions = tuple(
+            Eviction(node.ref, node.heartbeat)
+            for node in self.snapshot.nodes
+            if node.state is NodeState.JOINED and node.name not in self.roster.alive
+        )
+        departed = tuple(node.ref for node in self.snapshot.nodes if node.state is NodeState.LEFT)
+        structural = bool(evictions or departed or members != dict(self.old.members) or unpinned)
+        unacknowledged = self.acknowledged and self.outstanding and not structural
+        gathering = memory.version_read_at + _GATHER_SEC
+        if self.outstanding:
+            waited = self.now - memory.version_read_at
+            self.look_at.append(self.now + min(_LAST_LOOK_SEC, max(_FIRST_LOOK_SEC, waited / 4)))
+        if not (groups or written or structural) or (unacknowledged and self.now < gathering):
+            if not (self.outstanding or memory.newcomers or memory.lost or self.roster.decided_at):
+                memory.unsettled_since = memory.cause = None
+            return Decision(None, min(self.look_at, default=None), expired=pins.has_expired and not pins.expiring)
+        if memory.unsettled_since is None:
+            memory.unsettled_since = self.now
+        reason = self._reason(evictions, departed, members, bool(written or unpinned))
+        if reason is not None or memory.cause is None:
+            memory.cause = (reason or 'hand-over', len(self.old.members))
+        plan = Plan(
+            reason=memory.cause[0],
+            members=members,
+            groups=groups,
+            pins=written,
+            unpinned=unpinned,
+            evictions=evictions,
+            departed=departed,
+            moved=self.moved + pin_moves,
+            nodes_before=memory.cause[1],
+            nodes_after=len(weights),
+            duration_ms=round(1000 * (self.now - memory.unsettled_since)),
+        )
+        return Decision(plan, min(self.look_at, default=None))
+
+    def _members(self) -> dict[str, Member] | None:
+        """Who takes part from this plan on; None while there is nothing to do but wait."""
+        roster, memory, policy = self.roster, self.memory, self.policy
+        members = dict(roster.members)
+        newcomers = [node for name, node in roster.alive.items() if name not in members and not roster.is_waiting(name)]
+        memory.newcomers = {node.ref: memory.newcomers.get(node.ref, self.now) for node in newcomers}
+        if self.fresh:
+            enough = policy.minimum_nodes is not None and len(roster.alive) >= policy.minimum_nodes
+            formed = policy.minimum_nodes is None and self.now >= policy.form_at
+            if not (enough or formed):
+                if policy.minimum_nodes is None:
+                    self.look_at.append(policy.form_at)
+                return None
+            safe_at = memory.timeline_read_at + self.longest_timeout
+            trusted = policy.trust_first_timeline and self.snapshot.timeline.generation == 0
+            if not trusted and self.now < safe_at:
+                self.look_at.append(safe_at)
+                return None
+        elif newcomers:
+            due = min(memory.newcomers.values()) + policy.rebalance_delay_sec
+            if self.now < due:
+                self.look_at.append(due)
+                newcomers = []
+        members.update({node.name: Member(node.incarnation, node.timeout_sec) for node in newcomers})
+        return members
+
+    def _places(self, receivers: set[str]) -> tuple[list[str], array[int], array[int]]:
+        """For each token who is to have it as things stand, for the planner to improve on."""
+        old, roster = self.old, self.roster
+        names = list(old.names)
+        positions = {name: position for position, name in enumerate(names)}
+        for name in sorted(receivers - positions.keys()):
+            positions[name] = len(names)
+            names.append(name)
+        place = array('i', [FREE]) * old.total_tokens if self.fresh else old.owner[:]
+        waiting = {position for name, position in positions.items() if roster.is_waiting(name)}
+        if waiting:
+            for token, owner in enumerate(place):
+                if owner in waiting:
+                    place[token] = STUCK
+        self._find_lost(place)
+        for token, target in old.targets.items():
+            owner_at = old.owner[token]
+            owner = names[owner_at] if owner_at >= 0 else None
+            if owner_at == ABSENT or roster.is_waiting(owner):
+                continue
+            if owner is not None and roster.is_present(owner):
+                if self.has_let_go(owner, token):
+                    self.handed_over[token] = owner
+                    place[token] = positions[target] if target in receivers else FREE
+                else:
+                    place[token] = positions[target] if target in receivers else owner_at
+            else:
+                place[token] = positions[target] if target in receivers else FREE
+        return names, place, old.home
+
+    def _find_lost(self, place: array[int]) -> None:
+        """Free the tokens without a row once nobody can still hold them."""
+        if self.has_absent:
+            for token, owner in enumerate(self.old.owner):
+                if owner == ABSENT:
+                    place[token] = FREE if self.is_free_of_holders(token) else STUCK
+
+    # --- judgements ------------------------------------------------------------------------------------------------------
+
+    def has_let_go(self, owner: str, token: int) -> bool:
+        """Whether a present owner has acknowledged, in the version at hand, that it is done with a token it was asked for."""
+        node = self.roster.alive[owner]
+        if node.seen == self.old.version and token not in node.holding:
+            self.acknowledged = True
+            return True
+        self.outstanding = True
+        return False
+
+    def is_free_of_holders(self, token: int) -> bool:
+        """Whether a token without a row can be in nobody's hands any more."""
+        first = self.lost[token] = self.memory.lost.get(token, self.now)
+        due = first + self.longest_timeout
+        if self.now < due:
+            self.look_at.append(due)
+            return False
+        if self.all_have_seen:
+            return True
+        self.look_at.append(self.now + _LAST_LOOK_SEC)
+        return False
+
+    def owner_after(self, token: int) -> tuple[str | None, bool]:
+        """Who owns a hash token after this commit, and whether that is known."""
+        if token in self.new_owner:
+            return self.new_owner[token], True
+        position = self.old.owner[token]
+        return (self.old.names[position] if position >= 0 else None), position != ABSENT or self.fresh
+
+    # --- writing it down -------------------------------------------------------------------------------------------------
+
+    def _groups(self, moves: Mapping[str, array[int]], receivers: set[str]) -> tuple[TokenGroup, ...]:
+        """The rows to write: for every token that moves, was handed over, or has a target that no longer holds."""
+        rows: dict[tuple[str | None, str | None, str | None], list[int]] = {}
+        moving: set[int] = set()
+        for destination in sorted(moves):
+            for token in moves[destination]:
+                self._write(rows, token, destination)
+            moving.update(moves[destination])
+        names, roster = self.old.names, self.roster
+        for token, target in self.old.targets.items():
+            position = self.old.owner[token]
+            owner = names[position] if position >= 0 else None
+            if token in moving or position == ABSENT or roster.is_waiting(owner):
+                continue
+            if target in receivers:
+                self._write(rows, token, target)
+            elif owner is not None and owner in receivers and token not in self.handed_over:
+                self._write(rows, token, owner)
+            elif not receivers:
+                self._write(rows, token, None)
+        if not receivers:
+            for token, position in enumerate(self.old.owner):
+                if position >= 0 and token not in self.old.targets and not roster.is_waiting(names[position]):
+                    self._write(rows, token, None)
+        return tuple(
+            TokenGroup(tokens=array('i', sorted(tokens)), owner=owner, target=target, home=home)
+            for (owner, target, home), tokens in rows.items()
+        )
+
+    def _write(self, rows: dict[tuple[str | None, str | None, str | None], list[int]], token: int, place: str | None) -> None:
+        """Put one token's new row among ``rows``, if it is another than it has."""
+        row = self.old.row(token)
+        owner, home = row.owner, row.home
+        if owner is not None and self.roster.is_present(owner) and token not in self.handed_over:
+            target = NOBODY if place is None else None if place == owner else place
+            after: tuple[str | None, str | None, str | None] = (owner, target, home)
+        else:
+            if owner is not None:
+                home = None if token in self.handed_over else owner
+            after = (place, None, None if home == place else home)
+            if place != owner:
+                self.new_owner[token] = place
+                self.moved += place is not None
+        if row.absent or after != (row.owner, row.target, row.home):
+            rows.setdefault(after, []).append(token)
+
+    def _reason(
+        self, evictions: tuple[Eviction, ...], departed: tuple[NodeRef, ...], members: Mapping[str, Member], pins: bool
+    ) -> str | None:
+        """Why, for people; None if this only goes on with what is under way."""
+        if self.fresh:
+            return 'first distribution'
+        parts = []
+        if evictions:
+            parts.append(f'node dead: {_listed([eviction.ref.name for eviction in evictions])}')
+        if departed:
+            parts.append(f'node left: {_listed([ref.name for ref in departed])}')
+        joined = [name for name, member in members.items() if self.old.members.get(name) != member]
+        if joined:
+            parts.append(f'node joined: {_listed(joined)}')
+        if parts:
+            return '; '.join(parts)
+        if self.acknowledged:
+            return None
+        return 'task locks' if pins else 'rebalance'
+
+
+def _listed(names: list[str]) -> str:
+    shown = sorted(names)
+    return ', '.join(shown[:5]) + (f' and {len(shown) - 5} more' if len(shown) > 5 else '')
+
+
+assert UNOWNED == FREE
+assert ABSENT == STUCK

@@ -1,0 +1,140 @@
+"""Pins: the leader's part of rule R7.
+
+Every lock in force has a pin, a token of its own. A new pin's first owner is the owner of the task's hash token, for that node
+alone may be working on the task; from the version that shows the pin, every node goes by it and not by the hash. From there a
+pin is handed over like any token, within what the lock's patterns allow. When the lock goes, the pin's holder lets go of it
+and the pin is removed; then the hash applies again.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING
+
+import attrs
+
+from jobsync.core.model import NOBODY, Pin, TaskLock
+from jobsync.core.patterns import choose
+from jobsync.core.rebalance import PinRequest
+
+if TYPE_CHECKING:
+    from jobsync.core.leader import _Planner
+
+__all__ = ['PinPlanner']
+
+
+@attrs.frozen
+class _Draft:
+    """A pin as it stands before places are chosen."""
+
+    id: int
+    task_id: str
+    owner: str | None
+    """None: in nobody's hands."""
+    target: str | None
+    lock: TaskLock | None
+    before: Pin | None
+    """The pin's present row; None for a new one."""
+    frozen: bool = False
+    """Its owner may be working unseen: not to be touched."""
+
+
+class PinPlanner:
+    """The pins' part of one decision."""
+
+    def __init__(self, planner: _Planner, receivers: Set[str]) -> None:
+        self._planner, self._receivers = planner, receivers
+        self._choices: dict[tuple[str, ...], tuple[str | None, frozenset[str]]] = {}
+        in_force: dict[str, TaskLock] = {}
+        self.has_expired = self.expiring = False
+        """Whether an expired lock is still in the store; whether such a lock still has a pin."""
+        expired = set()
+        if planner.policy.locks_enabled:
+            for lock in planner.locks:
+                if lock.expires_at is None or lock.expires_at > planner.snapshot.now:
+                    in_force[lock.task_id] = lock
+                    if lock.expires_at is not None:
+                        left = (lock.expires_at - planner.snapshot.now).total_seconds()
+                        planner.look_at.append(planner.now + max(left, 0.05))
+                else:
+                    self.has_expired = True
+                    expired.add(planner.old.total_tokens + lock.id)
+        self._locks = in_force
+        self.expiring = not expired.isdisjoint(planner.old.pins)
+        self._drafts = tuple(self._draft())
+
+    def _draft(self) -> Iterator[_Draft]:
+        planner, roster = self._planner, self._planner.roster
+        pinned = set()
+        for pin in planner.old.pins.values():
+            pinned.add(pin.task_id)
+            lock = self._locks.get(pin.task_id)
+            if roster.is_waiting(pin.owner):
+                yield _Draft(pin.id, pin.task_id, pin.owner, pin.target, lock, pin, frozen=True)
+                continue
+            owner, target = pin.owner, pin.target
+            if not roster.is_present(owner):
+                owner, target = None, target if target in self._receivers else None
+            elif target is not None and target != NOBODY and target not in self._receivers:
+                target = NOBODY
+            if owner is not None and target is not None and planner.has_let_go(owner, pin.id):
+                owner, target = None, None if target == NOBODY else target
+            yield _Draft(pin.id, pin.task_id, owner, target, lock, pin)
+        for lock in self._locks.values():
+            if lock.task_id not in pinned:
+                yield _Draft(planner.old.total_tokens + lock.id, lock.task_id, None, None, lock, None)
+
+    def _choice(self, lock: TaskLock) -> tuple[str | None, frozenset[str]]:
+        if lock.patterns not in self._choices:
+            self._choices[lock.patterns] = choose(lock.patterns, self._receivers)
+        return self._choices[lock.patterns]
+
+    def requests(self, place: array[int], names: Sequence[str]) -> list[PinRequest]:
+        """What the planner is asked to place: every pin with a lock, whose owner may be asked."""
+        asked = []
+        for draft in self._drafts:
+            if draft.lock is None or draft.frozen:
+                continue
+            at = draft.owner if draft.target in (None, NOBODY) else draft.target
+            if draft.before is None:
+                position = place[self._planner.token_of(draft.task_id)]
+                at = names[position] if position >= 0 else None
+            asked.append(PinRequest(draft.id, at, self._choice(draft.lock)[1]))
+        return asked
+
+    def settle(self, places: Mapping[int, str | None]) -> tuple[tuple[Pin, ...], frozenset[int], int]:
+        """Pins to write, pins to remove, and how many pass to a new owner. After the hash tokens have been settled."""
+        written: list[Pin] = []
+        removed: set[int] = set()
+        moved = 0
+        for draft in self._drafts:
+            if draft.frozen:
+                continue
+            if draft.lock is None:
+                home, known = self._planner.owner_after(self._planner.token_of(draft.task_id))
+                if draft.owner is None or (known and home == draft.owner):
+                    removed.add(draft.id)
+                else:
+                    self._put(written, draft, draft.owner, NOBODY, None)
+                continue
+            place = places.get(draft.id)
+            pattern = self._choice(draft.lock)[0] if place is not None else None
+            owner = draft.owner
+            if draft.before is None and not self._planner.fresh:
+                owner, known = self._planner.owner_after(self._planner.token_of(draft.task_id))
+                if not known:
+                    continue
+            if owner is None:
+                self._put(written, draft, place, None, pattern)
+                moved += draft.before is not None and place is not None and place != draft.before.owner
+            else:
+                self._put(written, draft, owner, None if place == owner else NOBODY if place is None else place, pattern)
+        return tuple(written), frozenset(removed), moved
+
+    def _put(self, written: list[Pin], draft: _Draft, owner: str | None, target: str | None, pattern: str | None) -> None:
+        before = draft.before
+        version = before.version if before is not None else 0
+        pin = Pin(draft.id, draft.task_id, owner, target, version, pattern)
+        if pin != before:
+            written.append(pin)

@@ -1,0 +1,99 @@
+"""What may be done with the tokens of each owning name (rule R5).
+
+An owner is a name and an incarnation. Its tokens may be touched
+
+- only by hand-over (R3) while it is registered and not suspected: PRESENT;
+- at once if it left, or is evicted in the very commit that gives them away: GONE;
+- not before one timeout from the leader's first reading of it if its record is absent, or belongs to another incarnation that
+  does not declare this one over: WAITING. Absent is not left: it may still be working.
+
+If the name is registered by an incarnation that replaces the owner, the tokens are that incarnation's now, with no row changed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from jobsync.core.model import Member, Node, NodeState, Snapshot
+
+__all__ = ['Roster', 'Standing']
+
+
+class Standing(enum.Enum):
+    """What the leader may do with an owner's tokens."""
+
+    PRESENT = 'present'
+    GONE = 'gone'
+    WAITING = 'waiting'
+
+
+@attrs.frozen
+class Roster:
+    """Every registered node and every owner, judged at one moment."""
+
+    nodes: Mapping[str, Node]
+    alive: Mapping[str, Node]
+    """Registered and not suspected."""
+    standing: Mapping[str, Standing]
+    """For each name that owns anything, or that the assignment has as a member."""
+    members: Mapping[str, Member]
+    """For the owners PRESENT or WAITING: the run their name means from this plan on."""
+    decided_at: float | None
+    """When the first of the WAITING is due."""
+
+    @classmethod
+    def judge(
+        cls,
+        snapshot: Snapshot,
+        owners: Iterable[str],
+        members: Mapping[str, Member],
+        suspects: Mapping[str, tuple[str, int]],
+        absent_since: dict[tuple[str, str], float],
+        timeout_sec: float,
+        now: float,
+    ) -> Roster:
+        """Judge ``owners`` and ``members``.
+
+        ``absent_since`` is the leader's memory of when it first read each (name, incarnation) absent; it is brought up to date.
+        ``timeout_sec`` is the leader's own heartbeat timeout, the least that an absent owner is waited for.
+        """
+        nodes = {node.name: node for node in snapshot.nodes}
+        alive = {name: node for name, node in nodes.items() if node.state is NodeState.JOINED and suspects.get(name) != node.beat}
+        standing: dict[str, Standing] = {}
+        meant: dict[str, Member] = {}
+        still_absent: dict[tuple[str, str], float] = {}
+        due: list[float] = []
+        for name in sorted({*owners, *members}):
+            was, node = members.get(name), nodes.get(name)
+            known = (
+                was is not None and node is not None and (node.incarnation == was.incarnation or was.incarnation in node.replaces)
+            )
+            if not known:
+                key = (name, was.incarnation if was else '')
+                first = still_absent[key] = absent_since.get(key, now)
+                over_at = first + max(timeout_sec, was.timeout_sec if was else 0.0)
+                if now < over_at:
+                    standing[name] = Standing.WAITING
+                    due.append(over_at)
+                    if was is not None:
+                        meant[name] = was
+                    continue
+            if name in alive:
+                standing[name] = Standing.PRESENT
+                meant[name] = Member(alive[name].incarnation, alive[name].timeout_sec)
+            else:
+                standing[name] = Standing.GONE
+        absent_since.clear()
+        absent_since.update(still_absent)
+        return cls(nodes=nodes, alive=alive, standing=standing, members=meant, decided_at=min(due, default=None))
+
+    def is_present(self, name: str | None) -> bool:
+        """Whether this owner keeps its tokens until it lets go of them."""
+        return name is not None and self.standing.get(name) is Standing.PRESENT
+
+    def is_waiting(self, name: str | None) -> bool:
+        """Whether this owner's tokens must not be touched yet."""
+        return name is not None and self.standing.get(name) is Standing.WAITING

@@ -1,0 +1,56 @@
+"""Doing what an agent asks: the one place where its calls meet a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobsync.backend import Backend
+from jobsync.core import calls
+from jobsync.core.leader import decide
+from jobsync.core.model import Guard, LockEdit, LockFilter
+from jobsync.core.ownership import Ownership
+
+__all__ = ['perform']
+
+
+def perform(backend: Backend, call: calls.Call, token_of: Callable[[str], int]) -> calls.Answer:
+    """Make one call and return its answer. Raises what the backend raises.
+
+    Takes no lock: what a call carries is never changed by anybody else while it is under way.
+    """
+    match call:
+        case calls.Heartbeat(ref, seen, holding):
+            return backend.heartbeat(ref, seen, holding)
+        case calls.TakeSnapshot():
+            return backend.snapshot()
+        case calls.Read(ref, base):
+            assignment = base.apply(backend.read_assignment(base.version))
+            return calls.Reading(assignment, Ownership.under(assignment, ref))
+        case calls.Propose(situation, memory, policy):
+            return _propose(backend, situation, memory, policy, token_of)
+        case calls.ReadLocks():
+            return backend.read_locks()
+        case calls.Acquire(ref, epoch):
+            return backend.acquire_leadership(ref, epoch)
+        case calls.Open(settings, create):
+            return backend.open(settings, create)
+        case calls.Register(node, timeline, at_least, replacing):
+            return backend.register(node, timeline, at_least, replacing)
+        case calls.DropExpiredLocks():
+            return backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
+        case calls.Renew(expected, at_least):
+            return backend.renew_timeline(expected, at_least)
+        case calls.Deregister(ref):
+            return backend.deregister(ref)
+
+
+def _propose(
+    backend: Backend, situation: calls.Situation, memory: calls.Memory, policy: calls.Policy, token_of: Callable[[str], int]
+) -> calls.Proposal:
+    decision = decide(situation, memory, policy, token_of)
+    revision = None
+    if decision.plan is not None:
+        snapshot = situation.snapshot
+        guard = Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.revision)
+        revision = backend.commit(situation.me, decision.plan, guard)
+    return calls.Proposal(decision.plan, revision, decision.look_again_at, decision.expired)

@@ -1,0 +1,203 @@
+"""``CoordinationConfig``: every setting of a node, with its default, unit and range.
+
+**Intervals.** A node learns of a change at once where its backend pushes; the seconds between polls only say how late it may
+learn when no hint comes. They do not decide who owns what, and no two nodes need agree on them.
+
+**What a cluster must agree on** is ``total_tokens`` and ``hash_function``; the first node stores them and a node that comes
+with others is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.config import checks
+from jobsync.core.hashing import DEFAULT_HASH, HASH_FUNCTIONS
+from jobsync.core.model import Settings
+from jobsync.errors import ConfigError
+
+__all__ = ['CoordinationConfig']
+
+_WEEK = 7 * 24 * 3600
+_poll = checks.number(0.01, _WEEK, 'seconds')
+_delay = checks.number(0, _WEEK, 'seconds')
+_bound = checks.number(0.01, 3600, 'seconds')
+_optional_store: Any = attrs.validators.optional(checks.store)
+_optional_text = attrs.validators.optional(checks.text())
+_optional_secret = attrs.validators.optional(checks.text(secret=True))
+
+
+def _masked(secret: str | None) -> str:
+    return repr(None if secret is None else '***')
+
+
+class _DefaultInt(int):
+    """A default, to be told from the same number given."""
+
+
+class _DefaultStr(str):
+    """A default, to be told from the same text given."""
+
+    __slots__ = ()
+
+
+@checks.keywords_only
+@attrs.frozen(kw_only=True)
+class CoordinationConfig:
+    """How a node takes part in its cluster. Fields are given by name.
+
+    Raises ``ConfigError`` for a field that does not exist, a value of the wrong type or out of range, and values that do
+    not go together.
+    """
+
+    enabled: bool = attrs.field(default=True, validator=checks.flag)
+    """False: no cluster, every task is this node's."""
+
+    total_tokens: int = attrs.field(default=10_000, validator=checks.integer(1, 2**30))
+    """The size of the pool that tasks are hashed into. Part of what a cluster agrees on."""
+
+    heartbeat_interval_sec: float = attrs.field(default=5, validator=_poll)
+    """Between two heartbeats. Also the longest a hand-over waits at each of its two steps where the backend does not push."""
+
+    heartbeat_timeout_sec: float = attrs.field(default=15, validator=_poll)
+    """A node that writes no heartbeat for this long, on an observer's own clock, is taken for dead."""
+
+    rebalance_check_interval_sec: float = attrs.field(default=30, validator=_poll)
+    """Fallback poll: how late the leader may learn of a join, a leave or a lock when no hint comes."""
+
+    dead_node_check_interval_sec: float = attrs.field(default=10, validator=_poll)
+    """Fallback poll: how late the leader may look for nodes that have been silent for ``heartbeat_timeout_sec``."""
+
+    token_refresh_initial_interval_sec: float = attrs.field(default=5, validator=_poll)
+    """Fallback poll: how late a node may learn of a new assignment in its first five minutes when no hint comes."""
+
+    token_refresh_steady_interval_sec: float = attrs.field(default=30, validator=_poll)
+    """Fallback poll: the same after the first five minutes."""
+
+    locks_enabled: bool = attrs.field(default=True, validator=checks.flag)
+    """False: this node registers no task locks and, as leader, places tasks as if there were none."""
+
+    leader_lock_timeout_sec: float = attrs.field(default=30, validator=_poll)
+    """Accepted so that existing configurations stay valid. Leadership is a comparison, not a lock: there is nothing to wait
+    for."""
+
+    health_check_interval_sec: float = attrs.field(default=30, validator=_poll)
+    """Between two looks of the node at its own health, for its log and metrics. ``am_i_healthy`` itself always looks anew."""
+
+    backend: str | Backend | None = attrs.field(default=None, validator=_optional_store, repr=checks.hides_password)
+    """The store: a URL such as ``sqlite:///jobs.db``, or a backend. None: looked for elsewhere (see ``resolve``)."""
+
+    appname: str = attrs.field(default=_DefaultStr('sync_'), validator=checks.prefix(32))
+    """The namespace: a prefix of table names and keys. Two clusters with different prefixes share a store unseen."""
+
+    minimum_nodes: int = attrs.field(default=_DefaultInt(1), validator=checks.integer(1, 100_000))
+    """How many nodes must have joined before ``Job`` enters its block."""
+
+    hash_function: str = attrs.field(default=DEFAULT_HASH, validator=checks.choice(HASH_FUNCTIONS))
+    """How a task's id becomes a token. Part of what a cluster agrees on."""
+
+    lease_margin: float = attrs.field(default=0.1, validator=checks.number(0.01, 0.5))
+    """The fraction of ``heartbeat_timeout_sec`` by which a node stops claiming before another may take it for dead; more than
+    two machines' clocks drift apart in that time."""
+
+    rebalance_delay_sec: float = attrs.field(default=0.5, validator=_delay)
+    """How long the leader gathers joins before it plans, so that ten at once move tokens once."""
+
+    handover_timeout_sec: float = attrs.field(default=30, validator=_delay)
+    """How long a node that is asked for a token may go on with the tasks it is busy with."""
+
+    token_distribution_timeout_sec: float = attrs.field(default=60, validator=_poll)
+    """How long a cluster may be without a complete distribution before the node reports itself unhealthy."""
+
+    op_timeout_sec: float = attrs.field(default=5, validator=_bound)
+    """The bound of one call to the store."""
+
+    bulk_timeout_sec: float = attrs.field(default=60, validator=_bound)
+    """The bound of a call that carries many records."""
+
+    weight: float = attrs.field(default=1, validator=checks.number(0, 1_000_000))
+    """This node's share of the tokens relative to the others'. 0: owns nothing."""
+
+    host: str | None = attrs.field(default=None, validator=_optional_text)
+    """PostgreSQL by parts, in place of ``backend``: the server's name, address or socket directory."""
+
+    port: int | None = attrs.field(default=None, validator=attrs.validators.optional(checks.integer(1, 65_535)))
+    """The server's port."""
+
+    dbname: str | None = attrs.field(default=None, validator=_optional_text)
+    """The database."""
+
+    user: str | None = attrs.field(default=None, validator=_optional_text)
+    """Who connects."""
+
+    password: str | None = attrs.field(default=None, validator=_optional_secret, repr=_masked)
+    """With what password."""
+
+    def __attrs_post_init__(self) -> None:
+        """Judge the fields that only make sense together."""
+        interval, timeout = self.heartbeat_interval_sec, self.heartbeat_timeout_sec
+        if timeout <= interval:
+            raise ConfigError(
+                f'heartbeat_timeout_sec is {timeout}: must be more than heartbeat_interval_sec, which is {interval}'
+            )
+        if self.lease_sec <= interval:
+            raise ConfigError(
+                f'heartbeat_timeout_sec is {timeout}: less the lease_margin of {self.lease_margin} it is {self.lease_sec:g}, '
+                f'which must be more than heartbeat_interval_sec, which is {interval}, or the lease ends between heartbeats'
+            )
+        parts = [name for name in ('port', 'dbname', 'user', 'password') if getattr(self, name) is not None]
+        if self.host is None and parts:
+            raise ConfigError(
+                f'{parts[0]} is given without host: must be host and dbname, with port, user and password as needed'
+            )
+        if self.host is not None and self.dbname is None:
+            raise ConfigError(f'host is {self.host!r} without dbname: must be host and dbname together')
+        if self.host is not None and self.backend is not None:
+            raise ConfigError(
+                f'backend is {checks.hides_password(self.backend)} and host is {self.host!r}: must be one or the other'
+            )
+
+    @property
+    def store(self) -> str | Backend | None:
+        """``backend``, or the URL that ``host`` and its companions make; None if neither is given. May hold a password."""
+        if self.host is None or self.dbname is None:
+            return self.backend
+        user = '' if self.user is None else quote(self.user, safe='')
+        password = '' if self.password is None else ':' + quote(self.password, safe='')
+        port = '' if self.port is None else f':{self.port}'
+        login = f'{user}{password}@' if user or password else ''
+        database = quote(self.dbname, safe='')
+        if self.host.startswith('/'):  # a socket's directory cannot stand where a URL has its host
+            options = f'?host={quote(self.host, safe="")}' + (f'&port={self.port}' if self.port else '')
+            return f'postgresql://{login}/{database}{options}'
+        host = f'[{self.host}]' if ':' in self.host else quote(self.host, safe='')
+        return f'postgresql://{login}{host}{port}/{database}'
+
+    @property
+    def minimum_nodes_given(self) -> bool:
+        """Whether ``minimum_nodes`` was set, if only to its default."""
+        return not isinstance(self.minimum_nodes, _DefaultInt)
+
+    @property
+    def appname_given(self) -> bool:
+        """Whether ``appname`` was set, if only to its default."""
+        return not isinstance(self.appname, _DefaultStr)
+
+    @property
+    def lease_sec(self) -> float:
+        """How long a node may claim after a heartbeat it sent has succeeded (rule R1)."""
+        return self.heartbeat_timeout_sec * (1 - self.lease_margin)
+
+    @property
+    def settings(self) -> Settings:
+        """What the cluster must agree on."""
+        return Settings(total_tokens=self.total_tokens, hash_function=self.hash_function)
+
+    @property
+    def options(self) -> BackendOptions:
+        """What the backend is told besides its URL."""
+        return BackendOptions(str(self.appname), op_timeout_sec=self.op_timeout_sec, bulk_timeout_sec=self.bulk_timeout_sec)

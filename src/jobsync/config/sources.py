@@ -1,0 +1,146 @@
+"""Where a configuration comes from when it is not given outright.
+
+``config`` is whatever the user's program keeps its settings in: a module, a libb ``Setting``, a mapping, any object. A
+``Setting`` is a dict that, unlocked, answers a question for a missing attribute by adding it. So a mapping is never asked
+for an attribute, and an empty mapping, which such a question leaves behind, is taken as not there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attrs
+
+from jobsync.backend import Backend
+from jobsync.config.checks import nearest, unknown_field
+from jobsync.config.fields import CoordinationConfig
+from jobsync.core.shown import shown
+from jobsync.errors import ConfigError
+
+__all__ = ['DEFAULT_BACKEND', 'ENVIRONMENT_VARIABLE', 'resolve']
+
+DEFAULT_BACKEND = 'sqlite:///jobsync.db'
+ENVIRONMENT_VARIABLE = 'JOBSYNC_BACKEND'
+
+_SYNC_FIELDS = ('coordination', 'backend', 'sql')
+_SQL_FIELDS = {'host': 'host', 'port': 'port', 'dbname': 'dbname', 'user': 'user', 'passwd': 'password', 'appname': 'appname'}
+"""What ``config.sync.sql`` calls it, and what ``CoordinationConfig`` does."""
+
+_logger = logging.getLogger('jobsync.config')
+
+
+def resolve(
+    config: object | None, coordination_config: CoordinationConfig | None, environ: Mapping[str, str]
+) -> CoordinationConfig:
+    """The configuration in force, its ``backend`` chosen.
+
+    Settings: ``coordination_config`` as a whole, else ``config.sync.coordination``, else the defaults.
+
+    Backend: the first there is of ``coordination_config``, ``config.sync.coordination``, ``config.sync.backend``,
+    ``config.sync.sql`` (PostgreSQL) and the environment's ``JOBSYNC_BACKEND``; else SQLite in the working directory, with a
+    warning. ``appname``: from the first of these two configurations and ``config.sync.sql`` that gives one.
+
+    ``backend`` in the result is None only if coordination is off and nothing names a store. Raises ``ConfigError``.
+    """
+    if coordination_config is not None and not isinstance(coordination_config, CoordinationConfig):
+        raise ConfigError(f'coordination_config is {shown(coordination_config)}: must be a CoordinationConfig')
+    sync = _sync(config)
+    section = _coordination(sync.get('coordination'))
+    sql = _sql(sync.get('sql'))
+    layers = [layer for layer in (coordination_config, section) if layer is not None]
+    chosen = layers[0] if layers else CoordinationConfig()
+    where, store = _store(
+        [
+            *(('CoordinationConfig', layer.store) for layer in layers),
+            ('config.sync', sync.get('backend')),
+            ('config.sync.sql', sql.store),
+            (ENVIRONMENT_VARIABLE, environ.get(ENVIRONMENT_VARIABLE)),
+        ],
+        needed=chosen.enabled,
+    )
+    appname = next((layer.appname for layer in [*layers, sql] if layer.appname_given), chosen.appname)
+    return _make(
+        where,
+        lambda: attrs.evolve(chosen, backend=store, appname=appname, host=None, port=None, dbname=None, user=None, password=None),
+    )
+
+
+def _store(sources: Iterable[tuple[str, str | Backend | None]], needed: bool) -> tuple[str, str | Backend | None]:
+    """The first store there is, and where it was found."""
+    for where, store in sources:
+        if store is not None and store != '':
+            return where, store
+    if not needed:
+        return 'default', None
+    _logger.warning(
+        'no backend is configured: using %s in %s. Workers on other machines, or started in another directory, will not see it. '
+        'Set backend in CoordinationConfig or config.sync, or the variable %s',
+        DEFAULT_BACKEND,
+        Path.cwd(),
+        ENVIRONMENT_VARIABLE,
+    )
+    return 'default', DEFAULT_BACKEND
+
+
+def _sync(config: object | None) -> dict[str, Any]:
+    """The section ``config.sync``. Other things may live beside ours in it, but not under a slip of a name of ours."""
+    if isinstance(config, CoordinationConfig):
+        raise ConfigError('config is a CoordinationConfig: pass it as coordination_config')
+    sync = _plain(_plain(config, ('sync',), 'config').get('sync'), _SYNC_FIELDS, 'config.sync')
+    for name in sync:
+        if name not in _SYNC_FIELDS and nearest(name, _SYNC_FIELDS):
+            raise unknown_field(name, _SYNC_FIELDS, 'config.sync')
+    return sync
+
+
+def _coordination(section: object) -> CoordinationConfig | None:
+    if section is None or isinstance(section, CoordinationConfig):
+        return section
+    where = 'config.sync.coordination'
+    fields = _plain(section, tuple(attrs.fields_dict(CoordinationConfig)), where, closed=True)
+    return _make(where, lambda: CoordinationConfig(**fields))
+
+
+def _sql(section: object) -> CoordinationConfig:
+    """A configuration of which only the connection and ``appname`` count."""
+    where = 'config.sync.sql'
+    fields = _plain(section, tuple(_SQL_FIELDS), where, closed=True)
+    return _make(where, lambda: CoordinationConfig(**{_SQL_FIELDS[name]: value for name, value in fields.items()}))
+
+
+def _make(where: str, make: Callable[[], CoordinationConfig]) -> CoordinationConfig:
+    try:
+        return make()
+    except ConfigError as error:
+        raise ConfigError(f'{where}: {error}') from error
+
+
+def _plain(section: object, known: tuple[str, ...], where: str, closed: bool = False) -> dict[str, Any]:
+    """A section as a plain dict, whatever it is. If ``closed``, refuses a field that is not ``known``."""
+    if section is None:
+        return {}
+    if isinstance(section, Mapping):
+        found = dict(section)
+    elif isinstance(section, (str, bytes, int, float, Sequence, Set)):
+        raise ConfigError(f'{where} is {shown(section)}: must be a section with names for its values')
+    else:
+        own = getattr(section, '__dict__', {})
+        found = {name: value for name, value in own.items() if not name.startswith('_') and not _is_code(value)}
+        if isinstance(section, ModuleType):
+            found |= {name: own[name] for name in known if name in own}
+        else:
+            found |= {name: getattr(section, name) for name in known if hasattr(section, name)}
+    found = {name: value for name, value in found.items() if not (isinstance(value, Mapping) and not value)}
+    for name in found:
+        if closed and name not in known:
+            raise unknown_field(name, known, where)
+    return found
+
+
+def _is_code(value: object) -> bool:
+    """Whether this is what modules and classes hold besides settings."""
+    return callable(value) or isinstance(value, ModuleType) or hasattr(type(value), '__get__')

@@ -1,0 +1,271 @@
+"""Where a configuration comes from."""
+
+from __future__ import annotations
+
+import logging
+import types
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+from libb import Setting  # type: ignore[import-untyped]
+
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.config import CoordinationConfig, resolve
+from jobsync.errors import ConfigError
+
+URL = 'memory://test'
+
+
+@pytest.fixture(autouse=True)
+def _locking() -> Iterator[None]:
+    """The lock of libb is one switch for the process: leave it as it was."""
+    before = Setting._locked
+    yield
+    Setting._locked = before
+
+
+def setting(tree: dict[str, Any], cls: type = Setting) -> Any:
+    """Settings as libb keeps them, nested."""
+    return cls({name: setting(value, cls) if isinstance(value, dict) else value for name, value in tree.items()})
+
+
+def module(tree: dict[str, Any]) -> types.ModuleType:
+    """A config module whose ``sync`` is a Setting, with what else a module holds."""
+    made = types.ModuleType('config')
+    vars(made).update({name: setting(value) for name, value in tree.items()}, os=logging, Setting=Setting, DEBUG=True)
+    return made
+
+
+def namespace(tree: dict[str, Any]) -> Any:
+    """Plain objects, nested."""
+    return SimpleNamespace(**{name: namespace(value) if isinstance(value, dict) else value for name, value in tree.items()})
+
+
+def classes(tree: dict[str, Any]) -> Any:
+    """Nested classes with class attributes, and a method among them."""
+    members = {name: classes(value) if isinstance(value, dict) else value for name, value in tree.items()}
+    return type('Config', (), members | {'method': lambda self: None, 'prop': property(lambda self: None)})
+
+
+def instances(tree: dict[str, Any]) -> Any:
+    """Objects whose values stand in their class, partly hidden by __slots__."""
+    members = {name: instances(value) if isinstance(value, dict) else value for name, value in tree.items()}
+    return type('Config', (), members | {'__slots__': ()})()
+
+
+def submodules(tree: dict[str, Any]) -> types.ModuleType:
+    """A package whose sections are modules."""
+    made = types.ModuleType('config')
+    vars(made).update({n: submodules(v) if isinstance(v, dict) else v for n, v in tree.items()}, logging=logging, Any=Any)
+    return made
+
+
+SHAPES = [setting, module, dict, namespace, classes, instances, submodules]
+
+
+@pytest.mark.parametrize('locked', [True, False], ids=['locked', 'unlocked'])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_any_kind_of_config(shape: Any, locked: bool) -> None:
+    """Modules, libb Settings locked or not, mappings and objects all say the same."""
+    config = shape({'sync': {'coordination': {'total_tokens': 5000, 'heartbeat_timeout_sec': 30}, 'backend': URL}})
+    Setting._locked = locked
+    assert resolve(config, None, {}) == CoordinationConfig(total_tokens=5000, heartbeat_timeout_sec=30, backend=URL)
+
+
+def test_the_usage_guides_config_module() -> None:
+    """The guide's own config module gives what it says."""
+    Setting.unlock()
+    sync = Setting()
+    sync.coordination.enabled = True
+    sync.coordination.total_tokens = 5000
+    sync.coordination.heartbeat_interval_sec = 10
+    sync.coordination.heartbeat_timeout_sec = 30
+    Setting.lock()
+    config = types.ModuleType('config')
+    vars(config)['sync'] = sync
+    made = resolve(config, None, {'JOBSYNC_BACKEND': URL})
+    assert made == CoordinationConfig(total_tokens=5000, heartbeat_interval_sec=10, heartbeat_timeout_sec=30, backend=URL)
+
+
+@pytest.mark.parametrize('tree', [{}, {'sync': {}}, {'sync': {'coordination': {'total_tokens': 5}}}])
+def test_reading_leaves_no_trace(tree: dict[str, Any]) -> None:
+    """An unlocked Setting, which grows when it is asked, is as it was."""
+    Setting.unlock()
+    config = setting(tree)
+    resolve(config, None, {'JOBSYNC_BACKEND': URL})
+    assert config == tree
+
+
+def test_what_others_questions_left_behind() -> None:
+    """Empty sections and values, which a question to an unlocked Setting leaves behind, count as not there."""
+    Setting.unlock()
+    config = Setting()
+    for touched in ('coordination', 'sql', 'backend', 'backends', 'other'):
+        getattr(config.sync, touched)
+    config.sync.coordination.total_tokens = 5
+    _ = config.sync.coordination.weight, config.sync.coordination.wieght, config.sync.sql.port
+    assert resolve(config, None, {'JOBSYNC_BACKEND': URL}) == CoordinationConfig(total_tokens=5, backend=URL)
+
+
+@pytest.mark.parametrize(
+    'config', [None, {}, {'sync': None}, types.ModuleType('empty'), object(), {'sync': {'coordination': None}}]
+)
+def test_no_settings(config: object) -> None:
+    """Without settings the defaults hold."""
+    assert resolve(config, None, {'JOBSYNC_BACKEND': URL}) == CoordinationConfig(backend=URL)
+
+
+def test_the_argument_comes_first() -> None:
+    """``coordination_config`` takes the place of ``config.sync.coordination`` as a whole."""
+    config = {'sync': {'coordination': {'total_tokens': 5, 'weight': 3}, 'backend': URL}}
+    assert resolve(config, CoordinationConfig(total_tokens=7), {}) == CoordinationConfig(total_tokens=7, backend=URL)
+
+
+def test_a_ready_section() -> None:
+    """``config.sync.coordination`` may be a ``CoordinationConfig``."""
+    ready = CoordinationConfig(total_tokens=7, backend=URL)
+    assert resolve({'sync': {'coordination': ready}}, None, {}) == ready
+
+
+SQL = {'host': 'h', 'dbname': 'd', 'user': 'u', 'passwd': 'p/w', 'port': 5433, 'appname': 'mine_'}
+SQL_URL = 'postgresql://u:p%2Fw@h:5433/d'
+
+
+def test_priority_of_the_backend() -> None:
+    """Argument, coordination section, config.sync.backend, config.sync.sql, environment: the first there is."""
+    sync: dict[str, Any] = {'coordination': {'backend': 'memory://2'}, 'backend': 'memory://3', 'sql': SQL}
+    environ = {'JOBSYNC_BACKEND': 'memory://5'}
+    given = CoordinationConfig(backend='memory://1')
+    assert resolve({'sync': sync}, given, environ).backend == 'memory://1'
+    assert resolve({'sync': sync}, CoordinationConfig(), environ).backend == 'memory://2'
+    assert resolve({'sync': sync}, None, environ).backend == 'memory://2'
+    del sync['coordination']
+    assert resolve({'sync': sync}, None, environ).backend == 'memory://3'
+    del sync['backend']
+    assert resolve({'sync': sync}, None, environ).backend == SQL_URL
+    del sync['sql']
+    assert resolve({'sync': sync}, None, environ).backend == 'memory://5'
+
+
+def test_parts_become_a_url() -> None:
+    """A connection given by parts is a URL in the result, so that there is one place to look."""
+    made = resolve(None, CoordinationConfig(host='h', dbname='d', user='u', password='p/w', port=5433), {})  # noqa: S106
+    assert made == CoordinationConfig(backend=SQL_URL)
+
+
+def test_a_ready_backend() -> None:
+    """A backend object may stand in each place, and stays the same object."""
+    ready = MemoryBackend(MemoryStore(), CoordinationConfig().options)
+    assert resolve(None, CoordinationConfig(backend=ready), {}).backend is ready
+    assert resolve({'sync': {'backend': ready}}, None, {}).backend is ready
+    assert resolve({'sync': {'coordination': {'backend': ready}}}, None, {}).backend is ready
+
+
+def test_priority_of_the_prefix() -> None:
+    """``appname`` is the argument's, the section's, or that of config.sync.sql: the first that was given."""
+    sync: dict[str, Any] = {'coordination': {'appname': 'two_'}, 'sql': SQL}
+    assert resolve({'sync': sync}, CoordinationConfig(appname='sync_'), {}).appname == 'sync_'
+    assert resolve({'sync': sync}, CoordinationConfig(), {}).appname == 'two_'
+    assert resolve({'sync': {'sql': SQL}}, CoordinationConfig(), {}).appname == 'mine_'
+    assert resolve({'sync': {'sql': {'appname': 'mine_'}, 'backend': URL}}, None, {}) == CoordinationConfig(
+        appname='mine_', backend=URL
+    )
+    assert resolve(None, None, {'JOBSYNC_BACKEND': URL}).appname == 'sync_'
+
+
+@pytest.mark.parametrize('environ', [{}, {'JOBSYNC_BACKEND': ''}])
+def test_no_backend_anywhere(environ: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    """With no backend configured it is SQLite in the working directory, and one warning that others will not see it."""
+    assert resolve(None, None, environ).backend == 'sqlite:///jobsync.db'
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ('jobsync.config', 'WARNING')
+    assert 'other machines' in record.getMessage()
+    assert 'JOBSYNC_BACKEND' in record.getMessage()
+
+
+def test_a_backend_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """With a backend configured nothing is logged, be it SQLite."""
+    resolve(None, CoordinationConfig(backend='sqlite:///x.db'), {})
+    assert caplog.records == []
+
+
+def test_coordination_off_needs_no_backend(caplog: pytest.LogCaptureFixture) -> None:
+    """With coordination off there is a backend only if one is configured, and no warning."""
+    off = CoordinationConfig(enabled=False)
+    assert resolve(None, off, {}).backend is None
+    assert resolve({'sync': {'backend': URL}}, off, {}).backend == URL
+    assert caplog.records == []
+
+
+def test_minimum_nodes_given_survives() -> None:
+    """Whether ``minimum_nodes`` was given is still known of the result."""
+    assert not resolve(None, CoordinationConfig(backend=URL), {}).minimum_nodes_given
+    assert resolve({'sync': {'coordination': {'minimum_nodes': 1}, 'backend': URL}}, None, {}).minimum_nodes_given
+
+
+@attrs.define
+class Settings:
+    """A section that knows its fields."""
+
+    total_tokens: int = 5
+    heartbeat_intervall_sec: int = 7
+
+
+@pytest.mark.parametrize(
+    ('sync', 'message'),
+    [
+        ({'coordination': {'total_tokens': '5'}}, r"config\.sync\.coordination: total_tokens is '5' \(str\): must be an integer"),
+        ({'coordination': {'heartbeat_timeout_sec': 5}}, r'config\.sync\.coordination: heartbeat_timeout_sec is 5'),
+        (
+            {'coordination': {'total_token': 5}},
+            r"config\.sync\.coordination has no field 'total_token': did you mean total_tokens",
+        ),
+        ({'coordination': {5: 5}}, r'config\.sync\.coordination has no field 5'),
+        ({'coordination': SimpleNamespace(wieght=5)}, r"no field 'wieght': did you mean weight"),
+        ({'coordination': type('C', (), {'wieght': 5})}, r"no field 'wieght': did you mean weight"),
+        ({'coordination': 5}, r'config\.sync\.coordination is 5 \(int\): must be a section'),
+        ({'coordination': [('total_tokens', 5)]}, r'must be a section'),
+        ({'coordinaton': {'total_tokens': 5}}, r"config\.sync has no field 'coordinaton': did you mean coordination"),
+        ({'sql': SQL | {'password': 'x'}}, r"config\.sync\.sql has no field 'password': did you mean passwd"),
+        ({'sql': SQL | {'port': '5433'}}, r"config\.sync\.sql: port is '5433' \(str\)"),
+        ({'sql': SQL | {'appname': 'my-app'}}, r"config\.sync\.sql: appname is 'my-app'"),
+        ({'sql': {'host': 'h'}}, r'config\.sync\.sql: host .* without dbname'),
+        ({'sql': {'dbname': 'd'}}, r'config\.sync\.sql: dbname .* without host'),
+        ({'backend': 'jobs.db'}, r"config\.sync: backend is 'jobs.db'"),
+        ({'backend': {'url': URL}}, r'config\.sync: backend is'),
+        ('sqlite:///x.db', r"config\.sync is 'sqlite:///x.db' \(str\): must be a section"),
+    ],
+)
+def test_a_wrong_section(sync: object, message: str) -> None:
+    """An error in a config object says where it stands, the value and what is allowed."""
+    with pytest.raises(ConfigError, match=message):
+        resolve({'sync': sync}, None, {})
+
+
+def test_a_wrong_environment() -> None:
+    """A wrong variable is named."""
+    with pytest.raises(ConfigError, match=r"JOBSYNC_BACKEND: backend is 'jobs.db'"):
+        resolve(None, None, {'JOBSYNC_BACKEND': 'jobs.db'})
+
+
+@pytest.mark.parametrize('config', ['config.py', 5, [1], b'x'])
+def test_config_of_no_use(config: object) -> None:
+    """What cannot hold settings is refused, not passed over."""
+    with pytest.raises(ConfigError, match=r'^config is .*must be a section'):
+        resolve(config, None, {})
+
+
+def test_arguments_changed_over() -> None:
+    """A ``CoordinationConfig`` in the place of ``config``, or something else in its own, is refused."""
+    with pytest.raises(ConfigError, match='pass it as coordination_config'):
+        resolve(CoordinationConfig(), None, {})
+    with pytest.raises(ConfigError, match=r'coordination_config is .*must be a CoordinationConfig'):
+        resolve(None, {'total_tokens': 5}, {})  # type: ignore[arg-type]
+
+
+def test_other_things_beside_ours() -> None:
+    """``config.sync`` may hold what is none of ours."""
+    assert resolve({'sync': {'backend': URL, 'timezone': 'UTC'}}, None, {}) == CoordinationConfig(backend=URL)

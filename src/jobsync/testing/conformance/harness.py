@@ -49,6 +49,8 @@ class Harness:
     """Pools to try, besides the largest that the backend declares."""
     lock_counts: tuple[int, ...] = (2_000, 10_000)
     """Numbers of task locks to try."""
+    examples: int = 50
+    """How many sequences of calls are compared with the reference, each in a namespace of its own."""
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
         """A fresh handle onto the store, not opened; ``options`` are fields of ``BackendOptions``."""

@@ -11,9 +11,11 @@ from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
+from jobsync.testing.conformance.machine import MachineTests
 from jobsync.testing.conformance.names import NamespaceTests, NameTests
 from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, RegisterTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
+from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.readings import ReadingTests, SnapshotTests
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.conformance.sizes import SizeTests
@@ -42,10 +44,12 @@ class BackendSuite(
     NamespaceTests,
     NameTests,
     ConcurrencyTests,
+    ProcessTests,
     SizeTests,
     OutageTests,
     HandEditTests,
     FailoverTests,
+    MachineTests,
 ):
     """Subclass this under a name that begins with ``Test`` and override ``harness``."""
 

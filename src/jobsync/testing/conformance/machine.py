@@ -1,0 +1,285 @@
+"""A state machine that compares any backend with the reference, operation by operation.
+
+Both get the same calls. What they draw for themselves (stamps, ids, numbers, times) may differ, so answers are compared
+after each of those has been replaced by its order of appearance on its own side.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Callable
+
+import attrs
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from jobsync.backend import Backend
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.core.model import (
+    INITIAL,
+    NOBODY,
+    Eviction,
+    HistoryKind,
+    LockEdit,
+    LockFilter,
+    LockRequest,
+    Member,
+    NodeRef,
+    NodeState,
+    Pin,
+    Registration,
+    Settings,
+)
+from jobsync.core.tokens import Plan, TokenGroup
+from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.sides import Side
+
+__all__ = ['ComparisonMachine', 'MachineTests']
+
+TOKENS = 6
+SETTINGS = Settings(TOKENS, 'xxh3')
+OTHERS = Settings(TOKENS, 'md5')
+DAYS = (dt.date(2026, 3, 2), dt.date(2026, 3, 3))
+HOUR = dt.timedelta(hours=1)
+
+names = st.sampled_from(['a', 'A', 'b%', "c'ü"])
+tasks = st.sampled_from(['x', 'X', 'y_', '\\z"'])
+days = st.sampled_from(DAYS)
+refs = st.builds(NodeRef, names, st.sampled_from(['run-1', 'run-2', 'run-3']))
+whoever = st.integers(0, 3) | st.integers(0, 3) | st.integers(0, 3) | refs
+"""Mostly a node that is registered, by its place; else any run, which most often is not."""
+seldom = st.sampled_from([False, False, False, False, False, True])
+owners = st.none() | names
+targets = owners | st.just(NOBODY)
+rows = st.dictionaries(st.integers(0, TOKENS - 1), st.tuples(owners, targets, owners))
+pins = st.lists(
+    st.builds(Pin, st.integers(TOKENS + 1, TOKENS + 4), tasks, owners, targets, st.just(0), st.sampled_from([None, 'a%'])),
+    max_size=3,
+    unique_by=lambda pin: pin.id,
+)
+requests = st.builds(
+    LockRequest,
+    task_id=tasks,
+    patterns=st.sampled_from([('a%',), ('b', 'a'), ('a', 'b')]),
+    created_by=st.sampled_from(['me', 'them']),
+    reason=st.sampled_from([None, 'why']),
+    expires_in=st.sampled_from([None, None, dt.timedelta(0), dt.timedelta(days=1)]),
+)
+filters = st.builds(
+    LockFilter,
+    created_by=st.sampled_from([None, 'me']),
+    expired=st.booleans(),
+    task_ids=st.none() | st.frozensets(tasks, max_size=2),
+)
+
+
+class ComparisonMachine(RuleBasedStateMachine):
+    """The backend under test beside a memory backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        ticks = itertools.count()
+        start = dt.datetime.now(dt.UTC)
+        store = MemoryStore(clock=lambda: start + dt.timedelta(microseconds=next(ticks)))
+        self.sides = Side(MemoryBackend(store), SETTINGS), Side(backend, SETTINGS)
+
+    def pick(self, who: int | NodeRef) -> NodeRef:
+        """The run that ``whoever`` means at this moment."""
+        nodes = self.sides[0].backend.snapshot().nodes
+        if isinstance(who, NodeRef):
+            return who
+        return nodes[who % len(nodes)].ref if nodes else NodeRef('a', 'run-1')
+
+    def both(self, call: Callable[[Side], object]) -> None:
+        """Do the same on both sides and compare the answers."""
+        expected, found = (side.outcome(call) for side in self.sides)
+        assert found == expected
+
+    @invariant()
+    def same_state(self) -> None:
+        """All there is to see is the same on both sides, and each side's identity is that of its timeline."""
+
+        def state(side: Side) -> object:
+            snapshot = side.backend.snapshot()
+            assert snapshot.store == snapshot.timeline.store
+            state = side.scene.state()
+            return attrs.evolve(state, rebalances=tuple(sorted(state.rebalances, key=lambda record: record.tokens_moved)))
+
+        self.both(state)
+
+    @initialize()
+    def begin(self) -> None:
+        """Two nodes, one of which leads."""
+        leader = NodeRef('a', 'run-1')
+        for ref in (leader, NodeRef('A', 'run-1')):
+            self.register(ref, 0, 'none', late=False)
+        self.lead(leader, late=False)
+
+    @rule()
+    def remember(self) -> None:
+        """Keep the present reading for a call that comes late."""
+        for side in self.sides:
+            side.before = side.backend.snapshot()
+
+    @rule(wanted=st.sampled_from([SETTINGS, SETTINGS, OTHERS]), create=st.booleans())
+    def open(self, wanted: Settings, create: bool) -> None:
+        """Open again, with the same or other settings."""
+
+        def call(side: Side) -> object:
+            opened = side.backend.open(wanted, create)
+            side.scene.settings = opened.settings
+            return opened
+
+        self.both(call)
+
+    @rule(now=seldom, ahead=st.integers(-2, 2))
+    def renew(self, now: bool, ahead: int) -> None:
+        """Renew the timeline that is, or more often one that was."""
+
+        def call(side: Side) -> None:
+            present = side.backend.snapshot()
+            side.backend.renew_timeline((present if now else side.before).timeline, present.revision.number + ahead)
+
+        self.both(call)
+
+    @rule(ref=refs, ahead=st.integers(-2, 2), replacing=st.sampled_from(['none', 'right', 'late', 'wrong']), late=seldom)
+    def register(self, ref: NodeRef, ahead: int, replacing: str, late: bool) -> None:
+        """Register, perhaps in place of what is there or was."""
+
+        def call(side: Side) -> None:
+            now = side.backend.snapshot()
+            found = [node.beat for node in (side.before if replacing == 'late' else now).nodes if node.name == ref.name]
+            beat = (
+                (found[0] if found else ('x', 0))
+                if replacing in ('right', 'late')
+                else ('x', 0)
+                if replacing == 'wrong'
+                else None
+            )
+            timeline = (side.before if late else now).timeline
+            side.backend.register(Registration(ref, 15.0, replaces=frozenset({'x'})), timeline, now.revision.number + ahead, beat)
+
+        self.both(call)
+
+    @rule(who=whoever, late=st.booleans(), holding=st.frozensets(st.integers(0, TOKENS + 2)))
+    def heartbeat(self, who: int | NodeRef, late: bool, holding: frozenset[int]) -> None:
+        """Beat as any run."""
+        ref = self.pick(who)
+        self.both(lambda side: side.backend.heartbeat(ref, side.before.version if late else INITIAL, holding))
+
+    @rule(who=whoever)
+    def deregister(self, who: int | NodeRef) -> None:
+        """Leave as any run."""
+        ref = self.pick(who)
+        self.both(lambda side: side.backend.deregister(ref))
+
+    @rule(who=whoever, late=seldom)
+    def lead(self, who: int | NodeRef, late: bool) -> None:
+        """Take the leadership with the epoch that is, or one that was."""
+        ref = self.pick(who)
+        self.both(
+            lambda side: side.backend.acquire_leadership(ref, (side.before if late else side.backend.snapshot()).leadership.epoch)
+        )
+
+    @rule(
+        other=st.none() | st.none() | st.none() | refs,
+        late=seldom,
+        rows=rows,
+        pins=pins,
+        unpinned=st.frozensets(st.integers(TOKENS + 1, TOKENS + 4), max_size=2),
+        members=st.dictionaries(names, st.builds(Member, st.sampled_from(['run-1', 'run-2']), st.just(15.0))),
+        evict=st.frozensets(names, max_size=2),
+        moved=st.integers(0, 3),
+    )
+    def commit(
+        self,
+        other: NodeRef | None,
+        late: bool,
+        rows: dict[int, tuple[str | None, str | None, str | None]],
+        pins: list[Pin],
+        unpinned: frozenset[int],
+        members: dict[str, Member],
+        evict: frozenset[str],
+        moved: int,
+    ) -> None:
+        """Commit any plan, as the leader or as another, from the present reading or a late one."""
+        groups = tuple(
+            TokenGroup([token for token in sorted(rows) if rows[token] == row], *row) for row in dict.fromkeys(rows.values())
+        )
+
+        def call(side: Side) -> object:
+            reading = side.before if late else side.backend.snapshot()
+            gone = [node for node in reading.nodes if node.name in evict]
+            plan = Plan(
+                reason='test',
+                members=members,
+                groups=groups,
+                pins=tuple(pin for pin in pins if pin.id not in unpinned),
+                unpinned=unpinned,
+                evictions=tuple(Eviction(node.ref, node.heartbeat) for node in gone if node.state is NodeState.JOINED),
+                departed=tuple(node.ref for node in gone if node.state is NodeState.LEFT),
+                moved=moved,
+            )
+            guard = attrs.evolve(
+                side.scene.guard(), timeline=reading.timeline, epoch=reading.leadership.epoch, revision=reading.revision
+            )
+            return side.backend.commit(other or reading.leadership.node or NodeRef('a', 'run-1'), plan, guard)
+
+        self.both(call)
+
+    @rule()
+    def follow(self) -> None:
+        """A reader that reads differences has what a complete reading brings."""
+        for side in self.sides:
+            side.follower = side.follower.apply(side.backend.read_assignment(side.follower.version))
+            whole = side.scene.assignment()
+            assert side.follower.version == whole.version
+            assert [side.follower.row(token) for token in range(TOKENS)] == [whole.row(token) for token in range(TOKENS)]
+
+    @rule(remove=st.none() | filters, put=st.lists(requests, max_size=3))
+    def edit_locks(self, remove: LockFilter | None, put: list[LockRequest]) -> None:
+        """Remove and put locks."""
+        self.both(lambda side: side.backend.edit_locks(LockEdit(remove, tuple(put))))
+
+    @rule(who=whoever, items=st.lists(tasks, max_size=3), day=days)
+    def claim(self, who: int | NodeRef, items: list[str], day: dt.date) -> None:
+        """Claim as any run."""
+        ref = self.pick(who)
+        self.both(lambda side: side.backend.append_claims(ref, items, day))
+
+    @rule(name=names, items=st.lists(tasks, max_size=3), day=days)
+    def audit(self, name: str, items: list[str], day: dt.date) -> None:
+        """Audit under any name."""
+        self.both(lambda side: side.backend.append_audits(name, items, day))
+
+    @rule(kind=st.sampled_from([HistoryKind.CLAIM, HistoryKind.AUDIT]), day=st.none() | days, item=st.none() | tasks)
+    def search(self, kind: HistoryKind, day: dt.date | None, item: str | None) -> None:
+        """Look into a trail, and at what is incomplete."""
+        self.both(lambda side: frozenset(side.backend.history(kind, date=day, item=item)))
+        self.both(lambda side: frozenset((claim.item, claim.date) for claim in side.backend.incomplete(day, dt.timedelta(0))))
+
+    @rule(kind=st.sampled_from(HistoryKind), ahead=st.sampled_from([-HOUR, HOUR]))
+    def purge(self, kind: HistoryKind, ahead: dt.timedelta) -> None:
+        """Purge nothing or everything."""
+        self.both(lambda side: side.backend.purge(kind, side.backend.snapshot().now + ahead))
+
+
+class MachineTests:
+    """The machine as a test."""
+
+    def test_compared_with_the_reference(self, harness: Harness) -> None:
+        """Whatever the sequence of calls, answers and state are those of the memory backend."""
+        numbers = itertools.count()
+        run_state_machine_as_test(
+            lambda: ComparisonMachine(harness.connect(namespace=f'machine_{next(numbers)}_')),  # type: ignore[arg-type]
+            settings=settings(
+                max_examples=harness.examples,
+                stateful_step_count=30,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -1,0 +1,192 @@
+"""Atomicity between processes, where the harness can reach the store from them; and processes that die at work."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from jobsync.backend import Backend
+from jobsync.core.model import INITIAL, Member, NodeRef, Revision
+from jobsync.core.tokens import TokenGroup, TokenRow
+from jobsync.errors import Conflict, JobsyncError
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.threads import DEADLINE_SEC
+
+__all__ = ['ProcessTests']
+
+NAMESPACE = 'sync_'
+PROCESSES = 4
+ROUNDS = 10
+
+Connector = Callable[[str], Backend]
+Work = Callable[[Scene, int, Connection], object]
+
+
+def run(work: Work, connector: Connector, number: int, pipe: Connection) -> None:
+    """What a process does: say that it is up, wait for the word, work, send what came of it."""
+    pipe.send('ready')
+    pipe.recv()
+    try:
+        result: object = work(Scene(connector(NAMESPACE)), number, pipe)
+    except JobsyncError as error:
+        result = repr(error)
+    pipe.send(result)
+
+
+def receive(pipe: Connection) -> Any:
+    """The next message, within the deadline."""
+    assert pipe.poll(DEADLINE_SEC), f'a process has said nothing for {DEADLINE_SEC} s'
+    return pipe.recv()
+
+
+@contextlib.contextmanager
+def processes(harness: Harness, work: Work, count: int = PROCESSES) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
+    """Processes that are up and wait for the word; killed at the end."""
+    context, started = mp.get_context('spawn'), []
+    try:
+        for number in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=run, args=(work, harness.connector(), number, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            started.append((process, ours))
+        for _, pipe in started:
+            assert receive(pipe) == 'ready'
+        yield started
+    finally:
+        for process, pipe in started:
+            process.kill()
+            process.join(DEADLINE_SEC)
+            pipe.close()
+
+
+def at_once(harness: Harness, work: Work) -> list[Any]:
+    """What each of several processes that start at one moment comes to."""
+    with processes(harness, work) as started:
+        for _, pipe in started:
+            pipe.send('go')
+        return [receive(pipe) for _, pipe in started]
+
+
+def first_start(scene: Scene, number: int, _pipe: Connection) -> object:
+    """Open (as every process does), register, beat."""
+    scene.beat(scene.join(f'n{number}'))
+    return scene.timeline
+
+
+def contend(scene: Scene, number: int, _pipe: Connection) -> object:
+    """Take the leadership again and again, beat the common node, and count the epochs won."""
+    ref = NodeRef(f'n{number}', 'run')
+    won = []
+    for epoch in range(ROUNDS):
+        if scene.backend.acquire_leadership(ref, epoch).node == ref:
+            won.append(epoch + 1)
+        scene.beat(NodeRef('common', 'run'))
+        while scene.backend.snapshot().leadership.epoch <= epoch:
+            pass
+    return won
+
+
+def rival_commits(scene: Scene, number: int, _pipe: Connection) -> object:
+    """Commit under the common leader until ten went through."""
+    done = 0
+    while done < ROUNDS:
+        try:
+            scene.commit(NodeRef('common', 'run'), TokenGroup(range(TOKENS), f'p{number}', home=f'p{number}'), moved=1)
+        except Conflict:
+            continue
+        done += 1
+    return done
+
+
+def commit_forever(scene: Scene, _number: int, pipe: Connection) -> object:
+    """Commit one pattern after another, telling of each that was acknowledged."""
+    step = 0
+    while True:
+        step += 1
+        name = f'v{step}'
+        version = scene.commit(
+            NodeRef('common', 'run'), TokenGroup(range(TOKENS), name, name, name), members={name: Member(name, 1.0)}, moved=step
+        )
+        pipe.send((step, version))
+
+
+def common(harness: Harness) -> Scene:
+    """A scene with the node that all processes know."""
+    scene = Scene(harness.connect(NAMESPACE))
+    scene.ref = lambda name: NodeRef(name, 'run')  # type: ignore[method-assign]
+    scene.leader('common')
+    return scene
+
+
+class ProcessTests:
+    """The same as with threads, across processes."""
+
+    @needs(Ability.PROCESSES)
+    def test_processes_open_an_absent_store(self, harness: Harness) -> None:
+        """Processes that start at once on an absent store all enter it, with one timeline."""
+        timelines = at_once(harness, first_start)
+        scene = Scene(harness.connect(NAMESPACE))
+        assert timelines == [scene.timeline] * PROCESSES
+        assert {name: node.heartbeat for name, node in scene.nodes().items()} == {f'n{n}': 1 for n in range(PROCESSES)}
+
+    @needs(Ability.PROCESSES)
+    def test_processes_contend_for_leadership(self, harness: Harness) -> None:
+        """Each epoch is won by exactly one process, and no heartbeat of a common record is lost."""
+        scene = Scene(harness.connect(NAMESPACE))
+        scene.ref = lambda name: NodeRef(name, 'run')  # type: ignore[method-assign]
+        for name in ('common', *(f'n{number}' for number in range(PROCESSES))):
+            scene.join(name)
+        won = at_once(harness, contend)
+        assert sorted(epoch for part in won for epoch in part) == list(range(1, ROUNDS + 1)), won
+        assert scene.node('common').heartbeat == PROCESSES * ROUNDS
+
+    @needs(Ability.PROCESSES)
+    def test_processes_commit_one_after_the_other(self, harness: Harness) -> None:
+        """Rival commits are all or nothing: each that went through has its revision, its record and its heartbeat."""
+        scene = common(harness)
+        before = scene.revision.number
+        assert at_once(harness, rival_commits) == [ROUNDS] * PROCESSES
+        state = scene.state()
+        assert state.snapshot.revision.number == before + PROCESSES * ROUNDS
+        assert len(state.rebalances) == scene.node('common').heartbeat == PROCESSES * ROUNDS
+        assert len({(row.owner, row.home) for row in state.rows}) == 1
+
+    @needs(Ability.PROCESSES)
+    def test_a_process_killed_at_work(self, harness: Harness) -> None:
+        """What a killed process had acknowledged is there; what it was at is there whole or not at all."""
+        scene = common(harness)
+        with processes(harness, commit_forever, count=1) as ((process, pipe),):
+            pipe.send('go')
+            for _ in range(ROUNDS):
+                acknowledged: tuple[int, Revision] = receive(pipe)
+            process.kill()
+            process.join(DEADLINE_SEC)
+            with contextlib.suppress(EOFError):
+                while pipe.poll(0):
+                    acknowledged = pipe.recv()
+        step, version = acknowledged
+        state = scene.state()
+        found = len(state.rebalances)
+        assert found in (step, step + 1)
+        assert state.snapshot.version.number >= version.number
+        name, number = f'v{found}', state.snapshot.version.number
+        assert set(state.rows) == {TokenRow(name, name, name, number)}
+        assert list(state.members) == [name]
+        assert scene.node('common').heartbeat == found
+        assert scene.backend.heartbeat(NodeRef('common', 'run'), INITIAL, frozenset()).heartbeat == found + 1
+
+    @needs(Ability.PROCESSES)
+    def test_wait_hears_of_other_processes(self, harness: Harness) -> None:
+        """A change by another process ends a wait."""
+        backend = harness.connect(NAMESPACE)
+        backend.open(SETTINGS, create=True)
+        with processes(harness, first_start, count=1) as ((_, pipe),):
+            pipe.send('go')
+            assert backend.wait(0, DEADLINE_SEC) > 0
+            receive(pipe)

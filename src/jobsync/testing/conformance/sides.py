@@ -1,0 +1,67 @@
+"""One side of a comparison of two backends: what it answers, without what it draws for itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from jobsync.backend import Backend
+from jobsync.core.model import Pin, Pulse, Revision, Settings, Snapshot, TaskLock, Timeline
+from jobsync.core.tokens import Assignment, TokenRow
+from jobsync.errors import JobsyncError, NameTaken
+from jobsync.testing.conformance.scene import Scene
+
+__all__ = ['Side']
+
+NUMBERS = {(Revision, 'number'), (TokenRow, 'version'), (Pin, 'version'), (TaskLock, 'registered'), (Snapshot, 'locks_revision')}
+DRAWN = {(Revision, 'stamp'), (Timeline, 'id'), (TaskLock, 'id')}
+APART = {(Timeline, 'store'), (Snapshot, 'store'), (Pulse, 'store'), (Snapshot, 'now')}
+
+
+class Side:
+    """One of the two backends, and what its reader has."""
+
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        self.backend = backend
+        self.scene = Scene(backend, settings)
+        self.follower = Assignment.empty(settings.total_tokens)
+        """Kept up to date by differences."""
+        self.before = backend.snapshot()
+        """An earlier reading, for calls that come late."""
+        self._met: dict[object, int] = {}
+
+    def outcome(self, call: Callable[[Side], object]) -> object:
+        """What a call answers or raises, comparable with the other side's."""
+        try:
+            return self.plain(call(self))
+        except NameTaken as error:
+            return 'NameTaken', self.plain(error.record)
+        except JobsyncError as error:
+            return type(error).__name__
+
+    def plain(self, value: Any) -> Any:
+        """A value without what this side drew for itself."""
+        kind: Any = type(value)
+        if attrs.has(kind):
+            return kind.__name__, *(self._field(kind, field.name, getattr(value, field.name)) for field in attrs.fields(kind))
+        if isinstance(value, dt.datetime):
+            return 'a time'
+        if isinstance(value, (tuple, list)):
+            return tuple(map(self.plain, value))
+        if isinstance(value, frozenset):
+            return frozenset(map(self.plain, value))
+        if isinstance(value, dict):
+            return {key: self.plain(part) for key, part in value.items()}
+        return value
+
+    def _field(self, kind: type, name: str, value: Any) -> Any:
+        if (kind, name) in APART:
+            return None
+        if (kind, name) in NUMBERS:
+            return value and self._met.setdefault(('number', value), len(self._met))
+        if (kind, name) in DRAWN:
+            return value and self._met.setdefault((kind, name, value), len(self._met))
+        return self.plain(value)

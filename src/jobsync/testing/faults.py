@@ -1,0 +1,171 @@
+"""A backend that fails on demand, before or after the effect."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+import attrs
+
+from jobsync.backend import Backend, BackendInfo
+from jobsync.core.model import (
+    Audit,
+    Claim,
+    Guard,
+    HistoryKind,
+    Leadership,
+    LockEdit,
+    NodeRef,
+    Opened,
+    Pulse,
+    Rebalance,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    TaskLock,
+    Timeline,
+)
+from jobsync.core.tokens import Changes, Plan
+from jobsync.errors import BackendUnavailable
+
+__all__ = ['Fault', 'FaultyBackend', 'When']
+
+P = ParamSpec('P')
+T = TypeVar('T')
+
+
+class When(enum.Enum):
+    """On which side of the effect a call fails: the caller cannot tell."""
+
+    BEFORE = 'before'
+    AFTER = 'after'
+    NEVER = 'never'
+    """Only the delay."""
+
+
+@attrs.define
+class Fault:
+    """What happens to the next calls of a method."""
+
+    method: str | None = None
+    """The method's name; None: any."""
+    when: When = When.BEFORE
+    skip: int = 0
+    """This many calls go through first."""
+    times: int = 1
+    """Then this many are hit."""
+    delay_sec: float = 0.0
+    """How long a call that is hit takes, before anything else."""
+
+
+class FaultyBackend:
+    """A ``Backend`` that hands every call on to ``inner``, unless one of ``faults`` says otherwise.
+
+    The first fault that applies to a call is used up by one. Add to ``faults`` at any time. ``calls`` lists the names of
+    the methods called, those that failed included.
+    """
+
+    def __init__(self, inner: Backend, *faults: Fault, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.inner = inner
+        self.faults = list(faults)
+        self.calls: list[str] = []
+        self._sleep = sleep
+        self._lock = threading.Lock()
+
+    def _fault(self, method: str) -> Fault | None:
+        with self._lock:
+            self.calls.append(method)
+            for fault in self.faults:
+                if fault.method not in (None, method) or fault.times <= 0:
+                    continue
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    continue
+                fault.times -= 1
+                return fault
+            return None
+
+    def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        name = method.__name__
+        fault = self._fault(name)
+        if fault is None:
+            return method(*args, **kwargs)
+        if fault.delay_sec:
+            self._sleep(fault.delay_sec)
+        if fault.when is When.BEFORE:
+            raise BackendUnavailable(f'{name} was not done: a fault was asked for')
+        result = method(*args, **kwargs)
+        if fault.when is When.AFTER:
+            raise BackendUnavailable(f'{name} was done, but its answer is lost: a fault was asked for')
+        return result
+
+    @property
+    def info(self) -> BackendInfo:
+        """As the inner backend declares."""
+        return self.inner.info
+
+    def close(self) -> None:
+        """Close the inner backend; never fails."""
+        self.inner.close()
+
+    # The protocol, method by method
+
+    def open(self, settings: Settings, create: bool) -> Opened:  # noqa: D102
+        return self._call(self.inner.open, settings, create)
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:  # noqa: D102
+        self._call(self.inner.renew_timeline, expected, at_least)
+
+    def register(  # noqa: D102
+        self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None
+    ) -> None:
+        self._call(self.inner.register, node, timeline, at_least, replacing)
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:  # noqa: D102
+        return self._call(self.inner.heartbeat, ref, seen, holding)
+
+    def deregister(self, ref: NodeRef) -> None:  # noqa: D102
+        self._call(self.inner.deregister, ref)
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:  # noqa: D102
+        return self._call(self.inner.acquire_leadership, ref, epoch)
+
+    def snapshot(self) -> Snapshot:  # noqa: D102
+        return self._call(self.inner.snapshot)
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:  # noqa: D102
+        return self._call(self.inner.read_assignment, since)
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:  # noqa: D102
+        return self._call(self.inner.commit, ref, plan, guard)
+
+    def read_locks(self) -> tuple[TaskLock, ...]:  # noqa: D102
+        return self._call(self.inner.read_locks)
+
+    def edit_locks(self, edit: LockEdit) -> int:  # noqa: D102
+        return self._call(self.inner.edit_locks, edit)
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:  # noqa: D102
+        self._call(self.inner.append_claims, ref, items, date)
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:  # noqa: D102
+        self._call(self.inner.append_audits, node, items, date)
+
+    def history(  # noqa: D102
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Claim | Audit | Rebalance]:
+        return self._call(self.inner.history, kind, limit=limit, date=date, item=item)
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:  # noqa: D102
+        return self._call(self.inner.incomplete, date, older_than)
+
+    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:  # noqa: D102
+        return self._call(self.inner.purge, kind, before)
+
+    def wait(self, revision: int, timeout: float) -> int:  # noqa: D102
+        return self._call(self.inner.wait, revision, timeout)

@@ -1,0 +1,191 @@
+"""From a URL's scheme to a backend.
+
+Every backend, ours included, is a module named under the entry point group ``jobsync``; see ``jobsync.hookspecs`` for what it
+holds. All are imported when a backend is first asked for, which is cheap, as none may import its driver before ``connect``.
+
+What is wrong with one plugin is told to whoever asks for its scheme, and in the listing; nobody else is disturbed. That is why
+each gets a plugin manager of its own. One manager for all would also silently skip the second of two plugins of one name, and
+which is second depends on the order of ``sys.path``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+import pluggy
+
+from jobsync import hookspecs
+from jobsync.backend import Backend, BackendOptions
+from jobsync.core.shown import shown, shown_url
+from jobsync.errors import BackendNotFound, ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
+__all__ = ['Installed', 'connect', 'installed']
+
+_SCHEME = re.compile('[a-z][a-z0-9+.-]*')
+
+
+@attrs.frozen
+class Installed:
+    """A backend that some distribution brings."""
+
+    name: str
+    schemes: tuple[str, ...]
+    """Of a plugin that cannot be loaded: the name of its entry point, which is the best guess there is."""
+    summary: str
+    distribution: str
+    version: str
+    error: str | None
+    """Why it cannot be used; None if it can, as far as may be known without its driver."""
+
+
+@attrs.frozen
+class _Candidate:
+    """An entry point, tried."""
+
+    name: str
+    distribution: str
+    version: str
+    extras: frozenset[str]
+    """What may stand in brackets after the distribution's name."""
+    plugin: hookspecs.BackendPlugin | None
+    """None if it could not be loaded."""
+    error: str | None
+    cause: Exception | None = None
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        return (self.name,) if self.plugin is None else self.plugin.schemes
+
+    def __str__(self) -> str:
+        return f'{self.name!r} of {self.distribution} {self.version}'
+
+
+def connect(url: str, options: BackendOptions) -> Backend:
+    """The backend for a URL. Reaches no server yet.
+
+    Raises ``ConfigError`` for a URL without a scheme, or one that its backend refuses; ``BackendNotFound`` if no plugin answers
+    to the scheme, several do, the one that does is broken, or its driver is not installed.
+    """
+    scheme = _scheme(url)
+    candidates = _candidates()
+    claims = [candidate for candidate in candidates if scheme in candidate.schemes]
+    chosen = next((candidate for candidate in claims if candidate.error is None), None)
+    if chosen is None or chosen.plugin is None:
+        if claims:
+            raise BackendNotFound(f'{scheme}:// cannot be used: {claims[0].error}') from claims[0].cause
+        raise BackendNotFound(_unknown(scheme, candidates))
+    try:
+        return chosen.plugin.connect(scheme + url[len(scheme) :], options)
+    except ImportError as error:
+        raise BackendNotFound(f'{scheme}:// needs a driver that cannot be imported ({error}): {_remedy(chosen)}') from error
+
+
+def installed() -> list[Installed]:
+    """Every backend there is, usable or not, by name."""
+    return [
+        Installed(
+            name=candidate.name if candidate.plugin is None else candidate.plugin.name,
+            schemes=candidate.schemes,
+            summary='' if candidate.plugin is None else candidate.plugin.summary,
+            distribution=candidate.distribution,
+            version=candidate.version,
+            error=candidate.error,
+        )
+        for candidate in _candidates()
+    ]
+
+
+def _scheme(url: str) -> str:
+    if not isinstance(url, str):
+        raise ConfigError(f'backend is {shown(url)}: must be a URL such as sqlite:///jobsync.db')
+    scheme, separator, _ = url.partition('://')
+    scheme = scheme.lower()
+    if not separator or not _SCHEME.fullmatch(scheme):
+        raise ConfigError(f'backend is {shown(shown_url(url))}: must be a URL such as sqlite:///jobsync.db')
+    return scheme
+
+
+def _candidates() -> list[_Candidate]:
+    """All entry points, tried, by name; those that claim the same as another are in error."""
+    from importlib.metadata import entry_points  # slow to import, and needed only once a backend is asked for
+
+    found = [_try(entry) for entry in entry_points(group=hookspecs.GROUP)]
+    found.sort(key=lambda candidate: (candidate.name, candidate.distribution))
+    found = _mark_conflicts(found, 'entry point name', lambda candidate: (candidate.name,))
+    return _mark_conflicts(found, 'scheme', lambda candidate: candidate.schemes if candidate.plugin else ())
+
+
+def _try(entry: EntryPoint) -> _Candidate:
+    distribution, version, extras = _origin(entry.dist)
+    plugin, error, cause = None, None, None
+    try:
+        plugin = _load(entry)
+    except Exception as problem:  # noqa: BLE001  (another's code: whatever it does, it must not take the other backends along)
+        cause = problem
+        error = (
+            f'{entry.name!r} of {distribution} {version} ({entry.value}) cannot be loaded: {type(problem).__name__}: {problem}'
+        )
+    return _Candidate(entry.name, distribution, version, extras, plugin, error, cause)
+
+
+def _origin(distribution: Distribution | None) -> tuple[str, str, frozenset[str]]:
+    """Name, version and extras of a distribution, whose metadata may be missing or damaged."""
+    nothing = '?', '?', frozenset[str]()
+    if distribution is None:
+        return nothing
+    try:
+        metadata = distribution.metadata
+        return metadata['Name'], metadata['Version'], frozenset(metadata.get_all('Provides-Extra') or ())
+    except Exception:  # noqa: BLE001  (as above)
+        return nothing
+
+
+def _load(entry: EntryPoint) -> hookspecs.BackendPlugin:
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(entry.load(), name=entry.name)
+    manager.check_pending()
+    plugins = manager.hook.jobsync_backend()
+    if len(plugins) != 1 or not isinstance(plugins[0], hookspecs.BackendPlugin):
+        raise TypeError(f'its hook jobsync_backend must give one BackendPlugin, and gave {shown(plugins)}')
+    plugin = plugins[0]
+    if not plugin.schemes or not all(isinstance(scheme, str) and _SCHEME.fullmatch(scheme) for scheme in plugin.schemes):
+        raise ValueError(f'its schemes are {shown(plugin.schemes)}: must be lower case, without ://')
+    return plugin
+
+
+def _mark_conflicts(candidates: list[_Candidate], what: str, claims: Callable[[_Candidate], Iterable[str]]) -> list[_Candidate]:
+    """The same, with an error in each that claims what another claims too."""
+    claimants: dict[str, list[_Candidate]] = {}
+    for candidate in candidates:
+        for claim in set(claims(candidate)):
+            claimants.setdefault(claim, []).append(candidate)
+    marked = []
+    for candidate in candidates:
+        shared = next((claim for claim in claims(candidate) if len(claimants[claim]) > 1), None)
+        if shared is not None and candidate.error is None:
+            others = ' and '.join(str(claimant) for claimant in claimants[shared])
+            candidate = attrs.evolve(candidate, error=f'the {what} {shared!r} is claimed by {others}: uninstall one')
+        marked.append(candidate)
+    return marked
+
+
+def _unknown(scheme: str, candidates: list[_Candidate]) -> str:
+    usable = sorted({s for candidate in candidates if candidate.error is None for s in candidate.schemes})
+    message = f'no backend answers to {scheme}://; installed are {", ".join(f"{s}://" for s in usable) or "none"}'
+    broken = '; '.join(candidate.error for candidate in candidates if candidate.error is not None)
+    return f'{message}. Besides these, {broken}' if broken else message
+
+
+def _remedy(candidate: _Candidate) -> str:
+    """What to type, if the distribution has an extra called like its backend."""
+    name = candidate.plugin.name if candidate.plugin else candidate.name
+    if name in candidate.extras:
+        return f'pip install {candidate.distribution}[{name}]'
+    return f'see what {candidate.distribution} {candidate.version} needs'

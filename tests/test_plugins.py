@@ -1,0 +1,246 @@
+"""URL scheme to backend, with real distributions on the path."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsync import plugins
+from jobsync.backend import BackendOptions
+from jobsync.backends.memory import MemoryBackend
+from jobsync.errors import BackendNotFound, ConfigError
+from jobsync.plugins import connect, installed
+
+OPTIONS = BackendOptions()
+WORKING = """
+import jobsync.hookspecs as jobsync
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+
+def connect(url, options):
+    made = MemoryBackend(MemoryStore(), options)
+    made.url = url
+    return made
+
+@jobsync.hookimpl
+def jobsync_backend():
+    return jobsync.BackendPlugin(name={name!r}, schemes={schemes!r}, connect=connect, summary='for tests')
+"""
+Install = Callable[..., None]
+
+
+def working(*schemes: object, name: str = 'files') -> str:
+    """The source of a plugin that works."""
+    return WORKING.format(name=name, schemes=schemes)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Write a distribution with one plugin into a folder on the path, as an installer would."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(distribution: str, entry: str, source: str, *, version: str = '1.0', extras: tuple[str, ...] = ()) -> None:
+        module = f'{distribution}_plugin_{entry}'
+        (tmp_path / f'{module}.py').write_text(source)
+        info = tmp_path / f'{distribution}-{version}.dist-info'
+        info.mkdir(exist_ok=True)
+        header = f'Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n'
+        (info / 'METADATA').write_text(header + ''.join(f'Provides-Extra: {extra}\n' for extra in extras))
+        with (info / 'entry_points.txt').open('a') as file:
+            file.write(f'[jobsync]\n{entry} = {module}\n' if file.tell() == 0 else f'{entry} = {module}\n')
+        monkeypatch.syspath_prepend(tmp_path)  # forgets what importlib has cached of the folder
+
+    yield write
+    for name in set(sys.modules) - before:
+        if '_plugin_' in name:
+            del sys.modules[name]
+
+
+def refusal(url: str) -> str:
+    """The message of ``BackendNotFound``, which a URL must meet."""
+    with pytest.raises(BackendNotFound) as caught:
+        connect(url, OPTIONS)
+    return str(caught.value)
+
+
+def listed(name: str) -> plugins.Installed:
+    """The one line of the listing with that name."""
+    [found] = [entry for entry in installed() if entry.name == name]
+    return found
+
+
+def test_our_own_are_found_by_entry_point() -> None:
+    """Our backends are listed as those of a distribution like any other, and can be used."""
+    for scheme in ('memory', 'sqlite'):
+        found = listed(scheme)
+        assert (found.schemes, found.distribution, found.error) == ((scheme,), 'jobsync', None)
+        assert found.summary
+    assert isinstance(connect('memory://', OPTIONS), MemoryBackend)
+
+
+def test_another_distributions_backend(install: Install) -> None:
+    """A distribution that names a module gets the whole URL of its schemes."""
+    install('alpha', 'files', working('files', 'files+zip'), version='2.1')
+    for url in ('files://a/b?c#d', 'files+zip://x'):
+        assert getattr(connect(url, OPTIONS), 'url', None) == url
+    assert listed('files') == plugins.Installed('files', ('files', 'files+zip'), 'for tests', 'alpha', '2.1', None)
+
+
+def test_a_scheme_is_not_case_sensitive(install: Install) -> None:
+    """A scheme in capitals is the same scheme; the rest of the URL is left alone."""
+    install('alpha', 'files', working('files'))
+    assert getattr(connect('FILES://A/B', OPTIONS), 'url', None) == 'files://A/B'
+
+
+def test_unknown_scheme(install: Install) -> None:
+    """An unknown scheme is named, with the schemes there are."""
+    install('alpha', 'files', working('files'))
+    message = refusal('nosuch://u:s3cret@h/db')
+    assert 'nosuch://' in message
+    assert all(f'{scheme}://' in message for scheme in ('memory', 'sqlite', 'files'))
+    assert 's3cret' not in message
+
+
+@pytest.mark.parametrize(
+    'url', ['', 'jobs.db', '://x', 'sq lite://x', '1a://x', 'u:s3cret@h/db', 'sqlite:/x', None, 3, b'memory://']
+)
+def test_malformed_url(url: object) -> None:
+    """What is not a URL with a scheme is a ``ConfigError`` that names it, without its password."""
+    with pytest.raises(ConfigError, match='must be a URL') as caught:
+        connect(url, OPTIONS)  # type: ignore[arg-type]
+    assert type(url).__name__ in str(caught.value)
+    assert 's3cret' not in str(caught.value)
+
+
+def test_one_scheme_two_distributions(install: Install) -> None:
+    """A scheme that two distributions claim is refused with both names; every other scheme works."""
+    install('alpha', 'one', working('files', 'one', name='one'))
+    install('beta', 'two', working('files', 'two', name='two'), version='3.0')
+    message = refusal('files://x')
+    assert "'one' of alpha 1.0 and 'two' of beta 3.0" in message
+    assert listed('one').error == listed('two').error
+    assert connect('memory://', OPTIONS)
+
+
+def test_a_scheme_of_ours_claimed_by_another(install: Install) -> None:
+    """Another distribution cannot quietly take a scheme of ours."""
+    install('alpha', 'mine', working('memory', name='mine'))
+    message = refusal('memory://')
+    assert 'jobsync' in message
+    assert 'alpha 1.0' in message
+
+
+@pytest.mark.parametrize('scheme', ['files', 'other'])
+def test_one_entry_point_name_two_distributions(install: Install, scheme: str) -> None:
+    """An entry point name that two distributions use is refused with both names, not resolved by the order of the path."""
+    install('alpha', 'files', working('files'))
+    install('beta', 'files', working('other'))
+    message = refusal(f'{scheme}://x')
+    assert "entry point name 'files' is claimed by 'files' of alpha 1.0 and 'files' of beta 1.0" in message
+    assert connect('memory://', OPTIONS)
+
+
+def test_two_schemes_of_one_distribution(install: Install) -> None:
+    """One distribution may bring several backends."""
+    install('alpha', 'one', working('one', name='one'))
+    install('alpha', 'two', working('two', name='two'))
+    assert connect('one://', OPTIONS)
+    assert connect('two://', OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ('source', 'cause'),
+    [
+        ('import no_such_module_anywhere', 'no_such_module_anywhere'),
+        ('raise RuntimeError("bad day")', 'RuntimeError: bad day'),
+        ('def (', 'SyntaxError'),
+        ('x = 1', 'must give one BackendPlugin'),
+        ('import jobsync.hookspecs as j\n@j.hookimpl\ndef jobsync_backend():\n    return 3', 'must give one BackendPlugin'),
+        ('import jobsync.hookspecs as j\n@j.hookimpl\ndef jobsync_backend():\n    raise OSError("no")', 'OSError: no'),
+        ('import jobsync.hookspecs as j\n@j.hookimpl\ndef jobsync_backend(extra):\n    return 3', 'PluginValidationError'),
+        ('import jobsync.hookspecs as j\n@j.hookimpl\ndef jobsync_backends():\n    return 3', 'PluginValidationError'),
+        (working('files://'), 'its schemes are'),
+        (working(), 'its schemes are'),
+        (working(3), 'its schemes are'),
+    ],
+)
+def test_a_broken_plugin(install: Install, source: str, cause: str) -> None:
+    """It says which distribution and module, and why, to whoever asks for it or for the listing, and disturbs nobody else."""
+    install('alpha', 'files', source)
+    message = refusal('files://x')
+    assert "'files' of alpha 1.0 (alpha_plugin_files) cannot be loaded" in message
+    assert cause in message
+    assert message == f'files:// cannot be used: {listed("files").error}'
+    assert connect('memory://', OPTIONS)
+
+
+def test_a_broken_plugin_may_be_what_an_unknown_scheme_wants(install: Install) -> None:
+    """Who asks for a scheme that nobody has hears of the plugins that could not say theirs."""
+    install('alpha', 'broken', 'import no_such_module_anywhere')
+    assert 'no_such_module_anywhere' in refusal('files://x')
+
+
+def test_a_broken_plugin_does_not_take_a_working_ones_scheme(install: Install) -> None:
+    """A plugin that could not be loaded only seems to claim the scheme it is named after."""
+    install('alpha', 'files', 'import no_such_module_anywhere')
+    install('beta', 'working', working('files'))
+    assert connect('files://x', OPTIONS)
+
+
+def test_a_distribution_without_metadata(install: Install, tmp_path: Path) -> None:
+    """A distribution whose metadata is gone still has a plugin, and does no harm."""
+    install('alpha', 'files', working('files'))
+    (tmp_path / 'alpha-1.0.dist-info' / 'METADATA').unlink()
+    assert connect('memory://', OPTIONS)
+    assert connect('files://', OPTIONS)
+
+
+MISSING = working('files').replace('    made =', '    import no_such_driver\n    made =')
+
+
+def test_missing_driver(install: Install) -> None:
+    """A driver that is not there is named with the command that brings it, and only when its backend is asked for."""
+    install('alpha', 'files', MISSING, extras=('files', 'other'))
+    message = refusal('files://u:s3cret@h/x')
+    assert 'no_such_driver' in message
+    assert 'pip install alpha[files]' in message
+    assert 's3cret' not in message
+    assert listed('files').error is None
+
+
+def test_missing_driver_without_an_extra(install: Install) -> None:
+    """Where no extra brings the driver, the distribution is named."""
+    install('alpha', 'files', MISSING)
+    message = refusal('files://x')
+    assert 'no_such_driver' in message
+    assert 'alpha 1.0' in message
+
+
+def test_a_backends_own_refusal_passes() -> None:
+    """What a backend says of its URL reaches the user as it is."""
+    with pytest.raises(ConfigError, match='memory'):
+        connect('memory://a/b', OPTIONS)
+
+
+DRIVERS = ('sqlalchemy', 'psycopg', 'redis', 'etcd3', 'sqlite3')
+
+
+@pytest.mark.parametrize(
+    'code', ['import jobsync, jobsync.plugins, jobsync.config', 'from jobsync import plugins as p; p.installed()']
+)
+def test_no_driver_is_imported(code: str) -> None:
+    """Neither importing nor listing the backends imports a driver."""
+    script = f'import sys; {code}; print([name for name in {DRIVERS} if name in sys.modules])'
+    assert subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True).stdout == '[]\n'
+
+
+def test_found_in_a_fresh_process(install: Install, tmp_path: Path) -> None:
+    """A backend is found by a process that starts with the distribution on its path."""
+    install('alpha', 'files', working('files'))
+    script = 'from jobsync import backend, plugins; print(plugins.connect("files://x", backend.BackendOptions()).info.name)'
+    command, environ = [sys.executable, '-c', script], {'PYTHONPATH': str(tmp_path)}
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=environ).stdout == 'memory\n'

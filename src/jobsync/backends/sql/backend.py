@@ -1,0 +1,161 @@
+"""The protocol on a SQL database: each method is one transaction of the store."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from jobsync.backend import BackendInfo, BackendOptions
+from jobsync.backends.sql import assignment, locks, nodes, state, trails
+from jobsync.backends.sql.store import Mode, Store, Transaction
+from jobsync.core.model import (
+    Audit,
+    Claim,
+    Guard,
+    HistoryKind,
+    Leadership,
+    LockEdit,
+    NodeRef,
+    Opened,
+    Pulse,
+    Rebalance,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    TaskLock,
+    Timeline,
+)
+from jobsync.core.tokens import Changes, Plan
+
+__all__ = ['SqlBackend']
+
+T = TypeVar('T')
+
+
+class SqlBackend:
+    """A ``Backend`` on a ``Store``."""
+
+    def __init__(self, store: Store, options: BackendOptions) -> None:
+        self.store = store
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.store!r}>'
+
+    @property
+    def info(self) -> BackendInfo:
+        """What the dialect guarantees."""
+        return self.store.info
+
+    def _run(self, mode: Mode, work: Callable[[Transaction], T]) -> T:
+        return self.store.run(mode, self._options.op_timeout_sec, work)
+
+    def _bulk(self, mode: Mode, work: Callable[[Transaction], T]) -> T:
+        return self.store.run(mode, self._options.bulk_timeout_sec, work)
+
+    # For SQL users
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """The names of the tables: ``Node``, ``Token``, ``Lock``, ``Rebalance``, ``Claim``, ``Audit``, ``State``."""
+        return self.store.tables.names()
+
+    def connection(self) -> Connection:
+        """A connection of the caller's own to the same database; the caller commits and closes it.
+
+        What it changes in the tables of nodes, tokens or locks counts as an edit by hand. A transaction left open keeps
+        the database from tidying up behind it, one that has written keeps every node from writing.
+        """
+        return self.store.connection()
+
+    # The namespace
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        """See ``Backend.open``."""
+        self.store.prepare(settings, create, self._options.op_timeout_sec)
+        found = self._run(Mode.READ, state.read)
+        if found.settings == settings:
+            return Opened(found.settings, found.timeline)
+        return self._bulk(Mode.STRUCTURE, lambda tx: state.open_namespace(tx, settings))
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        """See ``Backend.renew_timeline``."""
+        self._run(Mode.STRUCTURE, lambda tx: state.renew(tx, expected, at_least))
+
+    def close(self) -> None:
+        """See ``Backend.close``."""
+        self.store.close()
+
+    def snapshot(self) -> Snapshot:
+        """See ``Backend.snapshot``."""
+        return self._run(Mode.READ, nodes.snapshot)
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        return self.store.wait(revision, timeout)
+
+    # Nodes
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        """See ``Backend.register``."""
+        self._run(Mode.STRUCTURE, lambda tx: nodes.register(tx, node, timeline, at_least, replacing))
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        """See ``Backend.heartbeat``."""
+        return self._run(Mode.WRITE, lambda tx: nodes.heartbeat(tx, ref, seen, holding))
+
+    def deregister(self, ref: NodeRef) -> None:
+        """See ``Backend.deregister``."""
+        self._run(Mode.STRUCTURE, lambda tx: nodes.deregister(tx, ref))
+
+    # The leader's
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        """See ``Backend.acquire_leadership``."""
+        return self._run(Mode.STRUCTURE, lambda tx: nodes.acquire_leadership(tx, ref, epoch))
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        """See ``Backend.read_assignment``."""
+        return self._bulk(Mode.READ, lambda tx: assignment.read(tx, since))
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        """See ``Backend.commit``."""
+        return self._bulk(Mode.STRUCTURE, lambda tx: assignment.commit(tx, ref, plan, guard))
+
+    # Task locks
+
+    def read_locks(self) -> tuple[TaskLock, ...]:
+        """See ``Backend.read_locks``."""
+        return self._bulk(Mode.READ, locks.read)
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        """See ``Backend.edit_locks``."""
+        return self._bulk(Mode.STRUCTURE, lambda tx: locks.edit(tx, edit))
+
+    # Trails
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+        """See ``Backend.append_claims``."""
+        self._bulk(Mode.WRITE, lambda tx: trails.append_claims(tx, ref, items, date))
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        """See ``Backend.append_audits``."""
+        self._bulk(Mode.WRITE, lambda tx: trails.append_audits(tx, node, items, date))
+
+    def history(
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Claim | Audit | Rebalance]:
+        """See ``Backend.history``."""
+        return self._bulk(Mode.READ, lambda tx: trails.history(tx, kind, limit, date, item))
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        """See ``Backend.incomplete``."""
+        return self._bulk(Mode.READ, lambda tx: trails.incomplete(tx, date, older_than))
+
+    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+        """See ``Backend.purge``."""
+        return self._bulk(Mode.WRITE, lambda tx: trails.purge(tx, kind, before))

@@ -1,0 +1,185 @@
+"""Registration, heartbeats, leadership and the snapshot."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, select, true, update
+
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.store import Transaction
+from jobsync.core.model import (
+    INITIAL,
+    Leadership,
+    Node,
+    NodeRef,
+    NodeState,
+    Pulse,
+    Registration,
+    Revision,
+    Snapshot,
+    Timeline,
+)
+from jobsync.errors import Evicted, NameTaken, TimelineChanged
+
+__all__ = ['acquire_leadership', 'check_joined', 'deregister', 'evicted', 'heartbeat', 'is_joined', 'register', 'snapshot']
+
+TICK = dt.timedelta(microseconds=1)
+
+
+def is_joined(tx: Transaction, ref: NodeRef) -> ColumnElement[bool]:
+    """Whether a row is that of exactly this run, and registered."""
+    node = tx.tables.node
+    return and_(node.c.name == ref.name, node.c.incarnation == ref.incarnation, node.c.state == NodeState.JOINED.value)
+
+
+def evicted(ref: NodeRef) -> Evicted:
+    """The error for a run that is not registered."""
+    return Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
+
+
+def check_joined(tx: Transaction, ref: NodeRef) -> None:
+    """``Evicted`` unless exactly this run is registered, and it stays so until the end of the transaction."""
+    query = select(tx.tables.node.c.name).where(is_joined(tx, ref)).with_for_update(read=True, key_share=True)
+    if tx.execute(query).first() is None:
+        raise evicted(ref)
+
+
+def dump_set(values: Iterable[Any]) -> str:
+    """A set as JSON, sorted, for people who compare rows."""
+    return json.dumps(sorted(values))
+
+
+def parse(row: Row[Any]) -> Node:
+    """A node's record from its row."""
+    return Node(
+        name=row.name,
+        incarnation=row.incarnation,
+        heartbeat=row.heartbeat,
+        seen=Revision(row.seen, row.seen_stamp),
+        holding=frozenset(json.loads(row.holding)),
+        state=NodeState(row.state),
+        replaces=frozenset(json.loads(row.replaces)),
+        weight=row.weight,
+        timeout_sec=row.timeout_sec,
+        host=row.host,
+        pid=row.pid,
+        created_on=row.created_on,
+        last_heartbeat=row.last_heartbeat,
+    )
+
+
+def register(tx: Transaction, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None) -> None:
+    """See ``Backend.register``."""
+    state, table = states.read(tx), tx.tables.node
+    if state.timeline != timeline:
+        raise TimelineChanged(f'node {node.ref.name!r} registers in {timeline}, but the namespace lives in {state.timeline}')
+    replaces = node.replaces
+    # Nothing may change the record between this reading and its replacement, a heartbeat included.
+    row = tx.execute(select(table).where(table.c.name == node.ref.name).with_for_update()).one_or_none()
+    if row is not None:
+        before = parse(row)
+        if before.state is NodeState.JOINED and before.beat != replacing:
+            raise NameTaken(before)
+        replaces |= {before.incarnation}
+        tx.execute(delete(table).where(table.c.name == before.name))
+    created_on = state.now if state.last_created is None else max(state.now, state.last_created + TICK)
+    tx.execute(
+        insert(table).values(
+            name=node.ref.name,
+            incarnation=node.ref.incarnation,
+            heartbeat=0,
+            seen=INITIAL.number,
+            seen_stamp=INITIAL.stamp,
+            holding='[]',
+            state=NodeState.JOINED.value,
+            replaces=dump_set(replaces),
+            weight=node.weight,
+            timeout_sec=node.timeout_sec,
+            host=node.host,
+            pid=node.pid,
+            created_on=created_on,
+            last_heartbeat=state.now,
+        )
+    )
+    states.save(tx, states.raised(state, at_least), last_created=created_on)
+
+
+def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    """See ``Backend.heartbeat``."""
+    node = tx.tables.node
+    values = {
+        'heartbeat': node.c.heartbeat + 1,
+        'seen': seen.number,
+        'seen_stamp': seen.stamp,
+        'holding': dump_set(holding),
+        'last_heartbeat': tx.store.clock(),
+    }
+    if tx.execute(update(node).where(is_joined(tx, ref)).values(**values)).rowcount == 0:
+        raise evicted(ref)
+    return pulse(tx, ref)
+
+
+def pulse(tx: Transaction, ref: NodeRef) -> Pulse:
+    """How things stand, for a node that is registered."""
+    state, node = tx.tables.state, tx.tables.node
+    leader = node.alias('leader')
+    leads = and_(
+        leader.c.name == state.c.leader,
+        leader.c.incarnation == state.c.leader_incarnation,
+        leader.c.state == NodeState.JOINED.value,
+    )
+    query = select(*states.columns(tx), node.c.heartbeat.label('own'), leader.c.heartbeat.label('leader_heartbeat')).select_from(
+        state.join(node, node.c.name == ref.name).outerjoin(leader, leads)
+    )
+    row = tx.execute(query).one_or_none()
+    found = states.parse(row)
+    assert row is not None
+    return Pulse(
+        heartbeat=row.own,
+        timeline=found.timeline,
+        store=found.store,
+        revision=found.revision,
+        version=found.version,
+        leadership=found.leadership,
+        leader_heartbeat=row.leader_heartbeat,
+    )
+
+
+def deregister(tx: Transaction, ref: NodeRef) -> None:
+    """See ``Backend.deregister``."""
+    state = states.read(tx)
+    left = update(tx.tables.node).where(is_joined(tx, ref)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
+    if tx.execute(left).rowcount:
+        states.save(tx, states.raised(state))
+
+
+def acquire_leadership(tx: Transaction, ref: NodeRef, epoch: int) -> Leadership:
+    """See ``Backend.acquire_leadership``."""
+    state = states.read(tx)
+    check_joined(tx, ref)
+    if state.leadership.epoch != epoch:
+        return state.leadership
+    states.save(tx, states.raised(state), epoch=epoch + 1, leader=ref.name, leader_incarnation=ref.incarnation)
+    return Leadership(epoch + 1, ref)
+
+
+def snapshot(tx: Transaction) -> Snapshot:
+    """See ``Backend.snapshot``. One statement, so that it needs no more than that to be one state."""
+    state, node = tx.tables.state, tx.tables.node
+    query = select(*states.columns(tx), node).select_from(state.outerjoin(node, true())).order_by(node.c.created_on, node.c.name)
+    rows = tx.execute(query).all()
+    found = states.parse(rows[0] if rows else None)
+    return Snapshot(
+        timeline=found.timeline,
+        store=found.store,
+        now=found.now,
+        revision=found.revision,
+        version=found.version,
+        leadership=found.leadership,
+        nodes=tuple(parse(row) for row in rows if row.name is not None),
+        locks_revision=found.locks_revision,
+    )

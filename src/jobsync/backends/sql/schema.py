@@ -1,0 +1,250 @@
+"""The tables of a namespace: those the user's SQL knows, and ``state``.
+
+The prefix of their names is the namespace, in lower case, so that a statement written without quotes finds them everywhere.
+Columns that hold JSON are plain text: people read them, and no statement of ours looks inside one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+import attrs
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from jobsync.errors import ConfigError
+
+__all__ = ['SCHEMA_VERSION', 'Tables', 'UtcDateTime', 'tables_for']
+
+SCHEMA_VERSION = 1
+"""Of the tables below, stored in ``state``. A change of them needs a step in ``migrations`` and a new number here."""
+
+LONGEST_NAMESPACE = 40
+"""PostgreSQL cuts names off after 63 bytes; ours add at most 22."""
+
+
+class UtcDateTime(TypeDecorator[dt.datetime]):
+    """A moment, always with a timezone in Python.
+
+    SQLite has no type for it: there it is text in UTC, ``YYYY-MM-DD HH:MM:SS.ffffff``, which sorts as time does and which
+    SQLite's own date functions understand. An operator's shorter text (``datetime('now')``) is read as well.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text on SQLite, ``timestamptz`` elsewhere."""
+        if dialect.name == 'sqlite':
+            return dialect.type_descriptor(Text())
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
+        """To the store."""
+        if value is None or dialect.name != 'sqlite':
+            return value
+        return value.astimezone(dt.UTC).replace(tzinfo=None).isoformat(' ', 'microseconds')
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:  # noqa: ARG002 - prescribed
+        """From the store."""
+        if value is None:
+            return None
+        moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+
+
+BigId = BigInteger().with_variant(Integer(), 'sqlite')
+"""SQLite's row ids must be declared INTEGER."""
+
+
+def _sqlite_check(condition: str) -> CheckConstraint:
+    """A condition that PostgreSQL's types ensure by themselves: it refuses an operator's slip where it is made."""
+    constraint = CheckConstraint(condition)
+    constraint.ddl_if(dialect='sqlite')
+    return constraint
+
+
+def _moment(column: str) -> CheckConstraint:
+    return _sqlite_check(f"{column} IS NULL OR ({column} LIKE '____-__-__%' AND datetime({column}) IS NOT NULL)")
+
+
+@attrs.frozen
+class Tables:
+    """The tables of one namespace."""
+
+    namespace: str
+    metadata: MetaData
+    node: Table
+    token: Table
+    lock: Table
+    rebalance: Table
+    claim: Table
+    audit: Table
+    state: Table
+
+    def names(self) -> dict[str, str]:
+        """What SQL users look names up in."""
+        fields = ('node', 'token', 'lock', 'rebalance', 'claim', 'audit', 'state')
+        return {field.capitalize(): getattr(self, field).name for field in fields}
+
+
+def tables_for(namespace: str) -> Tables:
+    """The tables of a namespace; ``ConfigError`` if it cannot be a prefix of table names."""
+    if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_]*', namespace) or len(namespace) > LONGEST_NAMESPACE:
+        raise ConfigError(
+            f'appname={namespace!r} cannot begin the names of tables: letters, digits and underscores are allowed, '
+            f'no digit first, at most {LONGEST_NAMESPACE} characters'
+        )
+    prefix, metadata = namespace.lower(), MetaData()
+    return Tables(
+        namespace=prefix,
+        metadata=metadata,
+        node=_node(prefix, metadata),
+        token=_token(prefix, metadata),
+        lock=_lock(prefix, metadata),
+        rebalance=_rebalance(prefix, metadata),
+        claim=_trail(prefix + 'claim', metadata),
+        audit=_trail(prefix + 'audit', metadata),
+        state=_state(prefix, metadata),
+    )
+
+
+def _node(prefix: str, metadata: MetaData) -> Table:
+    return Table(
+        prefix + 'node',
+        metadata,
+        Column('name', String, primary_key=True),
+        Column('created_on', UtcDateTime, nullable=False),
+        Column('last_heartbeat', UtcDateTime),
+        Column('state', String, nullable=False),
+        Column('incarnation', String, nullable=False),
+        Column('heartbeat', BigInteger, nullable=False),
+        Column('seen', BigInteger, nullable=False),
+        Column('seen_stamp', BigInteger, nullable=False),
+        Column('holding', Text, nullable=False),
+        Column('replaces', Text, nullable=False),
+        Column('weight', Float, nullable=False),
+        Column('timeout_sec', Float, nullable=False),
+        Column('host', String, nullable=False),
+        Column('pid', BigInteger, nullable=False),
+        CheckConstraint("state IN ('joined', 'left')"),
+        _moment('created_on'),
+        _moment('last_heartbeat'),
+        _sqlite_check('json_valid(holding) AND json_valid(replaces)'),
+    )
+
+
+def _token(prefix: str, metadata: MetaData) -> Table:
+    """A row per token and per pin. A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row."""
+    return Table(
+        prefix + 'token',
+        metadata,
+        Column('token_id', BigId, primary_key=True, autoincrement=False),
+        Column('node', String),
+        Column('target', String),
+        Column('home', String),
+        Column('version', BigInteger, nullable=False, server_default='0'),
+        Column('changed', BigInteger, nullable=False, server_default='0'),
+        Column('task_id', String),
+        Column('pattern', String),
+        Index(prefix + 'token_by_changed', 'changed'),
+    )
+
+
+def _lock(prefix: str, metadata: MetaData) -> Table:
+    """``patterns`` (JSON) is the policy; ``node_pattern`` shows the one of them that is in effect."""
+    return Table(
+        prefix + 'lock',
+        metadata,
+        Column('id', BigId, Identity(), primary_key=True),
+        Column('token_id', BigInteger),
+        Column('task_id', String, nullable=False),
+        Column('node_pattern', String, nullable=False),
+        Column('patterns', Text),
+        Column('reason', String),
+        Column('created_by', String, nullable=False, server_default=''),
+        Column('created_at', UtcDateTime),
+        Column('expires_at', UtcDateTime),
+        Column('registered', BigInteger, nullable=False, server_default='0'),
+        UniqueConstraint('task_id'),
+        _moment('created_at'),
+        _moment('expires_at'),
+        _sqlite_check("patterns IS NULL OR (json_valid(patterns) AND json_type(patterns) = 'array')"),
+        Index(prefix + 'lock_by_token', 'token_id'),
+        sqlite_autoincrement=True,
+    )
+
+
+def _rebalance(prefix: str, metadata: MetaData) -> Table:
+    return Table(
+        prefix + 'rebalance',
+        metadata,
+        Column('id', BigId, Identity(), primary_key=True),
+        Column('triggered_at', UtcDateTime, nullable=False),
+        Column('trigger_reason', String, nullable=False),
+        Column('leader_node', String, nullable=False),
+        Column('nodes_before', BigInteger, nullable=False),
+        Column('nodes_after', BigInteger, nullable=False),
+        Column('tokens_moved', BigInteger, nullable=False),
+        Column('duration_ms', BigInteger, nullable=False),
+        sqlite_autoincrement=True,
+    )
+
+
+def _trail(name: str, metadata: MetaData) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column('item', String, primary_key=True),
+        Column('date', Date, primary_key=True),
+        Column('node', String, primary_key=True),
+        Column('created_on', UtcDateTime, nullable=False),
+        Index(name + '_by_date', 'date'),
+        Index(name + '_by_time', 'created_on'),
+    )
+
+
+def _state(prefix: str, metadata: MetaData) -> Table:
+    """One row. ``members`` comes last: it may be long, and most readings leave it out."""
+    return Table(
+        prefix + 'state',
+        metadata,
+        Column('id', Integer, CheckConstraint('id = 1'), primary_key=True, autoincrement=False),
+        Column('schema_version', Integer, nullable=False),
+        Column('total_tokens', BigInteger, nullable=False),
+        Column('hash_function', String, nullable=False),
+        Column('format', Integer, nullable=False),
+        Column('generation', BigInteger, nullable=False),
+        Column('timeline', String, nullable=False),
+        Column('store', String, nullable=False),
+        Column('revision', BigInteger, nullable=False),
+        Column('stamp', BigInteger, nullable=False),
+        Column('version', BigInteger, nullable=False),
+        Column('version_stamp', BigInteger, nullable=False),
+        Column('epoch', BigInteger, nullable=False),
+        Column('leader', String),
+        Column('leader_incarnation', String),
+        Column('last_created', UtcDateTime),
+        Column('locks_revision', BigInteger, nullable=False),
+        Column('writer', Integer, nullable=False),
+        Column('builds_on', Text, nullable=False),
+        Column('members', Text, nullable=False),
+    )

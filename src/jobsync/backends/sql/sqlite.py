@@ -1,0 +1,258 @@
+"""SQLite: a file on this host, for any number of processes on it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from ctypes import py_object, pythonapi
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bindparam, func, literal, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.types import TypeEngine
+
+from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
+from jobsync.backends.sql.sqlite_ddl import triggers
+from jobsync.backends.sql.sqlite_errors import translated
+from jobsync.backends.sql.sqlite_file import DatabaseFile
+from jobsync.backends.sql.sqlite_link import IDENTITY, Link
+from jobsync.backends.sql.store import Mode, Store, Transaction
+from jobsync.core.model import Settings
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+
+__all__ = ['SqliteStore', 'connect']
+
+INFO = BackendInfo('sqlite', durable=True, push=True, reach=Reach.HOST, max_tokens=1_000_000, sql=True)
+PULSE_SEC = 0.025
+"""How often ``wait`` looks."""
+PROGRESS_STEPS = 100_000
+"""Steps of SQLite's machine between two looks at the deadline, about a millisecond."""
+OLDEST_SQLITE = (3, 31, 0)
+
+
+def utc_now() -> dt.datetime:
+    """The host's wall clock, which is the store's time."""
+    return dt.datetime.now(dt.UTC)
+
+
+def connect(url: str, options: BackendOptions) -> Backend:
+    """The backend for a URL; nothing is opened yet."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigError(f'this Python has SQLite {sqlite3.sqlite_version}; jobsync needs {".".join(map(str, OLDEST_SQLITE))}')
+    return SqlBackend(SqliteStore(path_of(url), tables_for(options.namespace)), options)
+
+
+def path_of(url: str) -> Path:
+    """The file that a URL names, absolute, so that a change of the working directory does not matter."""
+    scheme, _, rest = url.partition('://')
+    name, question, _ = rest.partition('?')
+    if scheme != 'sqlite' or question or '#' in rest:
+        raise ConfigError(
+            f'{url!r}: a SQLite backend is sqlite:///relative.db or sqlite:////absolute/path.db, with no parameters'
+        )
+    if name in ('', '/', '/:memory:'):
+        raise ConfigError(f'{url!r} names no file, and a database in memory has no second process: use memory:// for that')
+    if not name.startswith('/'):
+        raise ConfigError(
+            f'{url!r}: SQLite has no host; write sqlite:///{name} for a relative path, sqlite:////{name} for /{name}'
+        )
+    return Path(os.path.abspath(name[1:]))  # noqa: PTH100 - links in the path must be followed at each use, not now
+
+
+class SqliteStore(Store):
+    """The database in one file."""
+
+    def __init__(self, path: Path, tables: Tables, clock: Callable[[], dt.datetime] = utc_now) -> None:
+        super().__init__(INFO, tables)
+        self.file = DatabaseFile(path)
+        self.now = clock
+        self._mutex = threading.Lock()
+        self._closed = threading.Event()
+        self._link: Link | None = None
+        self._watch_off = update(tables.state).values(writer=1)
+        self._watch_on = update(tables.state).values(writer=0)
+        _stores.add(self)
+
+    def __repr__(self) -> str:
+        return f'sqlite:///{self.file.path} {self.tables.namespace}'
+
+    # Opening and closing
+
+    def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
+        """See ``Store.prepare``."""
+        deadline = time.monotonic() + timeout_sec
+        with translated(self.file.path, opening=True):
+            if create and self.file.identity() is None:
+                with self.file.folder_held(deadline):
+                    self.file.make()
+            self._current(deadline)
+            if self.run(Mode.READ, timeout_sec, self._has_schema):
+                return
+            if not create:
+                raise SchemaMismatch(
+                    f'{self.file.path} has no tables of the namespace {self.tables.namespace!r}, '
+                    'and skip_db_init forbids to make them'
+                )
+            self.run(Mode.WRITE, timeout_sec, lambda tx: self._make_schema(tx, settings))
+
+    def _has_schema(self, tx: Transaction) -> bool:
+        found = self._tables_there(tx)
+        if self.tables.state.name not in found and found:
+            raise SchemaMismatch(
+                f'{self.file.path} has {", ".join(sorted(found))} but no {self.tables.state.name}: these tables are not from '
+                'this version of jobsync; choose another appname, or drop them'
+            )
+        return bool(found)
+
+    def _tables_there(self, tx: Transaction) -> set[str]:
+        rows = tx.connection.exec_driver_sql("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
+        return {name for (name,) in rows} & set(self.tables.names().values())
+
+    def _make_schema(self, tx: Transaction, settings: Settings) -> None:
+        if self._has_schema(tx):
+            return
+        self.tables.metadata.create_all(tx.connection, checkfirst=False)
+        for statement in triggers(self.tables):
+            tx.connection.exec_driver_sql(statement)
+        states.first(tx, settings)
+
+    def _current(self, deadline: float) -> Link:
+        """The link to the file that is at the path now."""
+        with self._mutex:
+            if self._closed.is_set():
+                raise BackendUnavailable(f'this backend on {self.file.path} is closed')
+            found, link = self.file.identity(), self._link
+            if link is not None and link.identity == found:
+                return link
+            if link is not None:
+                self._link = None
+                with self.file.folder_held(deadline):
+                    self.file.remove_sidecars(link.anchor.sidecars)
+                link.dispose()
+            if found is None:
+                raise self.file.gone()
+            self._link = Link.open(self.file, deadline)
+            return self._link
+
+    def connection(self) -> Connection:
+        """See ``Store.connection``. Reading leaves no transaction open, writing does until it is committed."""
+        with translated(self.file.path):
+            return self._current(time.monotonic() + 5).users.connect()
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._closed.set()
+        with self._mutex:
+            link, self._link = self._link, None
+        if link is not None:
+            link.dispose()
+
+    def forget(self) -> None:
+        """In a forked child: use nothing of the parent's.
+
+        To close a connection of the parent's here would release locks that SQLite believes it holds, so not even the
+        garbage collector may do it.
+        """
+        if self._link is not None:
+            pythonapi.Py_IncRef(py_object(self._link))
+        closed = self._closed.is_set()
+        self._mutex, self._closed, self._link = threading.Lock(), threading.Event(), None
+        if closed:
+            self._closed.set()
+
+    # Transactions
+
+    @contextlib.contextmanager
+    def transaction(self, mode: Mode, deadline: float) -> Iterator[Transaction]:
+        """See ``Store.transaction``."""
+        with translated(self.file.path):
+            link = self._current(deadline)
+            with link.connected() as connection:
+                raw = connection.connection.dbapi_connection
+                assert isinstance(raw, sqlite3.Connection)
+                raw.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
+                try:
+                    # An upgrade from reading to writing is refused without waiting, so what may write begins as a writer.
+                    connection.exec_driver_sql('BEGIN' if mode is Mode.READ else 'BEGIN IMMEDIATE')
+                    if mode is Mode.STRUCTURE:
+                        connection.execute(self._watch_off)
+                    yield Transaction(connection, self.tables, self)
+                    if mode is Mode.STRUCTURE:
+                        connection.execute(self._watch_on)
+                    if mode is not Mode.READ:
+                        self.file.check(link.identity)
+                    connection.exec_driver_sql('COMMIT')
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        raw.rollback()
+                    raise
+
+    def wait(self, revision: int, timeout_sec: float) -> int:
+        """See ``Backend.wait``."""
+        deadline = time.monotonic() + timeout_sec
+        query = str(select(self.tables.state.c.revision))
+        link: Link | None = None
+        seen: int | None = None
+        number = revision
+        while not self._closed.is_set():
+            with contextlib.suppress(JobsyncError), translated(self.file.path):
+                before, link = link, self._current(deadline + 1)
+                if link is not before:
+                    seen = None
+                if (news := link.peek(query, seen)) is not None:
+                    seen, number = news[0], revision if news[1] is None else news[1]
+                    if number > revision or before not in (None, link):
+                        return number
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._closed.wait(min(PULSE_SEC, left))
+        return number
+
+    # Expressions
+
+    def identity(self, connection: Connection) -> ColumnElement[str]:
+        """See ``Store.identity``: the file that this transaction began on, which is checked again before it ends."""
+        return literal(connection.info[IDENTITY], String)
+
+    def clock(self) -> ColumnElement[Any]:
+        """See ``Store.clock``."""
+        return literal(self.now(), UtcDateTime)
+
+    def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:  # noqa: ARG002 - JSON knows its types
+        """See ``Store.elements``. A list as JSON is one parameter, however long it is."""
+        return func.json_each(bindparam(name)).table_valued('value')
+
+    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """See ``Store.among``."""
+        return column.in_(select(self.elements(name, column.type).c.value))
+
+    def listed(self, values: Iterable[Any]) -> Any:
+        """See ``Store.listed``."""
+        return json.dumps(list(values))
+
+    def insert(self, table: Table) -> Any:
+        """See ``Store.insert``."""
+        return sqlite_insert(table)
+
+
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for store in list(_stores):
+        store.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,61 @@
+"""The triggers that notice what people change in the tables of nodes, tokens and locks with tools of their own.
+
+Our own transactions of that kind set ``state.writer`` for their duration. A heartbeat does not: it writes none of the
+columns that the trigger on nodes watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jobsync.backends.sql.schema import Tables
+
+__all__ = ['triggers']
+
+NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
+LOCK_COLUMNS = 'id, token_id, task_id, node_pattern, patterns, reason, created_by, expires_at'
+
+NEW_REVISION = 'UPDATE {state} SET revision = revision + 1, stamp = (random() & 4611686018427387903) + 1;'
+NEW_VERSION = "UPDATE {state} SET version = revision, version_stamp = stamp, builds_on = '[]';"
+LOCKS_CHANGED = 'UPDATE {state} SET locks_revision = revision;'
+NEW_FENCE = 'UPDATE {token} SET version = (SELECT revision FROM {state}) WHERE token_id = NEW.token_id{condition};'
+COMPLETE_LOCK = """
+    UPDATE {lock} SET
+        token_id = NEW.id + (SELECT total_tokens FROM {state}),
+        patterns = coalesce(patterns, json_array(node_pattern)),
+        created_at = coalesce(created_at, strftime('%Y-%m-%d %H:%M:%f000', 'now'))
+    WHERE id = NEW.id;"""
+PATTERN_COUNTS = 'UPDATE {lock} SET patterns = json_array(NEW.node_pattern) WHERE id = NEW.id;'
+LEAVE_IT = 'SELECT raise(IGNORE);'
+
+BY_HAND = '(SELECT writer FROM {state}) = 0'
+
+
+def triggers(tables: Tables) -> Iterator[str]:
+    """The CREATE TRIGGER statements of a namespace."""
+    node, token, lock, state = (table.name for table in (tables.node, tables.token, tables.lock, tables.state))
+
+    def trigger(table: str, name: str, event: str, *body: str, moment: str = 'AFTER', when: str = '', condition: str = '') -> str:
+        template = f'CREATE TRIGGER {table}_{name} {moment} {event} ON {table} WHEN {when}{BY_HAND} BEGIN {" ".join(body)} END'
+        return template.format(state=state, token=token, lock=lock, condition=condition)
+
+    yield trigger(node, 'inserted', 'INSERT', NEW_REVISION)
+    yield trigger(node, 'deleted', 'DELETE', NEW_REVISION)
+    yield trigger(node, 'updated', f'UPDATE OF {NODE_COLUMNS}', NEW_REVISION)
+
+    # We never update a token without raising ``changed``: looking at that first spares our million rows the second look.
+    untouched, moved = 'NEW.changed = OLD.changed AND ', ' AND NEW.node IS NOT OLD.node'
+    yield trigger(token, 'inserted', 'INSERT', NEW_REVISION, NEW_VERSION, NEW_FENCE)
+    yield trigger(token, 'deleted', 'DELETE', NEW_REVISION, NEW_VERSION)
+    yield trigger(token, 'updated', 'UPDATE', NEW_REVISION, NEW_VERSION, NEW_FENCE, when=untouched, condition=moved)
+
+    # Without its row a task would fall back to its hash while the pin's holder may still be at work.
+    pin = 'OLD.task_id IS NOT NULL AND '
+    yield trigger(token, 'kept', 'DELETE', LEAVE_IT, moment='BEFORE', when=pin)
+    yield trigger(token, 'still_kept', 'UPDATE OF token_id, task_id', LEAVE_IT, moment='BEFORE', when=pin)
+
+    same_list = 'NEW.patterns IS OLD.patterns AND NEW.node_pattern <> OLD.node_pattern AND '
+    yield trigger(lock, 'inserted', 'INSERT', NEW_REVISION, LOCKS_CHANGED, COMPLETE_LOCK)
+    yield trigger(lock, 'deleted', 'DELETE', NEW_REVISION, LOCKS_CHANGED)
+    yield trigger(lock, 'updated', f'UPDATE OF {LOCK_COLUMNS}', NEW_REVISION, LOCKS_CHANGED)
+    yield trigger(lock, 'repatterned', 'UPDATE OF node_pattern', PATTERN_COUNTS, when=same_list)

@@ -1,0 +1,61 @@
+"""The border to SQLite: its errors become ours, told apart by their codes."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from jobsync.backends.sql.store import Busy
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+
+__all__ = ['translated']
+
+BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+ABSENT = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
+"""At ``open`` a matter of the configuration; later something that an operator may put right again."""
+FOREIGN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
+"""A statement that does not fit the tables it found."""
+
+
+def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncError:
+    """The error to raise instead."""
+    code = getattr(error, 'sqlite_errorcode', None)
+    primary = None if code is None else code & 0xFF
+    if primary in BUSY:
+        return Busy(f'{path} is locked by another transaction, which may be a long one or one that was left open: {error}')
+    if primary in ABSENT and opening:
+        return ConfigError(
+            f'{path} cannot be opened for writing ({error}): its folder must exist, and this user must be allowed to write '
+            'both to the folder and to the file, -wal and -shm beside it included'
+        )
+    if primary == sqlite3.SQLITE_NOTADB:
+        return ConfigError(f'{path} is not a SQLite database; name another file, or remove this one if it is not needed')
+    if primary == sqlite3.SQLITE_CORRUPT:
+        return SchemaMismatch(f'{path} is damaged ({error}): stop all nodes, put a backup in its place and remove -wal and -shm')
+    if primary in FOREIGN:
+        return SchemaMismatch(f'{path} does not have the tables that were expected ({error}): open the namespace anew')
+    if primary == sqlite3.SQLITE_INTERRUPT:
+        return BackendUnavailable(f'{path}: the time for this call was over before it was done')
+    return BackendUnavailable(f'{path} cannot be used at the moment: {error}')
+
+
+@contextlib.contextmanager
+def translated(path: Path, *, opening: bool = False) -> Iterator[None]:
+    """Let no error of a driver out of the block."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path, opening=opening) from error
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise translate(error.orig, path, opening=opening) from error
+        raise
+    except SQLAlchemyError as error:
+        raise BackendUnavailable(f'{path}: {error}') from error
+    except OSError as error:
+        reason = f'{path} cannot be reached: {error.strerror}'
+        raise (ConfigError(reason) if opening else BackendUnavailable(reason)) from error

@@ -1,0 +1,164 @@
+"""The database file: what it is, and that it may be another one from one moment to the next.
+
+A backup moved into place, or a deleted file, leaves open connections on an inode that has no name any more. SQLite does
+not notice: in WAL mode it goes on writing there, and a new connection to the new file would find the old file's ``-wal``
+and ``-shm`` beside it and take them for its own, which destroys it. So
+
+- whoever opens the file notes its device and inode, and every transaction compares them with those at the path;
+- each process keeps one connection open, the *anchor*, for as long as it uses the file. While it is open, the inodes of
+  the ``-wal`` and ``-shm`` it opened belong to no other file, so they tell whether those at the path are the old file's;
+- on finding another file, a process removes the old ``-wal`` and ``-shm`` if they are still there, before it opens the
+  new one. A lock on the folder (``flock``: not one of those that SQLite uses) makes that one step between processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import attrs
+
+from jobsync.errors import BackendUnavailable, SchemaMismatch
+
+__all__ = ['Anchor', 'DatabaseFile']
+
+SIDECARS = ('-wal', '-shm')
+NATIVE_BUSY_SEC = 0.05
+"""How long SQLite itself waits for a lock. Its pauses grow to 100 ms and favour newcomers, so we begin anew after this."""
+WAL_LIMIT = 16 * 2**20
+"""Bytes to which the ``-wal`` is cut back after a commit that needed more."""
+POLL_SEC = 0.01
+
+
+def identity_of(path: Path) -> str | None:
+    """Device and inode; None if there is no file."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return f'{found.st_dev}:{found.st_ino}'
+
+
+@attrs.frozen(eq=False)
+class Anchor:
+    """The connection that stays open; not for use by two threads at once."""
+
+    connection: sqlite3.Connection
+    sidecars: Mapping[str, str | None]
+    """The identities of the ``-wal`` and ``-shm`` that belong to it."""
+
+
+@attrs.frozen
+class DatabaseFile:
+    """A path at which a database is expected."""
+
+    path: Path
+
+    def identity(self) -> str | None:
+        """Which file is there now; None if none is."""
+        return identity_of(self.path)
+
+    def check(self, identity: str) -> None:
+        """``BackendUnavailable`` if the file at the path is another one by now."""
+        if self.identity() != identity:
+            raise BackendUnavailable(f'{self.path} was replaced or deleted meanwhile; nothing was written')
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def connect(self, *, create: bool = False) -> tuple[sqlite3.Connection, str]:
+        """A connection in autocommit mode for use by any thread, and the identity of the file it has open.
+
+        ``sqlite3.OperationalError`` if there is no file, unless it may be made.
+        """
+        uri = f'file:{quote(str(self.path))}?mode={"rwc" if create else "rw"}'
+        while True:
+            before = self.identity()
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=NATIVE_BUSY_SEC)
+            after = self.identity()
+            if after is not None and (before == after or (create and before is None)):
+                break
+            connection.close()
+        try:
+            # FULL: in WAL mode only that keeps an acknowledged commit through a power failure.
+            connection.execute('PRAGMA synchronous = FULL')
+            connection.execute('PRAGMA fullfsync = ON')
+            connection.execute('PRAGMA checkpoint_fullfsync = ON')
+            connection.execute(f'PRAGMA journal_size_limit = {WAL_LIMIT}')
+            connection.execute('PRAGMA trusted_schema = ON')
+        except BaseException:
+            connection.close()
+            raise
+        return connection, after
+
+    def anchor(self, deadline: float) -> tuple[Anchor, str]:
+        """Open the file to stay, in WAL mode, and say which it is. The caller holds the folder."""
+        connection, identity = self.connect()
+        try:
+            self._ensure_wal(connection, deadline)
+            # The first reading opens the -wal and the -shm.
+            connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
+            sidecars = {suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS}
+        except BaseException:
+            connection.close()
+            raise
+        return Anchor(connection, sidecars), identity
+
+    def _ensure_wal(self, connection: sqlite3.Connection, deadline: float) -> None:
+        while True:
+            try:
+                if connection.execute('PRAGMA journal_mode = WAL').fetchone() == ('wal',):
+                    return
+            except sqlite3.OperationalError as error:
+                # No busy handler is called for this pragma.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            if time.monotonic() >= deadline:
+                raise BackendUnavailable(f'{self.path} cannot be brought into WAL mode: another program has it open')
+            time.sleep(POLL_SEC)
+
+    @contextlib.contextmanager
+    def folder_held(self, deadline: float) -> Iterator[None]:
+        """One process at a time, for changes to which files there are."""
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                        raise
+                if time.monotonic() >= deadline:
+                    raise BackendUnavailable(f'{self.path.parent} is held by another process that opens a database in it')
+                time.sleep(POLL_SEC)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def make(self) -> None:
+        """Make an empty file if there is none. The caller holds the folder."""
+        if self.identity() is None:
+            # Without their database they are of no use to anyone, and would be taken for the new one's.
+            self.remove_sidecars({suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS})
+            self.connect(create=True)[0].close()
+
+    def remove_sidecars(self, stale: Mapping[str, str | None]) -> None:
+        """Remove those files beside the database that are exactly these. The caller holds the folder."""
+        for suffix, identity in stale.items():
+            beside = self._beside(suffix)
+            if identity is not None and identity_of(beside) == identity:
+                beside.unlink(missing_ok=True)
+
+    def gone(self) -> SchemaMismatch | BackendUnavailable:
+        """The error for a file that is not there: lost, unless its whole folder is away."""
+        if not self.path.parent.is_dir():
+            return BackendUnavailable(f'{self.path.parent} is not there; is its volume mounted?')
+        return SchemaMismatch(f'there is no database {self.path}; open the namespace with create=True (skip_db_init=False)')

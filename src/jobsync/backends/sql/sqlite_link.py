@@ -1,0 +1,107 @@
+"""What a process has open of one database file: the anchor, a pool for jobsync, and connections for its users."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+
+import attrs
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
+
+from jobsync.backends.sql.sqlite_file import Anchor, DatabaseFile
+from jobsync.errors import BackendUnavailable
+
+__all__ = ['IDENTITY', 'Link']
+
+IDENTITY = 'jobsync file'
+"""Key into ``Connection.info``: which file the connection has open."""
+
+IDLE_CONNECTIONS = 2
+USERS_BUSY_MS = 5000
+
+
+@attrs.define(eq=False)
+class Link:
+    """Connections to the file that was at the path when this was made."""
+
+    identity: str
+    anchor: Anchor
+    engine: Engine
+    users: Engine
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+    _disposed: bool = False
+
+    @classmethod
+    def open(cls, file: DatabaseFile, deadline: float) -> Link:
+        """Open what is at the path."""
+        with file.folder_held(deadline):
+            anchor, identity = file.anchor(deadline)
+        return cls(identity, anchor, pool(file, identity), users_engine(file))
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """A connection of the pool, which is really closed at the end if the link was disposed of meanwhile."""
+        connection = self.engine.connect()
+        try:
+            connection.info[IDENTITY] = self.identity
+            yield connection
+        finally:
+            with self._lock:
+                if self._disposed:
+                    connection.detach()
+                connection.close()
+
+    def peek(self, query: str, seen: int | None) -> tuple[int, int | None] | None:
+        """The count of commits and the number that ``query`` gives; None while the count is still ``seen``."""
+        with self._lock:
+            if self._disposed:
+                return None
+            # SQLite tells from shared memory whether anyone has committed: a few microseconds.
+            commits: int = self.anchor.connection.execute('PRAGMA data_version').fetchone()[0]
+            if commits == seen:
+                return None
+            row = self.anchor.connection.execute(query).fetchone()
+            return commits, None if row is None else row[0]
+
+    def dispose(self) -> None:
+        """Close everything, now or, if it is in use, when it is given back."""
+        with self._lock:
+            if not self._disposed:
+                self._disposed = True
+                self.anchor.connection.close()
+                self.engine.dispose()
+
+
+def pool(file: DatabaseFile, identity: str) -> Engine:
+    """A few connections, all to the same file."""
+
+    def creator() -> sqlite3.Connection:
+        connection, found = file.connect()
+        if found != identity:
+            connection.close()
+            raise BackendUnavailable(f'{file.path} has just been replaced by another file')
+        return connection
+
+    # AUTOCOMMIT: transactions are begun and ended by our own statements, IMMEDIATE or not.
+    return create_engine(
+        'sqlite://',
+        creator=creator,
+        poolclass=QueuePool,
+        pool_size=IDLE_CONNECTIONS,
+        max_overflow=-1,
+        isolation_level='AUTOCOMMIT',
+    )
+
+
+def users_engine(file: DatabaseFile) -> Engine:
+    """Connections as a user expects them of Python: reading opens no transaction, writing does."""
+
+    def creator() -> sqlite3.Connection:
+        connection, _ = file.connect()
+        connection.isolation_level = 'DEFERRED'
+        connection.execute(f'PRAGMA busy_timeout = {USERS_BUSY_MS}')
+        return connection
+
+    return create_engine('sqlite://', creator=creator, poolclass=NullPool)

@@ -1,0 +1,203 @@
+"""The one row of ``state``: settings, timeline, revision, version, leadership, and how they change."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import secrets
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+
+from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.store import Transaction
+from jobsync.core.model import INITIAL, Leadership, Member, NodeRef, NodeState, Opened, Revision, Settings, Timeline
+from jobsync.errors import SchemaMismatch
+
+__all__ = [
+    'State',
+    'columns',
+    'dump_members',
+    'first',
+    'load_members',
+    'open_namespace',
+    'parse',
+    'raised',
+    'read',
+    'renew',
+    'save',
+]
+
+REMEMBERED = 64
+"""Versions a difference can build on. A node reads every version or is far behind; then a complete reading is as cheap."""
+
+
+@attrs.frozen
+class State:
+    """The row but for ``members`` and ``builds_on``, with the store's identity and time at the reading."""
+
+    settings: Settings
+    timeline: Timeline
+    revision: Revision
+    version: Revision
+    leadership: Leadership
+    locks_revision: int
+    last_created: dt.datetime | None
+    store: str
+    now: dt.datetime
+
+
+def draw_stamp() -> int:
+    """Half of a revision's identity; never 0, which INITIAL has."""
+    return secrets.randbits(62) + 1
+
+
+def columns(tx: Transaction) -> list[ColumnElement[Any]]:
+    """What ``parse`` needs in a row."""
+    state = tx.tables.state
+    left_out = {'id', 'writer', 'builds_on', 'members', 'store'}
+    return [
+        *(column.label('state_' + column.name) for column in state.c if column.name not in left_out),
+        state.c.store.label('timeline_store'),
+        tx.store.identity(tx.connection).label('store_now'),
+        tx.store.clock().label('time_now'),
+    ]
+
+
+def parse(row: Row[Any] | None) -> State:
+    """The state in a row of ``columns``; ``SchemaMismatch`` if there is no row, or one of another schema."""
+    if row is None:
+        raise SchemaMismatch('the state of the namespace is gone: somebody emptied its table; open it anew')
+    check_version(row.state_schema_version)
+    leader = None if row.state_leader is None else NodeRef(row.state_leader, row.state_leader_incarnation)
+    return State(
+        settings=Settings(row.state_total_tokens, row.state_hash_function, row.state_format),
+        timeline=Timeline(row.state_generation, row.state_timeline, row.timeline_store),
+        revision=Revision(row.state_revision, row.state_stamp),
+        version=Revision(row.state_version, row.state_version_stamp),
+        leadership=Leadership(row.state_epoch, leader),
+        locks_revision=row.state_locks_revision,
+        last_created=row.state_last_created,
+        store=row.store_now,
+        now=row.time_now,
+    )
+
+
+def check_version(found: int) -> None:
+    """``SchemaMismatch`` unless this is the schema that this code knows."""
+    if found > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f'the tables have schema version {found}, and this jobsync knows versions up to {SCHEMA_VERSION}: '
+            'they were made by a newer jobsync; install that one here too'
+        )
+    if found < SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f'the tables have schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: '
+            'start one node without skip_db_init, it migrates them'
+        )
+
+
+def read(tx: Transaction) -> State:
+    """The state. In a STRUCTURE transaction it stays as read until the end."""
+    return parse(tx.execute(select(*columns(tx))).one_or_none())
+
+
+def raised(state: State, at_least: int = 0) -> Revision:
+    """The revision of a change to ``state``."""
+    return Revision(max(state.revision.number, at_least) + 1, draw_stamp())
+
+
+def save(tx: Transaction, revision: Revision, **changes: Any) -> None:
+    """Make ``revision`` the namespace's, with other columns of the row."""
+    tx.execute(update(tx.tables.state).values(revision=revision.number, stamp=revision.stamp, **changes))
+
+
+def dump_revisions(revisions: list[Revision]) -> str:
+    """The column ``builds_on``: versions that a difference may build on, oldest first."""
+    return json.dumps([[revision.number, revision.stamp] for revision in revisions[-REMEMBERED:]])
+
+
+def load_revisions(text: str) -> list[Revision]:
+    """See ``dump_revisions``."""
+    return [Revision(number, stamp) for number, stamp in json.loads(text)]
+
+
+def dump_members(members: Mapping[str, Member]) -> str:
+    """The column ``members``."""
+    return json.dumps({name: [member.incarnation, member.timeout_sec] for name, member in members.items()})
+
+
+def load_members(text: str) -> dict[str, Member]:
+    """See ``dump_members``."""
+    return {name: Member(incarnation, timeout_sec) for name, (incarnation, timeout_sec) in json.loads(text).items()}
+
+
+def new_timeline(generation: int, store: str) -> dict[str, Any]:
+    """The columns of a timeline that begins."""
+    return {'generation': generation, 'timeline': uuid.uuid4().hex, 'store': store}
+
+
+def first(tx: Transaction, settings: Settings) -> None:
+    """Insert the row of a namespace in which nothing has happened."""
+    identity = tx.execute(select(tx.store.identity(tx.connection))).scalar_one()
+    tx.execute(
+        insert(tx.tables.state).values(
+            id=1,
+            schema_version=SCHEMA_VERSION,
+            **setting_columns(settings),
+            **new_timeline(0, identity),
+            revision=INITIAL.number,
+            stamp=INITIAL.stamp,
+            version=INITIAL.number,
+            version_stamp=INITIAL.stamp,
+            epoch=0,
+            locks_revision=0,
+            writer=0,
+            builds_on=dump_revisions([INITIAL]),
+            members='{}',
+        )
+    )
+
+
+def setting_columns(settings: Settings) -> dict[str, Any]:
+    """The columns of the settings."""
+    return {'total_tokens': settings.total_tokens, 'hash_function': settings.hash_function, 'format': settings.format}
+
+
+def open_namespace(tx: Transaction, settings: Settings) -> Opened:
+    """``Backend.open`` where the schema is there: put other settings in force if no node is joined."""
+    state = read(tx)
+    node, lock = tx.tables.node, tx.tables.lock
+    if (
+        state.settings == settings
+        or tx.execute(select(node.c.name).where(node.c.state == NodeState.JOINED.value).limit(1)).first()
+    ):
+        return Opened(state.settings, state.timeline)
+    renew(tx, state.timeline, 0, **setting_columns(settings))
+    tx.execute(update(lock).values(token_id=lock.c.id + settings.total_tokens))
+    return Opened(settings, read(tx).timeline)
+
+
+def renew(tx: Transaction, expected: Timeline, at_least: int, **changes: Any) -> None:
+    """See ``Backend.renew_timeline``."""
+    state = read(tx)
+    if state.timeline != expected:
+        return
+    revision = raised(state, at_least)
+    tx.execute(delete(tx.tables.node))
+    tx.execute(delete(tx.tables.token))
+    save(
+        tx,
+        revision,
+        version=revision.number,
+        version_stamp=revision.stamp,
+        leader=None,
+        leader_incarnation=None,
+        members='{}',
+        builds_on=dump_revisions([revision]),
+        **new_timeline(state.timeline.generation + 1, state.store),
+        **changes,
+    )

@@ -1,0 +1,129 @@
+"""What a SQL backend asks of its database besides SQL: the seam between the shared code and a dialect.
+
+A ``Store`` runs *work*, a function of a ``Transaction``, inside one database transaction. Three kinds of it differ in what
+they lock and in what the triggers that watch for edits by hand make of them.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import attrs
+from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, FromClause
+from sqlalchemy.schema import Table
+from sqlalchemy.types import TypeEngine
+
+from jobsync.backend import BackendInfo
+from jobsync.backends.sql.schema import Tables
+from jobsync.core.model import Settings
+from jobsync.errors import BackendUnavailable
+
+__all__ = ['Busy', 'Mode', 'Store', 'Transaction']
+
+T = TypeVar('T')
+
+
+class Mode(enum.Enum):
+    """What a transaction does."""
+
+    READ = 'sees one state of the store throughout'
+    WRITE = 'writes a heartbeat or a trail: the revision stays'
+    STRUCTURE = 'changes nodes, tokens or locks: nothing else changes them meanwhile, and no trigger takes it for a hand'
+
+
+class Busy(BackendUnavailable):
+    """Another transaction stood in the way, nothing was written, and trying again may help."""
+
+
+@attrs.frozen
+class Transaction:
+    """A connection inside a transaction, with what the shared code needs to write its statements."""
+
+    connection: Connection
+    tables: Tables
+    store: Store
+
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run one statement, once for each set of parameters."""
+        return self.connection.execute(statement, parameters)
+
+
+class Store(abc.ABC):
+    """A database and the tables of one namespace in it. Thread-safe."""
+
+    def __init__(self, info: BackendInfo, tables: Tables) -> None:
+        self.info = info
+        self.tables = tables
+
+    def run(self, mode: Mode, timeout_sec: float, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` in a transaction, again while the database is merely busy and time is left.
+
+        ``BackendUnavailable`` after ``timeout_sec``.
+        """
+        deadline = time.monotonic() + timeout_sec
+        while True:
+            try:
+                with self.transaction(mode, deadline) as transaction:
+                    return work(transaction)
+            except Busy:
+                if time.monotonic() >= deadline:
+                    raise
+            # A short random pause and no growth: whoever waits longest has had the most chances.
+            time.sleep(random.uniform(0.001, 0.008))
+
+    @abc.abstractmethod
+    def transaction(self, mode: Mode, deadline: float) -> AbstractContextManager[Transaction]:
+        """A transaction that commits at the end of the block; ``deadline`` is on ``time.monotonic``.
+
+        Errors of the driver come out of it translated; ``Busy`` only if nothing was written.
+        """
+
+    @abc.abstractmethod
+    def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
+        """Make the schema with these settings if there is none and ``create``; ``SchemaMismatch`` if it may not be used."""
+
+    @abc.abstractmethod
+    def wait(self, revision: int, timeout_sec: float) -> int:
+        """See ``Backend.wait``."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release everything, now and for good."""
+
+    @abc.abstractmethod
+    def connection(self) -> Connection:
+        """A connection for the user's own statements, who closes it."""
+
+    # Expressions
+
+    @abc.abstractmethod
+    def identity(self, connection: Connection) -> ColumnElement[str]:
+        """The store's own identity (rule R8), to select."""
+
+    @abc.abstractmethod
+    def clock(self) -> ColumnElement[Any]:
+        """The store's time, to select or to write."""
+
+    @abc.abstractmethod
+    def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:
+        """The elements of the parameter ``name`` as rows of one column, ``value``; give the parameter as ``listed``."""
+
+    @abc.abstractmethod
+    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """Whether ``column`` is an element of the parameter ``name``; give the parameter as ``listed``."""
+
+    @abc.abstractmethod
+    def listed(self, values: Iterable[Any]) -> Any:
+        """Values as one parameter for ``elements`` or ``among``."""
+
+    @abc.abstractmethod
+    def insert(self, table: Table) -> Any:
+        """The dialect's own INSERT, which has ``on_conflict_do_update``, ``on_conflict_do_nothing`` and ``excluded``."""

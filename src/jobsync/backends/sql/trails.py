@@ -1,0 +1,97 @@
+"""Claims, audits and rebalances."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from sqlalchemy import Date, Exists, String, Table, and_, delete, exists, func, literal, select, true
+
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.nodes import check_joined
+from jobsync.backends.sql.store import Transaction
+from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Rebalance
+
+__all__ = ['append_audits', 'append_claims', 'history', 'incomplete', 'purge']
+
+
+def append_claims(tx: Transaction, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    """See ``Backend.append_claims``."""
+    states.read(tx)
+    check_joined(tx, ref)
+    append(tx, tx.tables.claim, ref.name, items, date, renew=True)
+
+
+def append_audits(tx: Transaction, node: str, items: Sequence[str], date: dt.date) -> None:
+    """See ``Backend.append_audits``."""
+    states.read(tx)
+    append(tx, tx.tables.audit, node, items, date, renew=False)
+
+
+def append(tx: Transaction, table: Table, node: str, items: Sequence[str], date: dt.date, *, renew: bool) -> None:
+    """Insert rows that differ in their item only; one that is there already gets the new time, or stays."""
+    if not items:
+        return
+    values = tx.store.elements('items', String())
+    rows = select(values.c.value, literal(date, Date), literal(node, String), tx.store.clock()).where(true())
+    put = tx.store.insert(table).from_select(['item', 'date', 'node', 'created_on'], rows)
+    key = [table.c.item, table.c.date, table.c.node]
+    if renew:
+        put = put.on_conflict_do_update(index_elements=key, set_={'created_on': put.excluded.created_on})
+    else:
+        put = put.on_conflict_do_nothing(index_elements=key)
+    tx.execute(put, {'items': tx.store.listed(dict.fromkeys(items))})
+
+
+def history(
+    tx: Transaction, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None
+) -> tuple[Claim | Audit | Rebalance, ...]:
+    """See ``Backend.history``."""
+    states.read(tx)
+    if kind is HistoryKind.REBALANCE:
+        table = tx.tables.rebalance
+        columns = [column for column in table.c if column is not table.c.id]
+        query = select(*columns).order_by(table.c.triggered_at.desc(), table.c.id.desc()).limit(limit)
+        return tuple(Rebalance(**row._mapping) for row in tx.execute(query))
+    record, table = (Claim, tx.tables.claim) if kind is HistoryKind.CLAIM else (Audit, tx.tables.audit)
+    query = select(table.c.item, table.c.node, table.c.date, table.c.created_on)
+    if date is not None:
+        query = query.where(table.c.date == date)
+    if item is not None:
+        query = query.where(table.c.item == item)
+    query = query.order_by(table.c.created_on.desc(), table.c.item, table.c.node).limit(limit)
+    return tuple(record(row.item, row.node, row.date, row.created_on) for row in tx.execute(query))
+
+
+def incomplete(tx: Transaction, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+    """See ``Backend.incomplete``."""
+    state, claim = states.read(tx), tx.tables.claim
+    newest = func.row_number().over(partition_by=[claim.c.item, claim.c.date], order_by=[claim.c.created_on.desc(), claim.c.node])
+    query = select(claim.c.item, claim.c.node, claim.c.date, claim.c.created_on, newest.label('place')).where(~audited(tx))
+    if date is not None:
+        query = query.where(claim.c.date == date)
+    ranked = query.subquery()
+    oldest_first = (
+        select(ranked.c.item, ranked.c.node, ranked.c.date, ranked.c.created_on)
+        .where(ranked.c.place == 1, ranked.c.created_on <= state.now - older_than)
+        .order_by(ranked.c.created_on, ranked.c.item)
+    )
+    return tuple(Claim(row.item, row.node, row.date, row.created_on) for row in tx.execute(oldest_first))
+
+
+def audited(tx: Transaction) -> Exists:
+    """Whether anyone completed what a claim began."""
+    claim, audit = tx.tables.claim, tx.tables.audit
+    return exists().where(and_(audit.c.item == claim.c.item, audit.c.date == claim.c.date))
+
+
+def purge(tx: Transaction, kind: HistoryKind, before: dt.datetime) -> int:
+    """See ``Backend.purge``."""
+    states.read(tx)
+    if kind is HistoryKind.REBALANCE:
+        return tx.execute(delete(tx.tables.rebalance).where(tx.tables.rebalance.c.triggered_at < before)).rowcount
+    table = tx.tables.claim if kind is HistoryKind.CLAIM else tx.tables.audit
+    old = delete(table).where(table.c.created_on < before)
+    if kind is HistoryKind.CLAIM:
+        old = old.where(audited(tx))
+    return tx.execute(old).rowcount

@@ -1,0 +1,114 @@
+"""A SQLite file for one test, and what can happen to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.plugin import connect
+from jobsync.backends.sql.sqlite import SqliteStore
+from jobsync.testing.conformance.harness import Ability, Harness
+
+__all__ = ['SqliteHarness']
+
+
+def connect_to(path: Path, namespace: str, **options: float) -> Backend:
+    """A handle as users get it."""
+    return connect(f'sqlite:///{path}', BackendOptions(namespace, **options))
+
+
+class SqliteHarness(Harness):
+    """The file ``jobs.db`` in a folder of the test."""
+
+    abilities = frozenset(Ability) - {Ability.OUTAGE}
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / 'jobs.db'
+        self._ahead = dt.timedelta(0)
+        self._backends: list[SqlBackend] = []
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+        """See ``Harness``."""
+        backend = connect_to(self.path, namespace, **options)
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, SqliteStore)
+        backend.store.now = lambda: dt.datetime.now(dt.UTC) + self._ahead
+        self._backends.append(backend)
+        return backend
+
+    def close(self) -> None:
+        """See ``Harness``."""
+        for backend in self._backends:
+            backend.close()
+
+    def restart(self) -> None:
+        """Leave the files as a power failure would: what had been written, no more, and nobody has them open."""
+        wal = self.path.with_name(self.path.name + '-wal')
+        content, log = self.path.read_bytes(), wal.read_bytes()
+        for backend in self._backends:
+            assert isinstance(backend.store, SqliteStore)
+            if backend.store._link is not None:
+                backend.store._link.dispose()
+                backend.store._link = None
+        self.path.write_bytes(content)
+        wal.write_bytes(log)
+
+    def connector(self) -> Callable[[str], Backend]:
+        """See ``Harness``."""
+        return functools.partial(connect_to, self.path)
+
+    def execute(self, *statements: str) -> None:
+        """Run SQL as an operator would."""
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        """What an operator sees."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(statement).fetchall()
+
+    def delete_node_row(self, namespace: str, name: str) -> None:
+        """See ``Harness``."""
+        self._delete(namespace + 'node', 'name', [f"'{name}'"])
+
+    def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
+        """See ``Harness``."""
+        self._delete(namespace + 'token', 'token_id', tokens)
+
+    def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
+        """See ``Harness``."""
+        self._delete(namespace + 'lock', 'id', ids)
+
+    def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
+        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')  # noqa: S608 - a test's own
+
+    def move_clock(self, by: dt.timedelta) -> None:
+        """See ``Harness``."""
+        self._ahead += by
+
+    def fail_over(self) -> None:
+        """Move a backup of the file into its place."""
+        self.replace(self.backup())
+
+    def backup(self) -> Path:
+        """A copy of the database as it is now."""
+        backup = self.path.with_name('backup.db')
+        backup.unlink(missing_ok=True)
+        with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(backup)) as target:
+            source.backup(target)
+        return backup
+
+    def replace(self, other: Path) -> None:
+        """Move another file into the database's place."""
+        other.replace(self.path)
+
+    def wipe(self) -> None:
+        """Delete the file, and leave what SQLite keeps beside it."""
+        self.path.unlink()

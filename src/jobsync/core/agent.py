@@ -13,9 +13,10 @@ nothing else; the other carries everything else, one call after another.
        └────── RENEWING ◄──────────┘  the store went back in time (R8)
                                      any ──► FAILED  what no retry can mend (another cluster's settings, name in use)
 
-*The lease (R1)* is one number, ``deadline``: what may be claimed is ``ownership``, while now < ``deadline``. Both may be read by
-any thread at any time. *Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until a heartbeat that
-acknowledges that version has succeeded (R3). Between the two the node claims only what both the old and the new version allow.
+*The lease (R1)* is one number, ``deadline``: what may be claimed is ``ownership``, while now < ``deadline``. Both may be
+read by any thread at any time. *Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until
+a heartbeat that acknowledges that version has succeeded (R3). Between the two the node claims only what both the old and
+the new version allow.
 
 *Tasks in flight.* ``begin`` marks a task first and looks at ``ownership`` afterwards; the agent restricts ``ownership`` first
 and looks at the marks afterwards. Whichever comes first, no task is begun on a token that an acknowledgement has given up, and
@@ -73,10 +74,11 @@ from jobsync.errors import (
     TimelineChanged,
 )
 
-__all__ = ['Agent', 'AgentConfig', 'Change', 'Note', 'Phase']
+__all__ = ['Agent', 'AgentConfig', 'Change', 'Note', 'Phase', 'check_settings']
 
 _RETRY_SEC = 1.0
 """A failed call is repeated after this long, or a fifth of the heartbeat interval if that is less."""
+_INITIAL_SEC = 300.0
 _STEP = 0.1
 """The part of an interval between the leader's heartbeat, the others', and the leader's look."""
 _NEVER, _FOREVER = float('-inf'), float('inf')
@@ -117,8 +119,10 @@ class AgentConfig:
     """Given: the first distribution waits for this many nodes, and for nothing else."""
     look_sec: float = 5.0
     """How often a leader looks at the heartbeats at least."""
+    refresh_initial_sec: float = 5.0
+    """How often the version is looked up at least in the first five minutes; heartbeats count."""
     refresh_sec: float = 30.0
-    """How often the version is looked up at least; heartbeats count."""
+    """The same after the first five minutes."""
     relock_sec: float = 30.0
     """How often a leader reads the task locks at least."""
     durable: bool = True
@@ -165,8 +169,23 @@ class _Issued:
     heartbeat: int
 
 
+def check_settings(name: str, ours: Settings, cluster: Settings) -> None:
+    """Raise ``ConfigMismatch`` if this node's settings are not the cluster's."""
+    here = attrs.asdict(ours)
+    differing = [
+        f'{field} is {value!r} in the cluster and {here[field]!r} here'
+        for field, value in attrs.asdict(cluster).items()
+        if value != here[field]
+    ]
+    if differing:
+        raise ConfigMismatch(
+            f'node {name!r} cannot join: {"; ".join(differing)}. Every node of a cluster must have the same; '
+            'to change them, stop all nodes first'
+        )
+
+
 class Agent:
-    """One node. Not thread-safe, but for ``begin``, ``finish``, ``may_claim`` and reading ``ownership`` and ``deadline``."""
+    """One node. Not thread-safe, but for ``begin``, ``finish``, ``may_claim``, ``beat_soon``, ``ownership`` and ``deadline``."""
 
     def __init__(self, config: AgentConfig, token_of: Callable[[str], int], new_id: Callable[[], str], now: float) -> None:
         self.config = config
@@ -226,7 +245,7 @@ class Agent:
         self._expired = False
         self.observer.clear()
 
-    # --- what any thread may ask ---------------------------------------------------------------------------------------------
+    # --- what any thread may ask --------------------------------------------------------------------------------------------
 
     def may_claim(self, key: str, token: int, now: float) -> bool:
         """Whether the task with this key, whose hash token is ``token``, is this node's at ``now``."""
@@ -247,6 +266,10 @@ class Agent:
         for key in keys:
             self.in_flight.pop(key, None)
 
+    def beat_soon(self) -> None:
+        """Send a heartbeat now: somebody has cause to doubt that this node is still registered."""
+        self._urgent = True
+
     @property
     def is_settled(self) -> bool:
         """Whether this node is part of the plan and owns its whole share of it."""
@@ -266,7 +289,7 @@ class Agent:
         member = self.assignment.members.get(self.config.name)
         return self.phase is Phase.MEMBER and member is not None and member.incarnation == self.ref.incarnation
 
-    # --- the lanes -----------------------------------------------------------------------------------------------------------
+    # --- the lanes ----------------------------------------------------------------------------------------------------------
 
     def hint(self, revision: int) -> None:
         """The store's revision is said to have risen."""
@@ -387,12 +410,12 @@ class Agent:
         return calls.Deregister(self.ref)
 
     def _next_member(self, now: float) -> calls.Call | float:
-        if self._version != self.assignment.version or now >= self._version_at + self.config.refresh_sec:
+        if self._version != self.assignment.version or now >= self._refresh_at(now):
             return calls.Read(self.ref, self.assignment)
         look_at = min(self._look_at, self._suspect_at)
         if now >= look_at:
             return calls.TakeSnapshot()
-        wake = min(look_at, self._version_at + self.config.refresh_sec)
+        wake = min(look_at, self._refresh_at(now))
         if now >= self.deadline or not self._is_first_in_line(now):
             return wake
         assert self.snapshot is not None
@@ -407,6 +430,12 @@ class Agent:
             return wake if self._propose_at is None else min(wake, max(self._propose_at, now))
         self._propose_at = None
         return calls.Propose(self._situation(now), self._memory, self._policy())
+
+    def _refresh_at(self, now: float) -> float:
+        """When the version must be looked up, hints or not. Never sooner than the heartbeat that is due and tells it as well."""
+        interval, initial = self.config.heartbeat_interval_sec, now - self.started_at < _INITIAL_SEC
+        refresh = self.config.refresh_initial_sec if initial else self.config.refresh_sec
+        return self._version_at + (refresh if refresh < interval else max(refresh, 2 * interval))
 
     def _situation(self, now: float) -> Situation:
         assert self.snapshot is not None
@@ -430,7 +459,7 @@ class Agent:
             locks_enabled=config.locks_enabled,
         )
 
-    # --- taking answers ------------------------------------------------------------------------------------------------------
+    # --- taking answers -----------------------------------------------------------------------------------------------------
 
     def _take(self, issued: _Issued, answer: calls.Answer, now: float) -> None:
         match issued.call, answer:
@@ -469,17 +498,7 @@ class Agent:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')
 
     def _take_opened(self, opened: Opened, now: float) -> None:
-        if opened.settings != self.config.settings:
-            ours = attrs.asdict(self.config.settings)
-            differing = '; '.join(
-                f'{field} is {theirs!r} in the cluster and {ours[field]!r} here'
-                for field, theirs in attrs.asdict(opened.settings).items()
-                if theirs != ours[field]
-            )
-            raise ConfigMismatch(
-                f'node {self.config.name!r} cannot join: {differing}. Every node of a cluster must have the same; '
-                'to change them, stop all nodes first'
-            )
+        check_settings(self.config.name, self.config.settings, opened.settings)
         self.timeline = opened.timeline
         self._timelines.add(opened.timeline.id)
         self._memory = Memory(timeline_read_at=now)
@@ -507,13 +526,16 @@ class Agent:
                     f'taking it over unless that process stirs within {record.timeout_sec:g} s',
                 )
         elif self._watched[0] != record.beat:
-            raise NodeNameInUse(
-                f'node name {record.name!r} is in use by a live process (pid {record.pid} on {record.host}); '
-                'give this worker another name, or stop the other one',
-                record.name,
-                record.host,
-                record.pid,
-            ) from taken
+            self._fail(
+                NodeNameInUse(
+                    f'node name {record.name!r} is in use by a live process (pid {record.pid} on {record.host}); '
+                    'give this worker another name, or stop the other one',
+                    record.name,
+                    record.host,
+                    record.pid,
+                )
+            )
+            return
         elif self._watch_was_blind(now):
             self._watched = (record.beat, now, record.timeout_sec)
         self._watched_at = now
@@ -666,7 +688,7 @@ class Agent:
             f'{plan.nodes_after} nodes',
         )
 
-    # --- R8, and what ends an incarnation ------------------------------------------------------------------------------------
+    # --- R8, and what ends an incarnation -----------------------------------------------------------------------------------
 
     def _check_timeline(self, timeline: Timeline) -> None:
         if timeline != self.timeline:
@@ -735,7 +757,7 @@ class Agent:
                 self._look_at = now
         self._note('retry', f'{type(issued.call).__name__.lower()} failed, will be repeated: {error}')
 
-    # --- odds and ends -------------------------------------------------------------------------------------------------------
+    # --- odds and ends ------------------------------------------------------------------------------------------------------
 
     def _set_ownership(self, after: Ownership, lost: bool = False) -> None:
         before, self.ownership = self.ownership, after

@@ -156,20 +156,20 @@ class _Planner:
             if node.state is NodeState.JOINED and node.name not in self.roster.alive
         )
         departed = tuple(node.ref for node in self.snapshot.nodes if node.state is NodeState.LEFT)
-        structural = bool(evictions or departed or members != dict(self.old.members) or unpinned)
-        unacknowledged = self.acknowledged and self.outstanding and not structural
+        structural = bool(evictions or departed or members != dict(self.old.members))
+        unacknowledged = self.acknowledged and self.outstanding and not (structural or unpinned)
         gathering = memory.version_read_at + _GATHER_SEC
         if self.outstanding:
             waited = self.now - memory.version_read_at
             self.look_at.append(self.now + min(_LAST_LOOK_SEC, max(_FIRST_LOOK_SEC, waited / 4)))
-        if not (groups or written or structural) or (unacknowledged and self.now < gathering):
+        if not (groups or written or unpinned or structural) or (unacknowledged and self.now < gathering):
             if not (self.outstanding or memory.newcomers or memory.lost or self.roster.decided_at):
                 memory.unsettled_since = memory.cause = None
             return Decision(None, min(self.look_at, default=None), expired=pins.has_expired and not pins.expiring)
         if memory.unsettled_since is None:
             memory.unsettled_since = self.now
         reason = self._reason(evictions, departed, members, bool(written or unpinned))
-        if reason is not None or memory.cause is None:
+        if memory.cause is None or (structural and reason is not None):
             memory.cause = (reason or 'hand-over', len(self.old.members))
         plan = Plan(
             reason=memory.cause[0],
@@ -223,8 +223,8 @@ class _Planner:
         place = array('i', [FREE]) * old.total_tokens if self.fresh else old.owner[:]
         waiting = {position for name, position in positions.items() if roster.is_waiting(name)}
         if waiting:
-            for token, owner in enumerate(place):
-                if owner in waiting:
+            for token, at in enumerate(place):
+                if at in waiting:
                     place[token] = STUCK
         self._find_lost(place)
         for token, target in old.targets.items():

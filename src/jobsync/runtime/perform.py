@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from jobsync.backend import Backend
 from jobsync.core import calls
-from jobsync.core.leader import decide
+from jobsync.core.leader import Memory, Policy, Situation, decide
 from jobsync.core.model import Guard, LockEdit, LockFilter
 from jobsync.core.ownership import Ownership
 
@@ -35,17 +35,20 @@ def perform(backend: Backend, call: calls.Call, token_of: Callable[[str], int]) 
         case calls.Open(settings, create):
             return backend.open(settings, create)
         case calls.Register(node, timeline, at_least, replacing):
-            return backend.register(node, timeline, at_least, replacing)
+            backend.register(node, timeline, at_least, replacing)
+            return None
         case calls.DropExpiredLocks():
             return backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
         case calls.Renew(expected, at_least):
-            return backend.renew_timeline(expected, at_least)
+            backend.renew_timeline(expected, at_least)
+            return None
         case calls.Deregister(ref):
-            return backend.deregister(ref)
+            backend.deregister(ref)
+            return None
 
 
 def _propose(
-    backend: Backend, situation: calls.Situation, memory: calls.Memory, policy: calls.Policy, token_of: Callable[[str], int]
+    backend: Backend, situation: Situation, memory: Memory, policy: Policy, token_of: Callable[[str], int]
 ) -> calls.Proposal:
     decision = decide(situation, memory, policy, token_of)
     revision = None

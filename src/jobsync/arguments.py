@@ -1,0 +1,52 @@
+"""The arguments of ``Job``, checked: a wrong one gets an error that names it, its value and what is allowed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable
+
+from jobsync.core.shown import shown
+from jobsync.errors import ConfigError
+
+__all__ = ['checked_callable', 'checked_date', 'checked_name', 'checked_seconds']
+
+_LONGEST_NAME = 200
+
+
+def checked_name(name: object) -> str:
+    """A node's name: what people can read in a table, and tell from another."""
+    if (
+        not isinstance(name, str)
+        or not name.isprintable()
+        or not name.strip()
+        or name != name.strip()
+        or len(name) > _LONGEST_NAME
+    ):
+        raise ConfigError(
+            f'node_name is {shown(name)}: must be 1 to {_LONGEST_NAME} printable characters, no space at either end'
+        )
+    return name
+
+
+def checked_date(date: object) -> dt.date:
+    """A date or datetime as it was given; today, if none was."""
+    if date is None:
+        return dt.date.today()
+    if not isinstance(date, dt.date):
+        raise ConfigError(f'date is {shown(date)}: must be a datetime.date or datetime.datetime')
+    return date
+
+
+def checked_seconds(name: str, value: object) -> float:
+    """A duration."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise ConfigError(f'{name} is {shown(value)}: must be a number of seconds, 0 or more')
+    return value
+
+
+def checked_callable(name: str, value: Callable[..., object] | None) -> Callable[..., object] | None:
+    """Something to call, or None."""
+    if value is not None and not callable(value):
+        raise ConfigError(f'{name} is {shown(value)}: must be callable')
+    return value

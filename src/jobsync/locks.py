@@ -1,0 +1,145 @@
+"""Task locks as users write and read them, and the book they are kept in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from jobsync.backend import Backend
+from jobsync.calling import Caller
+from jobsync.core.hashing import task_key
+from jobsync.core.model import LockEdit, LockFilter, LockRequest, TaskLock
+from jobsync.core.patterns import compile_like
+from jobsync.core.shown import shown
+from jobsync.errors import ConfigError
+from jobsync.task import Task
+
+__all__ = ['LockBook', 'lock_request', 'lock_requests']
+
+_logger = logging.getLogger('jobsync.job')
+
+
+class LockBook:
+    """The task locks of a namespace, as one node edits them."""
+
+    def __init__(self, node_name: str, backend: Callable[[], Backend], caller: Caller, total_tokens: int, enabled: bool) -> None:
+        self._node_name, self._backend, self._caller = node_name, backend, caller
+        self._total_tokens, self._enabled = total_tokens, enabled
+        self._gathered: list[LockRequest] | None = None
+
+    def put(self, requests: list[LockRequest]) -> None:
+        """Register locks in one step, or gather them if a provider is at work."""
+        if not self._enabled:
+            _logger.warning('node %r: locks_enabled is off, %d locks are not registered', self._node_name, len(requests))
+        elif self._gathered is not None:
+            self._gathered.extend(requests)
+        elif requests:
+            self._edit(LockEdit(put=_last_of_each(requests)))
+
+    def provide(self, provider: Callable[[], object] | None, replace: bool) -> None:
+        """Register what ``provider`` registers; with ``replace``, in the same step remove all else this node registered."""
+        if not self._enabled:
+            _logger.warning('node %r: locks_enabled is off, lock_provider is not called', self._node_name)
+            return
+        gathered: list[LockRequest] = []
+        self._gathered = gathered
+        try:
+            if provider is not None:
+                provider()
+        finally:
+            self._gathered = None
+        mine = LockFilter(created_by=self._node_name) if replace else None
+        if gathered or mine:
+            self._edit(LockEdit(remove=mine, put=_last_of_each(gathered)))
+
+    def clear(self, condition: LockFilter) -> int:
+        """Remove locks; how many."""
+        return self._edit(LockEdit(remove=condition))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every lock as a mapping, by token_id."""
+        backend = self._backend()
+        return _rows(self._caller.call(backend.read_locks), self._total_tokens)
+
+    def _edit(self, edit: LockEdit) -> int:
+        backend = self._backend()
+        return self._caller.call(lambda: backend.edit_locks(edit))
+
+
+def lock_request(
+    creator: str, task_id: object, pattern: object, reason: object = None, expires_in_days: object = None
+) -> LockRequest:
+    """A checked request. Raises ``ConfigError`` naming what is wrong."""
+    return LockRequest(
+        task_id=task_id.key if isinstance(task_id, Task) else task_key(task_id),
+        patterns=_patterns(pattern),
+        created_by=creator,
+        reason=_reason(reason),
+        expires_in=_expiry(expires_in_days),
+    )
+
+
+def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequest]:
+    """Checked requests of tuples (task_id, pattern[, reason[, expires_in_days]]); those of one task become one, in order."""
+    found: dict[str, LockRequest] = {}
+    for lock in locks:
+        if isinstance(lock, str) or not isinstance(lock, Sequence) or not 2 <= len(lock) <= 4:
+            raise ConfigError(f'lock {shown(lock)}: must be a tuple (task_id, node_pattern, reason)')
+        request = lock_request(creator, *lock)
+        before = found.get(request.task_id)
+        if before is not None:
+            patterns = tuple(dict.fromkeys((*before.patterns, *request.patterns)))
+            request = LockRequest(
+                request.task_id, patterns, creator, before.reason or request.reason, before.expires_in or request.expires_in
+            )
+        found[request.task_id] = request
+    return list(found.values())
+
+
+def _rows(locks: Iterable[TaskLock], total_tokens: int) -> list[dict[str, Any]]:
+    """Locks as mappings, by token_id."""
+    return [
+        {
+            'token_id': total_tokens + lock.id,
+            'task_id': lock.task_id,
+            'node_pattern': lock.patterns[0],
+            'patterns': list(lock.patterns),
+            'reason': lock.reason,
+            'created_by': lock.created_by,
+            'created_at': lock.created_at,
+            'expires_at': lock.expires_at,
+        }
+        for lock in locks
+    ]
+
+
+def _last_of_each(requests: list[LockRequest]) -> tuple[LockRequest, ...]:
+    return tuple({request.task_id: request for request in requests}.values())
+
+
+def _patterns(pattern: object) -> tuple[str, ...]:
+    patterns = tuple(pattern) if isinstance(pattern, (list, tuple)) else (pattern,)
+    if not patterns:
+        raise ConfigError(f'node pattern {shown(pattern)}: must be a string, or a list of at least one')
+    for each in patterns:
+        compile_like(each)
+        if not each:
+            raise ConfigError(f'node pattern {shown(each)}: must not be empty; % matches every node')
+    return patterns
+
+
+def _reason(reason: object) -> str | None:
+    if reason is not None and not isinstance(reason, str):
+        raise ConfigError(f'reason is {shown(reason)}: must be a string or None')
+    return reason
+
+
+def _expiry(days: object) -> dt.timedelta | None:
+    if days is None:
+        return None
+    if isinstance(days, bool) or not isinstance(days, (int, float)) or not math.isfinite(days) or not 0 < days <= 36_500:
+        raise ConfigError(f'expires_in_days is {shown(days)}: must be a number of days above 0, at most 36500')
+    return dt.timedelta(days=days)

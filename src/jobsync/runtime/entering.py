@@ -1,0 +1,69 @@
+"""Waiting until a node is part of its cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from queue import Empty
+
+from jobsync.errors import ClusterTimeout
+from jobsync.runtime.node import NodeRuntime, Status
+
+__all__ = ['wait_until_entered']
+
+_logger = logging.getLogger('jobsync.job')
+_PROGRESS_SEC = 10.0
+
+
+def wait_until_entered(
+    runtime: NodeRuntime, limit_sec: float, minimum_nodes: int | None, distribution_timeout_sec: float
+) -> None:
+    """Return once the node owns its whole share, or at ``limit_sec`` if it is at least part of the plan.
+
+    Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
+    of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
+    """
+    name = runtime.agent.config.name
+    started = time.monotonic()
+    next_word = started + min(_PROGRESS_SEC, 1.0)
+    while True:
+        status, waited = runtime.status, time.monotonic() - started
+        if status.failure is not None:
+            raise status.failure
+        if status.settled or (waited >= limit_sec and status.planned):
+            return
+        short = minimum_nodes is not None and status.registered_nodes < minimum_nodes
+        if waited >= limit_sec + (0 if short else distribution_timeout_sec):
+            raise ClusterTimeout(_why(name, status, minimum_nodes, limit_sec, waited))
+        if time.monotonic() >= next_word:
+            _logger.info('node %r: %s', name, _waiting_for(status, minimum_nodes, limit_sec, waited))
+            next_word = time.monotonic() + _PROGRESS_SEC
+        try:
+            runtime.changed.get(timeout=0.05)
+        except Empty:
+            continue
+
+
+def _waiting_for(status: Status, minimum_nodes: int | None, limit_sec: float, waited: float) -> str:
+    text = f'{status.phase.value} for {waited:.0f} s, {status.registered_nodes} nodes so far'
+    if status.planned:
+        return f'waiting for the rest of its tokens ({text})'
+    if minimum_nodes is not None:
+        return f'waiting until {minimum_nodes} nodes have joined ({text}, at most {limit_sec:g} s)'
+    return (
+        f'waiting for the cluster to form ({text}). A first distribution is made {limit_sec:g} s (wait_on_enter) after the first '
+        'node started, or as soon as minimum_nodes have joined if that is given'
+    )
+
+
+def _why(name: str, status: Status, minimum_nodes: int | None, limit_sec: float, waited: float) -> str:
+    waiting = f'node {name!r} waited {waited:.1f} s (wait_on_enter={limit_sec:g}'
+    if minimum_nodes is not None and status.registered_nodes < minimum_nodes:
+        return (
+            f'{waiting}) for {minimum_nodes} nodes (minimum_nodes), but only {status.registered_nodes} joined; '
+            'start the others, or lower minimum_nodes'
+        )
+    return (
+        f'{waiting}, and token_distribution_timeout_sec after it) to become part of a distribution; it is '
+        f'{status.phase.value}, {status.registered_nodes} nodes are registered. Can the leader reach the store?'
+    )

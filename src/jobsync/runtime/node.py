@@ -1,0 +1,230 @@
+"""Running one node: two threads for the agent's two lanes, and a listener where the backend pushes.
+
+The agent is touched under one lock, held only for its decisions and never across a call of the backend. The user's threads take
+no lock at all, for any of them may be interrupted at any moment by a signal whose handler leaves the cluster: what they need
+is read from single attributes (``ownership`` and ``deadline`` of the agent, ``status`` here), and what they want is put as a wish
+into a queue that is safe inside a signal handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+import attrs
+
+from jobsync.backend import Backend
+from jobsync.core.agent import Agent, AgentConfig, Change, Note, Phase
+from jobsync.core.calls import Answer, Call, Heartbeat, Lane
+from jobsync.core.model import Node, Pulse
+from jobsync.core.ownership import Ownership
+from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.runtime.clock import now
+from jobsync.runtime.perform import perform
+from jobsync.runtime.reporting import Reporter
+
+__all__ = ['NodeRuntime', 'Status']
+
+_logger = logging.getLogger('jobsync.node')
+_LISTEN_SEC = 5.0
+_POLL_SEC = 0.005
+"""How often a thread that waits for the end looks whether it has come: a plain look is safe inside a signal handler."""
+
+
+@attrs.frozen
+class Status:
+    """How the node stands, as of its last step."""
+
+    phase: Phase
+    planned: bool
+    settled: bool
+    leads: bool
+    registered_nodes: int
+    """As last read; 0 before the first reading."""
+    failure: JobsyncError | None
+
+
+class NodeRuntime:
+    """An agent at work."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: AgentConfig,
+        token_of: Callable[[str], int],
+        on_rebalance: Callable[..., object] | None = None,
+    ) -> None:
+        self._backend, self._token_of = backend, token_of
+        self.agent = Agent(config, token_of, _new_id, now())
+        self._lock = threading.Lock()
+        self._bells: dict[Lane, SimpleQueue[None]] = {lane: SimpleQueue() for lane in Lane}
+        self._reporter = Reporter(config.name, on_rebalance)
+        self._leave_wanted = False
+        self.changed: SimpleQueue[None] = SimpleQueue()
+        """Gets an item whenever ``status`` has changed, for one waiting thread."""
+        self.status = Status(Phase.OPENING, False, False, False, 0, None)
+        self.heartbeat_at: float | None = None
+        """Wall time at which the last successful heartbeat was sent; for people."""
+        name = config.name
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name=f'jobsync-{lane.value}-{name}', daemon=True) for lane in Lane
+        ]
+        if backend.info.push:
+            self._threads.append(threading.Thread(target=self._listen, name=f'jobsync-listen-{name}', daemon=True))
+
+    def start(self) -> None:
+        """Begin."""
+        _running.add(self)
+        for thread in self._threads:
+            thread.start()
+
+    # --- for the user's threads: no locks ------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the node has left, or cannot go on."""
+        return self.status.phase in (Phase.LEFT, Phase.FAILED)
+
+    def poke(self) -> None:
+        """Have both lanes look again now."""
+        for bell in self._bells.values():
+            bell.put(None)
+
+    def ask_to_leave(self) -> None:
+        """Want to leave; does not wait."""
+        self._leave_wanted = True
+        self.poke()
+
+    def wait_until_over(self, timeout: float) -> bool:
+        """Wait until the node has left; say whether it has."""
+        deadline = time.monotonic() + timeout
+        while not self.is_over:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SEC)
+        return True
+
+    def close(self) -> None:
+        """Release the threads. After ``ask_to_leave`` and the wait for it."""
+        self._reporter.close()
+        _running.discard(self)
+
+    # --- the threads -----------------------------------------------------------------------------------------------------------
+
+    def _run(self, lane: Lane) -> None:
+        while not self.is_over:
+            try:
+                self._turn(lane)
+            except Exception:
+                _logger.exception('node %r: the %s thread goes on after an unexpected error', self.agent.config.name, lane.value)
+                time.sleep(self.agent.config.retry_sec)
+
+    def _turn(self, lane: Lane) -> None:
+        with self._lock:
+            if self._leave_wanted:
+                self.agent.leave(now())
+            answer = self.agent.next(lane, now())
+            events = self._step_taken()
+        self._reporter.report(events)
+        if isinstance(answer, (int, float)) or answer is None:
+            self._sleep(lane, answer)
+            return
+        sent_at = time.time()
+        outcome = self._perform(answer)
+        with self._lock:
+            self.agent.done(lane, outcome, now())
+            events = self._step_taken()
+        for other in Lane:
+            if other is not lane:
+                self._bells[other].put(None)
+        if isinstance(answer, Heartbeat) and isinstance(outcome, Pulse):
+            self.heartbeat_at = sent_at
+            self._reporter.succeeded()
+        self._reporter.report(events)
+
+    def _perform(self, call: Call) -> Answer:
+        try:
+            return perform(self._backend, call, self._token_of)
+        except JobsyncError as error:
+            return error
+        except Exception as error:
+            _logger.exception('node %r: %s raised what no backend should', self.agent.config.name, type(call).__name__)
+            return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
+
+    def _step_taken(self) -> list[Change | Note]:
+        """Publish the status and take the events; under the lock."""
+        agent = self.agent
+        snapshot = agent.snapshot
+        status = Status(
+            phase=agent.phase,
+            planned=agent.is_planned,
+            settled=agent.is_settled,
+            leads=agent.epoch is not None,
+            registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
+            failure=agent.failure,
+        )
+        if status != self.status:
+            self.status = status
+            self.changed.put(None)
+        events, agent.events = agent.events, []
+        return events
+
+    def _sleep(self, lane: Lane, until: float | None) -> None:
+        """Until the agent wants to be asked again, or the bell rings."""
+        bell = self._bells[lane]
+        try:
+            if until is None or until == float('inf'):
+                bell.get(timeout=_LISTEN_SEC)
+            elif (seconds := until - now()) > 0:
+                bell.get(timeout=min(seconds, _LISTEN_SEC))
+            while True:
+                bell.get_nowait()
+        except Empty:
+            pass
+
+    def _listen(self) -> None:
+        """Wait for change hints. Nothing but latency depends on this thread."""
+        known = 0
+        while not self.is_over:
+            started = time.monotonic()
+            try:
+                revision = self._backend.wait(known, _LISTEN_SEC)
+            except Exception:
+                _logger.exception('node %r: waiting for changes failed', self.agent.config.name)
+                revision = known
+            if revision > known:
+                with self._lock:
+                    self.agent.hint(revision)
+                self.poke()
+            elif time.monotonic() - started < _LISTEN_SEC / 2:
+                time.sleep(0.1)
+            known = revision
+
+
+def _joined(nodes: tuple[Node, ...]) -> list[Node]:
+    return [node for node in nodes if node.last_heartbeat is not None]
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
+
+
+_running: weakref.WeakSet[NodeRuntime] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """A forked child has none of the threads and is not the process that was given the lease: it owns nothing."""
+    for runtime in list(_running):
+        agent = runtime.agent
+        agent.deadline = float('-inf')
+        agent.ownership = Ownership.nothing(agent.config.settings.total_tokens)
+        runtime.status = attrs.evolve(runtime.status, phase=Phase.FAILED)
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_forget_in_child)

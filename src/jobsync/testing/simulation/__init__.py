@@ -1,0 +1,5 @@
+"""A whole cluster in one thread and virtual time: real agents, the memory backend, and a seeded adversary between them."""
+
+from jobsync.testing.simulation.world import Outcome, World, WorldConfig
+
+__all__ = ['Outcome', 'World', 'WorldConfig']

@@ -1,0 +1,164 @@
+"""A simulated process: one agent, a clock of its own, and calls that take time and may come to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent, AgentConfig, Note, Phase
+from jobsync.core.calls import Lane
+from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.runtime.perform import perform
+
+if TYPE_CHECKING:
+    from jobsync.testing.simulation.world import World
+
+__all__ = ['SimNode']
+
+DRIFT = 0.02
+"""Clocks run at rates up to this far from the true one: two of them well within the lease margin."""
+
+
+class SimNode:
+    """One process of the simulated cluster."""
+
+    def __init__(self, world: World, config: AgentConfig) -> None:
+        self.world, self.name = world, config.name
+        random = world.random
+        self._rate = 1 + random.uniform(-DRIFT, DRIFT)
+        self._offset = world.now - random.uniform(0, 1000)
+        self.alive = True
+        self.paused_until = self.cut_until = 0.0
+        self.agent = Agent(config, world.token_of, world.new_id, self.clock())
+        self.working: dict[str, str] = {}
+        """Tasks being worked on, with the incarnation that began them."""
+        self._wakes: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._noted = 0
+        for lane in Lane:
+            self.wake(lane, world.now)
+
+    def clock(self) -> float:
+        """What this process's clock shows now."""
+        return (self.world.now - self._offset) * self._rate
+
+    def true_time(self, clock: float) -> float:
+        """When this process's clock will show ``clock``."""
+        return clock / self._rate + self._offset
+
+    def has_lease(self) -> bool:
+        """Whether the lease runs at this true instant; a paused process counts, for it may stand between check and act."""
+        return self.alive and self.clock() < self.agent.deadline
+
+    # --- the lanes -----------------------------------------------------------------------------------------------------------
+
+    def wake(self, lane: Lane, at: float) -> None:
+        """Ask the agent at true time ``at`` what to do next in this lane; the latest such wish stands."""
+        self._wakes[lane] += 1
+        number = self._wakes[lane]
+        self.world.at(max(at, self.world.now), lambda: self._turn(lane) if self._wakes[lane] == number else None)
+
+    def _when_awake(self, action: Callable[[], None]) -> bool:
+        """Run ``action`` when the pause is over, if there is one; say whether there is."""
+        if self.world.now < self.paused_until:
+            self.world.at(self.paused_until, action)
+            return True
+        return False
+
+    def _turn(self, lane: Lane) -> None:
+        if not self.alive or self._when_awake(lambda: self._turn(lane)):
+            return
+        answer = self.agent.next(lane, self.clock())
+        if answer is None:
+            pass
+        elif isinstance(answer, (int, float)):
+            if answer != float('inf'):
+                self.wake(lane, self.true_time(answer) + 1e-6)
+        else:
+            self._send(lane, answer)
+        self._after_step()
+
+    def _send(self, lane: Lane, call: calls.Call) -> None:
+        world = self.world
+        out, back = world.latency(), world.latency()
+
+        def arrive() -> None:
+            if not self.alive and world.random.random() < 0.5:
+                return
+            if world.now < max(world.down_until, self.cut_until) or world.fails(0.005):
+                answer: calls.Answer = BackendUnavailable('the store is away')
+            else:
+                answer = self._effect(call)
+                if world.fails(0.01):
+                    answer = BackendUnavailable('the answer was lost')
+            world.at(world.now + back, lambda: self._return(lane, answer))
+
+        world.at(world.now + out, arrive)
+
+    def _effect(self, call: calls.Call) -> calls.Answer:
+        before = self.world.revision()
+        try:
+            answer: calls.Answer = perform(self.world.backend, call, self.world.token_of)
+        except JobsyncError as error:
+            answer = error
+        if self.world.revision() != before:
+            self.world.announce()
+        return answer
+
+    def _return(self, lane: Lane, answer: calls.Answer) -> None:
+        if not self.alive or self._when_awake(lambda: self._return(lane, answer)):
+            return
+        self.agent.done(lane, answer, self.clock())
+        for other in Lane:
+            self.wake(other, self.world.now)
+        self._after_step()
+
+    def hint(self, revision: int) -> None:
+        """The change hint, when it arrives."""
+        if not self.alive or self._when_awake(lambda: self.hint(revision)):
+            return
+        self.agent.hint(revision)
+        for lane in Lane:
+            self.wake(lane, self.world.now)
+
+    def leave(self) -> None:
+        """Leave the cluster in good order."""
+        if self.alive:
+            self.agent.leave(self.clock())
+            for lane in Lane:
+                self.wake(lane, self.world.now)
+
+    # --- the user's part -----------------------------------------------------------------------------------------------------
+
+    def begin(self, key: str, seconds: float) -> None:
+        """Begin a task if it is ours, and be busy with it for a while."""
+        if not self.alive or self.world.now < self.paused_until or key in self.working:
+            return
+        if self.agent.begin(key, self.world.token_of(key), self.clock()):
+            self.working[key] = self.agent.ref.incarnation
+            self.world.at(self.world.now + seconds, lambda: self._finish(key))
+
+    def _finish(self, key: str) -> None:
+        if not self.alive or self._when_awake(lambda: self._finish(key)):
+            return
+        self.working.pop(key, None)
+        self.agent.finish([key])
+        self.wake(Lane.BEAT, self.world.now)
+
+    def works_on(self, key: str) -> bool:
+        """Whether this process, with a valid lease, has the task in hand or would claim it now."""
+        if not self.has_lease():
+            return False
+        if self.working.get(key) == self.agent.ref.incarnation:
+            return True
+        return self.agent.ownership.claims(key, self.world.token_of(key))
+
+    def _after_step(self) -> None:
+        for event in self.agent.events:
+            if isinstance(event, Note):
+                self.world.record(f'{self.name}: {event.text}')
+        self.agent.events.clear()
+        if self.agent.phase in (Phase.LEFT, Phase.FAILED):
+            self.alive = False
+            self.world.record(f'{self.name}: {self.agent.phase.value}')
+        self.world.check_one_owner(self)

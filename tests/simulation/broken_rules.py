@@ -1,0 +1,225 @@
+"""The rules of the protocol, each taken away for the time of a ``with`` block: what the simulator must be able to notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import attrs
+
+from jobsync.backends.memory import MemoryBackend
+from jobsync.core import leader
+from jobsync.core.agent import Agent, AgentConfig
+from jobsync.core.leader import Decision
+from jobsync.core.model import Eviction, Guard, NodeRef, Revision
+from jobsync.core.ownership import Ownership
+from jobsync.core.pinning import PinPlanner
+from jobsync.core.standing import Roster
+from jobsync.core.tokens import Assignment, Plan
+
+__all__ = ['BROKEN_RULES']
+
+LONG_AGO = -1e9
+
+
+@contextmanager
+def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def r1_lease_never_ends() -> AbstractContextManager[None]:
+    """R1: a heartbeat that once succeeded is good for ever."""
+    return _patched(AgentConfig, 'lease_sec', property(lambda self: 1e9))
+
+
+def r1_lease_from_the_answer() -> AbstractContextManager[None]:
+    """R1: the lease is counted from the answer rather than from before the heartbeat was sent."""
+    take = Agent._take_pulse
+
+    def from_answer(self: Agent, issued: Any, call: Any, pulse: Any, now: float) -> None:
+        take(self, attrs.evolve(issued, at=now), call, pulse, now)
+
+    return _patched(Agent, '_take_pulse', from_answer)
+
+
+def r3_no_acknowledgement() -> AbstractContextManager[None]:
+    """R3: the leader does not wait until the owner has let go."""
+
+    def at_once(self: Any, owner: str, token: int) -> bool:
+        self.acknowledged = True
+        return True
+
+    return _patched(leader._Planner, 'has_let_go', at_once)
+
+
+def r3_holding_ignored() -> AbstractContextManager[None]:
+    """R3: the leader does not look at what the owner is busy with."""
+
+    def seen_is_enough(self: Any, owner: str, token: int) -> bool:
+        if self.roster.alive[owner].seen == self.old.version:
+            self.acknowledged = True
+            return True
+        self.outstanding = True
+        return False
+
+    return _patched(leader._Planner, 'has_let_go', seen_is_enough)
+
+
+def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
+    """R3: a node goes on claiming tokens it has been asked to hand over."""
+    under = Ownership.under.__func__  # type: ignore[attr-defined]
+
+    def deaf(cls: type[Ownership], assignment: Assignment, ref: NodeRef) -> Ownership:
+        return under(cls, attrs.evolve(assignment, targets={}), ref)  # type: ignore[no-any-return]
+
+    return _patched(Ownership, 'under', classmethod(deaf))
+
+
+def r5_revision_not_compared() -> AbstractContextManager[None]:
+    """R5: a plan is committed whatever has happened since it was made."""
+    commit = MemoryBackend.commit
+
+    def blind(self: MemoryBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        return commit(self, ref, plan, attrs.evolve(guard, revision=self.snapshot().revision))
+
+    return _patched(MemoryBackend, 'commit', blind)
+
+
+def r5_eviction_not_compared() -> AbstractContextManager[None]:
+    """R5: a suspect is evicted though its heartbeat has moved since."""
+    commit = MemoryBackend.commit
+
+    def blind(self: MemoryBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        nodes = {node.name: node for node in self.snapshot().nodes}
+        evictions = tuple(
+            Eviction(nodes[eviction.ref.name].ref, nodes[eviction.ref.name].heartbeat)
+            for eviction in plan.evictions
+            if eviction.ref.name in nodes
+        )
+        return commit(self, ref, attrs.evolve(plan, evictions=evictions), guard)
+
+    return _patched(MemoryBackend, 'commit', blind)
+
+
+class _LongAgo(dict[Any, Any]):
+    def get(self, key: Any, default: Any = None) -> Any:
+        return LONG_AGO
+
+
+def r5_absent_is_left() -> AbstractContextManager[None]:
+    """R5: the tokens of an owner whose record is absent are given away at once."""
+    judge = Roster.judge.__func__  # type: ignore[attr-defined]
+
+    def hasty(cls: type[Roster], snapshot: Any, owners: Any, members: Any, suspects: Any, absent: Any, *rest: Any) -> Roster:
+        return judge(cls, snapshot, owners, members, suspects, _LongAgo(), *rest)  # type: ignore[no-any-return]
+
+    return _patched(Roster, 'judge', classmethod(hasty))
+
+
+def r5_lost_rows_are_free() -> AbstractContextManager[None]:
+    """R5: a token whose row was deleted is given away at once."""
+    return _patched(leader._Planner, 'is_free_of_holders', lambda self, token: True)
+
+
+def r5_name_owns() -> AbstractContextManager[None]:
+    """R5: whoever has an owner's name owns its tokens, in whatever incarnation."""
+    under = Ownership.under.__func__  # type: ignore[attr-defined]
+
+    def by_name(cls: type[Ownership], assignment: Assignment, ref: NodeRef) -> Ownership:
+        member = assignment.members.get(ref.name)
+        return under(cls, assignment, NodeRef(ref.name, member.incarnation) if member else ref)  # type: ignore[no-any-return]
+
+    return _patched(Ownership, 'under', classmethod(by_name))
+
+
+def r6_takes_names_at_once() -> AbstractContextManager[None]:
+    """R6: a newcomer takes a registered name over without watching it, and declares the other over."""
+    register = Agent._next_register
+
+    def hasty(self: Agent, now: float) -> Any:
+        if self._watched is not None:
+            self._watched = (self._watched[0], LONG_AGO, 0.0)
+        return register(self, now)
+
+    return _patched(Agent, '_next_register', hasty)
+
+
+def r7_pinned_tasks_by_hash() -> AbstractContextManager[None]:
+    """R7: a node that owns a pinned task's hash token goes by that."""
+    return _patched(Ownership, 'claims', lambda self, key, token: self.mine[token] == 1 or self.pins.get(key, False))
+
+
+def r7_first_owner() -> AbstractContextManager[None]:
+    """R7: a new pin goes straight to its place, whoever may be at work on the task."""
+    settle = PinPlanner.settle
+
+    def straight(self: PinPlanner, places: Any) -> Any:
+        after = self._planner.owner_after
+        self._planner.owner_after = lambda token: (None, True)  # type: ignore[method-assign]
+        try:
+            return settle(self, places)
+        finally:
+            self._planner.owner_after = after  # type: ignore[method-assign]
+
+    return _patched(PinPlanner, 'settle', straight)
+
+
+def r7_unpin_at_once() -> AbstractContextManager[None]:
+    """R7: when a lock goes its pin is removed though the holder has not let go."""
+    settle = PinPlanner.settle
+
+    def hasty(self: PinPlanner, places: Any) -> Any:
+        self._drafts = tuple(draft if draft.lock else attrs.evolve(draft, owner=None) for draft in self._drafts)
+        return settle(self, places)
+
+    return _patched(PinPlanner, 'settle', hasty)
+
+
+@contextmanager
+def r8_signs_ignored() -> Iterator[None]:
+    """R8: a node does not notice that the store went back in time."""
+    with (
+        _patched(Agent, '_check_history', lambda *_: None),
+        _patched(Agent, '_check_counter', lambda *_: None),
+    ):
+        yield
+
+
+def r8_first_commit_at_once() -> AbstractContextManager[None]:
+    """R8: the first commit of a timeline does not wait for the leases of older ones."""
+    decide = leader._Planner.decide
+
+    def hasty(self: Any) -> Decision:
+        self.memory.timeline_read_at = LONG_AGO
+        return decide(self)
+
+    return _patched(leader._Planner, 'decide', hasty)
+
+
+BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    function.__name__: function
+    for function in (
+        r1_lease_never_ends,
+        r1_lease_from_the_answer,
+        r3_no_acknowledgement,
+        r3_holding_ignored,
+        r3_keeps_what_it_gives_up,
+        r5_revision_not_compared,
+        r5_eviction_not_compared,
+        r5_absent_is_left,
+        r5_lost_rows_are_free,
+        r5_name_owns,
+        r6_takes_names_at_once,
+        r7_pinned_tasks_by_hash,
+        r7_first_owner,
+        r7_unpin_at_once,
+        r8_signs_ignored,
+        r8_first_commit_at_once,
+    )
+}

@@ -1,0 +1,86 @@
+"""What is installed, imported and promised on the first page fits together."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+DRIVERS = ['sqlalchemy', 'redis', 'etcd3', 'grpc', 'psycopg', 'click', 'rich', 'prometheus_client', 'hypothesis', 'pytest']
+
+
+def shell_blocks(page: str) -> list[str]:
+    return [block.strip() for block in re.findall(r'```sh\n(.*?)```', page, flags=re.DOTALL)]
+
+
+def tox_config() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'tox.ini', encoding='utf-8')
+    return config
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f'{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))'
+    done = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True)
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize('statement', ['import jobsync', 'from jobsync import *', 'import jobsync.plugins'])
+def test_importing_jobsync_imports_no_driver(statement: str) -> None:
+    """A program pays for no store but the one it uses, and for no tool of the command line."""
+    assert modules_after(statement).isdisjoint(DRIVERS)
+
+
+def test_a_demo_worker_needs_no_tool_of_the_command_line() -> None:
+    """A worker process starts without click and rich, so what it shows of start-up is a user's own."""
+    assert modules_after('import jobsync.cli.demo.worker').isdisjoint({'click', 'rich'})
+
+
+def test_the_readme_gives_two_commands() -> None:
+    """The first page has exactly the command of the demo and that of the tests."""
+    assert shell_blocks(README) == ['python -m pip install tox && tox -e demo', 'python -m pip install tox && tox']
+
+
+def test_environments_named_in_the_readme_exist() -> None:
+    """Every ``tox -e`` on the first page names an environment of tox.ini, and the bare one runs lint and tests."""
+    config = tox_config()
+    named = set(re.findall(r'tox -e ([a-z0-9]+)', README))
+    assert named
+    assert all(config.has_section(f'testenv:{name}') for name in named)
+    assert [name.strip() for name in config['tox']['env_list'].split(',')] == ['lint', 'py']
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    """What the project checks for itself is what the first page tells others to run."""
+    script = ROOT / '.ci' / 'run'
+    assert f'({shell_blocks(README)[1]})' in script.read_text(encoding='utf-8')
+    assert script.stat().st_mode & 0o111
+
+
+def test_the_extra_all_is_all() -> None:
+    """Whoever asks for everything gets every extra there is."""
+    extras = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['project']['optional-dependencies']
+    (all_of_them,) = extras.pop('all')
+    assert all_of_them == f'jobsync[{",".join(extras)}]'
+
+
+def test_the_changelog_knows_this_version() -> None:
+    """The version that is installed has its paragraph."""
+    assert f'## [{importlib.metadata.version("jobsync")}]' in (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+
+
+def test_the_readmes_example_runs(tmp_path: Path) -> None:
+    """The quick start can be pasted into a file and run, and does all of its work."""
+    (example,) = re.findall(r'```python\n(.*?)```', README, flags=re.DOTALL)
+    (tmp_path / 'example.py').write_text(example)
+    done = subprocess.run([sys.executable, 'example.py'], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == [f'worker-1 works on invoice-{number}' for number in (1, 2, 3)]

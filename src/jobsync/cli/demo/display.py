@@ -76,7 +76,8 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)
-        self._events: list[str] = []
+        self._scene: Scene | None = None
+        self._events: list[Text] = []
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -87,29 +88,46 @@ class LiveDisplay:
 
     def show(self, scene: Scene) -> None:
         """Draw the scene."""
-        table = Table(expand=True, title=f'{scene.done} of {scene.files} files done, {scene.elapsed_sec:.0f} s')
-        table.add_column('worker')
-        table.add_column('pid', justify='right')
-        table.add_column('state')
-        table.add_column('tokens', justify='right')
-        table.add_column('', ratio=1)
-        table.add_column('files', justify='right')
-        table.add_column('doing', ratio=2, no_wrap=True)
-        for row in scene.rows:
-            style = 'red' if row.state.startswith(('killed', 'died')) else ''
-            table.add_row(
-                Text(row.node + (' (leader)' if row.leads else '')),
-                str(row.pid),
-                row.state,
-                f'{row.tokens}' + (f' (-{row.handing_over})' if row.handing_over else ''),
-                ProgressBar(total=scene.total_tokens, completed=row.tokens),
-                str(row.files),
-                Text(row.doing, overflow='ellipsis'),
-                style=style,
-            )
-        bar = ProgressBar(total=scene.files, completed=scene.done)
-        self._live.update(Group(bar, table, *(Text(event) for event in self._events)), refresh=True)
+        self._scene = scene
+        self._draw()
 
     def say(self, elapsed_sec: float, text: str) -> None:
-        """Add the event to those below the table; shown with the next scene."""
-        self._events.append(f'{elapsed_sec:5.1f} s  {text}')
+        """Add the event to those below the table."""
+        self._events.append(Text(f'{elapsed_sec:5.1f} s  {text}'))
+        self._draw()
+
+    def _draw(self) -> None:
+        shown = [] if self._scene is None else [_headline(self._scene), _workers(self._scene)]
+        self._live.update(Group(*shown, *self._events), refresh=True)
+
+
+def _headline(scene: Scene) -> Table:
+    line = Table.grid(expand=True, padding=(0, 1))
+    line.add_column()
+    line.add_column(ratio=1)
+    text = f'{scene.elapsed_sec:5.1f} s  {scene.done} of {scene.files} files done'
+    line.add_row(Text(text), ProgressBar(total=scene.files, completed=scene.done))
+    return line
+
+
+def _workers(scene: Scene) -> Table:
+    table = Table(expand=True)
+    table.add_column('worker')
+    table.add_column('pid', justify='right')
+    table.add_column('state')
+    table.add_column('tokens', justify='right')
+    table.add_column('', ratio=1)
+    table.add_column('files', justify='right')
+    table.add_column('doing', ratio=2, no_wrap=True)
+    for row in scene.rows:
+        table.add_row(
+            Text(row.node + (' (leader)' if row.leads else '')),
+            str(row.pid),
+            row.state,
+            f'{row.tokens}' + (f' (-{row.handing_over})' if row.handing_over else ''),
+            ProgressBar(total=scene.total_tokens, completed=row.tokens),
+            str(row.files),
+            Text(row.doing, overflow='ellipsis'),
+            style='red' if row.state.startswith(('killed', 'died')) else '',
+        )
+    return table

@@ -76,7 +76,7 @@ def print_report(outcome: Outcome, console: Console) -> None:
         (
             'longest time a token had no owner',
             f'{verdict.gap.seconds:.2f} s' if verdict.gap else '-',
-            f'at most; a dead worker is noticed after {HEARTBEAT_TIMEOUT_SEC} s' if killed else 'at most',
+            f'at most; the heartbeat timeout is {HEARTBEAT_TIMEOUT_SEC} s' if killed else 'at most',
         ),
         ('tokens moved', str(outcome.tokens_moved), '; '.join(_reasons(outcome))),
     ]

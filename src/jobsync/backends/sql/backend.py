@@ -9,7 +9,8 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from jobsync.backend import BackendInfo, BackendOptions
-from jobsync.backends.sql import assignment, locks, nodes, state, trails
+from jobsync.backends.sql import assignment, locks, migrations, nodes, state, trails
+from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, Store, Transaction
 from jobsync.core.model import (
     Audit,
@@ -77,6 +78,8 @@ class SqlBackend:
     def open(self, settings: Settings, create: bool) -> Opened:
         """See ``Backend.open``."""
         self.store.prepare(settings, create, self._options.op_timeout_sec)
+        if create and self._run(Mode.READ, migrations.version) < SCHEMA_VERSION:
+            self._bulk(Mode.STRUCTURE, migrations.migrate)
         found = self._run(Mode.READ, state.read)
         if found.settings == settings:
             return Opened(found.settings, found.timeline)

@@ -93,6 +93,7 @@ class SqliteStore(Store):
         """See ``Store.prepare``."""
         deadline = time.monotonic() + timeout_sec
         with translated(self.file.path, opening=True):
+            self.file.check_writable()
             if create and self.file.identity() is None:
                 with self.file.folder_held(deadline):
                     self.file.make()
@@ -132,15 +133,17 @@ class SqliteStore(Store):
         with self._mutex:
             if self._closed.is_set():
                 raise BackendUnavailable(f'this backend on {self.file.path} is closed')
-            found, link = self.file.identity(), self._link
-            if link is not None and link.identity == found:
+            link = self._link
+            if link is not None and link.is_current(self.file):
                 return link
             if link is not None:
                 self._link = None
-                with self.file.folder_held(deadline):
-                    self.file.remove_sidecars(link.anchor.sidecars)
-                link.dispose()
-            if found is None:
+                try:
+                    with self.file.folder_held(deadline):
+                        self.file.remove_sidecars(link.anchor.sidecars)
+                finally:
+                    link.dispose()
+            if self.file.identity() is None:
                 raise self.file.gone()
             self._link = Link.open(self.file, deadline)
             return self._link
@@ -191,12 +194,16 @@ class SqliteStore(Store):
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_on)
                     if mode is not Mode.READ:
-                        self.file.check(link.identity)
+                        self._check(link)
                     connection.exec_driver_sql('COMMIT')
                 except BaseException:
                     with contextlib.suppress(sqlite3.Error):
                         raw.rollback()
                     raise
+
+    def _check(self, link: Link) -> None:
+        if not link.is_current(self.file):
+            raise BackendUnavailable(f'{self.file.path} was replaced or deleted meanwhile; nothing was written')
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""

@@ -7,6 +7,7 @@ and ``-shm`` beside it and take them for its own, which destroys it. So
 - whoever opens the file notes its device and inode, and every transaction compares them with those at the path;
 - each process keeps one connection open, the *anchor*, for as long as it uses the file. While it is open, the inodes of
   the ``-wal`` and ``-shm`` it opened belong to no other file, so they tell whether those at the path are the old file's;
+- a ``-wal`` that is not the anchor's is another sign: somebody has removed ours, and what is written there reaches nobody;
 - on finding another file, a process removes the old ``-wal`` and ``-shm`` if they are still there, before it opens the
   new one. A lock on the folder (``flock``: not one of those that SQLite uses) makes that one step between processes.
 """
@@ -25,7 +26,7 @@ from urllib.parse import quote
 
 import attrs
 
-from jobsync.errors import BackendUnavailable, SchemaMismatch
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
 __all__ = ['Anchor', 'DatabaseFile']
 
@@ -65,13 +66,15 @@ class DatabaseFile:
         """Which file is there now; None if none is."""
         return identity_of(self.path)
 
-    def check(self, identity: str) -> None:
-        """``BackendUnavailable`` if the file at the path is another one by now."""
-        if self.identity() != identity:
-            raise BackendUnavailable(f'{self.path} was replaced or deleted meanwhile; nothing was written')
+    def is_still(self, identity: str, anchor: Anchor) -> bool:
+        """Whether the files at the path are those that were opened."""
+        return self.identity() == identity and self._sidecars() == anchor.sidecars
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
+
+    def _sidecars(self) -> dict[str, str | None]:
+        return {suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS}
 
     def connect(self, *, create: bool = False) -> tuple[sqlite3.Connection, str]:
         """A connection in autocommit mode for use by any thread, and the identity of the file it has open.
@@ -92,7 +95,6 @@ class DatabaseFile:
             connection.execute('PRAGMA fullfsync = ON')
             connection.execute('PRAGMA checkpoint_fullfsync = ON')
             connection.execute(f'PRAGMA journal_size_limit = {WAL_LIMIT}')
-            connection.execute('PRAGMA trusted_schema = ON')
         except BaseException:
             connection.close()
             raise
@@ -105,7 +107,7 @@ class DatabaseFile:
             self._ensure_wal(connection, deadline)
             # The first reading opens the -wal and the -shm.
             connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
-            sidecars = {suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS}
+            sidecars = self._sidecars()
         except BaseException:
             connection.close()
             raise
@@ -147,7 +149,7 @@ class DatabaseFile:
         """Make an empty file if there is none. The caller holds the folder."""
         if self.identity() is None:
             # Without their database they are of no use to anyone, and would be taken for the new one's.
-            self.remove_sidecars({suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS})
+            self.remove_sidecars(self._sidecars())
             self.connect(create=True)[0].close()
 
     def remove_sidecars(self, stale: Mapping[str, str | None]) -> None:
@@ -156,6 +158,19 @@ class DatabaseFile:
             beside = self._beside(suffix)
             if identity is not None and identity_of(beside) == identity:
                 beside.unlink(missing_ok=True)
+
+    def check_writable(self) -> None:
+        """``ConfigError`` if the file, or the folder for what SQLite keeps beside it, is not for this user to write."""
+        if not self.path.parent.is_dir():
+            raise ConfigError(f'{self.path}: there is no folder {self.path.parent}; make it, or name another file')
+        if self.path.is_dir():
+            raise ConfigError(f'{self.path} is a folder; name a file in it')
+        for path in (self.path.parent, self.path):
+            if not os.access(path, os.W_OK) and path.exists():
+                raise ConfigError(
+                    f'{path} cannot be written by this user (uid {os.geteuid()}): both {self.path.name} and its folder must be '
+                    'writable, for SQLite keeps its log beside the file'
+                )
 
     def gone(self) -> SchemaMismatch | BackendUnavailable:
         """The error for a file that is not there: lost, unless its whole folder is away."""

@@ -40,6 +40,10 @@ class Link:
             anchor, identity = file.anchor(deadline)
         return cls(identity, anchor, pool(file, identity), users_engine(file))
 
+    def is_current(self, file: DatabaseFile) -> bool:
+        """Whether the path still leads to what is open here."""
+        return file.is_still(self.identity, self.anchor)
+
     @contextlib.contextmanager
     def connected(self) -> Iterator[Connection]:
         """A connection of the pool, which is really closed at the end if the link was disposed of meanwhile."""

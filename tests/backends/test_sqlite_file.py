@@ -1,0 +1,490 @@
+"""The database file: who makes it, what may be wrong with it, and what happens when it changes under a running backend."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.sql.plugin import connect
+from jobsync.core.model import INITIAL, Member, Settings
+from jobsync.core.tokens import Plan, TokenGroup
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.harness_sqlite import SqliteHarness
+
+START = """
+import sys
+from jobsync.backend import BackendOptions
+from jobsync.backends.sql.plugin import connect
+from jobsync.core.model import NodeRef, Registration, Settings
+"""
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
+    harness = SqliteHarness(tmp_path)
+    yield harness
+    harness.close()
+
+
+def eventually(condition: object) -> None:
+    """Wait for a condition that a thread or process brings about."""
+    deadline = time.monotonic() + 20
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class TestUrl:
+    """Which file a URL names."""
+
+    @pytest.mark.parametrize(
+        ('url', 'hint'),
+        [
+            ('sqlite://', 'memory://'),
+            ('sqlite:///', 'memory://'),
+            ('sqlite:///:memory:', 'memory://'),
+            ('sqlite:///jobs.db?timeout=5', 'parameters'),
+            ('sqlite:///jobs.db#x', 'parameters'),
+            ('sqlite://host/jobs.db', 'no host'),
+            ('sqlite:jobs.db', 'sqlite:///relative.db'),
+        ],
+    )
+    def test_bad_urls_are_refused(self, url: str, hint: str) -> None:
+        """Each with an error that names it and says what to write."""
+        with pytest.raises(ConfigError, match=hint) as caught:
+            connect(url, BackendOptions())
+        assert url in str(caught.value)
+
+    def test_relative_paths_are_taken_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A change of the working directory after ``connect`` does not matter."""
+        monkeypatch.chdir(tmp_path)
+        with closing(connect('sqlite:///jobs.db', BackendOptions())) as backend:
+            monkeypatch.chdir('/')
+            backend.open(SETTINGS, create=True)
+        assert (tmp_path / 'jobs.db').is_file()
+
+    def test_any_file_name_works(self, tmp_path: Path) -> None:
+        """Characters that mean something in a URI are part of the name."""
+        path = tmp_path / 'my jobs %41 &ü.db'
+        with closing(connect(f'sqlite:///{path}', BackendOptions())) as backend:
+            backend.open(SETTINGS, create=True)
+        assert path.is_file()
+
+    @pytest.mark.parametrize('namespace', ['', '1a', 'a-b', 'a b', 'a"', "a'", 'é', 'a.b', 'x' * 41])
+    def test_a_namespace_must_begin_a_table_name(self, namespace: str) -> None:
+        """Anything else is refused before a file is touched."""
+        with pytest.raises(ConfigError, match='appname'):
+            connect('sqlite:///jobs.db', BackendOptions(namespace))
+
+    def test_the_plugin_imports_no_driver(self) -> None:
+        """Naming the backend costs nothing until it is used."""
+        code = 'import sys, jobsync.backends.sql.plugin as p; p.jobsync_backend(); sys.exit("sqlalchemy" in sys.modules)'
+        subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
+
+
+class TestOpening:
+    """Making the file, and files that cannot be used."""
+
+    def test_ten_processes_make_one_file(self, tmp_path: Path) -> None:
+        """Ten first starts at once agree on one timeline, and all ten nodes are registered."""
+        code = (
+            START
+            + """
+number, url = sys.argv[1:]
+backend = connect(url, BackendOptions())
+sys.stdin.readline()
+opened = backend.open(Settings(100, 'xxh3'), create=True)
+backend.register(Registration(NodeRef('w' + number, number), 15.0), opened.timeline, 0)
+print(opened.timeline)
+backend.close()
+"""
+        )
+        url = f'sqlite:///{tmp_path / "jobs.db"}'
+        workers = [
+            subprocess.Popen(
+                [sys.executable, '-c', code, str(number), url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for number in range(10)
+        ]
+        answers = set()
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write('go\n')
+            worker.stdin.flush()
+        for worker in workers:
+            answers.add(worker.communicate(timeout=60)[0])
+            assert worker.returncode == 0
+        assert len(answers) == 1
+        with closing(connect(url, BackendOptions())) as backend:
+            backend.open(Settings(100, 'xxh3'), create=False)
+            nodes = backend.snapshot().nodes
+        assert len(nodes) == 10
+        assert len({node.created_on for node in nodes}) == 10
+
+    def test_the_file_is_durable(self, harness: SqliteHarness) -> None:
+        """WAL, and every commit reaches the disk before it is acknowledged."""
+        backend = harness.connect()
+        backend.open(SETTINGS, create=True)
+        assert harness.query('PRAGMA journal_mode') == [('wal',)]
+        store = backend.store  # type: ignore[attr-defined]
+        with store._link.engine.connect() as connection:
+            assert connection.exec_driver_sql('PRAGMA synchronous').scalar_one() == 2
+
+    def test_skip_db_init_makes_nothing(self, harness: SqliteHarness) -> None:
+        """Without leave to create, neither the file nor tables in another's file come to be."""
+        with pytest.raises(SchemaMismatch, match=r'jobs\.db'):
+            harness.connect().open(SETTINGS, create=False)
+        assert not harness.path.exists()
+        harness.execute('CREATE TABLE mine (x)')
+        with pytest.raises(SchemaMismatch, match='sync_'):
+            harness.connect().open(SETTINGS, create=False)
+        assert harness.query('SELECT name FROM sqlite_master') == [('mine',)]
+
+    def test_a_file_of_the_users_is_shared(self, harness: SqliteHarness) -> None:
+        """Tables of other programs in the same file stay as they are."""
+        harness.execute('CREATE TABLE mine (x)', 'INSERT INTO mine VALUES (7)')
+        Scene(harness.connect()).join('a')
+        assert harness.query('SELECT x FROM mine') == [(7,)]
+
+    @pytest.mark.parametrize(
+        'content', [b'this is no database, whatever its name says' * 100, b'SQLite format 4\0' + b'x' * 5000]
+    )
+    def test_another_kind_of_file(self, harness: SqliteHarness, content: bytes) -> None:
+        """A file that is no database is named, and left alone."""
+        harness.path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r'jobs\.db is not a SQLite database'):
+            harness.connect().open(SETTINGS, create=True)
+        assert harness.path.read_bytes() == content
+
+    def test_an_empty_file_is_a_new_database(self, harness: SqliteHarness) -> None:
+        """``touch`` first is fine."""
+        harness.path.touch()
+        harness.connect().open(SETTINGS, create=True)
+
+    def test_a_damaged_file(self, harness: SqliteHarness) -> None:
+        """Damage is told as such, with the way out."""
+        with closing(harness.connect()) as backend:
+            backend.open(Settings(100_000, 'xxh3'), create=True)
+        content = bytearray(harness.path.read_bytes())
+        content[100:4096] = b'\xff' * 3996
+        harness.path.write_bytes(content)
+        with pytest.raises(SchemaMismatch, match=r'jobs\.db is damaged .* backup'):
+            harness.connect().open(SETTINGS, create=True)
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        """The folder is named; it is not made, for the path may be a slip."""
+        with closing(connect(f'sqlite:///{tmp_path}/no/jobs.db', BackendOptions())) as backend:
+            for create in (True, False):
+                with pytest.raises(ConfigError, match='no folder'):
+                    backend.open(SETTINGS, create=create)
+        assert not (tmp_path / 'no').exists()
+
+    def test_a_folder_in_place_of_the_file(self, tmp_path: Path) -> None:
+        """The path of a folder is told from that of a database."""
+        with (
+            closing(connect(f'sqlite:///{tmp_path}', BackendOptions())) as backend,
+            pytest.raises(ConfigError, match='is a folder'),
+        ):
+            backend.open(SETTINGS, create=True)
+
+    @pytest.mark.parametrize('what', ['file', 'folder'])
+    def test_unwritable(self, harness: SqliteHarness, what: str) -> None:
+        """A user who may not write the file, or the folder for its log, is told so and who they are."""
+        with closing(harness.connect()) as backend:
+            backend.open(SETTINGS, create=True)
+        harness.path.chmod(0o444 if what == 'file' else 0o666)
+        harness.path.parent.chmod(0o777 if what == 'file' else 0o555)
+        code = (
+            START
+            + """
+import os
+import jobsync.backends.sql.sqlite
+from jobsync.errors import ConfigError
+if os.getuid() == 0:
+    os.setuid(65534)
+backend = connect(sys.argv[1], BackendOptions())
+try:
+    backend.open(Settings(24, 'xxh3'), create=True)
+except ConfigError as error:
+    assert 'cannot be written' in str(error) and 'jobs.db' in str(error), error
+else:
+    sys.exit('opened')
+"""
+        )
+        for folder in harness.path.parents:
+            if folder.stat().st_uid == os.getuid() and folder != harness.path.parent and len(folder.parts) > 2:
+                folder.chmod(folder.stat().st_mode | 0o055)
+        try:
+            subprocess.run([sys.executable, '-c', code, f'sqlite:///{harness.path}'], check=True, timeout=60)
+        finally:
+            harness.path.parent.chmod(0o700)
+
+    def test_a_schema_from_the_future(self, harness: SqliteHarness) -> None:
+        """A newer schema is refused with both versions, by ``open`` and by a backend that runs already."""
+        running = harness.connect()
+        running.open(SETTINGS, create=True)
+        harness.execute('UPDATE sync_state SET schema_version = 7')
+        for create in (True, False):
+            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 1'):
+                harness.connect().open(SETTINGS, create=create)
+        with pytest.raises(SchemaMismatch, match='version 7'):
+            running.snapshot()
+
+    def test_tables_of_an_earlier_release(self, harness: SqliteHarness) -> None:
+        """Tables of that name that are not ours are neither used nor changed."""
+        harness.execute('CREATE TABLE sync_node (name TEXT)')
+        for create in (True, False):
+            with pytest.raises(SchemaMismatch, match='sync_node but no sync_state'):
+                harness.connect().open(SETTINGS, create=create)
+        assert harness.query('SELECT name FROM sqlite_master') == [('sync_node',)]
+
+
+class TestChangingFiles:
+    """The file at the path becomes another one, or goes."""
+
+    def test_a_backup_moved_into_place_is_seen(self, harness: SqliteHarness) -> None:
+        """All handles see the backup's content and another identity; the old log beside it does no harm."""
+        scene = Scene(harness.connect())
+        scene.join('before')
+        backup = harness.backup()
+        other = harness.connect()
+        other.open(SETTINGS, create=False)
+        for number in range(40):
+            scene.join(f'after-{number}')
+        harness.replace(backup)
+        for backend in (scene.backend, other):
+            snapshot = backend.snapshot()
+            assert [node.name for node in snapshot.nodes] == ['before']
+            assert snapshot.store != scene.timeline.store
+        scene.join('new')
+        assert [node.name for node in other.snapshot().nodes] == ['before', 'new']
+        assert harness.query('PRAGMA integrity_check') == [('ok',)]
+
+    def test_no_write_goes_to_a_deleted_file(self, harness: SqliteHarness) -> None:
+        """Once the file is deleted nothing is acknowledged until it is made anew, and then all see the new one."""
+        scene = Scene(harness.connect())
+        ref = scene.join('a')
+        other = harness.connect()
+        other.open(SETTINGS, create=False)
+        harness.wipe()
+        for backend in (scene.backend, other):
+            with pytest.raises(SchemaMismatch, match='no database'):
+                backend.heartbeat(ref, INITIAL, frozenset())
+        assert not harness.path.exists()
+        scene = Scene(harness.connect())
+        scene.join('b')
+        for backend in (scene.backend, other):
+            assert [node.name for node in backend.snapshot().nodes] == ['b']
+        assert harness.query('PRAGMA integrity_check') == [('ok',)]
+
+    def test_the_file_goes_in_the_middle_of_a_write(self, harness: SqliteHarness) -> None:
+        """A transaction whose file is deleted before it commits is refused."""
+        scene = Scene(harness.connect())
+        store = scene.backend.store  # type: ignore[attr-defined]
+
+        from jobsync.backends.sql.store import Mode
+
+        with pytest.raises(BackendUnavailable, match='replaced or deleted'):
+            store.run(Mode.WRITE, 1.0, lambda tx: harness.wipe())
+
+    def test_a_lost_log_is_noticed(self, harness: SqliteHarness) -> None:
+        """With the ``-wal`` removed by hand, all handles write to one log again."""
+        scene, other = Scene(harness.connect()), harness.connect()
+        other.open(SETTINGS, create=False)
+        harness.path.with_name('jobs.db-wal').unlink()
+
+        def reached(backend: Backend) -> bool:
+            try:
+                backend.open(SETTINGS, create=True)
+            except BackendUnavailable:
+                return False
+            return True
+
+        # Within a process SQLite shares the old log between connections: both handles must have let go of it.
+        eventually(lambda: [reached(scene.backend), reached(other)] == [True, True])
+        scene.timeline = other.snapshot().timeline
+        scene.join('a')
+        assert [node.name for node in other.snapshot().nodes] == ['a']
+        assert harness.query('PRAGMA integrity_check') == [('ok',)]
+
+    def test_an_absent_folder_may_come_back(self, harness: SqliteHarness) -> None:
+        """A volume that is not mounted is an outage, not a lost namespace."""
+        scene = Scene(harness.connect())
+        away = harness.path.parent.with_name('away')
+        harness.path.parent.rename(away)
+        with pytest.raises(BackendUnavailable):
+            scene.backend.snapshot()
+        away.rename(harness.path.parent)
+        assert scene.backend.snapshot().timeline == scene.timeline
+
+    def test_wait_notices_another_file(self, harness: SqliteHarness) -> None:
+        """A waiting node is woken, though the new file's revision is lower."""
+        scene = Scene(harness.connect())
+        backup = harness.backup()
+        scene.join('a')
+        answers: list[int] = []
+        waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(scene.revision.number, 60.0)))
+        waiting.start()
+        time.sleep(0.2)
+        harness.replace(backup)
+        waiting.join(20)
+        assert answers == [0]
+
+
+class TestOtherProcesses:
+    """Other programs and other processes on the file."""
+
+    def test_a_lock_left_open(self, harness: SqliteHarness) -> None:
+        """While another program holds the write lock, writing ends after ``op_timeout_sec``, and reading goes on."""
+        backend = harness.connect(op_timeout_sec=0.3)
+        scene = Scene(backend)
+        ref = scene.join('a')
+        with closing(sqlite3.connect(harness.path, isolation_level=None)) as other:
+            other.execute('BEGIN IMMEDIATE')
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable, match='locked by another'):
+                backend.heartbeat(ref, INITIAL, frozenset())
+            assert time.monotonic() - began >= 0.25
+            assert backend.snapshot().nodes[0].heartbeat == 0
+            other.execute('ROLLBACK')
+        assert backend.heartbeat(ref, INITIAL, frozenset()).heartbeat == 1
+
+    def test_a_long_statement_is_cut_off(self, harness: SqliteHarness) -> None:
+        """A bulk call ends with its time, though SQLite is busy with it, and writes nothing."""
+        backend = harness.connect(bulk_timeout_sec=0.05)
+        scene = Scene(backend, Settings(1_000_000, 'xxh3'))
+        leader = scene.leader()
+        plan = Plan('first', {'leader': Member(leader.incarnation, 15.0)}, (TokenGroup(range(1_000_000), 'leader'),))
+        guard = scene.guard()
+        with pytest.raises(BackendUnavailable, match='time for this call'):
+            backend.commit(leader, plan, guard)
+        assert harness.query('SELECT count(*) FROM sync_token') == [(0,)]
+
+    def test_a_killed_writer_leaves_the_store_whole(self, harness: SqliteHarness) -> None:
+        """A process killed within its commits leaves the last one or the one before, with all of its rows."""
+        code = (
+            START
+            + """
+from jobsync.core.model import *
+from jobsync.core.tokens import *
+backend = connect(sys.argv[1], BackendOptions())
+opened = backend.open(Settings(20_000, 'xxh3'), create=True)
+ref = NodeRef('a', '1')
+backend.register(Registration(ref, 15.0), opened.timeline, 0)
+backend.acquire_leadership(ref, 0)
+print('ready', flush=True)
+for number in range(10_000):
+    seen = backend.snapshot()
+    plan = Plan('x', {'a': Member(str(number), 15.0)}, (TokenGroup(range(20_000), f'w{number}'),), moved=1)
+    backend.commit(ref, plan, Guard(seen.timeline, seen.leadership.epoch, seen.revision))
+"""
+        )
+        url = f'sqlite:///{harness.path}'
+        for delay in (0.21, 0.27, 0.34):
+            harness.path.unlink(missing_ok=True)
+            worker = subprocess.Popen([sys.executable, '-c', code, url], stdout=subprocess.PIPE, text=True)
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == 'ready\n'
+            time.sleep(delay)
+            worker.send_signal(signal.SIGKILL)
+            worker.communicate(timeout=20)
+            backend = harness.connect()
+            backend.open(Settings(20_000, 'xxh3'), create=False)
+            changes = backend.read_assignment()
+            (group,) = changes.groups
+            assert len(group.tokens) == 20_000
+            assert group.owner == f'w{changes.members["a"].incarnation}'
+            assert changes.version == backend.snapshot().revision
+            assert harness.query('PRAGMA integrity_check') == [('ok',)]
+            # The triggers watch again, whatever the process was doing.
+            assert harness.query('SELECT writer FROM sync_state') == [(0,)]
+            backend.close()
+
+    @pytest.mark.filterwarnings('ignore::DeprecationWarning')
+    def test_a_forked_child_uses_nothing_of_its_parents(self, harness: SqliteHarness) -> None:
+        """Both go on with the backend after a fork, each on connections of its own."""
+        scene = Scene(harness.connect())
+        ref = scene.join('parent')
+
+        def child() -> None:
+            for _ in range(20):
+                scene.join('child', replacing=scene.node('child').beat if 'child' in scene.nodes() else None)
+            scene.backend.close()
+
+        process = multiprocessing.get_context('fork').Process(target=child)
+        process.start()
+        for _ in range(50):
+            scene.beat(ref)
+        process.join(30)
+        assert process.exitcode == 0
+        assert scene.node('parent').heartbeat == 50
+        assert len(scene.node('child').replaces) == 1
+        assert harness.query('PRAGMA integrity_check') == [('ok',)]
+
+
+class TestClosing:
+    """``close`` while others use the backend."""
+
+    def test_a_closed_backend_says_so(self, harness: SqliteHarness) -> None:
+        """Whatever is asked of it."""
+        backend = harness.connect()
+        Scene(backend)
+        backend.close()
+        with pytest.raises(BackendUnavailable, match='closed'):
+            backend.snapshot()
+
+    def test_nothing_stays_open(self, harness: SqliteHarness) -> None:
+        """Threads that are in the middle of a call give back the last file descriptors."""
+        scene = Scene(harness.connect())
+        ref = scene.join('a')
+
+        def beat() -> None:
+            while True:
+                try:
+                    scene.beat(ref)
+                except BackendUnavailable:
+                    return
+
+        threads = [threading.Thread(target=beat) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: scene.node('a').heartbeat > 20)
+        scene.backend.close()
+        for thread in threads:
+            thread.join(20)
+        assert not open_files(harness.path)
+
+    def test_a_users_connection_is_the_users(self, harness: SqliteHarness) -> None:
+        """It is none of the pool's, and outlives ``close``."""
+        backend = harness.connect()
+        scene = Scene(backend)
+        scene.join('a')
+        with backend.connection() as connection:  # type: ignore[attr-defined]
+            backend.close()
+            table = backend.tables['Node']  # type: ignore[attr-defined]
+            assert connection.exec_driver_sql(f'SELECT name FROM {table}').scalar_one() == 'a'  # noqa: S608
+        assert not open_files(harness.path)
+
+
+def open_files(path: Path) -> list[str]:
+    """What this process has open of a database."""
+    links = []
+    for descriptor in Path('/proc/self/fd').iterdir():
+        try:
+            links.append(str(descriptor.readlink()))
+        except OSError:
+            continue
+    return [link for link in links if link.startswith(str(path))]

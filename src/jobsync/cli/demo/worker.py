@@ -27,7 +27,8 @@ from jobsync.cli.demo.orders import Orders, log_path
 __all__ = ['main']
 
 _AUDIT_EVERY = 20
-"""Files; also what is done again at most when this worker is killed."""
+"""Files, at most; also how many are done again at most when this worker is killed."""
+_AUDIT_EVERY_SEC = 0.5
 _SAMPLE_SEC = 0.02
 _IDLE_SEC = 0.2
 _WAIT_ON_ENTER_SEC = 60
@@ -86,7 +87,7 @@ def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> No
         if not remaining:
             log.write('complete', t=now())
             return
-        done = 0
+        done, audited_at = 0, now()
         for item in remaining:
             if stop.is_set():
                 break
@@ -105,8 +106,9 @@ def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> No
             stop.wait(pause)
             log.write('end', file=item, t=now(), **attrs.asdict(result))
             done += 1
-            if done % _AUDIT_EVERY == 0:
+            if done % _AUDIT_EVERY == 0 or now() - audited_at > _AUDIT_EVERY_SEC:
                 job.write_audit()
+                audited_at = now()
         job.write_audit()
         if not done:
             stop.wait(_IDLE_SEC)

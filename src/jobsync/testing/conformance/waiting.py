@@ -24,10 +24,10 @@ class Waiting:
         self._thread = threading.Thread(target=lambda: self._answer.append(wait(revision, timeout)), daemon=True)
         self._thread.start()
 
-    def answer(self, within: float = DEADLINE_SEC) -> int:
+    def answer(self) -> int:
         """What ``wait`` returned."""
-        self._thread.join(within)
-        assert self._answer, f'wait has not returned after {within} s'
+        self._thread.join(DEADLINE_SEC)
+        assert self._answer, f'wait has not returned after {DEADLINE_SEC} s'
         return self._answer[0]
 
 
@@ -37,7 +37,7 @@ class WaitTests:
     def test_wait_returns_what_is_there(self, scene: Scene) -> None:
         """If the revision is above the argument already, its number comes at once."""
         scene.join('a')
-        assert scene.backend.wait(0, DEADLINE_SEC) == scene.revision.number
+        assert Waiting(scene.backend.wait, 0, 2 * DEADLINE_SEC).answer() == scene.revision.number
 
     def test_wait_ends_with_its_timeout(self, scene: Scene) -> None:
         """With no change it returns the revision that stands."""

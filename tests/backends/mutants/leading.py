@@ -1,0 +1,141 @@
+"""Mutants of leadership, commits and readings."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import time
+
+import attrs
+from tests.backends.mutants.base import Hands, mutant
+
+from jobsync.backends.memory import MemoryBackend
+from jobsync.core.model import (
+    Guard,
+    Leadership,
+    NodeRef,
+    Revision,
+    Snapshot,
+)
+from jobsync.core.tokens import Changes, Plan
+
+
+@mutant
+class LeadershipNotAtomic(Hands):
+    """Reads the epoch, and writes a moment later."""
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        found = self._space().leadership
+        if found.epoch != epoch:
+            return super().acquire_leadership(ref, found.epoch + 1)
+        time.sleep(0)
+        with self.store.changed:
+            self.change(leadership=Leadership(epoch, self._space().leadership.node))
+            return super().acquire_leadership(ref, epoch)
+
+
+@mutant
+class CommitNotAtomic(Hands):
+    """Compares first and writes later: of two plans made at once both go through."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            stale = self._space().revision != guard.revision
+        time.sleep(0.0001)
+        with self.store.changed:
+            return super().commit(ref, plan, guard if stale else attrs.evolve(guard, revision=self._space().revision))
+
+
+@mutant
+class PartialCommit(MemoryBackend):
+    """Writes the rows in one step and the members and pins in the next."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        old = self.read_assignment()
+        first = attrs.evolve(plan, pins=(), unpinned=frozenset(), members=old.members, moved=0, evictions=(), departed=())
+        number = super().commit(ref, first, guard)
+        time.sleep(0)
+        return super().commit(ref, attrs.evolve(plan, groups=()), attrs.evolve(guard, revision=number))
+
+
+@mutant
+class EvictionNotCompared(MemoryBackend):
+    """Evicts a node that has beaten since it was taken for dead."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            nodes = self._space().nodes
+            evictions = tuple(
+                attrs.evolve(eviction, heartbeat=nodes[eviction.ref.name].heartbeat) if eviction.ref.name in nodes else eviction
+                for eviction in plan.evictions
+            )
+            return super().commit(ref, attrs.evolve(plan, evictions=evictions), guard)
+
+
+@mutant
+class LeaderDoesNotCountCommits(Hands):
+    """A commit does not show in the leader's own record."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            revision = super().commit(ref, plan, guard)
+            node = self._space().nodes.get(ref.name)
+            if node:
+                self.change_node(ref.name, heartbeat=node.heartbeat - 1)
+            return revision
+
+
+@mutant
+class AnyoneCommits(MemoryBackend):
+    """Whoever is registered may commit."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            leader = self._space().leadership.node
+            known = self._space().nodes.get(ref.name)
+            return super().commit(leader if leader and known and known.ref == ref else ref, plan, guard)
+
+
+@mutant
+class StaleDifference(MemoryBackend):
+    """A difference lacks what the last commit wrote."""
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        changes = super().read_assignment(since)
+        if changes.base is None:
+            return changes
+        groups = tuple(group for group in changes.groups if group.version != changes.version.number)
+        return attrs.evolve(changes, groups=groups)
+
+
+@mutant
+class DifferenceFromAnything(MemoryBackend):
+    """Builds on a version by its number, whatever its stamp."""
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        with self.store.changed:
+            table = self._space().table
+            known = {version.number: version for version in table.builds_on}
+            found = known.get(since.number) if since else None
+            changes = super().read_assignment(found)
+            return attrs.evolve(changes, base=since) if changes.base else changes
+
+
+@mutant
+class MixOfTwoVersions(MemoryBackend):
+    """Reads members and rows one after the other."""
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        first = super().read_assignment(since)
+        time.sleep(0)
+        return attrs.evolve(super().read_assignment(since), members=first.members)
+
+
+@mutant
+class SnapshotOfTwoMoments(MemoryBackend):
+    """Reads the nodes after the rest."""
+
+    def snapshot(self) -> Snapshot:
+        first = super().snapshot()
+        time.sleep(0)
+        return attrs.evolve(first, nodes=super().snapshot().nodes)

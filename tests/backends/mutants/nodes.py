@@ -1,0 +1,136 @@
+"""Mutants of the revision and of node records."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import attrs
+from tests.backends.mutants.base import Hands, mutant
+
+from jobsync.backends.memory import MemoryBackend
+from jobsync.core.model import (
+    Guard,
+    Leadership,
+    Node,
+    NodeRef,
+    NodeState,
+    Pulse,
+    Registration,
+    Revision,
+    Timeline,
+)
+from jobsync.core.tokens import Plan
+
+
+@mutant
+class CommitIgnoresStamp(MemoryBackend):
+    """Compares the revision's number alone: blind to a store that went back and came up to the same number."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            now = self._space().revision
+            if guard.revision.number == now.number:
+                guard = attrs.evolve(guard, revision=now)
+            return super().commit(ref, plan, guard)
+
+
+@mutant
+class LostRevisionBump(Hands):
+    """Leaving is not a structural change."""
+
+    def deregister(self, ref: NodeRef) -> None:
+        with self.store.changed:
+            before = self._space().revision
+            super().deregister(ref)
+            self.change(revision=before)
+
+
+@mutant
+class StampStays(Hands):
+    """The number rises, the stamp is the old one."""
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        with self.store.changed:
+            before = self._space().revision
+            leadership = super().acquire_leadership(ref, epoch)
+            self.change(revision=Revision(self._space().revision.number, before.stamp))
+            return leadership
+
+
+@mutant
+class RegisterForgetsAtLeast(MemoryBackend):
+    """Does not lift the revision to what the newcomer has seen."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        super().register(node, timeline, 0, replacing)
+
+
+@mutant
+class HeartbeatRaisesRevision(Hands):
+    """Every heartbeat makes the leader's plan stale."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        with self.store.changed:
+            pulse = super().heartbeat(ref, seen, holding)
+            self.change(revision=self.store.next_revision(self._space()))
+            return pulse
+
+
+@mutant
+class HeartbeatRevives(Hands):
+    """A node that was evicted or has left is back as soon as it beats."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        with self.store.changed:
+            node = self._space().nodes.get(ref.name)
+            if node is None:
+                timeline = self._space().timeline
+                super().register(Registration(ref, 15.0), timeline, 0)
+            elif node.incarnation == ref.incarnation:
+                self.change_node(ref.name, state=NodeState.JOINED)
+            return super().heartbeat(ref, seen, holding)
+
+
+@mutant
+class TakeOverIgnoresHeartbeat(MemoryBackend):
+    """Takes a name from a run that has beaten since it was judged."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed:
+            found = self._space().nodes.get(node.ref.name)
+            if found and replacing and found.incarnation == replacing[0]:
+                replacing = found.beat
+            super().register(node, timeline, at_least, replacing)
+
+
+@mutant
+class ForgetsWhomItReplaced(Hands):
+    """The incarnation that goes is not added to ``replaces``."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed:
+            super().register(node, timeline, at_least, replacing)
+            self.change_node(node.ref.name, replaces=node.replaces)
+
+
+@mutant
+class CreatedOnFollowsTheClock(Hands):
+    """Two nodes may have one ``created_on``, or the later one the earlier."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed:
+            super().register(node, timeline, at_least, replacing)
+            self.change_node(node.ref.name, created_on=self.store.now())
+
+
+@mutant
+class LateLeaderHeartbeat(MemoryBackend):
+    """The Pulse tells of a leader that has left."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        with self.store.changed:
+            pulse = super().heartbeat(ref, seen, holding)
+            leader: Node | None = None
+            if pulse.leadership.node:
+                leader = self._space().nodes.get(pulse.leadership.node.name)
+            return attrs.evolve(pulse, leader_heartbeat=leader.heartbeat if leader else None)

@@ -1,0 +1,178 @@
+"""Mutants of task locks, trails, namespaces, timelines and declarations."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Sequence
+
+import attrs
+from tests.backends.mutants.base import Hands, mutant
+
+from jobsync.backend import BackendInfo, BackendOptions, Reach
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.core.model import (
+    Guard,
+    HistoryKind,
+    Leadership,
+    LockEdit,
+    NodeRef,
+    Opened,
+    Revision,
+    Settings,
+    TaskLock,
+    Timeline,
+)
+from jobsync.core.tokens import Plan
+
+
+@mutant
+class LockIdsReused(Hands):
+    """After clearing all locks ids begin at 1 again."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.store.changed:
+            count = super().edit_locks(edit)
+            if not self._space().locks:
+                self.change(lock_ids=0)
+            return count
+
+
+@mutant
+class LocksLapse(MemoryBackend):
+    """What an edit removes and puts comes back as another lock."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.store.changed:
+            count = super().edit_locks(attrs.evolve(edit, put=()))
+            super().edit_locks(attrs.evolve(edit, remove=None))
+            return count
+
+
+@mutant
+class ExpiredLocksHidden(MemoryBackend):
+    """Leaves out what has expired."""
+
+    def read_locks(self) -> tuple[TaskLock, ...]:
+        now = self.store.now()
+        return tuple(lock for lock in super().read_locks() if lock.expires_at is None or lock.expires_at > now)
+
+
+@mutant
+class ClaimsNotFenced(MemoryBackend):
+    """Accepts claims from a node that is no longer registered."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+        with self.store.changed:
+            self._trails().claim(ref.name, items, date, self.store.now())
+
+
+@mutant
+class ClaimsOverwritten(MemoryBackend):
+    """A later day's claim takes the place of an earlier one."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+        with self.store.changed:
+            super().append_claims(ref, items, date)
+            claims = self._trails().claims
+            for key in [key for key in claims if key[0] in items and key[1] != date]:
+                del claims[key]
+
+
+@mutant
+class PurgeForgetsOpenWork(MemoryBackend):
+    """Deletes claims whose work is not complete."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+        with self.store.changed:
+            count = super().purge(kind, before)
+            if kind is HistoryKind.CLAIM:
+                claims = self._trails().claims
+                old = [key for key, claim in claims.items() if claim.created_on < before]
+                for key in old:
+                    del claims[key]
+                count += len(old)
+            return count
+
+
+@mutant
+class PrefixLeak(MemoryBackend):
+    """Finds a namespace by its first letters."""
+
+    def __init__(self, store: MemoryStore, options: BackendOptions | None = None) -> None:
+        super().__init__(store, options)
+        self._name = self._name[:4]
+
+
+@mutant
+class OpenTakesOver(Hands):
+    """A newcomer's settings replace those of a running cluster."""
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        with self.store.changed:
+            opened = super().open(settings, create)
+            self.change(settings=settings)
+            return attrs.evolve(opened, settings=settings)
+
+
+@mutant
+class RenewalNotCompared(MemoryBackend):
+    """Renews whatever timeline there is: twice, where two nodes see one sign."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        super().renew_timeline(self._space().timeline, at_least)
+
+
+@mutant
+class RenewalClearsLocks(Hands):
+    """Task locks go with the timeline."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        with self.store.changed:
+            before = self._space().timeline
+            super().renew_timeline(expected, at_least)
+            if self._space().timeline != before:
+                self.change(locks={})
+
+
+@mutant
+class EpochFallsBack(Hands):
+    """The epoch begins anew with a timeline: a fence of before is above those that follow."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        with self.store.changed:
+            before = self._space().timeline
+            super().renew_timeline(expected, at_least)
+            if self._space().timeline != before:
+                self.change(leadership=Leadership(0, None))
+
+
+@mutant
+class DeafWait(MemoryBackend):
+    """Sleeps through every change and through ``close``."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            time.sleep(min(0.05, timeout))
+        return super().wait(revision, 0)
+
+
+@mutant
+class ClaimsReach(MemoryBackend):
+    """Declares that nodes on other machines reach it."""
+
+    @property
+    def info(self) -> BackendInfo:
+        return attrs.evolve(super().info, reach=Reach.NETWORK)
+
+
+@mutant
+class SmallPool(MemoryBackend):
+    """Declares a larger pool than it keeps."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        groups = tuple(attrs.evolve(g, tokens=[token for token in g.tokens if token < 65_536]) for g in plan.groups)
+        return super().commit(ref, attrs.evolve(plan, groups=groups), guard)

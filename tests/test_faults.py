@@ -1,0 +1,77 @@
+"""The backend that fails on demand."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from jobsync.backend import Backend
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing.conformance.reference import MemoryHarness
+from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.faults import Fault, FaultyBackend, When
+
+
+class TestFaultless(BackendSuite):
+    """Without faults the wrapper is as good a backend as the one inside."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        """A memory store behind the wrapper."""
+        harness = MemoryHarness(lambda store, options: FaultyBackend(MemoryBackend(store, options)))
+        harness.pool_sizes, harness.lock_counts, harness.examples = (1_000,), (100,), 10
+        return harness
+
+
+def test_every_method_can_fail() -> None:
+    """Each method of the protocol but ``close`` and ``info`` goes through the faults, with its own signature."""
+    for name, method in inspect.getmembers(Backend, inspect.isfunction):
+        if name.startswith('_'):
+            continue
+        assert inspect.signature(getattr(FaultyBackend, name)) == inspect.signature(method), name
+        if name != 'close':
+            faulty = FaultyBackend(MemoryBackend(MemoryStore()), Fault(name))
+            arguments = [None] * sum(p.default is p.empty for p in list(inspect.signature(method).parameters.values())[1:])
+            with pytest.raises(BackendUnavailable, match=name):
+                getattr(faulty, name)(*arguments)
+
+
+@pytest.mark.parametrize(('when', 'happened'), [(When.BEFORE, False), (When.AFTER, True)])
+def test_before_and_after(when: When, happened: bool) -> None:
+    """A call fails the same way whether or not it had its effect."""
+    faulty = FaultyBackend(MemoryBackend(MemoryStore()))
+    scene = Scene(faulty)
+    faulty.faults.append(Fault('register', when))
+    with pytest.raises(BackendUnavailable):
+        scene.join('a')
+    assert ('a' in scene.nodes()) == happened
+    scene.join('b')
+    assert 'b' in scene.nodes()
+
+
+def test_skip_times_and_calls() -> None:
+    """A fault lets some calls through, hits some, and is then used up; every call is listed."""
+    faulty = FaultyBackend(MemoryBackend(MemoryStore()), Fault('snapshot', skip=1, times=2))
+    scene = Scene(faulty)
+    results = []
+    for _ in range(5):
+        try:
+            faulty.snapshot()
+        except BackendUnavailable:
+            results.append('failed')
+        else:
+            results.append('done')
+    assert results == ['done', 'failed', 'failed', 'done', 'done']
+    scene.join('a')
+    assert faulty.calls == ['open', *['snapshot'] * 5, 'register']
+
+
+def test_delay_alone() -> None:
+    """A fault may only cost time."""
+    slept: list[float] = []
+    faulty = FaultyBackend(MemoryBackend(MemoryStore()), Fault(None, When.NEVER, delay_sec=2.5), sleep=slept.append)
+    Scene(faulty).join('a')
+    assert slept == [2.5]

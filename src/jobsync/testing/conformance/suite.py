@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobsync.testing.conformance.commits import CommitEffectTests, CommitGuardTests
+from jobsync.testing.conformance.commits import CommitEffectTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
+from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests

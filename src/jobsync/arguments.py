@@ -9,7 +9,15 @@ from collections.abc import Callable
 from jobsync.core.shown import shown
 from jobsync.errors import ConfigError
 
-__all__ = ['checked_callable', 'checked_date', 'checked_name', 'checked_seconds']
+__all__ = [
+    'checked_age',
+    'checked_callable',
+    'checked_creator',
+    'checked_date',
+    'checked_name',
+    'checked_seconds',
+    'checked_site',
+]
 
 _LONGEST_NAME = 200
 
@@ -43,6 +51,27 @@ def checked_seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         raise ConfigError(f'{name} is {shown(value)}: must be a number of seconds, 0 or more')
     return value
+
+
+def checked_site(site: object) -> str | None:
+    """A label, or None."""
+    if site is not None and not isinstance(site, str):
+        raise ConfigError(f'site is {shown(site)}: must be a string or None; other arguments are given by name')
+    return site
+
+
+def checked_age(older_than: object) -> dt.timedelta:
+    """A timedelta, or seconds."""
+    if isinstance(older_than, dt.timedelta):
+        return older_than
+    return dt.timedelta(seconds=checked_seconds('older_than', older_than))
+
+
+def checked_creator(creator: object) -> str:
+    """The name of the node whose locks are meant; never None, which would mean everybody's."""
+    if not isinstance(creator, str) or not creator:
+        raise ConfigError(f'creator is {shown(creator)}: must be the name of a node')
+    return creator
 
 
 def checked_callable(name: str, value: Callable[..., object] | None) -> Callable[..., object] | None:

@@ -37,7 +37,7 @@ class Caller(threading.local):
         retrying = Retrying(
             retry=retry_if_exception_type(BackendUnavailable),
             stop=patience if while_ is None else lambda _: not while_(),
-            wait=wait_exponential_jitter(initial=0.05, max=1.0),
+            wait=wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
             reraise=True,
         )
         self._depth += 1

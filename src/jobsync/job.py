@@ -5,32 +5,36 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-import socket
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from jobsync import plugins
-from jobsync.arguments import checked_callable, checked_date, checked_name, checked_seconds
-from jobsync.backend import Backend
-from jobsync.calling import Caller
+from jobsync.arguments import (
+    checked_age,
+    checked_callable,
+    checked_creator,
+    checked_date,
+    checked_name,
+    checked_seconds,
+    checked_site,
+)
 from jobsync.config import CoordinationConfig, resolve
-from jobsync.core.agent import AgentConfig, Phase, check_settings
+from jobsync.core.agent import Phase
 from jobsync.core.hashing import task_key, tokenizer
-from jobsync.core.model import LockFilter, NodeState
-from jobsync.errors import ConfigError, JobsyncError, UnsupportedOperation
+from jobsync.core.model import LockFilter
 from jobsync.ledger import Ledger
 from jobsync.locks import LockBook, lock_request, lock_requests
-from jobsync.runtime import NodeRuntime
+from jobsync.membership import Membership
+from jobsync.rows import node_rows
 from jobsync.runtime.clock import now
-from jobsync.runtime.entering import wait_until_entered
 from jobsync.task import Task
 
 __all__ = ['Job']
 
 _logger = logging.getLogger('jobsync.job')
 _EMPTY: frozenset[int] = frozenset()
+_SHORT = 10**18
+"""Integers below need none of ``task_key``'s precautions."""
 
 
 class Job:
@@ -69,30 +73,18 @@ class Job:
         Raises ``ConfigError``.
         """
         self.node_name = checked_name(node_name)
-        self.site = site
+        self.site = checked_site(site)
         self.date: dt.date = checked_date(date)
         self._wait_on_enter = checked_seconds('wait_on_enter', wait_on_enter)
         self._wait_on_exit = checked_seconds('wait_on_exit', wait_on_exit)
-        self._skip_db_init = skip_db_init
         self._lock_provider = checked_callable('lock_provider', lock_provider)
         self._on_rebalance = checked_callable('on_rebalance', on_rebalance)
         self._clear_existing_locks = clear_existing_locks
-        self._config = resolve(config, coordination_config, os.environ)
-        self._token_of = tokenizer(self._config.hash_function, self._config.total_tokens)
-        self._backend: Backend | None = None
-        self._runtime: NodeRuntime | None = None
-        self._connection: Any = None
-        self._ledger: Ledger | None = None
-        self._caller = Caller(2 * self._config.op_timeout_sec)
-        self._locks = LockBook(
-            self.node_name,
-            lambda: self._needed_backend,
-            self._caller,
-            self._config.total_tokens,
-            self._config.locks_enabled,
-        )
-        self._left = False
-        self._pid = os.getpid()
+        config_in_force = self._config = resolve(config, coordination_config, os.environ)
+        self._token_of = tokenizer(config_in_force.hash_function, config_in_force.total_tokens)
+        self._member = Membership(self.node_name, config_in_force, create=not skip_db_init)
+        self._ledger = Ledger(self._member, self.date)
+        self._locks = LockBook(self._member)
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 
@@ -102,119 +94,44 @@ class Job:
         Raises ``ClusterTimeout``, ``ConfigMismatch``, ``NodeNameInUse``, ``SchemaMismatch``, ``BackendNotFound``,
         ``BackendUnavailable``.
         """
-        if self._backend is not None or self._left:
-            raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
-        config = self._config
-        if config.backend is not None:
-            self._backend = plugins.connect(config.backend, config.options) if isinstance(config.backend, str) else config.backend
-        if not config.enabled:
-            if (backend := self._backend) is not None:
-                self._caller.call(lambda: backend.open(config.settings, not self._skip_db_init))
-            self._ledger = Ledger(self.node_name, self.date, backend, None, self._caller)
-            return self
         try:
-            self._enter(self._needed_backend)
+            self._member.enter(self._wait_on_enter, self._provide_locks, self._on_rebalance)
         except BaseException:
             self.__exit__(None, None, None)
             raise
+        if self._config.enabled:
+            _logger.info('node %r entered with %d tokens', self.node_name, len(self.my_tokens))
         return self
 
-    def _enter(self, backend: Backend) -> None:
-        config = self._config
-        opened = self._caller.call(lambda: backend.open(config.settings, not self._skip_db_init))
-        check_settings(self.node_name, config.settings, opened.settings)
-        if backend.info.max_tokens < config.total_tokens:
-            raise ConfigError(
-                f'total_tokens is {config.total_tokens}: must be at most {backend.info.max_tokens} on {backend.info.name}'
-            )
-        if self._lock_provider is not None or self._clear_existing_locks:
-            provider = self._lock_provider
+    def _provide_locks(self) -> None:
+        provider = self._lock_provider
+        if provider is not None or self._clear_existing_locks:
             self._locks.provide(None if provider is None else lambda: provider(self), self._clear_existing_locks)
-        minimum = int(config.minimum_nodes) if config.minimum_nodes_given else None
-        agent_config = AgentConfig(
-            name=self.node_name,
-            settings=config.settings,
-            create=not self._skip_db_init,
-            weight=config.weight,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            heartbeat_interval_sec=config.heartbeat_interval_sec,
-            heartbeat_timeout_sec=config.heartbeat_timeout_sec,
-            lease_margin=config.lease_margin,
-            rebalance_delay_sec=config.rebalance_delay_sec,
-            handover_timeout_sec=config.handover_timeout_sec,
-            form_sec=self._wait_on_enter,
-            minimum_nodes=minimum,
-            look_sec=min(config.dead_node_check_interval_sec, config.rebalance_check_interval_sec),
-            refresh_initial_sec=config.token_refresh_initial_interval_sec,
-            refresh_sec=config.token_refresh_steady_interval_sec,
-            relock_sec=config.rebalance_check_interval_sec,
-            durable=backend.info.durable,
-            locks_enabled=config.locks_enabled,
-        )
-        runtime = self._runtime = NodeRuntime(backend, agent_config, self._token_of, self._on_rebalance)
-        self._ledger = Ledger(self.node_name, self.date, backend, runtime, self._caller)
-        runtime.start()
-        wait_until_entered(runtime, self._wait_on_enter, minimum, config.token_distribution_timeout_sec)
-        _logger.info('node %r entered with %d tokens', self.node_name, len(self.my_tokens))
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Stop claiming, give the tokens back, leave. May be called again, and from a signal handler at any moment.
 
         Never marks a task complete: only ``write_audit`` does. Called from a signal handler that has interrupted one of
-        this object's own calls, it does not wait for the end, since the end may be waiting for that call.
+        this object's own calls, it does not wait for the end, since the end may be waiting for that call: it comes when the
+        block ends, as it does if the handler calls ``sys.exit``.
         """
-        if os.getpid() != self._pid:
-            return
-        runtime = self._runtime
-        if runtime is None:
-            self._close()
-            return
-        runtime.ask_to_leave()
-        if self._caller.is_calling:
-            return
-        if not runtime.wait_until_over(self._leave_limit):
-            _logger.warning('node %r could not leave in good order; its tokens pass on when its lease is over', self.node_name)
-        if not self._left:
-            self._left = True
-            if self._ledger is not None and self._ledger.open_tasks:
-                _logger.warning('node %r leaves with %d tasks not audited', self.node_name, self._ledger.open_tasks)
-            if self._wait_on_exit:
-                self._wait_until_passed_on()
-            runtime.close()
-            self._close()
-
-    @property
-    def _leave_limit(self) -> float:
-        return 2 * self._config.op_timeout_sec + 1
-
-    def _wait_until_passed_on(self) -> None:
-        """Wait until no row names this node any more, at most ``wait_on_exit`` seconds."""
-        until = now() + self._wait_on_exit
-        while now() < until:
-            try:
-                if all(node.name != self.node_name for node in self._needed_backend.snapshot().nodes):
-                    return
-            except JobsyncError:
-                _logger.info('node %r: cannot see whether its tokens were taken over', self.node_name)
-            time.sleep(min(0.1, max(0.0, until - now())))
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._backend is not None and isinstance(self._config.backend, str):
-            self._backend.close()
+        if self._member.leave(self._wait_on_exit) and self._ledger.open_tasks:
+            _logger.warning('node %r has left with %d tasks not audited', self.node_name, self._ledger.open_tasks)
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
 
     def can_claim_task(self, task: object) -> bool:
         """Whether the task (a ``Task`` or a bare id) is this node's at this moment. No I/O, no lock."""
-        key = task.key if type(task) is Task else task_key(task)
-        runtime = self._runtime
-        if runtime is None:
+        kind = type(task)
+        if kind is Task:
+            key: str = task.key  # type: ignore[attr-defined]  # known by type(): isinstance takes longer
+        elif kind is int and -_SHORT < task < _SHORT:  # type: ignore[operator]
+            key = str(task)
+        else:
+            key = task_key(task)
+        agent = self._member.agent
+        if agent is None:
             return not self._config.enabled
-        agent = runtime.agent
         if now() >= agent.deadline:
             return False
         owned = agent.ownership
@@ -229,27 +146,27 @@ class Job:
         long as the lease lasts.
         """
         key = _key(task)
-        return self._needed_ledger.begin(key, self._token_of(key))
+        return self._ledger.begin(key, self._token_of(key))
 
     def set_claim(self, tasks: object) -> bool:
         """Record that this node began a task, or each of several, without marking it in flight; False if it may not."""
-        return self._needed_ledger.claim(_keys(tasks))
+        several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
+        return self._ledger.claim({key: self._token_of(key) for key in map(_key, several)})
 
     def write_audit(self) -> None:
         """Mark every task added since the last time as complete.
 
         Raises ``BackendUnavailable`` if the store stays away; nothing is lost then, and it can be called again.
         """
-        self._needed_ledger.audit()
+        self._ledger.audit()
 
     def get_audit(self) -> list[dict[str, Any]]:
         """The tasks completed for this job's date, by any node, newest first: item, node, date, created_on."""
-        return self._needed_ledger.audited(self._needed_backend)
+        return self._ledger.audited()
 
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
         """Tasks of this job's date that were begun longer ago than that (seconds, if a number) and never completed."""
-        age = older_than if isinstance(older_than, dt.timedelta) else dt.timedelta(seconds=older_than)
-        return self._needed_ledger.incomplete(self._needed_backend, age)
+        return self._ledger.incomplete(checked_age(older_than))
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 
@@ -282,7 +199,7 @@ class Job:
 
     def clear_locks_by_creator(self, creator: str) -> int:
         """Remove the locks that a node registered; how many."""
-        return self._locks.clear(LockFilter(created_by=creator))
+        return self._locks.clear(LockFilter(created_by=checked_creator(creator)))
 
     def clear_all_locks(self) -> int:
         """Remove every lock; how many."""
@@ -293,15 +210,14 @@ class Job:
     @property
     def my_tokens(self) -> frozenset[int]:
         """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over."""
-        runtime = self._runtime
-        if runtime is None or now() >= runtime.agent.deadline:
-            return _EMPTY
-        return runtime.agent.ownership.tokens
+        agent = self._member.agent
+        return _EMPTY if agent is None or now() >= agent.deadline else agent.ownership.tokens
 
     @property
     def token_version(self) -> int:
         """The number of the assignment's version that this node goes by; it rises with every change."""
-        return 0 if self._runtime is None else self._runtime.agent.assignment.version.number
+        runtime = self._member.runtime
+        return 0 if runtime is None else runtime.agent.assignment.version.number
 
     @property
     def _my_tokens(self) -> frozenset[int]:
@@ -313,7 +229,7 @@ class Job:
 
     @property
     def _last_heartbeat_sent(self) -> dt.datetime | None:
-        sent = None if self._runtime is None else self._runtime.heartbeat_at
+        sent = None if self._member.runtime is None else self._member.runtime.heartbeat_at
         return None if sent is None else dt.datetime.fromtimestamp(sent, dt.UTC)
 
     @property
@@ -322,9 +238,9 @@ class Job:
 
     def task_to_token(self, task: object) -> int:
         """The token that decides about the task: its pin's if it is locked, else its hash token."""
-        key = _key(task)
-        if self._runtime is not None:
-            for pin in self._runtime.agent.assignment.pins.values():
+        key, runtime = _key(task), self._member.runtime
+        if runtime is not None:
+            for pin in runtime.agent.assignment.pins.values():
                 if pin.task_id == key:
                     return pin.id
         return self._token_of(key)
@@ -332,36 +248,22 @@ class Job:
     def am_i_healthy(self) -> bool:
         """Whether this node is a member with a valid lease (always, with coordination off)."""
         if not self._config.enabled:
-            return not self._left
-        runtime = self._runtime
-        return runtime is not None and runtime.status.phase is Phase.MEMBER and now() < runtime.agent.deadline
+            return not self._member.is_over
+        runtime, agent = self._member.runtime, self._member.agent
+        return runtime is not None and agent is not None and runtime.status.phase is Phase.MEMBER and now() < agent.deadline
 
     def am_i_leader(self) -> bool:
         """Whether this node leads the cluster, with a valid lease."""
-        return self.am_i_healthy() and self._runtime is not None and self._runtime.status.leads
+        runtime = self._member.runtime
+        return runtime is not None and runtime.status.leads and self.am_i_healthy()
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
         """Every node's record in the store, oldest first: name, created_on, last_heartbeat, active and more."""
         if not self._config.enabled:
             return []
-        snapshot = self._caller.call(self._needed_backend.snapshot)
-        limit = dt.timedelta(seconds=self._config.heartbeat_timeout_sec)
-        rows = []
-        for node in snapshot.nodes:
-            seen = node.last_heartbeat
-            row = {
-                'name': node.name,
-                'created_on': node.created_on,
-                'last_heartbeat': seen,
-                'active': node.state is NodeState.JOINED and seen is not None and snapshot.now - seen < limit,
-                'is_leader': node.ref == snapshot.leadership.node,
-                'weight': node.weight,
-                'host': node.host,
-                'pid': node.pid,
-            }
-            rows.append(row)
-        return rows
+        snapshot = self._member.caller.call(self._member.needed_backend.snapshot)
+        return node_rows(snapshot, self._config.heartbeat_timeout_sec)
 
     def get_active_nodes(self) -> list[dict[str, Any]]:
         """The nodes heard of within ``heartbeat_timeout_sec``, oldest first. Asks the store; for people, by its clock."""
@@ -373,19 +275,18 @@ class Job:
 
     def get_coordination_status(self) -> dict[str, Any]:
         """How this node stands, in one mapping; no I/O."""
-        runtime = self._runtime
+        config, runtime = self._config, self._member.runtime
         return {
-            'enabled': self._config.enabled,
+            'enabled': config.enabled,
             'node_name': self.node_name,
-            'state': 'disabled' if runtime is None else runtime.status.phase.value,
+            'state': runtime.status.phase.value if runtime is not None else 'outside' if config.enabled else 'disabled',
             'is_healthy': self.am_i_healthy(),
             'is_leader': self.am_i_leader(),
             'token_count': len(self.my_tokens),
             'token_version': self.token_version,
             'last_heartbeat': self._last_heartbeat_sent,
-            'backend': None if self._backend is None else self._backend.info.name,
-            'total_tokens': self._config.total_tokens,
-            'tasks_in_flight': 0 if self._ledger is None else self._ledger.open_tasks,
+            'total_tokens': config.total_tokens,
+            'open_tasks': self._ledger.open_tasks,
         }
 
     # --- the store's own ways in --------------------------------------------------------------------------------------------
@@ -393,45 +294,14 @@ class Job:
     @property
     def _tables(self) -> Mapping[str, str]:
         """The names of the tables by the seed's words: Node, Token, Lock, Rebalance, Claim, Audit."""
-        tables: Mapping[str, str] = self._sql_backend.tables
+        tables: Mapping[str, str] = self._member.sql_backend.tables
         return tables
 
     @property
     def _cn(self) -> Any:
-        """A connection to the backend's database, of this job's own; closed on leaving."""
-        if self._connection is None:
-            self._connection = self._sql_backend.connection()
-        return self._connection
-
-    @property
-    def _sql_backend(self) -> Any:
-        backend = self._needed_backend
-        if not backend.info.sql:
-            raise UnsupportedOperation(f'backend {backend.info.name} has no SQL; sqlite and postgresql have')
-        return backend
-
-    @property
-    def _needed_backend(self) -> Backend:
-        if self._backend is None:
-            raise JobsyncError(f'job {self.node_name!r} has no backend here: ' + self._why_none)
-        return self._backend
-
-    @property
-    def _why_none(self) -> str:
-        return 'use it inside its with block' if self._config.enabled else 'coordination is off and none is configured'
-
-    @property
-    def _needed_ledger(self) -> Ledger:
-        if self._ledger is None:
-            raise JobsyncError(f'job {self.node_name!r} is used outside its with block')
-        return self._ledger
+        """A connection to the backend's database, of this job's own; closed on leaving, without a commit."""
+        return self._member.connection
 
 
 def _key(task: object) -> str:
     return task.key if isinstance(task, Task) else task_key(task)
-
-
-def _keys(tasks: object) -> list[str]:
-    if isinstance(tasks, (list, tuple, set, frozenset)):
-        return [_key(task) for task in tasks]
-    return [_key(tasks)]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from jobsync.backend import Backend
-from jobsync.calling import Caller
-from jobsync.core.model import HistoryKind
-from jobsync.errors import BackendUnavailable, Evicted
+from jobsync.core.model import HistoryKind, NodeRef
+from jobsync.errors import JobsyncError
+from jobsync.membership import Membership
 from jobsync.runtime import NodeRuntime
 from jobsync.runtime.clock import now
 from jobsync.task import Task
@@ -23,12 +22,10 @@ _logger = logging.getLogger('jobsync.job')
 
 
 class Ledger:
-    """Claims and audits of one node at one date. Without a runtime (coordination off) every task may be begun."""
+    """Claims and audits of one node at one date. With coordination off every task may be begun, and no claim is recorded."""
 
-    def __init__(
-        self, node_name: str, date: dt.date, backend: Backend | None, runtime: NodeRuntime | None, caller: Caller
-    ) -> None:
-        self._node_name, self._backend, self._runtime, self._caller = node_name, backend, runtime, caller
+    def __init__(self, member: Membership, date: dt.date) -> None:
+        self._member, self._node_name, self._caller = member, member.node_name, member.caller
         self._date = date.date() if isinstance(date, dt.datetime) else date
         self._open: dict[str, None] = {}
 
@@ -37,39 +34,65 @@ class Ledger:
         """How many tasks were begun and not audited."""
         return len(self._open)
 
+    @property
+    def _runtime(self) -> NodeRuntime | None:
+        self._member.check_inside()
+        return self._member.runtime
+
     def begin(self, key: str, token: int) -> bool:
         """Mark a task in flight and record the claim, if it is this node's."""
-        if self._runtime is None:
+        runtime = self._runtime
+        if runtime is None:
             self._open[key] = None
             return True
-        if not self._runtime.agent.begin(key, token, now()):
+        ref = runtime.agent.ref
+        if not runtime.agent.begin(key, token, now()):
             _logger.info("node %r: task %r is not (or no longer) this node's, not begun", self._node_name, key)
             return False
-        if self.claim([key]):
+        if self._record(runtime, [key], ref):
             self._open[key] = None
             return True
-        self._finish([key])
+        if key not in self._open:
+            self._finish([key])
         return False
 
-    def claim(self, keys: Sequence[str]) -> bool:
-        """Record that this node began these tasks; waits for the store as long as the lease lasts. False if it may not."""
-        runtime, backend = self._runtime, self._backend
-        if runtime is None or backend is None:
+    def claim(self, tasks: Mapping[str, int]) -> bool:
+        """Record that this node began these tasks (key -> hash token), all or none."""
+        runtime = self._runtime
+        if runtime is None:
             return True
+        ref, moment = runtime.agent.ref, now()
+        foreign = [key for key, token in tasks.items() if not runtime.agent.may_claim(key, token, moment)]
+        if foreign:
+            _logger.info("node %r: task %r is not (or no longer) this node's, not claimed", self._node_name, foreign[0])
+            return False
+        return self._record(runtime, list(tasks), ref)
+
+    def _record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
+        """Write claims for the run of this node that owned the tasks when it was asked; False if that is over.
+
+        Waits for the store for as long as that run has its lease.
+        """
+        agent, backend = runtime.agent, self._member.needed_backend
+
+        def still_ours() -> bool:
+            return agent.ref == ref and now() < agent.deadline
+
         try:
-            self._caller.call(
-                lambda: backend.append_claims(runtime.agent.ref, keys, self._date), while_=lambda: now() < runtime.agent.deadline
-            )
-        except (Evicted, BackendUnavailable) as error:
+            self._caller.call(lambda: backend.append_claims(ref, keys, self._date), while_=still_ours)
+        except JobsyncError as error:
             _logger.info('node %r: claim of %d tasks refused: %s', self._node_name, len(keys), error)
-            runtime.agent.beat_soon()
+            agent.beat_soon()
             runtime.poke()
+            return False
+        if not still_ours():
+            _logger.warning('node %r: the lease ended while %d claims were written, not begun', self._node_name, len(keys))
             return False
         return True
 
     def audit(self) -> None:
         """Record every open task as complete. If that fails they stay open."""
-        keys, backend = list(self._open), self._backend
+        keys, backend = list(self._open), self._member.backend
         if not keys:
             return
         if backend is not None:
@@ -79,16 +102,19 @@ class Ledger:
         self._finish(keys)
 
     def _finish(self, keys: list[str]) -> None:
-        if self._runtime is not None:
-            self._runtime.agent.finish(keys)
-            self._runtime.poke()
+        runtime = self._member.runtime
+        if runtime is not None:
+            runtime.agent.finish(keys)
+            runtime.poke()
 
-    def audited(self, backend: Backend) -> list[dict[str, Any]]:
+    def audited(self) -> list[dict[str, Any]]:
         """Every audit of the date, newest first."""
+        backend = self._member.needed_backend
         rows = self._caller.call(lambda: backend.history(HistoryKind.AUDIT, date=self._date))
         return [attrs.asdict(row) for row in rows]
 
-    def incomplete(self, backend: Backend, older_than: dt.timedelta) -> list[Task]:
+    def incomplete(self, older_than: dt.timedelta) -> list[Task]:
         """What was begun at the date, longer ago than that, and never completed."""
+        backend = self._member.needed_backend
         claims = self._caller.call(lambda: backend.incomplete(self._date, older_than))
         return [Task(claim.item) for claim in claims]

@@ -8,13 +8,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jobsync.backend import Backend
-from jobsync.calling import Caller
 from jobsync.core.hashing import task_key
 from jobsync.core.model import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync.core.patterns import compile_like
 from jobsync.core.shown import shown
 from jobsync.errors import ConfigError
+from jobsync.membership import Membership
 from jobsync.task import Task
 
 __all__ = ['LockBook', 'lock_request', 'lock_requests']
@@ -25,14 +24,13 @@ _logger = logging.getLogger('jobsync.job')
 class LockBook:
     """The task locks of a namespace, as one node edits them."""
 
-    def __init__(self, node_name: str, backend: Callable[[], Backend], caller: Caller, total_tokens: int, enabled: bool) -> None:
-        self._node_name, self._backend, self._caller = node_name, backend, caller
-        self._total_tokens, self._enabled = total_tokens, enabled
+    def __init__(self, member: Membership) -> None:
+        self._member, self._node_name = member, member.node_name
         self._gathered: list[LockRequest] | None = None
 
     def put(self, requests: list[LockRequest]) -> None:
         """Register locks in one step, or gather them if a provider is at work."""
-        if not self._enabled:
+        if not self._member.config.locks_enabled:
             _logger.warning('node %r: locks_enabled is off, %d locks are not registered', self._node_name, len(requests))
         elif self._gathered is not None:
             self._gathered.extend(requests)
@@ -41,7 +39,7 @@ class LockBook:
 
     def provide(self, provider: Callable[[], object] | None, replace: bool) -> None:
         """Register what ``provider`` registers; with ``replace``, in the same step remove all else this node registered."""
-        if not self._enabled:
+        if not self._member.config.locks_enabled:
             _logger.warning('node %r: locks_enabled is off, lock_provider is not called', self._node_name)
             return
         gathered: list[LockRequest] = []
@@ -61,12 +59,12 @@ class LockBook:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every lock as a mapping, by token_id."""
-        backend = self._backend()
-        return _rows(self._caller.call(backend.read_locks), self._total_tokens)
+        locks = self._member.caller.call(self._member.needed_backend.read_locks)
+        return _rows(locks, self._member.config.total_tokens)
 
     def _edit(self, edit: LockEdit) -> int:
-        backend = self._backend()
-        return self._caller.call(lambda: backend.edit_locks(edit))
+        backend = self._member.needed_backend
+        return self._member.caller.call(lambda: backend.edit_locks(edit))
 
 
 def lock_request(

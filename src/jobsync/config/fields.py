@@ -95,7 +95,8 @@ class CoordinationConfig:
     """The namespace: a prefix of table names and keys. Two clusters with different prefixes share a store unseen."""
 
     minimum_nodes: int = attrs.field(default=_DefaultInt(1), validator=checks.integer(1, 100_000))
-    """How many nodes must have joined before ``Job`` enters its block."""
+    """Given: the first distribution of a cluster is made as soon as this many nodes have joined, and not before. Not given: it is
+    made ``wait_on_enter`` after the first node started. A cluster that has had its first distribution is not held up by it."""
 
     hash_function: str = attrs.field(default=DEFAULT_HASH, validator=checks.choice(HASH_FUNCTIONS))
     """How a task's id becomes a token. Part of what a cluster agrees on."""
@@ -111,7 +112,8 @@ class CoordinationConfig:
     """How long a node that is asked for a token may go on with the tasks it is busy with."""
 
     token_distribution_timeout_sec: float = attrs.field(default=60, validator=_poll)
-    """How long a cluster may be without a complete distribution before the node reports itself unhealthy."""
+    """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.
+    Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
 
     op_timeout_sec: float = attrs.field(default=5, validator=_bound)
     """The bound of one call to the store."""

@@ -1,35 +1,66 @@
-"""Waiting until a node is part of its cluster."""
+"""From a configuration to a node that is part of its cluster."""
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
-from queue import Empty
 
-from jobsync.errors import ClusterTimeout
+from jobsync.backend import BackendInfo
+from jobsync.config import CoordinationConfig
+from jobsync.core.agent import AgentConfig, Phase
+from jobsync.errors import ClusterTimeout, JobsyncError
 from jobsync.runtime.node import NodeRuntime, Status
 
-__all__ = ['wait_until_entered']
+__all__ = ['agent_config', 'wait_until_entered']
 
 _logger = logging.getLogger('jobsync.job')
 _PROGRESS_SEC = 10.0
+_POLL_SEC = 0.01
 
 
-def wait_until_entered(
-    runtime: NodeRuntime, limit_sec: float, minimum_nodes: int | None, distribution_timeout_sec: float
-) -> None:
-    """Return once the node owns its whole share, or at ``limit_sec`` if it is at least part of the plan.
+def agent_config(name: str, config: CoordinationConfig, info: BackendInfo, create: bool, form_sec: float) -> AgentConfig:
+    """What the agent of this process is told; ``form_sec`` is ``wait_on_enter``."""
+    return AgentConfig(
+        name=name,
+        settings=config.settings,
+        create=create,
+        weight=config.weight,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        heartbeat_interval_sec=config.heartbeat_interval_sec,
+        heartbeat_timeout_sec=config.heartbeat_timeout_sec,
+        lease_margin=config.lease_margin,
+        rebalance_delay_sec=config.rebalance_delay_sec,
+        handover_timeout_sec=config.handover_timeout_sec,
+        form_sec=form_sec,
+        minimum_nodes=int(config.minimum_nodes) if config.minimum_nodes_given else None,
+        look_sec=min(config.dead_node_check_interval_sec, config.rebalance_check_interval_sec),
+        refresh_initial_sec=config.token_refresh_initial_interval_sec,
+        refresh_sec=config.token_refresh_steady_interval_sec,
+        relock_sec=config.rebalance_check_interval_sec,
+        durable=info.durable,
+        locks_enabled=config.locks_enabled,
+    )
+
+
+def wait_until_entered(runtime: NodeRuntime, distribution_timeout_sec: float) -> None:
+    """Return once the node owns its whole share, or at ``form_sec`` if it is at least part of the plan.
 
     Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
     of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
     """
-    name = runtime.agent.config.name
+    config = runtime.agent.config
+    name, limit_sec, minimum_nodes = config.name, config.form_sec, config.minimum_nodes
     started = time.monotonic()
     next_word = started + min(_PROGRESS_SEC, 1.0)
     while True:
         status, waited = runtime.status, time.monotonic() - started
         if status.failure is not None:
             raise status.failure
+        if status.phase is Phase.LEFT:
+            raise JobsyncError(f'node {name!r} was told to leave while it was entering')
         if status.settled or (waited >= limit_sec and status.planned):
             return
         short = minimum_nodes is not None and status.registered_nodes < minimum_nodes
@@ -38,10 +69,7 @@ def wait_until_entered(
         if time.monotonic() >= next_word:
             _logger.info('node %r: %s', name, _waiting_for(status, minimum_nodes, limit_sec, waited))
             next_word = time.monotonic() + _PROGRESS_SEC
-        try:
-            runtime.changed.get(timeout=0.05)
-        except Empty:
-            continue
+        time.sleep(_POLL_SEC)
 
 
 def _waiting_for(status: Status, minimum_nodes: int | None, limit_sec: float, waited: float) -> str:

@@ -4,6 +4,11 @@ The agent is touched under one lock, held only for its decisions and never acros
 no lock at all, for any of them may be interrupted at any moment by a signal whose handler leaves the cluster: what they need
 is read from single attributes (``ownership`` and ``deadline`` of the agent, ``status`` here), and what they want is put as a wish
 into a queue that is safe inside a signal handler.
+
+**Leaving must not wait for a log.** The signal may have interrupted a thread inside a logging call, which holds the lock of a
+log handler until the signal handler returns, and the signal handler waits for the node to leave. So at most one thread at a
+time is logging, none begins to once the node is to leave, and from then on each thread serves both lanes: whichever is free
+deregisters.
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ from queue import Empty, SimpleQueue
 import attrs
 
 from jobsync.backend import Backend
-from jobsync.core.agent import Agent, AgentConfig, Change, Note, Phase
-from jobsync.core.calls import Answer, Call, Heartbeat, Lane
+from jobsync.core.agent import Agent, AgentConfig, Phase
+from jobsync.core.calls import Answer, Call, Lane
+from jobsync.core.hashing import tokenizer
 from jobsync.core.model import Node, Pulse
 from jobsync.core.ownership import Ownership
 from jobsync.errors import BackendUnavailable, JobsyncError
@@ -32,6 +38,7 @@ __all__ = ['NodeRuntime', 'Status']
 
 _logger = logging.getLogger('jobsync.node')
 _LISTEN_SEC = 5.0
+_AT_ONCE, _NEVER = float('-inf'), float('inf')
 _POLL_SEC = 0.005
 """How often a thread that waits for the end looks whether it has come: a plain look is safe inside a signal handler."""
 
@@ -56,17 +63,15 @@ class NodeRuntime:
         self,
         backend: Backend,
         config: AgentConfig,
-        token_of: Callable[[str], int],
         on_rebalance: Callable[..., object] | None = None,
     ) -> None:
-        self._backend, self._token_of = backend, token_of
-        self.agent = Agent(config, token_of, _new_id, now())
+        self._backend = backend
+        self._token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
+        self.agent = Agent(config, self._token_of, _new_id, now())
         self._lock = threading.Lock()
         self._bells: dict[Lane, SimpleQueue[None]] = {lane: SimpleQueue() for lane in Lane}
         self._reporter = Reporter(config.name, on_rebalance)
-        self._leave_wanted = False
-        self.changed: SimpleQueue[None] = SimpleQueue()
-        """Gets an item whenever ``status`` has changed, for one waiting thread."""
+        self._leave_wanted = self._closed = False
         self.status = Status(Phase.OPENING, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
         """Wall time at which the last successful heartbeat was sent; for people."""
@@ -80,6 +85,7 @@ class NodeRuntime:
     def start(self) -> None:
         """Begin."""
         _running.add(self)
+        self._reporter.start()
         for thread in self._threads:
             thread.start()
 
@@ -103,49 +109,59 @@ class NodeRuntime:
     def wait_until_over(self, timeout: float) -> bool:
         """Wait until the node has left; say whether it has."""
         deadline = time.monotonic() + timeout
-        while not self.is_over:
+        while not self.is_over and any(thread.is_alive() for thread in self._threads):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_SEC)
         return True
 
     def close(self) -> None:
-        """Release the threads. After ``ask_to_leave`` and the wait for it."""
+        """Release the threads, whether or not the node could leave. After ``ask_to_leave`` and the wait for it."""
+        self._closed = True
+        self.poke()
         self._reporter.close()
         _running.discard(self)
 
     # --- the threads -----------------------------------------------------------------------------------------------------------
 
+    @property
+    def _is_done(self) -> bool:
+        return self._closed or self.is_over
+
     def _run(self, lane: Lane) -> None:
-        while not self.is_over:
+        while not self._is_done:
             try:
-                self._turn(lane)
+                due = [self._serve(each) for each in (tuple(Lane) if self._leave_wanted else (lane,))]
+                if not self._leave_wanted:
+                    self._reporter.tell()
+                self._sleep(lane, min(due))
             except Exception:
                 _logger.exception('node %r: the %s thread goes on after an unexpected error', self.agent.config.name, lane.value)
                 time.sleep(self.agent.config.retry_sec)
 
-    def _turn(self, lane: Lane) -> None:
+    def _serve(self, lane: Lane) -> float:
+        """Make the lane's next call, if it is time; say when to look again."""
         with self._lock:
             if self._leave_wanted:
                 self.agent.leave(now())
-            answer = self.agent.next(lane, now())
-            events = self._step_taken()
-        self._reporter.report(events)
-        if isinstance(answer, (int, float)) or answer is None:
-            self._sleep(lane, answer)
-            return
+            call = self.agent.next(lane, now())
+            self._step_taken('')
+        if call is None or isinstance(call, (int, float)):
+            return _NEVER if call is None else call
         sent_at = time.time()
-        outcome = self._perform(answer)
+        outcome = self._perform(call)
+        name = type(call).__name__.lower()
         with self._lock:
             self.agent.done(lane, outcome, now())
-            events = self._step_taken()
+            if isinstance(outcome, Pulse):
+                self.heartbeat_at = sent_at
+            if not isinstance(outcome, BackendUnavailable):
+                self._reporter.succeeded(name)
+            self._step_taken(name)
         for other in Lane:
             if other is not lane:
                 self._bells[other].put(None)
-        if isinstance(answer, Heartbeat) and isinstance(outcome, Pulse):
-            self.heartbeat_at = sent_at
-            self._reporter.succeeded()
-        self._reporter.report(events)
+        return _AT_ONCE
 
     def _perform(self, call: Call) -> Answer:
         try:
@@ -156,11 +172,13 @@ class NodeRuntime:
             _logger.exception('node %r: %s raised what no backend should', self.agent.config.name, type(call).__name__)
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
 
-    def _step_taken(self) -> list[Change | Note]:
-        """Publish the status and take the events; under the lock."""
+    def _step_taken(self, call: str) -> None:
+        """Note what happened, then publish the status; under the lock."""
         agent = self.agent
+        events, agent.events = agent.events, []
+        self._reporter.note(events, call)
         snapshot = agent.snapshot
-        status = Status(
+        self.status = Status(
             phase=agent.phase,
             planned=agent.is_planned,
             settled=agent.is_settled,
@@ -168,19 +186,12 @@ class NodeRuntime:
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
         )
-        if status != self.status:
-            self.status = status
-            self.changed.put(None)
-        events, agent.events = agent.events, []
-        return events
 
-    def _sleep(self, lane: Lane, until: float | None) -> None:
+    def _sleep(self, lane: Lane, until: float) -> None:
         """Until the agent wants to be asked again, or the bell rings."""
         bell = self._bells[lane]
         try:
-            if until is None or until == float('inf'):
-                bell.get(timeout=_LISTEN_SEC)
-            elif (seconds := until - now()) > 0:
+            if (seconds := until - now()) > 0:
                 bell.get(timeout=min(seconds, _LISTEN_SEC))
             while True:
                 bell.get_nowait()
@@ -190,7 +201,7 @@ class NodeRuntime:
     def _listen(self) -> None:
         """Wait for change hints. Nothing but latency depends on this thread."""
         known = 0
-        while not self.is_over:
+        while not self._is_done:
             started = time.monotonic()
             try:
                 revision = self._backend.wait(known, _LISTEN_SEC)

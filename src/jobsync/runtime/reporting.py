@@ -6,7 +6,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import attrs
@@ -32,40 +32,60 @@ class RebalanceEvent:
 
 
 class Reporter:
-    """Logs each structural change once, a repeated failure at a falling rate, and calls back on a thread of its own."""
+    """Logs each structural change once, a repeated failure at a falling rate, and calls back on a thread of its own.
+
+    What happens is first noted, which takes no lock and cannot block, and told later by whoever can afford to wait for a log.
+    """
 
     def __init__(self, node_name: str, on_rebalance: Callable[..., object] | None) -> None:
         self._node_name = node_name
-        self._failures = 0
-        self._callback = None if on_rebalance is None else _with_event(on_rebalance)
+        self._failures: dict[str, int] = {}
+        self._notes: SimpleQueue[Note] = SimpleQueue()
+        self._telling = threading.Lock()
         self._changes: SimpleQueue[Change | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._callback = None if on_rebalance is None else _with_event(on_rebalance)
+        self._thread = threading.Thread(target=self._call_back, name=f'jobsync-callbacks-{node_name}', daemon=True)
+
+    def start(self) -> None:
+        """Begin to call back, if there is anything to call."""
         if self._callback is not None:
-            self._thread = threading.Thread(target=self._call_back, name=f'jobsync-callbacks-{node_name}', daemon=True)
             self._thread.start()
 
-    def report(self, events: Iterable[Change | Note]) -> None:
-        """Tell people and the user's code. Must be called without a lock: logging may block."""
+    def note(self, events: Iterable[Change | Note], call: str) -> None:
+        """What happened in a step; ``call`` is the call that it took the answer of, if any. Not for two threads at once."""
         for event in events:
             if isinstance(event, Change):
-                if self._thread is not None:
+                if self._callback is not None:
                     self._changes.put(event)
             elif event.level == 'retry':
-                self._failures += 1
-                if self._failures & (self._failures - 1) == 0:
-                    _logger.warning('node %r: %s (failure %d in a row)', self._node_name, event.text, self._failures)
+                count = self._failures[call] = self._failures.get(call, 0) + 1
+                if count & (count - 1) == 0:
+                    self._notes.put(Note('warning', f'node {self._node_name!r}: {event.text} (failure {count} in a row)'))
             else:
-                _logger.log(_LEVELS[event.level], '%s', event.text)
+                self._notes.put(event)
 
-    def succeeded(self) -> None:
-        """A heartbeat got through."""
-        if self._failures:
-            _logger.info('node %r: the store answers again after %d failures', self._node_name, self._failures)
-            self._failures = 0
+    def succeeded(self, call: str) -> None:
+        """A call got through. Not for two threads at once."""
+        if self._failures and (count := self._failures.pop(call, 0)):
+            self._notes.put(Note('info', f'node {self._node_name!r}: {call} succeeds again after {count} failures'))
+
+    def tell(self) -> None:
+        """Log what was noted, unless another thread is at it. Logging may block, on a lock or on a slow disk."""
+        if not self._telling.acquire(blocking=False):
+            return
+        try:
+            while True:
+                note = self._notes.get_nowait()
+                _logger.log(_LEVELS[note.level], '%s', note.text)
+        except Empty:
+            pass
+        finally:
+            self._telling.release()
 
     def close(self) -> None:
-        """No more calls after those that wait."""
+        """Tell the rest; no more calls after those that wait."""
         self._changes.put(None)
+        self.tell()
 
     def _call_back(self) -> None:
         assert self._callback is not None

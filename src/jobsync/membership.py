@@ -1,0 +1,165 @@
+"""A job's way into its cluster and out of it, and what it has only in between."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobsync import plugins
+from jobsync.backend import Backend
+from jobsync.calling import Caller
+from jobsync.config import CoordinationConfig
+from jobsync.core.agent import Agent, check_settings
+from jobsync.errors import ConfigError, JobsyncError, UnsupportedOperation, WrongProcess
+from jobsync.runtime import NodeRuntime
+from jobsync.runtime.clock import now
+from jobsync.runtime.entering import agent_config, wait_until_entered
+
+__all__ = ['Membership']
+
+_logger = logging.getLogger('jobsync.job')
+
+
+class Membership:
+    """One stay in the cluster; without coordination, only the use of the backend, if there is one.
+
+    **Signals.** ``leave`` may be called by a signal handler that has interrupted any step of any method here, in this very
+    thread. So there is no lock here, and each step leaves things such that ``leave`` works after it: what a step makes is
+    stored before it is started, and the wish to leave is stored before anything is looked at.
+    """
+
+    def __init__(self, node_name: str, config: CoordinationConfig, create: bool) -> None:
+        """``create``: whether the store's tables may be made."""
+        self.node_name, self.config, self._create = node_name, config, create
+        self.caller = Caller(2 * config.op_timeout_sec)
+        self.runtime: NodeRuntime | None = None
+        self.agent: Agent | None = None
+        """What ``can_claim_task`` asks: there is one from the start of the runtime until somebody wants to leave."""
+        self.is_over = False
+        self._backend: Backend | None = None
+        self._connection: Any = None
+        self._pid = os.getpid()
+        self._entered = self._leaving = False
+
+    # --- in and out ---------------------------------------------------------------------------------------------------------
+
+    def enter(self, form_sec: float, prepare: Callable[[], object], on_rebalance: Callable[..., object] | None) -> None:
+        """Become part of the cluster. ``prepare`` is called once the store is open, before the node registers.
+
+        If it raises, ``leave`` must be called.
+        """
+        if self._entered or self._leaving:
+            raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
+        config = self.config
+        self._pid, self._entered = os.getpid(), True
+        store = config.backend
+        backend = self._backend = plugins.connect(store, config.options) if isinstance(store, str) else store
+        if backend is None:
+            return
+        opened = self.caller.call(lambda: backend.open(config.settings, self._create))
+        if not config.enabled:
+            return
+        check_settings(self.node_name, config.settings, opened.settings)
+        if backend.info.max_tokens < config.total_tokens:
+            raise ConfigError(
+                f'total_tokens is {config.total_tokens}: must be at most {backend.info.max_tokens} on {backend.info.name}'
+            )
+        prepare()
+        told = agent_config(self.node_name, config, backend.info, self._create, form_sec)
+        runtime = self.runtime = NodeRuntime(backend, told, on_rebalance)
+        if self._leaving:
+            raise JobsyncError(f'node {self.node_name!r} was told to leave while it was entering')
+        self.agent = runtime.agent
+        self.caller.call(runtime.start)
+        wait_until_entered(runtime, config.token_distribution_timeout_sec)
+
+    def leave(self, wait_sec: float) -> bool:
+        """Stop claiming, give the tokens back and, once they are given back, close what was opened.
+
+        Waits at most ``wait_sec`` until others own them. Says whether this call was the one that finished it. It does not
+        if it was made from a signal handler that has interrupted one of our calls: the end may be waiting for that call.
+        """
+        if os.getpid() != self._pid:
+            return False
+        self._leaving = True
+        self.agent = None
+        runtime = self.runtime
+        if runtime is not None:
+            runtime.ask_to_leave()
+        if self.caller.is_calling:
+            return False
+        if runtime is not None and not runtime.wait_until_over(2 * self.config.op_timeout_sec + 1):
+            _logger.warning('node %r could not leave in good order; its tokens pass on when its lease is over', self.node_name)
+        if self.is_over:
+            return False
+        self.is_over = True
+        if runtime is not None:
+            self._wait_until_passed_on(wait_sec)
+            runtime.close()
+        self._close()
+        return True
+
+    def _wait_until_passed_on(self, wait_sec: float) -> None:
+        """Wait until the leader has removed this node's record, and given its tokens away with it."""
+        until = now() + wait_sec
+        while now() < until:
+            try:
+                if self._backend is None or all(node.name != self.node_name for node in self._backend.snapshot().nodes):
+                    return
+            except JobsyncError:
+                _logger.info('node %r: cannot see whether its tokens were taken over', self.node_name)
+            time.sleep(min(0.1, max(0.0, until - now())))
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Without a rollback, which needs locks that a statement may hold which a signal has interrupted: the store does it.
+            connection.invalidate()
+            connection.close()
+        if self._backend is not None and isinstance(self.config.backend, str):
+            self._backend.close()
+
+    # --- what there is only inside the block --------------------------------------------------------------------------------
+
+    def check_inside(self) -> None:
+        """Raise ``JobsyncError`` outside the block, ``WrongProcess`` in a fork."""
+        if not self._entered or self.is_over:
+            raise JobsyncError(f'job {self.node_name!r} is used outside its with block')
+        if os.getpid() != self._pid:
+            raise WrongProcess(
+                f'job {self.node_name!r} was entered by process {self._pid}, and this is its fork {os.getpid()}, which owns '
+                'nothing: use the job in the process that entered it, or enter one of another name here'
+            )
+
+    @property
+    def backend(self) -> Backend | None:
+        """The backend. None only with coordination off and no backend configured."""
+        self.check_inside()
+        return self._backend
+
+    @property
+    def needed_backend(self) -> Backend:
+        """The backend, which must be there."""
+        backend = self.backend
+        if backend is None:
+            raise JobsyncError(f'job {self.node_name!r} has no backend: coordination is off and none is configured')
+        return backend
+
+    @property
+    def sql_backend(self) -> Any:
+        """The backend, which must be a SQL database."""
+        backend = self.needed_backend
+        if not backend.info.sql:
+            raise UnsupportedOperation(f'backend {backend.info.name} has no SQL; sqlite and postgresql have')
+        return backend
+
+    @property
+    def connection(self) -> Any:
+        """The job's own connection to the database, made at the first use."""
+        backend = self.sql_backend
+        if self._connection is None:
+            self._connection = self.caller.call(backend.connection)
+        return self._connection

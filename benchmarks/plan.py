@@ -1,0 +1,230 @@
+"""How long a plan takes and how much memory it needs, and beside it the peer's on the same task.
+
+    python benchmarks/plan.py
+    python benchmarks/plan.py --peer-python /path/to/venv/bin/python
+
+The peer is jobsync 1.3.14 from PyPI, in a virtual environment of its own. It plans the rows marked with a * (those that
+it can express) in a process of its own, in turns with ours, each three runs at least; medians are reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+from jobsync.core.rebalance import FREE, PinRequest, Placement, rebalance
+
+PEER = Path(__file__).with_name('plan_peer.py')
+
+
+@attrs.frozen
+class Task:
+    """The arguments of one plan, and what the peer is told of it."""
+
+    weights: dict[str, float]
+    names: Sequence[str]
+    place: array[int]
+    home: array[int]
+    pins: Sequence[PinRequest] = ()
+    peer: str | None = None
+
+    def plan(self) -> Placement:
+        """Make the plan."""
+        return rebalance(self.weights, self.names, self.place, self.home, self.pins)
+
+    def then(self, plan: Placement) -> Task:
+        """The task in which the plan has been carried out."""
+        position = {name: number for number, name in enumerate(self.names)}
+        place = self.place[:]
+        for name, tokens in plan.moves.items():
+            for token in tokens:
+                place[token] = position[name]
+        pins = [attrs.evolve(pin, place=plan.pins[pin.id]) for pin in self.pins]
+        return attrs.evolve(self, place=place, pins=pins)
+
+
+def names_of(nodes: int) -> list[str]:
+    return [f'node-{number:04}' for number in range(nodes)]
+
+
+def everyone(nodes: int, tokens: int, pins: Sequence[PinRequest] = ()) -> Task:
+    """All nodes are there, and each token goes to the next in turn."""
+    names = names_of(nodes)
+    place = array('i', range(nodes)) * (tokens // nodes) + array('i', range(tokens % nodes))
+    return Task(dict.fromkeys(names, 1.0), names, place, array('i', [-1]) * tokens, pins)
+
+
+def without(task: Task, gone: set[str]) -> Task:
+    """Some nodes have never been there."""
+    weights = {name: weight for name, weight in task.weights.items() if name not in gone}
+    smaller = attrs.evolve(task, weights=weights)
+    return smaller.then(smaller.plan())
+
+
+def returning(task: Task, gone: set[str]) -> Task:
+    """Some nodes left, and are back."""
+    home = array('i', (position if task.names[position] in gone else -1 for position in task.place))
+    return attrs.evolve(without(task, gone), weights=task.weights, home=home)
+
+
+def join(nodes: int, tokens: int) -> Task:
+    task = everyone(nodes, tokens)
+    return attrs.evolve(without(task, {task.names[-1]}), weights=task.weights, peer='join')
+
+
+def join_in_blocks(nodes: int, tokens: int) -> Task:
+    task = join(nodes, tokens)
+    return attrs.evolve(task, place=array('i', sorted(task.place)), peer=None)
+
+
+def leave(nodes: int, tokens: int) -> Task:
+    task = everyone(nodes, tokens)
+    return attrs.evolve(task, weights=dict.fromkeys(task.names[:-1], 1.0), peer='leave')
+
+
+def nothing(nodes: int, tokens: int) -> Task:
+    return attrs.evolve(everyone(nodes, tokens), peer='nothing')
+
+
+def first(nodes: int, tokens: int) -> Task:
+    return attrs.evolve(everyone(nodes, tokens), place=array('i', [FREE]) * tokens, peer='first')
+
+
+def one_back(nodes: int, tokens: int) -> Task:
+    return returning(everyone(nodes, tokens), {names_of(nodes)[nodes // 2]})
+
+
+def half_back(nodes: int, tokens: int) -> Task:
+    return returning(everyone(nodes, tokens), set(names_of(nodes)[::2]))
+
+
+def weighted_join(nodes: int, tokens: int) -> Task:
+    task = join(nodes, tokens)
+    weights = {name: 1.0 + number % 7 / 10 for number, name in enumerate(task.names)}
+    joined = attrs.evolve(task, weights=weights, peer=None)
+    return attrs.evolve(without(joined, {task.names[-1]}), weights=weights)
+
+
+def single_pins(nodes: int, tokens: int) -> list[PinRequest]:
+    """5 % of as many tokens, each on one node."""
+    only = [frozenset({name}) for name in names_of(nodes)]
+    return [PinRequest(tokens + number, None, only[number % nodes]) for number in range(tokens // 20)]
+
+
+def group_pins(nodes: int, tokens: int, groups: int = 20) -> list[PinRequest]:
+    """5 % of as many tokens, by patterns that match 50 to 100 nodes each and overlap."""
+    names = names_of(nodes) * 2
+    wide = [50 + 50 * group // groups for group in range(groups)]
+    allowed = [frozenset(names[group * 37 % nodes :][: min(nodes, wide[group])]) for group in range(groups)]
+    return [PinRequest(tokens + number, None, allowed[number % groups]) for number in range(tokens // 20)]
+
+
+def pinned(pins: Callable[[int, int], list[PinRequest]], *, settled: bool) -> Callable[[int, int], Task]:
+    """A node joins a cluster with pins, settled or all of them new."""
+
+    def make(nodes: int, tokens: int) -> Task:
+        task = everyone(nodes, tokens, pins(nodes, tokens))
+        if settled:
+            before = without(task, {task.names[-1]})
+            return attrs.evolve(before.then(before.plan()), weights=task.weights)
+        return attrs.evolve(join(nodes, tokens), pins=task.pins, peer=None)
+
+    return make
+
+
+def crowded_pins(nodes: int, tokens: int) -> Task:
+    """All pins of a group on one of its nodes, twenty times more of them than tokens: the search has to push them aside."""
+    few = max(1, tokens // 400)
+    pins = [attrs.evolve(pin, place=min(pin.allowed)) for pin in group_pins(nodes, tokens)]
+    return everyone(nodes, few, pins)
+
+
+TASKS: dict[str, Callable[[int, int], Task]] = {
+    'one joins': join,
+    'one joins, blocks': join_in_blocks,
+    'one joins, weights': weighted_join,
+    'one leaves': leave,
+    'nothing to do': nothing,
+    'first plan': first,
+    'one is back': one_back,
+    'half are back': half_back,
+    'one joins, pins on 1 node': pinned(single_pins, settled=True),
+    'one joins, pins in 20 groups': pinned(group_pins, settled=True),
+    'new pins on 1 node': pinned(single_pins, settled=False),
+    'new pins in 20 groups': pinned(group_pins, settled=False),
+    'crowded pins, few tokens': crowded_pins,
+}
+
+
+def seconds(task: Task) -> float:
+    start = time.perf_counter()
+    task.plan()
+    return time.perf_counter() - start
+
+
+def peak_mb(task: Task) -> float:
+    tracemalloc.start()
+    task.plan()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+def start_peer(python: str, task: str, nodes: int, tokens: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [python, str(PEER), task, str(nodes), str(tokens)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def peer_seconds(peer: subprocess.Popen[str]) -> float:
+    assert peer.stdin
+    assert peer.stdout
+    peer.stdin.write('\n')
+    peer.stdin.flush()
+    return float(peer.stdout.readline())
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--tokens', type=int, default=1_000_000)
+    parser.add_argument('--nodes', type=int, default=1_000)
+    parser.add_argument('--runs', type=int, default=5)
+    parser.add_argument('--only', help='part of the name of the tasks to run')
+    parser.add_argument('--peer-python', help="the python of the peer's environment")
+    options = parser.parse_args(arguments)
+    print(f'{options.tokens:,} tokens, {options.nodes:,} nodes, median of {options.runs} runs')
+    print(f'{"":30} {"ms":>7} {"peak MB":>8} {"moves":>9} {"peer ms":>8} {"ours/peer":>9}')
+    for name, make in TASKS.items():
+        if options.only and options.only not in name:
+            continue
+        task = make(options.nodes, options.tokens)
+        peer = None
+        if options.peer_python and task.peer:
+            peer = start_peer(options.peer_python, task.peer, options.nodes, options.tokens)
+        ours, theirs = [], []
+        for _ in range(options.runs):
+            ours.append(seconds(task))
+            if peer:
+                theirs.append(peer_seconds(peer))
+        plan = task.plan()
+        moves = sum(map(len, plan.moves.values())) + sum(plan.pins[pin.id] != pin.place for pin in task.pins)
+        time_taken = statistics.median(ours)
+        line = f'{name + " *" * bool(task.peer):30} {time_taken * 1e3:7.1f} {peak_mb(task):8.1f} {moves:9,}'
+        if peer:
+            peer_taken = statistics.median(theirs)
+            line += f' {peer_taken * 1e3:8.1f} {time_taken / peer_taken:9.2f}'
+            peer.communicate()
+        print(line, flush=True)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

@@ -1,0 +1,172 @@
+"""The plan: which tokens and pins move, so that the cluster is balanced and nothing moves needlessly.
+
+It is made in three steps, each with its own module. ``balance`` decides how many tokens and pins every node shall have,
+from counts alone. ``picking`` decides which tokens those are, by where they came from. Here the counts are taken, pins with
+the same choice of nodes are put together, and pins are dealt out: those with the lowest ids stay.
+
+Nodes are numbered by name, so nothing depends on the order in which anything is given.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from jobsync.core.balance import Shares, share
+from jobsync.core.filling import FREELY, Group, Situation
+from jobsync.core.picking import UNTOUCHED, Homes, pick
+from jobsync.core.waterline import Scale
+
+__all__ = ['FREE', 'STUCK', 'PinRequest', 'Placement', 'rebalance']
+
+FREE = -1
+"""In ``place``: the token needs a place now; it costs no move wherever it goes."""
+STUCK = -2
+"""In ``place``: the token is not to be touched nor counted."""
+
+Pool = dict[tuple[int, ...], list['PinRequest']]
+
+
+@attrs.frozen
+class PinRequest:
+    """A pin that needs a place, or may keep the one it has."""
+
+    id: int
+    place: str | None
+    """The node that has it or is about to have it; None, or a name without a weight: it needs a place, at no cost."""
+    allowed: frozenset[str]
+    """The nodes it may be on. Pins by the same pattern had best share one set: it is then hashed and compared once."""
+
+
+@attrs.frozen
+class Placement:
+    """What is to go where."""
+
+    moves: Mapping[str, array[int]]
+    """For each node that gets any, the hash tokens, rising, that are to go there and are not there now."""
+    pins: Mapping[int, str | None]
+    """For every pin requested, its node; None if it is allowed on no live node."""
+
+
+def rebalance(
+    weights: Mapping[str, float],
+    names: Sequence[str],
+    place: array[int],
+    home: array[int],
+    pins: Sequence[PinRequest] = (),
+) -> Placement:
+    """Balance tokens and pins over the nodes with the fewest moves (promise P5).
+
+    ``weights`` are the live nodes', finite and at least 0; a node of weight 0 is to own nothing. ``place`` and ``home``, as
+    long as the pool, hold positions in ``names`` (all different): where each token is or is about to be (or ``FREE``, or
+    ``STUCK``; at a name without a weight it is free), and the node that lost it by leaving or dying, or -1.
+
+    Balanced: no item, and no chain of items each making room for the next, can be handed from node n to m with
+    load(n) / weight(n) > (load(m) + 1) / weight(m). Among balanced outcomes this is one with the fewest moves, and among
+    those one with the fewest moves of pins. As many tokens as can be then go to the node that once lost them.
+    """
+    nodes = sorted(name for name, weight in weights.items() if weight > 0)
+    if not nodes:
+        return Placement({}, {pin.id: None for pin in pins})
+    numbers = {name: number for number, name in enumerate(nodes)}
+    seating = [numbers.get(name, FREELY) for name in names] + [UNTOUCHED, FREELY]
+    counts = Counter(place)
+    counts.pop(STUCK, None)
+    here = [0] * len(nodes)
+    for position, count in counts.items():
+        if seating[position] >= 0:
+            here[seating[position]] += count
+    pool = _pooled(pins, numbers)
+    choices = sorted(allowed for allowed in pool if len(allowed) > 1)
+    homes = Homes.find(seating, place, home)
+    shares = share(
+        Situation(
+            scale=Scale.of([weights[name] for name in nodes]),
+            fixed=[len(pool.get((node,), ())) for node in range(len(nodes))],
+            here=here,
+            tokens=counts.total(),
+            groups=[_group(allowed, pool[allowed], numbers) for allowed in choices],
+            homes=homes.away,
+        )
+    )
+    gaining = _gaining(shares, here)
+    losing = _losing(shares, seating, counts)
+    moves = pick(place, home, seating, losing, gaining, homes) if gaining else {}
+    return Placement(
+        moves={nodes[node]: tokens for node, tokens in moves.items()},
+        pins=_placed(pool, dict(zip(choices, shares.groups, strict=True)), nodes, numbers),
+    )
+
+
+def _pooled(pins: Iterable[PinRequest], numbers: Mapping[str, int]) -> Pool:
+    """The pins by the live nodes they may be on."""
+    alike: dict[frozenset[str], list[PinRequest]] = {}
+    for pin in pins:
+        alike.setdefault(pin.allowed, []).append(pin)
+    pool: Pool = {}
+    for allowed, members in alike.items():
+        pool.setdefault(tuple(sorted(numbers[name] for name in allowed if name in numbers)), []).extend(members)
+    return pool
+
+
+def _group(allowed: tuple[int, ...], members: Sequence[PinRequest], numbers: Mapping[str, int]) -> Group:
+    counts = Counter(pin.place for pin in members)
+    at = {numbers[name]: count for name, count in counts.items() if name is not None and name in numbers}
+    return Group(len(members), allowed, {node: at[node] for node in allowed if node in at})
+
+
+def _gaining(shares: Shares, here: Sequence[int]) -> dict[int, int]:
+    """How many tokens each node is to get, those that get any."""
+    goals = zip(shares.tokens, here, strict=True)
+    return {node: goal - has for node, (goal, has) in enumerate(goals) if goal > has}
+
+
+def _losing(shares: Shares, seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:
+    """How many tokens are to go from each position, those that lose any: all, where no node is."""
+    goals = ((position, count, seating[position]) for position, count in counts.items())
+    excess = {position: count if node == FREELY else count - shares.tokens[node] for position, count, node in goals}
+    return {position: count for position, count in excess.items() if count > 0}
+
+
+def _placed(
+    pool: Pool, shares: Mapping[tuple[int, ...], Mapping[int, int]], nodes: Sequence[str], numbers: Mapping[str, int]
+) -> dict[int, str | None]:
+    """Every pin's node."""
+    placed: dict[int, str | None] = {}
+    for allowed, members in pool.items():
+        if len(allowed) > 1:
+            placed.update(_dealt(members, shares[allowed], nodes, numbers))
+        else:
+            placed.update(dict.fromkeys((pin.id for pin in members), nodes[allowed[0]] if allowed else None))
+    return placed
+
+
+def _dealt(
+    members: Sequence[PinRequest], share: Mapping[int, int], nodes: Sequence[str], numbers: Mapping[str, int]
+) -> dict[int, str]:
+    """A group's pins by its share: on each node those with the lowest ids stay, the others go where some are lacking."""
+    present: dict[str | None, list[int]] = {}
+    for pin in members:
+        present.setdefault(pin.place, []).append(pin.id)
+    dealt: dict[int, str] = {}
+    loose: list[int] = []
+    lacking = dict(share)
+    for name, ids in present.items():
+        node = numbers.get(name, FREELY) if name is not None else FREELY
+        stay = min(len(ids), share.get(node, 0))
+        if stay < len(ids):
+            ids.sort()
+            loose += ids[stay:]
+        if stay:
+            lacking[node] -= stay
+            dealt.update(dict.fromkeys(ids[:stay], nodes[node]))
+    loose.sort()
+    start = 0
+    for node in sorted(lacking):
+        end = start + lacking[node]
+        dealt.update(dict.fromkeys(loose[start:end], nodes[node]))
+        start = end
+    return dealt

@@ -29,10 +29,10 @@ answer to another session is dropped; an acknowledgement counts only for the ver
 issued or equal to it with another stamp, or if the node's own counter is below what it was known to be, or above what could have
 been.
 
-*Rhythm.* Nothing of this is needed for safety. A heartbeat that acknowledges a version starts the rhythm anew, so that after
-every change the whole cluster beats in step: the leader first, the others a tenth of an interval later, and the leader looks at
-all of them after another tenth. So the last heartbeat of a node that dies is read a tenth of an interval after it was sent,
-rather than up to a whole one.
+*Rhythm.* Nothing of this is needed for safety. The nodes beat in step: the leader first, the others a tenth of an interval
+later (each pulse tells how long ago the leader's heartbeat was, and the next one comes a little sooner or later), and the
+leader looks at all of them after another tenth. So the last heartbeat of a node that dies is read a tenth of an interval after
+it was sent, rather than up to a whole one, with one look for each interval.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ class AgentConfig:
     """How long, from the agent's start, a first distribution is put off while a cluster forms."""
     minimum_nodes: int | None = None
     """Given: the first distribution waits for this many nodes, and for nothing else."""
-    look_sec: float = 5.0
-    """How often a leader looks at the heartbeats at least."""
+    look_sec: float = 10.0
+    """How often a leader looks at the heartbeats at least; it does so after each heartbeat of its own."""
     refresh_initial_sec: float = 5.0
     """How often the version is looked up at least in the first five minutes; heartbeats count."""
     refresh_sec: float = 30.0
@@ -558,26 +558,27 @@ class Agent:
             self.deadline = max(self.deadline, issued.at + self.config.lease_sec)
         self.last_heartbeat_sent = issued.at
         self.observer.note_reading(now)
-        acknowledges = call.seen == self.assignment.version and self.acknowledged != call.seen
         if call.seen == self.assignment.version:
             self.acknowledged = call.seen
             self._held = call.holding
             if self._awaiting_ack is not None:
                 self._set_ownership(self._awaiting_ack)
                 self._awaiting_ack = None
-        self._schedule_beat(issued.at, acknowledges)
+        self._schedule_beat(issued.at, pulse.leader_age_sec)
         self._hear_of_leader(pulse, now)
         self._note_version(pulse.version, now)
         self.pulse = pulse
 
-    def _schedule_beat(self, sent: float, restarts_rhythm: bool) -> None:
+    def _schedule_beat(self, sent: float, leader_age: float | None) -> None:
+        """One interval after the last, a little sooner or later where that brings this node in step with the leader."""
         interval = self.config.heartbeat_interval_sec
-        leads = self.epoch is not None
-        step = _STEP * interval if restarts_rhythm and not leads and 1.3 * interval < self.config.lease_sec else 0.0
-        self._beat_at = sent + interval + step
-        self._beat_not_before = _NEVER
-        if leads:
+        self._beat_at, self._beat_not_before = sent + interval, _NEVER
+        if self.epoch is not None:
             self._look_at = min(self._look_at, max(sent + 2 * _STEP * interval, self._last_look + _STEP * interval))
+        elif leader_age is not None and (1 + 2 * _STEP) * interval < self.config.lease_sec:
+            late = (leader_age - _STEP * interval) % interval
+            late = late if late < interval / 2 else late - interval
+            self._beat_at -= min(_STEP * interval, max(-_STEP * interval, late))
 
     def _hear_of_leader(self, pulse: Pulse, now: float) -> None:
         """Look closer if the leadership has changed, or the leader is gone or silent."""
@@ -623,7 +624,7 @@ class Agent:
         config, leader = self.config, snapshot.leadership.node
         timeouts = self._timeouts(snapshot)
         if self._is_first_in_line(now):
-            regular = now + min(config.look_sec, (1 + _STEP) * config.heartbeat_interval_sec)
+            regular = now + min(config.look_sec, (1 + 3 * _STEP) * config.heartbeat_interval_sec)
             suspicion = self.observer.next_suspicion(timeouts)
             self._look_at = regular if suspicion is None or suspicion <= now else min(regular, suspicion)
             self._suspect_at = _FOREVER

@@ -175,6 +175,9 @@ class Pulse:
     leadership: Leadership
     leader_heartbeat: int | None
     """The leader's counter; None if no node is registered as the leadership names it."""
+    leader_age_sec: float | None = None
+    """How long ago, by the store's clock, the leader's last heartbeat was; None if there is none or the store does not tell. It
+    helps the nodes to beat in step, and decides nothing."""
 
 
 @attrs.frozen

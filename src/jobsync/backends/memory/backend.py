@@ -176,9 +176,8 @@ class MemoryBackend:
         with self.store.changed:
             space = self._space()
             node = joined(space, ref)
-            node = attrs.evolve(
-                node, heartbeat=node.heartbeat + 1, seen=seen, holding=frozenset(holding), last_heartbeat=self.store.now()
-            )
+            now = self.store.now()
+            node = attrs.evolve(node, heartbeat=node.heartbeat + 1, seen=seen, holding=frozenset(holding), last_heartbeat=now)
             nodes = {**space.nodes, ref.name: node}
             self._put(attrs.evolve(space, nodes=nodes))
             leading = space.leadership.node
@@ -193,6 +192,7 @@ class MemoryBackend:
                 version=space.table.version,
                 leadership=space.leadership,
                 leader_heartbeat=leader.heartbeat if leader else None,
+                leader_age_sec=(now - leader.last_heartbeat).total_seconds() if leader and leader.last_heartbeat else None,
             )
 
     def deregister(self, ref: NodeRef) -> None:

@@ -22,7 +22,7 @@ class Chaos:
         self._stopped = False
         self._images: list[Image] = []
         self._blows = [
-            self.join, self.join, self.kill, self.leave, self.pause, self.cut, self.store_down, self.restart, self.twin,
+            self.join, self.join, self.kill, self.leave, self.pause, self.cut, self.store_down, self.restart, self.twin, self.usurp,
             self.lock, self.lock, self.lock, self.unlock, self.unlock, self.roll_back, self.wipe,
             self.delete_node, self.delete_tokens, self.delete_lock,
         ]  # fmt: skip
@@ -40,8 +40,7 @@ class Chaos:
         if self._stopped:
             return
         world = self._world
-        if not world.config.hidden_rollbacks or world.random.random() < 0.5:
-            self._images = [*self._images, world.store.image()][-4:]
+        self._images = [*self._images, world.store.image()][-4:]
         world.random.choice(self._blows)()
         world.at(world.now + world.random.expovariate(1 / _MEAN_SEC), self._strike)
 
@@ -109,6 +108,16 @@ class Chaos:
         living = self._world.living()
         if living and self._world.random.random() < 0.3:
             self._world.spawn(self._world.random.choice(living).name)
+
+    def usurp(self) -> None:
+        """An operator deletes a living node's row, and starts another process under its name."""
+        world, living = self._world, self._world.living()
+        space = world.store.spaces.get(world.namespace)
+        if living and space is not None and world.random.random() < 0.5:
+            name = world.random.choice(living).name
+            world.record(f'row of node {name} deleted by hand, and its name taken')
+            world.store.delete_node_row(world.namespace, name, raise_revision=world.random.random() < 0.5)
+            world.spawn(name)
 
     # --- the store ----------------------------------------------------------------------------------------------------------
 

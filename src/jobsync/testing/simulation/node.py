@@ -61,7 +61,7 @@ class SimNode:
     def _when_awake(self, action: Callable[[], None]) -> bool:
         """Run ``action`` when the pause is over, if there is one; say whether there is."""
         if self.world.now < self.paused_until:
-            self.world.at(self.paused_until, action)
+            self.world.at(min(self.paused_until, self.world.now + 1.0), action)
             return True
         return False
 

@@ -2,7 +2,8 @@
 
 Only what happens at an event can make a second owner (time alone only ends leases), so P1 is checked after every step of
 every agent, against true time and the true state of all processes. When the adversary falls silent, the rest is checked:
-every token and task owned by exactly one (P3), loads balanced to one token per unit of weight and pins in their place (P5, P6).
+every token and task owned by exactly one, loads balanced to one token per unit of weight and pins in their place (P5, P6).
+Then come the drills, which hold P2 to P6 against their bounds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import datetime as dt
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 import attrs
@@ -23,6 +24,7 @@ from jobsync.core.hashing import tokenizer
 from jobsync.core.model import LockEdit, LockFilter, LockRequest, Settings
 from jobsync.core.patterns import choose
 from jobsync.testing.simulation.chaos import Chaos
+from jobsync.testing.simulation.drills import Drills
 from jobsync.testing.simulation.node import SimNode
 
 __all__ = ['Outcome', 'World', 'WorldConfig']
@@ -43,6 +45,8 @@ class WorldConfig:
     """How long the adversary is at work."""
     calm_sec: float = 200.0
     """How long the cluster then has to settle."""
+    drills: bool = True
+    """Whether a settled cluster is then put through its drills."""
     hidden_rollbacks: bool = False
     """The store goes back in time without another identity: more than rule R8 promises to survive always."""
 
@@ -242,10 +246,19 @@ class World:
             node.cut_until = 0.0
             node.paused_until = min(node.paused_until, self.now)
         self._run_until(self.config.storm_sec + self.config.calm_sec)
-        return Outcome(self.seed, tuple(self.violations), tuple(self.unsettled()), tuple(self._history))
+        unsettled = self.unsettled()
+        if not unsettled and not self.violations and self.config.drills:
+            unsettled = Drills(self).run()
+        return Outcome(self.seed, tuple(self.violations), tuple(unsettled), tuple(self._history))
 
-    def _run_until(self, horizon: float) -> None:
+    def steps(self, horizon: float) -> Iterator[None]:
+        """Let one event after another happen, until true time ``horizon``."""
         while self._queue and self._queue[0][0] < horizon:
             self.now, _, action = heapq.heappop(self._queue)
             action()
+            yield
         self.now = horizon
+
+    def _run_until(self, horizon: float) -> None:
+        for _ in self.steps(horizon):
+            pass

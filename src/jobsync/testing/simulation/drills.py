@@ -1,0 +1,149 @@
+"""Drills on a quiet cluster: one thing happens at a time, and the promises with a bound are held against it.
+
+Bounds are those of a backend that pushes; without push each step may wait for a heartbeat besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobsync.testing.simulation.node import SimNode
+    from jobsync.testing.simulation.world import World
+
+__all__ = ['Drills']
+
+_TIMEOUT_SEC, _INTERVAL_SEC = 15.0, 5.0
+_DRIFT = 1.05
+"""A clock that is slow by as much as they are here lengthens a bound by this factor."""
+_OUTAGE_SEC = 40.0
+
+
+class Drills:
+    """Runs them in turn; each returns what it found wrong."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._steps_of_push = 0.0 if world.push else (1.1 * _INTERVAL_SEC + 0.5) * _DRIFT
+
+    def run(self) -> list[str]:
+        """All drills, if there is a settled cluster to run them on."""
+        found: list[str] = []
+        for drill in (self.outage, self.lock, self.join, self.leave, self.kill):
+            if len(self._owners()) >= 2:
+                found += [f'{drill.__name__}: {text}' for text in drill()]
+                found += [f'{drill.__name__}: {text}' for text in self._world.unsettled()]
+            if found:
+                break
+        return found
+
+    def _owners(self) -> list[SimNode]:
+        return [node for node in self._world.living() if node.agent.config.weight > 0]
+
+    def outage(self) -> list[str]:
+        """P4: the store is away for much longer than a lease; the same nodes own the same tokens afterwards."""
+        world = self._world
+        before = self._tokens()
+        world.down_until = world.now + _OUTAGE_SEC
+        self._until(lambda: False, _OUTAGE_SEC + 3 * _INTERVAL_SEC)
+        after = self._tokens()
+        return [] if after == before else [f'tokens moved from {before} to {after}']
+
+    def lock(self) -> list[str]:
+        """P6: a task locked to another node is that node's within 2 s."""
+        world = self._world
+        owners = self._owners()
+        task = world.random.choice(world.tasks)
+        target = world.random.choice(owners)
+        world.record(f'drill: lock {task} to {target.name}')
+        world.edit_lock(task, (target.name,))
+        bound = 2.0 + 3 * self._steps_of_push
+        return self._expect(lambda: target.works_on(task), bound, f'{task} is not on {target.name}')
+
+    def join(self) -> list[str]:
+        """P2, P5: a newcomer gets its share; no token is unowned for long, and none moves between the others."""
+        world = self._world
+        free = sorted(set(world.names) - {node.name for node in world.living()})
+        if not free:
+            return []
+        others = self._owners()
+        before = {node: set(node.agent.ownership.tokens) for node in others}
+        name = world.random.choice(free)
+        world.record(f'drill: {name} joins')
+        newcomer = world.spawn(name)
+        found = self._expect(
+            lambda: newcomer.agent.is_settled and newcomer.has_lease(),
+            5.0 + 4 * self._steps_of_push,
+            f'{newcomer.name} is not settled',
+            gap=1.0 + self._steps_of_push,
+        )
+        for node in others:
+            if gained := {token for token in set(node.agent.ownership.tokens) - before[node] if token < world.config.tokens}:
+                found.append(f'{node.name} gained {sorted(gained)} though another one joined')
+        return found
+
+    def leave(self) -> list[str]:
+        """P2: what a leaving node owned has new owners within the hand-over."""
+        node = self._world.random.choice(self._owners())
+        self._world.record(f'drill: {node.name} leaves')
+        node.leave()
+        bound = 1.0 + 2 * self._steps_of_push
+        return self._expect(self._all_owned, 10.0 + bound, 'tokens are not owned', gap=bound)
+
+    def kill(self) -> list[str]:
+        """P3: what a dead node owned has new owners within the timeout and 2 s; nobody else's tokens are touched."""
+        victim = self._world.random.choice(self._owners())
+        others = [node for node in self._owners() if node is not victim]
+        before = {node: node.agent.ownership.mine for node in others}
+        self._world.record(f'drill: {victim.name} killed')
+        victim.alive = False
+        bound = _TIMEOUT_SEC * _DRIFT + 2.0 + (0.0 if self._world.push else _INTERVAL_SEC + self._steps_of_push)
+        found = self._expect(self._all_owned, bound, 'tokens are not owned')
+        for node in others:
+            lost = [token for token, mine in enumerate(before[node]) if mine and not node.agent.ownership.mine[token]]
+            if lost:
+                found.append(f'{node.name} lost {lost} to the death of another')
+        return found
+
+    # --- watching ----------------------------------------------------------------------------------------------------------
+
+    def _tokens(self) -> dict[str, list[int]]:
+        return {node.name: sorted(node.agent.ownership.tokens) for node in self._world.living()}
+
+    def _owned(self) -> int:
+        owned = 0
+        for node in self._world.nodes:
+            if node.has_lease():
+                owned |= int.from_bytes(node.agent.ownership.mine, 'big')
+        return owned
+
+    def _all_owned(self) -> bool:
+        return self._owned() == int.from_bytes(b'\1' * self._world.config.tokens, 'big')
+
+    def _expect(self, goal: Callable[[], bool], bound: float, complaint: str, gap: float | None = None) -> list[str]:
+        """Go on until ``goal``; complain if that takes longer than ``bound``, or any token is unowned longer than ``gap``."""
+        started = self._world.now
+        longest = self._until(goal, bound)
+        found = [] if goal() else [f'{complaint} after {self._world.now - started:.2f} s']
+        longest = max(longest, self._until(lambda: False, 3 * _INTERVAL_SEC * _DRIFT + 3 * self._steps_of_push))
+        if gap is not None and longest > gap:
+            found.append(f'a token was unowned for {longest:.2f} s')
+        return found
+
+    def _until(self, goal: Callable[[], bool], seconds: float) -> float:
+        """Let time pass until ``goal`` or ``seconds`` are over; the longest time that any token had no owner."""
+        world, longest = self._world, 0.0
+        horizon, all_tokens = world.now + seconds, world.config.tokens
+        unowned_since: dict[int, float] = {}
+        for _ in world.steps(horizon):
+            owned = self._owned().to_bytes(all_tokens, 'big')
+            if unowned_since or 0 in owned:
+                for token, is_owned in enumerate(owned):
+                    if is_owned:
+                        longest = max(longest, world.now - unowned_since.pop(token, world.now))
+                    else:
+                        unowned_since.setdefault(token, world.now)
+            if goal():
+                break
+        return max([longest, *(world.now - since for since in unowned_since.values())])

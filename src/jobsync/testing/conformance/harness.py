@@ -49,7 +49,7 @@ class Harness:
     """Pools to try, besides the largest that the backend declares."""
     lock_counts: tuple[int, ...] = (2_000, 10_000)
     """Numbers of task locks to try."""
-    examples: int = 50
+    examples: int = 25
     """How many sequences of calls are compared with the reference, each in a namespace of its own."""
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from jobsync.errors import BackendUnavailable
 
@@ -37,7 +37,7 @@ class Caller(threading.local):
         retrying = Retrying(
             retry=retry_if_exception_type(BackendUnavailable),
             stop=patience if while_ is None else lambda _: not while_(),
-            wait=wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            wait=wait_exponential(multiplier=0.05, max=1.0) + wait_random(0, 0.05),
             reraise=True,
         )
         self._depth += 1

@@ -63,7 +63,7 @@ def wait_until_entered(runtime: NodeRuntime, distribution_timeout_sec: float) ->
             raise JobsyncError(f'node {name!r} was told to leave while it was entering')
         if status.settled or (waited >= limit_sec and status.planned):
             return
-        short = minimum_nodes is not None and status.registered_nodes < minimum_nodes
+        short = minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes
         if waited >= limit_sec + (0 if short else distribution_timeout_sec):
             raise ClusterTimeout(_why(name, status, minimum_nodes, limit_sec, waited))
         if time.monotonic() >= next_word:
@@ -86,7 +86,7 @@ def _waiting_for(status: Status, minimum_nodes: int | None, limit_sec: float, wa
 
 def _why(name: str, status: Status, minimum_nodes: int | None, limit_sec: float, waited: float) -> str:
     waiting = f'node {name!r} waited {waited:.1f} s (wait_on_enter={limit_sec:g}'
-    if minimum_nodes is not None and status.registered_nodes < minimum_nodes:
+    if minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes:
         return (
             f'{waiting}) for {minimum_nodes} nodes (minimum_nodes), but only {status.registered_nodes} joined; '
             'start the others, or lower minimum_nodes'

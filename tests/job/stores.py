@@ -1,0 +1,106 @@
+"""The table of stores, and what a test does to one behind a job's back."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.job.waiting import wait_until
+
+from jobsync import CoordinationConfig, Job, plugins
+from jobsync.backend import Backend, BackendOptions
+from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Registration
+from jobsync.errors import NameTaken
+
+STORES: dict[str, Callable[[Path], str]] = {
+    'memory': lambda _: f'memory://{uuid.uuid4().hex}',
+    'sqlite': lambda folder: f'sqlite:///{folder}/jobs.db',
+}
+"""For each kind of store the URL of an empty one, given a folder of the test's own."""
+
+TOKENS = 60
+FAST: dict[str, Any] = {
+    'total_tokens': TOKENS,
+    'heartbeat_interval_sec': 0.25,
+    'heartbeat_timeout_sec': 2.5,
+    'rebalance_delay_sec': 0.1,
+    'rebalance_check_interval_sec': 1,
+    'minimum_nodes': 1,
+}
+
+
+class Store:
+    """A store, by its URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._handle: Backend | None = None
+
+    def config(self, **fields: Any) -> CoordinationConfig:
+        """Fast timings, a small pool, and what the test asks for."""
+        return CoordinationConfig(**{'backend': self.url, **FAST, **fields})
+
+    def job(self, name: str = 'a', /, *, config: dict[str, Any] | None = None, **arguments: Any) -> Job:
+        """A job on this store."""
+        return Job(name, coordination_config=self.config(**(config or {})), **arguments)
+
+    @property
+    def handle(self) -> Backend:
+        """The test's own way into the store."""
+        if self._handle is None:
+            self._handle = plugins.connect(self.url, BackendOptions())
+            self._handle.open(self.config().settings, create=True)
+        return self._handle
+
+    def close(self) -> None:
+        """Let go of the handle."""
+        if self._handle is not None:
+            self._handle.close()
+
+    @property
+    def claims(self) -> list[str]:
+        """The items claimed so far, oldest first."""
+        return [row.item for row in reversed(self.handle.history(HistoryKind.CLAIM)) if isinstance(row, Claim)]
+
+    @property
+    def audits(self) -> list[str]:
+        """The items audited so far, oldest first."""
+        return [row.item for row in reversed(self.handle.history(HistoryKind.AUDIT)) if isinstance(row, Audit)]
+
+    @property
+    def node_names(self) -> list[str]:
+        """Who has a record."""
+        return [node.name for node in self.handle.snapshot().nodes]
+
+    def evict(self, name: str) -> None:
+        """Put another run in the place of a node's, one that leaves at once: the node is no longer registered.
+
+        Goes by the protocol alone, so that it works on every store.
+        """
+        usurper = NodeRef(name, uuid.uuid4().hex)
+
+        def replaced() -> bool:
+            snapshot = self.handle.snapshot()
+            node = next(node for node in snapshot.nodes if node.name == name)
+            with contextlib.suppress(NameTaken):
+                self.handle.register(Registration(usurper, timeout_sec=1), snapshot.timeline, 0, node.beat)
+                return True
+            return False
+
+        wait_until(replaced, f'{name} is replaced')
+        self.handle.deregister(usurper)
+
+
+def owned_tasks(job: Job, count: int = 1, among: range = range(1000)) -> list[int]:
+    """Task ids that the job may claim now."""
+    found = [task for task in among if job.can_claim_task(task)]
+    assert len(found) >= count, f'{job.node_name} owns only {len(found)} of {len(among)} tasks'
+    return found[:count]
+
+
+def foreign_task(job: Job) -> int:
+    """A task id that it may not."""
+    return next(task for task in range(1000) if not job.can_claim_task(task))

@@ -124,6 +124,15 @@ def test_free_tokens_go_home_first() -> None:
     assert case.plan().moves == {'a': array('i', [2, 5]), 'b': array('i', [1, 4]), 'c': array('i', [0, 3])}
 
 
+def test_many_free_tokens() -> None:
+    """In a long run of tokens without a place, those with a home go there and each token goes once."""
+    names = ('a', 'b', 'c')
+    home = array('i', [-1]) * 900 + array('i', [2]) * 100 + array('i', [-1]) * 2_000
+    case = Case(dict.fromkeys(names, 1.0), names, array('i', [FREE]) * 3_000, home)
+    assert Counter(outcome(case, case.plan())) == dict.fromkeys(names, 1_000)
+    assert set(range(900, 1_000)) <= set(case.plan().moves['c'])
+
+
 def test_homes_cost_no_moves() -> None:
     """A token stays away from its home if the balance does not ask for a move."""
     names = ('a', 'b')

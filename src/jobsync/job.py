@@ -20,8 +20,9 @@ from jobsync.arguments import (
 )
 from jobsync.config import CoordinationConfig, resolve
 from jobsync.core.agent import Phase
-from jobsync.core.hashing import task_key, tokenizer
+from jobsync.core.hashing import hasher, task_key, tokenizer
 from jobsync.core.model import LockFilter
+from jobsync.errors import ConfigError
 from jobsync.ledger import Ledger
 from jobsync.locks import LockBook, lock_request, lock_requests
 from jobsync.membership import Membership
@@ -33,8 +34,6 @@ __all__ = ['Job']
 
 _logger = logging.getLogger('jobsync.job')
 _EMPTY: frozenset[int] = frozenset()
-_SHORT = 10**18
-"""Integers below need none of ``task_key``'s precautions."""
 
 
 class Job:
@@ -82,6 +81,7 @@ class Job:
         self._clear_existing_locks = clear_existing_locks
         config_in_force = self._config = resolve(config, coordination_config, os.environ)
         self._token_of = tokenizer(config_in_force.hash_function, config_in_force.total_tokens)
+        self._hash, self._total_tokens = hasher(config_in_force.hash_function), config_in_force.total_tokens
         self._member = Membership(self.node_name, config_in_force, create=not skip_db_init)
         self._ledger = Ledger(self._member, self.date)
         self._locks = LockBook(self._member)
@@ -122,22 +122,32 @@ class Job:
 
     def can_claim_task(self, task: object) -> bool:
         """Whether the task (a ``Task`` or a bare id) is this node's at this moment. No I/O, no lock."""
+        # Every task of every loop comes through here: task_key and tokenizer are written out (see benchmarks/claim.py).
         kind = type(task)
-        if kind is Task:
-            key: str = task.key  # type: ignore[attr-defined]  # known by type(): isinstance takes longer
-        elif kind is int and -_SHORT < task < _SHORT:  # type: ignore[operator]
-            key = str(task)
-        else:
-            key = task_key(task)
+        try:
+            if kind is Task:
+                key: str = task.key  # type: ignore[attr-defined]  # known by type(): isinstance takes longer
+            elif kind is int:
+                key = str(task)
+            elif kind is str and '\0' not in task:  # type: ignore[operator]
+                key = task  # type: ignore[assignment]
+            else:
+                key = task_key(task)
+            data = key.encode()
+        except ConfigError:
+            raise
+        except ValueError:  # too many digits, or no UTF-8: task_key says so
+            data = task_key(task).encode()
         agent = self._member.agent
         if agent is None:
             return not self._config.enabled
         if now() >= agent.deadline:
             return False
         owned = agent.ownership
-        if owned.pins and (pinned := owned.pins.get(key)) is not None:
-            return pinned
-        return owned.mine[self._token_of(key)] == 1
+        pins = owned.pins
+        if pins and key in pins:
+            return pins[key]
+        return owned.mine[self._hash(data) % self._total_tokens] == 1
 
     def add_task(self, task: object) -> bool:
         """Begin a task: mark it in flight, record the claim, and say whether it may be worked on.

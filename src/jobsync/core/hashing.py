@@ -17,16 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import md5, sha256
+from struct import Struct
 
 from xxhash import xxh3_64_intdigest
 
 from jobsync.core.shown import shown
 from jobsync.errors import ConfigError
 
-__all__ = ['DEFAULT_HASH', 'HASH_FUNCTIONS', 'task_key', 'tokenizer']
+__all__ = ['DEFAULT_HASH', 'HASH_FUNCTIONS', 'hasher', 'task_key', 'tokenizer']
 
 DEFAULT_HASH = 'xxh3'
 HASH_FUNCTIONS = (DEFAULT_HASH, 'md5', 'sha256', 'double_sha256')
+
+
+_FIRST_8 = Struct('>Q').unpack_from
+"""Of a digest the first 8 bytes as a big-endian integer."""
 
 
 def task_key(task_id: object) -> str:
@@ -50,9 +55,7 @@ def tokenizer(hash_function: str, total_tokens: int) -> Callable[[str], int]:
     """
     if isinstance(total_tokens, bool) or not isinstance(total_tokens, int) or total_tokens < 1:
         raise ConfigError(f'total_tokens is {shown(total_tokens)}: must be an integer of at least 1')
-    digest = _DIGESTS.get(hash_function) if isinstance(hash_function, str) else None
-    if digest is None:
-        raise ConfigError(f'hash_function is {shown(hash_function)}: must be one of {", ".join(HASH_FUNCTIONS)}')
+    digest = hasher(hash_function)
 
     def token(key: str) -> int:
         try:
@@ -63,16 +66,26 @@ def tokenizer(hash_function: str, total_tokens: int) -> Callable[[str], int]:
     return token
 
 
+def hasher(hash_function: str) -> Callable[[bytes], int]:
+    """The function from a key's UTF-8 bytes to the integer whose remainder is the token."""
+    digest = _DIGESTS.get(hash_function) if isinstance(hash_function, str) else None
+    if digest is None:
+        raise ConfigError(f'hash_function is {shown(hash_function)}: must be one of {", ".join(HASH_FUNCTIONS)}')
+    return digest
+
+
 def _md5(data: bytes) -> int:
     return int.from_bytes(md5(data, usedforsecurity=False).digest(), 'big')
 
 
 def _sha256(data: bytes) -> int:
-    return int.from_bytes(sha256(data).digest()[:8], 'big')
+    first: int = _FIRST_8(sha256(data).digest())[0]
+    return first
 
 
 def _double_sha256(data: bytes) -> int:
-    return _sha256(sha256(data).digest())
+    first: int = _FIRST_8(sha256(sha256(data).digest()).digest())[0]
+    return first
 
 
 _DIGESTS: dict[str, Callable[[bytes], int]] = {

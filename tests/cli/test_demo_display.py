@@ -39,7 +39,7 @@ def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
 
 def report_on(verdict: Verdict) -> str:
     target, out = console()
-    print_report(Outcome(verdict=verdict, rebalances=(), seconds=20, seed=5), target)
+    print_report(Outcome(verdict=verdict, rebalances=(), seconds=20, seed=5, heartbeat_timeout_sec=2.5), target)
     return out.getvalue()
 
 
@@ -73,6 +73,15 @@ def test_plain_lines_come_once_a_second() -> None:
     ]
 
 
+def test_many_workers_fit_on_a_line() -> None:
+    """A plain line tells the workers of a kind together when there are too many to name."""
+    lines: list[str] = []
+    rows = (*(attrs.evolve(ROW, tokens=tokens) for tokens in range(20, 40)), DEAD)
+    with PlainDisplay(lines.append) as display:
+        display.show(attrs.evolve(SCENE, rows=rows))
+    assert lines == ['  1.2 s  21/80 files; tokens: 20 to 39 for each of 20 working, 400 to 400 for each of 1 killed']
+
+
 def test_a_good_outcome_says_so() -> None:
     """The table has every figure, and the last line the verdict."""
     text = report_on(GOOD)
@@ -93,7 +102,7 @@ def test_a_bad_outcome_names_what_is_bad() -> None:
 
 def test_figures_are_plain_data() -> None:
     """Everything in the report is in the JSON too."""
-    found = json.loads(json.dumps(figures(Outcome(verdict=GOOD, rebalances=(), seconds=20, seed=5))))
+    found = json.loads(json.dumps(figures(Outcome(verdict=GOOD, rebalances=(), seconds=20, seed=5, heartbeat_timeout_sec=2.5))))
     assert found['ok'] is True
     assert (found['done'], found['done_twice'], found['longest_unowned_sec']) == (80, 1, 2.25)
     assert found['workers'][1] == {'node': 'w2', 'pid': 78, 'files': 21, 'most_tokens': 400, 'killed': True}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,6 +18,7 @@ from jobsync.cli.demo.scene import Row, Scene
 __all__ = ['Display', 'LiveDisplay', 'PlainDisplay', 'display_for']
 
 _PLAIN_EVERY_SEC = 1.0
+_PLAIN_ROWS = 10
 
 
 class Display(Protocol):
@@ -58,7 +60,7 @@ class PlainDisplay:
         if scene.elapsed_sec - self._shown_at < _PLAIN_EVERY_SEC:
             return
         self._shown_at = scene.elapsed_sec
-        workers = ', '.join(_in_words(row) for row in scene.rows)
+        workers = ', '.join(map(_in_words, scene.rows)) if len(scene.rows) <= _PLAIN_ROWS else _in_short(scene.rows)
         self._write(f'{scene.elapsed_sec:5.1f} s  {scene.done}/{scene.files} files; tokens: {workers}')
 
     def say(self, elapsed_sec: float, text: str) -> None:
@@ -69,6 +71,13 @@ class PlainDisplay:
 def _in_words(row: Row) -> str:
     state = '' if row.state == 'working' else f' ({row.state})'
     return f'{row.node} {row.tokens}{state}'
+
+
+def _in_short(rows: Sequence[Row]) -> str:
+    tokens: defaultdict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        tokens[row.state].append(row.tokens)
+    return ', '.join(f'{min(owned)} to {max(owned)} for each of {len(owned)} {state}' for state, owned in tokens.items())
 
 
 class LiveDisplay:

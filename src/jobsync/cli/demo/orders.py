@@ -9,12 +9,12 @@ import attrs
 
 from jobsync import CoordinationConfig
 
-__all__ = ['HEARTBEAT_TIMEOUT_SEC', 'TOTAL_TOKENS', 'Orders', 'log_path']
+__all__ = ['TOTAL_TOKENS', 'Orders', 'log_path']
 
 TOTAL_TOKENS = 1000
-HEARTBEAT_TIMEOUT_SEC = 2.5
-"""Short, so that a killed worker's files are taken up while one watches; five heartbeats, so that a busy host does not
-look like a dead worker."""
+_HEARTBEAT_SEC = 0.5
+_HEARTBEATS_TO_TIMEOUT = 5
+"""Few, so that a killed worker's files are taken up while one watches; but a busy host must not look like a dead worker."""
 
 
 @attrs.frozen
@@ -30,6 +30,8 @@ class Orders:
     pace_sec: float
     """Time a file takes at least: what makes work of a few seconds out of files that are read in a moment."""
     seed: int
+    ease: float = 1.0
+    """How many times slower everything periodic is: more than 1 for more workers than the processors can serve."""
 
     def save(self, path: Path) -> None:
         """Write them to a file, for its owner's eyes only: the backend's URL may hold a password."""
@@ -41,19 +43,25 @@ class Orders:
         """Read them back."""
         return cls(**json.loads(path.read_text(encoding='utf-8')))
 
+    @property
+    def heartbeat_timeout_sec(self) -> float:
+        """How long a worker may be silent before it is taken for dead."""
+        return _HEARTBEATS_TO_TIMEOUT * _HEARTBEAT_SEC * self.ease
+
     def config(self, minimum_nodes: int) -> CoordinationConfig:
         """The coordination of one worker: everything fast, as the whole demo is to be over within a minute."""
+        interval = _HEARTBEAT_SEC * self.ease
         return CoordinationConfig(
             backend=self.backend,
             appname=self.namespace,
             minimum_nodes=minimum_nodes,
             total_tokens=TOTAL_TOKENS,
-            heartbeat_interval_sec=0.5,
-            heartbeat_timeout_sec=HEARTBEAT_TIMEOUT_SEC,
-            rebalance_check_interval_sec=0.5,
-            dead_node_check_interval_sec=0.5,
-            token_refresh_initial_interval_sec=0.5,
-            token_refresh_steady_interval_sec=0.5,
+            heartbeat_interval_sec=interval,
+            heartbeat_timeout_sec=self.heartbeat_timeout_sec,
+            rebalance_check_interval_sec=interval,
+            dead_node_check_interval_sec=interval,
+            token_refresh_initial_interval_sec=interval,
+            token_refresh_steady_interval_sec=interval,
             rebalance_delay_sec=0.3,
         )
 

@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobsync.cli.demo.orders import HEARTBEAT_TIMEOUT_SEC
 from jobsync.cli.demo.run import Outcome
 from jobsync.cli.demo.verdict import Clash
 
@@ -33,6 +32,7 @@ def figures(outcome: Outcome) -> dict[str, object]:
         'worked_at_once': [_clash(clash) for clash in verdict.worked_at_once],
         'owned_at_once': [_clash(clash) for clash in verdict.owned_at_once],
         'longest_unowned_sec': round(verdict.gap.seconds, 3) if verdict.gap else None,
+        'heartbeat_timeout_sec': outcome.heartbeat_timeout_sec,
         'widest_reading_sec': round(verdict.widest_reading_sec, 3),
         'tokens_moved': outcome.tokens_moved,
         'rebalances': [{'reason': r.trigger_reason, 'tokens_moved': r.tokens_moved} for r in outcome.rebalances],
@@ -76,7 +76,7 @@ def print_report(outcome: Outcome, console: Console) -> None:
         (
             'longest time a token had no owner',
             f'{verdict.gap.seconds:.2f} s' if verdict.gap else '-',
-            f'at most; the heartbeat timeout is {HEARTBEAT_TIMEOUT_SEC} s' if killed else 'at most',
+            f'at most; the heartbeat timeout is {outcome.heartbeat_timeout_sec:g} s' if killed else 'at most',
         ),
         ('tokens moved', str(outcome.tokens_moved), '; '.join(_reasons(outcome))),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import time
@@ -30,8 +31,9 @@ __all__ = ['MAX_WORKERS', 'Options', 'Outcome', 'run']
 
 MAX_WORKERS = 64
 _WORK_SEC = 12.0
-"""How long the files should keep all workers busy."""
+"""How long the files should keep all workers busy; longer if there are more workers than the processors can serve."""
 _MOST_PACE_SEC = 0.25
+_WORKERS_PER_CPU = 4
 _KILL_AT = 0.4
 """Part of the files that are done when a worker is killed."""
 _STANDSTILL_SEC = 60.0
@@ -59,6 +61,7 @@ class Outcome:
     """Oldest first, until the last file was done."""
     seconds: float
     seed: int
+    heartbeat_timeout_sec: float
     folder: Path | None = None
     """Where logs and results are, if they were kept."""
 
@@ -73,19 +76,21 @@ def run(options: Options, folder: Path, display: Display) -> Outcome:
     if not 1 <= options.workers <= MAX_WORKERS:
         raise ConfigError(f'workers is {options.workers}: allowed is 1 to {MAX_WORKERS}')
     files = find_files(options.root)
+    ease = max(1.0, options.workers / (_WORKERS_PER_CPU * (os.cpu_count() or 1)))
     orders = Orders(
         root=str(options.root.absolute()),
         files=files,
         backend=options.backend or f'sqlite:///{folder.absolute()}/jobsync.db',
         namespace=f'demo_{secrets.token_hex(4)}_' if options.backend else 'sync_',
-        pace_sec=min(_WORK_SEC * options.workers / len(files), _MOST_PACE_SEC),
+        pace_sec=ease * min(_WORK_SEC * options.workers / len(files), _MOST_PACE_SEC),
         seed=options.seed,
+        ease=ease,
     )
     orders_path = folder / 'orders.json'
     orders.save(orders_path)
     with closing(_open(orders)) as backend:
         with Supervisor(folder, orders_path) as supervisor:
-            show = _Show(options, supervisor, Watcher(backend), display, len(files))
+            show = _Show(options, supervisor, Watcher(backend), display, len(files), _STANDSTILL_SEC * ease)
             show.play()
             rebalances = _rebalances(backend)
             until = show.progress.complete_at or now()
@@ -95,7 +100,13 @@ def run(options: Options, folder: Path, display: Display) -> Outcome:
     deaths = {w.node: w.killed_at for w in supervisor.workers if w.fate is Fate.KILLED}
     ended_badly = [_fault(w, 'did not leave well') for w in supervisor.workers if w.fate is Fate.DIED and w not in show.died]
     verdict = judge(expected, logs, deaths=deaths, until=until, faults=[*show.faults, *ended_badly])
-    return Outcome(verdict=verdict, rebalances=rebalances, seconds=show.elapsed, seed=options.seed)
+    return Outcome(
+        verdict=verdict,
+        rebalances=rebalances,
+        seconds=show.elapsed,
+        seed=options.seed,
+        heartbeat_timeout_sec=orders.heartbeat_timeout_sec,
+    )
 
 
 def _open(orders: Orders) -> Backend:
@@ -121,12 +132,15 @@ def _fault(worker: Worker, what: str) -> str:
 class _Show:
     """The part between the start of the workers and the end of their work."""
 
-    def __init__(self, options: Options, supervisor: Supervisor, watcher: Watcher, display: Display, files: int) -> None:
+    def __init__(
+        self, options: Options, supervisor: Supervisor, watcher: Watcher, display: Display, files: int, patience_sec: float
+    ) -> None:
         self._options = options
         self._supervisor = supervisor
         self._watcher = watcher
         self._display = display
         self._files = files
+        self._patience_sec = patience_sec
         self._dice = random.Random(options.seed)
         self._began = now()
         self.progress = Progress()
@@ -160,8 +174,8 @@ class _Show:
             if not self._supervisor.running:
                 self.faults.append('no worker is left, and there are files to do')
                 return
-            if now() - grown_at > _STANDSTILL_SEC:
-                self.faults.append(f'no further file was finished for {_STANDSTILL_SEC:.0f} s')
+            if now() - grown_at > self._patience_sec:
+                self.faults.append(f'no further file was finished for {self._patience_sec:.0f} s')
                 return
         self._say('every file is audited; the workers are asked to leave')
 

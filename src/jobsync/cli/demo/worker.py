@@ -30,7 +30,9 @@ _AUDIT_EVERY = 20
 """Files, at most; also how many are done again at most when this worker is killed."""
 _AUDIT_EVERY_SEC = 0.5
 _SAMPLE_SEC = 0.02
-_IDLE_SEC = 0.2
+_IDLE_SEC = 1.0
+"""Between two readings of the audit by a worker that has nothing to do."""
+_GLANCE_SEC = 0.05
 _WAIT_ON_ENTER_SEC = 60
 
 
@@ -44,8 +46,8 @@ def main() -> None:
     log.write('start', node=node, pid=os.getpid(), t=now())
     stop = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
-    job = Job(node, wait_on_enter=_WAIT_ON_ENTER_SEC, coordination_config=orders.config(minimum_nodes))
-    threading.Thread(target=_watch_tokens, args=(job, log), daemon=True).start()
+    job = Job(node, wait_on_enter=_WAIT_ON_ENTER_SEC * orders.ease, coordination_config=orders.config(minimum_nodes))
+    threading.Thread(target=_watch_tokens, args=(job, log, _SAMPLE_SEC * orders.ease), daemon=True).start()
     with job:
         log.write('entered', t=now())
         _work(job, orders, log, stop)
@@ -59,7 +61,7 @@ def _wait_for_end_of_input(stop: threading.Event) -> None:
     stop.set()
 
 
-def _watch_tokens(job: Job, log: LogWriter) -> None:
+def _watch_tokens(job: Job, log: LogWriter, every_sec: float) -> None:
     known: frozenset[int] = frozenset()
     number = 0
     pause = threading.Event()
@@ -72,7 +74,7 @@ def _watch_tokens(job: Job, log: LogWriter) -> None:
             log.write('tokens', set=number, gained=sorted(tokens - known), lost=sorted(known - tokens))
             known = tokens
         log.write('seen', set=number, before=before, after=after)
-        pause.wait(_SAMPLE_SEC)
+        pause.wait(every_sec)
 
 
 def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> None:
@@ -111,7 +113,13 @@ def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> No
                 audited_at = now()
         job.write_audit()
         if not done:
-            stop.wait(_IDLE_SEC)
+            _wait_for_a_change(job, mine, stop, _IDLE_SEC * orders.ease)
+
+
+def _wait_for_a_change(job: Job, mine: frozenset[int], stop: threading.Event, limit_sec: float) -> None:
+    until = now() + limit_sec
+    while job.my_tokens is mine and now() < until and not stop.wait(_GLANCE_SEC):
+        pass
 
 
 if __name__ == '__main__':

@@ -234,7 +234,7 @@ class Agent:
         self._version_at = now
         self._look_at, self._suspect_at, self._last_look = now, _FOREVER, _NEVER
         """When to look at the others: as a leader or for want of one; when the leader becomes suspect; and the last time."""
-        self._watched_at = _NEVER
+        self._hinted_at = self._watched_at = _NEVER
         self._watched: tuple[tuple[str, int], float, float] | None = None
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
@@ -291,13 +291,13 @@ class Agent:
 
     # --- the lanes ----------------------------------------------------------------------------------------------------------
 
-    def hint(self, revision: int) -> None:
+    def hint(self, revision: int, now: float) -> None:
         """The store's revision is said to have risen."""
         if revision > self._top.number and self.phase in (Phase.MEMBER, Phase.LEAVING):
             if self.epoch is None:
                 self._urgent = True
             else:
-                self._look_at = _NEVER
+                self._look_at = self._hinted_at = now
 
     def leave(self, now: float) -> None:
         """Stop claiming, let tasks in flight finish within ``shutdown_timeout_sec``, and deregister."""
@@ -618,6 +618,8 @@ class Agent:
         if self.epoch is not None and snapshot.leadership != Leadership(self.epoch, self.ref):
             self.epoch = None
         self._schedule_looks(snapshot, now)
+        if issued.at <= self._hinted_at:
+            self._look_at = now
 
     def _schedule_looks(self, snapshot: Snapshot, now: float) -> None:
         """When this node must look at the others again."""

@@ -33,8 +33,9 @@ from jobsync.core.tokens import ABSENT, UNOWNED, Assignment, Plan, TokenGroup
 
 __all__ = ['Decision', 'Memory', 'Policy', 'Situation', 'decide']
 
-_GATHER_SEC = 0.25
-"""How long acknowledgements of one version are gathered into one commit before the stragglers are left behind."""
+_GATHER_SEC = 0.5
+"""How long, from the first acknowledgement of a version, the others are waited for, so that one commit serves all. A commit makes
+a new version, which the stragglers must acknowledge instead: without push that costs them a heartbeat interval."""
 _FIRST_LOOK_SEC, _LAST_LOOK_SEC = 0.03, 1.0
 """While acknowledgements are due, the leader looks for them at intervals that grow from the first to the second."""
 
@@ -81,6 +82,8 @@ class Memory:
     newcomers: dict[NodeRef, float] = attrs.field(factory=dict)
     version: Revision | None = None
     version_read_at: float = 0.0
+    acknowledged_at: float | None = None
+    """When the first acknowledgement of that version that frees a token was read."""
     unsettled_since: float | None = None
     cause: tuple[str, int] | None = None
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
@@ -121,7 +124,7 @@ class _Planner:
         if self.roster.decided_at is not None:
             self.look_at.append(self.roster.decided_at)
         if memory.version != self.snapshot.version:
-            memory.version, memory.version_read_at = self.snapshot.version, self.now
+            memory.version, memory.version_read_at, memory.acknowledged_at = self.snapshot.version, self.now, None
         self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
         self.all_have_seen = all(node.seen == self.old.version for node in self.roster.alive.values())
         self.lost: dict[int, float] = {}
@@ -131,7 +134,8 @@ class _Planner:
         self.new_owner: dict[int, str | None] = {}
         """Tokens that pass to a new owner in this commit."""
         self.moved = 0
-        self.acknowledged = self.outstanding = False
+        self.acknowledged = self.outstanding = self.unseen = False
+        """Whether a token was let go of; whether one is still to be; whether by a node that has not even seen the version."""
 
     # --- the steps -------------------------------------------------------------------------------------------------------
 
@@ -157,12 +161,18 @@ class _Planner:
         )
         departed = tuple(node.ref for node in self.snapshot.nodes if node.state is NodeState.LEFT)
         structural = bool(evictions or departed or members != dict(self.old.members))
-        unacknowledged = self.acknowledged and self.outstanding and not (structural or unpinned)
-        gathering = memory.version_read_at + _GATHER_SEC
+        if self.acknowledged and memory.acknowledged_at is None:
+            memory.acknowledged_at = self.now
+        gathering = (
+            self.unseen
+            and not structural
+            and memory.acknowledged_at is not None
+            and self.now < memory.acknowledged_at + _GATHER_SEC
+        )
         if self.outstanding:
             waited = self.now - memory.version_read_at
             self.look_at.append(self.now + min(_LAST_LOOK_SEC, max(_FIRST_LOOK_SEC, waited / 4)))
-        if not (groups or written or unpinned or structural) or (unacknowledged and self.now < gathering):
+        if gathering or not (groups or written or unpinned or structural):
             if not (self.outstanding or memory.newcomers or memory.lost or self.roster.decided_at):
                 memory.unsettled_since = memory.cause = None
             return Decision(None, min(self.look_at, default=None), expired=pins.has_expired and not pins.expiring)
@@ -258,6 +268,7 @@ class _Planner:
             self.acknowledged = True
             return True
         self.outstanding = True
+        self.unseen = self.unseen or node.seen != self.old.version
         return False
 
     def is_free_of_holders(self, token: int) -> bool:

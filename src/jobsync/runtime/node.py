@@ -49,7 +49,9 @@ class Status:
 
     phase: Phase
     planned: bool
+    """Part of the plan, and in possession of what that gives it now: perhaps nothing, while others have yet to let go."""
     settled: bool
+    """In possession of its whole share."""
     leads: bool
     registered_nodes: int
     """As last read; 0 before the first reading."""
@@ -180,7 +182,7 @@ class NodeRuntime:
         snapshot = agent.snapshot
         self.status = Status(
             phase=agent.phase,
-            planned=agent.is_planned,
+            planned=agent.is_planned and agent.acknowledged == agent.assignment.version,
             settled=agent.is_settled,
             leads=agent.epoch is not None,
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
@@ -210,7 +212,7 @@ class NodeRuntime:
                 revision = known
             if revision > known:
                 with self._lock:
-                    self.agent.hint(revision)
+                    self.agent.hint(revision, now())
                 self.poke()
             elif time.monotonic() - started < _LISTEN_SEC / 2:
                 time.sleep(0.1)

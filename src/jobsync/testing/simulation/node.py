@@ -117,7 +117,7 @@ class SimNode:
         """The change hint, when it arrives."""
         if not self.alive or self._when_awake(lambda: self.hint(revision)):
             return
-        self.agent.hint(revision)
+        self.agent.hint(revision, self.clock())
         for lane in Lane:
             self.wake(lane, self.world.now)
 

@@ -1,0 +1,219 @@
+"""Records made short, for the tests of the core.
+
+Nodes have names of one letter. A task's key ends in the number of its hash token: ``t5`` has token 5.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from jobsync.core.leader import Decision, Memory, Policy, Situation, decide
+from jobsync.core.model import (
+    Leadership,
+    Member,
+    Node,
+    NodeRef,
+    NodeState,
+    Pin,
+    Revision,
+    Snapshot,
+    TaskLock,
+    Timeline,
+)
+from jobsync.core.tokens import Assignment, Changes, Plan, TokenGroup
+
+__all__ = [
+    'EPOCH',
+    'TIMELINE',
+    'TIMEOUT_SEC',
+    'Scene',
+    'assigned',
+    'later',
+    'lock',
+    'member',
+    'node',
+    'ref',
+    'revision',
+    'snapshot',
+    'spelled',
+    'token_of',
+]
+
+EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+TIMELINE = Timeline(0, 'first', 'store')
+TIMEOUT_SEC = 15.0
+UNOWNED, ABSENT = '.', '-'
+_POLICY = Policy(timeout_sec=TIMEOUT_SEC, rebalance_delay_sec=0.5, form_at=0.0, minimum_nodes=None, trust_first_timeline=True)
+
+
+def token_of(key: str) -> int:
+    return int(key[1:])
+
+
+def ref(name: str, run: int = 1) -> NodeRef:
+    return NodeRef(name, f'{name}{run}')
+
+
+def member(name: str, run: int = 1, timeout_sec: float = TIMEOUT_SEC) -> Member:
+    return Member(ref(name, run).incarnation, timeout_sec)
+
+
+def revision(number: int) -> Revision:
+    return Revision(number, 1000 + number)
+
+
+def node(
+    name: str,
+    run: int = 1,
+    *,
+    heartbeat: int = 7,
+    seen: int = 0,
+    holding: Iterable[int] = (),
+    left: bool = False,
+    replaces: Iterable[int] = (),
+    weight: float = 1.0,
+    timeout_sec: float = TIMEOUT_SEC,
+) -> Node:
+    """A record; ``seen`` is the number of a revision, ``replaces`` are numbers of runs."""
+    return Node(
+        name=name,
+        incarnation=ref(name, run).incarnation,
+        heartbeat=heartbeat,
+        seen=revision(seen),
+        holding=frozenset(holding),
+        state=NodeState.LEFT if left else NodeState.JOINED,
+        replaces=frozenset(ref(name, other).incarnation for other in replaces),
+        weight=weight,
+        timeout_sec=timeout_sec,
+        host=f'host of {name}',
+        pid=1,
+        created_on=EPOCH,
+        last_heartbeat=None if left else EPOCH,
+    )
+
+
+def lock(number: int, task: str, *patterns: str, expires_at: dt.datetime | None = None) -> TaskLock:
+    return TaskLock(number, task, patterns, None, 'somebody', EPOCH, expires_at, 1)
+
+
+def assigned(
+    owners: str,
+    *,
+    version: int = 5,
+    targets: Mapping[int, str] | None = None,
+    homes: Mapping[int, str] | None = None,
+    pins: Iterable[Pin] = (),
+    members: str = '',
+    runs: Mapping[str, int] | None = None,
+) -> Assignment:
+    """An assignment from a letter for each token: its owner, ``.`` for nobody, ``-`` for no row.
+
+    Whoever owns anything is a member, and so are ``members``; ``runs`` gives the run of those that are not at their first.
+    """
+    targets, homes, runs, pins = targets or {}, homes or {}, runs or {}, tuple(pins)
+    names = {*owners, *members, *(pin.owner for pin in pins if pin.owner)} - {UNOWNED, ABSENT}
+    groups = tuple(
+        TokenGroup([token], None if owner == UNOWNED else owner, targets.get(token), homes.get(token), version)
+        for token, owner in enumerate(owners)
+        if owner != ABSENT
+    )
+    return Assignment.empty(len(owners)).apply(
+        Changes(revision(version), None, {name: member(name, runs.get(name, 1)) for name in sorted(names)}, groups, pins)
+    )
+
+
+def spelled(assignment: Assignment) -> str:
+    """The owners as ``assigned`` takes them."""
+    rows = [assignment.row(token) for token in range(assignment.total_tokens)]
+    return ''.join(ABSENT if row.absent else row.owner or UNOWNED for row in rows)
+
+
+def later(assignment: Assignment, plan: Plan) -> Assignment:
+    """The assignment after the plan has been committed."""
+    version = revision(assignment.version.number + 1)
+
+    def written(token: int, group: TokenGroup) -> TokenGroup:
+        row = assignment.row(token)
+        stays = row.owner == group.owner and not row.absent
+        return attrs.evolve(group, tokens=[token], version=row.version if stays else version.number)
+
+    groups = tuple(written(token, group) for group in plan.groups for token in group.tokens)
+    pins = {number: pin for number, pin in assignment.pins.items() if number not in plan.unpinned}
+    pins.update((pin.id, pin) for pin in plan.pins)
+    return assignment.apply(Changes(version, assignment.version, plan.members, groups, tuple(pins.values())))
+
+
+def snapshot(nodes: Iterable[Node], version: Revision, timeline: Timeline = TIMELINE, seconds: float = 0.0) -> Snapshot:
+    return Snapshot(
+        timeline=timeline,
+        store=timeline.store,
+        now=EPOCH + dt.timedelta(seconds=seconds),
+        revision=version,
+        version=version,
+        leadership=Leadership(1, ref('a')),
+        nodes=tuple(nodes),
+        locks_revision=1,
+    )
+
+
+@attrs.define
+class Scene:
+    """What a leader has read, its memory and its clock; ``a`` leads."""
+
+    assignment: Assignment
+    nodes: dict[str, Node]
+    locks: tuple[TaskLock, ...] = ()
+    silent: frozenset[str] = frozenset()
+    """Names of those suspected."""
+    timeline: Timeline = TIMELINE
+    now: float = 1000.0
+    memory: Memory = attrs.field(factory=lambda: Memory(timeline_read_at=0.0))
+    policy: Policy = _POLICY
+
+    @classmethod
+    def of(cls, assignment: Assignment | str, *nodes: Node) -> Scene:
+        """A cluster in which every member of the assignment is registered and has seen it, besides ``nodes`` as given."""
+        if isinstance(assignment, str):
+            assignment = assigned(assignment)
+        number = assignment.version.number
+        present = {name: node(name, seen=number) for name in assignment.members}
+        return cls(assignment, {**present, **{one.name: one for one in nodes}})
+
+    def decide(self) -> Decision:
+        """What the leader would do now."""
+        situation = Situation(
+            me=ref('a'),
+            snapshot=snapshot(self.nodes.values(), self.assignment.version, self.timeline, self.now),
+            assignment=self.assignment,
+            locks=self.locks,
+            suspects={name: self.nodes[name].beat for name in self.silent},
+            now=self.now,
+        )
+        return decide(situation, self.memory, self.policy, token_of)
+
+    def plan(self) -> Plan:
+        """The plan there must be now."""
+        plan = self.decide().plan
+        assert plan is not None
+        return plan
+
+    def commit(self) -> Plan:
+        """Carry out the plan there must be now, and return it."""
+        plan = self.plan()
+        self.assignment = later(self.assignment, plan)
+        for gone in [*(eviction.ref for eviction in plan.evictions), *plan.departed]:
+            del self.nodes[gone.name]
+        self.silent -= {eviction.ref.name for eviction in plan.evictions}
+        return plan
+
+    def acknowledge(self, *names: str, holding: Iterable[int] = ()) -> None:
+        """Let these nodes (all, if none is named) acknowledge the version at hand."""
+        for name in names or tuple(self.nodes):
+            self.nodes[name] = attrs.evolve(self.nodes[name], seen=self.assignment.version, holding=frozenset(holding))
+
+    def policy_with(self, **changes: object) -> None:
+        """Change the policy."""
+        self.policy = attrs.evolve(self.policy, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,117 @@
+"""Suspicion (rule R2): by the observer's own clock, from its own readings."""
+
+from __future__ import annotations
+
+import attrs
+from tests.core.builders import node
+
+from jobsync.core.liveness import Observer
+
+INTERVAL, TIMEOUT = 5.0, 15.0
+TIMEOUTS = {'b': TIMEOUT}
+
+
+def watching(*until: float) -> Observer:
+    """An observer that has read the same heartbeat of ``b`` at 0, and every interval up to the last of ``until``."""
+    observer = Observer(INTERVAL)
+    for time in (0.0, *until):
+        observer.note_all([node('b')], time)
+    return observer
+
+
+def test_the_first_reading_counts() -> None:
+    """A node is suspect once the same heartbeat has been read for its whole timeout since the first reading, not before."""
+    observer = watching(5, 10, 14.999)
+    assert observer.suspects(TIMEOUTS, 14.999) == {}
+    assert observer.suspects(TIMEOUTS, 15.0) == {'b': node('b').beat}
+
+
+def test_a_heartbeat_read_late_is_not_yet_suspect() -> None:
+    """However old a record is when it is first read, its timeout runs from that reading."""
+    observer = Observer(INTERVAL)
+    observer.note_all([node('b')], 1000.0)
+    assert observer.suspects(TIMEOUTS, 1014.0) == {}
+
+
+def test_a_moved_heartbeat_clears() -> None:
+    """Another heartbeat starts the wait again."""
+    observer = watching(5, 10)
+    observer.note('b', node('b', heartbeat=8).beat, 12.0)
+    assert observer.suspects(TIMEOUTS, 26.9) == {}
+    assert observer.suspects(TIMEOUTS, 27.0) == {'b': node('b', heartbeat=8).beat}
+
+
+def test_another_incarnation_clears() -> None:
+    """The same count of another incarnation is another heartbeat."""
+    observer = watching(5, 10)
+    observer.note('b', node('b', run=2).beat, 12.0)
+    assert observer.suspects(TIMEOUTS, 15.0) == {}
+
+
+def test_blindness_starts_anew() -> None:
+    """An observer that has not read for much longer than two intervals begins all its observations again."""
+    observer = watching(5)
+    observer.note_all([node('b')], 5 + 2 * INTERVAL + 1.1)
+    assert observer.suspects(TIMEOUTS, 30.0) == {}
+    assert observer.suspects(TIMEOUTS, 16.1 + TIMEOUT) == {'b': node('b').beat}
+
+
+def test_two_intervals_are_not_blindness() -> None:
+    """One reading that failed does not make the observer forget."""
+    observer = watching(5, 5 + 2 * INTERVAL)
+    assert observer.suspects(TIMEOUTS, 15.0) == {'b': node('b').beat}
+
+
+def test_any_successful_reading_keeps_the_observer_sighted() -> None:
+    """Readings of other things than the nodes show as well that the store can be reached."""
+    observer = watching()
+    for time in (5.0, 10.0, 15.0):
+        observer.note_reading(time)
+    assert observer.suspects(TIMEOUTS, 15.0) == {'b': node('b').beat}
+
+
+def test_the_absent_are_forgotten() -> None:
+    """A node that a complete reading does not show begins anew when it comes back."""
+    observer = watching(5)
+    observer.note_all([], 6.0)
+    assert observer.suspects(TIMEOUTS, 100.0) == {}
+    observer.note_all([node('b')], 7.0)
+    assert observer.suspects(TIMEOUTS, 21.9) == {}
+
+
+def test_each_by_its_own_timeout() -> None:
+    """Each node is waited for as long as it asked for."""
+    observer = Observer(INTERVAL)
+    observer.note_all([node('b'), node('c')], 0.0)
+    assert set(observer.suspects({'b': 15.0, 'c': 60.0}, 20.0)) == {'b'}
+
+
+def test_only_those_asked_for() -> None:
+    """Nobody is suspected who is not asked for, and nobody who was never read."""
+    assert watching(5, 10).suspects({'c': TIMEOUT}, 100.0) == {}
+
+
+def test_next_suspicion() -> None:
+    """The next suspicion is the earliest of the first readings with the timeouts added."""
+    observer = Observer(INTERVAL)
+    observer.note_all([node('b')], 0.0)
+    observer.note_all([node('b'), node('c')], 4.0)
+    assert observer.next_suspicion({'b': 30.0, 'c': 15.0}) == 19.0
+    assert observer.next_suspicion({'b': 15.0, 'c': 15.0}) == 15.0
+    assert observer.next_suspicion({'d': 15.0}) is None
+
+
+def test_next_suspicion_moves_with_the_heartbeat() -> None:
+    """A node that goes on beating puts its suspicion off."""
+    observer = watching(5)
+    observer.note_all([attrs.evolve(node('b'), heartbeat=8)], 6.0)
+    assert observer.next_suspicion(TIMEOUTS) == 21.0
+
+
+def test_clear_forgets_everything() -> None:
+    """After a new start nothing read before counts."""
+    observer = watching(5, 10)
+    observer.clear()
+    assert observer.next_suspicion(TIMEOUTS) is None
+    observer.note_all([node('b')], 1000.0)
+    assert observer.suspects(TIMEOUTS, 1001.0) == {}

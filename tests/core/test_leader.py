@@ -1,0 +1,465 @@
+"""What a leader commits (rules R3, R5 and R8), one decision at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+import pytest
+from tests.core.builders import TIMELINE, Scene, assigned, member, node, ref, revision, spelled
+
+from jobsync.core.model import NOBODY, Eviction, Revision, Timeline
+from jobsync.core.tokens import Assignment
+
+
+def forming(*names: str, tokens: int = 4) -> Scene:
+    """A cluster before its first distribution."""
+    return Scene.of(Assignment.empty(tokens), *(node(name) for name in names))
+
+
+def joining() -> Scene:
+    """``a`` and ``b`` have three tokens each, and ``c`` gets two of them, one from each: the targets are committed."""
+    scene = Scene.of('aaabbb', node('c'))
+    scene.memory.newcomers[ref('c')] = 0.0
+    scene.commit()
+    return scene
+
+
+# --- the first distribution -------------------------------------------------------------------------------------------------
+
+
+def test_the_first_distribution_waits_while_the_cluster_forms() -> None:
+    """Before its time nothing is distributed; the leader looks again when it has come."""
+    scene = forming('a', 'b')
+    scene.policy_with(form_at=1030.0)
+    decision = scene.decide()
+    assert (decision.plan, decision.look_again_at) == (None, 1030.0)
+    scene.now = 1030.0
+    assert scene.plan().groups
+
+
+def test_the_first_distribution_waits_for_minimum_nodes() -> None:
+    """With ``minimum_nodes`` given, nothing is distributed among fewer, however late it is."""
+    scene = forming('a', 'b')
+    scene.policy_with(minimum_nodes=3, form_at=0.0)
+    assert scene.decide().plan is None
+
+
+def test_the_first_distribution_waits_for_minimum_nodes_alone() -> None:
+    """With ``minimum_nodes`` given, as many are enough, however early it is."""
+    scene = forming('a', 'b', 'c')
+    scene.policy_with(minimum_nodes=3, form_at=9999.0)
+    assert scene.plan().groups
+
+
+def test_suspects_do_not_make_up_the_minimum() -> None:
+    """Only nodes that are not suspected count towards ``minimum_nodes``."""
+    scene = forming('a', 'b', 'c')
+    scene.policy_with(minimum_nodes=3)
+    scene.silent = frozenset('c')
+    assert scene.decide().plan is None
+
+
+@pytest.mark.parametrize(
+    ('trusted', 'timeline'),
+    [
+        (False, TIMELINE),
+        (True, Timeline(1, 'second', 'store')),
+    ],
+)
+def test_the_first_distribution_of_a_timeline_waits_a_timeout(trusted: bool, timeline: Timeline) -> None:
+    """R8: leases of older timelines must have ended, unless this is the first one of a store that is trusted."""
+    scene = forming('a', 'b')
+    scene.policy_with(trust_first_timeline=trusted)
+    scene.timeline, scene.memory.timeline_read_at = timeline, 990.0
+    decision = scene.decide()
+    assert (decision.plan, decision.look_again_at) == (None, 1005.0)
+    scene.now = 1005.0
+    assert scene.plan().groups
+
+
+def test_the_wait_is_the_longest_timeout() -> None:
+    """R8: every node's timeout must have passed, not only the leader's."""
+    scene = Scene.of(Assignment.empty(4), node('a'), node('b', timeout_sec=60))
+    scene.policy_with(trust_first_timeline=False)
+    scene.memory.timeline_read_at = 990.0
+    assert scene.decide().look_again_at == 1050.0
+
+
+def test_the_first_timeline_of_a_trusted_store_need_not_wait() -> None:
+    """Generation 0 on a trusted store has no past."""
+    scene = forming('a', 'b')
+    scene.memory.timeline_read_at = 1000.0
+    assert scene.plan().groups
+
+
+def test_the_first_distribution_hands_out_everything() -> None:
+    """Every token gets an owner at once, as evenly as can be, and nothing is to be handed over."""
+    scene = forming('a', 'b', tokens=5)
+    plan = scene.commit()
+    assert sorted(Counter(spelled(scene.assignment)).values()) == [2, 3]
+    assert not scene.assignment.targets
+    assert dict(plan.members) == {'a': member('a'), 'b': member('b')}
+    assert (plan.reason, plan.moved, plan.nodes_before, plan.nodes_after) == ('first distribution', 5, 0, 2)
+
+
+# --- joining and handing over -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_to_do_makes_no_plan() -> None:
+    """A balanced cluster in which nothing has happened is left alone, and nothing is due."""
+    decision = Scene.of('aabb').decide()
+    assert (decision.plan, decision.look_again_at) == (None, None)
+
+
+def test_newcomers_are_gathered() -> None:
+    """From the first newcomer on, those that come within the delay are taken in by one plan."""
+    scene = Scene.of('aaabbb', node('c'))
+    decision = scene.decide()
+    assert (decision.plan, decision.look_again_at) == (None, 1000.5)
+    scene.now, scene.nodes['d'] = 1000.3, node('d')
+    assert scene.decide().plan is None
+    scene.now = 1000.5
+    assert set(scene.plan().members) == {'a', 'b', 'c', 'd'}
+
+
+def test_a_newcomer_that_vanishes_is_not_waited_for() -> None:
+    """Another run that joins later is gathered from its own first reading."""
+    scene = Scene.of('aaabbb', node('c'))
+    scene.decide()
+    scene.now, scene.nodes['c'] = 1000.4, node('c', run=2)
+    assert scene.decide().look_again_at == 1000.9
+
+
+def test_tokens_of_the_living_become_targets_first() -> None:
+    """R3: nobody takes a token from a registered node; it is asked for it."""
+    scene = joining()
+    assert spelled(scene.assignment) == 'aaabbb'
+    assert Counter(scene.assignment.targets.values()) == {'c': 2}
+
+
+def test_only_what_balance_needs_is_asked_for() -> None:
+    """A join writes the rows of the tokens that move, and no others."""
+    scene = Scene.of('aaabbb', node('c'))
+    scene.memory.newcomers[ref('c')] = 0.0
+    assert sum(len(group.tokens) for group in scene.plan().groups) == 2
+
+
+def test_an_acknowledged_token_passes_on() -> None:
+    """R3: once its owner has seen the version that asks for it, a token belongs to its target."""
+    scene = joining()
+    asked = set(scene.assignment.targets)
+    scene.acknowledge('a', 'b')
+    scene.commit()
+    assert {token for token in range(6) if scene.assignment.row(token).owner == 'c'} == asked
+    assert not scene.assignment.targets
+
+
+@pytest.mark.parametrize('seen', [revision(5), Revision(6, 1), revision(7)])
+def test_only_the_version_at_hand_is_acknowledged(seen: Revision) -> None:
+    """R3: having seen an older version, another of the same number or a later number lets go of nothing."""
+    scene = joining()
+    for name in 'ab':
+        scene.nodes[name] = attrs.evolve(scene.nodes[name], seen=seen)
+    decision = scene.decide()
+    assert decision.plan is None
+    assert decision.look_again_at is not None
+    assert scene.now < decision.look_again_at <= scene.now + 1.0
+
+
+def test_a_token_in_use_is_not_passed_on() -> None:
+    """R3: a token its owner reports as held stays until it is held no longer, and the others do not wait for it."""
+    scene = joining()
+    one, other = sorted(scene.assignment.targets)
+    scene.acknowledge('a', holding=[one])
+    scene.acknowledge('b')
+    scene.commit()
+    assert dict(scene.assignment.targets) == {one: 'c'}
+    assert scene.assignment.row(other).owner == 'c'
+    scene.acknowledge('a')
+    scene.commit()
+    assert scene.assignment.row(one).owner == 'c'
+
+
+def test_a_commit_asks_for_a_new_acknowledgement() -> None:
+    """An acknowledgement does not outlive the version it was given for."""
+    scene = joining()
+    one, _ = sorted(scene.assignment.targets)
+    scene.acknowledge('a', holding=[one])
+    scene.acknowledge('b')
+    scene.commit()
+    scene.nodes['a'] = attrs.evolve(scene.nodes['a'], holding=frozenset())
+    assert scene.decide().plan is None
+
+
+def test_acknowledgements_are_gathered() -> None:
+    """The first acknowledgement waits for those of nodes that have not seen the version yet, so that one commit serves all."""
+    scene = joining()
+    scene.acknowledge('a')
+    assert scene.decide().plan is None
+    scene.now = 1000.3
+    scene.acknowledge('b')
+    assert scene.plan().moved == 2
+
+
+def test_acknowledgements_are_not_gathered_for_long() -> None:
+    """A node that is slow to see the version keeps the others' tokens waiting for half a second at most."""
+    scene = joining()
+    scene.acknowledge('a')
+    scene.decide()
+    scene.now = 1000.5
+    scene.commit()
+    assert len(scene.assignment.targets) == 1
+
+
+def test_a_target_that_died_is_replaced() -> None:
+    """A token on its way to a node that is no more goes back to its owner, which never lost it."""
+    scene = joining()
+    scene.silent = frozenset('c')
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaabbb'
+    assert not scene.assignment.targets
+
+
+def test_an_owner_that_dies_while_handing_over() -> None:
+    """What a dead owner was asked for passes to its target without any acknowledgement, in the commit that evicts it."""
+    scene = joining()
+    scene.silent = frozenset('b')
+    (asked,) = [token for token in scene.assignment.targets if scene.assignment.row(token).owner == 'b']
+    plan = scene.commit()
+    assert [eviction.ref for eviction in plan.evictions] == [ref('b')]
+    assert scene.assignment.row(asked).owner == 'c'
+
+
+def test_a_drained_node_gives_up_everything() -> None:
+    """A node of weight 0 is a member and is asked for all its tokens."""
+    scene = Scene.of('aabb', node('b', seen=5, weight=0.0))
+    scene.commit()
+    assert dict(scene.assignment.targets) == {2: 'a', 3: 'a'}
+    scene.acknowledge('b')
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaaa'
+    assert set(scene.assignment.members) == {'a', 'b'}
+
+
+def test_with_every_node_drained_tokens_are_let_go() -> None:
+    """With no node left to take them, tokens are asked for all the same and then owned by nobody."""
+    scene = Scene.of('aa', node('a', seen=5, weight=0.0))
+    scene.commit()
+    assert dict(scene.assignment.targets) == {0: NOBODY, 1: NOBODY}
+    scene.acknowledge()
+    scene.commit()
+    assert spelled(scene.assignment) == '..'
+
+
+def test_weights_divide_the_tokens() -> None:
+    """A node of twice the weight gets twice the tokens."""
+    scene = Scene.of(Assignment.empty(6), node('a'), node('b', weight=2.0))
+    scene.commit()
+    assert Counter(spelled(scene.assignment)) == {'a': 2, 'b': 4}
+
+
+# --- owners that are no more ------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_node_is_evicted_and_its_tokens_given_away_in_one_plan() -> None:
+    """R5: the eviction names the heartbeat it rests on, and the tokens go in the very same commit."""
+    scene = Scene.of('aabbcc')
+    scene.silent = frozenset('b')
+    plan = scene.commit()
+    assert plan.evictions == (Eviction(ref('b'), 7),)
+    assert 'b' not in plan.members
+    assert Counter(spelled(scene.assignment)) == {'a': 3, 'c': 3}
+    assert not scene.assignment.targets
+
+
+def test_nobody_elses_tokens_are_touched() -> None:
+    """P3: a death writes the rows of the dead node's tokens only."""
+    scene = Scene.of('aabbcc')
+    scene.silent = frozenset('b')
+    assert sorted(token for group in scene.plan().groups for token in group.tokens) == [2, 3]
+
+
+def test_a_dead_node_without_tokens_is_evicted_too() -> None:
+    """A silent newcomer that owns nothing is removed all the same."""
+    scene = Scene.of('aabb', node('c'))
+    scene.silent = frozenset('c')
+    assert scene.plan().evictions == (Eviction(ref('c'), 7),)
+
+
+def test_a_node_that_left_is_removed_and_its_tokens_given_away() -> None:
+    """A leaver's tokens need no wait, and its record goes in the same commit."""
+    scene = Scene.of('aabb', node('b', left=True))
+    plan = scene.commit()
+    assert plan.departed == (ref('b'),)
+    assert plan.evictions == ()
+    assert spelled(scene.assignment) == 'aaaa'
+
+
+def test_an_absent_owners_tokens_wait() -> None:
+    """R5: absent is not left; its tokens stay for one timeout from the leader's first reading of that."""
+    scene = Scene.of('aabb')
+    del scene.nodes['b']
+    decision = scene.decide()
+    assert (decision.plan, decision.look_again_at) == (None, 1015.0)
+    scene.now = 1014.9
+    assert scene.decide().plan is None
+    scene.now = 1015.0
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaaa'
+
+
+def test_an_absent_owner_does_not_hold_up_the_others() -> None:
+    """While an absent owner is waited for, the tokens of the living are balanced among themselves."""
+    scene = Scene.of('aaaabb', node('c'))
+    scene.memory.newcomers[ref('c')] = 0.0
+    del scene.nodes['b']
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaaabb'
+    assert Counter(scene.assignment.targets.values()) == {'c': 2}
+    assert scene.assignment.members['b'] == member('b')
+
+
+def test_a_replacement_takes_its_predecessors_tokens_without_a_row_written() -> None:
+    """A restarted node that declares its former run over owns the same tokens: only what its name means is written."""
+    scene = Scene.of('aabb', node('b', run=2, replaces=[1]))
+    plan = scene.plan()
+    assert plan.groups == ()
+    assert plan.members['b'] == member('b', run=2)
+    assert (plan.moved, plan.evictions) == (0, ())
+
+
+def test_a_namesake_does_not_inherit_at_once() -> None:
+    """A run that does not declare the owner over gets its tokens only after the wait."""
+    scene = Scene.of('aabb', node('b', run=2))
+    assert scene.decide().plan is None
+    scene.now = 1015.0
+    assert scene.plan().members['b'] == member('b', run=2)
+
+
+def test_rows_without_owner_are_given_away_at_once() -> None:
+    """A token whose row says nobody is in nobody's hands."""
+    scene = Scene.of('aab.')
+    scene.commit()
+    assert spelled(scene.assignment) == 'aabb'
+
+
+def test_tokens_without_a_row_wait() -> None:
+    """A token without a row may be in its last owner's hands: for a timeout, and until all have acknowledged its absence."""
+    scene = Scene.of('aab-')
+    assert scene.decide().plan is None
+    scene.now = 1014.9
+    assert scene.decide().plan is None
+    scene.now = 1015.0
+    scene.commit()
+    assert spelled(scene.assignment) == 'aabb'
+
+
+def test_tokens_without_a_row_wait_for_every_nodes_acknowledgement() -> None:
+    """However long it takes, a live node that has not seen the version may still hold the token."""
+    scene = Scene.of('aab-', node('b', seen=4))
+    scene.decide()
+    scene.now = 1100.0
+    decision = scene.decide()
+    assert decision.plan is None
+    assert decision.look_again_at is not None
+    scene.acknowledge('b')
+    assert scene.plan().groups
+
+
+def test_tokens_without_a_row_wait_for_the_longest_timeout() -> None:
+    """The last owner may be a node that asked for more time than the leader."""
+    scene = Scene.of('aab-', node('b', seen=5, timeout_sec=60))
+    scene.commit()
+    scene.acknowledge()
+    assert scene.decide().look_again_at == 1060.0
+
+
+# --- home -------------------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_remember_who_lost_them() -> None:
+    """What a dead or departed node owned is marked with its name."""
+    scene = Scene.of('aabb')
+    scene.silent = frozenset('b')
+    scene.commit()
+    assert [scene.assignment.row(token).home for token in range(4)] == [None, None, 'b', 'b']
+
+
+def test_tokens_go_back_to_who_lost_them() -> None:
+    """A node that returns gets its own tokens back, and the mark is gone when it has them."""
+    scene = Scene.of(assigned('aaaa', homes={1: 'b', 3: 'b'}), node('b', run=2))
+    scene.memory.newcomers[ref('b', 2)] = 0.0
+    scene.commit()
+    assert dict(scene.assignment.targets) == {1: 'b', 3: 'b'}
+    assert scene.assignment.row(1).home == 'b'
+    scene.acknowledge()
+    scene.commit()
+    assert spelled(scene.assignment) == 'abab'
+    assert [scene.assignment.row(token).home for token in range(4)] == [None] * 4
+
+
+def test_the_last_loss_counts() -> None:
+    """A token whose keeper dies too is marked with that keeper's name."""
+    scene = Scene.of(assigned('ab', homes={1: 'c'}))
+    scene.silent = frozenset('b')
+    scene.commit()
+    assert scene.assignment.row(1).home == 'b'
+
+
+# --- what people read -------------------------------------------------------------------------------------------------------
+
+
+def test_moves_are_counted_when_they_happen() -> None:
+    """A token counts as moved once: in the commit that gives it to its new owner, not in the one that asks for it."""
+    scene = Scene.of('aaabbb', node('c'))
+    scene.memory.newcomers[ref('c')] = 0.0
+    assert scene.commit().moved == 0
+    scene.acknowledge()
+    assert scene.commit().moved == 2
+
+
+def test_the_transfer_tells_the_reason_of_the_join() -> None:
+    """What was begun for a join is recorded as the join's, with the nodes before and after it and its duration."""
+    scene = joining()
+    scene.now += 0.25
+    scene.acknowledge()
+    plan = scene.commit()
+    assert plan.reason == 'node joined: c'
+    assert (plan.nodes_before, plan.nodes_after, plan.duration_ms) == (2, 3, 250)
+
+
+def test_a_settled_cluster_forgets_the_reason() -> None:
+    """What comes after a hand-over is over has a reason of its own."""
+    scene = joining()
+    scene.acknowledge()
+    scene.commit()
+    scene.acknowledge()
+    assert scene.decide().plan is None
+    scene.silent = frozenset('c')
+    plan = scene.plan()
+    assert (plan.reason, plan.nodes_before, plan.nodes_after, plan.duration_ms) == ('node dead: c', 3, 2, 0)
+
+
+def test_reasons_are_put_together() -> None:
+    """A plan that serves several ends names them all."""
+    scene = Scene.of('aabbccdd', node('c', left=True), node('e'))
+    scene.memory.newcomers[ref('e')] = 0.0
+    scene.silent = frozenset('b')
+    plan = scene.plan()
+    assert plan.reason == 'node dead: b; node left: c; node joined: e'
+    assert (plan.nodes_before, plan.nodes_after) == (4, 3)
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    """A reason stays a line: five names, and how many more."""
+    scene = Scene.of('a' * 8, *(node(name) for name in 'bcdefgh'))
+    for name in 'bcdefgh':
+        scene.memory.newcomers[ref(name)] = 0.0
+    assert scene.plan().reason == 'node joined: b, c, d, e, f and 2 more'
+
+
+def test_a_new_weight_is_a_rebalance() -> None:
+    """Where no node came or went, the reason is the rebalance itself."""
+    scene = Scene.of('aabb', node('b', seen=5, weight=0.0))
+    assert scene.plan().reason == 'rebalance'

@@ -426,8 +426,10 @@ class Agent:
         if self._expired:
             self._expired = False
             return calls.DropExpiredLocks()
-        if self._propose_at is None or now < self._propose_at or self.snapshot.version != self.assignment.version:
-            return wake if self._propose_at is None else min(wake, max(self._propose_at, now))
+        if self.snapshot.version != self.assignment.version:
+            return calls.TakeSnapshot()
+        if self._propose_at is None or now < self._propose_at:
+            return wake if self._propose_at is None else min(wake, self._propose_at)
         self._propose_at = None
         return calls.Propose(self._situation(now), self._memory, self._policy())
 

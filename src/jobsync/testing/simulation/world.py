@@ -31,6 +31,8 @@ __all__ = ['Outcome', 'World', 'WorldConfig']
 
 _EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 HANDOVER_SEC = 10.0
+MOST_EVENTS = 20_000
+"""In one second of virtual time: more means that a node runs in circles."""
 
 
 @attrs.frozen
@@ -88,6 +90,7 @@ class World:
         self.push = self.random.random() < 0.7
         self.quiet = False
         self.down_until = 0.0
+        self._events_now = 0
         self.violations: list[str] = []
         self._history: deque[str] = deque(maxlen=400)
 
@@ -254,7 +257,11 @@ class World:
     def steps(self, horizon: float) -> Iterator[None]:
         """Let one event after another happen, until true time ``horizon``."""
         while self._queue and self._queue[0][0] < horizon:
+            before = self.now
             self.now, _, action = heapq.heappop(self._queue)
+            self._events_now = self._events_now + 1 if int(before) == int(self.now) else 0
+            if self._events_now > MOST_EVENTS:
+                raise RuntimeError(f'seed {self.seed}: some node never rests, at {self.now:.3f}')
             action()
             yield
         self.now = horizon

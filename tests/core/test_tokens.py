@@ -1,124 +1,137 @@
-"""The assignment: how readings of it are put together."""
+"""The assignment: its views against plain loops over its rows, and versions that follow from each other."""
 
 from __future__ import annotations
 
+import random
+from array import array
+
+import attrs
 import pytest
-from tests.core.builders import assigned, member, revision, spelled
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobsync.core.model import INITIAL, NOBODY, Pin, Revision
-from jobsync.core.tokens import Assignment, Changes, TokenGroup, TokenRow
+from jobsync.core.model import INITIAL, NOBODY, Member, NodeRef, Pin, Revision
+from jobsync.core.ownership import Ownership
+from jobsync.core.tokens import ABSENT, UNOWNED, Assignment, Changes, TokenGroup
 
-PIN = Pin(9, 't1', 'a', 'b', 4, 'b%')
-
-
-def changes(*groups: TokenGroup, base: int | None = 5, version: int = 6, pins: tuple[Pin, ...] = ()) -> Changes:
-    members = {'a': member('a'), 'b': member('b')}
-    return Changes(revision(version), None if base is None else revision(base), members, groups, pins)
+NAMES = ('a', 'b', 'c')
 
 
-def test_an_empty_assignment_has_no_rows() -> None:
-    """Before anything has been read, no token has a row and nothing has happened."""
-    empty = Assignment.empty(3)
-    assert empty.version == INITIAL
-    assert [empty.row(token) for token in range(3)] == [TokenRow(None, None, None, 0, absent=True)] * 3
+@st.composite
+def assignments(draw: st.DrawFn) -> Assignment:
+    """Of up to 30 tokens over three names."""
+    total = draw(st.integers(1, 30))
 
+    def column(*values: int) -> array[int]:
+        return array('i', draw(st.lists(st.sampled_from(values), min_size=total, max_size=total)))
 
-def test_a_complete_reading_replaces_everything() -> None:
-    """A reading without a base leaves nothing of what was known before."""
-    before = assigned('aab', targets={0: 'b'}, homes={1: 'b'}, pins=[PIN])
-    after = before.apply(changes(TokenGroup([2], 'a', version=6), base=None))
-    assert spelled(after) == '--a'
-    assert (dict(after.targets), dict(after.pins), after.version) == ({}, {}, revision(6))
-
-
-def test_a_difference_changes_its_rows_only() -> None:
-    """A reading on top of a version leaves every row alone that it does not carry."""
-    before = assigned('aab.', homes={0: 'b'})
-    after = before.apply(changes(TokenGroup([1, 3], 'b', version=6)))
-    assert spelled(after) == 'abbb'
-    assert [after.row(token).version for token in range(4)] == [5, 6, 5, 6]
-    assert after.row(0).home == 'b'
-
-
-def test_a_difference_on_another_number_is_refused() -> None:
-    """A difference from another version than the one at hand cannot be applied."""
-    with pytest.raises(ValueError, match='build on'):
-        assigned('ab').apply(changes(base=4))
-
-
-def test_a_difference_on_another_stamp_is_refused() -> None:
-    """The same number with another stamp is another version."""
-    other = Changes(revision(6), Revision(5, 1), {}, (), ())
-    with pytest.raises(ValueError, match='build on'):
-        assigned('ab').apply(other)
-
-
-def test_applying_leaves_the_old_one_as_it_was() -> None:
-    """An assignment never changes: whoever holds the old one still reads the old rows."""
-    before = assigned('ab', targets={0: 'b'})
-    before.apply(changes(TokenGroup([0, 1], 'b', 'a', 'a', 6)))
-    assert (spelled(before), dict(before.targets), before.row(1).home) == ('ab', {0: 'b'}, None)
-
-
-def test_targets_are_set() -> None:
-    """A row with a target shows the token as being handed over, to a name or to nobody."""
-    after = assigned('aab').apply(changes(TokenGroup([0], 'a', 'b', version=5), TokenGroup([2], 'b', NOBODY, version=5)))
-    assert dict(after.targets) == {0: 'b', 2: NOBODY}
-    assert after.row(0) == TokenRow('a', 'b', None, 5)
-
-
-def test_targets_are_cleared() -> None:
-    """A row without a target ends the hand-over of its token, and of no other."""
-    before = assigned('aaa', targets={0: 'b', 1: 'b'})
-    after = before.apply(changes(TokenGroup([0], 'b', version=6)))
-    assert dict(after.targets) == {1: 'b'}
-
-
-def test_unowned_is_not_absent() -> None:
-    """A row that names nobody is a row: nobody can still hold that token."""
-    assignment = assigned('.-')
-    assert (assignment.row(0).absent, assignment.row(1).absent) == (False, True)
-
-
-def test_members_and_pins_are_always_complete() -> None:
-    """A difference carries all members and pins, so those it does not name are gone."""
-    after = assigned('ac', pins=[PIN]).apply(changes())
-    assert set(after.members) == {'a', 'b'}
-    assert dict(after.pins) == {}
-
-
-def test_owned_by_includes_what_is_being_handed_over() -> None:
-    """The owner of a token is its owner until the hand-over is done."""
-    assignment = assigned('abab', targets={2: 'b'})
-    assert list(assignment.owned_by('a')) == [0, 2]
-    assert list(assignment.owned_by('nobody of that name')) == []
-
-
-def test_groups_make_a_complete_reading() -> None:
-    """What ``groups`` yields, applied to nothing, is the same assignment: owners, targets, homes, fences, missing rows."""
-    before = assigned('aab.-b', targets={1: 'b', 2: NOBODY}, homes={0: 'c', 5: 'c'}, pins=[PIN])
-    before = before.apply(changes(TokenGroup([5], 'a', None, 'c', 6), pins=(PIN,)))
-    copy = Assignment.empty(6).apply(
-        Changes(before.version, None, before.members, tuple(before.groups()), tuple(before.pins.values()))
+    owner = column(ABSENT, UNOWNED, 0, 1, 2)
+    target = st.sampled_from((*NAMES, NOBODY))
+    held = [token for token in range(total) if owner[token] != ABSENT]
+    pins = [Pin(total + 1, 'x', 'a'), Pin(total + 2, 'y', 'a', 'b'), Pin(total + 4, 'z', 'b'), Pin(total + 5, 'nobody', None)]
+    return Assignment(
+        version=Revision(7, 3),
+        members={name: Member('run-' + name, 15.0) for name in NAMES},
+        names=NAMES,
+        owner=owner,
+        home=column(UNOWNED, 0, 1, 2),
+        since=array('q', column(1, 7)),
+        targets=draw(st.dictionaries(st.sampled_from(held), target)) if held else {},
+        pins={pin.id: pin for pin in pins},
     )
-    assert [copy.row(token) for token in range(6)] == [before.row(token) for token in range(6)]
-    assert (copy.version, copy.members, copy.pins) == (before.version, before.members, before.pins)
 
 
-def test_groups_are_few() -> None:
-    """Tokens that share everything but their number travel together."""
-    assert len(list(assigned('abababab').groups())) == 2
+@given(assignments())
+def test_owned_by(assignment: Assignment) -> None:
+    """Whose a token is, asked for a name, is what its row says; a name never heard of owns nothing."""
+    for name in (*NAMES, 'stranger'):
+        expected = [token for token in range(assignment.total_tokens) if assignment.row(token).owner == name]
+        assert list(assignment.owned_by(name)) == expected
+        assert [token for token, mine in enumerate(assignment.owned_mask(name)) if mine] == expected
 
 
-@pytest.mark.parametrize(
-    ('assignment', 'unowned'),
-    [
-        (assigned('..-'), True),
-        (assigned('.a'), False),
-        (assigned('..', targets={0: 'a'}), False),
-        (assigned('..', pins=[PIN]), False),
-    ],
-)
-def test_is_unowned(assignment: Assignment, unowned: bool) -> None:
-    """Unowned: no token and no pin has an owner, or is about to have one."""
-    assert assignment.is_unowned is unowned
+@pytest.mark.parametrize('names', [1, 2, 253, 254, 255, 256, 257, 65_533, 65_534, 65_535, 65_536, 66_000])
+def test_owned_by_among_many_names(names: int) -> None:
+    """However many names there are, no two are taken for each other, nor for nobody."""
+    owners = {*range(min(names, 3)), *range(max(0, names - 3), names), *range(names)[253:259], UNOWNED, ABSENT}
+    owner = array('i', [*owners, *owners])
+    assignment = attrs.evolve(Assignment.empty(len(owner)), names=tuple(map(str, range(names))), owner=owner)
+    for position in owners - {UNOWNED, ABSENT}:
+        expected = [token for token, at in enumerate(owner) if at == position]
+        assert list(assignment.owned_by(str(position))) == expected
+    assert assignment.owners == owners
+
+
+@given(assignments())
+def test_groups_are_a_complete_reading(assignment: Assignment) -> None:
+    """Every row is in one group, tokens rising, and together they make the assignment again."""
+    groups = tuple(assignment.groups())
+    assert all(list(group.tokens) == sorted(group.tokens) for group in groups)
+    assert len({(group.owner, group.target, group.home, group.version) for group in groups}) == len(groups)
+    changes = Changes(assignment.version, None, assignment.members, groups, tuple(assignment.pins.values()))
+    again = Assignment.empty(assignment.total_tokens).apply(changes)
+    for token in range(assignment.total_tokens):
+        row = assignment.row(token)
+        assert again.row(token) == (row if not row.absent else Assignment.empty(1).row(0))
+    assert again.pins == assignment.pins
+
+
+@given(assignments(), st.randoms(use_true_random=False))
+def test_a_difference_writes_what_it_names_and_nothing_else(assignment: Assignment, rng: random.Random) -> None:
+    """A target goes when a group names none, and the version before is left as it was."""
+    total = assignment.total_tokens
+    before = [assignment.row(token) for token in range(total)]
+    first = sorted(rng.sample(range(total), rng.randint(0, total)))
+    groups = (TokenGroup(array('i', first[::2]), 'b', None, 'd', 8), TokenGroup(array('i', first[1::2]), 'e', 'a', None, 8))
+    after = assignment.apply(Changes(Revision(8, 1), assignment.version, assignment.members, groups, ()))
+    for token in range(total):
+        row = after.row(token)
+        if token in first[::2]:
+            assert (row.owner, row.target, row.home, row.version) == ('b', None, 'd', 8)
+        elif token in first[1::2]:
+            assert (row.owner, row.target, row.home, row.version) == ('e', 'a', None, 8)
+        else:
+            assert row == before[token]
+    assert [assignment.row(token) for token in range(total)] == before
+
+
+def test_a_difference_needs_its_base() -> None:
+    """A difference that builds on another version is refused."""
+    with pytest.raises(ValueError, match='build on'):
+        Assignment.empty(1).apply(Changes(Revision(9, 9), Revision(8, 8), {}, (), ()))
+    assert Assignment.empty(1).version == INITIAL
+
+
+@given(assignments())
+def test_what_a_node_may_claim(assignment: Assignment) -> None:
+    """Its tokens and pins, but for those being handed over; another run of its name owns nothing."""
+    for name in NAMES:
+        owned = Ownership.under(assignment, NodeRef(name, 'run-' + name))
+        tokens = {
+            token
+            for token in range(assignment.total_tokens)
+            if assignment.row(token).owner == name and assignment.row(token).target is None
+        }
+        pins = {pin.id for pin in assignment.pins.values() if pin.owner == name and pin.target is None}
+        assert owned.tokens == tokens | pins
+        assert [bool(mine) for mine in owned.mine] == [token in tokens for token in range(assignment.total_tokens)]
+        for pin in assignment.pins.values():
+            assert all(owned.claims(pin.task_id, token) is (pin.id in pins) for token in range(assignment.total_tokens))
+        assert all(owned.claims('free', token) is (token in tokens) for token in range(assignment.total_tokens))
+        other_run = Ownership.under(assignment, NodeRef(name, 'another'))
+        assert other_run.is_empty
+        assert not any(other_run.claims(key, token) for key in ('x', 'free') for token in range(assignment.total_tokens))
+
+
+@given(assignments(), st.sampled_from(NAMES), st.sampled_from(NAMES))
+def test_what_two_versions_both_allow(assignment: Assignment, one: str, other: str) -> None:
+    """A task is in both if it is in each, by whichever of pin and hash token each of them goes by."""
+    first, second = (Ownership.under(assignment, NodeRef(name, 'run-' + name)) for name in (one, other))
+    second = attrs.evolve(second, pins={key: pinned for key, pinned in second.pins.items() if key != 'x'})
+    total = assignment.total_tokens
+    hashes = {pin.task_id: pin.id % total for pin in assignment.pins.values()}
+    both = first.both(second, hashes)
+    for key, token in hashes.items():
+        assert both.claims(key, token) == (first.claims(key, token) and second.claims(key, token))
+    for token in range(total):
+        assert both.claims('free', token) == (first.claims('free', token) and second.claims('free', token))

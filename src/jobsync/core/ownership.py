@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import compress
 
 import attrs
 
@@ -39,12 +40,9 @@ class Ownership:
         pins = assignment.pins.values()
         if member is None or member.incarnation != ref.incarnation:
             return cls(mine=bytes(assignment.total_tokens), pins={pin.task_id: False for pin in pins})
-        mine = bytearray(assignment.total_tokens)
-        for token in assignment.owned_by(ref.name):
-            mine[token] = 1
-        if assignment.targets:
-            for token in assignment.targets:
-                mine[token] = 0
+        mine = bytearray(assignment.owned_mask(ref.name))
+        for token in assignment.targets:
+            mine[token] = 0
         held = [pin for pin in pins if pin.owner == ref.name and pin.target is None]
         claimable = {pin.task_id: False for pin in pins}
         claimable.update((pin.task_id, True) for pin in held)
@@ -74,7 +72,7 @@ class Ownership:
     @cached_property
     def tokens(self) -> frozenset[int]:
         """The claimable tokens, pins included: the same object for as long as nothing changes."""
-        return frozenset(token for token, mine in enumerate(self.mine) if mine) | self.pin_ids
+        return frozenset(compress(range(len(self.mine)), self.mine)) | self.pin_ids
 
     @property
     def is_empty(self) -> bool:

@@ -41,13 +41,15 @@ class Ledger:
 
     def begin(self, key: str, token: int) -> bool:
         """Mark a task in flight and record the claim, if it is this node's."""
+        if self._has_left(key):
+            return False
         runtime = self._runtime
         if runtime is None:
             self._open[key] = None
             return True
         ref = runtime.agent.ref
         if not runtime.agent.begin(key, token, now()):
-            _logger.info("node %r: task %r is not (or no longer) this node's, not begun", self._node_name, key)
+            self._refuse(key)
             return False
         if self._record(runtime, [key], ref):
             self._open[key] = None
@@ -58,15 +60,26 @@ class Ledger:
 
     def claim(self, tasks: Mapping[str, int]) -> bool:
         """Record that this node began these tasks (key -> hash token), all or none."""
+        if self._has_left(*tasks):
+            return False
         runtime = self._runtime
         if runtime is None:
             return True
         ref, moment = runtime.agent.ref, now()
         foreign = [key for key, token in tasks.items() if not runtime.agent.may_claim(key, token, moment)]
         if foreign:
-            _logger.info("node %r: task %r is not (or no longer) this node's, not claimed", self._node_name, foreign[0])
+            self._refuse(*foreign)
             return False
         return self._record(runtime, list(tasks), ref)
+
+    def _has_left(self, *keys: str) -> bool:
+        """Another thread may leave while the user's loop is still at work: that must not raise there."""
+        if self._member.is_over:
+            self._refuse(*keys)
+        return self._member.is_over
+
+    def _refuse(self, *keys: str) -> None:
+        _logger.info("node %r: not begun, for it is not (or no longer) this node's: %s", self._node_name, _listed(keys))
 
     def _record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
         """Write claims for the run of this node that owned the tasks when it was asked; False if that is over.
@@ -81,12 +94,12 @@ class Ledger:
         try:
             self._caller.call(lambda: backend.append_claims(ref, keys, self._date), while_=still_ours)
         except JobsyncError as error:
-            _logger.info('node %r: claim of %d tasks refused: %s', self._node_name, len(keys), error)
+            _logger.info('node %r: not begun, for the claim was refused: %s (%s)', self._node_name, _listed(keys), error)
             agent.beat_soon()
             runtime.poke()
             return False
         if not still_ours():
-            _logger.warning('node %r: the lease ended while %d claims were written, not begun', self._node_name, len(keys))
+            _logger.warning('node %r: not begun, for the lease ended meanwhile: %s', self._node_name, _listed(keys))
             return False
         return True
 
@@ -118,3 +131,7 @@ class Ledger:
         backend = self._member.needed_backend
         claims = self._caller.call(lambda: backend.incomplete(self._date, older_than))
         return [Task(claim.item) for claim in claims]
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return f'task {keys[0]!r}' + (f' and {len(keys) - 1} more' if len(keys) > 1 else '') if keys else 'no task'

@@ -7,7 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
-from libb import Setting
+from libb import Setting  # type: ignore[import-untyped]
 from tests.job.stores import FAST, Store
 
 from jobsync import CoordinationConfig, Job, JobsyncError, SchemaMismatch, plugins

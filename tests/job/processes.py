@@ -1,0 +1,86 @@
+"""Worker processes that a test starts, signals and always ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.job.waiting import DEADLINE_SEC, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Worker:
+    """A process of ``tests.job.worker``, and what it has said so far."""
+
+    def __init__(self, url: str, name: str, mode: str = 'idle', /, **settings: Any) -> None:
+        self.name = name
+        arguments = [url, name, mode, *(f'{key}={json.dumps(value)}' for key, value in settings.items())]
+        self.process = subprocess.Popen(
+            [sys.executable, '-m', 'tests.job.worker', *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self._readers = [threading.Thread(target=each, daemon=True) for each in (self._read, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with contextlib.suppress(json.JSONDecodeError):  # a line that a kill has cut
+                self.said.append(json.loads(line))
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        self.errors.extend(self.process.stderr)
+
+    def wait_until_said(self, state: str, deadline_sec: float = 2 * DEADLINE_SEC) -> dict[str, Any]:
+        """The line that says that the worker is in a state."""
+        found: list[dict[str, Any]] = []
+
+        def is_said() -> bool:
+            assert self.process.poll() is None, ''.join(self.errors)
+            found.extend(line for line in self.said if line.get('state') == state)
+            return bool(found)
+
+        wait_until(is_said, f'{self.name} is {state}', deadline_sec)
+        return found[0]
+
+    def wait(self) -> int:
+        """The exit status, with all that was said read."""
+        try:
+            status = self.process.wait(DEADLINE_SEC)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f'{self.name} has not ended: ' + ''.join(self.errors)) from None
+        for reader in self._readers:
+            reader.join(DEADLINE_SEC)
+        return status
+
+    def end(self) -> None:
+        """Kill it, if it is still there."""
+        self.process.kill()
+        self.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@contextlib.contextmanager
+def workers(*started: Worker) -> Iterator[None]:
+    """Have these processes ended with the block, whatever happens in it."""
+    try:
+        yield
+    finally:
+        for worker in started:
+            worker.end()

@@ -1,0 +1,253 @@
+"""What is wrong gets one clear error that names it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.job.stores import FAST, TOKENS, Store
+from tests.job.waiting import wait_until
+
+from jobsync import (
+    BackendNotFound,
+    ConfigError,
+    ConfigMismatch,
+    CoordinationConfig,
+    Job,
+    JobsyncError,
+    NodeNameInUse,
+    SchemaMismatch,
+)
+from jobsync.core.model import NodeRef, Registration
+
+
+def made(**arguments: Any) -> Job:
+    """A job that is never entered."""
+    return Job(**{'node_name': 'w1', 'coordination_config': CoordinationConfig(backend='memory://'), **arguments})
+
+
+@pytest.mark.parametrize('name', ['', ' ', ' a', 'a ', 'a\nb', 'a\0', 'x' * 201, None, 5, b'a'])
+def test_node_name(name: Any) -> None:
+    """An empty or unreadable node name."""
+    with pytest.raises(ConfigError, match=r'node_name is .*must be 1 to 200 printable characters'):
+        made(node_name=name)
+
+
+@pytest.mark.parametrize(
+    ('argument', 'value'),
+    [
+        ('date', '2024-01-18'),
+        ('date', 5),
+        ('wait_on_enter', -1),
+        ('wait_on_enter', '120'),
+        ('wait_on_enter', True),
+        ('wait_on_enter', float('nan')),
+        ('wait_on_exit', -0.1),
+        ('wait_on_exit', None),
+        ('lock_provider', 'register'),
+        ('on_rebalance', 5),
+        ('coordination_config', {'total_tokens': 5}),
+        ('site', 5),
+    ],
+)
+def test_arguments(argument: str, value: Any) -> None:
+    """An argument of the wrong type or range: the message names it and shows the value."""
+    with pytest.raises(ConfigError, match=f'{argument} is {re.escape(repr(value)[:20])}'):
+        made(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('total_tokens', 0),
+        ('total_tokens', 2.5),
+        ('heartbeat_interval_sec', '5'),
+        ('heartbeat_timeout_sec', 1),
+        ('lease_margin', 2),
+        ('enabled', 1),
+        ('hash_function', 'crc'),
+        ('minimum_nodes', 0),
+        ('weight', -1),
+        ('appname', '5x'),
+        ('appname', 'a-b'),
+        ('appname', ''),
+        ('backend', 5),
+        ('backend', 'jobs.db'),
+    ],
+)
+def test_settings(field: str, value: Any) -> None:
+    """A setting of the wrong type or range, wherever it comes from."""
+    with pytest.raises(ConfigError, match=f'{field} is {re.escape(repr(value))}'):
+        CoordinationConfig(**{field: value})
+    with pytest.raises(ConfigError, match=f'config.sync.coordination: {field} is {re.escape(repr(value))}'):
+        Job('w1', 'test', {'sync': {'coordination': {field: value}}})
+
+
+def test_unknown_field() -> None:
+    """A field that does not exist, with the one that was probably meant."""
+    with pytest.raises(ConfigError, match=r"no field 'total_token'.*total_tokens"):
+        CoordinationConfig(total_token=5)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="no field 'heartbeat_sec'"):
+        Job('w1', 'test', {'sync': {'coordination': {'heartbeat_sec': 5}}})
+
+
+def test_unknown_scheme() -> None:
+    """A URL whose scheme no backend answers to; the message says which there are."""
+    with pytest.raises(BackendNotFound, match=r'no backend answers to oracle://.*memory://'), made_on('oracle://host/db'):
+        pass
+
+
+def made_on(url: str, **fields: Any) -> Job:
+    """A job on this URL."""
+    return Job('w1', coordination_config=CoordinationConfig(**{**FAST, 'backend': url, **fields}))
+
+
+@pytest.mark.parametrize('pattern', [5, None, b'a', '', [], ['a', 5], [''], {'a': 1}])
+def test_pattern(store: Store, pattern: Any) -> None:
+    """A pattern that is not a string, or empty: nothing is registered, of a bulk call neither."""
+    with store.job('a') as job:
+        with pytest.raises(ConfigError, match='pattern'):
+            job.register_task_lock(1, pattern)
+        with pytest.raises(ConfigError, match='pattern'):
+            job.register_task_locks_bulk([(1, 'a'), (2, pattern)])
+        assert job.list_locks() == []
+
+
+@pytest.mark.parametrize('days', [-1, 0, '7', True, float('nan'), float('inf'), 10**9])
+def test_expiry(store: Store, days: Any) -> None:
+    """A lock that expires before it begins, or never to be reckoned."""
+    with store.job('a') as job:
+        with pytest.raises(ConfigError, match=f'expires_in_days is {re.escape(repr(days))}'):
+            job.register_task_lock(1, 'a', None, days)
+        assert job.list_locks() == []
+
+
+@pytest.mark.parametrize('lock', ['ab', (1,), (1, 'a', None, None, 5), 5, (1, 'a', 5), ([1], 'a')])
+def test_bulk(store: Store, lock: Any) -> None:
+    """Something in a bulk call that is not (task_id, pattern, reason)."""
+    with store.job('a') as job:
+        with pytest.raises(ConfigError, match=r'lock|reason|task id'):
+            job.register_task_locks_bulk([(1, 'a'), lock])
+        assert job.list_locks() == []
+
+
+@pytest.mark.parametrize('creator', [None, '', 5])
+def test_creator(store: Store, creator: Any) -> None:
+    """No creator is an error, and does not mean everybody."""
+    with store.job('a') as job:
+        job.register_task_lock(1, 'a')
+        with pytest.raises(ConfigError, match='creator is'):
+            job.clear_locks_by_creator(creator)
+        assert len(job.list_locks()) == 1
+
+
+@pytest.mark.parametrize('task', [[1], {}, object(), 'a\0b', '\ud800'])
+def test_task_id(store: Store, task: Any) -> None:
+    """An id that cannot be hashed or recorded, at the first touch."""
+    with store.job('a') as job:
+        for use in (job.can_claim_task, job.add_task, job.task_to_token, lambda task: job.register_task_lock(task, 'a')):
+            with pytest.raises(ConfigError, match='task id'):
+                use(task)
+        with pytest.raises(ConfigError, match='task id'):
+            job.set_claim([1, task])
+    assert store.claims == []
+
+
+@pytest.mark.parametrize(
+    ('field', 'value', 'message'),
+    [('total_tokens', 61, 'total_tokens is 60 in the cluster and 61 here'), ('hash_function', 'md5', "'xxh3' in the cluster")],
+)
+def test_other_settings_than_the_clusters(store: Store, field: str, value: Any, message: str) -> None:
+    """A node whose settings are not the cluster's is refused, and disturbs nobody; once all have left it may begin anew."""
+    with store.job('a') as a:
+        with pytest.raises(ConfigMismatch, match=message), store.job('b', config={field: value}):
+            pass
+        assert store.node_names == ['a']
+        assert len(a.my_tokens) == TOKENS
+    with store.job('b', config={field: value}) as b:
+        assert len(b.my_tokens) == b.get_coordination_status()['total_tokens']
+
+
+def test_duplicate_name(store: Store) -> None:
+    """A second live node of one name is refused with the host and pid of the first, which is not disturbed."""
+    with store.job('a') as first:
+        tokens = first.my_tokens
+        with pytest.raises(NodeNameInUse, match=r"'a' is in use by a live process \(pid \d+ on .+\)") as caught, store.job('a'):
+            pass
+        row = first.nodes[0]
+        assert (caught.value.name, caught.value.host, caught.value.pid) == ('a', row['host'], row['pid'])
+        assert first.my_tokens is tokens
+
+
+def test_name_of_a_dead_node(store: Store) -> None:
+    """A node of the same name that does not stir for its timeout is taken for dead, and the newcomer has its tokens."""
+    with store.job('b') as b:
+        with store.job('a') as a:
+            before = a.my_tokens
+        wait_until(lambda: store.node_names == ['b'], 'a is forgotten')
+        # What a crash leaves behind: a record that nobody keeps up.
+        crashed = Registration(NodeRef('a', 'crashed'), timeout_sec=2, host='elsewhere', pid=1)
+        store.handle.register(crashed, store.handle.snapshot().timeline, 0)
+        with store.job('a', wait_on_enter=60) as again:
+            assert again.my_tokens == before
+            wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has the rest')
+
+
+def test_too_many_tokens_for_the_store(store: Store) -> None:
+    """A pool larger than the backend declares to carry."""
+    limit = store.handle.info.max_tokens
+    with (
+        pytest.raises(ConfigError, match=f'total_tokens is {limit + 1}: must be at most {limit}'),
+        store.job('a', config={'total_tokens': limit + 1, 'appname': 'huge_'}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize('name', ['missing/jobs.db', 'folder', 'text.txt'])
+def test_unusable_database_file(tmp_path: Path, name: str) -> None:
+    """A database file that cannot be: no such folder, a folder, something else. The message names it."""
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'text.txt').write_text('not a database, but a text that is long enough to look at' * 50)
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / name))), made_on(f'sqlite:///{tmp_path / name}'):
+        pass
+
+
+def test_unwritable_database_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database file that this user may not write."""
+    monkeypatch.setattr('os.access', lambda path, mode: False)  # tests may run as root, who may write anything
+    with pytest.raises(ConfigError, match='cannot be written by this user'), made_on(f'sqlite:///{tmp_path / "jobs.db"}'):
+        pass
+
+
+def test_schema_from_the_future(tmp_path: Path) -> None:
+    """Tables that a later version of jobsync has made."""
+    url = f'sqlite:///{tmp_path / "jobs.db"}'
+    with made_on(url):
+        pass
+    with closing(sqlite3.connect(tmp_path / 'jobs.db')) as connection, connection:
+        connection.execute('UPDATE sync_state SET schema_version = 999')
+    with pytest.raises(SchemaMismatch, match='schema version 999'), made_on(url):
+        pass
+
+
+SECRET = 'hunter2'  # noqa: S105  (not one)
+
+
+@pytest.mark.parametrize('url', [f'oracle://user:{SECRET}@host/db', f'postgresql://user:{SECRET}@127.0.0.1:1/db'])
+def test_no_password_is_shown(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No password of a URL is in an error, a log line or a repr."""
+    caplog.set_level(logging.DEBUG)
+    job = made_on(url, op_timeout_sec=0.1)
+    with pytest.raises(JobsyncError) as caught, job:
+        pass
+    shown = [str(caught.value), repr(caught.value), repr(job), caplog.text, repr(vars(job)), repr(job._config)]
+    error: BaseException | None = caught.value
+    while error is not None:
+        shown.append(repr(error))
+        error = error.__cause__ or error.__context__
+    assert not [text for text in shown if SECRET in text]

@@ -1,0 +1,156 @@
+"""What the beginning of the block waits for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from tests.job.stores import FAST, TOKENS, Store
+from tests.job.waiting import DEADLINE_SEC, wait_until
+
+from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError
+from jobsync.core.model import NodeState
+
+FORMING = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}
+
+
+class InThread:
+    """A job in a block of its own thread, until it is told to go."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.entered_at: float | None = None
+        self.error: JobsyncError | None = None
+        self._go = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with self.job:
+                self.entered_at = time.monotonic()
+                self._go.wait(DEADLINE_SEC)
+        except JobsyncError as error:
+            self.error = error
+
+    def __enter__(self) -> InThread:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._thread.join(DEADLINE_SEC)
+        assert not self._thread.is_alive()
+
+
+def forming(store: Store, name: str, **arguments: Any) -> Job:
+    """A job without ``minimum_nodes``."""
+    return Job(name, coordination_config=CoordinationConfig(backend=store.url, **FORMING), **arguments)
+
+
+def test_first_distribution_waits_for_wait_on_enter(store: Store) -> None:
+    """While a cluster forms, nobody enters before the oldest node's ``wait_on_enter``; then all have their share at once."""
+    started = time.monotonic()
+    with InThread(forming(store, 'a', wait_on_enter=3)) as a, InThread(forming(store, 'b', wait_on_enter=3)) as b:
+        wait_until(lambda: a.entered_at and b.entered_at, 'both enter')
+        assert a.entered_at is not None
+        assert b.entered_at is not None
+        assert min(a.entered_at, b.entered_at) - started >= 2.9
+        assert len(a.job.my_tokens) == len(b.job.my_tokens) == TOKENS // 2
+
+
+def test_zero_wait(store: Store) -> None:
+    """``wait_on_enter=0`` makes the first distribution at once."""
+    with forming(store, 'a', wait_on_enter=0) as job:
+        assert len(job.my_tokens) == TOKENS
+
+
+def test_minimum_nodes(store: Store) -> None:
+    """With ``minimum_nodes`` the first distribution is made as soon as they have joined, and everyone has its share."""
+    jobs = [InThread(store.job(name, config={'minimum_nodes': 3}, wait_on_enter=120)) for name in 'ab']
+    wait_until(lambda: sorted(store.node_names) == ['a', 'b'], 'two have joined')
+    assert not any(each.entered_at for each in jobs)
+    with jobs[0] as a, jobs[1] as b, store.job('c', config={'minimum_nodes': 3}, wait_on_enter=120) as c:
+        wait_until(lambda: a.entered_at and b.entered_at, 'all enter')
+        assert [len(job.my_tokens) for job in (a.job, b.job, c)] == [TOKENS // 3] * 3
+
+
+def test_short_of_minimum_nodes(store: Store) -> None:
+    """A cluster that is short of ``minimum_nodes`` at the limit: ``ClusterTimeout`` says how many there were; the node left."""
+    message = r"'a' waited 1\.\d s \(wait_on_enter=1\) for 3 nodes \(minimum_nodes\), but only 1 joined"
+    with (
+        pytest.raises(ClusterTimeout, match=message),
+        store.job('a', config={'minimum_nodes': 3, 'token_distribution_timeout_sec': 3600}, wait_on_enter=1),
+    ):
+        pass
+    assert all(node.state is NodeState.LEFT for node in store.handle.snapshot().nodes)
+
+
+def test_not_part_of_a_distribution(store: Store) -> None:
+    """A node that no leader takes in: ``ClusterTimeout`` when ``token_distribution_timeout_sec`` past the limit is over."""
+    slow = {'rebalance_delay_sec': 600}
+    message = r'wait_on_enter=0\.5, and token_distribution_timeout_sec after it\) to become part of a distribution'
+    with (
+        store.job('a', config=slow),
+        pytest.raises(ClusterTimeout, match=message),
+        store.job('b', config={**slow, 'token_distribution_timeout_sec': 0.5}, wait_on_enter=0.5),
+    ):
+        pass
+
+
+def test_joiner_enters_with_its_whole_share(store: Store) -> None:
+    """A node that joins a running cluster enters as soon as it owns its share, however long ``wait_on_enter`` is."""
+    with store.job('a'), store.job('b', wait_on_enter=3600) as b:
+        assert len(b.my_tokens) == TOKENS // 2
+        with store.job('c', wait_on_enter=3600) as c:
+            assert len(c.my_tokens) == TOKENS // 3
+            wait_until(lambda: len(b.my_tokens) == TOKENS // 3, 'b has given up some')
+
+
+def test_limit_of_a_joiner(store: Store) -> None:
+    """Past the limit a node that is part of the plan enters even with no tokens; they come when the others are done."""
+    with store.job('a') as a:
+        tasks = {a.task_to_token(task): task for task in range(1000)}
+        assert len(tasks) == TOKENS
+        assert all(a.add_task(task) for task in tasks.values())
+        with store.job('b', wait_on_enter=1) as b:
+            assert b.my_tokens == frozenset()
+            assert b.am_i_healthy()
+            a.write_audit()
+            wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
+
+
+def test_more_nodes_than_tokens(store: Store) -> None:
+    """A surplus node enters with no tokens."""
+    config = {'total_tokens': 2}
+    with store.job('a', config=config) as a, store.job('b', config=config) as b, store.job('c', config=config) as c:
+        assert sorted(len(job.my_tokens) for job in (a, b, c)) == [0, 1, 1]
+        assert not c.can_claim_task(1)
+        assert c.am_i_healthy()
+
+
+def test_weight_zero(store: Store) -> None:
+    """A node of weight 0 enters and owns nothing, and one of weight 2 owns twice what one of weight 1 owns."""
+    with store.job('a') as a, store.job('admin', config={'weight': 0}) as admin, store.job('b', config={'weight': 2}) as b:
+        assert admin.my_tokens == frozenset()
+        wait_until(lambda: (len(a.my_tokens), len(b.my_tokens)) == (TOKENS // 3, 2 * TOKENS // 3), 'loads by weight')
+
+
+def test_left_while_entering(store: Store) -> None:
+    """``__exit__`` from another thread ends the waiting of ``__enter__`` with an error that says so."""
+    with InThread(store.job('a', config={'minimum_nodes': 5}, wait_on_enter=3600)) as waiting:
+        wait_until(lambda: store.node_names == ['a'], 'it waits')
+        waiting.job.__exit__(None, None, None)
+        wait_until(lambda: waiting.error, 'it gives up')
+        assert 'told to leave while it was entering' in str(waiting.error)
+
+
+def test_left_by_the_lock_provider(store: Store) -> None:
+    """A job that is left within its ``lock_provider`` never registers."""
+    with (
+        pytest.raises(JobsyncError, match='told to leave'),
+        store.job('a', lock_provider=lambda job: job.__exit__(None, None, None)),
+    ):
+        pass
+    assert store.node_names == []

@@ -1,0 +1,163 @@
+"""The end of the block."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+from tests.job.stores import TOKENS, Store, owned_tasks
+from tests.job.waiting import wait_until
+
+from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
+from jobsync.backend import BackendOptions
+from jobsync.core.model import NodeState
+from jobsync.testing.faults import Fault, FaultyBackend
+
+
+def our_threads() -> list[str]:
+    """The names of jobsync's threads in this process."""
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith('jobsync'))
+
+
+def test_tokens_are_given_back_at_once(store: Store) -> None:
+    """When a block has ended, the others own everything long before any timeout could be over."""
+    slow = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
+    with store.job('a', config=slow) as a:
+        with store.job('b', config=slow) as b:
+            task = owned_tasks(b)[0]
+        assert not b.can_claim_task(task)
+        wait_until(lambda: len(a.my_tokens) == TOKENS and a.can_claim_task(task), 'a owns everything')
+
+
+def test_the_leader_leaves(store: Store) -> None:
+    """The same when it is the leader that leaves."""
+    slow = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
+    with store.job('a', config=slow) as a, store.job('b', config=slow) as b:
+        a.__exit__(None, None, None)
+        wait_until(lambda: len(b.my_tokens) == TOKENS, 'b owns everything')
+
+
+def test_again_and_again(store: Store) -> None:
+    """``__exit__`` may be called any number of times, inside the block and after it, and before it was ever entered."""
+    job = store.job('a')
+    with job:
+        for _ in range(3):
+            job.__exit__(None, None, None)
+        assert not job.can_claim_task(1)
+        assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
+    job.__exit__(None, None, None)
+    store.job('b').__exit__(None, None, None)
+
+
+def test_from_other_threads(store: Store) -> None:
+    """Several threads may leave at once, while the block's own thread is busy claiming."""
+    with store.job('a') as job:
+        threads = [threading.Thread(target=job.__exit__, args=(None, None, None)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        task = 0
+        while job.add_task(task):
+            task += 1
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert not job.am_i_healthy()
+    assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
+
+
+def test_no_thread_is_left(store: Store) -> None:
+    """Two threads for a node, a listener where the backend pushes, one to call back if asked for; after the block, none."""
+    listener = ['jobsync-listen-a'] if store.handle.info.push else []
+    wait_until(lambda: our_threads() == [], 'no other test runs one')
+    with store.job('a'):
+        assert our_threads() == sorted(['jobsync-beat-a', 'jobsync-work-a', *listener])
+    wait_until(lambda: our_threads() == [], 'all have ended')
+    with store.job('a', on_rebalance=lambda: None):
+        assert our_threads() == sorted(['jobsync-beat-a', 'jobsync-work-a', 'jobsync-callbacks-a', *listener])
+    wait_until(lambda: our_threads() == [], 'all have ended')
+
+
+def test_no_thread_is_left_by_a_job_that_could_not_enter(store: Store) -> None:
+    """A ``with`` statement that raises leaves none either, and no record but one that left."""
+    with pytest.raises(ValueError, match='total_tokens'), store.job('a', config={'total_tokens': 2**30}):
+        pass
+    with (
+        pytest.raises(ClusterTimeout, match='only 1 joined'),
+        store.job('a', config={'minimum_nodes': 2}, wait_on_enter=0.3, on_rebalance=lambda: None),
+    ):
+        pass
+    wait_until(lambda: our_threads() == [], 'all have ended')
+
+
+def test_wait_on_exit(store: Store) -> None:
+    """With ``wait_on_exit`` the block ends once others own the tokens, or nobody does after that many seconds."""
+    with store.job('a') as a:
+        with store.job('b', wait_on_exit=60):
+            pass
+        assert store.node_names == ['a']
+        wait_until(lambda: len(a.my_tokens) == TOKENS, 'a owns everything')
+    with store.job('c', wait_on_exit=0.2):
+        pass
+
+
+def test_leaving_while_the_store_is_away(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A node that cannot tell the store that it leaves stops claiming, says so, and ends its threads."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2}) as job:
+        backend.faults.append(Fault(times=1_000_000))
+    assert not job.can_claim_task(1)
+    assert 'could not leave in good order' in caplog.text
+    wait_until(lambda: our_threads() == [], 'all have ended')
+    with store.job('b') as other:
+        wait_until(lambda: len(other.my_tokens) == TOKENS, 'the lease of a is over')
+    backend.inner.close()
+
+
+def test_open_tasks_are_mentioned(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A node that leaves with tasks not audited says how many, once."""
+    with store.job('a') as job:
+        job.add_task(1)
+        job.add_task(2)
+    job.__exit__(None, None, None)
+    assert caplog.text.count('has left with 2 tasks not audited') == 1
+
+
+def test_log_lines(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each structural change, none for a heartbeat or a task."""
+    caplog.set_level(logging.DEBUG, logger='jobsync')
+    with store.job('a') as a:
+        for task in range(20):
+            a.add_task(task)
+            a.can_claim_task(task)
+        a.write_audit()
+        beats = a._last_heartbeat_sent
+        wait_until(lambda: a._last_heartbeat_sent != beats, 'a heartbeat')
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith('jobsync')]
+    assert 4 <= len(ours) <= 8, ours
+    assert sum("'a' registered" in line for line in ours) == 1
+    assert sum("'a' left" in line for line in ours) == 1
+
+
+def test_closed_under_a_call(store: Store) -> None:
+    """A call that another thread's ``__exit__`` overtakes ends with an error or its answer, not never."""
+    outcomes: list[object] = []
+
+    def audit(job: Job) -> None:
+        try:
+            job.write_audit()
+            outcomes.append('written')
+        except BackendUnavailable as error:
+            outcomes.append(error)
+
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 1}) as job:
+        job.add_task(1)
+        backend.faults.append(Fault('append_audits', times=1_000_000))
+        thread = threading.Thread(target=audit, args=(job,))
+        thread.start()
+        wait_until(lambda: 'append_audits' in backend.calls, 'the call is under way')
+        job.__exit__(None, None, None)
+        thread.join(30)
+    assert [type(outcome) for outcome in outcomes] == [BackendUnavailable]
+    backend.inner.close()

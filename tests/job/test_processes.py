@@ -1,0 +1,105 @@
+"""Real processes: many at once, killed ones, and one that is stopped and goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import threading
+from collections.abc import Iterable
+
+import pytest
+from tests.job.processes import Worker, workers
+from tests.job.stores import TOKENS, Store
+from tests.job.waiting import wait_until
+
+CRASH = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 2}
+PROCESSES = 10
+
+
+def owned_at(samples: Iterable[dict[str, object]]) -> list[tuple[frozenset[int], float, float]]:
+    """Stretches of time in which a worker was seen to own these tokens: from the first sample's start to the last one's.
+
+    A sample's own tokens were claimable at some time between its two times. For the first of a stretch that is at its end
+    at the latest, for the last at its beginning at the earliest: so between these it has certainly been so twice.
+    """
+    stretches: list[tuple[frozenset[int], float, float]] = []
+    tokens: frozenset[int] = frozenset()
+    for line in samples:
+        seen = line.get('seen')
+        if not isinstance(seen, list):
+            continue
+        before, after = seen
+        found = line.get('tokens')
+        if isinstance(found, list):
+            tokens = frozenset(found)
+            stretches.append((tokens, after, before))
+        elif stretches:
+            stretches[-1] = (tokens, stretches[-1][1], before)
+    return [(tokens, start, end) for tokens, start, end in stretches if end >= start and tokens]
+
+
+def overlaps(one: Worker, two: Worker) -> list[tuple[int, float]]:
+    """How many tokens both owned at once, and for how long."""
+    return [
+        (len(mine & theirs), min(end, until) - max(start, since))
+        for (mine, start, end), (theirs, since, until) in itertools.product(owned_at(one.said), owned_at(two.said))
+        if mine & theirs and max(start, since) < min(end, until)
+    ]
+
+
+@pytest.mark.parametrize('attempt', range(2))
+def test_ten_at_once_on_an_absent_store(shared_store: Store, attempt: int) -> None:
+    """Ten processes started at once where there is nothing yet: all enter, with loads within one token."""
+    total = 1003
+    started = [
+        Worker(shared_store.url, f'w{number}', minimum_nodes=PROCESSES, total_tokens=total, heartbeat_timeout_sec=20)
+        for number in range(PROCESSES)
+    ]
+    with workers(*started):
+        loads = [worker.wait_until_said('entered', 120)['tokens'] for worker in started]
+    assert sum(loads) == total
+    assert max(loads) - min(loads) <= 1
+
+
+@pytest.mark.parametrize('leads', [False, True])
+def test_killed(shared_store: Store, leads: bool) -> None:
+    """The tokens of a killed process are owned again after its timeout, whether it followed or led."""
+    started: dict[str, Worker] = {}
+    with contextlib.ExitStack() as stack:
+        for name in ('victim', 'other') if leads else ('other', 'victim'):
+            started[name] = Worker(shared_store.url, name, 'sample', **CRASH)
+            stack.enter_context(workers(started[name]))
+            started[name].wait_until_said('entered')
+        wait_until(lambda: loads(*started.values()) == [TOKENS // 2] * 2, 'both have their share')
+        started['victim'].process.kill()
+        wait_until(lambda: load(started['other']) == TOKENS, 'all tokens are owned again')
+    assert overlaps(*started.values()) == []
+
+
+def test_stopped_and_continued(shared_store: Store) -> None:
+    """A process that is stopped for longer than its timeout never owns a token that another has, before, then or after."""
+    one, two = (Worker(shared_store.url, name, 'sample', **CRASH) for name in ('one', 'two'))
+    with workers(one, two):
+        one.wait_until_said('entered')
+        two.wait_until_said('entered')
+        for stopped, goes_on in ((one, two), (two, one)):
+            wait_until(lambda: loads(one, two) == [TOKENS // 2] * 2, 'both have their share')
+            stopped.process.send_signal(signal.SIGSTOP)
+            wait_until(lambda goes_on=goes_on: load(goes_on) == TOKENS, 'one owns everything')  # type: ignore[misc]
+            threading.Event().wait(0.3)
+            stopped.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: loads(one, two) == [TOKENS // 2] * 2, 'both have their share')
+    assert len(owned_at(one.said)) > 2
+    assert len(owned_at(two.said)) > 2
+    assert overlaps(one, two) == []
+
+
+def load(worker: Worker) -> int:
+    """How many tokens the worker has, by its last word."""
+    return next((len(line['tokens']) for line in reversed(worker.said) if 'seen' in line and 'tokens' in line), 0)
+
+
+def loads(*some: Worker) -> list[int]:
+    """The same of several."""
+    return [load(worker) for worker in some]

@@ -1,0 +1,177 @@
+"""What a job says of itself and of the cluster."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import socket
+
+import pytest
+from sqlalchemy import text
+from tests.job.stores import TOKENS, Store
+from tests.job.waiting import wait_until
+
+from jobsync import UnsupportedOperation, plugins
+from jobsync.backend import BackendOptions
+from jobsync.testing.faults import Fault, FaultyBackend
+
+
+def test_health_and_leadership(store: Store) -> None:
+    """Inside the block a node is healthy, and exactly one leads; leadership passes on when it leaves."""
+    a, b = store.job('a'), store.job('b')
+    assert not a.am_i_healthy()
+    assert not a.am_i_leader()
+    with b:
+        with a:
+            assert a.am_i_healthy()
+            assert b.am_i_healthy()
+            assert [a.am_i_leader(), b.am_i_leader()] == [False, True]
+        assert not a.am_i_healthy()
+    with store.job('a') as first, store.job('b') as second:
+        assert first.am_i_leader()
+        first.__exit__(None, None, None)
+        wait_until(second.am_i_leader, 'the other leads')
+
+
+def test_nodes(store: Store) -> None:
+    """``nodes`` and ``get_active_nodes`` list every node, oldest first, with host, pid and times of the store."""
+    with store.job('b') as b, store.job('a', config={'weight': 2}) as a:
+        rows = a.nodes
+        assert [row['name'] for row in rows] == ['b', 'a']
+        assert [row['active'] for row in rows] == [True, True]
+        assert [row['name'] for row in b.get_active_nodes()] == ['b', 'a']
+        assert b.get_dead_nodes() == []
+        assert [row['is_leader'] for row in rows] == [True, False]
+        assert [row['weight'] for row in rows] == [1, 2]
+        assert {(row['host'], row['pid']) for row in rows} == {(socket.gethostname(), os.getpid())}
+        for row in rows:
+            assert row['created_on'] <= row['last_heartbeat']
+            assert row['created_on'].tzinfo is not None
+
+
+def test_dead_nodes(store: Store) -> None:
+    """A node that has been silent for longer than the timeout is among the dead, until the leader has removed it."""
+    blind = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    patient = {'heartbeat_timeout_sec': 600}
+    with store.job('a', config=patient) as a, store.job('b', config={**patient, 'backend': blind}):
+        blind.faults.append(Fault(times=1_000_000))
+        observer = store.job('observer', config={'weight': 0})
+        with observer:
+            wait_until(lambda: [row['name'] for row in observer.get_dead_nodes()] == ['b'], 'b is silent')
+            assert [row['name'] for row in observer.get_active_nodes()] == ['a', 'observer']
+            assert a.get_dead_nodes() == []
+        blind.faults.clear()
+    blind.inner.close()
+
+
+def test_my_tokens(store: Store) -> None:
+    """A frozen set of all the tokens, pins included; the same object while nothing changes."""
+    with store.job('a') as job:
+        tokens = job.my_tokens
+        assert tokens == frozenset(range(TOKENS))
+        assert all(job.my_tokens is tokens for _ in range(100))
+        assert job._my_tokens is tokens
+        job.register_task_lock('x', 'a')
+        wait_until(lambda: job.my_tokens == tokens | {TOKENS + 1}, 'the pin is there')
+        assert job.task_to_token('x') == TOKENS + 1
+
+
+def test_token_version(store: Store) -> None:
+    """The version rises with every change of the assignment; 0 before the block."""
+    job = store.job('a')
+    assert job.token_version == 0
+    with job:
+        before = job.token_version
+        assert before > 0
+        assert job._token_version == before
+        with store.job('b'):
+            wait_until(lambda: job.token_version > before, 'it has risen')
+
+
+def test_heartbeat_time(store: Store) -> None:
+    """``_last_heartbeat_sent`` is None before the first, then a moment ago, with a timezone."""
+    job = store.job('a')
+    assert job._last_heartbeat_sent is None
+    with job:
+        first = job._last_heartbeat_sent
+        assert first is not None
+        assert dt.datetime.now(dt.UTC) - first < dt.timedelta(seconds=10)
+        wait_until(lambda: job._last_heartbeat_sent != first, 'the next heartbeat')
+
+
+def test_check_of_the_guide(store: Store) -> None:
+    """The guide's own health check runs as it is written there."""
+    with store.job('worker-01') as job:
+        health = {
+            'node_name': job.node_name,
+            'is_healthy': job.am_i_healthy(),
+            'is_leader': job.am_i_leader(),
+            'token_count': len(job._my_tokens),
+            'token_version': job._token_version,
+            'last_heartbeat': job._last_heartbeat_sent,
+            'active_nodes': len(job.get_active_nodes()),
+            'coordination_enabled': job._coordination_enabled,
+        }
+    assert health | {'token_version': 1, 'last_heartbeat': None} == {
+        'node_name': 'worker-01',
+        'is_healthy': True,
+        'is_leader': True,
+        'token_count': TOKENS,
+        'token_version': 1,
+        'last_heartbeat': None,
+        'active_nodes': 1,
+        'coordination_enabled': True,
+    }
+
+
+def test_coordination_status(store: Store) -> None:
+    """The status follows the node through its life."""
+    job = store.job('a')
+    assert job.get_coordination_status()['state'] == 'outside'
+    with job:
+        job.add_task(1)
+        status = job.get_coordination_status()
+        assert status['last_heartbeat'] is not None
+        assert status | {'last_heartbeat': None, 'token_version': 0} == {
+            'enabled': True,
+            'node_name': 'a',
+            'state': 'member',
+            'is_healthy': True,
+            'is_leader': True,
+            'token_count': TOKENS,
+            'token_version': 0,
+            'last_heartbeat': None,
+            'total_tokens': TOKENS,
+            'open_tasks': 1,
+        }
+        job.write_audit()
+        assert job.get_coordination_status()['open_tasks'] == 0
+    status = job.get_coordination_status()
+    assert (status['state'], status['is_healthy'], status['is_leader'], status['token_count']) == ('left', False, False, 0)
+
+
+def test_sql_ways_in(store: Store) -> None:
+    """``_cn`` and ``_tables`` work where the backend is a SQL database; elsewhere the error names those that are."""
+    with store.job('a') as job:
+        job.add_task(7)
+        if not store.handle.info.sql:
+            with pytest.raises(UnsupportedOperation, match='sqlite and postgresql'):
+                _ = job._cn
+            with pytest.raises(UnsupportedOperation, match='sqlite and postgresql'):
+                _ = job._tables
+            return
+        tables = job._tables
+        assert {name: tables[name] for name in ('Node', 'Token', 'Lock', 'Rebalance', 'Claim', 'Audit')} == {
+            'Node': 'sync_node',
+            'Token': 'sync_token',
+            'Lock': 'sync_lock',
+            'Rebalance': 'sync_rebalance',
+            'Claim': 'sync_claim',
+            'Audit': 'sync_audit',
+        }
+        connection = job._cn
+        assert connection is job._cn
+        assert connection.execute(text('SELECT item FROM sync_claim')).scalar_one() == '7'
+        count = text('SELECT count(*) FROM sync_token WHERE node = :name')
+        assert connection.execute(count, {'name': 'a'}).scalar_one() == TOKENS
+    assert connection.closed

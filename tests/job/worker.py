@@ -1,0 +1,106 @@
+"""A worker process for the tests: ``python -m tests.job.worker URL NAME MODE [SETTING=VALUE …]``.
+
+Its first lines of output say where it is; its last one, if it comes to that, how it ended. In mode ``sample`` it writes a
+line for every sample of the tokens it may claim, with the time of the system's monotonic clock before and after.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from tests.job.stores import FAST
+
+from jobsync import CoordinationConfig, Job
+
+
+def say(**words: Any) -> None:
+    """One line of JSON, written whole: two threads may say something, and a signal handler too."""
+    os.write(1, json.dumps(words).encode() + b'\n')
+
+
+class EndlessHandler(logging.Handler):
+    """A log that takes its time, and whose lock is therefore nearly always held."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line slowly."""
+        sys.stderr.write(self.format(record) + '\n')
+        time.sleep(0.01)
+
+
+def loop(job: Job, mode: str) -> None:
+    """What the worker does in its block, for ever."""
+    logger = logging.getLogger('worker')
+    pause = threading.Event()
+    task = 0
+    while True:
+        task += 1
+        match mode:
+            case 'add':
+                job.add_task(task)
+            case 'audit':
+                if job.can_claim_task(task):
+                    job.add_task(task)
+                    job.write_audit()
+            case 'log':
+                logger.info('at work on %d', task)
+            case 'claim':
+                job.can_claim_task(task)
+            case 'sql':
+                job._cn.exec_driver_sql('SELECT * FROM sync_token').fetchall()
+            case 'sample':
+                sample(job)
+                pause.wait(0.005)
+            case _:
+                pause.wait(1)
+
+
+_known: frozenset[int] = frozenset()
+
+
+def sample(job: Job) -> None:
+    """Note which tokens may be claimed now, if any: with the times before and after asking."""
+    global _known
+    before = time.clock_gettime(time.CLOCK_MONOTONIC)
+    tokens = job.my_tokens
+    after = time.clock_gettime(time.CLOCK_MONOTONIC)
+    if tokens is _known:
+        say(seen=[before, after])
+    else:
+        _known = tokens
+        say(seen=[before, after], tokens=sorted(tokens))
+
+
+def main() -> None:
+    """Run until a signal comes."""
+    url, name, mode, *settings = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO, handlers=[EndlessHandler() if mode == 'log' else logging.StreamHandler()])
+    fields = {key: json.loads(value) for key, value in (setting.split('=', 1) for setting in settings)}
+    job_instance: Job | None = None
+
+    def signal_handler(signum: int, frame: FrameType | None) -> None:
+        """As the user's guide has it."""
+        logging.getLogger('worker').info('Received signal %d, shutting down gracefully', signum)
+        if job_instance:
+            job_instance.__exit__(None, None, None)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, signal_handler)
+    signal.signal(signal.SIGINT, signal_handler)
+    wait_on_enter = fields.pop('wait_on_enter', 120)
+    job_instance = Job(name, wait_on_enter=wait_on_enter, coordination_config=CoordinationConfig(backend=url, **(FAST | fields)))
+    say(state='entering')
+    with job_instance as job:
+        say(state='entered', tokens=len(job.my_tokens))
+        loop(job, mode)
+
+
+if __name__ == '__main__':
+    main()

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Select,
     String,
     Text,
     and_,
@@ -26,9 +27,9 @@ from sqlalchemy import (
 )
 
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.nodes import check_joined, is_joined
+from jobsync.backends.sql.nodes import check_joined, is_joined, run_of
 from jobsync.backends.sql.state import State
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import Guard, Leadership, NodeRef, NodeState, Pin, Revision
 from jobsync.core.tokens import Changes, Plan, TokenGroup
 from jobsync.errors import Conflict, Fenced
@@ -36,10 +37,14 @@ from jobsync.errors import Conflict, Fenced
 __all__ = ['commit', 'read']
 
 
+def state_query(store: Store) -> Select[Any]:
+    """The state with what belongs to the assignment."""
+    return select(*states.columns(store), store.tables.state.c.builds_on, store.tables.state.c.members)
+
+
 def read(tx: Transaction, since: Revision | None) -> Changes:
     """See ``Backend.read_assignment``."""
-    table = tx.tables.state
-    row = tx.execute(select(*states.columns(tx), table.c.builds_on, table.c.members)).one_or_none()
+    row = tx.execute(tx.store.built(state_query)).one_or_none()
     state = states.parse(row)
     assert row is not None
     if since != state.version and since not in states.load_revisions(row.builds_on):
@@ -99,7 +104,8 @@ def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     state = states.read(tx)
     check_guard(tx, state, ref, guard)
     remove_nodes(tx, plan)
-    tx.execute(update(tx.tables.node).where(is_joined(tx, ref)).values(heartbeat=tx.tables.node.c.heartbeat + 1))
+    node = tx.tables.node
+    tx.execute(update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1), run_of(ref))
     revision = states.raised(state)
     write_groups(tx, plan.groups, revision)
     remove_pins(tx, plan.unpinned)

@@ -7,10 +7,26 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, insert, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    true,
+    update,
+)
 
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import (
     INITIAL,
     Leadership,
@@ -25,15 +41,33 @@ from jobsync.core.model import (
 )
 from jobsync.errors import Evicted, NameTaken, TimelineChanged
 
-__all__ = ['acquire_leadership', 'check_joined', 'deregister', 'evicted', 'heartbeat', 'is_joined', 'register', 'snapshot']
+__all__ = [
+    'acquire_leadership',
+    'check_joined',
+    'deregister',
+    'evicted',
+    'heartbeat',
+    'is_joined',
+    'register',
+    'run_of',
+    'snapshot',
+]
 
 TICK = dt.timedelta(microseconds=1)
 
 
-def is_joined(tx: Transaction, ref: NodeRef) -> ColumnElement[bool]:
-    """Whether a row is that of exactly this run, and registered."""
-    node = tx.tables.node
-    return and_(node.c.name == ref.name, node.c.incarnation == ref.incarnation, node.c.state == NodeState.JOINED.value)
+def is_joined(node: Table) -> ColumnElement[bool]:
+    """Whether a row is that of exactly the run given as ``run_of`` parameters, and registered."""
+    return and_(
+        node.c.name == bindparam('run_name', type_=String),
+        node.c.incarnation == bindparam('run_incarnation', type_=String),
+        node.c.state == NodeState.JOINED.value,
+    )
+
+
+def run_of(ref: NodeRef) -> dict[str, str]:
+    """The parameters of ``is_joined``."""
+    return {'run_name': ref.name, 'run_incarnation': ref.incarnation}
 
 
 def evicted(ref: NodeRef) -> Evicted:
@@ -41,10 +75,15 @@ def evicted(ref: NodeRef) -> Evicted:
     return Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
 
 
+def joined_query(store: Store) -> Select[Any]:
+    """A row if the run is registered; it stays so until the end of the transaction."""
+    node = store.tables.node
+    return select(node.c.name).where(is_joined(node)).with_for_update(read=True, key_share=True)
+
+
 def check_joined(tx: Transaction, ref: NodeRef) -> None:
-    """``Evicted`` unless exactly this run is registered, and it stays so until the end of the transaction."""
-    query = select(tx.tables.node.c.name).where(is_joined(tx, ref)).with_for_update(read=True, key_share=True)
-    if tx.execute(query).first() is None:
+    """``Evicted`` unless exactly this run is registered; it stays so until the end of the transaction."""
+    if tx.execute(tx.store.built(joined_query), run_of(ref)).first() is None:
         raise evicted(ref)
 
 
@@ -108,34 +147,42 @@ def register(tx: Transaction, node: Registration, timeline: Timeline, at_least: 
     states.save(tx, states.raised(state, at_least), last_created=created_on)
 
 
-def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
-    """See ``Backend.heartbeat``."""
-    node = tx.tables.node
+def beat(store: Store) -> Update:
+    """Raise the counter of a run that is registered."""
+    node = store.tables.node
     values = {
         'heartbeat': node.c.heartbeat + 1,
-        'seen': seen.number,
-        'seen_stamp': seen.stamp,
-        'holding': dump_set(holding),
-        'last_heartbeat': tx.store.clock(),
+        'seen': bindparam('new_seen', type_=BigInteger),
+        'seen_stamp': bindparam('new_seen_stamp', type_=BigInteger),
+        'holding': bindparam('new_holding', type_=Text),
+        'last_heartbeat': store.clock(),
     }
-    if tx.execute(update(node).where(is_joined(tx, ref)).values(**values)).rowcount == 0:
-        raise evicted(ref)
-    return pulse(tx, ref)
+    return update(node).where(is_joined(node)).values(**values)
 
 
-def pulse(tx: Transaction, ref: NodeRef) -> Pulse:
-    """How things stand, for a node that is registered."""
-    state, node = tx.tables.state, tx.tables.node
+def pulse(store: Store) -> Select[Any]:
+    """How things stand, for a run that is registered."""
+    state, node = store.tables.state, store.tables.node
     leader = node.alias('leader')
     leads = and_(
         leader.c.name == state.c.leader,
         leader.c.incarnation == state.c.leader_incarnation,
         leader.c.state == NodeState.JOINED.value,
     )
-    query = select(*states.columns(tx), node.c.heartbeat.label('own'), leader.c.heartbeat.label('leader_heartbeat')).select_from(
-        state.join(node, node.c.name == ref.name).outerjoin(leader, leads)
-    )
-    row = tx.execute(query).one_or_none()
+    return select(
+        *states.columns(store),
+        node.c.heartbeat.label('own'),
+        leader.c.heartbeat.label('leader_heartbeat'),
+        leader.c.last_heartbeat.label('leader_beat_at'),
+    ).select_from(state.join(node, is_joined(node)).outerjoin(leader, leads))
+
+
+def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    """See ``Backend.heartbeat``."""
+    values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': dump_set(holding)}
+    if tx.execute(tx.store.built(beat), {**values, **run_of(ref)}).rowcount == 0:
+        raise evicted(ref)
+    row = tx.execute(tx.store.built(pulse), run_of(ref)).one_or_none()
     found = states.parse(row)
     assert row is not None
     return Pulse(
@@ -146,14 +193,15 @@ def pulse(tx: Transaction, ref: NodeRef) -> Pulse:
         version=found.version,
         leadership=found.leadership,
         leader_heartbeat=row.leader_heartbeat,
+        leader_age_sec=None if row.leader_beat_at is None else (found.now - row.leader_beat_at).total_seconds(),
     )
 
 
 def deregister(tx: Transaction, ref: NodeRef) -> None:
     """See ``Backend.deregister``."""
-    state = states.read(tx)
-    left = update(tx.tables.node).where(is_joined(tx, ref)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
-    if tx.execute(left).rowcount:
+    state, node = states.read(tx), tx.tables.node
+    left = update(node).where(is_joined(node)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
+    if tx.execute(left, run_of(ref)).rowcount:
         states.save(tx, states.raised(state))
 
 
@@ -167,11 +215,16 @@ def acquire_leadership(tx: Transaction, ref: NodeRef, epoch: int) -> Leadership:
     return Leadership(epoch + 1, ref)
 
 
+def everything(store: Store) -> Select[Any]:
+    """State and nodes. One statement, so that it needs no more than that to be one reading."""
+    state, node = store.tables.state, store.tables.node
+    query = select(*states.columns(store), node).select_from(state.outerjoin(node, true()))
+    return query.order_by(node.c.created_on, node.c.name)
+
+
 def snapshot(tx: Transaction) -> Snapshot:
-    """See ``Backend.snapshot``. One statement, so that it needs no more than that to be one state."""
-    state, node = tx.tables.state, tx.tables.node
-    query = select(*states.columns(tx), node).select_from(state.outerjoin(node, true())).order_by(node.c.created_on, node.c.name)
-    rows = tx.execute(query).all()
+    """See ``Backend.snapshot``."""
+    rows = tx.execute(tx.store.built(everything)).all()
     found = states.parse(rows[0] if rows else None)
     return Snapshot(
         timeline=found.timeline,

@@ -15,7 +15,7 @@ from ctypes import py_object, pythonapi
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bindparam, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.types import TypeEngine
 
@@ -26,7 +26,8 @@ from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
 from jobsync.backends.sql.sqlite_ddl import triggers
 from jobsync.backends.sql.sqlite_errors import translated
 from jobsync.backends.sql.sqlite_file import DatabaseFile
-from jobsync.backends.sql.sqlite_link import IDENTITY, Link
+from jobsync.backends.sql.sqlite_link import Link
+from jobsync.backends.sql.sqlite_turns import Turns
 from jobsync.backends.sql.store import Mode, Store, Transaction
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
@@ -80,6 +81,8 @@ class SqliteStore(Store):
         self._mutex = threading.Lock()
         self._closed = threading.Event()
         self._link: Link | None = None
+        self._here = threading.local()
+        self._turns = Turns()
         self._watch_off = update(tables.state).values(writer=1)
         self._watch_on = update(tables.state).values(writer=0)
         _stores.add(self)
@@ -186,8 +189,11 @@ class SqliteStore(Store):
                 assert isinstance(raw, sqlite3.Connection)
                 raw.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
                 try:
-                    # An upgrade from reading to writing is refused without waiting, so what may write begins as a writer.
-                    connection.exec_driver_sql('BEGIN' if mode is Mode.READ else 'BEGIN IMMEDIATE')
+                    if mode is Mode.READ:
+                        raw.execute('BEGIN')
+                    else:
+                        self._turns.begin(raw, deadline)
+                    self._here.identity, self._here.time = link.identity, self.now()
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_off)
                     yield Transaction(connection, self.tables, self)
@@ -196,6 +202,8 @@ class SqliteStore(Store):
                     if mode is not Mode.READ:
                         self._check(link)
                     connection.exec_driver_sql('COMMIT')
+                    if mode is not Mode.READ:
+                        self._turns.wrote()
                 except BaseException:
                     with contextlib.suppress(sqlite3.Error):
                         raw.rollback()
@@ -229,13 +237,13 @@ class SqliteStore(Store):
 
     # Expressions
 
-    def identity(self, connection: Connection) -> ColumnElement[str]:
-        """See ``Store.identity``: the file that this transaction began on, which is checked again before it ends."""
-        return literal(connection.info[IDENTITY], String)
+    def identity(self) -> ColumnElement[str]:
+        """See ``Store.identity``: the file that the transaction began on, which is looked at again before it commits."""
+        return bindparam('identity_now', type_=String, callable_=lambda: self._here.identity)
 
     def clock(self) -> ColumnElement[Any]:
-        """See ``Store.clock``."""
-        return literal(self.now(), UtcDateTime)
+        """See ``Store.clock``: one moment for the whole transaction."""
+        return bindparam('time_now', type_=UtcDateTime, callable_=lambda: self._here.time)
 
     def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:  # noqa: ARG002 - JSON knows its types
         """See ``Store.elements``. A list as JSON is one parameter, however long it is."""

@@ -31,8 +31,6 @@ from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 __all__ = ['Anchor', 'DatabaseFile']
 
 SIDECARS = ('-wal', '-shm')
-NATIVE_BUSY_SEC = 0.05
-"""How long SQLite itself waits for a lock. Its pauses grow to 100 ms and favour newcomers, so we begin anew after this."""
 WAL_LIMIT = 16 * 2**20
 """Bytes to which the ``-wal`` is cut back after a commit that needed more."""
 POLL_SEC = 0.01
@@ -84,7 +82,7 @@ class DatabaseFile:
         uri = f'file:{quote(str(self.path))}?mode={"rwc" if create else "rw"}'
         while True:
             before = self.identity()
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=NATIVE_BUSY_SEC)
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
             after = self.identity()
             if after is not None and (before == after or (create and before is None)):
                 break

@@ -13,10 +13,7 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
 from jobsync.backends.sql.sqlite_file import Anchor, DatabaseFile
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['IDENTITY', 'Link']
-
-IDENTITY = 'jobsync file'
-"""Key into ``Connection.info``: which file the connection has open."""
+__all__ = ['Link']
 
 IDLE_CONNECTIONS = 2
 USERS_BUSY_MS = 5000
@@ -49,7 +46,6 @@ class Link:
         """A connection of the pool, which is really closed at the end if the link was disposed of meanwhile."""
         connection = self.engine.connect()
         try:
-            connection.info[IDENTITY] = self.identity
             yield connection
         finally:
             with self._lock:

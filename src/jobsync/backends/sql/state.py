@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
 
 from jobsync.backends.sql.schema import SCHEMA_VERSION
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import INITIAL, Leadership, Member, NodeRef, NodeState, Opened, Revision, Settings, Timeline
 from jobsync.errors import SchemaMismatch
 
@@ -55,15 +55,15 @@ def draw_stamp() -> int:
     return secrets.randbits(62) + 1
 
 
-def columns(tx: Transaction) -> list[ColumnElement[Any]]:
+def columns(store: Store) -> list[ColumnElement[Any]]:
     """What ``parse`` needs in a row."""
-    state = tx.tables.state
+    state = store.tables.state
     left_out = {'id', 'writer', 'builds_on', 'members', 'store'}
     return [
         *(column.label('state_' + column.name) for column in state.c if column.name not in left_out),
         state.c.store.label('timeline_store'),
-        tx.store.identity(tx.connection).label('store_now'),
-        tx.store.clock().label('time_now'),
+        store.identity().label('store_now'),
+        store.clock().label('time_now'),
     ]
 
 
@@ -100,9 +100,14 @@ def check_version(found: int) -> None:
         )
 
 
+def query(store: Store) -> Select[Any]:
+    """The state alone."""
+    return select(*columns(store))
+
+
 def read(tx: Transaction) -> State:
     """The state. In a STRUCTURE transaction it stays as read until the end."""
-    return parse(tx.execute(select(*columns(tx))).one_or_none())
+    return parse(tx.execute(tx.store.built(query)).one_or_none())
 
 
 def raised(state: State, at_least: int = 0) -> Revision:
@@ -142,7 +147,7 @@ def new_timeline(generation: int, store: str) -> dict[str, Any]:
 
 def first(tx: Transaction, settings: Settings) -> None:
     """Insert the row of a namespace in which nothing has happened."""
-    identity = tx.execute(select(tx.store.identity(tx.connection))).scalar_one()
+    identity = tx.execute(select(tx.store.identity())).scalar_one()
     tx.execute(
         insert(tx.tables.state).values(
             id=1,

@@ -62,6 +62,14 @@ class Store(abc.ABC):
     def __init__(self, info: BackendInfo, tables: Tables) -> None:
         self.info = info
         self.tables = tables
+        self._built: dict[object, Any] = {}
+
+    def built(self, build: Callable[[Store], T]) -> T:
+        """What ``build`` makes of this store: statements, which take longer to build than to run. Made once."""
+        if build not in self._built:
+            self._built[build] = build(self)
+        found: T = self._built[build]
+        return found
 
     def run(self, mode: Mode, timeout_sec: float, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a transaction, again while the database is merely busy and time is left.
@@ -105,12 +113,12 @@ class Store(abc.ABC):
     # Expressions
 
     @abc.abstractmethod
-    def identity(self, connection: Connection) -> ColumnElement[str]:
-        """The store's own identity (rule R8), to select."""
+    def identity(self) -> ColumnElement[str]:
+        """The store's own identity (rule R8), to select: as it is in the transaction that runs the statement."""
 
     @abc.abstractmethod
     def clock(self) -> ColumnElement[Any]:
-        """The store's time, to select or to write."""
+        """The store's time, to select or to write: as it is in the transaction that runs the statement."""
 
     @abc.abstractmethod
     def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:

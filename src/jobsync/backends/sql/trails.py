@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from sqlalchemy import Date, Exists, String, Table, and_, delete, exists, func, literal, select, true
+from sqlalchemy import ColumnElement, Date, Executable, Exists, String, Table, and_, bindparam, delete, exists, func, select, true
 
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.nodes import check_joined
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Rebalance
 
 __all__ = ['append_audits', 'append_claims', 'history', 'incomplete', 'purge']
@@ -19,28 +20,41 @@ def append_claims(tx: Transaction, ref: NodeRef, items: Sequence[str], date: dt.
     """See ``Backend.append_claims``."""
     states.read(tx)
     check_joined(tx, ref)
-    append(tx, tx.tables.claim, ref.name, items, date, renew=True)
+    append(tx, put_claims, ref.name, items, date)
 
 
 def append_audits(tx: Transaction, node: str, items: Sequence[str], date: dt.date) -> None:
     """See ``Backend.append_audits``."""
     states.read(tx)
-    append(tx, tx.tables.audit, node, items, date, renew=False)
+    append(tx, put_audits, node, items, date)
 
 
-def append(tx: Transaction, table: Table, node: str, items: Sequence[str], date: dt.date, *, renew: bool) -> None:
-    """Insert rows that differ in their item only; one that is there already gets the new time, or stays."""
-    if not items:
-        return
-    values = tx.store.elements('items', String())
-    rows = select(values.c.value, literal(date, Date), literal(node, String), tx.store.clock()).where(true())
-    put = tx.store.insert(table).from_select(['item', 'date', 'node', 'created_on'], rows)
-    key = [table.c.item, table.c.date, table.c.node]
-    if renew:
-        put = put.on_conflict_do_update(index_elements=key, set_={'created_on': put.excluded.created_on})
-    else:
-        put = put.on_conflict_do_nothing(index_elements=key)
-    tx.execute(put, {'items': tx.store.listed(dict.fromkeys(items))})
+def put_claims(store: Store) -> Executable:
+    """Insert claims; one that is there already gets the new time."""
+    put, key = put_rows(store, store.tables.claim)
+    executable: Executable = put.on_conflict_do_update(index_elements=key, set_={'created_on': put.excluded.created_on})
+    return executable
+
+
+def put_audits(store: Store) -> Executable:
+    """Insert audits; one that is there already stays."""
+    put, key = put_rows(store, store.tables.audit)
+    executable: Executable = put.on_conflict_do_nothing(index_elements=key)
+    return executable
+
+
+def put_rows(store: Store, table: Table) -> tuple[Any, list[ColumnElement[Any]]]:
+    """Insert rows that differ in their item only; with the key by which one is there already."""
+    items = store.elements('items', String())
+    rows = select(items.c.value, bindparam('at', type_=Date), bindparam('by', type_=String), store.clock()).where(true())
+    put = store.insert(table).from_select(['item', 'date', 'node', 'created_on'], rows)
+    return put, [table.c.item, table.c.date, table.c.node]
+
+
+def append(tx: Transaction, put: Callable[[Store], Executable], node: str, items: Sequence[str], date: dt.date) -> None:
+    """Insert what there is to insert, each item once."""
+    if items:
+        tx.execute(tx.store.built(put), {'items': tx.store.listed(dict.fromkeys(items)), 'at': date, 'by': node})
 
 
 def history(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import attrs
 import pytest
 
 from jobsync.core.model import Leadership
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import Evicted
+from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import GONE, Scene
 
 __all__ = ['LeadershipTests']
@@ -68,3 +71,23 @@ class LeadershipTests:
         scene.timeline = scene.backend.snapshot().timeline
         ref = scene.join('a')
         assert scene.backend.acquire_leadership(ref, 2) == Leadership(3, ref)
+
+    def test_the_leaders_age(self, scene: Scene) -> None:
+        """A Pulse that tells it gives seconds since the leader's last heartbeat, none of them if nobody leads."""
+        ref = scene.join('a')
+        assert scene.beat(ref).leader_age_sec is None
+        leader = scene.leader()
+        for beating in (leader, ref):
+            age = scene.beat(beating).leader_age_sec
+            assert age is None or age >= 0
+        scene.backend.deregister(leader)
+        assert scene.beat(ref).leader_age_sec is None
+
+    @needs(Ability.CLOCK)
+    def test_the_leaders_age_goes_by_the_stores_time(self, scene: Scene, harness: Harness) -> None:
+        """If told, it is the difference of the store's times."""
+        ref = scene.join('a')
+        scene.beat(scene.leader())
+        harness.move_clock(dt.timedelta(hours=1))
+        age = scene.beat(ref).leader_age_sec
+        assert age is None or 3600 <= age < 3700

@@ -18,7 +18,14 @@ __all__ = ['Side']
 
 NUMBERS = {(Revision, 'number'), (TokenRow, 'version'), (Pin, 'version'), (TaskLock, 'registered'), (Snapshot, 'locks_revision')}
 DRAWN = {(Revision, 'stamp'), (Timeline, 'id'), (TaskLock, 'id')}
-APART = {(Timeline, 'store'), (Snapshot, 'store'), (Pulse, 'store'), (Pulse, 'leader_age_sec'), (Snapshot, 'now')}
+APART = {
+    (Timeline, 'store'),
+    (Snapshot, 'store'),
+    (Pulse, 'store'),
+    (Pulse, 'leader_age_sec'),
+    (Snapshot, 'now'),
+    (Pulse, 'leader_age_sec'),
+}
 
 
 class Side:

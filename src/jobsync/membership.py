@@ -12,7 +12,8 @@ from jobsync import plugins
 from jobsync.backend import Backend
 from jobsync.calling import Caller
 from jobsync.config import CoordinationConfig
-from jobsync.core.agent import Agent, check_settings
+from jobsync.core.agent import Agent
+from jobsync.core.agentconfig import check_settings
 from jobsync.errors import ConfigError, JobsyncError, UnsupportedOperation, WrongProcess
 from jobsync.runtime import NodeRuntime
 from jobsync.runtime.clock import now

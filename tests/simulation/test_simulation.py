@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from broken_rules import BROKEN_RULES
+from tests.simulation.broken_rules import BROKEN_RULES
 
 from jobsync.testing.simulate import main
 from jobsync.testing.simulation import World, WorldConfig

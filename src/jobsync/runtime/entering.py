@@ -9,7 +9,8 @@ import time
 
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
-from jobsync.core.agent import AgentConfig, Phase
+from jobsync.core.agent import Phase
+from jobsync.core.agentconfig import AgentConfig
 from jobsync.errors import ClusterTimeout, JobsyncError
 from jobsync.runtime.node import NodeRuntime, Status
 

@@ -24,7 +24,8 @@ from queue import Empty, SimpleQueue
 import attrs
 
 from jobsync.backend import Backend
-from jobsync.core.agent import Agent, AgentConfig, Phase
+from jobsync.core.agent import Agent, Phase
+from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Answer, Call, Lane
 from jobsync.core.hashing import tokenizer
 from jobsync.core.model import Node, Pulse

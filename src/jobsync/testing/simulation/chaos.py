@@ -22,8 +22,9 @@ class Chaos:
         self._stopped = False
         self._images: list[Image] = []
         self._blows = [
-            self.join, self.join, self.kill, self.leave, self.pause, self.cut, self.store_down, self.restart, self.twin, self.usurp,
-            self.lock, self.lock, self.lock, self.unlock, self.unlock, self.roll_back, self.wipe,
+            self.join, self.join, self.kill, self.leave, self.pause, self.cut, self.restart, self.twin, self.usurp,
+            self.store_down, self.roll_back, self.wipe,
+            self.lock, self.lock, self.lock, self.unlock, self.unlock,
             self.delete_node, self.delete_tokens, self.delete_lock,
         ]  # fmt: skip
 

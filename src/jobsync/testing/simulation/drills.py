@@ -79,7 +79,10 @@ class Drills:
             gap=1.0 + self._steps_of_push,
         )
         for node in others:
-            if gained := {token for token in set(node.agent.ownership.tokens) - before[node] if token < world.config.tokens}:
+            now = set(node.agent.ownership.tokens)
+            gained = {token for token in now - before[node] if token < world.config.tokens}
+            pins_lost = [token for token in before[node] - now if token >= world.config.tokens]
+            if len(gained) > len(pins_lost):  # a pin may prefer the newcomer, and leave room for a token
                 found.append(f'{node.name} gained {sorted(gained)} though another one joined')
         return found
 
@@ -99,7 +102,7 @@ class Drills:
         self._world.record(f'drill: {victim.name} killed')
         victim.alive = False
         bound = _TIMEOUT_SEC * _DRIFT + 2.0 + (0.0 if self._world.push else _INTERVAL_SEC + self._steps_of_push)
-        found = self._expect(self._all_owned, bound, 'tokens are not owned')
+        found = self._expect(lambda: self._all_owned() and not self._world.unsettled(), bound, 'tokens are not owned')
         for node in others:
             lost = [token for token, mine in enumerate(before[node]) if mine and not node.agent.ownership.mine[token]]
             if lost:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jobsync.core import calls
-from jobsync.core.agent import Agent, AgentConfig, Note, Phase
+from jobsync.core.agent import Agent, Note, Phase
+from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Lane
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.runtime.perform import perform

@@ -19,7 +19,7 @@ import attrs
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.core.agent import AgentConfig
+from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.hashing import tokenizer
 from jobsync.core.model import LockEdit, LockFilter, LockRequest, Settings
 from jobsync.core.patterns import choose

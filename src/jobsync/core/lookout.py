@@ -1,0 +1,109 @@
+"""When a node looks at the others, whom it suspects, and who is to lead (rules R2 and R4).
+
+A leader looks after each heartbeat of its own. Everybody else hears of the leader with each pulse, and looks only when there is
+no leader, when the leader has changed, or when it becomes suspect.
+"""
+
+from __future__ import annotations
+
+from jobsync.core.agentconfig import AgentConfig
+from jobsync.core.liveness import Observer
+from jobsync.core.model import NodeRef, NodeState, Pulse, Snapshot
+
+__all__ = ['STEP', 'Lookout']
+
+STEP = 0.1
+"""The part of an interval between the leader's heartbeat, the others', and the leader's look."""
+_NEVER, _FOREVER = float('-inf'), float('inf')
+
+
+class Lookout:
+    """One incarnation's view of the others."""
+
+    def __init__(self, config: AgentConfig, ref: NodeRef, now: float) -> None:
+        self._config, self._ref = config, ref
+        self._observer = Observer(config.heartbeat_interval_sec)
+        self.snapshot: Snapshot | None = None
+        self._look_at = now
+        self._suspect_at = _FOREVER
+        self._last_look = self._hinted_at = _NEVER
+
+    @property
+    def due(self) -> float:
+        """When to take the next snapshot."""
+        return min(self._look_at, self._suspect_at)
+
+    def look(self, at: float) -> None:
+        """Look at that time at the latest."""
+        self._look_at = min(self._look_at, at)
+
+    def hint(self, now: float) -> None:
+        """Something is said to have changed: a look that is under way may have missed it."""
+        self._hinted_at = now
+        self.look(now)
+
+    def own_heartbeat(self, sent: float) -> None:
+        """The leader has sent a heartbeat: look once the others have sent theirs."""
+        interval = self._config.heartbeat_interval_sec
+        self.look(max(sent + 2 * STEP * interval, self._last_look + STEP * interval))
+
+    def take_pulse(self, pulse: Pulse, leads: bool, now: float) -> None:
+        """Hear of the leader; look closer if the leadership has changed, or the leader is gone or silent."""
+        leader, known = pulse.leadership.node, self.snapshot
+        self._observer.note_reading(now)
+        if leader is not None and pulse.leader_heartbeat is not None:
+            self._observer.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
+        if leader is None or pulse.leader_heartbeat is None or known is None or known.leadership != pulse.leadership:
+            self.look(now)
+        elif not leads:
+            due = self._observer.next_suspicion({leader.name: self._timeout_of(leader.name)})
+            self._suspect_at = _FOREVER if due is None else due
+        if leads and known is not None and pulse.revision != known.revision:
+            self.look(now)
+
+    def take_snapshot(self, snapshot: Snapshot, issued_at: float, now: float) -> None:
+        """See everybody, and settle when to look again."""
+        self._observer.note_all(snapshot.nodes, now)
+        self.snapshot, self._last_look = snapshot, now
+        self._look_at, self._suspect_at = self._next_look(snapshot, now)
+        if issued_at <= self._hinted_at:
+            self.look(now)
+
+    def _next_look(self, snapshot: Snapshot, now: float) -> tuple[float, float]:
+        config, leader = self._config, snapshot.leadership.node
+        timeouts = self._timeouts(snapshot)
+        if self.is_first_in_line(now):
+            regular = now + min(config.look_sec, (1 + 3 * STEP) * config.heartbeat_interval_sec)
+            suspicion = self._observer.next_suspicion(timeouts)
+            return (regular if suspicion is None or suspicion <= now else min(regular, suspicion)), _FOREVER
+        led = leader is not None and any(node.ref == leader and node.state is NodeState.JOINED for node in snapshot.nodes)
+        if leader is None or not led or leader.name in self.suspects(now):
+            return now + config.retry_sec, _FOREVER
+        due = self._observer.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
+        return _FOREVER, _FOREVER if due is None else due
+
+    def suspects(self, now: float) -> dict[str, tuple[str, int]]:
+        """The suspected nodes of the last snapshot, with the heartbeat they stopped at."""
+        return {} if self.snapshot is None else self._observer.suspects(self._timeouts(self.snapshot), now)
+
+    def is_first_in_line(self, now: float) -> bool:
+        """Rule R4: the oldest registered node that is not suspected leads."""
+        if self.snapshot is None:
+            return False
+        suspects = self.suspects(now)
+        for node in sorted(self.snapshot.nodes, key=lambda node: (node.created_on, node.name)):
+            if node.state is NodeState.JOINED and suspects.get(node.name) != node.beat:
+                return node.ref == self._ref
+        return False
+
+    def _timeout_of(self, name: str) -> float:
+        nodes = () if self.snapshot is None else self.snapshot.nodes
+        return max([self._config.heartbeat_timeout_sec, *(node.timeout_sec for node in nodes if node.name == name)])
+
+    def _timeouts(self, snapshot: Snapshot) -> dict[str, float]:
+        own = self._config.heartbeat_timeout_sec
+        return {
+            node.name: max(own, node.timeout_sec)
+            for node in snapshot.nodes
+            if node.state is NodeState.JOINED and node.name != self._config.name
+        }

@@ -26,10 +26,11 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from jobsync.core import pinning
-from jobsync.core.model import NOBODY, Eviction, Member, NodeRef, NodeState, Revision, Snapshot, TaskLock
+from jobsync.core.model import Eviction, Member, NodeRef, NodeState, Revision, Snapshot, TaskLock
 from jobsync.core.rebalance import FREE, STUCK, rebalance
 from jobsync.core.standing import Roster
-from jobsync.core.tokens import ABSENT, UNOWNED, Assignment, Plan, TokenGroup
+from jobsync.core.tokens import ABSENT, UNOWNED, Assignment, Plan
+from jobsync.core.writing import Writing, write
 
 __all__ = ['Decision', 'Memory', 'Policy', 'Situation', 'decide']
 
@@ -114,9 +115,8 @@ class _Planner:
         self.look_at: list[float] = []
         self.fresh = not self.old.members
         """No distribution has been made in this timeline."""
-        used = set(self.old.owner)
-        self.has_absent = ABSENT in used and not self.fresh
-        owners = {self.old.names[position] for position in used if position >= 0}
+        self.has_absent = ABSENT in self.old.owners and not self.fresh
+        owners = {self.old.names[position] for position in self.old.owners if position >= 0}
         owners.update(pin.owner for pin in self.old.pins.values() if pin.owner is not None)
         self.roster = Roster.judge(
             self.snapshot, owners, self.old.members, situation.suspects, memory.absent, policy.timeout_sec, self.now
@@ -129,11 +129,9 @@ class _Planner:
         self.all_have_seen = all(node.seen == self.old.version for node in self.roster.alive.values())
         self.lost: dict[int, float] = {}
         """Tokens without a row, and when that was first read."""
-        self.handed_over: dict[int, str | None] = {}
-        """Tokens whose owner's hands are off them, with their owner so far."""
-        self.new_owner: dict[int, str | None] = {}
-        """Tokens that pass to a new owner in this commit."""
-        self.moved = 0
+        self.handed_over: set[int] = set()
+        """Tokens that a present owner has let go of."""
+        self.writing = Writing((), 0)
         self.acknowledged = self.outstanding = self.unseen = False
         """Whether a token was let go of; whether one is still to be; whether by a node that has not even seen the version."""
 
@@ -152,7 +150,8 @@ class _Planner:
         pins = pinning.PinPlanner(self, receivers)
         placement = rebalance(weights, names, place, home, pins.requests(place, names))
         memory.lost = self.lost
-        groups = self._groups(placement.moves, receivers)
+        self.writing = write(self.old, self.roster, self.handed_over, placement.moves, receivers)
+        groups = self.writing.groups
         written, unpinned, pin_moves = pins.settle(placement.pins)
         evictions = tuple(
             Eviction(node.ref, node.heartbeat)
@@ -189,7 +188,7 @@ class _Planner:
             unpinned=unpinned,
             evictions=evictions,
             departed=departed,
-            moved=self.moved + pin_moves,
+            moved=self.writing.moved + pin_moves,
             nodes_before=memory.cause[1],
             nodes_after=len(weights),
             duration_ms=round(1000 * (self.now - memory.unsettled_since)),
@@ -237,20 +236,25 @@ class _Planner:
                 if at in waiting:
                     place[token] = STUCK
         self._find_lost(place)
+        self._follow_targets(place, positions, receivers)
+        return names, place, old.home
+
+    def _follow_targets(self, place: array[int], positions: Mapping[str, int], receivers: set[str]) -> None:
+        """Tokens being handed over are where they are going, if somebody is there to take them."""
+        old, roster = self.old, self.roster
+        alike: dict[tuple[int, str], list[int]] = {}
         for token, target in old.targets.items():
-            owner_at = old.owner[token]
-            owner = names[owner_at] if owner_at >= 0 else None
+            alike.setdefault((old.owner[token], target), []).append(token)
+        for (owner_at, target), tokens in alike.items():
+            owner = old.names[owner_at] if owner_at >= 0 else None
             if owner_at == ABSENT or roster.is_waiting(owner):
                 continue
+            free = set(tokens)
             if owner is not None and roster.is_present(owner):
-                if self.has_let_go(owner, token):
-                    self.handed_over[token] = owner
-                    place[token] = positions[target] if target in receivers else FREE
-                else:
-                    place[token] = positions[target] if target in receivers else owner_at
-            else:
-                place[token] = positions[target] if target in receivers else FREE
-        return names, place, old.home
+                free = self._let_go_of(owner, free)
+                self.handed_over |= free
+            for token in tokens:
+                place[token] = positions[target] if target in receivers else FREE if token in free else owner_at
 
     def _find_lost(self, place: array[int]) -> None:
         """Free the tokens without a row once nobody can still hold them."""
@@ -263,13 +267,18 @@ class _Planner:
 
     def has_let_go(self, owner: str, token: int) -> bool:
         """Whether a present owner has acknowledged, in the version at hand, that it is done with a token it was asked for."""
+        return bool(self._let_go_of(owner, {token}))
+
+    def _let_go_of(self, owner: str, tokens: set[int]) -> set[int]:
+        """The same of several tokens: those of them that it is done with."""
         node = self.roster.alive[owner]
-        if node.seen == self.old.version and token not in node.holding:
-            self.acknowledged = True
-            return True
-        self.outstanding = True
-        self.unseen = self.unseen or node.seen != self.old.version
-        return False
+        if node.seen != self.old.version:
+            self.outstanding = self.unseen = True
+            return set()
+        done = tokens - node.holding
+        self.acknowledged = self.acknowledged or bool(done)
+        self.outstanding = self.outstanding or len(done) < len(tokens)
+        return done
 
     def is_free_of_holders(self, token: int) -> bool:
         """Whether a token without a row can be in nobody's hands any more."""
@@ -285,58 +294,12 @@ class _Planner:
 
     def owner_after(self, token: int) -> tuple[str | None, bool]:
         """Who owns a hash token after this commit, and whether that is known."""
-        if token in self.new_owner:
-            return self.new_owner[token], True
+        if token in self.writing.owners:
+            return self.writing.owners[token], True
         position = self.old.owner[token]
         return (self.old.names[position] if position >= 0 else None), position != ABSENT or self.fresh
 
     # --- writing it down -------------------------------------------------------------------------------------------------
-
-    def _groups(self, moves: Mapping[str, array[int]], receivers: set[str]) -> tuple[TokenGroup, ...]:
-        """The rows to write: for every token that moves, was handed over, or has a target that no longer holds."""
-        rows: dict[tuple[str | None, str | None, str | None], list[int]] = {}
-        moving: set[int] = set()
-        for destination in sorted(moves):
-            for token in moves[destination]:
-                self._write(rows, token, destination)
-            moving.update(moves[destination])
-        names, roster = self.old.names, self.roster
-        for token, target in self.old.targets.items():
-            position = self.old.owner[token]
-            owner = names[position] if position >= 0 else None
-            if token in moving or position == ABSENT or roster.is_waiting(owner):
-                continue
-            if target in receivers:
-                self._write(rows, token, target)
-            elif owner is not None and owner in receivers and token not in self.handed_over:
-                self._write(rows, token, owner)
-            elif not receivers:
-                self._write(rows, token, None)
-        if not receivers:
-            for token, position in enumerate(self.old.owner):
-                if position >= 0 and token not in self.old.targets and not roster.is_waiting(names[position]):
-                    self._write(rows, token, None)
-        return tuple(
-            TokenGroup(tokens=array('i', sorted(tokens)), owner=owner, target=target, home=home)
-            for (owner, target, home), tokens in rows.items()
-        )
-
-    def _write(self, rows: dict[tuple[str | None, str | None, str | None], list[int]], token: int, place: str | None) -> None:
-        """Put one token's new row among ``rows``, if it is another than it has."""
-        row = self.old.row(token)
-        owner, home = row.owner, row.home
-        if owner is not None and self.roster.is_present(owner) and token not in self.handed_over:
-            target = NOBODY if place is None else None if place == owner else place
-            after: tuple[str | None, str | None, str | None] = (owner, target, home)
-        else:
-            if owner is not None:
-                home = None if token in self.handed_over else owner
-            after = (place, None, None if home == place else home)
-            if place != owner:
-                self.new_owner[token] = place
-                self.moved += place is not None
-        if row.absent or after != (row.owner, row.target, row.home):
-            rows.setdefault(after, []).append(token)
 
     def _reason(
         self, evictions: tuple[Eviction, ...], departed: tuple[NodeRef, ...], members: Mapping[str, Member], pins: bool

@@ -48,7 +48,7 @@ def test_bad_input_gets_one_clear_error(arguments: list[str], said: str, folder:
     assert result.exit_code != 0
     assert said in result.output
     assert 'Traceback' not in result.output
-    assert 'started' not in result.output
+    assert 'processes started' not in result.output
     assert isinstance(result.exception, SystemExit)
 
 

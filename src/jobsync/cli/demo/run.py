@@ -157,7 +157,7 @@ class _Show:
         workers = self._options.workers
         for number in range(1, workers + 1):
             self._supervisor.start(f'worker-{number}', minimum_nodes=workers)
-        self._say(f'{workers} worker processes started for {self._files} files in {self._options.root}')
+        self._say(f'{workers} worker processes started, {self._files} files to do in {self._options.root}')
         grown_at, done = now(), 0
         to_kill = self._options.kill
         while self.progress.complete_at is None:
@@ -177,6 +177,8 @@ class _Show:
             if now() - grown_at > self._patience_sec:
                 self.faults.append(f'no further file was finished for {self._patience_sec:.0f} s')
                 return
+        if to_kill:
+            self._say('no worker was killed: the work was over too soon')
         self._say('every file is audited; the workers are asked to leave')
 
     def _kill_one(self, next_number: int) -> None:

@@ -1,0 +1,151 @@
+"""The life of a node: joining, its rhythm, leaving."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from tests.core.bench import AWAY, TASKS, Bench
+
+from jobsync.core import calls
+from jobsync.core.agent import Phase
+from jobsync.core.calls import Lane
+from jobsync.core.model import Settings
+from jobsync.errors import ConfigMismatch
+
+# --- joining --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_begins_by_opening_the_namespace() -> None:
+    """The first call is ``open`` with the node's settings; there is nothing to beat for yet."""
+    bench = Bench()
+    agent = bench.start('a', create=False)
+    assert agent.next(Lane.BEAT, bench.now) is None
+    assert agent.next(Lane.WORK, bench.now) == calls.Open(bench.settings, create=False)
+    assert agent.phase is Phase.OPENING
+
+
+def test_one_call_at_a_time_in_each_lane() -> None:
+    """While a call is under way its lane asks for nothing."""
+    bench = Bench()
+    agent = bench.start('a')
+    bench.catch(agent, calls.Open)
+    assert agent.next(Lane.WORK, bench.now) is None
+
+
+def test_a_node_registers_as_configured() -> None:
+    """The record says what the configuration does."""
+    bench = Bench()
+    bench.start('a', weight=2.0, host='here', pid=77, heartbeat_timeout_sec=20.0)
+    bench.run(0.1)
+    record = bench.record('a')
+    assert (record.weight, record.host, record.pid, record.timeout_sec) == (2.0, 'here', 77, 20.0)
+
+
+def test_a_lone_node_owns_everything() -> None:
+    """The first node of a cluster leads it and gives itself all the tokens."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    assert bench.leader == 'a'
+    assert bench.claims(agent, *TASKS) == [True] * 4
+
+
+def test_a_cluster_shares_the_tokens() -> None:
+    """Each task is claimable on exactly one of the nodes, and all have as many tokens."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b')
+    assert [len(agent.ownership.tokens) for agent in agents] == [2, 2]
+    assert [sum(bench.claims(agent, key)[0] for agent in agents) for key in TASKS] == [1] * 4
+
+
+def test_other_settings_are_refused() -> None:
+    """A node whose settings are not the running cluster's fails for good, and says what differs."""
+    bench = Bench()
+    bench.cluster('a')
+    stranger = bench.start('b', settings=Settings(8, 'xxh3'))
+    bench.run(1.0)
+    assert stranger.phase is Phase.FAILED
+    assert isinstance(stranger.failure, ConfigMismatch)
+    assert 'total_tokens is 4 in the cluster and 8 here' in str(stranger.failure)
+
+
+def test_a_failed_node_asks_for_nothing() -> None:
+    """What no retry can mend is not tried again."""
+    bench = Bench()
+    bench.cluster('a')
+    stranger = bench.start('b', settings=Settings(8, 'xxh3'))
+    bench.run(1.0)
+    assert [stranger.next(lane, bench.now) for lane in Lane] == [None, None]
+
+
+def test_a_registration_whose_answer_was_lost_counts() -> None:
+    """Repeating it meets the node's own record, which is as good as the answer."""
+    bench = Bench()
+    agent = bench.start('a')
+    caught = bench.catch(agent, calls.Register)
+    bench.perform(caught.call)
+    bench.answer(caught, AWAY)
+    bench.run(2.0)
+    assert agent.phase is Phase.MEMBER
+    assert bench.record('a').incarnation == agent.ref.incarnation
+
+
+# --- hints ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hint_makes_a_follower_beat() -> None:
+    """A heartbeat tells all that a follower needs to know of a change."""
+    bench = Bench(push=False)
+    follower = bench.cluster('a', 'b')[1]
+    assert isinstance(follower.next(Lane.BEAT, bench.now), float)
+    follower.hint(bench.backend.snapshot().revision.number + 1, bench.now)
+    assert isinstance(follower.next(Lane.BEAT, bench.now), calls.Heartbeat)
+
+
+def test_a_hint_makes_the_leader_look() -> None:
+    """The leader needs to know more than a heartbeat tells."""
+    bench = Bench(push=False)
+    (leader,) = bench.cluster('a')
+    leader.hint(bench.backend.snapshot().revision.number + 1, bench.now)
+    assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
+
+
+def test_a_hint_of_what_is_known_does_nothing() -> None:
+    """Doubled and late hints cost no call."""
+    bench = Bench(push=False)
+    agents = bench.cluster('a', 'b')
+    for agent in agents:
+        asked = [agent.next(lane, bench.now) for lane in Lane]
+        agent.hint(bench.backend.snapshot().revision.number, bench.now)
+        assert [agent.next(lane, bench.now) for lane in Lane] == asked
+
+
+def test_nothing_depends_on_hints() -> None:
+    """Without any, everything comes about a few heartbeats later."""
+    bench = Bench(push=False)
+    agents = [bench.start(name) for name in 'abc']
+    bench.run(60.0)
+    assert all(agent.is_settled for agent in agents)
+
+
+# --- rhythm ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_cluster_asks_little() -> None:
+    """A settled follower makes at most 13 calls a minute and the leader at most 26, and nobody reads what has not changed."""
+    bench = Bench()
+    leader, *followers = bench.cluster('a', 'b', 'c')
+    before = len(bench.made)
+    bench.run(600.0)
+    made = bench.made[before:]
+    asked = {agent: [one.call for one in made if one.agent is agent and one.reached_store] for agent in bench.agents}
+    assert not [call for calls_made in asked.values() for call in calls_made if isinstance(call, calls.Read)]
+    assert len(asked[leader]) <= 260
+    assert all(len(asked[follower]) <= 130 for follower in followers)
+
+
+@pytest.mark.parametrize(('interval', 'retry'), [(5.0, 1.0), (1.0, 0.2)])
+def test_retries_are_as_frequent_as_heartbeats_allow(interval: float, retry: float) -> None:
+    """A failed call is repeated after a second, or after a fifth of the interval if that is less."""
+    bench = Bench()
+    config = attrs.evolve(bench.start('a').config, heartbeat_interval_sec=interval)
+    assert config.retry_sec == retry

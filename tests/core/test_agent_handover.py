@@ -1,0 +1,136 @@
+"""Gaining and losing tokens, with and without work on them (rule R3)."""
+
+from __future__ import annotations
+
+from tests.core.bench import AWAY, TASKS, Bench
+from tests.core.builders import token_of
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent, Change
+
+
+def test_a_gain_waits_for_the_acknowledging_heartbeat() -> None:
+    """Tokens read of are claimable only when a heartbeat that acknowledges their version has succeeded."""
+    bench = Bench()
+    agent = bench.start('a')
+    bench.deliver(bench.catch(agent, calls.Read))
+    assert agent.ownership.is_empty
+    caught = bench.catch(agent, calls.Heartbeat)
+    assert caught.call.seen == bench.backend.snapshot().version
+    answer = bench.perform(caught.call)
+    assert agent.ownership.is_empty
+    bench.answer(caught, answer)
+    assert len(agent.ownership.tokens) == 4
+
+
+def test_a_failed_acknowledgement_gains_nothing() -> None:
+    """If it is not known whether the heartbeat arrived, nothing is gained."""
+    bench = Bench()
+    agent = bench.start('a')
+    bench.deliver(bench.catch(agent, calls.Read))
+    bench.answer(bench.catch(agent, calls.Heartbeat), AWAY)
+    assert agent.ownership.is_empty
+    assert not agent.is_settled
+    bench.run(2.0)
+    assert agent.is_settled
+
+
+def test_a_heartbeat_sent_before_the_version_was_read_does_not_acknowledge_it() -> None:
+    """A heartbeat that was under way when the version was read says nothing of it."""
+    bench = Bench()
+    agent = bench.start('a')
+    read = bench.catch(agent, calls.Read)
+    agent.beat_soon()
+    beat = bench.catch(agent, calls.Heartbeat)
+    bench.deliver(read)
+    bench.deliver(beat)
+    assert agent.ownership.is_empty
+
+
+def taken_from(bench: Bench, agent: Agent) -> frozenset[int]:
+    """Let ``b`` join and the agent read, but not acknowledge, which tokens it is asked for; return them."""
+    before = agent.ownership.tokens
+    bench.start('b')
+    bench.deliver(bench.catch(agent, calls.Read))
+    return before - agent.ownership.tokens
+
+
+def test_a_loss_takes_effect_when_it_is_read() -> None:
+    """A token that the node is asked for is not claimable from the reading on, before any heartbeat."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    lost = taken_from(bench, agent)
+    assert len(lost) == 2
+    assert bench.claims(agent, *TASKS) == [token not in lost for token in range(4)]
+
+
+def test_a_loss_is_told() -> None:
+    """The change of what may be claimed is among the events, as given up and not as lost."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.events.clear()
+    lost = taken_from(bench, agent)
+    (change,) = [event for event in agent.events if isinstance(event, Change)]
+    assert (change.before.tokens - change.after.tokens, change.lost) == (lost, False)
+
+
+def test_begin_is_refused_on_a_token_being_given_up() -> None:
+    """No task is begun on a token that the node is asked for, and none is left marked."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    lost = taken_from(bench, agent)
+    assert bench.begin(agent, *TASKS) == [token not in lost for token in range(4)]
+    assert set(agent.in_flight) == {key for key in TASKS if token_of(key) not in lost}
+
+
+def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None:
+    """To be at work on a task gives no right to begin it once more; it stays marked until it is finished."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.begin(agent, *TASKS)
+    (first, *_) = sorted(taken_from(bench, agent))
+    assert bench.begin(agent, f't{first}') == [False]
+    assert f't{first}' in agent.in_flight
+
+
+def test_a_task_in_flight_keeps_its_token_until_it_is_finished() -> None:
+    """R3: the tokens asked for and still worked on are reported as held, and go when the work is done."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.begin(agent, *TASKS)
+    lost = taken_from(bench, agent)
+    other = bench.agents[1]
+    bench.run(10.0)
+    assert bench.record('a').holding == lost
+    assert other.ownership.is_empty
+    agent.finish(TASKS)
+    bench.run(1.0)
+    assert bench.record('a').holding == frozenset()
+    assert other.ownership.tokens == lost
+
+
+def test_only_the_busy_tokens_wait() -> None:
+    """A token without work goes to its new owner at once."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.begin(agent, 't0', 't1', 't2')
+    lost = taken_from(bench, agent)
+    agent.finish(f't{token}' for token in range(4) if token != min(lost))
+    bench.run(2.0)
+    assert bench.record('a').holding == {min(lost)}
+    assert bench.agents[1].ownership.tokens == lost - {min(lost)}
+
+
+def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
+    """After ``handover_timeout_sec`` the token goes though the task is still in flight."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', handover_timeout_sec=7.0)
+    bench.begin(agent, *TASKS)
+    lost = taken_from(bench, agent)
+    asked = bench.now
+    bench.run_until(lambda: bench.record('a').holding == lost)
+    bench.run_until(lambda: not bench.record('a').holding)
+    assert asked + 7.0 <= bench.now < asked + 7.1
+    bench.run(1.0)
+    assert bench.agents[1].ownership.tokens == lost
+    assert set(agent.in_flight) == set(TASKS)

@@ -1,0 +1,171 @@
+"""The lease (rule R1), and what an eviction or a late answer does to it (rule R6)."""
+
+from __future__ import annotations
+
+import math
+
+from tests.core.bench import AWAY, TASKS, Bench
+from tests.core.builders import token_of
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent, Change, Note, Phase
+from jobsync.core.calls import Lane
+from jobsync.errors import Evicted
+
+# --- the lease (R1) -------------------------------------------------------------------------------------------------------
+
+
+def test_the_lease_counts_from_before_the_heartbeat_was_sent() -> None:
+    """However long the answer takes, the lease ends 0.9 timeouts after the node made the call."""
+    bench = Bench()
+    agent = bench.start('a')
+    caught = bench.catch(agent, calls.Heartbeat)
+    sent = bench.now
+    bench.now += 4.0
+    bench.deliver(caught)
+    assert agent.deadline == sent + 13.5
+
+
+def test_the_lease_is_over_at_its_deadline() -> None:
+    """A node claims until the deadline, and from that very moment on it does not."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    assert agent.may_claim('t0', 0, math.nextafter(agent.deadline, 0.0))
+    assert not agent.may_claim('t0', 0, agent.deadline)
+    assert not agent.begin('t0', 0, agent.deadline)
+
+
+def test_there_is_no_lease_before_the_first_heartbeat() -> None:
+    """To be registered is not enough."""
+    bench = Bench()
+    agent = bench.start('a')
+    bench.catch(agent, calls.Heartbeat)
+    assert agent.phase is Phase.MEMBER
+    assert agent.deadline < 0.0
+
+
+def test_a_failed_heartbeat_extends_nothing_and_is_repeated() -> None:
+    """A heartbeat that came to nothing leaves the lease as it was; the next one comes a second later."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    caught, deadline = bench.catch(agent, calls.Heartbeat), agent.deadline
+    bench.answer(caught, AWAY)
+    assert agent.deadline == deadline
+    assert agent.next(Lane.BEAT, bench.now) == bench.now + 1.0
+    assert isinstance(agent.next(Lane.BEAT, bench.now + 1.0), calls.Heartbeat)
+
+
+def test_the_lease_of_a_heartbeat_answered_after_the_next_failed_is_its_own() -> None:
+    """Each heartbeat extends the lease from its own sending."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.answer(bench.catch(agent, calls.Heartbeat), AWAY)
+    caught = bench.catch(agent, calls.Heartbeat)
+    sent = bench.now
+    bench.now += 2.0
+    bench.deliver(caught)
+    assert agent.deadline == sent + 13.5
+
+
+def test_an_outage_moves_nothing() -> None:
+    """P4: without the store the nodes claim until their leases end, and afterwards go on with the same tokens."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b')
+    before = [agent.ownership.tokens for agent in agents]
+    incarnations = [agent.ref for agent in agents]
+    for agent in agents:
+        bench.cut_off(agent)
+    bench.run(60.0)
+    assert [agent.may_claim(key, token_of(key), bench.now) for agent in agents for key in TASKS] == [False] * 8
+    bench.cut.clear()
+    bench.run(60.0)
+    assert [agent.ownership.tokens for agent in agents] == before
+    assert [agent.ref for agent in agents] == incarnations
+    assert all(bench.now < agent.deadline for agent in agents)
+
+
+def test_the_end_of_a_lease_is_noted_once() -> None:
+    """The log has one line for a lease that has ended, and one for the next."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.cut_off(agent)
+    agent.events.clear()
+    bench.run(60.0)
+    bench.cut.clear()
+    bench.run(10.0)
+    texts = [event.text for event in agent.events if isinstance(event, Note) and event.level != 'retry']
+    assert [('over' in text, 'has a lease' in text) for text in texts] == [(True, False), (False, True)]
+
+
+# --- late answers, eviction (R6) ------------------------------------------------------------------------------------------
+
+
+def evict(bench: Bench, agent: Agent) -> None:
+    """Let the agent be told, by its next heartbeat, that it is no longer registered."""
+    caught = bench.catch(agent, calls.Heartbeat)
+    bench.answer(caught, Evicted('no longer registered'))
+
+
+def test_an_evicted_node_owns_nothing_at_once() -> None:
+    """The answer that says so ends the lease and all claims, and the change is told as a loss."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.events.clear()
+    evict(bench, agent)
+    assert bench.claims(agent, *TASKS) == [False] * 4
+    assert agent.ownership.is_empty
+    assert agent.deadline < bench.now
+    assert [event.lost for event in agent.events if isinstance(event, Change)] == [True]
+
+
+def test_an_evicted_node_registers_as_a_new_incarnation() -> None:
+    """It comes back under its name, in a new run, and declares the former one over."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    before = agent.ref
+    evict(bench, agent)
+    assert agent.ref.name == before.name
+    assert agent.ref.incarnation != before.incarnation
+    register = bench.catch(agent, calls.Register)
+    assert register.call.node.ref == agent.ref
+    assert register.call.node.replaces == {before.incarnation}
+
+
+def test_a_deleted_record_is_noticed() -> None:
+    """A node whose row was deleted by hand comes back by itself and gets its tokens again."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b')
+    before = agents[1].ownership.tokens
+    bench.store.delete_node_row('sync_', 'b')
+    bench.run(6.0)
+    assert bench.record('b').incarnation == agents[1].ref.incarnation
+    assert bench.record('b').replaces
+    bench.run(20.0)
+    assert agents[1].ownership.tokens == before
+
+
+def test_an_answer_to_an_older_incarnation_is_dropped() -> None:
+    """A heartbeat that succeeded before the node was evicted gives the new incarnation no lease, however late it is heard of."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    caught = bench.catch(agent, calls.Heartbeat)
+    answer = bench.perform(caught.call)
+    bench.store.delete_node_row('sync_', 'a')
+    agent.hint(bench.backend.snapshot().revision.number, bench.now)
+    bench.run_until(lambda: agent.ref != caught.call.ref)
+    bench.answer(caught, answer)
+    assert agent.deadline < 0.0
+    assert agent.ownership.is_empty
+
+
+def test_an_error_of_an_older_incarnation_is_dropped() -> None:
+    """That the former incarnation is evicted is no news to its successor."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    caught = bench.catch(agent, calls.Heartbeat)
+    bench.store.delete_node_row('sync_', 'a')
+    agent.hint(bench.backend.snapshot().revision.number, bench.now)
+    bench.run_until(lambda: agent.ref != caught.call.ref)
+    successor = agent.ref
+    bench.answer(caught, Evicted('no longer registered'))
+    assert agent.ref == successor

@@ -1,0 +1,100 @@
+"""A node leaves in good order."""
+
+from __future__ import annotations
+
+from tests.core.bench import AWAY, TASKS, Bench
+
+from jobsync.core import calls
+from jobsync.core.agent import Phase
+from jobsync.core.calls import Lane
+from jobsync.core.model import NodeState
+
+
+def test_a_leaving_node_owns_nothing_at_once() -> None:
+    """From the call on nothing is claimed."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.leave(bench.now)
+    assert bench.claims(agent, *TASKS) == [False] * 4
+    assert agent.ownership.is_empty
+
+
+def test_an_idle_node_deregisters_at_once() -> None:
+    """With no task in flight there is nothing to wait for."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', shutdown_timeout_sec=5.0)
+    agent.leave(bench.now)
+    assert agent.next(Lane.WORK, bench.now) == calls.Deregister(agent.ref)
+
+
+def test_a_leaving_node_waits_for_its_tasks() -> None:
+    """It stays registered and goes on beating until they are finished, and then its tokens go at once."""
+    bench = Bench()
+    agent, other = bench.cluster('a', 'b', shutdown_timeout_sec=20.0)
+    (key,) = [f't{token}' for token in sorted(agent.ownership.tokens)[:1]]
+    bench.begin(agent, key)
+    agent.leave(bench.now)
+    beats = bench.record('a').heartbeat
+    bench.run(12.0)
+    assert bench.record('a').state is NodeState.JOINED
+    assert bench.record('a').heartbeat >= beats + 2
+    agent.finish([key])
+    bench.run(1.0)
+    assert agent.phase is Phase.LEFT
+    assert len(other.ownership.tokens) == 4
+
+
+def test_a_leaving_node_waits_no_longer_than_its_timeout() -> None:
+    """After ``shutdown_timeout_sec`` it deregisters, busy or not."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', shutdown_timeout_sec=5.0)
+    bench.begin(agent, 't0')
+    agent.leave(bench.now)
+    left = bench.now + 5.0
+    assert agent.next(Lane.WORK, bench.now) == left
+    bench.catch(agent, calls.Deregister)
+    assert bench.now == left
+
+
+def test_a_node_that_left_asks_for_nothing() -> None:
+    """Once it has left there is nothing to do, and to leave again changes nothing."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.leave(bench.now)
+    bench.run(1.0)
+    agent.leave(bench.now)
+    assert agent.phase is Phase.LEFT
+    assert [agent.next(lane, bench.now) for lane in Lane] == [None, None]
+    assert bench.record('a').state is NodeState.LEFT
+
+
+def test_a_node_that_never_registered_leaves_without_a_call() -> None:
+    """There is nothing to take back."""
+    bench = Bench()
+    agent = bench.start('a')
+    agent.leave(bench.now)
+    assert agent.phase is Phase.LEFT
+
+
+def test_a_leave_while_registering_takes_the_registration_back() -> None:
+    """A registration under way may succeed, and must not stay behind."""
+    bench = Bench()
+    agent = bench.start('a')
+    caught = bench.catch(agent, calls.Register)
+    agent.leave(bench.now)
+    bench.deliver(caught)
+    bench.run(1.0)
+    assert agent.phase is Phase.LEFT
+    assert bench.record('a').state is NodeState.LEFT
+
+
+def test_a_deregistration_that_failed_is_repeated() -> None:
+    """If the store does not answer, the node tries again until it does."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.leave(bench.now)
+    bench.answer(bench.catch(agent, calls.Deregister), AWAY)
+    assert bench.record('a').state is NodeState.JOINED
+    bench.run(2.0)
+    assert agent.phase is Phase.LEFT
+    assert bench.record('a').state is NodeState.LEFT

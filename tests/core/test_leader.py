@@ -123,6 +123,15 @@ def test_newcomers_are_gathered() -> None:
     assert set(scene.plan().members) == {'a', 'b', 'c', 'd'}
 
 
+def test_a_newcomer_takes_over_at_once_from_the_last_member() -> None:
+    """With every member gone there is nothing to gather for: the newcomers are members from this very plan on."""
+    scene = Scene.of('bbb', node('a'))
+    scene.silent = frozenset('b')
+    plan = scene.plan()
+    assert (set(plan.members), [eviction.ref.name for eviction in plan.evictions]) == ({'a'}, ['b'])
+    assert plan.moved == 3
+
+
 def test_a_newcomer_that_vanishes_is_not_waited_for() -> None:
     """Another run that joins later is gathered from its own first reading."""
     scene = Scene.of('aaabbb', node('c'))

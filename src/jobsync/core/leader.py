@@ -213,7 +213,7 @@ class _Planner:
             if not trusted and self.now < safe_at:
                 self.look_at.append(safe_at)
                 return None
-        elif newcomers:
+        elif newcomers and any(roster.is_present(name) for name in members):
             due = min(memory.newcomers.values()) + policy.rebalance_delay_sec
             if self.now < due:
                 self.look_at.append(due)

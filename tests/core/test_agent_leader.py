@@ -1,0 +1,141 @@
+"""Who leads (rule R4), and what a leader's death means to the others."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.bench import AWAY, Bench
+
+from jobsync.core import calls
+from jobsync.core.calls import Lane
+from jobsync.core.model import Leadership
+from jobsync.errors import Conflict, Fenced
+
+
+def test_the_oldest_node_leads() -> None:
+    """Not the name decides, but who registered first; and who comes later changes nothing."""
+    bench = Bench()
+    bench.cluster('c', 'b', 'a')
+    assert bench.leader == 'c'
+    assert bench.backend.snapshot().leadership.epoch == 1
+
+
+def test_a_follower_neither_acquires_nor_proposes() -> None:
+    """While an older node is alive, nobody else tries to lead."""
+    bench = Bench()
+    _, follower = bench.cluster('a', 'b')
+    bench.run(60.0)
+    leading = (calls.Acquire, calls.Propose, calls.ReadLocks, calls.DropExpiredLocks)
+    assert not [one for one in bench.made if one.agent is follower and isinstance(one.call, leading)]
+
+
+def test_a_follower_takes_over_when_the_leader_is_silent() -> None:
+    """P3: after the leader's timeout and two seconds at most the next one leads, and its tokens have owners again."""
+    bench = Bench()
+    leader, follower = bench.cluster('a', 'b')
+    bench.run_until(lambda: bench.now >= leader.last_heartbeat_sent + 4.0)
+    bench.kill(leader)
+    died = bench.now
+    bench.run_until(lambda: len(follower.ownership.tokens) == 4)
+    assert bench.leader == 'b'
+    assert bench.now <= died + 15.0 + 2.0
+    assert [node.name for node in bench.backend.snapshot().nodes] == ['b']
+
+
+def test_nobody_takes_over_before_the_timeout() -> None:
+    """A leader whose heartbeat was last read less than its timeout ago is not suspected."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    beat = leader.last_heartbeat_sent
+    bench.kill(leader)
+    bench.run_until(lambda: bench.leader == 'b')
+    assert bench.now >= beat + 15.0
+
+
+def test_the_leaders_own_timeout_counts() -> None:
+    """A leader that asked for more time is waited for as long."""
+    bench = Bench()
+    leader = bench.start('a', heartbeat_timeout_sec=40.0)
+    bench.run(1.0)
+    bench.start('b')
+    bench.run(20.0)
+    beat = leader.last_heartbeat_sent
+    bench.kill(leader)
+    bench.run_until(lambda: bench.leader == 'b')
+    assert bench.now >= beat + 40.0
+
+
+def test_the_next_oldest_takes_over() -> None:
+    """Of those that are left the oldest leads."""
+    bench = Bench()
+    leader, *_ = bench.cluster('c', 'b', 'a')
+    bench.kill(leader)
+    bench.run(30.0)
+    assert bench.leader == 'b'
+
+
+def test_a_leader_that_left_is_succeeded_at_once() -> None:
+    """A record that says so needs no timeout."""
+    bench = Bench()
+    leader, follower = bench.cluster('a', 'b')
+    leader.leave(bench.now)
+    bench.run(1.0)
+    assert bench.leader == 'b'
+    assert len(follower.ownership.tokens) == 4
+
+
+def test_a_leader_without_a_lease_does_not_act() -> None:
+    """A node that cannot beat does not commit anything, though it can read."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    bench.cut.add((leader, Lane.BEAT))
+    bench.run_until(lambda: bench.now >= leader.deadline)
+    before = len(bench.made)
+    bench.start('c')
+    bench.run(30.0)
+    acting = (calls.Acquire, calls.Propose, calls.DropExpiredLocks)
+    assert not [one for one in bench.made[before:] if one.agent is leader and isinstance(one.call, acting)]
+
+
+def test_a_former_leader_comes_back_as_a_follower() -> None:
+    """A leader that was silent for too long has been evicted, and is the youngest when it returns."""
+    bench = Bench()
+    leader, follower = bench.cluster('a', 'b')
+    bench.cut_off(leader)
+    bench.run(30.0)
+    bench.cut.clear()
+    bench.run(30.0)
+    assert bench.leader == 'b'
+    assert bench.backend.snapshot().leadership == Leadership(2, follower.ref)
+    assert leader.is_settled
+    assert follower.is_settled
+
+
+@pytest.mark.parametrize('refusal', [Conflict('something has changed'), Fenced('somebody else leads')])
+def test_a_refused_commit_is_planned_again(refusal: Exception) -> None:
+    """R5: after a refusal the leader reads again and plans again."""
+    bench = Bench()
+    (leader,) = bench.cluster('a')
+    newcomer = bench.start('b')
+    bench.answer(bench.catch(leader, calls.Propose), refusal)
+    bench.run(3.0)
+    assert newcomer.is_settled
+    assert len(newcomer.ownership.tokens) == 2
+
+
+def test_a_commit_whose_answer_was_lost_is_found_out() -> None:
+    """The leader reads what has become of its plan, and nothing is moved twice."""
+    bench = Bench()
+    (leader,) = bench.cluster('a')
+    newcomer = bench.start('b')
+    bench.run_until(lambda: len(bench.backend.snapshot().nodes) == 2)
+    caught, version = bench.catch(leader, calls.Propose), bench.backend.snapshot().version
+    while True:
+        answer = bench.perform(caught.call)
+        if bench.backend.snapshot().version != version:
+            break
+        bench.answer(caught, answer)
+        caught = bench.catch(leader, calls.Propose)
+    bench.answer(caught, AWAY)
+    bench.run(5.0)
+    assert (len(leader.ownership.tokens), len(newcomer.ownership.tokens)) == (2, 2)
+    assert bench.backend.snapshot().timeline.generation == 0

@@ -1,0 +1,169 @@
+"""A name that is taken (rule R6)."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.bench import AWAY, Bench
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent, Phase
+from jobsync.core.calls import Lane
+from jobsync.errors import Evicted, NodeNameInUse
+
+blindness_is_overlooked = pytest.mark.xfail(
+    strict=True, reason='a newcomer whose watch was blind takes the name over before it has read the record again'
+)
+
+
+def restarted(bench: Bench, silent: Agent) -> Agent:
+    """The agent's process dies, and another is started under its name."""
+    bench.kill(silent)
+    return bench.start(silent.config.name)
+
+
+def test_a_silent_name_is_taken_over_after_its_timeout() -> None:
+    """A newcomer watches the record for the record's whole timeout, and then replaces it."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    newcomer, started = restarted(bench, former), bench.now
+    bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
+    assert started + 15.0 <= bench.now < started + 15.1
+    assert bench.record('a').incarnation == newcomer.ref.incarnation
+    assert bench.record('a').replaces == {former.ref.incarnation}
+
+
+def test_the_timeout_is_the_records_own() -> None:
+    """What counts is how long the other has asked to be waited for, not what the newcomer is configured with."""
+    bench = Bench()
+    (former,) = bench.cluster('a', heartbeat_timeout_sec=40.0)
+    bench.kill(former)
+    newcomer, started = bench.start('a', heartbeat_timeout_sec=15.0), bench.now
+    bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
+    assert bench.now >= started + 40.0
+
+
+def test_the_successor_owns_what_the_former_run_owned() -> None:
+    """A restarted node gets its own tokens back, and nobody else's are touched."""
+    bench = Bench()
+    first, second = bench.cluster('a', 'b')
+    had, others = second.ownership.tokens, first.ownership.tokens
+    newcomer = restarted(bench, second)
+    bench.run(40.0)
+    assert (newcomer.ownership.tokens, first.ownership.tokens) == (had, others)
+
+
+def test_a_name_that_stirs_is_in_use() -> None:
+    """If the other beats while it is watched, the newcomer fails and says who has the name."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    newcomer = bench.start('a', host='elsewhere', pid=2)
+    bench.run(20.0)
+    assert newcomer.phase is Phase.FAILED
+    failure = newcomer.failure
+    assert isinstance(failure, NodeNameInUse)
+    assert (failure.name, failure.host, failure.pid) == ('a', 'host of a', 1)
+    assert former.is_settled
+
+
+def test_a_newcomer_owns_nothing_while_it_watches() -> None:
+    """Until the name is its own, a node has no lease."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    newcomer = restarted(bench, former)
+    bench.run(14.0)
+    assert newcomer.phase is Phase.REGISTERING
+    assert newcomer.deadline < 0.0
+
+
+@blindness_is_overlooked
+def test_a_watch_that_was_blind_begins_again() -> None:
+    """A newcomer that could not read for longer than two intervals cannot tell whether the other has stirred."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    newcomer = restarted(bench, former)
+    bench.run(5.0)
+    bench.cut_off(newcomer)
+    bench.run(12.0)
+    bench.cut.clear()
+    seeing = bench.now
+    bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
+    assert bench.now >= seeing + 15.0
+
+
+@blindness_is_overlooked
+def test_an_outage_costs_nobody_its_name() -> None:
+    """P4: a live node that was silent only because the store was away keeps its name, whoever comes back first."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    rival = bench.start('a')
+    bench.run(1.0)
+    for agent in (former, rival):
+        bench.cut_off(agent)
+    bench.run(40.0)
+    bench.cut = {(former, lane) for lane in Lane}
+    bench.run(1.5)
+    bench.cut.clear()
+    bench.run(20.0)
+    assert bench.record('a').incarnation == former.ref.incarnation
+    assert (former.phase, rival.phase) == (Phase.MEMBER, Phase.FAILED)
+
+
+def test_a_name_that_was_left_is_free() -> None:
+    """A node that left in good order can be started again at once."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    former.leave(bench.now)
+    bench.run(1.0)
+    newcomer = restarted(bench, former)
+    bench.run(1.0)
+    assert newcomer.phase is Phase.MEMBER
+
+
+def test_an_earlier_record_of_its_own_is_replaced_at_once() -> None:
+    """A node that starts over knows its former run to be over, and does not wait for it."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    former = bench.record('a')
+    bench.answer(bench.catch(agent, calls.Heartbeat), Evicted('no longer registered'))
+    started = bench.now
+    bench.run_until(lambda: agent.phase is Phase.MEMBER)
+    assert bench.now < started + 0.1
+    assert bench.record('a').incarnation == agent.ref.incarnation != former.incarnation
+    assert former.incarnation in bench.record('a').replaces
+
+
+def test_an_earlier_record_that_stirs_is_its_own_still() -> None:
+    """A late write of the former run, which is this very process, is no sign of another process."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    beat = bench.catch(agent, calls.Heartbeat)
+    bench.answer(beat, Evicted('no longer registered'))
+    caught = bench.catch(agent, calls.Register)
+    taken = bench.perform(caught.call)
+    bench.perform(beat.call)
+    bench.answer(caught, taken)
+    bench.run(2.0)
+    assert agent.phase is Phase.MEMBER
+
+
+def test_the_watch_goes_on_through_a_short_outage() -> None:
+    """One reading that failed does not make the newcomer begin again."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    newcomer, started = restarted(bench, former), bench.now
+    bench.run(5.0)
+    bench.answer(bench.catch(newcomer, calls.Register), AWAY)
+    bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
+    assert bench.now < started + 16.0
+
+
+def test_a_usurper_does_not_share_the_tokens() -> None:
+    """If a name is taken while its owner is alive (its row deleted by hand), the two never claim the same task."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b')
+    bench.store.delete_node_row('sync_', 'b')
+    usurper = bench.start('b')
+    for _ in range(400):
+        bench.run(0.1)
+        for key in ('t0', 't1', 't2', 't3'):
+            assert sum(bench.claims(agent, key)[0] for agent in [*agents, usurper]) <= 1

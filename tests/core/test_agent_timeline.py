@@ -1,0 +1,217 @@
+"""A store that goes back in time (rule R8), as one node sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+from tests.core.bench import AWAY, TASKS, Bench
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent, Change, Phase
+from jobsync.core.model import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
+
+
+def owns_nothing(bench: Bench, agent: Agent) -> bool:
+    return agent.ownership.is_empty and agent.deadline < 0.0 and bench.claims(agent, *TASKS) == [False] * 4
+
+
+def lower(pulse: Pulse) -> Pulse:
+    return attrs.evolve(pulse, revision=Revision(pulse.revision.number - 1, 1))
+
+
+def restamped(pulse: Pulse) -> Pulse:
+    return attrs.evolve(pulse, revision=attrs.evolve(pulse.revision, stamp=pulse.revision.stamp + 1))
+
+
+def other_store(pulse: Pulse) -> Pulse:
+    return attrs.evolve(pulse, store='replica')
+
+
+def behind(pulse: Pulse) -> Pulse:
+    return attrs.evolve(pulse, heartbeat=pulse.heartbeat - 1)
+
+
+def ahead(pulse: Pulse) -> Pulse:
+    return attrs.evolve(pulse, heartbeat=pulse.heartbeat + 100)
+
+
+SIGNS = [other_store, lower, restamped, behind, ahead]
+
+
+@pytest.mark.parametrize('sign', SIGNS)
+def test_a_sign_in_a_heartbeat_ends_everything(sign: Callable[[Pulse], Pulse]) -> None:
+    """Another store, a lower revision, another stamp, a counter that is not the node's: it owns nothing, and asks to renew."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    timeline = bench.backend.snapshot().timeline
+    caught = bench.catch(agent, calls.Heartbeat)
+    pulse = bench.perform(caught.call)
+    assert isinstance(pulse, Pulse)
+    bench.answer(caught, sign(pulse))
+    assert owns_nothing(bench, agent)
+    assert agent.phase is Phase.RENEWING
+    renew = bench.catch(agent, calls.Renew)
+    assert renew.call == calls.Renew(timeline, bench.backend.snapshot().revision.number)
+
+
+@pytest.mark.parametrize('sign', [other_store, lower, restamped])
+def test_a_sign_in_a_snapshot_ends_everything(sign: Callable[[Pulse], Pulse]) -> None:
+    """Snapshots are looked at like heartbeats."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    caught = bench.catch(agent, calls.TakeSnapshot)
+    answer = bench.perform(caught.call)
+    assert isinstance(answer, Snapshot)
+    bench.answer(caught, sign(answer))  # type: ignore[arg-type]
+    assert owns_nothing(bench, agent)
+    assert agent.phase is Phase.RENEWING
+
+
+@pytest.mark.parametrize('change', [-1, 100])
+def test_its_own_counter_in_a_snapshot(change: int) -> None:
+    """The node's own record must have the counter that its writes have left."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    caught = bench.catch(agent, calls.TakeSnapshot)
+    answer = bench.perform(caught.call)
+    assert isinstance(answer, Snapshot)
+    (record,) = answer.nodes
+    bench.answer(caught, attrs.evolve(answer, nodes=(attrs.evolve(record, heartbeat=record.heartbeat + change),)))
+    assert owns_nothing(bench, agent)
+    assert agent.phase is Phase.RENEWING
+
+
+def test_the_loss_is_told_as_one() -> None:
+    """The tokens are not given up but lost."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.events.clear()
+    bench.store.identity = 'replica'
+    bench.run_until(lambda: agent.ownership.is_empty)
+    assert [event.lost for event in agent.events if isinstance(event, Change)] == [True]
+
+
+def test_a_call_of_unknown_outcome_is_counted_in() -> None:
+    """A heartbeat that arrived though its answer was lost is no sign: nor is one that did not arrive."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    timeline = bench.backend.snapshot().timeline
+    arrived = bench.catch(agent, calls.Heartbeat)
+    bench.perform(arrived.call)
+    bench.answer(arrived, AWAY)
+    bench.run(7.0)
+    bench.answer(bench.catch(agent, calls.Heartbeat), AWAY)
+    bench.run(20.0)
+    assert bench.backend.snapshot().timeline == timeline
+    assert agent.is_settled
+
+
+def test_answers_that_overtake_each_other_are_no_sign() -> None:
+    """A revision is held against what was known when the call was made, so a slow answer is not taken for an older store."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    beat = bench.catch(agent, calls.Heartbeat)
+    early = bench.perform(beat.call)
+    bench.backend.edit_locks(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))
+    bench.run(10.0)
+    bench.answer(beat, early)
+    assert agent.phase is Phase.MEMBER
+
+
+def test_a_store_that_lost_what_the_node_has_read() -> None:
+    """A store restored from an earlier image is noticed though its identity is the same."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    image = bench.store.image()
+    bench.backend.edit_locks(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))
+    bench.run(10.0)
+    bench.store.restore(image)
+    bench.run(6.0)
+    assert bench.backend.snapshot().timeline.generation == 1
+    assert agent.phase is Phase.MEMBER
+
+
+def test_the_new_timeline_is_above_everything_seen() -> None:
+    """Renewing and registering lift the revision over the highest that the node has read."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    image = bench.store.image()
+    for key in TASKS:
+        bench.backend.edit_locks(LockEdit(put=(LockRequest(key, ('a',), 'somebody'),)))
+    bench.run(10.0)
+    highest = bench.backend.snapshot().revision.number
+    bench.store.restore(image)
+    bench.run(6.0)
+    assert agent.phase is Phase.MEMBER
+    assert bench.backend.snapshot().revision.number > highest
+
+
+def test_the_first_distribution_of_a_new_timeline_waits() -> None:
+    """Every lease of the old timeline must have ended before anything is owned in the new one."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.store.identity = 'replica'
+    bench.run_until(lambda: agent.phase is not Phase.MEMBER)
+    renewed = bench.now
+    bench.run_until(lambda: not agent.ownership.is_empty)
+    assert renewed + 15.0 <= bench.now < renewed + 16.0
+
+
+def test_the_first_timeline_of_a_store_that_is_not_durable_waits() -> None:
+    """Without a promise of the store, even generation 0 may have a past."""
+    bench = Bench(durable=False)
+    agent = bench.start('a')
+    bench.run_until(lambda: not agent.ownership.is_empty)
+    assert bench.now >= 15.0
+
+
+def test_another_timeline_makes_a_node_start_over() -> None:
+    """A node that reads of another timeline than its own owns nothing, and registers anew without renewing anything."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    former = agent.ref
+    caught = bench.catch(agent, calls.Heartbeat)
+    pulse = bench.perform(caught.call)
+    assert isinstance(pulse, Pulse)
+    bench.answer(caught, attrs.evolve(pulse, timeline=Timeline(1, 'another', 'store')))
+    assert owns_nothing(bench, agent)
+    assert agent.phase is Phase.OPENING
+    assert agent.ref != former
+
+
+def test_a_registration_into_a_timeline_that_is_over_opens_again() -> None:
+    """If the timeline changes between opening and registering, the node begins again in the new one."""
+    bench = Bench()
+    agent = bench.start('a')
+    caught = bench.catch(agent, calls.Register)
+    bench.backend.renew_timeline(bench.backend.snapshot().timeline, 0)
+    bench.deliver(caught)
+    bench.run(1.0)
+    assert agent.phase is Phase.MEMBER
+
+
+def test_one_renewal_serves_all() -> None:
+    """Nodes that see the sign at the same time agree on one new timeline, and share the tokens in it."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c')
+    bench.store.identity = 'replica'
+    bench.run(60.0)
+    assert bench.backend.snapshot().timeline.generation == 1
+    assert all(agent.is_settled for agent in agents)
+    assert sorted(token for agent in agents for token in agent.ownership.tokens) == [0, 1, 2, 3]
+
+
+def test_nobody_owns_a_token_twice_through_a_rollback() -> None:
+    """P1 holds while a cluster passes from one timeline to the next."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b')
+    image = bench.store.image()
+    bench.run(30.0)
+    bench.store.restore(image, 'replica')
+    for _ in range(400):
+        bench.run(0.1)
+        for key in TASKS:
+            assert sum(bench.claims(agent, key)[0] for agent in agents) <= 1
+    assert all(agent.is_settled for agent in agents)

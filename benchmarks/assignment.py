@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import attrs
-from benchmarks.compare import in_turns, markdown
+from benchmarks.compare import in_turns, machine, markdown
 
 from jobsync.core.hashing import tokenizer
 from jobsync.core.leader import Memory, Policy, Situation, decide
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> None:
             took = in_turns({name: partial(seconds, step) for name, step in measured.items()}, options.rounds)
             for name, step in measured.items():
                 table.setdefault(name, []).extend([f'{1e3 * took[name]:.1f}', f'{peak_mb(step):.1f}'])
-    print(markdown(columns, [[name, *cells] for name, cells in table.items()]))
+    print(machine(), markdown(columns, [[name, *cells] for name, cells in table.items()]), sep='\n\n')
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ from threading import Thread
 from typing import Any
 
 from benchmarks.claim_ids import KINDS, ids
-from benchmarks.compare import Other, in_turns, markdown, per_call, ratio
+from benchmarks.compare import Other, in_turns, machine, markdown, per_call, ratio
 from benchmarks.postgres import USER, postgres
 
 from jobsync import CoordinationConfig, Job, Task
@@ -33,9 +33,9 @@ _CLOCK = getattr(time, 'CLOCK_BOOTTIME', time.CLOCK_MONOTONIC)
 def enter(stack: ExitStack, store: str, locks: int = 0, **settings: Any) -> Job:
     """A worker that shares the tokens with another one, once both have entered; with task locks, of other tasks."""
     config = CoordinationConfig(backend=f'memory://claim-{store}', minimum_nodes=2, total_tokens=_TOTAL, **settings)
-    jobs = [Job(name, coordination_config=config, wait_on_enter=30) for name in ('one', 'two')]
-    if locks:
-        jobs[0]._lock_provider = lambda job: job.register_task_locks_bulk([(f'lock-{i}', 'one') for i in range(locks)])
+    wanted = [(f'lock-{number}', 'one') for number in range(locks)]
+    provider = (lambda job: job.register_task_locks_bulk(wanted)) if wanted else None
+    jobs = [Job(name, coordination_config=config, wait_on_enter=30, lock_provider=provider) for name in ('one', 'two')]
     threads = [Thread(target=job.__enter__) for job in jobs]
     for thread, job in zip(threads, jobs, strict=True):
         stack.push(job)
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--calls', type=int, default=1_000, help='in each run')
     parser.add_argument('--peer-python', help="the python of the peer's environment")
     options = parser.parse_args(arguments)
+    assert bare_hash('int')(7) == tokenizer('xxh3', _TOTAL)('7')
     rows = []
     with ExitStack() as stack:
         ours = enter(stack, 'plain')
@@ -101,8 +102,7 @@ def main(arguments: Sequence[str]) -> None:
                 rows.append([f'{kind}, {"" if owned else "not "}owned', *ratios, *(f'{1e9 * t:.0f}' if t else '' for t in times)])
     columns = ['id', 'peer/ours', 'peer/locks', "peer/peer's hash", 'ours/bare']
     columns += [f'{name} ns' for name in ('ours', 'locks', "peer's hash", 'peer', 'bare hash', 'empty call', 'clock')]
-    print(markdown(columns, rows))
-    assert tokenizer('xxh3', _TOTAL)('7') == bare_hash('int')(7)
+    print(machine(), markdown(columns, rows), sep='\n\n')
 
 
 if __name__ == '__main__':

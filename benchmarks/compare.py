@@ -7,6 +7,9 @@ ratios come first. A run that cannot be made in this interpreter (the peer's, in
 
 from __future__ import annotations
 
+import datetime as dt
+import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ['Other', 'in_turns', 'markdown', 'per_call', 'ratio', 'serve']
+__all__ = ['Other', 'in_turns', 'machine', 'markdown', 'per_call', 'ratio', 'serve']
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,6 +41,12 @@ def in_turns(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, 
         for name in names[first:] + names[:first]:
             results[name].append(runs[name]())
     return {name: statistics.median(times) for name, times in results.items()}
+
+
+def machine() -> str:
+    """What it was measured on, for the line above a table."""
+    now = dt.datetime.now(dt.UTC)
+    return f'{now:%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}'
 
 
 def ratio(one: float | None, other: float | None) -> str:

@@ -147,7 +147,8 @@ class Job:
         pins = owned.pins
         if pins and key in pins:
             return pins[key]
-        return owned.mine[self._hash(data) % self._total_tokens] == 1
+        digest = self._hash  # called as self._hash(…), it would be looked for among the methods first
+        return owned.mine[digest(data) % self._total_tokens] == 1
 
     def add_task(self, task: object) -> bool:
         """Begin a task: mark it in flight, record the claim, and say whether it may be worked on.

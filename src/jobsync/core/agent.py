@@ -322,7 +322,7 @@ class Agent:
     def _next_register(self, now: float) -> calls.Register:
         assert self._history.timeline is not None
         replacing, watch = None, self._watch
-        if watch is not None and (watch.record.incarnation in self._past or now >= watch.over_at):
+        if watch is not None and (watch.record.incarnation in self._past or watch.is_over(now)):
             replacing = watch.record.beat
         config = self.config
         node = Registration(

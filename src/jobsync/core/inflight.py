@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobsync.core.model import NodeRef
-from jobsync.core.tokens import Assignment
+from jobsync.core.tokens import ABSENT, Assignment
 
 __all__ = ['InFlight']
 
@@ -37,7 +37,8 @@ class InFlight:
     def holding(self, assignment: Assignment, ref: NodeRef, now: float) -> frozenset[int]:
         """The tokens that this node was asked to give up and has tasks in flight on, while it may still keep them.
 
-        A task counts for the token it maps to in this assignment: its pin's, if it has one by now.
+        A task counts for the token it maps to in this assignment: its pin's, if it has one by now. A token whose row was
+        deleted by hand is one that this node is asked to give up, if it has a task in flight on it.
         """
         member = assignment.members.get(ref.name)
         if not self.keys or member is None or member.incarnation != ref.incarnation:
@@ -52,7 +53,8 @@ class InFlight:
                     busy[pin.id] = self._asked_at.get(pin.id, now)
                 continue
             token = self._token_of(key)
-            if token in assignment.targets and assignment.row(token).owner == ref.name:
+            at = assignment.owner[token]
+            if at == ABSENT or (token in assignment.targets and at >= 0 and assignment.names[at] == ref.name):
                 busy[token] = self._asked_at.get(token, now)
         self._asked_at = busy
         return frozenset(token for token, since in busy.items() if now - since < self._handover_timeout_sec)

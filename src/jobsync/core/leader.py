@@ -287,7 +287,7 @@ class _Planner:
         if self.now < due:
             self.look_at.append(due)
             return False
-        if self.all_have_seen:
+        if self.all_have_seen and not any(token in node.holding for node in self.roster.alive.values()):
             return True
         self.look_at.append(self.now + _LAST_LOOK_SEC)
         return False

@@ -22,6 +22,10 @@ class NameWatch:
         """When the other is proved dead, if it does not stir."""
         return self._since + self.record.timeout_sec
 
+    def is_over(self, now: float) -> bool:
+        """Whether the other is proved dead. What was not watched, during an outage say, proves nothing."""
+        return now >= self.over_at and now - self._read_at <= self._blind_after_sec
+
     @property
     def announcement(self) -> str:
         """What is going on, for people."""

@@ -10,8 +10,10 @@ import pytest
 from tests.job.stores import FAST, TOKENS, Store
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
-from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError
+from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
+from jobsync.backend import BackendOptions
 from jobsync.core.model import NodeState
+from jobsync.testing.faults import Fault, FaultyBackend, When
 
 FORMING = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}
 
@@ -58,6 +60,17 @@ def test_first_distribution_waits_for_wait_on_enter(store: Store) -> None:
         assert b.entered_at is not None
         assert min(a.entered_at, b.entered_at) - started >= 2.9
         assert len(a.job.my_tokens) == len(b.job.my_tokens) == TOKENS // 2
+
+
+def test_first_share_of_a_slow_node(store: Store) -> None:
+    """A node that hears of the first distribution right at its limit enters with its tokens, not a moment before it has them."""
+    slow = FaultyBackend(
+        plugins.connect(store.url, BackendOptions()), Fault('heartbeat', When.NEVER, times=1_000_000, delay_sec=0.4)
+    )
+    job = Job('b', coordination_config=CoordinationConfig(**{**FORMING, 'backend': slow}), wait_on_enter=1)
+    with InThread(forming(store, 'a', wait_on_enter=1)), job:
+        assert len(job.my_tokens) == TOKENS // 2
+    slow.inner.close()
 
 
 def test_zero_wait(store: Store) -> None:

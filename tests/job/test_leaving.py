@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 
@@ -12,7 +13,7 @@ from tests.job.waiting import wait_until
 from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
 from jobsync.backend import BackendOptions
 from jobsync.core.model import NodeState
-from jobsync.testing.faults import Fault, FaultyBackend
+from jobsync.testing.faults import Fault, FaultyBackend, When
 
 
 def our_threads() -> list[str]:
@@ -112,6 +113,49 @@ def test_leaving_while_the_store_is_away(store: Store, caplog: pytest.LogCapture
     with store.job('b') as other:
         wait_until(lambda: len(other.my_tokens) == TOKENS, 'the lease of a is over')
     backend.inner.close()
+
+
+def test_claiming_ends_at_once(store: Store) -> None:
+    """From the moment that somebody wants to leave nothing is claimable, though every call to the store hangs."""
+    hang = threading.Event()
+
+    def sleep(_: float) -> None:
+        hang.wait(60)
+
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=sleep)
+    with store.job('a', config={'backend': backend, 'heartbeat_timeout_sec': 60}) as job:
+        backend.calls.clear()
+        backend.faults.append(Fault(when=When.NEVER, times=1_000_000, delay_sec=1))
+        wait_until(lambda: {'heartbeat', 'snapshot'} <= set(backend.calls), 'both threads hang')
+        assert job.can_claim_task(1)
+        leaving = threading.Thread(target=job.__exit__, args=(None, None, None))
+        leaving.start()
+        wait_until(lambda: not job.can_claim_task(1), 'nothing is claimable', 5)
+        assert job.my_tokens == frozenset()
+        assert not job.am_i_healthy()
+        hang.set()
+        leaving.join(30)
+    backend.inner.close()
+
+
+def test_leaving_waits_for_no_log(store: Store) -> None:
+    """A node can leave while its own threads cannot log: a signal handler may have interrupted whoever holds that lock."""
+    handler = logging.StreamHandler(io.StringIO())
+    logger = logging.getLogger('jobsync')
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        with store.job('a') as job:
+            handler.acquire()
+            job.register_task_lock(1, 'nobody')
+            wait_until(lambda: store.handle.read_assignment().pins, 'there is something to log')
+            job.__exit__(None, None, None)
+            assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
+    finally:
+        handler.release()
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def test_open_tasks_are_mentioned(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,9 +6,8 @@ is read from single attributes (``ownership`` and ``deadline`` of the agent, ``s
 into a queue that is safe inside a signal handler.
 
 **Leaving must not wait for a log.** The signal may have interrupted a thread inside a logging call, which holds the lock of a
-log handler until the signal handler returns, and the signal handler waits for the node to leave. So at most one thread at a
-time is logging, none begins to once the node is to leave, and from then on each thread serves both lanes: whichever is free
-deregisters.
+log handler until the signal handler returns, and the signal handler waits for the node to leave. So at most one thread of ours
+at a time is logging, and once the node is to leave each thread serves both lanes: whichever is free deregisters.
 """
 
 from __future__ import annotations
@@ -135,8 +134,7 @@ class NodeRuntime:
         while not self._is_done:
             try:
                 due = [self._serve(each) for each in (tuple(Lane) if self._leave_wanted else (lane,))]
-                if not self._leave_wanted:
-                    self._reporter.tell()
+                self._reporter.tell()
                 self._sleep(lane, min(due))
             except Exception:
                 _logger.exception('node %r: the %s thread goes on after an unexpected error', self.agent.config.name, lane.value)
@@ -208,6 +206,8 @@ class NodeRuntime:
             started = time.monotonic()
             try:
                 revision = self._backend.wait(known, _LISTEN_SEC)
+            except BackendUnavailable:
+                revision = known
             except Exception:
                 _logger.exception('node %r: waiting for changes failed', self.agent.config.name)
                 revision = known

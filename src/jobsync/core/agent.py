@@ -262,6 +262,8 @@ class Agent:
             return answer
         if isinstance(answer, (calls.Heartbeat, calls.Propose)):
             self._history.writes += 1
+        elif isinstance(answer, calls.TakeSnapshot):
+            self._lookout.begin_look()
         self._under_way[lane] = _Issued(answer, now, self._session, self._history.top, self._history.heartbeat)
         return answer
 
@@ -505,7 +507,7 @@ class Agent:
         self._propose_at = now
         if self.epoch is not None and snapshot.leadership != Leadership(self.epoch, self.ref):
             self.epoch = None
-        self._lookout.take_snapshot(snapshot, issued.at, now)
+        self._lookout.take_snapshot(snapshot, now)
 
     def _take_reading(self, reading: calls.Reading, now: float) -> None:
         """Apply a version: lose at once, gain after the acknowledgement."""

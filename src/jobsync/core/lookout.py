@@ -26,7 +26,8 @@ class Lookout:
         self.snapshot: Snapshot | None = None
         self._look_at = now
         self._suspect_at = _FOREVER
-        self._last_look = self._hinted_at = _NEVER
+        self._last_look = _NEVER
+        self._hinted = False
 
     @property
     def due(self) -> float:
@@ -39,7 +40,7 @@ class Lookout:
 
     def hint(self, now: float) -> None:
         """Something is said to have changed: a look that is under way may have missed it."""
-        self._hinted_at = now
+        self._hinted = True
         self.look(now)
 
     def own_heartbeat(self, sent: float) -> None:
@@ -61,12 +62,16 @@ class Lookout:
         if leads and known is not None and pulse.revision != known.revision:
             self.look(now)
 
-    def take_snapshot(self, snapshot: Snapshot, issued_at: float, now: float) -> None:
+    def begin_look(self) -> None:
+        """A snapshot is asked for: what was hinted at until now will be in it."""
+        self._hinted = False
+
+    def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """See everybody, and settle when to look again."""
         self._observer.note_all(snapshot.nodes, now)
         self.snapshot, self._last_look = snapshot, now
         self._look_at, self._suspect_at = self._next_look(snapshot, now)
-        if issued_at <= self._hinted_at:
+        if self._hinted:
             self.look(now)
 
     def _next_look(self, snapshot: Snapshot, now: float) -> tuple[float, float]:

@@ -238,7 +238,16 @@ def test_schema_from_the_future(tmp_path: Path) -> None:
 SECRET = 'hunter2'  # noqa: S105  (not one)
 
 
-@pytest.mark.parametrize('url', [f'oracle://user:{SECRET}@host/db', f'postgresql://user:{SECRET}@127.0.0.1:1/db'])
+@pytest.mark.parametrize(
+    'url',
+    [
+        f'oracle://user:{SECRET}@host/db',
+        f'postgresql://user:{SECRET}@127.0.0.1:1/db',
+        f'memory://user:{SECRET}@host',
+        f'sqlite://user:{SECRET}@host/db',
+        f'sqlite://user:{SECRET}@host/db?mode=ro',
+    ],
+)
 def test_no_password_is_shown(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """No password of a URL is in an error, a log line or a repr."""
     caplog.set_level(logging.DEBUG)

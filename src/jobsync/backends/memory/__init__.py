@@ -11,6 +11,7 @@ import threading
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory.backend import MemoryBackend
 from jobsync.backends.memory.store import Image, MemoryStore
+from jobsync.core.shown import shown_url
 from jobsync.errors import ConfigError
 from jobsync.hookspecs import BackendPlugin, hookimpl
 
@@ -30,7 +31,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """The backend for ``memory://`` or ``memory://name``."""
     scheme, separator, name = url.partition('://')
     if scheme != 'memory' or not separator or not set('/?#@:').isdisjoint(name):
-        raise ConfigError(f'not a memory URL: {url!r}; write memory:// or memory://name')
+        raise ConfigError(f'not a memory URL: {shown_url(url)!r}; write memory:// or memory://name')
     return MemoryBackend(shared_store(name), options)
 
 

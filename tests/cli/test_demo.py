@@ -59,6 +59,12 @@ def events(keep: Path, what: str) -> list[dict[str, Any]]:
     return [event for line in lines if (event := json.loads(line))['what'] == what]
 
 
+def figures_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.stdout.startswith('{'), done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 @contextlib.contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
@@ -77,7 +83,7 @@ def test_every_file_is_done_though_a_worker_is_killed(files: Path, tmp_path: Pat
     arguments = ['--path', str(files), '--workers', '3', '--seed', '7', '--keep', str(keep), '--json']
     done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    found = figures_of(done)
     assert found['ok']
     assert (found['files'], found['done'], found['missed'], found['wrong']) == (60, 60, [], [])
     assert found['worked_at_once'] == found['owned_at_once'] == found['faults'] == []
@@ -92,19 +98,36 @@ def test_every_file_is_done_though_a_worker_is_killed(files: Path, tmp_path: Pat
     assert rows == {str(path.relative_to(files)): int(path.stem) + 1 for path in files.rglob('*.txt')}
 
 
+_EVERY_WORKER_ALONE = """
+import os, pathlib, random, sys, time
+import attrs
+
+if 'jobsync.cli.demo.worker' in sys.orig_argv:
+    from jobsync.cli.demo import files, orders
+
+    config, digest = orders.Orders.config, files.digest
+    random.Random.shuffle = lambda self, items: None
+    orders.Orders.config = lambda self, nodes: attrs.evolve(config(self, 1), appname=f'alone_{os.getpid()}_')
+
+    def both_at_the_first(path):
+        files.digest = digest
+        logs, deadline = pathlib.Path(sys.argv[1]).parent, time.monotonic() + 30
+        while time.monotonic() < deadline and sum('"begin"' in log.read_text() for log in logs.glob('*.log')) < 2:
+            time.sleep(0.01)
+        return digest(path)
+
+    files.digest = both_at_the_first
+"""
+
+
 def test_a_broken_promise_is_found(few_files: Path, tmp_path: Path) -> None:
     """Where each worker is a cluster of its own and owns everything, the demo says so and fails: its verdict is measured."""
-    (tmp_path / 'sitecustomize.py').write_text(
-        'import os, attrs\n'
-        'from jobsync.cli.demo.orders import Orders\n'
-        'config = Orders.config\n'
-        'Orders.config = lambda self, nodes: attrs.evolve(config(self, 1), appname=f"alone_{os.getpid()}_")\n'
-    )
+    (tmp_path / 'sitecustomize.py').write_text(_EVERY_WORKER_ALONE)
     arguments = ['--path', str(few_files), '--workers', '2', '--no-kill', '--json', '--keep', str(tmp_path / 'keep')]
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
     done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 1, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    found = figures_of(done)
     assert found['worked_at_once']
     assert len(found['owned_at_once']) == 1000
 
@@ -150,7 +173,7 @@ def test_a_worker_that_fails_by_itself_is_a_fault(few_files: Path, tmp_path: Pat
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
     done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 1, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    found = figures_of(done)
     assert found['done'] == 16
     (fault,) = found['faults']
     assert fault.startswith('worker-1')

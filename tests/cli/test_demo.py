@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from jobsync.cli.demo.log import Event, LogTail
+
 _JOBSYNC = [sys.executable, '-m', 'jobsync.cli.main', 'demo']
 
 
@@ -54,9 +56,8 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def events(keep: Path, what: str) -> list[dict[str, Any]]:
-    lines = [line for log in keep.glob('*.log') for line in log.read_text(encoding='utf-8').splitlines()]
-    return [event for line in lines if (event := json.loads(line))['what'] == what]
+def events(keep: Path, what: str) -> list[Event]:
+    return [event for log in keep.glob('*.log') for event in LogTail(log).read() if event['what'] == what]
 
 
 def figures_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import attrs
 
 from jobsync.cli.demo.files import Digest
 
-__all__ = ['LogTail', 'LogWriter', 'Sighting', 'Work', 'WorkerLog', 'read_log', 'summarise']
+__all__ = ['Event', 'LogTail', 'LogWriter', 'Sighting', 'Work', 'WorkerLog', 'read_log', 'summarise']
 
 Event = Mapping[str, Any]
 

@@ -26,12 +26,20 @@ def say(**words: Any) -> None:
     os.write(1, json.dumps(words).encode() + b'\n')
 
 
-class EndlessHandler(logging.Handler):
+class PlainHandler(logging.Handler):
+    """A log on stderr without Python's buffer, which refuses a signal handler that interrupts a write and would write too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line at once."""
+        os.write(2, f'{self.format(record)}\n'.encode())
+
+
+class EndlessHandler(PlainHandler):
     """A log that takes its time, and whose lock is therefore nearly always held."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line slowly."""
-        sys.stderr.write(self.format(record) + '\n')
+        super().emit(record)
         time.sleep(0.01)
 
 
@@ -81,7 +89,7 @@ def sample(job: Job) -> None:
 def main() -> None:
     """Run until a signal comes."""
     url, name, mode, *settings = sys.argv[1:]
-    logging.basicConfig(level=logging.INFO, handlers=[EndlessHandler() if mode == 'log' else logging.StreamHandler()])
+    logging.basicConfig(level=logging.INFO, handlers=[EndlessHandler() if mode == 'log' else PlainHandler()])
     fields = {key: json.loads(value) for key, value in (setting.split('=', 1) for setting in settings)}
     job_instance: Job | None = None
 

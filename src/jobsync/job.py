@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from traceback import clear_frames
 from types import TracebackType
 from typing import Any, Self
 
@@ -115,6 +116,10 @@ class Job:
         this object's own calls, it does not wait for the end, since the end may be waiting for that call: it comes when the
         block ends, as it does if the handler calls ``sys.exit``.
         """
+        if exc is not None and not isinstance(exc, Exception):
+            # A signal handler's sys.exit may have fallen between a transaction's beginning and the block that would end it.
+            # What is suspended there holds the store's write lock for as long as the traceback holds its frames.
+            clear_frames(traceback)
         if self._member.leave(self._wait_on_exit) and self._ledger.open_tasks:
             _logger.warning('node %r has left with %d tasks not audited', self.node_name, self._ledger.open_tasks)
 

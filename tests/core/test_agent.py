@@ -109,6 +109,42 @@ def test_a_hint_makes_the_leader_look() -> None:
     assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
 
 
+def test_a_hint_during_a_look_is_not_lost() -> None:
+    """A look that was under way when a hint came may have missed what was hinted at: the leader looks again."""
+    bench = Bench(push=False)
+    (leader,) = bench.cluster('a')
+    look = bench.catch(leader, calls.TakeSnapshot)
+    seen = bench.perform(look.call)
+    leader.hint(bench.backend.snapshot().revision.number + 1, bench.now)
+    bench.answer(look, seen)
+    assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
+
+
+def test_a_hint_before_a_look_is_answered_by_it() -> None:
+    """A hint costs one look, also if the clock stands still meanwhile."""
+    bench = Bench(push=False)
+    (leader,) = bench.cluster('a')
+    leader.hint(bench.backend.snapshot().revision.number + 1, bench.now)
+    call = leader.next(Lane.WORK, bench.now)
+    assert call == calls.TakeSnapshot()
+    leader.done(Lane.WORK, bench.perform(call), bench.now)
+    assert leader.next(Lane.WORK, bench.now) != calls.TakeSnapshot()
+
+
+def test_a_leader_looks_if_what_it_has_read_is_newer_than_what_it_has_seen() -> None:
+    """It cannot plan from two versions, so it looks at once; it does not ask for a time that is past."""
+    bench = Bench(push=False)
+    (leader,) = bench.cluster('a')
+    bench.run_until(lambda: bench.made[-1].call == calls.TakeSnapshot())
+    bench.cut.add((leader, Lane.BEAT))
+    bench.store.delete_token_rows('sync_', [0])
+    read = bench.catch(leader, calls.Read)
+    bench.store.delete_token_rows('sync_', [1])
+    bench.deliver(read)
+    assert bench.now < leader.deadline
+    assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
+
+
 def test_a_hint_of_what_is_known_does_nothing() -> None:
     """Doubled and late hints cost no call."""
     bench = Bench(push=False)

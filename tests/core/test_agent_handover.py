@@ -134,3 +134,19 @@ def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
     bench.run(1.0)
     assert bench.agents[1].ownership.tokens == lost
     assert set(agent.in_flight) == set(TASKS)
+
+
+def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
+    """The row is gone by an operator's hand and the token is not claimable; but nobody gets it until the task is finished."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', handover_timeout_sec=1000.0)
+    busy = agents[1]
+    key = next(key for key in TASKS if bench.claims(busy, key) == [True])
+    assert bench.begin(busy, key) == [True]
+    bench.store.delete_token_rows('sync_', [token_of(key)])
+    bench.run(60.0)
+    assert bench.record('b').holding == {token_of(key)}
+    assert [bench.claims(agent, key) for agent in agents] == [[False], [False]]
+    busy.finish([key])
+    bench.run(10.0)
+    assert [bench.claims(agent, key) for agent in agents].count([True]) == 1

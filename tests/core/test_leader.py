@@ -376,6 +376,17 @@ def test_tokens_without_a_row_wait_for_every_nodes_acknowledgement() -> None:
     assert scene.plan().groups
 
 
+def test_tokens_without_a_row_wait_for_tasks_in_flight() -> None:
+    """A node that reports such a token as held is at work on a task of it."""
+    scene = Scene.of('aab-')
+    scene.acknowledge('b', holding=[3])
+    scene.decide()
+    scene.now = 1100.0
+    assert scene.decide().plan is None
+    scene.acknowledge('b')
+    assert scene.plan().groups
+
+
 def test_tokens_without_a_row_wait_for_the_longest_timeout() -> None:
     """The last owner may be a node that asked for more time than the leader."""
     scene = Scene.of('aab-', node('b', seen=5, timeout_sec=60))

@@ -83,6 +83,16 @@ def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
     return _patched(Ownership, 'under', classmethod(deaf))
 
 
+def r5_revision_not_compared() -> AbstractContextManager[None]:
+    """R5: a plan is committed whatever has happened since it was made."""
+    commit = MemoryBackend.commit
+
+    def blind(self: MemoryBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        return commit(self, ref, plan, attrs.evolve(guard, revision=self.snapshot().revision))
+
+    return _patched(MemoryBackend, 'commit', blind)
+
+
 def r5_eviction_not_compared() -> AbstractContextManager[None]:
     """R5: a suspect is evicted though its heartbeat has moved since."""
     commit = MemoryBackend.commit
@@ -205,6 +215,7 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         r3_no_acknowledgement,
         r3_holding_ignored,
         r3_keeps_what_it_gives_up,
+        r5_revision_not_compared,
         r5_eviction_not_compared,
         r5_absent_is_left,
         r5_lost_rows_are_free,

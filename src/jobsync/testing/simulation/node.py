@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from jobsync.core import calls
 from jobsync.core.agent import Agent, Note, Phase
@@ -13,12 +14,40 @@ from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.runtime.perform import perform
 
 if TYPE_CHECKING:
+    from jobsync.backend import Backend
     from jobsync.testing.simulation.world import World
 
 __all__ = ['SimNode']
 
+OP_TIMEOUT_SEC = 5.0
+"""When a node gives up waiting for an answer."""
+LATE_SEC = 25.0
+"""A call that was given up is carried out within this time, if it is carried out late at all."""
 DRIFT = 0.02
 """Clocks run at rates up to this far from the true one: two of them well within the lease margin."""
+
+
+class TardyStore:
+    """The store, when it carries out what it was asked long after whoever asked has given up waiting."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        def ask(*arguments: Any) -> None:
+            world = self._world
+
+            def carry_out() -> None:
+                before = world.revision()
+                with contextlib.suppress(JobsyncError):
+                    getattr(world.backend, method)(*arguments)
+                if world.revision() != before:
+                    world.announce()
+
+            world.at(world.now + world.random.uniform(0, LATE_SEC), carry_out)
+            raise BackendUnavailable('the store took too long')
+
+        return ask
 
 
 class SimNode:
@@ -88,18 +117,22 @@ class SimNode:
                 return
             if world.now < max(world.down_until, self.cut_until) or world.fails(0.005):
                 answer: calls.Answer = BackendUnavailable('the store is away')
+            elif world.fails(0.01):
+                answer = self._effect(call, cast('Backend', TardyStore(world)))
+                world.at(world.now + OP_TIMEOUT_SEC, lambda: self._return(lane, answer))
+                return
             else:
-                answer = self._effect(call)
+                answer = self._effect(call, world.backend)
                 if world.fails(0.01):
                     answer = BackendUnavailable('the answer was lost')
             world.at(world.now + back, lambda: self._return(lane, answer))
 
         world.at(world.now + out, arrive)
 
-    def _effect(self, call: calls.Call) -> calls.Answer:
+    def _effect(self, call: calls.Call, backend: Backend) -> calls.Answer:
         before = self.world.revision()
         try:
-            answer: calls.Answer = perform(self.world.backend, call, self.world.token_of)
+            answer: calls.Answer = perform(backend, call, self.world.token_of)
         except JobsyncError as error:
             answer = error
         if self.world.revision() != before:

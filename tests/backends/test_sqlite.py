@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobsync.testing.conformance import BackendSuite, Harness
-from jobsync.testing.harness_sqlite import SqliteHarness
+from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 
 class TestSqlite(BackendSuite):

@@ -17,17 +17,17 @@ from pathlib import Path
 import pytest
 
 from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.sql.plugin import connect
+from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.core.model import INITIAL, Member, Settings
 from jobsync.core.tokens import Plan, TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harness_sqlite import SqliteHarness
+from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 START = """
 import sys
 from jobsync.backend import BackendOptions
-from jobsync.backends.sql.plugin import connect
+from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.core.model import NodeRef, Registration, Settings
 """
 
@@ -91,7 +91,7 @@ class TestUrl:
 
     def test_the_plugin_imports_no_driver(self) -> None:
         """Naming the backend costs nothing until it is used."""
-        code = 'import sys, jobsync.backends.sql.plugin as p; p.jobsync_backend(); sys.exit("sqlalchemy" in sys.modules)'
+        code = 'import sys, jobsync.backends.sql.sqlite.plugin as p; p.jobsync_backend(); sys.exit("sqlalchemy" in sys.modules)'
         subprocess.run([sys.executable, '-c', code], check=True, timeout=250)
 
 
@@ -211,7 +211,7 @@ backend.close()
             START
             + """
 import os
-import jobsync.backends.sql.sqlite
+import jobsync.backends.sql.sqlite.store
 from jobsync.errors import ConfigError
 if os.getuid() == 0:
     os.setuid(65534)

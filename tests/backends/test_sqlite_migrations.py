@@ -11,7 +11,7 @@ from jobsync.backends.sql import migrations
 from jobsync.backends.sql.store import Transaction
 from jobsync.errors import SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harness_sqlite import SqliteHarness
+from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from jobsync.core.model import NOBODY, HistoryKind, LockEdit, LockFilter, LockRe
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import Conflict, Evicted
 from jobsync.testing.conformance.scene import TOKENS, Scene
-from jobsync.testing.harness_sqlite import SqliteHarness
+from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 TODAY = dt.datetime.now(dt.UTC).date()
 

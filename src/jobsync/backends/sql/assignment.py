@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     select,
     true,
     update,
@@ -35,6 +36,9 @@ from jobsync.core.tokens import Changes, Plan, TokenGroup
 from jobsync.errors import Conflict, Fenced
 
 __all__ = ['commit', 'read']
+
+NAMELESS = literal_column("''", String)
+"""What an operator may have written for nobody. No parameter: the same expression must be recognised in GROUP BY."""
 
 
 def state_query(store: Store) -> Select[Any]:
@@ -62,9 +66,9 @@ def read_groups(tx: Transaction, state: State, since: Revision | None) -> tuple[
     """The tokens, or those written after ``since``, gathered by the database: a million rows come as a few thousand."""
     token = tx.tables.token
     owner, target, home = (
-        func.nullif(token.c.node, '').label('owner'),
+        func.nullif(token.c.node, NAMELESS).label('owner'),
         token.c.target,
-        func.nullif(token.c.home, '').label('home'),
+        func.nullif(token.c.home, NAMELESS).label('home'),
     )
     query = (
         select(owner, target, home, token.c.version, func.aggregate_strings(cast(token.c.token_id, Text), ',').label('numbers'))
@@ -86,7 +90,7 @@ def read_pins(tx: Transaction, state: State) -> tuple[Pin, ...]:
         select(
             token.c.token_id,
             token.c.task_id,
-            func.nullif(token.c.node, '').label('owner'),
+            func.nullif(token.c.node, NAMELESS).label('owner'),
             token.c.target,
             token.c.version,
             token.c.pattern,
@@ -104,14 +108,15 @@ def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     state = states.read(tx)
     check_guard(tx, state, ref, guard)
     remove_nodes(tx, plan)
-    node = tx.tables.node
-    tx.execute(update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1), run_of(ref))
     revision = states.raised(state)
     write_groups(tx, plan.groups, revision)
     remove_pins(tx, plan.unpinned)
     write_pins(tx, plan.pins, revision)
     if plan.moved:
         record(tx, state, ref, plan)
+    # Last, for the leader's own heartbeats wait for it, and what comes before may take seconds.
+    node = tx.tables.node
+    tx.execute(update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1), run_of(ref))
     states.save(
         tx,
         revision,

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    FromClause,
     Row,
     Select,
     String,
@@ -163,28 +164,66 @@ def beat(store: Store) -> Update:
 def pulse(store: Store) -> Select[Any]:
     """How things stand, for a run that is registered."""
     state, node = store.tables.state, store.tables.node
-    leader = node.alias('leader')
+    return pulse_of(store, node.c.heartbeat).select_from(state.join(node, is_joined(node)).outerjoin(*leading(store)))
+
+
+def pulse_of(store: Store, own: ColumnElement[int], *more: ColumnElement[Any]) -> Select[Any]:
+    """The columns of a pulse."""
+    leader, _ = leading(store)
+    return select(
+        *states.columns(store),
+        own.label('own'),
+        leader.c.heartbeat.label('leader_heartbeat'),
+        leader.c.last_heartbeat.label('leader_beat_at'),
+        *more,
+    )
+
+
+def leading(store: Store) -> tuple[FromClause, ColumnElement[bool]]:
+    """The leader's row, and how it is found from the state."""
+    return store.built(leader_row)
+
+
+def leader_row(store: Store) -> tuple[FromClause, ColumnElement[bool]]:
+    """See ``leading``."""
+    state, leader = store.tables.state, store.tables.node.alias('leader')
     leads = and_(
         leader.c.name == state.c.leader,
         leader.c.incarnation == state.c.leader_incarnation,
         leader.c.state == NodeState.JOINED.value,
     )
-    return select(
-        *states.columns(store),
-        node.c.heartbeat.label('own'),
-        leader.c.heartbeat.label('leader_heartbeat'),
-        leader.c.last_heartbeat.label('leader_beat_at'),
-    ).select_from(state.join(node, is_joined(node)).outerjoin(leader, leads))
+    return leader, leads
+
+
+def beat_and_pulse(store: Store) -> Select[Any]:
+    """Both in one statement. What it reads is as of its beginning: ``own_before`` tells whether that was before the beat."""
+    state, node = store.tables.state, store.tables.node
+    beaten = beat(store).returning(node.c.name, node.c.heartbeat).cte('beaten')
+    tables = state.join(beaten, true()).outerjoin(node, node.c.name == beaten.c.name).outerjoin(*leading(store))
+    return pulse_of(store, beaten.c.heartbeat, node.c.heartbeat.label('own_before')).select_from(tables)
 
 
 def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
     """See ``Backend.heartbeat``."""
-    values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': dump_set(holding)}
-    if tx.execute(tx.store.built(beat), {**values, **run_of(ref)}).rowcount == 0:
-        raise evicted(ref)
-    row = tx.execute(tx.store.built(pulse), run_of(ref)).one_or_none()
+    values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': dump_set(holding), **run_of(ref)}
+    if tx.store.writes_in_with:
+        row = tx.execute(tx.store.built(beat_and_pulse), values).one_or_none()
+        if row is None:
+            raise not_beaten(tx, ref)
+        if row.own_before is None or row.own != row.own_before + 1:
+            # Another write to this row was under way, and what was read is from before it.
+            row = tx.execute(tx.store.built(pulse), run_of(ref)).one_or_none()
+    else:
+        if tx.execute(tx.store.built(beat), values).rowcount == 0:
+            raise evicted(ref)
+        row = tx.execute(tx.store.built(pulse), run_of(ref)).one_or_none()
     found = states.parse(row)
     assert row is not None
+    leader_heartbeat, leader_age = row.leader_heartbeat, None
+    if found.leadership.node == ref:
+        leader_heartbeat, leader_age = row.own, 0.0
+    elif row.leader_beat_at is not None:
+        leader_age = (found.now - row.leader_beat_at).total_seconds()
     return Pulse(
         heartbeat=row.own,
         timeline=found.timeline,
@@ -192,9 +231,15 @@ def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[
         revision=found.revision,
         version=found.version,
         leadership=found.leadership,
-        leader_heartbeat=row.leader_heartbeat,
-        leader_age_sec=None if row.leader_beat_at is None else (found.now - row.leader_beat_at).total_seconds(),
+        leader_heartbeat=leader_heartbeat,
+        leader_age_sec=leader_age,
     )
+
+
+def not_beaten(tx: Transaction, ref: NodeRef) -> Evicted:
+    """``Evicted``, unless the namespace itself is gone, which reading it tells."""
+    states.read(tx)
+    return evicted(ref)
 
 
 def deregister(tx: Transaction, ref: NodeRef) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import abc
 import enum
+import os
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from ctypes import py_object, pythonapi
 from typing import Any, TypeVar
 
 import attrs
@@ -24,7 +27,7 @@ from jobsync.backends.sql.schema import Tables
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['Busy', 'Mode', 'Store', 'Transaction']
+__all__ = ['Busy', 'Mode', 'Store', 'Transaction', 'abandon']
 
 T = TypeVar('T')
 
@@ -59,10 +62,14 @@ class Transaction:
 class Store(abc.ABC):
     """A database and the tables of one namespace in it. Thread-safe."""
 
+    writes_in_with = False
+    """Whether a WITH may hold an UPDATE, whose answer the rest of the statement uses."""
+
     def __init__(self, info: BackendInfo, tables: Tables) -> None:
         self.info = info
         self.tables = tables
         self._built: dict[object, Any] = {}
+        _stores.add(self)
 
     def built(self, build: Callable[[Store], T]) -> T:
         """What ``build`` makes of this store: statements, which take longer to build than to run. Made once."""
@@ -107,6 +114,10 @@ class Store(abc.ABC):
         """Release everything, now and for good."""
 
     @abc.abstractmethod
+    def forget(self) -> None:
+        """In a forked child: go on with nothing that the parent has open."""
+
+    @abc.abstractmethod
     def connection(self) -> Connection:
         """A connection for the user's own statements, who closes it."""
 
@@ -135,3 +146,19 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def insert(self, table: Table) -> Any:
         """The dialect's own INSERT, which has ``on_conflict_do_update``, ``on_conflict_do_nothing`` and ``excluded``."""
+
+
+def abandon(thing: object) -> None:
+    """Keep a thing for good, so that not even the garbage collector closes what belongs to the parent process."""
+    pythonapi.Py_IncRef(py_object(thing))
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for store in list(_stores):
+        store.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
-from jobsync.backends.sql.plugin import connect
-from jobsync.backends.sql.sqlite import SqliteStore
+from jobsync.backends.sql.sqlite.plugin import connect
+from jobsync.backends.sql.sqlite.store import SqliteStore
 from jobsync.testing.conformance.harness import Ability, Harness
 
 __all__ = ['SqliteHarness']

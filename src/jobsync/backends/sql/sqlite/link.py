@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import attrs
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
 
-from jobsync.backends.sql.sqlite_file import Anchor, DatabaseFile
+from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['Link']

@@ -9,9 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
-from ctypes import py_object, pythonapi
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,12 @@ from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
-from jobsync.backends.sql.sqlite_ddl import triggers
-from jobsync.backends.sql.sqlite_errors import translated
-from jobsync.backends.sql.sqlite_file import DatabaseFile
-from jobsync.backends.sql.sqlite_link import Link
-from jobsync.backends.sql.sqlite_turns import Turns
-from jobsync.backends.sql.store import Mode, Store, Transaction
+from jobsync.backends.sql.sqlite.ddl import triggers
+from jobsync.backends.sql.sqlite.errors import translated
+from jobsync.backends.sql.sqlite.file import DatabaseFile
+from jobsync.backends.sql.sqlite.link import Link
+from jobsync.backends.sql.sqlite.turns import Turns
+from jobsync.backends.sql.store import Mode, Store, Transaction, abandon
 from jobsync.core.model import Settings
 from jobsync.core.shown import shown_url
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
@@ -88,7 +86,6 @@ class SqliteStore(Store):
         self._turns = Turns()
         self._watch_off = update(tables.state).values(writer=1)
         self._watch_on = update(tables.state).values(writer=0)
-        _stores.add(self)
 
     def __repr__(self) -> str:
         return f'sqlite:///{self.file.path} {self.tables.namespace}'
@@ -174,7 +171,7 @@ class SqliteStore(Store):
         garbage collector may do it.
         """
         if self._link is not None:
-            pythonapi.Py_IncRef(py_object(self._link))
+            abandon(self._link)
         closed = self._closed.is_set()
         self._mutex, self._closed, self._link = threading.Lock(), threading.Event(), None
         if closed:
@@ -263,14 +260,3 @@ class SqliteStore(Store):
     def insert(self, table: Table) -> Any:
         """See ``Store.insert``."""
         return sqlite_insert(table)
-
-
-_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for store in list(_stores):
-        store.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,117 @@
+"""Connections that keep to a deadline, and the border to psycopg: its errors become ours, told apart by their SQLSTATE."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from jobsync.backends.sql.postgresql.url import Server
+from jobsync.backends.sql.store import Busy
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+
+__all__ = ['BoundedConnection', 'connect', 'translated']
+
+T = TypeVar('T')
+
+OLDEST_SERVER = 13
+ENDING_SEC = 1.0
+"""How long a rollback may take when the time of its transaction is over already."""
+
+BUSY = {'40001', '40P01'}
+"""Serialization failure and deadlock: rolled back, may be tried again."""
+RIGHTS = {'42501', '28000', '28P01', '3D000'}
+ABSENT = {'42P01', '42703', '3F000', '42883'}
+"""Undefined table, column, schema, function."""
+FOREIGN_CLASSES = {'22', '23', '42'}
+"""Data, constraints and statements that do not fit the tables that were found."""
+
+
+class Expired(psycopg.OperationalError):
+    """The server did not answer in time, not even that it had cancelled the statement."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """Gives up waiting at a deadline.
+
+    A statement timeout is the server's promise, and a server that is stopped or cut off keeps none.
+    """
+
+    deadline: float = math.inf
+    """On ``time.monotonic``."""
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """Wait for the server, as psycopg does, and not longer than ``deadline``."""
+        return super().wait(self._bounded(gen), *args, **options)
+
+    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                # psycopg looks up ten times a second while nothing comes.
+                if not ready and time.monotonic() >= self.deadline:
+                    raise Expired('no answer from the server within the time for this call')
+                state = gen.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another transaction may begin here."""
+        return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
+
+    def end(self) -> None:
+        """Roll back what is open, or close the connection if that cannot be done."""
+        if self.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            self.deadline = max(self.deadline, time.monotonic() + ENDING_SEC)
+            with contextlib.suppress(psycopg.Error):
+                self.execute('ROLLBACK')
+        if not self.is_usable:
+            self.close()
+
+
+def connect(server: Server) -> BoundedConnection:
+    """A connection without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
+    connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None)
+    if connection.info.server_version < OLDEST_SERVER * 10_000:
+        found = connection.info.server_version // 10_000
+        connection.close()
+        raise ConfigError(f'{server} is PostgreSQL {found}; jobsync needs {OLDEST_SERVER} or later')
+    return connection
+
+
+def translate(error: psycopg.Error, server: Server) -> JobsyncError:
+    """The error to raise instead."""
+    code = error.sqlstate or ''
+    if code in BUSY:
+        return Busy(f'{server}: rolled back in favour of another transaction: {error}')
+    if code in RIGHTS:
+        return ConfigError(f'{server}: this user may not do what is needed: {error}')
+    if code in ABSENT:
+        return SchemaMismatch(f'{server}: the tables are not there as expected ({error}): open the namespace anew')
+    if code[:2] in FOREIGN_CLASSES:
+        return SchemaMismatch(f'{server}: a statement does not fit the tables it found: {error}')
+    return BackendUnavailable(f'{server}: {str(error).strip() or type(error).__name__}')
+
+
+@contextlib.contextmanager
+def translated(server: Server) -> Iterator[None]:
+    """Let no error of a driver out of the block."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error, server) from error
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise translate(error.orig, server) from error
+        raise
+    except SQLAlchemyError as error:
+        raise BackendUnavailable(f'{server}: {error}') from error

@@ -1,0 +1,108 @@
+"""The triggers on PostgreSQL: what people change with tools of their own is noticed, and a new revision is announced.
+
+Our own transactions that change nodes, tokens or locks set ``jobsync.writer`` for their duration. A heartbeat does not: it
+writes none of the columns that the trigger on nodes watches. An edit by hand raises the revision once for each transaction and
+table, not once for each row: every row would be a new version of the one row of ``state``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jobsync.backends.sql.schema import Tables
+
+__all__ = ['CHANNEL', 'WRITER', 'functions_and_triggers']
+
+WRITER = 'jobsync.writer'
+CHANNEL = 'jobsync_'
+"""Followed by the oid of the table ``state``: namespaces of one name in two schemas do not wake each other."""
+
+NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
+
+BY_HAND = """
+CREATE FUNCTION {schema}.{prefix}by_hand() RETURNS trigger LANGUAGE plpgsql AS $body$
+DECLARE
+    kind CONSTANT text := TG_ARGV[0];
+    here CONSTANT text := TG_RELID || ':' || txid_current();
+BEGIN
+    IF kind = 'token' AND TG_OP IN ('UPDATE', 'DELETE') THEN
+        -- Without its row a task would fall back to its hash while the pin's holder may still be at work.
+        IF OLD.task_id IS NOT NULL AND TG_OP = 'DELETE' THEN
+            RETURN NULL;
+        END IF;
+        IF TG_OP = 'UPDATE' THEN
+            IF OLD.task_id IS NOT NULL AND (NEW.token_id, NEW.task_id) IS DISTINCT FROM (OLD.token_id, OLD.task_id) THEN
+                RETURN NULL;
+            END IF;
+        END IF;
+    END IF;
+    IF coalesce(current_setting('jobsync.noted_' || kind, true), '') <> here THEN
+        UPDATE {schema}.{prefix}state SET revision = revision + 1, stamp = floor(random() * 4611686018427387000)::bigint + 1;
+        IF kind = 'token' THEN
+            UPDATE {schema}.{prefix}state SET version = revision, version_stamp = stamp, builds_on = '[]';
+        ELSIF kind = 'lock' THEN
+            UPDATE {schema}.{prefix}state SET locks_revision = revision;
+        END IF;
+        PERFORM set_config('jobsync.noted_' || kind, here, true);
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    END IF;
+    IF TG_OP = 'TRUNCATE' THEN
+        RETURN NULL;
+    END IF;
+    IF kind = 'token' THEN
+        IF TG_OP = 'INSERT' THEN
+            NEW.version := (SELECT revision FROM {schema}.{prefix}state);
+        ELSIF NEW.node IS DISTINCT FROM OLD.node THEN
+            NEW.version := (SELECT revision FROM {schema}.{prefix}state);
+        END IF;
+    ELSIF kind = 'lock' THEN
+        NEW.token_id := NEW.id + (SELECT total_tokens FROM {schema}.{prefix}state);
+        NEW.created_at := coalesce(NEW.created_at, clock_timestamp());
+        IF TG_OP = 'INSERT' THEN
+            NEW.patterns := coalesce(NEW.patterns, json_build_array(NEW.node_pattern)::text);
+        ELSIF NEW.patterns IS NOT DISTINCT FROM OLD.patterns AND NEW.node_pattern <> OLD.node_pattern THEN
+            NEW.patterns := json_build_array(NEW.node_pattern)::text;
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$body$"""
+
+ANNOUNCE = """
+CREATE FUNCTION {schema}.{prefix}announce() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM pg_notify('{channel}' || TG_RELID, NEW.revision::text);
+    RETURN NULL;
+END
+$body$"""
+
+KEEP_PINS = """
+CREATE FUNCTION {schema}.{prefix}keep_pins() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    RAISE EXCEPTION 'the rows of pins must stay: use DELETE FROM %, which leaves them', TG_TABLE_NAME;
+END
+$body$"""
+
+ROWS = """
+CREATE TRIGGER {prefix}{name} BEFORE {event} ON {schema}.{prefix}{kind} FOR EACH ROW
+WHEN (coalesce(current_setting('{writer}', true), '') <> '{prefix}') EXECUTE FUNCTION {schema}.{prefix}by_hand('{kind}')"""
+ALL_ROWS = """
+CREATE TRIGGER {prefix}{kind}_truncated BEFORE TRUNCATE ON {schema}.{prefix}{kind} FOR EACH STATEMENT
+EXECUTE FUNCTION {schema}.{prefix}{function}"""
+REVISION = """
+CREATE TRIGGER {prefix}revised AFTER UPDATE OF revision ON {schema}.{prefix}state FOR EACH ROW
+WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()"""
+
+
+def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
+    """The statements that make them. ``schema`` is quoted already; the prefix needs no quotes."""
+    fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL}
+    for template in (BY_HAND, ANNOUNCE, KEEP_PINS, REVISION):
+        yield template.format(**fixed)
+    for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', '')):
+        event = f'INSERT OR DELETE OR UPDATE{columns}'
+        yield ROWS.format(**fixed, name=f'{kind}_by_hand', kind=kind, event=event)
+        function = 'keep_pins()' if kind == 'token' else f"by_hand('{kind}')"
+        yield ALL_ROWS.format(**fixed, kind=kind, function=function)

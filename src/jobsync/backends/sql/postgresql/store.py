@@ -1,0 +1,241 @@
+"""PostgreSQL: a server that nodes on any number of hosts reach."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import psycopg
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    FromClause,
+    NullPool,
+    QueuePool,
+    Select,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.types import TypeEngine
+
+from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
+from jobsync.backends.sql.postgresql.connection import connect as connect_to
+from jobsync.backends.sql.postgresql.ddl import WRITER, functions_and_triggers
+from jobsync.backends.sql.postgresql.listener import Listener
+from jobsync.backends.sql.postgresql.url import Server, server_of
+from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
+from jobsync.backends.sql.store import Busy, Mode, Store, Transaction, abandon
+from jobsync.core.model import Settings
+from jobsync.errors import BackendUnavailable, SchemaMismatch
+
+__all__ = ['PostgresqlStore', 'connect']
+
+INFO = BackendInfo('postgresql', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000, sql=True)
+IDLE_CONNECTIONS = 1
+"""Besides the one that listens."""
+MORE_CONNECTIONS = 3
+"""While several calls run at once: a bulk call, a heartbeat, claims."""
+GRACE_SEC = 0.5
+"""What the server gets beyond its statement timeout to tell that it has cancelled."""
+
+IDENTITY = """(SELECT system_identifier FROM pg_control_system()) || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+ || ':' || (SELECT oid FROM pg_database WHERE datname = current_database()) || ':' || '{state}'::regclass::oid"""
+"""The cluster, its timeline (a promoted standby begins another), the database (a copy under its name is another) and the table
+(a restored dump makes another)."""
+
+
+def connect(url: str, options: BackendOptions) -> Backend:
+    """The backend for a URL; nothing is reached yet."""
+    server = server_of(url, options.op_timeout_sec)
+    return SqlBackend(PostgresqlStore(server, tables_for(options.namespace), options.op_timeout_sec), options)
+
+
+class PostgresqlStore(Store):
+    """A database on a server."""
+
+    writes_in_with = True
+
+    def __init__(self, server: Server, tables: Tables, op_timeout_sec: float) -> None:
+        super().__init__(INFO, tables)
+        self.server = server
+        self._op_timeout = op_timeout_sec
+        self._closed = False
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._listener = Listener(self.server, self.tables.state.name, self._op_timeout)
+        self._in_use: set[BoundedConnection] = set()
+        self._mutex = threading.Lock()
+        self._engine = create_engine(
+            'postgresql+psycopg://',
+            creator=lambda: connect_to(self.server),
+            poolclass=QueuePool,
+            pool_size=IDLE_CONNECTIONS,
+            max_overflow=MORE_CONNECTIONS,
+            pool_timeout=self._op_timeout,
+            # Transactions are begun and ended by our own statements, with all that belongs to them in one message.
+            isolation_level='AUTOCOMMIT',
+            use_native_hstore=False,
+        )
+        self._users = create_engine(
+            'postgresql+psycopg://',
+            creator=lambda: psycopg.connect(**self.server.parameters),
+            poolclass=NullPool,
+            use_native_hstore=False,
+        )
+
+    def __repr__(self) -> str:
+        return f'{self.server} {self.tables.namespace}'
+
+    # Opening and closing
+
+    def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
+        """See ``Store.prepare``."""
+        if self.run(Mode.READ, timeout_sec, self._has_schema):
+            return
+        if not create:
+            raise SchemaMismatch(
+                f'{self.server} has no tables of the namespace {self.tables.namespace!r}, and skip_db_init forbids to make them'
+            )
+        self.run(Mode.WRITE, timeout_sec, lambda tx: self._make_schema(tx, settings))
+
+    def _has_schema(self, tx: Transaction) -> bool:
+        # Not to_regclass: in a transaction that had to wait for another's DDL it answers from before that.
+        query: Select[Any] = select(literal_column('relname')).select_from(text('pg_catalog.pg_class'))
+        named = literal_column('relname').in_(self.tables.names().values())
+        found = set(tx.execute(query.where(named, text('pg_catalog.pg_table_is_visible(oid)'))).scalars())
+        if found and self.tables.state.name not in found:
+            raise SchemaMismatch(
+                f'{self.server} has {", ".join(sorted(found))} but no {self.tables.state.name}: these tables are not from this '
+                'version of jobsync; choose another appname, or drop them'
+            )
+        return bool(found)
+
+    def _make_schema(self, tx: Transaction, settings: Settings) -> None:
+        # Without it, two that create at once fail with a violation of a system index, whatever IF NOT EXISTS says.
+        tx.connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
+        if self._has_schema(tx):
+            return
+        schema = tx.connection.exec_driver_sql('SELECT quote_ident(current_schema())').scalar_one()
+        if schema is None:
+            raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
+        self.tables.metadata.create_all(tx.connection, checkfirst=False)
+        for statement in functions_and_triggers(self.tables, schema):
+            tx.connection.exec_driver_sql(statement.replace('%', '%%'))
+        states.first(tx, settings)
+
+    def connection(self) -> Connection:
+        """See ``Store.connection``. A transaction begins with the first statement, reading included."""
+        with translated(self.server):
+            return self._users.connect()
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._closed = True
+        self._listener.close()
+        self._engine.dispose()
+
+    def forget(self) -> None:
+        """See ``Store.forget``."""
+        abandon(self._engine)
+        abandon(self._listener)
+        self._set_up()
+
+    # Transactions
+
+    def _begin(self, mode: Mode, deadline: float) -> str:
+        """All that a transaction begins with, sent as one message."""
+        left = max(1, math.ceil((deadline - time.monotonic()) * 1000))
+        parts = ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' if mode is Mode.READ else 'BEGIN']
+        # For this transaction only: behind a proxy the session is not ours alone.
+        parts.append(f'SET LOCAL statement_timeout = {left}')
+        if mode is not Mode.READ:
+            parts.append('SET LOCAL synchronous_commit = on')
+        if mode is Mode.STRUCTURE:
+            parts.append(f"SET LOCAL {WRITER} = '{self.tables.namespace}'")
+            parts.append(f'SELECT 1 FROM {self.tables.state.name} FOR UPDATE')  # noqa: S608 - a name of our own
+        return '; '.join(parts)
+
+    @contextlib.contextmanager
+    def transaction(self, mode: Mode, deadline: float) -> Iterator[Transaction]:
+        """See ``Store.transaction``."""
+        with translated(self.server), self._connected(deadline) as (connection, raw):
+            try:
+                self._start(raw, self._begin(mode, deadline))
+                yield Transaction(connection, self.tables, self)
+                raw.execute('COMMIT')
+            except BaseException:
+                raw.end()
+                if raw.closed:
+                    connection.invalidate()
+                raise
+
+    def _start(self, raw: BoundedConnection, statements: str) -> None:
+        try:
+            raw.execute(statements)
+        except psycopg.OperationalError as error:
+            if raw.closed:
+                # It had been idle, and the server or the network between had given it up: another one may do.
+                raise Busy(f'{self.server}: the connection was lost: {error}') from error
+            raise
+
+    @contextlib.contextmanager
+    def _connected(self, deadline: float) -> Iterator[tuple[Connection, BoundedConnection]]:
+        if self._closed:
+            raise BackendUnavailable(f'this backend on {self.server} is closed')
+        engine = self._engine
+        connection = engine.connect()
+        try:
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, BoundedConnection)
+            raw.deadline = deadline + GRACE_SEC
+            yield connection, raw
+        finally:
+            if self._closed and not connection.invalidated:
+                connection.detach()
+            connection.close()
+
+    def wait(self, revision: int, timeout_sec: float) -> int:
+        """See ``Backend.wait``."""
+        return self._listener.wait(revision, timeout_sec)
+
+    # Expressions
+
+    def identity(self) -> ColumnElement[str]:
+        """See ``Store.identity``."""
+        return literal_column('(' + IDENTITY.format(state=self.tables.state.name) + ')', String)
+
+    def clock(self) -> ColumnElement[Any]:
+        """See ``Store.clock``: the server's."""
+        return func.clock_timestamp(type_=UtcDateTime)
+
+    def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:
+        """See ``Store.elements``."""
+        return func.unnest(bindparam(name, type_=ARRAY(type_))).table_valued('value').render_derived()
+
+    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """See ``Store.among``."""
+        return column == func.any(bindparam(name, type_=ARRAY(column.type)))
+
+    def listed(self, values: Iterable[Any]) -> Any:
+        """See ``Store.listed``."""
+        return list(values)
+
+    def insert(self, table: Table) -> Any:
+        """See ``Store.insert``."""
+        return postgresql_insert(table)

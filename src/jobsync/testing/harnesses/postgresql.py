@@ -1,0 +1,100 @@
+"""A schema of a PostgreSQL database for one test, and what can happen to it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.sql.postgresql.plugin import connect
+from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing.servers import PostgresServer
+
+__all__ = ['PostgresqlHarness']
+
+_numbers = itertools.count(1)
+
+
+def connect_to(url: str, namespace: str, **options: float) -> Backend:
+    """A handle as users get it."""
+    return connect(url, BackendOptions(namespace, **options))
+
+
+class PostgresqlHarness(Harness):
+    """A schema of its own on a server that tests share."""
+
+    abilities = frozenset(Ability) - {Ability.CLOCK}
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.server = server
+        self.schema = f'test_{next(_numbers)}'
+        self.server.psql(f'CREATE SCHEMA {self.schema}')
+        self._backends: list[Backend] = []
+
+    @property
+    def url(self) -> str:
+        """Of the superuser."""
+        return f'{self.server.url()}?options=-csearch_path%3D{self.schema}'
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+        """See ``Harness``."""
+        backend = connect_to(self.url, namespace, **options)
+        self._backends.append(backend)
+        return backend
+
+    def close(self) -> None:
+        """See ``Harness``."""
+        for backend in self._backends:
+            backend.close()
+        self.server.psql(f'DROP SCHEMA {self.schema} CASCADE')
+
+    def restart(self) -> None:
+        """See ``Harness``."""
+        self.server.kill()
+        self.server.start()
+
+    def stop(self) -> None:
+        """The server is stopped dead: connections stay open, and nothing comes."""
+        self.server.pause()
+
+    def start(self) -> None:
+        """See ``Harness``."""
+        self.server.resume()
+
+    def connector(self) -> Callable[[str], Backend]:
+        """See ``Harness``."""
+        return functools.partial(connect_to, self.url)
+
+    def execute(self, *statements: str) -> None:
+        """Run SQL as an operator would."""
+        self.server.psql(f'SET search_path = {self.schema}', *statements)
+
+    def query(self, statement: str) -> list[tuple[str, ...]]:
+        """What an operator sees."""
+        return [tuple(line.split('|')) for line in self.server.psql(f'SET search_path = {self.schema}', statement)]
+
+    def delete_node_row(self, namespace: str, name: str) -> None:
+        """See ``Harness``."""
+        self._delete(namespace + 'node', 'name', [f"'{name}'"])
+
+    def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
+        """See ``Harness``."""
+        self._delete(namespace + 'token', 'token_id', tokens)
+
+    def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
+        """See ``Harness``."""
+        self._delete(namespace + 'lock', 'id', ids)
+
+    def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
+        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')  # noqa: S608 - a test's own
+
+    def fail_over(self) -> None:
+        """A dump is restored."""
+        dump = self.server.dump(self.schema)
+        self.server.psql(f'DROP SCHEMA {self.schema} CASCADE')
+        self.server.restore(dump)
+
+    def wipe(self) -> None:
+        """The tables are dropped."""
+        self.server.psql(f'DROP SCHEMA {self.schema} CASCADE', f'CREATE SCHEMA {self.schema}')

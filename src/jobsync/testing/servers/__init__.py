@@ -1,0 +1,8 @@
+"""Servers for tests: a process of our own each, on a port and in a temporary folder of its own, to be killed and restarted."""
+
+from __future__ import annotations
+
+from jobsync.testing.servers.postgres import PostgresServer, find_postgres
+from jobsync.testing.servers.program import ServerNotFound, ServerProcess, find_program, find_programs, free_port
+
+__all__ = ['PostgresServer', 'ServerNotFound', 'ServerProcess', 'find_postgres', 'find_program', 'find_programs', 'free_port']

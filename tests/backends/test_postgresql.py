@@ -1,0 +1,24 @@
+"""The PostgreSQL backend: the conformance suite, on every version that is to be had here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing.harnesses.postgresql import PostgresqlHarness
+from jobsync.testing.servers import PostgresServer
+
+pytestmark = pytest.mark.postgres
+
+
+class TestPostgresql(BackendSuite):
+    """PostgreSQL keeps the whole contract."""
+
+    @pytest.fixture
+    def harness(self, postgres_server: PostgresServer) -> Iterator[Harness]:
+        """A schema of its own for each test."""
+        harness = PostgresqlHarness(postgres_server)
+        yield harness
+        harness.close()

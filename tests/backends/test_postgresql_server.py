@@ -1,0 +1,472 @@
+"""What only PostgreSQL has: its URL, rights, restarts, hints, proxies, and edits by hand seen with psql."""
+
+# ruff: noqa: S608, SIM117 - the statements are the tests' own
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import multiprocessing
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from urllib.parse import quote
+
+import pytest
+import sqlalchemy.exc
+
+from jobsync.backend import BackendOptions
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.postgresql.plugin import connect
+from jobsync.core.model import INITIAL, LockEdit, LockFilter, LockRequest, Pin
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.harnesses.postgresql import PostgresqlHarness
+from jobsync.testing.servers import PostgresServer, free_port
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def server(postgres_server: PostgresServer) -> PostgresServer:
+    return postgres_server
+
+
+@pytest.fixture
+def harness(server: PostgresServer) -> Iterator[PostgresqlHarness]:
+    harness = PostgresqlHarness(server)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def scene(harness: PostgresqlHarness) -> Scene:
+    return Scene(harness.connect())
+
+
+def eventually(condition: object) -> None:
+    """Wait for a condition that a thread or the server brings about."""
+    deadline = time.monotonic() + 100
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestUrl:
+    """Which server a URL names, and that it tells no secret."""
+
+    def test_a_password_of_any_characters(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """It reaches the server as it is, and shows nowhere."""
+        backend = harness.connect()
+        backend.open(SETTINGS, create=True)
+        for shown in (repr(backend), str(backend), repr(vars(backend))):
+            assert server.password not in shown
+            assert quote(server.password, safe='') not in shown
+
+    def test_other_spellings(self, harness: PostgresqlHarness) -> None:
+        """The URL of SQLAlchemy and libpq's short one mean the same server."""
+        for scheme in ('postgres://', 'postgresql+psycopg://'):
+            with closing(connect(harness.url.replace('postgresql://', scheme, 1), BackendOptions())) as backend:
+                backend.open(SETTINGS, create=True)
+
+    def test_any_option_of_libpq(self, server: PostgresServer) -> None:
+        """What follows the question mark reaches libpq: here the folder of the socket, and a name to be seen by."""
+        with closing(connect(server.url(socket_only=True) + '&application_name=shown', BackendOptions('named_'))) as backend:
+            backend.open(SETTINGS, create=True)
+            assert server.psql("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'shown'") == ['t']
+
+    @pytest.mark.parametrize(
+        'url', ['postgresql://u:p@ss%zz@h/d', 'postgresql://u:secret@h/d?nonsense=1', 'postgresql://[u:secret']
+    )
+    def test_bad_urls_are_refused_without_their_secrets(self, url: str) -> None:
+        """The message says how to write a URL, and quotes nothing of this one."""
+        with pytest.raises(ConfigError, match='postgresql://user') as caught:
+            connect(url, BackendOptions())
+        assert 'secret' not in str(caught.value)
+        assert 'p@ss' not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+    def test_connect_timeout(self, harness: PostgresqlHarness) -> None:
+        """A word in place of a number is refused by name."""
+        with pytest.raises(ConfigError, match="connect_timeout='soon'"):
+            connect(harness.url + '&connect_timeout=soon', BackendOptions())
+
+    def test_errors_tell_no_password(self, server: PostgresServer) -> None:
+        """Neither a wrong password nor a port where nobody listens makes it into a message."""
+        wrong = server.url().replace(quote(server.password, safe=''), 'wrongsecret')
+        nobody = f'postgresql://postgres:wrongsecret@127.0.0.1:{free_port()}/postgres'
+        for url in (wrong, nobody):
+            with closing(connect(url, BackendOptions())) as backend:
+                with pytest.raises(BackendUnavailable, match='postgres') as caught:
+                    backend.open(SETTINGS, create=True)
+                assert 'wrongsecret' not in str(caught.value)
+                assert 'wrongsecret' not in repr(caught.value.__cause__)
+
+    def test_an_address_that_swallows_everything(self) -> None:
+        """A host that takes the connection and says nothing costs no more than the time for the call, two seconds at least."""
+        with socket.socket() as silent:
+            silent.bind(('127.0.0.1', 0))
+            silent.listen()
+            url = f'postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres'
+            with closing(connect(url, BackendOptions(op_timeout_sec=1.0))) as backend:
+                with pytest.raises(BackendUnavailable):
+                    backend.open(SETTINGS, create=True)
+
+
+class TestRights:
+    """What a role must be allowed."""
+
+    def test_skip_db_init_needs_the_tables_alone(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """A role with the rights to the tables, and none to make anything, does all that a node does."""
+        Scene(harness.connect())
+        role = f'node_{harness.schema}'
+        harness.execute(
+            f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+            f'GRANT USAGE ON SCHEMA {harness.schema} TO {role}',
+            *(
+                f'GRANT SELECT, INSERT, UPDATE, DELETE ON sync_{table} TO {role}'
+                for table in ('node', 'token', 'lock', 'rebalance', 'claim', 'audit', 'state')
+            ),
+        )
+        url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
+        with closing(connect(url, BackendOptions())) as backend:
+            opened = backend.open(SETTINGS, create=False)
+            scene = Scene.__new__(Scene)
+            scene.backend, scene.settings, scene.timeline = backend, SETTINGS, opened.timeline
+            leader = scene.leader()
+            backend.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
+            scene.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=10)
+            backend.append_claims(leader, ['x'], dt.date(2026, 1, 1))
+            backend.append_audits('leader', ['x'], dt.date(2026, 1, 1))
+            backend.edit_locks(LockEdit(remove=LockFilter()))
+            assert backend.wait(0, 10.0) > 0
+            scene.state()
+            with backend.connection() as connection:  # type: ignore[attr-defined]
+                connection.exec_driver_sql('DELETE FROM sync_node')
+                connection.commit()
+            assert backend.snapshot().nodes == ()
+        harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')
+
+    def test_without_rights(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """What is not allowed is told as a matter of configuration."""
+        Scene(harness.connect())
+        role = f'none_{harness.schema}'
+        harness.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f'GRANT USAGE ON SCHEMA {harness.schema} TO {role}')
+        url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
+        with closing(connect(url, BackendOptions())) as backend, pytest.raises(ConfigError, match='permission denied'):
+            backend.open(SETTINGS, create=False)
+        harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')
+
+    def test_a_schema_from_the_future(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """Refused with both versions."""
+        harness.execute('UPDATE sync_state SET schema_version = 7')
+        for create in (True, False):
+            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 1'):
+                harness.connect().open(SETTINGS, create=create)
+
+    def test_tables_of_an_earlier_release(self, harness: PostgresqlHarness) -> None:
+        """Tables of that name that are not ours are neither used nor changed."""
+        harness.execute('CREATE TABLE sync_node (name text)')
+        for create in (True, False):
+            with pytest.raises(SchemaMismatch, match='sync_node but no sync_state'):
+                harness.connect().open(SETTINGS, create=create)
+
+
+class TestConnections:
+    """How many, for how long, and what becomes of them."""
+
+    def test_an_idle_backend_holds_two(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """One for calls and one that listens, whatever went on before."""
+        name = f'idle_{harness.schema}'
+        backend = connect(f'{harness.url}&application_name={name}', BackendOptions())
+        scene = Scene(backend)
+        ref = scene.join('a')
+        threads = [threading.Thread(target=lambda: [scene.beat(ref) for _ in range(20)]) for _ in range(8)]
+        waiting = threading.Thread(target=lambda: backend.wait(10**9, 100.0))
+        for thread in (*threads, waiting):
+            thread.start()
+        for thread in threads:
+            thread.join(100)
+        count = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'"
+        eventually(lambda: server.psql(count) == ['2'])
+        backend.close()
+        waiting.join(100)
+        eventually(lambda: server.psql(count) == ['0'])
+
+    def test_a_restart_is_survived(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """After a kill of the server the same handle goes on, at its first call, and waits again."""
+        ref = scene.join('a')
+        scene.backend.wait(0, 1.0)
+        harness.restart()
+        assert scene.beat(ref).heartbeat == 1
+        revision = scene.revision.number
+        answers: list[int] = []
+        waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(revision, 100.0)))
+        waiting.start()
+        scene.join('b')
+        waiting.join(100)
+        assert answers == [revision + 1]
+
+    def test_a_cut_listener_listens_again(self, harness: PostgresqlHarness, scene: Scene, server: PostgresServer) -> None:
+        """What happens while a listener is cut off is found when it is back."""
+        scene.join('a')
+        revision = scene.revision.number
+        answers: list[int] = []
+        waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(revision, 100.0)))
+        waiting.start()
+        listeners = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query LIKE '%sync_state%' AND state = 'idle'"
+        eventually(lambda: server.psql(f'SELECT count(*) {listeners}') != ['0'])
+        server.psql(f'SELECT pg_terminate_backend(pid) {listeners}')
+        scene.join('b')
+        waiting.join(100)
+        assert answers == [revision + 1]
+
+    def test_a_deaf_server_costs_the_time_for_the_call(self, harness: PostgresqlHarness) -> None:
+        """A server that is stopped with its connections open: the statement timeout is its own, the deadline is ours."""
+        scene = Scene(harness.connect(op_timeout_sec=1.0))
+        ref = scene.join('a')
+        harness.stop()
+        began = time.monotonic()
+        try:
+            with pytest.raises(BackendUnavailable):
+                scene.beat(ref)
+        finally:
+            harness.start()
+        assert time.monotonic() - began < 60
+        eventually(lambda: scene.beat(ref).heartbeat >= 1)
+
+    def test_a_lock_left_open(self, harness: PostgresqlHarness) -> None:
+        """While another session holds the state, structure cannot change, and heartbeats and reading go on."""
+        scene = Scene(harness.connect(op_timeout_sec=1.0))
+        ref = scene.join('a')
+        with scene.backend.connection() as other:  # type: ignore[attr-defined]
+            other.exec_driver_sql('SELECT * FROM sync_state FOR UPDATE')
+            with pytest.raises(BackendUnavailable, match='statement timeout'):
+                scene.join('b')
+            assert scene.beat(ref).heartbeat == 1
+            other.rollback()
+        scene.join('b')
+
+    def test_a_users_connection(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""
+        scene.join('a')
+        assert isinstance(scene.backend, SqlBackend)
+        with scene.backend.connection() as connection:
+            with scene.raises_revision():
+                connection.exec_driver_sql(f'DELETE FROM {scene.backend.tables["Node"]}')
+                connection.commit()
+            with pytest.raises(sqlalchemy.exc.ProgrammingError):
+                connection.exec_driver_sql('SELECT * FROM absent')
+
+    @pytest.mark.filterwarnings('ignore::DeprecationWarning')
+    def test_a_forked_child_uses_nothing_of_its_parents(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """Both go on after a fork, each on connections of its own."""
+        ref = scene.join('parent')
+        scene.backend.wait(0, 1.0)
+
+        def child() -> None:
+            scene.join('child')
+            scene.backend.wait(0, 1.0)
+            scene.backend.close()
+
+        process = multiprocessing.get_context('fork').Process(target=child)
+        process.start()
+        for _ in range(50):
+            scene.beat(ref)
+        process.join(100)
+        assert process.exitcode == 0
+        assert scene.node('parent').heartbeat == 50
+        assert 'child' in scene.nodes()
+
+
+class TestHints:
+    """LISTEN and NOTIFY."""
+
+    def test_one_announcement_for_each_change(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """Each change of the revision is announced once, a heartbeat never, an edit by hand too."""
+        ref = scene.leader()
+        assert isinstance(scene.backend, SqlBackend)
+        with scene.backend.connection() as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            (oid,) = harness.query("SELECT 'sync_state'::regclass::oid")[0]
+            connection.exec_driver_sql(f'LISTEN jobsync_{oid}')
+            connection.commit()
+            before = scene.revision.number
+            scene.beat(ref)
+            scene.join('b')
+            scene.commit(ref, TokenGroup(range(9), 'leader'))
+            scene.beat(ref)
+            scene.backend.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
+            harness.execute('DELETE FROM sync_token WHERE token_id < 5')
+            connection.exec_driver_sql('SELECT 1')
+            connection.commit()
+            heard = [int(notify.payload) for notify in raw.notifies(timeout=2, stop_after=4)]
+        assert heard == list(range(before + 1, before + 5))
+
+    def test_behind_a_proxy_that_loses_announcements(
+        self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Where nothing arrives, changes are found all the same, and one line says that they are looked for."""
+        from jobsync.backends.sql.postgresql import listener
+
+        monkeypatch.setattr(listener.Listener, '_is_direct', lambda self, connection: False)
+        monkeypatch.setattr(listener, 'CHANNEL', 'a channel that nobody uses')
+        monkeypatch.setattr(listener, 'PROOF_SEC', 0.0)
+        monkeypatch.setattr(listener, 'POLL_SEC', 0.05)
+        scene = Scene(harness.connect())
+        with caplog.at_level(logging.INFO, 'jobsync.backends.postgresql'):
+            for name in 'ab':
+                revision = scene.revision.number
+                answers: list[int] = []
+                waiting = threading.Thread(target=lambda r=revision, a=answers: a.append(scene.backend.wait(r, 100.0)))
+                waiting.start()
+                scene.join(name)
+                waiting.join(100)
+                assert answers == [revision + 1]
+        assert len([record for record in caplog.records if 'announcements do not come through' in record.message]) == 1
+
+    def test_behind_a_proxy_that_passes_them_on(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A proxy is tried out before it is distrusted."""
+        from jobsync.backends.sql.postgresql import listener
+
+        monkeypatch.setattr(listener.Listener, '_is_direct', lambda self, connection: False)
+        backend = harness.connect()
+        Scene(backend).join('a')
+        backend.wait(0, 5.0)
+        assert isinstance(backend, SqlBackend)
+        assert backend.store._listener._listens  # type: ignore[attr-defined]
+
+
+class TestByHand:
+    """Edits with psql."""
+
+    def test_a_transaction_is_one_revision(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """However many rows it deletes."""
+        scene.commit(scene.leader(), TokenGroup(range(TOKENS), 'gone'))
+        before = scene.revision.number
+        harness.execute('DELETE FROM sync_token WHERE node NOT IN (SELECT name FROM sync_node)')
+        snapshot = scene.backend.snapshot()
+        assert snapshot.version == snapshot.revision
+        assert snapshot.revision.number == before + 1
+        assert all(scene.row(token).absent for token in range(TOKENS))
+
+    def test_what_is_rolled_back_does_not_count(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """Neither a transaction nor a savepoint of it; what follows a savepoint counts."""
+        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
+        with scene.same_revision():
+            harness.execute('BEGIN', 'DELETE FROM sync_token', 'ROLLBACK')
+        with scene.raises_revision():
+            harness.execute(
+                'BEGIN; SAVEPOINT s; DELETE FROM sync_token; ROLLBACK TO s; DELETE FROM sync_token WHERE token_id = 1; COMMIT'
+            )
+        assert [scene.row(token).absent for token in range(3)] == [False, True, False]
+
+    def test_pins_stay_whatever_is_tried(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """Neither a deletion, nor another number or task, nor TRUNCATE takes a pin away."""
+        scene.commit(scene.leader(), TokenGroup([0], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        pins = scene.pins()
+        harness.execute('DELETE FROM sync_token')
+        harness.execute('UPDATE sync_token SET token_id = 1')
+        harness.execute('UPDATE sync_token SET task_id = NULL')
+        with pytest.raises(RuntimeError, match='the rows of pins must stay'):
+            harness.execute('TRUNCATE sync_token')
+        assert scene.pins() == pins
+        assert scene.row(0).absent
+
+    def test_an_owner_changed_by_hand_gets_a_new_fence(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """A new owner never has an older fence than the one before it."""
+        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
+        fences = [scene.row(token).version for token in range(9)]
+        harness.execute("UPDATE sync_token SET node = 'b' WHERE token_id < 3", 'DELETE FROM sync_token WHERE token_id = 8')
+        harness.execute("INSERT INTO sync_token (token_id, node) VALUES (8, 'c')")
+        rows = [scene.row(token) for token in range(9)]
+        assert [row.owner for row in rows] == ['b'] * 3 + ['a'] * 5 + ['c']
+        assert [row.version > fence for row, fence in zip(rows, fences, strict=True)] == [True] * 3 + [False] * 5 + [True]
+
+    def test_locks(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """A lock written by hand is filled in, a changed pattern counts, TRUNCATE is noticed, and ids rise."""
+        scene.backend.edit_locks(LockEdit(put=(LockRequest('x', ('a', 'b'), 'me'),)))
+        with scene.raises_revision():
+            harness.execute("INSERT INTO sync_lock (task_id, node_pattern) VALUES ('z', 'gpu-%')")
+        found = scene.locks()['z']
+        assert (found.id, found.patterns, found.registered, found.created_by) == (2, ('gpu-%',), 0, '')
+        assert harness.query("SELECT token_id FROM sync_lock WHERE task_id = 'z'") == [(str(TOKENS + 2),)]
+        with scene.raises_revision():
+            harness.execute("UPDATE sync_lock SET node_pattern = 'c%' WHERE task_id = 'x'")
+        assert scene.locks()['x'].patterns == ('c%',)
+        with scene.raises_revision():
+            harness.execute('TRUNCATE sync_lock')
+        assert scene.locks() == {}
+        scene.lock('new')
+        assert scene.locks()['new'].id == 3
+
+    def test_nodes(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """What others go by is noticed; times that are only for people are not."""
+        scene.join('a')
+        for change in ("state = 'left'", 'weight = 2', "incarnation = 'x'"):
+            with scene.raises_revision():
+                harness.execute(f'UPDATE sync_node SET {change}')
+        with scene.same_revision():
+            harness.execute('UPDATE sync_node SET last_heartbeat = NULL')
+        with scene.raises_revision():
+            harness.execute('TRUNCATE sync_node')
+
+    def test_an_edit_and_a_commit_at_once(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """A plan that was made before an edit by hand conflicts, though the edit is committed while the commit waits."""
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup(range(9), 'a'))
+        plan, guard = scene.plan(TokenGroup([1], 'b')), scene.guard()
+        outcome: list[object] = []
+
+        def commit() -> None:
+            try:
+                outcome.append(scene.backend.commit(leader, plan, guard))
+            except Exception as error:  # noqa: BLE001 - looked at below
+                outcome.append(error)
+
+        assert isinstance(scene.backend, SqlBackend)
+        with scene.backend.connection() as connection:
+            connection.exec_driver_sql('DELETE FROM sync_token WHERE token_id = 2')
+            committing = threading.Thread(target=commit)
+            committing.start()
+            time.sleep(0.3)
+            assert outcome == []
+            connection.commit()
+        committing.join(100)
+        assert [type(found).__name__ for found in outcome] == ['Conflict']
+
+
+class TestOutcomes:
+    """Calls of unknown outcome."""
+
+    def test_a_heartbeat_meets_a_commit(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """A leader's heartbeat that waited for its commit tells the revision of that commit, never an older one."""
+        leader = scene.leader()
+        stop = threading.Event()
+        seen: list[tuple[int, int]] = []
+
+        def beat() -> None:
+            while not stop.is_set():
+                before = scene.revision.number
+                seen.append((before, scene.beat(leader, INITIAL).revision.number))
+
+        beating = threading.Thread(target=beat)
+        beating.start()
+        for number in range(60):
+            committed = scene.commit(leader, TokenGroup([number % TOKENS], 'a'))
+            assert scene.beat(leader, INITIAL).revision == committed
+        stop.set()
+        beating.join(100)
+        assert all(before <= after for before, after in seen)
+
+
+def test_signals_reach_the_server(server: PostgresServer) -> None:
+    """The fixture's own: paused, it answers nothing; resumed, it does."""
+    server.pause()
+    server.resume()
+    assert server.psql('SELECT 1') == ['1']
+    server.resume()

@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Executable,
+    FromClause,
     Select,
     String,
     Text,
-    and_,
+    Update,
     bindparam,
     case,
     cast,
@@ -111,7 +113,7 @@ def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     revision = states.raised(state)
     write_groups(tx, plan.groups, revision)
     remove_pins(tx, plan.unpinned)
-    write_pins(tx, plan.pins, revision)
+    write_pins(tx, plan.pins, state, revision)
     if plan.moved:
         record(tx, state, ref, plan)
     # Last, for the leader's own heartbeats wait for it, and what comes before may take seconds.
@@ -190,35 +192,40 @@ def remove_pins(tx: Transaction, ids: Iterable[int]) -> None:
         )
 
 
-def write_pins(tx: Transaction, pins: Iterable[Pin], revision: Revision) -> None:
+PIN = ('token_id', 'node', 'target', 'task_id', 'pattern')
+"""The columns of a pin's row that a plan gives."""
+
+
+def write_pins(tx: Transaction, pins: Iterable[Pin], state: State, revision: Revision) -> None:
     """Write pins, and show in each one's lock the pattern by which it was placed."""
-    rows = [
-        {
-            'token_id': pin.id,
-            'node': pin.owner,
-            'target': pin.target,
-            'task_id': pin.task_id,
-            'pattern': pin.pattern,
-            'version': revision.number,
-            'changed': revision.number,
-        }
-        for pin in pins
-    ]
-    if not rows:
-        return
-    token, lock = tx.tables.token, tx.tables.lock
-    put = tx.store.insert(token)
+    rows = [dict(zip(PIN, (pin.id, pin.owner, pin.target, pin.task_id, pin.pattern), strict=True)) for pin in pins]
+    if rows:
+        given = tx.store.listed_rows(rows)
+        tx.execute(tx.store.built(put_pins), {'pins': given, 'new': revision.number})
+        tx.execute(tx.store.built(show_patterns), {'pins': given, 'tokens': state.settings.total_tokens})
+
+
+def pin_rows(store: Store) -> FromClause:
+    """The pins of a plan."""
+    return store.rows('pins', {name: store.tables.token.c[name].type for name in PIN})
+
+
+def put_pins(store: Store) -> Executable:
+    """Insert the rows of pins, or change what is there; the version follows the owner."""
+    token, row, number = store.tables.token, pin_rows(store), bindparam('new', type_=BigInteger)
+    put = store.insert(token).from_select([*PIN, 'version', 'changed'], select(*row.c, number, number).where(true()))
     new = put.excluded
     kept = case((token.c.node.is_not_distinct_from(new.node), token.c.version), else_=new.version)
-    columns = {name: new[name] for name in ('node', 'target', 'task_id', 'pattern', 'changed')}
-    tx.execute(put.on_conflict_do_update(index_elements=[token.c.token_id], set_={**columns, 'version': kept}), rows)
-    shown = [{'pin': row['token_id'], 'by': row['pattern']} for row in rows if row['pattern'] is not None]
-    if shown:
-        by = bindparam('by', type_=String)
-        tx.execute(
-            update(lock).where(and_(lock.c.token_id == bindparam('pin'), lock.c.node_pattern != by)).values(node_pattern=by),
-            shown,
-        )
+    columns = {name: new[name] for name in (*PIN[1:], 'changed')}
+    executable: Executable = put.on_conflict_do_update(index_elements=[token.c.token_id], set_={**columns, 'version': kept})
+    return executable
+
+
+def show_patterns(store: Store) -> Update:
+    """Let each lock show the pattern its pin was placed by, if it shows another."""
+    lock, row = store.tables.lock, pin_rows(store)
+    is_its = lock.c.id == row.c.token_id - bindparam('tokens', type_=BigInteger)
+    return update(lock).where(is_its, lock.c.node_pattern != row.c.pattern).values(node_pattern=row.c.pattern)
 
 
 def record(tx: Transaction, state: State, ref: NodeRef, plan: Plan) -> None:

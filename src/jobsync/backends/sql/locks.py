@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, insert, or_, select, update
+from sqlalchemy import BigInteger, FromClause, Insert, Row, Update, bindparam, delete, insert, or_, select, update
 
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.schema import UtcDateTime
+from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import LockEdit, LockFilter, LockRequest, TaskLock
 
 __all__ = ['edit', 'read']
@@ -22,12 +24,24 @@ UNKNOWN = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 """When a lock was made whose row, written by hand, does not say."""
 
 
+@functools.lru_cache
+def dump_patterns(patterns: tuple[str, ...]) -> str:
+    """The column ``patterns``. Thousands of locks have the same few."""
+    return json.dumps(patterns)
+
+
+@functools.lru_cache
+def load_patterns(text: str) -> tuple[str, ...]:
+    """See ``dump_patterns``."""
+    return tuple(json.loads(text))
+
+
 def parse(row: Row[Any]) -> TaskLock:
     """A lock from its row. One written by hand may have ``node_pattern`` alone."""
     return TaskLock(
         id=row.id,
         task_id=row.task_id,
-        patterns=tuple(json.loads(row.patterns)) if row.patterns else (row.node_pattern,),
+        patterns=load_patterns(row.patterns) if row.patterns else (row.node_pattern,),
         reason=row.reason,
         created_by=row.created_by,
         created_at=row.created_at or UNKNOWN,
@@ -53,12 +67,11 @@ def edit(tx: Transaction, change: LockEdit) -> int:
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     for task, request in wanted.items():
-        old = present.get(task)
-        values = columns(request, state.now)
+        old, values = present.get(task), columns(request, state.now)
         if old is None:
-            new.append({'task_id': task, 'created_at': state.now, **values})
+            new.append({'task_id': task, **values})
         elif differs(old, request, values):
-            changed.append({'which': old.id, **{f'new_{name}': value for name, value in values.items()}})
+            changed.append({'id': old.id, **values})
     if not (gone or new or changed):
         return 0
     revision = states.raised(state)
@@ -66,12 +79,10 @@ def edit(tx: Transaction, change: LockEdit) -> int:
     if gone:
         tx.execute(delete(lock).where(tx.store.among(lock.c.id, 'ids')), {'ids': tx.store.listed(gone)})
     if changed:
-        tx.execute(
-            update(lock).where(lock.c.id == bindparam('which')).values({name: bindparam(f'new_{name}') for name in COLUMNS}),
-            changed,
-        )
+        tx.execute(tx.store.built(change_locks), {'locks': tx.store.listed_rows(changed)})
     if new:
-        tx.execute(insert(lock).values(registered=revision.number), new)
+        made = {'made_at': state.now, 'made_in': revision.number}
+        tx.execute(tx.store.built(add_locks), {'locks': tx.store.listed_rows(new), **made})
         # The pin's number follows from the id, which the database has just given.
         pin = lock.c.id + state.settings.total_tokens
         tx.execute(update(lock).where(or_(lock.c.token_id.is_(None), lock.c.token_id != pin)).values(token_id=pin))
@@ -82,11 +93,30 @@ def columns(request: LockRequest, now: dt.datetime) -> dict[str, Any]:
     """The ``COLUMNS`` of a request."""
     return {
         'node_pattern': request.patterns[0],
-        'patterns': json.dumps(request.patterns),
+        'patterns': dump_patterns(request.patterns),
         'reason': request.reason,
         'created_by': request.created_by,
         'expires_at': None if request.expires_in is None else now + request.expires_in,
     }
+
+
+def given(store: Store, key: str) -> FromClause:
+    """The rows of an edit: a key, and ``COLUMNS``."""
+    lock = store.tables.lock
+    return store.rows('locks', {name: lock.c[name].type for name in (key, *COLUMNS)})
+
+
+def add_locks(store: Store) -> Insert:
+    """Insert the rows given; their ids are the database's to choose."""
+    lock, row = store.tables.lock, given(store, 'task_id')
+    made = [bindparam('made_at', type_=UtcDateTime), bindparam('made_in', type_=BigInteger)]
+    return insert(lock).from_select(['task_id', *COLUMNS, 'created_at', 'registered'], select(*row.c, *made))
+
+
+def change_locks(store: Store) -> Update:
+    """Put the rows given in the place of those of these ids."""
+    lock, row = store.tables.lock, given(store, 'id')
+    return update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in COLUMNS})
 
 
 def differs(old: TaskLock, request: LockRequest, values: dict[str, Any]) -> bool:

@@ -32,13 +32,18 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobsync.errors import ConfigError
 
-__all__ = ['SCHEMA_VERSION', 'Tables', 'UtcDateTime', 'tables_for']
+__all__ = ['SCHEMA_VERSION', 'Tables', 'UtcDateTime', 'moment_as_text', 'tables_for']
 
 SCHEMA_VERSION = 1
 """Of the tables below, stored in ``state``. A change of them needs a step in ``migrations`` and a new number here."""
 
 LONGEST_NAMESPACE = 40
 """PostgreSQL cuts names off after 63 bytes; ours add at most 22."""
+
+
+def moment_as_text(moment: dt.datetime) -> str:
+    """How SQLite has it."""
+    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(' ', 'microseconds')
 
 
 class UtcDateTime(TypeDecorator[dt.datetime]):
@@ -61,7 +66,7 @@ class UtcDateTime(TypeDecorator[dt.datetime]):
         """To the store."""
         if value is None or dialect.name != 'sqlite':
             return value
-        return value.astimezone(dt.UTC).replace(tzinfo=None).isoformat(' ', 'microseconds')
+        return moment_as_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:  # noqa: ARG002 - prescribed
         """From the store."""
@@ -188,7 +193,6 @@ def _lock(prefix: str, metadata: MetaData) -> Table:
         _moment('created_at'),
         _moment('expires_at'),
         _sqlite_check("patterns IS NULL OR (json_valid(patterns) AND json_type(patterns) = 'array')"),
-        Index(prefix + 'lock_by_token', 'token_id'),
         sqlite_autoincrement=True,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import json
 import os
 import random
 import time
@@ -23,7 +24,7 @@ from sqlalchemy.schema import Table
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import BackendInfo
-from jobsync.backends.sql.schema import Tables
+from jobsync.backends.sql.schema import Tables, moment_as_text
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable
 
@@ -142,6 +143,14 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def listed(self, values: Iterable[Any]) -> Any:
         """Values as one parameter for ``elements`` or ``among``."""
+
+    @abc.abstractmethod
+    def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """The rows in the parameter ``name``, which are mappings by column; give the parameter as ``listed_rows``."""
+
+    def listed_rows(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """Rows as one parameter for ``rows``: JSON, which is written and read faster than so many values one by one."""
+        return json.dumps(rows, default=moment_as_text)
 
     @abc.abstractmethod
     def insert(self, table: Table) -> Any:

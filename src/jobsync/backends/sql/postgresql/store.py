@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -20,13 +20,17 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    Text,
     bindparam,
+    cast,
+    column,
     create_engine,
     func,
     literal_column,
     select,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.types import TypeEngine
 
@@ -235,6 +239,11 @@ class PostgresqlStore(Store):
     def listed(self, values: Iterable[Any]) -> Any:
         """See ``Store.listed``."""
         return list(values)
+
+    def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """See ``Store.rows``."""
+        rows = func.json_to_recordset(cast(bindparam(name, type_=Text), JSON))
+        return rows.table_valued(*(column(key, type_) for key, type_ in types.items())).render_derived(with_types=True)
 
     def insert(self, table: Table) -> Any:
         """See ``Store.insert``."""

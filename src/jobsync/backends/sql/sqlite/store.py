@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,12 @@ class SqliteStore(Store):
     def listed(self, values: Iterable[Any]) -> Any:
         """See ``Store.listed``."""
         return json.dumps(list(values))
+
+    def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """See ``Store.rows``."""
+        row = func.json_each(bindparam(name)).table_valued('value')
+        columns = [func.json_extract(row.c.value, f'$.{column}').label(column) for column in types]
+        return select(*columns).select_from(row).subquery()
 
     def insert(self, table: Table) -> Any:
         """See ``Store.insert``."""

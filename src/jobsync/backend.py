@@ -20,9 +20,9 @@ Names, ids, task ids, patterns and reasons are any text of one character or more
 compares them exactly (case, blanks at the end, forms of Unicode). Times are the store's, with a timezone.
 
 **Revision.** One number for the namespace with a random stamp beside it, INITIAL at first. ``register``, ``commit``, and, if
-they changed anything, ``deregister``, ``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` raise the number by at
-least one and draw a new stamp; so does ``open`` when it replaces settings. Nothing else touches either. The assignment's
-**version** is the revision of its last commit or renewal.
+they changed anything, ``set_weight``, ``deregister``, ``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` raise the
+number by at least one and draw a new stamp; so does ``open`` when it replaces settings. Nothing else touches either. The
+assignment's **version** is the revision of its last commit or renewal.
 
 **Edits by hand.** Where people can reach the records with other tools (SQL), an edit of token rows must become the
 namespace's new revision *and* version, and the next ``read_assignment`` with an older ``since`` must be complete; an edit of
@@ -140,6 +140,12 @@ class Backend(Protocol):
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
         """Raise the node's counter, store ``seen``, ``holding`` and the store's time, and return how things stand after it.
+
+        Raises ``Evicted`` unless exactly this incarnation is JOINED.
+        """
+
+    def set_weight(self, ref: NodeRef, weight: float) -> None:
+        """Change the node's weight, if it is another. Leaves its heartbeat alone.
 
         Raises ``Evicted`` unless exactly this incarnation is JOINED.
         """

@@ -57,8 +57,8 @@ def ref(name: str, run: int = 1) -> NodeRef:
     return NodeRef(name, f'{name}{run}')
 
 
-def member(name: str, run: int = 1, timeout_sec: float = TIMEOUT_SEC) -> Member:
-    return Member(ref(name, run).incarnation, timeout_sec)
+def member(name: str, run: int = 1, timeout_sec: float = TIMEOUT_SEC, since: int = 0) -> Member:
+    return Member(ref(name, run).incarnation, timeout_sec, since)
 
 
 def revision(number: int) -> Revision:
@@ -142,7 +142,10 @@ def later(assignment: Assignment, plan: Plan) -> Assignment:
 
     groups = tuple(written(token, group) for group in plan.groups for token in group.tokens)
     pins = {number: pin for number, pin in assignment.pins.items() if number not in plan.unpinned}
-    pins.update((pin.id, pin) for pin in plan.pins)
+    for pin in plan.pins:
+        before = pins.get(pin.id)
+        stays = before is not None and before.owner == pin.owner
+        pins[pin.id] = attrs.evolve(pin, version=before.version if before is not None and stays else version.number)
     return assignment.apply(Changes(version, assignment.version, plan.members, groups, tuple(pins.values())))
 
 

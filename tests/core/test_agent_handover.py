@@ -67,11 +67,11 @@ def test_a_loss_takes_effect_when_it_is_read() -> None:
 def test_a_loss_is_told() -> None:
     """The change of what may be claimed is among the events, as given up and not as lost."""
     bench = Bench()
-    (agent,) = bench.cluster('a')
+    (agent,) = bench.cluster('a', announces=True)
     agent.events.clear()
-    lost = taken_from(bench, agent)
+    asked = taken_from(bench, agent)
     (change,) = [event for event in agent.events if isinstance(event, Change)]
-    assert (change.before.tokens - change.after.tokens, change.lost) == (lost, False)
+    assert (change.asked, change.lost, change.gained) == (asked, frozenset(), frozenset())
 
 
 def test_begin_is_refused_on_a_token_being_given_up() -> None:
@@ -150,3 +150,104 @@ def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
     busy.finish([key])
     bench.run(10.0)
     assert [bench.claims(agent, key) for agent in agents].count([True]) == 1
+
+
+# --- told before they go ----------------------------------------------------------------------------------------------------
+
+
+def announced(bench: Bench, agent: Agent) -> Change:
+    """Let another join, and return the change by which the node is told what it is asked for."""
+    agent.events.clear()
+    bench.start('b')
+    bench.run_until(lambda: any(isinstance(event, Change) for event in agent.events))
+    (change,) = [event for event in agent.events if isinstance(event, Change)]
+    return change
+
+
+def test_announced_tokens_stay_until_they_are_released() -> None:
+    """The next owner has them only after whoever was told is ready; nobody claims them meanwhile."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', announces=True)
+    change = announced(bench, agent)
+    bench.run(8.0)
+    other = bench.agents[-1]
+    assert len(change.asked) == 2
+    assert other.ownership.is_empty
+    assert not any(bench.claims(agent, *(f't{token}' for token in change.asked)))
+    agent.release(change.asked)
+    bench.run(1.0)
+    assert other.ownership.tokens == change.asked
+
+
+def test_announced_tokens_go_at_the_deadline() -> None:
+    """Whoever is told and never ready delays them by ``handover_timeout_sec`` and no longer."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', announces=True, handover_timeout_sec=10.0)
+    change = announced(bench, agent)
+    other = bench.agents[-1]
+    bench.run_until(lambda: bench.now >= change.deadline - 0.5)
+    assert other.ownership.is_empty
+    bench.run(3.0)
+    assert other.ownership.tokens == change.asked
+
+
+def test_a_token_announced_twice_is_released_twice() -> None:
+    """If it is asked for again before the first call is over, the end of the first does not let it go."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', announces=True)
+    change = announced(bench, agent)
+    first = bench.agents[-1]
+    first.leave(bench.now)
+    bench.run(8.0)
+    assert len(agent.ownership.tokens) == 4
+    agent.events.clear()
+    bench.start('c')
+    bench.run_until(lambda: any(isinstance(event, Change) and event.asked for event in agent.events))
+    again = next(event for event in agent.events if isinstance(event, Change) and event.asked)
+    agent.release(change.asked)
+    bench.run(8.0)
+    both = change.asked & again.asked
+    assert both
+    assert not both & bench.agents[-1].ownership.tokens
+    agent.release(again.asked)
+    bench.run(1.0)
+    assert bench.agents[-1].ownership.tokens == again.asked
+
+
+# --- weight at run time -----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_weight_moves_the_share() -> None:
+    """A node that weighs three times as much as the other has three of four tokens."""
+    bench = Bench()
+    one, two = bench.cluster('a', 'b')
+    two.weigh(3.0)
+    bench.run(10.0)
+    assert (len(one.ownership.tokens), len(two.ownership.tokens)) == (1, 3)
+
+
+def test_weight_nothing_drains_a_node() -> None:
+    """It stays registered, owns nothing, and gets its share back with its weight."""
+    bench = Bench()
+    one, two = bench.cluster('a', 'b')
+    two.weigh(0.0)
+    bench.run(10.0)
+    assert (len(one.ownership.tokens), two.ownership.is_empty) == (4, True)
+    assert two.is_settled
+    two.weigh(1.0)
+    bench.run(10.0)
+    assert len(two.ownership.tokens) == 2
+
+
+def test_a_new_run_keeps_its_weight() -> None:
+    """An evicted node registers again with the weight it has been given."""
+    bench = Bench()
+    agent, _ = bench.cluster('a', 'b')
+    agent.weigh(0.0)
+    bench.run(10.0)
+    bench.cut_off(agent)
+    bench.run(40.0)
+    bench.cut.clear()
+    bench.run(30.0)
+    assert bench.record('a').weight == 0.0
+    assert agent.ownership.is_empty

@@ -115,7 +115,7 @@ def test_an_evicted_node_owns_nothing_at_once() -> None:
     assert bench.claims(agent, *TASKS) == [False] * 4
     assert agent.ownership.is_empty
     assert agent.deadline < bench.now
-    assert [event.lost for event in agent.events if isinstance(event, Change)] == [True]
+    assert [event.lost for event in agent.events if isinstance(event, Change)] == [{0, 1, 2, 3}]
 
 
 def test_an_evicted_node_registers_as_a_new_incarnation() -> None:

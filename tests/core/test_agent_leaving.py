@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync.core import calls
-from jobsync.core.agent import Phase
+from jobsync.core.agent import Change, Phase
 from jobsync.core.calls import Lane
 from jobsync.core.model import NodeState
 
@@ -51,9 +51,72 @@ def test_a_leaving_node_waits_no_longer_than_its_timeout() -> None:
     bench.begin(agent, 't0')
     agent.leave(bench.now)
     left = bench.now + 5.0
-    assert agent.next(Lane.WORK, bench.now) == left
     bench.catch(agent, calls.Deregister)
     assert bench.now == left
+
+
+def test_tokens_not_in_use_pass_on_while_a_leaving_node_waits() -> None:
+    """Only the token of the task in flight stays; the others are another's within a hand-over."""
+    bench = Bench()
+    agent, other = bench.cluster('a', 'b', shutdown_timeout_sec=20.0)
+    key = f't{min(agent.ownership.tokens)}'
+    bench.begin(agent, key)
+    agent.leave(bench.now)
+    bench.run(2.0)
+    assert len(other.ownership.tokens) == 3
+    assert agent.in_flight
+    assert agent.phase is Phase.LEAVING
+
+
+def test_a_leader_that_waits_while_leaving_goes_on_leading() -> None:
+    """While it finishes its tasks a join is served as ever."""
+    bench = Bench()
+    agent, _ = bench.cluster('a', 'b', shutdown_timeout_sec=30.0)
+    bench.begin(agent, f't{min(agent.ownership.tokens)}')
+    agent.leave(bench.now)
+    late = bench.start('c')
+    bench.run(5.0)
+    assert bench.leader == 'a'
+    assert late.ownership.tokens
+
+
+def test_a_leaving_node_does_not_wait_for_the_thread_that_leaves() -> None:
+    """Its own tasks cannot be finished while it waits; those of other threads can."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
+    agent.begin('t0', 0, bench.now, thread=7)
+    agent.leave(bench.now, thread=7)
+    bench.run(1.0)
+    assert agent.phase is Phase.LEFT
+
+
+def test_a_second_wish_to_leave_leaves_at_once() -> None:
+    """Whoever insists does not wait for tasks in flight."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
+    bench.begin(agent, 't0')
+    agent.leave(bench.now)
+    bench.run(3.0)
+    assert bench.record('a').state is NodeState.JOINED
+    agent.leave(bench.now, at_once=True)
+    bench.run(1.0)
+    assert agent.phase is Phase.LEFT
+
+
+def test_a_leaving_node_waits_for_whoever_is_told() -> None:
+    """All its tokens are announced, and it stays until they are released."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0, announces=True)
+    agent.events.clear()
+    agent.leave(bench.now)
+    (change,) = [event for event in agent.events if isinstance(event, Change)]
+    assert change.asked == {0, 1, 2, 3}
+    assert change.deadline == bench.now + 20.0
+    bench.run(5.0)
+    assert bench.record('a').state is NodeState.JOINED
+    agent.release(change.asked)
+    bench.run(1.0)
+    assert agent.phase is Phase.LEFT
 
 
 def test_a_node_that_left_asks_for_nothing() -> None:

@@ -90,7 +90,7 @@ def test_the_loss_is_told_as_one() -> None:
     agent.events.clear()
     bench.store.identity = 'replica'
     bench.run_until(lambda: agent.ownership.is_empty)
-    assert [event.lost for event in agent.events if isinstance(event, Change)] == [True]
+    assert [event.lost for event in agent.events if isinstance(event, Change)] == [{0, 1, 2, 3}]
 
 
 def test_a_call_of_unknown_outcome_is_counted_in() -> None:

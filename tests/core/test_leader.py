@@ -99,7 +99,7 @@ def test_the_first_distribution_hands_out_everything() -> None:
     plan = scene.commit()
     assert sorted(Counter(spelled(scene.assignment)).values()) == [2, 3]
     assert not scene.assignment.targets
-    assert dict(plan.members) == {'a': member('a'), 'b': member('b')}
+    assert dict(plan.members) == {'a': member('a', since=1), 'b': member('b', since=1)}
     assert (plan.reason, plan.moved, plan.nodes_before, plan.nodes_after) == ('first distribution', 5, 0, 2)
 
 
@@ -334,7 +334,7 @@ def test_a_replacement_takes_its_predecessors_tokens_without_a_row_written() -> 
     scene = Scene.of('aabb', node('b', run=2, replaces=[1]))
     plan = scene.plan()
     assert plan.groups == ()
-    assert plan.members['b'] == member('b', run=2)
+    assert plan.members['b'] == member('b', run=2, since=6)
     assert (plan.moved, plan.evictions) == (0, ())
 
 
@@ -343,7 +343,54 @@ def test_a_namesake_does_not_inherit_at_once() -> None:
     scene = Scene.of('aabb', node('b', run=2))
     assert scene.decide().plan is None
     scene.now = 1015.0
-    assert scene.plan().members['b'] == member('b', run=2)
+    assert scene.plan().members['b'] == member('b', run=2, since=6)
+
+
+# --- leaving and coming back ------------------------------------------------------------------------------------------------
+
+
+def test_a_join_waits_for_no_gathering_where_another_leaves() -> None:
+    """Where tokens have to move anyway they go to the newcomer at once, and none moves twice."""
+    scene = Scene.of('aabb', node('c'), node('b', left=True))
+    scene.policy_with(rebalance_delay_sec=10.0)
+    plan = scene.commit()
+    assert spelled(scene.assignment) == 'aacc'
+    assert (plan.moved, dict(scene.assignment.targets)) == (2, {})
+
+
+def test_a_node_that_left_is_expected_back() -> None:
+    """For ``rejoin_grace_sec`` its tokens and its record stay, and the leader looks again when they are over."""
+    scene = Scene.of('aabb', node('b', left=True))
+    scene.policy_with(rejoin_grace_sec=20.0)
+    decision = scene.decide()
+    assert (decision.plan, decision.look_again_at) == (None, scene.now + 20.0)
+    scene.now += 20.0
+    plan = scene.commit()
+    assert spelled(scene.assignment) == 'aaaa'
+    assert plan.departed == (ref('b'),)
+
+
+def test_a_node_that_is_back_in_time_has_its_tokens_again() -> None:
+    """Not one row is written: the tokens are the new run's, and nobody else's move."""
+    scene = Scene.of('aabb', node('b', left=True))
+    scene.policy_with(rejoin_grace_sec=20.0)
+    scene.decide()
+    scene.now += 10.0
+    scene.nodes['b'] = node('b', run=2, replaces=[1])
+    plan = scene.commit()
+    assert (plan.groups, plan.moved) == ((), 0)
+    assert plan.members['b'].incarnation == ref('b', 2).incarnation
+
+
+def test_the_others_are_balanced_while_one_is_expected_back() -> None:
+    """A join meanwhile shares what the others have; what is kept for the one that left stays."""
+    scene = Scene.of('aaaabb', node('b', left=True), node('c'))
+    scene.policy_with(rejoin_grace_sec=20.0, rebalance_delay_sec=0.0)
+    scene.commit()
+    scene.acknowledge('a', 'c')
+    scene.commit()
+    assert spelled(scene.assignment).count('c') == 2
+    assert spelled(scene.assignment).endswith('bb')
 
 
 def test_rows_without_owner_are_given_away_at_once() -> None:

@@ -26,6 +26,7 @@ ROSTER = Roster(
         'zero': Standing.PRESENT,
     },
     members={},
+    returning=frozenset(),
     decided_at=None,
 )
 Row = tuple[str | None, str | None, str | None]

@@ -18,6 +18,9 @@ read by any thread at any time. *Losing* takes effect in ``ownership`` as soon a
 a heartbeat that acknowledges that version has succeeded (R3). Between the two the node claims only what both the old and
 the new version allow.
 
+*Leaving* takes as long as the node is busy, ``shutdown_timeout_sec`` at most. Meanwhile it claims nothing and weighs nothing, so
+its other tokens pass on at once; and if it leads, it goes on leading.
+
 *Tasks in flight.* ``begin`` marks a task first and looks at ``ownership`` afterwards; the agent restricts ``ownership`` first
 and looks at the marks afterwards. Whichever comes first, no task is begun on a token that an acknowledgement has given up, and
 neither side takes a lock.
@@ -100,8 +103,21 @@ class Change:
 
     before: Ownership
     after: Ownership
-    lost: bool = False
-    """The tokens were not given up but lost: the lease or the incarnation is over."""
+    asked: frozenset[int] = frozenset()
+    """Those of the tokens that go which this node was asked for, if it ``announces``; they are held until they are released. The
+    others are lost: the lease or the incarnation is over, or their rows are gone."""
+    deadline: float = _NEVER
+    """Until when they are held at the longest."""
+
+    @property
+    def gained(self) -> frozenset[int]:
+        """The tokens that come."""
+        return self.after.tokens - self.before.tokens
+
+    @property
+    def lost(self) -> frozenset[int]:
+        """The tokens that go and were not asked for."""
+        return self.before.tokens - self.after.tokens - self.asked
 
 
 @attrs.frozen
@@ -124,7 +140,7 @@ class _Issued:
 
 
 class Agent:
-    """One node. Not thread-safe, but for ``begin``, ``finish``, ``may_claim``, ``beat_soon``, ``ownership`` and ``deadline``."""
+    """One node. Not thread-safe, but for what stands under "what any thread may ask", ``ownership`` and ``deadline``."""
 
     def __init__(self, config: AgentConfig, token_of: Callable[[str], int], new_id: Callable[[], str], now: float) -> None:
         self.config = config
@@ -147,6 +163,8 @@ class Agent:
         self._session = 0
         self._work_at = now
         self._leave_by: float | None = None
+        self._leaver: int | None = None
+        self._weight = config.weight
         self._renewing: Timeline | None = None
         self._begin_session(now)
 
@@ -166,6 +184,7 @@ class Agent:
         self._lookout = Lookout(self.config, self.ref, now)
         self._version = INITIAL
         self._version_at = now
+        self._weight_in_force = self._weight
         self._watch: NameWatch | None = None
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
@@ -181,10 +200,13 @@ class Agent:
         """Whether the task with this key, whose hash token is ``token``, is this node's at ``now``."""
         return now < self.deadline and self.ownership.claims(key, token)
 
-    def begin(self, key: str, token: int, now: float) -> bool:
-        """Mark a task as in flight if it is this node's; say whether it is. The order of the two steps matters."""
+    def begin(self, key: str, token: int, now: float, thread: int = 0) -> bool:
+        """Mark a task as in flight, in this thread, if it is this node's; say whether it is.
+
+        The order of the two steps matters.
+        """
         fresh = key not in self.in_flight
-        self.in_flight[key] = None
+        self.in_flight[key] = thread
         if self.may_claim(key, token, now):
             return True
         if fresh:
@@ -196,13 +218,20 @@ class Agent:
         for key in keys:
             self.in_flight.pop(key, None)
 
+    def fence(self, key: str, token: int, now: float) -> int | None:
+        """The fence of a task that this node may claim or has in flight; None if it is not this node's."""
+        if now >= self.deadline:
+            return None
+        fence = self.assignment.fence(self.ref, key, token)
+        return fence if self.ownership.claims(key, token) or key in self.in_flight else None
+
     def beat_soon(self) -> None:
         """Send a heartbeat now: somebody has cause to doubt that this node is still registered."""
         self._urgent = True
 
     @property
-    def in_flight(self) -> dict[str, None]:
-        """Keys of tasks begun and not finished."""
+    def in_flight(self) -> dict[str, int]:
+        """Keys of tasks begun and not finished, with the thread that began each."""
         return self._tasks.keys
 
     @property
@@ -229,6 +258,15 @@ class Agent:
         member = self.assignment.members.get(self.config.name)
         return self.phase is Phase.MEMBER and member is not None and member.incarnation == self.ref.incarnation
 
+    def release(self, tokens: Iterable[int]) -> None:
+        """Whoever had to be told that these tokens go is ready (see ``Change.asked``)."""
+        self._tasks.release(tokens)
+
+    def weigh(self, weight: float) -> None:
+        """Want this weight from now on."""
+        if self.phase is not Phase.LEAVING:
+            self._weight = weight
+
     # --- the lanes ----------------------------------------------------------------------------------------------------------
 
     def hint(self, revision: int, now: float) -> None:
@@ -239,16 +277,27 @@ class Agent:
             else:
                 self._lookout.hint(now)
 
-    def leave(self, now: float) -> None:
-        """Stop claiming, let tasks in flight finish within ``shutdown_timeout_sec``, and deregister."""
+    def leave(self, now: float, at_once: bool = False, thread: int | None = None) -> None:
+        """Stop claiming, finish what is in hand, and deregister.
+
+        Waits for tasks in flight and for whoever is told that tokens go, ``shutdown_timeout_sec`` at most or not at all; never
+        for the tasks of ``thread``, which is the one that waits. May be called again, to change how.
+        """
+        if self.phase is Phase.LEAVING:
+            self._leaver = thread if self._leaver is None else self._leaver
+            self._leave_by = now if at_once else self._leave_by
+            self._work_at = now
         if self.phase in (Phase.LEAVING, Phase.LEFT, Phase.FAILED):
             return
         may_be_registered = self.phase in (Phase.MEMBER, Phase.REGISTERING)
-        self._set_ownership(self._nothing)
+        self._leave_by, self._leaver = now + (0 if at_once else self.config.shutdown_timeout_sec), thread
         self._awaiting_ack = None
-        self.epoch = None
+        if self.config.announces:
+            self._announce(self.ownership.tokens, self._nothing, now, self._leave_by)
+        else:
+            self._set_ownership(self._nothing)
+        self._weight = 0.0
         self.phase = Phase.LEAVING if may_be_registered else Phase.LEFT
-        self._leave_by = now + self.config.shutdown_timeout_sec
         self._work_at = now
 
     def next(self, lane: Lane, now: float) -> calls.Call | float | None:
@@ -296,7 +345,7 @@ class Agent:
     def _next_beat(self, now: float) -> calls.Heartbeat | float | None:
         if self.phase not in (Phase.MEMBER, Phase.LEAVING):
             return None
-        if self.phase is Phase.LEAVING and not self._urgent and self._work_at <= now and not self.in_flight:
+        if self.phase is Phase.LEAVING and not self._is_staying(now):
             return None
         due = now if self._urgent else min(self._beat_at, self._tasks.due(self.assignment, self.ref, now))
         due = max(due, self._beat_not_before)
@@ -327,23 +376,32 @@ class Agent:
         if watch is not None and (watch.record.incarnation in self._past or watch.is_over(now)):
             replacing = watch.record.beat
         config = self.config
+        self._weight_in_force = self._weight
         node = Registration(
             ref=self.ref,
             timeout_sec=config.heartbeat_timeout_sec,
-            weight=config.weight,
+            weight=self._weight,
             replaces=frozenset(self._past - {self.ref.incarnation}),
             host=config.host,
             pid=config.pid,
         )
         return calls.Register(node, self._history.timeline, self._history.top.number, replacing)
 
-    def _next_leaving(self, now: float) -> calls.Deregister | float:
+    def _is_staying(self, now: float) -> bool:
+        """Whether a leaving node has reason to wait."""
         assert self._leave_by is not None
-        if self.in_flight and now < self._leave_by:
-            return self._leave_by
-        return calls.Deregister(self.ref)
+        return now < self._leave_by and now < self.deadline and self._tasks.is_busy(self._leaver)
+
+    def _next_leaving(self, now: float) -> calls.Call | float:
+        assert self._leave_by is not None
+        if not self._is_staying(now):
+            return calls.Deregister(self.ref)
+        call = self._next_member(now)
+        return min(call, self._leave_by) if isinstance(call, (int, float)) else call
 
     def _next_member(self, now: float) -> calls.Call | float:
+        if self._weight != self._weight_in_force:
+            return calls.Weigh(self.ref, self._weight)
         if self._version != self.assignment.version or now >= self._refresh_at(now):
             return calls.Read(self.ref, self.assignment)
         look_at, snapshot = self._lookout.due, self._lookout.snapshot
@@ -391,6 +449,7 @@ class Agent:
             minimum_nodes=config.minimum_nodes,
             trust_first_timeline=config.durable and len(self._timelines) == 1,
             locks_enabled=config.locks_enabled,
+            rejoin_grace_sec=config.rejoin_grace_sec,
         )
 
     # --- taking answers -----------------------------------------------------------------------------------------------------
@@ -423,6 +482,9 @@ class Agent:
                 self._take_opened(opened, now)
             case calls.Register(), None:
                 self._registered(now)
+            case calls.Weigh(_, weight), None:
+                self._weight_in_force = weight
+                self._lookout.look(now)
             case calls.Renew(), None:
                 self._restart(now, 'a new timeline was begun')
             case calls.Deregister(), None:
@@ -467,10 +529,9 @@ class Agent:
         self._history.check(
             pulse.timeline, pulse.store, pulse.revision, pulse.heartbeat, issued.top, least_heartbeat=issued.heartbeat + 1
         )
-        if self.phase is not Phase.LEAVING:
-            if self.deadline == _NEVER or now >= self.deadline:
-                self._note('info', f'node {self.config.name!r} has a lease')
-            self.deadline = max(self.deadline, issued.at + self.config.lease_sec)
+        if self.deadline == _NEVER or now >= self.deadline:
+            self._note('info', f'node {self.config.name!r} has a lease')
+        self.deadline = max(self.deadline, issued.at + self.config.lease_sec)
         self.last_heartbeat_sent = issued.at
         if call.seen == self.assignment.version:
             self.acknowledged = call.seen
@@ -518,7 +579,7 @@ class Agent:
         self.assignment = reading.assignment
         if self.phase is not Phase.LEAVING:
             self._awaiting_ack = reading.ownership
-            self._set_ownership(self.ownership.both(reading.ownership, pinned))
+            self._restrict(self.ownership.both(reading.ownership, pinned), now)
         self._urgent = True
         self._propose_at = now
 
@@ -560,7 +621,7 @@ class Agent:
             self.phase = Phase.LEFT
             return
         self.deadline = _NEVER
-        self._set_ownership(self._nothing, lost=True)
+        self._set_ownership(self._nothing)
         self._note('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}')
         self._begin_session(now)
         self.phase = Phase.OPENING
@@ -577,7 +638,7 @@ class Agent:
 
     def _fail(self, error: JobsyncError) -> None:
         self.deadline = _NEVER
-        self._set_ownership(self._nothing, lost=True)
+        self._set_ownership(self._nothing)
         self.phase, self.failure = Phase.FAILED, error
         self._note('error', str(error))
 
@@ -598,10 +659,23 @@ class Agent:
 
     # --- odds and ends ------------------------------------------------------------------------------------------------------
 
-    def _set_ownership(self, after: Ownership, lost: bool = False) -> None:
+    def _restrict(self, after: Ownership, now: float) -> None:
+        """Own no more than this; what was asked for is held until whoever is to be told is ready."""
+        if not self.config.announces:
+            self._set_ownership(after)
+            return
+        going = self.ownership.tokens - after.tokens
+        asked = frozenset(token for token in going if self.assignment.is_asked_for(token, self.config.name))
+        self._announce(asked, after, now, now + self.config.handover_timeout_sec)
+
+    def _announce(self, asked: frozenset[int], after: Ownership, now: float, deadline: float) -> None:
+        self._tasks.announce(asked, now)
+        self._set_ownership(after, asked, deadline)
+
+    def _set_ownership(self, after: Ownership, asked: frozenset[int] = frozenset(), deadline: float = _NEVER) -> None:
         before, self.ownership = self.ownership, after
         if before.mine != after.mine or before.pin_ids != after.pin_ids:
-            self.events.append(Change(before, after, lost))
+            self.events.append(Change(before, after, asked, deadline))
 
     def _note(self, level: str, text: str) -> None:
         self.events.append(Note(level, text))

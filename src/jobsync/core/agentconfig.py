@@ -28,7 +28,11 @@ class AgentConfig:
     rebalance_delay_sec: float = 0.5
     handover_timeout_sec: float = 30.0
     shutdown_timeout_sec: float = 0.0
-    """How long a leaving node waits for its tasks in flight."""
+    """How long a leaving node waits for what it is busy with."""
+    announces: bool = False
+    """Somebody is told before tokens go, and says when he is ready (``Agent.release``)."""
+    rejoin_grace_sec: float = 0.0
+    """How long, as leader, it keeps the tokens of a node that left for it."""
     form_sec: float = 120.0
     """How long, from the agent's start, a first distribution is put off while a cluster forms."""
     minimum_nodes: int | None = None

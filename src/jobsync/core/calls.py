@@ -31,6 +31,7 @@ __all__ = [
     'Register',
     'Renew',
     'TakeSnapshot',
+    'Weigh',
 ]
 
 
@@ -137,11 +138,32 @@ class Renew:
 
 
 @attrs.frozen
+class Weigh:
+    """``Backend.set_weight``; answered by None."""
+
+    ref: NodeRef
+    weight: float
+
+
+@attrs.frozen
 class Deregister:
     """``Backend.deregister``; answered by None."""
 
     ref: NodeRef
 
 
-Call = Open | Register | Heartbeat | TakeSnapshot | Read | ReadLocks | Acquire | Propose | DropExpiredLocks | Renew | Deregister
+Call = (
+    Open
+    | Register
+    | Heartbeat
+    | TakeSnapshot
+    | Read
+    | ReadLocks
+    | Acquire
+    | Propose
+    | DropExpiredLocks
+    | Renew
+    | Weigh
+    | Deregister
+)
 Answer = Opened | Pulse | Snapshot | Reading | tuple[TaskLock, ...] | Leadership | Proposal | int | None | Exception

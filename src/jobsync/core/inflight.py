@@ -1,8 +1,12 @@
-"""Tasks in flight, and the tokens a node may not let go of yet because of them (rule R3)."""
+"""What a node is busy with, and the tokens it may not let go of yet because of that (rule R3).
+
+Busy means a task in flight, or a token whose coming hand-over the user is being told of (``on_revoke``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from jobsync.core.model import NodeRef
 from jobsync.core.tokens import ABSENT, Assignment
@@ -11,19 +15,37 @@ __all__ = ['InFlight']
 
 
 class InFlight:
-    """Marks may be set and taken away by any thread; the rest is the agent's."""
+    """``keys`` may be set and taken away by any thread; the rest is the agent's."""
 
     def __init__(self, token_of: Callable[[str], int], handover_timeout_sec: float) -> None:
         self._token_of, self._handover_timeout_sec = token_of, handover_timeout_sec
-        self.keys: dict[str, None] = {}
-        """Keys of tasks begun and not finished."""
+        self.keys: dict[str, int] = {}
+        """Keys of tasks begun and not finished, with the thread that began each."""
+        self._announced: Counter[int] = Counter()
+        """How many times each token stands in what the user has yet to hear, or is hearing."""
         self.reported: frozenset[int] = frozenset()
         """The tokens that the last acknowledged heartbeat said were held."""
         self._asked_at: dict[int, float] = {}
 
     def begin_session(self) -> None:
         """A new incarnation has been asked for nothing."""
+        self._announced.clear()
         self.reported, self._asked_at = frozenset(), {}
+
+    def announce(self, tokens: Iterable[int], now: float) -> None:
+        """Hold these tokens, which this node was asked for, until the user has been told, or their time is up."""
+        tokens = list(tokens)
+        self._announced.update(tokens)
+        for token in tokens:
+            self._asked_at.setdefault(token, now)
+
+    def release(self, tokens: Iterable[int]) -> None:
+        """The user has been told of these, once."""
+        self._announced -= Counter(tokens)
+
+    def is_busy(self, but_for: int | None) -> bool:
+        """Whether anything is in hand, apart from the tasks of one thread."""
+        return bool(self._announced) or any(thread != but_for for thread in list(self.keys.values()))
 
     def due(self, assignment: Assignment, ref: NodeRef, now: float) -> float:
         """When what is held will be other than was reported: now, or when the first hand-over's time is up."""
@@ -35,26 +57,30 @@ class InFlight:
         return min(self._asked_at[token] for token in holding) + self._handover_timeout_sec
 
     def holding(self, assignment: Assignment, ref: NodeRef, now: float) -> frozenset[int]:
-        """The tokens that this node was asked to give up and has tasks in flight on, while it may still keep them.
+        """The tokens that this node was asked to give up and is busy with, while it may still keep them.
 
         A task counts for the token it maps to in this assignment: its pin's, if it has one by now. A token whose row was
         deleted by hand is one that this node is asked to give up, if it has a task in flight on it.
         """
         member = assignment.members.get(ref.name)
-        if not self.keys or member is None or member.incarnation != ref.incarnation:
+        if not (self.keys or self._announced) or member is None or member.incarnation != ref.incarnation:
             self._asked_at = {}
             return frozenset()
-        pins = {pin.task_id: pin for pin in assignment.pins.values()}
+        if not (assignment.targets or assignment.pins or ABSENT in assignment.owners):
+            self._asked_at = {}
+            return frozenset()
         busy: dict[int, float] = {}
         for key in list(self.keys):
-            pin = pins.get(key)
+            pin = assignment.pin_of.get(key)
             if pin is not None:
                 if pin.owner == ref.name and pin.target is not None:
                     busy[pin.id] = self._asked_at.get(pin.id, now)
                 continue
             token = self._token_of(key)
-            at = assignment.owner[token]
-            if at == ABSENT or (token in assignment.targets and at >= 0 and assignment.names[at] == ref.name):
+            if assignment.owner[token] == ABSENT or assignment.is_asked_for(token, ref.name):
+                busy[token] = self._asked_at.get(token, now)
+        for token in self._announced:
+            if assignment.is_asked_for(token, ref.name):
                 busy[token] = self._asked_at.get(token, now)
         self._asked_at = busy
         return frozenset(token for token, since in busy.items() if now - since < self._handover_timeout_sec)

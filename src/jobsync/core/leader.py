@@ -56,6 +56,8 @@ class Policy:
     trust_first_timeline: bool
     """The store declares itself durable: generation 0 has no past to wait for."""
     locks_enabled: bool = True
+    rejoin_grace_sec: float = 0.0
+    """How long the tokens of a node that left are kept for it."""
 
 
 @attrs.frozen
@@ -77,7 +79,7 @@ class Memory:
 
     timeline_read_at: float
     absent: dict[tuple[str, str], float] = attrs.field(factory=dict)
-    """Owners (name, incarnation) whose record is not there."""
+    """Owners (name, incarnation) whose record is not there, or says that they left."""
     lost: dict[int, float] = attrs.field(factory=dict)
     """Tokens without a row."""
     newcomers: dict[NodeRef, float] = attrs.field(factory=dict)
@@ -119,14 +121,31 @@ class _Planner:
         owners = {self.old.names[position] for position in self.old.owners if position >= 0}
         owners.update(pin.owner for pin in self.old.pins.values() if pin.owner is not None)
         self.roster = Roster.judge(
-            self.snapshot, owners, self.old.members, situation.suspects, memory.absent, policy.timeout_sec, self.now
+            self.snapshot,
+            owners,
+            self.old.members,
+            situation.suspects,
+            memory.absent,
+            policy.timeout_sec,
+            self.now,
+            policy.rejoin_grace_sec,
         )
         if self.roster.decided_at is not None:
             self.look_at.append(self.roster.decided_at)
         if memory.version != self.snapshot.version:
             memory.version, memory.version_read_at, memory.acknowledged_at = self.snapshot.version, self.now, None
+        self.next_number = self.snapshot.revision.number + 1
+        """Of the revision that a commit will make, or less: no fence that was ever given is as high."""
         self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
         self.all_have_seen = all(node.seen == self.old.version for node in self.roster.alive.values())
+        self.evictions = tuple(
+            Eviction(node.ref, node.heartbeat)
+            for node in self.snapshot.nodes
+            if node.state is NodeState.JOINED and node.name not in self.roster.alive
+        )
+        self.departed = tuple(
+            node.ref for node in self.snapshot.nodes if node.state is NodeState.LEFT and node.ref not in self.roster.returning
+        )
         self.lost: dict[int, float] = {}
         """Tokens without a row, and when that was first read."""
         self.handed_over: set[int] = set()
@@ -153,12 +172,7 @@ class _Planner:
         self.writing = write(self.old, self.roster, self.handed_over, placement.moves, receivers)
         groups = self.writing.groups
         written, unpinned, pin_moves = pins.settle(placement.pins)
-        evictions = tuple(
-            Eviction(node.ref, node.heartbeat)
-            for node in self.snapshot.nodes
-            if node.state is NodeState.JOINED and node.name not in self.roster.alive
-        )
-        departed = tuple(node.ref for node in self.snapshot.nodes if node.state is NodeState.LEFT)
+        evictions, departed = self.evictions, self.departed
         structural = bool(evictions or departed or members != dict(self.old.members))
         if self.acknowledged and memory.acknowledged_at is None:
             memory.acknowledged_at = self.now
@@ -182,7 +196,7 @@ class _Planner:
             memory.cause = (reason or 'hand-over', len(self.old.members))
         plan = Plan(
             reason=memory.cause[0],
-            members=members,
+            members=self._fenced(members, unpinned),
             groups=groups,
             pins=written,
             unpinned=unpinned,
@@ -215,10 +229,25 @@ class _Planner:
                 return None
         elif newcomers and any(roster.is_present(name) for name in members):
             due = min(memory.newcomers.values()) + policy.rebalance_delay_sec
-            if self.now < due:
+            # Where tokens have to move anyway they had better go to the newcomers at once.
+            if self.now < due and not (self.evictions or self.departed):
                 self.look_at.append(due)
                 newcomers = []
         members.update({node.name: Member(node.incarnation, node.timeout_sec) for node in newcomers})
+        return {name: self._with_since(name, member) for name, member in members.items()}
+
+    def _with_since(self, name: str, member: Member) -> Member:
+        """A run that is new under its name owns everything under a higher fence than the run before it."""
+        was = self.old.members.get(name)
+        same = was is not None and was.incarnation == member.incarnation
+        return attrs.evolve(member, since=was.since if was is not None and same else self.next_number)
+
+    def _fenced(self, members: dict[str, Member], unpinned: frozenset[int]) -> dict[str, Member]:
+        """A task whose pin goes is owned by its hash token from now on, whose row may be older than the pin's."""
+        for pin_id in unpinned:
+            owner, _ = self.owner_after(self.token_of(self.old.pins[pin_id].task_id))
+            if owner in members:
+                members[owner] = attrs.evolve(members[owner], since=self.next_number)
         return members
 
     def _places(self, receivers: set[str]) -> tuple[list[str], array[int], array[int]]:

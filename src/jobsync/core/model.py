@@ -202,6 +202,8 @@ class Member:
 
     incarnation: str
     timeout_sec: float
+    since: int = 0
+    """The number of the revision below which no fence of what this run owns may be: the leader's to set."""
 
 
 @attrs.frozen

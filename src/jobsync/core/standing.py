@@ -5,7 +5,8 @@ An owner is a name and an incarnation. Its tokens may be touched
 - only by hand-over (R3) while it is registered and not suspected: PRESENT;
 - at once if it left, or is evicted in the very commit that gives them away: GONE;
 - not before one timeout from the leader's first reading of it if its record is absent, or belongs to another incarnation that
-  does not declare this one over: WAITING. Absent is not left: it may still be working.
+  does not declare this one over: WAITING. Absent is not left: it may still be working;
+- not before ``rejoin_grace_sec`` from then if it left and is expected back: WAITING as well.
 
 If the name is registered by an incarnation that replaces the owner, the tokens are that incarnation's now, with no row changed.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from jobsync.core.model import Member, Node, NodeState, Snapshot
+from jobsync.core.model import Member, Node, NodeRef, NodeState, Snapshot
 
 __all__ = ['Roster', 'Standing']
 
@@ -41,6 +42,8 @@ class Roster:
     """For each name that owns anything, or that the assignment has as a member."""
     members: Mapping[str, Member]
     """For the owners PRESENT or WAITING: the run their name means from this plan on."""
+    returning: frozenset[NodeRef]
+    """The runs that left and whose names are expected back: their records stay."""
     decided_at: float | None
     """When the first of the WAITING is due."""
 
@@ -54,32 +57,38 @@ class Roster:
         absent_since: dict[tuple[str, str], float],
         timeout_sec: float,
         now: float,
+        grace_sec: float = 0.0,
     ) -> Roster:
         """Judge ``owners`` and ``members``.
 
-        ``absent_since`` is the leader's memory of when it first read each (name, incarnation) absent; it is brought up to date.
-        ``timeout_sec`` is the leader's own heartbeat timeout, the least that an absent owner is waited for.
+        ``absent_since`` is the leader's memory of when it first read each (name, incarnation) absent, or left; it is brought up
+        to date. ``timeout_sec`` is the leader's own heartbeat timeout, the least that an absent owner is waited for;
+        ``grace_sec`` is how long one that left is expected back.
         """
         nodes = {node.name: node for node in snapshot.nodes}
         alive = {name: node for name, node in nodes.items() if node.state is NodeState.JOINED and suspects.get(name) != node.beat}
         standing: dict[str, Standing] = {}
         meant: dict[str, Member] = {}
         still_absent: dict[tuple[str, str], float] = {}
+        returning: set[NodeRef] = set()
         due: list[float] = []
         for name in sorted({*owners, *members}):
             was, node = members.get(name), nodes.get(name)
             known = (
                 was is not None and node is not None and (node.incarnation == was.incarnation or was.incarnation in node.replaces)
             )
-            if not known:
+            has_left = known and node is not None and node.state is NodeState.LEFT
+            if not known or (has_left and grace_sec > 0):
                 key = (name, was.incarnation if was else '')
                 first = still_absent[key] = absent_since.get(key, now)
-                over_at = first + max(timeout_sec, was.timeout_sec if was else 0.0)
+                over_at = first + (grace_sec if has_left else max(timeout_sec, was.timeout_sec if was else 0.0))
                 if now < over_at:
                     standing[name] = Standing.WAITING
                     due.append(over_at)
                     if was is not None:
                         meant[name] = was
+                    if has_left and node is not None:
+                        returning.add(node.ref)
                     continue
             if name in alive:
                 standing[name] = Standing.PRESENT
@@ -88,7 +97,14 @@ class Roster:
                 standing[name] = Standing.GONE
         absent_since.clear()
         absent_since.update(still_absent)
-        return cls(nodes=nodes, alive=alive, standing=standing, members=meant, decided_at=min(due, default=None))
+        return cls(
+            nodes=nodes,
+            alive=alive,
+            standing=standing,
+            members=meant,
+            returning=frozenset(returning),
+            decided_at=min(due, default=None),
+        )
 
     def is_present(self, name: str | None) -> bool:
         """Whether this owner keeps its tokens until it lets go of them."""

@@ -240,6 +240,43 @@ class Assignment:
                 version=since,
             )
 
+    @cached_property
+    def pin_of(self) -> Mapping[str, Pin]:
+        """The pins by the task they are for."""
+        return {pin.task_id: pin for pin in self.pins.values()}
+
+    def fence(self, ref: NodeRef, key: str, token: int) -> int | None:
+        """The fence (promise P7) under which this run owns the task with this key and hash token; None if it does not own it.
+
+        It is the revision at which the owner last changed, where a run that takes over from another of its name counts as a
+        change, and so does a pin that is removed.
+        """
+        member, pin = self.members.get(ref.name), self.pin_of.get(key)
+        if member is None or member.incarnation != ref.incarnation:
+            return None
+        if pin is not None:
+            return max(pin.version, member.since) if pin.owner == ref.name else None
+        at = self.owner[token]
+        return max(self.since[token], member.since) if at >= 0 and self.names[at] == ref.name else None
+
+    def is_asked_for(self, token: int, name: str) -> bool:
+        """Whether this owner of a token or pin is asked to give it up."""
+        pin = self.pins.get(token)
+        if pin is not None:
+            return pin.owner == name and pin.target is not None
+        if token not in self.targets:
+            return False
+        at = self.owner[token]
+        return at >= 0 and self.names[at] == name
+
+    def owner_of(self, key: str, token: int) -> str | None:
+        """The name that owns the task with this key and hash token, whether or not it is handing it over."""
+        pin = self.pin_of.get(key)
+        if pin is not None:
+            return pin.owner
+        at = self.owner[token]
+        return self.names[at] if at >= 0 else None
+
     @property
     def is_unowned(self) -> bool:
         """Whether nobody owns or is about to own anything."""

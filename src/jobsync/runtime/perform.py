@@ -42,6 +42,9 @@ def perform(backend: Backend, call: calls.Call, token_of: Callable[[str], int]) 
         case calls.Renew(expected, at_least):
             backend.renew_timeline(expected, at_least)
             return None
+        case calls.Weigh(ref, weight):
+            backend.set_weight(ref, weight)
+            return None
         case calls.Deregister(ref):
             backend.deregister(ref)
             return None

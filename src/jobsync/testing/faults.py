@@ -129,6 +129,9 @@ class FaultyBackend:
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:  # noqa: D102
         return self._call(self.inner.heartbeat, ref, seen, holding)
 
+    def set_weight(self, ref: NodeRef, weight: float) -> None:  # noqa: D102
+        self._call(self.inner.set_weight, ref, weight)
+
     def deregister(self, ref: NodeRef) -> None:  # noqa: D102
         self._call(self.inner.deregister, ref)
 

@@ -46,6 +46,27 @@ class LostRevisionBump(Hands):
 
 
 @mutant
+class WeightUnseen(Hands):
+    """A new weight does not raise the revision, so the leader plans with the old one."""
+
+    def set_weight(self, ref: NodeRef, weight: float) -> None:
+        with self.store.changed:
+            before = self._space().revision
+            super().set_weight(ref, weight)
+            self.change(revision=before)
+
+
+@mutant
+class GhostWeighs(Hands):
+    """A run that was replaced changes the weight of the one that has its name now."""
+
+    def set_weight(self, ref: NodeRef, weight: float) -> None:
+        with self.store.changed:
+            node = self._space().nodes.get(ref.name)
+            super().set_weight(ref if node is None or node.state is NodeState.LEFT else node.ref, weight)
+
+
+@mutant
 class StampStays(Hands):
     """The number rises, the stamp is the old one."""
 

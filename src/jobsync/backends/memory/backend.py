@@ -195,6 +195,16 @@ class MemoryBackend:
                 leader_age_sec=(now - leader.last_heartbeat).total_seconds() if leader and leader.last_heartbeat else None,
             )
 
+    def set_weight(self, ref: NodeRef, weight: float) -> None:
+        """See ``Backend.set_weight``."""
+        with self.store.changed:
+            space = self._space()
+            joined(space, ref)
+            node = space.nodes[ref.name]
+            if node.weight != weight:
+                nodes = {**space.nodes, ref.name: attrs.evolve(node, weight=weight)}
+                self._put(attrs.evolve(space, nodes=nodes, revision=self.store.next_revision(space)))
+
     def deregister(self, ref: NodeRef) -> None:
         """See ``Backend.deregister``."""
         with self.store.changed:

@@ -111,6 +111,10 @@ class SqlBackend:
         """See ``Backend.heartbeat``."""
         return self._run(Mode.WRITE, lambda tx: nodes.heartbeat(tx, ref, seen, holding))
 
+    def set_weight(self, ref: NodeRef, weight: float) -> None:
+        """See ``Backend.set_weight``."""
+        self._run(Mode.STRUCTURE, lambda tx: nodes.set_weight(tx, ref, weight))
+
     def deregister(self, ref: NodeRef) -> None:
         """See ``Backend.deregister``."""
         self._run(Mode.STRUCTURE, lambda tx: nodes.deregister(tx, ref))

@@ -51,6 +51,7 @@ __all__ = [
     'is_joined',
     'register',
     'run_of',
+    'set_weight',
     'snapshot',
 ]
 
@@ -240,6 +241,15 @@ def not_beaten(tx: Transaction, ref: NodeRef) -> Evicted:
     """``Evicted``, unless the namespace itself is gone, which reading it tells."""
     states.read(tx)
     return evicted(ref)
+
+
+def set_weight(tx: Transaction, ref: NodeRef, weight: float) -> None:
+    """See ``Backend.set_weight``."""
+    state, node = states.read(tx), tx.tables.node
+    check_joined(tx, ref)
+    change = update(node).where(is_joined(node), node.c.weight != weight).values(weight=weight)
+    if tx.execute(change, run_of(ref)).rowcount:
+        states.save(tx, states.raised(state))
 
 
 def deregister(tx: Transaction, ref: NodeRef) -> None:

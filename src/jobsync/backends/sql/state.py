@@ -132,12 +132,12 @@ def load_revisions(text: str) -> list[Revision]:
 
 def dump_members(members: Mapping[str, Member]) -> str:
     """The column ``members``."""
-    return json.dumps({name: [member.incarnation, member.timeout_sec] for name, member in members.items()})
+    return json.dumps({name: [member.incarnation, member.timeout_sec, member.since] for name, member in members.items()})
 
 
 def load_members(text: str) -> dict[str, Member]:
     """See ``dump_members``."""
-    return {name: Member(incarnation, timeout_sec) for name, (incarnation, timeout_sec) in json.loads(text).items()}
+    return {name: Member(*fields) for name, fields in json.loads(text).items()}
 
 
 def new_timeline(generation: int, store: str) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class CommitEffectTests:
     def test_members_replace_members(self, scene: Scene) -> None:
         """The members afterwards are exactly the plan's."""
         leader = scene.leader()
-        first = {'a': Member('1', 15.0), 'b': Member('2', 2.5)}
+        first = {'a': Member('1', 15.0), 'b': Member('2', 2.5, since=7)}
         scene.commit(leader, members=first)
         assert dict(scene.backend.read_assignment().members) == first
         scene.commit(leader, members={'b': Member('3', 15.0)})

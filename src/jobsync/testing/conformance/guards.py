@@ -53,7 +53,7 @@ class CommitGuardTests:
         now = scene.revision
         self.attempt(scene, Conflict, {'revision': Revision(now.number + number, now.stamp + stamp)})
 
-    @pytest.mark.parametrize('change', ['register', 'deregister', 'leadership', 'lock', 'commit'])
+    @pytest.mark.parametrize('change', ['register', 'weight', 'deregister', 'leadership', 'lock', 'commit'])
     def test_any_structural_change_conflicts(self, scene: Scene, change: str) -> None:
         """Whatever raised the revision since the plan was made makes it stale."""
         self.ready(scene)
@@ -61,6 +61,8 @@ class CommitGuardTests:
         guard = scene.guard()
         if change == 'register':
             scene.join('b')
+        elif change == 'weight':
+            scene.backend.set_weight(scene.node('a').ref, 0.0)
         elif change == 'deregister':
             scene.backend.deregister(scene.node('a').ref)
         elif change == 'leadership':

@@ -169,6 +169,12 @@ class ComparisonMachine(RuleBasedStateMachine):
         ref = self.pick(who)
         self.both(lambda side: side.backend.heartbeat(ref, side.before.version if late else INITIAL, holding))
 
+    @rule(who=whoever, weight=st.sampled_from([0.0, 1.0, 2.5]))
+    def set_weight(self, who: int | NodeRef, weight: float) -> None:
+        """Weigh more or less, as any run."""
+        ref = self.pick(who)
+        self.both(lambda side: side.backend.set_weight(ref, weight))
+
     @rule(who=whoever)
     def deregister(self, who: int | NodeRef) -> None:
         """Leave as any run."""

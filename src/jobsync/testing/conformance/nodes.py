@@ -1,4 +1,4 @@
-"""``register``, ``heartbeat`` and ``deregister``: a node's own record."""
+"""``register``, ``heartbeat``, ``set_weight`` and ``deregister``: a node's own record."""
 
 from __future__ import annotations
 
@@ -251,6 +251,42 @@ class HeartbeatTests:
 
 PIN = 1_000_007
 """The id of a pin: above any token."""
+
+
+class WeightTests:
+    """``set_weight``."""
+
+    def test_set_weight_changes_the_record(self, scene: Scene) -> None:
+        """The weight is another, down to nothing, and the rest of the record as it was, its counter included."""
+        ref = scene.join('a')
+        scene.beat(ref, Revision(5, 6), {1})
+        before = scene.node('a')
+        for weight in (2.5, 0.0):
+            with scene.raises_revision():
+                scene.backend.set_weight(ref, weight)
+            assert scene.node('a') == attrs.evolve(before, weight=weight)
+
+    def test_set_weight_leaves_the_others_alone(self, scene: Scene) -> None:
+        """Every other node, the leadership and the version stay."""
+        scene.leader()
+        ref, before = scene.join('a'), scene.backend.snapshot()
+        scene.backend.set_weight(ref, 3.0)
+        after = scene.backend.snapshot()
+        assert (after.nodes[0], after.leadership, after.version) == (before.nodes[0], before.leadership, before.version)
+
+    def test_the_same_weight_changes_nothing(self, scene: Scene) -> None:
+        """Repeated, it leaves the revision alone."""
+        ref = scene.join('a')
+        scene.backend.set_weight(ref, 2.0)
+        with scene.unchanged():
+            scene.backend.set_weight(ref, 2.0)
+
+    @pytest.mark.parametrize('how', GONE)
+    def test_set_weight_of_a_gone_run_is_refused(self, scene: Scene, how: str) -> None:
+        """Only an incarnation that is JOINED has a weight to change; whoever has the name now keeps his."""
+        ref = scene.gone(how)
+        with scene.refused(Evicted):
+            scene.backend.set_weight(ref, 7.0)
 
 
 class DeregisterTests:

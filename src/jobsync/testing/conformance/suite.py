@@ -14,7 +14,7 @@ from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
 from jobsync.testing.conformance.machine import MachineTests
 from jobsync.testing.conformance.names import NamespaceTests, NameTests
-from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, RegisterTests
+from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, RegisterTests, WeightTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
 from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.readings import ReadingTests, SnapshotTests
@@ -46,6 +46,7 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
     CommitEffectTests,
     LeadershipTests,
     DeregisterTests,
+    WeightTests,
     HeartbeatTests,
     RegisterTests,
     TimelineTests,

@@ -83,6 +83,7 @@ class OutageTests:
             partial(backend.renew_timeline, timeline, 0),
             partial(backend.register, Registration(scene.ref('b'), 15.0), timeline, 0),
             partial(backend.heartbeat, leader, INITIAL, frozenset()),
+            partial(backend.set_weight, leader, 2.0),
             partial(backend.deregister, leader),
             partial(backend.acquire_leadership, leader, 1),
             backend.snapshot,

@@ -25,7 +25,7 @@ from jobsync.errors import (
     WrongProcess,
 )
 from jobsync.job import Job
-from jobsync.runtime.reporting import RebalanceEvent
+from jobsync.runtime.callbacks import RebalanceEvent
 from jobsync.task import Task
 
 __all__ = [

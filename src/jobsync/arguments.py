@@ -6,17 +6,20 @@ import datetime as dt
 import math
 from collections.abc import Callable
 
+from jobsync.config.fields import MOST_WEIGHT
 from jobsync.core.shown import shown
 from jobsync.errors import ConfigError
 
 __all__ = [
     'checked_age',
+    'checked_batch',
     'checked_callable',
     'checked_creator',
     'checked_date',
     'checked_name',
     'checked_seconds',
     'checked_site',
+    'checked_weight',
 ]
 
 _LONGEST_NAME = 200
@@ -58,6 +61,18 @@ def checked_site(site: object) -> str | None:
     if site is not None and not isinstance(site, str):
         raise ConfigError(f'site is {shown(site)}: must be a string or None; other arguments are given by name')
     return site
+
+
+def checked_batch(batch: object) -> None:
+    """``batch``: how many tasks to claim at once, or None."""
+    if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
+        raise ConfigError(f'batch is {shown(batch)}: must be an integer of at least 1, or None')
+
+
+def checked_weight(weight: object) -> None:
+    """A node's weight, as ``CoordinationConfig`` takes it."""
+    if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight <= MOST_WEIGHT:
+        raise ConfigError(f'weight is {shown(weight)}: must be a number from 0 to {MOST_WEIGHT}')
 
 
 def checked_age(older_than: object) -> dt.timedelta:

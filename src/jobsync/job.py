@@ -5,36 +5,43 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from traceback import clear_frames
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from jobsync.arguments import (
     checked_age,
+    checked_batch,
     checked_callable,
     checked_creator,
     checked_date,
     checked_name,
     checked_seconds,
     checked_site,
+    checked_weight,
 )
+from jobsync.claiming import claimed
 from jobsync.config import CoordinationConfig, resolve
 from jobsync.core.agent import Phase
 from jobsync.core.hashing import hasher, task_key, tokenizer
 from jobsync.core.model import LockFilter
-from jobsync.errors import ConfigError
+from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.ledger import Ledger
 from jobsync.locks import LockBook, lock_request, lock_requests
 from jobsync.membership import Membership
 from jobsync.rows import node_rows
+from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
+from jobsync.signals import Signals
 from jobsync.task import Task
 
 __all__ = ['Job']
 
 _logger = logging.getLogger('jobsync.job')
 _EMPTY: frozenset[int] = frozenset()
+T = TypeVar('T')
 
 
 class Job:
@@ -58,6 +65,10 @@ class Job:
         clear_existing_locks: bool = False,
         coordination_config: CoordinationConfig | None = None,
         on_rebalance: Callable[..., object] | None = None,
+        on_assign: Callable[[frozenset[int]], object] | None = None,
+        on_revoke: Callable[[frozenset[int], float], object] | None = None,
+        on_lost: Callable[[frozenset[int]], object] | None = None,
+        handle_signals: bool = False,
     ) -> None:
         """Check the arguments; nothing is reached before the block is entered.
 
@@ -68,7 +79,11 @@ class Job:
         back. ``skip_db_init`` uses the store's tables as they are. ``lock_provider`` is called with the job while it
         enters, and the locks it registers hold from the start; with ``clear_existing_locks`` they replace, in one step,
         all that this node registered before. ``on_rebalance`` is called with a ``RebalanceEvent`` (or nothing) whenever
-        the node's tokens have changed.
+        the node's tokens have changed. ``on_assign(tokens)`` is called when tokens have become this node's,
+        ``on_revoke(tokens, deadline)`` before others pass on, which they do when it returns and at the latest at ``deadline`` (on
+        ``time.monotonic``), ``on_lost(tokens)`` when they are gone without having been asked for. One call at a time, in order,
+        on a thread of their own. With ``handle_signals`` the first SIGTERM or SIGINT ends ``claim`` loops and gives the tokens
+        back once nothing is in flight; a second one, or the end of ``shutdown_timeout_sec``, ends the block.
 
         Raises ``ConfigError``.
         """
@@ -78,7 +93,12 @@ class Job:
         self._wait_on_enter = checked_seconds('wait_on_enter', wait_on_enter)
         self._wait_on_exit = checked_seconds('wait_on_exit', wait_on_exit)
         self._lock_provider = checked_callable('lock_provider', lock_provider)
-        self._on_rebalance = checked_callable('on_rebalance', on_rebalance)
+        self._functions = Functions(
+            on_assign=checked_callable('on_assign', on_assign),
+            on_revoke=checked_callable('on_revoke', on_revoke),
+            on_lost=checked_callable('on_lost', on_lost),
+            on_rebalance=checked_callable('on_rebalance', on_rebalance),
+        )
         self._clear_existing_locks = clear_existing_locks
         config_in_force = self._config = resolve(config, coordination_config, os.environ)
         self._token_of = tokenizer(config_in_force.hash_function, config_in_force.total_tokens)
@@ -86,6 +106,7 @@ class Job:
         self._member = Membership(self.node_name, config_in_force, create=not skip_db_init)
         self._ledger = Ledger(self._member, self.date)
         self._locks = LockBook(self._member)
+        self._signals = Signals(self._member, config_in_force.shutdown_timeout_sec) if handle_signals else None
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 
@@ -96,9 +117,13 @@ class Job:
         ``BackendUnavailable``.
         """
         try:
-            self._member.enter(self._wait_on_enter, self._provide_locks, self._on_rebalance)
-        except BaseException:
+            if self._signals is not None:
+                self._signals.catch()
+            self._member.enter(self._wait_on_enter, self._provide_locks, self._functions)
+        except BaseException as error:
             self.__exit__(None, None, None)
+            if self._signals is not None and self._signals.caught and isinstance(error, JobsyncError):
+                raise SystemExit(0) from error
             raise
         if self._config.enabled:
             _logger.info('node %r entered with %d tokens', self.node_name, len(self.my_tokens))
@@ -120,7 +145,12 @@ class Job:
             # A signal handler's sys.exit may have fallen between a transaction's beginning and the block that would end it.
             # What is suspended there holds the store's write lock for as long as the traceback holds its frames.
             clear_frames(traceback)
-        if self._member.leave(self._wait_on_exit) and self._ledger.open_tasks:
+        if self._signals is not None:
+            self._signals.is_leaving = True
+        has_left = self._member.leave(self._wait_on_exit, self._ledger.close)
+        if self._signals is not None:
+            self._signals.let_go()
+        if has_left and self._ledger.open_tasks:
             _logger.warning('node %r has left with %d tasks not audited', self.node_name, self._ledger.open_tasks)
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
@@ -168,6 +198,47 @@ class Job:
         """Record that this node began a task, or each of several, without marking it in flight; False if it may not."""
         several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
         return self._ledger.claim({key: self._token_of(key) for key in map(_key, several)})
+
+    def claim(self, tasks: Iterable[T], batch: int | None = None) -> Iterator[T]:
+        """The tasks (``Task`` objects or bare ids) that are this node's, one after the other: the loop to work in.
+
+        Each is claimed, and in flight while the body is at work on it; it is complete when the loop asks for the next, which is
+        recorded within about a second. If the body raises, or leaves the loop by ``break``, the task stays incomplete (call
+        ``complete`` before a ``break``). The loop ends early when this node is to leave.
+
+        Claims and completions are recorded many at a time, never later than a task is yielded: up to 1,000 where ``tasks`` has
+        a length, one by one where it has none, for there the next may be long in coming; ``batch`` sets another limit.
+        """
+        checked_batch(batch)
+        return claimed(self._ledger, tasks, self._parse, self.can_claim_task, batch)
+
+    @contextmanager
+    def task(self, task: T) -> Iterator[T]:
+        """One task of this node's: claimed at the beginning of the block, complete at its end, incomplete if it raises.
+
+        Raises ``NotOwned``, before the block, if the task is not this node's.
+        """
+        key, token = self._parse(task)
+        if not self._ledger.begin(key, token):
+            raise NotOwned(f"node {self.node_name!r}: task {key!r} is not this node's: ask can_claim_task first, and skip it")
+        try:
+            yield task
+        except BaseException:
+            self._ledger.drop(key)
+            raise
+        self.complete(task)
+
+    def complete(self, task: object) -> None:
+        """Record one task as complete, which was begun by ``add_task`` or is out in a ``claim`` loop; it is no longer in flight.
+
+        Raises ``BackendUnavailable`` if the store stays away; then it is recorded by the next ``write_audit``.
+        """
+        self._ledger.done([_key(task)])
+        self._ledger.flush()
+
+    def _parse(self, task: object) -> tuple[str, int]:
+        key = _key(task)
+        return key, self._token_of(key)
 
     def write_audit(self) -> None:
         """Mark every task added since the last time as complete.
@@ -252,14 +323,46 @@ class Job:
     def _coordination_enabled(self) -> bool:
         return self._config.enabled
 
+    def owns(self, token: int) -> bool:
+        """Whether this node may claim tasks of this token, or the task of this pin, at this moment. No I/O, no lock."""
+        return token in self.my_tokens
+
+    def owner_of(self, task: object) -> str | None:
+        """The name of the node that owns the task; None while nobody does. Asks the store."""
+        key, token = self._parse(task)
+        runtime, backend = self._member.runtime, self._member.needed_backend
+        if runtime is None:
+            return self.node_name
+        known = runtime.agent.assignment
+        return known.apply(self._member.caller.call(lambda: backend.read_assignment(known.version))).owner_of(key, token)
+
+    def fence(self, task: object) -> int:
+        """A number for the task that is higher with every new owner, for others to refuse a late write by (``jobsync.fencing``).
+
+        It rises through hand-overs, crashes, restarts and task locks, and never falls while the store keeps what it has
+        confirmed. No I/O. Raises ``NotOwned`` if the task is neither this node's now nor in flight here.
+        """
+        key, token = self._parse(task)
+        self._member.check_inside()
+        runtime = self._member.runtime
+        fence = None if runtime is None else runtime.agent.fence(key, token, now())
+        if fence is None:
+            why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
+            raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
+        return fence
+
+    def set_weight(self, weight: float) -> None:
+        """Weigh this much from now on, relative to the others. 0 drains the node: it stays a member and owns nothing."""
+        checked_weight(weight)
+        self._member.check_inside()
+        if self._member.runtime is not None:
+            self._member.runtime.ask_for_weight(float(weight))
+
     def task_to_token(self, task: object) -> int:
         """The token that decides about the task: its pin's if it is locked, else its hash token."""
         key, runtime = _key(task), self._member.runtime
-        if runtime is not None:
-            for pin in runtime.agent.assignment.pins.values():
-                if pin.task_id == key:
-                    return pin.id
-        return self._token_of(key)
+        pin = None if runtime is None else runtime.agent.assignment.pin_of.get(key)
+        return self._token_of(key) if pin is None else pin.id
 
     def am_i_healthy(self) -> bool:
         """Whether this node is a member with a valid lease (always, with coordination off)."""

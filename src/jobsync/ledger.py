@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 import attrs
@@ -22,22 +23,33 @@ _logger = logging.getLogger('jobsync.job')
 
 
 class Ledger:
-    """Claims and audits of one node at one date. With coordination off every task may be begun, and no claim is recorded."""
+    """Claims and audits of one node at one date. With coordination off every task may be begun, and no claim is recorded.
+
+    A task is *open* from its beginning until it is recorded as complete or dropped, and *in flight* until its work is over.
+    """
 
     def __init__(self, member: Membership, date: dt.date) -> None:
         self._member, self._node_name, self._caller = member, member.node_name, member.caller
         self._date = date.date() if isinstance(date, dt.datetime) else date
         self._open: dict[str, None] = {}
+        self._done: dict[str, None] = {}
 
     @property
     def open_tasks(self) -> int:
-        """How many tasks were begun and not audited."""
+        """How many tasks were begun and neither completed nor dropped."""
         return len(self._open)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no task will be begun any more."""
+        return self._member.is_leaving
 
     @property
     def _runtime(self) -> NodeRuntime | None:
         self._member.check_inside()
         return self._member.runtime
+
+    # --- beginning ----------------------------------------------------------------------------------------------------------
 
     def begin(self, key: str, token: int) -> bool:
         """Mark a task in flight and record the claim, if it is this node's."""
@@ -48,7 +60,7 @@ class Ledger:
             self._open[key] = None
             return True
         ref = runtime.agent.ref
-        if not runtime.agent.begin(key, token, now()):
+        if not runtime.agent.begin(key, token, now(), get_ident()):
             self._refuse(key)
             return False
         if self._record(runtime, [key], ref):
@@ -71,6 +83,34 @@ class Ledger:
             self._refuse(*foreign)
             return False
         return self._record(runtime, list(tasks), ref)
+
+    def claim_ours(self, tasks: Mapping[str, int]) -> NodeRef | bool:
+        """The same of those of the tasks that are this node's.
+
+        Gives the run for which they were claimed, where there are runs; else whether they may be begun.
+        """
+        if self._member.is_leaving:
+            return False
+        runtime = self._runtime
+        if runtime is None:
+            return True
+        ref, moment = runtime.agent.ref, now()
+        ours = [key for key, token in tasks.items() if runtime.agent.may_claim(key, token, moment)]
+        return ref if ours and self._record(runtime, ours, ref) else False
+
+    def begin_claimed(self, key: str, token: int, claimed: NodeRef | bool) -> bool:
+        """Mark a task in flight whose claim is recorded, if it is still this node's, in the run that claimed it."""
+        if self._member.is_leaving or claimed is False:
+            return False
+        runtime = self._runtime
+        if runtime is not None:
+            if not runtime.agent.begin(key, token, now(), get_ident()):
+                return False
+            if runtime.agent.ref != claimed:
+                self._finish([key])
+                return False
+        self._open[key] = None
+        return True
 
     def _has_left(self, *keys: str) -> bool:
         """Another thread may leave while the user's loop is still at work: that must not raise there."""
@@ -103,22 +143,57 @@ class Ledger:
             return False
         return True
 
-    def audit(self) -> None:
-        """Record every open task as complete. If that fails they stay open."""
-        keys, backend = list(self._open), self._member.backend
-        if not keys:
-            return
-        if backend is not None:
-            self._caller.call(lambda: backend.append_audits(self._node_name, keys, self._date))
+    # --- ending -------------------------------------------------------------------------------------------------------------
+
+    def done(self, keys: Iterable[str]) -> None:
+        """The work on these tasks is over: they are no longer in flight, and complete once ``flush`` has recorded it."""
+        keys = list(keys)
+        self._done.update(dict.fromkeys(keys))
         for key in keys:
             self._open.pop(key, None)
         self._finish(keys)
 
+    def drop(self, key: str) -> None:
+        """The work on this task has failed: it is no longer in flight, and stays incomplete."""
+        self._open.pop(key, None)
+        self._finish([key])
+
+    def flush(self) -> None:
+        """Record what is done as complete. If that fails it can be called again."""
+        self._record_complete(list(self._done))
+
+    def audit(self) -> None:
+        """Record everything open as complete. If that fails it stays open."""
+        keys = list(self._open)
+        self._record_complete([*self._done, *keys])
+        for key in keys:
+            self._open.pop(key, None)
+        self._finish(keys)
+
+    def _record_complete(self, keys: list[str]) -> None:
+        backend = self._member.backend
+        if keys and backend is not None:
+            self._caller.call(lambda: backend.append_audits(self._node_name, keys, self._date))
+        for key in keys:
+            self._done.pop(key, None)
+
+    def close(self) -> None:
+        """Before the backend is closed: record what is done, if that can be had."""
+        try:
+            if self._done:
+                self.flush()
+        except JobsyncError as error:
+            count = len(self._done)
+            _logger.warning('node %r: %d finished tasks could not be recorded as complete: %s', self._node_name, count, error)
+
     def _finish(self, keys: list[str]) -> None:
         runtime = self._member.runtime
-        if runtime is not None:
+        if runtime is not None and keys:
             runtime.agent.finish(keys)
-            runtime.poke()
+            if runtime.agent.is_asked:
+                runtime.poke()
+
+    # --- reading ------------------------------------------------------------------------------------------------------------
 
     def audited(self) -> list[dict[str, Any]]:
         """Every audit of the date, newest first."""

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from jobsync import plugins
@@ -16,6 +17,7 @@ from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import check_settings
 from jobsync.errors import ConfigError, JobsyncError, UnsupportedOperation, WrongProcess
 from jobsync.runtime import NodeRuntime
+from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
 from jobsync.runtime.entering import agent_config, wait_until_entered
 
@@ -43,11 +45,11 @@ class Membership:
         self._backend: Backend | None = None
         self._connection: Any = None
         self._pid = os.getpid()
-        self._entered = self._leaving = False
+        self._entered = self._leaving = self._at_once = False
 
     # --- in and out ---------------------------------------------------------------------------------------------------------
 
-    def enter(self, form_sec: float, prepare: Callable[[], object], on_rebalance: Callable[..., object] | None) -> None:
+    def enter(self, form_sec: float, prepare: Callable[[], object], functions: Functions) -> None:
         """Become part of the cluster. ``prepare`` is called once the store is open, before the node registers.
 
         If it raises, ``leave`` must be called.
@@ -69,33 +71,45 @@ class Membership:
                 f'total_tokens is {config.total_tokens}: must be at most {backend.info.max_tokens} on {backend.info.name}'
             )
         prepare()
-        told = agent_config(self.node_name, config, backend.info, self._create, form_sec)
-        runtime = self.runtime = NodeRuntime(backend, told, on_rebalance)
+        told = agent_config(self.node_name, config, backend.info, self._create, form_sec, functions.announces)
+        runtime = self.runtime = NodeRuntime(backend, told, functions)
         if self._leaving:
             raise JobsyncError(f'node {self.node_name!r} was told to leave while it was entering')
         self.agent = runtime.agent
         self.caller.call(runtime.start)
         wait_until_entered(runtime, config.token_distribution_timeout_sec)
 
-    def leave(self, wait_sec: float) -> bool:
-        """Stop claiming, give the tokens back and, once they are given back, close what was opened.
+    @property
+    def is_leaving(self) -> bool:
+        """Whether somebody wants to leave, or has left."""
+        return self._leaving
 
-        Waits at most ``wait_sec`` until others own them. Says whether this call was the one that finished it. It does not
-        if it was made from a signal handler that has interrupted one of our calls: the end may be waiting for that call.
+    def begin_to_leave(self, at_once: bool = False, thread: int | None = None) -> None:
+        """Stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``). Waits for nothing."""
+        self._leaving = True
+        self._at_once = self._at_once or at_once
+        self.agent = None
+        if self.runtime is not None:
+            self.runtime.ask_to_leave(at_once, thread)
+
+    def leave(self, wait_sec: float, finish: Callable[[], object]) -> bool:
+        """Stop claiming, give the tokens back and, once they are given back, close what was opened; ``finish`` just before that.
+
+        Does not wait for tasks that this thread has in flight, for it cannot finish them meanwhile. Waits at most ``wait_sec``
+        until others own the tokens. Says whether this call was the one that finished it. It does not if it was made from a
+        signal handler that has interrupted one of our calls: the end may be waiting for that call.
         """
         if os.getpid() != self._pid:
             return False
-        self._leaving = True
-        self.agent = None
-        runtime = self.runtime
-        if runtime is not None:
-            runtime.ask_to_leave()
+        self.begin_to_leave(thread=get_ident())
         if self.caller.is_calling:
             return False
-        if runtime is not None and not runtime.wait_until_over(2 * self.config.op_timeout_sec + 1):
+        runtime, patience = self.runtime, self.config.shutdown_timeout_sec + 2 * self.config.op_timeout_sec + 1
+        if runtime is not None and not runtime.wait_until_over(patience):
             _logger.warning('node %r could not leave in good order; its tokens pass on when its lease is over', self.node_name)
         if self.is_over:
             return False
+        finish()
         self.is_over = True
         if runtime is not None:
             self._wait_until_passed_on(wait_sec)
@@ -106,7 +120,7 @@ class Membership:
     def _wait_until_passed_on(self, wait_sec: float) -> None:
         """Wait until the leader has removed this node's record, and given its tokens away with it."""
         until = now() + wait_sec
-        while now() < until:
+        while now() < until and not self._at_once:
             try:
                 if self._backend is None or all(node.name != self.node_name for node in self._backend.snapshot().nodes):
                     return

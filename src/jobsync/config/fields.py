@@ -20,7 +20,9 @@ from jobsync.core.hashing import DEFAULT_HASH, HASH_FUNCTIONS
 from jobsync.core.model import Settings
 from jobsync.errors import ConfigError
 
-__all__ = ['CoordinationConfig']
+__all__ = ['MOST_WEIGHT', 'CoordinationConfig']
+
+MOST_WEIGHT = 1_000_000
 
 _WEEK = 7 * 24 * 3600
 _poll = checks.number(0.01, _WEEK, 'seconds')
@@ -111,6 +113,14 @@ class CoordinationConfig:
     handover_timeout_sec: float = attrs.field(default=30, validator=_delay)
     """How long a node that is asked for a token may go on with the tasks it is busy with."""
 
+    shutdown_timeout_sec: float = attrs.field(default=20, validator=_delay)
+    """How long a node that leaves waits for the tasks that other threads have in flight, and for ``on_revoke``. Meanwhile it
+    claims nothing, and tokens that are not in use pass on."""
+
+    rejoin_grace_sec: float = attrs.field(default=0, validator=_delay)
+    """How long the leader keeps the tokens of a node that has left for that node, unowned, so that a restart under the same name
+    moves nothing. What counts is the leader's own setting: give all nodes the same."""
+
     token_distribution_timeout_sec: float = attrs.field(default=60, validator=_poll)
     """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.
     Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
@@ -121,7 +131,7 @@ class CoordinationConfig:
     bulk_timeout_sec: float = attrs.field(default=60, validator=_bound)
     """The bound of a call that carries many records."""
 
-    weight: float = attrs.field(default=1, validator=checks.number(0, 1_000_000))
+    weight: float = attrs.field(default=1, validator=checks.number(0, MOST_WEIGHT))
     """This node's share of the tokens relative to the others'. 0: owns nothing."""
 
     host: str | None = attrs.field(default=None, validator=_optional_text)

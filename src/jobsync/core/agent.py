@@ -225,6 +225,11 @@ class Agent:
         fence = self.assignment.fence(self.ref, key, token)
         return fence if self.ownership.claims(key, token) or key in self.in_flight else None
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a hand-over, or leaving, may be waiting for tasks in flight."""
+        return self._tasks.is_asked or self.phase is Phase.LEAVING
+
     def beat_soon(self) -> None:
         """Send a heartbeat now: somebody has cause to doubt that this node is still registered."""
         self._urgent = True
@@ -284,9 +289,10 @@ class Agent:
         for the tasks of ``thread``, which is the one that waits. May be called again, to change how.
         """
         if self.phase is Phase.LEAVING:
+            assert self._leave_by is not None
             self._leaver = thread if self._leaver is None else self._leaver
-            self._leave_by = now if at_once else self._leave_by
-            self._work_at = now
+            if at_once and now < self._leave_by:
+                self._leave_by = self._work_at = now
         if self.phase in (Phase.LEAVING, Phase.LEFT, Phase.FAILED):
             return
         may_be_registered = self.phase in (Phase.MEMBER, Phase.REGISTERING)
@@ -531,6 +537,8 @@ class Agent:
         )
         if self.deadline == _NEVER or now >= self.deadline:
             self._note('info', f'node {self.config.name!r} has a lease')
+            if not self.ownership.is_empty:
+                self.events.append(Change(self._nothing, self.ownership))
         self.deadline = max(self.deadline, issued.at + self.config.lease_sec)
         self.last_heartbeat_sent = issued.at
         if call.seen == self.assignment.version:

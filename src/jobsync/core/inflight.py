@@ -43,6 +43,11 @@ class InFlight:
         """The user has been told of these, once."""
         self._announced -= Counter(tokens)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether any token is held."""
+        return bool(self._asked_at)
+
     def is_busy(self, but_for: int | None) -> bool:
         """Whether anything is in hand, apart from the tasks of one thread."""
         return bool(self._announced) or any(thread != but_for for thread in list(self.keys.values()))

@@ -21,7 +21,9 @@ _PROGRESS_SEC = 10.0
 _POLL_SEC = 0.01
 
 
-def agent_config(name: str, config: CoordinationConfig, info: BackendInfo, create: bool, form_sec: float) -> AgentConfig:
+def agent_config(
+    name: str, config: CoordinationConfig, info: BackendInfo, create: bool, form_sec: float, announces: bool
+) -> AgentConfig:
     """What the agent of this process is told; ``form_sec`` is ``wait_on_enter``."""
     return AgentConfig(
         name=name,
@@ -35,6 +37,9 @@ def agent_config(name: str, config: CoordinationConfig, info: BackendInfo, creat
         lease_margin=config.lease_margin,
         rebalance_delay_sec=config.rebalance_delay_sec,
         handover_timeout_sec=config.handover_timeout_sec,
+        shutdown_timeout_sec=config.shutdown_timeout_sec,
+        rejoin_grace_sec=config.rejoin_grace_sec,
+        announces=announces,
         form_sec=form_sec,
         minimum_nodes=int(config.minimum_nodes) if config.minimum_nodes_given else None,
         look_sec=min(config.dead_node_check_interval_sec, config.rebalance_check_interval_sec),

@@ -17,19 +17,19 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 import attrs
 
 from jobsync.backend import Backend
-from jobsync.core.agent import Agent, Phase
+from jobsync.core.agent import Agent, Change, Note, Phase
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Answer, Call, Lane
 from jobsync.core.hashing import tokenizer
 from jobsync.core.model import Node, Pulse
 from jobsync.core.ownership import Ownership
 from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.runtime.callbacks import Callbacks, Functions
 from jobsync.runtime.clock import now
 from jobsync.runtime.perform import perform
 from jobsync.runtime.reporting import Reporter
@@ -58,6 +58,14 @@ class Status:
     failure: JobsyncError | None
 
 
+@attrs.frozen
+class _Wish:
+    """How to leave."""
+
+    at_once: bool
+    thread: int | None
+
+
 class NodeRuntime:
     """An agent at work."""
 
@@ -65,15 +73,20 @@ class NodeRuntime:
         self,
         backend: Backend,
         config: AgentConfig,
-        on_rebalance: Callable[..., object] | None = None,
+        functions: Functions | None = None,
     ) -> None:
         self._backend = backend
         self._token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
         self.agent = Agent(config, self._token_of, _new_id, now())
         self._lock = threading.Lock()
         self._bells: dict[Lane, SimpleQueue[None]] = {lane: SimpleQueue() for lane in Lane}
-        self._reporter = Reporter(config.name, on_rebalance)
-        self._leave_wanted = self._closed = False
+        self._reporter = Reporter(config.name)
+        self._callbacks = Callbacks(
+            config.name, functions or Functions(), config.handover_timeout_sec, lambda: self.agent.deadline, self._release
+        )
+        self._leave_wanted: _Wish | None = None
+        self._weight_wanted: float | None = None
+        self._closed = False
         self.status = Status(Phase.OPENING, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
         """Wall time at which the last successful heartbeat was sent; for people."""
@@ -87,7 +100,7 @@ class NodeRuntime:
     def start(self) -> None:
         """Begin."""
         _running.add(self)
-        self._reporter.start()
+        self._callbacks.start()
         for thread in self._threads:
             thread.start()
 
@@ -103,9 +116,15 @@ class NodeRuntime:
         for bell in self._bells.values():
             bell.put(None)
 
-    def ask_to_leave(self) -> None:
-        """Want to leave; does not wait."""
-        self._leave_wanted = True
+    def ask_to_leave(self, at_once: bool = False, thread: int | None = None) -> None:
+        """Want to leave (see ``Agent.leave``); does not wait. May be called again, to change how."""
+        before = self._leave_wanted or _Wish(False, None)
+        self._leave_wanted = _Wish(at_once or before.at_once, before.thread if thread is None else thread)
+        self.poke()
+
+    def ask_for_weight(self, weight: float) -> None:
+        """Want this weight; does not wait."""
+        self._weight_wanted = weight
         self.poke()
 
     def wait_until_over(self, timeout: float) -> bool:
@@ -121,7 +140,8 @@ class NodeRuntime:
         """Release the threads, whether or not the node could leave. After ``ask_to_leave`` and the wait for it."""
         self._closed = True
         self.poke()
-        self._reporter.close()
+        self._callbacks.close()
+        self._reporter.tell()
         _running.discard(self)
 
     # --- the threads -----------------------------------------------------------------------------------------------------------
@@ -135,6 +155,7 @@ class NodeRuntime:
             try:
                 due = [self._serve(each) for each in (tuple(Lane) if self._leave_wanted else (lane,))]
                 self._reporter.tell()
+                self._callbacks.look_for_a_hang()
                 self._sleep(lane, min(due))
             except Exception:
                 _logger.exception('node %r: the %s thread goes on after an unexpected error', self.agent.config.name, lane.value)
@@ -143,8 +164,10 @@ class NodeRuntime:
     def _serve(self, lane: Lane) -> float:
         """Make the lane's next call, if it is time; say when to look again."""
         with self._lock:
-            if self._leave_wanted:
-                self.agent.leave(now())
+            if self._weight_wanted is not None:
+                self.agent.weigh(self._weight_wanted)
+            if self._leave_wanted is not None:
+                self.agent.leave(now(), self._leave_wanted.at_once, self._leave_wanted.thread)
             call = self.agent.next(lane, now())
             self._step_taken('')
         if call is None or isinstance(call, (int, float)):
@@ -173,11 +196,20 @@ class NodeRuntime:
             _logger.exception('node %r: %s raised what no backend should', self.agent.config.name, type(call).__name__)
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
 
+    def _release(self, tokens: frozenset[int]) -> None:
+        """The user has been told that these tokens go."""
+        with self._lock:
+            self.agent.release(tokens)
+        self.poke()
+
     def _step_taken(self, call: str) -> None:
         """Note what happened, then publish the status; under the lock."""
         agent = self.agent
         events, agent.events = agent.events, []
-        self._reporter.note(events, call)
+        self._reporter.note((event for event in events if isinstance(event, Note)), call)
+        for event in events:
+            if isinstance(event, Change):
+                self._callbacks.put(event)
         snapshot = agent.snapshot
         self.status = Status(
             phase=agent.phase,

@@ -172,9 +172,14 @@ def test_inner_transactions_are_savepoints(cn: db.Connection) -> None:
 def test_threads_have_transactions_of_their_own(cn: db.Connection) -> None:
     """What another thread runs meanwhile over the same connection is no part of a transaction, and does not wait for it."""
     seen: list[object] = []
+
+    def work() -> None:
+        fill(cn, 'a')
+        seen.append(db.select_scalar(cn, 'SELECT name FROM tasks'))
+
     with pytest.raises(ZeroDivisionError), cn.transaction():
         assert db.select_scalar(cn, 'SELECT count(*) FROM tasks') == 0
-        other = threading.Thread(target=lambda: (fill(cn, 'a'), seen.append(db.select_scalar(cn, 'SELECT name FROM tasks'))))
+        other = threading.Thread(target=work)
         other.start()
         other.join()
         raise ZeroDivisionError

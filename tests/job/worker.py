@@ -64,6 +64,10 @@ def loop(job: Job, mode: str) -> None:
                 job.can_claim_task(task)
             case 'sql':
                 db.select(job._cn, 'SELECT * FROM sync_token')
+            case 'transaction':
+                with job._cn.transaction():
+                    db.execute(job._cn, 'INSERT INTO pairs (one, two) VALUES (%s, %s)', task, 0)
+                    db.execute(job._cn, 'UPDATE pairs SET two = one WHERE one = %s', task)
             case 'sample':
                 sample(job)
                 pause.wait(0.005)

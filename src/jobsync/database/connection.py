@@ -205,13 +205,7 @@ class Connection:
             self._give_back(held)
 
     def _check_out(self) -> sqlalchemy.Connection:
-        connection = self._open()
-        try:
-            # Transactions are begun and ended by our own statements.
-            return connection.execution_options(isolation_level='AUTOCOMMIT', no_parameters=True)
-        except BaseException:
-            connection.close()
-            raise
+        return self._open().execution_options(no_parameters=True)
 
     def _give_back(self, connection: sqlalchemy.Connection) -> None:
         with self._lock:

@@ -100,6 +100,8 @@ class PostgresqlStore(Store):
             max_overflow=-1,
             # Nobody knows how long it was idle, nor what cut it off meanwhile.
             pool_pre_ping=True,
+            # Of a connection that is not in this mode, SQLAlchemy's ping swallows a signal handler's sys.exit.
+            isolation_level='AUTOCOMMIT',
             use_native_hstore=False,
         )
 
@@ -144,7 +146,7 @@ class PostgresqlStore(Store):
         states.first(tx, settings)
 
     def connection(self) -> Connection:
-        """See ``Store.connection``. A transaction begins with the first statement, reading included."""
+        """See ``Store.connection``."""
         with translated(self.server):
             return self._users.connect()
 

@@ -32,7 +32,6 @@ def connect_for_user(server: Server) -> psycopg.Connection[Any]:
             connection.execute(SET_ZONE, [local_zone() or fixed_zone()])
         except InvalidParameterValue:
             connection.execute(SET_ZONE, [fixed_zone()])
-        connection.autocommit = False
     except BaseException:
         connection.close()
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,8 +16,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope='session')
-def postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
-    """A PostgreSQL server of one version."""
-    server = PostgresServer(find_postgres()[request.param])
-    yield server
-    server.close()
+def postgres_of() -> Iterator[Callable[[int], PostgresServer]]:
+    """A PostgreSQL server of a version, started when it is first asked for."""
+    running: dict[int, PostgresServer] = {}
+
+    def of(version: int) -> PostgresServer:
+        if version not in running:
+            running[version] = PostgresServer(find_postgres()[version])
+        return running[version]
+
+    yield of
+    for server in running.values():
+        server.close()
+
+
+@pytest.fixture(scope='session')
+def postgres_server(request: pytest.FixtureRequest, postgres_of: Callable[[int], PostgresServer]) -> PostgresServer:
+    """A PostgreSQL server of each version."""
+    return postgres_of(request.param)
+
+
+@pytest.fixture(scope='session')
+def newest_postgres(postgres_of: Callable[[int], PostgresServer]) -> PostgresServer:
+    """A PostgreSQL server of the newest version."""
+    return postgres_of(max(find_postgres()))

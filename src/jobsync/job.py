@@ -27,6 +27,7 @@ from jobsync.config import CoordinationConfig, resolve
 from jobsync.core.agent import Phase
 from jobsync.core.hashing import hasher, task_key, tokenizer
 from jobsync.core.model import LockFilter
+from jobsync.database import Connection
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.ledger import Ledger
 from jobsync.locks import LockBook, lock_request, lock_requests
@@ -417,8 +418,11 @@ class Job:
         return tables
 
     @property
-    def _cn(self) -> Any:
-        """A connection to the backend's database, of this job's own; closed on leaving, without a commit."""
+    def _cn(self) -> Connection:
+        """The way to the backend's database for the user's own statements (see ``jobsync.database``). From any thread.
+
+        Connects at the first statement, and is closed on leaving. Raises ``UnsupportedOperation`` if the backend has no SQL.
+        """
         return self._member.connection
 
 

@@ -15,7 +15,8 @@ from jobsync.calling import Caller
 from jobsync.config import CoordinationConfig
 from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import check_settings
-from jobsync.errors import ConfigError, JobsyncError, UnsupportedOperation, WrongProcess
+from jobsync.database.connection import Connection, check_sql
+from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 from jobsync.runtime import NodeRuntime
 from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
@@ -43,7 +44,7 @@ class Membership:
         """What ``can_claim_task`` asks: there is one from the start of the runtime until somebody wants to leave."""
         self.is_over = False
         self._backend: Backend | None = None
-        self._connection: Any = None
+        self._connection: Connection | None = None
         self._pid = os.getpid()
         self._entered = self._leaving = self._at_once = False
 
@@ -129,11 +130,8 @@ class Membership:
             time.sleep(min(0.1, max(0.0, until - now())))
 
     def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            # Without a rollback, which needs locks that a statement may hold which a signal has interrupted: the store does it.
-            connection.invalidate()
-            connection.close()
+        if self._connection is not None:
+            self._connection.close()
         if self._backend is not None and isinstance(self.config.backend, str):
             self._backend.close()
 
@@ -166,15 +164,13 @@ class Membership:
     @property
     def sql_backend(self) -> Any:
         """The backend, which must be a SQL database."""
-        backend = self.needed_backend
-        if not backend.info.sql:
-            raise UnsupportedOperation(f'backend {backend.info.name} has no SQL; sqlite and postgresql have')
-        return backend
+        return check_sql(self.needed_backend)
 
     @property
-    def connection(self) -> Any:
-        """The job's own connection to the database, made at the first use."""
+    def connection(self) -> Connection:
+        """The job's own connection to the database; it opens nothing before it is used."""
         backend = self.sql_backend
         if self._connection is None:
-            self._connection = self.caller.call(backend.connection)
+            # Through the caller, so that leaving does not close what a statement that a signal has interrupted is using.
+            self._connection = Connection(backend.connection, self.caller.call, check=self.check_inside)
         return self._connection

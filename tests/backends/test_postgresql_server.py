@@ -243,7 +243,7 @@ class TestConnections:
         scene = Scene(harness.connect(op_timeout_sec=1.0))
         ref = scene.join('a')
         with scene.backend.connection() as other:  # type: ignore[attr-defined]
-            other.exec_driver_sql('SELECT * FROM sync_state FOR UPDATE')
+            other.exec_driver_sql('BEGIN; SELECT * FROM sync_state FOR UPDATE')
             with pytest.raises(BackendUnavailable, match='statement timeout'):
                 scene.join('b')
             assert scene.beat(ref).heartbeat == 1
@@ -430,7 +430,7 @@ class TestByHand:
 
         assert isinstance(scene.backend, SqlBackend)
         with scene.backend.connection() as connection:
-            connection.exec_driver_sql('DELETE FROM sync_token WHERE token_id = 2')
+            connection.exec_driver_sql('BEGIN; DELETE FROM sync_token WHERE token_id = 2')
             committing = threading.Thread(target=commit)
             committing.start()
             time.sleep(0.3)

@@ -10,20 +10,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.job.stores import STORES, Store
+from tests.job.stores import STORES, Store, kinds
 
 
-@pytest.fixture(params=list(STORES))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(params=kinds())
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store of each kind."""
-    store = Store(STORES[request.param](tmp_path))
+    store = Store(STORES[request.param](request))
     yield store
     store.close()
 
 
-@pytest.fixture(params=[name for name in STORES if name != 'memory'])
-def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture(params=kinds(name for name in STORES if name != 'memory'))
+def shared_store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store of each kind that other processes reach."""
-    store = Store(STORES[request.param](tmp_path))
+    store = Store(STORES[request.param](request))
     yield store
     store.close()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 from tests.job.waiting import wait_until
 
 from jobsync import CoordinationConfig, Job, plugins
@@ -15,11 +15,24 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Registration
 from jobsync.errors import NameTaken
 
-STORES: dict[str, Callable[[Path], str]] = {
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     'memory': lambda _: f'memory://{uuid.uuid4().hex}',
-    'sqlite': lambda folder: f'sqlite:///{folder}/jobs.db',
+    'sqlite': lambda request: f'sqlite:///{request.getfixturevalue("tmp_path")}/jobs.db',
+    'postgresql': lambda request: request.getfixturevalue('newest_postgres').new_schema(),
 }
-"""For each kind of store the URL of an empty one, given a folder of the test's own."""
+"""For each kind of store the URL of an empty one, for a test with the fixtures it may ask for."""
+MARKS = {'postgresql': pytest.mark.postgres}
+"""Of the kinds that need a server."""
+
+
+SQL = ('sqlite', 'postgresql')
+"""The kinds that have it."""
+
+
+def kinds(names: Iterable[str] = STORES) -> list[Any]:
+    """Parameters of a fixture: names of stores, each with its mark."""
+    return [pytest.param(name, marks=MARKS.get(name, ())) for name in names]
+
 
 TOKENS = 60
 FAST: dict[str, Any] = {

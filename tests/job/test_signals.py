@@ -8,8 +8,10 @@ import threading
 
 import pytest
 from tests.job.processes import Worker, workers
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import SQL, TOKENS, Store, kinds
 from tests.job.waiting import wait_until
+
+import jobsync.database as db
 
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
@@ -26,8 +28,29 @@ def test_in_the_block(shared_store: Store, mode: str) -> None:
                 threading.Event().wait(random.uniform(0, 0.2))
                 worker.process.send_signal(signal.SIGTERM)
                 assert worker.wait() == 0, ''.join(worker.errors)
-            assert 'could not leave in good order' not in ''.join(worker.errors)
+            said = ''.join(worker.errors)
+            assert 'could not leave in good order' not in said
+            assert 'Error' not in said
             wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
+
+
+@pytest.mark.parametrize('store', kinds(SQL), indirect=True)
+def test_in_a_transaction(store: Store) -> None:
+    """A transaction of the user's that a signal falls into is done or not, and nothing is logged about it."""
+    with store.job('a', config=PATIENT) as other:
+        db.execute(other._cn, 'CREATE TABLE pairs (one INTEGER, two INTEGER)')
+        for number in range(6):
+            worker = Worker(store.url, f'worker-{number}', 'transaction', **PATIENT)
+            with workers(worker):
+                worker.wait_until_said('entered')
+                before = db.select_scalar(other._cn, 'SELECT count(*) FROM pairs')
+                count = 'SELECT count(*) FROM pairs'
+                wait_until(lambda: db.select_scalar(other._cn, count) > before, 'it is at work')  # noqa: B023
+                worker.process.send_signal(signal.SIGTERM)
+                assert worker.wait() == 0, ''.join(worker.errors)
+            assert 'Error' not in ''.join(worker.errors)
+        assert db.select_scalar(other._cn, 'SELECT count(*) FROM pairs WHERE one <> two') == 0
+        assert db.execute(other._cn, 'UPDATE pairs SET two = 0') > 0
 
 
 @pytest.mark.parametrize('after_sec', [0.0, 0.01, 0.03, 0.06, 0.1])

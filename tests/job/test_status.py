@@ -7,10 +7,10 @@ import os
 import socket
 
 import pytest
-from sqlalchemy import text
 from tests.job.stores import TOKENS, Store
 from tests.job.waiting import wait_until
 
+import jobsync.database as db
 from jobsync import UnsupportedOperation, plugins
 from jobsync.backend import BackendOptions
 from jobsync.testing.faults import Fault, FaultyBackend
@@ -171,7 +171,6 @@ def test_sql_ways_in(store: Store) -> None:
         }
         connection = job._cn
         assert connection is job._cn
-        assert connection.execute(text('SELECT item FROM sync_claim')).scalar_one() == '7'
-        count = text('SELECT count(*) FROM sync_token WHERE node = :name')
-        assert connection.execute(count, {'name': 'a'}).scalar_one() == TOKENS
+        assert db.select_scalar(connection, 'SELECT item FROM sync_claim') == '7'
+        assert db.select_scalar(connection, 'SELECT count(*) FROM sync_token WHERE node = %s', 'a') == TOKENS
     assert connection.closed

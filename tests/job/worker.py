@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.job.stores import FAST
 
+import jobsync.database as db
 from jobsync import CoordinationConfig, Job
 
 
@@ -62,7 +63,11 @@ def loop(job: Job, mode: str) -> None:
             case 'claim':
                 job.can_claim_task(task)
             case 'sql':
-                job._cn.exec_driver_sql('SELECT * FROM sync_token').fetchall()
+                db.select(job._cn, 'SELECT * FROM sync_token')
+            case 'transaction':
+                with job._cn.transaction():
+                    db.execute(job._cn, 'INSERT INTO pairs (one, two) VALUES (%s, %s)', task, 0)
+                    db.execute(job._cn, 'UPDATE pairs SET two = one WHERE one = %s', task)
             case 'sample':
                 sample(job)
                 pause.wait(0.005)

@@ -66,10 +66,10 @@ class SqlBackend:
         return self.store.tables.names()
 
     def connection(self) -> Connection:
-        """A connection of the caller's own to the same database; the caller commits and closes it.
+        """A connection of the caller's own to the same database, who closes it. Each statement commits by itself.
 
-        What it changes in the tables of nodes, tokens or locks counts as an edit by hand. A transaction left open keeps
-        the database from tidying up behind it, one that has written keeps every node from writing.
+        What it changes in the tables of nodes, tokens or locks counts as an edit by hand. A transaction (begun with BEGIN)
+        that is left open keeps the database from tidying up behind it, one that has written keeps every node from writing.
         """
         return self.store.connection()
 

@@ -120,7 +120,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def connection(self) -> Connection:
-        """A connection for the user's own statements, who closes it."""
+        """A connection for the user's own statements, who closes it. Each commits by itself, unless the user says BEGIN."""
 
     # Expressions
 

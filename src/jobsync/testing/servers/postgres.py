@@ -8,6 +8,7 @@ import os
 import pwd
 import subprocess
 import sysconfig
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -101,6 +102,12 @@ class PostgresServer(ServerProcess):
         if socket_only:
             return f'postgresql://postgres@/{database}?host={self.folder}&port={self.port}'
         return f'postgresql://postgres:{quote(self.password, safe="")}@127.0.0.1:{self.port}/{database}'
+
+    def new_schema(self) -> str:
+        """A URL of the superuser for whom all unqualified names are in a new schema."""
+        schema = f'schema_{uuid.uuid4().hex}'
+        self.psql(f'CREATE SCHEMA {schema}')
+        return f'{self.url()}?options=-csearch_path%3D{schema}'
 
     def psql(self, *statements: str, database: str = 'postgres') -> list[str]:
         """Run SQL as an operator would; the lines of the answer, columns parted by ``|``."""

@@ -15,7 +15,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
-    NullPool,
     QueuePool,
     Select,
     String,
@@ -42,6 +41,7 @@ from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import WRITER, functions_and_triggers
 from jobsync.backends.sql.postgresql.listener import Listener
 from jobsync.backends.sql.postgresql.url import Server, server_of
+from jobsync.backends.sql.postgresql.users import connect_for_user
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
 from jobsync.backends.sql.store import Busy, Mode, Store, Transaction, abandon
 from jobsync.core.model import Settings
@@ -98,8 +98,14 @@ class PostgresqlStore(Store):
         )
         self._users = create_engine(
             'postgresql+psycopg://',
-            creator=lambda: psycopg.connect(**self.server.parameters),
-            poolclass=NullPool,
+            creator=lambda: connect_for_user(self.server),
+            poolclass=QueuePool,
+            pool_size=1,
+            max_overflow=-1,
+            # Nobody knows how long it was idle, nor what cut it off meanwhile.
+            pool_pre_ping=True,
+            # Of a connection that is not in this mode, SQLAlchemy's ping swallows a signal handler's sys.exit.
+            isolation_level='AUTOCOMMIT',
             use_native_hstore=False,
         )
 
@@ -144,7 +150,7 @@ class PostgresqlStore(Store):
         states.first(tx, settings)
 
     def connection(self) -> Connection:
-        """See ``Store.connection``. A transaction begins with the first statement, reading included."""
+        """See ``Store.connection``."""
         with translated(self.server):
             return self._users.connect()
 
@@ -153,11 +159,12 @@ class PostgresqlStore(Store):
         self._closed = True
         self._listener.close()
         self._engine.dispose()
+        self._users.dispose()
 
     def forget(self) -> None:
         """See ``Store.forget``."""
-        abandon(self._engine)
-        abandon(self._listener)
+        for of_the_parent in (self._engine, self._users, self._listener):
+            abandon(of_the_parent)
         self._set_up()
 
     # Transactions

@@ -96,12 +96,11 @@ def pool(file: DatabaseFile, identity: str) -> Engine:
 
 
 def users_engine(file: DatabaseFile) -> Engine:
-    """Connections as a user expects them of Python: reading opens no transaction, writing does."""
+    """Connections for statements that commit by themselves; they wait for writers as long as a user can be expected to."""
 
     def creator() -> sqlite3.Connection:
         connection, _ = file.connect()
-        connection.isolation_level = 'DEFERRED'
         connection.execute(f'PRAGMA busy_timeout = {USERS_BUSY_MS}')
         return connection
 
-    return create_engine('sqlite://', creator=creator, poolclass=NullPool)
+    return create_engine('sqlite://', creator=creator, poolclass=NullPool, isolation_level='AUTOCOMMIT')

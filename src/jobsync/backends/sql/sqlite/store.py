@@ -152,7 +152,7 @@ class SqliteStore(Store):
             return self._link
 
     def connection(self) -> Connection:
-        """See ``Store.connection``. Reading leaves no transaction open, writing does until it is committed."""
+        """See ``Store.connection``."""
         with translated(self.file.path):
             return self._current(time.monotonic() + 5).users.connect()
 

@@ -1,0 +1,243 @@
+"""The user's connection: statements that commit by themselves, and transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+from jobsync.database.placeholders import prepared
+from jobsync.database.rows import Rows
+from jobsync.database.values import for_sqlite
+from jobsync.errors import JobsyncError, UnsupportedOperation
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+__all__ = ['Connection', 'check_sql']
+
+T = TypeVar('T')
+
+_of_parents: list[object] = []
+"""What a forked child must not close, nor leave to the garbage collector: the parent uses it."""
+
+
+class Runner(Protocol):
+    """Runs an action, and raises what that raises."""
+
+    def __call__(self, action: Callable[[], T], /) -> T:
+        """Run it."""
+
+
+class _Here(threading.local):
+    """What this thread has under way."""
+
+    held: sqlalchemy.Connection | None = None
+    """That of its transaction."""
+    depth = 0
+
+
+class Connection:
+    """To the database where a job keeps its records, for statements of the user's own. From any thread.
+
+    A statement borrows one of the backend's connections for its duration, a transaction for its own. So threads do not wait
+    for each other, none gets into another's transaction, and a thread by itself uses one connection. What belongs to a session
+    (temporary tables, settings) ends with the transaction it was made in.
+    """
+
+    def __init__(
+        self,
+        open_: Callable[[], sqlalchemy.Connection],
+        run: Runner,
+        *,
+        check: Callable[[], object] | None = None,
+        release: Callable[[], object] | None = None,
+    ) -> None:
+        """``run`` does the work of a statement, ``check`` raises if there may be none now, ``release`` belongs to the end."""
+        self._open, self._run, self._check, self._release = open_, run, check, release
+        self._here, self._lock, self._pid = _Here(), threading.Lock(), os.getpid()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether there can be no more statements."""
+        return self._closed
+
+    def close(self) -> None:
+        """Let go of everything. A transaction under way is not committed; that of another thread goes when its block ends."""
+        self._closed = True
+        held, self._here.held = self._here.held, None
+        if held is not None:
+            # Without a rollback, for a signal may have come anywhere: the database does it.
+            held.invalidate()
+            held.close()
+        if self._release is not None:
+            self._release()
+
+    # --- statements ---------------------------------------------------------------------------------------------------------
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> Rows:
+        """Run a query; all of its rows."""
+
+        def work(connection: sqlalchemy.Connection) -> Rows:
+            result = _run_one(connection, sql, values)
+            if not result.returns_rows:
+                return Rows((), ())
+            return Rows(tuple(result.keys()), tuple(map(tuple, result.fetchall())))
+
+        return self._do(work)
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> int:
+        """Run a statement; how many rows it wrote, or gave."""
+
+        def work(connection: sqlalchemy.Connection) -> int:
+            result = _run_one(connection, sql, values)
+            return len(result.fetchall()) if result.returns_rows else result.rowcount
+
+        return self._do(work)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        """Insert rows, all or none; how many."""
+
+        def work(connection: sqlalchemy.Connection) -> int:
+            quote = connection.dialect.identifier_preparer.quote
+            into = '.'.join(quote(part) for part in table.split('.'))
+            names, marks = ', '.join(map(quote, columns)), ', '.join(['%s'] * len(columns))
+            sql = f'INSERT INTO {into} ({names}) VALUES ({marks})'  # noqa: S608
+            several = [_prepared(connection, sql, row) for row in rows]
+            return connection.exec_driver_sql(several[0][0], [values for _, values in several]).rowcount
+
+        with self.transaction():
+            return self._do(work)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make the statements of a block, those that this thread runs over this connection, one: all or nothing.
+
+        Committed at the end of the block, rolled back if an exception leaves it. Inside another it is a savepoint: what it
+        rolls back is its own part only. On SQLite the first write begins to lock out everybody else's writes, jobsync's
+        heartbeats among them, so do the long work before it; and a block that reads before it writes fails if somebody has
+        written in between.
+        """
+        level = self._here.depth
+        try:
+            self._checked(lambda: self._begin(level))
+            yield
+            self._checked(lambda: self._commit(level))
+        except BaseException:
+            self._run(lambda: self._roll_back(level))
+            raise
+        finally:
+            self._here.depth = level
+
+    # --- how ----------------------------------------------------------------------------------------------------------------
+
+    def _checked(self, action: Callable[[], T]) -> T:
+        if self._check is not None:
+            self._check()
+        if self._closed:
+            raise JobsyncError('the connection is closed')
+        return self._run(action)
+
+    def _do(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
+        """Do what one statement takes, in this thread's transaction or by itself."""
+
+        def action() -> T:
+            held = self._here.held
+            if held is not None:
+                return _whole(held, work)
+            if self._here.depth:
+                raise JobsyncError('the connection was closed, and the transaction with it')
+            connection = self._check_out()
+            try:
+                return _whole(connection, work)
+            finally:
+                self._give_back(connection)
+
+        return self._checked(action)
+
+    def _begin(self, level: int) -> None:
+        here = self._here
+        if level == 0:
+            here.held = self._check_out()
+        self._say('BEGIN' if level == 0 else f'SAVEPOINT jobsync_{level}')
+        here.depth = level + 1
+
+    def _commit(self, level: int) -> None:
+        self._say('COMMIT' if level == 0 else f'RELEASE SAVEPOINT jobsync_{level}')
+        if level == 0:
+            self._end()
+
+    def _roll_back(self, level: int) -> None:
+        held = self._here.held
+        if held is None:
+            return
+        if os.getpid() != self._pid:
+            _of_parents.append(held)
+            self._here.held = None
+            return
+        try:
+            if not held.invalidated:
+                self._say('ROLLBACK' if level == 0 else f'ROLLBACK TO SAVEPOINT jobsync_{level}')
+        except Exception:  # noqa: BLE001 - what matters is the error that brought us here
+            held.invalidate()
+        finally:
+            if level == 0:
+                self._end()
+
+    def _say(self, statement: str) -> None:
+        held = self._here.held
+        if held is None:
+            raise JobsyncError('the connection was closed, and the transaction with it')
+        _whole(held, lambda connection: connection.exec_driver_sql(statement))
+
+    def _end(self) -> None:
+        held, self._here.held = self._here.held, None
+        if held is not None:
+            self._give_back(held)
+
+    def _check_out(self) -> sqlalchemy.Connection:
+        return self._open().execution_options(no_parameters=True)
+
+    def _give_back(self, connection: sqlalchemy.Connection) -> None:
+        with self._lock:
+            if self._closed and not connection.invalidated:
+                connection.detach()
+            connection.close()
+
+
+def check_sql(backend: Any) -> Any:
+    """The backend, which must be a SQL database."""
+    if not backend.info.sql:
+        raise UnsupportedOperation(f'backend {backend.info.name} has no SQL; sqlite and postgresql have')
+    return backend
+
+
+def _prepared(connection: sqlalchemy.Connection, sql: str, values: Sequence[object]) -> tuple[str, tuple[Any, ...]]:
+    statement, given = prepared(sql, values, connection.dialect.paramstyle)
+    return statement, tuple(map(for_sqlite, given) if connection.dialect.name == 'sqlite' else given)
+
+
+def _run_one(connection: sqlalchemy.Connection, sql: str, values: Sequence[object]) -> sqlalchemy.CursorResult[Any]:
+    if not values:
+        return connection.exec_driver_sql(sql)
+    return connection.exec_driver_sql(*_prepared(connection, sql, values))
+
+
+def _whole(connection: sqlalchemy.Connection, work: Callable[[sqlalchemy.Connection], T]) -> T:
+    """Do the work. A connection on which a signal's exit has interrupted it is of no more use: the answer is still to come."""
+    try:
+        return work(connection)
+    except Exception:
+        raise
+    except BaseException:
+        connection.invalidate()
+        raise

@@ -1,0 +1,33 @@
+"""What a query gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from jobsync.core.shown import shown
+from jobsync.errors import ConfigError
+
+__all__ = ['Rows']
+
+
+@attrs.frozen
+class Rows:
+    """The rows of a query, in order. To iterate gives each as a mapping by column; True if there are any."""
+
+    columns: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...] = attrs.field(repr=False)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (dict(zip(self.columns, row, strict=True)) for row in self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to_dict(self, orient: str = 'records') -> list[dict[str, Any]]:
+        """The rows as mappings. The word is that of data frames, of whose forms this is the only one here."""
+        if orient != 'records':
+            raise ConfigError(f"orient is {shown(orient)}: must be 'records'")
+        return list(self)

@@ -146,6 +146,7 @@ def main(arguments: Sequence[str]) -> None:
     rows = []
     for tokens in options.tokens:
         rounds = options.rounds if tokens < 1_000_000 else min(2, options.rounds)
+        print(f'{tokens:,} tokens, {rounds} rounds', file=sys.stderr, flush=True)
         with started(python) as server:
             rows.append(joins(server, python, tokens, rounds))
     if rows:

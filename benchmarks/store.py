@@ -68,40 +68,49 @@ def cell(seconds: float | None) -> str:
 
 def joins(server: PostgresServer, python: str | None, tokens: int, rounds: int) -> list[str]:
     """The row of one size."""
+    rows: dict[str, int] = {}
     with ExitStack() as stack:
         namespace = f'join{tokens}_'
         leader = stack.enter_context(closing(Leader(server.url(), namespace, tokens, _NODES)))
-        ours_written = stack.enter_context(closing(Written(server.url(), namespace + 'token')))
-        counts: list[int] = []
-        leader.join(lambda: counts.append(ours_written.count()))
-        leader.leave()
-        ours_written.count()
-        leader.nothing()
-        rows = {'ours': f'{sum(counts):,}', 'ours, nothing': f'{ours_written.count():,}', 'peer': '', 'peer, nothing': ''}
-        runs: dict[str, Callable[[], float]] = {'ours': partial(join_and_leave, leader.join, leader.leave)}
-        quiet: dict[str, Callable[[], float]] = {'ours, nothing': leader.nothing}
+        written = stack.enter_context(closing(Written(server.url(), namespace + 'token')))
+
+        def join() -> float:
+            counts: list[int] = []
+            written.count()
+            took = leader.join(lambda: counts.append(written.count()))
+            rows['ours'] = sum(counts)
+            leader.leave()
+            return took
+
+        def nothing() -> float:
+            written.count()
+            took = leader.nothing()
+            rows['ours, nothing'] = written.count()
+            return took
+
+        runs: dict[str, Callable[[], float]] = {'ours': join, 'ours, nothing': nothing}
         if python:
-            peer = stack.enter_context(
-                Other(python, 'benchmarks.store_peer', str(server.port), _ROLE, 'joining', str(tokens), str(_NODES))
-            )
-            peer_written = stack.enter_context(closing(Written(url_of(server.port, _ROLE), 'sync_token')))
-            peer.run('nothing')
-            rows['peer, nothing'] = f'{peer_written.count():,}'
-            peer.run('join')
-            rows['peer'] = f'{peer_written.count():,}'
-            peer.run('leave')
-            runs['peer'] = partial(join_and_leave, partial(peer.run, 'join'), partial(peer.run, 'leave'))
-            quiet['peer, nothing'] = partial(peer.run, 'nothing')
-        took: dict[str, float | None] = {**in_turns(runs, rounds), **in_turns(quiet, rounds)}
-    kinds = ('ours', 'peer', 'ours, nothing', 'peer, nothing')
-    ratios = [ratio(took.get('peer'), took['ours']), ratio(took.get('peer, nothing'), took['ours, nothing'])]
-    return [f'{tokens:,}', *ratios, *(each for kind in kinds for each in (cell(took.get(kind)), rows[kind]))]
+            arguments = (str(server.port), _ROLE, 'joining', str(tokens), str(_NODES))
+            peer = stack.enter_context(Other(python, 'benchmarks.store_peer', *arguments))
+            peers = stack.enter_context(closing(Written(url_of(server.port, _ROLE), 'sync_token')))
 
+            def peer_run(name: str, what: str) -> float:
+                peers.count()
+                took = peer.run(what)
+                rows[name] = peers.count()
+                return took
 
-def join_and_leave(join: Callable[[], float], leave: Callable[[], object]) -> float:
-    took = join()
-    leave()
-    return took
+            def peer_join() -> float:
+                took = peer_run('peer', 'join')
+                peer.run('leave')
+                return took
+
+            runs |= {'peer': peer_join, 'peer, nothing': partial(peer_run, 'peer, nothing', 'nothing')}
+        took = in_turns(runs, rounds)
+    cells = [f'{tokens:,}', ratio(took.get('peer'), took['ours']), ratio(took.get('peer, nothing'), took['ours, nothing'])]
+    for kind in ('ours', 'peer', 'ours, nothing', 'peer, nothing'):
+        cells += [cell(took.get(kind)), f'{rows[kind]:,}' if kind in rows else '']
+    return cells
 
 
 def bulk(server: PostgresServer, python: str | None, number: int, rounds: int) -> Iterator[list[str]]:

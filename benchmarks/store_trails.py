@@ -16,6 +16,7 @@ from jobsync.core.model import NodeRef, Registration, Settings
 
 __all__ = ['bare', 'trails']
 
+_QUIET_SEC = 2.0
 _rounds = count()
 """So that no two runs write the same items."""
 
@@ -29,6 +30,15 @@ def seconds(call: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
     call(*arguments)
     return time.perf_counter() - start
+
+
+def wait_until_quiet(job: Job) -> None:
+    """The leader, which is this very process, pins what is locked: until it has done so and there is nothing left to do."""
+    known, since = job.token_version, time.monotonic()
+    while time.monotonic() < since + _QUIET_SEC:
+        time.sleep(0.05)
+        if job.token_version != known:
+            known, since = job.token_version, time.monotonic()
 
 
 @contextmanager
@@ -48,6 +58,7 @@ def trails(url: str, namespace: str, number: int) -> Iterator[dict[str, Callable
         def locks() -> float:
             took = seconds(job.register_task_locks_bulk, [(item, 'node%', 'benchmark') for item in items(number)])
             job.clear_all_locks()
+            wait_until_quiet(job)
             return took
 
         def audits() -> float:

@@ -14,17 +14,18 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from threading import Thread
 from typing import Any
 
 from benchmarks.claim_ids import KINDS, ids
 from benchmarks.compare import Other, in_turns, machine, markdown, per_call, ratio
-from benchmarks.postgres import USER, postgres
+from benchmarks.peer import admit
 
 from jobsync import CoordinationConfig, Job, Task
 from jobsync.core.hashing import tokenizer
+from jobsync.testing.servers import PostgresServer
 
 _TOTAL = 10_000
 _CLOCK = getattr(time, 'CLOCK_BOOTTIME', time.CLOCK_MONOTONIC)
@@ -80,8 +81,8 @@ def main(arguments: Sequence[str]) -> None:
         as_peer = enter(stack, 'peer', hash_function='double_sha256')
         peer = None
         if options.peer_python:
-            port = stack.enter_context(postgres())
-            peer = stack.enter_context(Other(options.peer_python, 'benchmarks.claim_peer', str(port), USER, str(options.calls)))
+            port = admit(stack.enter_context(closing(PostgresServer())), 'peer')
+            peer = stack.enter_context(Other(options.peer_python, 'benchmarks.claim_peer', port, 'peer', str(options.calls)))
         for kind in KINDS:
             for owned in (True, False):
                 runs: dict[str, Callable[[], float]] = {}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from threading import Thread
-from typing import Any
 
 from benchmarks.claim_ids import KINDS, ids
 from benchmarks.compare import per_call, serve
+from benchmarks.peer import settings
 
 
-def main(port: str, user: str, calls: str) -> None:
+def main(port: str, role: str, calls: str) -> None:
     from jobsync import CoordinationConfig, Job, Task
 
-    settings: dict[str, Any] = {'host': '127.0.0.1', 'port': int(port), 'user': user, 'password': '', 'dbname': 'jobsync'}
-    config = CoordinationConfig(**settings)
+    config = CoordinationConfig(**settings(port, role))
     jobs = [Job(name, coordination_config=config, wait_on_enter=5) for name in ('one', 'two')]
     threads = [Thread(target=job.__enter__) for job in jobs]
     for thread in threads:

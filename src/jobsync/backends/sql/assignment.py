@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -156,8 +156,8 @@ def remove_nodes(tx: Transaction, plan: Plan) -> None:
         remove(departed, node.c.state == NodeState.LEFT.value, 'left')
 
 
-def write_groups(tx: Transaction, groups: Iterable[TokenGroup], revision: Revision) -> None:
-    """One statement for each group, and a second where rows were absent."""
+def write_groups(tx: Transaction, groups: Sequence[TokenGroup], revision: Revision) -> None:
+    """One statement for each group, all sent at once where the driver can; and a second for each if rows were absent."""
     token, number = tx.tables.token, literal(revision.number, BigInteger)
     values: dict[str, ColumnElement[Any]] = {
         'node': bindparam('new_owner', type_=String),
@@ -171,17 +171,18 @@ def write_groups(tx: Transaction, groups: Iterable[TokenGroup], revision: Revisi
     rows = select(numbers.c.value, number, *values.values()).where(true())
     missing = tx.store.insert(token).from_select(['token_id', 'version', *values], rows)
     missing = missing.on_conflict_do_nothing(index_elements=[token.c.token_id])
-    for group in groups:
-        if not group.tokens:
-            continue
-        parameters = {
+    given = [
+        {
             'numbers': tx.store.listed(group.tokens),
             'new_owner': group.owner,
             'new_target': group.target,
             'new_home': group.home,
         }
-        if tx.execute(change, parameters).rowcount < len(group.tokens):
-            tx.execute(missing, parameters)
+        for group in groups
+        if group.tokens
+    ]
+    if given and tx.execute(change, given).rowcount < sum(len(group.tokens) for group in groups):
+        tx.execute(missing, given)
 
 
 def remove_pins(tx: Transaction, ids: Iterable[int]) -> None:

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Executable, Exists, String, Table, and_, bindparam, delete, exists, func, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Executable,
+    Exists,
+    FromClause,
+    String,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    true,
+)
 
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.nodes import check_joined
+from jobsync.backends.sql.nodes import check_joined, evicted, joined_query, run_of
+from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Rebalance
 
@@ -18,20 +34,22 @@ __all__ = ['append_audits', 'append_claims', 'history', 'incomplete', 'purge']
 
 def append_claims(tx: Transaction, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
     """See ``Backend.append_claims``."""
-    states.read(tx)
-    check_joined(tx, ref)
-    append(tx, put_claims, ref.name, items, date)
+    if not append(tx, put_claims, ref.name, items, date, run_of(ref)):
+        states.read(tx)
+        check_joined(tx, ref)
+        if items:
+            raise evicted(ref)
 
 
 def append_audits(tx: Transaction, node: str, items: Sequence[str], date: dt.date) -> None:
     """See ``Backend.append_audits``."""
-    states.read(tx)
-    append(tx, put_audits, node, items, date)
+    if not append(tx, put_audits, node, items, date, {}):
+        states.read(tx)
 
 
 def put_claims(store: Store) -> Executable:
-    """Insert claims; one that is there already gets the new time."""
-    put, key = put_rows(store, store.tables.claim)
+    """Insert claims, if the run is registered; one that is there already gets the new time."""
+    put, key = put_rows(store, store.tables.claim, joined_query(store).subquery())
     executable: Executable = put.on_conflict_do_update(index_elements=key, set_={'created_on': put.excluded.created_on})
     return executable
 
@@ -43,18 +61,34 @@ def put_audits(store: Store) -> Executable:
     return executable
 
 
-def put_rows(store: Store, table: Table) -> tuple[Any, list[ColumnElement[Any]]]:
-    """Insert rows that differ in their item only; with the key by which one is there already."""
-    items = store.elements('items', String())
-    rows = select(items.c.value, bindparam('at', type_=Date), bindparam('by', type_=String), store.clock()).where(true())
+def put_rows(store: Store, table: Table, *conditions: FromClause) -> tuple[Any, list[ColumnElement[Any]]]:
+    """Insert rows that differ in their item only, if each of the ``conditions`` has a row and the schema is the one we know.
+
+    With the key by which a row is there already.
+    """
+    items, state = store.elements('items', String()), store.tables.state
+    source: FromClause = state
+    for each in (*conditions, items):
+        source = source.join(each, true())
+    rows = select(items.c.value, bindparam('at', type_=Date), bindparam('by', type_=String), store.clock())
+    rows = rows.select_from(source).where(state.c.schema_version == SCHEMA_VERSION)
     put = store.insert(table).from_select(['item', 'date', 'node', 'created_on'], rows)
-    return put, [table.c.item, table.c.date, table.c.node]
+    return put.execution_options(preserve_rowcount=True), [table.c.item, table.c.date, table.c.node]
 
 
-def append(tx: Transaction, put: Callable[[Store], Executable], node: str, items: Sequence[str], date: dt.date) -> None:
-    """Insert what there is to insert, each item once."""
-    if items:
-        tx.execute(tx.store.built(put), {'items': tx.store.listed(dict.fromkeys(items)), 'at': date, 'by': node})
+def append(
+    tx: Transaction,
+    put: Callable[[Store], Executable],
+    node: str,
+    items: Sequence[str],
+    date: dt.date,
+    parameters: Mapping[str, Any],
+) -> bool:
+    """Insert what there is to insert, each item once; whether that was anything. One statement, for it is paid for each task."""
+    if not items:
+        return False
+    given = {'items': tx.store.listed(dict.fromkeys(items)), 'at': date, 'by': node, **parameters}
+    return tx.execute(tx.store.built(put), given).rowcount > 0
 
 
 def history(

@@ -32,8 +32,8 @@ class ConfigTable(_MarkdownTable):
 
     def lines(self) -> list[str]:
         """One row for each field."""
-        rows = [(f'`{f.name}`', f'`{f.default}`', f.allowed, f.meaning) for f in facts.config_fields()]
-        return facts.table(('field', 'default', 'allowed', 'meaning'), rows)
+        rows = [(f'`{f.name}`', f'`{f.default}`', f'{f.meaning} *Allowed: {f.allowed}.*') for f in facts.config_fields()]
+        return facts.table(('field', 'default', 'meaning'), rows)
 
 
 class BackendsTable(_MarkdownTable):
@@ -41,18 +41,17 @@ class BackendsTable(_MarkdownTable):
 
     def lines(self) -> list[str]:
         """One row for each backend."""
-        head = ('backend', 'URL', 'nodes may be on', 'durable', 'push', 'tokens at most', 'SQL', 'what it is')
+        head = ('backend', 'URL', 'nodes may be on', 'durable', 'push', 'tokens at most', 'SQL')
         places = {'process': 'one process', 'host': 'one host', 'network': 'any host'}
         rows = [
             (
-                f'**{b.name}**',
+                f'**{b.name}**: {b.summary}',
                 ', '.join(f'`{scheme}://`' for scheme in b.schemes),
                 places[b.info.reach.value],
                 _yes(b.info.durable),
                 _yes(b.info.push),
                 f'{b.info.max_tokens:,}',
                 _yes(b.info.sql),
-                b.summary,
             )
             for b in facts.backends()
         ]

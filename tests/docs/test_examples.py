@@ -11,6 +11,8 @@ from tests.docs.pages import DOCS, PAGES, blocks, program
 
 RUN = "import sys; page = sys.argv[1]; exec(compile(sys.stdin.read(), page, 'exec'), {'__name__': '__main__'})"
 
+LONGEST_LINE = 96
+
 
 @pytest.mark.parametrize('page', [page for page in PAGES if program(page)], ids=lambda page: str(page.relative_to(DOCS)))
 def test_a_pages_examples_run(page: Path, tmp_path: Path) -> None:
@@ -33,3 +35,10 @@ def test_most_examples_are_run() -> None:
     """There are examples, and those that only show a shape are the exception."""
     python = [block for page in PAGES for block in blocks(page) if block.is_python]
     assert len([block for block in python if block.is_run]) > 0.7 * len(python)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_examples_fit_on_the_page(page: Path) -> None:
+    """No line of an example is so long that readers must scroll sideways."""
+    shown = [line for block in blocks(page) if block.is_python for line in block.lines if block.info != 'setup']
+    assert [line for line in shown if len(line) > LONGEST_LINE] == []

@@ -1,0 +1,134 @@
+"""Nothing is left out: what can be set, called, raised or typed has its place in the pages."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+
+import attrs
+import click
+import pytest
+from docs._ext import facts
+from tests.docs.pages import DOCS, written_by_hand
+
+import jobsync
+from jobsync import CoordinationConfig, Job, Task, errors, hookspecs, plugins
+from jobsync.cli.commands import cli
+
+HANDWRITTEN = written_by_hand()
+
+
+def reference(name: str) -> str:
+    return (DOCS / 'reference' / f'{name}.md').read_text(encoding='utf-8')
+
+
+def public(cls: type) -> list[str]:
+    return [name for name in vars(cls) if not name.startswith('_')]
+
+
+def commands(group: click.Group, path: str = 'jobsync') -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f'{path} {name}', command
+        if isinstance(command, click.Group):
+            yield from commands(command, f'{path} {name}')
+
+
+def arguments_of_job() -> dict[str, inspect.Parameter]:
+    return {name: value for name, value in inspect.signature(Job).parameters.items() if name != 'self'}
+
+
+def table_of_arguments() -> str:
+    return reference('job').partition('## Arguments of Job')[2].partition('## Job')[0]
+
+
+@pytest.mark.parametrize('field', facts.config_fields(), ids=lambda field: field.name)
+def test_a_field_of_the_configuration(field: facts.FieldFacts) -> None:
+    """The table of the reference has its meaning and what it may be, and some page says when to set it."""
+    assert field.meaning
+    assert field.allowed
+    assert re.search(rf'`{field.name}\b|\b{field.name}=', HANDWRITTEN), f'no page mentions {field.name}'
+
+
+def test_the_table_of_the_configuration_is_complete() -> None:
+    """It is made from the class, field by field."""
+    assert '{config-table}' in reference('config')
+    assert [field.name for field in facts.config_fields()] == list(attrs.fields_dict(CoordinationConfig))
+
+
+@pytest.mark.parametrize('name', errors.__all__)
+def test_an_error(name: str) -> None:
+    """It has a docstring, an entry in the reference, and, if users can meet it, advice on what to do."""
+    assert inspect.getdoc(getattr(errors, name))
+    place = 'jobsync' if name in jobsync.__all__ else 'jobsync.errors'
+    assert f'autoexception:: {place}.{name}\n' in reference('errors')
+    if name in jobsync.__all__ and name != 'JobsyncError':
+        assert f'\n## {name}\n' in reference('errors')
+
+
+@pytest.mark.parametrize('name', public(Job))
+def test_a_member_of_job(name: str) -> None:
+    """It has a docstring, which the reference shows, and a page of the guide that uses or names it."""
+    assert inspect.getdoc(inspect.getattr_static(Job, name))
+    assert '.. autoclass:: jobsync.Job\n   :members:\n' in reference('job')
+    assert re.search(rf'\bjob\w*\.{name}\b|`{name}\b', HANDWRITTEN), f'no page mentions {name}'
+
+
+@pytest.mark.parametrize('name', arguments_of_job())
+def test_an_argument_of_job(name: str) -> None:
+    """It has a row in the reference, with the default that the code has."""
+    default = arguments_of_job()[name].default
+    shown = '' if default is inspect.Parameter.empty else f'`{default!r}`'
+    assert f'\n| `{name}` | {shown} |' in table_of_arguments()
+
+
+def test_no_argument_of_job_is_made_up() -> None:
+    """The table of arguments has no row for one that there is not."""
+    assert set(re.findall(r'^\| `(\w+)` \|', table_of_arguments(), flags=re.MULTILINE)) == set(arguments_of_job())
+
+
+@pytest.mark.parametrize('name', sorted(set(jobsync.__all__) - set(errors.__all__)))
+def test_a_public_name(name: str) -> None:
+    """It has an entry in the reference."""
+    entries = '\n'.join(page.read_text(encoding='utf-8') for page in (DOCS / 'reference').glob('*.md'))
+    assert f'autoclass:: jobsync.{name}' in entries
+
+
+@pytest.mark.parametrize('name', [*public(Task), 'id', 'key', 'name'])
+def test_an_attribute_of_task(name: str) -> None:
+    """The reference names it."""
+    assert f'`{name}`' in reference('job')
+
+
+def test_every_command_is_in_the_reference() -> None:
+    """The reference has the whole tree of commands, made from the code."""
+    assert '.. click:: jobsync.cli.commands:cli\n   :prog: jobsync\n   :nested: full\n' in reference('cli')
+
+
+@pytest.mark.parametrize(('path', 'command'), list(commands(cli)), ids=lambda value: value if isinstance(value, str) else '')
+def test_a_command(path: str, command: click.Command) -> None:
+    """It and each of its options say what they are for, and some page shows when to use it."""
+    assert command.help
+    for parameter in command.params:
+        assert not isinstance(parameter, click.Option) or parameter.help, f'{path} {parameter.opts}'
+    assert path in HANDWRITTEN, f'no page mentions {path}'
+
+
+def test_the_hook() -> None:
+    """The one hook of the plugin interface, and what it must return, are in the reference."""
+    assert all(f'jobsync.hookspecs.{name}' in reference('backend') for name in ('jobsync_backend', 'BackendPlugin'))
+    assert hookspecs.GROUP == 'jobsync'
+
+
+def test_every_backend_is_in_the_table() -> None:
+    """Each installed backend can be asked for what it declares, and some page tells how to run it."""
+    assert '{backends-table}' in (DOCS / 'backends.md').read_text(encoding='utf-8')
+    found = facts.backends()
+    assert [backend.name for backend in found] == [plugin.name for plugin in plugins.installed()]
+    for backend in found:
+        assert f'{backend.schemes[0]}://' in HANDWRITTEN
+
+
+def test_the_pages_use_the_projects_words() -> None:
+    """None of those that mean something else elsewhere."""
+    assert re.findall(r'\b(master|shard|partition)s?\b', HANDWRITTEN, flags=re.IGNORECASE) == []

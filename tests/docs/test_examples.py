@@ -1,0 +1,44 @@
+"""What the pages show as Python runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import DOCS, PAGES, blocks, program
+
+RUN = "import sys; page = sys.argv[1]; exec(compile(sys.stdin.read(), page, 'exec'), {'__name__': '__main__'})"
+
+LONGEST_LINE = 96
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if program(page)], ids=lambda page: str(page.relative_to(DOCS)))
+def test_a_pages_examples_run(page: Path, tmp_path: Path) -> None:
+    """The blocks of a page run from top to bottom, in one process of their own and an empty folder, without a warning."""
+    command = [sys.executable, '-W', 'error', '-c', RUN, str(page)]
+    done = subprocess.run(command, cwd=tmp_path, input=program(page), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f'{done.stdout}\n{done.stderr}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_what_is_not_run_says_why(page: Path) -> None:
+    """A block of Python is run, or gives its reason: ``no-run: …``."""
+    shown = [block for block in blocks(page) if block.is_python and not block.is_run]
+    assert all(block.info.startswith('python no-run: ') for block in shown)
+    for block in shown:
+        compile(block.text, str(page), 'exec')
+
+
+def test_most_examples_are_run() -> None:
+    """There are examples, and those that only show a shape are the exception."""
+    python = [block for page in PAGES for block in blocks(page) if block.is_python]
+    assert len([block for block in python if block.is_run]) > 0.7 * len(python)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_examples_fit_on_the_page(page: Path) -> None:
+    """No line of an example is so long that readers must scroll sideways."""
+    shown = [line for block in blocks(page) if block.is_python for line in block.lines if block.info != 'setup']
+    assert [line for line in shown if len(line) > LONGEST_LINE] == []

@@ -1,4 +1,4 @@
-"""The guide's signal handler: ``job.__exit__(None, None, None)``, then ``sys.exit(0)``, at any moment."""
+"""Signals: the guide's handler (``job.__exit__(None, None, None)``, then ``sys.exit(0)``), and our own, at any moment."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tests.job.stores import SQL, TOKENS, Store, kinds
 from tests.job.waiting import wait_until
 
 import jobsync.database as db
+from jobsync import JobsyncError
+from jobsync.core.model import NodeState
 
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
@@ -87,3 +89,92 @@ def test_again_while_leaving(shared_store: Store) -> None:
                 threading.Event().wait(0.002)
             assert worker.wait() in (0, -signal.SIGTERM), ''.join(worker.errors)
         wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
+
+
+# --- handle_signals ---------------------------------------------------------------------------------------------------------
+
+
+def test_handled_signals_end_the_loop(shared_store: Store) -> None:
+    """The task at hand is finished and recorded, the block ends by itself, and the tokens are another's at once."""
+    with shared_store.job('a', config=PATIENT) as other:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            worker = Worker(shared_store.url, 'worker', 'loop', handle_signals=True, **PATIENT)
+            with workers(worker):
+                wait_until(lambda: sum('task' in line for line in worker.said) > 3, 'it is at work')  # noqa: B023
+                worker.process.send_signal(number)
+                assert worker.wait() == 0, ''.join(worker.errors)
+            assert worker.said[-1] == {'state': 'left'}
+            assert 'Error' not in ''.join(worker.errors)
+            out = {str(line['task']) for line in worker.said if 'task' in line}
+            assert out <= set(shared_store.audits)
+            wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
+
+
+@pytest.mark.parametrize('callbacks', [False, True])
+@pytest.mark.parametrize('mode', ['add', 'audit', 'loop'])
+def test_handled_signals_in_the_block(shared_store: Store, mode: str, callbacks: bool) -> None:
+    """Wherever in the loop and however late the block would end: exit status 0, and no token stays behind."""
+    with shared_store.job('a', config=PATIENT) as other:
+        settings = {'handle_signals': True, 'callbacks': callbacks, 'shutdown_timeout_sec': 1, **PATIENT}
+        worker = Worker(shared_store.url, 'worker', mode, **settings)
+        with workers(worker):
+            worker.wait_until_said('entered')
+            threading.Event().wait(random.uniform(0, 0.2))
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.wait() == 0, ''.join(worker.errors)
+        assert 'could not leave in good order' not in ''.join(worker.errors)
+        wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
+
+
+def test_a_second_signal_leaves_at_once(shared_store: Store) -> None:
+    """A task that never ends holds nothing up when somebody insists; it stays incomplete."""
+    with shared_store.job('a', config=PATIENT) as other:
+        worker = Worker(shared_store.url, 'worker', 'stuck', handle_signals=True, shutdown_timeout_sec=600, **PATIENT)
+        with workers(worker):
+            task = worker.wait_until_said('stuck')['task']
+            worker.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: len(other.my_tokens) == TOKENS - 1, 'all but the token of its task is back')
+            assert worker.process.poll() is None
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.wait() == 128 + signal.SIGTERM, ''.join(worker.errors)
+        wait_until(lambda: len(other.my_tokens) == TOKENS, 'the last one is back')
+        assert str(task) not in shared_store.audits
+
+
+def test_the_shutdown_timeout_ends_the_block(shared_store: Store) -> None:
+    """A task that never ends is interrupted when ``shutdown_timeout_sec`` is over: exit status 0."""
+    worker = Worker(shared_store.url, 'worker', 'stuck', handle_signals=True, shutdown_timeout_sec=0.5, **PATIENT)
+    with workers(worker):
+        worker.wait_until_said('stuck')
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.wait() == 0, ''.join(worker.errors)
+
+
+def test_handled_signals_while_entering(shared_store: Store) -> None:
+    """A node that waits for others ends with status 0, and nothing of it stays behind."""
+    worker = Worker(shared_store.url, 'worker', 'idle', minimum_nodes=5, handle_signals=True, **PATIENT)
+    with workers(worker):
+        wait_until(lambda: shared_store.node_names == ['worker'], 'it waits')
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.wait() == 0, ''.join(worker.errors)
+    assert [node.state for node in shared_store.handle.snapshot().nodes] == [NodeState.LEFT]
+
+
+def test_signals_are_handled_in_the_main_thread_only(store: Store) -> None:
+    """Elsewhere Python cannot, which an error says; the handlers of before are back after the block."""
+    before = signal.getsignal(signal.SIGTERM)
+    errors: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            store.job('a', handle_signals=True).__enter__()
+        except JobsyncError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join(30)
+    assert 'main thread only' in str(errors[0])
+    with store.job('a', handle_signals=True):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before

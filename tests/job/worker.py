@@ -6,6 +6,7 @@ line for every sample of the tokens it may claim, with the time of the system's 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -68,6 +69,16 @@ def loop(job: Job, mode: str) -> None:
                 with job._cn.transaction():
                     db.execute(job._cn, 'INSERT INTO pairs (one, two) VALUES (%s, %s)', task, 0)
                     db.execute(job._cn, 'UPDATE pairs SET two = one WHERE one = %s', task)
+            case 'loop':
+                for each in job.claim(itertools.count()):
+                    say(task=each)
+                    pause.wait(0.001)
+                return
+            case 'stuck':
+                for each in job.claim(itertools.count()):
+                    say(state='stuck', task=each)
+                    while True:
+                        pause.wait(1)
             case 'sample':
                 sample(job)
                 pause.wait(0.005)
@@ -91,6 +102,12 @@ def sample(job: Job) -> None:
         say(seen=[before, after], tokens=sorted(tokens))
 
 
+def slow(*_: object) -> None:
+    """A callback that takes its time and logs."""
+    logging.getLogger('worker').info('called')
+    time.sleep(0.02)
+
+
 def main() -> None:
     """Run until a signal comes."""
     url, name, mode, *settings = sys.argv[1:]
@@ -105,14 +122,20 @@ def main() -> None:
             job_instance.__exit__(None, None, None)
         sys.exit(0)
 
-    signal.signal(signal.SIGTERM, signal_handler)
-    signal.signal(signal.SIGINT, signal_handler)
     wait_on_enter = fields.pop('wait_on_enter', 120)
-    job_instance = Job(name, wait_on_enter=wait_on_enter, coordination_config=CoordinationConfig(backend=url, **(FAST | fields)))
-    say(state='entering')
+    handle_signals = fields.pop('handle_signals', False)
+    told: dict[str, Any] = {'on_assign': slow, 'on_revoke': slow, 'on_lost': slow} if fields.pop('callbacks', False) else {}
+    if not handle_signals:
+        signal.signal(signal.SIGTERM, signal_handler)
+        signal.signal(signal.SIGINT, signal_handler)
+    config = CoordinationConfig(backend=url, **(FAST | fields))
+    job_instance = Job(name, wait_on_enter=wait_on_enter, coordination_config=config, handle_signals=handle_signals, **told)
+    if not handle_signals:
+        say(state='entering')
     with job_instance as job:
         say(state='entered', tokens=len(job.my_tokens))
         loop(job, mode)
+    say(state='left')
 
 
 if __name__ == '__main__':

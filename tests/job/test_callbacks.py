@@ -1,0 +1,253 @@
+"""``on_assign``, ``on_revoke``, ``on_lost``: told of tokens that come, before they go, and when they are gone."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import Any
+
+import attrs
+import pytest
+from tests.job.stores import TOKENS, Store
+from tests.job.waiting import wait_until
+
+from jobsync import Job, plugins
+from jobsync.backend import BackendOptions
+from jobsync.testing.faults import Fault, FaultyBackend
+
+_numbers = itertools.count()
+
+
+@attrs.define
+class Heard:
+    """What a job was told, in order."""
+
+    calls: list[tuple[str, frozenset[int]]] = attrs.field(factory=list)
+    threads: set[int] = attrs.field(factory=set)
+    inside: int = 0
+
+    def _hear(self, name: str, tokens: frozenset[int]) -> None:
+        assert tokens, 'never called for nothing'
+        self.inside += 1
+        assert self.inside == 1, 'one at a time'
+        self.calls.append((name, tokens))
+        self.threads.add(threading.get_ident())
+        self.inside -= 1
+
+    def on_assign(self, tokens: frozenset[int]) -> None:
+        """To be called."""
+        self._hear('assign', tokens)
+
+    def on_revoke(self, tokens: frozenset[int], deadline: float) -> None:
+        """To be called."""
+        assert deadline > time.monotonic()
+        self._hear('revoke', tokens)
+
+    def on_lost(self, tokens: frozenset[int]) -> None:
+        """To be called."""
+        self._hear('lost', tokens)
+
+    @property
+    def functions(self) -> dict[str, Any]:
+        """As arguments of ``Job``."""
+        return {'on_assign': self.on_assign, 'on_revoke': self.on_revoke, 'on_lost': self.on_lost}
+
+    @property
+    def tokens(self) -> frozenset[int]:
+        """The tokens it has by what it was told."""
+        tokens: frozenset[int] = frozenset()
+        for name, some in list(self.calls):
+            if name == 'assign':
+                assert not tokens & some
+                tokens |= some
+            else:
+                assert some <= tokens
+                tokens -= some
+        return tokens
+
+    def names(self) -> list[str]:
+        """Which were called."""
+        return [name for name, _ in self.calls]
+
+
+def test_what_is_told_adds_up(store: Store) -> None:
+    """The calls of two jobs follow their tokens through a join, a lock and a leave, on one thread each, and nothing is lost."""
+    one, two = Heard(), Heard()
+    with store.job('a', **one.functions) as a:
+        wait_until(lambda: one.tokens == frozenset(range(TOKENS)), 'all is assigned')
+        with store.job('b', **two.functions) as b:
+            wait_until(lambda: one.tokens == a.my_tokens and two.tokens == b.my_tokens, 'both have heard')
+            assert len(two.tokens) == TOKENS // 2
+            a.register_task_lock('x', 'b')
+            wait_until(lambda: max(two.tokens) > TOKENS, 'b has the pin')
+        wait_until(lambda: one.tokens == a.my_tokens and len(a.my_tokens) >= TOKENS, 'all is back')
+        assert two.tokens == frozenset()
+    assert one.tokens == frozenset()
+    assert (one.names()[0], one.names()[-1]) == ('assign', 'revoke')
+    assert 'lost' not in one.names() + two.names()
+    assert len(one.threads) == len(two.threads) == 1
+
+
+def test_tokens_stay_until_on_revoke_returns(store: Store) -> None:
+    """While it runs nobody may claim them, every other token goes on working, and when it returns they are the other's."""
+    asked: list[frozenset[int]] = []
+    ready = threading.Event()
+
+    def on_revoke(tokens: frozenset[int], deadline: float) -> None:
+        asked.append(tokens)
+        ready.wait(60)
+
+    with store.job('a', on_revoke=on_revoke) as a:
+        entering = threading.Thread(target=lambda: None)
+        b = store.job('b')
+        entering = threading.Thread(target=b.__enter__)
+        entering.start()
+        wait_until(lambda: asked, 'a is asked')
+        started = time.monotonic()
+        wait_until(lambda: time.monotonic() - started > 1, 'four heartbeats have passed')
+        assert not b.my_tokens
+        assert a.my_tokens == frozenset(range(TOKENS)) - asked[0]
+        ready.set()
+        wait_until(lambda: b.my_tokens == asked[0], 'they have passed on')
+        entering.join(30)
+        b.__exit__(None, None, None)
+
+
+def test_on_revoke_that_hangs_delays_its_own_tokens_until_the_deadline(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Past ``handover_timeout_sec`` its tokens go without it, which is logged, and the next calls are made all the same."""
+    hang, later = threading.Event(), Heard()
+    first = threading.Event()
+
+    def on_revoke(tokens: frozenset[int], deadline: float) -> None:
+        if not first.is_set():
+            first.set()
+            hang.wait(120)
+        else:
+            later.calls.append(('revoke', tokens))
+
+    with store.job('a', config={'handover_timeout_sec': 1.5}, on_revoke=on_revoke) as a:
+        with store.job('b') as b:
+            assert len(b.my_tokens) == TOKENS // 2
+            with store.job('c') as c:
+                assert len(c.my_tokens) == TOKENS // 3
+                wait_until(lambda: later.calls, 'the next is called')
+        wait_until(lambda: len(a.my_tokens) == TOKENS, 'all is back')
+    hang.set()
+    assert 'on_revoke has not returned in time' in caplog.text
+
+
+def test_exceptions_are_logged_and_delay_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A callback that raises is logged with its traceback; the tokens go, and the next call is made."""
+    assigned: list[frozenset[int]] = []
+
+    def on_revoke(tokens: frozenset[int], deadline: float) -> None:
+        raise ZeroDivisionError('by the user')
+
+    def on_assign(tokens: frozenset[int]) -> None:
+        assigned.append(tokens)
+        raise ZeroDivisionError('by the user')
+
+    with store.job('a', on_revoke=on_revoke, on_assign=on_assign) as a:
+        with store.job('b') as b:
+            assert len(b.my_tokens) == TOKENS // 2
+        wait_until(lambda: len(a.my_tokens) == TOKENS and len(assigned) == 2, 'all is back, and told of')
+    assert 'on_revoke raised' in caplog.text
+    assert 'on_assign raised' in caplog.text
+
+
+def test_on_assign_that_hangs_delays_no_claim(store: Store) -> None:
+    """Tokens are claimable when they are this node's, whatever the callback does."""
+    hang = threading.Event()
+    with store.job('a', on_assign=lambda tokens: hang.wait(60)) as a:
+        assert len(a.my_tokens) == TOKENS
+        with store.job('b') as b:
+            assert len(b.my_tokens) == TOKENS // 2
+    hang.set()
+
+
+def test_a_lease_that_ends_is_a_loss_and_its_return_an_assignment(store: Store) -> None:
+    """While the store is away the tokens are lost with the lease; when it is back with nobody having taken them, they are told
+    of as assigned again.
+    """
+    heard = Heard()
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.3}, **heard.functions) as a:
+        wait_until(lambda: len(heard.tokens) == TOKENS, 'all is assigned')
+        backend.faults.append(Fault(times=1_000_000))
+        wait_until(lambda: heard.names()[-1] == 'lost', 'the loss is told')
+        assert not a.my_tokens
+        assert heard.calls[-1][1] == frozenset(range(TOKENS))
+        backend.faults.clear()
+        wait_until(lambda: heard.tokens == a.my_tokens == frozenset(range(TOKENS)), 'all is back')
+    backend.inner.close()
+
+
+def test_an_eviction_is_a_loss(store: Store) -> None:
+    """A node whose record was replaced behind its back is told that everything is lost, and then what it gets as a new run."""
+    heard = Heard()
+    with store.job('a', **heard.functions):
+        wait_until(lambda: len(heard.tokens) == TOKENS, 'all is assigned')
+        store.evict('a')
+        wait_until(lambda: 'lost' in heard.names(), 'the loss is told')
+        wait_until(lambda: len(heard.tokens) == TOKENS, 'it has begun anew')
+    assert heard.names() == ['assign', 'lost', 'assign', 'revoke']
+
+
+def test_leaving_waits_for_on_revoke(store: Store) -> None:
+    """At the end of the block it is called with all tokens, and they are another's only after it has returned."""
+    finish = threading.Event()
+    asked: list[frozenset[int]] = []
+
+    def on_revoke(tokens: frozenset[int], deadline: float) -> None:
+        asked.append(tokens)
+        finish.wait(60)
+
+    with store.job('b') as b:
+        a = store.job('a', on_revoke=on_revoke)
+        a.__enter__()
+        mine = a.my_tokens
+        leaving = threading.Thread(target=a.__exit__, args=(None, None, None))
+        leaving.start()
+        wait_until(lambda: asked == [mine], 'it is told')
+        assert not a.my_tokens
+        assert not b.my_tokens & mine
+        finish.set()
+        leaving.join(30)
+        wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
+
+
+def test_leaving_waits_no_longer_than_the_shutdown_timeout(store: Store) -> None:
+    """A callback that hangs holds the end of the block up for ``shutdown_timeout_sec``."""
+    hang = threading.Event()
+    with store.job('b') as b:
+        with store.job('a', config={'shutdown_timeout_sec': 0.5}, on_revoke=lambda tokens, deadline: hang.wait(60)) as a:
+            assert a.my_tokens
+        wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
+    hang.set()
+
+
+def test_leaving_waits_for_other_threads_tasks(store: Store) -> None:
+    """A task that another thread is at work on keeps its own token here until it is complete, and only that one."""
+    begun, finish = threading.Event(), threading.Event()
+
+    def work(job: Job) -> None:
+        with job.task(next(task for task in range(1000) if job.can_claim_task(task))):
+            begun.set()
+            finish.wait(60)
+
+    with store.job('b') as b:
+        a = store.job('a')
+        a.__enter__()
+        worker = threading.Thread(target=work, args=(a,))
+        worker.start()
+        wait_until(begun.is_set, 'it is at work')
+        leaving = threading.Thread(target=a.__exit__, args=(None, None, None))
+        leaving.start()
+        wait_until(lambda: len(b.my_tokens) == TOKENS - 1, 'b has all but one')
+        assert leaving.is_alive()
+        finish.set()
+        worker.join(30)
+        leaving.join(30)
+        wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
+        assert len(store.audits) == 1

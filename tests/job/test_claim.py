@@ -1,0 +1,300 @@
+"""``claim``, ``task`` and ``complete``: work whose beginning and end are recorded around it."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+
+import pytest
+from tests.job.stores import TOKENS, Store, foreign_task, owned_tasks
+from tests.job.waiting import wait_until
+
+from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, NotOwned, Task, plugins
+from jobsync.backend import BackendOptions
+from jobsync.testing.faults import Fault, FaultyBackend
+
+
+def test_two_loops_share_the_tasks(store: Store) -> None:
+    """Each task comes out of exactly one node's loop, in order, as the object that went in, claimed and then complete."""
+    tasks = [Task(f'task-{number}') for number in range(200)]
+    with store.job('a') as a, store.job('b') as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        one, two = list(a.claim(tasks)), list(b.claim(tasks))
+    assert sorted([*one, *two], key=tasks.index) == tasks
+    assert one == [task for task in tasks if task in one]
+    assert sorted(store.claims) == sorted(store.audits) == sorted(task.key for task in tasks)
+
+
+def test_a_task_is_claimed_before_it_is_out(store: Store) -> None:
+    """When the body has a task its claim is on record and it is in flight; it is not complete yet."""
+    with store.job('a') as job:
+        for task in job.claim([1, 2, 3]):
+            assert str(task) in store.claims
+            assert str(task) not in store.audits
+            assert job.get_coordination_status()['open_tasks'] == 1
+        assert job.get_coordination_status()['open_tasks'] == 0
+
+
+def test_a_body_that_raises_leaves_its_task_incomplete(store: Store) -> None:
+    """The tasks before are complete, the one it raised in is not, and none is in flight."""
+    with store.job('a') as job:
+        with pytest.raises(ZeroDivisionError):
+            for task in job.claim(range(10)):
+                if task == 4:
+                    raise ZeroDivisionError
+        assert job.get_coordination_status()['open_tasks'] == 0
+        job.write_audit()
+        assert sorted(store.audits) == ['0', '1', '2', '3']
+        assert '4' in {task.key for task in job.get_incomplete_tasks(older_than=0)}
+
+
+def test_a_break_leaves_its_task_incomplete(store: Store) -> None:
+    """Nobody has said that the work is over, unless by ``complete``."""
+    with store.job('a') as job:
+        for task in job.claim(range(10)):
+            if task == 2:
+                break
+        for task in job.claim(range(10, 20)):
+            if task == 12:
+                job.complete(task)
+                break
+        job.write_audit()
+    assert sorted(store.audits, key=int) == ['0', '1', '10', '11', '12']
+
+
+def test_what_is_done_is_recorded_on_leaving(store: Store) -> None:
+    """Completions that wait for their batch are recorded at the end of the block, without ``write_audit``."""
+    with store.job('a') as job:
+        for task in job.claim(range(10)):
+            if task == 5:
+                break
+    assert sorted(store.audits) == ['0', '1', '2', '3', '4']
+
+
+def test_a_list_is_claimed_in_batches(store: Store) -> None:
+    """Thousands of short tasks take a few calls of the store."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend}) as job:
+        backend.calls.clear()
+        assert len(list(job.claim(range(5000)))) == 5000
+        assert backend.calls.count('append_claims') < 30
+        assert backend.calls.count('append_audits') < 30
+    assert len(store.audits) == 5000
+    backend.inner.close()
+
+
+def test_an_iterator_is_not_read_ahead(store: Store) -> None:
+    """A task of a source that blocks is out before the next one is asked for."""
+    source: queue.Queue[int | None] = queue.Queue()
+    out: list[int] = []
+
+    def work(job: Job) -> None:
+        for task in job.claim(iter(source.get, None)):
+            out.append(task)
+
+    with store.job('a') as job:
+        thread = threading.Thread(target=work, args=(job,))
+        thread.start()
+        for task in range(20):
+            source.put(task)
+            wait_until(lambda: out[-1:] == [task], f'task {task} is out')  # noqa: B023
+        source.put(None)
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_a_batch_of_the_users_choice(store: Store) -> None:
+    """``batch=1`` claims one by one, and what is no such number is refused."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend}) as job:
+        backend.calls.clear()
+        assert list(job.claim([1, 2, 3], batch=1)) == [1, 2, 3]
+        assert backend.calls.count('append_claims') == 3
+        for batch in (0, -1, True, 2.5, 'many'):
+            with pytest.raises(ConfigError, match='batch is'):
+                job.claim([1], batch=batch)  # type: ignore[arg-type]
+    backend.inner.close()
+
+
+def test_a_task_that_moves_after_its_claim_is_not_out(store: Store) -> None:
+    """Of a batch that is claimed, what has become another's meanwhile is skipped, and comes out of the other's loop."""
+    tasks = list(range(400))
+    with store.job('a') as a:
+        mine: list[int] = []
+        others: list[int] = []
+        with store.job('b') as b:
+            wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
+            for task in a.claim(tasks, batch=400):
+                assert a.can_claim_task(task)
+                if len(mine) == 8:
+                    b.set_weight(0)
+                    wait_until(lambda: len(a.my_tokens) == TOKENS, 'all is with a')
+                    b.set_weight(5)
+                    wait_until(lambda: len(b.my_tokens) >= TOKENS * 5 // 6 - 1, 'most is with b, but for the task at hand')
+                mine.append(task)
+            wait_until(lambda: len(b.my_tokens) == TOKENS * 5 // 6, 'the task at hand has passed on')
+            others += b.claim([task for task in tasks if task not in mine])
+            rest = [task for task in tasks if task not in mine and task not in others]
+            assert all(a.can_claim_task(task) for task in rest)
+        assert not set(mine) & set(others)
+
+
+def test_the_loop_ends_when_the_node_leaves(store: Store) -> None:
+    """An endless loop ends when another thread leaves, with the task at hand complete."""
+    out: list[int] = []
+
+    def work(job: Job) -> None:
+        out.extend(job.claim(itertools.count()))
+
+    with store.job('a') as job:
+        thread = threading.Thread(target=work, args=(job,))
+        thread.start()
+        wait_until(lambda: len(out) > 3, 'it is at work')
+        job.__exit__(None, None, None)
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_an_outage_loses_no_completion(store: Store) -> None:
+    """If what is done cannot be recorded the loop says so, and the next ``write_audit`` records it."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2}) as job:
+        backend.faults.append(Fault('append_audits', times=1_000_000))
+        with pytest.raises(BackendUnavailable):
+            list(job.claim([1, 2, 3]))
+        backend.faults.clear()
+        job.write_audit()
+        assert {'1'} <= set(store.audits)
+        assert job.get_coordination_status()['open_tasks'] == 0
+    backend.inner.close()
+
+
+def test_without_coordination(store: Store) -> None:
+    """With coordination off every task comes out, and is recorded as complete."""
+    config = CoordinationConfig(backend=store.url, enabled=False)
+    _ = store.handle
+    with Job('a', coordination_config=config) as job:
+        assert list(job.claim([1, 2, 3])) == [1, 2, 3]
+    assert sorted(store.audits) == ['1', '2', '3']
+
+
+# --- one task ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_block(store: Store) -> None:
+    """The task is claimed in the block, and complete after it."""
+    with store.job('a') as job:
+        with job.task(Task('x')) as task:
+            assert task == Task('x')
+            assert store.claims == ['x']
+            assert store.audits == []
+        assert store.audits == ['x']
+
+
+def test_a_task_block_that_raises(store: Store) -> None:
+    """The exception comes through, and the task stays incomplete and is not in flight."""
+    with store.job('a') as job:
+        with pytest.raises(ZeroDivisionError), job.task(1):
+            raise ZeroDivisionError
+        job.write_audit()
+        assert (store.claims, store.audits) == (['1'], [])
+        assert job.get_coordination_status()['open_tasks'] == 0
+
+
+def test_a_task_block_for_anothers_task(store: Store) -> None:
+    """It is refused before the block begins, with an error that names the task."""
+    with store.job('a') as a, store.job('b'):
+        wait_until(lambda: len(a.my_tokens) == TOKENS // 2, 'b has its share')
+        task = foreign_task(a)
+        with pytest.raises(NotOwned, match=f"task '{task}'"), a.task(task):
+            raise AssertionError('never')
+
+
+def test_complete_lets_go(store: Store) -> None:
+    """A task that is complete holds up no hand-over, while the one beside it does."""
+    with store.job('a', config={'handover_timeout_sec': 60}) as a:
+        tasks = list(range(TOKENS))
+        for task in tasks:
+            assert a.add_task(task)
+        with store.job('b', config={'handover_timeout_sec': 60}, wait_on_enter=0.5) as b:
+            wait_until(lambda: len(a.my_tokens) == TOKENS // 2, 'half is asked for')
+            moving = [task for task in tasks if not a.can_claim_task(task)]
+            first, *rest = moving
+            a.complete(first)
+            wait_until(lambda: b.can_claim_task(first), 'its token has passed on')
+            assert not any(b.can_claim_task(task) for task in rest if b.task_to_token(task) != b.task_to_token(first))
+            a.write_audit()
+            wait_until(lambda: all(b.can_claim_task(task) for task in moving), 'all have')
+
+
+# --- who owns what ----------------------------------------------------------------------------------------------------------
+
+
+def test_owns_and_owner_of(store: Store) -> None:
+    """``owns`` is about this node's tokens, ``owner_of`` names whoever has the task, pinned or not."""
+    with store.job('a') as a, store.job('b') as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        for token in range(TOKENS):
+            assert a.owns(token) != b.owns(token)
+        for task in range(20):
+            assert a.owner_of(task) == b.owner_of(task) == ('a' if a.can_claim_task(task) else 'b')
+        task = owned_tasks(a)[0]
+        a.register_task_lock(task, 'b')
+        wait_until(lambda: b.can_claim_task(task), 'the lock holds')
+        assert a.owner_of(task) == 'b'
+        a.register_task_lock(task, 'nobody-%')
+        wait_until(lambda: a.owner_of(task) is None, 'nobody has it')
+
+
+def test_a_fence_rises_with_every_owner(store: Store) -> None:
+    """Through a lock, its end, a leave and a return the fence of a task only rises, and others have none."""
+    seen: list[int] = []
+
+    def note(owner: Job, *others: Job) -> None:
+        wait_until(lambda: owner.can_claim_task('x'), 'it has the task')
+        seen.append(owner.fence('x'))
+        for other in others:
+            with pytest.raises(NotOwned, match='no fence for task'):
+                other.fence('x')
+
+    with store.job('a') as a:
+        note(a)
+        a.register_task_lock('x', 'b')
+        with store.job('b') as b:
+            note(b, a)
+            b.clear_all_locks()
+            wait_until(lambda: not b.my_tokens > frozenset(range(TOKENS)) and a.owner_of('x') is not None, 'the lock is gone')
+        note(a)
+    with store.job('a') as again:
+        note(again)
+    assert seen == sorted(set(seen))
+
+
+def test_weights_at_run_time(store: Store) -> None:
+    """A node that weighs nothing owns nothing and stays a member; with a weight it has its share again."""
+    with store.job('a') as a, store.job('b') as b:
+        wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
+        b.set_weight(0)
+        wait_until(lambda: len(a.my_tokens) == TOKENS and not b.my_tokens, 'b is drained')
+        assert b.am_i_healthy()
+        b.set_weight(2)
+        wait_until(lambda: len(b.my_tokens) == TOKENS * 2 // 3, 'b has twice as much as a')
+        for weight in (-1, True, 'heavy', float('nan')):
+            with pytest.raises(ConfigError, match='weight is'):
+                b.set_weight(weight)  # type: ignore[arg-type]
+
+
+def test_a_grace_for_those_who_come_back(store: Store) -> None:
+    """A node that leaves and returns within ``rejoin_grace_sec`` has its tokens again, and nobody else's have moved."""
+    config = {'rejoin_grace_sec': 60}
+
+    with store.job('a', config=config) as a:
+        with store.job('b', config=config) as b:
+            wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
+            before, mine = b.my_tokens, a.my_tokens
+        wait_until(lambda: a._member.runtime is not None and a.get_dead_nodes(), 'b has left')
+        assert a.my_tokens == mine
+        with store.job('b', config=config) as again:
+            wait_until(lambda: again.my_tokens == before, 'it has its own again')
+            assert a.my_tokens == mine

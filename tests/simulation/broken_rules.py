@@ -13,6 +13,7 @@ from jobsync.core import leader
 from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.history import History, WentBackError
+from jobsync.core.inflight import InFlight
 from jobsync.core.leader import Decision
 from jobsync.core.model import Eviction, Guard, NodeRef, Revision, Timeline
 from jobsync.core.ownership import Ownership
@@ -227,4 +228,25 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         r8_signs_ignored,
         r8_first_commit_at_once,
     )
+}
+
+
+def p7_a_new_run_keeps_the_fence() -> AbstractContextManager[None]:
+    """P7: a run that takes over from another of its name has the same fences."""
+    return _patched(leader._Planner, '_with_since', lambda self, name, member: member)
+
+
+def p7_a_removed_pin_leaves_the_fence() -> AbstractContextManager[None]:
+    """P7: when a pin goes, the fence is that of the hash token, which may be older."""
+    return _patched(leader._Planner, '_fenced', lambda self, members, unpinned: members)
+
+
+def announced_tokens_go_at_once() -> AbstractContextManager[None]:
+    """Tokens pass on though the user is still being told that they go."""
+    return _patched(InFlight, 'announce', lambda self, tokens, now: None)
+
+
+BROKEN_ORDER: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    function.__name__: function
+    for function in (p7_a_new_run_keeps_the_fence, p7_a_removed_pin_leaves_the_fence, announced_tokens_go_at_once)
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.simulation.broken_rules import BROKEN_RULES
+from tests.simulation.broken_rules import BROKEN_ORDER, BROKEN_RULES
 
 from jobsync.testing.simulate import main
 from jobsync.testing.simulation import World, WorldConfig
@@ -13,10 +13,10 @@ ORDINARY = WorldConfig(drills=False)
 
 @pytest.mark.parametrize('first', range(0, 40, 4))
 def test_every_promise_holds(first: int) -> None:
-    """P1 at every step of a storm, and P2 to P6 in the drills after it."""
+    """P1, P7 and the order of announcements at every step of a storm, and P2 to P6 in the drills after it."""
     for seed in range(first, first + 4):
         outcome = World(seed).run()
-        assert outcome.is_good, '\n'.join([*outcome.violations, *outcome.unsettled, *outcome.history[-40:]])
+        assert outcome.is_good, '\n'.join([*outcome.violations, *outcome.broken, *outcome.unsettled, *outcome.history[-40:]])
 
 
 def test_a_seed_replays_exactly() -> None:
@@ -35,10 +35,24 @@ def test_a_missing_rule_is_noticed(rule: str) -> None:
     pytest.fail(f'no seed noticed that {rule}')
 
 
+@pytest.mark.parametrize('rule', BROKEN_ORDER)
+def test_a_fence_or_an_announcement_that_breaks_is_noticed(rule: str) -> None:
+    """With what keeps fences rising, or announced tokens in place, taken away, some seed shows it."""
+    for seed in range(200):
+        with BROKEN_ORDER[rule]():
+            broken = bool(World(seed, ORDINARY).run().broken)
+        if broken:
+            assert not World(seed, ORDINARY).run().broken
+            return
+    pytest.fail(f'no seed noticed that {rule}')
+
+
 def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     """``python -m jobsync.testing.simulate`` ends with a line of figures and status 0 when everything held."""
     assert main(['--seeds', '0:2', '--processes', '1']) == 0
-    assert capsys.readouterr().out.startswith('2 seeds, 0 with two owners, 0 not settled')
+    assert capsys.readouterr().out.startswith(
+        '2 seeds, 0 with two owners, 0 with a fence or an announcement broken, 0 not settled'
+    )
 
 
 def test_the_command_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:

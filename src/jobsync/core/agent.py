@@ -19,7 +19,7 @@ a heartbeat that acknowledges that version has succeeded (R3). Between the two t
 the new version allow.
 
 *Leaving* takes as long as the node is busy, ``shutdown_timeout_sec`` at most. Meanwhile it claims nothing and weighs nothing, so
-its other tokens pass on at once; and if it leads, it goes on leading.
+its other tokens pass on at once (unless they are to be kept for its return); and if it leads, it goes on leading.
 
 *Tasks in flight.* ``begin`` marks a task first and looks at ``ownership`` afterwards; the agent restricts ``ownership`` first
 and looks at the marks afterwards. Whichever comes first, no task is begun on a token that an acknowledgement has given up, and
@@ -82,7 +82,7 @@ from jobsync.errors import (
 __all__ = ['Agent', 'Change', 'Note', 'Phase']
 
 _INITIAL_SEC = 300.0
-_NEVER = float('-inf')
+_NEVER, _FOREVER = float('-inf'), float('inf')
 
 
 class Phase(enum.Enum):
@@ -185,6 +185,8 @@ class Agent:
         self._version = INITIAL
         self._version_at = now
         self._weight_in_force = self._weight
+        self._weigh_at = _FOREVER
+        """When to give the weight again: a call that was given up may be carried out late, over one that came after it."""
         self._watch: NameWatch | None = None
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
@@ -267,6 +269,11 @@ class Agent:
         """Whoever had to be told that these tokens go is ready (see ``Change.asked``)."""
         self._tasks.release(tokens)
 
+    @property
+    def weight(self) -> float:
+        """The weight it wants."""
+        return self._weight
+
     def weigh(self, weight: float) -> None:
         """Want this weight from now on."""
         if self.phase is not Phase.LEAVING:
@@ -302,7 +309,8 @@ class Agent:
             self._announce(self.ownership.tokens, self._nothing, now, self._leave_by)
         else:
             self._set_ownership(self._nothing)
-        self._weight = 0.0
+        if not self.config.rejoin_grace_sec:
+            self._weight = 0.0
         self.phase = Phase.LEAVING if may_be_registered else Phase.LEFT
         self._work_at = now
 
@@ -406,14 +414,14 @@ class Agent:
         return min(call, self._leave_by) if isinstance(call, (int, float)) else call
 
     def _next_member(self, now: float) -> calls.Call | float:
-        if self._weight != self._weight_in_force:
+        if self._weight != self._weight_in_force or now >= self._weigh_at:
             return calls.Weigh(self.ref, self._weight)
         if self._version != self.assignment.version or now >= self._refresh_at(now):
             return calls.Read(self.ref, self.assignment)
         look_at, snapshot = self._lookout.due, self._lookout.snapshot
         if now >= look_at:
             return calls.TakeSnapshot()
-        wake = min(look_at, self._refresh_at(now))
+        wake = min(look_at, self._refresh_at(now), self._weigh_at)
         if snapshot is None or now >= self.deadline or not self._lookout.is_first_in_line(now):
             return wake
         if snapshot.leadership.node != self.ref or self.epoch != snapshot.leadership.epoch:
@@ -490,6 +498,7 @@ class Agent:
                 self._registered(now)
             case calls.Weigh(_, weight), None:
                 self._weight_in_force = weight
+                self._weigh_at = _FOREVER if self._weigh_at == _FOREVER else now + self.config.refresh_sec
                 self._lookout.look(now)
             case calls.Renew(), None:
                 self._restart(now, 'a new timeline was begun')
@@ -663,6 +672,8 @@ class Agent:
             self._work_at = again
             if isinstance(issued.call, calls.Propose):
                 self._lookout.look(now)
+            elif isinstance(issued.call, calls.Weigh):
+                self._weigh_at = again
         self._note('retry', f'{type(issued.call).__name__.lower()} failed, will be repeated: {error}')
 
     # --- odds and ends ------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ __all__ = ['Decision', 'Memory', 'Policy', 'Situation', 'decide']
 _GATHER_SEC = 0.5
 """How long, from the first acknowledgement of a version, the others are waited for, so that one commit serves all. A commit makes
 a new version, which the stragglers must acknowledge instead: without push that costs them a heartbeat interval."""
+_GATHER_HELD_SEC = 0.1
+"""The same where all have seen it, and some are still busy: whoever has only to be told that tokens go is ready by then."""
 _FIRST_LOOK_SEC, _LAST_LOOK_SEC = 0.03, 1.0
 """While acknowledgements are due, the leader looks for them at intervals that grow from the first to the second."""
 
@@ -176,11 +178,12 @@ class _Planner:
         structural = bool(evictions or departed or members != dict(self.old.members))
         if self.acknowledged and memory.acknowledged_at is None:
             memory.acknowledged_at = self.now
+        patience = _GATHER_SEC if self.unseen else _GATHER_HELD_SEC
         gathering = (
-            self.unseen
+            self.outstanding
             and not structural
             and memory.acknowledged_at is not None
-            and self.now < memory.acknowledged_at + _GATHER_SEC
+            and self.now < memory.acknowledged_at + patience
         )
         if self.outstanding:
             waited = self.now - memory.version_read_at

@@ -41,10 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.nodes < 1 or options.tokens < 1 or options.processes < 1:
         parser.error('--nodes, --tokens and --processes must be at least 1')
     config = WorldConfig(nodes=options.nodes, tokens=options.tokens, hidden_rollbacks=options.hidden_rollbacks)
-    started, violated, unsettled = time.monotonic(), 0, 0
+    started, violated, broken, unsettled = time.monotonic(), 0, 0, 0
     with ProcessPoolExecutor(options.processes) as pool:
         for number, outcome in enumerate(pool.map(partial(_run, config), options.seeds, chunksize=4), 1):
             violated += bool(outcome.violations)
+            broken += bool(outcome.broken)
             unsettled += bool(outcome.unsettled)
             if not outcome.is_good:
                 _explain(outcome, options.history)
@@ -53,15 +54,17 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.stderr.isatty():
         print('\r', end='', file=sys.stderr)
     seconds = time.monotonic() - started
-    print(f'{len(options.seeds)} seeds, {violated} with two owners, {unsettled} not settled, {seconds:.0f} s')
-    return 1 if violated or unsettled else 0
+    told = f'{violated} with two owners, {broken} with a fence or an announcement broken, {unsettled} not settled'
+    print(f'{len(options.seeds)} seeds, {told}, {seconds:.0f} s')
+    return 1 if violated or broken or unsettled else 0
 
 
 def _explain(outcome: Outcome, lines: int) -> None:
-    print(f'\nseed {outcome.seed}: {len(outcome.violations)} violations')
-    if outcome.violations:
-        print(*outcome.violations[:5], sep='\n')
-        first = next((i for i, line in enumerate(outcome.history) if 'VIOLATION' in line), len(outcome.history))
+    print(f'\nseed {outcome.seed}: {len(outcome.violations)} violations, {len(outcome.broken)} fences or announcements broken')
+    if outcome.violations or outcome.broken:
+        print(*outcome.violations[:5], *outcome.broken[:5], sep='\n')
+        marks = ('VIOLATION', 'BROKEN')
+        first = next((i for i, line in enumerate(outcome.history) if any(m in line for m in marks)), len(outcome.history))
         print(*outcome.history[max(0, first - lines) : first + 3], sep='\n')
     if outcome.unsettled:
         print(*outcome.unsettled[:8], sep='\n')

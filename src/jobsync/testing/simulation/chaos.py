@@ -22,7 +22,8 @@ class Chaos:
         self._stopped = False
         self._images: list[Image] = []
         self._blows = [
-            self.join, self.join, self.kill, self.leave, self.pause, self.cut, self.restart, self.twin, self.usurp,
+            self.join, self.join, self.kill, self.leave, self.rejoin, self.pause, self.cut, self.restart, self.twin, self.usurp,
+            self.weigh,
             self.store_down, self.roll_back, self.wipe,
             self.lock, self.lock, self.lock, self.unlock, self.unlock,
             self.delete_node, self.delete_tokens, self.delete_lock,
@@ -78,6 +79,28 @@ class Chaos:
             node = self._world.random.choice(living)
             self._world.record(f'{node.name}: asked to leave')
             node.leave()
+
+    def rejoin(self) -> None:
+        """A process leaves in good order, and another starts under its name a little later, as a deploy has it."""
+        world, living = self._world, self._world.living()
+        if living:
+            node = world.random.choice(living)
+            world.record(f'{node.name}: asked to leave, to be started again')
+            node.leave()
+            world.at(world.now + world.random.uniform(0, 20.0), lambda: None if self._stopped else self._again(node.name))
+
+    def _again(self, name: str) -> None:
+        if all(node.name != name for node in self._world.living()):
+            self._world.spawn(name)
+
+    def weigh(self) -> None:
+        """A process is given another weight, or none."""
+        living = self._world.living()
+        if living:
+            node = self._world.random.choice(living)
+            weight = self._world.random.choice([0.0, 0.0, 1.0, 2.0])
+            self._world.record(f'{node.name}: weighs {weight}')
+            node.weigh(weight)
 
     def pause(self) -> None:
         """A process is stopped for a while, as by SIGSTOP or a suspended machine."""
@@ -135,6 +158,7 @@ class Chaos:
         if world.random.random() < 0.6 and not world.store.durable:
             hidden = world.config.hidden_rollbacks
             world.record('store rolled back' + (', unnoticeably' if hidden else ''))
+            world.fences.clear()
             world.store.restore(world.random.choice(self._images), None if hidden else world.new_id())
 
     def wipe(self) -> None:
@@ -142,6 +166,7 @@ class Chaos:
         world = self._world
         if world.random.random() < 0.2 and not world.store.durable:
             world.record('store wiped')
+            world.fences.clear()
             world.store.wipe(world.new_id())
             self._images.clear()
             self._images.append(world.store.image())

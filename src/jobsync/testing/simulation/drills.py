@@ -30,7 +30,7 @@ class Drills:
     def run(self) -> list[str]:
         """All drills, if there is a settled cluster to run them on."""
         found: list[str] = []
-        for drill in (self.outage, self.lock, self.join, self.leave, self.kill):
+        for drill in (self.outage, self.lock, self.join, self.rejoin, self.drain, self.leave, self.kill):
             if len(self._owners()) >= 2:
                 found += [f'{drill.__name__}: {text}' for text in drill()]
                 found += [f'{drill.__name__}: {text}' for text in self._world.unsettled()]
@@ -39,7 +39,7 @@ class Drills:
         return found
 
     def _owners(self) -> list[SimNode]:
-        return [node for node in self._world.living() if node.agent.config.weight > 0]
+        return [node for node in self._world.living() if node.agent.weight > 0]
 
     def outage(self) -> list[str]:
         """P4: the store is away for much longer than a lease; the same nodes own the same tokens afterwards."""
@@ -91,8 +91,37 @@ class Drills:
         node = self._world.random.choice(self._owners())
         self._world.record(f'drill: {node.name} leaves')
         node.leave()
-        bound = 1.0 + 2 * self._steps_of_push
+        bound = 1.0 + 2 * self._steps_of_push + (self._world.grace_sec and self._world.grace_sec * _DRIFT + _INTERVAL_SEC)
         return self._expect(self._all_owned, 10.0 + bound, 'tokens are not owned', gap=bound)
+
+    def rejoin(self) -> list[str]:
+        """A node that leaves and is back within the grace has its tokens again, and nobody else's are touched."""
+        world = self._world
+        if not world.grace_sec:
+            return []
+        node = world.random.choice(self._owners())
+        before = self._tokens()
+        world.record(f'drill: {node.name} leaves, to return')
+        node.leave()
+        found = self._expect(lambda: not node.alive, 10.0, f'{node.name} has not left', settle=False)
+        again = world.spawn(node.name, weight=node.agent.config.weight)
+        bound = 5.0 + 4 * self._steps_of_push
+        found += self._expect(lambda: again.agent.is_settled and again.has_lease(), bound, f'{node.name} is not back')
+        after = self._tokens()
+        return found or ([] if after == before else [f'tokens moved from {before} to {after}'])
+
+    def drain(self) -> list[str]:
+        """A node that weighs nothing owns nothing soon, and is not unowned for longer than a hand-over takes."""
+        node = self._world.random.choice(self._owners())
+        self._world.record(f'drill: {node.name} is drained')
+        node.weigh(0.0)
+        bound = 5.0 + 4 * self._steps_of_push
+        goal = self._all_owned
+        found = self._expect(
+            lambda: node.agent.ownership.is_empty and goal(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
+        )
+        node.weigh(node.agent.config.weight)
+        return found + self._expect(lambda: not self._world.unsettled(), bound, 'it is not settled')
 
     def kill(self) -> list[str]:
         """P3: what a dead node owned has new owners within the timeout and 2 s; nobody else's tokens are touched."""
@@ -125,12 +154,18 @@ class Drills:
     def _all_owned(self) -> bool:
         return self._owned() == int.from_bytes(b'\1' * self._world.config.tokens, 'big')
 
-    def _expect(self, goal: Callable[[], bool], bound: float, complaint: str, gap: float | None = None) -> list[str]:
-        """Go on until ``goal``; complain if that takes longer than ``bound``, or any token is unowned longer than ``gap``."""
+    def _expect(
+        self, goal: Callable[[], bool], bound: float, complaint: str, gap: float | None = None, settle: bool = True
+    ) -> list[str]:
+        """Go on until ``goal``; complain if that takes longer than ``bound``, or any token is unowned longer than ``gap``.
+
+        With ``settle``, go on some more, so that what follows from it has happened as well.
+        """
         started = self._world.now
         longest = self._until(goal, bound)
         found = [] if goal() else [f'{complaint} after {self._world.now - started:.2f} s']
-        longest = max(longest, self._until(lambda: False, 3 * _INTERVAL_SEC * _DRIFT + 3 * self._steps_of_push))
+        if settle:
+            longest = max(longest, self._until(lambda: False, 3 * _INTERVAL_SEC * _DRIFT + 3 * self._steps_of_push))
         if gap is not None and longest > gap:
             found.append(f'a token was unowned for {longest:.2f} s')
         return found

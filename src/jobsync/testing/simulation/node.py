@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
+
 from jobsync.core import calls
-from jobsync.core.agent import Agent, Note, Phase
+from jobsync.core.agent import Agent, Change, Note, Phase
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Lane
 from jobsync.errors import BackendUnavailable, JobsyncError
@@ -50,6 +52,16 @@ class TardyStore:
         return ask
 
 
+@attrs.frozen(eq=False)
+class Telling:
+    """A call of ``on_revoke`` that has not returned."""
+
+    incarnation: str
+    tokens: frozenset[int]
+    deadline: float
+    """On the node's clock."""
+
+
 class SimNode:
     """One process of the simulated cluster."""
 
@@ -63,6 +75,8 @@ class SimNode:
         self.agent = Agent(config, world.token_of, world.new_id, self.clock())
         self.working: dict[str, str] = {}
         """Tasks being worked on, with the incarnation that began them."""
+        self.telling: list[Telling] = []
+        """What the user is being told, or has yet to hear."""
         self._wakes: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._noted = 0
         for lane in Lane:
@@ -168,8 +182,10 @@ class SimNode:
         """Begin a task if it is ours, and be busy with it for a while."""
         if not self.alive or self.world.now < self.paused_until or key in self.working:
             return
-        if self.agent.begin(key, self.world.token_of(key), self.clock()):
+        token = self.world.token_of(key)
+        if self.agent.begin(key, token, self.clock()):
             self.working[key] = self.agent.ref.incarnation
+            self.world.check_fence(self, key, self.agent.fence(key, token, self.clock()))
             self.world.at(self.world.now + seconds, lambda: self._finish(key))
 
     def _finish(self, key: str) -> None:
@@ -178,6 +194,39 @@ class SimNode:
         self.working.pop(key, None)
         self.agent.finish([key])
         self.wake(Lane.BEAT, self.world.now)
+
+    def _tell(self, change: Change) -> None:
+        """The user is told that tokens go: it takes a moment, or long, or he never returns."""
+        telling = Telling(self.agent.ref.incarnation, change.asked, change.deadline)
+        self.telling.append(telling)
+        random = self.world.random
+        if self.world.quiet or random.random() < 0.6:
+            seconds = random.uniform(0, 0.01)
+        else:
+            seconds = random.choice([random.uniform(0, 20.0), float('inf')])
+        if seconds != float('inf'):
+            self.world.at(self.world.now + seconds, lambda: self._told(telling))
+        # Whoever hangs is given up at the deadline, and what he held is released.
+        self.world.at(self.true_time(change.deadline), lambda: self._told(telling))
+
+    def _told(self, telling: Telling) -> None:
+        if not self.alive or telling not in self.telling or self._when_awake(lambda: self._told(telling)):
+            return
+        self.telling.remove(telling)
+        self.agent.release(telling.tokens)
+        for lane in Lane:
+            self.wake(lane, self.world.now)
+
+    def is_telling(self, tokens: frozenset[int]) -> frozenset[int]:
+        """Those of the tokens that the user of this process still has time to give up."""
+        now, mine = self.clock(), self.agent.ref.incarnation
+        told = [telling.tokens for telling in self.telling if telling.incarnation == mine and now < telling.deadline]
+        return tokens & frozenset().union(*told) if told and self.has_lease() else frozenset()
+
+    def weigh(self, weight: float) -> None:
+        """Have another weight from now on."""
+        self.agent.weigh(weight)
+        self.wake(Lane.WORK, self.world.now)
 
     def works_on(self, key: str) -> bool:
         """Whether this process, with a valid lease, has the task in hand or would claim it now."""
@@ -188,10 +237,14 @@ class SimNode:
         return self.agent.ownership.claims(key, self.world.token_of(key))
 
     def _after_step(self) -> None:
-        for event in self.agent.events:
+        events, self.agent.events = self.agent.events, []
+        for event in events:
             if isinstance(event, Note):
                 self.world.record(f'{self.name}: {event.text}')
-        self.agent.events.clear()
+                continue
+            self.world.check_told(self, event.gained)
+            if event.asked:
+                self._tell(event)
         if self.agent.phase in (Phase.LEFT, Phase.FAILED):
             self.alive = False
             self.world.record(f'{self.name}: {self.agent.phase.value}')

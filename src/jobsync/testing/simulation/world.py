@@ -60,6 +60,8 @@ class Outcome:
     seed: int
     violations: tuple[str, ...]
     """Moments at which two processes owned one token or task (P1)."""
+    broken: tuple[str, ...]
+    """Fences that did not rise (P7), and tokens that came to another while their owner's user was being told that they go."""
     unsettled: tuple[str, ...]
     """What was not as it should be after the calm."""
     history: tuple[str, ...]
@@ -67,7 +69,7 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Whether everything held."""
-        return not self.violations and not self.unsettled
+        return not self.violations and not self.broken and not self.unsettled
 
 
 class World:
@@ -91,7 +93,11 @@ class World:
         self.quiet = False
         self.down_until = 0.0
         self._events_now = 0
+        self.grace_sec = self.random.choice([0.0, 0.0, 10.0])
         self.violations: list[str] = []
+        self.broken: list[str] = []
+        self.fences: dict[str, tuple[int, str]] = {}
+        """For each task the highest fence under which it was begun, and the incarnation that had it."""
         self._history: deque[str] = deque(maxlen=400)
 
     # --- time and chance ----------------------------------------------------------------------------------------------------
@@ -151,16 +157,18 @@ class World:
 
     # --- the processes ------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str) -> SimNode:
+    def spawn(self, name: str, weight: float | None = None) -> SimNode:
         """Start a process under this name."""
         config = AgentConfig(
             name=name,
             settings=self.settings,
-            weight=self.random.choice([1, 1, 1, 1, 2, 0.5]),
+            weight=self.random.choice([1, 1, 1, 1, 2, 0.5]) if weight is None else weight,
             handover_timeout_sec=HANDOVER_SEC,
             form_sec=self.random.choice([0.0, 5.0]),
             shutdown_timeout_sec=self.random.choice([0.0, 5.0]),
             durable=self.store.durable,
+            announces=self.random.random() < 0.5,
+            rejoin_grace_sec=self.grace_sec,
         )
         self.record(f'{name}: started')
         node = SimNode(self, config)
@@ -194,6 +202,26 @@ class World:
             self.record(f'VIOLATION: {text}')
             self.violations.append(f'{self.now:.3f}: {text}')
 
+    def check_fence(self, node: SimNode, task: str, fence: int | None) -> None:
+        """P7: whoever begins a task has a higher fence than every run before it, and no lower one than it had itself."""
+        if fence is None:
+            return  # the lease has just ended
+        last, whose = self.fences.get(task, (0, ''))
+        mine = node.agent.ref.incarnation
+        if fence < last or (fence == last and whose != mine):
+            self._broken(f'{node.name} ({mine}) begins {task} under fence {fence}, and {whose} had {last}')
+        self.fences[task] = (fence, mine)
+
+    def check_told(self, node: SimNode, gained: frozenset[int]) -> None:
+        """Nobody is given tokens whose owner's user is being told that they go and has time left."""
+        for other in self.nodes:
+            if gained and other is not node and (early := other.is_telling(gained)):
+                self._broken(f'{node.name} has {sorted(early)} while the user of {other.name} is being told of them')
+
+    def _broken(self, text: str) -> None:
+        self.record(f'BROKEN: {text}')
+        self.broken.append(f'{self.now:.3f}: {text}')
+
     def unsettled(self) -> list[str]:
         """What is not as it should be once everything is quiet."""
         living = self.living()
@@ -210,7 +238,7 @@ class World:
             for lock in self.backend.read_locks()
             if lock.expires_at is None or lock.expires_at > self._store_time()
         }
-        names = [node.name for node in living if node.agent.config.weight > 0]
+        names = [node.name for node in living if node.agent.weight > 0]
         for task in self.tasks:
             holders = [node.name for node in living if node.works_on(task)]
             allowed = choose(locks[task].patterns, names)[1] if task in locks else frozenset(names)
@@ -229,8 +257,7 @@ class World:
             f'{giver.name} has {load[giver]} and {taker.name} {load[taker]}'
             for giver in living
             for taker in living
-            if 1 in giver.agent.ownership.mine
-            and load[giver] * taker.agent.config.weight > (load[taker] + 1) * giver.agent.config.weight
+            if 1 in giver.agent.ownership.mine and load[giver] * taker.agent.weight > (load[taker] + 1) * giver.agent.weight
         ]
 
     # --- the run ------------------------------------------------------------------------------------------------------------
@@ -248,11 +275,12 @@ class World:
         for node in self.nodes:
             node.cut_until = 0.0
             node.paused_until = min(node.paused_until, self.now)
+            node.weigh(node.agent.config.weight)
         self._run_until(self.config.storm_sec + self.config.calm_sec)
         unsettled = self.unsettled()
         if not unsettled and not self.violations and self.config.drills:
             unsettled = Drills(self).run()
-        return Outcome(self.seed, tuple(self.violations), tuple(unsettled), tuple(self._history))
+        return Outcome(self.seed, tuple(self.violations), tuple(self.broken), tuple(unsettled), tuple(self._history))
 
     def steps(self, horizon: float) -> Iterator[None]:
         """Let one event after another happen, until true time ``horizon``."""

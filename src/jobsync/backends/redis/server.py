@@ -1,0 +1,60 @@
+"""What is asked of a server before a namespace is opened on it."""
+
+from __future__ import annotations
+
+import re
+
+from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.link import Link
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
+
+__all__ = ['check_server']
+
+OLDEST = (6, 2)
+"""It has ZMSCORE."""
+
+
+def check_server(link: Link, deadline: Deadline) -> None:
+    """Raise ``ConfigError`` if the server would lose what it has to keep, or is too old."""
+    server, told = link.server, _info(link, deadline)
+    version = tuple(map(int, told['redis_version'].split('.')[:2]))
+    if version < OLDEST:
+        raise ConfigError(f'{server} is Redis {told["redis_version"]}; jobsync needs 6.2 or later')
+    policy = told.get('maxmemory_policy', '')
+    if told.get('maxmemory', '0') != '0' and policy.startswith('allkeys'):
+        raise ConfigError(
+            f'{server} drops keys of any kind when its memory is full (maxmemory-policy {policy}), those that say who owns what '
+            'among them; use noeviction or a volatile policy'
+        )
+    if server.durable:
+        _check_durable(link, deadline)
+
+
+def _info(link: Link, deadline: Deadline) -> dict[str, str]:
+    text = '\n'.join(link.command(deadline, 'INFO', section).decode() for section in ('server', 'memory'))
+    return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
+
+
+def _check_durable(link: Link, deadline: Deadline) -> None:
+    """A server that does not let itself be asked is taken at the URL's word."""
+    for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always')):
+        try:
+            answer = link.command(deadline, 'CONFIG', 'GET', setting)
+        except (ConfigError, SchemaMismatch):
+            return
+        except BackendUnavailable as error:
+            if _is_refusal(error):
+                return
+            raise
+        found = dict(zip(answer[::2], answer[1::2], strict=True)).get(setting.encode(), b'').decode()
+        if found and found != wanted:
+            raise ConfigError(
+                f'the URL says durable=yes, but {link.server} has {setting} {found}: set {setting} {wanted}, or leave durable away'
+            )
+
+
+def _is_refusal(error: BackendUnavailable) -> bool:
+    from redis import ConnectionError as Lost
+    from redis import ResponseError
+
+    return isinstance(error.__cause__, ResponseError) and not isinstance(error.__cause__, Lost)

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
@@ -97,9 +97,7 @@ class RedisBackend:
             case 'SchemaMismatch':
                 raise SchemaMismatch(f'{self._server} has no namespace {self._keys.namespace!r}; open it with create=True')
             case 'Evicted':
-                raise Evicted(
-                    f'node {named["name"]!r} is no longer registered as incarnation {named["run"]}; register it anew'
-                )
+                raise Evicted(f'node {named["name"]!r} is no longer registered as incarnation {named["run"]}; register it anew')
             case 'Fenced':
                 raise Fenced(f'node {named["name"]!r} no longer leads in epoch {named["epoch"]}: this is {told[0].decode()}')
             case 'Conflict':
@@ -145,9 +143,7 @@ class RedisBackend:
 
     def renew_timeline(self, expected: Timeline, at_least: int) -> None:
         """See ``Backend.renew_timeline``."""
-        self._run(
-            'renew_timeline', self._op, **parts_of(expected), at_least=at_least, id=drawn_id(), stamp=drawn_stamp()
-        )
+        self._run('renew_timeline', self._op, **parts_of(expected), at_least=at_least, id=drawn_id(), stamp=drawn_stamp())
 
     def close(self) -> None:
         """See ``Backend.close``."""
@@ -220,9 +216,7 @@ class RedisBackend:
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         """See ``Backend.acquire_leadership``."""
-        told = self._run(
-            'acquire_leadership', self._op, name=ref.name, run=ref.incarnation, epoch=epoch, stamp=drawn_stamp()
-        )
+        told = self._run('acquire_leadership', self._op, name=ref.name, run=ref.incarnation, epoch=epoch, stamp=drawn_stamp())
         return records.leadership_of(*told)
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
@@ -230,9 +224,7 @@ class RedisBackend:
         version, layers, complete, members, pins = self._read(since, self._bulk)
         return Changes(version, None if complete else since, records.members_of(members), merged(layers), pins)
 
-    def _read(
-        self, since: Revision | None, deadline: Deadline
-    ) -> tuple[Revision, list[Layer], bool, bytes, tuple[Pin, ...]]:
+    def _read(self, since: Revision | None, deadline: Deadline) -> tuple[Revision, list[Layer], bool, bytes, tuple[Pin, ...]]:
         known, pins = self._pins
         number, stamp, members, complete, base, entries, version_of_pins, found = self._run(
             'read_assignment', deadline, since=records.joined_text(since), pins=known
@@ -335,9 +327,10 @@ class RedisBackend:
             (flat,) = self._run('rebalances', self._bulk, limit=most)
             return tuple(records.rebalances_of(flat))[:limit]
         day = date.isoformat() if date else ''
-        record = Claim if kind is HistoryKind.CLAIM else Audit
         (flat,) = self._run(f'{kind.value}s', self._bulk, date=day, item=item or '', limit=most)
-        found = sorted(records.records_of(record, flat), key=lambda each: (each.item, each.node))
+        claims = kind is HistoryKind.CLAIM
+        rows: Iterable[Claim | Audit] = records.records_of(Claim, flat) if claims else records.records_of(Audit, flat)
+        found = sorted(rows, key=lambda each: (each.item, each.node))
         found.sort(key=lambda each: each.created_on, reverse=True)
         return tuple(found[:limit])
 

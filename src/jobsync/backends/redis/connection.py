@@ -10,7 +10,7 @@ from redis.connection import AbstractConnection
 
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['Deadline', 'exchange', 'is_stale', 'opened']
+__all__ = ['Deadline', 'close', 'exchange', 'is_stale', 'opened']
 
 
 class Deadline:
@@ -31,9 +31,16 @@ class Deadline:
 def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline: Deadline) -> AbstractConnection:
     """A new connection, greetings exchanged."""
     left = deadline.left
-    connection = kind(**{'client_name': 'jobsync', 'protocol': 2, **parameters}, socket_timeout=left, socket_connect_timeout=left)
+    connection: Any = kind(
+        **{'client_name': 'jobsync', 'protocol': 2, **parameters}, socket_timeout=left, socket_connect_timeout=left
+    )
     connection.connect()
-    return connection
+    return connection  # type: ignore[no-any-return]
+
+
+def close(connection: Any) -> None:
+    """Close a connection, if it is not closed yet."""
+    connection.disconnect()
 
 
 def exchange(connection: AbstractConnection, deadline: Deadline, *words: object) -> Any:

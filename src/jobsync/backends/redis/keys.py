@@ -18,16 +18,17 @@ __all__ = ['Keys']
 class Keys:
     """The keys of one namespace."""
 
-    namespace: str = attrs.field(converter=str.lower)
+    namespace: str
 
     def __attrs_post_init__(self) -> None:
-        if not re.fullmatch('[a-z0-9_]+', self.namespace):
+        if not re.fullmatch('[A-Za-z0-9_]+', self.namespace):
             raise ConfigError(f'appname={self.namespace!r} cannot begin the names of keys: letters, digits and underscores can')
 
     def name(self, kind: str) -> str:
         """The key that holds a kind of records."""
-        return f'jobsync:{{{self.namespace}}}:{kind}'
+        # As with tables, case alone tells no two namespaces apart.
+        return f'jobsync:{{{self.namespace.lower()}}}:{kind}'
 
     def channel(self, db: int) -> str:
         """Where revisions are announced; a server's databases share their channels."""
-        return f'jobsync:{{{self.namespace}}}:{db}:revision'
+        return self.name(f'{db}:revision')

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import redis
 from redis.connection import AbstractConnection
 
-from jobsync.backends.redis.connection import Deadline, exchange, is_stale, opened
+from jobsync.backends.redis.connection import Deadline, close, exchange, is_stale, opened
 from jobsync.backends.redis.errors import translated
 from jobsync.backends.redis.script import Script
 from jobsync.backends.redis.sentinel import master_of
@@ -98,7 +98,7 @@ class Link:
         with self._lock:
             connection, self._idle = self._idle, None
         if connection is not None and is_stale(connection):
-            connection.disconnect()
+            close(connection)
             connection = None
         if connection is None:
             connection = self.connect(deadline)
@@ -109,7 +109,7 @@ class Link:
             if isinstance(error, redis.ResponseError) and not isinstance(error, redis.exceptions.ReadOnlyError):
                 self._keep(connection)
             else:
-                connection.disconnect()
+                close(connection)
             raise
         self._keep(connection)
         return answer
@@ -126,7 +126,7 @@ class Link:
                 spare = [connection]
         for each in spare:
             if each is not None:
-                each.disconnect()
+                close(each)
 
 
 def abandon(thing: object) -> None:

@@ -13,7 +13,7 @@ import time
 import redis
 from redis.connection import AbstractConnection
 
-from jobsync.backends.redis.connection import Deadline, exchange
+from jobsync.backends.redis.connection import Deadline, close, exchange
 from jobsync.backends.redis.keys import Keys
 from jobsync.backends.redis.link import Link, abandon
 from jobsync.errors import JobsyncError
@@ -125,11 +125,11 @@ class Listener:
         try:
             exchange(connection, deadline, 'SUBSCRIBE', self._channel)
         except redis.exceptions.NoPermissionError:
-            connection.disconnect()
+            close(connection)
             self.poll('this user may not subscribe to announcements')
             return None
         except BaseException:
-            connection.disconnect()
+            close(connection)
             raise
         return connection
 
@@ -157,7 +157,7 @@ class Listener:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.disconnect()
+            close(connection)
 
     def _close_pipe(self) -> None:
         for descriptor in (self._wake, self._woken):

@@ -11,10 +11,10 @@ What a URL says:
 - Characters such as ``@ : / ? % #`` in a name or password are written as ``%40`` and so on.
 
 ``durable=yes`` declares that the server keeps whatever it acknowledged: one server with ``appendonly yes`` and ``appendfsync
-always``, on a disk that survives. ``open`` refuses a server that says otherwise; one that does not let itself be asked (``CONFIG``
-is often forbidden) is taken at the URL's word. Then a restart of the server disturbs nobody. Without it, which is right for every
-other server, whatever has been restarted or promoted counts as another store: the nodes let go of everything, register anew, and
-wait one heartbeat timeout before anything is owned again.
+always``, on a disk that survives, whose data nobody flushes while nodes are at work. ``open`` refuses a server that says
+otherwise; one that does not let itself be asked (``CONFIG`` is often forbidden) is taken at the URL's word. Then a restart of the
+server disturbs nobody. Without it, which is right for every other server, whatever has been restarted or promoted counts as
+another store: the nodes let go of everything, register anew, and wait one heartbeat timeout before anything is owned again.
 
 What jobsync asks of the server:
 

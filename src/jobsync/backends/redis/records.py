@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from jobsync.core.model import (
     Audit,
@@ -43,6 +43,8 @@ __all__ = [
     'revision_of',
     'timeline_of',
 ]
+
+Record = TypeVar('Record', Claim, Audit)
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -105,7 +107,7 @@ def node_of(raw: bytes) -> Node:
     )
 
 
-def packed_members(members: dict[str, Member]) -> str:
+def packed_members(members: Mapping[str, Member]) -> str:
     """All members."""
     return json.dumps({name: [member.incarnation, member.timeout_sec] for name, member in members.items()})
 
@@ -155,7 +157,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def records_of(kind: type[Claim] | type[Audit], flat: Sequence[bytes]) -> Iterator[Claim | Audit]:
+def records_of(kind: type[Record], flat: Sequence[bytes]) -> Iterator[Record]:
     """Claims or audits from records and times in turn."""
     for record, time in _pairs(flat):
         date, item, node = record.decode().split(SEPARATOR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 from redis.connection import AbstractConnection
 
-from jobsync.backends.redis.connection import Deadline, exchange, opened
+from jobsync.backends.redis.connection import Deadline, close, exchange, opened
 from jobsync.backends.redis.url import Sentinels
 from jobsync.errors import BackendUnavailable, ConfigError
 
@@ -26,7 +26,7 @@ def master_of(sentinels: Sentinels, kind: type[AbstractConnection], deadline: De
             try:
                 answer = exchange(connection, share, 'SENTINEL', 'get-master-addr-by-name', sentinels.service)
             finally:
-                connection.disconnect()
+                close(connection)
         except redis.ResponseError:
             raise
         except (redis.RedisError, BackendUnavailable) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import redis
+
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.link import Link
-from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
+from jobsync.errors import ConfigError, JobsyncError
 
 __all__ = ['check_server']
 
@@ -40,21 +42,12 @@ def _check_durable(link: Link, deadline: Deadline) -> None:
     for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always')):
         try:
             answer = link.command(deadline, 'CONFIG', 'GET', setting)
-        except (ConfigError, SchemaMismatch):
-            return
-        except BackendUnavailable as error:
-            if _is_refusal(error):
+        except JobsyncError as error:
+            if isinstance(error.__cause__, redis.ResponseError):
                 return
             raise
         found = dict(zip(answer[::2], answer[1::2], strict=True)).get(setting.encode(), b'').decode()
         if found and found != wanted:
             raise ConfigError(
-                f'the URL says durable=yes, but {link.server} has {setting} {found}: set {setting} {wanted}, or leave durable away'
+                f'the URL says durable=yes, but {link.server} has {setting} {found}: set {setting} {wanted}, or leave durable out'
             )
-
-
-def _is_refusal(error: BackendUnavailable) -> bool:
-    from redis import ConnectionError as Lost
-    from redis import ResponseError
-
-    return isinstance(error.__cause__, ResponseError) and not isinstance(error.__cause__, Lost)

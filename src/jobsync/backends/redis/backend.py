@@ -39,7 +39,7 @@ from jobsync.core.model import (
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
-from jobsync.errors import Conflict, Evicted, Fenced, NameTaken, SchemaMismatch, TimelineChanged
+from jobsync.errors import ConfigError, Conflict, Evicted, Fenced, NameTaken, SchemaMismatch, TimelineChanged
 
 __all__ = ['RedisBackend', 'connect']
 
@@ -106,6 +106,8 @@ class RedisBackend:
                 raise TimelineChanged(f'node {named["name"]!r} wants to register in another timeline than the present one')
             case 'NameTaken':
                 raise NameTaken(records.node_of(told[0]))
+            case 'Forbidden':
+                raise ConfigError(f'{self._server}: this user may not do what is needed: {told[0].decode()}')
             case 'Stale':
                 raise Stale
 

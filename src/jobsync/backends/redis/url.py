@@ -66,15 +66,20 @@ def server_of(url: str) -> Server:
     scheme, _, rest = url.partition('://')
     kind, _, sentinel = scheme.partition('+')
     try:
-        parts = urlsplit(f'{kind}://{rest}')
-        if parts.fragment or '@' in parts.query:
-            raise ValueError  # a piece of a password, most likely
+        parts = _parts(f'{kind}://{rest}')
         return _sentinel_server(kind, parts) if sentinel else _server(kind, parts)
     except ConfigError:
         raise
     except (ValueError, TypeError, redis.RedisError):
         # What the parser says quotes parts of the URL, and a mistake in a password's escapes is the most likely one.
         raise ConfigError(f'the Redis URL cannot be read: it is {HOW}') from None
+
+
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.fragment or '@' in parts.query:
+        raise ValueError  # a piece of a password, most likely
+    return parts
 
 
 def _server(kind: str, parts: SplitResult) -> Server:
@@ -92,6 +97,10 @@ def _server(kind: str, parts: SplitResult) -> Server:
 
 def _sentinel_server(kind: str, parts: SplitResult) -> Server:
     options, durable = _options(parts, OPTIONS | {'sentinel_username', 'sentinel_password'})
+    if durable:
+        raise ConfigError(
+            'durable=yes in the Redis URL is for one server: a replica that sentinels promote may not have everything'
+        )
     own = {name: options.pop('sentinel_' + name) for name in ('username', 'password') if 'sentinel_' + name in options}
     service, _, database = parts.path.strip('/').partition('/')
     hosts = parts.netloc.rpartition('@')[2].split(',')

@@ -97,7 +97,7 @@ class RedisServer(ServerProcess):
         """Send a command as an operator would; the answer as lines. Not by redis-py, whose use is under test."""
         with socket.create_connection(('127.0.0.1', self.port), timeout=10) as connection, connection.makefile('rb') as stream:
             answer = ''
-            for command in (self._greeting(), ('SELECT', str(db)), words):
+            for command in (self._greeting(), ('SELECT', str(db)) if db else (), words):
                 if command:
                     connection.sendall(spoken(command))
                     answer = heard(stream)
@@ -124,6 +124,9 @@ class RedisServer(ServerProcess):
         told = self.ask('INFO', 'replication')
         assert self._master is not None
         masters = self._master.ask('INFO', 'replication')
+        # Its log begins once it has everything; killed before that, it would have nothing.
+        if self.is_durable and 'aof_rewrite_in_progress:0' not in self.ask('INFO', 'persistence'):
+            return False
         return 'master_link_status:up' in told and offset(told, 'slave_repl_offset') == offset(masters, 'master_repl_offset')
 
 

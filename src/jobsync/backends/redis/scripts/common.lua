@@ -41,7 +41,11 @@ local function enter()
     for i = 1, #flat, 2 do
         state[flat[i]] = flat[i + 1]
     end
-    local _, id, second = replication()
+    local role, id, second = replication()
+    if role ~= 'master' then
+        -- A replica may lag behind, and a client may have been talking to it since it was the master.
+        error({err = 'READONLY this server has become a replica'})
+    end
     if id ~= state.replication then
         local run = run_id()
         local same = string.match(second, '^0+$') ~= nil

@@ -3,33 +3,43 @@
 --
 -- KEYS: probe
 -- ARGV: none
--- Returns: 'ok', and '1' if this user may publish. An error of the server's, if a command is forbidden.
-local probe = key.probe
-redis.call('DEL', probe)
-redis.call('HSET', probe, 'a', '1')
-redis.call('HGET', probe, 'a')
-redis.call('HMGET', probe, 'a', 'b')
-redis.call('HGETALL', probe)
-redis.call('HVALS', probe)
-redis.call('HDEL', probe, 'a')
-redis.call('RPUSH', probe, 'a')
-redis.call('LRANGE', probe, 0, -1)
-redis.call('DEL', probe)
-redis.call('SET', probe, 'a')
-redis.call('GET', probe)
-redis.call('DEL', probe)
-redis.call('ZADD', probe, 'NX', 0, 'a')
-redis.call('ZRANGE', probe, 0, -1)
-redis.call('ZREVRANGE', probe, 0, -1)
-redis.call('ZRANGEBYSCORE', probe, '-inf', '(0')
-redis.call('ZRANGEBYLEX', probe, '[a', '(b')
-redis.call('ZLEXCOUNT', probe, '[a', '(b')
-redis.call('ZSCORE', probe, 'a')
-redis.call('ZMSCORE', probe, 'a', 'b')
-redis.call('ZREMRANGEBYSCORE', probe, '-inf', '(0')
-redis.call('ZREM', probe, 'a')
-now()
-replication()
-run_id()
+-- Returns: 'ok', and '1' if this user may publish | 'Forbidden', and what the server says
+local probe, refused = key.probe, nil
+local function try(...)
+    local answer = redis.pcall(...)
+    if not refused and type(answer) == 'table' and answer.err then
+        refused = answer
+    end
+end
+try('DEL', probe)
+try('HSET', probe, 'a', '1')
+try('HGET', probe, 'a')
+try('HMGET', probe, 'a', 'b')
+try('HGETALL', probe)
+try('HVALS', probe)
+try('HDEL', probe, 'a')
+try('RPUSH', probe, 'a')
+try('LRANGE', probe, 0, -1)
+try('DEL', probe)
+try('SET', probe, 'a')
+try('GET', probe)
+try('DEL', probe)
+try('ZADD', probe, 'NX', 0, 'a')
+try('ZRANGE', probe, 0, -1)
+try('ZREVRANGE', probe, 0, -1)
+try('ZRANGEBYSCORE', probe, '-inf', '(0')
+try('ZRANGEBYLEX', probe, '[a', '(b')
+try('ZLEXCOUNT', probe, '[a', '(b')
+try('ZSCORE', probe, 'a')
+try('ZMSCORE', probe, 'a', 'b')
+try('ZREMRANGEBYSCORE', probe, '-inf', '(0')
+try('ZREM', probe, 'a')
+try('TIME')
+try('INFO', 'server')
+if refused then
+    -- A full memory and the like have codes of their own, and are for another day.
+    local code = string.match(refused.err, '^%-?(%u+)')
+    return (code and code ~= 'ERR' and code ~= 'NOPERM') and refused or {'Forbidden', refused.err}
+end
 local published = redis.pcall('PUBLISH', given.channel, '0')
 return {'ok', type(published) == 'number' and '1' or '0'}

@@ -105,30 +105,34 @@ class TestSentinel:
 
     def test_a_fail_over(self, server: RedisServer) -> None:
         """When the master dies the same handle finds the next one, which shows itself as another store; waiting goes on."""
-        with closing(RedisServer(server.program)) as master, closing(replica_of(master)) as replica:
-            with closing(SentinelServer(master)) as sentinel, closing(connect(sentinel.url(), BackendOptions())) as backend:
-                scene = Scene(backend)
-                ref = scene.join('a')
-                eventually(lambda: replica.ask('HLEN', 'jobsync:{sync_}:nodes') == '1')
-                eventually(lambda: replica.port == slave_port(sentinel))
-                master.kill()
+        with (
+            closing(RedisServer(server.program)) as master,
+            closing(replica_of(master)) as replica,
+            closing(SentinelServer(master)) as sentinel,
+            closing(connect(sentinel.url(), BackendOptions())) as backend,
+        ):
+            scene = Scene(backend)
+            ref = scene.join('a')
+            eventually(lambda: replica.ask('HLEN', 'jobsync:{sync_}:nodes') == '1')
+            eventually(lambda: replica.port == slave_port(sentinel))
+            master.kill()
 
-                def beats() -> bool:
-                    try:
-                        pulse = scene.beat(ref)
-                    except BackendUnavailable:
-                        return False
-                    return pulse.store != pulse.timeline.store
+            def beats() -> bool:
+                try:
+                    pulse = scene.beat(ref)
+                except BackendUnavailable:
+                    return False
+                return pulse.store != pulse.timeline.store
 
-                eventually(beats)
-                revision = scene.revision.number
-                answers: list[int] = []
-                waiting = threading.Thread(target=lambda: answers.append(backend.wait(revision, 100.0)))
-                waiting.start()
-                backend.renew_timeline(scene.timeline, 0)
-                waiting.join(100)
-                assert answers == [revision + 1]
-                assert replica.ask('HGET', 'jobsync:{sync_}:state', 'generation') == '1'
+            eventually(beats)
+            revision = scene.revision.number
+            answers: list[int] = []
+            waiting = threading.Thread(target=lambda: answers.append(backend.wait(revision, 100.0)))
+            waiting.start()
+            backend.renew_timeline(scene.timeline, 0)
+            waiting.join(100)
+            assert answers == [revision + 1]
+            assert replica.ask('HGET', 'jobsync:{sync_}:state', 'generation') == '1'
 
     def test_sentinels_that_do_not_answer(self, server: RedisServer) -> None:
         """One is enough; none is an outage; one that does not know the service is a mistake."""

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import logging
 import multiprocessing
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import quote
@@ -78,6 +78,11 @@ def everything(backend: Backend) -> NodeRef:
 def clients(server: RedisServer, name: str) -> int:
     """How many connections have a name."""
     return len(re.findall(rf'\bname={name}\b', server.ask('CLIENT', 'LIST')))
+
+
+def is_whole(node: RedisServer) -> bool:
+    """Whether a node of a cluster knows where all slots are."""
+    return 'cluster_state:ok' in node.ask('CLUSTER', 'INFO')
 
 
 class Waiting:
@@ -320,16 +325,17 @@ class TestKeys:
 
     def test_a_node_of_a_cluster(self, server: RedisServer) -> None:
         """Everything works on two nodes with half of the slots each, by the URL of either."""
-        cluster = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000']
+        cluster = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-port']
+        ports = [str(free_port()) for _ in range(2)]
         with (
-            closing(RedisServer(server.program, durable=False, options=cluster)) as one,
-            closing(RedisServer(server.program, durable=False, options=cluster)) as two,
+            closing(RedisServer(server.program, durable=False, options=[*cluster, ports[0]])) as one,
+            closing(RedisServer(server.program, durable=False, options=[*cluster, ports[1]])) as two,
         ):
             one.ask('CLUSTER', 'ADDSLOTSRANGE', '0', '8191')
             two.ask('CLUSTER', 'ADDSLOTSRANGE', '8192', '16383')
-            one.ask('CLUSTER', 'MEET', '127.0.0.1', str(two.port))
+            one.ask('CLUSTER', 'MEET', '127.0.0.1', str(two.port), ports[1])
             for node in (one, two):
-                eventually(lambda node=node: 'cluster_state:ok' in node.ask('CLUSTER', 'INFO'))
+                eventually(functools.partial(is_whole, node))
             slots = set()
             for namespace in ('a_', 'b_', 'c_', 'd_'):
                 slots.add(int(one.ask('CLUSTER', 'KEYSLOT', f'jobsync:{{{namespace}}}:state')) < 8192)
@@ -404,11 +410,17 @@ class TestConnections:
 
     def test_a_listener_knocks_now_and_then(self, harness: RedisHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the server is down it is not asked without pause; when it is back it is found."""
+        from jobsync.backends.redis.connection import Deadline
         from jobsync.backends.redis.link import Link
 
         knocks: list[int] = []
         connect_again = Link.connect
-        monkeypatch.setattr(Link, 'connect', lambda *arguments: knocks.append(1) or connect_again(*arguments))
+
+        def knock(link: Link, deadline: Deadline) -> object:
+            knocks.append(1)
+            return connect_again(link, deadline)
+
+        monkeypatch.setattr(Link, 'connect', knock)
         monkeypatch.setattr('jobsync.backends.redis.listener.RETRY_SEC', 0.2)
         scene.join('a')
         revision = scene.revision.number

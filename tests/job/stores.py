@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.job.servers import empty_redis
 from tests.job.waiting import wait_until
 
 from jobsync import CoordinationConfig, Job, plugins
@@ -18,6 +19,7 @@ from jobsync.errors import NameTaken
 STORES: dict[str, Callable[[Path], str]] = {
     'memory': lambda _: f'memory://{uuid.uuid4().hex}',
     'sqlite': lambda folder: f'sqlite:///{folder}/jobs.db',
+    'redis': lambda _: empty_redis(),
 }
 """For each kind of store the URL of an empty one, given a folder of the test's own."""
 

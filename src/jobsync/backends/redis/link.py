@@ -5,9 +5,10 @@ redis-py's own pool is not used: it retries for seconds, and its timeouts are th
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from ctypes import py_object, pythonapi
 from typing import Any, TypeVar
@@ -37,8 +38,8 @@ class Link:
         _links.add(self)
 
     def _set_up(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: AbstractConnection | None = None
+        # No lock guards it: a signal handler that leaves the job may interrupt whoever holds that.
+        self._idle: deque[AbstractConnection] = deque()
         self._moved: tuple[str, int] | None = None
 
     def run(self, script: Script, deadline: Deadline, *words: object) -> Any:
@@ -65,7 +66,7 @@ class Link:
             address['host'], address['port'] = self._moved
         try:
             return opened(self.server.connection_class, {**self.server.parameters, **address}, deadline)
-        except redis.ConnectionError:
+        except (redis.ConnectionError, redis.TimeoutError):
             # The node that has the slot is gone: the one in the URL knows who has it now.
             self._moved = None
             raise
@@ -73,7 +74,7 @@ class Link:
     def close(self) -> None:
         """Close the idle connection; those in use are closed by their calls."""
         self._closed = True
-        self._keep(None)
+        self._trim(0)
 
     def forget(self) -> None:
         """In a forked child: go on with nothing that the parent has open."""
@@ -84,19 +85,19 @@ class Link:
         with translated(self.server):
             try:
                 return self._once(deadline, call)
-            except redis.exceptions.AskError as error:
-                if not isinstance(error, redis.exceptions.MovedError):
+            except redis.ResponseError as error:
+                moved = moved_to(error)
+                if moved is None:
                     raise
                 # A refused script has not run: it may go to the node of the cluster that has its keys.
-                self._moved = error.host, error.port
-                self._keep(None)
+                self._moved = moved
+                self._trim(0)
                 return self._once(deadline, call)
 
     def _once(self, deadline: Deadline, call: Callable[[AbstractConnection], T]) -> T:
         if self._closed:
             raise BackendUnavailable(f'this backend on {self.server} is closed')
-        with self._lock:
-            connection, self._idle = self._idle, None
+        connection = self._taken()
         if connection is not None and is_stale(connection):
             close(connection)
             connection = None
@@ -114,19 +115,31 @@ class Link:
         self._keep(connection)
         return answer
 
-    def _keep(self, connection: AbstractConnection | None) -> None:
-        """Make a connection the idle one if there is none yet, else close it; None closes the one there is."""
-        with self._lock:
-            if connection is None or self._closed:
-                spare = [self._idle, connection]
-                self._idle = None
-            elif self._idle is None:
-                spare, self._idle = [], connection
-            else:
-                spare = [connection]
-        for each in spare:
-            if each is not None:
-                close(each)
+    def _taken(self) -> AbstractConnection | None:
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        return None
+
+    def _keep(self, connection: AbstractConnection) -> None:
+        """Make a connection idle, if there is none yet and the link is open."""
+        self._idle.append(connection)
+        self._trim(0 if self._closed else 1)
+
+    def _trim(self, count: int) -> None:
+        """Close idle connections beyond so many."""
+        while len(self._idle) > count and (spare := self._taken()) is not None:
+            close(spare)
+
+
+def moved_to(error: redis.ResponseError) -> tuple[str, int] | None:
+    """The node of a cluster that a client is sent to, if that is what the error says: ``MOVED slot host:port``."""
+    if isinstance(error, redis.exceptions.MovedError):
+        return error.host, error.port
+    code, *words = str(error).split()  # redis-py before 6 knows the code in clients for clusters only
+    if code != 'MOVED':
+        return None
+    host, _, port = words[-1].rpartition(':')
+    return host, int(port)
 
 
 def abandon(thing: object) -> None:

@@ -123,12 +123,14 @@ class Table:
             position = names.setdefault(group.owner, len(names))
             _reach(owner, since, group.tokens)
             owners = list(map(owner.__getitem__, group.tokens))
-            if owners.count(position) < len(owners):
-                for token, had in zip(group.tokens, owners, strict=True):
-                    if had != position:
-                        owner[token] = position
-                        since[token] = revision.number
-            by_version = _by_version(group.tokens, since)
+            kept = owners.count(position)
+            changed: Sequence[int] = () if kept else group.tokens
+            if 0 < kept < len(owners):
+                changed = [token for token, had in zip(group.tokens, owners, strict=True) if had != position]
+            for token in changed:
+                owner[token] = position
+                since[token] = revision.number
+            by_version = {revision.number: changed} if not kept else _by_version(group.tokens, since)
             for version, tokens in by_version.items():
                 layer.append(TokenGroup(tokens, group.owner, group.target, group.home, version))
         made = tuple(layer)

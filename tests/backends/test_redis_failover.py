@@ -146,6 +146,19 @@ class TestSentinel:
             with pytest.raises(BackendUnavailable):
                 connect(url.replace(address, f'127.0.0.1:{free_port()}'), BackendOptions()).open(SETTINGS, create=True)
 
+    @pytest.mark.parametrize('careful', [False, True])
+    def test_a_master_that_may_be_cut_off(self, server: RedisServer, caplog: pytest.LogCaptureFixture, careful: bool) -> None:
+        """A warning says so, unless it stops writing without its replicas."""
+        options = ['--min-replicas-to-write', '1', '--min-replicas-max-lag', '5'] if careful else []
+        with (
+            closing(RedisServer(server.program, options=options)) as master,
+            closing(replica_of(master)),
+            closing(SentinelServer(master)) as sentinel,
+            closing(connect(sentinel.url(), BackendOptions())) as backend,
+        ):
+            backend.open(SETTINGS, create=True)
+        assert [record.levelname for record in caplog.records if 'cut off' in record.message] == ['WARNING'] * (not careful)
+
     def test_durable_is_for_one_server(self) -> None:
         """Replicas are asynchronous, so a service is never declared durable."""
         with pytest.raises(ConfigError, match='durable'):

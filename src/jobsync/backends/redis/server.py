@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import redis
@@ -11,6 +12,8 @@ from jobsync.backends.redis.link import Link
 from jobsync.errors import ConfigError, JobsyncError
 
 __all__ = ['check_server']
+
+log = logging.getLogger('jobsync.backends.redis')
 
 OLDEST = (6, 2)
 """It has ZMSCORE."""
@@ -28,12 +31,18 @@ def check_server(link: Link, deadline: Deadline) -> None:
             f'{server} drops keys of any kind when its memory is full (maxmemory-policy {policy}), those that say who owns what '
             'among them; use noeviction or a volatile policy'
         )
+    if server.sentinels and 'min_slaves_good_slaves' not in told:
+        log.warning(
+            '%s accepts writes while it is cut off from its replicas: set min-replicas-to-write and a min-replicas-max-lag below '
+            'the heartbeat timeout, or two nodes may own one task while a replica is promoted',
+            server,
+        )
     if server.durable:
         _check_durable(link, deadline)
 
 
 def _info(link: Link, deadline: Deadline) -> dict[str, str]:
-    text = '\n'.join(link.command(deadline, 'INFO', section).decode() for section in ('server', 'memory'))
+    text = '\n'.join(link.command(deadline, 'INFO', section).decode() for section in ('server', 'memory', 'replication'))
     return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
 
 

@@ -368,6 +368,27 @@ class TestKeys:
         assert touched > 100
 
 
+class TestCommits:
+    """A handle computes the rows of a commit from the assignment that it knows, which may not be the present one."""
+
+    @pytest.mark.parametrize('in_between', [1, 5])
+    def test_commits_of_two_handles(self, harness: RedisHarness, scene: Scene, in_between: int) -> None:
+        """What another handle committed is built on: no row of it is lost, and every new owner has a new fence."""
+        other = Scene(harness.connect())
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        for round_ in range(4):
+            for _ in range(in_between):
+                theirs = other.commit(leader, TokenGroup([1, 2], 'b'), pins=(Pin(TOKENS + 1, 'x', 'b'),))
+                other.commit(leader, TokenGroup(range(3, TOKENS), 'c', home=f'n{round_}'))
+            assert theirs.number == scene.revision.number - 1
+            ours = scene.commit(leader, TokenGroup([1], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+            assert (scene.row(1).owner, scene.row(1).version) == ('a', ours.number)
+            assert scene.row(2).owner == 'b'
+            assert (scene.row(3).owner, scene.row(3).home) == ('c', f'n{round_}')
+            assert scene.pins()[TOKENS + 1].version == ours.number
+
+
 class TestConnections:
     """How many, for how long, and what becomes of them."""
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jobsync.testing.servers import PostgresServer, find_postgres
+from jobsync.testing.servers import PostgresServer, RedisServer, find_postgres, find_redis
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs PostgreSQL once for each major version that is installed."""
+    """Run what needs a server once for each version that is installed."""
     if 'postgres_server' in metafunc.fixturenames:
         metafunc.parametrize('postgres_server', sorted(find_postgres()), ids='postgres{}'.format, scope='session', indirect=True)
+    if 'redis_server' in metafunc.fixturenames:
+        metafunc.parametrize('redis_server', list(find_redis()), scope='session', indirect=True)
 
 
 @pytest.fixture(scope='session')
@@ -40,3 +42,19 @@ def postgres_server(request: pytest.FixtureRequest, postgres_of: Callable[[int],
 def newest_postgres(postgres_of: Callable[[int], PostgresServer]) -> PostgresServer:
     """A PostgreSQL server of the newest version."""
     return postgres_of(max(find_postgres()))
+
+
+@pytest.fixture(scope='session')
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server of one kind and version that keeps what it acknowledges."""
+    server = RedisServer(find_redis()[request.param])
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope='session')
+def forgetful_redis_server() -> Iterator[RedisServer]:
+    """A server that writes nothing to its disk."""
+    server = RedisServer(next(iter(find_redis().values())), durable=False)
+    yield server
+    server.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from tests.job.servers import empty_redis
 from tests.job.waiting import wait_until
 
 from jobsync import CoordinationConfig, Job, plugins
@@ -19,9 +20,10 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     'memory': lambda _: f'memory://{uuid.uuid4().hex}',
     'sqlite': lambda request: f'sqlite:///{request.getfixturevalue("tmp_path")}/jobs.db',
     'postgresql': lambda request: request.getfixturevalue('newest_postgres').new_schema(),
+    'redis': lambda _: empty_redis(),
 }
 """For each kind of store the URL of an empty one, for a test with the fixtures it may ask for."""
-MARKS = {'postgresql': pytest.mark.postgres}
+MARKS = {'postgresql': pytest.mark.postgres, 'redis': pytest.mark.redis}
 """Of the kinds that need a server."""
 
 

@@ -4,5 +4,17 @@ from __future__ import annotations
 
 from jobsync.testing.servers.postgres import PostgresServer, find_postgres
 from jobsync.testing.servers.program import ServerNotFound, ServerProcess, find_program, find_programs, free_port
+from jobsync.testing.servers.redis import RedisServer, SentinelServer, find_redis
 
-__all__ = ['PostgresServer', 'ServerNotFound', 'ServerProcess', 'find_postgres', 'find_program', 'find_programs', 'free_port']
+__all__ = [
+    'PostgresServer',
+    'RedisServer',
+    'SentinelServer',
+    'ServerNotFound',
+    'ServerProcess',
+    'find_postgres',
+    'find_program',
+    'find_programs',
+    'find_redis',
+    'free_port',
+]

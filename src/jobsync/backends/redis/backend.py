@@ -1,0 +1,377 @@
+"""The protocol on Redis: each method is one script."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backends.redis import records
+from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.keys import Keys
+from jobsync.backends.redis.link import Link
+from jobsync.backends.redis.listener import Listener
+from jobsync.backends.redis.script import script
+from jobsync.backends.redis.server import check_server
+from jobsync.backends.redis.table import Layer, Table, Written, merged, packed, unpacked
+from jobsync.backends.redis.url import Server, server_of
+from jobsync.core.model import (
+    Audit,
+    Claim,
+    Guard,
+    HistoryKind,
+    Leadership,
+    LockEdit,
+    NodeRef,
+    Opened,
+    Pin,
+    Pulse,
+    Rebalance,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    TaskLock,
+    Timeline,
+)
+from jobsync.core.tokens import Changes, Plan
+from jobsync.errors import ConfigError, Conflict, Evicted, Fenced, NameTaken, SchemaMismatch, TimelineChanged
+
+__all__ = ['RedisBackend', 'connect']
+
+SCHEMA = '1'
+"""The form of the keys and what is in them."""
+MAX_TOKENS = 1_000_000
+
+
+def connect(url: str, options: BackendOptions) -> Backend:
+    """The backend for a URL; nothing is reached yet."""
+    return RedisBackend(server_of(url), options)
+
+
+class RedisBackend:
+    """A ``Backend`` on a Redis server."""
+
+    def __init__(self, server: Server, options: BackendOptions) -> None:
+        self._server = server
+        self._keys = Keys(options.namespace)
+        self._op_timeout, self._bulk_timeout = options.op_timeout_sec, options.bulk_timeout_sec
+        self._standing = ('1' if server.durable else '0', self._keys.channel(server.db))
+        self._link = Link(server)
+        self._listener = Listener(self._link, self._keys, options.op_timeout_sec)
+        self._checked = False
+        self._table: Table | None = Table()
+        """What the next commit builds on, unless the server has another version."""
+        self._pins: tuple[bytes, tuple[Pin, ...]] = (b'0:0', ())
+        """The pins of the last reading, and their version."""
+
+    @property
+    def info(self) -> BackendInfo:
+        """See ``Backend.info``. Whether the store is durable is for the URL to say, and for ``open`` to check."""
+        return BackendInfo('redis', durable=self._server.durable, push=True, reach=Reach.NETWORK, max_tokens=MAX_TOKENS)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self._server} {self._keys.namespace}>'
+
+    def _run(self, script_name: str, deadline: Deadline, /, *rest: object, **named: object) -> list[Any]:
+        """Run a script; what follows the ``ok`` of its answer."""
+        code = script(script_name)
+        answer: list[Any] = self._link.run(code, deadline, *code.words(self._keys, self._standing, named, rest))
+        status, *told = answer
+        if status == b'ok':
+            return told
+        self._refuse(status.decode(), told, named)
+        raise AssertionError(f'{script_name} answers {status!r}')
+
+    def _refuse(self, status: str, told: list[Any], named: dict[str, object]) -> None:
+        match status:
+            case 'SchemaMismatch' if told:
+                raise SchemaMismatch(
+                    f'{self._server}: the namespace {self._keys.namespace!r} has format {told[0].decode()}, this version of '
+                    f'jobsync knows format {SCHEMA}'
+                )
+            case 'SchemaMismatch':
+                raise SchemaMismatch(f'{self._server} has no namespace {self._keys.namespace!r}; open it with create=True')
+            case 'Evicted':
+                raise Evicted(f'node {named["name"]!r} is no longer registered as incarnation {named["run"]}; register it anew')
+            case 'Fenced':
+                raise Fenced(f'node {named["name"]!r} no longer leads in epoch {named["epoch"]}: this is {told[0].decode()}')
+            case 'Conflict':
+                raise Conflict(f'the plan does not fit any more: {told[0].decode()}')
+            case 'TimelineChanged':
+                raise TimelineChanged(f'node {named["name"]!r} wants to register in another timeline than the present one')
+            case 'NameTaken':
+                raise NameTaken(records.node_of(told[0]))
+            case 'Forbidden':
+                raise ConfigError(f'{self._server}: this user may not do what is needed: {told[0].decode()}')
+            case 'Stale':
+                raise Stale
+
+    @property
+    def _op(self) -> Deadline:
+        return Deadline(self._op_timeout)
+
+    @property
+    def _bulk(self) -> Deadline:
+        return Deadline(self._bulk_timeout)
+
+    # The namespace
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        """See ``Backend.open``."""
+        deadline = self._op
+        if not self._checked:
+            check_server(self._link, deadline)
+            (publishes,) = self._run('rights', deadline)
+            if publishes != b'1':
+                self._listener.poll('this user may not publish announcements')
+            self._checked = True
+        total, function, format_, *timeline = self._run(
+            'open',
+            deadline,
+            create=create,
+            schema=SCHEMA,
+            total_tokens=settings.total_tokens,
+            hash_function=settings.hash_function,
+            format=settings.format,
+            id=drawn_id(),
+            stamp=drawn_stamp(),
+        )
+        return Opened(Settings(int(total), function.decode(), int(format_)), records.timeline_of(*timeline))
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        """See ``Backend.renew_timeline``."""
+        self._run('renew_timeline', self._op, **parts_of(expected), at_least=at_least, id=drawn_id(), stamp=drawn_stamp())
+
+    def close(self) -> None:
+        """See ``Backend.close``."""
+        self._listener.close()
+        self._link.close()
+
+    def snapshot(self) -> Snapshot:
+        """See ``Backend.snapshot``."""
+        told = self._run('snapshot', self._op)
+        nodes = sorted(map(records.node_of, told[13]), key=lambda node: node.created_on)
+        return Snapshot(
+            timeline=records.timeline_of(*told[:3]),
+            store=told[3].decode(),
+            now=records.moment(told[4]),
+            revision=records.revision_of(*told[5:7]),
+            version=records.revision_of(*told[7:9]),
+            leadership=records.leadership_of(*told[9:12]),
+            nodes=tuple(nodes),
+            locks_revision=int(told[12]),
+        )
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        return self._listener.wait(revision, timeout)
+
+    # A node's own record
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        """See ``Backend.register``."""
+        run, heartbeat = replacing or ('', '')
+        self._run(
+            'register',
+            self._op,
+            **parts_of(timeline),
+            at_least=at_least,
+            name=node.ref.name,
+            run=node.ref.incarnation,
+            record=records.packed_record(node),
+            weight=repr(float(node.weight)),
+            replacing_run=run,
+            replacing_heartbeat=heartbeat,
+            stamp=drawn_stamp(),
+        )
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        """See ``Backend.heartbeat``."""
+        told = self._run(
+            'heartbeat',
+            self._op,
+            name=ref.name,
+            run=ref.incarnation,
+            seen=records.joined_text(seen),
+            holding=','.join(map(str, sorted(holding))),
+        )
+        return Pulse(
+            heartbeat=int(told[0]),
+            timeline=records.timeline_of(*told[1:4]),
+            store=told[4].decode(),
+            revision=records.revision_of(*told[5:7]),
+            version=records.revision_of(*told[7:9]),
+            leadership=records.leadership_of(*told[9:12]),
+            leader_heartbeat=int(told[12]) if told[12] else None,
+            leader_age_sec=int(told[13]) / 1e6 if told[13] else None,
+        )
+
+    def set_weight(self, ref: NodeRef, weight: float) -> None:
+        """See ``Backend.set_weight``."""
+        self._run('set_weight', self._op, name=ref.name, run=ref.incarnation, weight=repr(float(weight)), stamp=drawn_stamp())
+
+    def deregister(self, ref: NodeRef) -> None:
+        """See ``Backend.deregister``."""
+        self._run('deregister', self._op, name=ref.name, run=ref.incarnation, stamp=drawn_stamp())
+
+    # The leader's
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        """See ``Backend.acquire_leadership``."""
+        told = self._run('acquire_leadership', self._op, name=ref.name, run=ref.incarnation, epoch=epoch, stamp=drawn_stamp())
+        return records.leadership_of(*told)
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        """See ``Backend.read_assignment``."""
+        version, layers, complete, members, pins = self._read(since, self._bulk)
+        return Changes(version, None if complete else since, records.members_of(members), merged(layers), pins)
+
+    def _read(self, since: Revision | None, deadline: Deadline) -> tuple[Revision, list[Layer], bool, bytes, tuple[Pin, ...]]:
+        known, pins = self._pins
+        number, stamp, members, complete, base, entries, version_of_pins, found = self._run(
+            'read_assignment', deadline, since=records.joined_text(since), pins=known
+        )
+        if found is not None:
+            pins = records.pins_of(found)
+            self._pins = version_of_pins, pins
+        layers = [unpacked(blob) for blob in (base, *entries)]
+        return records.revision_of(number, stamp), layers, complete == b'1', members, pins
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        """See ``Backend.commit``.
+
+        Which versions the rows get depends on the assignment of the guard's revision. The script compares the version that
+        they were computed from; one that does not fit is read, and the plan written anew on top of it.
+        """
+        deadline = self._bulk
+        revision = Revision(guard.revision.number + 1, drawn_stamp())
+        while True:
+            table = self._table or self._load(deadline)
+            written = table.after(plan, revision)
+            try:
+                self._commit(ref, plan, guard, table, written, deadline)
+            except Stale:
+                self._table = None
+            else:
+                self._table = written.table
+                return revision
+
+    def _load(self, deadline: Deadline) -> Table:
+        version, layers, _, _, pins = self._read(None, deadline)
+        return Table.of(version, layers, pins)
+
+    def _commit(self, ref: NodeRef, plan: Plan, guard: Guard, table: Table, written: Written, deadline: Deadline) -> None:
+        figures = plan.reason, plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
+        version = written.table.version
+        self._run(
+            'commit',
+            deadline,
+            *plan.unpinned,
+            *(part for pin in written.pins for part in (pin.id, records.packed_pin(pin))),
+            name=ref.name,
+            run=ref.incarnation,
+            epoch=guard.epoch,
+            **parts_of(guard.timeline),
+            revision=guard.revision.number,
+            revision_stamp=guard.revision.stamp,
+            based_on=records.joined_text(table.version),
+            stamp=version.stamp,
+            evictions=json.dumps([[each.ref.name, each.ref.incarnation, str(each.heartbeat)] for each in plan.evictions]),
+            departed=json.dumps([[each.name, each.incarnation] for each in plan.departed]),
+            entry=packed(written.layer),
+            whole=written.whole,
+            new_members=records.packed_members(plan.members),
+            rebalance=records.packed_rebalance(version, ref.name, figures) if plan.moved else '',
+            unpinned=len(plan.unpinned),
+        )
+
+    # Task locks
+
+    def read_locks(self) -> tuple[TaskLock, ...]:
+        """See ``Backend.read_locks``."""
+        (found,) = self._run('read_locks', self._bulk)
+        return records.locks_of(found)
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        """See ``Backend.edit_locks``."""
+        remove = edit.remove
+        tasks = sorted(remove.task_ids) if remove and remove.task_ids is not None else None
+        creator = remove.created_by if remove else None
+        (gone,) = self._run(
+            'edit_locks',
+            self._bulk,
+            *(tasks or ()),
+            *records.packed_requests(edit.put),
+            remove='' if remove is None else 'all' if tasks is None else len(tasks),
+            created_by='' if creator is None else '+' + creator,
+            expired=remove is not None and remove.expired,
+            stamp=drawn_stamp(),
+        )
+        return int(gone)
+
+    # Trails
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+        """See ``Backend.append_claims``."""
+        wanted = dict.fromkeys(items)
+        self._run('append_claims', self._bulk, *wanted, name=ref.name, run=ref.incarnation, date=date.isoformat())
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        """See ``Backend.append_audits``."""
+        self._run('append_audits', self._bulk, *dict.fromkeys(items), name=node, date=date.isoformat())
+
+    def history(
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Claim | Audit | Rebalance]:
+        """See ``Backend.history``."""
+        most = '' if limit is None else max(limit, 1)
+        if kind is HistoryKind.REBALANCE:
+            (flat,) = self._run('rebalances', self._bulk, limit=most)
+            return tuple(records.rebalances_of(flat))[:limit]
+        day = date.isoformat() if date else ''
+        (flat,) = self._run(f'{kind.value}s', self._bulk, date=day, item=item or '', limit=most)
+        claims = kind is HistoryKind.CLAIM
+        rows: Iterable[Claim | Audit] = records.records_of(Claim, flat) if claims else records.records_of(Audit, flat)
+        found = sorted(rows, key=lambda each: (each.item, each.node))
+        found.sort(key=lambda each: each.created_on, reverse=True)
+        return tuple(found[:limit])
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        """See ``Backend.incomplete``."""
+        now, flat = self._run('incomplete', self._bulk, date=date.isoformat() if date else '')
+        newest: dict[tuple[str, dt.date], Claim] = {}
+        for claim in records.records_of(Claim, flat):
+            key = claim.item, claim.date
+            newest[key] = max(newest.get(key, claim), claim, key=lambda each: each.created_on)
+        before = records.moment(now) - older_than
+        old = (claim for claim in newest.values() if claim.created_on <= before)
+        return tuple(sorted(old, key=lambda claim: (claim.created_on, claim.item)))
+
+    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+        """See ``Backend.purge``."""
+        (gone,) = self._run(f'purge_{kind.value}s', self._bulk, before=records.microseconds(before))
+        return int(gone)
+
+
+class Stale(Exception):
+    """A commit was computed from another version than the one that stands."""
+
+
+def parts_of(timeline: Timeline) -> dict[str, object]:
+    """A timeline as the scripts compare it."""
+    return {'generation': timeline.generation, 'timeline': timeline.id, 'timeline_store': timeline.store}
+
+
+def drawn_id() -> str:
+    """A random id."""
+    return os.urandom(16).hex()
+
+
+def drawn_stamp() -> int:
+    """The stamp of a revision."""
+    return random.SystemRandom().getrandbits(62) + 1

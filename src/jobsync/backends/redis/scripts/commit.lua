@@ -1,0 +1,82 @@
+-- Write a plan, all or nothing.
+--
+-- KEYS: state, nodes, members, base, log, versions, pins, rebalances
+-- ARGV: name, run, epoch, generation, timeline, timeline_store, revision, revision_stamp, based_on, stamp,
+--       evictions, departed, entry, whole, new_members, rebalance, unpinned
+-- REST: ids of pins to remove (``unpinned`` says how many), then id and pin for each pin to put
+--
+--       name, run: the leader's; epoch to revision_stamp: the guard; stamp: of the new revision
+--       based_on: the version, as 'number:stamp', that ``entry`` was made from
+--       evictions, departed: JSON, [name, run, heartbeat] and [name, run] for each
+--       entry, whole: what to add to the log, or, if ``whole`` is '1', to put in place of base and log
+--       rebalance: to append, or ''
+--
+-- Returns: 'ok' | 'SchemaMismatch' | 'Evicted' | 'Fenced' | 'Conflict', and what does not fit
+--          'Stale': all is as the guard says, but ``entry`` was made from another version
+local state = enter()
+if not state then
+    return ABSENT
+end
+local leader = joined(given.name, given.run)
+if not leader then
+    return {'Evicted'}
+end
+if state.epoch ~= given.epoch or state.leader ~= given.name or state.leader_run ~= given.run then
+    return {'Fenced', 'epoch ' .. state.epoch .. ' of ' .. state.leader}
+end
+if not same_timeline(state) then
+    return {'Conflict', 'it was planned in another timeline than this one'}
+end
+if state.timeline_store ~= state.store then
+    return {'Conflict', 'another store answers than that of the timeline'}
+end
+if state.revision ~= given.revision or state.stamp ~= given.revision_stamp then
+    return {'Conflict', 'it was planned from revision ' .. given.revision .. ', and this is ' .. state.revision}
+end
+local gone = {}
+for _, eviction in ipairs(cjson.decode(given.evictions)) do
+    local node = node_of(eviction[1])
+    if not (node and node.run == eviction[2] and node.heartbeat == eviction[3]) then
+        return {'Conflict', 'node ' .. eviction[1] .. ' is not as it was when it was taken for dead'}
+    end
+    gone[#gone + 1] = eviction[1]
+end
+for _, left in ipairs(cjson.decode(given.departed)) do
+    local node = node_of(left[1])
+    if not (node and node.run == left[2] and node.state == 'left') then
+        return {'Conflict', 'node ' .. left[1] .. ' is not as it was when it left'}
+    end
+    gone[#gone + 1] = left[1]
+end
+if state.version .. ':' .. state.version_stamp ~= given.based_on then
+    return {'Stale'}
+end
+
+local number = state.revision + 1
+local version = text(number) .. ':' .. given.stamp
+leader.heartbeat = text(leader.heartbeat + 1)
+put_node(leader)
+in_parts(1, gone, 'HDEL', key.nodes)
+redis.call('SET', key.members, given.new_members)
+if given.whole == '1' then
+    redis.call('SET', key.base, given.entry)
+    redis.call('DEL', key.log, key.versions)
+else
+    redis.call('RPUSH', key.log, given.entry)
+end
+redis.call('RPUSH', key.versions, version)
+local removed, put = {}, {}
+for i = 1, given.unpinned do
+    removed[i] = rest(i)
+end
+for i = given.unpinned + 1, rest.count do
+    put[#put + 1] = rest(i)
+end
+in_parts(1, removed, 'HDEL', key.pins)
+in_parts(2, put, 'HSET', key.pins)
+if given.rebalance ~= '' then
+    redis.call('ZADD', key.rebalances, text(now()), given.rebalance)
+end
+revise(number, given.stamp, 'version', text(number), 'version_stamp', given.stamp,
+    'pins', rest.count > 0 and version or state.pins)
+return {'ok'}

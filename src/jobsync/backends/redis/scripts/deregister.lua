@@ -1,0 +1,18 @@
+-- Mark a node as left, if exactly this run is registered.
+--
+-- KEYS: state, nodes
+-- ARGV: name, run, stamp
+-- Returns: 'ok' | 'SchemaMismatch'
+local state = enter()
+if not state then
+    return ABSENT
+end
+local node = joined(given.name, given.run)
+if node then
+    node.state = 'left'
+    node.holding = ''
+    node.last_heartbeat = ''
+    put_node(node)
+    revise(state.revision + 1, given.stamp)
+end
+return {'ok'}

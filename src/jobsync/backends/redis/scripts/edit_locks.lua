@@ -1,0 +1,79 @@
+-- Remove task locks, then put others.
+--
+-- A lock is kept under its task as a list: id, task, patterns, reason ('' or '+' and the text), creator, created_at,
+-- expires_at or '', registered. Lists that are equal are equal as text, which is how a change is noticed.
+--
+-- KEYS: state, locks
+-- ARGV: remove, created_by, expired, stamp
+-- REST: the tasks to choose among, then for each lock to put, every task once: task, patterns, reason, creator,
+--       microseconds until it expires or ''
+--
+--       remove: '' (nothing), 'all' (those that meet the conditions), or how many tasks there are to choose among
+--       created_by: '' or '+' and the creator whose locks go; expired: '1' if only locks go whose time is over
+--
+-- Returns: 'ok', how many are gone | 'SchemaMismatch'
+local state = enter()
+if not state then
+    return ABSENT
+end
+local time = now()
+local revision = state.revision + 1
+local chosen = tonumber(given.remove) or 0
+
+local gone, changed = {}, {}
+local function consider(task, raw)
+    local lock = cjson.decode(raw)
+    local expires = tonumber(lock[7])
+    if (given.created_by == '' or given.created_by == '+' .. lock[5]) and (given.expired ~= '1' or (expires and expires <= time)) then
+        gone[task] = true
+    end
+end
+if given.remove == 'all' then
+    local locks = redis.call('HGETALL', key.locks)
+    for i = 1, #locks, 2 do
+        consider(locks[i], locks[i + 1])
+    end
+else
+    for i = 1, chosen do
+        local raw = redis.call('HGET', key.locks, rest(i))
+        if raw then
+            consider(rest(i), raw)
+        end
+    end
+end
+
+local ids = tonumber(state.lock_ids)
+for i = chosen + 1, rest.count, 5 do
+    local task, expires_in = rest(i), rest(i + 4)
+    local raw = redis.call('HGET', key.locks, task)
+    local before = raw and cjson.decode(raw)
+    if not before then
+        ids = ids + 1
+    end
+    local lock = cjson.encode({
+        before and before[1] or text(ids),
+        task,
+        rest(i + 1),
+        rest(i + 2),
+        rest(i + 3),
+        before and before[6] or text(time),
+        expires_in == '' and '' or text(time + expires_in),
+        before and before[8] or text(revision),
+    })
+    gone[task] = nil
+    if lock ~= raw then
+        changed[#changed + 1] = task
+        changed[#changed + 1] = lock
+    end
+end
+
+local removed = {}
+for task in pairs(gone) do
+    removed[#removed + 1] = task
+end
+if #removed > 0 or #changed > 0 then
+    in_parts(1, removed, 'HDEL', key.locks)
+    in_parts(2, changed, 'HSET', key.locks)
+    revise(revision, given.stamp, 'lock_ids', text(ids), 'locks_revision', text(revision))
+end
+return {'ok', #removed}

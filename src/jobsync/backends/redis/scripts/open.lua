@@ -1,0 +1,38 @@
+-- Make the namespace if there is none, or put other settings in place while nobody is registered.
+--
+-- KEYS: state, nodes, members, base, log, versions, pins, locks
+-- ARGV: create, schema, total_tokens, hash_function, format, id, stamp
+-- Returns: 'ok', total_tokens, hash_function, format, generation, timeline, timeline_store
+--          'SchemaMismatch', and the format that was found, if any
+local state = enter()
+if not state then
+    if given.create ~= '1' then
+        return ABSENT
+    end
+    local _, id = replication()
+    -- Whatever survived its state, lost by hand perhaps, belongs to nothing.
+    redis.call('DEL', key.nodes, key.members, key.base, key.log, key.versions, key.pins, key.locks)
+    redis.call('RPUSH', key.versions, '0:0')
+    redis.call('HSET', key.state, 'schema', given.schema, 'replication', id, 'run', run_id(), 'store', id,
+        'total_tokens', given.total_tokens, 'hash_function', given.hash_function, 'format', given.format,
+        'generation', '0', 'timeline', given.id, 'timeline_store', id,
+        'revision', '0', 'stamp', '0', 'version', '0', 'version_stamp', '0', 'pins', '0:0',
+        'epoch', '0', 'leader', '', 'leader_run', '', 'last_created', '0', 'locks_revision', '0', 'lock_ids', '0')
+    return {'ok', given.total_tokens, given.hash_function, given.format, '0', given.id, id}
+end
+if state.schema ~= given.schema then
+    return {'SchemaMismatch', state.schema or '?'}
+end
+local function opened(now)
+    return {'ok', now.total_tokens, now.hash_function, now.format, now.generation, now.timeline, now.timeline_store}
+end
+if state.total_tokens == given.total_tokens and state.hash_function == given.hash_function and state.format == given.format then
+    return opened(state)
+end
+for _, raw in ipairs(redis.call('HVALS', key.nodes)) do
+    if cjson.decode(raw).state == 'joined' then
+        return opened(state)
+    end
+end
+renew(state, 0, given.id, given.stamp, 'total_tokens', given.total_tokens, 'hash_function', given.hash_function, 'format', given.format)
+return opened(enter())

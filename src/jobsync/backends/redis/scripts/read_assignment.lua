@@ -1,0 +1,28 @@
+-- The assignment, or what was written after a version.
+--
+-- It is kept as a base and a log: ``versions`` names the version of the base, then that after each entry of the log. Base and
+-- entries are groups of tokens as the Python side packs them; nothing here looks into them.
+--
+-- KEYS: state, members, base, log, versions, pins
+-- ARGV: since, pins
+--       ('number:stamp' each: the version to build on, or '', and that of the pins the caller has)
+-- Returns: 'ok', version, version_stamp, members, whether it is complete ('1' or '0'), base or '', entries of the log,
+--          the version of the pins, and the pins, unless the caller has them
+--          'SchemaMismatch'
+local state = enter()
+if not state then
+    return ABSENT
+end
+local versions = redis.call('LRANGE', key.versions, 0, -1)
+local found = nil
+for i = #versions, 1, -1 do
+    if versions[i] == given.since then
+        found = i
+        break
+    end
+end
+local base = not found and redis.call('GET', key.base) or ''
+local entries = redis.call('LRANGE', key.log, (found or 1) - 1, -1)
+local pins = state.pins ~= given.pins and redis.call('HVALS', key.pins)
+return {'ok', state.version, state.version_stamp, redis.call('GET', key.members) or '', found and '0' or '1', base, entries,
+    state.pins, pins}

@@ -1,0 +1,45 @@
+-- Try every command that the scripts use, on a key that is there for nothing else: a script that is stopped half way by a
+-- missing right would have written half of what it should.
+--
+-- KEYS: probe
+-- ARGV: none
+-- Returns: 'ok', and '1' if this user may publish | 'Forbidden', and what the server says
+local probe, refused = key.probe, nil
+local function try(...)
+    local answer = redis.pcall(...)
+    if not refused and type(answer) == 'table' and answer.err then
+        refused = answer
+    end
+end
+try('DEL', probe)
+try('HSET', probe, 'a', '1')
+try('HGET', probe, 'a')
+try('HMGET', probe, 'a', 'b')
+try('HGETALL', probe)
+try('HVALS', probe)
+try('HDEL', probe, 'a')
+try('RPUSH', probe, 'a')
+try('LRANGE', probe, 0, -1)
+try('DEL', probe)
+try('SET', probe, 'a')
+try('GET', probe)
+try('DEL', probe)
+try('ZADD', probe, 'NX', 0, 'a')
+try('ZRANGE', probe, 0, -1)
+try('ZREVRANGE', probe, 0, -1)
+try('ZRANGEBYSCORE', probe, '-inf', '(0')
+try('ZRANGEBYLEX', probe, '[a', '(b')
+try('ZLEXCOUNT', probe, '[a', '(b')
+try('ZSCORE', probe, 'a')
+try('ZMSCORE', probe, 'a', 'b')
+try('ZREMRANGEBYSCORE', probe, '-inf', '(0')
+try('ZREM', probe, 'a')
+try('TIME')
+try('INFO', 'server')
+if refused then
+    -- A full memory and the like have codes of their own, and are for another day.
+    local code = string.match(refused.err, '^%-?(%u+)')
+    return (code and code ~= 'ERR' and code ~= 'NOPERM') and refused or {'Forbidden', refused.err}
+end
+local published = redis.pcall('PUBLISH', given.channel, '0')
+return {'ok', type(published) == 'number' and '1' or '0'}

@@ -1,0 +1,62 @@
+"""What is asked of a server before a namespace is opened on it."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import redis
+
+from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.link import Link
+from jobsync.errors import ConfigError, JobsyncError
+
+__all__ = ['check_server']
+
+log = logging.getLogger('jobsync.backends.redis')
+
+OLDEST = (6, 2)
+"""It has ZMSCORE."""
+
+
+def check_server(link: Link, deadline: Deadline) -> None:
+    """Raise ``ConfigError`` if the server would lose what it has to keep, or is too old."""
+    server, told = link.server, _info(link, deadline)
+    version = tuple(map(int, told['redis_version'].split('.')[:2]))
+    if version < OLDEST:
+        raise ConfigError(f'{server} is Redis {told["redis_version"]}; jobsync needs 6.2 or later')
+    policy = told.get('maxmemory_policy', '')
+    if told.get('maxmemory', '0') != '0' and policy.startswith('allkeys'):
+        raise ConfigError(
+            f'{server} drops keys of any kind when its memory is full (maxmemory-policy {policy}), those that say who owns what '
+            'among them; use noeviction or a volatile policy'
+        )
+    if server.sentinels and 'min_slaves_good_slaves' not in told:
+        log.warning(
+            '%s accepts writes while it is cut off from its replicas: set min-replicas-to-write and a min-replicas-max-lag below '
+            'the heartbeat timeout, or two nodes may own one task while a replica is promoted',
+            server,
+        )
+    if server.durable:
+        _check_durable(link, deadline)
+
+
+def _info(link: Link, deadline: Deadline) -> dict[str, str]:
+    text = '\n'.join(link.command(deadline, 'INFO', section).decode() for section in ('server', 'memory', 'replication'))
+    return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
+
+
+def _check_durable(link: Link, deadline: Deadline) -> None:
+    """A server that does not let itself be asked is taken at the URL's word."""
+    for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always')):
+        try:
+            answer = link.command(deadline, 'CONFIG', 'GET', setting)
+        except JobsyncError as error:
+            if isinstance(error.__cause__, redis.ResponseError):
+                return
+            raise
+        found = dict(zip(answer[::2], answer[1::2], strict=True)).get(setting.encode(), b'').decode()
+        if found and found != wanted:
+            raise ConfigError(
+                f'the URL says durable=yes, but {link.server} has {setting} {found}: set {setting} {wanted}, or leave durable out'
+            )

@@ -1,0 +1,159 @@
+"""From a URL to what redis-py is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import attrs
+import redis
+import redis.connection
+
+from jobsync.errors import ConfigError
+
+__all__ = ['Sentinels', 'Server', 'server_of']
+
+SENTINEL_PORT = 26379
+KEEPALIVE = {'socket_keepalive': True}
+"""A listener that nobody writes to notices some day that its server is gone without a word."""
+
+OPTIONS = {'db', 'client_name'}
+HOW = (
+    'redis://user:password@host:port/db, rediss:// the same over TLS, unix:///path/to.sock?db=0, or '
+    'redis+sentinel://user:password@host:port,host:port/service/db; ?options may be db, client_name, ssl_..., durable=yes, '
+    'sentinel_username and sentinel_password; characters such as @ : / ? % # in a name or password are written as %40 and so on'
+)
+YES_OR_NO = {'yes': True, 'true': True, '1': True, 'no': False, 'false': False, '0': False}
+
+
+@attrs.frozen
+class Sentinels:
+    """Who knows where the master is."""
+
+    addresses: tuple[tuple[str, int], ...]
+    service: str
+    parameters: dict[str, Any] = attrs.field(repr=False)
+    """For a connection to a sentinel; its address apart."""
+
+
+@attrs.frozen
+class Server:
+    """How to reach a server."""
+
+    parameters: dict[str, Any] = attrs.field(repr=False)
+    """For a connection, the password included."""
+    connection_class: type[redis.connection.AbstractConnection] = attrs.field(repr=False)
+    durable: bool
+    sentinels: Sentinels | None = None
+
+    @property
+    def db(self) -> int:
+        """The number of the database."""
+        return int(self.parameters.get('db', 0))
+
+    def __str__(self) -> str:
+        if self.sentinels:
+            hosts = ','.join(f'{host}:{port}' for host, port in self.sentinels.addresses)
+            return f'redis service {self.sentinels.service!r} of sentinels {hosts} db {self.db}'
+        path = self.parameters.get('path')
+        where = path if path is not None else f'{self.parameters.get("host", "localhost")}:{self.parameters.get("port", 6379)}'
+        return f'redis {where} db {self.db}'
+
+
+def server_of(url: str) -> Server:
+    """The server that a URL names; ``ConfigError``, without the URL, if it cannot be read."""
+    scheme, _, rest = url.partition('://')
+    kind, _, sentinel = scheme.partition('+')
+    try:
+        parts = _parts(f'{kind}://{rest}')
+        return _sentinel_server(kind, parts) if sentinel else _server(kind, parts)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, redis.RedisError):
+        # What the parser says quotes parts of the URL, and a mistake in a password's escapes is the most likely one.
+        raise ConfigError(f'the Redis URL cannot be read: it is {HOW}') from None
+
+
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.fragment or '@' in parts.query:
+        raise ValueError  # a piece of a password, most likely
+    return parts
+
+
+def _server(kind: str, parts: SplitResult) -> Server:
+    options, durable = _options(parts, OPTIONS)
+    if kind == 'unix':
+        if not parts.path.strip('/') or parts.hostname:
+            raise ValueError
+        address: dict[str, Any] = {'path': unquote(parts.path)}
+    else:
+        address = {'host': unquote(parts.hostname or 'localhost'), 'port': parts.port or 6379, **KEEPALIVE}
+        options |= _database(parts.path.strip('/'), options)
+    connection_class, typed = _typed(kind, options)
+    return Server({**address, **_credentials(parts), **typed}, connection_class, durable)
+
+
+def _sentinel_server(kind: str, parts: SplitResult) -> Server:
+    options, durable = _options(parts, OPTIONS | {'sentinel_username', 'sentinel_password'})
+    if durable:
+        raise ConfigError(
+            'durable=yes in the Redis URL is for one server: a replica that sentinels promote may not have everything'
+        )
+    own = {name: options.pop('sentinel_' + name) for name in ('username', 'password') if 'sentinel_' + name in options}
+    service, _, database = parts.path.strip('/').partition('/')
+    hosts = parts.netloc.rpartition('@')[2].split(',')
+    if not service or not all(hosts):
+        raise ValueError
+    options |= _database(database, options)
+    addresses = []
+    for host in hosts:
+        each = urlsplit(f'//{host}')
+        addresses.append((unquote(each.hostname or 'localhost'), each.port or SENTINEL_PORT))
+    connection_class, typed = _typed(kind, options)
+    secured = {name: value for name, value in typed.items() if name.startswith('ssl_')}
+    sentinels = Sentinels(tuple(addresses), unquote(service), {**own, **secured, **KEEPALIVE})
+    return Server({**_credentials(parts), **typed, **KEEPALIVE}, connection_class, durable, sentinels)
+
+
+def _options(parts: SplitResult, allowed: set[str]) -> tuple[dict[str, str], bool]:
+    """What stands in the query, and whether the store is declared durable."""
+    given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    durable = given.pop('durable', 'no').lower()
+    if durable not in YES_OR_NO:
+        raise ConfigError(f'durable={durable!r} in the Redis URL: yes or no')
+    for name in given:
+        if name not in allowed and not name.startswith('ssl_'):
+            raise ConfigError(
+                f'{name!r} is no option of a Redis URL; there are {", ".join(sorted(allowed))}, ssl_... and durable'
+            )
+    return given, YES_OR_NO[durable]
+
+
+def _database(text: str, options: dict[str, str]) -> dict[str, str]:
+    return {'db': str(int(text))} if text and 'db' not in options else {}
+
+
+def _credentials(parts: SplitResult) -> dict[str, str]:
+    found = {'username': parts.username, 'password': parts.password}
+    return {name: unquote(value, errors='strict') for name, value in found.items() if value}
+
+
+def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.AbstractConnection], dict[str, Any]]:
+    """The kind of connection, and the options in redis-py's own types, as its constructor takes them."""
+    classes: dict[str, Any] = {
+        'redis': redis.connection.Connection,
+        'rediss': redis.connection.SSLConnection,
+        'unix': redis.connection.UnixDomainSocketConnection,
+    }
+    parsers: Mapping[str, Any] = redis.connection.URL_QUERY_ARGUMENT_PARSERS
+    typed: dict[str, Any] = {}
+    for name, value in options.items():
+        parse = parsers.get(name)
+        typed[name] = parse(value) if parse else value
+    typed['db'] = int(typed.get('db', 0))
+    if typed['db'] < 0:
+        raise ValueError
+    classes[kind](**typed)
+    return classes[kind], typed

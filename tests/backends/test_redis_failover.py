@@ -1,0 +1,306 @@
+"""Redis that goes back in time: restarts, replicas, sentinels, and real jobs while it happens. Never two owners."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+from tests.job.stores import FAST
+
+from jobsync import CoordinationConfig, Job
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.redis.plugin import connect
+from jobsync.core.model import Snapshot
+from jobsync.errors import BackendUnavailable, ConfigError
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.harnesses.redis import RedisHarness, eventually
+from jobsync.testing.servers import RedisServer, SentinelServer, free_port
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    return redis_server
+
+
+@pytest.fixture
+def harness(server: RedisServer) -> Iterator[RedisHarness]:
+    harness = RedisHarness(server)
+    yield harness
+    harness.close()
+
+
+def replica_of(master: RedisServer) -> RedisServer:
+    """A replica that has everything."""
+    replica = RedisServer(master.program, durable=master.is_durable, replica_of=master)
+    eventually(lambda: replica.is_synchronised)
+    return replica
+
+
+def is_the_same(scene: Scene) -> bool:
+    """Whether snapshot and heartbeat of a new node tell the store that the timeline was made on."""
+    snapshot = scene.backend.snapshot()
+    return snapshot.store == snapshot.timeline.store
+
+
+class TestIdentity:
+    """What shows that another store answers, and what does not."""
+
+    def test_a_first_replica(self, harness: RedisHarness, server: RedisServer) -> None:
+        """The server takes a new replication id when its first replica arrives, and is the same server."""
+        scene = Scene(harness.connect())
+        before = server.ask('INFO', 'replication').partition('master_replid:')[2][:40]
+        with closing(replica_of(server)):
+            assert server.ask('INFO', 'replication').partition('master_replid:')[2][:40] != before
+            assert is_the_same(scene)
+        assert is_the_same(scene)
+
+    def test_a_restart_of_a_durable_server(self, harness: RedisHarness) -> None:
+        """It has everything, so it is the same, again and again, and after its log was rewritten."""
+        scene = Scene(harness.connect())
+        for _ in range(2):
+            harness.server.ask('BGREWRITEAOF')
+            eventually(lambda: 'aof_rewrite_in_progress:0' in harness.server.ask('INFO', 'persistence'))
+            harness.restart()
+            assert is_the_same(scene)
+
+    def test_a_restart_of_any_other_server(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Without ``durable`` it may have lost something, even if it has not."""
+        with closing(connect(server.url(), BackendOptions())) as backend:
+            scene = Scene(backend)
+            scene.join('a')
+            harness.restart()
+            assert not is_the_same(scene)
+            assert 'a' in scene.nodes()
+
+    def test_a_promoted_replica_that_restarts(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Once it has been seen that another server answers, its restart does not hide it."""
+        scene = Scene(harness.connect())
+        harness.fail_over()
+        assert not is_the_same(scene)
+        harness.restart()
+        assert not is_the_same(scene)
+
+    def test_a_copy_without_its_log(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A server that is started again without the log that made it durable is another."""
+        scene = Scene(harness.connect())
+        server.ask('SAVE')
+        server.ask('CONFIG', 'SET', 'appendonly', 'no')
+        server.is_durable = False
+        try:
+            harness.restart()
+            assert not is_the_same(scene)
+        finally:
+            server.is_durable = True
+            server.ask('CONFIG', 'SET', 'appendonly', 'yes')
+            eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
+
+
+class TestSentinel:
+    """A service whose master the sentinels name."""
+
+    def test_a_fail_over(self, server: RedisServer) -> None:
+        """When the master dies the same handle finds the next one, which shows itself as another store; waiting goes on."""
+        with (
+            closing(RedisServer(server.program)) as master,
+            closing(replica_of(master)) as replica,
+            closing(SentinelServer(master)) as sentinel,
+            closing(connect(sentinel.url(), BackendOptions())) as backend,
+        ):
+            scene = Scene(backend)
+            ref = scene.join('a')
+            eventually(lambda: replica.ask('HLEN', 'jobsync:{sync_}:nodes') == '1')
+            eventually(lambda: replica.port == slave_port(sentinel))
+            master.kill()
+
+            def beats() -> bool:
+                try:
+                    pulse = scene.beat(ref)
+                except BackendUnavailable:
+                    return False
+                return pulse.store != pulse.timeline.store
+
+            eventually(beats)
+            revision = scene.revision.number
+            answers: list[int] = []
+            waiting = threading.Thread(target=lambda: answers.append(backend.wait(revision, 100.0)))
+            waiting.start()
+            backend.renew_timeline(scene.timeline, 0)
+            waiting.join(100)
+            assert answers == [revision + 1]
+            assert replica.ask('HGET', 'jobsync:{sync_}:state', 'generation') == '1'
+
+    def test_sentinels_that_do_not_answer(self, server: RedisServer) -> None:
+        """One is enough; none is an outage; one that does not know the service is a mistake."""
+        with closing(RedisServer(server.program)) as master, closing(SentinelServer(master)) as sentinel:
+            url = sentinel.url()
+            address = f'127.0.0.1:{sentinel.port}'
+            with closing(connect(url.replace(address, f'127.0.0.1:{free_port()},{address}'), BackendOptions())) as backend:
+                backend.open(SETTINGS, create=True)
+            with pytest.raises(ConfigError, match='no sentinel knows'):
+                connect(url.replace('service', 'nothing'), BackendOptions()).open(SETTINGS, create=True)
+            with pytest.raises(BackendUnavailable):
+                connect(url.replace(address, f'127.0.0.1:{free_port()}'), BackendOptions()).open(SETTINGS, create=True)
+
+    @pytest.mark.parametrize('careful', [False, True])
+    def test_a_master_that_may_be_cut_off(self, server: RedisServer, caplog: pytest.LogCaptureFixture, careful: bool) -> None:
+        """A warning says so, unless it stops writing without its replicas."""
+        options = ['--min-replicas-to-write', '1', '--min-replicas-max-lag', '5'] if careful else []
+        with (
+            closing(RedisServer(server.program, options=options)) as master,
+            closing(replica_of(master)),
+            closing(SentinelServer(master)) as sentinel,
+            closing(connect(sentinel.url(), BackendOptions())) as backend,
+        ):
+            backend.open(SETTINGS, create=True)
+        assert [record.levelname for record in caplog.records if 'cut off' in record.message] == ['WARNING'] * (not careful)
+
+    def test_durable_is_for_one_server(self) -> None:
+        """Replicas are asynchronous, so a service is never declared durable."""
+        with pytest.raises(ConfigError, match='durable'):
+            connect('redis+sentinel://h/name?durable=yes', BackendOptions())
+
+
+def slave_port(sentinel: SentinelServer) -> int:
+    """The port of the replica that a sentinel has found."""
+    told = sentinel.ask('SENTINEL', 'REPLICAS', sentinel.service).split('\n')
+    return int(told[told.index('port') + 1]) if 'port' in told else 0
+
+
+class Watch:
+    """Looks for tasks that two jobs would do at once, without pause."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.clashes: list[tuple[int, str, str]] = []
+        self.looks = 0
+        self._jobs = jobs
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(100)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for task in range(200):
+                owners = [job for job in self._jobs if job.can_claim_task(task)]
+                # They were asked one after the other: it is a clash if the first still says so after the second.
+                if len(owners) > 1 and owners[0].can_claim_task(task):
+                    self.clashes.append((task, owners[0].node_name, owners[1].node_name))
+            self.looks += 1
+            time.sleep(0.001)
+
+
+class Cluster:
+    """Jobs of this process on one store, all asked all the time."""
+
+    def __init__(self, url: str, names: str) -> None:
+        self.url = url
+        self.jobs: list[Job] = []
+        self._stack = ExitStack()
+        self.watch = Watch(self.jobs)
+        self._names = names
+
+    def __enter__(self) -> Cluster:
+        for name in self._names:
+            self.add(name)
+        self._stack.enter_context(self.watch)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def add(self, name: str) -> None:
+        """Another job."""
+        timings = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}
+        config = CoordinationConfig(backend=self.url, **timings)
+        self.jobs.append(self._stack.enter_context(Job(name, coordination_config=config, wait_on_enter=1)))
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether each task is some job's, and each job has some."""
+        owners = [[job.node_name for job in self.jobs if job.can_claim_task(task)] for task in range(200)]
+        return all(len(each) == 1 for each in owners) and len({each[0] for each in owners}) == len(self.jobs)
+
+    def survives(self, accident: Callable[[], None]) -> None:
+        """After an accident everything is shared out again, and at no time two owned one thing."""
+        eventually(lambda: self.is_shared_out)
+        before = self.watch.looks
+        accident()
+        eventually(lambda: not self.is_shared_out)
+        eventually(lambda: self.is_shared_out)
+        assert self.watch.looks > before
+        assert self.watch.clashes == []
+
+
+class TestJobs:
+    """Real jobs on a server that goes back in time or forgets everything."""
+
+    def test_a_flushed_server(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Everything is lost under jobs at work."""
+        with Cluster(server.url(), 'abc') as cluster:
+            cluster.survives(lambda: flush(server))
+
+    def test_a_restart_that_forgets(self, forgetful_redis_server: RedisServer) -> None:
+        """A server without persistence is restarted."""
+        server = forgetful_redis_server
+        server.ask('FLUSHALL')
+
+        def restart() -> None:
+            server.kill()
+            server.start()
+
+        with Cluster(server.url(), 'abc') as cluster:
+            cluster.survives(restart)
+
+    def test_a_stale_replica(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A replica is promoted that knows nothing of the last node, nor of what moved when it joined."""
+        with closing(replica_of(server)) as replica, Cluster(server.url(), 'ab') as cluster:
+            eventually(lambda: cluster.is_shared_out)
+            eventually(lambda: replica.is_synchronised)
+            replica.ask('REPLICAOF', '127.0.0.1', str(free_port()))
+            cluster.add('c')
+            eventually(lambda: cluster.is_shared_out)
+            assert replica.ask('HLEN', 'jobsync:{sync_}:nodes') == '2'
+
+            def fail_over() -> None:
+                replica.promote()
+                server.change_places(replica)
+
+            cluster.survives(fail_over)
+
+    def test_a_restart_of_a_durable_server(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Nobody loses anything: the same tokens, the same timeline."""
+        with Cluster(harness.url, 'abc') as cluster:
+            eventually(lambda: cluster.is_shared_out)
+            handle = harness.connect()
+            before = handle.snapshot()
+            harness.restart()
+            eventually(lambda: beaten_since(handle, before))
+            after = handle.snapshot()
+            assert (after.timeline, after.version) == (before.timeline, before.version)
+            assert cluster.is_shared_out
+            assert cluster.watch.clashes == []
+
+
+def flush(server: RedisServer) -> None:
+    """Lose everything."""
+    server.ask('FLUSHALL')
+
+
+def beaten_since(handle: Backend, before: Snapshot) -> bool:
+    """Whether every node has had another heartbeat."""
+    try:
+        now = {node.name: node.beat for node in handle.snapshot().nodes}
+    except BackendUnavailable:
+        return False
+    return all(now[node.name][0] == node.incarnation and now[node.name][1] > node.heartbeat for node in before.nodes)

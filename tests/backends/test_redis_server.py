@@ -1,0 +1,534 @@
+"""What only Redis has: its URL, rights, hash slots, restarts, lost announcements."""
+
+# ruff: noqa: S105 - passwords that guard nothing
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import logging
+import multiprocessing
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from urllib.parse import quote
+
+import pytest
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.redis.plugin import connect
+from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.harnesses.redis import RedisHarness, eventually
+from jobsync.testing.servers import RedisServer, free_port
+
+pytestmark = pytest.mark.redis
+
+DAY = dt.date(2026, 3, 2)
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    return redis_server
+
+
+@pytest.fixture
+def harness(server: RedisServer) -> Iterator[RedisHarness]:
+    harness = RedisHarness(server)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def scene(harness: RedisHarness) -> Scene:
+    return Scene(harness.connect())
+
+
+def everything(backend: Backend) -> NodeRef:
+    """Call every method, each with something to do."""
+    scene = Scene(backend)
+    leader = scene.leader()
+    left, dead = scene.join('left'), scene.join('dead')
+    backend.deregister(left)
+    scene.beat(leader, scene.revision, {1, 2})
+    scene.lock('x', 'y')
+    backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
+    scene.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=9)
+    scene.evict(leader, dead)
+    scene.commit(leader, TokenGroup([1], 'b'), departed=(left,), unpinned=frozenset({TOKENS + 1}))
+    backend.append_claims(leader, ['x', 'y'], DAY)
+    backend.append_audits('leader', ['x'], DAY)
+    backend.incomplete(DAY, dt.timedelta(0))
+    backend.incomplete(None, dt.timedelta(0))
+    backend.history(HistoryKind.CLAIM, item='x')
+    scene.state()
+    for kind in HistoryKind:
+        backend.history(kind, date=DAY)
+        backend.purge(kind, backend.snapshot().now + dt.timedelta(hours=1))
+    backend.renew_timeline(scene.timeline, 0)
+    scene.timeline = backend.snapshot().timeline
+    assert backend.wait(0, 10.0) > 0
+    return scene.join('a')
+
+
+def clients(server: RedisServer, name: str) -> int:
+    """How many connections have a name."""
+    return len(re.findall(rf'\bname={name}\b', server.ask('CLIENT', 'LIST')))
+
+
+def is_whole(node: RedisServer) -> bool:
+    """Whether a node of a cluster knows where all slots are."""
+    return 'cluster_state:ok' in node.ask('CLUSTER', 'INFO')
+
+
+class Waiting:
+    """A ``wait`` in a thread of its own."""
+
+    def __init__(self, backend: Backend, revision: int) -> None:
+        self._answers: list[int] = []
+        self._thread = threading.Thread(target=lambda: self._answers.append(backend.wait(revision, 100.0)), daemon=True)
+        self._thread.start()
+
+    def answer(self) -> int:
+        """What it returned."""
+        self._thread.join(100)
+        (answer,) = self._answers
+        return answer
+
+
+class TestUrl:
+    """Which server a URL names, and that it tells no secret."""
+
+    def test_a_password_of_any_characters(self, harness: RedisHarness, server: RedisServer) -> None:
+        """It reaches the server as it is, over TCP and over a socket, and shows nowhere."""
+        for url in (server.url(), server.url(socket_only=True)):
+            with closing(connect(url, BackendOptions())) as backend:
+                backend.open(SETTINGS, create=True)
+                for shown in (repr(backend), str(backend), repr(vars(backend))):
+                    assert server.password not in shown
+                    assert quote(server.password, safe='') not in shown
+
+    @pytest.mark.parametrize(
+        'url',
+        [
+            'redis://u:sec#ret@h/0',
+            'redis://u:12/secret@h/0',
+            'redis://u:12?secret=1@h/0',
+            'redis://u:secret@h:port/0',
+            'redis://u:secret@h/zero',
+            'redis://u:secret@h/-1',
+            'redis://u:secret@[h/0',
+            'redis://u:secret@h/0?ssl_nonsense=1',
+            'redis://u:secret@h/0?db=x',
+            'rediss://u:secret@h/0?ssl_cert_reqs=nonsense',
+            'unix://u:secret@host/path',
+            'unix://u:secret@',
+            'redis+sentinel://u:secret@h1,h2',
+            'redis+sentinel://u:secret@h1,,h2/name',
+            'redis+sentinel://u:secret@h1:x/name',
+        ],
+    )
+    def test_bad_urls_are_refused_without_their_secrets(self, url: str) -> None:
+        """The message says how to write a URL, and quotes nothing of this one."""
+        with pytest.raises(ConfigError, match='redis://user') as caught:
+            connect(url, BackendOptions())
+        assert 'sec' not in re.sub('secret', '', str(caught.value).partition('it is ')[0])
+        assert '12' not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+    @pytest.mark.parametrize(
+        ('query', 'told'), [('retry_on_timeout=1', "'retry_on_timeout'"), ('durable=maybe', "durable='maybe'"), ('x=1', "'x'")]
+    )
+    def test_unknown_options_are_named(self, query: str, told: str) -> None:
+        """An option that there is not, or a value that it does not have, is refused by name."""
+        with pytest.raises(ConfigError, match=told):
+            connect(f'redis://h/0?{query}', BackendOptions())
+
+    def test_what_is_not_said(self) -> None:
+        """Host, port and database have their usual defaults, also those of sentinels; TLS options reach redis-py."""
+        from jobsync.backends.redis.url import server_of
+
+        assert str(server_of('redis://')) == 'redis localhost:6379 db 0'
+        assert str(server_of('redis://h:1/2?client_name=x')) == 'redis h:1 db 2'
+        assert str(server_of('unix:///a/b%20c?db=3')) == 'redis /a/b c db 3'
+        server = server_of('rediss+sentinel://u:p@h1,[::1]:7/my%20name/4?ssl_cert_reqs=none&sentinel_password=q')
+        assert str(server) == "redis service 'my name' of sentinels h1:26379,::1:7 db 4"
+        assert server.sentinels is not None
+        assert server.sentinels.parameters['password'] == 'q'
+        assert server.sentinels.parameters['ssl_cert_reqs'] == server.parameters['ssl_cert_reqs'] == 'none'
+        assert (server.parameters['username'], server.parameters['password']) == ('u', 'p')
+        assert 'ssl_check_hostname' not in server.parameters
+        assert server_of('rediss://h?ssl_check_hostname=false&ssl_ca_certs=/x').parameters['ssl_check_hostname'] is False
+
+    def test_errors_tell_no_password(self, server: RedisServer) -> None:
+        """A wrong password is a matter of configuration, a port where nobody listens is not; neither shows the password."""
+        wrong = server.url().replace(quote(server.password, safe=''), 'wrongsecret')
+        nobody = f'redis://:wrongsecret@127.0.0.1:{free_port()}/0'
+        for url, error in ((wrong, ConfigError), (nobody, BackendUnavailable)):
+            with closing(connect(url, BackendOptions())) as backend:
+                with pytest.raises(JobsyncError, match='redis 127') as caught:
+                    backend.open(SETTINGS, create=True)
+                assert caught.type is error
+                assert 'wrongsecret' not in str(caught.value) + repr(caught.value.__cause__)
+
+    def test_without_a_password(self, server: RedisServer) -> None:
+        """Where one is needed, it is a matter of configuration too."""
+        with closing(connect(f'redis://127.0.0.1:{server.port}', BackendOptions())) as backend, pytest.raises(ConfigError):
+            backend.open(SETTINGS, create=True)
+
+    def test_an_address_that_swallows_everything(self) -> None:
+        """A host that takes the connection and says nothing costs no more than the time for the call."""
+        with socket.socket() as silent:
+            silent.bind(('127.0.0.1', 0))
+            silent.listen()
+            url = f'redis://127.0.0.1:{silent.getsockname()[1]}'
+            backend = connect(url, BackendOptions(op_timeout_sec=1.0))
+            with pytest.raises(BackendUnavailable):
+                backend.open(SETTINGS, create=True)
+
+    def test_databases_are_apart(self, harness: RedisHarness, server: RedisServer) -> None:
+        """One namespace in two databases is two, and neither wakes the other."""
+        backends = [connect(server.url(db), BackendOptions()) for db in (1, 2)]
+        one, two = map(Scene, backends)
+        one.join('a')
+        assert one.timeline != two.timeline
+        assert not two.nodes()
+        assert backends[0].wait(0, 10.0) == 1
+        assert backends[1].wait(0, 0.3) == 0
+        for backend in backends:
+            backend.close()
+
+
+class TestServer:
+    """What a server must be."""
+
+    def test_one_that_drops_keys_is_refused(self, harness: RedisHarness, server: RedisServer) -> None:
+        """When its memory is full it would forget who owns what."""
+        server.ask('CONFIG', 'SET', 'maxmemory', '1gb')
+        server.ask('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
+        try:
+            with pytest.raises(ConfigError, match='allkeys-lru'):
+                harness.connect().open(SETTINGS, create=True)
+            server.ask('CONFIG', 'SET', 'maxmemory-policy', 'volatile-lru')
+            harness.connect().open(SETTINGS, create=True)
+        finally:
+            server.ask('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+            server.ask('CONFIG', 'SET', 'maxmemory', '0')
+
+    @pytest.mark.parametrize(('setting', 'value', 'right'), [('appendfsync', 'everysec', 'always'), ('appendonly', 'no', 'yes')])
+    def test_durable_must_be_true(self, harness: RedisHarness, server: RedisServer, setting: str, value: str, right: str) -> None:
+        """A server that may lose what it acknowledged is not taken for one that does not."""
+        server.ask('CONFIG', 'SET', setting, value)
+        try:
+            with pytest.raises(ConfigError, match=f'{setting} {value}'):
+                connect(server.url(query='durable=yes'), BackendOptions()).open(SETTINGS, create=True)
+            undeclared = connect(server.url(), BackendOptions())
+            undeclared.open(SETTINGS, create=True)
+            assert not undeclared.info.durable
+        finally:
+            server.ask('CONFIG', 'SET', setting, right)
+            eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
+
+    def test_full_memory(self, scene: Scene, server: RedisServer) -> None:
+        """A server that cannot store more says so, and nothing is written by halves."""
+        leader = scene.leader()
+        before = scene.state()
+        plan, guard = scene.plan(TokenGroup([1], 'a'), moved=1), scene.guard()
+        server.ask('CONFIG', 'SET', 'maxmemory', '1')
+        try:
+            with pytest.raises(BackendUnavailable):
+                scene.backend.commit(leader, plan, guard)
+            with pytest.raises(BackendUnavailable):
+                scene.backend.append_claims(leader, ['x'], DAY)
+        finally:
+            server.ask('CONFIG', 'SET', 'maxmemory', '0')
+        assert scene.state() == before
+
+    def test_a_key_of_somebody_elses(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A key of ours that holds something else is neither used nor replaced."""
+        server.ask('SET', 'jobsync:{sync_}:state', 'mine')
+        with pytest.raises(SchemaMismatch, match='another appname'):
+            harness.connect().open(SETTINGS, create=True)
+        assert server.ask('GET', 'jobsync:{sync_}:state') == 'mine'
+
+    def test_a_format_from_the_future(self, harness: RedisHarness, scene: Scene, server: RedisServer) -> None:
+        """Refused with both versions."""
+        server.ask('HSET', 'jobsync:{sync_}:state', 'schema', '7')
+        for create in (True, False):
+            with pytest.raises(SchemaMismatch, match=r'format 7.*format 1'):
+                harness.connect().open(SETTINGS, create=create)
+
+    def test_forgotten_scripts(self, scene: Scene, server: RedisServer) -> None:
+        """They are sent again."""
+        ref = scene.join('a')
+        server.ask('SCRIPT', 'FLUSH')
+        assert scene.beat(ref).heartbeat == 1
+
+
+class TestRights:
+    """What a user must be allowed."""
+
+    def user(self, server: RedisServer, *rules: str) -> str:
+        """The URL of a user with these rules."""
+        server.ask('ACL', 'SETUSER', 'node', 'reset', 'on', '>p@ss', *rules)
+        return f'redis://node:p%40ss@127.0.0.1:{server.port}/0'
+
+    RULES = ('~jobsync:{sync_}:*', '&jobsync:{sync_}:*', '+@read', '+@write', '+@scripting', '+@pubsub', '+@connection', '+info',
+             '+time')  # fmt: skip
+
+    def test_what_the_documentation_says_is_enough(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A user with these rights, who cannot ask how the server is configured, does all that a node does."""
+        for query in ('', '?durable=yes'):
+            with closing(connect(self.user(server, *self.RULES) + query, BackendOptions())) as backend:
+                everything(backend)
+
+    @pytest.mark.parametrize('right', ['hset', 'zadd', 'zrem', 'rpush', 'del', 'info', 'time', 'evalsha'])
+    def test_a_right_that_is_missing(self, harness: RedisHarness, server: RedisServer, right: str) -> None:
+        """It is told when the store is opened, before anything is written."""
+        backend = connect(self.user(server, *self.RULES, f'-{right}'), BackendOptions())
+        with closing(backend), pytest.raises(ConfigError, match='may not'):
+            backend.open(SETTINGS, create=True)
+        assert server.ask('KEYS', '*:state') == ''
+
+    def test_another_namespace(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A user who may not touch the keys of a namespace is told so."""
+        backend = connect(self.user(server, *self.RULES), BackendOptions('other_'))
+        with closing(backend), pytest.raises(ConfigError):
+            backend.open(SETTINGS, create=True)
+
+    @pytest.mark.parametrize('without', ['-publish', '-subscribe', 'resetchannels'])
+    def test_without_announcements(
+        self, harness: RedisHarness, server: RedisServer, without: str,
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        """Who may not announce or listen finds changes all the same, and one line says that they are looked for."""
+        monkeypatch.setattr('jobsync.backends.redis.listener.POLL_SEC', 0.05)
+        with (
+            caplog.at_level(logging.INFO, 'jobsync.backends.redis'),
+            closing(connect(self.user(server, *self.RULES, without), BackendOptions())) as backend,
+        ):
+            scene = Scene(backend)
+            for name in 'ab':
+                revision = scene.revision.number
+                waiting = Waiting(backend, revision)
+                scene.join(name)
+                assert waiting.answer() == revision + 1
+        assert len([record for record in caplog.records if 'looking every' in record.message]) == 1
+
+
+class TestKeys:
+    """All keys of a namespace are in one slot, and scripts keep to what they are given."""
+
+    def test_a_node_of_a_cluster(self, server: RedisServer) -> None:
+        """Everything works on two nodes with half of the slots each, by the URL of either."""
+        cluster = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-port']
+        ports = [str(free_port()) for _ in range(2)]
+        with (
+            closing(RedisServer(server.program, durable=False, options=[*cluster, ports[0]])) as one,
+            closing(RedisServer(server.program, durable=False, options=[*cluster, ports[1]])) as two,
+        ):
+            one.ask('CLUSTER', 'ADDSLOTSRANGE', '0', '8191')
+            two.ask('CLUSTER', 'ADDSLOTSRANGE', '8192', '16383')
+            one.ask('CLUSTER', 'MEET', '127.0.0.1', str(two.port), ports[1])
+            for node in (one, two):
+                eventually(functools.partial(is_whole, node))
+            slots = set()
+            for namespace in ('a_', 'b_', 'c_', 'd_'):
+                slots.add(int(one.ask('CLUSTER', 'KEYSLOT', f'jobsync:{{{namespace}}}:state')) < 8192)
+                for node in (one, two):
+                    with closing(connect(node.url(), BackendOptions(namespace))) as backend:
+                        everything(backend)
+                        revision = backend.snapshot().revision.number
+                        waiting = Waiting(backend, revision)
+                        backend.edit_locks(LockEdit(put=(LockRequest(f'{node.port}', ('a',), 'me'),)))
+                        assert waiting.answer() > revision
+            assert slots == {True, False}
+
+    def test_scripts_touch_their_keys_only(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Whatever a script reads or writes has been named as one of its keys."""
+        with socket.create_connection(('127.0.0.1', server.port)) as spy, spy.makefile('rb') as lines:
+            spy.sendall(b'AUTH ' + b'"' + server.password.replace('\\', '\\\\').encode() + b'"\r\nMONITOR\r\n')
+            assert [lines.readline(), lines.readline()] == [b'+OK\r\n'] * 2
+            everything(harness.connect())
+            server.ask('ECHO', 'the end')
+            given: set[str] = set()
+            touched = 0
+            while 'the end' not in (line := lines.readline().decode(errors='replace')):
+                words = re.findall(r'"((?:[^"\\]|\\.)*)"', line)
+                if words[0].upper() in ('EVALSHA', 'EVAL'):
+                    given = set(words[3 : 3 + int(words[2])])
+                elif re.search(r'\[\d+ lua\]', line) and words[0].upper() not in ('INFO', 'TIME', 'PUBLISH'):
+                    keys = words[1:] if words[0].upper() == 'DEL' else words[1:2]
+                    assert set(keys) <= given, line
+                    touched += 1
+        assert touched > 100
+
+
+class TestCommits:
+    """A handle computes the rows of a commit from the assignment that it knows, which may not be the present one."""
+
+    @pytest.mark.parametrize('in_between', [1, 5])
+    def test_commits_of_two_handles(self, harness: RedisHarness, scene: Scene, in_between: int) -> None:
+        """What another handle committed is built on: no row of it is lost, and every new owner has a new fence."""
+        other = Scene(harness.connect())
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        for round_ in range(4):
+            for _ in range(in_between):
+                theirs = other.commit(leader, TokenGroup([1, 2], 'b'), pins=(Pin(TOKENS + 1, 'x', 'b'),))
+                other.commit(leader, TokenGroup(range(3, TOKENS), 'c', home=f'n{round_}'))
+            assert theirs.number == scene.revision.number - 1
+            ours = scene.commit(leader, TokenGroup([1], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+            assert (scene.row(1).owner, scene.row(1).version) == ('a', ours.number)
+            assert scene.row(2).owner == 'b'
+            assert (scene.row(3).owner, scene.row(3).home) == ('c', f'n{round_}')
+            assert scene.pins()[TOKENS + 1].version == ours.number
+
+
+class TestConnections:
+    """How many, for how long, and what becomes of them."""
+
+    def test_an_idle_backend_holds_two(self, harness: RedisHarness, server: RedisServer) -> None:
+        """One for calls and one that listens, whatever went on before."""
+        backend = connect(server.url(query='client_name=idle'), BackendOptions())
+        scene = Scene(backend)
+        ref = scene.join('a')
+        threads = [threading.Thread(target=lambda: [scene.beat(ref) for _ in range(20)]) for _ in range(8)]
+        waiting = threading.Thread(target=lambda: backend.wait(10**9, 100.0))
+        for thread in (*threads, waiting):
+            thread.start()
+        for thread in threads:
+            thread.join(100)
+        eventually(lambda: clients(server, 'idle') == 2)
+        backend.close()
+        waiting.join(100)
+        eventually(lambda: clients(server, 'idle') == 0)
+
+    def test_a_restart_is_survived(self, harness: RedisHarness, scene: Scene) -> None:
+        """After a kill of the server the same handle goes on, at its first call, and waits again."""
+        ref = scene.join('a')
+        scene.backend.wait(0, 1.0)
+        harness.restart()
+        assert scene.beat(ref).heartbeat == 1
+        revision = scene.revision.number
+        waiting = Waiting(scene.backend, revision)
+        scene.join('b')
+        assert waiting.answer() == revision + 1
+
+    def test_what_a_cut_listener_missed(self, harness: RedisHarness, scene: Scene, server: RedisServer) -> None:
+        """What is announced while a listener is cut off is lost, and is found when it is back."""
+        other = Scene(harness.connect())
+        revision = scene.revision.number
+        waiting = Waiting(scene.backend, revision)
+        eventually(lambda: 'jobsync:{sync_}:0:revision' in server.ask('PUBSUB', 'CHANNELS'))
+        server.ask('CLIENT', 'KILL', 'TYPE', 'pubsub')
+        other.join('b')
+        assert waiting.answer() == revision + 1
+
+    def test_a_listener_knocks_now_and_then(self, harness: RedisHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the server is down it is not asked without pause; when it is back it is found."""
+        from jobsync.backends.redis.connection import Deadline
+        from jobsync.backends.redis.link import Link
+
+        knocks: list[int] = []
+        connect_again = Link.connect
+
+        def knock(link: Link, deadline: Deadline) -> object:
+            knocks.append(1)
+            return connect_again(link, deadline)
+
+        monkeypatch.setattr(Link, 'connect', knock)
+        monkeypatch.setattr('jobsync.backends.redis.listener.RETRY_SEC', 0.2)
+        scene.join('a')
+        revision = scene.revision.number
+        scene.backend.wait(0, 1.0)
+        harness.server.kill()
+        try:
+            assert scene.backend.wait(revision, 1.0) == revision
+            assert 1 <= len(knocks) <= 1.0 / 0.2 + 2
+        finally:
+            harness.server.start()
+        waiting = Waiting(scene.backend, revision)
+        Scene(harness.connect()).join('b')
+        assert waiting.answer() == revision + 1
+
+    def test_a_deaf_server_costs_the_time_for_the_call(self, harness: RedisHarness) -> None:
+        """A server that is stopped with its connections open answers nothing, on old connections or on new ones."""
+        scene = Scene(harness.connect(op_timeout_sec=0.5))
+        ref = scene.join('a')
+        harness.stop()
+        try:
+            for _ in range(3):
+                with pytest.raises(BackendUnavailable):
+                    scene.beat(ref)
+        finally:
+            harness.start()
+
+        def beats() -> bool:
+            try:
+                return scene.beat(ref).heartbeat >= 1
+            except BackendUnavailable:
+                return False
+
+        eventually(beats)
+
+    @pytest.mark.filterwarnings('ignore::DeprecationWarning')
+    def test_a_forked_child_uses_nothing_of_its_parents(self, harness: RedisHarness, scene: Scene) -> None:
+        """Both go on after a fork, each on connections of its own."""
+        ref = scene.join('parent')
+        scene.backend.wait(0, 1.0)
+
+        def child() -> None:
+            scene.join('child')
+            scene.backend.wait(0, 1.0)
+            scene.backend.close()
+
+        process = multiprocessing.get_context('fork').Process(target=child)
+        process.start()
+        for _ in range(50):
+            scene.beat(ref)
+        process.join(100)
+        assert process.exitcode == 0
+        assert scene.node('parent').heartbeat == 50
+        assert 'child' in scene.nodes()
+        revision = scene.revision.number
+        waiting = Waiting(scene.backend, revision)
+        scene.join('another')
+        assert waiting.answer() > revision
+
+    def test_one_script_for_each_heartbeat(self, scene: Scene, server: RedisServer) -> None:
+        """A heartbeat is one command to the server."""
+        ref = scene.join('a')
+
+        def calls() -> int:
+            found = re.findall(r'cmdstat_eval(?:sha)?:calls=(\d+)', server.ask('INFO', 'commandstats'))
+            return sum(map(int, found))
+
+        scene.beat(ref)
+        before = calls()
+        for _ in range(10):
+            scene.beat(ref)
+        assert calls() - before == 10
+
+    def test_a_demoted_master(self, scene: Scene, server: RedisServer) -> None:
+        """A server that has become a replica is no store to write to, and is one again when it is back."""
+        ref = scene.join('a')
+        server.ask('REPLICAOF', '127.0.0.1', str(free_port()))
+        try:
+            for call in (lambda: scene.beat(ref), scene.backend.snapshot, scene.backend.read_assignment):
+                with pytest.raises(BackendUnavailable):
+                    call()
+        finally:
+            server.ask('REPLICAOF', 'NO', 'ONE')
+        assert scene.backend.snapshot().store != scene.timeline.store
+
+    def test_a_heartbeat_after_close(self, scene: Scene) -> None:
+        """A closed handle opens no connection again."""
+        ref = scene.join('a')
+        scene.backend.close()
+        with pytest.raises(BackendUnavailable, match='closed'):
+            scene.backend.heartbeat(ref, INITIAL, frozenset())

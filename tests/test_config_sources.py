@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -150,6 +150,13 @@ def test_priority_of_the_backend() -> None:
     assert resolve({'sync': sync}, None, environ).backend == 'memory://5'
 
 
+@pytest.mark.parametrize('shape', [dict, setting, namespace])
+def test_the_words_for_a_database(shape: Callable[[dict[str, Any]], Any]) -> None:
+    """``config.sync.sql`` may say hostname, database, username and password, too."""
+    sql = {'hostname': 'h', 'database': 'd', 'username': 'u', 'password': 'p/w', 'port': 5433, 'appname': 'mine_'}
+    assert resolve(shape({'sync': {'sql': sql}}), None, {}) == CoordinationConfig(backend=SQL_URL, appname='mine_')
+
+
 def test_parts_become_a_url() -> None:
     """A connection given by parts is a URL in the result, so that there is one place to look."""
     made = resolve(None, CoordinationConfig(host='h', dbname='d', user='u', password='p/w', port=5433), {})  # noqa: S106
@@ -229,7 +236,9 @@ class Settings:
         ({'coordination': 5}, r'config\.sync\.coordination is 5 \(int\): must be a section'),
         ({'coordination': [('total_tokens', 5)]}, r'must be a section'),
         ({'coordinaton': {'total_tokens': 5}}, r"config\.sync has no field 'coordinaton': did you mean coordination"),
-        ({'sql': SQL | {'password': 'x'}}, r"config\.sync\.sql has no field 'password': did you mean passwd"),
+        ({'sql': SQL | {'pasword': 'x'}}, r"config\.sync\.sql has no field 'pasword': did you mean password"),
+        ({'sql': SQL | {'password': 'x'}}, r'config\.sync\.sql has both passwd and password'),
+        ({'sql': SQL | {'hostname': 'h'}}, r'config\.sync\.sql has both host and hostname'),
         ({'sql': SQL | {'port': '5433'}}, r"config\.sync\.sql: port is '5433' \(str\)"),
         ({'sql': SQL | {'appname': 'my-app'}}, r"config\.sync\.sql: appname is 'my-app'"),
         ({'sql': {'host': 'h'}}, r'config\.sync\.sql: host .* without dbname'),

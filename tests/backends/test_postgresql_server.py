@@ -20,6 +20,7 @@ import sqlalchemy.exc
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.plugin import connect
+from jobsync.backends.sql.store import Mode
 from jobsync.core.model import INITIAL, LockEdit, LockFilter, LockRequest, Pin
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
@@ -249,6 +250,16 @@ class TestConnections:
             assert scene.beat(ref).heartbeat == 1
             other.rollback()
         scene.join('b')
+
+    def test_a_process_that_stops_in_a_transaction(self, harness: PostgresqlHarness) -> None:
+        """It holds the others up for the time of a call, not for as long as it is stopped; its own call has not happened."""
+        stopped = harness.connect(op_timeout_sec=1.0)
+        Scene(stopped).join('a')
+        assert isinstance(stopped, SqlBackend)
+        with pytest.raises(BackendUnavailable), stopped.store.transaction(Mode.STRUCTURE, time.monotonic() + 600) as tx:
+            Scene(harness.connect(op_timeout_sec=60.0)).join('b')
+            tx.connection.exec_driver_sql('DELETE FROM sync_node')
+        assert [node.name for node in stopped.snapshot().nodes] == ['a', 'b']
 
     def test_a_users_connection(self, harness: PostgresqlHarness, scene: Scene) -> None:
         """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""

@@ -27,8 +27,19 @@ DEFAULT_BACKEND = 'sqlite:///jobsync.db'
 ENVIRONMENT_VARIABLE = 'JOBSYNC_BACKEND'
 
 _SYNC_FIELDS = ('coordination', 'backend', 'sql')
-_SQL_FIELDS = {'host': 'host', 'port': 'port', 'dbname': 'dbname', 'user': 'user', 'passwd': 'password', 'appname': 'appname'}
-"""What ``config.sync.sql`` calls it, and what ``CoordinationConfig`` does."""
+_SQL_FIELDS = {
+    'host': 'host',
+    'hostname': 'host',
+    'port': 'port',
+    'dbname': 'dbname',
+    'database': 'dbname',
+    'user': 'user',
+    'username': 'user',
+    'password': 'password',
+    'passwd': 'password',
+    'appname': 'appname',
+}
+"""What ``config.sync.sql`` may call it, and what ``CoordinationConfig`` does."""
 
 _logger = logging.getLogger('jobsync.config')
 
@@ -108,8 +119,14 @@ def _coordination(section: object) -> CoordinationConfig | None:
 def _sql(section: object) -> CoordinationConfig:
     """A configuration of which only the connection and ``appname`` count."""
     where = 'config.sync.sql'
-    fields = _plain(section, tuple(_SQL_FIELDS), where, closed=True)
-    return _make(where, lambda: CoordinationConfig(**{_SQL_FIELDS[name]: value for name, value in fields.items()}))
+    given: dict[str, str] = {}
+    fields: dict[str, Any] = {}
+    for name, value in _plain(section, tuple(_SQL_FIELDS), where, closed=True).items():
+        field = _SQL_FIELDS[name]
+        if field in given:
+            raise ConfigError(f'{where} has both {given[field]} and {name}: must be one of them')
+        given[field], fields[field] = name, value
+    return _make(where, lambda: CoordinationConfig(**fields))
 
 
 def _make(where: str, make: Callable[[], CoordinationConfig]) -> CoordinationConfig:

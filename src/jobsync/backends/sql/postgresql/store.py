@@ -175,6 +175,8 @@ class PostgresqlStore(Store):
         parts = ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' if mode is Mode.READ else 'BEGIN']
         # For this transaction only: behind a proxy the session is not ours alone.
         parts.append(f'SET LOCAL statement_timeout = {left}')
+        # A process that is stopped, or cut off, in the middle holds its locks, and with them everybody, until it goes on.
+        parts.append(f'SET LOCAL idle_in_transaction_session_timeout = {min(left, math.ceil(self._op_timeout * 1000))}')
         if mode is not Mode.READ:
             parts.append('SET LOCAL synchronous_commit = on')
         if mode is Mode.STRUCTURE:

@@ -1,0 +1,142 @@
+"""``job._cn``: when it connects, what leaving does to it, and from where it may be used."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import sqlalchemy.exc
+from tests.job.stores import TOKENS, Store
+from tests.job.waiting import wait_until
+
+import jobsync.database as db
+from jobsync import CoordinationConfig, Job, JobsyncError
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.servers import PostgresServer, free_port
+
+COUNT = 'SELECT count(*) FROM notes'
+
+
+def test_from_any_thread(store: Store) -> None:
+    """It is one object, and each thread's statements are its own."""
+    with store.job('a') as job:
+        db.execute(job._cn, 'CREATE TABLE notes (note TEXT)')
+        threads = [threading.Thread(target=lambda: db.execute(job._cn, "INSERT INTO notes VALUES ('x')")) for _ in range(5)]
+        with job._cn.transaction():
+            assert db.select_scalar(job._cn, COUNT) == 0
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert db.select_scalar(job._cn, COUNT) == 5
+
+
+def test_leaving_commits_nothing(store: Store) -> None:
+    """A transaction that is under way when the job leaves is undone, in this thread and in another, and says so."""
+    job, begun, left, errors = store.job('a'), threading.Event(), threading.Event(), list[Exception]()
+
+    def work() -> None:
+        try:
+            with job._cn.transaction():
+                begun.set()
+                left.wait(60)
+                db.execute(job._cn, "INSERT INTO notes VALUES ('late')")
+        except JobsyncError as error:
+            errors.append(error)
+
+    with store.job('b') as b:
+        db.execute(b._cn, 'CREATE TABLE notes (note TEXT)')
+        with pytest.raises(JobsyncError, match='outside its with block'), job:
+            other = threading.Thread(target=work)
+            other.start()
+            begun.wait(60)
+            with job._cn.transaction():
+                db.execute(job._cn, "INSERT INTO notes VALUES ('early')")
+                job.__exit__(None, None, None)
+        left.set()
+        other.join()
+        assert len(errors) == 1
+        assert db.select_scalar(b._cn, COUNT) == 0
+        assert db.execute(b._cn, 'UPDATE notes SET note = note') == 0
+
+
+def test_a_statement_is_an_edit_by_hand(store: Store) -> None:
+    """What it changes in jobsync's own tables is noticed, within a transaction once that is committed."""
+    with store.job('a') as a, store.job('b') as b:
+        with a._cn.transaction():
+            db.execute(a._cn, 'DELETE FROM sync_node WHERE name = %s', 'b')
+        wait_until(lambda: len(a.my_tokens | b.my_tokens) == TOKENS and b.am_i_healthy(), 'b is back')
+
+
+@pytest.mark.postgres
+class TestPostgresql:
+    """Connections to a server."""
+
+    @pytest.fixture
+    def server(self, newest_postgres: PostgresServer) -> PostgresServer:
+        """The server."""
+        return newest_postgres
+
+    @pytest.fixture
+    def config(self, server: PostgresServer) -> CoordinationConfig:
+        """Of a cluster whose connections can be told from others'."""
+        url = server.new_schema() + '&application_name=counted'
+        return CoordinationConfig(backend=url, minimum_nodes=1, total_tokens=TOKENS)
+
+    def connections(self, server: PostgresServer, *conditions: str) -> int:
+        """How many there are."""
+        where = ' AND '.join(["application_name = 'counted'", *conditions])
+        return int(server.psql(f'SELECT count(*) FROM pg_stat_activity WHERE {where}')[0])  # noqa: S608
+
+    def cut(self, server: PostgresServer) -> None:
+        """Have the server end the user's connections."""
+        where = "application_name = 'counted' AND query LIKE 'SELECT 4%'"
+        server.psql(f'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}')  # noqa: S608
+        wait_until(lambda: self.connections(server, "query LIKE 'SELECT 4%'") == 0, 'they are gone')
+
+    def test_how_many(self, server: PostgresServer, config: CoordinationConfig) -> None:
+        """Two for an idle job, one more once statements are run, none left in a transaction, and none when it has left."""
+        with Job('a', coordination_config=config) as job:
+            cn = job._cn
+            wait_until(lambda: 1 <= self.connections(server) <= 2, 'two at most')
+            for _ in range(5):
+                assert db.select_scalar(cn, 'SELECT 42') == 42
+            wait_until(lambda: self.connections(server) <= 3, 'one more')
+            assert self.connections(server, "query LIKE 'SELECT 4%'", "state = 'idle'") == 1
+        wait_until(lambda: self.connections(server) == 0, 'none')
+
+    def test_lost_while_idle(self, server: PostgresServer, config: CoordinationConfig) -> None:
+        """The next statement connects anew, and so does the next transaction."""
+        with Job('a', coordination_config=config) as job:
+            assert db.select_scalar(job._cn, 'SELECT 41') == 41
+            self.cut(server)
+            assert db.select_scalar(job._cn, 'SELECT 42') == 42
+            self.cut(server)
+            with job._cn.transaction():
+                assert db.select_scalar(job._cn, 'SELECT 43') == 43
+
+    def test_lost_in_a_transaction(self, server: PostgresServer, config: CoordinationConfig) -> None:
+        """The block ends with an error, nothing of it is done, be it after the loss, and the next statement works."""
+        with Job('a', coordination_config=config) as job:
+            db.execute(job._cn, 'CREATE TABLE notes (note TEXT)')
+            with pytest.raises(sqlalchemy.exc.OperationalError), job._cn.transaction():
+                db.execute(job._cn, "INSERT INTO notes VALUES ('before')")
+                assert db.select_scalar(job._cn, 'SELECT 41') == 41
+                self.cut(server)
+                with pytest.raises(sqlalchemy.exc.OperationalError) as lost:
+                    db.select(job._cn, 'SELECT 42')
+                with pytest.raises(sqlalchemy.exc.SQLAlchemyError):
+                    db.execute(job._cn, "INSERT INTO notes VALUES ('after')")
+                raise lost.value
+            assert db.select_scalar(job._cn, COUNT) == 0
+
+    def test_errors_tell_no_password(self, server: PostgresServer) -> None:
+        """Neither that of a server that is not there, nor that of a statement."""
+        with db.connect(f'postgresql://postgres:wrongsecret@127.0.0.1:{free_port()}/postgres') as cn:
+            with pytest.raises(BackendUnavailable) as unreachable:
+                db.select(cn, 'SELECT 1')
+            assert 'wrongsecret' not in f'{unreachable.value!r} {unreachable.value} {unreachable.value.__cause__!r}'
+        with db.connect(server.new_schema()) as cn:
+            with pytest.raises(sqlalchemy.exc.ProgrammingError) as failed:
+                db.select(cn, 'SELECT * FROM absent')
+            assert server.password not in f'{failed.value!r} {failed.value} {failed.value.orig!r}'

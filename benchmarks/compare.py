@@ -55,8 +55,10 @@ def ratio(one: float | None, other: float | None) -> str:
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, legible as it is; cells after the first are set to the right."""
+    """A Markdown table, legible as it is; cells after the first are set to the right. Columns without a cell are left out."""
     lines = [[str(cell) for cell in row] for row in (columns, *rows)]
+    kept = [number for number, column in enumerate(zip(*lines, strict=True)) if any(column[1:])]
+    lines = [[line[number] for number in kept] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ['-' * widths[0]] + ['-' * (width - 1) + ':' for width in widths[1:]]
     lines.insert(1, rule)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobsync.testing.servers import PostgresServer, find_postgres
+from jobsync.testing.servers import EtcdServer, PostgresServer, find_postgres
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -19,5 +19,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """A PostgreSQL server of one version."""
     server = PostgresServer(find_postgres()[request.param])
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope='session')
+def etcd_server() -> Iterator[EtcdServer]:
+    """An etcd server."""
+    server = EtcdServer()
     yield server
     server.close()

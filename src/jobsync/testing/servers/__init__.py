@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from jobsync.testing.servers.etcd import EtcdServer, find_etcd
 from jobsync.testing.servers.postgres import PostgresServer, find_postgres
 from jobsync.testing.servers.program import ServerNotFound, ServerProcess, find_program, find_programs, free_port
 
-__all__ = ['PostgresServer', 'ServerNotFound', 'ServerProcess', 'find_postgres', 'find_program', 'find_programs', 'free_port']
+__all__ = [
+    'EtcdServer',
+    'PostgresServer',
+    'ServerNotFound',
+    'ServerProcess',
+    'find_etcd',
+    'find_postgres',
+    'find_program',
+    'find_programs',
+    'free_port',
+]

@@ -77,9 +77,12 @@ class Commits:
         return self._store.change([kv.get(keys.state), kv.get_all(keys.nodes)], decide, deadline, self._known(ref, guard))
 
     def _known(self, ref: NodeRef, guard: Guard) -> Reading | None:
-        """The reading that the plan was made from, if it is at hand, with the leader's own record as it last wrote it."""
+        """The reading that the plan was made from, if it is at hand, with the leader's own record as it last wrote it.
+
+        Not if another cluster has answered since: then its content may be the same, but not its identity.
+        """
         known, own = self._last, self._nodes.last_known(ref.name)
-        if known is None or known.state.revision != guard.revision:
+        if known is None or known.cluster != self._store.cluster or known.state.revision != guard.revision:
             return None
         return known if own is None else attrs.evolve(known, values={**known.values, **own.values})
 

@@ -14,7 +14,7 @@ from jobsync.backends.etcd.forks import GATE, abandon, forget_in_child
 import grpc
 
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.errors import STALE_TOKEN, translate
+from jobsync.backends.etcd.errors import MAYBE_STALE_TOKEN, STALE_TOKEN, translate
 from jobsync.backends.etcd.protos import MESSAGES, METHODS
 from jobsync.backends.etcd.url import Cluster, Login, Tls
 from jobsync.errors import BackendUnavailable, ConfigError
@@ -78,10 +78,10 @@ class Link:
         try:
             return self._answer(method, request, deadline, token)
         except grpc.RpcError as error:
+            if self._login is not None and self._token == token and error.code() in (*STALE_TOKEN, MAYBE_STALE_TOKEN):
+                self._token = ''
             if self._login is None or error.code() not in STALE_TOKEN:
                 raise translate(error, self.name) from error
-        if self._token == token:
-            self._token = ''
         try:
             return self._answer(method, request, deadline, self._logged_in(deadline))
         except grpc.RpcError as error:
@@ -91,7 +91,8 @@ class Link:
         """A call of many answers, to be iterated over and cancelled; its errors are gRPC's."""
         token = self._logged_in(deadline)
         with GATE.passed():
-            return self._calls[method](request, metadata=self._metadata(token))
+            # Of a member that has lost the others a watch would go on, and tell nothing.
+            return self._calls[method](request, metadata=[*self._metadata(token), ('hasleader', 'true')])
 
     def close(self) -> None:
         """End all calls."""
@@ -159,6 +160,8 @@ class Connection:
         self._first = 0
         self._proven: Link | None = None
         self._state = 'open'
+        self.cluster = 0
+        """The id of the cluster that answered last."""
         forget_in_child(self)
 
     def read(self, method: str, request: Any, deadline: float) -> Any:
@@ -199,7 +202,7 @@ class Connection:
         """End all calls, now and for good."""
         with self._making:
             self._state = 'closed'
-            links, self._links = self._links, ()
+            links, self._links, self._proven = self._links, (), None
         for link in links or ():
             link.close()
 
@@ -215,12 +218,14 @@ class Connection:
 
     def _call(self, link: Link, method: str, request: Any, deadline: float) -> Any:
         try:
-            return link.call(method, request, deadline)
+            answer = link.call(method, request, deadline)
         except BackendUnavailable:
             with self._making:
                 if self._proven is link:
                     self._proven = None
             raise
+        self.cluster = answer.header.cluster_id
+        return answer
 
     def _all_links(self) -> tuple[Link, ...]:
         with self._making:

@@ -6,10 +6,12 @@ import grpc
 
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
-__all__ = ['STALE_TOKEN', 'Compacted', 'TooLarge', 'translate']
+__all__ = ['MAYBE_STALE_TOKEN', 'STALE_TOKEN', 'Compacted', 'TooLarge', 'translate']
 
 STALE_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT)
 """How etcd refuses a token that has expired, or is from before a change of users or rights. It has done nothing then."""
+MAYBE_STALE_TOKEN = grpc.StatusCode.UNKNOWN
+"""How etcd 3.5 refuses the latter: with a status that may mean anything else as well."""
 
 REFUSED = {
     grpc.StatusCode.UNAUTHENTICATED: 'does not accept this login, or wants one: check user and password in the URL',

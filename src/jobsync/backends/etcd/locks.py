@@ -123,7 +123,7 @@ class Locks:
     ) -> tuple[Chain, bytes, Entry]:
         """The chain after an edit, and the record to put there for it."""
         if locks and not chain.is_long:
-            changed = (lock for task, lock in locks.items() if lock != before.get(task))
+            changed = (lock for task, lock in locks.items() if (old := before.get(task)) is not lock and old != lock)
             data = encoded(changed, before.keys() - locks.keys())
             entry = Entry(revision, len(data))
             return chain.with_changes(entry), data, entry

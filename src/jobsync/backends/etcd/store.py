@@ -31,9 +31,9 @@ PAUSE_SEC = 0.002
 """After an attempt that was lost to another; times the attempts so far, up to ten, and up to that at random."""
 
 
-def cluster_id(header: Any) -> str:
+def shown(cluster_id: int) -> str:
     """The store's own identity (rule R8): drawn when a cluster is made, from a snapshot or from nothing."""
-    return f'{header.cluster_id:016x}'
+    return f'{cluster_id:016x}'
 
 
 class Gone(JobsyncError):
@@ -84,6 +84,11 @@ class Store:
         self.connection = connection
         self.keys = keys
 
+    @property
+    def cluster(self) -> str:
+        """The identity of the store that answered last."""
+        return shown(self.connection.cluster)
+
     def now(self) -> dt.datetime:
         """Etcd tells no time, so the store's time is that of whoever writes. Only people go by it, and the expiry of locks."""
         return dt.datetime.now(dt.UTC)
@@ -96,7 +101,7 @@ class Store:
             if response.HasField('response_range')
             for kv in response.response_range.kvs
         }
-        return Reading(values, self.keys, cluster_id(answer.header), answer.header.revision)
+        return Reading(values, self.keys, shown(answer.header.cluster_id), answer.header.revision)
 
     def read(self, wanted: Sequence[Any], deadline: float) -> Reading:
         """Read at one moment."""

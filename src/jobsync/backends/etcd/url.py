@@ -16,8 +16,8 @@ PORT = 2379
 OPTIONS = ('ca', 'cert', 'key', 'server_name')
 HOW = (
     'the etcd URL is etcd://user:password@host1:2379,host2:2379 or, with TLS, '
-    'etcds://…?ca=file&cert=file&key=file&server_name=name; user, password and all options may be left out, and characters such as '
-    '@ : / ? % # in a name or password are written as %40 and so on'
+    'etcds://…?ca=file&cert=file&key=file&server_name=name; user, password and all options may be left out, and characters '
+    'such as @ : / ? % # in a name or password are written as %40 and so on'
 )
 ENDPOINT = re.compile(r'(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/?#@,]+)(?::(?P<port>[0-9]{1,5}))?')
 

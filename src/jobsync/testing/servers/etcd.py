@@ -25,14 +25,18 @@ def find_etcd(program: str = 'etcd') -> Path:
 
 
 class EtcdServer(ServerProcess):
-    """One member; what it acknowledged is on the disk. ``options`` are more of the command's, such as ``--auth-token-ttl=1``."""
+    """One member; what it acknowledged is on the disk.
+
+    ``options`` are more of the command's, such as ``--auth-token-ttl=1``. With ``certificates`` everything is encrypted: a folder
+    with ``ca.pem``, and ``server.pem`` and ``client.pem`` with their keys ``server.key`` and ``client.key``.
+    """
 
     name = 'etcd'
 
-    def __init__(self, *options: str, scheme: str = 'http') -> None:
+    def __init__(self, *options: str, certificates: Path | None = None) -> None:
         self._program = find_etcd()
         self._options = options
-        self._scheme = scheme
+        self._certificates = certificates
         self._cluster = 1
         self.peer_port = free_port()
         super().__init__()
@@ -46,17 +50,25 @@ class EtcdServer(ServerProcess):
         """Host and port."""
         return f'127.0.0.1:{self.port}'
 
-    def url(self, user: str = '', options: str = '') -> str:
-        """For ``connect``; ``user`` with its password, as they stand in a URL."""
-        return (
-            f'{"etcds" if self._scheme == "https" else "etcd"}://{user and user + "@"}{self.endpoint}/{options and "?" + options}'
-        )
+    @property
+    def _here(self) -> str:
+        return f'{"https" if self._certificates else "http"}://{self.endpoint}'
+
+    def url(self, user: str = '') -> str:
+        """For ``connect``, without any option; ``user`` with its password, as they stand in a URL."""
+        return f'{"etcds" if self._certificates else "etcd"}://{user and user + "@"}{self.endpoint}/'
 
     def command(self) -> Sequence[str]:
         """See ``ServerProcess``."""
-        here, peers = f'{self._scheme}://{self.endpoint}', f'http://127.0.0.1:{self.peer_port}'
-        clients = [f'--listen-client-urls={here}', f'--advertise-client-urls={here}']
+        peers = f'http://127.0.0.1:{self.peer_port}'
+        clients = [f'--listen-client-urls={self._here}', f'--advertise-client-urls={self._here}']
         members = [f'--listen-peer-urls={peers}', *self._identity(peers)]
+        if folder := self._certificates:
+            clients += [
+                f'--cert-file={folder}/server.pem',
+                f'--key-file={folder}/server.key',
+                f'--trusted-ca-file={folder}/ca.pem',
+            ]
         return [str(self._program), f'--data-dir={self._data}', '--log-level=warn', *clients, *members, *self._options]
 
     def _identity(self, peers: str) -> list[str]:
@@ -64,31 +76,32 @@ class EtcdServer(ServerProcess):
         return ['--name=only', f'--initial-advertise-peer-urls={peers}', *cluster]
 
     def answers(self) -> bool:
-        """See ``ServerProcess``: an answer of the member, whatever it says, for users may be asked for passwords."""
-        if self._scheme == 'https':
-            with socket.socket() as probe:
-                return probe.connect_ex(('127.0.0.1', self.port)) == 0
-        return 'deadline exceeded' not in self.ctl('get', 'x', '--command-timeout=1s', check=False)
+        """See ``ServerProcess``: whatever the answer says, for it may ask for a password."""
+        with socket.socket() as probe:
+            if probe.connect_ex(('127.0.0.1', self.port)) != 0:
+                return False
+        return 'deadline exceeded' not in self.ctl('get', 'x', '--command-timeout=2s', check=False)
 
     def ctl(self, *arguments: str, check: bool = True) -> str:
         """Run ``etcdctl`` as an operator would; what it says."""
-        done = subprocess.run(
-            [str(find_etcd('etcdctl')), f'--endpoints={self._scheme}://{self.endpoint}', *arguments],
-            capture_output=True, text=True, check=False, env={'ETCDCTL_API': '3'},
-        )  # fmt: skip
+        options = [f'--endpoints={self._here}']
+        if folder := self._certificates:
+            options += [f'--cacert={folder}/ca.pem', f'--cert={folder}/client.pem', f'--key={folder}/client.key']
+        command = [str(find_etcd('etcdctl')), *options, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={'ETCDCTL_API': '3'})
         if check and done.returncode:
             raise RuntimeError(f'etcdctl {" ".join(arguments)} failed: {done.stdout}{done.stderr}')
         return done.stdout + done.stderr
 
     def restore(self) -> None:
-        """Take a snapshot, and make another cluster of it: the one way in which an etcd cluster gets back what it had."""
+        """Take a snapshot, and make another cluster of it: that is how an etcd cluster gets back what it had."""
         snapshot = self.folder / 'snapshot'
         self.ctl('snapshot', 'save', str(snapshot))
         self.kill()
         shutil.rmtree(self._data)
         self._cluster += 1
-        peers = f'http://127.0.0.1:{self.peer_port}'
-        restore = ['snapshot', 'restore', str(snapshot), f'--data-dir={self._data}', *self._identity(peers)]
-        subprocess.run([str(find_etcd('etcdutl')), *restore], capture_output=True, check=True)
+        identity = self._identity(f'http://127.0.0.1:{self.peer_port}')
+        restore = [str(find_etcd('etcdutl')), 'snapshot', 'restore', str(snapshot), f'--data-dir={self._data}', *identity]
+        subprocess.run(restore, capture_output=True, check=True)
         snapshot.unlink()
         self.start()

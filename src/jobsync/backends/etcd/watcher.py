@@ -49,7 +49,7 @@ class Watcher:
         deadline = time.monotonic() + timeout_sec
         with self._changed:
             if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._run, name='jobsync-etcd-watch', daemon=True)
+                self._thread = threading.Thread(target=self._run, name='etcd-watch', daemon=True)
                 self._thread.start()
             while not self._is_closed:
                 if self._newest is not None and self._newest > revision:

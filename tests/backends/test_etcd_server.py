@@ -10,6 +10,8 @@ import functools
 import logging
 import multiprocessing
 import os
+import random
+import signal
 import socket
 import subprocess
 import sys
@@ -236,15 +238,12 @@ class TestUsers:
             assert scene.node('a').heartbeat == 2
 
     def token(self, backend: object) -> str:
-        link = raw(backend).store.connection._proven
-        assert link is not None
-        return link._token
+        return raw(backend).store.connection.proven(time.monotonic() + 5)._token
 
     def expired(self, backend: object) -> str:
         """Wait until the server does not take the present token any more."""
         connection, token = raw(backend).store.connection, self.token(backend)
-        link = connection._proven
-        assert link is not None
+        link = connection.proven(time.monotonic() + 5)
         login, link._login = link._login, None
 
         def is_refused() -> bool:
@@ -719,6 +718,54 @@ backend.close()
         code = 'import sys, jobsync.backends.etcd.plugin; print({"grpc", "etcd3", "google.protobuf"} & set(sys.modules))'
         done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
         assert done.stdout == 'set()\n'
+
+
+class TestSignals:
+    """A handler that runs in the middle of a call of the main thread."""
+
+    def test_other_threads_are_not_held_up(self, scene: Scene) -> None:
+        """Wherever the call was interrupted, another thread's goes through before the handler returns."""
+        ref, asked, answered = scene.join('a'), threading.Event(), threading.Event()
+        handled, held_up = [0], [0]
+
+        def beat() -> None:
+            while asked.wait(DEADLINE_SEC) and handled[0] < 300:
+                asked.clear()
+                scene.beat(ref)
+                answered.set()
+
+        def handler(*_: object) -> None:
+            handled[0] += 1
+            answered.clear()
+            asked.set()
+            held_up[0] += not answered.wait(2.0)
+            asked_for.set()
+
+        asked_for = threading.Event()
+        asked_for.set()
+
+        def send() -> None:
+            while asked_for.wait(DEADLINE_SEC) and handled[0] < 299:
+                asked_for.clear()
+                time.sleep(random.uniform(0.001, 0.004))
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        threads = [threading.Thread(target=target) for target in (beat, send)]
+        try:
+            for thread in threads:
+                thread.start()
+            number = 0
+            while threads[1].is_alive():
+                number += 1
+                scene.backend.append_audits('a', [f'x{number}'], DAY)
+        finally:
+            handled[0] = 1000
+            asked.set()
+            for thread in threads:
+                thread.join(DEADLINE_SEC)
+            signal.signal(signal.SIGUSR1, before)
+        assert held_up == [0]
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')

@@ -12,8 +12,9 @@ import attrs
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.commits import Commits
-from jobsync.backends.etcd.connection import Connection, links_of_client, links_to
+from jobsync.backends.etcd.connection import Connection
 from jobsync.backends.etcd.keys import Keys
+from jobsync.backends.etcd.link import link_of_client, links_to
 from jobsync.backends.etcd.locks import Locks
 from jobsync.backends.etcd.nodes import Nodes, node_of
 from jobsync.backends.etcd.state import State, first_state
@@ -56,8 +57,8 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
 def on_client(client: Any, options: BackendOptions) -> Backend:
     """The backend on a client of the user's."""
-    links, keys = links_of_client(client), Keys(options.namespace)
-    return EtcdBackend(Connection(lambda: links, keys.state, survives_fork=False), keys, options, 'etcd by a given client')
+    link, keys = link_of_client(client), Keys(options.namespace)
+    return EtcdBackend(Connection(lambda: (link,), keys.state, survives_fork=False), keys, options, 'etcd by a given client')
 
 
 class EtcdBackend:

@@ -4,233 +4,138 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-# Before gRPC, which reads in the environment whether it is to survive a fork.
-from jobsync.backends.etcd.forks import GATE, abandon, forget_in_child
+from jobsync.backends.etcd.forks import abandon, forget_in_child
+from jobsync.backends.etcd.link import Link
+from jobsync.backends.etcd.protos import MESSAGES
+from jobsync.errors import BackendUnavailable
 
-# isort: split
-import grpc
-
-from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.errors import MAYBE_STALE_TOKEN, STALE_TOKEN, translate
-from jobsync.backends.etcd.protos import MESSAGES, METHODS
-from jobsync.backends.etcd.url import Cluster, Login, Tls
-from jobsync.errors import BackendUnavailable, ConfigError
-
-__all__ = ['Connection', 'Link', 'links_of_client', 'links_to']
-
-CHANNEL_OPTIONS = {
-    'grpc.max_receive_message_length': -1,
-    'grpc.max_send_message_length': -1,
-    # A call that may have reached the server is never sent again: a heartbeat that counts twice would look like another's.
-    'grpc.enable_retries': 0,
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.min_reconnect_backoff_ms': 1000,
-    'grpc.max_reconnect_backoff_ms': 1000,
-    # A watch that hears nothing notices within half a minute that its server is gone without a word.
-    'grpc.keepalive_time_ms': 15_000,
-    'grpc.keepalive_timeout_ms': 10_000,
-    # Connections are this channel's alone: a forked child must not find its parent's.
-    'grpc.use_local_subchannel_pool': 1,
-}
+__all__ = ['Connection']
 
 
-class Client(etcd3.Etcd3Client):  # type: ignore[misc]
-    """python-etcd3's client for one server. It logs nobody in: a token has to be renewed, and goes without TLS too."""
+class Route:
+    """To one of the servers.
 
-    def __init__(self, endpoint: str, tls: Tls | None) -> None:
-        self._tls = tls
-        host, _, port = endpoint.rpartition(':')
-        options: dict[str, Any] = dict(CHANNEL_OPTIONS)
-        if tls and tls.server_name:
-            options['grpc.ssl_target_name_override'] = tls.server_name
-        super().__init__(host, int(port), ca_cert=None if tls is None else '', grpc_options=list(options.items()))
+    A server counts as proven once it has answered a question that it can only answer as a member of a majority.
+    """
 
-    def _get_secure_creds(self, *_: object) -> Any:
-        """Of contents rather than of files."""
-        assert self._tls is not None
-        return grpc.ssl_channel_credentials(self._tls.ca, self._tls.key, self._tls.cert)
+    def __init__(self, links: tuple[Link, ...], probe: Any) -> None:
+        self._links = links
+        self._probe = probe
+        self._first = 0
+        self._proven: Link | None = None
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether a server has answered, and none has failed since."""
+        return self._proven is not None
 
-class Link:
-    """One server, and the token it gave us."""
-
-    def __init__(self, name: str, client: Any, login: Login | None = None, token: str = '', *, is_ours: bool = True) -> None:
-        self.name = name
-        self._client = client
-        self._login = login
-        self._token = token
-        self._is_ours = is_ours
-        self._logging_in = threading.Lock()
-        self._calls = {name: method.on(client.channel) for name, method in METHODS.items() if not method.streams_request}
-        # etcd keeps a watch that says no more than how it begins.
-        self._calls['Watch.Watch'] = client.channel.unary_stream(
-            METHODS['Watch.Watch'].path,
-            request_serializer=MESSAGES['WatchRequest'].SerializeToString,
-            response_deserializer=MESSAGES['WatchResponse'].FromString,
-        )
+    def proven(self, deadline: float) -> Link:
+        """A server that answers; ``BackendUnavailable`` if none does in time."""
+        if (link := self._proven) is not None:
+            return link
+        error: BackendUnavailable | None = None
+        for nth in range(len(self._links)):
+            at = (self._first + nth) % len(self._links)
+            now = time.monotonic()
+            try:
+                self._links[at].call('KV.Range', self._probe, now + (deadline - now) / (len(self._links) - nth))
+            except BackendUnavailable as failure:
+                error = failure
+                continue
+            self._first, self._proven = at, self._links[at]
+            return self._links[at]
+        assert error is not None
+        raise error
 
     def call(self, method: str, request: Any, deadline: float) -> Any:
-        """The answer, at the latest at ``deadline``, which is on ``time.monotonic``; errors are those of ``jobsync.errors``."""
-        token = self._logged_in(deadline)
+        """The answer of a proven server, which is asked once."""
+        link = self.proven(deadline)
         try:
-            return self._answer(method, request, deadline, token)
-        except grpc.RpcError as error:
-            if self._login is not None and self._token == token and error.code() in (*STALE_TOKEN, MAYBE_STALE_TOKEN):
-                self._token = ''
-            if self._login is None or error.code() not in STALE_TOKEN:
-                raise translate(error, self.name) from error
-        try:
-            return self._answer(method, request, deadline, self._logged_in(deadline))
-        except grpc.RpcError as error:
-            raise translate(error, self.name) from error
-
-    def stream(self, method: str, request: Any, deadline: float) -> Any:
-        """A call of many answers, to be iterated over and cancelled; its errors are gRPC's."""
-        token = self._logged_in(deadline)
-        with GATE.passed():
-            # Of a member that has lost the others a watch would go on, and tell nothing.
-            return self._calls[method](request, metadata=[*self._metadata(token), ('hasleader', 'true')])
+            return link.call(method, request, deadline)
+        except BackendUnavailable:
+            if self._proven is link:
+                self._proven = None
+            raise
 
     def close(self) -> None:
         """End all calls."""
-        if self._is_ours:
-            self._client.close()
-
-    def _answer(self, method: str, request: Any, deadline: float, token: str) -> Any:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise BackendUnavailable(f'etcd at {self.name}: no time was left for this call')
-        try:
-            with GATE.passed():
-                return self._calls[method](request, timeout=left, metadata=self._metadata(token))
-        except ValueError as error:  # gRPC's word for a channel that is closed
-            raise BackendUnavailable(f'etcd at {self.name}: {error}') from error
-
-    def _metadata(self, token: str) -> Sequence[tuple[str, str]]:
-        return [('token', token)] if token else []
-
-    def _logged_in(self, deadline: float) -> str:
-        """The token to send, none if nobody logs in here."""
-        if self._login is None or self._token:
-            return self._token
-        with self._logging_in:
-            if not self._token:
-                request = MESSAGES['AuthenticateRequest'](name=self._login.user, password=self._login.password)
-                try:
-                    self._token = self._answer('Auth.Authenticate', request, deadline, '').token
-                except grpc.RpcError as error:
-                    # The server knows no users at all, so far: whoever has a password may go without.
-                    if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
-                        raise translate(error, self.name) from error
-            return self._token
-
-
-def links_to(cluster: Cluster) -> tuple[Link, ...]:
-    """A link to each server; nothing is reached yet."""
-    return tuple(Link(endpoint, Client(endpoint, cluster.tls), cluster.login) for endpoint in cluster.endpoints)
-
-
-def links_of_client(client: Any) -> tuple[Link, ...]:
-    """The link that a client of the user's has; ``ConfigError`` if it has none."""
-    channel = getattr(client, 'channel', None)
-    if not callable(getattr(channel, 'unary_unary', None)) or not callable(getattr(channel, 'unary_stream', None)):
-        raise ConfigError(
-            f'a client of type {type(client).__name__} has no channel of gRPC: give one such as etcd3.client() makes'
-        )
-    token = dict(getattr(client, 'metadata', None) or ()).get('token', '')
-    return (Link('the server of the given client', client, token=token, is_ours=False),)
+        for link in self._links:
+            link.close()
 
 
 class Connection:
     """To a cluster. Thread-safe.
 
-    A server counts as proven once it has answered a question that it can only answer as a member of a majority. What is to be
-    written is sent to a proven one, and once: if it fails after that, nobody knows whether it has happened.
+    What is to be written is sent once: if that fails, nobody knows whether it has happened.
+
+    The main thread has channels of its own. A signal's handler may interrupt it inside gRPC, where it holds its channel's lock,
+    and leave a job there: then other threads have to tell the store before the handler returns.
     """
 
     def __init__(self, make_links: Callable[[], tuple[Link, ...]], probe_key: bytes, *, survives_fork: bool = True) -> None:
         self._make_links = make_links
-        self._probe_key = probe_key
+        self._probe = MESSAGES['RangeRequest'](key=probe_key, count_only=True)
         self._survives_fork = survives_fork
-        self._links: tuple[Link, ...] | None = None
-        self._making = threading.Lock()
-        self._first = 0
-        self._proven: Link | None = None
         self._state = 'open'
         self.cluster = 0
         """The id of the cluster that answered last."""
+        self._set_up()
         forget_in_child(self)
 
+    def _set_up(self) -> None:
+        self._routes: dict[bool, Route] = {}
+        """By whether it is the main thread's."""
+        self._making = threading.RLock()
+        """Taken again by a signal's handler that closes this."""
+
     def read(self, method: str, request: Any, deadline: float) -> Any:
-        """The answer to a question: if a server fails to answer, the others are asked."""
-        link = self._proven
-        if link is not None:
-            try:
-                return self._call(link, method, request, deadline)
-            except BackendUnavailable:
-                if self._state != 'open' or time.monotonic() >= deadline:
-                    raise
-        return self._call(self.proven(deadline), method, request, deadline)
+        """The answer to a question: if a server fails to answer, another is asked, or it once more."""
+        route = self._route()
+        was_proven = route.is_proven
+        try:
+            answer = route.call(method, request, deadline)
+        except BackendUnavailable:
+            if not was_proven or self._state != 'open' or time.monotonic() >= deadline:
+                raise
+            answer = route.call(method, request, deadline)
+        self.cluster = answer.header.cluster_id
+        return answer
 
     def write(self, method: str, request: Any, deadline: float) -> Any:
         """Do something once. After ``BackendUnavailable`` it may or may not have happened."""
-        return self._call(self.proven(deadline), method, request, deadline)
+        answer = self._route().call(method, request, deadline)
+        self.cluster = answer.header.cluster_id
+        return answer
 
     def proven(self, deadline: float) -> Link:
         """A server that answers; ``BackendUnavailable`` if none does in time."""
-        if self._proven is not None:
-            return self._proven
-        links, error = self._all_links(), None
-        probe = MESSAGES['RangeRequest'](key=self._probe_key, count_only=True)
-        for nth in range(len(links)):
-            at = (self._first + nth) % len(links)
-            now = time.monotonic()
-            try:
-                links[at].call('KV.Range', probe, now + (deadline - now) / (len(links) - nth))
-            except BackendUnavailable as failure:
-                error = failure
-                continue
-            self._first, self._proven = at, links[at]
-            return links[at]
-        assert error is not None
-        raise error
+        return self._route().proven(deadline)
 
     def close(self) -> None:
         """End all calls, now and for good."""
         with self._making:
             self._state = 'closed'
-            links, self._links, self._proven = self._links, (), None
-        for link in links or ():
-            link.close()
+            routes, self._routes = list(self._routes.values()), {}
+        for route in routes:
+            route.close()
 
     def forget(self) -> None:
         """In a forked child: begin anew, with nothing of the parent's."""
-        if self._links is not None:
-            abandon(self._links)
-        self._making = threading.Lock()
-        self._proven = None
+        abandon(self._routes)
         if self._state == 'open' and not self._survives_fork:
             self._state = 'of the parent process, as is the client it was made with: make both anew after the fork'
-        self._links = None if self._state == 'open' else ()
+        self._set_up()
 
-    def _call(self, link: Link, method: str, request: Any, deadline: float) -> Any:
-        try:
-            answer = link.call(method, request, deadline)
-        except BackendUnavailable:
-            with self._making:
-                if self._proven is link:
-                    self._proven = None
-            raise
-        self.cluster = answer.header.cluster_id
-        return answer
-
-    def _all_links(self) -> tuple[Link, ...]:
+    def _route(self) -> Route:
+        is_main = threading.current_thread() is threading.main_thread()
+        if (route := self._routes.get(is_main)) is not None:
+            return route
         with self._making:
             if self._state != 'open':
                 raise BackendUnavailable(f'this backend is {self._state}')
-            if self._links is None:
-                self._links = self._make_links()
-            return self._links
+            if is_main not in self._routes:
+                self._routes[is_main] = Route(self._make_links(), self._probe)
+            return self._routes[is_main]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ __all__ = ['GATE', 'abandon', 'forget_in_child']
 
 FORK_WAITS_SEC = 2.0
 """How long a fork waits for calls. A server that answers takes milliseconds."""
+LOOKS_EVERY_SEC = 0.0005
 
 
 class Forgetful(Protocol):
@@ -32,42 +34,47 @@ class Forgetful(Protocol):
 
 
 class Gate:
-    """Calls pass it, any number at once, but not during a fork."""
+    """Calls pass it, any number at once, but not during a fork.
+
+    Without a lock: a signal's handler may run in the middle of this, and make other threads call before it returns.
+    """
 
     def __init__(self) -> None:
         self.open()
 
     def open(self) -> None:
         """As new: in a child no other thread is left."""
-        self._changed = threading.Condition()
-        self._inside = 0
+        self._inside: set[object] = set()
+        self._reopened = threading.Event()
         self._is_shut = False
 
     @contextmanager
     def passed(self) -> Iterator[None]:
         """Around a call."""
-        with self._changed:
-            while self._is_shut:
-                self._changed.wait()
-            self._inside += 1
+        call = object()
+        self._inside.add(call)
+        # Whoever shuts the gate looks who is inside only after that, so one of the two sees the other.
+        while self._is_shut:
+            self._inside.discard(call)
+            self._reopened.wait()
+            self._inside.add(call)
         try:
             yield
         finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
+            self._inside.discard(call)
 
     def shut(self) -> None:
         """Before a fork."""
-        with self._changed:
-            self._is_shut = True
-            self._changed.wait_for(lambda: self._inside == 0, FORK_WAITS_SEC)
+        self._reopened.clear()
+        self._is_shut = True
+        deadline = time.monotonic() + FORK_WAITS_SEC
+        while self._inside and time.monotonic() < deadline:
+            time.sleep(LOOKS_EVERY_SEC)
 
     def reopen(self) -> None:
         """After a fork, in the parent."""
-        with self._changed:
-            self._is_shut = False
-            self._changed.notify_all()
+        self._is_shut = False
+        self._reopened.set()
 
 
 def abandon(thing: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jobsync.testing.servers import PostgresServer, RedisServer, find_postgres, find_redis
+from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -56,5 +56,13 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 def forgetful_redis_server() -> Iterator[RedisServer]:
     """A server that writes nothing to its disk."""
     server = RedisServer(next(iter(find_redis().values())), durable=False)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope='session')
+def etcd_server() -> Iterator[EtcdServer]:
+    """An etcd server."""
+    server = EtcdServer()
     yield server
     server.close()

@@ -50,14 +50,15 @@ def is_the_same(scene: Scene) -> bool:
 class TestIdentity:
     """What shows that another store answers, and what does not."""
 
-    def test_a_first_replica(self, harness: RedisHarness, server: RedisServer) -> None:
+    def test_a_first_replica(self, server: RedisServer) -> None:
         """The server takes a new replication id when its first replica arrives, and is the same server."""
-        scene = Scene(harness.connect())
-        before = server.ask('INFO', 'replication').partition('master_replid:')[2][:40]
-        with closing(replica_of(server)):
-            assert server.ask('INFO', 'replication').partition('master_replid:')[2][:40] != before
+        with closing(RedisServer(server.program)) as alone, closing(RedisHarness(alone)) as harness:
+            scene = Scene(harness.connect())
+            before = alone.ask('INFO', 'replication').partition('master_replid:')[2][:40]
+            with closing(replica_of(alone)):
+                assert alone.ask('INFO', 'replication').partition('master_replid:')[2][:40] != before
+                assert is_the_same(scene)
             assert is_the_same(scene)
-        assert is_the_same(scene)
 
     def test_a_restart_of_a_durable_server(self, harness: RedisHarness) -> None:
         """It has everything, so it is the same, again and again, and after its log was rewritten."""

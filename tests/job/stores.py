@@ -21,9 +21,10 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     'sqlite': lambda request: f'sqlite:///{request.getfixturevalue("tmp_path")}/jobs.db',
     'postgresql': lambda request: request.getfixturevalue('newest_postgres').new_schema(),
     'redis': lambda _: empty_redis(),
+    'etcd': lambda request: request.getfixturevalue('etcd_server').emptied(),
 }
 """For each kind of store the URL of an empty one, for a test with the fixtures it may ask for."""
-MARKS = {'postgresql': pytest.mark.postgres, 'redis': pytest.mark.redis}
+MARKS = {'postgresql': pytest.mark.postgres, 'redis': pytest.mark.redis, 'etcd': pytest.mark.etcd}
 """Of the kinds that need a server."""
 
 

@@ -19,9 +19,19 @@ PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
 
 
-@pytest.mark.parametrize('mode', ['add', 'audit', 'log', 'claim', 'sql', 'idle'])
+@pytest.mark.parametrize('mode', ['add', 'audit', 'log', 'claim', 'idle'])
 def test_in_the_block(shared_store: Store, mode: str) -> None:
     """Wherever in the loop the signal comes: exit status 0, and the tokens are another's at once."""
+    stop_in_the_block(shared_store, mode)
+
+
+@pytest.mark.parametrize('store', kinds(SQL), indirect=True)
+def test_in_a_statement(store: Store) -> None:
+    """The same in a loop that runs SQL of its own."""
+    stop_in_the_block(store, 'sql')
+
+
+def stop_in_the_block(shared_store: Store, mode: str) -> None:
     with shared_store.job('a', config=PATIENT) as other:
         for number in range(3):
             worker = Worker(shared_store.url, f'worker-{number}', mode, **PATIENT)

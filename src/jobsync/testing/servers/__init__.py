@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from jobsync.testing.servers.etcd import EtcdServer, find_etcd
 from jobsync.testing.servers.postgres import PostgresServer, find_postgres
 from jobsync.testing.servers.program import ServerNotFound, ServerProcess, find_program, find_programs, free_port
 from jobsync.testing.servers.redis import RedisServer, SentinelServer, find_redis
 
 __all__ = [
+    'EtcdServer',
     'PostgresServer',
     'RedisServer',
     'SentinelServer',
     'ServerNotFound',
     'ServerProcess',
+    'find_etcd',
     'find_postgres',
     'find_program',
     'find_programs',

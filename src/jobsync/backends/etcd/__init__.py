@@ -1,0 +1,26 @@
+"""A cluster of etcd servers as the store.
+
+By URL (see ``plugin``), or on a client of the user's own: ``CoordinationConfig(backend=jobsync.backends.etcd.backend(client))``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobsync.backend import Backend, BackendOptions
+
+__all__ = ['backend']
+
+
+def backend(client: Any, options: BackendOptions | None = None) -> Backend:
+    """A backend on a ready client: python-etcd3's, or any other with a ``channel`` of gRPC.
+
+    Its channel is used, and its ``metadata``, where the client keeps its token. The client stays the caller's: ``close`` leaves
+    it open, and a token that expires is not renewed, for the password is not known here. The channel must not refuse large
+    answers: make the client with ``grpc_options=[('grpc.max_receive_message_length', -1)]``. A job that a signal's handler leaves
+    may have to wait for its lease to end, as gRPC lets no other thread use a channel on which the main thread was interrupted;
+    by URL there are two. Raises ``ConfigError`` if the client has no channel.
+    """
+    from jobsync.backends.etcd.backend import on_client
+
+    return on_client(client, options or BackendOptions())

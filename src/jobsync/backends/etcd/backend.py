@@ -1,0 +1,216 @@
+"""The protocol on etcd: every method is one transaction, however many attempts and preparations it takes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backends.etcd import kv
+from jobsync.backends.etcd.commits import Commits
+from jobsync.backends.etcd.connection import Connection
+from jobsync.backends.etcd.keys import Keys
+from jobsync.backends.etcd.link import link_of_client, links_to
+from jobsync.backends.etcd.locks import Locks
+from jobsync.backends.etcd.nodes import Nodes, node_of
+from jobsync.backends.etcd.state import State, first_state
+from jobsync.backends.etcd.store import Reading, Store, Write
+from jobsync.backends.etcd.trails import Trails
+from jobsync.backends.etcd.url import cluster_of
+from jobsync.backends.etcd.watcher import Watcher
+from jobsync.core.model import (
+    Audit,
+    Claim,
+    Guard,
+    HistoryKind,
+    Leadership,
+    LockEdit,
+    NodeRef,
+    NodeState,
+    Opened,
+    Pulse,
+    Rebalance,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    TaskLock,
+    Timeline,
+)
+from jobsync.core.tokens import Changes, Plan
+from jobsync.errors import SchemaMismatch
+
+__all__ = ['EtcdBackend', 'connect', 'on_client']
+
+INFO = BackendInfo('etcd', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000)
+
+
+def connect(url: str, options: BackendOptions) -> Backend:
+    """The backend for a URL; nothing is reached yet."""
+    cluster, keys = cluster_of(url), Keys(options.namespace)
+    return EtcdBackend(Connection(lambda: links_to(cluster), keys.state), keys, options, str(cluster))
+
+
+def on_client(client: Any, options: BackendOptions) -> Backend:
+    """The backend on a client of the user's."""
+    link, keys = link_of_client(client), Keys(options.namespace)
+    return EtcdBackend(Connection(lambda: (link,), keys.state, survives_fork=False), keys, options, 'etcd by a given client')
+
+
+class EtcdBackend:
+    """A ``Backend`` on one namespace in an etcd cluster."""
+
+    def __init__(self, connection: Connection, keys: Keys, options: BackendOptions, shown: str) -> None:
+        self.store = Store(connection, keys)
+        self._keys = keys
+        self._options = options
+        self._shown = shown
+        self._nodes = Nodes(self.store)
+        self._commits = Commits(self.store, self._nodes)
+        self._locks = Locks(self.store)
+        self._trails = Trails(self.store, self._nodes)
+        self._watcher = Watcher(connection, keys.state, options.op_timeout_sec)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self._shown} {self._keys.namespace}>'
+
+    @property
+    def info(self) -> BackendInfo:
+        """An acknowledged write is on the disks of a majority."""
+        return INFO
+
+    @property
+    def _soon(self) -> float:
+        return time.monotonic() + self._options.op_timeout_sec
+
+    @property
+    def _later(self) -> float:
+        return time.monotonic() + self._options.bulk_timeout_sec
+
+    @property
+    def _everything(self) -> list[Any]:
+        return [kv.get(self._keys.state), kv.get_all(self._keys.nodes)]
+
+    # The namespace
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        """See ``Backend.open``."""
+
+        def decide(reading: Reading) -> Opened | Write[Opened]:
+            if self._keys.state not in reading.values:
+                if not create:
+                    raise SchemaMismatch(
+                        f'{self._shown} has no namespace {self._keys.namespace!r}, and skip_db_init forbids to make it'
+                    )
+                return self._all_anew(reading, first_state(settings, reading.cluster))
+            state = reading.state
+            nodes = (node_of(value) for key, value in reading.values.items() if key.startswith(self._keys.nodes))
+            if state.settings == settings or any(node.state is NodeState.JOINED for node in nodes):
+                return Opened(state.settings, state.timeline)
+            return self._all_anew(reading, attrs.evolve(state.renewed(reading.cluster), settings=settings))
+
+        return self.store.change(self._everything, decide, self._soon)
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        """See ``Backend.renew_timeline``."""
+
+        def decide(reading: Reading) -> Opened | Write[Opened | None] | None:
+            state = reading.state
+            return self._all_anew(reading, state.renewed(reading.cluster, at_least)) if state.timeline == expected else None
+
+        self.store.change([kv.get(self._keys.state)], decide, self._soon)
+
+    def _all_anew(self, reading: Reading, state: State) -> Write[Opened]:
+        """A state to which no nodes and no assignment belong."""
+        removed = [kv.delete_all(prefix, kv.after(prefix)) for prefix in (self._keys.nodes, self._keys.tokens)]
+        put = kv.put(self._keys.state, state.encoded())
+        opened = Opened(state.settings, state.timeline)
+        return Write([reading.same(self._keys.state)], [put, *removed], lambda _: opened)
+
+    def close(self) -> None:
+        """See ``Backend.close``."""
+        self._watcher.close()
+        self.store.connection.close()
+
+    def snapshot(self) -> Snapshot:
+        """See ``Backend.snapshot``."""
+        reading = self.store.read(self._everything, self._soon)
+        snapshot = self._nodes.snapshot(reading)
+        self._commits.remember(reading)
+        return snapshot
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        return self._watcher.wait(revision, timeout)
+
+    # Nodes
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        """See ``Backend.register``."""
+        self._nodes.register(node, timeline, at_least, replacing, self._soon)
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        """See ``Backend.heartbeat``."""
+        return self._nodes.heartbeat(ref, seen, holding, self._soon)
+
+    def set_weight(self, ref: NodeRef, weight: float) -> None:
+        """See ``Backend.set_weight``."""
+        self._nodes.set_weight(ref, weight, self._soon)
+
+    def deregister(self, ref: NodeRef) -> None:
+        """See ``Backend.deregister``."""
+        self._nodes.deregister(ref, self._soon)
+
+    # The leader's
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        """See ``Backend.acquire_leadership``."""
+        return self._nodes.acquire_leadership(ref, epoch, self._soon)
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        """See ``Backend.read_assignment``."""
+        return self._commits.read(since, self._later)
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        """See ``Backend.commit``."""
+        return self._commits.commit(ref, plan, guard, self._later)
+
+    # Task locks
+
+    def read_locks(self) -> tuple[TaskLock, ...]:
+        """See ``Backend.read_locks``."""
+        deadline = self._later
+        wanted = [kv.get(self._keys.state)]
+        return self.store.look(wanted, lambda reading: self._locks.read(reading.state, deadline), deadline)
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        """See ``Backend.edit_locks``."""
+        return self._locks.edit(edit, self._later)
+
+    # Trails
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+        """See ``Backend.append_claims``."""
+        self._trails.append_claims(ref, items, date, self._later)
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        """See ``Backend.append_audits``."""
+        self._trails.append_audits(node, items, date, self._later)
+
+    def history(
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Claim | Audit | Rebalance]:
+        """See ``Backend.history``."""
+        return self._trails.history(kind, limit, date, item, self._later)
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        """See ``Backend.incomplete``."""
+        return self._trails.incomplete(date, older_than, self._later)
+
+    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+        """See ``Backend.purge``."""
+        return self._trails.purge(kind, before, self._later)

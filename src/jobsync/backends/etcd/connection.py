@@ -1,0 +1,141 @@
+"""Calls that keep to a deadline, on whichever server of the cluster answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobsync.backends.etcd.forks import abandon, forget_in_child
+from jobsync.backends.etcd.link import Link
+from jobsync.backends.etcd.protos import MESSAGES
+from jobsync.errors import BackendUnavailable
+
+__all__ = ['Connection']
+
+
+class Route:
+    """To one of the servers.
+
+    A server counts as proven once it has answered a question that it can only answer as a member of a majority.
+    """
+
+    def __init__(self, links: tuple[Link, ...], probe: Any) -> None:
+        self._links = links
+        self._probe = probe
+        self._first = 0
+        self._proven: Link | None = None
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a server has answered, and none has failed since."""
+        return self._proven is not None
+
+    def proven(self, deadline: float) -> Link:
+        """A server that answers; ``BackendUnavailable`` if none does in time."""
+        if (link := self._proven) is not None:
+            return link
+        error: BackendUnavailable | None = None
+        for nth in range(len(self._links)):
+            at = (self._first + nth) % len(self._links)
+            now = time.monotonic()
+            try:
+                self._links[at].call('KV.Range', self._probe, now + (deadline - now) / (len(self._links) - nth))
+            except BackendUnavailable as failure:
+                error = failure
+                continue
+            self._first, self._proven = at, self._links[at]
+            return self._links[at]
+        assert error is not None
+        raise error
+
+    def call(self, method: str, request: Any, deadline: float) -> Any:
+        """The answer of a proven server, which is asked once."""
+        link = self.proven(deadline)
+        try:
+            return link.call(method, request, deadline)
+        except BackendUnavailable:
+            if self._proven is link:
+                self._proven = None
+            raise
+
+    def close(self) -> None:
+        """End all calls."""
+        for link in self._links:
+            link.close()
+
+
+class Connection:
+    """To a cluster. Thread-safe.
+
+    What is to be written is sent once: if that fails, nobody knows whether it has happened.
+
+    The main thread has channels of its own. A signal's handler may interrupt it inside gRPC, where it holds its channel's lock,
+    and leave a job there: then other threads have to tell the store before the handler returns.
+    """
+
+    def __init__(self, make_links: Callable[[], tuple[Link, ...]], probe_key: bytes, *, survives_fork: bool = True) -> None:
+        self._make_links = make_links
+        self._probe = MESSAGES['RangeRequest'](key=probe_key, count_only=True)
+        self._survives_fork = survives_fork
+        self._state = 'open'
+        self.cluster = 0
+        """The id of the cluster that answered last."""
+        self._set_up()
+        forget_in_child(self)
+
+    def _set_up(self) -> None:
+        self._routes: dict[bool, Route] = {}
+        """By whether it is the main thread's."""
+        self._making = threading.RLock()
+        """Taken again by a signal's handler that closes this."""
+
+    def read(self, method: str, request: Any, deadline: float) -> Any:
+        """The answer to a question: if a server fails to answer, another is asked, or it once more."""
+        route = self._route()
+        was_proven = route.is_proven
+        try:
+            answer = route.call(method, request, deadline)
+        except BackendUnavailable:
+            if not was_proven or self._state != 'open' or time.monotonic() >= deadline:
+                raise
+            answer = route.call(method, request, deadline)
+        self.cluster = answer.header.cluster_id
+        return answer
+
+    def write(self, method: str, request: Any, deadline: float) -> Any:
+        """Do something once. After ``BackendUnavailable`` it may or may not have happened."""
+        answer = self._route().call(method, request, deadline)
+        self.cluster = answer.header.cluster_id
+        return answer
+
+    def proven(self, deadline: float) -> Link:
+        """A server that answers; ``BackendUnavailable`` if none does in time."""
+        return self._route().proven(deadline)
+
+    def close(self) -> None:
+        """End all calls, now and for good."""
+        with self._making:
+            self._state = 'closed'
+            routes, self._routes = list(self._routes.values()), {}
+        for route in routes:
+            route.close()
+
+    def forget(self) -> None:
+        """In a forked child: begin anew, with nothing of the parent's."""
+        abandon(self._routes)
+        if self._state == 'open' and not self._survives_fork:
+            self._state = 'of the parent process, as is the client it was made with: make both anew after the fork'
+        self._set_up()
+
+    def _route(self) -> Route:
+        is_main = threading.current_thread() is threading.main_thread()
+        if (route := self._routes.get(is_main)) is not None:
+            return route
+        with self._making:
+            if self._state != 'open':
+                raise BackendUnavailable(f'this backend is {self._state}')
+            if is_main not in self._routes:
+                self._routes[is_main] = Route(self._make_links(), self._probe)
+            return self._routes[is_main]

@@ -1,0 +1,44 @@
+"""The border to gRPC: its errors become ours, told apart by their status."""
+
+from __future__ import annotations
+
+import grpc
+
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
+
+__all__ = ['MAYBE_STALE_TOKEN', 'STALE_TOKEN', 'Compacted', 'TooLarge', 'translate']
+
+STALE_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT)
+"""How etcd refuses a token that has expired, or is from before a change of users or rights. It has done nothing then."""
+MAYBE_STALE_TOKEN = grpc.StatusCode.UNKNOWN
+"""How etcd 3.5 refuses the latter: with a status that may mean anything else as well."""
+
+REFUSED = {
+    grpc.StatusCode.UNAUTHENTICATED: 'does not accept this login, or wants one: check user and password in the URL',
+    grpc.StatusCode.PERMISSION_DENIED: 'denies this user the keys of the namespace: grant its role readwrite to them',
+    grpc.StatusCode.INVALID_ARGUMENT: 'refuses what it was asked',
+}
+FULL = (
+    'if its space is used up: compact it, defragment its members and disarm the alarm with etcdctl, or give it more with '
+    '--quota-backend-bytes; if an answer is too large for a client of your own: set grpc.max_receive_message_length to -1'
+)
+
+
+class Compacted(BackendUnavailable):
+    """The moment that was asked for is no longer kept: ask for a later one."""
+
+
+class TooLarge(BackendUnavailable):
+    """The server's space, or what a channel may carry in one message, does not suffice."""
+
+
+def translate(error: grpc.RpcError, server: str) -> JobsyncError:
+    """The error to raise instead."""
+    code, details = error.code(), error.details()
+    if code in REFUSED:
+        return ConfigError(f'etcd at {server} {REFUSED[code]} ({details})')
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return TooLarge(f'etcd at {server}: {details}; {FULL}')
+    if code == grpc.StatusCode.OUT_OF_RANGE:
+        return Compacted(f'etcd at {server}: {details}')
+    return BackendUnavailable(f'etcd at {server}: {code.name}: {details}')

@@ -1,0 +1,69 @@
+"""Where in etcd a namespace keeps what.
+
+Everything begins with ``jobsync/<namespace>/``. A namespace has no slash in it, so none sees into another.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cached_property
+
+import attrs
+
+__all__ = ['Keys']
+
+
+@attrs.frozen(slots=False)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str
+
+    @cached_property
+    def root(self) -> bytes:
+        """How all of them begin."""
+        return f'jobsync/{self.namespace}/'.encode()
+
+    @cached_property
+    def state(self) -> bytes:
+        """What the whole cluster shares: the one key that every structural change writes."""
+        return self.root + b'state'
+
+    @cached_property
+    def nodes(self) -> bytes:
+        """Records of nodes, by name."""
+        return self.root + b'node/'
+
+    def node(self, name: str) -> bytes:
+        """A node's record."""
+        return self.nodes + name.encode()
+
+    @cached_property
+    def tokens(self) -> bytes:
+        """The assignment's records, in chunks."""
+        return self.root + b'token/'
+
+    @cached_property
+    def locks(self) -> bytes:
+        """The task locks' records, in chunks."""
+        return self.root + b'lock/'
+
+    @cached_property
+    def rebalances(self) -> bytes:
+        """Rebalances, by revision."""
+        return self.root + b'rebalance/'
+
+    @cached_property
+    def claims(self) -> bytes:
+        """Claims, by date."""
+        return self.root + b'claim/'
+
+    @cached_property
+    def audits(self) -> bytes:
+        """Audits, by date."""
+        return self.root + b'audit/'
+
+    @staticmethod
+    def of_date(trail: bytes, date: dt.date | None) -> bytes:
+        """The part of a trail that is of one date; all of it if that is None."""
+        return trail if date is None else trail + date.isoformat().encode() + b'/'

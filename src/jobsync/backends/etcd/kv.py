@@ -1,0 +1,94 @@
+"""The few things that are asked of etcd, as its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobsync.backends.etcd.protos import MESSAGES
+
+__all__ = [
+    'after',
+    'delete',
+    'delete_all',
+    'exists',
+    'get',
+    'get_all',
+    'is_absent',
+    'is_value',
+    'nested',
+    'put',
+    'unwritten',
+    'when',
+]
+
+Message = Any
+
+RangeRequest, PutRequest, DeleteRangeRequest = (MESSAGES[f'{kind}Request'] for kind in ('Range', 'Put', 'DeleteRange'))
+RequestOp, TxnRequest, Compare = MESSAGES['RequestOp'], MESSAGES['TxnRequest'], MESSAGES['Compare']
+
+MOST_NESTED = 60
+"""Operations in a transaction that is an operation of another: a server allows 128 on both levels together."""
+
+
+def after(prefix: bytes) -> bytes:
+    """The end of the range of all keys that begin with ``prefix``, which ends in a slash."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def get(key: bytes) -> Message:
+    """Read one key."""
+    return RequestOp(request_range=RangeRequest(key=key))
+
+
+def get_all(prefix: bytes) -> Message:
+    """Read all keys that begin so."""
+    return RequestOp(request_range=RangeRequest(key=prefix, range_end=after(prefix)))
+
+
+def put(key: bytes, value: bytes) -> Message:
+    """Write one key."""
+    return RequestOp(request_put=PutRequest(key=key, value=value))
+
+
+def delete(key: bytes) -> Message:
+    """Remove one key."""
+    return RequestOp(request_delete_range=DeleteRangeRequest(key=key))
+
+
+def delete_all(first: bytes, end: bytes) -> Message:
+    """Remove all keys from ``first`` on, before ``end``."""
+    return RequestOp(request_delete_range=DeleteRangeRequest(key=first, range_end=end))
+
+
+def when(compares: Iterable[Message], success: Iterable[Message], failure: Iterable[Message] = ()) -> Message:
+    """Do one thing or the other, all of it at once."""
+    return TxnRequest(compare=compares, success=success, failure=failure)
+
+
+def nested(operations: Sequence[Message]) -> list[Message]:
+    """The same operations, in groups if there are many."""
+    if len(operations) <= MOST_NESTED:
+        return list(operations)
+    groups = (operations[start : start + MOST_NESTED] for start in range(0, len(operations), MOST_NESTED))
+    return [RequestOp(request_txn=TxnRequest(success=group)) for group in groups]
+
+
+def is_value(key: bytes, value: bytes) -> Message:
+    """Compare: the key has exactly this value."""
+    return Compare(result=Compare.EQUAL, target=Compare.VALUE, key=key, value=value)
+
+
+def is_absent(key: bytes) -> Message:
+    """Compare: there is no such key."""
+    return Compare(result=Compare.EQUAL, target=Compare.CREATE, key=key, create_revision=0)
+
+
+def exists(key: bytes) -> Message:
+    """Compare: there is such a key."""
+    return Compare(result=Compare.GREATER, target=Compare.CREATE, key=key, create_revision=0)
+
+
+def unwritten(first: bytes, end: bytes, since: int) -> Message:
+    """Compare: no key from ``first`` on, before ``end``, was written after etcd's revision ``since``."""
+    return Compare(result=Compare.LESS, target=Compare.MOD, key=first, range_end=end, mod_revision=since + 1)

@@ -1,0 +1,234 @@
+"""A node's own record: one key each, which its heartbeat replaces and nothing else of the namespace."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import attrs
+
+from jobsync.backends.etcd import kv
+from jobsync.backends.etcd.state import State
+from jobsync.backends.etcd.store import Reading, Store, Write
+from jobsync.core.model import INITIAL, Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline
+from jobsync.errors import Evicted, NameTaken, TimelineChanged
+
+__all__ = ['Nodes', 'encoded', 'is_run', 'joined', 'node_of']
+
+TICK = dt.timedelta(microseconds=1)
+
+
+def encoded(node: Node) -> bytes:
+    """As it is stored."""
+    fields: dict[str, Any] = attrs.asdict(node, recurse=False)
+    fields |= {
+        'seen': attrs.astuple(node.seen),
+        'holding': sorted(node.holding),
+        'state': node.state.value,
+        'replaces': sorted(node.replaces),
+        'created_on': node.created_on.isoformat(),
+        'last_heartbeat': node.last_heartbeat and node.last_heartbeat.isoformat(),
+    }
+    return json.dumps(fields, separators=(',', ':')).encode()
+
+
+def node_of(value: bytes) -> Node:
+    """From what is stored."""
+    fields = json.loads(value)
+    beat = fields['last_heartbeat']
+    return Node(
+        **{
+            **fields,
+            'seen': Revision(*fields['seen']),
+            'holding': frozenset(fields['holding']),
+            'state': NodeState(fields['state']),
+            'replaces': frozenset(fields['replaces']),
+            'created_on': dt.datetime.fromisoformat(fields['created_on']),
+            'last_heartbeat': beat and dt.datetime.fromisoformat(beat),
+        }
+    )
+
+
+def found(reading: Reading, name: str) -> Node | None:
+    """A node's record in a reading that asked for it."""
+    value = reading.values.get(reading.keys.node(name))
+    return None if value is None else node_of(value)
+
+
+def is_run(node: Node | None, ref: NodeRef) -> bool:
+    """Whether exactly this incarnation is JOINED."""
+    return node is not None and node.ref == ref and node.state is NodeState.JOINED
+
+
+def joined(reading: Reading, ref: NodeRef) -> Node:
+    """The record of ``ref``; ``Evicted`` unless exactly that incarnation is JOINED."""
+    node = found(reading, ref.name)
+    if node is None or not is_run(node, ref):
+        reading.state  # noqa: B018 - where there is no namespace, that is the answer
+        raise Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
+    return node
+
+
+class Nodes:
+    """Registering, beating, leaving, leading."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keys = store.keys
+        self._last: dict[str, bytes] = {}
+        """By name, the record as this handle last left it: most likely still the present one."""
+        self._leader = ''
+        """Who led at the last heartbeat; nobody has this name."""
+
+    def last_known(self, name: str) -> Reading | None:
+        """A reading of a node's record alone, if this handle was the last to write it, as far as is known."""
+        value = self._last.get(name)
+        return None if value is None else Reading({self._keys.node(name): value}, self._keys)
+
+    def remember(self, name: str, value: bytes) -> None:
+        """This is the record that was just written."""
+        self._last[name] = value
+
+    def still(self, reading: Reading, name: str) -> list[Any]:
+        """Compare: the namespace is there, and the node's record as it was read."""
+        return [kv.exists(self._keys.state), reading.same(self._keys.node(name))]
+
+    def snapshot(self, reading: Reading) -> Snapshot:
+        """See ``Backend.snapshot``; of a reading of everything."""
+        state = reading.state
+        nodes = [node_of(value) for key, value in reading.values.items() if key.startswith(self._keys.nodes)]
+        return Snapshot(
+            timeline=state.timeline,
+            store=reading.cluster,
+            now=self._store.now(),
+            revision=state.revision,
+            version=state.version,
+            leadership=state.leadership,
+            nodes=tuple(sorted(nodes, key=lambda node: node.created_on)),
+            locks_revision=state.locks_revision,
+        )
+
+    def register(
+        self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None, deadline: float
+    ) -> None:
+        """See ``Backend.register``."""
+        key = self._keys.node(node.ref.name)
+
+        def decide(reading: Reading) -> bytes | Write[bytes]:
+            state, before = reading.state, found(reading, node.ref.name)
+            if state.timeline != timeline:
+                raise TimelineChanged(f'the namespace {self._keys.namespace!r} lives in {state.timeline}, not in {timeline}')
+            if before and before.state is NodeState.JOINED and before.beat != replacing:
+                raise NameTaken(before)
+            now = self._store.now()
+            created_on = max(now, state.last_created + TICK)
+            record = Node(
+                name=node.ref.name,
+                incarnation=node.ref.incarnation,
+                heartbeat=0,
+                seen=INITIAL,
+                holding=frozenset(),
+                state=NodeState.JOINED,
+                replaces=node.replaces | {before.incarnation} if before else node.replaces,
+                weight=node.weight,
+                timeout_sec=node.timeout_sec,
+                host=node.host,
+                pid=node.pid,
+                created_on=created_on,
+                last_heartbeat=now,
+            )
+            value = encoded(record)
+            after = attrs.evolve(state, revision=state.next_revision(at_least), last_created=created_on)
+            return self._write(reading, after, key, value, result=value)
+
+        self.remember(node.ref.name, self._store.change(self._state_and(key), decide, deadline))
+
+    def set_weight(self, ref: NodeRef, weight: float, deadline: float) -> None:
+        """See ``Backend.set_weight``."""
+        key = self._keys.node(ref.name)
+
+        def decide(reading: Reading) -> bytes | Write[bytes]:
+            node, state = joined(reading, ref), reading.state
+            if node.weight == weight:
+                return encoded(node)
+            value = encoded(attrs.evolve(node, weight=weight))
+            return self._write(reading, attrs.evolve(state, revision=state.next_revision()), key, value, result=value)
+
+        self.remember(ref.name, self._store.change(self._state_and(key), decide, deadline))
+
+    def deregister(self, ref: NodeRef, deadline: float) -> None:
+        """See ``Backend.deregister``."""
+        key = self._keys.node(ref.name)
+
+        def decide(reading: Reading) -> Write[None] | None:
+            state, node = reading.state, found(reading, ref.name)
+            if node is None or not is_run(node, ref):
+                return None
+            node = attrs.evolve(node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None)
+            return self._write(reading, attrs.evolve(state, revision=state.next_revision()), key, encoded(node), result=None)
+
+        self._store.change(self._state_and(key), decide, deadline)
+        self._last.pop(ref.name, None)
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int, deadline: float) -> Leadership:
+        """See ``Backend.acquire_leadership``."""
+
+        def decide(reading: Reading) -> Leadership | Write[Leadership]:
+            state = reading.state
+            joined(reading, ref)
+            if state.leadership.epoch != epoch:
+                return state.leadership
+            leadership = Leadership(epoch + 1, ref)
+            after = attrs.evolve(state, leadership=leadership, revision=state.next_revision())
+            # Whatever ends the node's registration changes the state too.
+            return Write([reading.same(self._keys.state)], [kv.put(self._keys.state, after.encoded())], lambda _: leadership)
+
+        return self._store.change(self._state_and(self._keys.node(ref.name)), decide, deadline)
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], deadline: float) -> Pulse:
+        """See ``Backend.heartbeat``: one transaction, if the record is as this handle left it, and the leader who it was."""
+        key, asked = self._keys.node(ref.name), self._leader
+        others = [kv.get(self._keys.state), kv.get(self._keys.node(asked))]
+
+        def decide(reading: Reading) -> tuple[Node, Reading] | Write[tuple[Node, Reading]]:
+            node = joined(reading, ref)
+            node = attrs.evolve(
+                node, heartbeat=node.heartbeat + 1, seen=seen, holding=frozenset(holding), last_heartbeat=self._store.now()
+            )
+            put = kv.put(key, encoded(node))
+            return Write(self.still(reading, ref.name), [put, *others], lambda answered: (node, answered))
+
+        node, reading = self._store.change([kv.get(key), *others], decide, deadline, self.last_known(ref.name))
+        self.remember(ref.name, encoded(node))
+        while (leading := reading.state.leadership.node) is not None and leading.name not in (asked, ref.name):
+            asked = leading.name
+            reading = self._store.read(self._state_and(self._keys.node(asked)), deadline)
+        self._leader = asked = leading.name if leading else ''
+        return self._pulse(node, reading, node if asked == ref.name else found(reading, asked))
+
+    def _pulse(self, node: Node, reading: Reading, leader: Node | None) -> Pulse:
+        """How things stand after a heartbeat; ``leader`` is the record of the name that leads."""
+        state = reading.state
+        leading = state.leadership.node
+        if leader and not (leading and is_run(leader, leading)):
+            leader = None
+        beat = leader and leader.last_heartbeat
+        return Pulse(
+            heartbeat=node.heartbeat,
+            timeline=state.timeline,
+            store=reading.cluster,
+            revision=state.revision,
+            version=state.version,
+            leadership=state.leadership,
+            leader_heartbeat=leader.heartbeat if leader else None,
+            leader_age_sec=(self._store.now() - beat).total_seconds() if beat else None,
+        )
+
+    def _state_and(self, key: bytes) -> list[Any]:
+        return [kv.get(self._keys.state), kv.get(key)]
+
+    def _write(self, reading: Reading, after: State, key: bytes, value: bytes, result: Any) -> Write[Any]:
+        """The state and one node, if both are as they were read."""
+        compares = [reading.same(self._keys.state), reading.same(key)]
+        return Write(compares, [kv.put(self._keys.state, after.encoded()), kv.put(key, value)], lambda _: result)

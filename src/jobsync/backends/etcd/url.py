@@ -1,0 +1,119 @@
+"""From a URL to the servers of a cluster, and how to speak to them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+import attrs
+
+from jobsync.errors import ConfigError
+
+__all__ = ['Cluster', 'Login', 'Tls', 'cluster_of']
+
+PORT = 2379
+OPTIONS = ('ca', 'cert', 'key', 'server_name')
+HOW = (
+    'the etcd URL is etcd://user:password@host1:2379,host2:2379 or, with TLS, '
+    'etcds://…?ca=file&cert=file&key=file&server_name=name; user, password and all options may be left out, and characters '
+    'such as @ : / ? % # in a name or password are written as %40 and so on'
+)
+ENDPOINT = re.compile(r'(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/?#@,]+)(?::(?P<port>[0-9]{1,5}))?')
+
+
+@attrs.frozen
+class Login:
+    """Whom to log in as."""
+
+    user: str
+    password: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Tls:
+    """What a channel is encrypted with; PEM."""
+
+    ca: bytes | None = attrs.field(default=None, repr=False)
+    """Whom to trust; None: whom gRPC trusts by itself."""
+    cert: bytes | None = attrs.field(default=None, repr=False)
+    """Who we are, with its key."""
+    key: bytes | None = attrs.field(default=None, repr=False)
+    server_name: str | None = None
+    """The name to expect in the server's certificate, if not the host's."""
+
+
+@attrs.frozen
+class Cluster:
+    """The servers of one cluster."""
+
+    endpoints: tuple[str, ...]
+    """Each ``host:port``, in the order in which they are tried."""
+    login: Login | None = None
+    tls: Tls | None = None
+
+    def __str__(self) -> str:
+        return f'etcd {",".join(self.endpoints)}'
+
+
+def cluster_of(url: str) -> Cluster:
+    """The cluster that a URL names; ``ConfigError``, without the URL, if it cannot be read."""
+    scheme, _, rest = url.partition('://')
+    rest, _, query = rest.partition('?')
+    before, at, hosts = rest.rpartition('@')
+    path = hosts.partition('/')[2]
+    hosts = hosts.partition('/')[0]
+    if path or '#' in hosts or scheme not in ('etcd', 'etcds'):
+        raise ConfigError(HOW)
+    options = options_of(query)
+    tls = tls_of(options) if scheme == 'etcds' or options else None
+    return Cluster(tuple(endpoint_of(part) for part in hosts.split(',')), login_of(before) if at else None, tls)
+
+
+def endpoint_of(part: str) -> str:
+    """``host:port`` of one of the hosts."""
+    found = ENDPOINT.fullmatch(part)
+    port = int(found['port'] or PORT) if found else 0
+    if found is None or not 0 < port < 2**16:
+        raise ConfigError(f'a host in the URL cannot be read; {HOW}')
+    return f'{found["host"]}:{port}'
+
+
+def login_of(part: str) -> Login:
+    """User and password."""
+    user, separator, password = part.partition(':')
+    if not (user and separator and password):
+        raise ConfigError(f'a user needs a password, and a password a user; {HOW}')
+    try:
+        return Login(unquote(user, errors='strict'), unquote(password, errors='strict'))
+    except UnicodeDecodeError:
+        # The error would quote the password.
+        raise ConfigError(f'user or password is not UTF-8; {HOW}') from None
+
+
+def options_of(query: str) -> dict[str, str]:
+    """What follows the question mark."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError:
+        raise ConfigError(f'the options of the URL cannot be read; {HOW}') from None
+    options = dict(pairs)
+    if len(options) < len(pairs) or not options.keys() <= set(OPTIONS) or not all(options.values()):
+        raise ConfigError(f'the options of the URL are {", ".join(OPTIONS)}, each once and with a value; {HOW}')
+    return options
+
+
+def tls_of(options: dict[str, str]) -> Tls:
+    """The files that the options name, read."""
+    if ('cert' in options) != ('key' in options):
+        raise ConfigError(f'the options cert and key go together; {HOW}')
+    files = {name: content_of(name, options[name]) for name in ('ca', 'cert', 'key') if name in options}
+    return Tls(**files, server_name=options.get('server_name'))
+
+
+def content_of(name: str, path: str) -> bytes:
+    """A file's content."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f'{name}={path!r} in the etcd URL: {error.strerror or error}') from error

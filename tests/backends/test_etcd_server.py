@@ -1,0 +1,888 @@
+"""What only etcd has: its URL, users, TLS, endpoints, limits, compaction, watches, clients of the user's own, and forks."""
+
+# ruff: noqa: D102, S105 - helpers of the tests, and a password that guards nothing
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from jobsync import CoordinationConfig, Job
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.etcd import backend as backend_on
+from jobsync.backends.etcd import kv
+from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.plugin import connect
+from jobsync.core.model import INITIAL, Eviction, HistoryKind, LockEdit, LockRequest, Registration, Settings
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.harnesses.etcd import EtcdHarness
+from jobsync.testing.servers import EtcdServer, free_port
+
+pytestmark = pytest.mark.etcd
+
+PASSWORD = "p@ss:w/o?r#d% '\\&,ü"
+WORKER = f'worker:{quote(PASSWORD, safe="")}'
+DAY = dt.date(2026, 3, 2)
+DEADLINE_SEC = 100
+
+
+@pytest.fixture
+def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
+    harness = EtcdHarness(etcd_server)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def scene(harness: EtcdHarness) -> Scene:
+    return Scene(harness.connect())
+
+
+def with_users(server: EtcdServer) -> EtcdServer:
+    """Make users, of whom ``worker`` may do what the documentation asks for, and have everybody log in from now on."""
+    server.ctl('user', 'add', 'root', '--new-user-password=root')
+    server.ctl('user', 'grant-role', 'root', 'root')
+    server.ctl('role', 'add', 'jobs')
+    server.ctl('role', 'grant-permission', 'jobs', '--prefix=true', 'readwrite', 'jobsync/')
+    server.ctl('user', 'add', 'worker', f'--new-user-password={PASSWORD}')
+    server.ctl('user', 'grant-role', 'worker', 'jobs')
+    server.ctl('user', 'add', 'stranger', '--new-user-password=stranger')
+    server.ctl('auth', 'enable')
+    return server
+
+
+@pytest.fixture(scope='module')
+def guarded() -> Iterator[EtcdServer]:
+    """A server whose tokens end after a second."""
+    server = EtcdServer('--auth-token-ttl=1')
+    yield with_users(server)
+    server.close()
+
+
+@pytest.fixture
+def guarded_url(guarded: EtcdServer) -> Iterator[str]:
+    """The server is empty, and left empty."""
+    yield guarded.url(WORKER)
+    guarded.ctl('--user=root:root', 'del', '', '--prefix')
+
+
+@pytest.fixture
+def signing(tmp_path: Path) -> Iterator[EtcdServer]:
+    """A server whose tokens are signed, and good until a user or a role changes."""
+    key = tmp_path / 'signing.key'
+    subprocess.run(['openssl', 'genrsa', '-out', key, '2048'], check=True, capture_output=True)
+    server = EtcdServer(f'--auth-token=jwt,priv-key={key},sign-method=RS256,ttl=1h')
+    yield with_users(server)
+    server.close()
+
+
+def change_roles(server: EtcdServer) -> None:
+    server.ctl('--user=root:root', 'role', 'add', 'another')
+    server.ctl('--user=root:root', 'role', 'delete', 'another')
+
+
+def raw(backend: object) -> EtcdBackend:
+    assert isinstance(backend, EtcdBackend)
+    return backend
+
+
+def keys_of(backend: object, prefix: bytes = b'') -> dict[bytes, bytes]:
+    """What etcd holds of a namespace under a prefix."""
+    store = raw(backend).store
+    return dict(store.read([kv.get_all(store.keys.root + prefix)], time.monotonic() + 10).values)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait for a condition that a thread or the server brings about."""
+    deadline = time.monotonic() + DEADLINE_SEC
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestUrl:
+    """Which servers a URL names, and that it tells no secret."""
+
+    @pytest.mark.parametrize(
+        'rest',
+        [
+            '',
+            'u:secret@',
+            'u:secret@h:port',
+            'u:secret@h:0',
+            'u:secret@h:99999',
+            'u:secret@h1,,h2',
+            'u:secret@h/path',
+            'u:secret@h#x',
+            'u:sec%ffret@h',
+            'user@h',
+            ':secret@h',
+            'h:2379:secret',
+            'u:secret@h?cert=secret',
+            'u:secret@h?password=secret',
+            'u:secret@h?ca=secret&ca=secret',
+            'u:secret@h?ca',
+        ],
+    )
+    def test_bad_urls_are_refused_without_their_secrets(self, rest: str) -> None:
+        """The message says how to write a URL, and quotes nothing of this one."""
+        with pytest.raises(ConfigError, match='etcd://user') as caught:
+            connect(f'etcd://{rest}', BackendOptions())
+        assert 'secret' not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        """Is told by the option's name and its own."""
+        with pytest.raises(ConfigError, match=r"ca='.*nowhere\.pem'.*No such file"):
+            connect(f'etcds://h?ca={tmp_path}/nowhere.pem', BackendOptions())
+
+    def test_nothing_is_reached_by_connect(self) -> None:
+        """A URL of servers that do not exist is as good as any, and so is closing what was never used."""
+        connect('etcd://h1,h2:1,[::1]:2379,10.0.0.1', BackendOptions()).close()
+
+    def test_the_servers_show(self) -> None:
+        """In the repr, in their order, with their ports; user and password do not."""
+        backend = connect('etcd://user:secret@h1,h2:1', BackendOptions('app_'))
+        assert repr(backend) == '<EtcdBackend etcd h1:2379,h2:1 app_>'
+
+
+class TestEndpoints:
+    """Several servers, of which one answers."""
+
+    def test_the_next_is_asked(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """One where nobody listens, and one that says nothing, cost no more than a part of the time."""
+        with socket.socket() as silent:
+            silent.bind(('127.0.0.1', 0))
+            silent.listen()
+            hosts = f'127.0.0.1:{free_port()},127.0.0.1:{silent.getsockname()[1]},{etcd_server.endpoint}'
+            with closing(connect(f'etcd://{hosts}', BackendOptions(op_timeout_sec=6.0))) as backend:
+                scene = Scene(backend)
+                assert scene.beat(scene.join('a')).heartbeat == 1
+
+    def test_another_takes_over(self, harness: EtcdHarness, etcd_server: EtcdServer) -> None:
+        """When the server that was spoken to stops, the next call, or the one after it, is answered by another."""
+        gone = EtcdServer()
+        try:
+            url = f'etcd://{gone.endpoint},{etcd_server.endpoint}'
+            with closing(connect(url, BackendOptions(op_timeout_sec=2.0))) as backend:
+                backend.open(SETTINGS, create=True)
+                harness.connect().open(SETTINGS, create=True)
+                before = backend.snapshot().store
+                gone.pause()
+                with pytest.raises(BackendUnavailable):
+                    backend.snapshot()
+                assert backend.snapshot().store != before
+        finally:
+            gone.close()
+
+    def test_none_answers(self) -> None:
+        """The error names the server, and comes at once where nobody listens."""
+        port = free_port()
+        with closing(connect(f'etcd://u:secret@127.0.0.1:{port}', BackendOptions())) as backend:
+            with pytest.raises(BackendUnavailable, match=f'127.0.0.1:{port}') as caught:
+                backend.open(SETTINGS, create=True)
+            assert 'secret' not in f'{caught.value} {caught.value.__cause__!r}'
+
+
+class TestUsers:
+    """A server that wants to know who asks."""
+
+    def test_a_password_of_any_characters(self, guarded_url: str, caplog: pytest.LogCaptureFixture) -> None:
+        """It reaches the server as it is, and shows nowhere; a role for the keys ``jobsync/`` suffices for everything."""
+        caplog.set_level(logging.DEBUG)
+        with closing(connect(guarded_url, BackendOptions())) as backend:
+            scene = Scene(backend)
+            leader = scene.leader()
+            scene.lock('x')
+            scene.commit(leader, TokenGroup(range(9), 'a'), moved=9)
+            backend.append_claims(leader, ['x'], DAY)
+            backend.append_audits('leader', ['x'], DAY)
+            assert backend.wait(0, DEADLINE_SEC) > 0
+            scene.state()
+            assert [backend.purge(kind, dt.datetime.now(dt.UTC)) for kind in HistoryKind] == [1, 1, 1]
+            shown = f'{backend!r} {vars(backend)!r} {caplog.text}'
+        for secret in (PASSWORD, quote(PASSWORD, safe='')):
+            assert secret not in shown
+
+    def test_a_token_that_has_expired_is_renewed(self, guarded_url: str) -> None:
+        """Neither a reading nor a heartbeat notices, and the heartbeat counts once."""
+        with closing(connect(guarded_url, BackendOptions())) as backend:
+            scene = Scene(backend)
+            ref = scene.join('a')
+            for count in (1, 2):
+                token = self.expired(backend)
+                assert scene.beat(ref).heartbeat == count
+                assert token != self.token(backend)
+            self.expired(backend)
+            assert scene.node('a').heartbeat == 2
+
+    def token(self, backend: object) -> str:
+        return raw(backend).store.connection.proven(time.monotonic() + 5)._token
+
+    def expired(self, backend: object) -> str:
+        """Wait until the server does not take the present token any more."""
+        connection, token = raw(backend).store.connection, self.token(backend)
+        link = connection.proven(time.monotonic() + 5)
+        login, link._login = link._login, None
+
+        def is_refused() -> bool:
+            with contextlib.suppress(ConfigError):
+                connection.read('KV.Txn', kv.when((), [kv.get(b'jobsync/x')]), time.monotonic() + 5)
+                time.sleep(1.5)  # each use of a token lengthens its life
+                return False
+            return True
+
+        eventually(is_refused)
+        link._login = login
+        return token
+
+    def test_a_watch_goes_on(self, guarded_url: str) -> None:
+        """It outlives the token it began with, and one that begins with an expired token begins again."""
+        with (
+            closing(connect(guarded_url, BackendOptions())) as backend,
+            closing(connect(guarded_url, BackendOptions())) as other,
+        ):
+            scene = Scene(other)
+            assert backend.wait(-1, DEADLINE_SEC) == 0
+            self.expired(backend)
+            for number in (1, 2):
+                raw(backend)._watcher._call.cancel()
+                scene.join(f'n{number}')
+                assert backend.wait(number - 1, DEADLINE_SEC) >= number
+
+    def test_changed_roles_are_survived(self, signing: EtcdServer) -> None:
+        """A change of users or roles makes signed tokens stale. Readings go on; a heartbeat does, or at once after an error."""
+        with closing(connect(signing.url(WORKER), BackendOptions())) as backend:
+            scene = Scene(backend)
+            ref = scene.join('a')
+            change_roles(signing)
+            assert scene.node('a').heartbeat == 0
+            change_roles(signing)
+            if not is_there(lambda: scene.beat(ref)):
+                scene.beat(ref)
+            assert scene.node('a').heartbeat == 1
+
+    @pytest.mark.parametrize('user', ['', 'worker:wrongsecret', 'nobody:wrongsecret', 'stranger:stranger'])
+    def test_whoever_may_not(self, guarded: EtcdServer, user: str) -> None:
+        """No login, a wrong one and one without rights are told as a matter of configuration, without the password."""
+        with closing(connect(guarded.url(user), BackendOptions())) as backend:
+            with pytest.raises(ConfigError, match=guarded.endpoint) as caught:
+                backend.open(SETTINGS, create=True)
+            assert 'wrongsecret' not in f'{caught.value} {caught.value.__cause__!r}'
+
+    def test_a_server_without_users(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """A login is ignored while nobody has to log in."""
+        with closing(connect(etcd_server.url('any:thing'), BackendOptions())) as backend:
+            assert backend.open(SETTINGS, create=True).settings == SETTINGS
+
+
+@pytest.fixture(scope='module')
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority, and what it has signed for a server and a client."""
+    folder = tmp_path_factory.mktemp('certificates')
+    new = ['openssl', 'req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-x509']
+
+    def run(*arguments: str) -> None:
+        subprocess.run([*new, *arguments], cwd=folder, check=True, capture_output=True)
+
+    for name in ('ca', 'other'):
+        run('-subj', f'/CN={name}', '-keyout', f'{name}.key', '-out', f'{name}.pem')
+    for name, names in (('server', 'IP:127.0.0.1,DNS:etcd.example'), ('client', 'DNS:client')):
+        run('-subj', f'/CN={name}', '-keyout', f'{name}.key', '-out', f'{name}.pem',
+            '-CA', 'ca.pem', '-CAkey', 'ca.key', '-addext', f'subjectAltName={names}',
+            '-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'extendedKeyUsage=serverAuth,clientAuth')  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope='module')
+def encrypted(certificates: Path) -> Iterator[EtcdServer]:
+    """A server that speaks TLS, knows its clients by their certificates, and wants a password besides."""
+    server = EtcdServer('--client-cert-auth', certificates=certificates)
+    server.ctl('user', 'add', 'root', f'--new-user-password={PASSWORD}')
+    server.ctl('user', 'grant-role', 'root', 'root')
+    server.ctl('auth', 'enable')
+    yield server
+    server.close()
+
+
+class TestTls:
+    """An encrypted connection."""
+
+    def options(self, folder: Path) -> str:
+        return f'ca={folder}/ca.pem&cert={folder}/client.pem&key={folder}/client.key'
+
+    @pytest.mark.parametrize('scheme', ['etcd', 'etcds'])
+    @pytest.mark.parametrize('more', ['', '&server_name=etcd.example'])
+    def test_with_certificates_and_password(self, encrypted: EtcdServer, certificates: Path, scheme: str, more: str) -> None:
+        """Files that are named make a connection encrypted under either scheme; the login goes through it."""
+        user = f'root:{quote(PASSWORD, safe="")}'
+        url = f'{encrypted.url(user).replace("etcds", scheme)}?{self.options(certificates)}{more}'
+        with closing(connect(url, BackendOptions())) as backend:
+            scene = Scene(backend)
+            scene.join(f'{scheme}{more}')
+            assert backend.wait(0, DEADLINE_SEC) > 0
+
+    @pytest.mark.parametrize('options', ['', '?ca={}/other.pem', '?ca={}/ca.pem', '?ca={0}/ca.pem&server_name=other.example'])
+    def test_without_the_right_ones(self, encrypted: EtcdServer, certificates: Path, options: str) -> None:
+        """A server that cannot prove who it is, or to whom we cannot, is as good as away."""
+        url = encrypted.url() + options.format(certificates)
+        with closing(connect(url, BackendOptions(op_timeout_sec=2.0))) as backend, pytest.raises(BackendUnavailable):
+            backend.open(SETTINGS, create=True)
+
+
+class TestContent:
+    """What is in the keys."""
+
+    def test_values_and_leftovers(self, harness: EtcdHarness) -> None:
+        """No value exceeds 256 KiB, and only what the state names is kept, whatever was left behind by a writer that lost."""
+        backend = harness.connect()
+        scene = Scene(backend, Settings(100_000, 'xxh3'))
+        leader = scene.leader()
+        connection, prefix = raw(backend).store.connection, raw(backend).store.keys.tokens
+        left = kv.put(prefix + b'0000000000000001-0000000000000001/000000', b'left behind')
+        connection.write('KV.Txn', kv.when((), [left]), time.monotonic() + 5)
+        for step in range(40):
+            groups = [TokenGroup(range(start, 100_000, 50 + step), f'n{start}') for start in range(50 + step)]
+            scene.commit(leader, *groups)
+        values = keys_of(backend)
+        assert max(map(len, values.values())) <= 256 * 1024
+        state = raw(backend).store.read([kv.get(raw(backend).store.keys.state)], time.monotonic() + 5).state
+        named = {key for entry in state.table.entries for key in entry.keys(prefix)}
+        assert keys_of(backend, b'token/').keys() == named
+        assert len(state.table.entries) < 40
+        fresh = Scene(harness.connect(), Settings(100_000, 'xxh3'))
+        assert fresh.assignment().owner == scene.assignment().owner
+
+    def test_locks_are_written_anew_now_and_then(self, harness: EtcdHarness, scene: Scene) -> None:
+        """After many edits only what the state names is kept, and another handle reads the same."""
+        for number in range(80):
+            scene.lock(f'task {number % 50}', patterns=(f'p{number}',))
+        state = raw(scene.backend).store.read([kv.get(raw(scene.backend).store.keys.state)], time.monotonic() + 5).state
+        named = {key for entry in state.locks.entries for key in entry.keys(raw(scene.backend).store.keys.locks)}
+        assert keys_of(scene.backend, b'lock/').keys() == named
+        assert len(state.locks.entries) <= 33
+        assert Scene(harness.connect()).locks() == scene.locks()
+        assert len(scene.locks()) == 50
+
+    def test_a_part_that_somebody_deleted(self, harness: EtcdHarness, scene: Scene) -> None:
+        """Is told, rather than looked for without end or taken for nothing."""
+        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
+        harness.server.ctl('del', '--prefix', 'jobsync/sync_/token/')
+        with pytest.raises(SchemaMismatch, match='deleted it by hand'):
+            harness.connect().read_assignment()
+
+    def test_a_state_from_the_future(self, harness: EtcdHarness, scene: Scene) -> None:
+        """Refused with both versions; what is no state at all is refused too."""
+        state = keys_of(scene.backend)[b'jobsync/sync_/state'].decode()
+        for value, message in (
+            (state.replace('"schema_version":1', '"schema_version":7'), r'version 7.*up to 1'),
+            ('nonsense', 'another program'),
+        ):
+            harness.server.ctl('put', 'jobsync/sync_/state', value)
+            for create in (True, False):
+                with pytest.raises(SchemaMismatch, match=message):
+                    harness.connect().open(SETTINGS, create=create)
+
+    def test_what_is_appended_again_costs_no_space(self, scene: Scene) -> None:
+        """A claim that is repeated takes the place of the one before it."""
+        ref = scene.join('a')
+        for _ in range(5):
+            scene.backend.append_claims(ref, ['x', 'y'], DAY)
+            scene.backend.append_audits('a', ['x', 'y'], DAY)
+        assert len(keys_of(scene.backend, b'claim/')) == len(keys_of(scene.backend, b'audit/')) == 1
+
+    def test_an_audit_may_follow_a_purge(self, scene: Scene, harness: EtcdHarness) -> None:
+        """What was purged in part can be recorded again under what it was recorded with before."""
+        scene.backend.append_audits('a', ['x'], DAY)
+        harness.move_clock(dt.timedelta(hours=2))
+        scene.backend.append_audits('a', ['x', 'y'], DAY)
+        assert scene.backend.purge(HistoryKind.AUDIT, scene.backend.snapshot().now - dt.timedelta(hours=1)) == 1
+        assert [audit.item for audit in scene.audits()] == ['y']
+        scene.backend.append_audits('a', ['x', 'y'], DAY)
+        assert sorted(audit.item for audit in scene.audits()) == ['x', 'y']
+
+    def test_a_large_append_is_there_whole(self, harness: EtcdHarness, scene: Scene) -> None:
+        """Items that fill several requests are recorded in one step, purged in part, and purged."""
+        ref, items = scene.join('a'), [f'{number:05}' + os.urandom(300).hex() for number in range(6_000)]
+        scene.backend.append_claims(ref, items, DAY)
+        assert len(keys_of(scene.backend, b'claim/')) > 4
+        scene.backend.append_audits('a', items[::2], DAY)
+        assert [claim.item for claim in scene.backend.incomplete(DAY, dt.timedelta(0))] == items[1::2]
+        assert scene.backend.purge(HistoryKind.CLAIM, scene.backend.snapshot().now) == 3_000
+        assert sorted(claim.item for claim in scene.claims()) == items[1::2]
+        scene.backend.append_audits('a', items, DAY)
+        assert scene.backend.purge(HistoryKind.CLAIM, scene.backend.snapshot().now) == 3_000
+        assert keys_of(scene.backend, b'claim/') == {}
+
+
+class TestLimits:
+    """128 operations in a transaction, and 1.5 MiB."""
+
+    def test_two_hundred_nodes_die_at_once(self, scene: Scene) -> None:
+        """All are evicted in one commit, and one that has beaten meanwhile is enough to refuse it."""
+        leader = scene.leader('n 100 leads')
+        refs = [scene.join(f'n {number}') for number in range(200)]
+        snapshot = scene.backend.snapshot()
+        evictions = tuple(Eviction(ref, 0) for ref in refs)
+        plan, guard = scene.plan(evictions=evictions), scene.guard()
+        other = Scene(connect_like(scene))
+        other.beat(refs[150])
+        with scene.refused(Conflict):
+            scene.backend.commit(leader, plan, guard)
+        assert len(snapshot.nodes) == 201
+        scene.beat(leader)
+        evictions = tuple(Eviction(ref, int(ref == refs[150])) for ref in refs)
+        scene.backend.commit(leader, scene.plan(evictions=evictions), scene.guard())
+        assert list(scene.nodes()) == ['n 100 leads']
+
+    def test_the_space_is_used_up(self) -> None:
+        """The error says what an operator has to do."""
+        server = EtcdServer('--quota-backend-bytes=1000000')
+        try:
+            with closing(connect(server.url(), BackendOptions())) as backend:
+                backend.open(SETTINGS, create=True)
+                fill = functools.partial(append_until_full, backend)
+                with pytest.raises(BackendUnavailable, match=r'space exceeded.*defragment'):
+                    fill()
+        finally:
+            server.close()
+
+
+def append_until_full(backend: Backend) -> None:
+    """Put a hundred large records."""
+    for _ in range(100):
+        backend.append_audits('a', [os.urandom(100_000).hex()], DAY)
+
+
+def connect_like(scene: Scene) -> Any:
+    """Another handle onto the same namespace."""
+    endpoint = raw(scene.backend)._shown.removeprefix('etcd ')
+    return connect(f'etcd://{endpoint}', BackendOptions())
+
+
+class TestCompaction:
+    """Old revisions that go."""
+
+    def compact(self, harness: EtcdHarness, scene: Scene) -> None:
+        harness.server.ctl('compact', str(scene_revision(scene)))
+
+    def test_a_long_reading(self, harness: EtcdHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A trail whose revision is compacted while it is read is read anew."""
+        from jobsync.backends.etcd import store
+
+        monkeypatch.setattr(store, 'PAGE', 1)
+        for number in range(3):
+            scene.backend.append_audits('a', [f'x{number}'], DAY)
+        connection, compacted = raw(scene.backend).store.connection, list[bool]()
+        read = connection.read
+
+        def and_compact(method: str, request: Any, deadline: float) -> Any:
+            answer = read(method, request, deadline)
+            if method == 'KV.Range' and not compacted:
+                compacted.append(True)
+                scene.join('a')
+                self.compact(harness, scene)
+            return answer
+
+        monkeypatch.setattr(connection, 'read', and_compact)
+        assert len(scene.audits()) == 3
+        assert compacted
+
+    def test_a_watch_that_was_away(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A change that happens, and is compacted, while no watch is open is noticed all the same."""
+        backend = harness.connect()
+        assert backend.wait(-1, DEADLINE_SEC) == 0
+        raw(backend)._watcher._call.cancel()
+        for number in range(3):
+            scene.join(f'n{number}')
+            self.compact(harness, scene)
+        assert backend.wait(2, DEADLINE_SEC) == 3
+
+
+def scene_revision(scene: Scene) -> int:
+    store = raw(scene.backend).store
+    return store.read([kv.get(store.keys.state)], time.monotonic() + 5).at
+
+
+class TestWatch:
+    """Waiting for a change."""
+
+    def test_it_is_opened_again(self, harness: EtcdHarness, scene: Scene) -> None:
+        """After a kill of the server the same handle wakes for changes as before."""
+        backend = harness.connect()
+        assert backend.wait(-1, DEADLINE_SEC) == 0
+        harness.restart()
+        eventually(lambda: joins(scene, 'a'))
+        assert backend.wait(0, DEADLINE_SEC) == 1
+        answers: list[int] = []
+        waiting = threading.Thread(target=lambda: answers.append(backend.wait(1, DEADLINE_SEC)))
+        waiting.start()
+        scene.join('b')
+        waiting.join(DEADLINE_SEC)
+        assert answers == [2]
+
+    def test_nobody_is_busy_while_the_server_is_away(self) -> None:
+        """Someone who listens in the server's place is asked a few times a second at most; ``close`` ends that at once."""
+        server = EtcdServer()
+        try:
+            with closing(connect(server.url(), BackendOptions(op_timeout_sec=1.0))) as backend:
+                backend.open(SETTINGS, create=True)
+                assert backend.wait(-1, DEADLINE_SEC) == 0
+                server.kill()
+                with socket.create_server(('127.0.0.1', server.port)) as listener:
+                    listener.settimeout(0.1)
+                    attempts, end, used = 0, time.monotonic() + 4.0, time.process_time()
+                    while time.monotonic() < end:
+                        with contextlib.suppress(TimeoutError):
+                            listener.accept()[0].close()
+                            attempts += 1
+                    assert 1 <= attempts <= 40
+                    assert time.process_time() - used < 2.0
+                answers: list[int] = []
+                waiting = threading.Thread(target=lambda: answers.append(backend.wait(5, DEADLINE_SEC)))
+                waiting.start()
+                backend.close()
+                waiting.join(DEADLINE_SEC / 2)
+                assert answers == [5]
+        finally:
+            server.close()
+
+    def test_its_thread_ends(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A closed handle leaves no thread behind."""
+        backend = harness.connect()
+        backend.wait(-1, DEADLINE_SEC)
+        thread = raw(backend)._watcher._thread
+        assert thread is not None
+        backend.close()
+        thread.join(DEADLINE_SEC)
+        assert not thread.is_alive()
+
+
+def joins(scene: Scene, name: str) -> bool:
+    """Register a node; False if the server is not back yet."""
+    with contextlib.suppress(BackendUnavailable):
+        if name not in scene.nodes():
+            scene.join(name)
+        return True
+    return False
+
+
+class TestAnotherCluster:
+    """The same content on another cluster, which a restored snapshot is."""
+
+    def test_a_plan_from_the_one_is_not_for_the_other(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A commit that was planned from a reading of the old cluster is refused, though nothing else has changed."""
+        leader = scene.leader()
+        plan, guard = scene.plan(TokenGroup(range(9), 'a')), scene.guard()
+        harness.fail_over()
+        eventually(lambda: is_there(lambda: scene.beat(leader)))
+        with scene.refused(Conflict):
+            scene.backend.commit(leader, plan, guard)
+
+    def test_a_commit_that_is_the_first_to_meet_it(self, harness: EtcdHarness, scene: Scene) -> None:
+        """It is refused, or nobody knows: it never counts as done."""
+        leader = scene.leader()
+        plan, guard = scene.plan(TokenGroup(range(9), 'a')), scene.guard()
+        harness.fail_over()
+        with pytest.raises((Conflict, BackendUnavailable)):
+            scene.backend.commit(leader, plan, guard)
+
+
+def is_there(call: Callable[[], object]) -> bool:
+    with contextlib.suppress(BackendUnavailable):
+        call()
+        return True
+    return False
+
+
+class TestClients:
+    """A client of the user's own, and other definitions of etcd in the same process."""
+
+    def test_a_ready_client(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """It is used, and left open: the user's watch and readings go on after ``close``."""
+        client = etcd3.client(port=etcd_server.port)
+        backend = backend_on(client, BackendOptions('own_'))
+        scene = Scene(backend)
+        scene.beat(scene.join('a'))
+        assert backend.wait(0, DEADLINE_SEC) == 1
+        backend.close()
+        with pytest.raises(BackendUnavailable, match='closed'):
+            backend.snapshot()
+        assert client.get('jobsync/own_/state')[0]
+        client.close()
+
+    def test_a_job_on_a_ready_client(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """A job takes the backend in place of a URL."""
+        client = etcd3.client(port=etcd_server.port)
+        config = CoordinationConfig(backend=backend_on(client), total_tokens=10, minimum_nodes=1)
+        with Job('a', coordination_config=config) as job:
+            assert job.add_task(1)
+        client.close()
+
+    def test_a_client_that_has_logged_in(self, signing: EtcdServer) -> None:
+        """Its token is sent; once that is stale the error says that it is a matter of the login."""
+        client = etcd3.client(port=signing.port)
+        request = etcd3.etcdrpc.AuthenticateRequest(name='worker', password=PASSWORD)
+        client.metadata = (('token', etcd3.etcdrpc.AuthStub(client.channel).Authenticate(request).token),)
+        with closing(backend_on(client)) as backend:
+            Scene(backend).join('a')
+            change_roles(signing)
+            with pytest.raises((ConfigError, BackendUnavailable), match=r'auth.* is old'):
+                backend.snapshot()
+        client.close()
+
+    @pytest.mark.parametrize('client', [object(), None, 'etcd://h'])
+    def test_something_else(self, client: object) -> None:
+        """What has no channel is refused by its type."""
+        with pytest.raises(ConfigError, match=type(client).__name__):
+            backend_on(client)
+
+    def test_answers_too_large_for_a_ready_client(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """A trail is read in smaller pieces where the channel has gRPC's own limit of 4 MiB."""
+        client = etcd3.client(port=etcd_server.port)
+        scene = Scene(backend_on(client))
+        for number in range(50):
+            scene.backend.append_audits('a', [os.urandom(100_000).hex() + str(number)], DAY)
+        assert len(scene.audits()) == 50
+        client.close()
+
+    def test_python_etcd3_works(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """The whole of its API, in the process of a backend: values, transactions, watches, leases, locks, members."""
+        code = f"""
+from jobsync.backends.etcd.driver import etcd3
+client = etcd3.client(port={etcd_server.port})
+client.put('api/a', '1')
+events, cancel = client.watch_prefix('api/')
+assert client.transaction([client.transactions.value('api/a') == '1'], [client.transactions.put('api/a', '2')], [])[0]
+assert next(events).value == b'2'
+cancel()
+lease = client.lease(30)
+assert lease.remaining_ttl > 0
+lease.revoke()
+with client.lock('api') as lock:
+    assert lock.is_acquired()
+assert len(list(client.members)) == 1
+print(client.status().version)
+"""
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith('3.')
+
+    @pytest.mark.parametrize('first', ['ours', 'theirs'])
+    def test_other_definitions_beside_ours(self, etcd_server: EtcdServer, harness: EtcdHarness, first: str) -> None:
+        """Another client's messages, under etcd's own names, can be loaded before and after ours."""
+        theirs = """
+from google.protobuf import descriptor_pb2, descriptor_pool
+for name, package, message in (('kv.proto', 'mvccpb', 'KeyValue'), ('rpc.proto', 'etcdserverpb', 'RangeRequest')):
+    file = descriptor_pb2.FileDescriptorProto(name=name, package=package, syntax='proto3')
+    file.message_type.add(name=message)
+    descriptor_pool.Default().Add(file)
+    descriptor_pool.Default().FindMessageTypeByName(f'{package}.{message}')
+"""
+        ours = f"""
+import jobsync
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.etcd.plugin import connect
+from jobsync.core.model import Settings
+backend = connect({etcd_server.url()!r}, BackendOptions())
+print(backend.open(Settings(5, 'md5'), create=True).settings.total_tokens)
+backend.close()
+"""
+        code = ours + theirs if first == 'ours' else theirs + ours
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.returncode) == ('5\n', 0), done.stderr
+
+    def test_the_plugin_imports_no_driver(self) -> None:
+        """Whoever looks for a backend does not pay for gRPC."""
+        code = 'import sys, jobsync.backends.etcd.plugin; print({"grpc", "etcd3", "google.protobuf"} & set(sys.modules))'
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+        assert done.stdout == 'set()\n'
+
+
+class TestSignals:
+    """A handler that runs in the middle of a call of the main thread."""
+
+    def test_other_threads_are_not_held_up(self, scene: Scene) -> None:
+        """Wherever the call was interrupted, another thread's goes through before the handler returns."""
+        ref, asked, answered = scene.join('a'), threading.Event(), threading.Event()
+        handled, held_up = [0], [0]
+
+        def beat() -> None:
+            while asked.wait(DEADLINE_SEC) and handled[0] < 300:
+                asked.clear()
+                scene.beat(ref)
+                answered.set()
+
+        def handler(*_: object) -> None:
+            handled[0] += 1
+            answered.clear()
+            asked.set()
+            held_up[0] += not answered.wait(2.0)
+            asked_for.set()
+
+        asked_for = threading.Event()
+        asked_for.set()
+
+        def send() -> None:
+            while asked_for.wait(DEADLINE_SEC) and handled[0] < 299:
+                asked_for.clear()
+                time.sleep(random.uniform(0.001, 0.004))
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        threads = [threading.Thread(target=target) for target in (beat, send)]
+        try:
+            for thread in threads:
+                thread.start()
+            number = 0
+            while threads[1].is_alive():
+                number += 1
+                scene.backend.append_audits('a', [f'x{number}'], DAY)
+        finally:
+            handled[0] = 1000
+            asked.set()
+            for thread in threads:
+                thread.join(DEADLINE_SEC)
+            signal.signal(signal.SIGUSR1, before)
+        assert held_up == [0]
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+class TestForks:
+    """A process that is forked while its threads are at work."""
+
+    def test_both_go_on(self, harness: EtcdHarness, scene: Scene) -> None:
+        """Parent and child each on a connection of its own, waiting included, and no heartbeat is lost or doubled."""
+        ref = scene.join('parent')
+        scene.backend.wait(0, 1.0)
+        done = threading.Event()
+        beats = [0]
+
+        def beat() -> None:
+            while not done.is_set():
+                scene.beat(ref)
+                beats[0] += 1
+
+        def child(number: int) -> None:
+            scene.beat(scene.join(f'child {number}'))
+            assert scene.backend.wait(0, 5.0) > 0
+            scene.backend.close()
+
+        beating = threading.Thread(target=beat)
+        beating.start()
+        try:
+            for number in range(5):
+                process = multiprocessing.get_context('fork').Process(target=child, args=(number,))
+                process.start()
+                process.join(DEADLINE_SEC)
+                assert process.exitcode == 0
+        finally:
+            done.set()
+            beating.join(DEADLINE_SEC)
+        assert scene.node('parent').heartbeat == beats[0]
+        assert {name for name in scene.nodes() if name.startswith('child')} == {f'child {number}' for number in range(5)}
+        newest = scene.revision.number
+        scene.join('afterwards')
+        assert scene.backend.wait(newest, DEADLINE_SEC) > newest
+
+    def test_a_ready_client_stays_with_its_process(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """In the child the backend says what to do; the parent goes on."""
+        client = etcd3.client(port=etcd_server.port)
+        backend = backend_on(client)
+        scene = Scene(backend)
+
+        def child() -> None:
+            with pytest.raises(BackendUnavailable, match='make both anew'):
+                backend.snapshot()
+
+        process = multiprocessing.get_context('fork').Process(target=child)
+        process.start()
+        process.join(DEADLINE_SEC)
+        assert process.exitcode == 0
+        scene.join('a')
+        client.close()
+
+
+class TestOneOwner:
+    """What the promise of one owner rests on in this backend."""
+
+    def test_calls_carried_out_late(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A heartbeat and a commit whose records have moved on since they were prepared are not carried out as they are."""
+        leader, other = scene.leader(), scene.join('b')
+        store, keys = raw(scene.backend).store, raw(scene.backend).store.keys
+        before = store.read([kv.get(keys.state), kv.get_all(keys.nodes)], time.monotonic() + 5)
+        scene.beat(other)
+        scene.commit(leader)
+        for key in (keys.state, keys.node('b')):
+            late = kv.when([before.same(key)], [kv.put(key, b'late')])
+            assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
+        dead = kv.when([kv.unwritten(keys.node('b'), keys.node('b') + b'\0', before.at)], [kv.delete(keys.node('b'))])
+        assert not store.connection.write('KV.Txn', dead, time.monotonic() + 5).succeeded
+
+    def test_a_remembered_record_is_not_believed(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A handle that registered a run notices at once that another has its name, at heartbeats and at claims."""
+        ref = scene.join('a')
+        other = Scene(harness.connect())
+        other.join('a', replacing=(ref.incarnation, 0))
+        with scene.refused(Evicted):
+            scene.beat(ref)
+        with scene.refused(Evicted):
+            scene.backend.append_claims(ref, ['x'], DAY)
+
+    def test_heartbeats_of_two_handles_are_counted_once_each(self, harness: EtcdHarness, scene: Scene) -> None:
+        """However the two alternate, each is told the count that it made."""
+        ref, other = scene.join('a'), Scene(harness.connect())
+        counts = [(scene, other)[number % 3 == 0].beat(ref, INITIAL).heartbeat for number in range(12)]
+        assert counts == list(range(1, 13))
+
+    def test_a_claim_and_an_eviction(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A claim prepared before an eviction is refused after it."""
+        leader, ref = scene.leader(), scene.join('a')
+        other = Scene(harness.connect())
+        other.evict(leader, ref)
+        with scene.refused(Evicted):
+            scene.backend.append_claims(ref, ['x'], DAY)
+        assert scene.claims() == []
+
+    def test_other_settings_arrive_with_a_node(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A node that joins while the settings are being replaced keeps them: the state has changed."""
+        backend = harness.connect()
+        store = raw(backend).store
+        wanted = [kv.get(store.keys.state), kv.get_all(store.keys.nodes)]
+        empty = store.read(wanted, time.monotonic() + 5)
+        scene.backend.register(Registration(scene.ref('a'), 15.0), scene.timeline, 0)
+        write = raw(backend)._all_anew(empty, empty.state.renewed(empty.cluster))
+        late = kv.when(write.compares, write.operations)
+        assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
+        assert list(scene.nodes()) == ['a']
+
+    def test_locks_edited_by_two(self, harness: EtcdHarness, scene: Scene) -> None:
+        """A handle that remembers the locks edits them as they are now."""
+        other = Scene(harness.connect())
+        for number in range(6):
+            (scene, other)[number % 2].lock(f'x{number}')
+        other.backend.edit_locks(LockEdit(put=(LockRequest('x0', ('b',), 'me'),)))
+        assert [lock.task_id for lock in scene.backend.read_locks()] == [f'x{number}' for number in range(6)]
+        assert scene.locks()['x0'].patterns == ('b',)
+        assert TOKENS

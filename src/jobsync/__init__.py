@@ -10,6 +10,8 @@ with Job('worker-01', coordination_config=CoordinationConfig(backend='sqlite:///
     job.write_audit()
 """
 
+from typing import TYPE_CHECKING, Any
+
 from jobsync.config import CoordinationConfig
 from jobsync.errors import (
     BackendNotFound,
@@ -28,7 +30,11 @@ from jobsync.job import Job
 from jobsync.runtime.callbacks import RebalanceEvent
 from jobsync.task import Task
 
+if TYPE_CHECKING:
+    from jobsync.aio import AsyncJob
+
 __all__ = [
+    'AsyncJob',
     'BackendNotFound',
     'BackendUnavailable',
     'ClusterTimeout',
@@ -45,3 +51,12 @@ __all__ = [
     'UnsupportedOperation',
     'WrongProcess',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``AsyncJob``, when it is first asked for: asyncio takes longer to import than all of this package."""
+    if name != 'AsyncJob':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from jobsync.aio import AsyncJob
+
+    return AsyncJob

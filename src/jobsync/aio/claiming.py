@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
@@ -35,9 +36,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         self, batches: Batches[T], tasks: Iterable[T] | AsyncIterable[T], is_ours: Callable[[T], bool], threads: Threads
     ) -> None:
         self._batches, self._is_ours, self._threads = batches, is_ours, threads
-        self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
-        # Nobody else has it. So it is closed, and its task no longer in flight, as soon as the loop is left and this is gone.
         self._work: Iterator[T] = iter(())
+        self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
         self._looked_at = 0
 
     async def __anext__(self) -> T:
@@ -50,7 +50,12 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     async def aclose(self) -> None:
         """Leave the loop: the task that is out stays incomplete."""
+        _close(self._work)
         self._work = self._source = iter(())
+
+    def __del__(self) -> None:
+        # A loop that is left lets go of this at once. The batch itself may for a moment be in the hands of its last thread.
+        _close(self._work)
 
     async def _next_at_work(self) -> T | Literal[_End.END]:
         work = self._work
@@ -89,6 +94,7 @@ async def _step(source: AsyncIterator[T]) -> T | Literal[_End.END]:
 
 
 def _close(work: Iterator[object]) -> None:
-    """Leave a batch in the midst of it, wherever its thread has got to."""
-    if close := getattr(work, 'close', None):
-        close()
+    """Leave a batch in the midst of it, so that its task is no longer in flight."""
+    if isinstance(work, Generator):
+        with suppress(ValueError):  # a thread is in it still, and will close it
+            work.close()

@@ -63,7 +63,7 @@ class Threads:
             raise
 
     async def see_through(self, action: Callable[[], R], hurry: Callable[[], object]) -> R:
-        """Come or go: if that is cancelled, ``hurry`` it, wait for its end all the same, and only then raise ``CancelledError``."""
+        """Come or go. If that is cancelled, ``hurry`` it, wait for its end all the same, and raise ``CancelledError`` then."""
         if self._door is None:
             return action()
         future = asyncio.wrap_future(self._submit(self._door, action))

@@ -20,7 +20,7 @@ class InFlight:
     def __init__(self, token_of: Callable[[str], int], handover_timeout_sec: float) -> None:
         self._token_of, self._handover_timeout_sec = token_of, handover_timeout_sec
         self.keys: dict[str, int] = {}
-        """Keys of tasks begun and not finished, with the number of the thread (or of whoever else it acted for) that began each."""
+        """Keys of tasks begun and not finished, with the number of the worker that began each: a thread, or whom it acted for."""
         self._announced: Counter[int] = Counter()
         """How many times each token stands in what the user has yet to hear, or is hearing."""
         self.reported: frozenset[int] = frozenset()

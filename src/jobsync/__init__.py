@@ -23,6 +23,7 @@ from jobsync.errors import (
     NodeNameInUse,
     NotOwned,
     SchemaMismatch,
+    StaleFence,
     UnsupportedOperation,
     WrongProcess,
 )
@@ -47,6 +48,7 @@ __all__ = [
     'NotOwned',
     'RebalanceEvent',
     'SchemaMismatch',
+    'StaleFence',
     'Task',
     'UnsupportedOperation',
     'WrongProcess',

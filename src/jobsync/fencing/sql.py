@@ -10,7 +10,7 @@ the condition again, or fails as a whole.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from jobsync.errors import ConfigError, UnsupportedOperation
 from jobsync.fencing.number import checked_fence, stale
@@ -33,6 +33,18 @@ def fence_allows(column: ColumnElement[Any] | InstrumentedAttribute[Any], fence:
     """
     allowed: ColumnElement[bool] = column.is_(None) | (column <= checked_fence(fence))
     return allowed
+
+
+@overload
+def fence_sql(
+    column: str, fence: int, paramstyle: Literal['format', 'qmark', 'numeric'], *, name: str = 'fence', position: int = 1
+) -> tuple[str, list[int]]: ...
+
+
+@overload
+def fence_sql(
+    column: str, fence: int, paramstyle: Literal['pyformat', 'named'], *, name: str = 'fence', position: int = 1
+) -> tuple[str, dict[str, int]]: ...
 
 
 def fence_sql(

@@ -77,10 +77,8 @@ def test_an_insert_that_may_find_a_row(url: str) -> None:
     RESULTS.metadata.create_all(engine)
     for fence, count in ((5, 1), (4, 0), (5, 1), (6, 1)):
         condition, values = fence_sql('results.fence', fence, 'named')
-        statement = (
-            "INSERT INTO results (id, value, fence) VALUES ('x', 'v', :fence) "
-            f'ON CONFLICT (id) DO UPDATE SET value = excluded.value, fence = excluded.fence WHERE {condition}'
-        )
+        insert = "INSERT INTO results (id, value, fence) VALUES ('x', 'v', :fence)"
+        statement = f'{insert} ON CONFLICT (id) DO UPDATE SET value = excluded.value, fence = excluded.fence WHERE {condition}'
         with engine.begin() as connection:
             assert connection.execute(sa.text(statement), values).rowcount == count
 
@@ -163,7 +161,7 @@ def test_what_is_no_fence(fence: Any) -> None:
 def test_other_mistakes() -> None:
     """A paramstyle that there is not, and a driver that does not count."""
     with pytest.raises(ConfigError, match='paramstyle'):
-        fence_sql('fence', 7, 'dollar')  # type: ignore[arg-type]
+        fence_sql('fence', 7, 'dollar')  # type: ignore[call-overload]
     with pytest.raises(UnsupportedOperation, match='does not tell'):
         check_written(-1, 7)
 

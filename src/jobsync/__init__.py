@@ -10,6 +10,8 @@ with Job('worker-01', coordination_config=CoordinationConfig(backend='sqlite:///
     job.write_audit()
 """
 
+from typing import TYPE_CHECKING, Any
+
 from jobsync.config import CoordinationConfig
 from jobsync.errors import (
     BackendNotFound,
@@ -21,6 +23,7 @@ from jobsync.errors import (
     NodeNameInUse,
     NotOwned,
     SchemaMismatch,
+    StaleFence,
     UnsupportedOperation,
     WrongProcess,
 )
@@ -28,7 +31,11 @@ from jobsync.job import Job
 from jobsync.runtime.callbacks import RebalanceEvent
 from jobsync.task import Task
 
+if TYPE_CHECKING:
+    from jobsync.aio import AsyncJob
+
 __all__ = [
+    'AsyncJob',
     'BackendNotFound',
     'BackendUnavailable',
     'ClusterTimeout',
@@ -41,7 +48,17 @@ __all__ = [
     'NotOwned',
     'RebalanceEvent',
     'SchemaMismatch',
+    'StaleFence',
     'Task',
     'UnsupportedOperation',
     'WrongProcess',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``AsyncJob``, when it is first asked for: asyncio takes longer to import than all of this package."""
+    if name != 'AsyncJob':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from jobsync.aio import AsyncJob
+
+    return AsyncJob

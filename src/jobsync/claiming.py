@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from jobsync.ledger import Ledger
 from jobsync.runtime.clock import now
 
-__all__ = ['claimed']
+__all__ = ['Batches', 'claimed']
 
 T = TypeVar('T')
 
@@ -20,18 +20,27 @@ _SHORT_SEC, _LONG_SEC = 0.5, 1.0
 task is claimed about a second before its turn at the earliest, and is recorded as complete as soon after its end."""
 
 
-def claimed(
-    ledger: Ledger, tasks: Iterable[T], parse: Callable[[T], tuple[str, int]], is_ours: Callable[[T], bool], batch: int | None
-) -> Iterator[T]:
-    """The tasks that are ours, each claimed and in flight while it is out; the one before is done when the next is asked for.
+class Batches(Generic[T]):
+    """The batches of one loop, one after the other."""
 
-    ``parse`` gives a task's key and hash token. ``batch`` is the largest number of tasks claimed at once: by default many
-    where ``tasks`` has a length, and one where the next task may be long in coming.
-    """
-    most = batch if batch is not None else _MOST if isinstance(tasks, Sized) else 1
-    size = 1
-    ours = (task for task in _until_closing(ledger, tasks) if is_ours(task))
-    while taken := [(task, *parse(task)) for task in islice(ours, size)]:
+    def __init__(self, ledger: Ledger, tasks: object, parse: Callable[[T], tuple[str, int]], most: int | None) -> None:
+        """``parse`` gives a task's key and hash token. ``most`` is the largest number of tasks claimed at once: by default many
+        where ``tasks`` has a length, and one where the next task may be long in coming.
+        """
+        self._ledger, self._parse = ledger, parse
+        self._most = most if most is not None else _MOST if isinstance(tasks, Sized) else 1
+        self.size = 1
+        """How many tasks the next batch takes."""
+
+    @property
+    def are_over(self) -> bool:
+        """Whether no more tasks should be taken."""
+        return self._ledger.is_closing
+
+    def work(self, tasks: Sequence[T]) -> Iterator[T]:
+        """A batch of tasks that are ours, each claimed and in flight while it is out, and done when the next is asked for."""
+        ledger = self._ledger
+        taken = [(task, *self._parse(task)) for task in tasks]
         run = ledger.claim_ours({key: token for _, key, token in taken})
         started = now()
         for task, key, token in taken:
@@ -46,11 +55,21 @@ def claimed(
             ledger.done([key])
         took = now() - started
         ledger.flush()
-        size = min(most, 2 * size) if took < _SHORT_SEC else max(1, size // 2) if took > _LONG_SEC else size
+        if took < _SHORT_SEC:
+            self.size = min(self._most, 2 * self.size)
+        elif took > _LONG_SEC:
+            self.size = max(1, self.size // 2)
 
 
-def _until_closing(ledger: Ledger, tasks: Iterable[T]) -> Iterator[T]:
+def claimed(batches: Batches[T], tasks: Iterable[T], is_ours: Callable[[T], bool]) -> Iterator[T]:
+    """The tasks that are ours, batch by batch."""
+    ours = (task for task in _until_over(batches, tasks) if is_ours(task))
+    while taken := list(islice(ours, batches.size)):
+        yield from batches.work(taken)
+
+
+def _until_over(batches: Batches[T], tasks: Iterable[T]) -> Iterator[T]:
     for task in tasks:
-        if ledger.is_closing:
+        if batches.are_over:
             return
         yield task

@@ -25,6 +25,7 @@ __all__ = [
     'NodeNameInUse',
     'NotOwned',
     'SchemaMismatch',
+    'StaleFence',
     'TimelineChanged',
     'UnsupportedOperation',
     'WrongProcess',
@@ -78,6 +79,10 @@ class ClusterTimeout(JobsyncError):
 
 class NotOwned(JobsyncError):
     """The task is not this node's at this moment."""
+
+
+class StaleFence(JobsyncError):
+    """A write was refused by the place it was meant for: a later owner of the task has written there (``jobsync.fencing``)."""
 
 
 class WrongProcess(JobsyncError):

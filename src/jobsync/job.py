@@ -22,7 +22,7 @@ from jobsync.arguments import (
     checked_site,
     checked_weight,
 )
-from jobsync.claiming import claimed
+from jobsync.claiming import Batches, claimed
 from jobsync.config import CoordinationConfig, resolve
 from jobsync.core.agent import Phase
 from jobsync.core.hashing import hasher, task_key, tokenizer
@@ -210,8 +210,12 @@ class Job:
         Claims and completions are recorded many at a time, never later than a task is yielded: up to 1,000 where ``tasks`` has
         a length, one by one where it has none, for there the next may be long in coming; ``batch`` sets another limit.
         """
+        return claimed(self._batches(tasks, batch), tasks, self.can_claim_task)
+
+    def _batches(self, tasks: object, batch: int | None) -> Batches[Any]:
         checked_batch(batch)
-        return claimed(self._ledger, tasks, self._parse, self.can_claim_task, batch)
+        self._member.check_process()
+        return Batches(self._ledger, tasks, self._parse, batch)
 
     @contextmanager
     def task(self, task: T) -> Iterator[T]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from threading import get_ident
 from typing import Any
 
 import attrs
@@ -16,6 +15,7 @@ from jobsync.membership import Membership
 from jobsync.runtime import NodeRuntime
 from jobsync.runtime.clock import now
 from jobsync.task import Task
+from jobsync.workers import worker_id
 
 __all__ = ['Ledger']
 
@@ -39,6 +39,10 @@ class Ledger:
         """How many tasks were begun and neither completed nor dropped."""
         return len(self._open)
 
+    def is_open(self, key: str) -> bool:
+        """Whether this task was begun and neither completed nor dropped."""
+        return key in self._open
+
     @property
     def is_closing(self) -> bool:
         """Whether no task will be begun any more."""
@@ -60,7 +64,7 @@ class Ledger:
             self._open[key] = None
             return True
         ref = runtime.agent.ref
-        if not runtime.agent.begin(key, token, now(), get_ident()):
+        if not runtime.agent.begin(key, token, now(), worker_id()):
             self._refuse(key)
             return False
         if self._record(runtime, [key], ref):
@@ -104,7 +108,7 @@ class Ledger:
             return False
         runtime = self._runtime
         if runtime is not None:
-            if not runtime.agent.begin(key, token, now(), get_ident()):
+            if not runtime.agent.begin(key, token, now(), worker_id()):
                 return False
             if runtime.agent.ref != claimed:
                 self._finish([key])

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any
 
 from jobsync import plugins
@@ -21,6 +20,7 @@ from jobsync.runtime import NodeRuntime
 from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
 from jobsync.runtime.entering import agent_config, wait_until_entered
+from jobsync.workers import worker_id
 
 __all__ = ['Membership']
 
@@ -55,8 +55,7 @@ class Membership:
 
         If it raises, ``leave`` must be called.
         """
-        if self._entered or self._leaving:
-            raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
+        self.check_enterable()
         config = self.config
         self._pid, self._entered = os.getpid(), True
         store = config.backend
@@ -80,29 +79,34 @@ class Membership:
         self.caller.call(runtime.start)
         wait_until_entered(runtime, config.token_distribution_timeout_sec)
 
+    def check_enterable(self) -> None:
+        """Raise ``JobsyncError`` if this has been entered before."""
+        if self._entered or self._leaving:
+            raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
+
     @property
     def is_leaving(self) -> bool:
         """Whether somebody wants to leave, or has left."""
         return self._leaving
 
-    def begin_to_leave(self, at_once: bool = False, thread: int | None = None) -> None:
+    def begin_to_leave(self, at_once: bool = False, worker: int | None = None) -> None:
         """Stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``). Waits for nothing."""
         self._leaving = True
         self._at_once = self._at_once or at_once
         self.agent = None
         if self.runtime is not None:
-            self.runtime.ask_to_leave(at_once, thread)
+            self.runtime.ask_to_leave(at_once, worker)
 
     def leave(self, wait_sec: float, finish: Callable[[], object]) -> bool:
         """Stop claiming, give the tokens back and, once they are given back, close what was opened; ``finish`` just before that.
 
-        Does not wait for tasks that this thread has in flight, for it cannot finish them meanwhile. Waits at most ``wait_sec``
+        Does not wait for tasks that this worker has in flight, for it cannot finish them meanwhile. Waits at most ``wait_sec``
         until others own the tokens. Says whether this call was the one that finished it. It does not if it was made from a
         signal handler that has interrupted one of our calls: the end may be waiting for that call.
         """
-        if os.getpid() != self._pid:
+        if not self.is_same_process:
             return False
-        self.begin_to_leave(thread=get_ident())
+        self.begin_to_leave(worker=worker_id())
         if self.caller.is_calling:
             return False
         runtime, patience = self.runtime, self.config.shutdown_timeout_sec + 2 * self.config.op_timeout_sec + 1
@@ -141,7 +145,16 @@ class Membership:
         """Raise ``JobsyncError`` outside the block, ``WrongProcess`` in a fork."""
         if not self._entered or self.is_over:
             raise JobsyncError(f'job {self.node_name!r} is used outside its with block')
-        if os.getpid() != self._pid:
+        self.check_process()
+
+    @property
+    def is_same_process(self) -> bool:
+        """Whether this is the process that entered, not a fork of it."""
+        return os.getpid() == self._pid
+
+    def check_process(self) -> None:
+        """Raise ``WrongProcess`` in a fork of the process that entered."""
+        if self._entered and not self.is_same_process:
             raise WrongProcess(
                 f'job {self.node_name!r} was entered by process {self._pid}, and this is its fork {os.getpid()}, which owns '
                 'nothing: use the job in the process that entered it, or enter one of another name here'

@@ -36,7 +36,9 @@ class Signals:
         """Whether the block is being left: then there is nothing to interrupt."""
 
     def catch(self) -> None:
-        """Handle the signals. Only Python's main thread can."""
+        """Handle the signals, unless it does already. Only Python's main thread can begin to."""
+        if self._before:
+            return
         if threading.current_thread() is not threading.main_thread():
             raise JobsyncError(
                 f'job {self._member.node_name!r}: handle_signals=True works in the main thread only; enter the job there, or '

@@ -19,11 +19,13 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     """A process of ``tests.job.worker``, and what it has said so far."""
 
+    module = 'tests.job.worker'
+
     def __init__(self, url: str, name: str, mode: str = 'idle', /, **settings: Any) -> None:
         self.name = name
         arguments = [url, name, mode, *(f'{key}={json.dumps(value)}' for key, value in settings.items())]
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'tests.job.worker', *arguments],
+            [sys.executable, '-m', self.module, *arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -74,6 +76,12 @@ class Worker:
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+class AsyncWorker(Worker):
+    """The same of ``tests.job.async_worker``."""
+
+    module = 'tests.job.async_worker'
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 from tests.job.servers import empty_redis
 from tests.job.waiting import wait_until
 
-from jobsync import CoordinationConfig, Job, plugins
+from jobsync import AsyncJob, CoordinationConfig, Job, plugins
 from jobsync.backend import Backend, BackendOptions
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Registration
 from jobsync.errors import NameTaken
@@ -63,6 +63,10 @@ class Store:
         """A job on this store."""
         return Job(name, coordination_config=self.config(**(config or {})), **arguments)
 
+    def async_job(self, name: str = 'a', /, *, config: dict[str, Any] | None = None, **arguments: Any) -> AsyncJob:
+        """The same for an event loop."""
+        return AsyncJob(name, coordination_config=self.config(**(config or {})), **arguments)
+
     @property
     def handle(self) -> Backend:
         """The test's own way into the store."""
@@ -110,13 +114,13 @@ class Store:
         self.handle.deregister(usurper)
 
 
-def owned_tasks(job: Job, count: int = 1, among: range = range(1000)) -> list[int]:
+def owned_tasks(job: Job | AsyncJob, count: int = 1, among: range = range(1000)) -> list[int]:
     """Task ids that the job may claim now."""
     found = [task for task in among if job.can_claim_task(task)]
     assert len(found) >= count, f'{job.node_name} owns only {len(found)} of {len(among)} tasks'
     return found[:count]
 
 
-def foreign_task(job: Job) -> int:
+def foreign_task(job: Job | AsyncJob) -> int:
     """A task id that it may not."""
     return next(task for task in range(1000) if not job.can_claim_task(task))

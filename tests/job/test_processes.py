@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import signal
 import threading
-from collections.abc import Iterable
 
 import pytest
 from tests.job.processes import Worker, workers
+from tests.job.samples import load, loads, overlaps, owned_at
 from tests.job.stores import TOKENS, Store
 from tests.job.waiting import wait_until
 
 CRASH = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 2}
 PROCESSES = 10
-
-
-def owned_at(samples: Iterable[dict[str, object]]) -> list[tuple[frozenset[int], float, float]]:
-    """Stretches of time in which a worker was seen to own these tokens: from the first sample's start to the last one's.
-
-    A sample's own tokens were claimable at some time between its two times. For the first of a stretch that is at its end
-    at the latest, for the last at its beginning at the earliest: so between these it has certainly been so twice.
-    """
-    stretches: list[tuple[frozenset[int], float, float]] = []
-    tokens: frozenset[int] = frozenset()
-    for line in samples:
-        seen = line.get('seen')
-        if not isinstance(seen, list):
-            continue
-        before, after = seen
-        found = line.get('tokens')
-        if isinstance(found, list):
-            tokens = frozenset(found)
-            stretches.append((tokens, after, before))
-        elif stretches:
-            stretches[-1] = (tokens, stretches[-1][1], before)
-    return [(tokens, start, end) for tokens, start, end in stretches if end >= start and tokens]
-
-
-def overlaps(one: Worker, two: Worker) -> list[tuple[int, float]]:
-    """How many tokens both owned at once, and for how long."""
-    return [
-        (len(mine & theirs), min(end, until) - max(start, since))
-        for (mine, start, end), (theirs, since, until) in itertools.product(owned_at(one.said), owned_at(two.said))
-        if mine & theirs and max(start, since) < min(end, until)
-    ]
 
 
 @pytest.mark.parametrize('attempt', range(2))
@@ -93,13 +61,3 @@ def test_stopped_and_continued(shared_store: Store) -> None:
     assert len(owned_at(one.said)) > 2
     assert len(owned_at(two.said)) > 2
     assert overlaps(one, two) == []
-
-
-def load(worker: Worker) -> int:
-    """How many tokens the worker has, by its last word."""
-    return next((len(line['tokens']) for line in reversed(worker.said) if 'seen' in line and 'tokens' in line), 0)
-
-
-def loads(*some: Worker) -> list[int]:
-    """The same of several."""
-    return [load(worker) for worker in some]

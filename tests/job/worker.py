@@ -21,7 +21,7 @@ from typing import Any
 from tests.job.stores import FAST
 
 import jobsync.database as db
-from jobsync import CoordinationConfig, Job
+from jobsync import AsyncJob, CoordinationConfig, Job
 from jobsync.errors import UnsupportedOperation
 
 
@@ -92,7 +92,7 @@ def loop(job: Job, mode: str) -> None:
 _known: frozenset[int] = frozenset()
 
 
-def sample(job: Job) -> None:
+def sample(job: Job | AsyncJob) -> None:
     """Note which tokens may be claimed now, if any: with the times before and after asking."""
     global _known
     before = time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -20,7 +20,7 @@ class InFlight:
     def __init__(self, token_of: Callable[[str], int], handover_timeout_sec: float) -> None:
         self._token_of, self._handover_timeout_sec = token_of, handover_timeout_sec
         self.keys: dict[str, int] = {}
-        """Keys of tasks begun and not finished, with the thread that began each."""
+        """Keys of tasks begun and not finished, with the number of the worker that began each: a thread, or whom it acted for."""
         self._announced: Counter[int] = Counter()
         """How many times each token stands in what the user has yet to hear, or is hearing."""
         self.reported: frozenset[int] = frozenset()
@@ -49,7 +49,7 @@ class InFlight:
         return bool(self._asked_at)
 
     def is_busy(self, but_for: int | None) -> bool:
-        """Whether anything is in hand, apart from the tasks of one thread."""
+        """Whether anything is in hand, apart from the tasks of one worker."""
         return bool(self._announced) or any(thread != but_for for thread in list(self.keys.values()))
 
     def due(self, assignment: Assignment, ref: NodeRef, now: float) -> float:

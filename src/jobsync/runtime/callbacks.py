@@ -99,11 +99,14 @@ class Callbacks:
         """Which thread's it is."""
         self._under_way: tuple[_Call, float] | None = None
         self._lock = threading.Lock()
+        self._all_told = threading.Event()
 
     def start(self) -> None:
         """Begin to call back, if there is anything to call."""
         if self._functions.any:
             self._start_thread()
+        else:
+            self._all_told.set()
 
     def _start_thread(self) -> None:
         self._turn += 1
@@ -118,6 +121,10 @@ class Callbacks:
     def close(self) -> None:
         """No more calls after those that wait."""
         self._changes.put(None)
+
+    def wait_until_told(self, timeout: float) -> bool:
+        """After ``close``: wait for the last call to return; say whether it has."""
+        return self._all_told.wait(timeout)
 
     def look_for_a_hang(self) -> None:
         """Give up a call that takes too long. From any thread but ours, now and then."""
@@ -146,6 +153,7 @@ class Callbacks:
                     self._plan(frozenset(), frozenset(), 0.0)
                 continue
             if change is None:
+                self._all_told.set()
                 return
             self._plan(change.after.tokens, change.asked, change.deadline)
 

@@ -144,6 +144,10 @@ class NodeRuntime:
         self._reporter.tell()
         _running.discard(self)
 
+    def wait_until_told(self, timeout: float) -> bool:
+        """After ``close``: wait until the user's functions have been told all; say whether they have."""
+        return self._callbacks.wait_until_told(timeout)
+
     # --- the threads -----------------------------------------------------------------------------------------------------------
 
     @property

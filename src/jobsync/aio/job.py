@@ -1,0 +1,259 @@
+"""``AsyncJob``: a worker's way into its cluster from an event loop.
+
+There is one implementation, ``Job``. What of it reaches the store is called in threads, and what does not is called where it
+stands; heartbeats go on in threads of their own, whatever the event loop is busy with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import functools
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from jobsync.aio.callbacks import OnLoop, is_coroutine_function
+from jobsync.aio.claiming import Claims
+from jobsync.aio.threads import Threads
+from jobsync.config import CoordinationConfig
+from jobsync.job import Job
+
+__all__ = ['AsyncJob']
+
+P = ParamSpec('P')
+R = TypeVar('R')
+T = TypeVar('T')
+
+_LAST_CALLS_SEC = 5.0
+"""How long leaving waits for the last calls of the user's functions, which tell that all tokens are gone."""
+
+
+def _here(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[AsyncJob, P], R]:
+    """A method of ``Job`` that does no I/O."""
+
+    def call(self: AsyncJob, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(self._job, *args, **kwargs)
+
+    return functools.update_wrapper(call, method)
+
+
+def _in_thread(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[AsyncJob, P], Coroutine[Any, Any, R]]:
+    """A method of ``Job`` that reaches the store."""
+
+    async def call(self: AsyncJob, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._call(functools.partial(method, self._job, *args, **kwargs))
+
+    return functools.update_wrapper(call, method)
+
+
+class AsyncJob:
+    """A node of a cluster, for the time of an ``async with`` block: ``Job`` for programs on an event loop.
+
+    The same names mean the same. What reaches the store is awaited, as is ``nodes``; the rest answers at once. To be used on the
+    event loop that entered the block.
+
+    - **Cancelling** a call does not stop what it has begun in the store, but no task stays in flight for that: a cancelled
+      ``add_task`` or ``claim`` leaves it incomplete.
+    - **Leaving** waits for the tasks that other asyncio tasks have in flight, up to ``shutdown_timeout_sec``, and not for those
+      of the asyncio task that leaves. The event loop goes on meanwhile. Cancelled, it waits for nobody and gives the tokens back.
+    - **A blocked event loop** does not end the lease, for heartbeats do not need it: tokens are kept, and nobody else's.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        site: str | None = None,
+        config: object | None = None,
+        *,
+        date: dt.date | None = None,
+        wait_on_enter: float = 120,
+        wait_on_exit: float = 0,
+        skip_db_init: bool = False,
+        lock_provider: Callable[[Job], object] | Callable[[AsyncJob], Awaitable[object]] | None = None,
+        clear_existing_locks: bool = False,
+        coordination_config: CoordinationConfig | None = None,
+        on_rebalance: Callable[..., object] | None = None,
+        on_assign: Callable[[frozenset[int]], object] | None = None,
+        on_revoke: Callable[[frozenset[int], float], object] | None = None,
+        on_lost: Callable[[frozenset[int]], object] | None = None,
+        handle_signals: bool = False,
+    ) -> None:
+        """The arguments of ``Job``. Functions may be coroutine functions: they run on the event loop, any other in a thread.
+
+        A ``lock_provider`` that is a coroutine function is given this object, any other a ``Job``. ``on_revoke`` is waited for
+        until its deadline in either form; a coroutine that takes longer goes on, but the tokens do not wait for it. None outlives
+        the block.
+        """
+        self._on_loop = on_loop = OnLoop()
+        self._job = Job(
+            node_name,
+            site,
+            config,
+            date=date,
+            wait_on_enter=wait_on_enter,
+            wait_on_exit=wait_on_exit,
+            skip_db_init=skip_db_init,
+            lock_provider=self._provider(lock_provider),
+            clear_existing_locks=clear_existing_locks,
+            coordination_config=coordination_config,
+            on_rebalance=on_loop.wrapped(on_rebalance),
+            on_assign=on_loop.wrapped(on_assign),
+            on_revoke=on_loop.wrapped(on_revoke),
+            on_lost=on_loop.wrapped(on_lost),
+            handle_signals=handle_signals,
+        )
+        self._threads = Threads(self._job.node_name)
+
+    def _provider(self, function: Any) -> Any:
+        return (lambda _: self._on_loop.wait_for(function(self))) if is_coroutine_function(function) else function
+
+    # --- entering and leaving -----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Register, and wait until this node owns its share, as ``Job`` does. Cancelled, it leaves again."""
+        job = self._job
+        job._member.check_enterable()
+        self._on_loop.open()
+        self._threads.open()
+        try:
+            if job._signals is not None:
+                job._signals.catch()
+            await self._threads.see_through(job.__enter__, self._hurry)
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop claiming, give the tokens back, leave. May be called again. Never marks a task complete."""
+        if self._threads.are_open and self._job._member.is_same_process:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            await self._threads.see_through(self._leave_in_thread, self._hurry)
+        finally:
+            await self._on_loop.close()
+            self._threads.close()
+            if self._job._signals is not None:
+                self._job._signals.let_go()
+
+    def _leave_in_thread(self) -> None:
+        self._job.__exit__(None, None, None)
+        if (runtime := self._job._member.runtime) is not None:
+            runtime.wait_until_told(_LAST_CALLS_SEC)
+
+    def _hurry(self) -> None:
+        self._job._member.begin_to_leave(at_once=True)
+        self._on_loop.cancel()
+
+    async def _call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
+        self._job._member.check_process()
+        return await self._threads.call(action, undo)
+
+    # --- tasks --------------------------------------------------------------------------------------------------------------
+
+    can_claim_task = _here(Job.can_claim_task)
+    set_claim = _in_thread(Job.set_claim)
+    complete = _in_thread(Job.complete)
+    write_audit = _in_thread(Job.write_audit)
+    get_audit = _in_thread(Job.get_audit)
+    get_incomplete_tasks = _in_thread(Job.get_incomplete_tasks)
+
+    async def add_task(self, task: object) -> bool:
+        """Begin a task: mark it in flight, record the claim, and say whether it may be worked on.
+
+        Cancelled, it leaves the task incomplete if the claim was recorded already, but not in flight.
+        """
+        key, _ = self._job._parse(task)
+        was_open = self._job._ledger.is_open(key)
+
+        def undo(has_begun: bool) -> None:
+            if has_begun and not was_open:
+                self._job._ledger.drop(key)
+
+        return await self._call(lambda: self._job.add_task(task), undo)
+
+    def claim(self, tasks: Iterable[T] | AsyncIterable[T], batch: int | None = None) -> Claims[T]:
+        """The tasks that are this node's, one after the other, as in ``Job.claim``: ``async for task in job.claim(tasks)``.
+
+        ``tasks`` is read on the event loop. If it is an asynchronous iterable, the loop also ends when the node is to leave while
+        it waits for the next task.
+        """
+        return Claims(self._job._batches(tasks, batch), tasks, self._job.can_claim_task, self._threads)
+
+    @asynccontextmanager
+    async def task(self, task: T) -> AsyncIterator[T]:
+        """One task of this node's: claimed at the beginning of the block, complete at its end, incomplete if it raises.
+
+        Raises ``NotOwned``, before the block, if the task is not this node's.
+        """
+        block = self._job.task(task)
+
+        def fail(error: BaseException) -> None:
+            block.__exit__(type(error), error, error.__traceback__)
+
+        await self._call(block.__enter__, undo=lambda _: fail(asyncio.CancelledError()))
+        try:
+            yield task
+        except BaseException as error:
+            fail(error)  # reaches nothing
+            raise
+        await self._call(lambda: block.__exit__(None, None, None))
+
+    # --- task locks ---------------------------------------------------------------------------------------------------------
+
+    register_task_lock = _in_thread(Job.register_task_lock)
+    register_task_locks_bulk = _in_thread(Job.register_task_locks_bulk)
+    register_lock = register_task_lock
+    register_locks_bulk = register_task_locks_bulk
+    list_locks = _in_thread(Job.list_locks)
+    clear_locks_by_creator = _in_thread(Job.clear_locks_by_creator)
+    clear_all_locks = _in_thread(Job.clear_all_locks)
+
+    # --- how things stand ---------------------------------------------------------------------------------------------------
+
+    @property
+    def node_name(self) -> str:
+        """This node's name."""
+        return self._job.node_name
+
+    @property
+    def site(self) -> str | None:
+        """The label that was given."""
+        return self._job.site
+
+    @property
+    def date(self) -> dt.date:
+        """The date of the work."""
+        return self._job.date
+
+    @property
+    def my_tokens(self) -> frozenset[int]:
+        """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over."""
+        return self._job.my_tokens
+
+    @property
+    def token_version(self) -> int:
+        """The number of the assignment's version that this node goes by; it rises with every change."""
+        return self._job.token_version
+
+    @property
+    def nodes(self) -> Coroutine[Any, Any, list[dict[str, Any]]]:
+        """Every node's record in the store, oldest first, to be awaited: ``await job.nodes``."""
+        return self._call(lambda: self._job.nodes)
+
+    owns = _here(Job.owns)
+    owner_of = _in_thread(Job.owner_of)
+    fence = _here(Job.fence)
+    set_weight = _here(Job.set_weight)
+    task_to_token = _here(Job.task_to_token)
+    am_i_healthy = _here(Job.am_i_healthy)
+    am_i_leader = _here(Job.am_i_leader)
+    get_active_nodes = _in_thread(Job.get_active_nodes)
+    get_dead_nodes = _in_thread(Job.get_dead_nodes)
+    get_coordination_status = _here(Job.get_coordination_status)

@@ -1,0 +1,113 @@
+"""Redis: a value is set unless a higher fence has set it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fencing.late import tell_of_a_late_write
+from tests.fencing.places import redis_of
+
+from jobsync import ConfigError, StaleFence
+from jobsync.fencing import redis_set, redis_set_async
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def client(redis_server: Any) -> Iterator[Any]:
+    """Of an empty server."""
+    client = redis_of(redis_server.url())
+    client.flushdb()
+    yield client
+    client.close()
+
+
+def test_fences(client: Any) -> None:
+    """Equal and higher fences are accepted, a lower one is refused, and changes nothing."""
+    redis_set(client, 'x', 'one', 7)
+    redis_set(client, 'x', 'two', 7)
+    redis_set(client, 'x', 'three', 10)
+    with pytest.raises(StaleFence, match="key 'x' was not written under fence 9: 10 has written since"):
+        redis_set(client, 'x', 'four', 9)
+    assert client.get('x') == 'three'
+    assert client.get('{x}:fence') == '10'
+
+
+def test_the_largest_numbers(client: Any) -> None:
+    """They are compared exactly."""
+    redis_set(client, 'x', 'one', 2**53 - 1)
+    with pytest.raises(StaleFence):
+        redis_set(client, 'x', 'two', 2**53 - 2)
+
+
+def test_answers_as_bytes(redis_server: Any, client: Any) -> None:
+    """A client that does not decode is told the same."""
+    with import_module('redis').Redis.from_url(redis_server.url()) as plain:
+        redis_set(plain, 'x', b'\xff', 7)
+        with pytest.raises(StaleFence, match='7 has written since'):
+            redis_set(plain, 'x', b'', 6)
+        assert plain.get('x') == b'\xff'
+
+
+def test_on_an_event_loop(redis_server: Any, client: Any) -> None:
+    """A client of ``redis.asyncio`` does the same."""
+
+    async def work() -> None:
+        async with import_module('redis.asyncio').Redis.from_url(redis_server.url()) as other:
+            await redis_set_async(other, 'x', 'one', 7)
+            with pytest.raises(StaleFence):
+                await redis_set_async(other, 'x', 'two', 6)
+
+    asyncio.run(work())
+    assert client.get('x') == 'one'
+
+
+def test_writers_at_once(client: Any) -> None:
+    """Of many writers at once the highest fence is the last to be accepted, whoever comes when."""
+    refused = []
+
+    def write(fence: int) -> None:
+        try:
+            redis_set(client, 'x', str(fence), fence)
+        except StaleFence:
+            refused.append(fence)
+
+    threads = [threading.Thread(target=write, args=(fence,)) for fence in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert client.get('x') == '19'
+    assert 19 not in refused
+
+
+@pytest.mark.parametrize(
+    ('key', 'beside'), [('x', '{x}:fence'), ('{user}:7', '{user}:7:fence'), ('a{b}c', 'a{b}c:fence'), ('{x', '{{x}:fence')]
+)
+def test_the_fence_is_beside_the_value(client: Any, key: str, beside: str) -> None:
+    """In a cluster both keys are in one slot."""
+    redis_set(client, key, 'one', 7)
+    assert set(client.keys()) == {key, beside}
+    crc = import_module('redis.crc')
+    assert crc.key_slot(key.encode()) == crc.key_slot(beside.encode())
+
+
+def test_keys_of_ones_own(client: Any) -> None:
+    """A key for the fence can be given, and must be where braces would part it from the value."""
+    with pytest.raises(ConfigError, match='fence_key'):
+        redis_set(client, 'a}b', 'one', 7)
+    with pytest.raises(ConfigError, match='not empty'):
+        redis_set(client, '', 'one', 7)
+    redis_set(client, 'a}b', 'one', 7, fence_key='f')
+    assert client.get('f') == '7'
+
+
+def test_a_late_write(redis_server: Any, tmp_path: Path) -> None:
+    """Of a process that was stopped until another owned its task."""
+    tell_of_a_late_write(tmp_path, redis_server.url())

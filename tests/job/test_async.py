@@ -1,0 +1,389 @@
+"""``AsyncJob``: the same on an event loop, cancelled at any moment, and with coroutine functions to be called."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import Any
+
+import pytest
+from tests.job.stores import TOKENS, Store, foreign_task, owned_tasks
+from tests.job.waiting import DEADLINE_SEC
+
+from jobsync import AsyncJob, JobsyncError, NotOwned, plugins
+from jobsync.backend import BackendOptions
+from jobsync.testing.faults import Fault, FaultyBackend, When
+
+PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600, 'shutdown_timeout_sec': 60}
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """To its end, in debug mode."""
+    asyncio.run(asyncio.wait_for(work, 4 * DEADLINE_SEC), debug=True)
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + DEADLINE_SEC
+    while not condition():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+def in_flight(job: AsyncJob) -> list[str]:
+    assert job._job._member.runtime is not None
+    return list(job._job._member.runtime.agent.in_flight)
+
+
+async def slowly(tasks: Iterable[int]) -> AsyncIterator[int]:
+    for task in tasks:
+        await asyncio.sleep(0)
+        yield task
+
+
+def stalling(store: Store, method: str) -> tuple[FaultyBackend, threading.Event, threading.Event]:
+    """A backend one of whose methods waits, when it is called first: with what tells that it does, and what lets it go."""
+    reached, go = threading.Event(), threading.Event()
+
+    def stall(_: float) -> None:
+        reached.set()
+        assert go.wait(DEADLINE_SEC)
+
+    inner = plugins.connect(store.url, BackendOptions())
+    return FaultyBackend(inner, Fault(method, When.NEVER, delay_sec=1), sleep=stall), reached, go
+
+
+def test_tasks(store: Store) -> None:
+    """What is added is claimed, what is audited or completed is complete, and the store's answers come back."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            assert job.am_i_healthy()
+            assert len(job.my_tokens) == TOKENS
+            assert await job.add_task(1)
+            assert await job.set_claim([2, 3])
+            await job.write_audit()
+            assert await job.add_task(4)
+            await job.complete(4)
+            assert in_flight(job) == []
+            await job.register_task_lock(5, 'nobody')
+            assert [lock['task_id'] for lock in await job.list_locks()] == ['5']
+            assert [node['name'] for node in await job.nodes] == ['a']
+            assert {task.key for task in await job.get_incomplete_tasks(0)} == {'2', '3'}
+            assert await job.owner_of(1) == 'a'
+            assert job.fence(1) > 0
+        assert not job.can_claim_task(1)
+        assert not await job.add_task(1)
+        with pytest.raises(JobsyncError, match='outside its with block'):
+            await job.get_audit()
+
+    run(work())
+    assert sorted(store.claims) == ['1', '2', '3', '4']
+    assert store.audits == ['1', '4']
+
+
+@pytest.mark.parametrize(
+    'form', [list, slowly, iter, lambda tasks: dict.fromkeys(tasks)], ids=['list', 'asynchronous', 'iterator', 'dict']
+)
+@pytest.mark.parametrize('batch', [None, 7])
+def test_a_claim_loop(store: Store, form: Callable[[range], Any], batch: int | None) -> None:
+    """Two nodes that loop over the same tasks do each of them once, whatever the tasks come in."""
+    done: list[int] = []
+
+    async def loop(job: AsyncJob) -> None:
+        async for task in job.claim(form(range(50)), batch):
+            assert str(task) in in_flight(job)
+            done.append(task)
+        assert in_flight(job) == []
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as a, store.async_job('b', config=PATIENT) as b:
+            await until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'shared')
+            await asyncio.gather(loop(a), loop(b))
+
+    run(work())
+    assert sorted(done) == list(range(50))
+    assert sorted(store.audits) == sorted(store.claims) == sorted(map(str, range(50)))
+
+
+def test_a_loop_that_is_left(store: Store) -> None:
+    """By ``break``, an error or cancellation: the task that was out is incomplete, and at once no longer in flight."""
+
+    async def hang(job: AsyncJob, started: asyncio.Event) -> None:
+        async for _ in job.claim(slowly([5])):
+            started.set()
+            await asyncio.sleep(3600)
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            async for task in job.claim([1, 2]):
+                if task == 2:
+                    break
+            assert in_flight(job) == []
+            with pytest.raises(ZeroDivisionError):
+                async for task in job.claim([3]):
+                    task // 0
+            assert in_flight(job) == []
+            loop = job.claim([4])
+            await anext(loop)
+            await loop.aclose()
+            assert in_flight(job) == []
+            assert [task async for task in loop] == []
+            started = asyncio.Event()
+            other = asyncio.create_task(hang(job, started))
+            await started.wait()
+            other.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await other
+            assert in_flight(job) == []
+
+    run(work())
+    assert store.audits == ['1']
+    assert sorted(store.claims) == ['1', '2', '3', '4', '5']
+
+
+def test_the_source_is_read_on_the_event_loop(store: Store) -> None:
+    """An iterator is asked for the next task where the loop is, and no earlier than the task before is done."""
+    threads: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(5):
+            threads.append(threading.get_ident())
+            yield task
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            async for task in job.claim(tasks()):
+                assert len(threads) == task + 1
+
+    run(work())
+    assert set(threads) == {threading.get_ident()}
+
+
+def test_a_task_block(store: Store) -> None:
+    """The task is complete at the end, incomplete after an error, and refused if it is another's."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job, store.async_job('b', config=PATIENT) as other:
+            await until(lambda: len(other.my_tokens) == TOKENS // 2, 'shared')
+            first, second = owned_tasks(job, 2)
+            async with job.task(first) as task:
+                assert task == first
+                assert in_flight(job) == [str(first)]
+            with pytest.raises(ZeroDivisionError):
+                async with job.task(second):
+                    first // 0
+            with pytest.raises(NotOwned):
+                async with job.task(foreign_task(job)):
+                    pytest.fail('it has begun')
+            assert in_flight(job) == []
+            assert store.audits == [str(first)]
+            assert store.claims == [str(first), str(second)]
+
+    run(work())
+
+
+@pytest.mark.parametrize('begin', ['add_task', 'claim', 'task'])
+def test_cancelled_while_it_begins(store: Store, begin: str) -> None:
+    """Cancelled while the store takes its time, it ends at once; the task is claimed, but in flight only until then."""
+    backend, reached, go = stalling(store, 'append_claims')
+
+    async def attempt(job: AsyncJob) -> None:
+        match begin:
+            case 'add_task':
+                await job.add_task(1)
+            case 'claim':
+                async for _ in job.claim([1]):
+                    pytest.fail('it has begun')
+            case _:
+                async with job.task(1):
+                    pytest.fail('it has begun')
+
+    async def work() -> None:
+        async with store.async_job('a', config={'backend': backend}) as job:
+            attempted = asyncio.create_task(attempt(job))
+            await until(reached.is_set, 'the store is asked')
+            attempted.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await attempted
+            go.set()
+            await until(lambda: store.claims == ['1'], 'it is claimed')
+            await until(lambda: in_flight(job) == [], 'it is not in flight')
+            assert await job.add_task(2)
+            await job.write_audit()
+
+    run(work())
+    backend.close()
+    assert store.audits == ['2']
+
+
+def test_cancelled_what_was_in_flight_before(store: Store) -> None:
+    """A second ``add_task`` of the same task that is cancelled does not end the first."""
+    backend, reached, go = stalling(store, 'append_claims')
+    backend.faults[0].skip = 1
+
+    async def work() -> None:
+        async with store.async_job('a', config={'backend': backend}) as job:
+            assert await job.add_task(1)
+            again = asyncio.create_task(job.add_task(1))
+            await until(reached.is_set, 'the store is asked')
+            again.cancel()
+            go.set()
+            await until(again.done, 'it is cancelled')
+            await job.add_task(2)
+            assert in_flight(job) == ['1', '2']
+            await job.write_audit()
+
+    run(work())
+    backend.close()
+
+
+def test_leaving_waits_for_other_asyncio_tasks(store: Store) -> None:
+    """Not for what the asyncio task that leaves has in flight; for the others, while the event loop goes on."""
+    finished: list[int] = []
+
+    async def work_on(job: AsyncJob, task: int, begun: asyncio.Event, go: asyncio.Event) -> None:
+        async with job.task(task):
+            begun.set()
+            await go.wait()
+            finished.append(task)
+
+    async def work() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+        async with store.async_job('a', config=PATIENT) as job:
+            other = asyncio.create_task(work_on(job, 1, begun, go))
+            await begun.wait()
+            assert await job.add_task(2)
+            asyncio.get_running_loop().call_later(0, go.set)
+        assert finished == [1]
+        await other
+
+    run(work())
+    assert store.audits == ['1']
+
+
+def test_leaving_is_cancelled(store: Store) -> None:
+    """Then it waits for nobody, gives the tokens back, and only after that it is cancelled."""
+
+    async def work_on(job: AsyncJob, begun: asyncio.Event) -> None:
+        async with job.task(1):
+            begun.set()
+            await asyncio.sleep(3600)
+
+    async def stay(begun: asyncio.Event, leaving: asyncio.Event) -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            workers.append(asyncio.create_task(work_on(job, begun)))
+            await begun.wait()
+            leaving.set()
+
+    workers: list[asyncio.Task[None]] = []
+
+    async def work() -> None:
+        begun, leaving = asyncio.Event(), asyncio.Event()
+        staying = asyncio.create_task(stay(begun, leaving))
+        await leaving.wait()
+        await asyncio.sleep(0)
+        staying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await staying
+        assert [node.last_heartbeat for node in store.handle.snapshot().nodes] == [None]
+        workers[0].cancel()
+
+    run(work())
+    assert store.audits == []
+
+
+def test_entering_is_cancelled(store: Store) -> None:
+    """Then the node leaves again before it is cancelled."""
+
+    async def work() -> None:
+        entering = asyncio.create_task(store.async_job('a', config=PATIENT | {'minimum_nodes': 5}).__aenter__())
+        await until(lambda: store.node_names == ['a'], 'registered')
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert [node.last_heartbeat for node in store.handle.snapshot().nodes] == [None]
+
+    run(work())
+
+
+def test_entered_twice(store: Store) -> None:
+    """The second time is refused, and the first goes on."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            with pytest.raises(JobsyncError, match='entered before'):
+                await job.__aenter__()
+            assert await job.add_task(1)
+            await job.write_audit()
+        with pytest.raises(JobsyncError, match='entered before'):
+            await job.__aenter__()
+
+    run(work())
+
+
+def test_coroutine_functions_are_called_on_the_event_loop(store: Store) -> None:
+    """Each of them, in order, the last before the block is over; a provider of locks is given the job itself."""
+    called: list[tuple[str, int]] = []
+    threads: set[int] = set()
+
+    def noted(name: str) -> Callable[..., Coroutine[Any, Any, None]]:
+        async def note(tokens: frozenset[int], *_: object) -> None:
+            await asyncio.sleep(0)
+            threads.add(threading.get_ident())
+            called.append((name, len(tokens)))
+
+        return note
+
+    async def rebalanced() -> None:
+        called.append(('on_rebalance', 0))
+
+    async def provide(job: AsyncJob) -> None:
+        await job.register_task_lock('x', 'nobody')
+
+    functions: dict[str, Any] = {name: noted(name) for name in ('on_assign', 'on_revoke', 'on_lost')}
+
+    async def work() -> None:
+        async with store.async_job('a', lock_provider=provide, on_rebalance=rebalanced, **functions) as job:
+            assert len(await job.list_locks()) == 1
+            await until(lambda: len(called) == 2, 'called')
+
+    run(work())
+    assert threads == {threading.get_ident()}
+    assert called == [('on_assign', TOKENS), ('on_rebalance', 0), ('on_revoke', TOKENS), ('on_rebalance', 0)]
+
+
+@pytest.mark.parametrize('form', ['sleeps', 'blocks'])
+def test_a_revocation_that_takes_too_long(store: Store, form: str) -> None:
+    """At its deadline the tokens pass on, whether the coroutine sleeps or blocks the event loop."""
+    passed_on = threading.Event()
+
+    async def on_revoke(tokens: frozenset[int], deadline: float) -> None:
+        if form == 'blocks':
+            passed_on.wait(DEADLINE_SEC)
+        else:
+            await asyncio.to_thread(passed_on.wait, DEADLINE_SEC)
+
+    def other() -> None:
+        with store.job('b') as job:
+            if len(job.my_tokens) == TOKENS // 2:
+                passed_on.set()
+
+    async def work() -> None:
+        async with store.async_job('a', on_revoke=on_revoke, config={'handover_timeout_sec': 1}):
+            thread = threading.Thread(target=other)
+            thread.start()
+            await until(passed_on.is_set, 'the other has its share')
+            await asyncio.to_thread(thread.join)
+
+    run(work())
+
+
+def test_an_argument_that_is_wrong(store: Store) -> None:
+    """It is refused as ``Job`` does."""
+    with pytest.raises(JobsyncError, match='on_assign'):
+        store.async_job('a', on_assign=7)
+    with pytest.raises(JobsyncError, match='lock_provider'):
+        store.async_job('a', lock_provider=7)

@@ -109,8 +109,8 @@ class Membership:
         self.begin_to_leave(worker=worker_id())
         if self.caller.is_calling:
             return False
-        runtime, patience = self.runtime, self.config.shutdown_timeout_sec + 2 * self.config.op_timeout_sec + 1
-        if runtime is not None and not runtime.wait_until_over(patience):
+        runtime = self.runtime
+        if runtime is not None and not runtime.wait_until_over(2 * self.config.op_timeout_sec + 1):
             _logger.warning('node %r could not leave in good order; its tokens pass on when its lease is over', self.node_name)
         if self.is_over:
             return False

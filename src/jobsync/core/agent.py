@@ -359,7 +359,7 @@ class Agent:
     def _next_beat(self, now: float) -> calls.Heartbeat | float | None:
         if self.phase not in (Phase.MEMBER, Phase.LEAVING):
             return None
-        if self.phase is Phase.LEAVING and not self._is_staying(now):
+        if self.phase is Phase.LEAVING and not self.is_staying(now):
             return None
         due = now if self._urgent else min(self._beat_at, self._tasks.due(self.assignment, self.ref, now))
         due = max(due, self._beat_not_before)
@@ -401,14 +401,14 @@ class Agent:
         )
         return calls.Register(node, self._history.timeline, self._history.top.number, replacing)
 
-    def _is_staying(self, now: float) -> bool:
+    def is_staying(self, now: float) -> bool:
         """Whether a leaving node has reason to wait."""
         assert self._leave_by is not None
         return now < self._leave_by and now < self.deadline and self._tasks.is_busy(self._leaver)
 
     def _next_leaving(self, now: float) -> calls.Call | float:
         assert self._leave_by is not None
-        if not self._is_staying(now):
+        if not self.is_staying(now):
             return calls.Deregister(self.ref)
         call = self._next_member(now)
         return min(call, self._leave_by) if isinstance(call, (int, float)) else call

@@ -113,6 +113,11 @@ class Callbacks:
         name = f'jobsync-callbacks-{self._node_name}'
         threading.Thread(target=self._run, args=(self._turn,), name=name, daemon=True).start()
 
+    @property
+    def holds(self) -> bool:
+        """Whether tokens stay until the user has been told. If not, whoever puts a change releases what was asked for."""
+        return self._functions.on_revoke is not None
+
     def put(self, change: Change) -> None:
         """The tokens have changed."""
         if self._functions.any:
@@ -168,7 +173,7 @@ class Callbacks:
         if functions.on_revoke is not None and revoked:
             shown = time.monotonic() + (deadline - now())
             self._pending.append(_Call('on_revoke', functions.on_revoke, (revoked, shown), asked, deadline))
-        elif asked:
+        elif functions.on_revoke is not None and asked:
             self._release(asked)
         if functions.on_lost is not None and lost:
             self._pending.append(_Call('on_lost', functions.on_lost, (lost,)))

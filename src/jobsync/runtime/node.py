@@ -53,6 +53,8 @@ class Status:
     settled: bool
     """In possession of its whole share."""
     leads: bool
+    stays: bool
+    """On its way out, and still busy."""
     registered_nodes: int
     """As last read; 0 before the first reading."""
     failure: JobsyncError | None
@@ -87,7 +89,7 @@ class NodeRuntime:
         self._leave_wanted: _Wish | None = None
         self._weight_wanted: float | None = None
         self._closed = False
-        self.status = Status(Phase.OPENING, False, False, False, 0, None)
+        self.status = Status(Phase.OPENING, False, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
         """Wall time at which the last successful heartbeat was sent; for people."""
         name = config.name
@@ -128,10 +130,14 @@ class NodeRuntime:
         self.poke()
 
     def wait_until_over(self, timeout: float) -> bool:
-        """Wait until the node has left; say whether it has."""
+        """Wait until the node has left, at most ``timeout`` seconds from when it is busy no more; say whether it has."""
         deadline = time.monotonic() + timeout
+        latest = deadline + self.agent.config.shutdown_timeout_sec
         while not self.is_over and any(thread.is_alive() for thread in self._threads):
-            if time.monotonic() >= deadline:
+            moment = time.monotonic()
+            if self.status.stays:
+                deadline = min(latest, moment + timeout)
+            if moment >= deadline:
                 return False
             time.sleep(_POLL_SEC)
         return True
@@ -213,6 +219,8 @@ class NodeRuntime:
         self._reporter.note((event for event in events if isinstance(event, Note)), call)
         for event in events:
             if isinstance(event, Change):
+                if not self._callbacks.holds:
+                    agent.release(event.asked)
                 self._callbacks.put(event)
         snapshot = agent.snapshot
         self.status = Status(
@@ -220,6 +228,7 @@ class NodeRuntime:
             planned=agent.is_planned and agent.acknowledged == agent.assignment.version,
             settled=agent.is_settled,
             leads=agent.epoch is not None,
+            stays=agent.phase is Phase.LEAVING and agent.is_staying(now()),
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
         )

@@ -29,8 +29,8 @@ from jobsync import CoordinationConfig, Job
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import backend as backend_on
 from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.core.model import INITIAL, Eviction, HistoryKind, LockEdit, LockRequest, Registration, Settings
 from jobsync.core.tokens import TokenGroup
@@ -652,6 +652,14 @@ class TestClients:
             with pytest.raises((ConfigError, BackendUnavailable), match=r'auth.* is old'):
                 backend.snapshot()
         client.close()
+
+    def test_the_function_keeps_its_name(self) -> None:
+        """``jobsync.backends.etcd.backend`` is the function, whatever has been imported and connected before."""
+        import jobsync.backends.etcd as package
+
+        connect('etcd://h', BackendOptions()).close()
+        assert package.backend is backend_on
+        assert callable(package.backend)
 
     @pytest.mark.parametrize('client', [object(), None, 'etcd://h'])
     def test_something_else(self, client: object) -> None:

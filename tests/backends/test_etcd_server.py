@@ -29,8 +29,8 @@ from jobsync import CoordinationConfig, Job
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import backend as backend_on
 from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.core.model import INITIAL, Eviction, HistoryKind, LockEdit, LockRequest, Registration, Settings
 from jobsync.core.tokens import TokenGroup
@@ -597,8 +597,9 @@ class TestAnotherCluster:
         plan, guard = scene.plan(TokenGroup(range(9), 'a')), scene.guard()
         harness.fail_over()
         eventually(lambda: is_there(lambda: scene.beat(leader)))
-        with scene.refused(Conflict):
+        with pytest.raises(Conflict):
             scene.backend.commit(leader, plan, guard)
+        assert scene.revision == guard.revision
 
     def test_a_commit_that_is_the_first_to_meet_it(self, harness: EtcdHarness, scene: Scene) -> None:
         """It is refused, or nobody knows: it never counts as done."""
@@ -651,6 +652,14 @@ class TestClients:
             with pytest.raises((ConfigError, BackendUnavailable), match=r'auth.* is old'):
                 backend.snapshot()
         client.close()
+
+    def test_the_function_keeps_its_name(self) -> None:
+        """``jobsync.backends.etcd.backend`` is the function, whatever has been imported and connected before."""
+        import jobsync.backends.etcd as package
+
+        connect('etcd://h', BackendOptions()).close()
+        assert package.backend is backend_on
+        assert callable(package.backend)
 
     @pytest.mark.parametrize('client', [object(), None, 'etcd://h'])
     def test_something_else(self, client: object) -> None:
@@ -738,7 +747,9 @@ class TestSignals:
             handled[0] += 1
             answered.clear()
             asked.set()
-            held_up[0] += not answered.wait(2.0)
+            if not answered.wait(5.0):
+                held_up[0] += 1
+                handled[0] = 1000
             asked_for.set()
 
         asked_for = threading.Event()

@@ -21,6 +21,6 @@ def backend(client: Any, options: BackendOptions | None = None) -> Backend:
     may have to wait for its lease to end, as gRPC lets no other thread use a channel on which the main thread was interrupted;
     by URL there are two. Raises ``ConfigError`` if the client has no channel.
     """
-    from jobsync.backends.etcd.backend import on_client
+    from jobsync.backends.etcd.etcd_backend import on_client
 
     return on_client(client, options or BackendOptions())

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 
 from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.servers import EtcdServer

@@ -120,6 +120,9 @@ class ServerProcess(abc.ABC):
     def pause(self) -> None:
         """SIGSTOP for all of it: connections stay, and nothing answers."""
         self._signal(signal.SIGSTOP)
+        # Its threads do not stop at once; this returns when the last one has.
+        assert self._process is not None
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """The end of ``pause``."""

@@ -162,7 +162,8 @@ class Agent:
         self._under_way: dict[Lane, _Issued] = {}
         self._session = 0
         self._work_at = now
-        self._leave_by: float | None = None
+        self.leave_by: float | None = None
+        """When it leaves at the latest, once it wants to: what is in flight then is in flight no more."""
         self._leaver: int | None = None
         self._weight = config.weight
         self._renewing: Timeline | None = None
@@ -296,17 +297,17 @@ class Agent:
         for the tasks of ``thread``, which is the one that waits. May be called again, to change how.
         """
         if self.phase is Phase.LEAVING:
-            assert self._leave_by is not None
+            assert self.leave_by is not None
             self._leaver = thread if self._leaver is None else self._leaver
-            if at_once and now < self._leave_by:
-                self._leave_by = self._work_at = now
+            if at_once and now < self.leave_by:
+                self.leave_by = self._work_at = now
         if self.phase in (Phase.LEAVING, Phase.LEFT, Phase.FAILED):
             return
         may_be_registered = self.phase in (Phase.MEMBER, Phase.REGISTERING)
-        self._leave_by, self._leaver = now + (0 if at_once else self.config.shutdown_timeout_sec), thread
+        self.leave_by, self._leaver = now + (0 if at_once else self.config.shutdown_timeout_sec), thread
         self._awaiting_ack = None
         if self.config.announces:
-            self._announce(self.ownership.tokens, self._nothing, now, self._leave_by)
+            self._announce(self.ownership.tokens, self._nothing, now, self.leave_by)
         else:
             self._set_ownership(self._nothing)
         if not self.config.rejoin_grace_sec:
@@ -403,15 +404,15 @@ class Agent:
 
     def is_staying(self, now: float) -> bool:
         """Whether a leaving node has reason to wait."""
-        assert self._leave_by is not None
-        return now < self._leave_by and now < self.deadline and self._tasks.is_busy(self._leaver)
+        assert self.leave_by is not None
+        return now < self.leave_by and now < self.deadline and self._tasks.is_busy(self._leaver)
 
     def _next_leaving(self, now: float) -> calls.Call | float:
-        assert self._leave_by is not None
+        assert self.leave_by is not None
         if not self.is_staying(now):
             return calls.Deregister(self.ref)
         call = self._next_member(now)
-        return min(call, self._leave_by) if isinstance(call, (int, float)) else call
+        return min(call, self.leave_by) if isinstance(call, (int, float)) else call
 
     def _next_member(self, now: float) -> calls.Call | float:
         if self._weight != self._weight_in_force or now >= self._weigh_at:

@@ -229,11 +229,14 @@ class SimNode:
         self.wake(Lane.WORK, self.world.now)
 
     def works_on(self, key: str) -> bool:
-        """Whether this process, with a valid lease, has the task in hand or would claim it now."""
+        """Whether this process, with a valid lease, has the task in hand or would claim it now.
+
+        A process that leaves has to have stopped by the end of its shutdown timeout, ready or not.
+        """
         if not self.has_lease():
             return False
         if self.working.get(key) == self.agent.ref.incarnation:
-            return True
+            return self.agent.leave_by is None or self.clock() < self.agent.leave_by
         return self.agent.ownership.claims(key, self.world.token_of(key))
 
     def _after_step(self) -> None:

@@ -34,7 +34,9 @@ def modules_after(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize('statement', ['import jobsync', 'from jobsync import *', 'import jobsync.plugins', 'import jobsync.database'])
+@pytest.mark.parametrize(
+    'statement', ['import jobsync', 'from jobsync import *', 'import jobsync.plugins', 'import jobsync.database']
+)
 def test_importing_jobsync_imports_no_driver(statement: str) -> None:
     """A program pays for no store but the one it uses, and for no tool of the command line."""
     assert modules_after(statement).isdisjoint(DRIVERS)

@@ -70,7 +70,7 @@ class SchemaMismatch(JobsyncError):
 
 
 class UnsupportedOperation(JobsyncError):
-    """The backend in use has no such thing (a SQL connection, for instance)."""
+    """The backend in use has no such thing (a SQL connection, for instance), or the process is none to run a node in."""
 
 
 class ClusterTimeout(JobsyncError):

@@ -20,6 +20,7 @@ from jobsync.runtime import NodeRuntime
 from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
 from jobsync.runtime.entering import agent_config, wait_until_entered
+from jobsync.runtime.patched import refuse_patched_threads
 from jobsync.workers import worker_id
 
 __all__ = ['Membership']
@@ -57,6 +58,8 @@ class Membership:
         """
         self.check_enterable()
         config = self.config
+        if config.enabled:
+            refuse_patched_threads(self.node_name)
         self._pid, self._entered = os.getpid(), True
         store = config.backend
         backend = self._backend = plugins.connect(store, config.options) if isinstance(store, str) else store

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import subprocess
+import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.job.processes import ROOT
 from tests.job.stores import TOKENS, Store, owned_tasks
 from tests.job.waiting import wait_until
 
-from jobsync import Job, WrongProcess
+from jobsync import AsyncJob, Job, WrongProcess
 from jobsync.core.model import NodeState
 
 
@@ -64,6 +68,16 @@ def test_a_fork_owns_nothing(store: Store) -> None:
         lambda job: job.register_task_lock(1, '%'),
         lambda job: job.list_locks(),
         lambda job: job.clear_all_locks(),
+        lambda job: job.claim([1]),
+        lambda job: job.task(1).__enter__(),
+        lambda job: job.complete(1),
+        lambda job: job.fence(1),
+        lambda job: job.owner_of(1),
+        lambda job: job.set_weight(1),
+        lambda job: job.register_task_locks_bulk([(1, '%', 'reason')]),
+        lambda job: job.clear_locks_by_creator('a'),
+        lambda job: job.get_active_nodes(),
+        lambda job: job.get_dead_nodes(),
         lambda job: job.nodes,
         lambda job: job._cn,
     ],
@@ -83,6 +97,98 @@ def test_use_in_a_fork_is_refused(store: Store, use: Callable[[Job], object]) ->
         message = in_fork(attempt)
         assert message.startswith(f"job 'a' was entered by process {parent}, and this is its fork CHILD")
     assert store.claims == []
+
+
+@pytest.mark.parametrize('how', ['in a loop', 'in a block'])
+def test_a_fork_amid_a_task(store: Store, how: str) -> None:
+    """A child forked in the midst of a task cannot end it: the loop or the block raises there, and the parent's goes on."""
+
+    def goes_on(job: Job) -> Iterator[None]:
+        if how == 'in a loop':
+            for _ in job.claim([1]):
+                yield
+        else:
+            with job.task(1):
+                yield
+
+    with store.job('a') as job:
+        work = goes_on(job)
+        next(work)
+
+        def end() -> str:
+            with pytest.raises(WrongProcess):
+                next(work)
+            return 'refused'
+
+        assert in_fork(end) == 'refused'
+        assert store.audits == []
+        assert next(work, None) is None
+    assert store.audits == ['1']
+
+
+def test_a_fork_of_an_event_loop(store: Store) -> None:
+    """In the child of an ``AsyncJob`` nothing is this node's, all that reaches the store is refused, the end ends nothing."""
+
+    async def attempt(job: AsyncJob) -> list[object]:
+        found: list[object] = [job.can_claim_task(1), len(job.my_tokens), job.am_i_healthy()]
+        uses: list[Callable[[], Any]] = [
+            lambda: job.add_task(1),
+            lambda: job.write_audit(),
+            lambda: job.complete(1),
+            lambda: job.owner_of(1),
+            lambda: job.register_task_lock(1, '%'),
+            lambda: job.nodes,
+            lambda: job.task(1).__aenter__(),
+            lambda: anext(job.claim([1])),
+        ]
+        for use in uses:
+            try:
+                await use()
+            except WrongProcess:
+                found.append('refused')
+        await job.__aexit__(None, None, None)
+        return found
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            await job.add_task(2)
+            assert in_fork(lambda: asyncio.run(attempt(job))) == [False, 0, False, *['refused'] * 8]
+            assert len(job.my_tokens) == TOKENS
+            await job.write_audit()
+
+    asyncio.run(work())
+    assert store.audits == ['2']
+
+
+FORKING = """
+import multiprocessing, os, sys
+from tests.job.stores import FAST
+from jobsync import CoordinationConfig, Job
+
+with Job('a', coordination_config=CoordinationConfig(backend=sys.argv[1], **FAST)) as job:
+    assert job.add_task(1)
+    for _ in range(3):
+        if not (pid := os.fork()):
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        child = multiprocessing.get_context('fork').Process(target=job.am_i_healthy)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    beat = job._last_heartbeat_sent
+    while job._last_heartbeat_sent == beat:
+        pass
+    assert job.am_i_healthy() and len(job.my_tokens) == FAST['total_tokens']
+    job.write_audit()
+"""
+
+
+def test_a_fork_that_ends_as_programs_do(shared_store: Store) -> None:
+    """A child that leaves the block and the program, with all that Python tidies up there, closes nothing of the parent's."""
+    command = [sys.executable, '-W', 'error', '-W', 'ignore::DeprecationWarning', '-c', FORKING, shared_store.url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert shared_store.audits == ['1']
 
 
 def test_a_fork_that_leaves_the_block(store: Store) -> None:

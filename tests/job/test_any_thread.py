@@ -1,0 +1,139 @@
+"""Every public method from any thread at any time: before the block, in it, while another thread leaves, and after it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import DEADLINE_SEC, wait_until
+
+from jobsync import CoordinationConfig, Job, JobsyncError
+
+THREADS = 4
+
+
+def in_a_block(job: Job) -> None:
+    with job.task(3):
+        pass
+
+
+CALLS: dict[str, Callable[[Job], object]] = {
+    'add_task': lambda job: job.add_task(1),
+    'am_i_healthy': lambda job: job.am_i_healthy(),
+    'am_i_leader': lambda job: job.am_i_leader(),
+    'can_claim_task': lambda job: job.can_claim_task(1),
+    'claim': lambda job: list(job.claim(range(5))),
+    'clear_all_locks': lambda job: job.clear_all_locks(),
+    'clear_locks_by_creator': lambda job: job.clear_locks_by_creator('a'),
+    'complete': lambda job: job.complete(1),
+    'date': lambda job: job.date,
+    'fence': lambda job: job.fence(1),
+    'get_active_nodes': lambda job: job.get_active_nodes(),
+    'get_audit': lambda job: job.get_audit(),
+    'get_coordination_status': lambda job: job.get_coordination_status(),
+    'get_dead_nodes': lambda job: job.get_dead_nodes(),
+    'get_incomplete_tasks': lambda job: job.get_incomplete_tasks(),
+    'list_locks': lambda job: job.list_locks(),
+    'my_tokens': lambda job: job.my_tokens,
+    'node_name': lambda job: job.node_name,
+    'nodes': lambda job: job.nodes,
+    'owner_of': lambda job: job.owner_of(1),
+    'owns': lambda job: job.owns(1),
+    'register_lock': lambda job: job.register_lock(7, '%'),
+    'register_locks_bulk': lambda job: job.register_locks_bulk([(8, '%', 'why')]),
+    'register_task_lock': lambda job: job.register_task_lock(7, '%'),
+    'register_task_locks_bulk': lambda job: job.register_task_locks_bulk([(8, '%', 'why')]),
+    'set_claim': lambda job: job.set_claim([1, 2]),
+    'set_weight': lambda job: job.set_weight(1),
+    'site': lambda job: job.site,
+    'task': in_a_block,
+    'task_to_token': lambda job: job.task_to_token(1),
+    'token_version': lambda job: job.token_version,
+    'write_audit': lambda job: job.write_audit(),
+}
+"""One call of each."""
+
+
+class Callers:
+    """Threads that make all calls in turn, each from another place in the table, until they are told to stop."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._stop = job, threading.Event()
+        self.rounds = [0] * THREADS
+        self.unexpected: list[tuple[str, BaseException]] = []
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(THREADS)]
+
+    def _run(self, number: int) -> None:
+        names = list(CALLS)
+        while not self._stop.is_set():
+            for place in range(len(names)):
+                name = names[(place + number * len(names) // THREADS) % len(names)]
+                try:
+                    CALLS[name](self._job)
+                except JobsyncError:
+                    pass  # outside of the block, or the task is not this node's: that is an answer
+                except BaseException as error:  # noqa: BLE001
+                    self.unexpected.append((name, error))
+            self.rounds[number] += 1
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(DEADLINE_SEC)
+
+    def go_around(self) -> None:
+        """Wait until every thread has made every call from now on, from the first to the last."""
+        goal = [done + 2 for done in self.rounds]
+        wait_until(lambda: all(done >= least for done, least in zip(self.rounds, goal, strict=True)), 'all calls return', 120)
+
+    @property
+    def are_alive(self) -> bool:
+        """Whether any call has not returned."""
+        return any(thread.is_alive() for thread in self._threads)
+
+
+def test_the_table_is_complete() -> None:
+    """It has every public method, property and attribute."""
+    job = Job('a', coordination_config=CoordinationConfig(enabled=False))
+    assert list(CALLS) == sorted(name for name in dir(job) if not name.startswith('_'))
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize('config', [{}, {'enabled': False}], ids=['', 'without coordination'])
+def test_from_any_thread_at_any_time(store: Store, config: dict[str, Any]) -> None:
+    """A call answers or raises a ``JobsyncError`` and always returns; the end of the block leaves nothing in flight."""
+    assert store.node_names == []
+    job = store.job('a', config=config)
+    with Callers(job) as callers:
+        callers.go_around()
+        with job:
+            callers.go_around()
+        callers.go_around()
+    assert not callers.are_alive
+    assert callers.unexpected == []
+    assert not job.my_tokens
+    assert store.node_names in ([], ['a'])
+
+
+def test_while_several_leave(store: Store) -> None:
+    """The same while other threads leave, at once and again."""
+    job = store.job('a')
+    with job, Callers(job) as callers:
+        callers.go_around()
+        leavers = [threading.Thread(target=job.__exit__, args=(None, None, None)) for _ in range(3)]
+        for thread in leavers:
+            thread.start()
+        for thread in leavers:
+            thread.join(DEADLINE_SEC)
+        assert not any(thread.is_alive() for thread in leavers)
+        callers.go_around()
+    assert not callers.are_alive
+    assert callers.unexpected == []

@@ -53,6 +53,8 @@ class Status:
     settled: bool
     """In possession of its whole share."""
     leads: bool
+    distributed: bool
+    """The cluster has had its first distribution, with this node or without."""
     registered_nodes: int
     """As last read; 0 before the first reading."""
     failure: JobsyncError | None
@@ -87,7 +89,7 @@ class NodeRuntime:
         self._leave_wanted: _Wish | None = None
         self._weight_wanted: float | None = None
         self._closed = False
-        self.status = Status(Phase.OPENING, False, False, False, 0, None)
+        self.status = Status(Phase.OPENING, False, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
         """Wall time at which the last successful heartbeat was sent; for people."""
         name = config.name
@@ -220,6 +222,7 @@ class NodeRuntime:
             planned=agent.is_planned and agent.acknowledged == agent.assignment.version,
             settled=agent.is_settled,
             leads=agent.epoch is not None,
+            distributed=bool(agent.assignment.members),
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
         )

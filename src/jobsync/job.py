@@ -411,6 +411,7 @@ class Job:
             'last_heartbeat': self._last_heartbeat_sent,
             'total_tokens': config.total_tokens,
             'open_tasks': self._ledger.open_tasks,
+            'unplaced_locks': 0 if runtime is None else len(runtime.agent.assignment.unplaced),
         }
 
     # --- the store's own ways in --------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import pytest
 from tests.core.bench import AWAY, Bench
 
 from jobsync.core import calls
+from jobsync.core.agent import Note
 from jobsync.core.calls import Lane
-from jobsync.core.model import Leadership
+from jobsync.core.model import Leadership, LockEdit, LockRequest
 from jobsync.errors import Conflict, Fenced
 
 
@@ -139,3 +140,44 @@ def test_a_commit_whose_answer_was_lost_is_found_out() -> None:
     bench.run(5.0)
     assert (len(leader.ownership.tokens), len(newcomer.ownership.tokens)) == (2, 2)
     assert bench.backend.snapshot().timeline.generation == 0
+
+
+def test_locks_that_no_live_node_matches_are_told_once() -> None:
+    """R7: by the leader, when the set of their tasks changes, and when it is empty again."""
+    bench = Bench()
+    leader, follower = bench.cluster('a', 'b')
+    leader.events.clear()
+    follower.events.clear()
+
+    def after(edit: LockEdit) -> list[str]:
+        bench.backend.edit_locks(edit)
+        bench.run(60.0)
+        notes = [event.text for event in leader.events if isinstance(event, Note) and 'match' in event.text]
+        leader.events.clear()
+        return notes
+
+    told = after(LockEdit(put=(LockRequest('t0', ('nobody',), 'somebody'),)))
+    assert told == ["no live node matches the locks of 1 locked task, which nobody may do: 't0'"]
+    assert [pin.task_id for pin in follower.assignment.unplaced] == ['t0']
+    assert after(LockEdit(put=(LockRequest('t1', ('b',), 'somebody'),))) == []
+    told = after(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))
+    assert told == ['every locked task has a node that matches it again']
+    assert not [event for event in follower.events if isinstance(event, Note) and 'match' in event.text]
+
+
+@pytest.mark.parametrize('push', [True, False])
+def test_a_node_that_flaps_costs_few_plans(push: bool) -> None:
+    """A node that joins and leaves in good order again and again costs at most four plans for each round, nobody being busy."""
+    bench = Bench(push=push)
+    bench.cluster('a', 'b')
+    rounds = 5
+    before = len([one for one in bench.made if isinstance(one.call, calls.Propose) and one.reached_store])
+    for _ in range(rounds):
+        agent = bench.start('c')
+        bench.run(20.0)
+        assert agent.is_settled
+        agent.leave(bench.now)
+        bench.run(20.0)
+        bench.kill(agent)
+    after = len([one for one in bench.made if isinstance(one.call, calls.Propose) and one.reached_store])
+    assert after - before <= 4 * rounds

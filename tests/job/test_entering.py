@@ -6,13 +6,17 @@ import threading
 import time
 from typing import Any
 
+import attrs
 import pytest
 from tests.job.stores import FAST, TOKENS, Store
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
 from jobsync.backend import BackendOptions
+from jobsync.core.agent import Phase
 from jobsync.core.model import NodeState
+from jobsync.runtime.entering import _waiting_for
+from jobsync.runtime.node import Status
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
 FORMING = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}
@@ -132,6 +136,21 @@ def test_limit_of_a_joiner(store: Store) -> None:
             assert b.am_i_healthy()
             a.write_audit()
             wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
+
+
+def test_what_a_joiner_is_said_to_wait_for() -> None:
+    """A node that joins a running cluster waits for its share, not for nodes that have joined long ago."""
+    waiting = Status(Phase.MEMBER, False, False, False, False, 1, None)
+    told = [
+        _waiting_for(waiting, 3, 60.0, 2.0),
+        _waiting_for(attrs.evolve(waiting, registered_nodes=3), 3, 60.0, 2.0),
+        _waiting_for(attrs.evolve(waiting, registered_nodes=2, distributed=True), 1, 60.0, 2.0),
+    ]
+    assert told == [
+        'waiting until 3 nodes have joined (member for 2 s, 1 nodes so far, at most 60 s)',
+        'waiting for the first distribution (member for 2 s, 3 nodes so far, 3 needed)',
+        'waiting until the leader gives it a share of the tokens (member for 2 s, 2 nodes so far)',
+    ]
 
 
 def test_more_nodes_than_tokens(store: Store) -> None:

@@ -82,3 +82,9 @@ def test_the_job_in_its_callback(store: Store) -> None:
     jobs.append(job)
     with job:
         wait_until(lambda: seen == [TOKENS], 'it has seen the tokens')
+
+
+def test_an_event_in_a_log_is_short() -> None:
+    """Its text has the number of tokens, not the tokens."""
+    event = RebalanceEvent('a', frozenset(range(10_000)), frozenset(), 10_000)
+    assert repr(event) == "RebalanceEvent(node_name='a', gained=<10000 tokens>, lost=<0 tokens>, token_count=10000)"

@@ -88,7 +88,7 @@ class CoordinationConfig:
     for."""
 
     health_check_interval_sec: float = attrs.field(default=30, validator=_poll)
-    """Between two looks of the node at its own health, for its log and metrics. ``am_i_healthy`` itself always looks anew."""
+    """Accepted so that existing configurations stay valid. It has no effect: ``am_i_healthy`` looks anew whenever it is asked."""
 
     backend: str | Backend | None = attrs.field(default=None, validator=_optional_store, repr=checks.hides_password)
     """The store: a URL such as ``sqlite:///jobs.db``, or a backend. None: looked for elsewhere (see ``resolve``)."""

@@ -67,6 +67,7 @@ from jobsync.core.model import (
 )
 from jobsync.core.namewatch import NameWatch
 from jobsync.core.ownership import Ownership
+from jobsync.core.shown import shown
 from jobsync.core.tokens import Assignment
 from jobsync.errors import (
     BackendUnavailable,
@@ -196,6 +197,8 @@ class Agent:
         self._memory = Memory(timeline_read_at=now)
         self._propose_at: float | None = now
         self._expired = False
+        self._unplaced: frozenset[str] = frozenset()
+        """The tasks of which this node, as leader, has told that no live node matches their locks."""
 
     # --- what any thread may ask --------------------------------------------------------------------------------------------
 
@@ -487,6 +490,8 @@ class Agent:
                     self._memory = Memory(timeline_read_at=self._memory.timeline_read_at)
                     self._locks = None
                     self._note('info', f'node {self.config.name!r} leads in epoch {leadership.epoch}')
+                    self._unplaced = frozenset()
+                    self._note_unplaced()
             case calls.ReadLocks(), tuple() as locks:
                 seen = self._lookout.snapshot
                 self._locks, self._locks_revision = locks, -1 if seen is None else seen.locks_revision
@@ -595,6 +600,7 @@ class Agent:
             return
         pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *reading.ownership.pins}}
         self.assignment = reading.assignment
+        self._note_unplaced()
         if self.phase is not Phase.LEAVING:
             self._awaiting_ack = reading.ownership
             self._restrict(self.ownership.both(reading.ownership, pinned), now)
@@ -618,6 +624,18 @@ class Agent:
             f'{plan.reason}: {plan.moved} tokens moved, {sum(len(group.tokens) for group in plan.groups)} rows written, '
             f'{plan.nodes_after} nodes',
         )
+
+    def _note_unplaced(self) -> None:
+        """As leader, tell once of the tasks that nobody may do because of their locks (rule R7)."""
+        unplaced = frozenset(pin.task_id for pin in self.assignment.unplaced)
+        if self.epoch is None or unplaced == self._unplaced:
+            return
+        self._unplaced = unplaced
+        if unplaced:
+            count = f'{len(unplaced)} locked task' + ('s' if len(unplaced) > 1 else '')
+            self._note('warning', f'no live node matches the locks of {count}, which nobody may do: {_listed(unplaced)}')
+        else:
+            self._note('info', 'every locked task has a node that matches it again')
 
     # --- R8, and what ends an incarnation -----------------------------------------------------------------------------------
 
@@ -699,3 +717,8 @@ class Agent:
 
     def _note(self, level: str, text: str) -> None:
         self.events.append(Note(level, text))
+
+
+def _listed(keys: frozenset[str]) -> str:
+    few = sorted(keys)[:3]
+    return ', '.join(shown(key).removesuffix(' (str)') for key in few) + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')

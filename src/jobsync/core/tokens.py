@@ -278,6 +278,11 @@ class Assignment:
         return self.names[at] if at >= 0 else None
 
     @property
+    def unplaced(self) -> tuple[Pin, ...]:
+        """The pins that nobody owns and nobody is to get: no live node matches their locks' patterns."""
+        return tuple(pin for pin in self.pins.values() if pin.owner is None and pin.target is None)
+
+    @property
     def is_unowned(self) -> bool:
         """Whether nobody owns or is about to own anything."""
         return not self.targets and all(o < 0 for o in self.owner) and all(p.owner is None for p in self.pins.values())

@@ -28,13 +28,17 @@ _LOOK_SEC = 1.0
 _NEVER = float('inf')
 
 
+def _counted(tokens: frozenset[int]) -> str:
+    return f'<{len(tokens)} tokens>'
+
+
 @attrs.frozen
 class RebalanceEvent:
     """What changed in the tokens that a node may claim."""
 
     node_name: str
-    gained: frozenset[int]
-    lost: frozenset[int]
+    gained: frozenset[int] = attrs.field(repr=_counted)
+    lost: frozenset[int] = attrs.field(repr=_counted)
     """Given up, or lost with the lease or the incarnation."""
     token_count: int
     """How many there are now."""

@@ -82,6 +82,10 @@ def _waiting_for(status: Status, minimum_nodes: int | None, limit_sec: float, wa
     text = f'{status.phase.value} for {waited:.0f} s, {status.registered_nodes} nodes so far'
     if status.planned:
         return f'waiting for the rest of its tokens ({text})'
+    if status.distributed:
+        return f'waiting until the leader gives it a share of the tokens ({text})'
+    if minimum_nodes is not None and status.registered_nodes >= minimum_nodes:
+        return f'waiting for the first distribution ({text}, {minimum_nodes} needed)'
     if minimum_nodes is not None:
         return f'waiting until {minimum_nodes} nodes have joined ({text}, at most {limit_sec:g} s)'
     return (

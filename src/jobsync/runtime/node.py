@@ -55,6 +55,8 @@ class Status:
     leads: bool
     stays: bool
     """On its way out, and still busy."""
+    distributed: bool
+    """The cluster has had its first distribution, with this node or without."""
     registered_nodes: int
     """As last read; 0 before the first reading."""
     failure: JobsyncError | None
@@ -89,7 +91,7 @@ class NodeRuntime:
         self._leave_wanted: _Wish | None = None
         self._weight_wanted: float | None = None
         self._closed = False
-        self.status = Status(Phase.OPENING, False, False, False, False, 0, None)
+        self.status = Status(Phase.OPENING, False, False, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
         """Wall time at which the last successful heartbeat was sent; for people."""
         name = config.name
@@ -229,6 +231,7 @@ class NodeRuntime:
             settled=agent.is_settled,
             leads=agent.epoch is not None,
             stays=agent.phase is Phase.LEAVING and agent.is_staying(now()),
+            distributed=bool(agent.assignment.members),
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
         )

@@ -1,8 +1,8 @@
 """One worker of ``rolling.py``: ``python -m benchmarks.rolling_worker ORDER``, the order being ``Order`` as JSON.
 
 A *round* of tasks begins every second, at the same moment for all workers, and is *open* for some seconds. Each worker offers
-the tasks of all open rounds to ``job.claim``, over and over, but for those that it knows to be done: whoever has done a task puts a
-file of its name into the folder ``done``. The log is in the words of ``jobsync.cli.demo.log``. SIGTERM ends it all.
+the tasks of all open rounds to ``job.claim``, over and over, but for those that it knows to be done: whoever has done a task
+puts a file of its name into the folder ``done``. The log is in the words of ``jobsync.cli.demo.log``. SIGTERM ends it all.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
 Each run is a process that gets one signal while it is entering, beginning tasks, auditing, called back, in a ``claim`` loop or
 leaving: with the handler of the user's guide (``job.__exit__(None, None, None)``, then ``sys.exit(0)``) and with
-``handle_signals=True`` in turns. A node of this process stands beside them. Its weight changes all the time, so that hand-overs are always under way; its
-heartbeat timeout is ten minutes, so that tokens come back to it only if they are given back.
+``handle_signals=True`` in turns. A node of this process stands beside them. Its weight changes all the time, so that hand-overs
+are always under way; its heartbeat timeout is ten minutes, so that tokens come back to it only if they are given back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One worker of ``signals.py``: ``python -m benchmarks.signals_worker URL NAME PLACE HANDLER SETTINGS``.
 
-It says ``entering``, ``entered``, ``leaving`` and ``left``, a word a line, and is nearly always at the ``PLACE`` where the signal is
-to fall. ``HANDLER`` is ``guide``, the handler of the user's guide, or ``own``: ``handle_signals=True``.
+It says ``entering``, ``entered``, ``leaving`` and ``left``, a word a line, and is nearly always at the ``PLACE`` where the
+signal is to fall. ``HANDLER`` is ``guide``, the handler of the user's guide, or ``own``: ``handle_signals=True``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,123 @@
+"""What happens to the workers of ``rolling.py``: three kinds of rolling restart, and a node that comes and goes."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+from benchmarks.rolling_cluster import Cluster
+from benchmarks.rolling_verdict import Figures, passes
+from benchmarks.rolling_worker import read_tokens
+
+from jobsync import Job
+from jobsync.cli.demo.clock import now
+from jobsync.cli.demo.log import LogWriter
+
+__all__ = ['SCENES', 'Outcome', 'Scene', 'flap']
+
+_GRACE_SEC = 30.0
+_PERIOD_SEC = 1.0
+Say = Callable[[str], None]
+
+
+@attrs.frozen
+class Outcome:
+    """What a scenario led to."""
+
+    figures: Figures
+    moved: float
+    """Tokens that passed to another node, as a multiple of the pool."""
+    commits: int
+    faults: Sequence[str]
+    stop_sec: float = 0.0
+    """From SIGTERM to the end of the process; the longest."""
+    back_sec: float = 0.0
+    """From SIGTERM to the successor's having entered; the median."""
+
+
+@attrs.frozen
+class Scene:
+    """A rolling restart. ``new_names``: the successor has another name, and is started before its predecessor is stopped."""
+
+    new_names: bool
+    delay_sec: float | None = None
+    """``rebalance_delay_sec`` beyond the time between the two; None: the default."""
+
+    def settings(self, between_sec: float) -> dict[str, Any]:
+        """What ``CoordinationConfig`` is given for it."""
+        if not self.new_names:
+            return {'rejoin_grace_sec': _GRACE_SEC}
+        return {} if self.delay_sec is None else {'rebalance_delay_sec': between_sec + self.delay_sec}
+
+    def play(self, cluster: Cluster, workers: int, between_sec: float, say: Say) -> Outcome:
+        """Replace every worker, the oldest first."""
+        cluster.form([f'w{number:02}' for number in range(workers)])
+        commits, stops, backs = cluster.commits(), [], []
+        for number, old in enumerate(list(cluster.workers)):
+            if self.new_names:
+                new = cluster.start(f'w{workers + number:02}')
+                cluster.wait_until_registered(new)
+                time.sleep(between_sec)
+                began = now()
+                stops.append(cluster.stop(old))
+            else:
+                began = now()
+                stops.append(cluster.stop(old))
+                new = cluster.start(old.node)
+            cluster.wait_until(partial(new.has, 'entered'), f'{new.run} has entered')
+            backs.append(now() - began)
+            say(f'  {old.run} stopped in {stops[-1]:.2f} s, {new.run} in after {backs[-1]:.2f} s, {cluster.moved():.2f} moved')
+        figures = cluster.end()
+        return Outcome(
+            figures,
+            cluster.moved_in_time,
+            cluster.commits() - commits,
+            tuple(cluster.faults),
+            max(stops),
+            statistics.median(backs),
+        )
+
+
+SCENES = {
+    'stable names': Scene(new_names=False),
+    'new names': Scene(new_names=True),
+    'new names, delay': Scene(new_names=True, delay_sec=4.0),
+}
+
+
+def flap(cluster: Cluster, workers: int, seconds: float, say: Say) -> Outcome:
+    """A node that joins and leaves every second stands beside the workers."""
+    names = [f'w{number:02}' for number in range(workers)]
+    cluster.form(names)
+    commits, began = cluster.commits(), now()
+    stays = 0
+    while now() - began < seconds:
+        start = now()
+        job = Job('flapper', coordination_config=cluster.config, wait_on_enter=10)
+        over = threading.Event()
+        reading = threading.Thread(target=read_tokens, args=(job, LogWriter(cluster.folder / f'flapper.{stays:02}.log'), over))
+        reading.start()
+        with job:
+            entered, share = now(), len(job.my_tokens)
+            time.sleep(_PERIOD_SEC / 2)
+        over.set()
+        reading.join()
+        stays += 1
+        say(f'  stay {stays}: in after {entered - start:.2f} s with {share} tokens, {cluster.moved():.2f} moved')
+        time.sleep(max(0.0, start + _PERIOD_SEC - now()))
+    lasted = now() - began
+    figures = cluster.end()
+    moves = Counter(passes(cluster.logs(), cluster.until))
+    aside = sum(count for (one, other), count in moves.items() if one in names and other in names)
+    made = cluster.commits() - commits
+    pool, fair = cluster.config.total_tokens, cluster.config.total_tokens // (workers + 1)
+    most = 2 * fair * stays / pool
+    say(f'  {stays} stays in {lasted:.0f} s, {60 * made / lasted:.0f} commits a minute ({made / stays:.1f} a stay)')
+    say(f'  moved {cluster.moved_in_time:.2f} x pool; balance demands {most:.2f}; between the others {aside} tokens')
+    return Outcome(figures, cluster.moved_in_time, made, tuple(cluster.faults))

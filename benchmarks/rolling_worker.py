@@ -1,0 +1,135 @@
+"""One worker of ``rolling.py``: ``python -m benchmarks.rolling_worker ORDER``, the order being ``Order`` as JSON.
+
+A *round* of tasks begins every second, at the same moment for all workers, and is *open* for some seconds. Each worker offers
+the tasks of all open rounds to ``job.claim``, over and over, but for those that it knows to be done: whoever has done a task
+puts a file of its name into the folder ``done``. The log is in the words of ``jobsync.cli.demo.log``. SIGTERM ends it all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from jobsync import CoordinationConfig, Job
+from jobsync.cli.demo.clock import now
+from jobsync.cli.demo.log import LogWriter
+
+__all__ = ['ROUND_SEC', 'Order', 'read_tokens', 'round_of', 'tasks_of']
+
+ROUND_SEC = 1.0
+_WORK_SEC, _PAUSE_SEC, _READ_SEC = 0.004, 0.05, 0.02
+
+
+@attrs.frozen
+class Order:
+    """What a worker is told."""
+
+    node: str
+    run: str
+    """Tells this process from others of the same name; the name of its log."""
+    folder: str
+    origin: float
+    """When the first round begins, on the clock of the logs."""
+    tasks: int
+    """In each round."""
+    open_sec: float
+    """How long a round is open."""
+    settings: Mapping[str, Any]
+    """Of ``CoordinationConfig``."""
+
+
+def tasks_of(number: int, count: int) -> list[str]:
+    """The tasks of a round."""
+    return [f'{number}-{task}' for task in range(count)]
+
+
+def round_of(task: str) -> int:
+    """The number of the round that a task belongs to."""
+    return int(task.partition('-')[0])
+
+
+class Load:
+    """The tasks that are still to be done, as far as this worker knows."""
+
+    def __init__(self, order: Order) -> None:
+        self._order, self._done = order, Path(order.folder, 'done')
+        self._pending: dict[int, set[str]] = {}
+        self._next = max(0, int((now() - order.origin - order.open_sec) / ROUND_SEC))
+
+    def offered(self, job: Job) -> list[str]:
+        """The tasks of open rounds that are this node's now, and that nobody has done."""
+        elapsed = now() - self._order.origin
+        while self._next * ROUND_SEC <= elapsed:
+            self._pending[self._next] = set(tasks_of(self._next, self._order.tasks))
+            self._next += 1
+        for number in [number for number in self._pending if number * ROUND_SEC + self._order.open_sec < elapsed]:
+            del self._pending[number]
+        mine = [task for pending in self._pending.values() for task in pending if job.can_claim_task(task)]
+        for task in mine:
+            if (self._done / task).exists():
+                self._pending[round_of(task)].discard(task)
+        return [task for task in mine if task in self._pending[round_of(task)]]
+
+    def finish(self, task: str) -> None:
+        """This one is done."""
+        (self._done / task).touch()
+        self._pending.get(round_of(task), set()).discard(task)
+
+
+def read_tokens(job: Job, log: LogWriter, until: threading.Event) -> None:
+    """Log which tokens may be claimed."""
+    known: frozenset[int] | None = None
+    number = 0
+    while not until.is_set():
+        before = now()
+        tokens = job.my_tokens
+        after = now()
+        if tokens is not known:
+            old = known or frozenset()
+            number += 1
+            log.write('tokens', set=number, gained=sorted(tokens - old), lost=sorted(old - tokens))
+            known = tokens
+        log.write('seen', set=number, before=before, after=after)
+        time.sleep(_READ_SEC)
+
+
+def work(job: Job, load: Load, log: LogWriter) -> None:
+    """Until the node is to leave."""
+    for task in _until_it_leaves(job, load):
+        log.write('begin', file=task, t=now())
+        time.sleep(_WORK_SEC)
+        load.finish(task)
+        log.write('end', file=task, t=now(), lines=0, words=0, sha256='', error='')
+
+
+def _until_it_leaves(job: Job, load: Load) -> Iterator[str]:
+    while job.get_coordination_status()['state'] not in ('leaving', 'left'):
+        yield from job.claim(load.offered(job))
+        time.sleep(_PAUSE_SEC)
+
+
+def main(text: str) -> None:
+    order = Order(**json.loads(text))
+    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(name)s %(message)s')
+    log = LogWriter(Path(order.folder, f'{order.run}.log'))
+    config = CoordinationConfig(**order.settings)
+    job = Job(order.node, coordination_config=config, wait_on_enter=10, handle_signals=True)
+    threading.Thread(target=read_tokens, args=(job, log, threading.Event()), daemon=True).start()
+    log.write('start', node=order.node, pid=os.getpid(), t=now())
+    with job:
+        log.write('entered', t=now())
+        work(job, Load(order), log)
+    log.write('left', t=now())
+
+
+if __name__ == '__main__':
+    main(sys.argv[1])

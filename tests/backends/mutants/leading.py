@@ -10,6 +10,7 @@ import attrs
 from tests.backends.mutants.base import Hands, mutant
 
 from jobsync.backends.memory import MemoryBackend
+from jobsync.backends.memory.table import Row, Table
 from jobsync.core.model import (
     Guard,
     Leadership,
@@ -139,3 +140,29 @@ class SnapshotOfTwoMoments(MemoryBackend):
         first = super().snapshot()
         time.sleep(0)
         return attrs.evolve(first, nodes=super().snapshot().nodes)
+
+
+@mutant
+class CommitFromMemory(Hands):
+    """Each handle computes versions from the assignment as it was when this handle last wrote it."""
+
+    known: Table | None = None
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            space = self._space()
+            stale = self.known if self.known and self.known.version.number else space.table
+            self.change(table=attrs.evolve(space.table, rows=self._as_remembered(space.table, stale)))
+            revision = super().commit(ref, plan, guard)
+            self.known = self._space().table
+            return revision
+
+    @staticmethod
+    def _as_remembered(table: Table, stale: Table) -> list[Row | None]:
+        """The rows that are there, with the owners and versions that are remembered where both have a row."""
+        rows = list(table.rows)
+        for token, old in enumerate(stale.rows[: len(rows)]):
+            row = rows[token]
+            if row and old:
+                rows[token] = attrs.evolve(row, owner=old.owner, version=old.version)
+        return rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from jobsync.core.model import NOBODY, Eviction, Leadership, Member, NodeState, Pin, Rebalance, Revision
-from jobsync.core.tokens import TokenGroup, TokenRow
+from jobsync.core.tokens import Plan, TokenGroup, TokenRow
+from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import TOKENS, Scene
 
 __all__ = ['CommitEffectTests']
@@ -65,6 +66,21 @@ class CommitEffectTests:
             first,
             third,
         ]
+
+    def test_commits_of_two_handles_build_on_each_other(self, scene: Scene, harness: Harness) -> None:
+        """A handle that has not read since builds on what another committed: no row of it is lost, each new owner is newer."""
+        other, leader = Scene(harness.connect()), scene.leader()
+        scene.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(X, 'x', 'a'),))
+        for home in ('n1', 'n2'):
+            theirs = other.backend.commit(
+                leader, Plan('test', {}, (TokenGroup([1, 2], 'b'),), (Pin(X, 'x', 'b'),)), other.guard()
+            )
+            other.backend.commit(leader, Plan('test', {}, (TokenGroup(range(3, TOKENS), 'c', home=home),)), other.guard())
+            ours = scene.backend.commit(leader, Plan('test', {}, (TokenGroup([1], 'a'),), (Pin(X, 'x', 'a'),)), scene.guard())
+            for reader in (scene, other):
+                assert reader.row(1) == TokenRow('a', None, None, ours.number)
+                assert (reader.row(2).owner, reader.row(3).owner, reader.row(3).home) == ('b', 'c', home)
+                assert reader.row(2).version <= theirs.number < ours.number == reader.pins()[X].version
 
     def test_a_first_row_gets_the_version_even_without_an_owner(self, scene: Scene) -> None:
         """A token or a pin that had no row has the commit's version afterwards, owned or not."""

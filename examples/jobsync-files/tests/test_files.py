@@ -1,0 +1,66 @@
+"""The files as a backend: the conformance suite of jobsync, with what can happen to a folder."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from jobsync_files import connect
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.testing.conformance import Ability, BackendSuite, Harness
+
+
+def connect_to(folder: Path, namespace: str, **options: float) -> Backend:
+    """A handle as users get it."""
+    return connect(f'files://{folder}', BackendOptions(namespace, **options))
+
+
+class FilesHarness(Harness):
+    """A folder of the test's own."""
+
+    abilities = frozenset({Ability.RESTART, Ability.PROCESSES, Ability.FAILOVER, Ability.WIPE})
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / 'store'
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+        """See ``Harness``."""
+        return connect_to(self.folder, namespace, **options)
+
+    def connector(self) -> Callable[[str], Backend]:
+        """See ``Harness``."""
+        return functools.partial(connect_to, self.folder)
+
+    def restart(self) -> None:
+        """Leave what a power failure does: half a file beside each, half a line at the end of each trail."""
+        for path in list(self.folder.glob('*/*.json*')):
+            path.with_name(f'{path.name}.new').write_bytes(path.read_bytes()[:20])
+            if path.suffix == '.jsonl':
+                with path.open('ab') as file:
+                    file.write(b'{"item":"cut o')
+
+    def fail_over(self) -> None:
+        """A backup is put in the folder's place."""
+        backup = self.folder.with_name('backup')
+        shutil.copytree(self.folder, backup)
+        shutil.rmtree(self.folder)
+        backup.rename(self.folder)
+
+    def wipe(self) -> None:
+        """The folder is deleted."""
+        shutil.rmtree(self.folder)
+
+
+class TestFiles(BackendSuite):
+    """Plain files keep the whole contract."""
+
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Iterator[Harness]:
+        """A folder for each test."""
+        harness = FilesHarness(tmp_path)
+        yield harness
+        harness.close()

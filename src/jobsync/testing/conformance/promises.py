@@ -1,0 +1,82 @@
+"""What each part of the suite guards: the promises and rules of the protocol that a failure costs.
+
+One row for each class of tests; a test that guards something else than its class has a row of its own. The words are for people
+who have not read the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ['GUARDS', 'MEANING', 'guarded_by']
+
+MEANING: Mapping[str, str] = {
+    'P1': 'at most one process owns a task',
+    'P2': 'a hand-over is short',
+    'P3': 'the tokens of a crashed node are owned again',
+    'P4': 'a store outage moves nothing',
+    'P5': 'loads are balanced, and no more moves than must',
+    'P6': 'a locked task stays where its lock says',
+    'P7': 'the fence of a token only rises',
+    'P8': 'asking for a task waits for nothing',
+    'R1': 'the lease: only an acknowledged heartbeat lets a node go on',
+    'R2': 'suspicion: a live node shows that it lives',
+    'R3': 'hand-over: nobody takes a token that another may still hold',
+    'R4': 'leadership: one leader for each epoch',
+    'R5': 'the commit: all or nothing, and only from what still stands',
+    'R6': 'one process for each node name',
+    'R7': 'pins: a locked task is decided by its pin alone',
+    'R8': 'a store that goes back in time is noticed',
+    'trail': 'the record of begun and completed work is right',
+    'use': 'names, sizes and namespaces are as users are told',
+}
+"""What is lost, in one line each. ``trail`` and ``use`` are no promises of the protocol, but a backend owes them to users."""
+
+GUARDS: Mapping[str, tuple[str, ...]] = {
+    'CommitEffectTests': ('P1', 'P7', 'R5'),
+    'CommitGuardTests': ('P1', 'R5'),
+    'ConcurrencyTests': ('P1', 'R4', 'R5', 'R6'),
+    'DeregisterTests': ('P2', 'R5'),
+    'FailoverTests': ('P1', 'R8'),
+    'HandEditTests': ('P1', 'R5'),
+    'HeartbeatTests': ('P1', 'R1', 'R2'),
+    'InfoTests': ('use',),
+    'LeadershipTests': ('P3', 'R4'),
+    'LockTests': ('P6', 'R7'),
+    'MachineTests': ('P1', 'R5'),
+    'NameTests': ('use', 'R6'),
+    'NamespaceTests': ('use', 'P1'),
+    'OpeningTests': ('use', 'P1'),
+    'OutageTests': ('P4', 'R8'),
+    'ProcessTests': ('P1', 'R4', 'R5'),
+    'ReadingTests': ('P1', 'P7', 'R3'),
+    'RegisterTests': ('P1', 'R4', 'R6'),
+    'SizeTests': ('use', 'P5'),
+    'SnapshotTests': ('P1', 'R2', 'R5'),
+    'TimelineTests': ('P1', 'R8'),
+    'TrailTests': ('trail',),
+    'WaitTests': ('P2',),
+    'WeightTests': ('P5',),
+    # tests that guard something else than the rest of their class
+    'test_a_first_row_gets_the_version_even_without_an_owner': ('P7',),
+    'test_a_pin_made_again_is_new': ('P6', 'P7', 'R7'),
+    'test_a_pin_survives': ('P1', 'P6', 'R7'),
+    'test_acknowledged_writes_survive': ('P1', 'P4', 'R8'),
+    'test_claims_of_a_gone_run_are_refused': ('P1', 'trail'),
+    'test_commits_of_two_handles_build_on_each_other': ('P1', 'P7', 'R5'),
+    'test_deleted_locks_are_gone': ('P6', 'R7'),
+    'test_leader_counts_the_commit': ('R2', 'R8'),
+    'test_other_settings_are_kept_while_a_node_is_joined': ('P1', 'R8'),
+    'test_pins_are_written_and_removed': ('P6', 'R7'),
+    'test_plan_of_the_old_timeline_is_refused': ('P1', 'P7', 'R8'),
+    'test_rebalance_is_recorded_if_tokens_moved': ('trail',),
+    'test_revision_is_lifted': ('P1', 'R8'),
+    'test_the_epoch_is_never_reused': ('P1', 'P7', 'R4'),
+    'test_version_is_given_where_the_owner_changes': ('P7',),
+}
+"""By class or, before that, by test."""
+
+
+def guarded_by(kind: str, test: str) -> tuple[str, ...]:
+    """What a failure of this test costs: keys of ``MEANING``. ``KeyError`` if neither the test nor its class has a row."""
+    return GUARDS[test] if test in GUARDS else GUARDS[kind]

@@ -102,6 +102,28 @@ def demo(
     sys.exit(0 if outcome.verdict.ok else 1)
 
 
+@cli.command()
+@click.argument('url')
+@click.option('--quick', is_flag=True, help='Smaller pools, fewer sequences of calls.')
+@click.option('--select', metavar='EXPRESSION', default='', help='Only tests whose names match, as for pytest -k.')
+@click.option('--stop-command', default=None, help='Makes the store stop answering.')
+@click.option('--start-command', default=None, help='Ends that; returns when the store answers.')
+@click.option('--restart-command', default=None, help='Kills the store and starts it again; returns when it answers.')
+@click.option('--wipe-command', default=None, help='Deletes everything in the store.')
+@click.option('--fail-over-command', default=None, help='Puts another store with the same content in its place.')
+def conformance(url: str, quick: bool, select: str, **commands: str | None) -> None:
+    """Check that the backend at URL keeps the protocol, and say what each failure costs.
+
+    The store need not be empty: each test uses namespaces of its own, which stay in it. A URL with {unique} in it is another
+    for each test. The exit status is 1 unless everything that was tried holds.
+    """
+    from jobsync.cli.conformance import check
+
+    given = {name.removesuffix('_command'): command for name, command in commands.items() if command is not None}
+    with _plain_errors():
+        sys.exit(0 if check(url, given, quick=quick, select=select) else 1)
+
+
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     """The folder that was asked for, which must be new or empty, or one that goes away."""

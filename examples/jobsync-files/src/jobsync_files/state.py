@@ -1,8 +1,8 @@
 """What is in a namespace's directory, and how a change of it happens all at once.
 
-``head.json`` is all that a heartbeat needs. It names the other files: the assignment and the task locks, each written whole under a new
-name, and three trails, of which only as many bytes count as the head says. So whatever a call writes, nobody sees it before
-the head has been replaced, and a crash at any point leaves either the old state or the new one.
+``head.json`` is all that a heartbeat needs. It names the other files: the assignment and the task locks, each written whole
+under a new name, and three trails, of which only as many bytes count as the head says. So whatever a call writes, nobody
+sees it before the head has been replaced, and a crash at any point leaves either the old state or the new one.
 """
 
 from __future__ import annotations

@@ -112,6 +112,7 @@ def needs(ability: Ability) -> Callable[[Test], Test]:
             else:
                 check_not_called_for(ability, harness.connect().info)
 
+        checked.needed = ability  # type: ignore[attr-defined]  # for reports of what was not tried
         return checked  # type: ignore[return-value]
 
     return decorate

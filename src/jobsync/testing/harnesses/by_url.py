@@ -1,0 +1,91 @@
+"""Any backend, by its URL alone: for who has written one and wants to know whether it holds."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import subprocess
+from collections.abc import Callable
+
+from jobsync import plugins
+from jobsync.backend import Backend, BackendOptions, Reach
+from jobsync.testing.conformance.harness import Ability, Harness
+
+__all__ = ['Commands', 'UrlHarness']
+
+Commands = dict[str, str]
+"""What is run to do something to the store: ``stop``, ``start``, ``restart``, ``wipe``, ``fail_over``."""
+
+OFFERED = {
+    Ability.OUTAGE: {'stop', 'start'},
+    Ability.RESTART: {'restart'},
+    Ability.WIPE: {'wipe'},
+    Ability.FAILOVER: {'fail_over'},
+}
+
+
+def connect_to(url: str, prefix: str, namespace: str, **options: float) -> Backend:
+    """A handle onto a namespace that begins with ``prefix``."""
+    return plugins.connect(url, BackendOptions(prefix + namespace, **options))
+
+
+class UrlHarness(Harness):
+    """A store that need not be empty: the namespaces of each test begin with letters drawn for it.
+
+    ``{unique}`` in the URL is other letters for each test, which gives each a store of its own where a URL makes one (a file).
+
+    The protocol has no way to delete a namespace, so what a test has made stays in the store; only ``close`` is called.
+    """
+
+    def __init__(self, url: str, commands: Commands | None = None, *, quick: bool = False) -> None:
+        self.url = url.replace('{unique}', secrets.token_hex(4))
+        self.prefix = f'c{secrets.token_hex(4)}_'
+        self.commands = commands or {}
+        self._backends: list[Backend] = []
+        info = self.connect().info
+        largest = [size for size in self.pool_sizes if size <= info.max_tokens] or [info.max_tokens]
+        self.pool_sizes = (min(1_000, info.max_tokens),) if quick else tuple(largest)
+        if quick:
+            self.lock_counts, self.examples = (100,), 5
+        able = {ability for ability, needed in OFFERED.items() if needed <= self.commands.keys()}
+        if info.reach is not Reach.PROCESS:
+            able.add(Ability.PROCESSES)
+        self.abilities = frozenset(able)
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+        """See ``Harness``."""
+        backend = connect_to(self.url, self.prefix, namespace, **options)
+        self._backends.append(backend)
+        return backend
+
+    def close(self) -> None:
+        """See ``Harness``."""
+        for backend in self._backends:
+            backend.close()
+
+    def connector(self) -> Callable[[str], Backend]:
+        """See ``Harness``."""
+        return functools.partial(connect_to, self.url, self.prefix)
+
+    def _run(self, name: str) -> None:
+        subprocess.run(self.commands[name], shell=True, check=True, timeout=120)  # noqa: S602 - the user's own command
+
+    def restart(self) -> None:
+        """See ``Harness``."""
+        self._run('restart')
+
+    def stop(self) -> None:
+        """See ``Harness``."""
+        self._run('stop')
+
+    def start(self) -> None:
+        """See ``Harness``."""
+        self._run('start')
+
+    def wipe(self) -> None:
+        """See ``Harness``."""
+        self._run('wipe')
+
+    def fail_over(self) -> None:
+        """See ``Harness``."""
+        self._run('fail_over')

@@ -30,4 +30,8 @@ python_maximum_signature_line_length = 90
 
 nitpicky = True
 # Names of other projects cannot be looked up without their inventories; names of ours must exist.
-nitpick_ignore_regex = [(r'py:.*', r'(?!jobsync).*'), (r'py:class', r'jobsync\..*\.[TPR]'), (r'py:class', r'jobsync\.aio\.claiming\.Claims')]
+nitpick_ignore_regex = [
+    (r'py:.*', r'(?!jobsync).*'),
+    (r'py:class', r'jobsync\..*\.[TPR]'),
+    (r'py:class', r'jobsync\.aio\.claiming\.Claims'),
+]

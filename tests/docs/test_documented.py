@@ -13,7 +13,7 @@ from docs._ext import facts
 from tests.docs.pages import DOCS, written_by_hand
 
 import jobsync
-from jobsync import CoordinationConfig, Job, Task, errors, hookspecs, plugins
+from jobsync import CoordinationConfig, Job, Task, errors, fencing, hookspecs, plugins
 from jobsync.cli.commands import cli
 
 HANDWRITTEN = written_by_hand()
@@ -92,6 +92,14 @@ def test_a_public_name(name: str) -> None:
     """It has an entry in the reference."""
     entries = '\n'.join(page.read_text(encoding='utf-8') for page in (DOCS / 'reference').glob('*.md'))
     assert f'autoclass:: jobsync.{name}' in entries
+
+
+@pytest.mark.parametrize('name', sorted(set(fencing.__all__) - set(errors.__all__)))
+def test_a_guard(name: str) -> None:
+    """It has a docstring, an entry in the reference, and a place in the guide."""
+    assert inspect.getdoc(getattr(fencing, name))
+    assert f'autofunction:: jobsync.fencing.{name}\n' in reference('fencing')
+    assert name in (DOCS / 'guide' / 'fencing.md').read_text(encoding='utf-8')
 
 
 @pytest.mark.parametrize('name', [*public(Task), 'id', 'key', 'name'])

@@ -117,6 +117,7 @@ class Job:
         Raises ``ClusterTimeout``, ``ConfigMismatch``, ``NodeNameInUse``, ``SchemaMismatch``, ``BackendNotFound``,
         ``BackendUnavailable``.
         """
+        self._member.check_enterable()  # not in the block below, which leaves what was entered
         try:
             if self._signals is not None:
                 self._signals.catch()

@@ -119,10 +119,12 @@ def test_skip_db_init(shared_store: Store) -> None:
 
 
 def test_once_only(store: Store) -> None:
-    """A job is for one block: entering it again is refused, inside and after."""
+    """A job is for one block: entering it again is refused, inside, where the block goes on, and after."""
     job = store.job()
-    with job, pytest.raises(JobsyncError, match='entered before'):
-        job.__enter__()
+    with job:
+        with pytest.raises(JobsyncError, match='entered before'):
+            job.__enter__()
+        assert job.am_i_healthy()
     with pytest.raises(JobsyncError, match='entered before'):
         job.__enter__()
 

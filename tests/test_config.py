@@ -37,12 +37,15 @@ OURS = {
     'lease_margin': 0.1,
     'rebalance_delay_sec': 0.5,
     'handover_timeout_sec': 30,
+    'shutdown_timeout_sec': 20,
+    'rejoin_grace_sec': 0,
     'token_distribution_timeout_sec': 60,
     'op_timeout_sec': 5,
     'bulk_timeout_sec': 60,
     'weight': 1,
 }
 PARTS = dict.fromkeys(['host', 'port', 'dbname', 'user', 'password'])
+MAY_BE_NOTHING = {'rebalance_delay_sec', 'handover_timeout_sec', 'shutdown_timeout_sec', 'rejoin_grace_sec'}
 SECONDS = [name for name in SEED | OURS if name.endswith('_sec')]
 
 
@@ -91,7 +94,7 @@ def test_what_is_given_is_kept(fields: dict[str, Any]) -> None:
         *[('total_tokens', value, 'an integer from 1') for value in (0, -1, 1.0, '5000', True, None, 2**40)],
         *[('minimum_nodes', value, 'an integer from 1') for value in (0, 1.5, True, '2')],
         *[(name, value, 'a number of seconds from') for name in SECONDS for value in (-1, True, '5', None, math.nan, math.inf)],
-        *[(name, 0, 'from 0.01') for name in SECONDS if name not in ('rebalance_delay_sec', 'handover_timeout_sec')],
+        *[(name, 0, 'from 0.01') for name in SECONDS if name not in MAY_BE_NOTHING],
         *[('lease_margin', value, 'a number from 0.01 to 0.5') for value in (0, 0.6, 1, -0.1, True, math.nan, '0.1')],
         *[('weight', value, 'a number from 0 to') for value in (-1, math.nan, -math.inf, True, '1', 1e9)],
         *[('hash_function', value, 'one of xxh3, md5, sha256, double_sha256') for value in ('sha1', '', None, 3, ['md5'])],

@@ -260,7 +260,7 @@ class TestJobs:
             server.kill()
             server.start()
 
-        with Cluster(server.url(), 'abc') as cluster:
+        with Cluster(server.url(15), 'abc') as cluster:  # whoever is left of another test opens that in the first database
             cluster.survives(restart)
 
     def test_a_stale_replica(self, harness: RedisHarness, server: RedisServer) -> None:

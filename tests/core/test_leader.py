@@ -182,6 +182,8 @@ def test_a_token_in_use_is_not_passed_on() -> None:
     one, other = sorted(scene.assignment.targets)
     scene.acknowledge('a', holding=[one])
     scene.acknowledge('b')
+    assert scene.decide().plan is None
+    scene.now += 0.1
     scene.commit()
     assert dict(scene.assignment.targets) == {one: 'c'}
     assert scene.assignment.row(other).owner == 'c'
@@ -196,6 +198,8 @@ def test_a_commit_asks_for_a_new_acknowledgement() -> None:
     one, _ = sorted(scene.assignment.targets)
     scene.acknowledge('a', holding=[one])
     scene.acknowledge('b')
+    assert scene.decide().plan is None
+    scene.now += 0.1
     scene.commit()
     scene.nodes['a'] = attrs.evolve(scene.nodes['a'], holding=frozenset())
     assert scene.decide().plan is None

@@ -164,7 +164,8 @@ class DatabaseFile:
         if self.path.is_dir():
             raise ConfigError(f'{self.path} is a folder; name a file in it')
         for path in (self.path.parent, self.path):
-            if not os.access(path, os.W_OK) and path.exists():
+            # Looked for before and after: another process may make the file, or take it away, meanwhile.
+            if path.exists() and not os.access(path, os.W_OK) and path.exists():
                 raise ConfigError(
                     f'{path} cannot be written by this user (uid {os.geteuid()}): both {self.path.name} and its folder must be '
                     'writable, for SQLite keeps its log beside the file'

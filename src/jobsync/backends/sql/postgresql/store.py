@@ -52,8 +52,8 @@ __all__ = ['PostgresqlStore', 'connect']
 INFO = BackendInfo('postgresql', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000, sql=True)
 IDLE_CONNECTIONS = 1
 """Besides the one that listens."""
-MORE_CONNECTIONS = 3
-"""While several calls run at once: a bulk call, a heartbeat, claims."""
+MORE_CONNECTIONS = -1
+"""As many as threads are in a call at once: with a limit, a heartbeat would wait behind whatever the user's threads do."""
 GRACE_SEC = 0.5
 """What the server gets beyond its statement timeout to tell that it has cancelled."""
 

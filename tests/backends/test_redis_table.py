@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from jobsync.backends.memory.table import Table as Reference
 from jobsync.backends.redis.script import script
 from jobsync.backends.redis.table import MOST_LAYERS, Layer, Table, merged, packed, unpacked
+from jobsync.backends.single_writer import Table as Reference
 from jobsync.core.model import NOBODY, Revision
 from jobsync.core.tokens import Assignment, Changes, Plan, TokenGroup
 

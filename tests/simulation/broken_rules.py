@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from jobsync.backends.memory import MemoryBackend
+from jobsync.backends.single_writer import SingleWriterBackend
 from jobsync.core import leader
 from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import AgentConfig
@@ -86,19 +86,19 @@ def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
 
 def r5_revision_not_compared() -> AbstractContextManager[None]:
     """R5: a plan is committed whatever has happened since it was made."""
-    commit = MemoryBackend.commit
+    commit = SingleWriterBackend.commit
 
-    def blind(self: MemoryBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+    def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         return commit(self, ref, plan, attrs.evolve(guard, revision=self.snapshot().revision))
 
-    return _patched(MemoryBackend, 'commit', blind)
+    return _patched(SingleWriterBackend, 'commit', blind)
 
 
 def r5_eviction_not_compared() -> AbstractContextManager[None]:
     """R5: a suspect is evicted though its heartbeat has moved since."""
-    commit = MemoryBackend.commit
+    commit = SingleWriterBackend.commit
 
-    def blind(self: MemoryBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+    def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         nodes = {node.name: node for node in self.snapshot().nodes}
         evictions = tuple(
             Eviction(nodes[eviction.ref.name].ref, nodes[eviction.ref.name].heartbeat)
@@ -107,7 +107,7 @@ def r5_eviction_not_compared() -> AbstractContextManager[None]:
         )
         return commit(self, ref, attrs.evolve(plan, evictions=evictions), guard)
 
-    return _patched(MemoryBackend, 'commit', blind)
+    return _patched(SingleWriterBackend, 'commit', blind)
 
 
 class _LongAgo(dict[Any, Any]):

@@ -9,8 +9,7 @@ import time
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.backends.memory import MemoryBackend
-from jobsync.backends.memory.table import Row, Table
+from jobsync.backends.single_writer.table import Row, Table
 from jobsync.core.model import (
     Guard,
     Leadership,
@@ -26,12 +25,12 @@ class LeadershipNotAtomic(Hands):
     """Reads the epoch, and writes a moment later."""
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        found = self._space().leadership
+        found = self.head.leadership
         if found.epoch != epoch:
             return super().acquire_leadership(ref, found.epoch + 1)
         time.sleep(0)
         with self.store.changed:
-            self.change(leadership=Leadership(epoch, self._space().leadership.node))
+            self.change(leadership=Leadership(epoch, self.head.leadership.node))
             return super().acquire_leadership(ref, epoch)
 
 
@@ -41,14 +40,14 @@ class CommitNotAtomic(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            stale = self._space().revision != guard.revision
+            stale = self.head.revision != guard.revision
         time.sleep(0.0001)
         with self.store.changed:
-            return super().commit(ref, plan, guard if stale else attrs.evolve(guard, revision=self._space().revision))
+            return super().commit(ref, plan, guard if stale else attrs.evolve(guard, revision=self.head.revision))
 
 
 @mutant
-class PartialCommit(MemoryBackend):
+class PartialCommit(Hands):
     """Writes the rows in one step and the members and pins in the next."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
@@ -60,12 +59,12 @@ class PartialCommit(MemoryBackend):
 
 
 @mutant
-class EvictionNotCompared(MemoryBackend):
+class EvictionNotCompared(Hands):
     """Evicts a node that has beaten since it was taken for dead."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            nodes = self._space().nodes
+            nodes = self.head.nodes
             evictions = tuple(
                 attrs.evolve(eviction, heartbeat=nodes[eviction.ref.name].heartbeat) if eviction.ref.name in nodes else eviction
                 for eviction in plan.evictions
@@ -80,25 +79,25 @@ class LeaderDoesNotCountCommits(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             revision = super().commit(ref, plan, guard)
-            node = self._space().nodes.get(ref.name)
+            node = self.head.nodes.get(ref.name)
             if node:
                 self.change_node(ref.name, heartbeat=node.heartbeat - 1)
             return revision
 
 
 @mutant
-class AnyoneCommits(MemoryBackend):
+class AnyoneCommits(Hands):
     """Whoever is registered may commit."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            leader = self._space().leadership.node
-            known = self._space().nodes.get(ref.name)
+            leader = self.head.leadership.node
+            known = self.head.nodes.get(ref.name)
             return super().commit(leader if leader and known and known.ref == ref else ref, plan, guard)
 
 
 @mutant
-class StaleDifference(MemoryBackend):
+class StaleDifference(Hands):
     """A difference lacks what the last commit wrote."""
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
@@ -110,12 +109,12 @@ class StaleDifference(MemoryBackend):
 
 
 @mutant
-class DifferenceFromAnything(MemoryBackend):
+class DifferenceFromAnything(Hands):
     """Builds on a version by its number, whatever its stamp."""
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
         with self.store.changed:
-            table = self._space().table
+            table = self.space.table
             known = {version.number: version for version in table.builds_on}
             found = known.get(since.number) if since else None
             changes = super().read_assignment(found)
@@ -123,7 +122,7 @@ class DifferenceFromAnything(MemoryBackend):
 
 
 @mutant
-class MixOfTwoVersions(MemoryBackend):
+class MixOfTwoVersions(Hands):
     """Reads members and rows one after the other."""
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
@@ -133,7 +132,7 @@ class MixOfTwoVersions(MemoryBackend):
 
 
 @mutant
-class SnapshotOfTwoMoments(MemoryBackend):
+class SnapshotOfTwoMoments(Hands):
     """Reads the nodes after the rest."""
 
     def snapshot(self) -> Snapshot:
@@ -150,11 +149,11 @@ class CommitFromMemory(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            space = self._space()
+            space = self.space
             stale = self.known if self.known and self.known.version.number else space.table
-            self.change(table=attrs.evolve(space.table, rows=self._as_remembered(space.table, stale)))
+            self.change_space(table=attrs.evolve(space.table, rows=self._as_remembered(space.table, stale)))
             revision = super().commit(ref, plan, guard)
-            self.known = self._space().table
+            self.known = self.space.table
             return revision
 
     @staticmethod

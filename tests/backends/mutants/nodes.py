@@ -7,7 +7,6 @@ from __future__ import annotations
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.backends.memory import MemoryBackend
 from jobsync.core.model import (
     Guard,
     Leadership,
@@ -23,12 +22,12 @@ from jobsync.core.tokens import Plan
 
 
 @mutant
-class CommitIgnoresStamp(MemoryBackend):
+class CommitIgnoresStamp(Hands):
     """Compares the revision's number alone: blind to a store that went back and came up to the same number."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            now = self._space().revision
+            now = self.head.revision
             if guard.revision.number == now.number:
                 guard = attrs.evolve(guard, revision=now)
             return super().commit(ref, plan, guard)
@@ -40,7 +39,7 @@ class LostRevisionBump(Hands):
 
     def deregister(self, ref: NodeRef) -> None:
         with self.store.changed:
-            before = self._space().revision
+            before = self.head.revision
             super().deregister(ref)
             self.change(revision=before)
 
@@ -51,7 +50,7 @@ class WeightUnseen(Hands):
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         with self.store.changed:
-            before = self._space().revision
+            before = self.head.revision
             super().set_weight(ref, weight)
             self.change(revision=before)
 
@@ -62,7 +61,7 @@ class GhostWeighs(Hands):
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         with self.store.changed:
-            node = self._space().nodes.get(ref.name)
+            node = self.head.nodes.get(ref.name)
             super().set_weight(ref if node is None or node.state is NodeState.LEFT else node.ref, weight)
 
 
@@ -72,14 +71,14 @@ class StampStays(Hands):
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         with self.store.changed:
-            before = self._space().revision
+            before = self.head.revision
             leadership = super().acquire_leadership(ref, epoch)
-            self.change(revision=Revision(self._space().revision.number, before.stamp))
+            self.change(revision=Revision(self.head.revision.number, before.stamp))
             return leadership
 
 
 @mutant
-class RegisterForgetsAtLeast(MemoryBackend):
+class RegisterForgetsAtLeast(Hands):
     """Does not lift the revision to what the newcomer has seen."""
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
@@ -93,7 +92,7 @@ class HeartbeatRaisesRevision(Hands):
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
         with self.store.changed:
             pulse = super().heartbeat(ref, seen, holding)
-            self.change(revision=self.store.next_revision(self._space()))
+            self.change(revision=self.head.next_revision(self.store.moment()))
             return pulse
 
 
@@ -103,9 +102,9 @@ class HeartbeatRevives(Hands):
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
         with self.store.changed:
-            node = self._space().nodes.get(ref.name)
+            node = self.head.nodes.get(ref.name)
             if node is None:
-                timeline = self._space().timeline
+                timeline = self.head.timeline
                 super().register(Registration(ref, 15.0), timeline, 0)
             elif node.incarnation == ref.incarnation:
                 self.change_node(ref.name, state=NodeState.JOINED)
@@ -113,12 +112,12 @@ class HeartbeatRevives(Hands):
 
 
 @mutant
-class TakeOverIgnoresHeartbeat(MemoryBackend):
+class TakeOverIgnoresHeartbeat(Hands):
     """Takes a name from a run that has beaten since it was judged."""
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         with self.store.changed:
-            found = self._space().nodes.get(node.ref.name)
+            found = self.head.nodes.get(node.ref.name)
             if found and replacing and found.incarnation == replacing[0]:
                 replacing = found.beat
             super().register(node, timeline, at_least, replacing)
@@ -145,7 +144,7 @@ class CreatedOnFollowsTheClock(Hands):
 
 
 @mutant
-class LateLeaderHeartbeat(MemoryBackend):
+class LateLeaderHeartbeat(Hands):
     """The Pulse tells of a leader that has left."""
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
@@ -153,5 +152,5 @@ class LateLeaderHeartbeat(MemoryBackend):
             pulse = super().heartbeat(ref, seen, holding)
             leader: Node | None = None
             if pulse.leadership.node:
-                leader = self._space().nodes.get(pulse.leadership.node.name)
+                leader = self.head.nodes.get(pulse.leadership.node.name)
             return attrs.evolve(pulse, leader_heartbeat=leader.heartbeat if leader else None)

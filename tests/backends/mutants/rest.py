@@ -12,8 +12,10 @@ import attrs
 from tests.backends.mutants.base import Hands, mutant
 
 from jobsync.backend import BackendInfo, BackendOptions, Reach
-from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.backends.memory import MemoryStore
+from jobsync.backends.single_writer import Locks
 from jobsync.core.model import (
+    Claim,
     Guard,
     HistoryKind,
     Leadership,
@@ -35,13 +37,13 @@ class LockIdsReused(Hands):
     def edit_locks(self, edit: LockEdit) -> int:
         with self.store.changed:
             count = super().edit_locks(edit)
-            if not self._space().locks:
-                self.change(lock_ids=0)
+            if not self.space.locks.by_task:
+                self.change_space(locks=Locks())
             return count
 
 
 @mutant
-class LocksLapse(MemoryBackend):
+class LocksLapse(Hands):
     """What an edit removes and puts comes back as another lock."""
 
     def edit_locks(self, edit: LockEdit) -> int:
@@ -52,7 +54,7 @@ class LocksLapse(MemoryBackend):
 
 
 @mutant
-class ExpiredLocksHidden(MemoryBackend):
+class ExpiredLocksHidden(Hands):
     """Leaves out what has expired."""
 
     def read_locks(self) -> tuple[TaskLock, ...]:
@@ -61,35 +63,35 @@ class ExpiredLocksHidden(MemoryBackend):
 
 
 @mutant
-class ClaimsNotFenced(MemoryBackend):
+class ClaimsNotFenced(Hands):
     """Accepts claims from a node that is no longer registered."""
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         with self.store.changed:
-            self._trails().claim(ref.name, items, date, self.store.now())
+            self.trails.add([Claim(item, ref.name, date, self.store.now()) for item in items])
 
 
 @mutant
-class ClaimsOverwritten(MemoryBackend):
+class ClaimsOverwritten(Hands):
     """A later day's claim takes the place of an earlier one."""
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         with self.store.changed:
             super().append_claims(ref, items, date)
-            claims = self._trails().claims
+            claims = self.trails.claims
             for key in [key for key in claims if key[0] in items and key[1] != date]:
                 del claims[key]
 
 
 @mutant
-class PurgeForgetsOpenWork(MemoryBackend):
+class PurgeForgetsOpenWork(Hands):
     """Deletes claims whose work is not complete."""
 
     def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
         with self.store.changed:
             count = super().purge(kind, before)
             if kind is HistoryKind.CLAIM:
-                claims = self._trails().claims
+                claims = self.trails.claims
                 old = [key for key, claim in claims.items() if claim.created_on < before]
                 for key in old:
                     del claims[key]
@@ -98,12 +100,12 @@ class PurgeForgetsOpenWork(MemoryBackend):
 
 
 @mutant
-class PrefixLeak(MemoryBackend):
+class PrefixLeak(Hands):
     """Finds a namespace by its first letters."""
 
     def __init__(self, store: MemoryStore, options: BackendOptions | None = None) -> None:
         super().__init__(store, options)
-        self._name = self._name[:4]
+        self.options = attrs.evolve(self.options, namespace=self.options.namespace[:4])
 
 
 @mutant
@@ -118,11 +120,11 @@ class OpenTakesOver(Hands):
 
 
 @mutant
-class RenewalNotCompared(MemoryBackend):
+class RenewalNotCompared(Hands):
     """Renews whatever timeline there is: twice, where two nodes see one sign."""
 
     def renew_timeline(self, expected: Timeline, at_least: int) -> None:
-        super().renew_timeline(self._space().timeline, at_least)
+        super().renew_timeline(self.head.timeline, at_least)
 
 
 @mutant
@@ -131,10 +133,10 @@ class RenewalClearsLocks(Hands):
 
     def renew_timeline(self, expected: Timeline, at_least: int) -> None:
         with self.store.changed:
-            before = self._space().timeline
+            before = self.head.timeline
             super().renew_timeline(expected, at_least)
-            if self._space().timeline != before:
-                self.change(locks={})
+            if self.head.timeline != before:
+                self.change_space(locks=Locks())
 
 
 @mutant
@@ -143,14 +145,14 @@ class EpochFallsBack(Hands):
 
     def renew_timeline(self, expected: Timeline, at_least: int) -> None:
         with self.store.changed:
-            before = self._space().timeline
+            before = self.head.timeline
             super().renew_timeline(expected, at_least)
-            if self._space().timeline != before:
+            if self.head.timeline != before:
                 self.change(leadership=Leadership(0, None))
 
 
 @mutant
-class DeafWait(MemoryBackend):
+class DeafWait(Hands):
     """Sleeps through every change and through ``close``."""
 
     def wait(self, revision: int, timeout: float) -> int:
@@ -161,7 +163,7 @@ class DeafWait(MemoryBackend):
 
 
 @mutant
-class ClaimsReach(MemoryBackend):
+class ClaimsReach(Hands):
     """Declares that nodes on other machines reach it."""
 
     @property
@@ -170,7 +172,7 @@ class ClaimsReach(MemoryBackend):
 
 
 @mutant
-class SmallPool(MemoryBackend):
+class SmallPool(Hands):
     """Declares a larger pool than it keeps."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:

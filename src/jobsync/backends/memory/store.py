@@ -13,33 +13,18 @@ from random import Random
 
 import attrs
 
-from jobsync.backends.memory.table import Table
-from jobsync.backends.memory.trails import Trails
-from jobsync.core.model import INITIAL, Leadership, Node, Revision, Settings, TaskLock, Timeline
+from jobsync.backends.single_writer import Head, Locks, Moment, Table, Trails
 
 __all__ = ['Image', 'MemoryStore', 'Space']
-
-NO_LEADER = Leadership(0, None)
-BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 @attrs.frozen(eq=False)
 class Space:
-    """One namespace, trails apart. The mappings are never written to."""
+    """One namespace, trails apart."""
 
-    timeline: Timeline
-    settings: Settings | None = None
-    revision: Revision = INITIAL
-    leadership: Leadership = NO_LEADER
-    nodes: Mapping[str, Node] = attrs.field(factory=dict)
-    """In order of registration, which is that of ``created_on``."""
-    last_created: dt.datetime = BEFORE_ANY
+    head: Head
     table: Table = attrs.field(factory=Table)
-    locks: Mapping[str, TaskLock] = attrs.field(factory=dict)
-    """By task."""
-    lock_ids: int = 0
-    """The highest lock id ever given."""
-    locks_revision: int = 0
+    locks: Locks = attrs.field(factory=Locks)
 
 
 @attrs.frozen(eq=False)
@@ -81,31 +66,19 @@ class MemoryStore:
         """A random id."""
         return f'{self._random.getrandbits(128):032x}'
 
+    def moment(self) -> Moment:
+        """What a call at this moment goes by."""
+        return Moment(self.identity, self.now(), self._random)
+
     def new_space(self) -> Space:
         """A namespace in which nothing has happened."""
-        return Space(Timeline(0, self.draw_id(), self.identity))
-
-    def next_revision(self, space: Space, at_least: int = 0) -> Revision:
-        """The revision of a change to ``space``."""
-        return Revision(max(space.revision.number, at_least) + 1, self._random.getrandbits(62) + 1)
-
-    def renewed(self, space: Space, at_least: int = 0) -> Space:
-        """The namespace at the start of its next timeline."""
-        revision = self.next_revision(space, at_least)
-        return attrs.evolve(
-            space,
-            timeline=Timeline(space.timeline.generation + 1, self.draw_id(), self.identity),
-            revision=revision,
-            leadership=Leadership(space.leadership.epoch, None),
-            nodes={},
-            table=Table(revision, builds_on=(revision,)),
-        )
+        return Space(Head(self.moment().timeline()))
 
     def put(self, name: str, space: Space) -> None:
         """Replace a namespace; wake who waits for its revision. The caller holds ``changed``."""
         before = self.spaces.get(name)
         self.spaces[name] = space
-        if before is None or before.revision is not space.revision:
+        if before is None or before.head.revision is not space.head.revision:
             self.changed.notify_all()
 
     # What may happen to a store from outside.
@@ -135,10 +108,9 @@ class MemoryStore:
         """Delete a node's record by hand, with the trigger that raises the revision or past it."""
         with self.changed:
             space = self.spaces[namespace]
-            if name in space.nodes:
-                nodes = {key: node for key, node in space.nodes.items() if key != name}
-                revision = self.next_revision(space) if raise_revision else space.revision
-                self.put(namespace, attrs.evolve(space, nodes=nodes, revision=revision))
+            if name in space.head.nodes:
+                head = attrs.evolve(space.head, nodes={key: node for key, node in space.head.nodes.items() if key != name})
+                self.put(namespace, attrs.evolve(space, head=head.changed(self.moment()) if raise_revision else head))
 
     def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
         """Delete rows of tokens by hand: that is the new revision and version. Pins are passed over: they cannot go so."""
@@ -146,15 +118,17 @@ class MemoryStore:
             space = self.spaces[namespace]
             found = [token for token in tokens if token < len(space.table.rows) and space.table.rows[token] is not None]
             if found:
-                revision = self.next_revision(space)
-                self.put(namespace, attrs.evolve(space, revision=revision, table=space.table.without(found, revision)))
+                head = space.head.changed(self.moment())
+                table = space.table.without(found, head.revision)
+                self.put(namespace, attrs.evolve(space, head=attrs.evolve(head, version=head.revision), table=table))
 
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
         """Delete task locks by hand."""
         gone = frozenset(ids)
         with self.changed:
             space = self.spaces[namespace]
-            locks = {task: lock for task, lock in space.locks.items() if lock.id not in gone}
-            if len(locks) < len(space.locks):
-                revision = self.next_revision(space)
-                self.put(namespace, attrs.evolve(space, locks=locks, revision=revision, locks_revision=revision.number))
+            locks = {task: lock for task, lock in space.locks.by_task.items() if lock.id not in gone}
+            if len(locks) < len(space.locks.by_task):
+                head = space.head.changed(self.moment())
+                head = attrs.evolve(head, locks_revision=head.revision.number)
+                self.put(namespace, attrs.evolve(space, head=head, locks=attrs.evolve(space.locks, by_task=locks)))

@@ -192,8 +192,8 @@ class Chaos:
         """An operator deletes a node's row."""
         world = self._world
         space = world.store.spaces.get(world.namespace)
-        if space is not None and space.nodes:
-            name = world.random.choice(sorted(space.nodes))
+        if space is not None and space.head.nodes:
+            name = world.random.choice(sorted(space.head.nodes))
             world.record(f'row of node {name} deleted by hand')
             world.store.delete_node_row(world.namespace, name, raise_revision=world.random.random() < 0.5)
 
@@ -209,7 +209,7 @@ class Chaos:
         """An operator deletes a lock's row."""
         world = self._world
         space = world.store.spaces.get(world.namespace)
-        if space is not None and space.locks:
-            lock = world.random.choice(sorted(space.locks.values(), key=lambda lock: lock.id))
+        if space is not None and space.locks.by_task:
+            lock = world.random.choice(sorted(space.locks.by_task.values(), key=lambda lock: lock.id))
             world.record(f'row of the lock of {lock.task_id} deleted by hand')
             world.store.delete_lock_rows(world.namespace, [lock.id])

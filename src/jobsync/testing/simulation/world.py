@@ -132,14 +132,14 @@ class World:
     def revision(self) -> object:
         """The namespace's revision, to see whether a call has changed it."""
         space = self.store.spaces.get(self.namespace)
-        return space.revision if space is not None else None
+        return space.head.revision if space is not None else None
 
     def announce(self) -> None:
         """Hint at a change to every process, late or never as it may be."""
         space = self.store.spaces.get(self.namespace)
         if not self.push or space is None:
             return
-        number = space.revision.number
+        number = space.head.revision.number
         for node in self.nodes:
             if node.alive and not self.fails(0.1):
                 self.at(self.now + self.latency(), lambda node=node: node.hint(number))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The assignment as the memory store keeps it: a value that knows when each of its rows was last written."""
+"""The assignment as a value that knows when each of its rows was last written."""
 
 from __future__ import annotations
 
@@ -40,6 +40,23 @@ class Table:
     builds_on: tuple[Revision, ...] = (INITIAL,)
     """Versions of this history since which no row was deleted, oldest first."""
     _readings: dict[Revision | None, Changes] = attrs.field(factory=dict)
+
+    @classmethod
+    def empty(cls, version: Revision) -> Table:
+        """Without rows, at the start of a history: nothing older can be built on."""
+        return cls(version, builds_on=(version,))
+
+    @classmethod
+    def of(cls, changes: Changes) -> Table:
+        """The table of which this is a complete reading. That reading is all that can be built on."""
+        rows: list[Row | None] = []
+        for group in changes.groups:
+            row = Row(group.owner, group.target, group.home, group.version, changes.version.number)
+            for token in group.tokens:
+                if token >= len(rows):
+                    rows.extend([None] * (token + 1 - len(rows)))
+                rows[token] = row
+        return cls(changes.version, changes.members, rows, {pin.id: pin for pin in changes.pins}, (changes.version,))
 
     def after(self, plan: Plan, revision: Revision) -> Table:
         """The table with a plan written at ``revision``."""

@@ -1,22 +1,22 @@
-"""Claims, audits and rebalances of one namespace. They only grow, so they are kept in place and copied for an image."""
+"""Claims, audits and rebalances of one namespace. They only grow, so they are changed in place and copied for an image."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
 from jobsync.core.model import Audit, Claim, HistoryKind, Rebalance
 
-__all__ = ['Trails']
+__all__ = ['Record', 'Trails']
 
 Record = Claim | Audit | Rebalance
 
 
 @attrs.define
 class Trails:
-    """What a namespace appends, oldest first."""
+    """What a namespace appends, oldest first. Made again by adding its records in order, the outdated ones too."""
 
     claims: dict[tuple[str, dt.date, str], Claim] = attrs.field(factory=dict)
     """By item, date and node."""
@@ -29,17 +29,25 @@ class Trails:
         """The trails as they are now."""
         return Trails(dict(self.claims), dict(self.audits), set(self.audited), list(self.rebalances))
 
-    def claim(self, node: str, items: Iterable[str], date: dt.date, now: dt.datetime) -> None:
-        """A node begins items; what it begins again moves to the end."""
-        for item in items:
-            self.claims.pop((item, date, node), None)
-            self.claims[item, date, node] = Claim(item, node, date, now)
+    def __iter__(self) -> Iterator[Record]:
+        """All records there are, each trail's oldest first."""
+        yield from self.claims.values()
+        yield from self.audits.values()
+        yield from self.rebalances
 
-    def audit(self, node: str, items: Iterable[str], date: dt.date, now: dt.datetime) -> None:
-        """A node completed items."""
-        for item in items:
-            self.audits.setdefault((item, date, node), Audit(item, node, date, now))
-            self.audited.add((item, date))
+    def add(self, records: Iterable[Record]) -> None:
+        """Append records. A claim made again moves to the end; an audit made again stays as it was."""
+        for record in records:
+            if isinstance(record, Rebalance):
+                self.rebalances.append(record)
+                continue
+            key = record.item, record.date, record.node
+            if isinstance(record, Claim):
+                self.claims.pop(key, None)
+                self.claims[key] = record
+            else:
+                self.audits.setdefault(key, record)
+                self.audited.add(key[:2])
 
     def history(self, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None) -> Sequence[Record]:
         """One trail, newest first."""

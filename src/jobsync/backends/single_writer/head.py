@@ -1,0 +1,221 @@
+"""What every call looks at: nodes, leadership, timeline and revision, and what a call makes of them.
+
+Each method that changes something returns another head, or raises what the protocol says and nothing has happened.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from random import Random, SystemRandom
+from typing import Any
+
+import attrs
+
+from jobsync.core.model import (
+    INITIAL,
+    Guard,
+    Leadership,
+    Node,
+    NodeRef,
+    NodeState,
+    Pulse,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    Timeline,
+)
+from jobsync.core.tokens import Plan
+from jobsync.errors import Conflict, Evicted, Fenced, NameTaken, TimelineChanged
+
+__all__ = ['Head', 'Moment']
+
+NO_LEADER = Leadership(0, None)
+BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
+TICK = dt.timedelta(microseconds=1)
+
+
+@attrs.frozen
+class Moment:
+    """What a call needs from outside: the store's identity and time as they are now, and chance."""
+
+    store: str
+    now: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
+    random: Random = attrs.field(factory=SystemRandom)
+
+    def draw_id(self) -> str:
+        """A random id."""
+        return f'{self.random.getrandbits(128):032x}'
+
+    def timeline(self, generation: int = 0) -> Timeline:
+        """A timeline that begins now."""
+        return Timeline(generation, self.draw_id(), self.store)
+
+
+@attrs.frozen(eq=False)
+class Head:
+    """A namespace but for its tokens, pins, locks and trails."""
+
+    timeline: Timeline
+    settings: Settings | None = None
+    """None until the first ``open``."""
+    revision: Revision = INITIAL
+    version: Revision = INITIAL
+    """Of the table."""
+    leadership: Leadership = NO_LEADER
+    nodes: Mapping[str, Node] = attrs.field(factory=dict)
+    """By name, in order of registration, which is that of ``created_on``. Never written to."""
+    last_created: dt.datetime = BEFORE_ANY
+    locks_revision: int = 0
+
+    def next_revision(self, moment: Moment, at_least: int = 0) -> Revision:
+        """The revision of a change."""
+        return Revision(max(self.revision.number, at_least) + 1, moment.random.getrandbits(62) + 1)
+
+    def changed(self, moment: Moment, **fields: Any) -> Head:
+        """With other fields, which is a structural change: at the next revision."""
+        return attrs.evolve(self, **fields, revision=self.next_revision(moment))
+
+    def renewed(self, moment: Moment, at_least: int = 0) -> Head:
+        """At the start of the next timeline. The table is to be emptied with it."""
+        revision = self.next_revision(moment, at_least)
+        return attrs.evolve(
+            self,
+            timeline=moment.timeline(self.timeline.generation + 1),
+            revision=revision,
+            version=revision,
+            leadership=Leadership(self.leadership.epoch, None),
+            nodes={},
+        )
+
+    def snapshot(self, moment: Moment) -> Snapshot:
+        """See ``Backend.snapshot``."""
+        return Snapshot(
+            timeline=self.timeline,
+            store=moment.store,
+            now=moment.now,
+            revision=self.revision,
+            version=self.version,
+            leadership=self.leadership,
+            nodes=tuple(self.nodes.values()),
+            locks_revision=self.locks_revision,
+        )
+
+    # Nodes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no node is JOINED."""
+        return all(node.state is NodeState.LEFT for node in self.nodes.values())
+
+    def joined(self, ref: NodeRef) -> Node:
+        """The record of ``ref``; ``Evicted`` unless exactly that incarnation is JOINED."""
+        node = self.nodes.get(ref.name)
+        if node is None or node.ref != ref or node.state is not NodeState.JOINED:
+            raise Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
+        return node
+
+    def registered(
+        self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None, moment: Moment
+    ) -> Head:
+        """See ``Backend.register``."""
+        if self.timeline != timeline:
+            raise TimelineChanged(f'node {node.ref.name!r} knows {timeline}, but the namespace lives in {self.timeline}')
+        before = self.nodes.get(node.ref.name)
+        if before and before.state is NodeState.JOINED and before.beat != replacing:
+            raise NameTaken(before)
+        record = Node(
+            name=node.ref.name,
+            incarnation=node.ref.incarnation,
+            heartbeat=0,
+            seen=INITIAL,
+            holding=frozenset(),
+            state=NodeState.JOINED,
+            replaces=node.replaces | {before.incarnation} if before else node.replaces,
+            weight=node.weight,
+            timeout_sec=node.timeout_sec,
+            host=node.host,
+            pid=node.pid,
+            created_on=max(moment.now, self.last_created + TICK),
+            last_heartbeat=moment.now,
+        )
+        others = {name: other for name, other in self.nodes.items() if name != record.name}  # the newest comes last
+        return attrs.evolve(
+            self,
+            nodes={**others, record.name: record},
+            last_created=record.created_on,
+            revision=self.next_revision(moment, at_least),
+        )
+
+    def beaten(self, ref: NodeRef, seen: Revision, holding: frozenset[int], moment: Moment) -> Head:
+        """See ``Backend.heartbeat``."""
+        node = self.joined(ref)
+        return attrs.evolve(
+            self,
+            nodes=self._with(
+                node, heartbeat=node.heartbeat + 1, seen=seen, holding=frozenset(holding), last_heartbeat=moment.now
+            ),
+        )
+
+    def pulse(self, ref: NodeRef, moment: Moment) -> Pulse:
+        """What a heartbeat of ``ref`` that has been counted brings back."""
+        leading = self.leadership.node
+        leader = self.nodes.get(leading.name) if leading else None
+        if leader and (leader.ref != leading or leader.state is not NodeState.JOINED):
+            leader = None
+        return Pulse(
+            heartbeat=self.joined(ref).heartbeat,
+            timeline=self.timeline,
+            store=moment.store,
+            revision=self.revision,
+            version=self.version,
+            leadership=self.leadership,
+            leader_heartbeat=leader.heartbeat if leader else None,
+            leader_age_sec=(moment.now - leader.last_heartbeat).total_seconds() if leader and leader.last_heartbeat else None,
+        )
+
+    def weighed(self, ref: NodeRef, weight: float, moment: Moment) -> Head:
+        """See ``Backend.set_weight``."""
+        node = self.joined(ref)
+        return self if node.weight == weight else self.changed(moment, nodes=self._with(node, weight=weight))
+
+    def left(self, ref: NodeRef, moment: Moment) -> Head:
+        """See ``Backend.deregister``."""
+        node = self.nodes.get(ref.name)
+        if node is None or node.ref != ref or node.state is NodeState.LEFT:
+            return self
+        return self.changed(moment, nodes=self._with(node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None))
+
+    def _with(self, node: Node, **fields: Any) -> Mapping[str, Node]:
+        return {**self.nodes, node.name: attrs.evolve(node, **fields)}
+
+    # The leader's
+
+    def led(self, ref: NodeRef, epoch: int, moment: Moment) -> Head:
+        """See ``Backend.acquire_leadership``."""
+        self.joined(ref)
+        return self if self.leadership.epoch != epoch else self.changed(moment, leadership=Leadership(epoch + 1, ref))
+
+    def committed(self, ref: NodeRef, plan: Plan, guard: Guard, moment: Moment) -> Head:
+        """See ``Backend.commit``: all of the comparisons, and what becomes of the nodes. The revision is the table's version."""
+        leader = self.joined(ref)
+        if self.leadership != Leadership(guard.epoch, ref):
+            raise Fenced(f'node {ref.name!r} no longer leads in epoch {guard.epoch}: {self.leadership}')
+        if self.timeline != guard.timeline or self.timeline.store != moment.store:
+            raise Conflict(f'planned in {guard.timeline}, but this is {self.timeline} on store {moment.store}')
+        if self.revision != guard.revision:
+            raise Conflict(f'planned from {guard.revision}, but the namespace is at {self.revision}')
+        nodes = dict(self._with(leader, heartbeat=leader.heartbeat + 1))
+        for eviction in plan.evictions:
+            found = self.nodes.get(eviction.ref.name)
+            if found is None or found.beat != (eviction.ref.incarnation, eviction.heartbeat):
+                raise Conflict(f'node {eviction.ref.name!r} is not as it was when it was taken for dead')
+            nodes.pop(eviction.ref.name, None)
+        for departed in plan.departed:
+            found = self.nodes.get(departed.name)
+            if found is None or found.ref != departed or found.state is not NodeState.LEFT:
+                raise Conflict(f'node {departed.name!r} is not as it was when it left')
+            nodes.pop(departed.name, None)
+        revision = self.next_revision(moment)
+        return attrs.evolve(self, nodes=nodes, revision=revision, version=revision)

@@ -1,0 +1,56 @@
+"""All task locks, as a value, and what an edit makes of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+import attrs
+
+from jobsync.core.model import LockEdit, LockFilter, TaskLock
+
+__all__ = ['Locks']
+
+
+@attrs.frozen
+class Locks:
+    """The task locks of a namespace."""
+
+    by_task: Mapping[str, TaskLock] = attrs.field(factory=dict)
+    """Never written to."""
+    highest_id: int = 0
+    """Ever given."""
+
+    def by_id(self) -> tuple[TaskLock, ...]:
+        """See ``Backend.read_locks``."""
+        return tuple(sorted(self.by_task.values(), key=lambda lock: lock.id))
+
+    def edited(self, edit: LockEdit, now: dt.datetime, revision: int) -> Locks:
+        """See ``Backend.edit_locks``; ``revision`` is the number of the revision that the edit becomes if it changes anything."""
+        before, locks, highest = self.by_task, dict(self.by_task), self.highest_id
+        if edit.remove is not None:
+            locks = {task: lock for task, lock in before.items() if not _meets(lock, edit.remove, now)}
+        for put in edit.put:
+            old = before.get(put.task_id) or locks.get(put.task_id)
+            if old is None:
+                highest += 1
+            locks[put.task_id] = TaskLock(
+                id=old.id if old else highest,
+                task_id=put.task_id,
+                patterns=tuple(put.patterns),
+                reason=put.reason,
+                created_by=put.created_by,
+                created_at=old.created_at if old else now,
+                expires_at=None if put.expires_in is None else now + put.expires_in,
+                registered=old.registered if old else revision,
+            )
+        return Locks(locks, highest)
+
+
+def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
+    """Whether a filter removes this lock."""
+    return (
+        (condition.created_by is None or lock.created_by == condition.created_by)
+        and (not condition.expired or (lock.expires_at is not None and lock.expires_at <= now))
+        and (condition.task_ids is None or lock.task_id in condition.task_ids)
+    )

@@ -26,7 +26,7 @@ from jobsync.core.tokens import Assignment, TokenGroup, TokenRow
 from jobsync.errors import Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
-from jobsync.testing.conformance.threads import race
+from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['ConcurrencyTests']
 
@@ -34,22 +34,28 @@ THREADS = 6
 ROUNDS = 12
 
 
+def patient(harness: Harness) -> Backend:
+    """A handle that many use at once: what is looked at is what comes of it, however busy the machine."""
+    return harness.connect(op_timeout_sec=DEADLINE_SEC / 2, bulk_timeout_sec=DEADLINE_SEC / 2)
+
+
 class ConcurrencyTests:
     """What happens at once happens one after the other."""
 
     @pytest.fixture(params=['handles of their own', 'one handle'])
-    def backends(self, request: pytest.FixtureRequest, harness: Harness, scene: Scene) -> list[Backend]:
+    def backends(self, request: pytest.FixtureRequest, harness: Harness) -> list[Backend]:
         """A backend for each thread."""
         if request.param == 'one handle':
-            return [scene.backend] * THREADS
-        backends = [harness.connect() for _ in range(THREADS)]
+            backends = [patient(harness)] * THREADS
+        else:
+            backends = [patient(harness) for _ in range(THREADS)]
         for backend in backends:
             backend.open(SETTINGS, create=True)
         return backends
 
     def test_many_open_an_absent_store(self, harness: Harness) -> None:
         """Handles that open an absent store at once all succeed, and find one timeline and the settings."""
-        backends = [harness.connect() for _ in range(2 * THREADS)]
+        backends = [patient(harness) for _ in range(2 * THREADS)]
         opened = race([partial(backend.open, SETTINGS, True) for backend in backends])
         assert isinstance(opened[0], Opened), opened[0]
         assert opened == [opened[0]] * len(backends)
@@ -59,7 +65,7 @@ class ConcurrencyTests:
         """Nodes that open and register at once on an absent store are all there, in an order without ties."""
 
         def start(number: int) -> NodeRef:
-            return Scene(harness.connect()).join(f'n{number}')
+            return Scene(patient(harness)).join(f'n{number}')
 
         refs = race([partial(start, number) for number in range(2 * THREADS)])
         scene = Scene(harness.connect())

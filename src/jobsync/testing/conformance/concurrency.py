@@ -45,10 +45,8 @@ class ConcurrencyTests:
     @pytest.fixture(params=['handles of their own', 'one handle'])
     def backends(self, request: pytest.FixtureRequest, harness: Harness) -> list[Backend]:
         """A backend for each thread."""
-        if request.param == 'one handle':
-            backends = [patient(harness)] * THREADS
-        else:
-            backends = [patient(harness) for _ in range(THREADS)]
+        handles = THREADS if request.param == 'handles of their own' else 1
+        backends = [patient(harness) for _ in range(handles)] * (THREADS // handles)
         for backend in backends:
             backend.open(SETTINGS, create=True)
         return backends

@@ -112,7 +112,7 @@ def work(job: Job, load: Load, log: LogWriter) -> None:
 
 
 def _until_it_leaves(job: Job, load: Load) -> Iterator[str]:
-    while job.get_coordination_status()['state'] not in ('leaving', 'left'):
+    while not job.is_leaving:
         yield from job.claim(load.offered(job))
         time.sleep(_PAUSE_SEC)
 

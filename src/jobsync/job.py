@@ -24,28 +24,24 @@ from jobsync.arguments import (
 )
 from jobsync.claiming import Batches, claimed
 from jobsync.config import CoordinationConfig, resolve
-from jobsync.core.agent import Phase
-from jobsync.core.hashing import hasher, task_key, tokenizer
+from jobsync.core.hashing import hasher, task_key
 from jobsync.core.model import LockFilter
 from jobsync.database import Connection
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
-from jobsync.ledger import Ledger
 from jobsync.locks import LockBook, lock_request, lock_requests
-from jobsync.membership import Membership
-from jobsync.rows import node_rows
 from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
 from jobsync.signals import Signals
-from jobsync.task import Task
+from jobsync.task import Task, key_of
+from jobsync.view import NodeView
 
 __all__ = ['Job']
 
 _logger = logging.getLogger('jobsync.job')
-_EMPTY: frozenset[int] = frozenset()
 T = TypeVar('T')
 
 
-class Job:
+class Job(NodeView):
     """A node of a cluster, for the time of a ``with`` block.
 
     Inside the block exactly those tasks are this node's for which ``can_claim_task`` says so. Leaving the block gives its
@@ -88,9 +84,10 @@ class Job:
 
         Raises ``ConfigError``.
         """
-        self.node_name = checked_name(node_name)
+        super().__init__(
+            checked_name(node_name), checked_date(date), resolve(config, coordination_config, os.environ), create=not skip_db_init
+        )
         self.site = checked_site(site)
-        self.date: dt.date = checked_date(date)
         self._wait_on_enter = checked_seconds('wait_on_enter', wait_on_enter)
         self._wait_on_exit = checked_seconds('wait_on_exit', wait_on_exit)
         self._lock_provider = checked_callable('lock_provider', lock_provider)
@@ -101,13 +98,9 @@ class Job:
             on_rebalance=checked_callable('on_rebalance', on_rebalance),
         )
         self._clear_existing_locks = clear_existing_locks
-        config_in_force = self._config = resolve(config, coordination_config, os.environ)
-        self._token_of = tokenizer(config_in_force.hash_function, config_in_force.total_tokens)
-        self._hash, self._total_tokens = hasher(config_in_force.hash_function), config_in_force.total_tokens
-        self._member = Membership(self.node_name, config_in_force, create=not skip_db_init)
-        self._ledger = Ledger(self._member, self.date)
+        self._hash, self._total_tokens = hasher(self._config.hash_function), self._config.total_tokens
         self._locks = LockBook(self._member)
-        self._signals = Signals(self._member, config_in_force.shutdown_timeout_sec) if handle_signals else None
+        self._signals = Signals(self._member, self._config.shutdown_timeout_sec) if handle_signals else None
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 
@@ -193,13 +186,13 @@ class Job:
         False, with nothing written, if the task is no longer this node's. While the store is away this waits for it, as
         long as the lease lasts.
         """
-        key = _key(task)
+        key = key_of(task)
         return self._ledger.begin(key, self._token_of(key))
 
     def set_claim(self, tasks: object) -> bool:
         """Record that this node began a task, or each of several, without marking it in flight; False if it may not."""
         several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
-        return self._ledger.claim({key: self._token_of(key) for key in map(_key, several)})
+        return self._ledger.claim({key: self._token_of(key) for key in map(key_of, several)})
 
     def claim(self, tasks: Iterable[T], batch: int | None = None) -> Iterator[T]:
         """The tasks (``Task`` objects or bare ids) that are this node's, one after the other: the loop to work in.
@@ -239,12 +232,8 @@ class Job:
 
         Raises ``BackendUnavailable`` if the store stays away; then it is recorded by the next ``write_audit``.
         """
-        self._ledger.done([_key(task)])
+        self._ledger.done([key_of(task)])
         self._ledger.flush()
-
-    def _parse(self, task: object) -> tuple[str, int]:
-        key = _key(task)
-        return key, self._token_of(key)
 
     def write_audit(self) -> None:
         """Mark every task added since the last time as complete.
@@ -298,64 +287,7 @@ class Job:
         """Remove every lock; how many."""
         return self._locks.clear(LockFilter())
 
-    # --- how things stand ---------------------------------------------------------------------------------------------------
-
-    @property
-    def my_tokens(self) -> frozenset[int]:
-        """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over."""
-        agent = self._member.agent
-        return _EMPTY if agent is None or now() >= agent.deadline else agent.ownership.tokens
-
-    @property
-    def token_version(self) -> int:
-        """The number of the assignment's version that this node goes by; it rises with every change."""
-        runtime = self._member.runtime
-        return 0 if runtime is None else runtime.agent.assignment.version.number
-
-    @property
-    def _my_tokens(self) -> frozenset[int]:
-        return self.my_tokens
-
-    @property
-    def _token_version(self) -> int:
-        return self.token_version
-
-    @property
-    def _last_heartbeat_sent(self) -> dt.datetime | None:
-        sent = None if self._member.runtime is None else self._member.runtime.heartbeat_at
-        return None if sent is None else dt.datetime.fromtimestamp(sent, dt.UTC)
-
-    @property
-    def _coordination_enabled(self) -> bool:
-        return self._config.enabled
-
-    def owns(self, token: int) -> bool:
-        """Whether this node may claim tasks of this token, or the task of this pin, at this moment. No I/O, no lock."""
-        return token in self.my_tokens
-
-    def owner_of(self, task: object) -> str | None:
-        """The name of the node that owns the task; None while nobody does. Asks the store."""
-        key, token = self._parse(task)
-        runtime, backend = self._member.runtime, self._member.needed_backend
-        if runtime is None:
-            return self.node_name
-        known = runtime.agent.assignment
-        return known.apply(self._member.caller.call(lambda: backend.read_assignment(known.version))).owner_of(key, token)
-
-    def fence(self, task: object) -> int:
-        """A number for the task that is higher with every new owner, for others to refuse a late write by (``jobsync.fencing``).
-
-        It rises through hand-overs, crashes, restarts and task locks, and never falls while the store keeps what it has
-        confirmed. No I/O. Raises ``NotOwned`` if the task is neither this node's now nor in flight here.
-        """
-        key, token = self._parse(task)
-        self._member.check_inside()
-        runtime = self._member.runtime
-        fence = None if runtime is None else runtime.agent.fence(key, token, now())
-        if fence is None:
-            why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
-            raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
-        return fence
+    # --- its part ----------------------------------------------------------------------------------------------------------
 
     def set_weight(self, weight: float) -> None:
         """Weigh this much from now on, relative to the others. 0 drains the node: it stays a member and owns nothing."""
@@ -363,57 +295,6 @@ class Job:
         self._member.check_inside()
         if self._member.runtime is not None:
             self._member.runtime.ask_for_weight(float(weight))
-
-    def task_to_token(self, task: object) -> int:
-        """The token that decides about the task: its pin's if it is locked, else its hash token."""
-        key, runtime = _key(task), self._member.runtime
-        pin = None if runtime is None else runtime.agent.assignment.pin_of.get(key)
-        return self._token_of(key) if pin is None else pin.id
-
-    def am_i_healthy(self) -> bool:
-        """Whether this node is a member with a valid lease (always, with coordination off)."""
-        if not self._config.enabled:
-            return not self._member.is_over
-        runtime, agent = self._member.runtime, self._member.agent
-        return runtime is not None and agent is not None and runtime.status.phase is Phase.MEMBER and now() < agent.deadline
-
-    def am_i_leader(self) -> bool:
-        """Whether this node leads the cluster, with a valid lease."""
-        runtime = self._member.runtime
-        return runtime is not None and runtime.status.leads and self.am_i_healthy()
-
-    @property
-    def nodes(self) -> list[dict[str, Any]]:
-        """Every node's record in the store, oldest first: name, created_on, last_heartbeat, active and more."""
-        if not self._config.enabled:
-            return []
-        snapshot = self._member.caller.call(self._member.needed_backend.snapshot)
-        return node_rows(snapshot, self._config.heartbeat_timeout_sec)
-
-    def get_active_nodes(self) -> list[dict[str, Any]]:
-        """The nodes heard of within ``heartbeat_timeout_sec``, oldest first. Asks the store; for people, by its clock."""
-        return [node for node in self.nodes if node['active']]
-
-    def get_dead_nodes(self) -> list[dict[str, Any]]:
-        """The registered nodes that are silent longer than that, or have left, until the leader removes them."""
-        return [node for node in self.nodes if not node['active']]
-
-    def get_coordination_status(self) -> dict[str, Any]:
-        """How this node stands, in one mapping; no I/O."""
-        config, runtime = self._config, self._member.runtime
-        return {
-            'enabled': config.enabled,
-            'node_name': self.node_name,
-            'state': runtime.status.phase.value if runtime is not None else 'outside' if config.enabled else 'disabled',
-            'is_healthy': self.am_i_healthy(),
-            'is_leader': self.am_i_leader(),
-            'token_count': len(self.my_tokens),
-            'token_version': self.token_version,
-            'last_heartbeat': self._last_heartbeat_sent,
-            'total_tokens': config.total_tokens,
-            'open_tasks': self._ledger.open_tasks,
-            'unplaced_locks': 0 if runtime is None else len(runtime.agent.assignment.unplaced),
-        }
 
     # --- the store's own ways in --------------------------------------------------------------------------------------------
 
@@ -430,7 +311,3 @@ class Job:
         Connects at the first statement, and is closed on leaving. Raises ``UnsupportedOperation`` if the backend has no SQL.
         """
         return self._member.connection
-
-
-def _key(task: object) -> str:
-    return task.key if isinstance(task, Task) else task_key(task)

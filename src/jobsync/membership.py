@@ -89,8 +89,8 @@ class Membership:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether somebody wants to leave, or has left."""
-        return self._leaving
+        """Whether somebody wants to leave, or has left, or the node cannot go on."""
+        return self._leaving or (self.runtime is not None and self.runtime.is_over)
 
     def begin_to_leave(self, at_once: bool = False, worker: int | None = None) -> None:
         """Stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``). Waits for nothing."""

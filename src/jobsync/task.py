@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobsync.core.hashing import task_key
 
-__all__ = ['Task']
+__all__ = ['Task', 'key_of']
 
 
 class Task:
@@ -35,3 +35,8 @@ class Task:
 
     def __repr__(self) -> str:
         return f'Task({self.id!r})' if self.name is None else f'Task({self.id!r}, name={self.name!r})'
+
+
+def key_of(task: object) -> str:
+    """The key of a ``Task`` or of a bare id. Raises ``ConfigError``."""
+    return task.key if isinstance(task, Task) else task_key(task)

@@ -24,7 +24,8 @@ def reference(name: str) -> str:
 
 
 def public(cls: type) -> list[str]:
-    return [name for name in vars(cls) if not name.startswith('_')]
+    """Its own members and those it inherits."""
+    return sorted({name for base in cls.__mro__[:-1] for name in vars(base) if not name.startswith('_')})
 
 
 def commands(group: click.Group, path: str = 'jobsync') -> Iterator[tuple[str, click.Command]]:
@@ -70,7 +71,7 @@ def test_an_error(name: str) -> None:
 def test_a_member_of_job(name: str) -> None:
     """It has a docstring, which the reference shows, and a page of the guide that uses or names it."""
     assert inspect.getdoc(inspect.getattr_static(Job, name))
-    assert '.. autoclass:: jobsync.Job\n   :members:\n' in reference('job')
+    assert '.. autoclass:: jobsync.Job\n   :members:\n   :inherited-members:\n' in reference('job')
     assert re.search(rf'\bjob\w*\.{name}\b|`{name}\b', HANDWRITTEN), f'no page mentions {name}'
 
 

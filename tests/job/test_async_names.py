@@ -23,15 +23,18 @@ AT_ONCE = {
 """Methods that are not awaited: they reach nothing, or give what is entered or looped over."""
 ATTRIBUTES = {'date', 'node_name', 'site'}
 """Of the objects, not the class, in ``Job``."""
-PROPERTIES = sorted(name for name, member in vars(Job).items() if isinstance(member, property) and not name.startswith('_'))
 
 
-def public(owner: object) -> set[str]:
-    return {name for name in vars(owner) if not name.startswith('_')}
+def public(cls: type) -> dict[str, object]:
+    members = {name: member for base in reversed(cls.__mro__) for name, member in vars(base).items()}
+    return {name: member for name, member in members.items() if not name.startswith('_')}
 
 
 def methods(cls: type) -> dict[str, object]:
-    return {name: member for name, member in vars(cls).items() if not name.startswith('_') and callable(member)}
+    return {name: member for name, member in public(cls).items() if callable(member)}
+
+
+PROPERTIES = sorted(name for name, member in public(Job).items() if isinstance(member, property))
 
 
 def parameters(function: object) -> list[tuple[str, object, object]]:
@@ -42,8 +45,8 @@ def parameters(function: object) -> list[tuple[str, object, object]]:
 def test_the_same_names() -> None:
     """What one has the other has."""
     job = Job('a', coordination_config=CoordinationConfig(enabled=False))
-    assert public(job) == ATTRIBUTES
-    assert public(AsyncJob) == public(Job) | ATTRIBUTES
+    assert {name for name in vars(job) if not name.startswith('_')} == ATTRIBUTES
+    assert set(public(AsyncJob)) == {*public(Job), *ATTRIBUTES}
 
 
 @pytest.mark.parametrize('name', ['__init__', *methods(Job)])

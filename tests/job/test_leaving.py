@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import logging
 import threading
 
@@ -12,7 +14,8 @@ from tests.job.waiting import wait_until
 
 from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
 from jobsync.backend import BackendOptions
-from jobsync.core.model import NodeState
+from jobsync.core.model import INITIAL, NodeRef, NodeState, Registration
+from jobsync.errors import NameTaken
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
 
@@ -49,6 +52,42 @@ def test_again_and_again(store: Store) -> None:
         assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
     job.__exit__(None, None, None)
     store.job('b').__exit__(None, None, None)
+
+
+def test_a_loop_is_told_that_the_node_is_leaving(store: Store) -> None:
+    """``is_leaving`` is False inside the block and True from the moment that somebody leaves."""
+    with store.job('a') as job:
+        assert not job.is_leaving
+        loop = threading.Thread(target=lambda: wait_until(lambda: job.is_leaving, 'the loop is told'))
+        loop.start()
+        job.__exit__(None, None, None)
+        loop.join()
+        assert job.is_leaving
+
+
+def test_a_loop_is_told_that_the_node_cannot_go_on(store: Store) -> None:
+    """A node whose name another process has taken is over for good: ``is_leaving``, and an endless ``claim`` loop ends."""
+    with store.job('a') as job, store.job('b'):
+        assert not job.is_leaving
+        usurper = NodeRef('a', 'another process')
+        timeline = store.handle.snapshot().timeline
+
+        def usurped() -> bool:
+            mine = next(node for node in store.handle.snapshot().nodes if node.name == 'a')
+            with contextlib.suppress(NameTaken):
+                store.handle.register(Registration(usurper, timeout_sec=60), timeline, 0, mine.beat)
+                return True
+            return False
+
+        wait_until(usurped, 'another process has the name')
+
+        def is_over() -> bool:
+            store.handle.heartbeat(usurper, INITIAL, frozenset())
+            return job.is_leaving
+
+        wait_until(is_over, 'the node has seen that the name is in use')
+        assert job.get_coordination_status()['state'] == 'failed'
+        assert list(job.claim(itertools.count())) == []
 
 
 def test_from_other_threads(store: Store) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import functools
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -18,6 +18,7 @@ from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig
+from jobsync.database import Connection
 from jobsync.job import Job
 
 __all__ = ['AsyncJob']
@@ -243,6 +244,14 @@ class AsyncJob:
         return self._job.token_version
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether this node begins nothing more: it is to leave (a signal, say), has left, or cannot go on.
+
+        A ``claim`` loop ends by itself then; a loop of your own should.
+        """
+        return self._job.is_leaving
+
+    @property
     def nodes(self) -> Coroutine[Any, Any, list[dict[str, Any]]]:
         """Every node's record in the store, oldest first, to be awaited: ``await job.nodes``."""
         return self._call(lambda: self._job.nodes)
@@ -257,3 +266,14 @@ class AsyncJob:
     get_active_nodes = _in_thread(Job.get_active_nodes)
     get_dead_nodes = _in_thread(Job.get_dead_nodes)
     get_coordination_status = _here(Job.get_coordination_status)
+
+    # --- the store's own ways in --------------------------------------------------------------------------------------------
+
+    @property
+    def _tables(self) -> Mapping[str, str]:
+        return self._job._tables
+
+    @property
+    def _cn(self) -> Connection:
+        """As in ``Job``: a statement blocks the thread that makes it (``await asyncio.to_thread(select, job._cn, …)``)."""
+        return self._job._cn

@@ -1,0 +1,152 @@
+"""What a job tells of its node and its cluster: everything here asks, nothing changes anything."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from jobsync.config import CoordinationConfig
+from jobsync.core.agent import Phase
+from jobsync.core.hashing import tokenizer
+from jobsync.errors import NotOwned
+from jobsync.ledger import Ledger
+from jobsync.membership import Membership
+from jobsync.rows import node_rows
+from jobsync.runtime.clock import now
+from jobsync.task import key_of
+
+__all__ = ['NodeView']
+
+_EMPTY: frozenset[int] = frozenset()
+
+
+class NodeView:
+    """A node, for whoever wants to know how it stands. ``Job`` is one that can also do something."""
+
+    def __init__(self, node_name: str, date: dt.date, config: CoordinationConfig, create: bool) -> None:
+        """``create``: whether the store's tables may be made."""
+        self.node_name, self.date, self._config = node_name, date, config
+        self._token_of = tokenizer(config.hash_function, config.total_tokens)
+        self._member = Membership(node_name, config, create=create)
+        self._ledger = Ledger(self._member, date)
+
+    def _parse(self, task: object) -> tuple[str, int]:
+        """A task's key and its hash token."""
+        key = key_of(task)
+        return key, self._token_of(key)
+
+    @property
+    def my_tokens(self) -> frozenset[int]:
+        """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over."""
+        agent = self._member.agent
+        return _EMPTY if agent is None or now() >= agent.deadline else agent.ownership.tokens
+
+    @property
+    def token_version(self) -> int:
+        """The number of the assignment's version that this node goes by; it rises with every change."""
+        runtime = self._member.runtime
+        return 0 if runtime is None else runtime.agent.assignment.version.number
+
+    @property
+    def _my_tokens(self) -> frozenset[int]:
+        return self.my_tokens
+
+    @property
+    def _token_version(self) -> int:
+        return self.token_version
+
+    @property
+    def _last_heartbeat_sent(self) -> dt.datetime | None:
+        sent = None if self._member.runtime is None else self._member.runtime.heartbeat_at
+        return None if sent is None else dt.datetime.fromtimestamp(sent, dt.UTC)
+
+    @property
+    def _coordination_enabled(self) -> bool:
+        return self._config.enabled
+
+    def owns(self, token: int) -> bool:
+        """Whether this node may claim tasks of this token, or the task of this pin, at this moment. No I/O, no lock."""
+        return token in self.my_tokens
+
+    def owner_of(self, task: object) -> str | None:
+        """The name of the node that owns the task; None while nobody does. Asks the store."""
+        key, token = self._parse(task)
+        runtime, backend = self._member.runtime, self._member.needed_backend
+        if runtime is None:
+            return self.node_name
+        known = runtime.agent.assignment
+        return known.apply(self._member.caller.call(lambda: backend.read_assignment(known.version))).owner_of(key, token)
+
+    def fence(self, task: object) -> int:
+        """A number for the task that is higher with every new owner, for others to refuse a late write by (``jobsync.fencing``).
+
+        It rises through hand-overs, crashes, restarts and task locks, and never falls while the store keeps what it has
+        confirmed. No I/O. Raises ``NotOwned`` if the task is neither this node's now nor in flight here.
+        """
+        key, token = self._parse(task)
+        self._member.check_inside()
+        runtime = self._member.runtime
+        fence = None if runtime is None else runtime.agent.fence(key, token, now())
+        if fence is None:
+            why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
+            raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
+        return fence
+
+    def task_to_token(self, task: object) -> int:
+        """The token that decides about the task: its pin's if it is locked, else its hash token."""
+        key, runtime = key_of(task), self._member.runtime
+        pin = None if runtime is None else runtime.agent.assignment.pin_of.get(key)
+        return self._token_of(key) if pin is None else pin.id
+
+    def am_i_healthy(self) -> bool:
+        """Whether this node is a member with a valid lease (always, with coordination off)."""
+        if not self._config.enabled:
+            return not self._member.is_over
+        runtime, agent = self._member.runtime, self._member.agent
+        return runtime is not None and agent is not None and runtime.status.phase is Phase.MEMBER and now() < agent.deadline
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this node begins nothing more: it is to leave (a signal, say), has left, or cannot go on.
+
+        A ``claim`` loop ends by itself then; a loop of your own should.
+        """
+        return self._member.is_leaving
+
+    def am_i_leader(self) -> bool:
+        """Whether this node leads the cluster, with a valid lease."""
+        runtime = self._member.runtime
+        return runtime is not None and runtime.status.leads and self.am_i_healthy()
+
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """Every node's record in the store, oldest first: name, created_on, last_heartbeat, active and more."""
+        if not self._config.enabled:
+            return []
+        snapshot = self._member.caller.call(self._member.needed_backend.snapshot)
+        return node_rows(snapshot, self._config.heartbeat_timeout_sec)
+
+    def get_active_nodes(self) -> list[dict[str, Any]]:
+        """The nodes heard of within ``heartbeat_timeout_sec``, oldest first. Asks the store; for people, by its clock."""
+        return [node for node in self.nodes if node['active']]
+
+    def get_dead_nodes(self) -> list[dict[str, Any]]:
+        """The registered nodes that are silent longer than that, or have left, until the leader removes them."""
+        return [node for node in self.nodes if not node['active']]
+
+    def get_coordination_status(self) -> dict[str, Any]:
+        """How this node stands, in one mapping; no I/O."""
+        config, runtime = self._config, self._member.runtime
+        return {
+            'enabled': config.enabled,
+            'node_name': self.node_name,
+            'state': runtime.status.phase.value if runtime is not None else 'outside' if config.enabled else 'disabled',
+            'is_healthy': self.am_i_healthy(),
+            'is_leader': self.am_i_leader(),
+            'token_count': len(self.my_tokens),
+            'token_version': self.token_version,
+            'last_heartbeat': self._last_heartbeat_sent,
+            'total_tokens': config.total_tokens,
+            'open_tasks': self._ledger.open_tasks,
+            'unplaced_locks': 0 if runtime is None else len(runtime.agent.assignment.unplaced),
+        }

@@ -168,12 +168,12 @@ class Job(NodeView):
             raise
         except ValueError:  # too many digits, or no UTF-8: task_key says so
             data = task_key(task).encode()
-        agent = self._member.agent
-        if agent is None:
+        tenure = self._member.tenure
+        if tenure is None:
             return not self._config.enabled
-        if now() >= agent.deadline:
+        if now() >= tenure.deadline:
             return False
-        owned = agent.ownership
+        owned = tenure.ownership
         pins = owned.pins
         if pins and key in pins:
             return pins[key]

@@ -64,7 +64,7 @@ class Ledger:
             self._open[key] = None
             return True
         ref = runtime.agent.ref
-        if not runtime.agent.begin(key, token, now(), worker_id()):
+        if not runtime.agent.tenure.begin(key, token, now(), worker_id()):
             self._refuse(key)
             return False
         if self._record(runtime, [key], ref):
@@ -82,7 +82,7 @@ class Ledger:
         if runtime is None:
             return True
         ref, moment = runtime.agent.ref, now()
-        foreign = [key for key, token in tasks.items() if not runtime.agent.may_claim(key, token, moment)]
+        foreign = [key for key, token in tasks.items() if not runtime.agent.tenure.may_claim(key, token, moment)]
         if foreign:
             self._refuse(*foreign)
             return False
@@ -99,7 +99,7 @@ class Ledger:
         if runtime is None:
             return True
         ref, moment = runtime.agent.ref, now()
-        ours = [key for key, token in tasks.items() if runtime.agent.may_claim(key, token, moment)]
+        ours = [key for key, token in tasks.items() if runtime.agent.tenure.may_claim(key, token, moment)]
         return ref if ours and self._record(runtime, ours, ref) else False
 
     def begin_claimed(self, key: str, token: int, claimed: NodeRef | bool) -> bool:
@@ -108,7 +108,7 @@ class Ledger:
             return False
         runtime = self._runtime
         if runtime is not None:
-            if not runtime.agent.begin(key, token, now(), worker_id()):
+            if not runtime.agent.tenure.begin(key, token, now(), worker_id()):
                 return False
             if runtime.agent.ref != claimed:
                 self._finish([key])
@@ -133,7 +133,7 @@ class Ledger:
         agent, backend = runtime.agent, self._member.needed_backend
 
         def still_ours() -> bool:
-            return agent.ref == ref and now() < agent.deadline
+            return agent.ref == ref and now() < agent.tenure.deadline
 
         try:
             self._caller.call(lambda: backend.append_claims(ref, keys, self._date), while_=still_ours)
@@ -193,7 +193,7 @@ class Ledger:
     def _finish(self, keys: list[str]) -> None:
         runtime = self._member.runtime
         if runtime is not None and keys:
-            runtime.agent.finish(keys)
+            runtime.agent.tenure.finish(keys)
             if runtime.agent.is_asked:
                 runtime.poke()
 

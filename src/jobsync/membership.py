@@ -12,8 +12,8 @@ from jobsync import plugins
 from jobsync.backend import Backend
 from jobsync.calling import Caller
 from jobsync.config import CoordinationConfig
-from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import check_settings
+from jobsync.core.tenure import Tenure
 from jobsync.database.connection import Connection, check_sql
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 from jobsync.runtime import NodeRuntime
@@ -41,7 +41,7 @@ class Membership:
         self.node_name, self.config, self._create = node_name, config, create
         self.caller = Caller(2 * config.op_timeout_sec)
         self.runtime: NodeRuntime | None = None
-        self.agent: Agent | None = None
+        self.tenure: Tenure | None = None
         """What ``can_claim_task`` asks: there is one from the start of the runtime until somebody wants to leave."""
         self.is_over = False
         self._backend: Backend | None = None
@@ -78,7 +78,7 @@ class Membership:
         runtime = self.runtime = NodeRuntime(backend, told, functions)
         if self._leaving:
             raise JobsyncError(f'node {self.node_name!r} was told to leave while it was entering')
-        self.agent = runtime.agent
+        self.tenure = runtime.agent.tenure
         self.caller.call(runtime.start)
         wait_until_entered(runtime, config.token_distribution_timeout_sec)
 
@@ -96,7 +96,7 @@ class Membership:
         """Stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``). Waits for nothing."""
         self._leaving = True
         self._at_once = self._at_once or at_once
-        self.agent = None
+        self.tenure = None
         if self.runtime is not None:
             self.runtime.ask_to_leave(at_once, worker)
 

@@ -38,14 +38,14 @@ class NodeView:
     @property
     def my_tokens(self) -> frozenset[int]:
         """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over."""
-        agent = self._member.agent
-        return _EMPTY if agent is None or now() >= agent.deadline else agent.ownership.tokens
+        tenure = self._member.tenure
+        return _EMPTY if tenure is None or now() >= tenure.deadline else tenure.ownership.tokens
 
     @property
     def token_version(self) -> int:
         """The number of the assignment's version that this node goes by; it rises with every change."""
         runtime = self._member.runtime
-        return 0 if runtime is None else runtime.agent.assignment.version.number
+        return 0 if runtime is None else runtime.agent.tenure.assignment.version.number
 
     @property
     def _my_tokens(self) -> frozenset[int]:
@@ -74,7 +74,7 @@ class NodeView:
         runtime, backend = self._member.runtime, self._member.needed_backend
         if runtime is None:
             return self.node_name
-        known = runtime.agent.assignment
+        known = runtime.agent.tenure.assignment
         return known.apply(self._member.caller.call(lambda: backend.read_assignment(known.version))).owner_of(key, token)
 
     def fence(self, task: object) -> int:
@@ -86,7 +86,7 @@ class NodeView:
         key, token = self._parse(task)
         self._member.check_inside()
         runtime = self._member.runtime
-        fence = None if runtime is None else runtime.agent.fence(key, token, now())
+        fence = None if runtime is None else runtime.agent.tenure.fence(key, token, now())
         if fence is None:
             why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
             raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
@@ -95,15 +95,15 @@ class NodeView:
     def task_to_token(self, task: object) -> int:
         """The token that decides about the task: its pin's if it is locked, else its hash token."""
         key, runtime = key_of(task), self._member.runtime
-        pin = None if runtime is None else runtime.agent.assignment.pin_of.get(key)
+        pin = None if runtime is None else runtime.agent.tenure.assignment.pin_of.get(key)
         return self._token_of(key) if pin is None else pin.id
 
     def am_i_healthy(self) -> bool:
         """Whether this node is a member with a valid lease (always, with coordination off)."""
         if not self._config.enabled:
             return not self._member.is_over
-        runtime, agent = self._member.runtime, self._member.agent
-        return runtime is not None and agent is not None and runtime.status.phase is Phase.MEMBER and now() < agent.deadline
+        runtime, tenure = self._member.runtime, self._member.tenure
+        return runtime is not None and tenure is not None and runtime.status.phase is Phase.MEMBER and now() < tenure.deadline
 
     @property
     def is_leaving(self) -> bool:
@@ -148,5 +148,5 @@ class NodeView:
             'last_heartbeat': self._last_heartbeat_sent,
             'total_tokens': config.total_tokens,
             'open_tasks': self._ledger.open_tasks,
-            'unplaced_locks': 0 if runtime is None else len(runtime.agent.assignment.unplaced),
+            'unplaced_locks': 0 if runtime is None else len(runtime.agent.tenure.assignment.unplaced),
         }

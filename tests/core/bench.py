@@ -108,11 +108,11 @@ class Bench:
 
     def claims(self, agent: Agent, *keys: str) -> list[bool]:
         """Whether the agent may claim these tasks now."""
-        return [agent.may_claim(key, token_of(key), self.now) for key in keys]
+        return [agent.tenure.may_claim(key, token_of(key), self.now) for key in keys]
 
     def begin(self, agent: Agent, *keys: str) -> list[bool]:
         """Begin these tasks now, those that the agent may."""
-        return [agent.begin(key, token_of(key), self.now) for key in keys]
+        return [agent.tenure.begin(key, token_of(key), self.now) for key in keys]
 
     # --- what the store has ----------------------------------------------------------------------------------------------
 

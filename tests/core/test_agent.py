@@ -53,7 +53,7 @@ def test_a_cluster_shares_the_tokens() -> None:
     """Each task is claimable on exactly one of the nodes, and all have as many tokens."""
     bench = Bench()
     agents = bench.cluster('a', 'b')
-    assert [len(agent.ownership.tokens) for agent in agents] == [2, 2]
+    assert [len(agent.tenure.ownership.tokens) for agent in agents] == [2, 2]
     assert [sum(bench.claims(agent, key)[0] for agent in agents) for key in TASKS] == [1] * 4
 
 
@@ -141,7 +141,7 @@ def test_a_leader_looks_if_what_it_has_read_is_newer_than_what_it_has_seen() -> 
     read = bench.catch(leader, calls.Read)
     bench.store.delete_token_rows('sync_', [1])
     bench.deliver(read)
-    assert bench.now < leader.deadline
+    assert bench.now < leader.tenure.deadline
     assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
 
 

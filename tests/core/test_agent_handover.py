@@ -6,7 +6,8 @@ from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
 
 from jobsync.core import calls
-from jobsync.core.agent import Agent, Change
+from jobsync.core.agent import Agent
+from jobsync.core.events import Change
 
 
 def test_a_gain_waits_for_the_acknowledging_heartbeat() -> None:
@@ -14,13 +15,13 @@ def test_a_gain_waits_for_the_acknowledging_heartbeat() -> None:
     bench = Bench()
     agent = bench.start('a')
     bench.deliver(bench.catch(agent, calls.Read))
-    assert agent.ownership.is_empty
+    assert agent.tenure.ownership.is_empty
     caught = bench.catch(agent, calls.Heartbeat)
     assert caught.call.seen == bench.backend.snapshot().version
     answer = bench.perform(caught.call)
-    assert agent.ownership.is_empty
+    assert agent.tenure.ownership.is_empty
     bench.answer(caught, answer)
-    assert len(agent.ownership.tokens) == 4
+    assert len(agent.tenure.ownership.tokens) == 4
 
 
 def test_a_failed_acknowledgement_gains_nothing() -> None:
@@ -29,7 +30,7 @@ def test_a_failed_acknowledgement_gains_nothing() -> None:
     agent = bench.start('a')
     bench.deliver(bench.catch(agent, calls.Read))
     bench.answer(bench.catch(agent, calls.Heartbeat), AWAY)
-    assert agent.ownership.is_empty
+    assert agent.tenure.ownership.is_empty
     assert not agent.is_settled
     bench.run(2.0)
     assert agent.is_settled
@@ -44,15 +45,15 @@ def test_a_heartbeat_sent_before_the_version_was_read_does_not_acknowledge_it() 
     beat = bench.catch(agent, calls.Heartbeat)
     bench.deliver(read)
     bench.deliver(beat)
-    assert agent.ownership.is_empty
+    assert agent.tenure.ownership.is_empty
 
 
 def taken_from(bench: Bench, agent: Agent) -> frozenset[int]:
     """Let ``b`` join and the agent read, but not acknowledge, which tokens it is asked for; return them."""
-    before = agent.ownership.tokens
+    before = agent.tenure.ownership.tokens
     bench.start('b')
     bench.deliver(bench.catch(agent, calls.Read))
-    return before - agent.ownership.tokens
+    return before - agent.tenure.ownership.tokens
 
 
 def test_a_loss_takes_effect_when_it_is_read() -> None:
@@ -80,7 +81,7 @@ def test_begin_is_refused_on_a_token_being_given_up() -> None:
     (agent,) = bench.cluster('a')
     lost = taken_from(bench, agent)
     assert bench.begin(agent, *TASKS) == [token not in lost for token in range(4)]
-    assert set(agent.in_flight) == {key for key in TASKS if token_of(key) not in lost}
+    assert set(agent.tenure.in_flight) == {key for key in TASKS if token_of(key) not in lost}
 
 
 def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None:
@@ -90,7 +91,7 @@ def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None
     bench.begin(agent, *TASKS)
     (first, *_) = sorted(taken_from(bench, agent))
     assert bench.begin(agent, f't{first}') == [False]
-    assert f't{first}' in agent.in_flight
+    assert f't{first}' in agent.tenure.in_flight
 
 
 def test_a_task_in_flight_keeps_its_token_until_it_is_finished() -> None:
@@ -102,11 +103,11 @@ def test_a_task_in_flight_keeps_its_token_until_it_is_finished() -> None:
     other = bench.agents[1]
     bench.run(10.0)
     assert bench.record('a').holding == lost
-    assert other.ownership.is_empty
-    agent.finish(TASKS)
+    assert other.tenure.ownership.is_empty
+    agent.tenure.finish(TASKS)
     bench.run(1.0)
     assert bench.record('a').holding == frozenset()
-    assert other.ownership.tokens == lost
+    assert other.tenure.ownership.tokens == lost
 
 
 def test_only_the_busy_tokens_wait() -> None:
@@ -115,10 +116,10 @@ def test_only_the_busy_tokens_wait() -> None:
     (agent,) = bench.cluster('a')
     bench.begin(agent, 't0', 't1', 't2')
     lost = taken_from(bench, agent)
-    agent.finish(f't{token}' for token in range(4) if token != min(lost))
+    agent.tenure.finish(f't{token}' for token in range(4) if token != min(lost))
     bench.run(2.0)
     assert bench.record('a').holding == {min(lost)}
-    assert bench.agents[1].ownership.tokens == lost - {min(lost)}
+    assert bench.agents[1].tenure.ownership.tokens == lost - {min(lost)}
 
 
 def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
@@ -132,8 +133,8 @@ def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
     bench.run_until(lambda: not bench.record('a').holding)
     assert asked + 7.0 <= bench.now < asked + 7.1
     bench.run(1.0)
-    assert bench.agents[1].ownership.tokens == lost
-    assert set(agent.in_flight) == set(TASKS)
+    assert bench.agents[1].tenure.ownership.tokens == lost
+    assert set(agent.tenure.in_flight) == set(TASKS)
 
 
 def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
@@ -147,7 +148,7 @@ def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
     bench.run(60.0)
     assert bench.record('b').holding == {token_of(key)}
     assert [bench.claims(agent, key) for agent in agents] == [[False], [False]]
-    busy.finish([key])
+    busy.tenure.finish([key])
     bench.run(10.0)
     assert [bench.claims(agent, key) for agent in agents].count([True]) == 1
 
@@ -172,11 +173,11 @@ def test_announced_tokens_stay_until_they_are_released() -> None:
     bench.run(8.0)
     other = bench.agents[-1]
     assert len(change.asked) == 2
-    assert other.ownership.is_empty
+    assert other.tenure.ownership.is_empty
     assert not any(bench.claims(agent, *(f't{token}' for token in change.asked)))
-    agent.release(change.asked)
+    agent.tenure.release(change.asked)
     bench.run(1.0)
-    assert other.ownership.tokens == change.asked
+    assert other.tenure.ownership.tokens == change.asked
 
 
 def test_announced_tokens_go_at_the_deadline() -> None:
@@ -186,9 +187,9 @@ def test_announced_tokens_go_at_the_deadline() -> None:
     change = announced(bench, agent)
     other = bench.agents[-1]
     bench.run_until(lambda: bench.now >= change.deadline - 0.5)
-    assert other.ownership.is_empty
+    assert other.tenure.ownership.is_empty
     bench.run(3.0)
-    assert other.ownership.tokens == change.asked
+    assert other.tenure.ownership.tokens == change.asked
 
 
 def test_a_token_announced_twice_is_released_twice() -> None:
@@ -199,19 +200,19 @@ def test_a_token_announced_twice_is_released_twice() -> None:
     first = bench.agents[-1]
     first.leave(bench.now)
     bench.run(8.0)
-    assert len(agent.ownership.tokens) == 4
+    assert len(agent.tenure.ownership.tokens) == 4
     agent.events.clear()
     bench.start('c')
     bench.run_until(lambda: any(isinstance(event, Change) and event.asked for event in agent.events))
     again = next(event for event in agent.events if isinstance(event, Change) and event.asked)
-    agent.release(change.asked)
+    agent.tenure.release(change.asked)
     bench.run(8.0)
     both = change.asked & again.asked
     assert both
-    assert not both & bench.agents[-1].ownership.tokens
-    agent.release(again.asked)
+    assert not both & bench.agents[-1].tenure.ownership.tokens
+    agent.tenure.release(again.asked)
     bench.run(1.0)
-    assert bench.agents[-1].ownership.tokens == again.asked
+    assert bench.agents[-1].tenure.ownership.tokens == again.asked
 
 
 # --- weight at run time -----------------------------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ def test_a_new_weight_moves_the_share() -> None:
     one, two = bench.cluster('a', 'b')
     two.weigh(3.0)
     bench.run(10.0)
-    assert (len(one.ownership.tokens), len(two.ownership.tokens)) == (1, 3)
+    assert (len(one.tenure.ownership.tokens), len(two.tenure.ownership.tokens)) == (1, 3)
 
 
 def test_weight_nothing_drains_a_node() -> None:
@@ -232,11 +233,11 @@ def test_weight_nothing_drains_a_node() -> None:
     one, two = bench.cluster('a', 'b')
     two.weigh(0.0)
     bench.run(10.0)
-    assert (len(one.ownership.tokens), two.ownership.is_empty) == (4, True)
+    assert (len(one.tenure.ownership.tokens), two.tenure.ownership.is_empty) == (4, True)
     assert two.is_settled
     two.weigh(1.0)
     bench.run(10.0)
-    assert len(two.ownership.tokens) == 2
+    assert len(two.tenure.ownership.tokens) == 2
 
 
 def test_a_new_run_keeps_its_weight() -> None:
@@ -250,4 +251,4 @@ def test_a_new_run_keeps_its_weight() -> None:
     bench.cut.clear()
     bench.run(30.0)
     assert bench.record('a').weight == 0.0
-    assert agent.ownership.is_empty
+    assert agent.tenure.ownership.is_empty

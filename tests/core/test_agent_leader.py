@@ -6,8 +6,9 @@ import pytest
 from tests.core.bench import AWAY, Bench
 
 from jobsync.core import calls
-from jobsync.core.agent import Note
+from jobsync.core.agent import Agent
 from jobsync.core.calls import Lane
+from jobsync.core.events import Note
 from jobsync.core.model import Leadership, LockEdit, LockRequest
 from jobsync.errors import Conflict, Fenced
 
@@ -18,6 +19,11 @@ def test_the_oldest_node_leads() -> None:
     bench.cluster('c', 'b', 'a')
     assert bench.leader == 'c'
     assert bench.backend.snapshot().leadership.epoch == 1
+
+
+def last_sent(agent: Agent) -> float:
+    """When its last successful heartbeat was sent, by R1."""
+    return agent.tenure.deadline - agent.config.lease_sec
 
 
 def test_a_follower_neither_acquires_nor_proposes() -> None:
@@ -33,10 +39,10 @@ def test_a_follower_takes_over_when_the_leader_is_silent() -> None:
     """P3: after the leader's timeout and two seconds at most the next one leads, and its tokens have owners again."""
     bench = Bench()
     leader, follower = bench.cluster('a', 'b')
-    bench.run_until(lambda: bench.now >= leader.last_heartbeat_sent + 4.0)
+    bench.run_until(lambda: bench.now >= last_sent(leader) + 4.0)
     bench.kill(leader)
     died = bench.now
-    bench.run_until(lambda: len(follower.ownership.tokens) == 4)
+    bench.run_until(lambda: len(follower.tenure.ownership.tokens) == 4)
     assert bench.leader == 'b'
     assert bench.now <= died + 15.0 + 2.0
     assert [node.name for node in bench.backend.snapshot().nodes] == ['b']
@@ -46,7 +52,7 @@ def test_nobody_takes_over_before_the_timeout() -> None:
     """A leader whose heartbeat was last read less than its timeout ago is not suspected."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    beat = leader.last_heartbeat_sent
+    beat = last_sent(leader)
     bench.kill(leader)
     bench.run_until(lambda: bench.leader == 'b')
     assert bench.now >= beat + 15.0
@@ -59,7 +65,7 @@ def test_the_leaders_own_timeout_counts() -> None:
     bench.run(1.0)
     bench.start('b')
     bench.run(20.0)
-    beat = leader.last_heartbeat_sent
+    beat = last_sent(leader)
     bench.kill(leader)
     bench.run_until(lambda: bench.leader == 'b')
     assert bench.now >= beat + 40.0
@@ -81,7 +87,7 @@ def test_a_leader_that_left_is_succeeded_at_once() -> None:
     leader.leave(bench.now)
     bench.run(1.0)
     assert bench.leader == 'b'
-    assert len(follower.ownership.tokens) == 4
+    assert len(follower.tenure.ownership.tokens) == 4
 
 
 def test_a_leader_without_a_lease_does_not_act() -> None:
@@ -89,7 +95,7 @@ def test_a_leader_without_a_lease_does_not_act() -> None:
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
     bench.cut.add((leader, Lane.BEAT))
-    bench.run_until(lambda: bench.now >= leader.deadline)
+    bench.run_until(lambda: bench.now >= leader.tenure.deadline)
     before = len(bench.made)
     bench.start('c')
     bench.run(30.0)
@@ -120,7 +126,7 @@ def test_a_refused_commit_is_planned_again(refusal: Exception) -> None:
     bench.answer(bench.catch(leader, calls.Propose), refusal)
     bench.run(3.0)
     assert newcomer.is_settled
-    assert len(newcomer.ownership.tokens) == 2
+    assert len(newcomer.tenure.ownership.tokens) == 2
 
 
 def test_a_commit_whose_answer_was_lost_is_found_out() -> None:
@@ -138,7 +144,7 @@ def test_a_commit_whose_answer_was_lost_is_found_out() -> None:
         caught = bench.catch(leader, calls.Propose)
     bench.answer(caught, AWAY)
     bench.run(5.0)
-    assert (len(leader.ownership.tokens), len(newcomer.ownership.tokens)) == (2, 2)
+    assert (len(leader.tenure.ownership.tokens), len(newcomer.tenure.ownership.tokens)) == (2, 2)
     assert bench.backend.snapshot().timeline.generation == 0
 
 
@@ -158,7 +164,7 @@ def test_locks_that_no_live_node_matches_are_told_once() -> None:
 
     told = after(LockEdit(put=(LockRequest('t0', ('nobody',), 'somebody'),)))
     assert told == ["no live node matches the locks of 1 locked task, which nobody may do: 't0'"]
-    assert [pin.task_id for pin in follower.assignment.unplaced] == ['t0']
+    assert [pin.task_id for pin in follower.tenure.assignment.unplaced] == ['t0']
     assert after(LockEdit(put=(LockRequest('t1', ('b',), 'somebody'),))) == []
     told = after(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))
     assert told == ['every locked task has a node that matches it again']

@@ -8,8 +8,9 @@ from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
 
 from jobsync.core import calls
-from jobsync.core.agent import Agent, Change, Note, Phase
+from jobsync.core.agent import Agent, Phase
 from jobsync.core.calls import Lane
+from jobsync.core.events import Change, Note
 from jobsync.errors import Evicted
 
 # --- the lease (R1) -------------------------------------------------------------------------------------------------------
@@ -23,16 +24,16 @@ def test_the_lease_counts_from_before_the_heartbeat_was_sent() -> None:
     sent = bench.now
     bench.now += 4.0
     bench.deliver(caught)
-    assert agent.deadline == sent + 13.5
+    assert agent.tenure.deadline == sent + 13.5
 
 
 def test_the_lease_is_over_at_its_deadline() -> None:
     """A node claims until the deadline, and from that very moment on it does not."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    assert agent.may_claim('t0', 0, math.nextafter(agent.deadline, 0.0))
-    assert not agent.may_claim('t0', 0, agent.deadline)
-    assert not agent.begin('t0', 0, agent.deadline)
+    assert agent.tenure.may_claim('t0', 0, math.nextafter(agent.tenure.deadline, 0.0))
+    assert not agent.tenure.may_claim('t0', 0, agent.tenure.deadline)
+    assert not agent.tenure.begin('t0', 0, agent.tenure.deadline)
 
 
 def test_there_is_no_lease_before_the_first_heartbeat() -> None:
@@ -41,16 +42,16 @@ def test_there_is_no_lease_before_the_first_heartbeat() -> None:
     agent = bench.start('a')
     bench.catch(agent, calls.Heartbeat)
     assert agent.phase is Phase.MEMBER
-    assert agent.deadline < 0.0
+    assert agent.tenure.deadline < 0.0
 
 
 def test_a_failed_heartbeat_extends_nothing_and_is_repeated() -> None:
     """A heartbeat that came to nothing leaves the lease as it was; the next one comes a second later."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    caught, deadline = bench.catch(agent, calls.Heartbeat), agent.deadline
+    caught, deadline = bench.catch(agent, calls.Heartbeat), agent.tenure.deadline
     bench.answer(caught, AWAY)
-    assert agent.deadline == deadline
+    assert agent.tenure.deadline == deadline
     assert agent.next(Lane.BEAT, bench.now) == bench.now + 1.0
     assert isinstance(agent.next(Lane.BEAT, bench.now + 1.0), calls.Heartbeat)
 
@@ -64,24 +65,24 @@ def test_the_lease_of_a_heartbeat_answered_after_the_next_failed_is_its_own() ->
     sent = bench.now
     bench.now += 2.0
     bench.deliver(caught)
-    assert agent.deadline == sent + 13.5
+    assert agent.tenure.deadline == sent + 13.5
 
 
 def test_an_outage_moves_nothing() -> None:
     """P4: without the store the nodes claim until their leases end, and afterwards go on with the same tokens."""
     bench = Bench()
     agents = bench.cluster('a', 'b')
-    before = [agent.ownership.tokens for agent in agents]
+    before = [agent.tenure.ownership.tokens for agent in agents]
     incarnations = [agent.ref for agent in agents]
     for agent in agents:
         bench.cut_off(agent)
     bench.run(60.0)
-    assert [agent.may_claim(key, token_of(key), bench.now) for agent in agents for key in TASKS] == [False] * 8
+    assert [agent.tenure.may_claim(key, token_of(key), bench.now) for agent in agents for key in TASKS] == [False] * 8
     bench.cut.clear()
     bench.run(60.0)
-    assert [agent.ownership.tokens for agent in agents] == before
+    assert [agent.tenure.ownership.tokens for agent in agents] == before
     assert [agent.ref for agent in agents] == incarnations
-    assert all(bench.now < agent.deadline for agent in agents)
+    assert all(bench.now < agent.tenure.deadline for agent in agents)
 
 
 def test_the_end_of_a_lease_is_noted_once() -> None:
@@ -113,8 +114,8 @@ def test_an_evicted_node_owns_nothing_at_once() -> None:
     agent.events.clear()
     evict(bench, agent)
     assert bench.claims(agent, *TASKS) == [False] * 4
-    assert agent.ownership.is_empty
-    assert agent.deadline < bench.now
+    assert agent.tenure.ownership.is_empty
+    assert agent.tenure.deadline < bench.now
     assert [event.lost for event in agent.events if isinstance(event, Change)] == [{0, 1, 2, 3}]
 
 
@@ -135,13 +136,13 @@ def test_a_deleted_record_is_noticed() -> None:
     """A node whose row was deleted by hand comes back by itself and gets its tokens again."""
     bench = Bench()
     agents = bench.cluster('a', 'b')
-    before = agents[1].ownership.tokens
+    before = agents[1].tenure.ownership.tokens
     bench.store.delete_node_row('sync_', 'b')
     bench.run(6.0)
     assert bench.record('b').incarnation == agents[1].ref.incarnation
     assert bench.record('b').replaces
     bench.run(20.0)
-    assert agents[1].ownership.tokens == before
+    assert agents[1].tenure.ownership.tokens == before
 
 
 def test_an_answer_to_an_older_incarnation_is_dropped() -> None:
@@ -154,8 +155,8 @@ def test_an_answer_to_an_older_incarnation_is_dropped() -> None:
     agent.hint(bench.backend.snapshot().revision.number, bench.now)
     bench.run_until(lambda: agent.ref != caught.call.ref)
     bench.answer(caught, answer)
-    assert agent.deadline < 0.0
-    assert agent.ownership.is_empty
+    assert agent.tenure.deadline < 0.0
+    assert agent.tenure.ownership.is_empty
 
 
 def test_an_error_of_an_older_incarnation_is_dropped() -> None:

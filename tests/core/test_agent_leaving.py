@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync.core import calls
-from jobsync.core.agent import Change, Phase
+from jobsync.core.agent import Phase
 from jobsync.core.calls import Lane
+from jobsync.core.events import Change
 from jobsync.core.model import NodeState
 
 
@@ -16,7 +17,7 @@ def test_a_leaving_node_owns_nothing_at_once() -> None:
     (agent,) = bench.cluster('a')
     agent.leave(bench.now)
     assert bench.claims(agent, *TASKS) == [False] * 4
-    assert agent.ownership.is_empty
+    assert agent.tenure.ownership.is_empty
 
 
 def test_an_idle_node_deregisters_at_once() -> None:
@@ -31,17 +32,17 @@ def test_a_leaving_node_waits_for_its_tasks() -> None:
     """It stays registered and goes on beating until they are finished, and then its tokens go at once."""
     bench = Bench()
     agent, other = bench.cluster('a', 'b', shutdown_timeout_sec=20.0)
-    (key,) = [f't{token}' for token in sorted(agent.ownership.tokens)[:1]]
+    (key,) = [f't{token}' for token in sorted(agent.tenure.ownership.tokens)[:1]]
     bench.begin(agent, key)
     agent.leave(bench.now)
     beats = bench.record('a').heartbeat
     bench.run(12.0)
     assert bench.record('a').state is NodeState.JOINED
     assert bench.record('a').heartbeat >= beats + 2
-    agent.finish([key])
+    agent.tenure.finish([key])
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
-    assert len(other.ownership.tokens) == 4
+    assert len(other.tenure.ownership.tokens) == 4
 
 
 def test_a_leaving_node_waits_no_longer_than_its_timeout() -> None:
@@ -59,12 +60,12 @@ def test_tokens_not_in_use_pass_on_while_a_leaving_node_waits() -> None:
     """Only the token of the task in flight stays; the others are another's within a hand-over."""
     bench = Bench()
     agent, other = bench.cluster('a', 'b', shutdown_timeout_sec=20.0)
-    key = f't{min(agent.ownership.tokens)}'
+    key = f't{min(agent.tenure.ownership.tokens)}'
     bench.begin(agent, key)
     agent.leave(bench.now)
     bench.run(2.0)
-    assert len(other.ownership.tokens) == 3
-    assert agent.in_flight
+    assert len(other.tenure.ownership.tokens) == 3
+    assert agent.tenure.in_flight
     assert agent.phase is Phase.LEAVING
 
 
@@ -72,20 +73,20 @@ def test_a_leader_that_waits_while_leaving_goes_on_leading() -> None:
     """While it finishes its tasks a join is served as ever."""
     bench = Bench()
     agent, _ = bench.cluster('a', 'b', shutdown_timeout_sec=30.0)
-    bench.begin(agent, f't{min(agent.ownership.tokens)}')
+    bench.begin(agent, f't{min(agent.tenure.ownership.tokens)}')
     agent.leave(bench.now)
     late = bench.start('c')
     bench.run(5.0)
     assert bench.leader == 'a'
-    assert late.ownership.tokens
+    assert late.tenure.ownership.tokens
 
 
 def test_a_leaving_node_does_not_wait_for_the_thread_that_leaves() -> None:
     """Its own tasks cannot be finished while it waits; those of other threads can."""
     bench = Bench()
     (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
-    agent.begin('t0', 0, bench.now, thread=7)
-    agent.leave(bench.now, thread=7)
+    agent.tenure.begin('t0', 0, bench.now, worker=7)
+    agent.leave(bench.now, worker=7)
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
 
@@ -114,7 +115,7 @@ def test_a_leaving_node_waits_for_whoever_is_told() -> None:
     assert change.deadline == bench.now + 20.0
     bench.run(5.0)
     assert bench.record('a').state is NodeState.JOINED
-    agent.release(change.asked)
+    agent.tenure.release(change.asked)
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
 

@@ -41,10 +41,10 @@ def test_the_successor_owns_what_the_former_run_owned() -> None:
     """A restarted node gets its own tokens back, and nobody else's are touched."""
     bench = Bench()
     first, second = bench.cluster('a', 'b')
-    had, others = second.ownership.tokens, first.ownership.tokens
+    had, others = second.tenure.ownership.tokens, first.tenure.ownership.tokens
     newcomer = restarted(bench, second)
     bench.run(40.0)
-    assert (newcomer.ownership.tokens, first.ownership.tokens) == (had, others)
+    assert (newcomer.tenure.ownership.tokens, first.tenure.ownership.tokens) == (had, others)
 
 
 def test_a_name_that_stirs_is_in_use() -> None:
@@ -67,7 +67,7 @@ def test_a_newcomer_owns_nothing_while_it_watches() -> None:
     newcomer = restarted(bench, former)
     bench.run(14.0)
     assert newcomer.phase is Phase.REGISTERING
-    assert newcomer.deadline < 0.0
+    assert newcomer.tenure.deadline < 0.0
 
 
 def test_a_watch_that_was_blind_begins_again() -> None:

@@ -9,12 +9,13 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync.core import calls
-from jobsync.core.agent import Agent, Change, Phase
+from jobsync.core.agent import Agent, Phase
+from jobsync.core.events import Change
 from jobsync.core.model import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
 
 
 def owns_nothing(bench: Bench, agent: Agent) -> bool:
-    return agent.ownership.is_empty and agent.deadline < 0.0 and bench.claims(agent, *TASKS) == [False] * 4
+    return agent.tenure.ownership.is_empty and agent.tenure.deadline < 0.0 and bench.claims(agent, *TASKS) == [False] * 4
 
 
 def lower(pulse: Pulse) -> Pulse:
@@ -89,7 +90,7 @@ def test_the_loss_is_told_as_one() -> None:
     (agent,) = bench.cluster('a')
     agent.events.clear()
     bench.store.identity = 'replica'
-    bench.run_until(lambda: agent.ownership.is_empty)
+    bench.run_until(lambda: agent.tenure.ownership.is_empty)
     assert [event.lost for event in agent.events if isinstance(event, Change)] == [{0, 1, 2, 3}]
 
 
@@ -155,7 +156,7 @@ def test_the_first_distribution_of_a_new_timeline_waits() -> None:
     bench.store.identity = 'replica'
     bench.run_until(lambda: agent.phase is not Phase.MEMBER)
     renewed = bench.now
-    bench.run_until(lambda: not agent.ownership.is_empty)
+    bench.run_until(lambda: not agent.tenure.ownership.is_empty)
     assert renewed + 15.0 <= bench.now < renewed + 16.0
 
 
@@ -163,7 +164,7 @@ def test_the_first_timeline_of_a_store_that_is_not_durable_waits() -> None:
     """Without a promise of the store, even generation 0 may have a past."""
     bench = Bench(durable=False)
     agent = bench.start('a')
-    bench.run_until(lambda: not agent.ownership.is_empty)
+    bench.run_until(lambda: not agent.tenure.ownership.is_empty)
     assert bench.now >= 15.0
 
 
@@ -200,7 +201,7 @@ def test_one_renewal_serves_all() -> None:
     bench.run(60.0)
     assert bench.backend.snapshot().timeline.generation == 1
     assert all(agent.is_settled for agent in agents)
-    assert sorted(token for agent in agents for token in agent.ownership.tokens) == [0, 1, 2, 3]
+    assert sorted(token for agent in agents for token in agent.tenure.ownership.tokens) == [0, 1, 2, 3]
 
 
 def test_nobody_owns_a_token_twice_through_a_rollback() -> None:

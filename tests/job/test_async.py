@@ -34,7 +34,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 def in_flight(job: AsyncJob) -> list[str]:
     assert job._job._member.runtime is not None
-    return list(job._job._member.runtime.agent.in_flight)
+    return list(job._job._member.runtime.agent.tenure.in_flight)
 
 
 async def slowly(tasks: Iterable[int]) -> AsyncIterator[int]:

@@ -16,6 +16,7 @@ from jobsync.core.history import History, WentBackError
 from jobsync.core.inflight import InFlight
 from jobsync.core.leader import Decision
 from jobsync.core.model import Eviction, Guard, NodeRef, Revision, Timeline
+from jobsync.core.naming import Naming
 from jobsync.core.ownership import Ownership
 from jobsync.core.pinning import PinPlanner
 from jobsync.core.standing import Roster
@@ -143,14 +144,14 @@ def r5_name_owns() -> AbstractContextManager[None]:
 
 def r6_takes_names_at_once() -> AbstractContextManager[None]:
     """R6: a newcomer takes a registered name over without watching it, and declares the other over."""
-    register = Agent._next_register
+    registration = Naming.registration
 
-    def hasty(self: Agent, now: float) -> Any:
-        if self._watch is not None:
-            self._watch._since = LONG_AGO
-        return register(self, now)
+    def hasty(self: Naming, now: float) -> Any:
+        if self.watch is not None:
+            self.watch._since = LONG_AGO
+        return registration(self, now)
 
-    return _patched(Agent, '_next_register', hasty)
+    return _patched(Naming, 'registration', hasty)
 
 
 def r7_pinned_tasks_by_hash() -> AbstractContextManager[None]:

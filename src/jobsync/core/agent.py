@@ -13,62 +13,47 @@ nothing else; the other carries everything else, one call after another.
        └────── RENEWING ◄──────────┘  the store went back in time (R8)
                                      any ──► FAILED  what no retry can mend (another cluster's settings, name in use)
 
-*The lease (R1)* is one number, ``deadline``: what may be claimed is ``ownership``, while now < ``deadline``. Both may be
-read by any thread at any time. *Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until
-a heartbeat that acknowledges that version has succeeded (R3). Between the two the node claims only what both the old and
-the new version allow.
+Each incarnation is a *session*, and each of these knows one thing of it:
+
+- ``Tenure``: what may be claimed and until when, and what is in flight (R1, R3). It is all that the user's threads ask.
+- ``Naming``: how the node comes by its name (R6).
+- ``Rhythm``: when it sends heartbeats. ``Lookout``: when it looks at the others, and whom it suspects (R2).
+- ``NewestVersion``: which version of the assignment there is to read.
+- ``Reign``: what it does because it leads (R4).
+- ``History``: what it has read and written, and thereby whether the store went back in time (R8).
+- ``Weighing``: whether the store has the weight that it is to have.
 
 *Leaving* takes as long as the node is busy, ``shutdown_timeout_sec`` at most. Meanwhile it claims nothing and weighs nothing, so
 its other tokens pass on at once (unless they are to be kept for its return); and if it leads, it goes on leading.
 
-*Tasks in flight.* ``begin`` marks a task first and looks at ``ownership`` afterwards; the agent restricts ``ownership`` first
-and looks at the marks afterwards. Whichever comes first, no task is begun on a token that an acknowledgement has given up, and
-neither side takes a lock.
-
-*Late answers.* Each call is remembered with the session (incarnation) and the highest revision known when it was issued. An
-answer to another session is dropped; an acknowledgement counts only for the version it was issued under.
+*Late answers.* Each call is remembered with the session and the highest revision known when it was issued. An answer to another
+session is dropped; an acknowledgement counts only for the version it was issued under.
 
 *The store went back (R8)* if its own identity is not the timeline's, if a revision is below one that was known when the call was
 issued or equal to it with another stamp, or if the node's own counter is below what it was known to be, or above what could have
 been.
-
-*Rhythm.* Nothing of this is needed for safety. The nodes beat in step: the leader first, the others a tenth of an interval
-later (each pulse tells how long ago the leader's heartbeat was, and the next one comes a little sooner or later), and the
-leader looks at all of them after another tenth. So the last heartbeat of a node that dies is read a tenth of an interval after
-it was sent, rather than up to a whole one, with one look for each interval.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import attrs
 
 from jobsync.core import calls
 from jobsync.core.agentconfig import AgentConfig, check_settings
 from jobsync.core.calls import Lane
+from jobsync.core.events import Event, Note
 from jobsync.core.history import History, WentBackError
-from jobsync.core.inflight import InFlight
-from jobsync.core.leader import Memory, Policy, Situation
-from jobsync.core.lookout import STEP, Lookout
-from jobsync.core.model import (
-    INITIAL,
-    Leadership,
-    NodeRef,
-    NodeState,
-    Opened,
-    Pulse,
-    Registration,
-    Revision,
-    Snapshot,
-    TaskLock,
-    Timeline,
-)
-from jobsync.core.namewatch import NameWatch
-from jobsync.core.ownership import Ownership
-from jobsync.core.shown import shown
-from jobsync.core.tokens import Assignment
+from jobsync.core.lookout import Lookout
+from jobsync.core.model import Leadership, NodeRef, NodeState, Opened, Pulse, Registration, Revision, Snapshot, Timeline
+from jobsync.core.naming import Naming
+from jobsync.core.newest import NewestVersion
+from jobsync.core.reign import Reign
+from jobsync.core.rhythm import Rhythm
+from jobsync.core.tenure import Tenure
+from jobsync.core.weighing import Weighing
 from jobsync.errors import (
     BackendUnavailable,
     Conflict,
@@ -76,14 +61,12 @@ from jobsync.errors import (
     Fenced,
     JobsyncError,
     NameTaken,
+    NodeNameInUse,
     SchemaMismatch,
     TimelineChanged,
 )
 
-__all__ = ['Agent', 'Change', 'Note', 'Phase']
-
-_INITIAL_SEC = 300.0
-_NEVER, _FOREVER = float('-inf'), float('inf')
+__all__ = ['Agent', 'Phase']
 
 
 class Phase(enum.Enum):
@@ -99,37 +82,6 @@ class Phase(enum.Enum):
 
 
 @attrs.frozen
-class Change:
-    """The set of tokens that may be claimed has changed."""
-
-    before: Ownership
-    after: Ownership
-    asked: frozenset[int] = frozenset()
-    """Those of the tokens that go which this node was asked for, if it ``announces``; they are held until they are released. The
-    others are lost: the lease or the incarnation is over, or their rows are gone."""
-    deadline: float = _NEVER
-    """Until when they are held at the longest."""
-
-    @property
-    def gained(self) -> frozenset[int]:
-        """The tokens that come."""
-        return self.after.tokens - self.before.tokens
-
-    @property
-    def lost(self) -> frozenset[int]:
-        """The tokens that go and were not asked for."""
-        return self.before.tokens - self.after.tokens - self.asked
-
-
-@attrs.frozen
-class Note:
-    """Something worth a log line: once for each structural change, never for a heartbeat."""
-
-    level: str
-    text: str
-
-
-@attrs.frozen
 class _Issued:
     """A call under way, with what was known when it went out."""
 
@@ -141,109 +93,51 @@ class _Issued:
 
 
 class Agent:
-    """One node. Not thread-safe, but for what stands under "what any thread may ask", ``ownership`` and ``deadline``."""
+    """One node. Not thread-safe, but for ``tenure``, of which any thread may ask what stands there under that heading."""
 
     def __init__(self, config: AgentConfig, token_of: Callable[[str], int], new_id: Callable[[], str], now: float) -> None:
-        self.config = config
-        self._token_of, self._new_id = token_of, new_id
-        self._nothing = Ownership.nothing(config.settings.total_tokens)
-        self._blank = Assignment.empty(config.settings.total_tokens)
+        self.config, self._new_id, self._started_at = config, new_id, now
         self.phase = Phase.OPENING
         self.failure: JobsyncError | None = None
-        self.events: list[Change | Note] = []
+        self.events: list[Event] = []
         """What happened since somebody last emptied this list."""
-        self._tasks = InFlight(token_of, config.handover_timeout_sec)
-        self.started_at = now
-        self.ownership = self._nothing
-        self.deadline = _NEVER
-        self.last_heartbeat_sent = _NEVER
-        self._past: set[str] = set()
-        self._history = History()
-        self._timelines: set[str] = set()
-        self._under_way: dict[Lane, _Issued] = {}
-        self._session = 0
-        self._work_at = now
+        self.tenure = Tenure(config, token_of, self._tell)
         self.leave_by: float | None = None
         """When it leaves at the latest, once it wants to: what is in flight then is in flight no more."""
         self._leaver: int | None = None
-        self._weight = config.weight
+        self._naming, self._weighing, self._history = Naming(config), Weighing(config.weight), History()
+        self._timelines: set[str] = set()
         self._renewing: Timeline | None = None
+        self._under_way: dict[Lane, _Issued] = {}
+        self._work_at = now
+        self._session = 0
         self._begin_session(now)
 
     def _begin_session(self, now: float) -> None:
         """Become a new incarnation that knows nothing and owns nothing."""
         self._session += 1
         self.ref = NodeRef(self.config.name, self._new_id())
-        self._past.add(self.ref.incarnation)
-        self.assignment = self._blank
-        self.acknowledged: Revision | None = None
-        """The last version that a successful heartbeat has acknowledged; None before the first."""
-        self._awaiting_ack: Ownership | None = None
-        self._tasks.begin_session()
+        self.tenure.begin_session(self.ref)
+        self._naming.begin_session(self.ref.incarnation)
         self._history.begin_session()
-        self._beat_at, self._beat_not_before = now, now
-        self._urgent = False
+        self._weighing.begin_session()
+        self._rhythm = Rhythm(self.config, now)
         self._lookout = Lookout(self.config, self.ref, now)
-        self._version = INITIAL
-        self._version_at = now
-        self._weight_in_force = self._weight
-        self._weigh_at = _FOREVER
-        """When to give the weight again: a call that was given up may be carried out late, over one that came after it."""
-        self._watch: NameWatch | None = None
-        self._locks: tuple[TaskLock, ...] | None = None
-        self._locks_revision, self._locks_at = -1, now
-        self.epoch: int | None = None
-        """The term in which this node leads; None while it does not."""
-        self._memory = Memory(timeline_read_at=now)
-        self._propose_at: float | None = now
-        self._expired = False
-        self._unplaced: frozenset[str] = frozenset()
-        """The tasks of which this node, as leader, has told that no live node matches their locks."""
+        self._newest = NewestVersion(self.config, self._started_at, now)
+        self._reign = Reign(self.config, self.ref, self._started_at, now, self._tell)
 
-    # --- what any thread may ask --------------------------------------------------------------------------------------------
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)
 
-    def may_claim(self, key: str, token: int, now: float) -> bool:
-        """Whether the task with this key, whose hash token is ``token``, is this node's at ``now``."""
-        return now < self.deadline and self.ownership.claims(key, token)
+    def _note(self, level: str, text: str) -> None:
+        self._tell(Note(level, text))
 
-    def begin(self, key: str, token: int, now: float, thread: int = 0) -> bool:
-        """Mark a task as in flight, in this thread, if it is this node's; say whether it is.
-
-        The order of the two steps matters.
-        """
-        fresh = key not in self.in_flight
-        self.in_flight[key] = thread
-        if self.may_claim(key, token, now):
-            return True
-        if fresh:
-            self.in_flight.pop(key, None)
-        return False
-
-    def finish(self, keys: Iterable[str]) -> None:
-        """These tasks are no longer in flight."""
-        for key in keys:
-            self.in_flight.pop(key, None)
-
-    def fence(self, key: str, token: int, now: float) -> int | None:
-        """The fence of a task that this node may claim or has in flight; None if it is not this node's."""
-        if now >= self.deadline:
-            return None
-        fence = self.assignment.fence(self.ref, key, token)
-        return fence if self.ownership.claims(key, token) or key in self.in_flight else None
+    # --- how it stands ------------------------------------------------------------------------------------------------------
 
     @property
     def is_asked(self) -> bool:
         """Whether a hand-over, or leaving, may be waiting for tasks in flight."""
-        return self._tasks.is_asked or self.phase is Phase.LEAVING
-
-    def beat_soon(self) -> None:
-        """Send a heartbeat now: somebody has cause to doubt that this node is still registered."""
-        self._urgent = True
-
-    @property
-    def in_flight(self) -> dict[str, int]:
-        """Keys of tasks begun and not finished, with the thread that began each."""
-        return self._tasks.keys
+        return self.tenure.is_asked or self.phase is Phase.LEAVING
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -251,79 +145,77 @@ class Agent:
         return self._lookout.snapshot
 
     @property
+    def epoch(self) -> int | None:
+        """The term in which this node leads; None while it does not."""
+        return self._reign.epoch
+
+    @property
     def is_settled(self) -> bool:
         """Whether this node is part of the plan and owns its whole share of it."""
-        member = self.assignment.members.get(self.config.name)
-        return (
-            self.phase is Phase.MEMBER
-            and member is not None
-            and member.incarnation == self.ref.incarnation
-            and self.acknowledged == self.assignment.version
-            and self.config.name not in self.assignment.targets.values()
-            and all(pin.target != self.config.name for pin in self.assignment.pins.values())
-        )
+        return self.phase is Phase.MEMBER and self.tenure.is_whole
 
     @property
     def is_planned(self) -> bool:
-        """Whether this node is part of the plan, with or without tokens."""
-        member = self.assignment.members.get(self.config.name)
-        return self.phase is Phase.MEMBER and member is not None and member.incarnation == self.ref.incarnation
-
-    def release(self, tokens: Iterable[int]) -> None:
-        """Whoever had to be told that these tokens go is ready (see ``Change.asked``)."""
-        self._tasks.release(tokens)
+        """Whether this node is part of the plan and has what that gives it now: perhaps nothing yet."""
+        return self.phase is Phase.MEMBER and self.tenure.is_planned and self.tenure.is_up_to_date
 
     @property
     def weight(self) -> float:
         """The weight it wants."""
-        return self._weight
+        return self._weighing.wanted
 
-    def weigh(self, weight: float) -> None:
-        """Want this weight from now on."""
-        if self.phase is not Phase.LEAVING:
-            self._weight = weight
+    # --- what is wanted of it -----------------------------------------------------------------------------------------------
 
-    # --- the lanes ----------------------------------------------------------------------------------------------------------
+    def beat_soon(self) -> None:
+        """Send a heartbeat now: somebody has cause to doubt that this node is still registered."""
+        self._rhythm.soon()
 
     def hint(self, revision: int, now: float) -> None:
         """The store's revision is said to have risen."""
         if revision > self._history.top.number and self.phase in (Phase.MEMBER, Phase.LEAVING):
-            if self.epoch is None:
-                self._urgent = True
-            else:
+            if self._reign.is_on:
                 self._lookout.hint(now)
+            else:
+                self._rhythm.soon()
 
-    def leave(self, now: float, at_once: bool = False, thread: int | None = None) -> None:
+    def weigh(self, weight: float) -> None:
+        """Want this weight from now on."""
+        if self.phase is not Phase.LEAVING:
+            self._weighing.wanted = weight
+
+    def leave(self, now: float, at_once: bool = False, worker: int | None = None) -> None:
         """Stop claiming, finish what is in hand, and deregister.
 
         Waits for tasks in flight and for whoever is told that tokens go, ``shutdown_timeout_sec`` at most or not at all; never
-        for the tasks of ``thread``, which is the one that waits. May be called again, to change how.
+        for the tasks of ``worker``, which is the one that waits. May be called again, to change how.
         """
         if self.phase is Phase.LEAVING:
             assert self.leave_by is not None
-            self._leaver = thread if self._leaver is None else self._leaver
+            self._leaver = worker if self._leaver is None else self._leaver
             if at_once and now < self.leave_by:
                 self.leave_by = self._work_at = now
         if self.phase in (Phase.LEAVING, Phase.LEFT, Phase.FAILED):
             return
         may_be_registered = self.phase in (Phase.MEMBER, Phase.REGISTERING)
-        self.leave_by, self._leaver = now + (0 if at_once else self.config.shutdown_timeout_sec), thread
-        self._awaiting_ack = None
-        if self.config.announces:
-            self._announce(self.ownership.tokens, self._nothing, now, self.leave_by)
-        else:
-            self._set_ownership(self._nothing)
+        self.leave_by, self._leaver = now + (0 if at_once else self.config.shutdown_timeout_sec), worker
+        self.tenure.give_up(now, self.leave_by)
         if not self.config.rejoin_grace_sec:
-            self._weight = 0.0
+            self._weighing.wanted = 0.0
         self.phase = Phase.LEAVING if may_be_registered else Phase.LEFT
         self._work_at = now
+
+    def is_staying(self, now: float) -> bool:
+        """Whether a leaving node has reason to wait."""
+        assert self.leave_by is not None
+        return now < self.leave_by and now < self.tenure.deadline and self.tenure.is_busy(self._leaver)
+
+    # --- the lanes ----------------------------------------------------------------------------------------------------------
 
     def next(self, lane: Lane, now: float) -> calls.Call | float | None:
         """The call to make in this lane now, or when to ask again, or None: not before something happens."""
         if lane in self._under_way or self.phase in (Phase.LEFT, Phase.FAILED):
             return None
-        if now >= self.deadline and not self.ownership.is_empty and self.deadline != _NEVER:
-            self._lease_over()
+        self.tenure.look_at_lease(now)
         answer = self._next_beat(now) if lane is Lane.BEAT else self._next_work(now)
         if answer is None or isinstance(answer, (int, float)):
             return answer
@@ -352,7 +244,7 @@ class Agent:
         except (Conflict, Fenced):
             self._lookout.look(now)
             if isinstance(answer, Fenced):
-                self.epoch = None
+                self._reign.end()
         except NameTaken as taken:
             self._name_taken(taken, now)
         except SchemaMismatch as error:
@@ -365,12 +257,11 @@ class Agent:
             return None
         if self.phase is Phase.LEAVING and not self.is_staying(now):
             return None
-        due = now if self._urgent else min(self._beat_at, self._tasks.due(self.assignment, self.ref, now))
-        due = max(due, self._beat_not_before)
+        due = self._rhythm.next(self.tenure.holds_other_at(now), now)
         if now < due:
             return due
-        self._urgent = False
-        return calls.Heartbeat(self.ref, self.assignment.version, self._tasks.holding(self.assignment, self.ref, now))
+        self._rhythm.send()
+        return calls.Heartbeat(self.ref, self.tenure.assignment.version, self.tenure.holding(now))
 
     def _next_work(self, now: float) -> calls.Call | float | None:
         if now < self._work_at:
@@ -389,26 +280,12 @@ class Agent:
                 return self._next_member(now)
 
     def _next_register(self, now: float) -> calls.Register:
-        assert self._history.timeline is not None
-        replacing, watch = None, self._watch
-        if watch is not None and (watch.record.incarnation in self._past or watch.is_over(now)):
-            replacing = watch.record.beat
-        config = self.config
-        self._weight_in_force = self._weight
-        node = Registration(
-            ref=self.ref,
-            timeout_sec=config.heartbeat_timeout_sec,
-            weight=self._weight,
-            replaces=frozenset(self._past - {self.ref.incarnation}),
-            host=config.host,
-            pid=config.pid,
-        )
-        return calls.Register(node, self._history.timeline, self._history.top.number, replacing)
-
-    def is_staying(self, now: float) -> bool:
-        """Whether a leaving node has reason to wait."""
-        assert self.leave_by is not None
-        return now < self.leave_by and now < self.deadline and self._tasks.is_busy(self._leaver)
+        config, timeline = self.config, self._history.timeline
+        assert timeline is not None
+        self._weighing.begin_session()
+        over, replacing = self._naming.registration(now)
+        node = Registration(self.ref, config.heartbeat_timeout_sec, self._weighing.wanted, over, config.host, config.pid)
+        return calls.Register(node, timeline, self._history.top.number, replacing)
 
     def _next_leaving(self, now: float) -> calls.Call | float:
         assert self.leave_by is not None
@@ -418,57 +295,19 @@ class Agent:
         return min(call, self.leave_by) if isinstance(call, (int, float)) else call
 
     def _next_member(self, now: float) -> calls.Call | float:
-        if self._weight != self._weight_in_force or now >= self._weigh_at:
-            return calls.Weigh(self.ref, self._weight)
-        if self._version != self.assignment.version or now >= self._refresh_at(now):
-            return calls.Read(self.ref, self.assignment)
-        look_at, snapshot = self._lookout.due, self._lookout.snapshot
-        if now >= look_at:
+        assignment, lookout = self.tenure.assignment, self._lookout
+        weigh_at, stale_at = self._weighing.due(now), self._newest.stale_at(now)
+        if now >= weigh_at:
+            return self._weighing.call(self.ref)
+        if self._newest.version != assignment.version or now >= stale_at:
+            return calls.Read(self.ref, assignment)
+        if now >= lookout.due:
             return calls.TakeSnapshot()
-        wake = min(look_at, self._refresh_at(now), self._weigh_at)
-        if snapshot is None or now >= self.deadline or not self._lookout.is_first_in_line(now):
+        wake = min(lookout.due, stale_at, weigh_at)
+        if lookout.snapshot is None or now >= self.tenure.deadline or not lookout.is_first_in_line(now):
             return wake
-        if snapshot.leadership.node != self.ref or self.epoch != snapshot.leadership.epoch:
-            return calls.Acquire(self.ref, snapshot.leadership.epoch)
-        if self._locks is None or self._locks_revision != snapshot.locks_revision or now >= self._locks_at:
-            return calls.ReadLocks()
-        if self._expired:
-            self._expired = False
-            return calls.DropExpiredLocks()
-        if snapshot.version != self.assignment.version:
-            return calls.TakeSnapshot()
-        if self._propose_at is None or now < self._propose_at:
-            return wake if self._propose_at is None else min(wake, self._propose_at)
-        self._propose_at = None
-        return calls.Propose(self._situation(snapshot, now), self._memory, self._policy())
-
-    def _refresh_at(self, now: float) -> float:
-        """When the version must be looked up, hints or not. Never sooner than the heartbeat that is due and tells it as well."""
-        interval, initial = self.config.heartbeat_interval_sec, now - self.started_at < _INITIAL_SEC
-        refresh = self.config.refresh_initial_sec if initial else self.config.refresh_sec
-        return self._version_at + (refresh if refresh < interval else max(refresh, 2 * interval))
-
-    def _situation(self, snapshot: Snapshot, now: float) -> Situation:
-        return Situation(
-            me=self.ref,
-            snapshot=snapshot,
-            assignment=self.assignment,
-            locks=self._locks or (),
-            suspects=self._lookout.suspects(now),
-            now=now,
-        )
-
-    def _policy(self) -> Policy:
-        config = self.config
-        return Policy(
-            timeout_sec=config.heartbeat_timeout_sec,
-            rebalance_delay_sec=config.rebalance_delay_sec,
-            form_at=self.started_at + config.form_sec,
-            minimum_nodes=config.minimum_nodes,
-            trust_first_timeline=config.durable and len(self._timelines) == 1,
-            locks_enabled=config.locks_enabled,
-            rejoin_grace_sec=config.rejoin_grace_sec,
-        )
+        call = self._reign.next(lookout.snapshot, assignment, lookout.suspects(now), now)
+        return min(call, wake) if isinstance(call, (int, float)) else call
 
     # --- taking answers -----------------------------------------------------------------------------------------------------
 
@@ -479,23 +318,16 @@ class Agent:
             case calls.TakeSnapshot(), Snapshot() as snapshot:
                 self._take_snapshot(issued, snapshot, now)
             case calls.Read() as call, calls.Reading() as reading:
-                if call.base.version == self.assignment.version:
+                if call.base.version == self.tenure.assignment.version:
                     self._take_reading(reading, now)
             case calls.Propose(), calls.Proposal() as proposal:
                 self._take_proposal(issued, proposal, now)
             case calls.Acquire(), Leadership() as leadership:
                 self._lookout.look(now)
-                if leadership.node == self.ref:
-                    self.epoch = leadership.epoch
-                    self._memory = Memory(timeline_read_at=self._memory.timeline_read_at)
-                    self._locks = None
-                    self._note('info', f'node {self.config.name!r} leads in epoch {leadership.epoch}')
-                    self._unplaced = frozenset()
-                    self._note_unplaced()
+                self._reign.take_leadership(leadership, self.tenure.assignment)
             case calls.ReadLocks(), tuple() as locks:
                 seen = self._lookout.snapshot
-                self._locks, self._locks_revision = locks, -1 if seen is None else seen.locks_revision
-                self._locks_at, self._propose_at = now + self.config.relock_sec, now
+                self._reign.take_locks(locks, -1 if seen is None else seen.locks_revision, now)
             case calls.DropExpiredLocks(), _:
                 self._lookout.look(now)
             case calls.Open(), Opened() as opened:
@@ -503,13 +335,12 @@ class Agent:
             case calls.Register(), None:
                 self._registered(now)
             case calls.Weigh(_, weight), None:
-                self._weight_in_force = weight
-                self._weigh_at = _FOREVER if self._weigh_at == _FOREVER else now + self.config.refresh_sec
+                self._weighing.given(weight, now + self.config.refresh_sec)
                 self._lookout.look(now)
             case calls.Renew(), None:
                 self._restart(now, 'a new timeline was begun')
             case calls.Deregister(), None:
-                self.phase, self.deadline = Phase.LEFT, _NEVER
+                self.phase, self.tenure.deadline = Phase.LEFT, float('-inf')
                 self._note('info', f'node {self.config.name!r} left')
             case _:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')
@@ -518,7 +349,7 @@ class Agent:
         check_settings(self.config.name, self.config.settings, opened.settings)
         self._history.timeline = opened.timeline
         self._timelines.add(opened.timeline.id)
-        self._memory = Memory(timeline_read_at=now)
+        self._reign.begin_timeline(now, is_first=len(self._timelines) == 1)
         self.phase = Phase.REGISTERING
         self._work_at = now
 
@@ -526,58 +357,34 @@ class Agent:
         if self.phase is Phase.REGISTERING:
             self.phase = Phase.MEMBER
             self._note('info', f'node {self.config.name!r} registered')
-        self._beat_at = self._beat_not_before = self._work_at = now
+        self._rhythm.begin(now)
+        self._work_at = now
         self._lookout.look(now)
 
     def _name_taken(self, taken: NameTaken, now: float) -> None:
-        record = taken.record
-        if record.incarnation == self.ref.incarnation:  # our own registration, whose answer was lost
+        if taken.record.incarnation == self.ref.incarnation:  # our own registration, whose answer was lost
             self._registered(now)
             return
-        if self._watch is None or record.incarnation in self._past:
-            pause = 0.0 if record.incarnation in self._past else self.config.retry_sec
-            self._watch = NameWatch(record, now, 2 * self.config.heartbeat_interval_sec + self.config.retry_sec)
-            if pause:
-                self._note('info', self._watch.announcement)
-        else:
-            pause = self.config.retry_sec
-            if self._watch.has_stirred(record, now):
-                self._fail(self._watch.in_use(record))
-                return
-        self._work_at = min(now + pause, max(now, self._watch.over_at))
+        try:
+            self._work_at, told = self._naming.taken(taken.record, now)
+        except NodeNameInUse as error:
+            self._fail(error)
+            return
+        if told:
+            self._note('info', told)
 
     def _take_pulse(self, issued: _Issued, call: calls.Heartbeat, pulse: Pulse, now: float) -> None:
         self._history.check(
             pulse.timeline, pulse.store, pulse.revision, pulse.heartbeat, issued.top, least_heartbeat=issued.heartbeat + 1
         )
-        if self.deadline == _NEVER or now >= self.deadline:
-            self._note('info', f'node {self.config.name!r} has a lease')
-            if not self.ownership.is_empty:
-                self.events.append(Change(self._nothing, self.ownership))
-        self.deadline = max(self.deadline, issued.at + self.config.lease_sec)
-        self.last_heartbeat_sent = issued.at
-        if call.seen == self.assignment.version:
-            self.acknowledged = call.seen
-            self._tasks.reported = call.holding
-            if self._awaiting_ack is not None:
-                self._set_ownership(self._awaiting_ack)
-                self._awaiting_ack = None
-        self._schedule_beat(issued.at, pulse.leader_age_sec)
-        if self.epoch is not None and pulse.leadership != Leadership(self.epoch, self.ref):
-            self.epoch = None
-        self._lookout.take_pulse(pulse, self.epoch is not None, now)
-        self._note_version(pulse.version, now)
-
-    def _schedule_beat(self, sent: float, leader_age: float | None) -> None:
-        """One interval after the last, a little sooner or later where that brings this node in step with the leader."""
-        interval = self.config.heartbeat_interval_sec
-        self._beat_at, self._beat_not_before = sent + interval, _NEVER
-        if self.epoch is not None:
-            self._lookout.own_heartbeat(sent)
-        elif leader_age is not None and (1 + 2 * STEP) * interval < self.config.lease_sec:
-            late = (leader_age - STEP * interval) % interval
-            late = late if late < interval / 2 else late - interval
-            self._beat_at -= min(STEP * interval, max(-STEP * interval, late))
+        self.tenure.extend(issued.at, now)
+        self.tenure.acknowledge(call.seen, call.holding)
+        self._rhythm.succeeded(issued.at, None if self._reign.is_on else pulse.leader_age_sec)
+        if self._reign.is_on:
+            self._lookout.own_heartbeat(issued.at)
+        self._reign.compare(pulse.leadership)
+        self._lookout.take_pulse(pulse, self._reign.is_on, now)
+        self._newest.note(pulse.version, now)
 
     def _take_snapshot(self, issued: _Issued, snapshot: Snapshot, now: float) -> None:
         mine = next((node for node in snapshot.nodes if node.name == self.config.name), None)
@@ -587,36 +394,29 @@ class Agent:
             raise Evicted(f'node {self.config.name!r} is no longer registered')
         counter = 0 if mine is None else mine.heartbeat
         self._history.check(snapshot.timeline, snapshot.store, snapshot.revision, counter, issued.top, issued.heartbeat)
-        self._note_version(snapshot.version, now)
-        self._propose_at = now
-        if self.epoch is not None and snapshot.leadership != Leadership(self.epoch, self.ref):
-            self.epoch = None
+        self._newest.note(snapshot.version, now)
+        self._reign.propose_again(now)
+        self._reign.compare(snapshot.leadership)
         self._lookout.take_snapshot(snapshot, now)
 
     def _take_reading(self, reading: calls.Reading, now: float) -> None:
-        """Apply a version: lose at once, gain after the acknowledgement."""
-        self._note_version(reading.assignment.version, now)
-        if reading.assignment.version == self.assignment.version:
+        self._newest.note(reading.assignment.version, now)
+        if reading.assignment.version == self.tenure.assignment.version:
             return
-        pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *reading.ownership.pins}}
-        self.assignment = reading.assignment
-        self._note_unplaced()
-        if self.phase is not Phase.LEAVING:
-            self._awaiting_ack = reading.ownership
-            self._restrict(self.ownership.both(reading.ownership, pinned), now)
-        self._urgent = True
-        self._propose_at = now
+        self.tenure.read(reading.assignment, reading.ownership, now, leaves=self.phase is Phase.LEAVING)
+        self._reign.note_unplaced(reading.assignment)
+        self._reign.propose_again(now)
+        self._rhythm.soon()
 
     def _take_proposal(self, issued: _Issued, proposal: calls.Proposal, now: float) -> None:
-        self._expired = proposal.expired
-        self._propose_at = proposal.look_again_at
+        self._reign.take_proposal(proposal)
         if proposal.look_again_at is not None:
             self._lookout.look(max(proposal.look_again_at, now))
         if proposal.revision is None or proposal.plan is None:
             return
         self._history.heartbeat = max(self._history.heartbeat, issued.heartbeat + 1)
         self._history.note(proposal.revision)
-        self._note_version(proposal.revision, now)
+        self._newest.note(proposal.revision, now)
         self._lookout.look(now)
         plan = proposal.plan
         self._note(
@@ -625,24 +425,7 @@ class Agent:
             f'{plan.nodes_after} nodes',
         )
 
-    def _note_unplaced(self) -> None:
-        """As leader, tell once of the tasks that nobody may do because of their locks (rule R7)."""
-        unplaced = frozenset(pin.task_id for pin in self.assignment.unplaced)
-        if self.epoch is None or unplaced == self._unplaced:
-            return
-        self._unplaced = unplaced
-        if unplaced:
-            count = f'{len(unplaced)} locked task' + ('s' if len(unplaced) > 1 else '')
-            self._note('warning', f'no live node matches the locks of {count}, which nobody may do: {_listed(unplaced)}')
-        else:
-            self._note('info', 'every locked task has a node that matches it again')
-
-    # --- R8, and what ends an incarnation -----------------------------------------------------------------------------------
-
-    def _note_version(self, version: Revision, now: float) -> None:
-        if version == self._version or version.number >= self._version.number:
-            self._version = version
-            self._version_at = now
+    # --- what ends an incarnation, and what does not ------------------------------------------------------------------------
 
     def _went_back(self, now: float, sign: str) -> None:
         self._note('warning', f'the store went back in time ({sign}): beginning a new timeline')
@@ -656,8 +439,7 @@ class Agent:
         if self.phase is Phase.LEAVING:
             self.phase = Phase.LEFT
             return
-        self.deadline = _NEVER
-        self._set_ownership(self._nothing)
+        self.tenure.drop()
         self._note('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}')
         self._begin_session(now)
         self.phase = Phase.OPENING
@@ -673,52 +455,19 @@ class Agent:
             self._restart(now, str(error))
 
     def _fail(self, error: JobsyncError) -> None:
-        self.deadline = _NEVER
-        self._set_ownership(self._nothing)
+        self.tenure.drop()
         self.phase, self.failure = Phase.FAILED, error
         self._note('error', str(error))
-
-    def _lease_over(self) -> None:
-        self._note('warning', f'node {self.config.name!r}: the lease is over, no heartbeat got through in time')
-        self.deadline = _NEVER
 
     def _failed(self, lane: Lane, issued: _Issued, error: JobsyncError, now: float) -> None:
         """The store did not answer: try again soon, and assume nothing."""
         again = now + self.config.retry_sec
         if lane is Lane.BEAT:
-            self._beat_at = self._beat_not_before = again
+            self._rhythm.begin(again)
         else:
             self._work_at = again
             if isinstance(issued.call, calls.Propose):
                 self._lookout.look(now)
             elif isinstance(issued.call, calls.Weigh):
-                self._weigh_at = again
+                self._weighing.failed(again)
         self._note('retry', f'{type(issued.call).__name__.lower()} failed, will be repeated: {error}')
-
-    # --- odds and ends ------------------------------------------------------------------------------------------------------
-
-    def _restrict(self, after: Ownership, now: float) -> None:
-        """Own no more than this; what was asked for is held until whoever is to be told is ready."""
-        if not self.config.announces:
-            self._set_ownership(after)
-            return
-        going = self.ownership.tokens - after.tokens
-        asked = frozenset(token for token in going if self.assignment.is_asked_for(token, self.config.name))
-        self._announce(asked, after, now, now + self.config.handover_timeout_sec)
-
-    def _announce(self, asked: frozenset[int], after: Ownership, now: float, deadline: float) -> None:
-        self._tasks.announce(asked, now)
-        self._set_ownership(after, asked, deadline)
-
-    def _set_ownership(self, after: Ownership, asked: frozenset[int] = frozenset(), deadline: float = _NEVER) -> None:
-        before, self.ownership = self.ownership, after
-        if before.mine != after.mine or before.pin_ids != after.pin_ids:
-            self.events.append(Change(before, after, asked, deadline))
-
-    def _note(self, level: str, text: str) -> None:
-        self.events.append(Note(level, text))
-
-
-def _listed(keys: frozenset[str]) -> str:
-    few = sorted(keys)[:3]
-    return ', '.join(shown(key).removesuffix(' (str)') for key in few) + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')

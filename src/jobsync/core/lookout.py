@@ -9,11 +9,10 @@ from __future__ import annotations
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.liveness import Observer
 from jobsync.core.model import NodeRef, NodeState, Pulse, Snapshot
+from jobsync.core.rhythm import STEP
 
-__all__ = ['STEP', 'Lookout']
+__all__ = ['Lookout']
 
-STEP = 0.1
-"""The part of an interval between the leader's heartbeat, the others', and the leader's look."""
 _NEVER, _FOREVER = float('-inf'), float('inf')
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from jobsync.core.agent import Change
+from jobsync.core.events import Change
 from jobsync.runtime.clock import now
 
 __all__ = ['Callbacks', 'Functions', 'RebalanceEvent']

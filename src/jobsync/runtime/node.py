@@ -22,12 +22,12 @@ from queue import Empty, SimpleQueue
 import attrs
 
 from jobsync.backend import Backend
-from jobsync.core.agent import Agent, Change, Note, Phase
+from jobsync.core.agent import Agent, Phase
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Answer, Call, Lane
+from jobsync.core.events import Change, Note
 from jobsync.core.hashing import tokenizer
 from jobsync.core.model import Node, Pulse
-from jobsync.core.ownership import Ownership
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.runtime.callbacks import Callbacks, Functions
 from jobsync.runtime.clock import now
@@ -86,7 +86,7 @@ class NodeRuntime:
         self._bells: dict[Lane, SimpleQueue[None]] = {lane: SimpleQueue() for lane in Lane}
         self._reporter = Reporter(config.name)
         self._callbacks = Callbacks(
-            config.name, functions or Functions(), config.handover_timeout_sec, lambda: self.agent.deadline, self._release
+            config.name, functions or Functions(), config.handover_timeout_sec, lambda: self.agent.tenure.deadline, self._release
         )
         self._leave_wanted: _Wish | None = None
         self._weight_wanted: float | None = None
@@ -211,7 +211,7 @@ class NodeRuntime:
     def _release(self, tokens: frozenset[int]) -> None:
         """The user has been told that these tokens go."""
         with self._lock:
-            self.agent.release(tokens)
+            self.agent.tenure.release(tokens)
         self.poke()
 
     def _step_taken(self, call: str) -> None:
@@ -222,16 +222,16 @@ class NodeRuntime:
         for event in events:
             if isinstance(event, Change):
                 if not self._callbacks.holds:
-                    agent.release(event.asked)
+                    agent.tenure.release(event.asked)
                 self._callbacks.put(event)
         snapshot = agent.snapshot
         self.status = Status(
             phase=agent.phase,
-            planned=agent.is_planned and agent.acknowledged == agent.assignment.version,
+            planned=agent.is_planned,
             settled=agent.is_settled,
             leads=agent.epoch is not None,
             stays=agent.phase is Phase.LEAVING and agent.is_staying(now()),
-            distributed=bool(agent.assignment.members),
+            distributed=bool(agent.tenure.assignment.members),
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
         )
@@ -282,9 +282,7 @@ _running: weakref.WeakSet[NodeRuntime] = weakref.WeakSet()
 def _forget_in_child() -> None:
     """A forked child has none of the threads and is not the process that was given the lease: it owns nothing."""
     for runtime in list(_running):
-        agent = runtime.agent
-        agent.deadline = float('-inf')
-        agent.ownership = Ownership.nothing(agent.config.settings.total_tokens)
+        runtime.agent.tenure.forget()
         runtime.status = attrs.evolve(runtime.status, phase=Phase.FAILED)
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 
-from jobsync.core.agent import Note
+from jobsync.core.events import Note
 
 __all__ = ['Reporter']
 

@@ -68,7 +68,7 @@ class Drills:
         if not free:
             return []
         others = self._owners()
-        before = {node: set(node.agent.ownership.tokens) for node in others}
+        before = {node: set(node.ownership.tokens) for node in others}
         name = world.random.choice(free)
         world.record(f'drill: {name} joins')
         newcomer = world.spawn(name)
@@ -79,7 +79,7 @@ class Drills:
             gap=1.0 + self._steps_of_push,
         )
         for node in others:
-            now = set(node.agent.ownership.tokens)
+            now = set(node.ownership.tokens)
             gained = {token for token in now - before[node] if token < world.config.tokens}
             pins_lost = [token for token in before[node] - now if token >= world.config.tokens]
             if len(gained) > len(pins_lost):  # a pin may prefer the newcomer, and leave room for a token
@@ -118,7 +118,7 @@ class Drills:
         bound = 5.0 + 4 * self._steps_of_push
         goal = self._all_owned
         found = self._expect(
-            lambda: node.agent.ownership.is_empty and goal(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
+            lambda: node.ownership.is_empty and goal(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
         )
         node.weigh(node.agent.config.weight)
         return found + self._expect(lambda: not self._world.unsettled(), bound, 'it is not settled')
@@ -127,28 +127,28 @@ class Drills:
         """P3: what a dead node owned has new owners within the timeout and 2 s; nobody else's tokens are touched."""
         victim = self._world.random.choice(self._owners())
         others = [node for node in self._owners() if node is not victim]
-        before = {node: node.agent.ownership.mine for node in others}
-        pins = {node: node.agent.ownership.pin_ids for node in others}
+        before = {node: node.ownership.mine for node in others}
+        pins = {node: node.ownership.pin_ids for node in others}
         self._world.record(f'drill: {victim.name} killed')
         victim.alive = False
         bound = _TIMEOUT_SEC * _DRIFT + 2.0 + (0.0 if self._world.push else _INTERVAL_SEC + self._steps_of_push)
         found = self._expect(lambda: self._all_owned() and not self._world.unsettled(), bound, 'tokens are not owned')
         for node in others:
-            lost = [token for token, mine in enumerate(before[node]) if mine and not node.agent.ownership.mine[token]]
-            if len(lost) > len(node.agent.ownership.pin_ids - pins[node]):  # a pin that falls back to it may push a token out
+            lost = [token for token, mine in enumerate(before[node]) if mine and not node.ownership.mine[token]]
+            if len(lost) > len(node.ownership.pin_ids - pins[node]):  # a pin that falls back to it may push a token out
                 found.append(f'{node.name} lost {lost} to the death of another')
         return found
 
     # --- watching ----------------------------------------------------------------------------------------------------------
 
     def _tokens(self) -> dict[str, list[int]]:
-        return {node.name: sorted(node.agent.ownership.tokens) for node in self._world.living()}
+        return {node.name: sorted(node.ownership.tokens) for node in self._world.living()}
 
     def _owned(self) -> int:
         owned = 0
         for node in self._world.nodes:
             if node.has_lease():
-                owned |= int.from_bytes(node.agent.ownership.mine, 'big')
+                owned |= int.from_bytes(node.ownership.mine, 'big')
         return owned
 
     def _all_owned(self) -> bool:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from jobsync.core import calls
-from jobsync.core.agent import Agent, Change, Note, Phase
+from jobsync.core.agent import Agent, Phase
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Lane
+from jobsync.core.events import Change, Note
+from jobsync.core.ownership import Ownership
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.runtime.perform import perform
 
@@ -82,6 +84,11 @@ class SimNode:
         for lane in Lane:
             self.wake(lane, world.now)
 
+    @property
+    def ownership(self) -> Ownership:
+        """What it may claim while its lease runs."""
+        return self.agent.tenure.ownership
+
     def clock(self) -> float:
         """What this process's clock shows now."""
         return (self.world.now - self._offset) * self._rate
@@ -92,7 +99,7 @@ class SimNode:
 
     def has_lease(self) -> bool:
         """Whether the lease runs at this true instant; a paused process counts, for it may stand between check and act."""
-        return self.alive and self.clock() < self.agent.deadline
+        return self.alive and self.clock() < self.agent.tenure.deadline
 
     # --- the lanes -----------------------------------------------------------------------------------------------------------
 
@@ -183,16 +190,16 @@ class SimNode:
         if not self.alive or self.world.now < self.paused_until or key in self.working:
             return
         token = self.world.token_of(key)
-        if self.agent.begin(key, token, self.clock()):
+        if self.agent.tenure.begin(key, token, self.clock()):
             self.working[key] = self.agent.ref.incarnation
-            self.world.check_fence(self, key, self.agent.fence(key, token, self.clock()))
+            self.world.check_fence(self, key, self.agent.tenure.fence(key, token, self.clock()))
             self.world.at(self.world.now + seconds, lambda: self._finish(key))
 
     def _finish(self, key: str) -> None:
         if not self.alive or self._when_awake(lambda: self._finish(key)):
             return
         self.working.pop(key, None)
-        self.agent.finish([key])
+        self.agent.tenure.finish([key])
         self.wake(Lane.BEAT, self.world.now)
 
     def _tell(self, change: Change) -> None:
@@ -213,7 +220,7 @@ class SimNode:
         if not self.alive or telling not in self.telling or self._when_awake(lambda: self._told(telling)):
             return
         self.telling.remove(telling)
-        self.agent.release(telling.tokens)
+        self.agent.tenure.release(telling.tokens)
         for lane in Lane:
             self.wake(lane, self.world.now)
 
@@ -237,7 +244,7 @@ class SimNode:
             return False
         if self.working.get(key) == self.agent.ref.incarnation:
             return self.agent.leave_by is None or self.clock() < self.agent.leave_by
-        return self.agent.ownership.claims(key, self.world.token_of(key))
+        return self.ownership.claims(key, self.world.token_of(key))
 
     def _after_step(self) -> None:
         events, self.agent.events = self.agent.events, []

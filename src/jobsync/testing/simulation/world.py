@@ -185,12 +185,12 @@ class World:
         """P1, between the process that has just made a step and every other."""
         if not node.has_lease():
             return
-        mine = int.from_bytes(node.agent.ownership.mine, 'big')
+        mine = int.from_bytes(node.ownership.mine, 'big')
         for other in self.nodes:
             if other is node or not other.has_lease():
                 continue
-            if mine & int.from_bytes(other.agent.ownership.mine, 'big'):
-                both = [t for t, m in enumerate(node.agent.ownership.mine) if m and other.agent.ownership.mine[t]]
+            if mine & int.from_bytes(other.ownership.mine, 'big'):
+                both = [t for t, m in enumerate(node.ownership.mine) if m and other.ownership.mine[t]]
                 self._violated(f'tokens {both}', node, other)
             for task in self.tasks:
                 if node.works_on(task) and other.works_on(task):
@@ -229,7 +229,7 @@ class World:
         if not living:
             return wrong
         owners = {
-            token: [node.name for node in living if node.has_lease() and node.agent.ownership.mine[token]]
+            token: [node.name for node in living if node.has_lease() and node.ownership.mine[token]]
             for token in range(self.config.tokens)
         }
         wrong += [f'token {token} is owned by {names}' for token, names in owners.items() if len(names) != 1]
@@ -252,12 +252,12 @@ class World:
 
     def _unbalanced(self, living: list[SimNode]) -> list[str]:
         """Hash tokens may go anywhere, so none may be worth handing on (P5)."""
-        load = {node: sum(node.agent.ownership.mine) + len(node.agent.ownership.pin_ids) for node in living}
+        load = {node: sum(node.ownership.mine) + len(node.ownership.pin_ids) for node in living}
         return [
             f'{giver.name} has {load[giver]} and {taker.name} {load[taker]}'
             for giver in living
             for taker in living
-            if 1 in giver.agent.ownership.mine and load[giver] * taker.agent.weight > (load[taker] + 1) * giver.agent.weight
+            if 1 in giver.ownership.mine and load[giver] * taker.agent.weight > (load[taker] + 1) * giver.agent.weight
         ]
 
     # --- the run ------------------------------------------------------------------------------------------------------------

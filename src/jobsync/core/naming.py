@@ -1,14 +1,15 @@
-"""Watching a node that is registered under the name one wants (rule R6)."""
+"""How a node comes by its name, when another process or an earlier run of its own is registered under it (rule R6)."""
 
 from __future__ import annotations
 
+from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.model import Node
 from jobsync.errors import NodeNameInUse
 
-__all__ = ['NameWatch']
+__all__ = ['Naming']
 
 
-class NameWatch:
+class _Watch:
     """Tells whether the other process is alive: its heartbeat moves, or stands still for its whole timeout."""
 
     def __init__(self, record: Node, now: float, blind_after_sec: float) -> None:
@@ -53,3 +54,39 @@ class NameWatch:
             record.host,
             record.pid,
         )
+
+
+class Naming:
+    """One node's name, through all its incarnations."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+        self._past: set[str] = set()
+        """Its incarnations, the present one included."""
+        self.watch: _Watch | None = None
+
+    def begin_session(self, incarnation: str) -> None:
+        """This incarnation wants the name now."""
+        self._incarnation, self.watch = incarnation, None
+        self._past.add(incarnation)
+
+    def registration(self, now: float) -> tuple[frozenset[str], tuple[str, int] | None]:
+        """What a registration may say is over (incarnations), and the record it may replace (incarnation, heartbeat)."""
+        watch, replacing = self.watch, None
+        if watch is not None and (watch.record.incarnation in self._past or watch.is_over(now)):
+            replacing = watch.record.beat
+        return frozenset(self._past - {self._incarnation}), replacing
+
+    def taken(self, record: Node, now: float) -> tuple[float, str | None]:
+        """The name is registered, as this record says: when to try again, and what there is to tell people.
+
+        Raises ``NodeNameInUse`` if whoever has it is alive.
+        """
+        watch, is_past, told = self.watch, record.incarnation in self._past, None
+        pause = 0.0 if is_past else self._config.retry_sec
+        if watch is None or is_past:
+            watch = self.watch = _Watch(record, now, 2 * self._config.heartbeat_interval_sec + self._config.retry_sec)
+            told = None if is_past else watch.announcement
+        elif watch.has_stirred(record, now):
+            raise watch.in_use(record)
+        return min(now + pause, max(now, watch.over_at)), told

@@ -1,0 +1,54 @@
+"""When a node sends its heartbeats. Nothing of this is needed for safety.
+
+The nodes beat in step: the leader first, the others a tenth of an interval later (each pulse tells how long ago the leader's
+heartbeat was, and the next one comes a little sooner or later), and the leader looks at all of them after another tenth. So the
+last heartbeat of a node that dies is read a tenth of an interval after it was sent, rather than up to a whole one, with one look
+for each interval.
+"""
+
+from __future__ import annotations
+
+from jobsync.core.agentconfig import AgentConfig
+
+__all__ = ['STEP', 'Rhythm']
+
+STEP = 0.1
+"""The part of an interval between the leader's heartbeat, the others', and the leader's look."""
+_NEVER = float('-inf')
+
+
+class Rhythm:
+    """One incarnation's heartbeats."""
+
+    def __init__(self, config: AgentConfig, now: float) -> None:
+        self._config = config
+        self._is_urgent = False
+        self.begin(now)
+
+    def begin(self, now: float) -> None:
+        """The first, or the first after an outage, is due now, and none is before."""
+        self._due = self._not_before = now
+
+    def soon(self) -> None:
+        """One is wanted now."""
+        self._is_urgent = True
+
+    def next(self, or_at: float, now: float) -> float:
+        """When the next is due; at ``or_at`` at the latest, for there will be something else to report."""
+        return max(now if self._is_urgent else min(self._due, or_at), self._not_before)
+
+    def send(self) -> None:
+        """It is being sent."""
+        self._is_urgent = False
+
+    def succeeded(self, sent_at: float, leader_age: float | None) -> None:
+        """One interval after the last, a little sooner or later where that brings this node in step with the leader.
+
+        ``leader_age``: how long ago the leader's was; None for the leader itself, or where it is not known.
+        """
+        interval = self._config.heartbeat_interval_sec
+        self._due, self._not_before = sent_at + interval, _NEVER
+        if leader_age is not None and (1 + 2 * STEP) * interval < self._config.lease_sec:
+            late = (leader_age - STEP * interval) % interval
+            late = late if late < interval / 2 else late - interval
+            self._due -= min(STEP * interval, max(-STEP * interval, late))

@@ -1,0 +1,194 @@
+"""What one node may claim, and until when: the lease, and its side of a hand-over (rules R1 and R3).
+
+What may be claimed is ``ownership``, while now < ``deadline``. Both may be read by any thread at any time.
+
+*Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until a heartbeat that acknowledges that
+version has succeeded. Between the two the node claims only what both the old and the new version allow.
+
+*Tasks in flight.* ``begin`` marks a task first and looks at ``ownership`` afterwards; whoever takes tokens away restricts
+``ownership`` first and looks at the marks afterwards. Whichever comes first, no task is begun on a token that an acknowledgement
+has given up, and neither side takes a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from jobsync.core.agentconfig import AgentConfig
+from jobsync.core.events import Change, Event, Note
+from jobsync.core.inflight import InFlight
+from jobsync.core.model import NodeRef, Revision
+from jobsync.core.ownership import Ownership
+from jobsync.core.tokens import Assignment
+
+__all__ = ['Tenure']
+
+_NEVER = float('-inf')
+
+
+class Tenure:
+    """One node's hold on its tokens, through all its incarnations."""
+
+    def __init__(self, config: AgentConfig, token_of: Callable[[str], int], tell: Callable[[Event], object]) -> None:
+        self._config, self._token_of, self._tell = config, token_of, tell
+        self._nothing = Ownership.nothing(config.settings.total_tokens)
+        self._blank = Assignment.empty(config.settings.total_tokens)
+        self._tasks = InFlight(token_of, config.handover_timeout_sec)
+        self.ownership = self._nothing
+        self.deadline = _NEVER
+
+    def begin_session(self, ref: NodeRef) -> None:
+        """A new incarnation knows no assignment. What was owned before must have been dropped."""
+        self.ref, self.assignment = ref, self._blank
+        self.acknowledged: Revision | None = None
+        """The last version that a successful heartbeat has acknowledged; None before the first."""
+        self._awaiting_ack: Ownership | None = None
+        self._tasks.begin_session()
+
+    # --- what any thread may ask --------------------------------------------------------------------------------------------
+
+    def may_claim(self, key: str, token: int, now: float) -> bool:
+        """Whether the task with this key, whose hash token is ``token``, is this node's at ``now``."""
+        return now < self.deadline and self.ownership.claims(key, token)
+
+    def begin(self, key: str, token: int, now: float, worker: int = 0) -> bool:
+        """Mark a task as in flight, by this worker, if it is this node's; say whether it is.
+
+        The order of the two steps matters.
+        """
+        fresh = key not in self.in_flight
+        self.in_flight[key] = worker
+        if self.may_claim(key, token, now):
+            return True
+        if fresh:
+            self.in_flight.pop(key, None)
+        return False
+
+    def finish(self, keys: Iterable[str]) -> None:
+        """These tasks are no longer in flight."""
+        for key in keys:
+            self.in_flight.pop(key, None)
+
+    def fence(self, key: str, token: int, now: float) -> int | None:
+        """The fence of a task that this node may claim or has in flight; None if it is not this node's."""
+        if now >= self.deadline:
+            return None
+        fence = self.assignment.fence(self.ref, key, token)
+        return fence if self.ownership.claims(key, token) or key in self.in_flight else None
+
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """Keys of tasks begun and not finished, with the worker that began each."""
+        return self._tasks.keys
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a hand-over may be waiting for tasks in flight."""
+        return self._tasks.is_asked
+
+    def is_busy(self, but_for: int | None) -> bool:
+        """Whether anything is in hand, apart from the tasks of one worker."""
+        return self._tasks.is_busy(but_for)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether this incarnation is part of the plan, with or without tokens."""
+        member = self.assignment.members.get(self.ref.name)
+        return member is not None and member.incarnation == self.ref.incarnation
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether what the assignment gives this node now has been taken."""
+        return self.acknowledged == self.assignment.version
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this node owns its whole share of the plan: nothing is on its way to it."""
+        name, assignment = self.ref.name, self.assignment
+        return (
+            self.is_planned
+            and self.is_up_to_date
+            and name not in assignment.targets.values()
+            and all(pin.target != name for pin in assignment.pins.values())
+        )
+
+    # --- the lease ----------------------------------------------------------------------------------------------------------
+
+    def extend(self, sent_at: float, now: float) -> None:
+        """A heartbeat that was sent then has succeeded (R1)."""
+        if self.deadline == _NEVER or now >= self.deadline:
+            self._tell(Note('info', f'node {self.ref.name!r} has a lease'))
+            if not self.ownership.is_empty:
+                self._tell(Change(self._nothing, self.ownership))
+        self.deadline = max(self.deadline, sent_at + self._config.lease_sec)
+
+    def look_at_lease(self, now: float) -> None:
+        """Say so if the lease has ended with something owned. The tokens stay, for it may be had again."""
+        if _NEVER < self.deadline <= now and not self.ownership.is_empty:
+            self._tell(Note('warning', f'node {self.ref.name!r}: the lease is over, no heartbeat got through in time'))
+            self.deadline = _NEVER
+
+    def drop(self) -> None:
+        """Answer False from now on, and own nothing."""
+        self.deadline = _NEVER
+        self._set(self._nothing)
+
+    def forget(self) -> None:
+        """The same in the child of a fork, which has nobody to tell."""
+        self.deadline, self.ownership = _NEVER, self._nothing
+
+    # --- the hand-over ------------------------------------------------------------------------------------------------------
+
+    def read(self, assignment: Assignment, ownership: Ownership, now: float, leaves: bool) -> None:
+        """Apply a version: lose at once, gain after the acknowledgement. A node that ``leaves`` gains nothing."""
+        pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *ownership.pins}}
+        self.assignment = assignment
+        if leaves:
+            return
+        self._awaiting_ack = ownership
+        after = self.ownership.both(ownership, pinned)
+        if self._config.announces:
+            going = self.ownership.tokens - after.tokens
+            asked = frozenset(token for token in going if assignment.is_asked_for(token, self.ref.name))
+            self._announce(asked, after, now, now + self._config.handover_timeout_sec)
+        else:
+            self._set(after)
+
+    def acknowledge(self, version: Revision, holding: frozenset[int]) -> None:
+        """A heartbeat has said that this version is applied, and which tokens this node is still busy with."""
+        if version != self.assignment.version:
+            return
+        self.acknowledged = version
+        self._tasks.reported = holding
+        if self._awaiting_ack is not None:
+            self._set(self._awaiting_ack)
+            self._awaiting_ack = None
+
+    def give_up(self, now: float, by: float) -> None:
+        """Claim nothing any more; whoever is to be told that all tokens go has until then."""
+        self._awaiting_ack = None
+        if self._config.announces:
+            self._announce(self.ownership.tokens, self._nothing, now, by)
+        else:
+            self._set(self._nothing)
+
+    def release(self, tokens: Iterable[int]) -> None:
+        """Whoever had to be told that these tokens go is ready (see ``Change.asked``)."""
+        self._tasks.release(tokens)
+
+    def holding(self, now: float) -> frozenset[int]:
+        """The tokens that this node was asked to give up and is still busy with."""
+        return self._tasks.holding(self.assignment, self.ref, now)
+
+    def holds_other_at(self, now: float) -> float:
+        """When that will be something else than was last reported."""
+        return self._tasks.due(self.assignment, self.ref, now)
+
+    def _announce(self, asked: frozenset[int], after: Ownership, now: float, deadline: float) -> None:
+        self._tasks.announce(asked, now)
+        self._set(after, asked, deadline)
+
+    def _set(self, after: Ownership, asked: frozenset[int] = frozenset(), deadline: float = _NEVER) -> None:
+        before, self.ownership = self.ownership, after
+        if before.mine != after.mine or before.pin_ids != after.pin_ids:
+            self._tell(Change(before, after, asked, deadline))

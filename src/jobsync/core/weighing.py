@@ -1,0 +1,40 @@
+"""From the weight that a node is to have to the weight in its record."""
+
+from __future__ import annotations
+
+from jobsync.core import calls
+from jobsync.core.model import NodeRef
+
+__all__ = ['Weighing']
+
+_FOREVER = float('inf')
+
+
+class Weighing:
+    """One node's weight."""
+
+    def __init__(self, weight: float) -> None:
+        self.wanted = self._in_force = weight
+        self._again_at = _FOREVER
+        """When to give it again: a call that was given up may be carried out late, over one that came after it."""
+
+    def begin_session(self) -> None:
+        """What is registered next has the wanted weight, and no call of an earlier incarnation can change it."""
+        self._in_force, self._again_at = self.wanted, _FOREVER
+
+    def due(self, now: float) -> float:
+        """When to give it to the store."""
+        return now if self.wanted != self._in_force else self._again_at
+
+    def call(self, ref: NodeRef) -> calls.Weigh:
+        """What gives it."""
+        return calls.Weigh(ref, self.wanted)
+
+    def given(self, weight: float, again_at: float) -> None:
+        """The store has it, for as long as no call that was given up is carried out after this one."""
+        self._in_force = weight
+        self._again_at = _FOREVER if self._again_at == _FOREVER else again_at
+
+    def failed(self, again_at: float) -> None:
+        """Nobody knows whether the store has it, or will have."""
+        self._again_at = again_at

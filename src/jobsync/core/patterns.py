@@ -71,7 +71,7 @@ class Matcher:
         return True
 
 
-def compile_like(pattern: str) -> Matcher:
+def compile_like(pattern: object) -> Matcher:
     r"""The matcher of a pattern; made once for each pattern in use.
 
     Raises ``ConfigError`` for what is not a string, and for a pattern that ends in a ``\`` with nothing to escape.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from jobsync import CoordinationConfig, Job, Task
 from jobsync.core.hashing import HASH_FUNCTIONS, task_key, tokenizer
+from jobsync.core.ownership import Grant
 from jobsync.errors import ConfigError
 
 TOKENS = 50
@@ -87,3 +89,65 @@ def test_bad_ids_are_refused_at_every_time(url: str, task: object) -> None:
     with one:
         inside = refusal()
     assert before == inside == refusal() == str(plain.value)
+
+
+# --- what may happen while it is being answered -----------------------------------------------------------------------------
+
+
+class Tenure:
+    """A tenure with which something happens whenever its grant is read: to a thread that has to wait, between two steps."""
+
+    def __init__(self, read: Callable[[], Grant]) -> None:
+        self._read = read
+
+    @property
+    def grant(self) -> Grant:
+        """What is granted just now."""
+        return self._read()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Grant], Callable[[], float]], bool]:
+    """What a job says of a task, with this grant and this clock."""
+
+    def answer(read: Callable[[], Grant], clock: Callable[[], float]) -> bool:
+        one = job('a', 'memory://never-opened')
+        monkeypatch.setattr('jobsync.job.now', clock)
+        monkeypatch.setattr(one._member, 'tenure', Tenure(read))
+        return one.can_claim_task('x')
+
+    return answer
+
+
+Asked = Callable[[Callable[[], Grant], Callable[[], float]], bool]
+PINS: list[dict[str, bool] | None] = [None, {'x': True}]
+
+
+@pytest.mark.parametrize('pins', PINS)
+def test_a_lease_that_ends_while_the_thread_waits(asked: Asked, pins: dict[str, bool] | None) -> None:
+    """The clock is read after the grant: a lease that has ended in between, perhaps long ago, is over."""
+    time = 0.0
+
+    def read() -> Grant:
+        nonlocal time
+        time += 100.0  # the thread has to wait right before or after
+        return 50.0, pins, (True,) * TOKENS
+
+    assert asked(read, lambda: time) is False
+
+
+@pytest.mark.parametrize('pins', PINS)
+def test_a_grant_is_read_as_one_value(asked: Asked, pins: dict[str, bool] | None) -> None:
+    """What was owned under a lease that is over, and a later lease under which it is not owned, do not make a True."""
+    grants = [(50.0, pins, (True,) * TOKENS), *[(150.0, pins and {'x': False}, (False,) * TOKENS)] * 9]
+    assert asked(lambda: grants.pop(0), lambda: 100.0) is False
+    grants = [(150.0, pins and {'x': False}, (False,) * TOKENS), *[(50.0, pins, (True,) * TOKENS)] * 9]
+    assert asked(lambda: grants.pop(0), lambda: 100.0) is False
+
+
+@pytest.mark.parametrize('pins', PINS)
+def test_a_grant_that_stands(asked: Asked, pins: dict[str, bool] | None) -> None:
+    """Until the very end of the lease, and not at its end."""
+    grant = (50.0, pins, (True,) * TOKENS)
+    assert asked(lambda: grant, lambda: 49.9) is True
+    assert asked(lambda: grant, lambda: 50.0) is False

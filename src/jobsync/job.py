@@ -152,15 +152,15 @@ class Job(NodeView):
 
     def can_claim_task(self, task: object) -> bool:
         """Whether the task (a ``Task`` or a bare id) is this node's at this moment. No I/O, no lock."""
-        # Every task of every loop comes through here: task_key and tokenizer are written out (see benchmarks/claim.py).
+        # Every task of every loop comes through here: key_of and tokenizer are written out (see benchmarks/claim.py).
         kind = type(task)
         try:
-            if kind is Task:
-                key: str = task.key  # type: ignore[attr-defined]  # known by type(): isinstance takes longer
+            if kind is str and '\0' not in task:  # type: ignore[operator]  # known by type(): isinstance takes longer
+                key: str = task  # type: ignore[assignment]
+            elif kind is Task:
+                key = task.key  # type: ignore[attr-defined]
             elif kind is int:
                 key = str(task)
-            elif kind is str and '\0' not in task:  # type: ignore[operator]
-                key = task  # type: ignore[assignment]
             else:
                 key = task_key(task)
             data = key.encode()
@@ -171,14 +171,14 @@ class Job(NodeView):
         tenure = self._member.tenure
         if tenure is None:
             return not self._config.enabled
-        if now() >= tenure.deadline:
-            return False
-        owned = tenure.ownership
-        pins = owned.pins
-        if pins and key in pins:
-            return pins[key]
+        # First what is granted, as one value, then the clock. So a True was true when the grant was read, however long this
+        # thread had to wait between the two: the lease had not ended yet then, for it has not ended by now. The other way round
+        # the grant could have ended since the clock was read; and read one by one, its parts could be of two times.
+        deadline, pins, mine = tenure.grant
+        if pins is not None and key in pins:
+            return pins[key] and now() < deadline
         digest = self._hash  # called as self._hash(…), it would be looked for among the methods first
-        return owned.mine[digest(data) % self._total_tokens] == 1
+        return mine[digest(data) % self._total_tokens] and now() < deadline
 
     def add_task(self, task: object) -> bool:
         """Begin a task: mark it in flight, record the claim, and say whether it may be worked on.

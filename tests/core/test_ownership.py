@@ -123,3 +123,16 @@ def test_both_keeps_the_pins_of_both() -> None:
     """A pin counts among the tokens meanwhile only if both versions have it here."""
     before, after = assigned('b', pins=[Pin(5, 't0', 'a'), Pin(6, 'u0', 'a')]), assigned('b', pins=[Pin(6, 'u0', 'a')])
     assert both(before, after, 't0', 'u0').tokens == {6}
+
+
+def test_what_is_granted_is_what_may_be_claimed() -> None:
+    """In the form that is quickest to ask: by the pin, else by the hash token."""
+    pins = [Pin(5, 't0', 'b'), Pin(6, 't1', 'a')]
+    for ownership in (owned(assigned('ab')), owned(assigned('ab', pins=pins)), Ownership.nothing(2)):
+        deadline, pinned, mine = ownership.granted(7.0)
+        assert deadline == 7.0
+        assert (pinned is None) == (not ownership.pins)
+        assert [pinned[task] if pinned and task in pinned else mine[token_of(task)] for task in ('t0', 't1')] == claims(
+            ownership, 't0', 't1'
+        )
+        assert all(type(answer) is bool for answer in (*mine, *(pinned or {}).values()))

@@ -11,7 +11,11 @@ import attrs
 from jobsync.core.model import NodeRef
 from jobsync.core.tokens import Assignment
 
-__all__ = ['Ownership']
+__all__ = ['Grant', 'Ownership']
+
+Grant = tuple[float, Mapping[str, bool] | None, tuple[bool, ...]]
+"""What a node may claim and until when, in the form that is quickest to ask and is read as one value: the end of the lease; for
+every pinned task whether it is among that, None if there are no pins; and the same for every hash token."""
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -68,6 +72,10 @@ class Ownership:
             pins={key: self.claims(key, token) and other.claims(key, token) for key, token in pinned_tokens.items()},
             pin_ids=self.pin_ids & other.pin_ids,
         )
+
+    def granted(self, deadline: float) -> Grant:
+        """All this until then."""
+        return deadline, self.pins or None, tuple(map(bool, self.mine))
 
     @cached_property
     def tokens(self) -> frozenset[int]:

@@ -1,6 +1,7 @@
 """What one node may claim, and until when: the lease, and its side of a hand-over (rules R1 and R3).
 
-What may be claimed is ``ownership``, while now < ``deadline``. Both may be read by any thread at any time.
+What may be claimed is ``ownership``, while now < ``deadline``. Any thread may read either at any time, or both as they stand
+together: the ``grant``.
 
 *Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until a heartbeat that acknowledges that
 version has succeeded. Between the two the node claims only what both the old and the new version allow.
@@ -18,7 +19,7 @@ from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.events import Change, Event, Note
 from jobsync.core.inflight import InFlight
 from jobsync.core.model import NodeRef, Revision
-from jobsync.core.ownership import Ownership
+from jobsync.core.ownership import Grant, Ownership
 from jobsync.core.tokens import Assignment
 
 __all__ = ['Tenure']
@@ -34,8 +35,8 @@ class Tenure:
         self._nothing = Ownership.nothing(config.settings.total_tokens)
         self._blank = Assignment.empty(config.settings.total_tokens)
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
+        self.grant: Grant = (_NEVER, None, ())
         self.ownership = self._nothing
-        self.deadline = _NEVER
 
     def begin_session(self, ref: NodeRef) -> None:
         """A new incarnation knows no assignment. What was owned before must have been dropped."""
@@ -112,6 +113,25 @@ class Tenure:
             and all(pin.target != name for pin in assignment.pins.values())
         )
 
+    @property
+    def deadline(self) -> float:
+        """Until when the lease runs."""
+        return self.grant[0]
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self.grant = (deadline, *self.grant[1:])
+
+    @property
+    def ownership(self) -> Ownership:
+        """What may be claimed while it runs."""
+        return self._ownership
+
+    @ownership.setter
+    def ownership(self, ownership: Ownership) -> None:
+        self._ownership = ownership
+        self.grant = ownership.granted(self.deadline)
+
     # --- the lease ----------------------------------------------------------------------------------------------------------
 
     def extend(self, sent_at: float, now: float) -> None:
@@ -135,7 +155,8 @@ class Tenure:
 
     def forget(self) -> None:
         """The same in the child of a fork, which has nobody to tell."""
-        self.deadline, self.ownership = _NEVER, self._nothing
+        self.deadline = _NEVER
+        self.ownership = self._nothing
 
     # --- the hand-over ------------------------------------------------------------------------------------------------------
 

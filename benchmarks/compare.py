@@ -8,6 +8,7 @@ ratios come first. A run that cannot be made in this interpreter (the peer's, in
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import platform
 import statistics
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ['Other', 'in_turns', 'machine', 'markdown', 'per_call', 'ratio', 'serve']
+__all__ = ['Other', 'all_at_once', 'in_turns', 'machine', 'markdown', 'per_call', 'ratio', 'serve']
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,7 +67,11 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 class Other:
-    """A process of another interpreter: ``run(line)`` has it make one run and returns the number it answers."""
+    """A process of another interpreter: ``run(line)`` has it make one run and returns the number it answers.
+
+    Where the answer is more than a number, ``ask`` returns it. ``send`` and ``answer`` are the two halves of ``ask``, for several
+    processes at once.
+    """
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
         """``module`` is run with ``python -m`` and must ``serve``; waits until it is ready."""
@@ -80,15 +85,33 @@ class Other:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f'{self._process.args!r} ended with status {self._process.wait()}')
+            self._process.communicate()
+            raise RuntimeError(f'{self._process.args!r} ended with status {self._process.returncode}')
         return line.strip()
 
     def run(self, line: str) -> float:
         """Have one run made."""
+        return float(self.ask(line))
+
+    def ask(self, line: str) -> Any:
+        """Have one run made whose answer is anything that JSON can say."""
+        self.send(line)
+        return self.answer()
+
+    def send(self, line: str) -> None:
+        """Begin a run."""
         assert self._process.stdin
         self._process.stdin.write(line + '\n')
         self._process.stdin.flush()
-        return float(self._line())
+
+    def answer(self) -> Any:
+        """What the run that was begun answers, once it does."""
+        return json.loads(self._line())
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -97,8 +120,15 @@ class Other:
         self._process.communicate(timeout=60)
 
 
-def serve(ready: str, run: Callable[[str], float]) -> None:
+def all_at_once(others: Sequence[Other], lines: Iterable[str]) -> list[Any]:
+    """A run in each of several processes at the same time, each with its own line; their answers."""
+    for other, line in zip(others, lines, strict=True):
+        other.send(line)
+    return [other.answer() for other in others]
+
+
+def serve(ready: str, run: Callable[[str], object]) -> None:
     """The other side of ``Other``: say that all is ready, then make one run for each line of input."""
     print(ready, flush=True)
     for line in sys.stdin:
-        print(run(line.strip()), flush=True)
+        print(json.dumps(run(line.strip())), flush=True)

@@ -175,6 +175,17 @@ class TestRights:
             with pytest.raises(SchemaMismatch, match='sync_node but no sync_state'):
                 harness.connect().open(SETTINGS, create=create)
 
+    def test_tables_that_were_dropped_are_made_again(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """The functions that DROP TABLE leaves behind are in nobody's way."""
+        scene.join('a')
+        tables = ('node', 'token', 'lock', 'rebalance', 'claim', 'audit', 'state')
+        harness.execute(*(f'DROP TABLE sync_{table} CASCADE' for table in tables))
+        with pytest.raises(SchemaMismatch):
+            scene.backend.snapshot()
+        assert scene.backend.open(SETTINGS, create=True).timeline != scene.timeline
+        assert scene.backend.snapshot().nodes == ()
+        assert Scene(harness.connect()).join('a') is not None
+
 
 class TestConnections:
     """How many, for how long, and what becomes of them."""

@@ -28,7 +28,7 @@ from jobsync.core.calls import Answer, Call, Lane
 from jobsync.core.events import Change, Note
 from jobsync.core.hashing import tokenizer
 from jobsync.core.model import Node, Pulse
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 from jobsync.runtime.callbacks import Callbacks, Functions
 from jobsync.runtime.clock import now
 from jobsync.runtime.perform import perform
@@ -191,7 +191,7 @@ class NodeRuntime:
             self.agent.done(lane, outcome, now())
             if isinstance(outcome, Pulse):
                 self.heartbeat_at = sent_at
-            if not isinstance(outcome, BackendUnavailable):
+            if not isinstance(outcome, (BackendUnavailable, SchemaMismatch)):
                 self._reporter.succeeded(name)
             self._step_taken(name)
         for other in Lane:

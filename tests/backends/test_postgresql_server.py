@@ -80,7 +80,13 @@ class TestUrl:
             assert server.psql("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'shown'") == ['t']
 
     @pytest.mark.parametrize(
-        'url', ['postgresql://u:p@ss%zz@h/d', 'postgresql://u:secret@h/d?nonsense=1', 'postgresql://[u:secret']
+        'url',
+        [
+            'postgresql://u:p@ss%zz@h/d',
+            'postgresql://u:secret@h/d?nonsense=1',
+            'postgresql://[u:secret',
+            'postgresql://u:half@secret@h/d',
+        ],
     )
     def test_bad_urls_are_refused_without_their_secrets(self, url: str) -> None:
         """The message says how to write a URL, and quotes nothing of this one."""

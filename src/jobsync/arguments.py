@@ -16,6 +16,7 @@ __all__ = [
     'checked_callable',
     'checked_creator',
     'checked_date',
+    'checked_flag',
     'checked_name',
     'checked_seconds',
     'checked_site',
@@ -47,6 +48,13 @@ def checked_date(date: object) -> dt.date:
     if not isinstance(date, dt.date):
         raise ConfigError(f'date is {shown(date)}: must be a datetime.date or datetime.datetime')
     return date
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """True or False; not the text 'False', which counts as true."""
+    if not isinstance(value, bool):
+        raise ConfigError(f'{name} is {shown(value)}: must be True or False')
+    return value
 
 
 def checked_seconds(name: str, value: object) -> float:

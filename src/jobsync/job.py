@@ -17,6 +17,7 @@ from jobsync.arguments import (
     checked_callable,
     checked_creator,
     checked_date,
+    checked_flag,
     checked_name,
     checked_seconds,
     checked_site,
@@ -85,7 +86,10 @@ class Job(NodeView):
         Raises ``ConfigError``.
         """
         super().__init__(
-            checked_name(node_name), checked_date(date), resolve(config, coordination_config, os.environ), create=not skip_db_init
+            checked_name(node_name),
+            checked_date(date),
+            resolve(config, coordination_config, os.environ),
+            create=not checked_flag('skip_db_init', skip_db_init),
         )
         self.site = checked_site(site)
         self._wait_on_enter = checked_seconds('wait_on_enter', wait_on_enter)
@@ -97,10 +101,11 @@ class Job(NodeView):
             on_lost=checked_callable('on_lost', on_lost),
             on_rebalance=checked_callable('on_rebalance', on_rebalance),
         )
-        self._clear_existing_locks = clear_existing_locks
+        self._clear_existing_locks = checked_flag('clear_existing_locks', clear_existing_locks)
         self._hash, self._total_tokens = hasher(self._config.hash_function), self._config.total_tokens
         self._locks = LockBook(self._member)
-        self._signals = Signals(self._member, self._config.shutdown_timeout_sec) if handle_signals else None
+        caught = checked_flag('handle_signals', handle_signals)
+        self._signals = Signals(self._member, self._config.shutdown_timeout_sec) if caught else None
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 

@@ -80,7 +80,13 @@ class TestUrl:
             assert server.psql("SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'shown'") == ['t']
 
     @pytest.mark.parametrize(
-        'url', ['postgresql://u:p@ss%zz@h/d', 'postgresql://u:secret@h/d?nonsense=1', 'postgresql://[u:secret']
+        'url',
+        [
+            'postgresql://u:p@ss%zz@h/d',
+            'postgresql://u:secret@h/d?nonsense=1',
+            'postgresql://[u:secret',
+            'postgresql://u:half@secret@h/d',
+        ],
     )
     def test_bad_urls_are_refused_without_their_secrets(self, url: str) -> None:
         """The message says how to write a URL, and quotes nothing of this one."""
@@ -174,6 +180,17 @@ class TestRights:
         for create in (True, False):
             with pytest.raises(SchemaMismatch, match='sync_node but no sync_state'):
                 harness.connect().open(SETTINGS, create=create)
+
+    def test_tables_that_were_dropped_are_made_again(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """The functions that DROP TABLE leaves behind are in nobody's way."""
+        scene.join('a')
+        tables = ('node', 'token', 'lock', 'rebalance', 'claim', 'audit', 'state')
+        harness.execute(*(f'DROP TABLE sync_{table} CASCADE' for table in tables))
+        with pytest.raises(SchemaMismatch):
+            scene.backend.snapshot()
+        assert scene.backend.open(SETTINGS, create=True).timeline != scene.timeline
+        assert scene.backend.snapshot().nodes == ()
+        assert Scene(harness.connect()).join('a') is not None
 
 
 class TestConnections:

@@ -15,6 +15,7 @@ from tests.job.waiting import wait_until
 
 from jobsync import (
     BackendNotFound,
+    BackendUnavailable,
     ConfigError,
     ConfigMismatch,
     CoordinationConfig,
@@ -53,6 +54,9 @@ def test_node_name(name: Any) -> None:
         ('on_rebalance', 5),
         ('coordination_config', {'total_tokens': 5}),
         ('site', 5),
+        ('skip_db_init', 'no'),
+        ('clear_existing_locks', 'False'),
+        ('handle_signals', 1),
     ],
 )
 def test_arguments(argument: str, value: Any) -> None:
@@ -260,3 +264,12 @@ def test_no_password_is_shown(url: str, caplog: pytest.LogCaptureFixture) -> Non
         shown.append(repr(error))
         error = error.__cause__ or error.__context__
     assert not [text for text in shown if SECRET in text]
+
+
+def test_a_store_that_is_away_is_told_before_patience_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever waits for a store at the start reads once what is waited for, and not only in the error at the end."""
+    with pytest.raises(BackendUnavailable), made_on('postgresql://user@127.0.0.1:1/db', op_timeout_sec=1):
+        pass
+    told = [record.getMessage() for record in caplog.records if record.name == 'jobsync.job']
+    assert len(told) == 1
+    assert re.match(r'asking the store again: postgresql host=127\.0\.0\.1 port=1 .*refused', told[0])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -114,6 +117,21 @@ def test_not_part_of_a_distribution(store: Store) -> None:
         store.job('b', config={**slow, 'token_distribution_timeout_sec': 0.5}, wait_on_enter=0.5),
     ):
         pass
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    """Where the node could not even register, ``ClusterTimeout`` says what the store said."""
+    store = Store(f'sqlite:///{tmp_path}/jobs.db')
+    assert store.handle.snapshot().nodes == ()
+    quick = {'op_timeout_sec': 0.2, 'token_distribution_timeout_sec': 0.5}
+    with closing(sqlite3.connect(tmp_path / 'jobs.db', isolation_level=None)) as other:
+        other.execute('BEGIN IMMEDIATE')
+        with (
+            pytest.raises(ClusterTimeout, match=r'registering.* failed: .*locked by another'),
+            store.job('a', config=quick, wait_on_enter=0.5),
+        ):
+            pass
+    store.close()
 
 
 def test_joiner_enters_with_its_whole_share(store: Store) -> None:

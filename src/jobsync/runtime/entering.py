@@ -71,7 +71,7 @@ def wait_until_entered(runtime: NodeRuntime, distribution_timeout_sec: float) ->
             return
         short = minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes
         if waited >= limit_sec + (0 if short else distribution_timeout_sec):
-            raise ClusterTimeout(_why(name, status, minimum_nodes, limit_sec, waited))
+            raise ClusterTimeout(_why(name, status, minimum_nodes, limit_sec, waited, runtime.trouble))
         if time.monotonic() >= next_word:
             _logger.info('node %r: %s', name, _waiting_for(status, minimum_nodes, limit_sec, waited))
             next_word = time.monotonic() + _PROGRESS_SEC
@@ -94,7 +94,9 @@ def _waiting_for(status: Status, minimum_nodes: int | None, limit_sec: float, wa
     )
 
 
-def _why(name: str, status: Status, minimum_nodes: int | None, limit_sec: float, waited: float) -> str:
+def _why(
+    name: str, status: Status, minimum_nodes: int | None, limit_sec: float, waited: float, trouble: JobsyncError | None
+) -> str:
     waiting = f'node {name!r} waited {waited:.1f} s (wait_on_enter={limit_sec:g}'
     if minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes:
         return (
@@ -103,5 +105,6 @@ def _why(name: str, status: Status, minimum_nodes: int | None, limit_sec: float,
         )
     return (
         f'{waiting}, and token_distribution_timeout_sec after it) to become part of a distribution; it is '
-        f'{status.phase.value}, {status.registered_nodes} nodes are registered. Can the leader reach the store?'
+        f'{status.phase.value}, {status.registered_nodes} nodes are registered. '
+        + ('Can the leader reach the store?' if trouble is None else f'Its last call of the store failed: {trouble}')
     )

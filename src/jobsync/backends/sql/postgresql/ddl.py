@@ -20,7 +20,7 @@ CHANNEL = 'jobsync_'
 NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
 
 BY_HAND = """
-CREATE FUNCTION {schema}.{prefix}by_hand() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION {schema}.{prefix}by_hand() RETURNS trigger LANGUAGE plpgsql AS $body$
 DECLARE
     kind CONSTANT text := TG_ARGV[0];
     here CONSTANT text := TG_RELID || ':' || txid_current();
@@ -71,7 +71,7 @@ END
 $body$"""
 
 ANNOUNCE = """
-CREATE FUNCTION {schema}.{prefix}announce() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION {schema}.{prefix}announce() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
     PERFORM pg_notify('{channel}' || TG_RELID, NEW.revision::text);
     RETURN NULL;
@@ -79,7 +79,7 @@ END
 $body$"""
 
 KEEP_PINS = """
-CREATE FUNCTION {schema}.{prefix}keep_pins() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION {schema}.{prefix}keep_pins() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
     RAISE EXCEPTION 'the rows of pins must stay: use DELETE FROM %, which leaves them', TG_TABLE_NAME;
 END

@@ -37,11 +37,14 @@ def server_of(url: str, timeout_sec: float) -> Server:
     try:
         given = conninfo_to_dict(f'{scheme.partition("+")[0]}://{rest}')
     except ProgrammingError:
+        given = None
+    # An @ in the host is the end of a password in which one is not written as %40.
+    if given is None or '@' in str(given.get('host')):
         # What libpq says quotes parts of the URL, and a mistake in a password's escapes is the most likely one.
         raise ConfigError(
             'the PostgreSQL URL cannot be read: it is postgresql://user:password@host:port/dbname?option=value, where any of '
             "libpq's options may follow, and characters such as @ : / ? % # in a name or password are written as %40 and so on"
-        ) from None
+        )
     parameters: dict[str, Any] = {'application_name': 'jobsync', **KEEPALIVE, **given}
     # libpq's own default is to wait for as long as the network does, and it takes no less than two seconds.
     wanted = max(2, round(timeout_sec))

@@ -45,8 +45,9 @@ def test_a_backend_that_holds() -> None:
     """The status is 0, and what could not be tried is not among what holds."""
     done = conformance('memory://', '--quick', '--select', 'heartbeat or survive or outlive')
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'not tried: 2 tests, needs RESTART' in done.stdout
-    assert '0 fails, 3 not tried' in done.stdout
+    assert 'not tried: 4 tests, needs RESTART' in done.stdout
+    assert 'holds     R1    the lease' in done.stdout
+    assert '0 fails, 5 not tried' in done.stdout
 
 
 def test_a_broken_backend(tmp_path: Path) -> None:
@@ -60,6 +61,76 @@ def test_a_broken_backend(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert 'FAILS test_heartbeat_of_a_gone_run_is_refused[left]' in done.stdout
     assert 'costs R1: the lease' in done.stdout
+
+
+HARNESS = """
+from jobsync.backend import BackendOptions
+from jobsync.plugins import connect
+from jobsync.testing.conformance import Ability, Harness
+
+class Mine(Harness):
+    abilities = frozenset({Ability.RESTART})
+
+    def __init__(self, url):
+        self.url = url
+
+    def connect(self, namespace='sync_', **options):
+        return connect(self.url + id(self).__str__(), BackendOptions(namespace, **options))
+
+    def restart(self):
+        pass
+
+class Broken(Mine):
+    abilities = frozenset()
+
+    def __init__(self, url):
+        super().__init__(url)
+        Broken.made += 1
+
+    made = 0
+
+    def close(self):
+        if Broken.made > 1:  # the first is asked what it can do
+            raise RuntimeError('the store cannot be removed')
+
+def nothing(url):
+    return 3
+"""
+
+
+def test_a_harness_of_the_authors_own(tmp_path: Path) -> None:
+    """It is called with the URL, and what it can do is tried."""
+    (tmp_path / 'my_harness.py').write_text(HARNESS)
+    done = conformance('memory://', '--harness', 'my_harness:Mine', '--quick', '--select', 'survive or outlive', path=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '4 holds, 0 fails, 1 not tried' in done.stdout
+
+
+def test_trouble_around_a_test_that_cannot_be_tried(tmp_path: Path) -> None:
+    """What goes wrong before or after a test counts, though the test itself needs what the harness cannot do."""
+    (tmp_path / 'my_harness.py').write_text(HARNESS)
+    done = conformance('memory://', '--harness', 'my_harness:Broken', '--select', 'under_load', path=tmp_path)
+    assert done.returncode == 1
+    assert '0 holds, 1 fails, 0 not tried' in done.stdout
+    assert 'the store cannot be removed' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('harness', 'said'),
+    [
+        ('nosuchmodule:Harness', 'must be module:Class'),
+        ('my_harness:Nosuch', 'must be module:Class'),
+        ('my_harness', 'must be module:Class'),
+        ('my_harness:nothing', 'must give a jobsync.testing.conformance.Harness, and gave 3'),
+    ],
+)
+def test_a_harness_that_is_none(tmp_path: Path, harness: str, said: str) -> None:
+    """One clear error, no traceback."""
+    (tmp_path / 'my_harness.py').write_text(HARNESS)
+    done = conformance('memory://', '--harness', harness, path=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 def test_nothing_tried_is_not_success() -> None:

@@ -111,17 +111,19 @@ def demo(
 @click.option('--restart-command', default=None, help='Kills the store and starts it again; returns when it answers.')
 @click.option('--wipe-command', default=None, help='Deletes everything in the store.')
 @click.option('--fail-over-command', default=None, help='Puts another store with the same content in its place.')
-def conformance(url: str, quick: bool, select: str, **commands: str | None) -> None:
+@click.option('--harness', metavar='MODULE:CLASS', default=None, help='A Harness of your own, called with the URL for each test.')
+def conformance(url: str, quick: bool, select: str, harness: str | None, **commands: str | None) -> None:
     """Check that the backend at URL keeps the protocol, and say what each failure costs.
 
     The store need not be empty: each test uses namespaces of its own, which stay in it. A URL with {unique} in it is another
-    for each test. The exit status is 1 unless everything that was tried holds.
+    for each test. What can be done to the store (stop it, restart it, …) is said by the commands, or by a harness of your own.
+    The exit status is 1 unless everything that was tried holds.
     """
     from jobsync.cli.conformance import check
 
     given = {name.removesuffix('_command'): command for name, command in commands.items() if command is not None}
     with _plain_errors():
-        sys.exit(0 if check(url, given, quick=quick, select=select) else 1)
+        sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select) else 1)
 
 
 @contextlib.contextmanager

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from jobsync.errors import JobsyncError
+from jobsync.errors import ConfigError, JobsyncError
+
+if TYPE_CHECKING:
+    from jobsync.testing.conformance import Harness
+    from jobsync.testing.conformance.running import Result
 
 __all__ = ['check']
 
 
-def check(url: str, commands: dict[str, str], *, quick: bool, select: str) -> bool:
-    """Run the suite and print the report; whether all that was tried holds, and anything was."""
+def check(url: str, commands: dict[str, str], *, harness: str | None, quick: bool, select: str) -> bool:
+    """Run the suite and print the report; whether all that was tried holds, and anything was.
+
+    ``harness`` names a class, as ``module:Class``, that is called with the URL for each test and gives its ``Harness``.
+    """
     missing = [name for name in ('hypothesis', 'pytest') if importlib.util.find_spec(name) is None]
     if missing:
         raise JobsyncError(f"the conformance suite needs {' and '.join(missing)}: pip install 'jobsync[testing]'")
-    from jobsync.testing.conformance.promises import MEANING
-    from jobsync.testing.conformance.running import Result, Standing, run
-    from jobsync.testing.harnesses.by_url import UrlHarness
+    from jobsync.testing.conformance.running import Standing, run
 
     def tell(result: Result, number: int, total: int) -> None:
         if result.standing is Standing.FAILS:
@@ -28,15 +36,65 @@ def check(url: str, commands: dict[str, str], *, quick: bool, select: str) -> bo
         elif sys.stderr.isatty() or number % 50 == 0:
             click.echo(f'\r{number} of {total} ' if sys.stderr.isatty() else f'{number} of {total}\n', nl=False, err=True)
 
-    results = run(lambda: UrlHarness(url, commands, quick=quick), tell, select)
+    results = run(_maker(url, commands, harness, quick=quick), tell, select)
+    _report(results)
     count = Counter(result.standing for result in results)
+    click.echo(', '.join(f'{count[standing]} {standing.value}' for standing in Standing))
+    return count[Standing.HOLDS] > 0 and count[Standing.FAILS] == 0
+
+
+def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool) -> Callable[[], Harness]:
+    """What makes a harness for each test."""
+    from jobsync.testing.conformance import Harness
+    from jobsync.testing.harnesses.by_url import UrlHarness
+
+    if name is None:
+        return lambda: UrlHarness(url, commands, quick=quick)
+    if commands:
+        raise ConfigError('--harness says what can be done to the store: leave out the commands')
+    kind = _named(name)
+
+    def make() -> Harness:
+        harness = kind(url)
+        if not isinstance(harness, Harness):
+            raise ConfigError(f'--harness is {name!r}: must give a jobsync.testing.conformance.Harness, and gave {harness!r}')
+        if quick:
+            harness.hurry()
+        return harness
+
+    return make
+
+
+def _named(name: str) -> Callable[[str], object]:
+    """The class that ``module:Class`` names; modules of the present folder are found too."""
+    module, _, attribute = name.partition(':')
+    if '' not in sys.path:
+        sys.path.insert(0, '')
+    try:
+        kind: Callable[[str], object] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f'--harness is {name!r}: must be module:Class ({error})') from error
+    return kind
+
+
+def _report(results: Sequence[Result]) -> None:
+    """What fails and what that costs, what was not tried, and how each promise stands."""
+    from jobsync.testing.conformance.promises import MEANING
+    from jobsync.testing.conformance.running import Standing
+
     for result in results:
         if result.standing is Standing.FAILS:
             click.echo(f'\nFAILS {result.test}: {result.says}')
             click.echo(f'      {result.detail.splitlines()[0] if result.detail else "no reason given"}')
             for promise in result.costs:
                 click.echo(f'      costs {promise}: {MEANING[promise]}')
+    click.echo()
+    for promise, meaning in MEANING.items():
+        count = Counter(result.standing for result in results if promise in result.costs)
+        if count:
+            verdict = 'FAILS' if count[Standing.FAILS] else 'holds' if count[Standing.HOLDS] else 'not tried'
+            figures = ', '.join(f'{count[standing]} {standing.value}' for standing in Standing if count[standing])
+            click.echo(f'{verdict:9} {promise:5} {meaning} ({figures})')
+    click.echo()
     for reason, number in Counter(result.detail for result in results if result.standing is Standing.NOT_TRIED).items():
         click.echo(f'not tried: {number} tests, {reason}')
-    click.echo(', '.join(f'{count[standing]} {standing.value}' for standing in Standing))
-    return count[Standing.HOLDS] > 0 and count[Standing.FAILS] == 0

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 
-from jobsync.backend import Reach
-from jobsync.core.model import INITIAL, Leadership, LockEdit, LockFilter, NodeRef, Pin, Registration, Settings
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import Backend, Reach
+from jobsync.core.model import (
+    INITIAL,
+    Guard,
+    HistoryKind,
+    Leadership,
+    LockEdit,
+    LockFilter,
+    LockRequest,
+    NodeRef,
+    Pin,
+    Registration,
+    Settings,
+    Timeline,
+)
+from jobsync.core.tokens import Plan, TokenGroup
 from jobsync.errors import Conflict, SchemaMismatch
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
@@ -18,6 +33,28 @@ from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 __all__ = ['InfoTests', 'OpeningTests', 'TimelineTests']
 
 OTHERS = Settings(total_tokens=TOKENS + 5, hash_function='md5')
+
+
+REF, DAY, NOW = NodeRef('a', '1'), dt.date(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+NEEDS_A_NAMESPACE: dict[str, Callable[[Backend, Timeline], object]] = {
+    'renew_timeline': lambda backend, timeline: backend.renew_timeline(timeline, 0),
+    'register': lambda backend, timeline: backend.register(Registration(REF, 15.0), timeline, 0),
+    'heartbeat': lambda backend, _: backend.heartbeat(REF, INITIAL, frozenset()),
+    'set_weight': lambda backend, _: backend.set_weight(REF, 2.0),
+    'deregister': lambda backend, _: backend.deregister(REF),
+    'acquire_leadership': lambda backend, _: backend.acquire_leadership(REF, 0),
+    'snapshot': lambda backend, _: backend.snapshot(),
+    'read_assignment': lambda backend, _: backend.read_assignment(),
+    'commit': lambda backend, timeline: backend.commit(REF, Plan('test', {}), Guard(timeline, 0, INITIAL)),
+    'read_locks': lambda backend, _: backend.read_locks(),
+    'edit_locks': lambda backend, _: backend.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),))),
+    'append_claims': lambda backend, _: backend.append_claims(REF, ['x'], DAY),
+    'append_audits': lambda backend, _: backend.append_audits('a', ['x'], DAY),
+    'history': lambda backend, _: backend.history(HistoryKind.CLAIM),
+    'incomplete': lambda backend, _: backend.incomplete(DAY, dt.timedelta(0)),
+    'purge': lambda backend, _: backend.purge(HistoryKind.CLAIM, NOW),
+}
+"""Every method but ``open``, ``close`` and ``wait``."""
 
 
 class InfoTests:
@@ -38,6 +75,16 @@ class InfoTests:
         assert info.max_tokens > 0
         assert {type(info.durable), type(info.push), type(info.sql)} == {bool}
 
+    def test_sql_is_offered_where_it_is_declared(self, scene: Scene) -> None:
+        """A backend that declares ``sql`` shows its nodes to a query over ``connection()``, by the names in ``tables``."""
+        backend: Any = scene.backend
+        if not backend.info.sql:
+            return
+        scene.join('a')
+        with contextlib.closing(backend.connection()) as connection:
+            found = connection.exec_driver_sql(f'SELECT name FROM {backend.tables["Node"]}')  # noqa: S608 - a name of its own
+            assert found.scalars().all() == ['a']
+
     def test_declarations_can_be_tested(self, harness: Harness) -> None:
         """Whatever the backend declares, its harness can put to the test."""
         for ability in set(CALLED_FOR) - harness.abilities:
@@ -53,18 +100,12 @@ class OpeningTests:
             with pytest.raises(SchemaMismatch):
                 harness.connect().open(SETTINGS, create=False)
 
-    @pytest.mark.parametrize('method', ['heartbeat', 'snapshot', 'read_assignment', 'read_locks', 'register', 'append_audits'])
+    @pytest.mark.parametrize('method', NEEDS_A_NAMESPACE)
     def test_a_namespace_must_have_been_opened(self, harness: Harness, method: str) -> None:
         """Whatever is asked of a namespace that is not there raises ``SchemaMismatch``."""
-        ref = NodeRef('a', '1')
         timeline = Scene(harness.connect(namespace='elsewhere_')).timeline
-        arguments = {
-            'heartbeat': (ref, INITIAL, frozenset()),
-            'register': (Registration(ref, 15.0), timeline, 0),
-            'append_audits': ('a', ['x'], dt.date(2026, 1, 1)),
-        }
         with pytest.raises(SchemaMismatch):
-            getattr(harness.connect(), method)(*arguments.get(method, ()))
+            NEEDS_A_NAMESPACE[method](harness.connect(), timeline)
 
     def test_first_settings_are_stored(self, harness: Harness) -> None:
         """The first ``open`` stores its settings; later ones find them, with or without ``create``."""

@@ -51,6 +51,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'ProcessTests': ('P1', 'R4', 'R5'),
     'ReadingTests': ('P1', 'P7', 'R3'),
     'RegisterTests': ('P1', 'R4', 'R6'),
+    'RepetitionTests': ('P1', 'R5', 'trail'),
     'SizeTests': ('use', 'P5'),
     'SnapshotTests': ('P1', 'R2', 'R5'),
     'TimelineTests': ('P1', 'R8'),
@@ -72,6 +73,8 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_rebalance_is_recorded_if_tokens_moved': ('trail',),
     'test_revision_is_lifted': ('P1', 'R8'),
     'test_the_epoch_is_never_reused': ('P1', 'P7', 'R4'),
+    'test_wait_outlives_a_restart': ('P2',),
+    'test_writes_acknowledged_under_load_survive': ('P1', 'P4', 'R8', 'trail'),
     'test_version_is_given_where_the_owner_changes': ('P7',),
 }
 """By class or, before that, by test."""

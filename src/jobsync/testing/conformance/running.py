@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing.conformance.harness import Ability, Harness, UntestedDeclaration
 from jobsync.testing.conformance.promises import guarded_by
 from jobsync.testing.conformance.suite import BackendSuite
 
@@ -61,6 +61,7 @@ class Recorder:
         self._tell = tell
         self._total = 0
         self._pending: dict[str, Result] = {}
+        self._untested: set[str] = set()
         self.results: list[Result] = []
 
     def pytest_collection_finish(self, session: Any) -> None:
@@ -78,17 +79,21 @@ class Recorder:
                 detail='' if needed is None or tried else f'needs {needed.name}: {needed.value}',
             )
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
+        """Note where a declaration obliges the harness to more than it can do: that is no failure of the backend."""
+        if call.excinfo is not None and call.excinfo.errisinstance(UntestedDeclaration):
+            self._untested.add(item.nodeid)
+        return (yield)
+
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Note how a test ended; trouble before or after it counts too."""
+        """Note how a test ended; trouble before or after it counts too, also of a test that cannot be tried."""
         result = self._pending[report.nodeid]
         if result.standing is Standing.FAILS:
             return
-        if not report.passed:
+        if not report.passed and not (report.when == 'call' and report.nodeid in self._untested):
             crash = getattr(report.longrepr, 'reprcrash', None)
-            detail = crash.message if crash else str(report.longrepr)
-            # A declaration obliges the harness to more than it can do: that is not the backend's failure.
-            if result.standing is not Standing.NOT_TRIED:
-                result = attrs.evolve(result, standing=Standing.FAILS, detail=detail)
+            result = attrs.evolve(result, standing=Standing.FAILS, detail=crash.message if crash else str(report.longrepr))
         self._pending[report.nodeid] = result
         if report.when == 'teardown' or result.standing is Standing.FAILS:
             self.results.append(result)

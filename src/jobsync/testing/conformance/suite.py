@@ -16,11 +16,12 @@ from jobsync.testing.conformance.machine import MachineTests
 from jobsync.testing.conformance.names import NamespaceTests, NameTests
 from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, RegisterTests, WeightTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
+from jobsync.testing.conformance.outages import OutageTests, RepetitionTests
 from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.readings import ReadingTests, SnapshotTests
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.conformance.sizes import SizeTests
-from jobsync.testing.conformance.surroundings import FailoverTests, HandEditTests, OutageTests
+from jobsync.testing.conformance.surroundings import FailoverTests, HandEditTests
 from jobsync.testing.conformance.trails import TrailTests
 from jobsync.testing.conformance.waiting import WaitTests
 
@@ -33,6 +34,7 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
     MachineTests,
     SizeTests,
     OutageTests,
+    RepetitionTests,
     WaitTests,
     NameTests,
     NamespaceTests,

@@ -1,22 +1,19 @@
-"""What happens to a store from outside: restarts, outages, edits by hand, another store, everything lost."""
+"""What happens to a store from outside: edits by hand, another store, everything lost."""
 
 from __future__ import annotations
 
 import datetime as dt
-import time
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, NodeRef, Pin, Registration
+from jobsync.core.model import INITIAL, NodeRef, Pin
 from jobsync.core.tokens import Assignment, TokenGroup
-from jobsync.errors import BackendUnavailable, Conflict, Evicted, SchemaMismatch
+from jobsync.errors import Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
-from jobsync.testing.conformance.threads import DEADLINE_SEC
 
-__all__ = ['FailoverTests', 'HandEditTests', 'OutageTests']
+__all__ = ['FailoverTests', 'HandEditTests', 'something_of_everything']
 
 DAY = dt.date(2026, 3, 2)
 NAMESPACE = 'sync_'
@@ -33,93 +30,6 @@ def something_of_everything(scene: Scene) -> NodeRef:
     scene.backend.append_claims(leader, ['x', 'y'], DAY)
     scene.backend.append_audits('leader', ['x'], DAY)
     return leader
-
-
-def eventually(call: Callable[[], object]) -> None:
-    """Repeat a call while the store is not back yet."""
-    deadline = time.monotonic() + DEADLINE_SEC
-    while True:
-        try:
-            call()
-        except BackendUnavailable:
-            assert time.monotonic() < deadline, f'still unavailable after {DEADLINE_SEC} s'
-            time.sleep(0.01)
-        else:
-            return
-
-
-class OutageTests:
-    """The store goes away and comes back."""
-
-    @needs(Ability.RESTART)
-    def test_acknowledged_writes_survive(self, scene: Scene, harness: Harness) -> None:
-        """After a restart a durable store has everything it acknowledged, its identity included."""
-        something_of_everything(scene)
-        before = scene.state()
-        harness.restart()
-        backend = harness.connect()
-        if backend.info.durable:
-            assert Scene(backend).state() == before
-
-    @needs(Ability.RESTART)
-    def test_handles_outlive_a_restart(self, scene: Scene, harness: Harness) -> None:
-        """A handle that was open goes on by itself once the store is back, at worst after ``BackendUnavailable``."""
-        scene.join('a')
-        harness.restart()
-        eventually(partial(scene.backend.open, SETTINGS, True))
-        scene.timeline = scene.backend.snapshot().timeline
-        ref = scene.join('b')
-        assert scene.beat(ref).heartbeat == 1
-
-    @needs(Ability.OUTAGE)
-    def test_every_call_says_that_the_store_is_away(self, harness: Harness) -> None:
-        """While the store is away each method but ``wait`` and ``close`` raises ``BackendUnavailable`` within its time."""
-        backend = harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
-        scene = Scene(backend)
-        leader = something_of_everything(scene)
-        plan, guard, timeline = scene.plan(), scene.guard(), scene.timeline
-        calls: list[Callable[[], object]] = [
-            partial(backend.open, SETTINGS, True),
-            partial(backend.renew_timeline, timeline, 0),
-            partial(backend.register, Registration(scene.ref('b'), 15.0), timeline, 0),
-            partial(backend.heartbeat, leader, INITIAL, frozenset()),
-            partial(backend.set_weight, leader, 2.0),
-            partial(backend.deregister, leader),
-            partial(backend.acquire_leadership, leader, 1),
-            backend.snapshot,
-            backend.read_assignment,
-            partial(backend.commit, leader, plan, guard),
-            backend.read_locks,
-            partial(backend.edit_locks, LockEdit(remove=LockFilter())),
-            partial(backend.append_claims, leader, ['z'], DAY),
-            partial(backend.append_audits, 'leader', ['z'], DAY),
-            partial(backend.history, HistoryKind.CLAIM),
-            partial(backend.incomplete, DAY, dt.timedelta(0)),
-            partial(backend.purge, HistoryKind.AUDIT, dt.datetime.now(dt.UTC)),
-        ]
-        number = scene.revision.number
-        harness.stop()
-        try:
-            for call in calls:
-                started = time.monotonic()
-                with pytest.raises(BackendUnavailable):
-                    call()
-                assert time.monotonic() - started < 5.0
-            assert backend.wait(number, 0.1) == number
-        finally:
-            harness.start()
-        eventually(backend.snapshot)
-
-    @needs(Ability.OUTAGE)
-    def test_close_while_the_store_is_away(self, harness: Harness) -> None:
-        """``close`` does not need the store."""
-        backend = harness.connect(op_timeout_sec=1.0)
-        backend.open(SETTINGS, create=True)
-        harness.stop()
-        try:
-            backend.close()
-        finally:
-            harness.start()
 
 
 class HandEditTests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from jobsync.testing.conformance.harness import Harness
@@ -76,10 +77,14 @@ class WaitTests:
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         assert ready.wait(DEADLINE_SEC)
+        waited = 0.0
         for number in range(ROUNDS):
             changed.clear()
             scene.join(f'n{number}')
+            started = time.monotonic()
             assert changed.wait(limit), f'no hint of change {number} after {limit} s'
+            waited += time.monotonic() - started
+        assert waited < limit or not scene.backend.info.push, f'{ROUNDS} hints took {waited:.1f} s, which is no push'
         thread.join(DEADLINE_SEC)
         assert not thread.is_alive()
 

@@ -43,10 +43,9 @@ class UrlHarness(Harness):
         self.commands = commands or {}
         self._backends: list[Backend] = []
         info = self.connect().info
-        largest = [size for size in self.pool_sizes if size <= info.max_tokens] or [info.max_tokens]
-        self.pool_sizes = (min(1_000, info.max_tokens),) if quick else tuple(largest)
         if quick:
-            self.lock_counts, self.examples = (100,), 5
+            self.hurry()
+        self.pool_sizes = tuple(size for size in self.pool_sizes if size <= info.max_tokens) or (info.max_tokens,)
         able = {ability for ability, needed in OFFERED.items() if needed <= self.commands.keys()}
         if info.reach is not Reach.PROCESS:
             able.add(Ability.PROCESSES)

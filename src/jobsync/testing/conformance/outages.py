@@ -1,0 +1,256 @@
+"""What happens to a store from outside: it restarts, or is away for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from jobsync.backend import Backend
+from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Registration
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken, SchemaMismatch
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.surroundings import DAY, something_of_everything
+from jobsync.testing.conformance.threads import DEADLINE_SEC, race
+
+__all__ = ['OutageTests', 'RepetitionTests']
+
+LIMIT_SEC = DEADLINE_SEC / 4
+"""For a call that is given a second: a limit against hanging."""
+
+
+def eventually(call: Callable[[], object]) -> None:
+    """Repeat a call while the store is not back yet."""
+    deadline = time.monotonic() + DEADLINE_SEC
+    while True:
+        try:
+            call()
+        except BackendUnavailable:
+            assert time.monotonic() < deadline, f'still unavailable after {DEADLINE_SEC} s'
+            time.sleep(0.01)
+        else:
+            return
+
+
+def outcome_within(seconds: float, call: Callable[[], object]) -> object:
+    """What a call returns or raises; fails if that takes longer."""
+    ended: list[object] = []
+
+    def run() -> None:
+        try:
+            ended.append(call())
+        except Exception as error:  # noqa: BLE001 - the test judges it
+            ended.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert ended, f'{call} has not ended after {seconds} s'
+    return ended[0]
+
+
+class OutageTests:
+    """The store goes away and comes back."""
+
+    @needs(Ability.RESTART)
+    def test_acknowledged_writes_survive(self, scene: Scene, harness: Harness) -> None:
+        """After a restart a durable store has everything it acknowledged, its identity included."""
+        something_of_everything(scene)
+        before = scene.state()
+        harness.restart()
+        backend = harness.connect()
+        if backend.info.durable:
+            assert Scene(backend).state() == before
+
+    @needs(Ability.RESTART)
+    def test_handles_outlive_a_restart(self, scene: Scene, harness: Harness) -> None:
+        """A handle that was open goes on by itself once the store is back, at worst after ``BackendUnavailable``."""
+        scene.join('a')
+        harness.restart()
+        eventually(partial(scene.backend.open, SETTINGS, True))
+        scene.timeline = scene.backend.snapshot().timeline
+        ref = scene.join('b')
+        assert scene.beat(ref).heartbeat == 1
+
+    @needs(Ability.OUTAGE)
+    def test_every_call_says_that_the_store_is_away(self, harness: Harness) -> None:
+        """While the store is away each method but ``wait`` and ``close`` raises ``BackendUnavailable`` within its time."""
+        backend = harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
+        scene = Scene(backend)
+        leader = something_of_everything(scene)
+        plan, guard, timeline = scene.plan(), scene.guard(), scene.timeline
+        calls: list[Callable[[], object]] = [
+            partial(backend.open, SETTINGS, True),
+            partial(backend.renew_timeline, timeline, 0),
+            partial(backend.register, Registration(scene.ref('b'), 15.0), timeline, 0),
+            partial(backend.heartbeat, leader, INITIAL, frozenset()),
+            partial(backend.set_weight, leader, 2.0),
+            partial(backend.deregister, leader),
+            partial(backend.acquire_leadership, leader, 1),
+            backend.snapshot,
+            backend.read_assignment,
+            partial(backend.commit, leader, plan, guard),
+            backend.read_locks,
+            partial(backend.edit_locks, LockEdit(remove=LockFilter())),
+            partial(backend.append_claims, leader, ['z'], DAY),
+            partial(backend.append_audits, 'leader', ['z'], DAY),
+            partial(backend.history, HistoryKind.CLAIM),
+            partial(backend.incomplete, DAY, dt.timedelta(0)),
+            partial(backend.purge, HistoryKind.AUDIT, dt.datetime.now(dt.UTC)),
+        ]
+        number = scene.revision.number
+        harness.stop()
+        try:
+            for call in calls:
+                ended = outcome_within(LIMIT_SEC, call)
+                assert isinstance(ended, BackendUnavailable), ended
+            assert outcome_within(LIMIT_SEC, partial(backend.wait, number, 0.1)) == number
+        finally:
+            harness.start()
+        eventually(backend.snapshot)
+
+    @needs(Ability.RESTART)
+    def test_writes_acknowledged_under_load_survive(self, scene: Scene, harness: Harness) -> None:
+        """The store is killed while several write: whatever it had acknowledged to any of them is there."""
+        backends = [harness.connect() for _ in 'abc']
+        for backend in backends:
+            backend.open(SETTINGS, create=True)
+        enough, over = threading.Semaphore(0), threading.Event()
+
+        def write(backend: Backend, writer: str) -> list[str]:
+            written: list[str] = []
+            with contextlib.suppress(BackendUnavailable, SchemaMismatch):
+                while not over.is_set():
+                    item = f'{writer} {len(written)}'
+                    backend.append_audits('a', [item], DAY)
+                    written.append(item)
+                    enough.release()
+            return written
+
+        def kill() -> list[str]:
+            try:
+                for _ in range(30):
+                    assert enough.acquire(timeout=DEADLINE_SEC)
+                harness.restart()
+            finally:
+                over.set()
+            return []
+
+        jobs: list[Callable[[], list[str]]] = [kill, *(partial(write, *each) for each in zip(backends, 'abc', strict=True))]
+        acknowledged: list[str] = []
+        for found in race(jobs):
+            assert isinstance(found, list), found
+            acknowledged += found
+        if scene.backend.info.durable:
+            eventually(partial(scene.backend.open, SETTINGS, True))
+            assert set(acknowledged) <= {audit.item for audit in scene.audits()}
+
+    @needs(Ability.RESTART)
+    def test_wait_outlives_a_restart(self, scene: Scene, harness: Harness) -> None:
+        """Whoever waits while the store restarts hears of the next change, or is told to look."""
+        waiter = harness.connect()
+        waiter.open(SETTINGS, create=True)
+        scene.join('a')
+        number = scene.revision.number
+        answers: list[int] = []
+        thread = threading.Thread(target=lambda: answers.append(waiter.wait(number, 2 * DEADLINE_SEC)), daemon=True)
+        thread.start()
+        assert waiter.wait(number, 0.1) == number  # whoever waits is there by now
+        harness.restart()
+        eventually(partial(scene.backend.open, SETTINGS, True))
+        scene.timeline = scene.backend.snapshot().timeline
+        for name in ('b', 'c'):  # a store that forgot begins to count anew
+            if scene.revision.number <= number:
+                scene.join(name)
+        thread.join(DEADLINE_SEC)
+        assert answers
+        assert answers[0] > number
+
+    @needs(Ability.OUTAGE)
+    def test_close_while_the_store_is_away(self, harness: Harness) -> None:
+        """``close`` does not need the store."""
+        backend = harness.connect(op_timeout_sec=1.0)
+        backend.open(SETTINGS, create=True)
+        harness.stop()
+        try:
+            backend.close()
+        finally:
+            harness.start()
+
+
+Unknown = Callable[[Scene, Backend, NodeRef, NodeRef], tuple[Callable[[], object], Callable[[], int]]]
+"""From a scene, the handle to call, the leader and another node to a call, and to how often it has had its effect."""
+
+
+def unknown_outcomes() -> dict[str, Unknown]:
+    """Every call that changes something. A structural one shows in the revision, which must rise by one alone."""
+
+    def structural(make: Callable[[Scene, Backend, NodeRef, NodeRef], Callable[[], object]]) -> Unknown:
+        def prepared(
+            scene: Scene, handle: Backend, leader: NodeRef, ref: NodeRef
+        ) -> tuple[Callable[[], object], Callable[[], int]]:
+            call, before = make(scene, handle, leader, ref), scene.revision.number
+            return call, lambda: scene.revision.number - before
+
+        return prepared
+
+    def register(scene: Scene, handle: Backend, _leader: NodeRef, _ref: NodeRef) -> Callable[[], object]:
+        return partial(handle.register, Registration(scene.ref('new'), 15.0), scene.timeline, 0)
+
+    def commit(scene: Scene, handle: Backend, leader: NodeRef, _ref: NodeRef) -> Callable[[], object]:
+        return partial(handle.commit, leader, scene.plan(TokenGroup([1], 'b'), moved=1), scene.guard())
+
+    return {
+        'register': structural(register),
+        'commit': structural(commit),
+        'set_weight': structural(lambda _, handle, __, ref: partial(handle.set_weight, ref, 2.0)),
+        'deregister': structural(lambda _, handle, __, ref: partial(handle.deregister, ref)),
+        'acquire_leadership': structural(lambda _, handle, __, ref: partial(handle.acquire_leadership, ref, 1)),
+        'edit_locks': structural(
+            lambda _, handle, *__: partial(handle.edit_locks, LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
+        ),
+        'renew_timeline': structural(lambda scene, handle, *_: partial(handle.renew_timeline, scene.timeline, 0)),
+        'append_claims': lambda scene, handle, _, ref: (
+            partial(handle.append_claims, ref, ['x'], DAY),
+            lambda: len(scene.claims()),
+        ),
+        'append_audits': lambda scene, handle, *_: (
+            partial(handle.append_audits, 'a', ['x'], DAY),
+            lambda: len(scene.audits()),
+        ),
+    }
+
+
+LOCK = LockEdit(put=(LockRequest('x', ('a',), 'me'),))
+UNKNOWN = unknown_outcomes()
+
+
+class RepetitionTests:
+    """Calls whose outcome nobody knows."""
+
+    @needs(Ability.OUTAGE)
+    @pytest.mark.parametrize('what', UNKNOWN)
+    def test_a_call_of_unknown_outcome_is_repeated(self, harness: Harness, what: str) -> None:
+        """What failed while the store was away, and is repeated verbatim once it is back, has happened exactly once."""
+        scene, handle = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
+        leader, ref = scene.leader(), scene.join('a')
+        scene.commit(leader, TokenGroup([1], 'a'))
+        eventually(partial(handle.open, SETTINGS, True))
+        call, count = UNKNOWN[what](scene, handle, leader, ref)
+        harness.stop()
+        try:
+            first = outcome_within(LIMIT_SEC, call)
+        finally:
+            harness.start()
+        assert isinstance(first, BackendUnavailable), first
+        eventually(scene.backend.snapshot)
+        with contextlib.suppress(NameTaken, Conflict, Evicted):
+            eventually(call)
+        assert count() == 1

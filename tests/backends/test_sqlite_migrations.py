@@ -1,4 +1,4 @@
-"""Schemas of other versions."""
+"""The way from one version of the schema to the next, whatever the versions are."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from jobsync.backends.sql import migrations
+from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Transaction
 from jobsync.errors import SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.sqlite import SqliteHarness
+
+OLD = SCHEMA_VERSION - 1
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
 def old(harness: SqliteHarness) -> SqliteHarness:
     """A namespace whose schema is a version behind."""
     Scene(harness.connect()).join('a')
-    harness.execute('UPDATE sync_state SET schema_version = 0')
+    harness.execute(f'UPDATE sync_state SET schema_version = {OLD}')  # noqa: S608 - a number of our own
     return harness
 
 
@@ -37,13 +40,13 @@ def test_an_older_schema_is_migrated(old: SqliteHarness, monkeypatch: pytest.Mon
         steps.append(0)
         tx.connection.exec_driver_sql('CREATE TABLE extra (x)')
 
-    monkeypatch.setattr(migrations, 'STEPS', {0: step})
+    monkeypatch.setattr(migrations, 'STEPS', {OLD: step})
     for _ in range(2):
         backend = old.connect()
         backend.open(SETTINGS, create=True)
         assert [node.name for node in backend.snapshot().nodes] == ['a']
     assert steps == [0]
-    assert old.query('SELECT schema_version FROM sync_state') == [(1,)]
+    assert old.query('SELECT schema_version FROM sync_state') == [(SCHEMA_VERSION,)]
 
 
 def test_a_step_that_fails_leaves_the_old_schema(old: SqliteHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,20 +56,21 @@ def test_a_step_that_fails_leaves_the_old_schema(old: SqliteHarness, monkeypatch
         tx.connection.exec_driver_sql('CREATE TABLE extra (x)')
         tx.connection.exec_driver_sql('SELECT x FROM absent')
 
-    monkeypatch.setattr(migrations, 'STEPS', {0: step})
+    monkeypatch.setattr(migrations, 'STEPS', {OLD: step})
     with pytest.raises(SchemaMismatch):
         old.connect().open(SETTINGS, create=True)
     assert old.query("SELECT name FROM sqlite_master WHERE name = 'extra'") == []
-    assert old.query('SELECT schema_version FROM sync_state') == [(0,)]
+    assert old.query('SELECT schema_version FROM sync_state') == [(OLD,)]
 
 
 def test_skip_db_init_does_not_migrate(old: SqliteHarness) -> None:
     """It says which versions are meant and who migrates."""
-    with pytest.raises(SchemaMismatch, match=r'version 0.*needs version 1.*skip_db_init'):
+    with pytest.raises(SchemaMismatch, match=f'version {OLD}.*needs version {SCHEMA_VERSION}.*skip_db_init'):
         old.connect().open(SETTINGS, create=False)
 
 
 def test_no_way_from_there(old: SqliteHarness) -> None:
     """A version without a step is refused."""
+    old.execute('UPDATE sync_state SET schema_version = 0')
     with pytest.raises(SchemaMismatch, match='no way from schema version 0'):
         old.connect().open(SETTINGS, create=True)

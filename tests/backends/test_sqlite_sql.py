@@ -133,7 +133,7 @@ class TestTokens:
     """``sync_token``."""
 
     def test_distribution(self, harness: SqliteHarness, scene: Scene) -> None:
-        """One row per token and per pin; a token nobody owns has no node."""
+        """One row per token and per pin that has an owner; what is nobody's is in a table of its own."""
         leader = scene.leader()
         scene.commit(
             leader,
@@ -141,11 +141,13 @@ class TestTokens:
             TokenGroup(range(10, 20), 'b', target='a'),
             TokenGroup(range(20, TOKENS), None, home='b'),
             TokenGroup([0], 'a', target=NOBODY),
-            pins=(Pin(TOKENS + 1, 'x', 'a'),),
+            pins=(Pin(TOKENS + 1, 'x', 'a'), Pin(TOKENS + 2, 'y', None)),
         )
         rows = harness.query('SELECT node, count(*), min(token_id), max(token_id) FROM sync_token GROUP BY node ORDER BY 1')
-        assert rows == [(None, 4, 20, 23), ('a', 11, 0, 25), ('b', 10, 10, 19)]
+        assert rows == [('a', 11, 0, 25), ('b', 10, 10, 19)]
         assert harness.query('SELECT task_id FROM sync_token WHERE task_id IS NOT NULL') == [('x',)]
+        rows = harness.query('SELECT token_id, home, task_id FROM sync_unowned ORDER BY 1')
+        assert rows == [*((token, 'b', None) for token in range(20, TOKENS)), (TOKENS + 2, None, 'y')]
 
     def test_only_changed_rows_are_written(self, harness: SqliteHarness, scene: Scene) -> None:
         """A commit that changes three tokens writes three rows; one that changes none writes none."""
@@ -181,15 +183,31 @@ class TestTokens:
         assert [row.version > fence for row, fence in zip(rows, fences, strict=True)] == [True] * 3 + [False] * 5 + [True]
 
     def test_rows_that_are_no_tokens_are_not_read(self, harness: SqliteHarness, scene: Scene) -> None:
-        """Rows beyond the pool, and owners without a name, do no harm."""
+        """Rows beyond the pool do no harm."""
         scene.commit(scene.leader(), TokenGroup([0, 1], 'a'))
-        harness.execute(
-            "INSERT INTO sync_token (token_id, node) VALUES (-1, 'a'), (100000, 'a')",
+        harness.execute("INSERT INTO sync_token (token_id, node) VALUES (-1, 'a'), (100000, 'a')")
+        assert list(scene.assignment().owned_by('a')) == [0, 1]
+
+    @pytest.mark.parametrize(
+        'edit',
+        [
             "UPDATE sync_token SET node = '' WHERE token_id = 1",
-        )
-        assignment = scene.assignment()
-        assert list(assignment.owned_by('a')) == [0]
-        assert assignment.row(1).owner is None
+            'UPDATE sync_token SET node = NULL WHERE token_id = 1',
+            "INSERT INTO sync_token (token_id, node) VALUES (9, 'a')",
+            'UPDATE sync_token SET token_id = 9 WHERE token_id = 1',
+            'INSERT INTO sync_unowned (token_id, version) VALUES (1, 1)',
+            'DELETE FROM sync_unowned',
+            'UPDATE sync_unowned SET task_id = NULL',
+            'DELETE FROM sync_change',
+        ],
+    )
+    def test_nobody_but_the_leader_makes_an_owner_nobody(self, harness: SqliteHarness, scene: Scene, edit: str) -> None:
+        """By hand no token becomes nobody's, none that is nobody's becomes a node's, and no change is hidden from a reader."""
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup([0, 1], 'a'), TokenGroup([9], None), pins=(Pin(TOKENS + 1, 'x', None),))
+        scene.commit(leader, TokenGroup([0], 'b'))
+        with scene.unchanged(), pytest.raises(sqlite3.IntegrityError):
+            harness.execute(edit)
 
     def test_pins_stay_whatever_is_tried(self, harness: SqliteHarness, scene: Scene) -> None:
         """Neither a deletion nor another number or task takes a pin away."""

@@ -9,6 +9,7 @@ from tests.seed.clusters import ago, register_silent, undone, wait_until_shown, 
 from tests.seed.pages import statement
 
 import jobsync.database as db
+from jobsync import Job
 
 
 @statement('Active Nodes')
@@ -44,6 +45,51 @@ def test_token_distribution(queried: Store, cn: db.Connection, sql: str) -> None
             for job in expected
             for mine in [job.my_tokens]
         ]
+
+
+def lock_what_no_node_matches(cn: db.Connection, job: Job, *others: Job) -> None:
+    """Twelve tasks that nobody may do, their pins nobody's, and all nodes settled."""
+    job.register_task_locks_bulk([(f'waiting {number}', 'nobody-%') for number in range(12)])
+    wait_until(lambda: len(db.select(cn, 'SELECT token_id FROM sync_unowned')) == 12, "their pins are nobody's")
+    assert not any(each.can_claim_task('waiting 1') for each in (job, *others))
+    wait_until_shown(cn, job, *others)
+
+
+@statement('Token Distribution')
+def test_distribution_while_locks_wait(queried: Store, cn: db.Connection, sql: str) -> None:
+    """Tasks that no node may do belong to no node, and change nobody's share."""
+    with queried.job('a') as a, queried.job('b') as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == 30, 'balanced')
+        lock_what_no_node_matches(cn, a, b)
+        rows = db.select(cn, sql).to_dict('records')
+        assert {(row['node'], row['token_count'], float(row['pct'])) for row in rows} == {('a', 30, 50.0), ('b', 30, 50.0)}
+
+
+@statement('Token Distribution Balance')
+def test_balance_while_locks_wait(queried: Store, cn: db.Connection, sql: str) -> None:
+    """Tasks that no node may do are no node that has few tokens: two nodes with 30 each are balanced."""
+    with queried.job('a') as a, queried.job('b') as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == 30, 'balanced')
+        lock_what_no_node_matches(cn, a, b)
+        row = db.select_row(cn, sql)
+        assert row is not None
+        assert (row['max_imbalance'], float(row['avg_tokens'])) == (0, 30.0)
+
+
+@statement('Token Distribution Balance')
+def test_balance_of_nobodys_tokens(queried: Store, cn: db.Connection, sql: str) -> None:
+    """While every node is drained no node has anything: there is nothing to be in balance, as before the first distribution."""
+    nothing = {'max_imbalance': None, 'avg_tokens': None}
+    assert queried.handle
+    assert db.select_row(cn, sql).items() >= nothing.items()  # type: ignore[union-attr]
+    with queried.job('a') as a:
+        a.set_weight(0)
+        wait_until(lambda: not a.my_tokens, 'drained')
+        wait_until(lambda: not db.select(cn, 'SELECT node FROM sync_token'), 'and shown so')
+        assert db.select_row(cn, sql).items() >= nothing.items()  # type: ignore[union-attr]
+        a.set_weight(1)
+        wait_until_whole(a)
+        assert db.select_row(cn, sql)['max_imbalance'] == 0  # type: ignore[index]
 
 
 @statement('Token Distribution Balance')

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
-from tests.seed.clusters import ago, register_silent, undone
+from tests.seed.clusters import ago, register_silent, undone, wait_until_shown
 from tests.seed.pages import statement
 
 import jobsync.database as db
@@ -66,7 +66,7 @@ def test_incorrectly_assigned_locks(queried: Store, cn: db.Connection, sql: str)
         wait_until(lambda: len(one.my_tokens | two.my_tokens) == 60 + len(patterns) - 1, 'all but one are placed')
 
         def settled() -> bool:
-            return set(db.select_column(cn, "SELECT node FROM sync_token WHERE task_id = '8'")) == {None}
+            return db.select_column(cn, 'SELECT task_id FROM sync_unowned') == ['8']
 
         wait_until(settled, 'the one that nobody matches is known')
         assert db.select(cn, sql).to_dict('records') == []
@@ -90,12 +90,4 @@ def busy_is_shown(cn: db.Connection, sql: str, one: Job, two: Job) -> None:
     }
     one.write_audit()
     wait_until(lambda: two.can_claim_task(task), 'it has arrived')
-    wait_until_shown_but_one(cn, one, two)
-
-
-def wait_until_shown_but_one(cn: db.Connection, *jobs: Job) -> None:
-    """As ``wait_until_shown``, without the pin that nobody owns."""
-    with_pin = "SELECT count(*) FROM sync_token WHERE node IS NULL AND task_id = '8'"
-    assert db.select_scalar(cn, with_pin) == 1
-    owned = 'SELECT count(*) FROM sync_token WHERE node = %s'
-    wait_until(lambda: all(db.select_scalar(cn, owned, job.node_name) == len(job.my_tokens) for job in jobs), 'settled')
+    wait_until_shown(cn, one, two)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Executable,
     FromClause,
+    Insert,
+    Row,
     Select,
     String,
+    Table,
     Text,
     Update,
     bindparam,
@@ -22,10 +26,11 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     literal_column,
+    null,
     select,
     true,
+    union_all,
     update,
 )
 
@@ -39,8 +44,8 @@ from jobsync.errors import Conflict, Fenced
 
 __all__ = ['commit', 'read']
 
-NAMELESS = literal_column("''", String)
-"""What an operator may have written for nobody. No parameter: the same expression must be recognised in GROUP BY."""
+REMEMBERED = 64
+"""Versions a difference can build on. A node reads every version or is far behind; then a complete reading is as cheap."""
 
 
 def state_query(store: Store) -> Select[Any]:
@@ -55,79 +60,134 @@ def read(tx: Transaction, since: Revision | None) -> Changes:
     assert row is not None
     if since != state.version and since not in states.load_revisions(row.builds_on):
         since = None
+    groups: tuple[TokenGroup, ...] = ()
+    if since is None:
+        groups = read_groups(tx, state)
+    elif since != state.version:
+        groups = read_changes(tx, since)
     return Changes(
         version=state.version,
         base=since,
         members=states.load_members(row.members),
-        groups=() if since == state.version else read_groups(tx, state, since),
+        groups=groups,
         pins=read_pins(tx, state),
     )
 
 
-def read_groups(tx: Transaction, state: State, since: Revision | None) -> tuple[TokenGroup, ...]:
-    """The tokens, or those written after ``since``, gathered by the database: a million rows come as a few thousand."""
-    token = tx.tables.token
-    owner, target, home = (
-        func.nullif(token.c.node, NAMELESS).label('owner'),
-        token.c.target,
-        func.nullif(token.c.home, NAMELESS).label('home'),
-    )
-    query = (
-        select(owner, target, home, token.c.version, func.aggregate_strings(cast(token.c.token_id, Text), ',').label('numbers'))
-        .where(token.c.task_id.is_(None), token.c.token_id.between(0, state.settings.total_tokens - 1))
-        .group_by(owner, target, home, token.c.version)
-    )
-    if since is not None:
-        query = query.where(token.c.changed > since.number)
-    return tuple(
-        TokenGroup(array('i', sorted(json.loads(f'[{row.numbers}]'))), row.owner, row.target, row.home, row.version)
-        for row in tx.execute(query)
-    )
+NAMELESS = literal_column("''", String)
+"""No parameter: the same expression must be recognised in GROUP BY."""
+
+
+def everyone(store: Store) -> Executable:
+    """All tokens, gathered by the database: a million rows come as a few thousand."""
+
+    def gathered(table: Table, owner: ColumnElement[Any]) -> Select[Any]:
+        home = func.nullif(table.c.home, NAMELESS)
+        numbers = store.joined(cast(table.c.token_id, Text))
+        query = select(owner.label('owner'), table.c.target, home.label('home'), table.c.version, numbers.label('numbers'))
+        within = table.c.token_id.between(0, bindparam('last', type_=BigInteger))
+        return query.where(table.c.task_id.is_(None), within).group_by(table.c.target, home, table.c.version)
+
+    token, unowned = store.tables.token, store.tables.unowned
+    return union_all(gathered(token, token.c.node).group_by(token.c.node), gathered(unowned, cast(null(), String)))
+
+
+def read_groups(tx: Transaction, state: State) -> tuple[TokenGroup, ...]:
+    """All tokens."""
+    rows = tx.execute(tx.store.built(everyone), {'last': state.settings.total_tokens - 1})
+    return tuple(TokenGroup(array('i', sorted(numbers(row))), row.owner, row.target, row.home, row.version) for row in rows)
+
+
+def numbers(row: Row[Any]) -> list[int]:
+    """The tokens of a group as the database has them."""
+    found: list[int] = json.loads(f'[{row.numbers}]')
+    return found
+
+
+def later(store: Store) -> Select[Any]:
+    """What was written after a version, the latest first."""
+    change = store.tables.change
+    return select(change).where(change.c.revision > bindparam('since', type_=BigInteger)).order_by(change.c.revision.desc())
+
+
+def read_changes(tx: Transaction, since: Revision) -> tuple[TokenGroup, ...]:
+    """What was written after ``since``. Of a token that was written several times the latest counts."""
+    groups: list[TokenGroup] = []
+    newest: int | None = None
+    told: set[int] = set()
+    for row in tx.execute(tx.store.built(later), {'since': since.number}):
+        if newest is not None and row.revision != newest:
+            told.update(*(group.tokens for group in groups))
+        tokens = sorted(numbers(row)) if not told else sorted(set(numbers(row)) - told)
+        groups.append(TokenGroup(array('i', tokens), row.owner, row.target, row.home, row.version))
+        newest = row.revision
+    return tuple(groups)
+
+
+PIN = ('token_id', 'node', 'target', 'task_id', 'pattern')
+"""The columns of a pin's row that a plan gives."""
+
+
+def all_pins(store: Store) -> Executable:
+    """Every pin, by id."""
+    token, unowned = store.tables.token, store.tables.unowned
+    tokens = bindparam('tokens', type_=BigInteger)
+    return union_all(
+        *(
+            select(
+                table.c.token_id, table.c.task_id, owner.label('owner'), table.c.target, table.c.version, table.c.pattern
+            ).where(table.c.task_id.is_not(None), table.c.token_id > tokens)
+            for table, owner in ((token, token.c.node), (unowned, cast(null(), String)))
+        )
+    ).order_by('token_id')
 
 
 def read_pins(tx: Transaction, state: State) -> tuple[Pin, ...]:
     """All pins, by id."""
-    token = tx.tables.token
-    query = (
-        select(
-            token.c.token_id,
-            token.c.task_id,
-            func.nullif(token.c.node, NAMELESS).label('owner'),
-            token.c.target,
-            token.c.version,
-            token.c.pattern,
-        )
-        .where(token.c.task_id.is_not(None), token.c.token_id > state.settings.total_tokens)
-        .order_by(token.c.token_id)
-    )
-    return tuple(Pin(row.token_id, row.task_id, row.owner, row.target, row.version, row.pattern) for row in tx.execute(query))
+    rows = tx.execute(tx.store.built(all_pins), {'tokens': state.settings.total_tokens})
+    return tuple(Pin(row.token_id, row.task_id, row.owner, row.target, row.version, row.pattern) for row in rows)
 
 
 def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     """See ``Backend.commit``."""
-    table = tx.tables.state
-    builds_on = states.load_revisions(tx.execute(select(table.c.builds_on)).scalar_one_or_none() or '[]')
-    state = states.read(tx)
+    row = tx.execute(tx.store.built(state_query)).one_or_none()
+    state = states.parse(row)
+    assert row is not None
     check_guard(tx, state, ref, guard)
     remove_nodes(tx, plan)
     revision = states.raised(state)
-    write_groups(tx, plan.groups, revision)
+    if write_groups(tx, (group for group in plan.groups if group.tokens), revision):
+        builds_on = [*states.load_revisions(row.builds_on), revision][-REMEMBERED:]
+    else:
+        builds_on = [revision]
+    tx.execute(tx.store.built(forget), {'oldest': builds_on[0].number})
     remove_pins(tx, plan.unpinned)
     write_pins(tx, plan.pins, state, revision)
     if plan.moved:
         record(tx, state, ref, plan)
     # Last, for the leader's own heartbeats wait for it, and what comes before may take seconds.
-    node = tx.tables.node
-    tx.execute(update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1), run_of(ref))
+    tx.execute(tx.store.built(raise_heartbeat), run_of(ref))
     states.save(
         tx,
         revision,
         version=revision.number,
         version_stamp=revision.stamp,
         members=states.dump_members(plan.members),
-        builds_on=states.dump_revisions([*builds_on, revision]),
+        builds_on=states.dump_revisions(builds_on),
     )
     return revision
+
+
+def forget(store: Store) -> Executable:
+    """Delete the changes that no difference needs any more."""
+    change = store.tables.change
+    return delete(change).where(change.c.revision <= bindparam('oldest', type_=BigInteger))
+
+
+def raise_heartbeat(store: Store) -> Executable:
+    """Count the leader's own write."""
+    node = store.tables.node
+    return update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1)
 
 
 def check_guard(tx: Transaction, state: State, ref: NodeRef, guard: Guard) -> None:
@@ -156,54 +216,137 @@ def remove_nodes(tx: Transaction, plan: Plan) -> None:
         remove(departed, node.c.state == NodeState.LEFT.value, 'left')
 
 
-def write_groups(tx: Transaction, groups: Sequence[TokenGroup], revision: Revision) -> None:
-    """One statement for each group, all sent at once where the driver can; and a second for each if rows were absent."""
-    token, number = tx.tables.token, literal(revision.number, BigInteger)
-    values: dict[str, ColumnElement[Any]] = {
-        'node': bindparam('new_owner', type_=String),
-        'target': bindparam('new_target', type_=String),
-        'home': bindparam('new_home', type_=String),
-        'changed': number,
-    }
-    kept = case((token.c.node.is_not_distinct_from(values['node']), token.c.version), else_=number)
-    change = update(token).where(tx.store.among(token.c.token_id, 'numbers')).values(version=kept, **values)
-    numbers = tx.store.elements('numbers', BigInteger())
-    rows = select(numbers.c.value, number, *values.values()).where(true())
-    missing = tx.store.insert(token).from_select(['token_id', 'version', *values], rows)
-    missing = missing.on_conflict_do_nothing(index_elements=[token.c.token_id])
-    given = [
-        {
+def write_groups(tx: Transaction, groups: Iterable[TokenGroup], revision: Revision) -> bool:
+    """Write tokens; whether ``change`` tells all that was written, as it does where they pass from owner to owner.
+
+    One statement for each group, all sent at once where the driver can; and others if rows were absent.
+    """
+    owned, loose, size = [], [], 0
+    for group in groups:
+        given = {
             'numbers': tx.store.listed(group.tokens),
-            'new_owner': group.owner,
             'new_target': group.target,
             'new_home': group.home,
+            'new': revision.number,
         }
-        for group in groups
-        if group.tokens
-    ]
-    if given and tx.execute(change, given).rowcount < sum(len(group.tokens) for group in groups):
-        tx.execute(missing, given)
+        if group.owner is None:
+            loose.append(given)
+        else:
+            owned.append(given | {'new_owner': group.owner})
+            size += len(group.tokens)
+    all_told = not loose
+    if owned and put_owned(tx, owned, revision) < size:
+        all_told = False
+        tx.execute(tx.store.built(add_owned), owned)
+        tx.execute(tx.store.built(take_unowned), owned)
+    if loose:
+        tx.execute(tx.store.built(put_unowned), loose)
+        tx.execute(tx.store.built(take_owned), loose)
+    return all_told
+
+
+def put_owned(tx: Transaction, groups: Sequence[Mapping[str, Any]], revision: Revision) -> int:
+    """Change the rows that are there, and tell it in ``change``; how many they were."""
+    if tx.store.writes_in_with:
+        tx.execute(tx.store.built(change_and_tell), groups)
+        return int(tx.execute(tx.store.built(size_told), {'new': revision.number}).scalar_one())
+    changed = tx.execute(tx.store.built(change_tokens), groups).rowcount
+    tx.execute(tx.store.built(tell), groups)
+    return changed
+
+
+def of_group(store: Store) -> dict[str, BindParameter[Any]]:
+    """What a group gives to each of its rows."""
+    columns = store.tables.token.c
+    return {name: bindparam(f'new_{name}', type_=columns[name].type) for name in ('target', 'home')}
+
+
+NEW = bindparam('new', type_=BigInteger)
+OWNER = bindparam('new_owner', type_=String)
+
+
+def change_tokens(store: Store) -> Update:
+    """Write the rows that are there; the version follows the owner."""
+    token = store.tables.token
+    kept = case((token.c.node == OWNER, token.c.version), else_=NEW)
+    change = update(token).where(store.among(token.c.token_id, 'numbers'))
+    return change.values(node=OWNER, version=kept, changed=NEW, **of_group(store))
+
+
+def telling(store: Store, written: FromClause) -> Insert:
+    """Insert into ``change`` what was written, gathered by version."""
+    change, numbers = store.tables.change, store.joined(cast(written.c.token_id, Text))
+    shared = of_group(store)
+    rows = select(NEW, OWNER, *shared.values(), written.c.version, func.count(), numbers).select_from(written)
+    columns = ['revision', 'owner', *shared, 'version', 'size', 'numbers']
+    return insert(change).from_select(columns, rows.group_by(written.c.version))
+
+
+def change_and_tell(store: Store) -> Executable:
+    """Both in one statement."""
+    token = store.tables.token
+    return telling(store, change_tokens(store).returning(token.c.token_id, token.c.version).cte('written'))
+
+
+def tell(store: Store) -> Executable:
+    """Tell of the rows that have just been written."""
+    token = store.tables.token
+    return telling(store, select(token).where(store.among(token.c.token_id, 'numbers')).subquery())
+
+
+def size_told(store: Store) -> Select[Any]:
+    """How many tokens ``change`` tells of."""
+    change = store.tables.change
+    return select(func.coalesce(func.sum(change.c.size), 0)).where(change.c.revision == NEW)
+
+
+def add_owned(store: Store) -> Executable:
+    """Insert the rows that are absent."""
+    token, numbers, shared = store.tables.token, store.elements('numbers', BigInteger()), of_group(store)
+    rows = select(numbers.c.value, OWNER, NEW, NEW, *shared.values()).where(true())
+    add = store.insert(token).from_select(['token_id', 'node', 'version', 'changed', *shared], rows)
+    executable: Executable = add.on_conflict_do_nothing(index_elements=[token.c.token_id])
+    return executable
+
+
+def put_unowned(store: Store) -> Executable:
+    """Insert tokens that are nobody's, or change what is there, the version apart."""
+    unowned, numbers, shared = store.tables.unowned, store.elements('numbers', BigInteger()), of_group(store)
+    rows = select(numbers.c.value, NEW, *shared.values()).where(true())
+    put = store.insert(unowned).from_select(['token_id', 'version', *shared], rows)
+    values = {name: put.excluded[name] for name in shared}
+    executable: Executable = put.on_conflict_do_update(index_elements=[unowned.c.token_id], set_=values)
+    return executable
+
+
+def take_owned(store: Store) -> Executable:
+    """Delete rows from ``token``."""
+    return delete(store.tables.token).where(store.among(store.tables.token.c.token_id, 'numbers'))
+
+
+def take_unowned(store: Store) -> Executable:
+    """Delete rows from ``unowned``."""
+    return delete(store.tables.unowned).where(store.among(store.tables.unowned.c.token_id, 'numbers'))
 
 
 def remove_pins(tx: Transaction, ids: Iterable[int]) -> None:
     """Delete pins by id."""
     if ids := frozenset(ids):
-        tx.execute(
-            delete(tx.tables.token).where(tx.store.among(tx.tables.token.c.token_id, 'ids')), {'ids': tx.store.listed(ids)}
-        )
+        numbers = {'numbers': tx.store.listed(ids)}
+        tx.execute(tx.store.built(take_owned), numbers)
+        tx.execute(tx.store.built(take_unowned), numbers)
 
 
-PIN = ('token_id', 'node', 'target', 'task_id', 'pattern')
-"""The columns of a pin's row that a plan gives."""
-
-
-def write_pins(tx: Transaction, pins: Iterable[Pin], state: State, revision: Revision) -> None:
+def write_pins(tx: Transaction, pins: Sequence[Pin], state: State, revision: Revision) -> None:
     """Write pins, and show in each one's lock the pattern by which it was placed."""
-    rows = [dict(zip(PIN, (pin.id, pin.owner, pin.target, pin.task_id, pin.pattern), strict=True)) for pin in pins]
-    if rows:
-        given = tx.store.listed_rows(rows)
-        tx.execute(tx.store.built(put_pins), {'pins': given, 'new': revision.number})
-        tx.execute(tx.store.built(show_patterns), {'pins': given, 'tokens': state.settings.total_tokens})
+    for owned, put, take in ((True, put_pins, take_unowned), (False, put_unowned_pins, take_owned)):
+        some = [pin for pin in pins if (pin.owner is not None) == owned]
+        if some:
+            rows = [dict(zip(PIN, (pin.id, pin.owner, pin.target, pin.task_id, pin.pattern), strict=True)) for pin in some]
+            given = tx.store.listed_rows(rows)
+            tx.execute(tx.store.built(put), {'pins': given, 'new': revision.number})
+            tx.execute(tx.store.built(take), {'numbers': tx.store.listed([pin.id for pin in some])})
+            tx.execute(tx.store.built(show_patterns), {'pins': given, 'tokens': state.settings.total_tokens})
 
 
 def pin_rows(store: Store) -> FromClause:
@@ -213,12 +356,22 @@ def pin_rows(store: Store) -> FromClause:
 
 def put_pins(store: Store) -> Executable:
     """Insert the rows of pins, or change what is there; the version follows the owner."""
-    token, row, number = store.tables.token, pin_rows(store), bindparam('new', type_=BigInteger)
-    put = store.insert(token).from_select([*PIN, 'version', 'changed'], select(*row.c, number, number).where(true()))
+    token, row = store.tables.token, pin_rows(store)
+    put = store.insert(token).from_select([*PIN, 'version', 'changed'], select(*row.c, NEW, NEW).where(true()))
     new = put.excluded
-    kept = case((token.c.node.is_not_distinct_from(new.node), token.c.version), else_=new.version)
+    kept = case((token.c.node == new.node, token.c.version), else_=new.version)
     columns = {name: new[name] for name in (*PIN[1:], 'changed')}
     executable: Executable = put.on_conflict_do_update(index_elements=[token.c.token_id], set_={**columns, 'version': kept})
+    return executable
+
+
+def put_unowned_pins(store: Store) -> Executable:
+    """The same of pins that are nobody's."""
+    unowned, row = store.tables.unowned, pin_rows(store)
+    names = [name for name in PIN if name != 'node']
+    put = store.insert(unowned).from_select([*names, 'version'], select(*(row.c[name] for name in names), NEW).where(true()))
+    columns = {name: put.excluded[name] for name in names[1:]}
+    executable: Executable = put.on_conflict_do_update(index_elements=[unowned.c.token_id], set_=columns)
     return executable
 
 

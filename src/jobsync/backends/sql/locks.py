@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import BigInteger, FromClause, Insert, Row, Update, bindparam, delete, insert, or_, select, update
+from sqlalchemy import JSON, BigInteger, Insert, Row, Select, Update, bindparam, delete, exists, insert, select, true, update
 
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.schema import UtcDateTime
+from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
-from jobsync.core.model import LockEdit, LockFilter, LockRequest, TaskLock
+from jobsync.core.model import LockEdit, LockFilter, LockRequest, Revision, TaskLock
 
 __all__ = ['edit', 'read']
 
@@ -57,65 +60,99 @@ def read(tx: Transaction) -> tuple[TaskLock, ...]:
     return tuple(map(parse, tx.execute(select(lock).order_by(lock.c.id))))
 
 
+Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None]
+"""What a request asks for, its task apart: of thousands of requests most are of the kind of the one before."""
+
+
 def edit(tx: Transaction, change: LockEdit) -> int:
     """See ``Backend.edit_locks``."""
-    state, lock = states.read(tx), tx.tables.lock
+    row = tx.execute(tx.store.built(numbered_state)).one_or_none()
+    state, lock = states.parse(row), tx.tables.lock
+    assert row is not None
+    revision = states.raised(state)
     wanted = {request.task_id: request for request in change.put}
     removed = matching(tx, change.remove, state.now) if change.remove is not None else {}
-    present = of_tasks(tx, wanted) if wanted else {}
     gone = [lock_id for task, lock_id in removed.items() if task not in wanted]
-    new: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
-    for task, request in wanted.items():
-        old, values = present.get(task), columns(request, state.now)
-        if old is None:
-            new.append({'task_id': task, **values})
-        elif differs(old, request, values):
-            changed.append({'id': old.id, **values})
-    if not (gone or new or changed):
-        return 0
-    revision = states.raised(state)
-    states.save(tx, revision, locks_revision=revision.number)
     if gone:
         tx.execute(delete(lock).where(tx.store.among(lock.c.id, 'ids')), {'ids': tx.store.listed(gone)})
-    if changed:
-        tx.execute(tx.store.built(change_locks), {'locks': tx.store.listed_rows(changed)})
-    if new:
-        made = {'made_at': state.now, 'made_in': revision.number}
-        tx.execute(tx.store.built(add_locks), {'locks': tx.store.listed_rows(new), **made})
-        # The pin's number follows from the id, which the database has just given.
-        pin = lock.c.id + state.settings.total_tokens
-        tx.execute(update(lock).where(or_(lock.c.token_id.is_(None), lock.c.token_id != pin)).values(token_id=pin))
+    added, changed = put(tx, wanted, state, revision, row.last_lock) if wanted else (0, 0)
+    if gone or added or changed:
+        states.save(tx, revision, locks_revision=revision.number, last_lock=row.last_lock + len(wanted))
     return len(gone)
 
 
-def columns(request: LockRequest, now: dt.datetime) -> dict[str, Any]:
+def numbered_state(store: Store) -> Select[Any]:
+    """The state with the last id that a lock was given."""
+    return select(*states.columns(store), store.tables.state.c.last_lock)
+
+
+def put(tx: Transaction, wanted: Mapping[str, LockRequest], state: State, revision: Revision, last_lock: int) -> tuple[int, int]:
+    """Put locks; how many are new, and how many are there and become others.
+
+    Most edits make new locks. So those are inserted first, by the statement that looks which of them are new.
+    """
+    given: list[dict[str, Any]] = []
+    place = last_lock
+    for kind, requests in groupby(wanted.values(), kind_of):
+        tasks = [request.task_id for request in requests]
+        given.append({'place': place, 'tasks': tasks, **columns(kind, state.now)})
+        place += len(tasks)
+    added = tx.execute(
+        tx.store.built(add_locks),
+        {
+            'locks': tx.store.listed_rows(given),
+            'tokens': state.settings.total_tokens,
+            'made_at': state.now,
+            'made_in': revision.number,
+        },
+    ).rowcount
+    if added == len(wanted):
+        return added, 0
+    changed: list[dict[str, Any]] = []
+    for old in of_tasks(tx, wanted):
+        request = wanted[old.task_id]
+        values = columns(kind_of(request), state.now)
+        if old.registered != revision.number and differs(old, request, values):
+            changed.append({'id': old.id, **values})
+    if changed:
+        tx.execute(tx.store.built(change_locks), {'locks': tx.store.listed_rows(changed)})
+    return added, len(changed)
+
+
+kind_of = attrgetter('patterns', 'reason', 'created_by', 'expires_in')
+"""The ``Kind`` of a request."""
+
+
+def columns(kind: Kind, now: dt.datetime) -> dict[str, Any]:
     """The ``COLUMNS`` of a request."""
+    patterns, reason, created_by, expires_in = kind
     return {
-        'node_pattern': request.patterns[0],
-        'patterns': dump_patterns(request.patterns),
-        'reason': request.reason,
-        'created_by': request.created_by,
-        'expires_at': None if request.expires_in is None else now + request.expires_in,
+        'node_pattern': patterns[0],
+        'patterns': dump_patterns(patterns),
+        'reason': reason,
+        'created_by': created_by,
+        'expires_at': None if expires_in is None else now + expires_in,
     }
 
 
-def given(store: Store, key: str) -> FromClause:
-    """The rows of an edit: a key, and ``COLUMNS``."""
-    lock = store.tables.lock
-    return store.rows('locks', {name: lock.c[name].type for name in (key, *COLUMNS)})
-
-
 def add_locks(store: Store) -> Insert:
-    """Insert the rows given; their ids are the database's to choose."""
-    lock, row = store.tables.lock, given(store, 'task_id')
+    """Insert the locks of those tasks that have none, numbered in their order. Each row given has the tasks of one kind."""
+    lock = store.tables.lock
+    kind = store.rows('locks', {'place': BigInteger(), 'tasks': JSON(), **{name: lock.c[name].type for name in COLUMNS}})
+    tasks, task, nth = store.json_elements(kind.c.tasks)
+    number = kind.c.place + nth
+    shared = [kind.c[name] for name in COLUMNS]
     made = [bindparam('made_at', type_=UtcDateTime), bindparam('made_in', type_=BigInteger)]
-    return insert(lock).from_select(['task_id', *COLUMNS, 'created_at', 'registered'], select(*row.c, *made))
+    rows = select(number, number + bindparam('tokens', type_=BigInteger), task, *shared, *made)
+    rows = rows.select_from(kind.join(tasks, true()))
+    rows = rows.where(~exists(select(lock.c.id).where(lock.c.task_id == task)))
+    return insert(lock).from_select(['id', 'token_id', 'task_id', *COLUMNS, 'created_at', 'registered'], rows)
 
 
 def change_locks(store: Store) -> Update:
     """Put the rows given in the place of those of these ids."""
-    lock, row = store.tables.lock, given(store, 'id')
+    lock = store.tables.lock
+    row = store.rows('locks', {name: lock.c[name].type for name in ('id', *COLUMNS)})
     return update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in COLUMNS})
 
 
@@ -142,8 +179,8 @@ def matching(tx: Transaction, condition: LockFilter, now: dt.datetime) -> dict[s
     return {row.task_id: row.id for row in tx.execute(query, parameters)}
 
 
-def of_tasks(tx: Transaction, tasks: Iterable[str]) -> dict[str, TaskLock]:
-    """The locks that these tasks have, by task."""
+def of_tasks(tx: Transaction, tasks: Iterable[str]) -> list[TaskLock]:
+    """The locks that these tasks have."""
     lock = tx.tables.lock
     rows = tx.execute(select(lock).where(tx.store.among(lock.c.task_id, 'tasks')), {'tasks': tx.store.listed(tasks)})
-    return {row.task_id: parse(row) for row in rows}
+    return [parse(row) for row in rows]

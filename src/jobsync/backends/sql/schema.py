@@ -34,7 +34,7 @@ from jobsync.errors import ConfigError
 
 __all__ = ['SCHEMA_VERSION', 'Tables', 'UtcDateTime', 'moment_as_text', 'tables_for']
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the tables below, stored in ``state``. A change of them needs a step in ``migrations`` and a new number here."""
 
 LONGEST_NAMESPACE = 40
@@ -99,6 +99,8 @@ class Tables:
     metadata: MetaData
     node: Table
     token: Table
+    unowned: Table
+    change: Table
     lock: Table
     rebalance: Table
     claim: Table
@@ -107,7 +109,7 @@ class Tables:
 
     def names(self) -> dict[str, str]:
         """What SQL users look names up in."""
-        fields = ('node', 'token', 'lock', 'rebalance', 'claim', 'audit', 'state')
+        fields = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
         return {field.capitalize(): getattr(self, field).name for field in fields}
 
 
@@ -124,6 +126,8 @@ def tables_for(namespace: str) -> Tables:
         metadata=metadata,
         node=_node(prefix, metadata),
         token=_token(prefix, metadata),
+        unowned=_unowned(prefix, metadata),
+        change=_change(prefix, metadata),
         lock=_lock(prefix, metadata),
         rebalance=_rebalance(prefix, metadata),
         claim=_trail(prefix + 'claim', metadata),
@@ -158,28 +162,67 @@ def _node(prefix: str, metadata: MetaData) -> Table:
 
 
 def _token(prefix: str, metadata: MetaData) -> Table:
-    """A row per token and per pin. A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row."""
+    """A row per token and per pin that somebody owns: so whoever counts rows counts what nodes have.
+
+    A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row. No index but the primary key's, so
+    that PostgreSQL can write a row anew on its own page, for which each page has room, and leave the index alone.
+    """
     return Table(
         prefix + 'token',
         metadata,
         Column('token_id', BigId, primary_key=True, autoincrement=False),
-        Column('node', String),
+        Column('node', String, CheckConstraint("node <> ''"), nullable=False),
         Column('target', String),
         Column('home', String),
         Column('version', BigInteger, nullable=False, server_default='0'),
         Column('changed', BigInteger, nullable=False, server_default='0'),
         Column('task_id', String),
         Column('pattern', String),
-        Index(prefix + 'token_by_changed', 'changed'),
+        postgresql_with={'fillfactor': 85},
+    )
+
+
+def _unowned(prefix: str, metadata: MetaData) -> Table:
+    """A row per token and per pin that is known to be nobody's: a pin no node matches, what a drained cluster has let go of.
+
+    A token that has a row neither here nor in ``token`` is absent: whoever had it last may still hold it.
+    """
+    return Table(
+        prefix + 'unowned',
+        metadata,
+        Column('token_id', BigId, primary_key=True, autoincrement=False),
+        Column('target', String),
+        Column('home', String),
+        Column('version', BigInteger, nullable=False),
+        Column('task_id', String),
+        Column('pattern', String),
+    )
+
+
+def _change(prefix: str, metadata: MetaData) -> Table:
+    """What the latest commits wrote into ``token``, pins apart: who has an older version reads this instead of all tokens.
+
+    A row is a group of ``size`` tokens that share everything but their number; ``numbers`` are separated by commas.
+    """
+    return Table(
+        prefix + 'change',
+        metadata,
+        Column('revision', BigInteger, nullable=False),
+        Column('owner', String, nullable=False),
+        Column('target', String),
+        Column('home', String),
+        Column('version', BigInteger, nullable=False),
+        Column('size', BigInteger, nullable=False),
+        Column('numbers', Text, nullable=False),
     )
 
 
 def _lock(prefix: str, metadata: MetaData) -> Table:
-    """``patterns`` (JSON) is the policy; ``node_pattern`` shows the one of them that is in effect."""
+    """``patterns`` (JSON) is the policy; ``node_pattern`` shows the one of them that is in effect. ``state`` counts the ids."""
     return Table(
         prefix + 'lock',
         metadata,
-        Column('id', BigId, Identity(), primary_key=True),
+        Column('id', BigId, primary_key=True, autoincrement=False),
         Column('token_id', BigInteger),
         Column('task_id', String, nullable=False),
         Column('node_pattern', String, nullable=False),
@@ -193,9 +236,6 @@ def _lock(prefix: str, metadata: MetaData) -> Table:
         _moment('created_at'),
         _moment('expires_at'),
         _sqlite_check("patterns IS NULL OR (json_valid(patterns) AND json_type(patterns) = 'array')"),
-        sqlite_autoincrement=True,
-        # A new row is written again with the number that follows from its id: on its own page that is done without the indexes.
-        postgresql_with={'fillfactor': 45},
     )
 
 
@@ -223,8 +263,9 @@ def _trail(name: str, metadata: MetaData) -> Table:
         Column('date', Date, primary_key=True),
         Column('node', String, primary_key=True),
         Column('created_on', UtcDateTime, nullable=False),
-        Index(name + '_by_date', 'date'),
-        Index(name + '_by_time', 'created_on'),
+        # Rows come in the order of both, so a summary of each stretch of the table finds them, and costs a writer nothing.
+        Index(name + '_by_date', 'date', postgresql_using='brin'),
+        Index(name + '_by_time', 'created_on', postgresql_using='brin'),
     )
 
 
@@ -250,6 +291,7 @@ def _state(prefix: str, metadata: MetaData) -> Table:
         Column('leader_incarnation', String),
         Column('last_created', UtcDateTime),
         Column('locks_revision', BigInteger, nullable=False),
+        Column('last_lock', BigInteger, nullable=False),
         Column('writer', Integer, nullable=False),
         Column('builds_on', Text, nullable=False),
         Column('members', Text, nullable=False),

@@ -31,13 +31,10 @@ __all__ = [
     'save',
 ]
 
-REMEMBERED = 64
-"""Versions a difference can build on. A node reads every version or is far behind; then a complete reading is as cheap."""
-
 
 @attrs.frozen
 class State:
-    """The row but for ``members`` and ``builds_on``, with the store's identity and time at the reading."""
+    """The row but for ``members``, ``builds_on`` and ``last_lock``, with the store's identity and time at the reading."""
 
     settings: Settings
     timeline: Timeline
@@ -58,7 +55,7 @@ def draw_stamp() -> int:
 def columns(store: Store) -> list[ColumnElement[Any]]:
     """What ``parse`` needs in a row."""
     state = store.tables.state
-    left_out = {'id', 'writer', 'builds_on', 'members', 'store'}
+    left_out = {'id', 'writer', 'builds_on', 'members', 'store', 'last_lock'}
     return [
         *(column.label('state_' + column.name) for column in state.c if column.name not in left_out),
         state.c.store.label('timeline_store'),
@@ -121,8 +118,8 @@ def save(tx: Transaction, revision: Revision, **changes: Any) -> None:
 
 
 def dump_revisions(revisions: list[Revision]) -> str:
-    """The column ``builds_on``: versions that a difference may build on, oldest first."""
-    return json.dumps([[revision.number, revision.stamp] for revision in revisions[-REMEMBERED:]])
+    """The column ``builds_on``: versions that a difference may build on, oldest first; ``change`` has what came after it."""
+    return json.dumps([[revision.number, revision.stamp] for revision in revisions])
 
 
 def load_revisions(text: str) -> list[Revision]:
@@ -160,6 +157,7 @@ def first(tx: Transaction, settings: Settings) -> None:
             version_stamp=INITIAL.stamp,
             epoch=0,
             locks_revision=0,
+            last_lock=0,
             writer=0,
             builds_on=dump_revisions([INITIAL]),
             members='{}',
@@ -192,8 +190,8 @@ def renew(tx: Transaction, expected: Timeline, at_least: int, **changes: Any) ->
     if state.timeline != expected:
         return
     revision = raised(state, at_least)
-    tx.execute(delete(tx.tables.node))
-    tx.execute(delete(tx.tables.token))
+    for table in (tx.tables.node, tx.tables.token, tx.tables.unowned, tx.tables.change):
+        tx.execute(delete(table))
     save(
         tx,
         revision,

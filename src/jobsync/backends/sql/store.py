@@ -107,6 +107,14 @@ class Store(abc.ABC):
         """Make the schema with these settings if there is none and ``create``; ``SchemaMismatch`` if it may not be used."""
 
     @abc.abstractmethod
+    def watch(self, tx: Transaction) -> None:
+        """Make the triggers that notice edits by hand."""
+
+    @abc.abstractmethod
+    def unwatch(self, tx: Transaction) -> None:
+        """Remove them, of whatever version they are, so that the tables can be changed."""
+
+    @abc.abstractmethod
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""
 
@@ -148,9 +156,17 @@ class Store(abc.ABC):
     def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """The rows in the parameter ``name``, which are mappings by column; give the parameter as ``listed_rows``."""
 
+    @abc.abstractmethod
+    def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
+        """All texts of a group of rows, with commas between them."""
+
+    @abc.abstractmethod
+    def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
+        """The texts in a JSON array as rows to join, with each one's text, and its place from 1 on."""
+
     def listed_rows(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Rows as one parameter for ``rows``: JSON, which is written and read faster than so many values one by one."""
-        return json.dumps(rows, default=moment_as_text)
+        return json.dumps(rows, default=moment_as_text, ensure_ascii=False)
 
     @abc.abstractmethod
     def insert(self, table: Table) -> Any:

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 from jobsync.backends.sql.schema import Tables
 
-__all__ = ['CHANNEL', 'WRITER', 'functions_and_triggers']
+__all__ = ['CHANNEL', 'FUNCTIONS', 'WRITER', 'functions_and_triggers']
 
 WRITER = 'jobsync.writer'
 CHANNEL = 'jobsync_'
 """Followed by the oid of the table ``state``: namespaces of one name in two schemas do not wake each other."""
+
+FUNCTIONS = ('by_hand', 'announce', 'keep_pins', 'keep_out')
 
 NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
 
@@ -34,6 +36,12 @@ BEGIN
             IF OLD.task_id IS NOT NULL AND (NEW.token_id, NEW.task_id) IS DISTINCT FROM (OLD.token_id, OLD.task_id) THEN
                 RETURN NULL;
             END IF;
+        END IF;
+    END IF;
+    -- It would be in both tables, and once its row here is gone, nobody would know that somebody may still hold it.
+    IF kind = 'token' AND TG_OP IN ('INSERT', 'UPDATE') THEN
+        IF EXISTS (SELECT FROM {schema}.{prefix}unowned WHERE token_id = NEW.token_id) THEN
+            RAISE EXCEPTION 'token % is nobody''s, and only the leader may give it to a node', NEW.token_id;
         END IF;
     END IF;
     IF coalesce(current_setting('jobsync.noted_' || kind, true), '') <> here THEN
@@ -58,6 +66,9 @@ BEGIN
             NEW.version := (SELECT revision FROM {schema}.{prefix}state);
         END IF;
     ELSIF kind = 'lock' THEN
+        IF TG_OP = 'INSERT' THEN
+            UPDATE {schema}.{prefix}state SET last_lock = greatest(last_lock + 1, NEW.id) RETURNING last_lock INTO NEW.id;
+        END IF;
         NEW.token_id := NEW.id + (SELECT total_tokens FROM {schema}.{prefix}state);
         NEW.created_at := coalesce(NEW.created_at, clock_timestamp());
         IF TG_OP = 'INSERT' THEN
@@ -85,9 +96,17 @@ BEGIN
 END
 $body$"""
 
+KEEP_OUT = """
+CREATE FUNCTION {schema}.{prefix}keep_out() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    RAISE EXCEPTION '% is for jobsync alone to write: what people may change is {prefix}token, {prefix}lock and {prefix}node',
+        TG_TABLE_NAME;
+END
+$body$"""
+
 ROWS = """
 CREATE TRIGGER {prefix}{name} BEFORE {event} ON {schema}.{prefix}{kind} FOR EACH ROW
-WHEN (coalesce(current_setting('{writer}', true), '') <> '{prefix}') EXECUTE FUNCTION {schema}.{prefix}by_hand('{kind}')"""
+WHEN (coalesce(current_setting('{writer}', true), '') <> '{prefix}') EXECUTE FUNCTION {schema}.{prefix}{function}"""
 ALL_ROWS = """
 CREATE TRIGGER {prefix}{kind}_truncated BEFORE TRUNCATE ON {schema}.{prefix}{kind} FOR EACH STATEMENT
 EXECUTE FUNCTION {schema}.{prefix}{function}"""
@@ -99,10 +118,14 @@ WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()
 def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
     """The statements that make them. ``schema`` is quoted already; the prefix needs no quotes."""
     fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL}
-    for template in (BY_HAND, ANNOUNCE, KEEP_PINS, REVISION):
+    for template in (BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
         yield template.format(**fixed)
     for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', '')):
         event = f'INSERT OR DELETE OR UPDATE{columns}'
-        yield ROWS.format(**fixed, name=f'{kind}_by_hand', kind=kind, event=event)
-        function = 'keep_pins()' if kind == 'token' else f"by_hand('{kind}')"
-        yield ALL_ROWS.format(**fixed, kind=kind, function=function)
+        by_hand = f"by_hand('{kind}')"
+        yield ROWS.format(**fixed, name=f'{kind}_by_hand', kind=kind, event=event, function=by_hand)
+        yield ALL_ROWS.format(**fixed, kind=kind, function='keep_pins()' if kind == 'token' else by_hand)
+    for kind in ('unowned', 'change'):
+        event = 'INSERT OR DELETE OR UPDATE'
+        yield ROWS.format(**fixed, name=f'{kind}_kept', kind=kind, event=event, function='keep_out()')
+        yield ALL_ROWS.format(**fixed, kind=kind, function='keep_out()')

@@ -38,7 +38,7 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
-from jobsync.backends.sql.postgresql.ddl import WRITER, functions_and_triggers
+from jobsync.backends.sql.postgresql.ddl import FUNCTIONS, WRITER, functions_and_triggers
 from jobsync.backends.sql.postgresql.listener import Listener
 from jobsync.backends.sql.postgresql.url import Server, server_of
 from jobsync.backends.sql.postgresql.users import connect_for_user
@@ -67,6 +67,19 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """The backend for a URL; nothing is reached yet."""
     server = server_of(url, options.op_timeout_sec)
     return SqlBackend(PostgresqlStore(server, tables_for(options.namespace), options.op_timeout_sec), options)
+
+
+def array_literal(values: Iterable[Any]) -> str:
+    """Numbers, or texts, as PostgreSQL writes an array: made in a third of the time that the driver takes for a list of them."""
+    texts = list(values)
+    if not texts:
+        return '{}'
+    if not isinstance(texts[0], str):
+        return '{' + ','.join(map(str, texts)) + '}'
+    together = ''.join(texts)
+    if '"' in together or '\\' in together:
+        texts = [text.replace('\\', '\\\\').replace('"', '\\"') for text in texts]
+    return '{"' + '","'.join(texts) + '"}'
 
 
 class PostgresqlStore(Store):
@@ -141,13 +154,28 @@ class PostgresqlStore(Store):
         tx.connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
         if self._has_schema(tx):
             return
-        schema = tx.connection.exec_driver_sql('SELECT quote_ident(current_schema())').scalar_one()
-        if schema is None:
+        if tx.connection.exec_driver_sql('SELECT current_schema()').scalar_one() is None:
             raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
         self.tables.metadata.create_all(tx.connection, checkfirst=False)
-        for statement in functions_and_triggers(self.tables, schema):
-            tx.connection.exec_driver_sql(statement.replace('%', '%%'))
+        self.watch(tx)
         states.first(tx, settings)
+
+    def watch(self, tx: Transaction) -> None:
+        """See ``Store.watch``."""
+        for statement in functions_and_triggers(self.tables, self._schema(tx)):
+            tx.connection.exec_driver_sql(statement.replace('%', '%%'))
+
+    def unwatch(self, tx: Transaction) -> None:
+        """See ``Store.unwatch``: the triggers go with their functions."""
+        for name in FUNCTIONS:
+            tx.connection.exec_driver_sql(f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}{name}() CASCADE')
+
+    def _schema(self, tx: Transaction) -> str:
+        """Where the tables are, quoted."""
+        state = self.tables.state.name
+        query = f"SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '{state}'::regclass"  # noqa: S608 - our own
+        schema: str = tx.connection.exec_driver_sql(query).scalar_one()
+        return schema
 
     def connection(self) -> Connection:
         """See ``Store.connection``."""
@@ -242,20 +270,29 @@ class PostgresqlStore(Store):
 
     def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:
         """See ``Store.elements``."""
-        return func.unnest(bindparam(name, type_=ARRAY(type_))).table_valued('value').render_derived()
+        return func.unnest(cast(bindparam(name, type_=Text), ARRAY(type_))).table_valued('value').render_derived()
 
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         """See ``Store.among``."""
-        return column == func.any(bindparam(name, type_=ARRAY(column.type)))
+        return column == func.any(cast(bindparam(name, type_=Text), ARRAY(column.type)))
 
     def listed(self, values: Iterable[Any]) -> Any:
         """See ``Store.listed``."""
-        return list(values)
+        return array_literal(values)
 
     def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See ``Store.rows``."""
         rows = func.json_to_recordset(cast(bindparam(name, type_=Text), JSON))
         return rows.table_valued(*(column(key, type_) for key, type_ in types.items())).render_derived(with_types=True)
+
+    def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
+        """See ``Store.joined``."""
+        return func.string_agg(texts, literal_column("','"))
+
+    def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
+        """See ``Store.json_elements``."""
+        found = func.json_array_elements_text(texts).table_valued('value', with_ordinality='nth').render_derived().lateral()
+        return found, found.c.value, found.c.nth
 
     def insert(self, table: Table) -> Any:
         """See ``Store.insert``."""

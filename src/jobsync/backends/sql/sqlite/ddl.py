@@ -20,12 +20,18 @@ NEW_VERSION = "UPDATE {state} SET version = revision, version_stamp = stamp, bui
 LOCKS_CHANGED = 'UPDATE {state} SET locks_revision = revision;'
 NEW_FENCE = 'UPDATE {token} SET version = (SELECT revision FROM {state}) WHERE token_id = NEW.token_id{condition};'
 COMPLETE_LOCK = """
+    UPDATE {state} SET last_lock = max(last_lock + 1, NEW.id);
     UPDATE {lock} SET
-        token_id = NEW.id + (SELECT total_tokens FROM {state}),
+        id = (SELECT last_lock FROM {state}),
+        token_id = (SELECT last_lock + total_tokens FROM {state}),
         patterns = coalesce(patterns, json_array(node_pattern)),
         created_at = coalesce(created_at, strftime('%Y-%m-%d %H:%M:%f000', 'now'))
     WHERE id = NEW.id;"""
 PATTERN_COUNTS = 'UPDATE {lock} SET patterns = json_array(NEW.node_pattern) WHERE id = NEW.id;'
+KEEP_OUT = "SELECT raise(ABORT, '{table} is for jobsync alone to write');"
+NOBODYS = """
+    SELECT raise(ABORT, 'this token is nobody''s, and only the leader may give it to a node')
+    WHERE EXISTS (SELECT 1 FROM {unowned} WHERE token_id = NEW.token_id);"""
 LEAVE_IT = 'SELECT raise(IGNORE);'
 
 BY_HAND = '(SELECT writer FROM {state}) = 0'
@@ -34,10 +40,11 @@ BY_HAND = '(SELECT writer FROM {state}) = 0'
 def triggers(tables: Tables) -> Iterator[str]:
     """The CREATE TRIGGER statements of a namespace."""
     node, token, lock, state = (table.name for table in (tables.node, tables.token, tables.lock, tables.state))
+    unowned, change = tables.unowned.name, tables.change.name
 
     def trigger(table: str, name: str, event: str, *body: str, moment: str = 'AFTER', when: str = '', condition: str = '') -> str:
         template = f'CREATE TRIGGER {table}_{name} {moment} {event} ON {table} WHEN {when}{BY_HAND} BEGIN {" ".join(body)} END'
-        return template.format(state=state, token=token, lock=lock, condition=condition)
+        return template.format(state=state, token=token, lock=lock, unowned=unowned, condition=condition, table=table)
 
     yield trigger(node, 'inserted', 'INSERT', NEW_REVISION)
     yield trigger(node, 'deleted', 'DELETE', NEW_REVISION)
@@ -53,6 +60,13 @@ def triggers(tables: Tables) -> Iterator[str]:
     pin = 'OLD.task_id IS NOT NULL AND '
     yield trigger(token, 'kept', 'DELETE', LEAVE_IT, moment='BEFORE', when=pin)
     yield trigger(token, 'still_kept', 'UPDATE OF token_id, task_id', LEAVE_IT, moment='BEFORE', when=pin)
+
+    # It would be in both tables, and once its row here is gone, nobody would know that somebody may still hold it.
+    yield trigger(token, 'claimed', 'INSERT', NOBODYS, moment='BEFORE')
+    yield trigger(token, 'renumbered', 'UPDATE OF token_id', NOBODYS, moment='BEFORE')
+    for ours in (unowned, change):
+        for name, event in (('inserted', 'INSERT'), ('deleted', 'DELETE'), ('updated', 'UPDATE')):
+            yield trigger(ours, name, event, KEEP_OUT, moment='BEFORE')
 
     same_list = 'NEW.patterns IS OLD.patterns AND NEW.node_pattern <> OLD.node_pattern AND '
     yield trigger(lock, 'inserted', 'INSERT', NEW_REVISION, LOCKS_CHANGED, COMPLETE_LOCK)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bindparam, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.types import TypeEngine
 
@@ -127,9 +127,20 @@ class SqliteStore(Store):
         if self._has_schema(tx):
             return
         self.tables.metadata.create_all(tx.connection, checkfirst=False)
+        self.watch(tx)
+        states.first(tx, settings)
+
+    def watch(self, tx: Transaction) -> None:
+        """See ``Store.watch``."""
         for statement in triggers(self.tables):
             tx.connection.exec_driver_sql(statement)
-        states.first(tx, settings)
+
+    def unwatch(self, tx: Transaction) -> None:
+        """See ``Store.unwatch``."""
+        rows = tx.connection.exec_driver_sql("SELECT name, lower(tbl_name) FROM sqlite_master WHERE type = 'trigger'").all()
+        for name, table in rows:
+            if table in self.tables.names().values():
+                tx.connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
 
     def _current(self, deadline: float) -> Link:
         """The link to the file that is at the path now."""
@@ -262,6 +273,15 @@ class SqliteStore(Store):
         row = func.json_each(bindparam(name)).table_valued('value')
         columns = [func.json_extract(row.c.value, f'$.{column}').label(column) for column in types]
         return select(*columns).select_from(row).subquery()
+
+    def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
+        """See ``Store.joined``."""
+        return func.group_concat(texts, literal_column("','"))
+
+    def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
+        """See ``Store.json_elements``."""
+        found = func.json_each(texts).table_valued('key', 'value')
+        return found, found.c.value, found.c.key + 1
 
     def insert(self, table: Table) -> Any:
         """See ``Store.insert``."""

@@ -1,0 +1,182 @@
+"""A database that an older jobsync made: as it was dumped then, brought to the present schema, and in use again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jobsync.core.model import HistoryKind, NodeRef, Pin, Rebalance, Settings
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import SchemaMismatch
+from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.harnesses.postgresql import PostgresqlHarness
+from jobsync.testing.harnesses.sqlite import SqliteHarness
+from jobsync.testing.servers import PostgresServer
+
+SCHEMAS = Path(__file__).parent / 'schemas'
+SETTINGS = Settings(24, 'xxh3', 1)
+DAY = dt.date(2026, 3, 2)
+SHAPE = {
+    'sqlite': "SELECT m.name, c.* FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' ORDER BY 1, 3",
+    'postgresql': 'SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns '
+    'WHERE table_schema = current_schema() ORDER BY 1, 2',
+}
+INDEXES = {
+    'sqlite': "SELECT name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY 1",
+    'postgresql': "SELECT indexname, replace(indexdef, current_schema(), '') FROM pg_indexes WHERE schemaname = current_schema() "
+    "UNION ALL SELECT tgname, replace(pg_get_triggerdef(oid), current_schema(), '') FROM pg_trigger "
+    'WHERE NOT tgisinternal AND tgrelid::regclass::text IN '
+    '(SELECT tablename FROM pg_tables WHERE schemaname = current_schema()) ORDER BY 1',
+}
+
+
+def sqlite(tmp_path: Path, number: int) -> SqliteHarness:
+    """A file made from a dump."""
+    harness = SqliteHarness(tmp_path)
+    if number:
+        with closing(sqlite3.connect(harness.path)) as connection:
+            connection.executescript((SCHEMAS / f'version-{number}-sqlite.sql').read_text())
+    return harness
+
+
+def postgresql(server: PostgresServer, number: int) -> PostgresqlHarness:
+    """A schema made from a dump."""
+    harness = PostgresqlHarness(server)
+    if number:
+        dump = (SCHEMAS / f'version-{number}-postgresql.sql').read_text()
+        server.psql(dump.replace('the_schema', harness.schema))
+    return harness
+
+
+Made = Callable[[int], SqliteHarness | PostgresqlHarness]
+
+
+@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
+    """Makes a store of one of the two kinds, as a version of the schema left it; 0: an empty one."""
+    made: list[SqliteHarness | PostgresqlHarness] = []
+
+    def make(number: int) -> SqliteHarness | PostgresqlHarness:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        kind = request.param
+        new = sqlite(folder, number) if kind == 'sqlite' else postgresql(request.getfixturevalue('newest_postgres'), number)
+        made.append(new)
+        return new
+
+    make.kind = request.param  # type: ignore[attr-defined]
+    yield make
+    for harness in made:
+        harness.close()
+
+
+@pytest.fixture
+def old(make: Made) -> SqliteHarness | PostgresqlHarness:
+    return make(1)
+
+
+def test_everything_is_still_there(old: SqliteHarness | PostgresqlHarness) -> None:
+    """Nodes, tokens with and without an owner, pins with and without one, locks and trails."""
+    backend = old.connect()
+    opened = backend.open(SETTINGS, create=True)
+    assert opened.settings == SETTINGS
+    scene = Scene(backend)
+    assert list(scene.nodes()) == ['a', 'b']
+    assignment = scene.assignment()
+    assert [len(assignment.owned_by(name)) for name in 'ab'] == [10, 10]
+    assert assignment.row(0).target == 'b'
+    assert [(row.owner, row.home, row.absent) for row in map(assignment.row, (20, 21, 22))] == [
+        (None, 'b', False),
+        (None, 'b', False),
+        (None, None, True),
+    ]
+    fence = assignment.row(0).version
+    assert list(scene.pins().values()) == [
+        Pin(25, 'p', 'a', None, fence, 'a'),
+        Pin(26, 'q', None, None, fence, None),
+        Pin(27, 'r', None, 'b', fence, None),
+    ]
+    assert {task: lock.id for task, lock in scene.locks().items()} == {'p': 1, 'q': 2, 'r': 3}
+    for kind, items in ((HistoryKind.CLAIM, {'p', 'x'}), (HistoryKind.AUDIT, {'p'})):
+        assert {row.item for row in backend.history(kind, date=DAY) if not isinstance(row, Rebalance)} == items
+    shown = old.query('SELECT node, count(*) FROM sync_token GROUP BY node ORDER BY node')
+    assert [(name, int(count)) for name, count in shown] == [('a', 11), ('b', 10)]  # type: ignore[call-overload]
+
+
+def test_it_goes_on_from_there(old: SqliteHarness | PostgresqlHarness) -> None:
+    """Differences build on what is read after it; ids of locks rise from where they were; edits by hand are noticed."""
+    backend = old.connect()
+    timeline = backend.open(SETTINGS, create=True).timeline
+    backend.renew_timeline(timeline, 0)
+    scene = Scene(backend)
+    scene.timeline = backend.snapshot().timeline
+    assert scene.assignment().is_unowned
+    leader = scene.leader()
+    version = scene.commit(leader, TokenGroup(range(10), 'leader'), pins=(Pin(26, 'q', None),))
+    before = scene.assignment()
+    scene.commit(leader, TokenGroup([0, 1], 'b'), pins=(Pin(26, 'q', 'b'),))
+    changes = backend.read_assignment(version)
+    assert changes.base == version
+    assert list(before.apply(changes).owned_by('b')) == [0, 1]
+    scene.lock('new')
+    assert scene.locks()['new'].id == 5
+    with scene.raises_revision():
+        old.execute("INSERT INTO sync_lock (task_id, node_pattern) VALUES ('by hand', 'a%')")
+    assert (scene.locks()['by hand'].id, scene.locks()['by hand'].patterns) == (6, ('a%',))
+    with scene.raises_revision():
+        old.delete_token_rows('sync_', [3])
+    assert scene.row(3).absent
+    backend.append_claims(NodeRef(leader.name, leader.incarnation), ['y'], DAY)
+
+
+def test_the_schema_is_that_of_a_new_one(make: Made) -> None:
+    """Columns, indexes and triggers are those that a new namespace gets; SQLite's counter of ids alone is left over."""
+    shapes = []
+    for number in (1, 0):
+        harness = make(number)
+        harness.connect().open(SETTINGS, create=True)
+        kind = make.kind  # type: ignore[attr-defined]
+        columns = [row for row in harness.query(SHAPE[kind]) if row[0] != 'sqlite_sequence']
+        if kind == 'sqlite':
+            # Its columns cannot be put in another order: ``last_lock`` is the last.
+            columns = sorted((row[0], *row[2:5]) for row in columns if row[2] != 'last_lock')
+        else:
+            columns = [row for row in columns if row[1] != 'last_lock']
+        shapes.append((columns, harness.query(INDEXES[kind])))
+    assert shapes[0] == shapes[1]
+
+
+def test_an_older_one_is_not_touched_without_leave(old: SqliteHarness | PostgresqlHarness) -> None:
+    """With ``skip_db_init`` it is refused, and says who migrates."""
+    with pytest.raises(SchemaMismatch, match=r'schema version 1.*needs version \d.*skip_db_init'):
+        old.connect().open(SETTINGS, create=False)
+    assert [int(row[0]) for row in old.query('SELECT schema_version FROM sync_state')] == [1]  # type: ignore[call-overload]
+
+
+@pytest.mark.postgres
+def test_rights_follow(newest_postgres: PostgresServer) -> None:
+    """On PostgreSQL a role that could work with the tables can do so still, and one that could read reads."""
+    harness = postgresql(newest_postgres, 1)
+    try:
+        newest_postgres.psql('CREATE ROLE old_worker', 'CREATE ROLE old_reader')
+        harness.execute(
+            f'GRANT USAGE ON SCHEMA {harness.schema} TO old_worker, old_reader',
+            'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ' + harness.schema + ' TO old_worker',
+            'GRANT SELECT ON ALL TABLES IN SCHEMA ' + harness.schema + ' TO old_reader',
+        )
+        harness.connect().open(SETTINGS, create=True)
+        may = [
+            f"SELECT has_table_privilege('{role}', 'sync_{table}', '{right}')"
+            for table in ('unowned', 'change')
+            for role, right in (('old_worker', 'DELETE'), ('old_worker', 'INSERT'), ('old_reader', 'SELECT'))
+        ]
+        assert [harness.query(query) for query in may] == [[('t',)]] * 6
+        assert harness.query("SELECT has_table_privilege('old_reader', 'sync_unowned', 'UPDATE')") == [('f',)]
+    finally:
+        harness.close()
+        newest_postgres.psql('DROP ROLE old_worker', 'DROP ROLE old_reader')

@@ -87,7 +87,7 @@ def test_another_distributions_backend(install: Install) -> None:
     install('alpha', 'files', working('files', 'files+zip'), version='2.1')
     for url in ('files://a/b?c#d', 'files+zip://x'):
         assert getattr(connect(url, OPTIONS), 'url', None) == url
-    assert listed('files') == plugins.Installed('files', ('files', 'files+zip'), 'for tests', 'alpha', '2.1', None)
+    assert listed('files') == plugins.Installed('files', ('files', 'files+zip'), 'for tests', 'alpha', '2.1', None, ('files://',))
 
 
 def test_a_scheme_is_not_case_sensitive(install: Install) -> None:
@@ -218,6 +218,24 @@ def test_missing_driver_without_an_extra(install: Install) -> None:
     message = refusal('files://x')
     assert 'no_such_driver' in message
     assert 'alpha 1.0' in message
+
+
+def test_what_is_declared() -> None:
+    """Each of ours lists its drivers' versions, and each of its examples can be asked what it declares."""
+    for backend in installed():
+        assert all(version for _, version in backend.drivers), backend
+        for url in backend.examples:
+            assert plugins.declared(url).name == backend.name
+    assert dict(listed('etcd').drivers)['etcd3'] == '0.12.0'
+    assert [plugins.declared(url).durable for url in listed('redis').examples] == [False, True]
+
+
+def test_a_driver_that_is_not_installed(install: Install) -> None:
+    """It is listed without a version."""
+    install('alpha', 'files', working('files').replace("summary='for tests'", "drivers=('no-such-driver', 'attrs')"))
+    (absent, (name, version)) = listed('files').drivers
+    assert absent == ('no-such-driver', None)
+    assert (name, version is None) == ('attrs', False)
 
 
 def test_a_backends_own_refusal_passes() -> None:

@@ -40,20 +40,21 @@ class BackendsTable(_MarkdownTable):
     """What every installed backend declares."""
 
     def lines(self) -> list[str]:
-        """One row for each backend."""
-        head = ('backend', 'URL', 'nodes may be on', 'durable', 'push', 'tokens at most', 'SQL')
+        """One row for each backend, or for each set of declarations that its URL may choose."""
+        head = ('backend', 'URL, such as', 'nodes may be on', 'durable', 'push', 'tokens at most', 'SQL')
         places = {'process': 'one process', 'host': 'one host', 'network': 'any host'}
         rows = [
             (
                 f'**{b.name}**: {b.summary}',
-                ', '.join(f'`{scheme}://`' for scheme in b.schemes),
-                places[b.info.reach.value],
-                _yes(b.info.durable),
-                _yes(b.info.push),
-                f'{b.info.max_tokens:,}',
-                _yes(b.info.sql),
+                f'`{url}`',
+                places[info.reach.value],
+                _yes(info.durable),
+                _yes(info.push),
+                f'{info.max_tokens:,}',
+                _yes(info.sql),
             )
             for b in facts.backends()
+            for url, info in b.infos
         ]
         return facts.table(head, rows)
 

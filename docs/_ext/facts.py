@@ -16,13 +16,11 @@ from typing import Any
 import attrs
 
 from jobsync import CoordinationConfig, plugins
-from jobsync.backend import BackendInfo, BackendOptions
+from jobsync.backend import BackendInfo
 from jobsync.errors import ConfigError, JobsyncError
 
 __all__ = ['BackendFacts', 'FieldFacts', 'backends', 'config_fields', 'table']
 
-_URLS = ('{}://', '{}://localhost', '{}://localhost/0', '{}:///jobs.db')
-"""What a backend's URL may look like. The first that it accepts does: nothing is reached."""
 _REFUSED: Any = object()
 
 
@@ -44,7 +42,8 @@ class BackendFacts:
     name: str
     schemes: tuple[str, ...]
     summary: str
-    info: BackendInfo
+    infos: tuple[tuple[str, BackendInfo], ...]
+    """By an example of a URL."""
 
 
 def config_fields() -> list[FieldFacts]:
@@ -90,23 +89,9 @@ def backends() -> list[BackendFacts]:
     for plugin in plugins.installed():
         if plugin.error is not None:
             raise JobsyncError(plugin.error)
-        found.append(BackendFacts(plugin.name, plugin.schemes, plugin.summary, _info(plugin.schemes[0])))
+        infos = tuple((url, plugins.declared(url)) for url in plugin.examples)
+        found.append(BackendFacts(plugin.name, plugin.schemes, plugin.summary, infos))
     return found
-
-
-def _info(scheme: str) -> BackendInfo:
-    refusals = []
-    for url in _URLS:
-        try:
-            backend = plugins.connect(url.format(scheme), BackendOptions())
-        except ConfigError as error:
-            refusals.append(str(error))
-            continue
-        try:
-            return backend.info
-        finally:
-            backend.close()
-    raise JobsyncError(f'{scheme}:// accepts no URL that is tried here, see _URLS: {"; ".join(refusals)}')
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -39,6 +39,11 @@ class BackendPlugin:
     """Makes a backend for a whole URL. Reaches no server yet: that is ``open``'s part. Raises ``ConfigError`` for a bad URL."""
     summary: str = ''
     """One line for ``jobsync backends``."""
+    examples: tuple[str, ...] = ()
+    """URLs that ``connect`` accepts, one for each set of declarations there can be: what these declare is listed and documented.
+    Empty: the first scheme and nothing after it."""
+    drivers: tuple[str, ...] = ()
+    """Distributions it works with, whose versions are listed."""
 
 
 @hookspec

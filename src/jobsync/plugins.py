@@ -18,14 +18,14 @@ import attrs
 import pluggy
 
 from jobsync import hookspecs
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendInfo, BackendOptions
 from jobsync.core.shown import shown, shown_url
 from jobsync.errors import BackendNotFound, ConfigError
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ['Installed', 'connect', 'installed']
+__all__ = ['Installed', 'connect', 'declared', 'installed']
 
 _SCHEME = re.compile('[a-z][a-z0-9+.-]*')
 
@@ -42,6 +42,10 @@ class Installed:
     version: str
     error: str | None
     """Why it cannot be used; None if it can, as far as may be known without its driver."""
+    examples: tuple[str, ...] = ()
+    """URLs to ask for what it declares, see ``declared``."""
+    drivers: tuple[tuple[str, str | None], ...] = ()
+    """Distributions it works with, and their versions; None for one that is not installed."""
 
 
 @attrs.frozen
@@ -88,17 +92,41 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
 def installed() -> list[Installed]:
     """Every backend there is, usable or not, by name."""
-    return [
-        Installed(
-            name=candidate.name if candidate.plugin is None else candidate.plugin.name,
-            schemes=candidate.schemes,
-            summary='' if candidate.plugin is None else candidate.plugin.summary,
-            distribution=candidate.distribution,
-            version=candidate.version,
-            error=candidate.error,
-        )
-        for candidate in _candidates()
-    ]
+    return [_listed(candidate) for candidate in _candidates()]
+
+
+def declared(url: str) -> BackendInfo:
+    """What the backend for a URL declares. Imports its driver, reaches no server, and raises what ``connect`` does."""
+    backend = connect(url, BackendOptions())
+    try:
+        return backend.info
+    finally:
+        backend.close()
+
+
+def _listed(candidate: _Candidate) -> Installed:
+    plugin = candidate.plugin
+    if plugin is None:
+        plugin = hookspecs.BackendPlugin(candidate.name, candidate.schemes, connect=connect)
+    return Installed(
+        name=plugin.name,
+        schemes=plugin.schemes,
+        summary=plugin.summary,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        error=candidate.error,
+        examples=plugin.examples or (f'{plugin.schemes[0]}://',),
+        drivers=tuple((driver, _version_of(driver)) for driver in plugin.drivers),
+    )
+
+
+def _version_of(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # as below
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _scheme(url: str) -> str:

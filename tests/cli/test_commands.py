@@ -68,12 +68,45 @@ def test_a_folder_in_use_is_not_written_into(folder: Path) -> None:
 
 
 def test_backends_lists_what_can_be_chosen() -> None:
-    """Each backend with its URL and the distribution it came with."""
+    """Each backend with its URLs, the versions of its distribution and its drivers, and what it declares."""
     result = invoke('backends')
     assert result.exit_code == 0
-    for text in ('memory://', 'sqlite://', 'jobsync 2'):
+    for text in ('memory://', 'sqlite://', 'jobsync 2', 'etcd3 0.12.0', 'protobuf ', 'psycopg 3'):
         assert text in result.output
+    lines = {line.split()[0]: ' '.join(line.split()[1:]) for line in result.output.splitlines() if line.strip()}
+    assert lines['memory://'] in ('one process yes yes 10,000,000 no', '')
+    assert lines['redis://localhost/0?durable=yes'] == 'any host yes yes 1,000,000 no'
+    assert lines['sqlite:///jobs.db'] == 'one host yes yes 1,000,000 yes'
     assert 'cannot be used' not in result.output
+
+
+PLUGIN = """
+import jobsync.hookspecs as jobsync
+
+def connect(url, options):
+    import no_such_driver
+
+@jobsync.hookimpl
+def jobsync_backend():
+    return jobsync.BackendPlugin(name='files', schemes=('files',), connect=connect, drivers=('no-such-driver',))
+"""
+
+
+def test_backends_says_why_one_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broken is in the list with the reason, beside those that work."""
+    for name, source in (('driverless', PLUGIN), ('broken', 'raise RuntimeError("bad day")')):
+        (tmp_path / f'{name}_plugin.py').write_text(source)
+        info = tmp_path / f'{name}-1.5.dist-info'
+        info.mkdir()
+        (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n')
+        (info / 'entry_points.txt').write_text(f'[jobsync]\n{name} = {name}_plugin\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    result = invoke('backends')
+    assert result.exit_code == 0
+    assert 'driverless 1.5, no-such-driver (not installed)' in result.output
+    assert "cannot be used: files:// needs a driver that cannot be imported (No module named 'no_such_driver')" in result.output
+    assert "cannot be used: 'broken' of broken 1.5 (broken_plugin) cannot be loaded: RuntimeError: bad day" in result.output
+    assert 'sqlite:///jobs.db' in result.output
 
 
 @pytest.mark.parametrize('hidden', ['click', 'rich'])

@@ -17,10 +17,8 @@ from types import FrameType
 import attrs
 import click
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from jobsync import plugins
+from jobsync.cli.backends import print_backends
 from jobsync.cli.demo.display import display_for
 from jobsync.cli.demo.report import figures, print_report
 from jobsync.cli.demo.run import MAX_WORKERS, Options, Outcome, run
@@ -46,15 +44,9 @@ def cli() -> None:
 
 @cli.command()
 def backends() -> None:
-    """List the stores a cluster can run on, those of installed plugins included."""
+    """List the stores a cluster can run on, those of installed plugins included, and what each declares of itself."""
     with _plain_errors():
-        found = plugins.installed()
-    table = Table('backend', 'URL', 'from', 'what it is')
-    for backend in found:
-        urls = ', '.join(f'{scheme}://' for scheme in backend.schemes)
-        about = backend.summary if backend.error is None else f'cannot be used: {backend.error}'
-        table.add_row(*(Text(cell) for cell in (backend.name, urls, f'{backend.distribution} {backend.version}', about)))
-    Console().print(table)
+        print_backends(Console())
 
 
 @cli.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.backends.mutants import leading, nodes, rest
+from tests.backends.mutants import guards, leading, nodes, records, rest, surroundings
 from tests.backends.mutants.base import MUTANTS
 
-__all__ = ['MUTANTS', 'leading', 'nodes', 'rest']
+__all__ = ['MUTANTS', 'guards', 'leading', 'nodes', 'records', 'rest', 'surroundings']

@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import ClassVar
 
 import attrs
 
-from jobsync.backends.memory import MemoryBackend
+from jobsync.backend import BackendOptions
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.backends.memory.backend import MemoryTurn
 from jobsync.backends.memory.store import Space
 from jobsync.backends.single_writer import Head, Trails
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance.harness import Ability
 from jobsync.testing.conformance.reference import MemoryHarness
 
-MUTANTS: list[type[MemoryBackend]] = []
+__all__ = ['MUTANTS', 'DistantStore', 'Hands', 'MutantHarness', 'mutant']
+
+MUTANTS: list[type[Hands]] = []
 
 
-def mutant(kind: type[MemoryBackend]) -> type[MemoryBackend]:
-    """Put a class on the list."""
+def mutant(kind: type[Hands]) -> type[Hands]:
+    """Put a class on the list. Its docstring says what it lacks, to readers of the documentation."""
     MUTANTS.append(kind)
     return kind
 
 
-class Hands(MemoryBackend):
-    """Ways for a mutant to reach into the store."""
+class DistantStore(MemoryStore):
+    """One that can be away: a call that meets that has its effect, and its answer is lost."""
 
-    harness: ClassVar[type[MemoryHarness]] = MemoryHarness
+    is_away = False
+    back = threading.Event()
+
+
+class Hands(MemoryBackend):
+    """Ways for a mutant to reach into the store. Without any fault it keeps the protocol."""
+
+    races: ClassVar[bool] = False
+    """Whether it takes a race to notice: which tests do may differ from run to run."""
+    loses: ClassVar[int] = 0
+    """How many of the last changes are gone after a restart."""
+
+    @contextlib.contextmanager
+    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTurn]:
+        """See ``SingleWriterBackend``."""
+        try:
+            with super().turn(bulk=bulk, create=create) as turn:
+                yield turn
+        finally:
+            if isinstance(self.store, DistantStore) and self.store.is_away:
+                self.miss(self.store)
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        if isinstance(self.store, DistantStore) and self.store.is_away:
+            self.store.back.wait(timeout)
+            return revision
+        return super().wait(revision, timeout)
+
+    def miss(self, store: DistantStore) -> None:
+        """What happens to a call while the store is away."""
+        raise BackendUnavailable('the store is away')
 
     @property
     def space(self) -> Space:
@@ -55,3 +95,37 @@ class Hands(MemoryBackend):
             nodes = self.head.nodes
             if name in nodes:
                 self.change(nodes={**nodes, name: attrs.evolve(nodes[name], **fields)})  # type: ignore[arg-type]
+
+
+class MutantHarness(MemoryHarness):
+    """A memory store that can be away, small enough for a run of the suite to take a few seconds."""
+
+    abilities = frozenset(Ability) - {Ability.PROCESSES}
+    pool_sizes, lock_counts, examples = (1_000,), (100,), 10
+
+    def __init__(self, kind: type[Hands]) -> None:
+        super().__init__(kind, store=DistantStore)
+        self._kind = kind
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Hands:
+        """See ``Harness``."""
+        return self._kind(self.store, BackendOptions(namespace, **options))
+
+    def stop(self) -> None:
+        """See ``Harness``."""
+        assert isinstance(self.store, DistantStore)
+        self.store.is_away, self.store.back = True, threading.Event()
+
+    def start(self) -> None:
+        """See ``Harness``."""
+        assert isinstance(self.store, DistantStore)
+        self.store.is_away = False
+        self.store.back.set()
+
+    def restart(self) -> None:
+        """The last changes may be lost."""
+        if self._kind.loses:
+            for name, space in self.store.spaces.items():
+                head = attrs.evolve(space.head, nodes=dict(list(space.head.nodes.items())[: -self._kind.loses]))
+                self.store.spaces[name] = attrs.evolve(space, head=head)
+        super().restart()

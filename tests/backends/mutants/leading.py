@@ -24,6 +24,8 @@ from jobsync.core.tokens import Changes, Plan
 class LeadershipNotAtomic(Hands):
     """Reads the epoch, and writes a moment later."""
 
+    races = True
+
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         found = self.head.leadership
         if found.epoch != epoch:
@@ -38,6 +40,8 @@ class LeadershipNotAtomic(Hands):
 class CommitNotAtomic(Hands):
     """Compares first and writes later: of two plans made at once both go through."""
 
+    races = True
+
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             stale = self.head.revision != guard.revision
@@ -49,6 +53,8 @@ class CommitNotAtomic(Hands):
 @mutant
 class PartialCommit(Hands):
     """Writes the rows in one step and the members and pins in the next."""
+
+    races = True
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         old = self.read_assignment()
@@ -125,6 +131,8 @@ class DifferenceFromAnything(Hands):
 class MixOfTwoVersions(Hands):
     """Reads members and rows one after the other."""
 
+    races = True
+
     def read_assignment(self, since: Revision | None = None) -> Changes:
         first = super().read_assignment(since)
         time.sleep(0)
@@ -134,6 +142,8 @@ class MixOfTwoVersions(Hands):
 @mutant
 class SnapshotOfTwoMoments(Hands):
     """Reads the nodes after the rest."""
+
+    races = True
 
     def snapshot(self) -> Snapshot:
         first = super().snapshot()

@@ -25,5 +25,10 @@ def connect(url: str, options: BackendOptions) -> Backend:
 def jobsync_backend() -> jobsync.BackendPlugin:
     """Answer to ``files://``."""
     return jobsync.BackendPlugin(
-        name='files', schemes=('files',), connect=connect, summary='plain files, for workers on one host'
+        name='files',
+        schemes=('files',),
+        connect=connect,
+        examples=('files:///path/to/folder',),
+        drivers=('cattrs',),
+        summary='plain files, for workers on one host',
     )

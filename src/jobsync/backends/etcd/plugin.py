@@ -29,5 +29,10 @@ def connect(url: str, options: BackendOptions) -> Backend:
 def jobsync_backend() -> BackendPlugin:
     """Answer to ``etcd://`` and ``etcds://``."""
     return BackendPlugin(
-        name='etcd', schemes=('etcd', 'etcds'), connect=connect, summary='an etcd cluster, for nodes on any number of hosts'
+        name='etcd',
+        schemes=('etcd', 'etcds'),
+        connect=connect,
+        examples=('etcd://localhost',),
+        drivers=('etcd3', 'grpcio', 'protobuf'),
+        summary='an etcd cluster, for nodes on any number of hosts',
     )

@@ -38,4 +38,10 @@ def connect(url: str, options: BackendOptions) -> Backend:
 @hookimpl
 def jobsync_backend() -> BackendPlugin:
     """Answer to ``memory://``."""
-    return BackendPlugin(name='memory', schemes=('memory',), connect=connect, summary='in this process, for tests and threads')
+    return BackendPlugin(
+        name='memory',
+        schemes=('memory',),
+        connect=connect,
+        examples=('memory://',),
+        summary='in this process, for tests and threads',
+    )

@@ -49,5 +49,7 @@ def jobsync_backend() -> BackendPlugin:
         name='redis',
         schemes=('redis', 'rediss', 'unix', 'redis+sentinel', 'rediss+sentinel'),
         connect=connect,
+        examples=('redis://localhost/0', 'redis://localhost/0?durable=yes'),
+        drivers=('redis',),
         summary='a Redis or Valkey server, alone or behind Sentinel, for nodes on any number of hosts',
     )

@@ -23,6 +23,7 @@ class Ability(enum.Enum):
     """Something a harness can do to its store besides opening it."""
 
     RESTART = 'the store goes down and comes up again'
+    CRASH = 'the store is killed while others use it, and comes up again'
     OUTAGE = 'the store is away for a while'
     PROCESSES = 'other processes of this host reach the store'
     HAND_EDITS = 'rows are deleted as an operator would'
@@ -33,6 +34,7 @@ class Ability(enum.Enum):
 
 CALLED_FOR: dict[Ability, Callable[[BackendInfo], bool]] = {
     Ability.RESTART: lambda info: info.durable,
+    Ability.CRASH: lambda info: info.reach is Reach.NETWORK,
     Ability.OUTAGE: lambda info: info.reach is Reach.NETWORK,
     Ability.PROCESSES: lambda info: info.reach is not Reach.PROCESS,
     Ability.HAND_EDITS: lambda info: info.sql,
@@ -64,7 +66,10 @@ class Harness:
         """Close every handle that ``connect`` gave and remove the store."""
 
     def restart(self) -> None:
-        """``RESTART``: kill the store without notice and start it again; return when it answers."""
+        """``RESTART``: kill the store without notice and start it again; return when it answers.
+
+        ``CRASH``: calls may be under way; what the store acknowledges to any of them must not be lost by this method itself.
+        """
         raise NotImplementedError
 
     def stop(self) -> None:

@@ -116,7 +116,7 @@ class OutageTests:
             harness.start()
         eventually(backend.snapshot)
 
-    @needs(Ability.RESTART)
+    @needs(Ability.CRASH)
     def test_writes_acknowledged_under_load_survive(self, scene: Scene, harness: Harness) -> None:
         """The store is killed while several write: whatever it had acknowledged to any of them is there."""
         backends = [harness.connect() for _ in 'abc']
@@ -152,9 +152,9 @@ class OutageTests:
             eventually(partial(scene.backend.open, SETTINGS, True))
             assert set(acknowledged) <= {audit.item for audit in scene.audits()}
 
-    @needs(Ability.RESTART)
-    def test_wait_outlives_a_restart(self, scene: Scene, harness: Harness) -> None:
-        """Whoever waits while the store restarts hears of the next change, or is told to look."""
+    @needs(Ability.CRASH)
+    def test_wait_outlives_a_crash(self, scene: Scene, harness: Harness) -> None:
+        """Whoever waits while the store crashes hears of the next change, or is told to look."""
         waiter = harness.connect()
         waiter.open(SETTINGS, create=True)
         scene.join('a')
@@ -170,8 +170,7 @@ class OutageTests:
             if scene.revision.number <= number:
                 scene.join(name)
         thread.join(DEADLINE_SEC)
-        assert answers
-        assert answers[0] > number
+        assert answers, f'wait has not returned after {DEADLINE_SEC} s'
 
     @needs(Ability.OUTAGE)
     def test_close_while_the_store_is_away(self, harness: Harness) -> None:

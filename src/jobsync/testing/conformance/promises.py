@@ -73,7 +73,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_rebalance_is_recorded_if_tokens_moved': ('trail',),
     'test_revision_is_lifted': ('P1', 'R8'),
     'test_the_epoch_is_never_reused': ('P1', 'P7', 'R4'),
-    'test_wait_outlives_a_restart': ('P2',),
+    'test_wait_outlives_a_crash': ('P2',),
     'test_writes_acknowledged_under_load_survive': ('P1', 'P4', 'R8', 'trail'),
     'test_version_is_given_where_the_owner_changes': ('P7',),
 }

@@ -19,11 +19,14 @@ class MemoryHarness(Harness):
     abilities = frozenset(Ability) - {Ability.OUTAGE, Ability.PROCESSES}
 
     def __init__(
-        self, backend: Callable[[MemoryStore, BackendOptions], Backend] = MemoryBackend, seed: int | None = None
+        self,
+        backend: Callable[[MemoryStore, BackendOptions], Backend] = MemoryBackend,
+        seed: int | None = None,
+        store: type[MemoryStore] = MemoryStore,
     ) -> None:
         self._backend = backend
         self._ahead = dt.timedelta(0)
-        self.store = MemoryStore(clock=lambda: dt.datetime.now(dt.UTC) + self._ahead, random=Random(seed))
+        self.store = store(clock=lambda: dt.datetime.now(dt.UTC) + self._ahead, random=Random(seed))
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
         """See ``Harness``."""
@@ -31,7 +34,8 @@ class MemoryHarness(Harness):
 
     def restart(self) -> None:
         """See ``Harness``."""
-        self.store.restore(self.store.image())
+        with self.store.changed:
+            self.store.restore(self.store.image())
 
     def delete_node_row(self, namespace: str, name: str) -> None:
         """See ``Harness``."""

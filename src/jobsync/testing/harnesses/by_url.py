@@ -19,6 +19,7 @@ Commands = dict[str, str]
 OFFERED = {
     Ability.OUTAGE: {'stop', 'start'},
     Ability.RESTART: {'restart'},
+    Ability.CRASH: {'restart'},
     Ability.WIPE: {'wipe'},
     Ability.FAILOVER: {'fail_over'},
 }

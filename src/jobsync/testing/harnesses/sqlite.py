@@ -26,7 +26,7 @@ def connect_to(path: Path, namespace: str, **options: float) -> Backend:
 class SqliteHarness(Harness):
     """The file ``jobs.db`` in a folder of the test."""
 
-    abilities = frozenset(Ability) - {Ability.OUTAGE}
+    abilities = frozenset(Ability) - {Ability.CRASH, Ability.OUTAGE}
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / 'jobs.db'

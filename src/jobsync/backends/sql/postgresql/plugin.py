@@ -22,5 +22,7 @@ def jobsync_backend() -> BackendPlugin:
         name='postgresql',
         schemes=('postgresql', 'postgresql+psycopg', 'postgres'),
         connect=connect,
+        examples=('postgresql://localhost/dbname',),
+        drivers=('SQLAlchemy', 'psycopg'),
         summary='a PostgreSQL server, for nodes on any number of hosts',
     )

@@ -22,5 +22,7 @@ def jobsync_backend() -> BackendPlugin:
         name='sqlite',
         schemes=('sqlite',),
         connect=connect,
+        examples=('sqlite:///jobs.db',),
+        drivers=('SQLAlchemy',),
         summary='a file on this host, for any number of processes on it',
     )

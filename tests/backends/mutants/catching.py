@@ -1,0 +1,91 @@
+"""Which tests of the suite catch a mutant."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.backends.mutants import MUTANTS
+from tests.backends.mutants.base import Hands, MutantHarness
+
+from jobsync.testing.conformance import BackendSuite, Harness, outages, waiting
+
+__all__ = ['Caught', 'catchers', 'kind_of', 'table']
+
+ROOT = Path(__file__).parents[3]
+SHOWN = 4
+"""Tests that the table names, of all that catch a mutant."""
+NAME = 'JOBSYNC_MUTANT'
+"""Of the mutant, in the environment: pytest imports this module anew."""
+
+
+class TestMutant(BackendSuite):
+    """The suite on the mutant that the environment names."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        """A store of its own for each test."""
+        return MutantHarness(kind_of(os.environ[NAME]))
+
+
+class Caught:
+    """What pytest tells of a run: the tests that failed, without their parameters, in order."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure."""
+        name = report.nodeid.rpartition('::')[2].partition('[')[0]
+        if report.failed and name not in self.names:
+            self.names.append(name)
+
+
+def kind_of(name: str) -> type[Hands]:
+    """A mutant by name; ``Hands`` is what they are made from."""
+    kinds: list[type[Hands]] = [Hands, *MUTANTS]
+    return next(kind for kind in kinds if kind.__name__ == name)
+
+
+def main(names: Sequence[str]) -> None:
+    """Run these tests, or all, in this process; print what ``catchers`` returns."""
+    for module, limit in ((waiting, 'DEADLINE_SEC'), (outages, 'DEADLINE_SEC'), (outages, 'LIMIT_SEC')):
+        setattr(module, limit, 4.0)
+    caught = Caught()
+    here = f'{Path(__file__)}::TestMutant'
+    wanted = [f'{here}::{name}' for name in names] or [here]
+    options = ['-p', 'no:terminal', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-c', '/dev/null', '--rootdir', '/']
+    pytest.main([*options, '--timeout', '30', *wanted], plugins=[caught])
+    sys.stdout.write(json.dumps(caught.names))
+
+
+def catchers(name: str, tests: Sequence[str] = ()) -> list[str]:
+    """Which of these tests, or of all, catch the mutant of this name: run in a process of its own."""
+    command = [sys.executable, '-c', f'from tests.backends.mutants.catching import main; main({list(tests)!r})']
+    environ = {**os.environ, NAME: name}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    caught: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return caught
+
+
+def table(jobs: int = 2) -> list[str]:
+    """The lines of the table in the documentation. Where it takes a race, only tests count that fail in three runs of three."""
+    runs = [kind.__name__ for kind in MUTANTS for _ in range(3 if kind.races else 1)]
+    found: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for name, caught in zip(runs, pool.map(catchers, runs), strict=True):
+            found[name] = [test for test in caught if test in found.get(name, caught)]
+    return ['| what is broken | caught by |', '| --- | --- |', *(row(kind, found[kind.__name__]) for kind in MUTANTS)]
+
+
+def row(kind: type[Hands], caught: Sequence[str]) -> str:
+    """One line: the mutant, and some of the tests that catch it."""
+    tests = ', '.join(f'`{name.removeprefix("test_")}`' for name in caught[:SHOWN]) or '**nothing**'
+    return f'| **{kind.__name__}** {kind.__doc__} | {tests} |'

@@ -1,0 +1,164 @@
+"""Mutants that leave out a comparison."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import contextlib
+
+import attrs
+from tests.backends.mutants.base import Hands, mutant
+
+from jobsync.core.model import Guard, Leadership, NodeRef, NodeState, Registration, Revision, Timeline
+from jobsync.core.tokens import Plan
+from jobsync.errors import Conflict, Evicted, NameTaken
+
+
+@mutant
+class CommitIgnoresTimeline(Hands):
+    """Accepts a plan that was made in another timeline."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            return super().commit(ref, plan, attrs.evolve(guard, timeline=self.head.timeline))
+
+
+@mutant
+class CommitOnAnotherStore(Hands):
+    """Does not look whether the store is still the one that the timeline was made on."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            before, self.store.identity = self.store.identity, self.head.timeline.store
+            try:
+                return super().commit(ref, plan, guard)
+            finally:
+                self.store.identity = before
+
+
+@mutant
+class CommitIgnoresRevision(Hands):
+    """Accepts a plan whatever has changed since it was made."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            return super().commit(ref, plan, attrs.evolve(guard, revision=self.head.revision))
+
+
+@mutant
+class CommitTwice(Hands):
+    """Carries a commit out again when it is repeated after its answer was lost."""
+
+    last: Guard | None = None
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            repeated, self.last = guard == self.last, guard
+            return super().commit(ref, plan, attrs.evolve(guard, revision=self.head.revision) if repeated else guard)
+
+
+@mutant
+class RefusedAndDone(Hands):
+    """Writes the rows before it compares the evictions: a plan that is refused is half there."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            try:
+                return super().commit(ref, plan, guard)
+            except Conflict:
+                if plan.evictions and guard.revision == self.head.revision:
+                    self.change_space(table=attrs.evolve(self.space.table.after(plan, self.head.version)))
+                raise
+
+
+@mutant
+class DepartedNotCompared(Hands):
+    """Removes whoever has the name of a node that left."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            gone = {node.name for node in plan.departed}
+            revision = super().commit(ref, attrs.evolve(plan, departed=()), guard)
+            self.change(nodes={name: node for name, node in self.head.nodes.items() if name not in gone})
+            return revision
+
+
+@mutant
+class RegisterInAnyTimeline(Hands):
+    """Lets a node register that knows another timeline."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed, self.turn() as turn:
+            super().register(node, turn.head.timeline, at_least, replacing)
+
+
+@mutant
+class TakesAnyName(Hands):
+    """Registers over a node that is alive."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed:
+            try:
+                super().register(node, timeline, at_least, replacing)
+            except NameTaken as error:
+                super().register(node, timeline, at_least, error.record.beat)
+
+
+@mutant
+class RegisterTwice(Hands):
+    """Registers again when the call is repeated after its answer was lost."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed:
+            try:
+                super().register(node, timeline, at_least, replacing)
+            except NameTaken as error:
+                if error.record.ref != node.ref:
+                    raise
+                super().register(node, timeline, at_least, error.record.beat)
+
+
+@mutant
+class GhostLeads(Hands):
+    """Makes a node the leader that is no longer registered."""
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        with self.store.changed:
+            try:
+                return super().acquire_leadership(ref, epoch)
+            except Evicted:
+                if self.head.leadership.epoch == epoch:
+                    self.change(leadership=Leadership(epoch + 1, ref))
+                return self.head.leadership
+
+
+@mutant
+class EpochNotCompared(Hands):
+    """Whoever asks for the leadership has it."""
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        with self.store.changed, self.turn() as turn:
+            return super().acquire_leadership(ref, turn.head.leadership.epoch)
+
+
+@mutant
+class LeavesForItsNamesake(Hands):
+    """A run that was replaced marks the one that has its name as left."""
+
+    def deregister(self, ref: NodeRef) -> None:
+        with self.store.changed, self.turn() as turn:
+            node = turn.head.nodes.get(ref.name)
+            super().deregister(node.ref if node else ref)
+
+
+@mutant
+class LeavesTwice(Hands):
+    """Leaving a second time raises the revision again, so that plans go stale for nothing."""
+
+    def deregister(self, ref: NodeRef) -> None:
+        with self.store.changed:
+            super().deregister(ref)
+            with contextlib.suppress(KeyError):
+                node = self.head.nodes[ref.name]
+                if node.ref == ref and node.state is NodeState.LEFT:
+                    self.change(revision=self.head.next_revision(self.store.moment()))

@@ -1,0 +1,279 @@
+"""Mutants that keep less than they were given, or something else."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import attrs
+from tests.backends.mutants.base import Hands, mutant
+
+from jobsync.backends.single_writer import Record
+from jobsync.core.model import (
+    Audit,
+    Claim,
+    Guard,
+    HistoryKind,
+    LockEdit,
+    NodeRef,
+    Pin,
+    Pulse,
+    Registration,
+    Revision,
+    Timeline,
+)
+from jobsync.core.tokens import Plan, TokenGroup
+from jobsync.errors import Evicted
+
+
+@mutant
+class HoldingLost(Hands):
+    """Forgets what a node is still busy with: its tokens go on too early."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        return super().heartbeat(ref, seen, frozenset())
+
+
+@mutant
+class SeenBySomeoneElse(Hands):
+    """Stores the present version as seen, whatever the node acknowledged."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        with self.store.changed, self.turn() as turn:
+            return super().heartbeat(ref, turn.head.version, holding)
+
+
+@mutant
+class LeftIsGone(Hands):
+    """Removes the record of a node that leaves: its tokens wait as if it might still be at work."""
+
+    def deregister(self, ref: NodeRef) -> None:
+        with self.store.changed:
+            super().deregister(ref)
+            node = self.head.nodes.get(ref.name)
+            if node and node.ref == ref:
+                self.change(nodes={name: other for name, other in self.head.nodes.items() if name != ref.name})
+
+
+@mutant
+class WeightRounded(Hands):
+    """Keeps weights as whole numbers."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        super().register(attrs.evolve(node, weight=float(round(node.weight))), timeline, at_least, replacing)
+
+
+@mutant
+class FenceStays(Hands):
+    """A token keeps its version when it goes to another owner."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed, self.turn() as turn:
+            before = turn.table().rows
+            revision = super().commit(ref, plan, guard)
+            table = self.space.table
+            rows = [
+                attrs.evolve(row, version=before[token].version) if row and token < len(before) and before[token] else row  # type: ignore[union-attr]
+                for token, row in enumerate(table.rows)
+            ]
+            self.change_space(table=attrs.evolve(table, rows=rows, readings={}))
+            return revision
+
+
+@mutant
+class FenceAlwaysRises(Hands):
+    """A token's version rises with every write, so that its owner's own writes are refused."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            revision = super().commit(ref, plan, guard)
+            table, written = self.space.table, {token for group in plan.groups for token in group.tokens}
+            rows = [
+                attrs.evolve(row, version=revision.number) if row and token in written else row
+                for token, row in enumerate(table.rows)
+            ]
+            self.change_space(table=attrs.evolve(table, rows=rows, readings={}))
+            return revision
+
+
+@mutant
+class PinRemembersItsFence(Hands):
+    """A pin that was removed and comes back has its old version."""
+
+    known: dict[int, Pin] | None = None
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed, self.turn() as turn:
+            self.known = {**(self.known or {}), **turn.table().pins}
+            before = dict(turn.table().pins)
+            revision = super().commit(ref, plan, guard)
+            pins = {
+                id_: attrs.evolve(pin, version=self.known[id_].version)
+                if id_ not in before and id_ in self.known and self.known[id_].owner == pin.owner
+                else pin
+                for id_, pin in self.space.table.pins.items()
+            }
+            self.change_space(table=attrs.evolve(self.space.table, pins=pins, readings={}))
+            return revision
+
+
+@mutant
+class UnpinnedStay(Hands):
+    """Keeps pins that a plan removes."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        return super().commit(ref, attrs.evolve(plan, unpinned=frozenset()), guard)
+
+
+@mutant
+class MembersPileUp(Hands):
+    """Adds the plan's members to those there were: a name that means another run may still own something."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed, self.turn() as turn:
+            return super().commit(ref, attrs.evolve(plan, members={**turn.table().members, **plan.members}), guard)
+
+
+@mutant
+class HomeForgotten(Hands):
+    """Loses where a token had its home: a node that comes back does not get its own again."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        groups = tuple(TokenGroup(group.tokens, group.owner, group.target) for group in plan.groups)
+        return super().commit(ref, attrs.evolve(plan, groups=groups), guard)
+
+
+@mutant
+class NoRebalanceRecorded(Hands):
+    """Commits without a line in the trail."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        return super().commit(ref, attrs.evolve(plan, moved=0), guard)
+
+
+@mutant
+class PatternsSorted(Hands):
+    """Loses the order of a lock's patterns, which is that of preference."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        put = tuple(attrs.evolve(request, patterns=tuple(sorted(request.patterns))) for request in edit.put)
+        return super().edit_locks(attrs.evolve(edit, put=put))
+
+
+@mutant
+class LockedAnew(Hands):
+    """A lock that is put in another's place counts from now, not from when the task was locked first."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.store.changed:
+            count = super().edit_locks(edit)
+            now, tasks, revision = self.store.now(), {request.task_id for request in edit.put}, self.head.revision.number
+            locks = dict(self.space.locks.by_task)
+            for task in tasks:
+                locks[task] = attrs.evolve(locks[task], created_at=now, registered=revision)
+            self.change_space(locks=attrs.evolve(self.space.locks, by_task=locks))
+            return count
+
+
+@mutant
+class LockRevisionStays(Hands):
+    """The leader is not told that locks have changed."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.store.changed, self.turn() as turn:
+            before = turn.head.locks_revision
+            count = super().edit_locks(edit)
+            self.change(locks_revision=before)
+            return count
+
+
+@mutant
+class TextCutShort(Hands):
+    """Keeps 255 characters of a task's id."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        put = tuple(attrs.evolve(request, task_id=request.task_id[:255]) for request in edit.put)
+        return super().edit_locks(attrs.evolve(edit, put=put))
+
+
+@mutant
+class CaseBlind(Hands):
+    """Takes task ids that differ in case for one."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        put = tuple(attrs.evolve(request, task_id=request.task_id.lower()) for request in edit.put)
+        return super().edit_locks(attrs.evolve(edit, put=put))
+
+
+@mutant
+class BlanksTrimmed(Hands):
+    """Trims the names of nodes."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        ref = attrs.evolve(node.ref, name=node.ref.name.strip() or node.ref.name)
+        super().register(attrs.evolve(node, ref=ref), timeline, at_least, replacing)
+
+
+@mutant
+class ClaimedThoughRefused(Hands):
+    """Writes the claims of a node that is gone before it refuses them."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+        with self.store.changed:
+            try:
+                super().append_claims(ref, items, date)
+            except Evicted:
+                self.trails.add([Claim(item, ref.name, date, self.store.now()) for item in items[:1]])
+                raise
+
+
+@mutant
+class AuditsFenced(Hands):
+    """Refuses to record work that was done by a node that has been evicted since."""
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        with self.turn() as turn:
+            if node not in turn.head.nodes:
+                raise Evicted(f'{node} is not registered')
+        super().append_audits(node, items, date)
+
+
+@mutant
+class AuditRenewed(Hands):
+    """An audit that is repeated has the later time."""
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        with self.store.changed:
+            super().append_audits(node, items, date)
+            now = self.store.now()
+            self.trails.audits.update({(item, date, node): Audit(item, node, date, now) for item in items})
+
+
+@mutant
+class DoneOnAnyDay(Hands):
+    """Takes work for complete that was done at another date."""
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        with self.store.changed:
+            done = {item for item, _ in self.trails.audited}
+            return tuple(claim for claim in super().incomplete(date, older_than) if claim.item not in done)
+
+
+@mutant
+class OldestFirst(Hands):
+    """Tells a trail in the order it was written."""
+
+    def history(
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Record]:
+        return tuple(reversed(super().history(kind, date=date, item=item)))[:limit]
+
+
+@mutant
+class PurgesEverything(Hands):
+    """Deletes records that are not old enough."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+        return super().purge(kind, before + dt.timedelta(days=1))

@@ -1,0 +1,317 @@
+"""Mutants that read what is not so, that get stores that come, go and change wrong, or that declare what they do not keep."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import attrs
+from tests.backends.mutants.base import DistantStore, Hands, mutant
+
+from jobsync.backend import BackendInfo
+from jobsync.backends.memory.backend import MemoryTurn
+from jobsync.core.model import LockEdit, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, Timeline
+from jobsync.errors import Evicted, SchemaMismatch
+
+
+@mutant
+class StaleSnapshot(Hands):
+    """Answers from what this handle has read before, until it writes itself."""
+
+    kept: Snapshot | None = None
+
+    def snapshot(self) -> Snapshot:
+        self.kept = self.kept or super().snapshot()
+        return self.kept
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        self.kept = None
+        return super().heartbeat(ref, seen, holding)
+
+
+@mutant
+class StalePulse(Hands):
+    """A heartbeat brings back how things stood at the one before."""
+
+    kept: Pulse | None = None
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        pulse, before = super().heartbeat(ref, seen, holding), self.kept
+        self.kept = pulse
+        return attrs.evolve(before, heartbeat=pulse.heartbeat) if before else pulse
+
+
+@mutant
+class HeartbeatNotAtomic(Hands):
+    """Reads the counter, and writes it a moment later."""
+
+    races = True
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        with self.turn() as turn:
+            before = turn.head.nodes.get(ref.name)
+        time.sleep(0)
+        with self.store.changed:
+            pulse = super().heartbeat(ref, seen, holding)
+            if before and before.ref == ref:
+                self.change_node(ref.name, heartbeat=before.heartbeat + 1)
+                return attrs.evolve(pulse, heartbeat=before.heartbeat + 1)
+            return pulse
+
+
+@mutant
+class LocksNotAtomic(Hands):
+    """Reads all locks, and writes them a moment later: edits made at once undo each other."""
+
+    races = True
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.turn() as turn:
+            before = turn.locks()
+        time.sleep(0)
+        with self.store.changed:
+            if before is not self.space.locks:
+                self.change_space(locks=before)
+            return super().edit_locks(edit)
+
+
+@mutant
+class TwoBeginnings(Hands):
+    """Of two nodes that start at once on an absent store each makes it."""
+
+    races = True
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        absent = self.options.namespace not in self.store.spaces
+        time.sleep(0.0005)
+        with self.store.changed:
+            if absent and create:
+                self.store.spaces.pop(self.options.namespace, None)
+            return super().open(settings, create)
+
+
+@mutant
+class OpensUninvited(Hands):
+    """Makes the schema though it was told not to."""
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        return super().open(settings, create=True)
+
+
+@mutant
+class SettingsWithoutTimeline(Hands):
+    """Takes other settings without a new timeline: rows of the old pool mean something else in the new one."""
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        with self.store.changed:
+            opened = super().open(settings, create)
+            if opened.timeline.generation:
+                self.change(timeline=attrs.evolve(opened.timeline, generation=0))
+            return attrs.evolve(opened, timeline=self.head.timeline)
+
+
+@mutant
+class AbsentIsEmpty(Hands):
+    """A namespace that is lost looks like one in which nothing has happened."""
+
+    @contextlib.contextmanager
+    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTurn]:
+        with super().turn(bulk=bulk, create=True) as turn:
+            yield turn
+
+
+@mutant
+class LowRenewal(Hands):
+    """A new timeline begins below what nodes have seen."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        super().renew_timeline(expected, 0)
+
+
+@mutant
+class RenewalVersionStays(Hands):
+    """The emptied assignment of a new timeline has the version of the old one."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        with self.store.changed, self.turn() as turn:
+            before = turn.head.version
+            super().renew_timeline(expected, at_least)
+            self.change(version=before)
+
+
+@mutant
+class NodesOutliveRenewal(Hands):
+    """Nodes of the old timeline stay registered in the new one."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        with self.store.changed, self.turn() as turn:
+            before = turn.head.nodes
+            super().renew_timeline(expected, at_least)
+            self.change(nodes=before)
+
+
+@mutant
+class RowsOutliveRenewal(Hands):
+    """The assignment of the old timeline holds in the new one."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+        with self.store.changed, self.turn() as turn:
+            before = turn.table()
+            super().renew_timeline(expected, at_least)
+            self.change_space(table=attrs.evolve(before, version=self.head.version, readings={}))
+
+
+@mutant
+class IdentityRemembered(Hands):
+    """Tells the identity that the store had when this handle was opened."""
+
+    known: str | None = None
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        opened = super().open(settings, create)
+        self.known = self.store.identity
+        return opened
+
+    def snapshot(self) -> Snapshot:
+        return attrs.evolve(super().snapshot(), store=self.known or self.store.identity)
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+        return attrs.evolve(super().heartbeat(ref, seen, holding), store=self.known or self.store.identity)
+
+
+@mutant
+class LosesTheLast(Hands):
+    """Declares itself durable, and acknowledges before a write is on the disk."""
+
+    loses = 1
+
+
+@mutant
+class DriverErrorLeaks(Hands):
+    """Lets the driver's own exception out when the store is away."""
+
+    def miss(self, store: DistantStore) -> None:
+        raise ConnectionRefusedError('[Errno 111] Connection refused')
+
+
+@mutant
+class WaitsForever(Hands):
+    """A call lasts until the store is back, however little time it was given."""
+
+    def miss(self, store: DistantStore) -> None:
+        store.back.wait(120)
+        super().miss(store)
+
+
+@mutant
+class AwayIsEvicted(Hands):
+    """Takes a store that does not answer for one that has no record of the node."""
+
+    def miss(self, store: DistantStore) -> None:
+        raise Evicted('no record was found')
+
+
+@mutant
+class DriverErrorForAbsent(Hands):
+    """Lets a KeyError out where the namespace is not there."""
+
+    @contextlib.contextmanager
+    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTurn]:
+        try:
+            with super().turn(bulk=bulk, create=create) as turn:
+                yield turn
+        except SchemaMismatch as error:
+            raise KeyError(self.options.namespace) from error
+
+
+@mutant
+class SlowPush(Hands):
+    """Declares push, and looks every second."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0 and self.glance() <= revision and not self._closed.is_set():
+            self._closed.wait(min(1.0, left))
+        return self.glance()
+
+
+@mutant
+class SleepsThroughClose(Hands):
+    """A wait goes on after its handle is closed, so that a process cannot end."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0 and self.glance() <= revision:
+            with self.store.changed:
+                self.store.changed.wait(min(left, 0.05))
+        return self.glance()
+
+
+@mutant
+class HearsItselfOnly(Hands):
+    """A wait ends by changes that its own handle has made."""
+
+    mine = 0
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        super().register(node, timeline, at_least, replacing)
+        self.mine = self.glance()
+
+    def wait(self, revision: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0 and self.mine <= revision and not self._closed.is_set():
+            self._closed.wait(min(left, 0.01))
+        return max(self.mine, self.glance() if timeout == 0 else 0)
+
+
+@mutant
+class CloseLeaves(Hands):
+    """To close a handle is to leave the cluster."""
+
+    mine: NodeRef | None = None
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        super().register(node, timeline, at_least, replacing)
+        self.mine = node.ref
+
+    def close(self) -> None:
+        if self.mine:
+            self.deregister(self.mine)
+        super().close()
+
+
+@mutant
+class ClosesOnce(Hands):
+    """Fails when it is closed again."""
+
+    def close(self) -> None:
+        if self._closed.is_set():
+            raise ValueError('the connection is closed')
+        super().close()
+
+
+@mutant
+class ClaimsSql(Hands):
+    """Declares SQL, and has none."""
+
+    @property
+    def info(self) -> BackendInfo:
+        return attrs.evolve(super().info, sql=True)
+
+
+@mutant
+class FickleInfo(Hands):
+    """Declares something else once it has been opened."""
+
+    opened = False
+
+    def open(self, settings: Settings, create: bool) -> Opened:
+        self.opened = True
+        return super().open(settings, create)
+
+    @property
+    def info(self) -> BackendInfo:
+        return attrs.evolve(super().info, push=self.opened)

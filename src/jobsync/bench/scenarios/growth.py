@@ -24,7 +24,7 @@ def case_of(nodes: int) -> str:
     return f'{nodes} nodes'
 
 
-def settle(bench: Bench, hosts: Sequence[Member], nodes: int) -> float:
+def settle(hosts: Sequence[Member], nodes: int) -> float:
     """Wait until every node has its share; seconds."""
     start = time.monotonic()
     while (settled := sum(all_at_once(hosts, 'settled'))) < nodes:
@@ -65,7 +65,7 @@ def play(bench: Bench) -> None:
             for number, host in enumerate(hosts):
                 first, end = (here + (nodes - here) * part // len(hosts) for part in (number, number + 1))
                 host.ask('enter', first, end)
-            bench.record('settled', f'{here} to {nodes} nodes', [settle(bench, hosts, nodes)], at=nodes)
+            bench.record('settled', f'{here} to {nodes} nodes', [settle(hosts, nodes)], at=nodes)
             here = nodes
             bench.pause(2)
             measure(bench, hosts, nodes, 12.0 if bench.quick else 20.0)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 
-from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer
+from jobsync.testing.stores import KINDS
 
 __all__ = ['STORES', 'fresh']
 
 STORES = ('postgresql', 'redis', 'etcd', 'sqlite')
 
 
-@contextmanager
-def fresh(kind: str) -> Iterator[str]:
+def fresh(kind: str) -> AbstractContextManager[str]:
     """The URL of a store that nobody else uses."""
-    match kind:
-        case 'postgresql':
-            with closing(PostgresServer()) as postgres:
-                yield postgres.url()
-        case 'redis':
-            with closing(RedisServer()) as redis:
-                yield redis.url(0, 'durable=yes')
-        case 'etcd':
-            with closing(EtcdServer()) as etcd:
-                yield etcd.url()
-        case 'sqlite':
-            with tempfile.TemporaryDirectory(prefix='jobsync-sqlite-') as folder:
-                yield f'sqlite:///{folder}/jobs.db'
-        case _:
-            raise ValueError(kind)
+    return KINDS[kind].fresh()

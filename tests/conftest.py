@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
+from jobsync.testing.stores import many_databases
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,6 +49,14 @@ def newest_postgres(postgres_of: Callable[[int], PostgresServer]) -> PostgresSer
 def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A server of one kind and version that keeps what it acknowledges."""
     server = RedisServer(find_redis()[request.param])
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope='session')
+def redis_of_many() -> Iterator[RedisServer]:
+    """A server with a database for each test."""
+    server = many_databases()
     yield server
     server.close()
 

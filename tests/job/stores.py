@@ -5,24 +5,28 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.job.servers import empty_redis
 from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, CoordinationConfig, Job, plugins
 from jobsync.backend import Backend, BackendOptions
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Registration
 from jobsync.errors import NameTaken
+from jobsync.testing.stores import KINDS, Kind
 
-STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
-    'memory': lambda _: f'memory://{uuid.uuid4().hex}',
-    'sqlite': lambda request: f'sqlite:///{request.getfixturevalue("tmp_path")}/jobs.db',
-    'postgresql': lambda request: request.getfixturevalue('newest_postgres').new_schema(),
-    'redis': lambda _: empty_redis(),
-    'etcd': lambda request: request.getfixturevalue('etcd_server').emptied(),
-}
+_FIXTURES = {'postgresql': 'newest_postgres', 'redis': 'redis_of_many', 'etcd': 'etcd_server'}
+"""The servers that tests share."""
+
+
+def _empty(kind: Kind, request: pytest.FixtureRequest) -> str:
+    server = request.getfixturevalue(_FIXTURES[kind.name]) if kind.start else None
+    return kind.empty(server, request.getfixturevalue('tmp_path'))
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {name: partial(_empty, kind) for name, kind in KINDS.items()}
 """For each kind of store the URL of an empty one, for a test with the fixtures it may ask for."""
 MARKS = {'postgresql': pytest.mark.postgres, 'redis': pytest.mark.redis, 'etcd': pytest.mark.etcd}
 """Of the kinds that need a server."""

@@ -118,6 +118,39 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
         sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select) else 1)
 
 
+@cli.command()
+@click.option('--backend', 'url', metavar='URL', default=None, help='The store. Required but for --list.')
+@click.option('--quick', is_flag=True, help='Fewer rounds and smaller sizes.')
+@click.option('--only', metavar='SCENARIO', multiple=True, help='This one only; may be given again.')
+@click.option(
+    '--output',
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help='A folder for results.json, report.md and plots. [default: the report on standard output]',
+)
+@click.option('--list', 'as_list', is_flag=True, help='Say which scenarios there are.')
+def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | None, as_list: bool) -> None:
+    """Measure what the store at the URL makes of jobsync, and jobsync of it.
+
+    The store need not be empty, and other clusters may be at work in it: everything happens in namespaces of its own, which
+    stay in it. Takes about ten minutes, and with --quick two.
+    """
+    from jobsync.bench.results import Results
+    from jobsync.bench.scenario import chosen
+    from jobsync.bench.scenarios import SCENARIOS
+    from jobsync.cli.bench import check_installed, listing, place_of, play
+
+    if as_list:
+        click.echo(listing(SCENARIOS))
+        return
+    if url is None:
+        raise click.UsageError('--backend is needed: the URL of a store, such as sqlite:///jobs.db')
+    with _plain_errors():
+        check_installed()
+        scenarios, place = chosen(only, SCENARIOS), place_of(url)
+        sys.exit(play(Results(quick=quick), scenarios, [place], output))
+
+
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     """The folder that was asked for, which must be new or empty, or one that goes away."""

@@ -91,6 +91,12 @@ class ServerProcess(abc.ABC):
         """The end of what it has written."""
         return (self.folder / 'log').read_text(errors='replace')[-2000:]
 
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        assert self._process is not None, f'{self.name} is not running'
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it answers.
 

@@ -1,0 +1,49 @@
+"""The pages of the documentation, made from the results of one run and the scenarios' own words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobsync.bench.report import PLOTS, circumstances, draw, page, targets_table
+from jobsync.bench.results import Results
+from jobsync.bench.scenario import Scenario
+
+__all__ = ['write_pages']
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Every number here was measured by `tox -e bench`, and this page and those below it were written by it. What is compared was
+measured in turns in one run, on one machine, so the ratios say more than the times; each table begins with them.
+`peer / ours` of 5 means that ours takes a fifth of the peer's time. The peer is jobsync 1.3.14, the earlier package of that name.
+"""
+_OWN = """\
+To measure your own store: `jobsync bench --backend URL` (`pip install 'jobsync[bench,cli]'`).
+"""
+
+
+def write_pages(results: Results, scenarios: Sequence[Scenario], folder: Path) -> None:
+    """Write ``index.md``, a page for each scenario that was played, and the plots; older ones go."""
+    (folder / PLOTS).mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob('*.md'), *(folder / PLOTS).glob('*.png')):
+        old.unlink()
+    drawn = draw(results, scenarios, folder / PLOTS)
+    written = []
+    for scenario in scenarios:
+        text = page(scenario, results, f'{PLOTS}/{scenario.name}.png' if scenario.name in drawn else None)
+        if text:
+            (folder / f'{scenario.name}.md').write_text(f'# {scenario.title}\n\n{text}\n')
+            written.append(scenario.name)
+    tree = '\n'.join(['```{toctree}', ':maxdepth: 1', '', *written, '```'])
+    targets = targets_table(results, scenarios)
+    parts = [
+        _INTRODUCTION,
+        *circumstances(results),
+        _OWN,
+        '## What must be reached' if targets else '',
+        targets,
+        '## All of them',
+        tree,
+    ]
+    (folder / 'index.md').write_text('\n\n'.join(part.strip() for part in parts if part) + '\n')

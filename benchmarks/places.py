@@ -1,0 +1,60 @@
+"""The stores that the harness measures on: those of the project's table, each on a server of its own for each scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import attrs
+import psutil
+
+from jobsync.bench.bench import Store
+from jobsync.bench.running import Place
+from jobsync.errors import ConfigError
+from jobsync.testing.servers import ServerProcess
+from jobsync.testing.stores import KINDS, Kind
+
+__all__ = ['DEFAULT', 'QUICK', 'ServedStore', 'places']
+
+DEFAULT = ('postgresql', 'redis', 'etcd', 'sqlite')
+QUICK = ('postgresql', 'redis')
+"""Those that a quick run has time for."""
+
+
+@attrs.frozen
+class ServedStore(Store):
+    """A store of whose server the harness knows more than a URL."""
+
+    server: ServerProcess | None = None
+
+
+def cpu_seconds(server: ServerProcess) -> float:
+    """CPU that a server has used: its processes, and those of their children that have ended."""
+    first = psutil.Process(server.pid)
+    total = 0.0
+    for process in (first, *first.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue  # what it used is among its parent's children's
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+@contextmanager
+def opened(kind: Kind) -> Iterator[Store]:
+    """A store of its own, its server included."""
+    with kind.server() as server, TemporaryDirectory(prefix=f'jobsync-{kind.name}-') as folder:
+        used = None if server is None else partial(cpu_seconds, server)
+        yield ServedStore(kind.name, kind.empty(server, Path(folder)), used, server)
+
+
+def places(names: Iterable[str]) -> list[Place]:
+    """Of these kinds, each once. Raises ``ConfigError``."""
+    wanted = dict.fromkeys(names)
+    if unknown := sorted(wanted.keys() - KINDS.keys()):
+        raise ConfigError(f'there is no store {", ".join(map(repr, unknown))}; there are {", ".join(KINDS)}')
+    return [Place(kind.name, partial(opened, kind), kind.for_processes) for kind in map(KINDS.__getitem__, wanted)]

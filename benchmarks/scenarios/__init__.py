@@ -1,0 +1,15 @@
+"""All scenarios, in the order in which they are played and shown: those of the package, and those of the repository alone."""
+
+from __future__ import annotations
+
+from benchmarks.scenarios import assignment, imports, plan
+
+from jobsync.bench import scenarios as shipped
+from jobsync.bench.scenario import Scenario
+
+__all__ = ['SCENARIOS']
+
+_ORDER = ('floors', 'imports', 'ownership', 'plan', 'assignment', 'calls', 'commit', 'bulk', 'tasks', 'idle', 'growth')
+_ALL = {each.name: each for each in (*shipped.SCENARIOS, imports.SCENARIO, plan.SCENARIO, assignment.SCENARIO)}
+
+SCENARIOS: tuple[Scenario, ...] = tuple(_ALL[name] for name in _ORDER)

@@ -1,0 +1,45 @@
+"""What the core does with a whole assignment."""
+
+from __future__ import annotations
+
+from benchmarks import assignment as steps_of
+
+from jobsync.bench.bench import Bench
+from jobsync.bench.figures import Figure, Unit
+from jobsync.bench.scenario import Needs, Scenario
+from jobsync.bench.targets import Pick, Target
+from jobsync.bench.timing import cpu_seconds
+
+__all__ = ['SCENARIO']
+
+_SIZES = ((10_000, 10), (1_000_000, 10), (1_000_000, 1_000))
+
+
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+    for tokens, nodes in _SIZES[: 1 if bench.quick else None]:
+        for step, run in steps_of.steps(tokens, nodes):
+            case = f'{step}: {tokens:,} x {nodes:,}'
+            bench.record('step', case, [cpu_seconds(run) for _ in range(3 if tokens >= 1_000_000 else 9)])
+            if tokens >= 1_000_000:
+                bench.record('memory', case, [steps_of.peak_mb(run)])
+
+
+SCENARIO = Scenario(
+    name='assignment',
+    title="The leader's decision, and each node's part in it",
+    means="""
+        What a change costs in memory and CPU besides the store: the leader decides, every node makes the next assignment from the
+        last one and the rows that changed, and finds out what it may claim. In a quiet cluster only "nothing: decide" happens.
+    """,
+    bounds="""
+        One pass over the tokens in the leader, a copy of the owners in each node; what a node may claim is one byte a token.
+    """,
+    figures=(
+        Figure('step', Unit.SECONDS, 'CPU time of one step. decide: the leader; apply, under, both: every node at each version.'),
+        Figure('memory', Unit.MEGABYTES, 'The most that the step holds beyond what was there before, in a run by itself.'),
+    ),
+    play=play,
+    needs=Needs.NOTHING,
+    targets=(Target('a decision: memory', Pick('memory', case='*: decide: *'), at_most=100),),
+)

@@ -1,0 +1,36 @@
+"""What ``import jobsync`` costs."""
+
+from __future__ import annotations
+
+from benchmarks.import_time import TARGET_SEC, cpu_times
+
+from jobsync.bench.bench import Bench
+from jobsync.bench.figures import Figure, Unit
+from jobsync.bench.scenario import Needs, Scenario
+from jobsync.bench.targets import Pick, Target
+
+__all__ = ['SCENARIO']
+
+
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+    for module in ('jobsync', 'attrs', 'tenacity'):
+        bench.record('import', module, cpu_times(module, 5 if bench.quick else 15))
+
+
+SCENARIO = Scenario(
+    name='imports',
+    title='import jobsync',
+    means="""
+        What every process pays once, when it starts, before it has done anything: a command that runs for a second as well as a
+        worker that runs for a month.
+    """,
+    bounds="""
+        Python's own modules and four small libraries. No driver of a store is imported before it is used, which would take
+        several times as long.
+    """,
+    figures=(Figure('import', Unit.SECONDS, 'CPU time of the import in a fresh interpreter.'),),
+    play=play,
+    needs=Needs.NOTHING,
+    targets=(Target('import jobsync', Pick('import', case='jobsync'), at_most=TARGET_SEC),),
+)

@@ -1,0 +1,79 @@
+"""How long it takes to decide who gets which token."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks import plan as planning
+
+from jobsync.bench.bench import Bench, Rounds
+from jobsync.bench.figures import Figure, Unit
+from jobsync.bench.scenario import Needs, Scenario
+from jobsync.bench.targets import Pick, Target
+
+__all__ = ['SCENARIO', 'SIZES', 'case_of']
+
+SIZES = ((10_000, 10), (100_000, 100), (1_000_000, 10), (1_000_000, 1_000))
+_QUICK_SIZES = ((10_000, 10), (100_000, 100), (1_000_000, 1_000))
+_QUICK = ('one joins', 'one leaves', 'one joins, weights', 'one joins, pins on 1 node')
+_SMALL = {'crowded pins, few tokens': 100_000}
+"""Tasks that are not made larger than this."""
+
+
+def case_of(task: str, tokens: int, nodes: int) -> str:
+    """A task of a size."""
+    return f'{task}: {tokens:,} x {nodes:,}'
+
+
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+    for tokens, nodes in _QUICK_SIZES if bench.quick else SIZES:
+        for name, make in planning.TASKS.items():
+            if (bench.quick and name not in _QUICK) or tokens > _SMALL.get(name, tokens):
+                continue
+            task = make(nodes, tokens)
+            case = case_of(name, tokens, nodes)
+            bench.in_turns('plan', case, {'ours': partial(planning.seconds, task)}, Rounds(15, least=3, seconds=4))
+            if tokens == max(SIZES)[0] and not bench.quick:
+                bench.record('memory', case, [planning.peak_mb(task)])
+
+
+_LARGEST = case_of('{}', 1_000_000, 1_000).format
+
+SCENARIO = Scenario(
+    name='plan',
+    title='Planning who gets what',
+    means="""
+        How long the leader thinks when a node joins, leaves or comes back, or when locks change. Meanwhile every node goes on
+        with what it has. What comes out is exactly balanced, and moves no token that need not move.
+    """,
+    bounds="""
+        Each token has to be looked at once, and its owner's number copied: that is what a plan for nothing to do costs. Pins
+        are a flow through a network of their groups, so it matters how many groups of nodes they name and not how many pins
+        there are.
+    """,
+    figures=(
+        Figure('plan', Unit.SECONDS, 'One plan, from the owners as they are to the owners as they shall be.'),
+        Figure('memory', Unit.MEGABYTES, 'The most that one plan holds beyond what was there before, in a run by itself.'),
+    ),
+    play=play,
+    needs=Needs.NOTHING,
+    targets=(
+        Target(
+            'plan, 1 M tokens on 1,000 nodes, one joins: times the peer',
+            Pick('plan', who='peer', case=_LARGEST('one joins')),
+            at_least=3,
+            against=Pick('plan', case=_LARGEST('one joins')),
+        ),
+        *(
+            Target(
+                f'the same, 5 % of the tokens pinned to {what}: times the plan without pins',
+                Pick('plan', case=_LARGEST(f'one joins, pins {where}')),
+                at_most=1.5,
+                against=Pick('plan', case=_LARGEST('one joins')),
+            )
+            for what, where in (('one node each', 'on 1 node'), ('20 groups of nodes', 'in 20 groups'))
+        ),
+        Target('plan: memory', Pick('memory'), at_most=100),
+    ),
+)

@@ -1,0 +1,87 @@
+"""Playing scenarios one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+import attrs
+
+from jobsync.bench.bench import Bench, Beside, Nobody, Store
+from jobsync.bench.results import Part, Results
+from jobsync.bench.scenario import Needs, Scenario
+from jobsync.bench.stopping import Stopped
+from jobsync.bench.telling import Teller
+
+__all__ = ['Place', 'run']
+
+
+@attrs.frozen
+class Place:
+    """A kind of store that scenarios take place on."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[Store]]
+    """Gives the store for the time of one scenario."""
+    for_processes: bool = True
+    """Whether several processes reach it."""
+
+    def suits(self, scenario: Scenario) -> bool:
+        """Whether the scenario can take place on it."""
+        return scenario.needs is Needs.STORE or (scenario.needs is Needs.PROCESSES and self.for_processes)
+
+
+def run(
+    results: Results,
+    scenarios: Sequence[Scenario],
+    places: Sequence[Place],
+    teller: Teller,
+    beside: Beside | None = None,
+    keep: Callable[[Results], object] = lambda _: None,
+) -> None:
+    """Play every scenario on every place that suits it, into ``results``, which ``keep`` is given after each of them.
+
+    A scenario that fails is noted, and the next one follows. A signal ends the run (see ``stoppable``); ``Stopped`` passes on,
+    once what was measured until then is kept.
+    """
+    parts = list(_parts(scenarios, places))
+    started = time.monotonic()
+    for number, (scenario, place) in enumerate(parts, 1):
+        teller.begins(f'{scenario.title}, {place.name}' if place else scenario.title, number, len(parts))
+        try:
+            _play(results, scenario, place, teller, beside or Nobody())
+        except Stopped as stopped:
+            results.stopped_by = stopped.signal.name
+            raise
+        finally:
+            results.took_sec = round(time.monotonic() - started, 1)
+            keep(results)
+
+
+def _parts(scenarios: Sequence[Scenario], places: Sequence[Place]) -> Iterator[tuple[Scenario, Place | None]]:
+    for scenario in scenarios:
+        if scenario.needs is Needs.NOTHING:
+            yield scenario, None
+        else:
+            yield from ((scenario, place) for place in places if place.suits(scenario))
+
+
+def _play(results: Results, scenario: Scenario, place: Place | None, teller: Teller, beside: Beside) -> None:
+    started, fault = time.monotonic(), ''
+    series = []
+    try:
+        with ExitStack() as stack:
+            store = stack.enter_context(place.open()) if place else None
+            bench = Bench(scenario, store, results.quick, teller, beside, stack)
+            series = bench.series
+            scenario.play(bench)
+    except Exception as error:  # noqa: BLE001  (whatever one scenario runs into, the others are worth having)
+        fault = ' '.join(f'{type(error).__name__}: {error}'.splitlines()[:1])
+        teller.say(f'{scenario.name} could not be played to its end: {type(error).__name__}: {error}')
+    except Stopped:
+        fault = 'stopped'
+        raise
+    finally:
+        results.series += series
+        results.parts.append(Part(scenario.name, place.name if place else '', round(time.monotonic() - started, 1), fault))

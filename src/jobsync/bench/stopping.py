@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM end a run as an exception does: what was started is ended, and what was measured is kept."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ['Stopped', 'stoppable']
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has come. No ``except Exception`` stands in its way."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+    @property
+    def status(self) -> int:
+        """The exit status that says so."""
+        return 128 + self.signal
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """The first signal raises ``Stopped`` in the main thread; later ones are ignored: all that is left is to clean up."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {each: signal.signal(each, stop) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -135,7 +135,7 @@ class TestRights:
             f'GRANT USAGE ON SCHEMA {harness.schema} TO {role}',
             *(
                 f'GRANT SELECT, INSERT, UPDATE, DELETE ON sync_{table} TO {role}'
-                for table in ('node', 'token', 'lock', 'rebalance', 'claim', 'audit', 'state')
+                for table in ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
             ),
         )
         url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
@@ -171,7 +171,7 @@ class TestRights:
         """Refused with both versions."""
         harness.execute('UPDATE sync_state SET schema_version = 7')
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 1'):
+            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 2'):
                 harness.connect().open(SETTINGS, create=create)
 
     def test_tables_of_an_earlier_release(self, harness: PostgresqlHarness) -> None:
@@ -184,7 +184,7 @@ class TestRights:
     def test_tables_that_were_dropped_are_made_again(self, harness: PostgresqlHarness, scene: Scene) -> None:
         """The functions that DROP TABLE leaves behind are in nobody's way."""
         scene.join('a')
-        tables = ('node', 'token', 'lock', 'rebalance', 'claim', 'audit', 'state')
+        tables = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
         harness.execute(*(f'DROP TABLE sync_{table} CASCADE' for table in tables))
         with pytest.raises(SchemaMismatch):
             scene.backend.snapshot()

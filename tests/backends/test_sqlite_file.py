@@ -238,7 +238,7 @@ else:
         running.open(SETTINGS, create=True)
         harness.execute('UPDATE sync_state SET schema_version = 7')
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 1'):
+            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 2'):
                 harness.connect().open(SETTINGS, create=create)
         with pytest.raises(SchemaMismatch, match='version 7'):
             running.snapshot()

@@ -146,7 +146,8 @@ def add_locks(store: Store) -> Insert:
     rows = select(number, number + bindparam('tokens', type_=BigInteger), task, *shared, *made)
     rows = rows.select_from(kind.join(tasks, true()))
     rows = rows.where(~exists(select(lock.c.id).where(lock.c.task_id == task)))
-    return insert(lock).from_select(['id', 'token_id', 'task_id', *COLUMNS, 'created_at', 'registered'], rows)
+    add = insert(lock).from_select(['id', 'token_id', 'task_id', *COLUMNS, 'created_at', 'registered'], rows)
+    return add.execution_options(preserve_rowcount=True)
 
 
 def change_locks(store: Store) -> Update:

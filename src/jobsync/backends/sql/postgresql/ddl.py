@@ -97,7 +97,7 @@ END
 $body$"""
 
 KEEP_OUT = """
-CREATE FUNCTION {schema}.{prefix}keep_out() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION {schema}.{prefix}keep_out() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
     RAISE EXCEPTION '% is for jobsync alone to write: what people may change is {prefix}token, {prefix}lock and {prefix}node',
         TG_TABLE_NAME;

@@ -344,7 +344,7 @@ class TestHints:
         monkeypatch.setattr(listener.Listener, '_is_direct', lambda self, connection: False)
         monkeypatch.setattr(listener, 'CHANNEL', 'a channel that nobody uses')
         monkeypatch.setattr(listener, 'PROOF_SEC', 0.0)
-        monkeypatch.setattr(listener, 'POLL_SEC', 0.05)
+        monkeypatch.setattr('jobsync.backends.listening.POLL_SEC', 0.05)
         scene = Scene(harness.connect())
         with caplog.at_level(logging.INFO, 'jobsync.backends.postgresql'):
             for name in 'ab':

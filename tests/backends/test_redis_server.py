@@ -306,7 +306,7 @@ class TestRights:
         monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     ) -> None:  # fmt: skip
         """Who may not announce or listen finds changes all the same, and one line says that they are looked for."""
-        monkeypatch.setattr('jobsync.backends.redis.listener.POLL_SEC', 0.05)
+        monkeypatch.setattr('jobsync.backends.listening.POLL_SEC', 0.05)
         with (
             caplog.at_level(logging.INFO, 'jobsync.backends.redis'),
             closing(connect(self.user(server, *self.RULES, without), BackendOptions())) as backend,
@@ -442,7 +442,7 @@ class TestConnections:
             return connect_again(link, deadline)
 
         monkeypatch.setattr(Link, 'connect', knock)
-        monkeypatch.setattr('jobsync.backends.redis.listener.RETRY_SEC', 0.2)
+        monkeypatch.setattr('jobsync.backends.listening.RETRY_SEC', 0.2)
         scene.join('a')
         revision = scene.revision.number
         scene.backend.wait(0, 1.0)

@@ -74,7 +74,7 @@ def test_backends_lists_what_can_be_chosen() -> None:
     for text in ('memory://', 'sqlite://', 'jobsync 2', 'etcd3 0.12.0', 'protobuf ', 'psycopg 3'):
         assert text in result.output
     lines = {line.split()[0]: ' '.join(line.split()[1:]) for line in result.output.splitlines() if line.strip()}
-    assert lines['memory://'] in ('one process yes yes 10,000,000 no', '')
+    assert lines['memory://'] == 'one process yes yes 10,000,000 no'
     assert lines['redis://localhost/0?durable=yes'] == 'any host yes yes 1,000,000 no'
     assert lines['sqlite:///jobs.db'] == 'one host yes yes 1,000,000 yes'
     assert 'cannot be used' not in result.output

@@ -1,0 +1,54 @@
+"""The tutorial for authors of backends: its code is that of the example, which is as short as it says."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import DOCS, ROOT, Block, blocks
+
+PAGE = DOCS / 'write-a-backend.md'
+EXAMPLE = ROOT / 'examples' / 'jobsync-files'
+INCLUDED = [block for block in blocks(PAGE) if block.info.startswith('{literalinclude}')]
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines with code on them: not blank ones, comments and docstrings."""
+    source = path.read_text(encoding='utf-8')
+    strings = [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    documentation = {line for first, last in strings for line in range(first, last + 1)}
+    nothing = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in nothing]
+    return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - documentation)
+
+
+def test_the_example_is_short() -> None:
+    """Under 200 lines of code, as the page says."""
+    assert 'under 200 lines of code' in PAGE.read_text(encoding='utf-8')
+    assert sum(map(lines_of_code, (EXAMPLE / 'src').rglob('*.py'))) < 200
+
+
+@pytest.mark.parametrize('block', INCLUDED, ids=lambda block: block.text.split('\n', maxsplit=1)[0])
+def test_what_it_shows_is_there(block: Block) -> None:
+    """Each piece of code is taken from a file of the example, by a name that is in it."""
+    path = (DOCS / block.info.removeprefix('{literalinclude} ')).resolve()
+    assert path.is_relative_to(EXAMPLE)
+    for name in re.findall(r':pyobject: (.+)', block.text):
+        body: list[ast.stmt] = ast.parse(path.read_text(encoding='utf-8')).body
+        for part in name.split('.'):
+            found = [n for n in body if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name == part]
+            assert found, name
+            body = found[0].body
+
+
+def test_it_shows_the_example() -> None:
+    """Nearly all of it is on the page."""
+    assert len(INCLUDED) >= 8

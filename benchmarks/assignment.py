@@ -21,8 +21,9 @@ from functools import partial
 import attrs
 from benchmarks.compare import in_turns, machine, markdown
 
+from jobsync.core.decision import Memory, Policy, Situation
 from jobsync.core.hashing import tokenizer
-from jobsync.core.leader import Memory, Policy, Situation, decide
+from jobsync.core.leader import decide
 from jobsync.core.model import Leadership, Node, NodeRef, NodeState, Revision, Snapshot, Timeline
 from jobsync.core.ownership import Ownership
 from jobsync.core.tokens import Assignment, Changes, Plan

@@ -61,7 +61,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--seconds', type=float, default=30, help='how long it does')
     parser.add_argument('--workers', type=int, help='10, and 5 beside the one that joins and leaves')
     parser.add_argument('--tasks', type=int, default=30, help='tasks a second')
-    parser.add_argument('--between', type=float, default=1, help='seconds from a registration to the SIGTERM of the next worker')
+    parser.add_argument(
+        '--between',
+        type=float,
+        default=1,
+        help='seconds from the entry of a worker of a new name to the SIGTERM of the one it replaces',
+    )
     parser.add_argument('--fast', action='store_true', help='short intervals')
     options = parser.parse_args(arguments)
     scenes: dict[str, Callable[[Cluster], Outcome]] = {}
@@ -74,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     for name in options.scene or ([] if options.flap else SCENES):
         scene = SCENES[name]
         scenes[name] = partial(scene.play, workers=workers, between_sec=options.between, say=say)
-        settings[name] = scene.settings(options.between)
+        settings[name] = scene.settings
     rows = []
     for kind in ['given'] if options.backend else options.store or STORES:
         for number, (name, play) in enumerate(scenes.items()):

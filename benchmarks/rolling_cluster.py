@@ -123,10 +123,6 @@ class Cluster:
         self.workers.remove(worker)
         return now() - began
 
-    def wait_until_registered(self, worker: Worker) -> None:
-        """It is in the store, and perhaps not part of a plan yet."""
-        self.wait_until(lambda: worker.node in self.registered(), f'{worker.run} is registered', 0.05)
-
     def end(self) -> Figures:
         """Stop everybody and judge what has happened since the cluster was formed."""
         self.wait_until(self._is_even, 'the tokens are shared out')

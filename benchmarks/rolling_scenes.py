@@ -1,4 +1,4 @@
-"""What happens to the workers of ``rolling.py``: three kinds of rolling restart, and a node that comes and goes."""
+"""What happens to the workers of ``rolling.py``: two kinds of rolling restart, and a node that comes and goes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks.rolling_worker import read_tokens
 from jobsync import Job
 from jobsync.cli.demo.clock import now
 from jobsync.cli.demo.log import LogWriter
+from jobsync.core.admission import HELD_SEC
 
 __all__ = ['SCENES', 'Outcome', 'Scene', 'flap']
 
@@ -43,26 +44,25 @@ class Outcome:
 
 @attrs.frozen
 class Scene:
-    """A rolling restart. ``new_names``: the successor has another name, and is started before its predecessor is stopped."""
+    """A rolling restart. ``new_names``: the successor has another name, and its predecessor is stopped when it has entered."""
 
     new_names: bool
-    delay_sec: float | None = None
-    """``rebalance_delay_sec`` beyond the time between the two; None: the default."""
 
-    def settings(self, between_sec: float) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
         """What ``CoordinationConfig`` is given for it."""
-        if not self.new_names:
-            return {'rejoin_grace_sec': _GRACE_SEC}
-        return {} if self.delay_sec is None else {'rebalance_delay_sec': between_sec + self.delay_sec}
+        return {} if self.new_names else {'rejoin_grace_sec': _GRACE_SEC}
 
     def play(self, cluster: Cluster, workers: int, between_sec: float, say: Say) -> Outcome:
         """Replace every worker, the oldest first."""
         cluster.form([f'w{number:02}' for number in range(workers)])
+        if self.new_names:
+            time.sleep(HELD_SEC)  # workers that are replaced have been there for a while
         commits, stops, backs = cluster.commits(), [], []
         for number, old in enumerate(list(cluster.workers)):
             if self.new_names:
                 new = cluster.start(f'w{workers + number:02}')
-                cluster.wait_until_registered(new)
+                cluster.wait_until(partial(new.has, 'entered'), f'{new.run} has entered')
                 time.sleep(between_sec)
                 began = now()
                 stops.append(cluster.stop(old))
@@ -87,7 +87,6 @@ class Scene:
 SCENES = {
     'stable names': Scene(new_names=False),
     'new names': Scene(new_names=True),
-    'new names, delay': Scene(new_names=True, delay_sec=4.0),
 }
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from jobsync.core.leader import Decision, Memory, Policy, Situation, decide
+from jobsync.core.decision import Decision, Memory, Policy, Situation
+from jobsync.core.leader import decide
 from jobsync.core.model import (
     Leadership,
     Member,

@@ -20,7 +20,7 @@ def forming(*names: str, tokens: int = 4) -> Scene:
 def joining() -> Scene:
     """``a`` and ``b`` have three tokens each, and ``c`` gets two of them, one from each: the targets are committed."""
     scene = Scene.of('aaabbb', node('c'))
-    scene.memory.newcomers[ref('c')] = 0.0
+    scene.memory.admission.newcomers[ref('c')] = 0.0
     scene.commit()
     return scene
 
@@ -150,7 +150,7 @@ def test_tokens_of_the_living_become_targets_first() -> None:
 def test_only_what_balance_needs_is_asked_for() -> None:
     """A join writes the rows of the tokens that move, and no others."""
     scene = Scene.of('aaabbb', node('c'))
-    scene.memory.newcomers[ref('c')] = 0.0
+    scene.memory.admission.newcomers[ref('c')] = 0.0
     assert sum(len(group.tokens) for group in scene.plan().groups) == 2
 
 
@@ -325,7 +325,7 @@ def test_an_absent_owners_tokens_wait() -> None:
 def test_an_absent_owner_does_not_hold_up_the_others() -> None:
     """While an absent owner is waited for, the tokens of the living are balanced among themselves."""
     scene = Scene.of('aaaabb', node('c'))
-    scene.memory.newcomers[ref('c')] = 0.0
+    scene.memory.admission.newcomers[ref('c')] = 0.0
     del scene.nodes['b']
     scene.commit()
     assert spelled(scene.assignment) == 'aaaabb'
@@ -460,7 +460,7 @@ def test_tokens_remember_who_lost_them() -> None:
 def test_tokens_go_back_to_who_lost_them() -> None:
     """A node that returns gets its own tokens back, and the mark is gone when it has them."""
     scene = Scene.of(assigned('aaaa', homes={1: 'b', 3: 'b'}), node('b', run=2))
-    scene.memory.newcomers[ref('b', 2)] = 0.0
+    scene.memory.admission.newcomers[ref('b', 2)] = 0.0
     scene.commit()
     assert dict(scene.assignment.targets) == {1: 'b', 3: 'b'}
     assert scene.assignment.row(1).home == 'b'
@@ -484,7 +484,7 @@ def test_the_last_loss_counts() -> None:
 def test_moves_are_counted_when_they_happen() -> None:
     """A token counts as moved once: in the commit that gives it to its new owner, not in the one that asks for it."""
     scene = Scene.of('aaabbb', node('c'))
-    scene.memory.newcomers[ref('c')] = 0.0
+    scene.memory.admission.newcomers[ref('c')] = 0.0
     assert scene.commit().moved == 0
     scene.acknowledge()
     assert scene.commit().moved == 2
@@ -515,7 +515,7 @@ def test_a_settled_cluster_forgets_the_reason() -> None:
 def test_reasons_are_put_together() -> None:
     """A plan that serves several ends names them all."""
     scene = Scene.of('aabbccdd', node('c', left=True), node('e'))
-    scene.memory.newcomers[ref('e')] = 0.0
+    scene.memory.admission.newcomers[ref('e')] = 0.0
     scene.silent = frozenset('b')
     plan = scene.plan()
     assert plan.reason == 'node dead: b; node left: c; node joined: e'
@@ -526,7 +526,7 @@ def test_long_lists_of_names_are_cut() -> None:
     """A reason stays a line: five names, and how many more."""
     scene = Scene.of('a' * 8, *(node(name) for name in 'bcdefgh'))
     for name in 'bcdefgh':
-        scene.memory.newcomers[ref(name)] = 0.0
+        scene.memory.admission.newcomers[ref(name)] = 0.0
     assert scene.plan().reason == 'node joined: b, c, d, e, f and 2 more'
 
 

@@ -171,7 +171,7 @@ def test_a_pin_goes_back_to_its_preferred_node() -> None:
     """When a node that matches an earlier pattern comes, the pin is handed over to it."""
     scene = pinned('aabb', Pin(5, 't0', 'a', None, 3, 'a'), lock(1, 't0', 'c', 'a'))
     scene.nodes['c'] = node('c')
-    scene.memory.newcomers[ref('c')] = 0.0
+    scene.memory.admission.newcomers[ref('c')] = 0.0
     scene.commit()
     assert (scene.assignment.pins[5].owner, scene.assignment.pins[5].target) == ('a', 'c')
 

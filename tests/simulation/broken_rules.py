@@ -12,9 +12,9 @@ from jobsync.backends.single_writer import SingleWriterBackend
 from jobsync.core import leader
 from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import AgentConfig
+from jobsync.core.decision import Decision
 from jobsync.core.history import History, WentBackError
 from jobsync.core.inflight import InFlight
-from jobsync.core.leader import Decision
 from jobsync.core.model import Eviction, Guard, NodeRef, Revision, Timeline
 from jobsync.core.naming import Naming
 from jobsync.core.ownership import Ownership

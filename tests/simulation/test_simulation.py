@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from tests.simulation.broken_rules import BROKEN_ORDER, BROKEN_RULES
 
+from jobsync.core.admission import Admission
 from jobsync.testing.simulate import main
 from jobsync.testing.simulation import World, WorldConfig
 
 ORDINARY = WorldConfig(drills=False)
+RARELY = {'r5_revision_not_compared': 780}
+"""Rules whose lack one seed in some hundreds shows: where to begin, so that not all before it are tried."""
 
 
 @pytest.mark.parametrize('first', range(0, 40, 4))
@@ -27,7 +30,8 @@ def test_a_seed_replays_exactly() -> None:
 @pytest.mark.parametrize('rule', BROKEN_RULES)
 def test_a_missing_rule_is_noticed(rule: str) -> None:
     """With any one rule taken away, some seed shows two owners, where with the rule in place it shows none."""
-    for seed in range(400):
+    first = RARELY.get(rule, 0)
+    for seed in range(first, first + 400):
         with BROKEN_RULES[rule]():
             violated = bool(World(seed, ORDINARY).run().violations)
         if violated and not World(seed, ORDINARY).run().violations:
@@ -45,6 +49,13 @@ def test_a_fence_or_an_announcement_that_breaks_is_noticed(rule: str) -> None:
             assert not World(seed, ORDINARY).run().broken
             return
     pytest.fail(f'no seed noticed that {rule}')
+
+
+def test_a_replacement_that_moves_everything_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drill that replaces every node complains if newcomers get their share before anybody goes."""
+    assert World(0).run().is_good
+    monkeypatch.setattr(Admission, 'is_rolling', lambda self, now: False)
+    assert any('replace: ' in text for text in World(0).run().unsettled)
 
 
 def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import enum
 
 import attrs
 
-from jobsync.core.leader import Memory, Policy, Situation
+from jobsync.core.decision import Memory, Policy, Situation
 from jobsync.core.model import Leadership, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, TaskLock, Timeline
 from jobsync.core.ownership import Ownership
 from jobsync.core.tokens import Assignment, Plan

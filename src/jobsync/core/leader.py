@@ -16,6 +16,7 @@ Before the first distribution of a timeline there is none to fear but those of o
 every live node has acknowledged a version that shows them ownerless and one timeout has passed for those that are not there.
 
 What a leader remembers between two calls (``Memory``) is times on its own clock only; losing it makes things slower, not unsafe.
+Who takes part, and since when, is ``admission``'s matter.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from jobsync.core import pinning
-from jobsync.core.model import Eviction, Member, NodeRef, NodeState, Revision, Snapshot, TaskLock
+from jobsync.core.decision import Decision, Memory, Policy, Situation
+from jobsync.core.model import Eviction, Member, Node, NodeRef, NodeState
 from jobsync.core.rebalance import FREE, STUCK, rebalance
 from jobsync.core.standing import Roster
-from jobsync.core.tokens import ABSENT, UNOWNED, Assignment, Plan
+from jobsync.core.tokens import ABSENT, UNOWNED, Plan
 from jobsync.core.writing import Writing, write
 
-__all__ = ['Decision', 'Memory', 'Policy', 'Situation', 'decide']
+__all__ = ['decide']
 
 _GATHER_SEC = 0.5
 """How long, from the first acknowledgement of a version, the others are waited for, so that one commit serves all. A commit makes
@@ -41,67 +43,6 @@ _GATHER_HELD_SEC = 0.1
 """The same where all have seen it, and some are still busy: whoever has only to be told that tokens go is ready by then."""
 _FIRST_LOOK_SEC, _LAST_LOOK_SEC = 0.03, 1.0
 """While acknowledgements are due, the leader looks for them at intervals that grow from the first to the second."""
-
-
-@attrs.frozen
-class Policy:
-    """How a leader goes about it; nothing here decides who may own what."""
-
-    timeout_sec: float
-    """Its own heartbeat timeout."""
-    rebalance_delay_sec: float
-    """Newcomers are gathered this long into one rebalance."""
-    form_at: float
-    """When the first distribution is due at the latest, on the leader's clock."""
-    minimum_nodes: int | None
-    """Given: the first distribution waits for this many nodes, and for nothing else."""
-    trust_first_timeline: bool
-    """The store declares itself durable: generation 0 has no past to wait for."""
-    locks_enabled: bool = True
-    rejoin_grace_sec: float = 0.0
-    """How long the tokens of a node that left are kept for it."""
-
-
-@attrs.frozen
-class Situation:
-    """What the leader has read. Assignment and snapshot are of one version, locks of one revision with the snapshot."""
-
-    me: NodeRef
-    snapshot: Snapshot
-    assignment: Assignment = attrs.field(repr=False)
-    locks: tuple[TaskLock, ...] = attrs.field(repr=False)
-    suspects: Mapping[str, tuple[str, int]]
-    """Name -> the (incarnation, heartbeat) at which it stopped."""
-    now: float
-
-
-@attrs.define
-class Memory:
-    """When this leader first read a thing, on its own clock."""
-
-    timeline_read_at: float
-    absent: dict[tuple[str, str], float] = attrs.field(factory=dict)
-    """Owners (name, incarnation) whose record is not there, or says that they left."""
-    lost: dict[int, float] = attrs.field(factory=dict)
-    """Tokens without a row."""
-    newcomers: dict[NodeRef, float] = attrs.field(factory=dict)
-    version: Revision | None = None
-    version_read_at: float = 0.0
-    acknowledged_at: float | None = None
-    """When the first acknowledgement of that version that frees a token was read."""
-    unsettled_since: float | None = None
-    cause: tuple[str, int] | None = None
-    """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
-
-
-@attrs.frozen
-class Decision:
-    """A plan to commit, or none yet; and when to look again at the latest."""
-
-    plan: Plan | None
-    look_again_at: float | None
-    expired: bool = False
-    """Expired locks can be removed from the store: their pins are gone."""
 
 
 def decide(situation: Situation, memory: Memory, policy: Policy, token_of: Callable[[str], int]) -> Decision:
@@ -120,11 +61,11 @@ class _Planner:
         self.fresh = not self.old.members
         """No distribution has been made in this timeline."""
         self.has_absent = ABSENT in self.old.owners and not self.fresh
-        owners = {self.old.names[position] for position in self.old.owners if position >= 0}
-        owners.update(pin.owner for pin in self.old.pins.values() if pin.owner is not None)
+        self.owners = {self.old.names[position] for position in self.old.owners if position >= 0}
+        self.owners.update(pin.owner for pin in self.old.pins.values() if pin.owner is not None)
         self.roster = Roster.judge(
             self.snapshot,
-            owners,
+            self.owners,
             self.old.members,
             situation.suspects,
             memory.absent,
@@ -152,6 +93,8 @@ class _Planner:
         """Tokens without a row, and when that was first read."""
         self.handed_over: set[int] = set()
         """Tokens that a present owner has let go of."""
+        self.held_back: frozenset[str] = frozenset()
+        """Members that are given nothing for now."""
         self.writing = Writing((), 0)
         self.acknowledged = self.outstanding = self.unseen = False
         """Whether a token was let go of; whether one is still to be; whether by a node that has not even seen the version."""
@@ -166,6 +109,8 @@ class _Planner:
         weights = {name: self.roster.alive[name].weight for name in members if name in self.roster.alive}
         for name in [name for name in weights if self.roster.is_waiting(name)]:
             del weights[name]
+        self.held_back = self._held_back({name for name, weight in weights.items() if weight > 0})
+        weights.update(dict.fromkeys(self.held_back, 0.0))
         receivers = {name for name, weight in weights.items() if weight > 0}
         names, place, home = self._places(receivers)
         pins = pinning.PinPlanner(self, receivers)
@@ -189,7 +134,7 @@ class _Planner:
             waited = self.now - memory.version_read_at
             self.look_at.append(self.now + min(_LAST_LOOK_SEC, max(_FIRST_LOOK_SEC, waited / 4)))
         if gathering or not (groups or written or unpinned or structural):
-            if not (self.outstanding or memory.newcomers or memory.lost or self.roster.decided_at):
+            if not (self.outstanding or memory.admission.newcomers or memory.lost or self.roster.decided_at):
                 memory.unsettled_since = memory.cause = None
             return Decision(None, min(self.look_at, default=None), expired=pins.has_expired and not pins.expiring)
         if memory.unsettled_since is None:
@@ -217,7 +162,7 @@ class _Planner:
         roster, memory, policy = self.roster, self.memory, self.policy
         members = dict(roster.members)
         newcomers = [node for name, node in roster.alive.items() if name not in members and not roster.is_waiting(name)]
-        memory.newcomers = {node.ref: memory.newcomers.get(node.ref, self.now) for node in newcomers}
+        memory.admission.note(newcomers, self.snapshot, set(self.departed), self.now)
         if self.fresh:
             enough = policy.minimum_nodes is not None and len(roster.alive) >= policy.minimum_nodes
             formed = policy.minimum_nodes is None and self.now >= policy.form_at
@@ -230,14 +175,41 @@ class _Planner:
             if not trusted and self.now < safe_at:
                 self.look_at.append(safe_at)
                 return None
-        elif newcomers and any(roster.is_present(name) for name in members):
-            due = min(memory.newcomers.values()) + policy.rebalance_delay_sec
-            # Where tokens have to move anyway they had better go to the newcomers at once.
-            if self.now < due and not (self.evictions or self.departed):
-                self.look_at.append(due)
-                newcomers = []
+        elif any(roster.is_present(name) for name in members):
+            newcomers = self._admitted(newcomers)
         members.update({node.name: Member(node.incarnation, node.timeout_sec) for node in newcomers})
         return {name: self._with_since(name, member) for name, member in members.items()}
+
+    def _admitted(self, newcomers: list[Node]) -> list[Node]:
+        """Those that are to be members now, some of them without tokens (see ``admission``)."""
+        admission, roster = self.memory.admission, self.roster
+        strangers = [node for node in newcomers if admission.is_rolling(self.now) and not self._has_home(node.name)]
+        admission.hold(strangers)
+        gone = {eviction.ref for eviction in self.evictions}.union(self.departed)
+        drained = {node.ref for node in roster.alive.values() if node.weight == 0}
+        going = frozenset(ref for ref in gone | drained if ref.name in self.owners)
+        if len(strangers) < len(newcomers) and not (gone or going):
+            due = min(admission.newcomers[node.ref] for node in newcomers) + self.policy.rebalance_delay_sec
+            if self.now < due:
+                self.look_at.append(due)
+                newcomers = strangers
+        admission.let_in(roster.alive, going, self.now)
+        return newcomers
+
+    def _has_home(self, name: str) -> bool:
+        """Whether it has lost tokens by leaving, which it is to have back."""
+        return name in self.old.names and self.old.names.index(name) in self.old.home
+
+    def _held_back(self, names: set[str]) -> frozenset[str]:
+        """The members that are given nothing yet: never all, and none that a task lock has been waiting for."""
+        admission = self.memory.admission
+        held = {ref.name for ref in admission.held} & names
+        wanted = pinning.wanted(self.locks, names, held) if held and self.policy.locks_enabled else frozenset()
+        if held == names or wanted:
+            wanted = wanted or frozenset(held)
+            admission.held = {ref: until for ref, until in admission.held.items() if ref.name not in wanted}
+        self.look_at += admission.held.values()
+        return frozenset(held - wanted)
 
     def _with_since(self, name: str, member: Member) -> Member:
         """A run that is new under its name owns everything under a higher fence than the run before it."""
@@ -345,8 +317,10 @@ class _Planner:
         if departed:
             parts.append(f'node left: {_listed([ref.name for ref in departed])}')
         joined = [name for name, member in members.items() if self.old.members.get(name) != member]
-        if joined:
-            parts.append(f'node joined: {_listed(joined)}')
+        if let_in := [name for name in joined if name not in self.held_back]:
+            parts.append(f'node joined: {_listed(let_in)}')
+        if held := [name for name in joined if name in self.held_back]:
+            parts.append(f'node joined, to replace one that goes: {_listed(held)}')
         if parts:
             return '; '.join(parts)
         if self.acknowledged:

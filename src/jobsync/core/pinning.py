@@ -9,7 +9,7 @@ and the pin is removed; then the hash applies again.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import attrs
@@ -21,7 +21,13 @@ from jobsync.core.rebalance import PinRequest
 if TYPE_CHECKING:
     from jobsync.core.leader import _Planner
 
-__all__ = ['PinPlanner']
+__all__ = ['PinPlanner', 'wanted']
+
+
+def wanted(locks: Iterable[TaskLock], names: Set[str], spare: Set[str]) -> frozenset[str]:
+    """Those of ``spare`` without whom some lock would have to make do with a later pattern, or with none (promise P6)."""
+    choices = (choose(patterns, names)[1] for patterns in {lock.patterns for lock in locks})
+    return frozenset().union(*(chosen for chosen in choices if chosen <= spare))
 
 
 @attrs.frozen

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from jobsync.core import calls
 from jobsync.core.agentconfig import AgentConfig
+from jobsync.core.decision import Memory, Policy, Situation
 from jobsync.core.events import Event, Note
-from jobsync.core.leader import Memory, Policy, Situation
 from jobsync.core.model import Leadership, NodeRef, Snapshot, TaskLock
 from jobsync.core.shown import shown
 from jobsync.core.tokens import Assignment

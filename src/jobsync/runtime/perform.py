@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from jobsync.backend import Backend
 from jobsync.core import calls
-from jobsync.core.leader import Memory, Policy, Situation, decide
+from jobsync.core.decision import Memory, Policy, Situation
+from jobsync.core.leader import decide
 from jobsync.core.model import Guard, LockEdit, LockFilter
 from jobsync.core.ownership import Ownership
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from jobsync.core.admission import HELD_SEC
+
 if TYPE_CHECKING:
     from jobsync.testing.simulation.node import SimNode
     from jobsync.testing.simulation.world import World
@@ -30,7 +32,7 @@ class Drills:
     def run(self) -> list[str]:
         """All drills, if there is a settled cluster to run them on."""
         found: list[str] = []
-        for drill in (self.outage, self.lock, self.join, self.rejoin, self.drain, self.leave, self.kill):
+        for drill in (self.outage, self.lock, self.join, self.replace, self.rejoin, self.drain, self.leave, self.kill):
             if len(self._owners()) >= 2:
                 found += [f'{drill.__name__}: {text}' for text in drill()]
                 found += [f'{drill.__name__}: {text}' for text in self._world.unsettled()]
@@ -139,10 +141,50 @@ class Drills:
                 found.append(f'{node.name} lost {lost} to the death of another')
         return found
 
+    def replace(self) -> list[str]:
+        """Every node is replaced by one of a new name that joins first: the pool moves once, and the first step costs twice."""
+        world, found, moved = self._world, list[str](), 0
+        self._until(lambda: False, HELD_SEC * _DRIFT)
+        olds, before = self._owners(), self._whose()
+        most = world.config.tokens + max(len(node.ownership.tokens) for node in olds)
+        gap = 1.0 + 2 * self._steps_of_push + (world.grace_sec and world.grace_sec * _DRIFT + _INTERVAL_SEC)
+        for old in olds:
+            new = world.spawn(world.new_name(), weight=old.agent.weight)
+            world.record(f'drill: {new.name} joins, to replace {old.name}')
+            entering = 5.0 + 4 * self._steps_of_push
+            found += self._expect(
+                lambda new=new: new.agent.is_settled and new.has_lease(),  # type: ignore[misc]
+                entering,
+                f'{new.name} has not entered',
+                settle=False,
+            )
+            old.leave()
+            found += self._expect(
+                lambda old=old: not old.alive and self._all_owned(),  # type: ignore[misc]
+                10.0 + gap,
+                'tokens are not owned',
+                gap=gap,
+                settle=False,
+            )
+            self._until(lambda: not world.unsettled(), 1.0 + 2 * self._steps_of_push)
+            after = self._whose()
+            moved += sum(after.get(token) != name for token, name in before.items())
+            before = after
+            if found:
+                break
+        self._until(lambda: False, HELD_SEC * _DRIFT + self._steps_of_push)
+        if moved > most and not world.grace_sec:
+            found.append(f'{moved} tokens moved, and {most} would do')
+        return found
+
     # --- watching ----------------------------------------------------------------------------------------------------------
 
     def _tokens(self) -> dict[str, list[int]]:
         return {node.name: sorted(node.ownership.tokens) for node in self._world.living()}
+
+    def _whose(self) -> dict[int, str]:
+        """The owner of each hash token that has one."""
+        return {token: node.name for node in self._world.living() for token, own in enumerate(node.ownership.mine) if own}
 
     def _owned(self) -> int:
         owned = 0

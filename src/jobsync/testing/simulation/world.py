@@ -80,7 +80,7 @@ class World:
         self.random = Random(seed)
         self.now = 0.0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
+        self._order, self._unused = itertools.count(), itertools.count()
         self.store = MemoryStore(self._store_time, Random(seed + 1), durable=self.random.random() < 0.5)
         self.namespace = 'sync_'
         self.backend = MemoryBackend(self.store, BackendOptions(namespace=self.namespace))
@@ -112,6 +112,10 @@ class World:
     def new_id(self) -> str:
         """An id as an incarnation draws it."""
         return f'{self.random.getrandbits(64):016x}'
+
+    def new_name(self) -> str:
+        """A name that nobody has had."""
+        return f'new{next(self._unused)}'
 
     def latency(self) -> float:
         """How long one way to the store or back takes: short, and now and then very long."""

@@ -1,0 +1,74 @@
+"""What a leader goes by and what comes of it, as values; and what it remembers from one time to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from jobsync.core.admission import Admission
+from jobsync.core.model import NodeRef, Revision, Snapshot, TaskLock
+from jobsync.core.tokens import Assignment, Plan
+
+__all__ = ['Decision', 'Memory', 'Policy', 'Situation']
+
+
+@attrs.frozen
+class Policy:
+    """How a leader goes about it; nothing here decides who may own what."""
+
+    timeout_sec: float
+    """Its own heartbeat timeout."""
+    rebalance_delay_sec: float
+    """Newcomers are gathered this long into one rebalance."""
+    form_at: float
+    """When the first distribution is due at the latest, on the leader's clock."""
+    minimum_nodes: int | None
+    """Given: the first distribution waits for this many nodes, and for nothing else."""
+    trust_first_timeline: bool
+    """The store declares itself durable: generation 0 has no past to wait for."""
+    locks_enabled: bool = True
+    rejoin_grace_sec: float = 0.0
+    """How long the tokens of a node that left are kept for it."""
+
+
+@attrs.frozen
+class Situation:
+    """What the leader has read. Assignment and snapshot are of one version, locks of one revision with the snapshot."""
+
+    me: NodeRef
+    snapshot: Snapshot
+    assignment: Assignment = attrs.field(repr=False)
+    locks: tuple[TaskLock, ...] = attrs.field(repr=False)
+    suspects: Mapping[str, tuple[str, int]]
+    """Name -> the (incarnation, heartbeat) at which it stopped."""
+    now: float
+
+
+@attrs.define
+class Memory:
+    """When this leader first read a thing, on its own clock."""
+
+    timeline_read_at: float
+    absent: dict[tuple[str, str], float] = attrs.field(factory=dict)
+    """Owners (name, incarnation) whose record is not there, or says that they left."""
+    lost: dict[int, float] = attrs.field(factory=dict)
+    """Tokens without a row."""
+    admission: Admission = attrs.field(factory=Admission)
+    version: Revision | None = None
+    version_read_at: float = 0.0
+    acknowledged_at: float | None = None
+    """When the first acknowledgement of that version that frees a token was read."""
+    unsettled_since: float | None = None
+    cause: tuple[str, int] | None = None
+    """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
+
+
+@attrs.frozen
+class Decision:
+    """A plan to commit, or none yet; and when to look again at the latest."""
+
+    plan: Plan | None
+    look_again_at: float | None
+    expired: bool = False
+    """Expired locks can be removed from the store: their pins are gone."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.claim_ids import KINDS, ids
 from benchmarks.compare import Other, in_turns, machine, markdown, per_call, ratio
-from benchmarks.peer import admit
+from benchmarks.rivals.peer import admit
 
 from jobsync import CoordinationConfig, Job, Task
 from jobsync.core.hashing import tokenizer
@@ -82,7 +82,9 @@ def main(arguments: Sequence[str]) -> None:
         peer = None
         if options.peer_python:
             port = admit(stack.enter_context(closing(PostgresServer())), 'peer')
-            peer = stack.enter_context(Other(options.peer_python, 'benchmarks.claim_peer', port, 'peer', str(options.calls)))
+            peer = stack.enter_context(
+                Other(options.peer_python, 'benchmarks.rivals.peer_claim', port, 'peer', str(options.calls))
+            )
         for kind in KINDS:
             for owned in (True, False):
                 runs: dict[str, Callable[[], float]] = {}

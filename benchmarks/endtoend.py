@@ -20,9 +20,9 @@ from contextlib import ExitStack, closing, contextmanager
 from benchmarks.compare import Other, all_at_once, machine, markdown, ratio
 from benchmarks.fresh import STORES, fresh
 from benchmarks.noop_tasks import NotOnce, Round, judged, line
-from benchmarks.peer import admit
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import RivalUnavailable
+from benchmarks.rivals.peer import admit
 
 from jobsync.testing.servers import PostgresServer
 

@@ -21,7 +21,7 @@ from contextlib import ExitStack, closing
 
 import attrs
 from benchmarks.compare import Other, machine, markdown, ratio
-from benchmarks.peer import admit
+from benchmarks.rivals.peer import admit
 
 from jobsync.testing.servers import PostgresServer
 

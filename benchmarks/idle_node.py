@@ -1,4 +1,7 @@
-"""One node of ``idle.py``, ours or the peer's, in that one's own environment. Each line of input names a figure to answer."""
+"""One node of ``idle.py``, ours or the peer's, in that one's own environment. Each line of input names a figure to answer.
+
+``leads``, ``tokens``, ``cpu`` (seconds), ``mb`` (memory above the imports); ours also ``calls`` and ``readings``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import serve
-from benchmarks.peer import settings
+from benchmarks.rivals.peer import settings
 
 
 def resident_mb() -> float:

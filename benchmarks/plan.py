@@ -1,7 +1,7 @@
 """How long a plan takes and how much memory it needs, and beside it the peer's on the same task.
 
-    python benchmarks/plan.py
-    python benchmarks/plan.py --peer-python /path/to/venv/bin/python
+    python -m benchmarks.plan
+    python -m benchmarks.plan --peer-python /path/to/venv/bin/python
 
 The peer is jobsync 1.3.14 from PyPI, in a virtual environment of its own. It plans the rows marked with a * (those that
 it can express) in a process of its own, in turns with ours, each three runs at least; medians are reported.
@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import time
 import tracemalloc
 from array import array
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import attrs
+from benchmarks.compare import Other
 
 from jobsync.core.rebalance import FREE, PinRequest, Placement, rebalance
-
-PEER = Path(__file__).with_name('plan_peer.py')
 
 
 @attrs.frozen
@@ -179,20 +176,6 @@ def peak_mb(task: Task) -> float:
     return peak / 1e6
 
 
-def start_peer(python: str, task: str, nodes: int, tokens: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [python, str(PEER), task, str(nodes), str(tokens)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def peer_seconds(peer: subprocess.Popen[str]) -> float:
-    assert peer.stdin
-    assert peer.stdout
-    peer.stdin.write('\n')
-    peer.stdin.flush()
-    return float(peer.stdout.readline())
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--tokens', type=int, default=1_000_000)
@@ -209,12 +192,13 @@ def main(arguments: Sequence[str]) -> None:
         task = make(options.nodes, options.tokens)
         peer = None
         if options.peer_python and task.peer:
-            peer = start_peer(options.peer_python, task.peer, options.nodes, options.tokens)
+            size = (str(options.nodes), str(options.tokens))
+            peer = Other(options.peer_python, 'benchmarks.rivals.peer_plan', task.peer, *size)
         ours, theirs = [], []
         for _ in range(options.runs):
             ours.append(seconds(task))
             if peer:
-                theirs.append(peer_seconds(peer))
+                theirs.append(peer.run('plan'))
         plan = task.plan()
         moves = sum(map(len, plan.moves.values())) + sum(plan.pins[pin.id] != pin.place for pin in task.pins)
         time_taken = statistics.median(ours)
@@ -222,7 +206,7 @@ def main(arguments: Sequence[str]) -> None:
         if peer:
             peer_taken = statistics.median(theirs)
             line += f' {peer_taken * 1e3:8.1f} {time_taken / peer_taken:9.2f}'
-            peer.communicate()
+            peer.__exit__(None, None, None)
         print(line, flush=True)
 
 

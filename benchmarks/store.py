@@ -18,7 +18,7 @@ from functools import partial
 
 import psycopg
 from benchmarks.compare import Other, in_turns, machine, markdown, ratio
-from benchmarks.peer import admit, url_of
+from benchmarks.rivals.peer import admit, url_of
 from benchmarks.store_join import Leader
 from benchmarks.store_trails import bare, trails
 
@@ -90,8 +90,8 @@ def joins(server: PostgresServer, python: str | None, tokens: int, rounds: int) 
 
         runs: dict[str, Callable[[], float]] = {'ours': join, 'ours, nothing': nothing}
         if python:
-            arguments = (str(server.port), _ROLE, 'joining', str(tokens), str(_NODES))
-            peer = stack.enter_context(Other(python, 'benchmarks.store_peer', *arguments))
+            arguments = ('joining', str(server.port), _ROLE, str(tokens), str(_NODES))
+            peer = stack.enter_context(Other(python, 'benchmarks.rivals.peer_store', *arguments))
             peers = stack.enter_context(closing(Written(url_of(server.port, _ROLE), 'sync_token')))
 
             def peer_run(name: str, what: str) -> float:
@@ -121,7 +121,7 @@ def bulk(server: PostgresServer, python: str | None, number: int, rounds: int) -
         runs = {f'ours {name}': run for name, run in ours.items()} | {f'bare {name}': run for name, run in floor.items()}
         if python:
             peer = stack.enter_context(
-                Other(python, 'benchmarks.store_peer', str(server.port), _ROLE, 'trails', '10000', str(number))
+                Other(python, 'benchmarks.rivals.peer_store', 'trails', str(server.port), _ROLE, '10000', str(number))
             )
             runs |= {f'peer {name}': partial(peer.run, name) for name, (_, call, _) in _TRAILS.items() if call}
         took = in_turns(runs, rounds)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 
 from benchmarks.compare import machine, markdown, ratio
-from benchmarks.peer import admit
+from benchmarks.rivals.peer import admit
 from benchmarks.takeover_cluster import Cluster, Outcome, median
 
 from jobsync.testing.servers import PostgresServer

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peer import settings
+from benchmarks.rivals.peer import settings
 
 EVERY = 10
 """One token in so many is asked for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
+from benchmarks.claim_ids import KINDS
 from benchmarks.compare import Other
 from benchmarks.rivals.environments import python_of
 
@@ -38,12 +39,15 @@ class Service:
     about: str
     """What a reader of a report has to know of it."""
     verbs: Mapping[str, Verb]
+    always: tuple[str, ...] = ()
+    """What its module is told before the arguments."""
 
     def start(self, **arguments: object) -> Other:
         """A process of it; the ``arguments`` are those it names. Raises ``RivalUnavailable``."""
         if arguments.keys() != set(self.arguments):
             raise TypeError(f'{self.name} takes {", ".join(self.arguments)}')
-        return Other(str(python_of(self.rival)), self.module, *(str(arguments[name]) for name in self.arguments))
+        told = (*self.always, *(str(arguments[name]) for name in self.arguments))
+        return Other(str(python_of(self.rival)), self.module, *told)
 
 
 def _verbs(*verbs: tuple[str, str, str]) -> dict[str, Verb]:
@@ -73,6 +77,69 @@ _ALL = (
             ('steps', 'can_claim_task, add_task, and write_audit at the end', 'endtoend_worker: claim'),
             ('tokens', 'how many tokens the node has', 'endtoend_worker: tokens'),
         ),
+    ),
+    Service(
+        'peer claim',
+        'peer',
+        'benchmarks.rivals.peer_claim',
+        ('port', 'role', 'calls'),
+        'jobsync 1.3.14, default settings; two of its nodes share the tokens; seconds of CPU',
+        _verbs(
+            *(
+                (f'{kind} {int(owned)}', f'can_claim_task of an id that it {"owns" if owned else "does not own"}', 'claim')
+                for kind in KINDS
+                for owned in (True, False)
+            )
+        ),
+    ),
+    Service(
+        'peer plan',
+        'peer',
+        'benchmarks.rivals.peer_plan',
+        ('change', 'nodes', 'tokens'),
+        'jobsync 1.3.14; the change is first, join, leave or nothing',
+        _verbs(('plan', 'who gets which token, in memory (seconds)', 'plan: Task.plan')),
+    ),
+    Service(
+        'peer joining',
+        'peer',
+        'benchmarks.rivals.peer_store',
+        ('port', 'role', 'tokens', 'nodes'),
+        'jobsync 1.3.14, its monitors told to look once an hour; it leads nodes that are rows',
+        _verbs(
+            ('join', 'distribute, when one more has joined (seconds)', 'store_join: Leader.join'),
+            ('leave', 'distribute, when that one has left', 'store_join: Leader.leave'),
+            ('nothing', 'distribute, when nothing has changed', 'store_join: Leader.nothing'),
+        ),
+        ('joining',),
+    ),
+    Service(
+        'peer trails',
+        'peer',
+        'benchmarks.rivals.peer_store',
+        ('port', 'role', 'tokens', 'number'),
+        'jobsync 1.3.14, its monitors told to look once an hour; it owns everything',
+        _verbs(
+            ('locks', 'register_locks_bulk of so many (seconds)', 'store_trails: locks'),
+            ('claims', 'set_claim of a list of so many', 'store_trails: claims'),
+            ('audits', 'write_audit of so many', 'store_trails: audits'),
+            ('add_task', 'the loop of add_task before the last write_audit', 'store_trails: add_task'),
+        ),
+        ('trails',),
+    ),
+    Service(
+        'peer idle',
+        'peer',
+        'benchmarks.idle_node',
+        ('port', 'role', 'wait_on_enter'),
+        'jobsync 1.3.14, default settings; a node that does nothing',
+        _verbs(
+            ('leads', 'whether it leads the cluster', 'idle_node: leads'),
+            ('tokens', 'how many tokens it has', 'idle_node: tokens'),
+            ('cpu', 'seconds of CPU so far', 'idle_node: cpu'),
+            ('mb', 'memory above the imports, MB', 'idle_node: mb'),
+        ),
+        ('peer',),
     ),
     Service(
         'skip-locked',

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from benchmarks.compare import serve
 from benchmarks.noop_tasks import doing, numbers
-from benchmarks.peer import settings, url_of
+from benchmarks.rivals.peer import settings, url_of
 
 _RECORDED = 'SELECT count(DISTINCT task_id) FROM sync_audit WHERE task_id::bigint >= %s AND task_id::bigint < %s'
 

@@ -12,7 +12,11 @@ from benchmarks.rivals.environments import PINS
 
 _ROOT = Path(__file__).parents[2]
 _LIBRARIES = {
+    'peer_claim': {'jobsync'},
+    'peer_plan': {'jobsync'},
+    'peer_store': {'jobsync'},
     'peer_tasks': {'jobsync', 'psycopg'},
+    'idle_node': {'jobsync', 'psycopg'},
     'tooz_member': {'tooz'},
     'skip_locked': {'psycopg'},
     'procrastinate_jobs': {'procrastinate'},

@@ -1,6 +1,7 @@
 """The peer's side of ``store.py``, for the peer's own environment: a node among nodes that are rows, and bulk writes.
 
-Each line of input is one run. Its monitors are told to look once an hour, so that nothing else happens meanwhile.
+Each line of input is one run: ``join``, ``leave`` or ``nothing`` of a leader; ``locks``, ``claims``, ``audits``, or ``add_task``
+(how long adding took for the last audits). Its monitors are told to look once an hour, so that nothing else happens meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.compare import serve
-from benchmarks.peer import settings
+from benchmarks.rivals.peer import settings
 
 _RARELY: dict[str, Any] = dict.fromkeys(
     ('heartbeat_interval_sec', 'rebalance_check_interval_sec', 'dead_node_check_interval_sec', 'health_check_interval_sec',
@@ -82,7 +83,7 @@ def trails(job: Any, count: int) -> dict[str, Callable[[], float]]:
     }
 
 
-def main(port: str, role: str, what: str, tokens: str, number: str) -> None:
+def main(what: str, port: str, role: str, tokens: str, number: str) -> None:
     from jobsync import CoordinationConfig, Job
 
     config = CoordinationConfig(**settings(port, role), **_RARELY, heartbeat_timeout_sec=7200, total_tokens=int(tokens))

@@ -1,4 +1,7 @@
-"""The peer's side of ``claim.py``, for the peer's own environment. Two of its workers enter at once and share the tokens."""
+"""The peer's side of ``claim.py``, for the peer's own environment. Two of its workers enter at once and share the tokens.
+
+Lines of input: a kind of id (int, str, Task) and whether it is owned (1 or 0), over which ``can_claim_task`` is called.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from threading import Thread
 
 from benchmarks.claim_ids import KINDS, ids
 from benchmarks.compare import per_call, serve
-from benchmarks.peer import settings
+from benchmarks.rivals.peer import settings
 
 
 def main(port: str, role: str, calls: str) -> None:

@@ -42,6 +42,11 @@ def test_importing_jobsync_imports_no_driver(statement: str) -> None:
     assert modules_after(statement).isdisjoint(DRIVERS)
 
 
+def test_importing_jobsync_imports_nothing_that_only_a_job_at_work_needs() -> None:
+    """Neither what finds backends, nor what asks a failing store again, nor an event loop, nor SQL of the user's own."""
+    assert modules_after('import jobsync').isdisjoint({'pluggy', 'tenacity', 'asyncio', 'jobsync.database'})
+
+
 def test_a_demo_worker_needs_no_tool_of_the_command_line() -> None:
     """A worker process starts without click and rich, so what it shows of start-up is a user's own."""
     assert modules_after('import jobsync.cli.demo.worker').isdisjoint({'click', 'rich'})

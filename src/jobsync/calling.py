@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['Caller']
 
 T = TypeVar('T')
-_logger = logging.getLogger('jobsync.job')
-_QUIET_SEC = 1.0
-"""How long a call is repeated without a word."""
 
 
 class Caller(threading.local):
@@ -37,28 +32,17 @@ class Caller(threading.local):
 
         Raises what ``action`` raises, ``BackendUnavailable`` after the last attempt.
         """
-        patience = stop_after_delay(self._patience_sec)
-        retrying = Retrying(
-            retry=retry_if_exception_type(BackendUnavailable),
-            stop=patience if while_ is None else lambda _: not while_(),
-            wait=wait_exponential(multiplier=0.05, max=1.0) + wait_random(0, 0.05),
-            before_sleep=_Complaint(),
-            reraise=True,
-        )
         self._depth += 1
         try:
-            return retrying(action)
+            until = time.monotonic() + self._patience_sec
+            failed = []
+            try:
+                return action()
+            except BackendUnavailable as error:
+                failed.append(error)
+            # Only now, for what it needs takes a tenth of the time that all of jobsync takes to import.
+            from jobsync.asking import ask_again
+
+            return ask_again(action, failed, while_ or (lambda: time.monotonic() < until))
         finally:
             self._depth -= 1
-
-
-class _Complaint:
-    """Tells once, of a call that is repeated for longer than a moment, why."""
-
-    def __init__(self) -> None:
-        self._is_made = False
-
-    def __call__(self, state: RetryCallState) -> None:
-        if not self._is_made and state.outcome is not None and (state.seconds_since_start or 0) >= _QUIET_SEC:
-            self._is_made = True
-            _logger.warning('asking the store again: %s', state.outcome.exception())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jobsync.arguments import (
     checked_age,
@@ -27,7 +27,6 @@ from jobsync.claiming import Batches, claimed
 from jobsync.config import CoordinationConfig, resolve
 from jobsync.core.hashing import hasher, task_key
 from jobsync.core.model import LockFilter
-from jobsync.database import Connection
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.locks import LockBook, lock_request, lock_requests
 from jobsync.runtime.callbacks import Functions
@@ -35,6 +34,9 @@ from jobsync.runtime.clock import now
 from jobsync.signals import Signals
 from jobsync.task import Task, key_of
 from jobsync.view import NodeView
+
+if TYPE_CHECKING:
+    from jobsync.database import Connection
 
 __all__ = ['Job']
 

@@ -6,15 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobsync import plugins
 from jobsync.backend import Backend
 from jobsync.calling import Caller
 from jobsync.config import CoordinationConfig
 from jobsync.core.agentconfig import check_settings
 from jobsync.core.tenure import Tenure
-from jobsync.database.connection import Connection, check_sql
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 from jobsync.runtime import NodeRuntime
 from jobsync.runtime.callbacks import Functions
@@ -22,6 +20,9 @@ from jobsync.runtime.clock import now
 from jobsync.runtime.entering import agent_config, wait_until_entered
 from jobsync.runtime.patched import refuse_patched_threads
 from jobsync.workers import worker_id
+
+if TYPE_CHECKING:
+    from jobsync.database import Connection
 
 __all__ = ['Membership']
 
@@ -61,8 +62,7 @@ class Membership:
         if config.enabled:
             refuse_patched_threads(self.node_name)
         self._pid, self._entered = os.getpid(), True
-        store = config.backend
-        backend = self._backend = plugins.connect(store, config.options) if isinstance(store, str) else store
+        backend = self._backend = _backend_of(config)
         if backend is None:
             return
         opened = self.caller.call(lambda: backend.open(config.settings, self._create))
@@ -180,6 +180,8 @@ class Membership:
     @property
     def sql_backend(self) -> Any:
         """The backend, which must be a SQL database."""
+        from jobsync.database.connection import check_sql
+
         return check_sql(self.needed_backend)
 
     @property
@@ -187,6 +189,17 @@ class Membership:
         """The job's own connection to the database; it opens nothing before it is used."""
         backend = self.sql_backend
         if self._connection is None:
+            from jobsync.database import Connection
+
             # Through the caller, so that leaving does not close what a statement that a signal has interrupted is using.
             self._connection = Connection(backend.connection, self.caller.call, check=self.check_inside)
         return self._connection
+
+
+def _backend_of(config: CoordinationConfig) -> Backend | None:
+    """The backend that was given, or one for the URL that was."""
+    if not isinstance(config.backend, str):
+        return config.backend
+    from jobsync import plugins  # only now: a process that does not enter a job needs none of it
+
+    return plugins.connect(config.backend, config.options)

@@ -12,14 +12,16 @@ import functools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig
-from jobsync.database import Connection
 from jobsync.job import Job
+
+if TYPE_CHECKING:
+    from jobsync.database import Connection
 
 __all__ = ['AsyncJob']
 

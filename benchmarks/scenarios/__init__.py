@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import assignment, imports, plan
+from benchmarks.scenarios import assignment, imports, placement, plan, takeover
 
 from jobsync.bench import scenarios as shipped
 from jobsync.bench.scenario import Scenario
 
 __all__ = ['SCENARIOS']
 
-_ORDER = ('floors', 'imports', 'ownership', 'plan', 'assignment', 'calls', 'commit', 'bulk', 'tasks', 'idle', 'growth')
-_ALL = {each.name: each for each in (*shipped.SCENARIOS, imports.SCENARIO, plan.SCENARIO, assignment.SCENARIO)}
+_ORDER = (
+    'floors',
+    'imports',
+    'ownership',
+    'plan',
+    'placement',
+    'assignment',
+    'calls',
+    'commit',
+    'bulk',
+    'tasks',
+    'idle',
+    'growth',
+)
+_ALL = {
+    each.name: each
+    for each in (*shipped.SCENARIOS, imports.SCENARIO, plan.SCENARIO, placement.SCENARIO, assignment.SCENARIO, takeover.SCENARIO)
+}
 
 SCENARIOS: tuple[Scenario, ...] = tuple(_ALL[name] for name in _ORDER)

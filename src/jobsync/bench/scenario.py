@@ -46,6 +46,8 @@ class Scenario:
     play: Callable[[Bench], None]
     needs: Needs = Needs.STORE
     targets: tuple[Target, ...] = ()
+    at_once: int = 1
+    """On how many stores it is played at the same time: more than one if its processes do little but wait."""
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""

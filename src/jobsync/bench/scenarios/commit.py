@@ -9,6 +9,7 @@ from jobsync.bench.bench import Bench, Rounds
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.leading import Leader
 from jobsync.bench.scenario import Scenario
+from jobsync.bench.targets import Pick, Target
 
 __all__ = ['SCENARIO', 'case_of']
 
@@ -66,4 +67,13 @@ SCENARIO = Scenario(
         Figure('look', Unit.SECONDS, 'A node asks what has changed since the version it has, and nothing has.', axis='tokens'),
     ),
     play=play,
+    targets=tuple(
+        Target(
+            f'commit of a join, {case_of(tokens)}, PostgreSQL: times the peer',
+            Pick('join', who='peer', case=case_of(tokens)),
+            at_least=least,
+            against=Pick('join', case=case_of(tokens)),
+        )
+        for tokens, least in ((10_000, 8), (100_000, 10), (1_000_000, 15))
+    ),
 )

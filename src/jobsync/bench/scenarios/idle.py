@@ -105,6 +105,7 @@ SCENARIO = Scenario(
     ),
     play=play,
     needs=Needs.PROCESSES,
+    at_once=4,
     targets=(
         Target('idle follower: calls a minute', Pick('calls', case=_FOLLOWER, statistic='most'), at_most=13),
         Target('idle leader: calls a minute', Pick('calls', case=_LEADER, statistic='most'), at_most=26),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from benchmarks.beside.offering import Offer, Slots
 from benchmarks.compare import Other
@@ -30,11 +29,11 @@ def ring(name: str, figure: str) -> Offer:
         nodes, what, tokens = words_of(case)
         other = slots.have(name, '', started)
 
-        def placed() -> dict[str, Any]:
-            told: dict[str, Any] = other.ask(f'placement {nodes} {tokens} {what}')
-            return told
+        def placed() -> AbstractContextManager[dict[str, float]]:
+            return nullcontext(other.ask(f'placement {nodes} {tokens} {what}'))
 
-        return {name: Contestant(lambda: FIGURES[figure](placed()))}
+        came = slots.have(f'{name}, placed', case, placed)
+        return {name: Contestant(lambda: FIGURES[figure](came))}
 
     return offer
 

@@ -21,11 +21,11 @@ _ORDER = (
     'bulk',
     'tasks',
     'idle',
+    'takeover',
     'growth',
 )
-_ALL = {
-    each.name: each
-    for each in (*shipped.SCENARIOS, imports.SCENARIO, plan.SCENARIO, placement.SCENARIO, assignment.SCENARIO, takeover.SCENARIO)
-}
+_OWN = (imports.SCENARIO, plan.SCENARIO, placement.SCENARIO, assignment.SCENARIO, takeover.SCENARIO)
+_ALL = {each.name: each for each in (*shipped.SCENARIOS, *_OWN)}
 
 SCENARIOS: tuple[Scenario, ...] = tuple(_ALL[name] for name in _ORDER)
+assert len(SCENARIOS) == len(_ALL), 'each has its place'

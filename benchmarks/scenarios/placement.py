@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from benchmarks import placement
 
-from jobsync.bench.bench import Bench, Rounds
+from jobsync.bench.bench import Bench
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Needs, Scenario
 
@@ -35,13 +35,10 @@ def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     for case in list(_CASES)[: 4 if bench.quick else None]:
         nodes, what, tokens = words_of(case)
+        came = placement.ours(nodes, tokens, what)
         for name, of in FIGURES.items():
-
-            def ours(of: Callable[[Mapping[str, float]], float] = of) -> float:
-                return of(placement.ours(nodes, tokens, what))  # noqa: B023  (called in this very round)
-
-            timed = name in ('change', 'look')
-            bench.in_turns(name, case, {'ours': ours}, Rounds(5 if timed else 1, least=1, seconds=5))
+            bench.record(name, case, [of(came)])
+            bench.record_beside(name, case)
 
 
 SCENARIO = Scenario(

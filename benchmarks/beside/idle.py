@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 
 from benchmarks.beside.offering import Offer, Slots, admitted, postgres_of
 from benchmarks.compare import Other
-from benchmarks.peer import url_of
+from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
+from benchmarks.rivals.peer import url_of
 
 from jobsync.bench.bench import Contestant
 from jobsync.bench.relay import Relay, address_of
@@ -18,7 +19,7 @@ from jobsync.bench.relay import Relay, address_of
 __all__ = ['OFFERS']
 
 _ROLES = ('peer0', 'peer1', 'peer2')
-_WAIT_ON_ENTER = '5'
+_WAIT_ON_ENTER = 5
 _ENTER_SEC, _SETTLE_SEC, _MEASURE_SEC = 120.0, 10.0, 60.0
 Costs = dict[tuple[str, str], float]
 """By figure and case; the highest of all nodes of that case."""
@@ -27,7 +28,8 @@ Costs = dict[tuple[str, str], float]
 @contextmanager
 def measured(slots: Slots) -> Iterator[Costs]:
     """What each kind of node costs."""
-    bench, python = slots.bench, str(python_of('peer'))
+    bench = slots.bench
+    python_of('peer')
     server = postgres_of(bench)
     assert server is not None
     admitted(server, *_ROLES)
@@ -37,7 +39,7 @@ def measured(slots: Slots) -> Iterator[Costs]:
         def start(number: int) -> Other:
             address = address_of(relays[number].url)
             assert address is not None
-            return Other(python, 'benchmarks.idle_node', 'peer', str(address[1]), _ROLES[number], _WAIT_ON_ENTER)
+            return service('peer idle').start(port=address[1], role=_ROLES[number], wait_on_enter=_WAIT_ON_ENTER)
 
         # The first by itself, for the peer's nodes do not stand a common start.
         nodes = [stack.enter_context(start(0))]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
-from benchmarks.peer import admit
 from benchmarks.places import ServedStore
+from benchmarks.rivals.peer import admit
 
 from jobsync.bench.bench import Bench, Contestant
 from jobsync.testing.servers import PostgresServer

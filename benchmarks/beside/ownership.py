@@ -10,9 +10,9 @@ from benchmarks.beside.offering import ROLE, Offer, Slots
 from benchmarks.compare import Other
 from benchmarks.membership import Group
 from benchmarks.membership import admitted as admitted_to_redis
-from benchmarks.peer import admit
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
+from benchmarks.rivals.peer import admit
 
 from jobsync.bench.bench import Contestant
 from jobsync.testing.servers import PostgresServer, RedisServer
@@ -34,9 +34,9 @@ def peer(slots: Slots, case: str) -> Mapping[str, Contestant]:
 
     @contextmanager
     def started() -> Iterator[Other]:
-        python = python_of('peer')
+        python_of('peer')
         server = slots.have('postgresql', '', lambda: closing(PostgresServer()))
-        with Other(str(python), 'benchmarks.claim_peer', admit(server, ROLE), ROLE, str(_CALLS)) as other:
+        with service('peer claim').start(port=admit(server, ROLE), role=ROLE, calls=_CALLS) as other:
             yield other
 
     kind, owned = words_of(case)

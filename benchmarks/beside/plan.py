@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 
 from benchmarks.beside.offering import Offer, Slots
-from benchmarks.plan import peer_seconds, start_peer
-from benchmarks.rivals.environments import python_of
+from benchmarks.compare import Other
+from benchmarks.rivals.catalogue import service
 
-from jobsync.bench.bench import Contestant, Run
+from jobsync.bench.bench import Contestant
 
 __all__ = ['OFFERS']
 
 _TASKS = {'one joins': 'join', 'one leaves': 'leave', 'nothing to do': 'nothing', 'first plan': 'first'}
-"""Ours, in the words of ``plan_peer``."""
+"""Ours, in the words of ``peer_plan``."""
 
 
 def peer(slots: Slots, case: str) -> Mapping[str, Contestant]:
@@ -25,15 +24,10 @@ def peer(slots: Slots, case: str) -> Mapping[str, Contestant]:
         return {}
     tokens, nodes = (int(number.replace(',', '')) for number in size.split(' x '))
 
-    @contextmanager
-    def started() -> Iterator[Run]:
-        with start_peer(str(python_of('peer')), _TASKS[name], nodes, tokens) as process:
-            try:
-                yield partial(peer_seconds, process)
-            finally:
-                process.kill()
+    def started() -> Other:
+        return service('peer plan').start(change=_TASKS[name], nodes=nodes, tokens=tokens)
 
-    return {'peer': Contestant(slots.have('peer', case, started))}
+    return {'peer': Contestant(partial(slots.have('peer', case, started).run, 'plan'))}
 
 
 OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {('plan', 'plan'): (peer,)}

@@ -10,6 +10,7 @@ from functools import partial
 from benchmarks.beside.offering import ROLE, Offer, Slots, admitted, postgres_of
 from benchmarks.compare import Other
 from benchmarks.floors import bare_calls
+from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
 from benchmarks.store_trails import bare
 
@@ -34,8 +35,9 @@ def peer_of(slots: Slots, what: str, tokens: int, number: int) -> Other | None:
         return None
 
     def started() -> AbstractContextManager[Other]:
-        python = python_of('peer')
-        return Other(str(python), 'benchmarks.store_peer', admitted(server, ROLE), ROLE, what, str(tokens), str(number))
+        python_of('peer')
+        some = {'nodes': number} if what == 'joining' else {'number': number}
+        return service(f'peer {what}').start(port=admitted(server, ROLE), role=ROLE, tokens=tokens, **some)
 
     return slots.have('peer', (what, tokens, number), started)
 

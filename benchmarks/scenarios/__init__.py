@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import assignment, imports, placement, plan, takeover
+from benchmarks.scenarios import assignment, imports, placement, plan, rolling, signals, takeover
 
 from jobsync.bench import scenarios as shipped
 from jobsync.bench.scenario import Scenario
@@ -23,8 +23,18 @@ _ORDER = (
     'idle',
     'takeover',
     'growth',
+    'rolling',
+    'signals',
 )
-_OWN = (imports.SCENARIO, plan.SCENARIO, placement.SCENARIO, assignment.SCENARIO, takeover.SCENARIO)
+_OWN = (
+    imports.SCENARIO,
+    plan.SCENARIO,
+    placement.SCENARIO,
+    assignment.SCENARIO,
+    takeover.SCENARIO,
+    rolling.SCENARIO,
+    signals.SCENARIO,
+)
 _ALL = {each.name: each for each in (*shipped.SCENARIOS, *_OWN)}
 
 SCENARIOS: tuple[Scenario, ...] = tuple(_ALL[name] for name in _ORDER)

@@ -95,7 +95,7 @@ def play(bench: Bench) -> None:
         if bench.quick and not options:
             continue
         with ours(bench, options) as cluster:
-            take(bench, timing, played(cluster, 20.0 if bench.quick else 90.0, 99), 'ours', Side.OURS)
+            take(bench, timing, played(cluster, 10.0 if bench.quick else 90.0, 99), 'ours', Side.OURS)
     for figure in FIGURES:
         for event in dict.fromkeys(ROUND):
             bench.record_beside(figure, case_of(event, 'default timings'))

@@ -40,8 +40,8 @@ def spread(lower: float, upper: float, unit: Unit) -> str:
 
 
 def times(value: float) -> str:
-    """How many times something is something else."""
-    return f'{number(value)}x'
+    """How many times something is something else; nothing can be said of how many times nothing it is."""
+    return f'{number(value)}x' if math.isfinite(value) else '-'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

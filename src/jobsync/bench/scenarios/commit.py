@@ -35,7 +35,7 @@ def play(bench: Bench) -> None:
                 return took
 
             case, many = case_of(tokens), tokens >= 1_000_000
-            few, more = Rounds(2 if many else 5, least=2, seconds=40), Rounds(5 if many else 20)
+            few, more = Rounds(2 if many else 3 if bench.quick else 5, least=2, seconds=30), Rounds(5 if many else 20)
             bench.in_turns('join', case, {'ours': join}, few, at=tokens)
             bench.in_turns('nothing', case, {'ours': leader.nothing}, few, at=tokens)
             bench.in_turns('read', case, {'ours': leader.read}, more, at=tokens)

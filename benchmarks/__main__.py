@@ -55,7 +55,7 @@ def main(
             return
         scenarios, where = chosen(only, SCENARIOS), places(stores or (QUICK if quick else DEFAULT))
         results = Results(quick=quick)
-        beside = Rivals(results) if rivals else None
+        beside = Rivals() if rivals else None
         sys.exit(play(results, scenarios, where, folder, beside=beside, only_measured=False, then=partial(report, docs=docs)))
     except JobsyncError as error:
         raise click.ClickException(str(error)) from error

@@ -23,7 +23,7 @@ from benchmarks.claim import bare_hash, nothing, read_clock
 from benchmarks.compare import in_turns, machine, markdown, per_call
 from benchmarks.fresh import STORES, fresh
 
-__all__ = ['CALLS', 'Floor', 'fsync', 'round_trip']
+__all__ = ['CALLS', 'Floor', 'bare_calls', 'fsync', 'round_trip']
 
 _IDS = 2_000
 _TIMES = 200
@@ -65,10 +65,22 @@ def fsync(folder: Path | None = None) -> Iterator[Floor]:
 @contextmanager
 def round_trip(store: str, url: str) -> Iterator[dict[str, Floor]]:
     """The smallest question to a store by its bare driver, and the smallest write that it confirms."""
+    with bare_calls(store, url) as bare:
+        assert bare is not None
+        ask, write = bare
+        yield {'asks': lambda: repeated(ask), 'writes': lambda: repeated(write)}
+
+
+@contextmanager
+def bare_calls(store: str, url: str) -> Iterator[_Bare | None]:
+    """The question and the write themselves; None for a store without a driver."""
     with ExitStack() as stack:
+        if store not in _BARE:
+            yield None
+            return
         ask, write = _BARE[store](stack, url)
         write()
-        yield {'asks': lambda: repeated(ask), 'writes': lambda: repeated(write)}
+        yield ask, write
 
 
 _Bare = tuple[Callable[[], object], Callable[[], object]]

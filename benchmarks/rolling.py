@@ -24,8 +24,8 @@ from benchmarks.fresh import STORES, fresh
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_scenes import SCENES, Outcome, flap
 
-_TOKENS = 240
-_FAST: dict[str, Any] = {
+TOKENS = 240
+FAST: dict[str, Any] = {
     'heartbeat_interval_sec': 0.5,
     'heartbeat_timeout_sec': 5,
     'rebalance_check_interval_sec': 1,
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     scenes: dict[str, Callable[[Cluster], Outcome]] = {}
     workers = options.workers or (5 if options.flap else 10)
-    common = {'total_tokens': _TOKENS, 'minimum_nodes': workers, **(_FAST if options.fast else {})}
+    common = {'total_tokens': TOKENS, 'minimum_nodes': workers, **(FAST if options.fast else {})}
     settings: dict[str, dict[str, Any]] = {}
     if options.flap:
         scenes['flap'] = partial(flap, workers=workers, seconds=options.seconds, say=say)

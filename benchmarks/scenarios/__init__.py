@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import assignment, imports, plan
+from benchmarks.scenarios import assignment, imports, placement, plan, rolling, signals, takeover
 
 from jobsync.bench import scenarios as shipped
 from jobsync.bench.scenario import Scenario
 
 __all__ = ['SCENARIOS']
 
-_ORDER = ('floors', 'imports', 'ownership', 'plan', 'assignment', 'calls', 'commit', 'bulk', 'tasks', 'idle', 'growth')
-_ALL = {each.name: each for each in (*shipped.SCENARIOS, imports.SCENARIO, plan.SCENARIO, assignment.SCENARIO)}
+_ORDER = (
+    'floors',
+    'imports',
+    'ownership',
+    'plan',
+    'placement',
+    'assignment',
+    'calls',
+    'commit',
+    'bulk',
+    'tasks',
+    'idle',
+    'takeover',
+    'growth',
+    'rolling',
+    'signals',
+)
+_OWN = (
+    imports.SCENARIO,
+    plan.SCENARIO,
+    placement.SCENARIO,
+    assignment.SCENARIO,
+    takeover.SCENARIO,
+    rolling.SCENARIO,
+    signals.SCENARIO,
+)
+_ALL = {each.name: each for each in (*shipped.SCENARIOS, *_OWN)}
 
 SCENARIOS: tuple[Scenario, ...] = tuple(_ALL[name] for name in _ORDER)
+assert len(SCENARIOS) == len(_ALL), 'each has its place'

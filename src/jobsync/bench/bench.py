@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -12,9 +14,10 @@ import attrs
 
 from jobsync.bench.figures import Series, Side
 from jobsync.bench.scenario import Scenario
+from jobsync.bench.stopping import Stopped
 from jobsync.bench.telling import Teller
 
-__all__ = ['Bench', 'Beside', 'Nobody', 'Rounds', 'Run', 'Store']
+__all__ = ['Bench', 'Beside', 'Contestant', 'Nobody', 'Rounds', 'Run', 'Store']
 
 Run = Callable[[], float]
 """Does the work once and gives the number that was measured."""
@@ -44,17 +47,27 @@ class Rounds:
     seconds: float = 20.0
 
 
-class Beside(Protocol):
-    """What is measured in the same turns as ours."""
+@attrs.frozen
+class Contestant:
+    """Somebody else who does the same work."""
 
-    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Run]:
+    run: Run
+    side: Side = Side.RIVAL
+    times: int = 1
+    """How often it is run where there are no turns."""
+
+
+class Beside(Protocol):
+    """Who is measured in the same turns as ours."""
+
+    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Contestant]:
         """Whoever can do the same work, by name; what they need to run ends with the bench's ``stack``."""
 
 
 class Nobody:
     """Ours alone."""
 
-    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Run]:  # noqa: ARG002
+    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Contestant]:  # noqa: ARG002
         """See ``Beside``."""
         return {}
 
@@ -72,6 +85,9 @@ class Bench:
     """Ends when the scenario is over, well or not."""
     series: list[Series] = attrs.field(factory=list)
     """What has been measured so far."""
+    notes: list[str] = attrs.field(factory=list)
+    """What a reader must know of it."""
+    _stopped_by: threading.Event | None = None
 
     @property
     def store(self) -> Store:
@@ -88,6 +104,12 @@ class Bench:
         """Tell whoever watches."""
         self.teller.say(text)
 
+    def note(self, text: str) -> None:
+        """Tell it, and have it in the report."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.say(text)
+
     def record(
         self,
         figure: str,
@@ -102,17 +124,34 @@ class Bench:
         self.scenario.figure(figure)
         self.series.append(Series(self.scenario.name, figure, self.place, case, who, side, list(values), at))
 
-    def record_beside(self, figure: str, case: str, times: int = 1) -> None:
+    def record_beside(self, figure: str, case: str) -> None:
         """Measure whoever is beside us, and note it: where turns make no sense, as whole minutes are measured."""
-        for who, run in self.beside.runs(self, figure, case).items():
-            self.record(figure, case, [run() for _ in range(times)], who=who, side=Side.RIVAL)
+        for who, other in self.beside.runs(self, figure, case).items():
+            if values := [value for _ in range(other.times) if (value := self._run(who, other)) is not None]:
+                self.record(figure, case, values, who=who, side=other.side)
+
+    def _run(self, who: str, contestant: Contestant) -> float | None:
+        """Have one run made. A failure of ours is one of the scenario; another's is noted, and gives None."""
+        try:
+            return contestant.run()
+        except Exception as error:
+            if contestant.side is Side.OURS:
+                raise
+            self.note(f'{self.scenario.name}: {who} failed: {type(error).__name__}: {error}')
+            return None
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if the run is to end: for what is played on a thread of its own, which signals do not reach."""
+        if self._stopped_by is not None and self._stopped_by.is_set():
+            raise Stopped(signal.SIGTERM)
 
     def pause(self, seconds: float) -> None:
         """Wait, and say so now and then."""
         start = time.monotonic()
         while (over := time.monotonic() - start) < seconds:
+            self.check()
             self.teller.turn(f'{self.scenario.title}, {self.place}: seconds', round(over), round(seconds))
-            time.sleep(min(1.0, seconds - over))
+            time.sleep(min(0.5, seconds - over))
 
     def in_turns(
         self,
@@ -128,16 +167,21 @@ class Bench:
 
         Each round begins with another one. So whatever else the machine does meanwhile meets them all alike.
         """
-        beside = self.beside.runs(self, figure, case)
-        sides = dict.fromkeys(beside, Side.RIVAL) | dict.fromkeys(floors or {}, Side.FLOOR) | dict.fromkeys(ours, Side.OURS)
-        runs = {**ours, **beside, **(floors or {})}
-        taken: dict[str, list[float]] = {who: [] for who in runs}
-        names, started, done = list(runs), time.monotonic(), 0
+        all_of_them = {who: Contestant(run, Side.OURS) for who, run in ours.items()}
+        all_of_them |= self.beside.runs(self, figure, case)
+        all_of_them |= {who: Contestant(run, Side.FLOOR) for who, run in (floors or {}).items()}
+        taken: dict[str, list[float]] = {who: [] for who in all_of_them}
+        names, started, done = list(all_of_them), time.monotonic(), 0
         while done < rounds.most and (done < rounds.least or time.monotonic() - started < rounds.seconds):
             first = done % len(names)
             for who in names[first:] + names[:first]:
-                taken[who].append(runs[who]())
+                value = self._run(who, all_of_them[who])
+                if value is None:
+                    names.remove(who)
+                else:
+                    taken[who].append(value)
             done += 1
             self.teller.turn(f'{case}, {figure}', done, rounds.most)
         for who, values in taken.items():
-            self.record(figure, case, values, who=who, side=sides[who], at=at)
+            if values:
+                self.record(figure, case, values, who=who, side=all_of_them[who].side, at=at)

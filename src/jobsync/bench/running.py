@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
+from itertools import groupby
 
 import attrs
 
@@ -46,17 +48,46 @@ def run(
     once what was measured until then is kept.
     """
     parts = list(_parts(scenarios, places))
-    started = time.monotonic()
-    for number, (scenario, place) in enumerate(parts, 1):
-        teller.begins(f'{scenario.title}, {place.name}' if place else scenario.title, number, len(parts))
-        try:
-            _play(results, scenario, place, teller, beside or Nobody())
-        except Stopped as stopped:
-            results.stopped_by = stopped.signal.name
-            raise
-        finally:
-            results.took_sec = round(time.monotonic() - started, 1)
-            keep(results)
+    started, told = time.monotonic(), 0
+    for scenario, group in groupby(parts, key=lambda part: part[0]):
+        here = [place for _, place in group]
+        for first in range(0, len(here), scenario.at_once):
+            some = here[first : first + scenario.at_once]
+            for place in some:
+                told += 1
+                teller.begins(f'{scenario.title}, {place.name}' if place else scenario.title, told, len(parts))
+            try:
+                _play_all(results, scenario, some, teller, beside or Nobody())
+            except Stopped as stopped:
+                results.stopped_by = stopped.signal.name
+                raise
+            finally:
+                results.took_sec = round(time.monotonic() - started, 1)
+                keep(results)
+
+
+def _play_all(results: Results, scenario: Scenario, places: Sequence[Place | None], teller: Teller, beside: Beside) -> None:
+    """Play a scenario on some places at the same time; on one, in this very thread."""
+    if len(places) == 1:
+        _play(results, scenario, places[0], teller, beside, None)
+        return
+    stop = threading.Event()
+
+    def play(place: Place | None) -> None:
+        with suppress(Stopped):
+            _play(results, scenario, place, teller, beside, stop)
+
+    threads = [threading.Thread(target=play, args=(place,), name=f'jobsync-bench-{scenario.name}') for place in places]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        stop.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
 
 def _parts(scenarios: Sequence[Scenario], places: Sequence[Place]) -> Iterator[tuple[Scenario, Place | None]]:
@@ -67,14 +98,14 @@ def _parts(scenarios: Sequence[Scenario], places: Sequence[Place]) -> Iterator[t
             yield from ((scenario, place) for place in places if place.suits(scenario))
 
 
-def _play(results: Results, scenario: Scenario, place: Place | None, teller: Teller, beside: Beside) -> None:
+def _play(
+    results: Results, scenario: Scenario, place: Place | None, teller: Teller, beside: Beside, stop: threading.Event | None
+) -> None:
     started, fault = time.monotonic(), ''
-    series = []
     try:
         with ExitStack() as stack:
             store = stack.enter_context(place.open()) if place else None
-            bench = Bench(scenario, store, results.quick, teller, beside, stack)
-            series = bench.series
+            bench = Bench(scenario, store, results.quick, teller, beside, stack, results.series, results.notes, stop)
             scenario.play(bench)
     except Exception as error:  # noqa: BLE001  (whatever one scenario runs into, the others are worth having)
         fault = ' '.join(f'{type(error).__name__}: {error}'.splitlines()[:1])
@@ -83,5 +114,4 @@ def _play(results: Results, scenario: Scenario, place: Place | None, teller: Tel
         fault = 'stopped'
         raise
     finally:
-        results.series += series
         results.parts.append(Part(scenario.name, place.name if place else '', round(time.monotonic() - started, 1), fault))

@@ -46,6 +46,10 @@ class Scenario:
     play: Callable[[Bench], None]
     needs: Needs = Needs.STORE
     targets: tuple[Target, ...] = ()
+    by_default: bool = True
+    """Whether it is played when no scenario is named; what takes long is not."""
+    at_once: int = 1
+    """On how many stores it is played at the same time: more than one if its processes do little but wait."""
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""
@@ -53,9 +57,9 @@ class Scenario:
 
 
 def chosen(names: Iterable[str], among: Sequence[Scenario]) -> tuple[Scenario, ...]:
-    """The scenarios of these names in their usual order; all of them if no name is given. Raises ``ConfigError``."""
+    """The scenarios of these names in their usual order; those played by default if none is given. Raises ``ConfigError``."""
     known: Mapping[str, Scenario] = {scenario.name: scenario for scenario in among}
     wanted = set(names)
     if unknown := sorted(wanted - known.keys()):
         raise ConfigError(f'there is no scenario {", ".join(map(repr, unknown))}; there are {", ".join(known)}')
-    return tuple(scenario for scenario in among if not wanted or scenario.name in wanted)
+    return tuple(scenario for scenario in among if scenario.name in wanted or (not wanted and scenario.by_default))

@@ -40,8 +40,8 @@ def spread(lower: float, upper: float, unit: Unit) -> str:
 
 
 def times(value: float) -> str:
-    """How many times something is something else."""
-    return f'{number(value)}x'
+    """How many times something is something else; nothing can be said of how many times nothing it is."""
+    return f'{number(value)}x' if math.isfinite(value) else '-'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -49,7 +49,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [list(columns), *map(list, rows)]
     kept = [index for index, column in enumerate(zip(*lines, strict=True)) if any(column[1:])]
     lines = [[line[index].replace('|', '\\|') for index in kept] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = ['-' * widths[0]] + ['-' * (width - 1) + ':' for width in widths[1:]]
     lines.insert(1, rule)
     return '\n'.join(f'| {" | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])} |' for line in lines)

@@ -39,7 +39,10 @@ def check_installed() -> None:
 def listing(scenarios: Sequence[Scenario]) -> str:
     """What there is to choose from."""
     width = max(len(scenario.name) for scenario in scenarios)
-    return '\n'.join(f'{scenario.name:{width}}  {scenario.title}; on {scenario.needs.value}' for scenario in scenarios)
+    return '\n'.join(
+        f'{scenario.name:{width}}  {scenario.title}; on {scenario.needs.value}{"" if scenario.by_default else "; only by name"}'
+        for scenario in scenarios
+    )
 
 
 def place_of(url: str) -> Place:

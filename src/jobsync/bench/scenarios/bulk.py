@@ -13,15 +13,22 @@ from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Bench, Rounds
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Scenario
+from jobsync.bench.targets import Pick, Target
 from jobsync.bench.timing import seconds
 from jobsync.core.model import NodeRef, Registration, Settings
 
-__all__ = ['SCENARIO']
+__all__ = ['SCENARIO', 'number_of']
 
 _QUIET_SEC = 1.0
+_CASES = ('locks', 'claims', 'audits')
 _MANY, _FEW, _ONE_BY_ONE = 10_000, 2_000, 100
 _rounds = count()
 """So that no two runs write the same items."""
+
+
+def number_of(bench: Bench) -> int:
+    """How many are written at once."""
+    return _FEW if bench.quick else _MANY
 
 
 def items(number: int) -> list[str]:
@@ -90,11 +97,11 @@ def of_the_backend(bench: Bench, namespace: str, number: int) -> dict[str, Calla
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    number = _FEW if bench.quick else _MANY
+    number = number_of(bench)
     rounds = Rounds(3 if bench.quick else 7, least=2, seconds=40)
     jobs = of_a_job(bench, bench.store.namespace(), number)
     backends = of_the_backend(bench, bench.store.namespace(), number)
-    for case in ('locks', 'claims', 'audits'):
+    for case in _CASES:
         ours = {'ours': jobs[case]} | ({'ours, the backend alone': backends[case]} if case in backends else {})
         bench.in_turns('bulk', case, ours, rounds)
     bench.in_turns('task', 'add_task', {'ours': jobs['one by one']}, rounds)
@@ -116,4 +123,24 @@ SCENARIO = Scenario(
         Figure('task', Unit.SECONDS, f'One of {_ONE_BY_ONE} calls of add_task, one after the other.'),
     ),
     play=play,
+    targets=(
+        *(
+            Target(
+                f'bulk {case}, PostgreSQL: times the peer',
+                Pick('bulk', who='peer', case=case),
+                at_least=25,
+                against=Pick('bulk', case=case),
+            )
+            for case in _CASES
+        ),
+        *(
+            Target(
+                f'bulk {case}, PostgreSQL: times one bare statement',
+                Pick('bulk', case=case),
+                at_most=3,
+                against=Pick('bulk', who='bare statement', case=case),
+            )
+            for case in _CASES
+        ),
+    ),
 )

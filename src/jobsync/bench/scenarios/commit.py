@@ -9,6 +9,7 @@ from jobsync.bench.bench import Bench, Rounds
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.leading import Leader
 from jobsync.bench.scenario import Scenario
+from jobsync.bench.targets import Pick, Target
 
 __all__ = ['SCENARIO', 'case_of']
 
@@ -34,7 +35,7 @@ def play(bench: Bench) -> None:
                 return took
 
             case, many = case_of(tokens), tokens >= 1_000_000
-            few, more = Rounds(2 if many else 5, least=2, seconds=40), Rounds(5 if many else 20)
+            few, more = Rounds(2 if many else 3 if bench.quick else 5, least=2, seconds=30), Rounds(5 if many else 20)
             bench.in_turns('join', case, {'ours': join}, few, at=tokens)
             bench.in_turns('nothing', case, {'ours': leader.nothing}, few, at=tokens)
             bench.in_turns('read', case, {'ours': leader.read}, more, at=tokens)
@@ -66,4 +67,13 @@ SCENARIO = Scenario(
         Figure('look', Unit.SECONDS, 'A node asks what has changed since the version it has, and nothing has.', axis='tokens'),
     ),
     play=play,
+    targets=tuple(
+        Target(
+            f'commit of a join, {case_of(tokens)}, PostgreSQL: times the peer',
+            Pick('join', who='peer', case=case_of(tokens)),
+            at_least=least,
+            against=Pick('join', case=case_of(tokens)),
+        )
+        for tokens, least in ((10_000, 8), (100_000, 10), (1_000_000, 15))
+    ),
 )

@@ -50,7 +50,7 @@ def nodes(bench: Bench, found: Sequence[Relay]) -> Iterator[list[Member]]:
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    settle_sec, measure_sec = (5.0, 20.0) if bench.quick else (10.0, 60.0)
+    settle_sec, measure_sec = (4.0, 20.0) if bench.quick else (10.0, 60.0)
     with ExitStack() as stack:
         found = relays(bench, stack)
         members = stack.enter_context(nodes(bench, found))
@@ -105,6 +105,7 @@ SCENARIO = Scenario(
     ),
     play=play,
     needs=Needs.PROCESSES,
+    at_once=4,
     targets=(
         Target('idle follower: calls a minute', Pick('calls', case=_FOLLOWER, statistic='most'), at_most=13),
         Target('idle leader: calls a minute', Pick('calls', case=_LEADER, statistic='most'), at_most=26),

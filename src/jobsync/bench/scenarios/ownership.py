@@ -16,6 +16,7 @@ from jobsync.bench.bench import Bench, Rounds
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.scenarios.floors import empty_call, read_clock
+from jobsync.bench.targets import Pick, Target
 from jobsync.bench.timing import per_call
 
 __all__ = ['KINDS', 'SCENARIO']
@@ -92,4 +93,10 @@ SCENARIO = Scenario(
     figures=(Figure('call', Unit.SECONDS, 'CPU time of one call of can_claim_task, over a thousand ids in a loop.'),),
     play=play,
     needs=Needs.NOTHING,
+    targets=(
+        Target('can_claim_task: times the peer', Pick('call', who='peer'), at_least=5, against=Pick('call')),
+        Target(
+            'can_claim_task: times the bare hash of the same id', Pick('call'), at_most=3, against=Pick('call', who='bare hash')
+        ),
+    ),
 )

@@ -1,0 +1,43 @@
+"""Beside our plan's placement: hash rings and rendezvous hashing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from benchmarks.beside.offering import Offer, Slots
+from benchmarks.compare import Other
+from benchmarks.rivals.catalogue import RINGS, service
+from benchmarks.rivals.environments import python_of
+from benchmarks.scenarios.placement import FIGURES, words_of
+
+from jobsync.bench.bench import Contestant
+
+__all__ = ['OFFERS']
+
+
+def ring(name: str, figure: str) -> Offer:
+    """One library, at one figure."""
+
+    def offer(slots: Slots, case: str) -> Mapping[str, Contestant]:
+        @contextmanager
+        def started() -> Iterator[Other]:
+            python_of(service(name).rival)
+            with service(name).start(library=name.partition(' ')[0]) as other:
+                yield other
+
+        nodes, what, tokens = words_of(case)
+        other = slots.have(name, '', started)
+
+        def placed() -> AbstractContextManager[dict[str, float]]:
+            return nullcontext(other.ask(f'placement {nodes} {tokens} {what}'))
+
+        came = slots.have(f'{name}, placed', case, placed)
+        return {name: Contestant(lambda: FIGURES[figure](came))}
+
+    return offer
+
+
+OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {
+    ('placement', figure): tuple(ring(name, figure) for name in RINGS) for figure in FIGURES
+}

@@ -1,0 +1,52 @@
+"""Starts a rival when something of ours is measured that it can do as well, and ends it when it is not needed any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+from benchmarks.beside import idle, ownership, placement, plan, store, takeover, tasks
+from benchmarks.beside.offering import Offer, Slots
+from benchmarks.rivals.environments import RivalUnavailable
+
+from jobsync.bench.bench import Bench, Contestant
+
+__all__ = ['Rivals']
+
+_OFFERS: Mapping[tuple[str, str], Sequence[Offer]] = {
+    **ownership.OFFERS,
+    **plan.OFFERS,
+    **placement.OFFERS,
+    **store.OFFERS,
+    **tasks.OFFERS,
+    **idle.OFFERS,
+    **takeover.OFFERS,
+}
+"""By scenario and figure."""
+
+
+@attrs.define
+class Rivals:
+    """See ``jobsync.bench.bench.Beside``. A rival that cannot be had is noted, once."""
+
+    _slots: dict[int, Slots] = attrs.field(factory=dict)
+    """Of each bench that is at work."""
+
+    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Contestant]:
+        """Whoever can do the same work."""
+        found: dict[str, Contestant] = {}
+        for offer in _OFFERS.get((bench.scenario.name, figure), ()):
+            try:
+                found |= offer(self._slots_of(bench), case)
+            except RivalUnavailable as error:
+                bench.note(str(error))
+            except Exception as error:  # noqa: BLE001  (whatever is wrong with a rival, ours is measured)
+                bench.note(f'{bench.scenario.name}: a rival could not be started: {type(error).__name__}: {error}')
+        return found
+
+    def _slots_of(self, bench: Bench) -> Slots:
+        if id(bench) not in self._slots:
+            slots = self._slots[id(bench)] = Slots(bench)
+            bench.stack.callback(self._slots.pop, id(bench))
+            bench.stack.callback(slots.close)
+        return self._slots[id(bench)]

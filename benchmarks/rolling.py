@@ -61,12 +61,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--seconds', type=float, default=30, help='how long it does')
     parser.add_argument('--workers', type=int, help='10, and 5 beside the one that joins and leaves')
     parser.add_argument('--tasks', type=int, default=30, help='tasks a second')
-    parser.add_argument(
-        '--between',
-        type=float,
-        default=1,
-        help='seconds from the entry of a worker of a new name to the SIGTERM of the one it replaces',
-    )
+    parser.add_argument('--between', type=float, default=1, help='seconds from an entry to the SIGTERM of whom it replaces')
+    parser.add_argument('--open', type=float, default=30, help='seconds that a task has: more than a restart takes')
     parser.add_argument('--fast', action='store_true', help='short intervals')
     options = parser.parse_args(arguments)
     scenes: dict[str, Callable[[Cluster], Outcome]] = {}
@@ -86,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
             with nullcontext(options.backend) if options.backend else fresh(kind) as url:
                 place = {'backend': url, 'appname': f'roll{number}_'}
                 say(f'{kind}: {name}')
-                with Cluster({**common, **settings[name], **place}, options.tasks, 8 if options.fast else 30) as cluster:
+                with Cluster({**common, **settings[name], **place}, options.tasks, options.open) as cluster:
                     outcome = play(cluster)
             rows.append(row(kind, name, outcome))
             for fault in (*outcome.faults, *(f'missed: {task}' for task in outcome.figures.missed[:10])):

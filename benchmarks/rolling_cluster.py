@@ -100,12 +100,14 @@ class Cluster:
 
     def start(self, name: str) -> Worker:
         """A process under this name."""
-        run = f'{name}.{sum(worker.node == name for worker in self._all)}'
-        order = Order(name, run, self._folder.name, self._origin, self._tasks, self._open_sec, self._settings)
-        worker = Worker(order)
+        worker = Worker(self.order(name, f'{name}.{sum(worker.node == name for worker in self._all)}'))
         self.workers.append(worker)
         self._all.append(worker)
         return worker
+
+    def order(self, name: str, run: str) -> Order:
+        """What a worker is told."""
+        return Order(name, run, self._folder.name, self._origin, self._tasks, self._open_sec, self._settings)
 
     def stop(self, worker: Worker, limit_sec: float = _LIMIT_SEC) -> float:
         """SIGTERM, and wait for its end; how long that took."""

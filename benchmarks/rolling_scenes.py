@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import attrs
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_verdict import Figures, passes
-from benchmarks.rolling_worker import read_tokens
+from benchmarks.rolling_worker import Load, read_tokens, work
 
 from jobsync import Job
 from jobsync.cli.demo.clock import now
@@ -91,7 +92,7 @@ SCENES = {
 
 
 def flap(cluster: Cluster, workers: int, seconds: float, say: Say) -> Outcome:
-    """A node that joins and leaves every second stands beside the workers."""
+    """A worker that joins and leaves every second stands beside the others."""
     names = [f'w{number:02}' for number in range(workers)]
     cluster.form(names)
     commits, began = cluster.commits(), now()
@@ -99,13 +100,18 @@ def flap(cluster: Cluster, workers: int, seconds: float, say: Say) -> Outcome:
     while now() - began < seconds:
         start = now()
         job = Job('flapper', coordination_config=cluster.config, wait_on_enter=10)
-        over = threading.Event()
-        reading = threading.Thread(target=read_tokens, args=(job, LogWriter(cluster.folder / f'flapper.{stays:02}.log'), over))
+        order, over = cluster.order('flapper', f'flapper.{stays:02}'), threading.Event()
+        log = LogWriter(cluster.folder / f'{order.run}.log')
+        log.write('start', node=order.node, pid=os.getpid(), t=start)
+        reading = threading.Thread(target=read_tokens, args=(job, log, over))
+        working = threading.Thread(target=work, args=(job, Load(order), log))
         reading.start()
         with job:
             entered, share = now(), len(job.my_tokens)
+            working.start()
             time.sleep(_PERIOD_SEC / 2)
         over.set()
+        working.join()
         reading.join()
         stays += 1
         say(f'  stay {stays}: in after {entered - start:.2f} s with {share} tokens, {cluster.moved():.2f} moved')

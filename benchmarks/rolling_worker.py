@@ -23,7 +23,7 @@ from jobsync import CoordinationConfig, Job
 from jobsync.cli.demo.clock import now
 from jobsync.cli.demo.log import LogWriter
 
-__all__ = ['ROUND_SEC', 'Order', 'read_tokens', 'round_of', 'tasks_of']
+__all__ = ['ROUND_SEC', 'Load', 'Order', 'read_tokens', 'round_of', 'tasks_of', 'work']
 
 ROUND_SEC = 1.0
 _WORK_SEC, _PAUSE_SEC, _READ_SEC = 0.004, 0.05, 0.02

@@ -74,11 +74,21 @@ def watch(job: Any, asked: dict[int, str], log: Log) -> None:
         time.sleep(_PAUSE_SEC)
 
 
+def drivers(url: str) -> None:
+    """Import what the backend needs: that is a part of a process's start, not of its join. The peer has done it by now."""
+    from jobsync import plugins
+    from jobsync.backend import BackendOptions
+
+    plugins.connect(url, BackendOptions()).close()
+
+
 def main(which: str, where: str, node: str, path: str, *options: str) -> None:
     from jobsync import CoordinationConfig, Job
 
     place: dict[str, Any] = {'backend': where} if which == 'ours' else settings(where, 'peer')
     config = CoordinationConfig(**place, total_tokens=TOTAL, **(_FAST if 'fast' in options else {}))
+    if which == 'ours':
+        drivers(where)
     log = Log(Path(path))
     job = Job(node, coordination_config=config, wait_on_enter=_WAIT_ON_ENTER_SEC)
     asked = tasks(job)

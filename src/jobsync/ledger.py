@@ -103,12 +103,12 @@ class Ledger:
         return ref if ours and self._record(runtime, ours, ref) else False
 
     def begin_claimed(self, key: str, token: int, claimed: NodeRef | bool) -> bool:
-        """Mark a task in flight whose claim is recorded, if it is still this node's, in the run that claimed it."""
+        """Mark a task in flight whose claim is recorded, if it is still this node's, in that run, and no other is at it."""
         if self._member.is_leaving or claimed is False:
             return False
         runtime = self._runtime
         if runtime is not None:
-            if not runtime.agent.tenure.begin(key, token, now(), worker_id()):
+            if not runtime.agent.tenure.begin_alone(key, token, now(), worker_id()):
                 return False
             if runtime.agent.ref != claimed:
                 self._finish([key])

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+
+@pytest.fixture(scope='session')
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority, and what it has signed for a server and a client."""
+    folder = tmp_path_factory.mktemp('certificates')
+    new = ['openssl', 'req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-x509']
+
+    def run(*arguments: str) -> None:
+        subprocess.run([*new, *arguments], cwd=folder, check=True, capture_output=True)
+
+    for name in ('ca', 'other'):
+        run('-subj', f'/CN={name}', '-keyout', f'{name}.key', '-out', f'{name}.pem')
+    for name, names in (('server', 'IP:127.0.0.1,DNS:etcd.example'), ('client', 'DNS:client')):
+        run('-subj', f'/CN={name}', '-keyout', f'{name}.key', '-out', f'{name}.pem',
+            '-CA', 'ca.pem', '-CAkey', 'ca.key', '-addext', f'subjectAltName={names}',
+            '-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'extendedKeyUsage=serverAuth,clientAuth')  # fmt: skip
+    return folder

@@ -137,16 +137,19 @@ def test_on_revoke_that_hangs_delays_its_own_tokens_until_the_deadline(store: St
     assert 'on_revoke has not returned in time' in caplog.text
 
 
-def test_exceptions_are_logged_and_delay_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize('error', [ZeroDivisionError, SystemExit])
+def test_exceptions_are_logged_and_delay_nothing(
+    store: Store, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     """A callback that raises is logged with its traceback; the tokens go, and the next call is made."""
     assigned: list[frozenset[int]] = []
 
     def on_revoke(tokens: frozenset[int], deadline: float) -> None:
-        raise ZeroDivisionError('by the user')
+        raise error('by the user')
 
     def on_assign(tokens: frozenset[int]) -> None:
         assigned.append(tokens)
-        raise ZeroDivisionError('by the user')
+        raise error('by the user')
 
     with store.job('a', on_revoke=on_revoke, on_assign=on_assign) as a:
         with store.job('b') as b:

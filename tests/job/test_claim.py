@@ -156,6 +156,46 @@ def test_the_loop_ends_when_the_node_leaves(store: Store) -> None:
         assert not thread.is_alive()
 
 
+def test_threads_share_the_tasks(store: Store) -> None:
+    """What is out in one thread's loop is passed over in another's, and comes out again if the first one failed."""
+    with store.job('a') as job:
+        first = job.claim([1, 2])
+        assert next(first) == 1
+        others: list[int] = []
+        thread = threading.Thread(target=lambda: others.extend(job.claim([1, 2, 3])))
+        thread.start()
+        thread.join(30)
+        assert others == [2, 3]
+        assert job.get_coordination_status()['open_tasks'] == 1
+        first.close()  # type: ignore[attr-defined]
+        assert list(job.claim([1])) == [1]
+        assert sorted(store.audits) == ['1', '2', '3']
+
+
+def test_threads_never_have_one_task_at_once(store: Store) -> None:
+    """However many loop over one list."""
+    lock, at_work, clashes = threading.Lock(), set[int](), list[int]()
+
+    def work(job: Job) -> None:
+        for task in job.claim(range(300)):
+            with lock:
+                if task in at_work:
+                    clashes.append(task)
+                at_work.add(task)
+            threading.Event().wait(0.0005)
+            with lock:
+                at_work.discard(task)
+
+    with store.job('a') as job:
+        threads = [threading.Thread(target=work, args=(job,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert not clashes
+    assert len(set(store.audits)) == 300
+
+
 def test_an_outage_loses_no_completion(store: Store) -> None:
     """If what is done cannot be recorded the loop says so, and the next ``write_audit`` records it."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))

@@ -59,6 +59,15 @@ class Tenure:
         """
         fresh = key not in self.in_flight
         self.in_flight[key] = worker
+        return self._stays(key, token, now, fresh)
+
+    def begin_alone(self, key: str, token: int, now: float, worker: int = 0) -> bool:
+        """The same, but for a task that another worker has in flight: False."""
+        fresh = key not in self.in_flight
+        return self.in_flight.setdefault(key, worker) == worker and self._stays(key, token, now, fresh)
+
+    def _stays(self, key: str, token: int, now: float, fresh: bool) -> bool:
+        """Whether the task that has just been marked is this node's; if it is not, a fresh mark is taken away again."""
         if self.may_claim(key, token, now):
             return True
         if fresh:

@@ -194,7 +194,7 @@ class Callbacks:
             self._under_way = (call, max(until, now() + _LOOK_SEC))
         try:
             call.function(*call.arguments)
-        except Exception:
+        except BaseException:
             _logger.exception('node %r: %s raised', self._node_name, call.name)
         with self._lock:
             if turn != self._turn:

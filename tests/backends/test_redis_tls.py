@@ -1,0 +1,64 @@
+"""``rediss://``: the same over TLS, through a front that speaks it (not every build of the servers does)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from tests.backends.tls import TlsFront
+
+from jobsync.backend import BackendOptions
+from jobsync.backends.redis.plugin import connect
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.servers import RedisServer
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(params=[False, True], ids=['any client', 'known clients'])
+def front(request: pytest.FixtureRequest, certificates: Path, forgetful_redis_server: RedisServer) -> Iterator[TlsFront]:
+    """Before an empty server."""
+    forgetful_redis_server.ask('FLUSHALL')
+    front = TlsFront(certificates, forgetful_redis_server.port, knows_clients=request.param)
+    yield front
+    front.close()
+
+
+def url(front: TlsFront, host: str, **options: object) -> str:
+    """A URL of the front."""
+    query = '&'.join(f'{name}={value}' for name, value in options.items())
+    return f'rediss://:{quote(RedisServer.password, safe="")}@{host}:{front.port}/0?{query}'
+
+
+def test_everything_goes_through_it(front: TlsFront, certificates: Path) -> None:
+    """A node registers, beats and hears of changes, on connections that are all encrypted."""
+    client = {'ssl_certfile': certificates / 'client.pem', 'ssl_keyfile': certificates / 'client.key'}
+    with closing(connect(url(front, '127.0.0.1', ssl_ca_certs=certificates / 'ca.pem', **client), BackendOptions())) as backend:
+        scene = Scene(backend)
+        ref = scene.join('a')
+        assert scene.beat(ref).heartbeat == 1
+        assert backend.wait(0, 60.0) > 0
+    assert front.served >= 2
+
+
+def test_a_server_that_cannot_prove_who_it_is(front: TlsFront, certificates: Path) -> None:
+    """Another authority, or another name than the certificate's, is as good as away."""
+    for host, authority in (('127.0.0.1', 'other'), ('localhost', 'ca')):
+        address = url(front, host, ssl_ca_certs=certificates / f'{authority}.pem')
+        backend = connect(address, BackendOptions(op_timeout_sec=2.0))
+        with closing(backend), pytest.raises(BackendUnavailable):
+            backend.open(SETTINGS, create=True)
+
+
+def test_a_client_that_nobody_knows(certificates: Path, forgetful_redis_server: RedisServer) -> None:
+    """Where the server wants a certificate, who has none is told that it cannot be reached."""
+    front = TlsFront(certificates, forgetful_redis_server.port, knows_clients=True)
+    address = url(front, '127.0.0.1', ssl_ca_certs=certificates / 'ca.pem')
+    with closing(front), closing(connect(address, BackendOptions(op_timeout_sec=2.0))) as backend:
+        with pytest.raises(BackendUnavailable):
+            backend.open(SETTINGS, create=True)
+        assert front.served == 0

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from jobsync import plugins
 from jobsync.backend import BackendOptions
 from jobsync.core import calls
-from jobsync.core.hashing import tokenizer
 from jobsync.core.decision import Memory, Policy, Situation
+from jobsync.core.hashing import tokenizer
 from jobsync.core.model import NodeRef, Registration, Settings
 from jobsync.core.tokens import Assignment
 from jobsync.runtime.perform import perform

@@ -1,0 +1,203 @@
+"""Each scenario is played, small and quick, on stores that need no server. How long anything takes is not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from benchmarks import scenarios as all_scenarios
+from benchmarks.places import places
+from tests.bench.made_up import MACHINE
+
+from jobsync.bench import scenarios as shipped
+from jobsync.bench.bench import Bench, Nobody, Store
+from jobsync.bench.crew import crew
+from jobsync.bench.figures import Series
+from jobsync.bench.report import text
+from jobsync.bench.results import Results
+from jobsync.bench.running import run
+from jobsync.bench.scenario import Scenario
+from jobsync.bench.scenarios import growth, tasks
+from jobsync.bench.targets import standing
+from jobsync.bench.telling import PlainTeller
+from jobsync.errors import ConfigError
+
+BY_NAME = {scenario.name: scenario for scenario in all_scenarios.SCENARIOS}
+TELLER = PlainTeller(lambda _: None)
+everyone = pytest.mark.parametrize('scenario', BY_NAME.values(), ids=list(BY_NAME))
+
+
+def played(name: str, store: str = 'sqlite') -> list[Series]:
+    """What a quick run of one scenario measures."""
+    results = Results(quick=True, machine=MACHINE)
+    run(results, [BY_NAME[name]], places([store]), TELLER)
+    assert [part.fault for part in results.parts] == ['']
+    assert f'## {BY_NAME[name].title}' in text(results, [BY_NAME[name]])
+    return results.series
+
+
+def medians(series: list[Series], figure: str) -> dict[str, float]:
+    return {each.case: each.summary.median for each in series if each.figure == figure and each.who == 'ours'}
+
+
+@everyone
+def test_it_says_what_it_means_and_what_bounds_it(scenario: Scenario) -> None:
+    assert scenario.means
+    assert scenario.bounds
+    assert '\n' not in scenario.means + scenario.bounds
+    assert all(figure.says.endswith('.') for figure in scenario.figures)
+    names = [figure.name for figure in scenario.figures]
+    assert len(set(names)) == len(names)
+
+
+@everyone
+def test_its_targets_are_of_its_figures_and_have_one_bound(scenario: Scenario) -> None:
+    names = {figure.name for figure in scenario.figures}
+    for target in scenario.targets:
+        assert (target.at_most is None) != (target.at_least is None), target.what
+        assert {pick.figure for pick in (target.number, target.against) if pick} <= names, target.what
+
+
+def test_what_is_shipped_is_played_by_the_project_too() -> None:
+    assert set(shipped.SCENARIOS) <= set(all_scenarios.SCENARIOS)
+
+
+def test_floors() -> None:
+    found = [each.case for each in played('floors')]
+    assert found == ['empty call', 'clock', 'hash of an id', 'fsync of 4 kB']
+
+
+def test_ownership() -> None:
+    series = played('ownership')
+    assert {each.who for each in series} >= {'ours', 'ours, 1,000 locks', 'bare hash', 'empty call', 'clock'}
+    assert len(medians(series, 'call')) == 6
+    assert standing(BY_NAME['ownership'].targets[1], series).value is not None
+
+
+@pytest.mark.parametrize('store', ['memory', 'sqlite'])
+def test_calls(store: str) -> None:
+    assert len(medians(played('calls', store), 'call')) == 4
+
+
+@pytest.mark.parametrize('store', ['memory', 'sqlite'])
+def test_commit(store: str) -> None:
+    """Larger pools take their place on the axis."""
+    series = played('commit', store)
+    assert {figure: len(medians(series, figure)) for figure in ('join', 'nothing', 'read', 'look')} == dict.fromkeys(
+        ('join', 'nothing', 'read', 'look'), 2
+    )
+    assert {each.at for each in series} == {10_000, 100_000}
+
+
+@pytest.mark.parametrize('store', ['memory', 'sqlite'])
+def test_bulk(store: str) -> None:
+    series = played('bulk', store)
+    assert medians(series, 'bulk').keys() == {'locks', 'claims', 'audits'}
+    assert medians(series, 'task').keys() == {'add_task'}
+
+
+def test_tasks_are_done_by_real_processes_each_exactly_once() -> None:
+    found = medians(played('tasks'), 'rate')
+    assert found.keys() == {'1 process', '4 processes'}
+    assert min(found.values()) > 0
+
+
+class Sharing:
+    """A worker that does what it is told to, and perhaps more."""
+
+    def __init__(self, done: Callable[[int, int], list[int]]) -> None:
+        self._done = done
+        self._told: tuple[int, int] = (0, 0)
+
+    def tell(self, verb: str, first: int, count: int) -> None:
+        """See ``Member``."""
+        assert verb == 'claim'
+        self._told = (first, count)
+
+    def hear(self) -> object:
+        """See ``Member``."""
+        return {'began': 1.0, 'ended': 2.0, 'done': self._done(*self._told)}
+
+
+class Recorded:
+    """A store that has as many audits as it is told, of different items."""
+
+    def __init__(self, audits: int) -> None:
+        self._audits = audits
+
+    def purge(self, *_: object) -> int:
+        """See ``Backend``."""
+        return 0
+
+    def history(self, *_: object) -> list[object]:
+        """See ``Backend``."""
+        return [type('Audit', (), {'item': str(number)})() for number in range(self._audits)]
+
+
+@pytest.mark.parametrize(
+    ('ours', 'others', 'audits'),
+    [
+        (lambda first, count: list(range(first, first + count)), lambda first, _: [first], 10),
+        (lambda first, count: list(range(first, first + count - 1)), lambda _, __: [], 10),
+        (lambda first, count: list(range(first, first + count)), lambda _, __: [], 9),
+    ],
+    ids=['one is done twice', 'one is not done', 'one is not on record'],
+)  # fmt: skip
+def test_a_round_with_a_task_that_was_not_done_once_is_no_result(
+    ours: Callable[[int, int], list[int]], others: Callable[[int, int], list[int]], audits: int
+) -> None:
+    """However fast it was."""
+    team = tasks.Team([Sharing(ours), Sharing(others)], Recorded(audits))  # type: ignore[list-item, arg-type]
+    with pytest.raises(RuntimeError, match='of 10 tasks'):
+        team.round(10)
+
+
+def test_a_round_of_one_second() -> None:
+    """Tasks by the time from the first beginning to the last end."""
+    team = tasks.Team(
+        [Sharing(lambda first, _: [first]), Sharing(lambda first, count: list(range(first + 1, first + count)))],  # type: ignore[list-item]
+        Recorded(10),  # type: ignore[arg-type]
+    )
+    assert team.round(10) == 10.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A bench on SQLite."""
+    with ExitStack() as stack:
+        store = Store('sqlite', f'sqlite:///{tmp_path}/jobs.db', lambda: 0.0)
+        yield Bench(growth.SCENARIO, store, True, TELLER, Nobody(), stack)
+
+
+def test_growth(bench: Bench) -> None:
+    """Hosts have real nodes in them: they get their shares, and make the calls of nodes."""
+    orders = [{'url': bench.store.url, 'namespace': bench.store.namespace(), 'tokens': 100}] * 2
+    with crew('host', orders) as hosts:
+        hosts[0].ask('enter', 0, 2)
+        hosts[1].ask('enter', 2, 3)
+        growth.settle(hosts, 3)
+        growth.measure(bench, hosts, 3, 6.0)
+    (all_calls,) = medians(bench.series, 'all calls').values()
+    (of_followers,) = medians(bench.series, 'calls of a follower').values()
+    (of_the_leader,) = medians(bench.series, 'calls of the leader').values()
+    assert of_the_leader >= of_followers > 0
+    assert all_calls * 60 == pytest.approx(of_the_leader + 2 * of_followers)
+    assert {each.at for each in bench.series} == {3}
+    assert len(next(each for each in bench.series if each.figure == 'heartbeat').values) >= 3
+
+
+@pytest.mark.parametrize('name', ['imports', 'placement'])
+def test_those_of_the_repository(name: str) -> None:
+    assert medians(played(name), BY_NAME[name].figures[0].name)
+
+
+def test_placements_of_ours_are_exact() -> None:
+    """The fullest node has what balance demands, and no more moves than must."""
+    assert all(moved == 1.0 for moved in medians(played('placement'), 'moved').values())
+
+
+def test_an_unknown_store_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="there is no store 'paper'; there are memory, sqlite, postgresql, redis, etcd"):
+        places(['sqlite', 'paper'])

@@ -12,12 +12,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.plugin import connect
+from jobsync.backends.sql.sqlite.store import SqliteStore
 from jobsync.core.model import INITIAL, Member, Settings
 from jobsync.core.tokens import Plan, TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
@@ -232,6 +236,24 @@ else:
         finally:
             harness.path.parent.chmod(0o700)
 
+    def test_another_process_has_the_file_to_itself(self, harness: SqliteHarness) -> None:
+        """Whoever opens the file waits for that to end; longer than its time it does not wait, and says what is in the way."""
+        Scene(harness.connect()).join('a')
+        harness.close()
+        with closing(sqlite3.connect(harness.path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute('PRAGMA locking_mode = EXCLUSIVE')
+            other.execute('BEGIN IMMEDIATE')
+            with pytest.raises(BackendUnavailable):
+                harness.connect(op_timeout_sec=0.2).open(SETTINGS, create=True)
+            opened: list[object] = []
+            opening = threading.Thread(target=lambda: opened.append(harness.connect().open(SETTINGS, create=True)))
+            opening.start()
+            time.sleep(0.2)
+            assert opened == []
+            other.close()
+            opening.join(200)
+        assert len(opened) == 1
+
     def test_a_schema_from_the_future(self, harness: SqliteHarness) -> None:
         """A newer schema is refused with both versions, by ``open`` and by a backend that runs already."""
         running = harness.connect()
@@ -329,6 +351,30 @@ class TestChangingFiles:
             scene.backend.snapshot()
         away.rename(harness.path.parent)
         assert scene.backend.snapshot().timeline == scene.timeline
+
+    def test_wait_slows_down_and_misses_nothing(self, harness: SqliteHarness) -> None:
+        """After a long calm a change is noticed, whoever made it; so is one that leaves the log's size and time as they were."""
+        scene = Scene(harness.connect())
+        assert isinstance(scene.backend, SqlBackend)
+        assert isinstance(scene.backend.store, SqliteStore)
+        scene.backend.store._revised -= 3600
+        for change in (partial(scene.join, 'b'), partial(harness.delete_node_row, 'sync_', 'b')):
+            answers: list[int] = []
+            before = scene.revision.number
+            waiting = threading.Thread(target=lambda a=answers, n=before: a.append(scene.backend.wait(n, 60.0)))
+            waiting.start()
+            change()
+            waiting.join(200)
+            assert answers == [before + 1]
+        mark = scene.backend.store.file.log_written()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DatabaseFile, 'log_written', lambda self: mark)
+            before = scene.revision.number
+            waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(before, 60.0)))
+            waiting.start()
+            scene.join('c')
+            waiting.join(200)
+        assert answers[-1] == before + 1
 
     def test_wait_notices_another_file(self, harness: SqliteHarness) -> None:
         """A waiting node is woken, though the new file's revision is lower."""

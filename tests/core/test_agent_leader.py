@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.bench import AWAY, Bench
+from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync.core import calls
 from jobsync.core.agent import Agent
@@ -78,6 +78,18 @@ def test_the_next_oldest_takes_over() -> None:
     bench.kill(leader)
     bench.run(30.0)
     assert bench.leader == 'b'
+
+
+def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> None:
+    """Nobody but the leader reads the others' heartbeats; a leader that is late is cause enough to begin with it."""
+    bench = Bench()
+    a, b, c, d = bench.cluster('a', 'b', 'c', 'd')
+    bench.run(60.0)
+    died, interval = bench.now, a.config.heartbeat_interval_sec
+    for agent in (a, b, c):
+        bench.kill(agent)
+    bench.run_until(lambda: len(d.tenure.ownership.tokens) == len(TASKS))
+    assert bench.now <= died + a.config.heartbeat_timeout_sec + 1.3 * interval + 1.0
 
 
 def test_a_leader_that_left_is_succeeded_at_once() -> None:

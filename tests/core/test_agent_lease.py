@@ -11,6 +11,7 @@ from jobsync.core import calls
 from jobsync.core.agent import Agent, Phase
 from jobsync.core.calls import Lane
 from jobsync.core.events import Change, Note
+from jobsync.core.model import INITIAL
 from jobsync.errors import Evicted
 
 # --- the lease (R1) -------------------------------------------------------------------------------------------------------
@@ -54,6 +55,24 @@ def test_a_failed_heartbeat_extends_nothing_and_is_repeated() -> None:
     assert agent.tenure.deadline == deadline
     assert agent.next(Lane.BEAT, bench.now) == bench.now + 1.0
     assert isinstance(agent.next(Lane.BEAT, bench.now + 1.0), calls.Heartbeat)
+
+
+def test_an_answer_that_comes_after_its_lease_tells_of_nothing() -> None:
+    """A heartbeat answered when what it was good for is over gains no token, in ownership and in what is told alike."""
+    bench = Bench()
+    agent = bench.start('a')
+    while (caught := bench.catch(agent, calls.Heartbeat)).call.seen == INITIAL:
+        bench.deliver(caught)
+    answer = bench.perform(caught.call)
+    bench.now += agent.config.lease_sec
+    agent.events.clear()
+    bench.answer(caught, answer)
+    assert agent.tenure.ownership.is_empty
+    assert not agent.tenure.may_claim('t0', 0, bench.now)
+    assert agent.events == []
+    bench.run(6.0)
+    assert not agent.tenure.ownership.is_empty
+    assert [event.gained for event in agent.events if isinstance(event, Change)] == [agent.tenure.ownership.tokens]
 
 
 def test_the_lease_of_a_heartbeat_answered_after_the_next_failed_is_its_own() -> None:

@@ -377,8 +377,8 @@ class Agent:
         self._history.check(
             pulse.timeline, pulse.store, pulse.revision, pulse.heartbeat, issued.top, least_heartbeat=issued.heartbeat + 1
         )
-        self.tenure.extend(issued.at, now)
-        self.tenure.acknowledge(call.seen, call.holding)
+        if self.tenure.extend(issued.at, now):  # else nothing can be gained by it, and nobody is to be told so
+            self.tenure.acknowledge(call.seen, call.holding)
         self._rhythm.succeeded(issued.at, None if self._reign.is_on else pulse.leader_age_sec)
         if self._reign.is_on:
             self._lookout.own_heartbeat(issued.at)

@@ -1,7 +1,8 @@
 """When a node looks at the others, whom it suspects, and who is to lead (rules R2 and R4).
 
 A leader looks after each heartbeat of its own. Everybody else hears of the leader with each pulse, and looks only when there is
-no leader, when the leader has changed, or when it becomes suspect.
+no leader, when the leader has changed, when it becomes suspect, and once when it is late: whoever died with the leader is
+counted from the first look, and would be waited for twice as long if that came only when the leader is suspect.
 """
 
 from __future__ import annotations
@@ -56,10 +57,18 @@ class Lookout:
         if leader is None or pulse.leader_heartbeat is None or known is None or known.leadership != pulse.leadership:
             self.look(now)
         elif not leads:
-            due = self._observer.next_suspicion({leader.name: self._timeout_of(leader.name)})
-            self._suspect_at = _FOREVER if due is None else due
+            self._suspect_at = self._doubt_at(leader.name)
         if leads and known is not None and pulse.revision != known.revision:
             self.look(now)
+
+    def _doubt_at(self, leader: str) -> float:
+        """When the leader is late, if nobody has looked since it was last heard of; else when it is suspect."""
+        timeout = self._timeout_of(leader)
+        due = self._observer.next_suspicion({leader: timeout})
+        if due is None:
+            return _FOREVER
+        heard_at = due - timeout
+        return due if self._last_look >= heard_at else min(due, heard_at + (1 + 2 * STEP) * self._config.heartbeat_interval_sec)
 
     def begin_look(self) -> None:
         """A snapshot is asked for: what was hinted at until now will be in it."""

@@ -27,6 +27,9 @@ UNTOUCHED = -2
 """In a seating: tokens there are not to be moved."""
 
 _STRETCH = 512
+_FEW = 32
+"""So few positions, of one token in so many, are looked for one by one, by a byte of theirs: it takes a fraction of the time that
+looking at each token does."""
 _NOT_NEGATIVE = re.compile(rb'[\x00-\x7f]')
 
 
@@ -162,6 +165,8 @@ def _lowest(place: array[int], quota: list[int], held: bytearray) -> array[int]:
     for start in range(0, len(place), _STRETCH):
         if not wanted:
             break
+        if len(wanted) <= _FEW and sum(quota[position] for position in wanted) <= len(place) // _FEW:
+            return array('i', sorted(chain(picked, _scattered(place, wanted, quota, held, start))))
         stretch = place[start : start + _STRETCH]
         if wanted.isdisjoint(stretch):
             continue
@@ -177,6 +182,18 @@ def _lowest(place: array[int], quota: list[int], held: bytearray) -> array[int]:
                 if not quota[position]:
                     wanted.discard(position)
     return picked
+
+
+def _scattered(place: array[int], wanted: set[int], quota: list[int], held: bytearray, start: int) -> Iterator[int]:
+    """The same from ``start`` on, one position after the other."""
+    size = place.itemsize
+    lowest_bytes = place.tobytes()[0 if sys.byteorder == 'little' else size - 1 :: size]
+    for position in wanted:
+        token = start - 1
+        while quota[position] and (token := lowest_bytes.find(position & 255, token + 1)) >= 0:
+            if place[token] == position and not held[token]:
+                yield token
+                quota[position] -= 1
 
 
 def _dealt(rest: array[int], lacking: Mapping[int, int], homeward: Mapping[int, array[int]]) -> dict[int, array[int]]:

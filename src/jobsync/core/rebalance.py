@@ -10,8 +10,9 @@ Nodes are numbered by name, so nothing depends on the order in which anything is
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import attrs
 
@@ -27,7 +28,8 @@ FREE = -1
 STUCK = -2
 """In ``place``: the token is not to be touched nor counted."""
 
-Pool = dict[tuple[int, ...], list['PinRequest']]
+Places = dict[str | None, list[int]]
+"""Pins by where they are: a node, a name without a weight, or None."""
 
 
 @attrs.frozen
@@ -85,7 +87,7 @@ def rebalance(
     shares = share(
         Situation(
             scale=Scale.of([weights[name] for name in nodes]),
-            fixed=[len(pool.get((node,), ())) for node in range(len(nodes))],
+            fixed=[_size(pool.get((node,), {})) for node in range(len(nodes))],
             here=here,
             tokens=counts.total(),
             groups=[_group(allowed, pool[allowed], numbers) for allowed in choices],
@@ -101,21 +103,30 @@ def rebalance(
     )
 
 
-def _pooled(pins: Iterable[PinRequest], numbers: Mapping[str, int]) -> Pool:
-    """The pins by the live nodes they may be on."""
-    alike: dict[frozenset[str], list[PinRequest]] = {}
+def _pooled(pins: Iterable[PinRequest], numbers: Mapping[str, int]) -> dict[tuple[int, ...], Places]:
+    """The pins by the live nodes they may be on. Many they may be, so this is the only time that each is looked at."""
+    alike: defaultdict[frozenset[str], Places] = defaultdict(_places)
     for pin in pins:
-        alike.setdefault(pin.allowed, []).append(pin)
-    pool: Pool = {}
-    for allowed, members in alike.items():
-        pool.setdefault(tuple(sorted(numbers[name] for name in allowed if name in numbers)), []).extend(members)
+        alike[pin.allowed][pin.place].append(pin.id)
+    pool: defaultdict[tuple[int, ...], Places] = defaultdict(_places)
+    for allowed, places in alike.items():
+        pooled = pool[tuple(sorted(numbers[name] for name in allowed if name in numbers))]
+        for place, ids in places.items():
+            pooled[place] += ids
     return pool
 
 
-def _group(allowed: tuple[int, ...], members: Sequence[PinRequest], numbers: Mapping[str, int]) -> Group:
-    counts = Counter(pin.place for pin in members)
-    at = {numbers[name]: count for name, count in counts.items() if name is not None and name in numbers}
-    return Group(len(members), allowed, {node: at[node] for node in allowed if node in at})
+def _places() -> Places:
+    return defaultdict(list)
+
+
+def _size(places: Places) -> int:
+    return sum(map(len, places.values()))
+
+
+def _group(allowed: tuple[int, ...], places: Places, numbers: Mapping[str, int]) -> Group:
+    at = {numbers[name]: len(ids) for name, ids in places.items() if name is not None and name in numbers}
+    return Group(_size(places), allowed, {node: at[node] for node in allowed if node in at})
 
 
 def _gaining(shares: Shares, here: Sequence[int]) -> dict[int, int]:
@@ -132,29 +143,27 @@ def _losing(shares: Shares, seating: Sequence[int], counts: Mapping[int, int]) -
 
 
 def _placed(
-    pool: Pool, shares: Mapping[tuple[int, ...], Mapping[int, int]], nodes: Sequence[str], numbers: Mapping[str, int]
+    pool: Mapping[tuple[int, ...], Places],
+    shares: Mapping[tuple[int, ...], Mapping[int, int]],
+    nodes: Sequence[str],
+    numbers: Mapping[str, int],
 ) -> dict[int, str | None]:
     """Every pin's node."""
     placed: dict[int, str | None] = {}
-    for allowed, members in pool.items():
+    for allowed, places in pool.items():
         if len(allowed) > 1:
-            placed.update(_dealt(members, shares[allowed], nodes, numbers))
+            placed.update(_dealt(places, shares[allowed], nodes, numbers))
         else:
-            placed.update(dict.fromkeys((pin.id for pin in members), nodes[allowed[0]] if allowed else None))
+            placed.update(dict.fromkeys(chain(*places.values()), nodes[allowed[0]] if allowed else None))
     return placed
 
 
-def _dealt(
-    members: Sequence[PinRequest], share: Mapping[int, int], nodes: Sequence[str], numbers: Mapping[str, int]
-) -> dict[int, str]:
+def _dealt(places: Places, share: Mapping[int, int], nodes: Sequence[str], numbers: Mapping[str, int]) -> dict[int, str]:
     """A group's pins by its share: on each node those with the lowest ids stay, the others go where some are lacking."""
-    present: dict[str | None, list[int]] = {}
-    for pin in members:
-        present.setdefault(pin.place, []).append(pin.id)
     dealt: dict[int, str] = {}
     loose: list[int] = []
     lacking = dict(share)
-    for name, ids in present.items():
+    for name, ids in places.items():
         node = numbers.get(name, FREELY) if name is not None else FREELY
         stay = min(len(ids), share.get(node, 0))
         if stay < len(ids):

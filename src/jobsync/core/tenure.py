@@ -143,13 +143,16 @@ class Tenure:
 
     # --- the lease ----------------------------------------------------------------------------------------------------------
 
-    def extend(self, sent_at: float, now: float) -> None:
-        """A heartbeat that was sent then has succeeded (R1)."""
+    def extend(self, sent_at: float, now: float) -> bool:
+        """A heartbeat that was sent then has succeeded (R1); say whether what it is good for is not over yet."""
+        if sent_at + self._config.lease_sec <= now:
+            return False
         if self.deadline == _NEVER or now >= self.deadline:
             self._tell(Note('info', f'node {self.ref.name!r} has a lease'))
             if not self.ownership.is_empty:
                 self._tell(Change(self._nothing, self.ownership))
         self.deadline = max(self.deadline, sent_at + self._config.lease_sec)
+        return True
 
     def look_at_lease(self, now: float) -> None:
         """Say so if the lease has ended with something owned. The tokens stay, for it may be had again."""

@@ -28,7 +28,7 @@ from jobsync.backends.sql.schema import Tables, moment_as_text
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['Busy', 'Mode', 'Store', 'Transaction', 'abandon']
+__all__ = ['Busy', 'Mode', 'Store', 'Transaction', 'abandon', 'patiently']
 
 T = TypeVar('T')
 
@@ -85,15 +85,12 @@ class Store(abc.ABC):
         ``BackendUnavailable`` after ``timeout_sec``.
         """
         deadline = time.monotonic() + timeout_sec
-        while True:
-            try:
-                with self.transaction(mode, deadline) as transaction:
-                    return work(transaction)
-            except Busy:
-                if time.monotonic() >= deadline:
-                    raise
-            # A short random pause and no growth: whoever waits longest has had the most chances.
-            time.sleep(random.uniform(0.001, 0.008))
+
+        def once() -> T:
+            with self.transaction(mode, deadline) as transaction:
+                return work(transaction)
+
+        return patiently(deadline, once)
 
     @abc.abstractmethod
     def transaction(self, mode: Mode, deadline: float) -> AbstractContextManager[Transaction]:
@@ -171,6 +168,18 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def insert(self, table: Table) -> Any:
         """The dialect's own INSERT, which has ``on_conflict_do_update``, ``on_conflict_do_nothing`` and ``excluded``."""
+
+
+def patiently(deadline: float, action: Callable[[], T]) -> T:
+    """Do ``action``, again while it is ``Busy`` and the deadline (on ``time.monotonic``) is not reached."""
+    while True:
+        try:
+            return action()
+        except Busy:
+            if time.monotonic() >= deadline:
+                raise
+        # A short random pause and no growth: whoever waits longest has had the most chances.
+        time.sleep(random.uniform(0.001, 0.008))
 
 
 def abandon(thing: object) -> None:

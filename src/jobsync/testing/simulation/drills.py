@@ -32,7 +32,8 @@ class Drills:
     def run(self) -> list[str]:
         """All drills, if there is a settled cluster to run them on."""
         found: list[str] = []
-        for drill in (self.outage, self.lock, self.join, self.replace, self.rejoin, self.drain, self.leave, self.kill):
+        drills = (self.outage, self.lock, self.join, self.replace, self.rejoin, self.drain, self.leave, self.kill, self.kill_two)
+        for drill in drills:
             if len(self._owners()) >= 2:
                 found += [f'{drill.__name__}: {text}' for text in drill()]
                 found += [f'{drill.__name__}: {text}' for text in self._world.unsettled()]
@@ -127,13 +128,29 @@ class Drills:
 
     def kill(self) -> list[str]:
         """P3: what a dead node owned has new owners within the timeout and 2 s; nobody else's tokens are touched."""
-        victim = self._world.random.choice(self._owners())
-        others = [node for node in self._owners() if node is not victim]
+        return self._kill([self._world.random.choice(self._owners())], 2.0)
+
+    def kill_two(self) -> list[str]:
+        """The same where another node dies with the leader; it is watched from when the leader is late, an interval later.
+
+        Nodes that beat in step know within a fifth of an interval that it is; that takes them a while to reach.
+        """
+        owners = self._owners()
+        leaders = [node for node in owners if node.agent.epoch is not None]
+        if len(owners) < 3 or not leaders:
+            return []
+        other = self._world.random.choice([node for node in owners if node is not leaders[0]])
+        self._until(lambda: False, 12 * _INTERVAL_SEC)
+        return self._kill([leaders[0], other], 2.0 + 1.2 * _INTERVAL_SEC * _DRIFT)
+
+    def _kill(self, victims: list[SimNode], slack: float) -> list[str]:
+        others = [node for node in self._owners() if node not in victims]
         before = {node: node.ownership.mine for node in others}
         pins = {node: node.ownership.pin_ids for node in others}
-        self._world.record(f'drill: {victim.name} killed')
-        victim.alive = False
-        bound = _TIMEOUT_SEC * _DRIFT + 2.0 + (0.0 if self._world.push else _INTERVAL_SEC + self._steps_of_push)
+        self._world.record(f'drill: {" and ".join(victim.name for victim in victims)} killed')
+        for victim in victims:
+            victim.alive = False
+        bound = _TIMEOUT_SEC * _DRIFT + slack + (0.0 if self._world.push else _INTERVAL_SEC + self._steps_of_push)
         found = self._expect(lambda: self._all_owned() and not self._world.unsettled(), bound, 'tokens are not owned')
         for node in others:
             lost = [token for token, mine in enumerate(before[node]) if mine and not node.ownership.mine[token]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,7 +22,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     column,
-    create_engine,
     func,
     literal_column,
     select,
@@ -36,6 +34,7 @@ from sqlalchemy.types import TypeEngine
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.pools import autocommitting
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS, WRITER, functions_and_triggers
@@ -96,29 +95,26 @@ class PostgresqlStore(Store):
 
     def _set_up(self) -> None:
         self._listener = Listener(self.server, self.tables.state.name, self._op_timeout)
-        self._in_use: set[BoundedConnection] = set()
-        self._mutex = threading.Lock()
-        self._engine = create_engine(
-            'postgresql+psycopg://',
-            creator=lambda: connect_to(self.server),
-            poolclass=QueuePool,
+        self._engine = autocommitting(
+            'postgresql+psycopg',
+            lambda: connect_to(self.server),
+            QueuePool,
             pool_size=IDLE_CONNECTIONS,
             max_overflow=MORE_CONNECTIONS,
             pool_timeout=self._op_timeout,
             # Transactions are begun and ended by our own statements, with all that belongs to them in one message.
-            isolation_level='AUTOCOMMIT',
+            pool_reset_on_return=None,
             use_native_hstore=False,
         )
-        self._users = create_engine(
-            'postgresql+psycopg://',
-            creator=lambda: connect_for_user(self.server),
-            poolclass=QueuePool,
+        # Of a connection that is not in autocommit mode, SQLAlchemy's ping swallows a signal handler's sys.exit.
+        self._users = autocommitting(
+            'postgresql+psycopg',
+            lambda: connect_for_user(self.server),
+            QueuePool,
             pool_size=1,
             max_overflow=-1,
             # Nobody knows how long it was idle, nor what cut it off meanwhile.
             pool_pre_ping=True,
-            # Of a connection that is not in this mode, SQLAlchemy's ping swallows a signal handler's sys.exit.
-            isolation_level='AUTOCOMMIT',
             use_native_hstore=False,
         )
 

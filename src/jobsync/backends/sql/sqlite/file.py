@@ -68,6 +68,14 @@ class DatabaseFile:
         """Whether the files at the path are those that were opened."""
         return self.identity() == identity and self._sidecars() == anchor.sidecars
 
+    def log_written(self) -> tuple[int, int, int] | None:
+        """What tells, nearly always and at the cost of one system call, that a commit was written; None if there is no log."""
+        try:
+            found = os.stat(f'{self.path}-wal')  # noqa: PTH116 - a third of the time, and this is all that an idle node does
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
 

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator
 
 import attrs
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
+from sqlalchemy import Connection, Engine, NullPool, QueuePool
 
+from jobsync.backends.sql.pools import autocommitting
 from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile
 from jobsync.errors import BackendUnavailable
 
@@ -84,15 +85,9 @@ def pool(file: DatabaseFile, identity: str) -> Engine:
             raise BackendUnavailable(f'{file.path} has just been replaced by another file')
         return connection
 
-    # AUTOCOMMIT: transactions are begun and ended by our own statements, IMMEDIATE or not.
-    return create_engine(
-        'sqlite://',
-        creator=creator,
-        poolclass=QueuePool,
-        pool_size=IDLE_CONNECTIONS,
-        max_overflow=-1,
-        isolation_level='AUTOCOMMIT',
-    )
+    # Transactions are begun and ended by our own statements, IMMEDIATE or not.
+    options = {'pool_size': IDLE_CONNECTIONS, 'max_overflow': -1, 'pool_reset_on_return': None}
+    return autocommitting('sqlite', creator, QueuePool, **options)
 
 
 def users_engine(file: DatabaseFile) -> Engine:
@@ -103,4 +98,4 @@ def users_engine(file: DatabaseFile) -> Engine:
         connection.execute(f'PRAGMA busy_timeout = {USERS_BUSY_MS}')
         return connection
 
-    return create_engine('sqlite://', creator=creator, poolclass=NullPool, isolation_level='AUTOCOMMIT')
+    return autocommitting('sqlite', creator, NullPool)

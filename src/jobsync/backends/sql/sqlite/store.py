@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -26,7 +27,7 @@ from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.link import Link
 from jobsync.backends.sql.sqlite.turns import Turns
-from jobsync.backends.sql.store import Mode, Store, Transaction, abandon
+from jobsync.backends.sql.store import Mode, Store, Transaction, abandon, patiently
 from jobsync.core.model import Settings
 from jobsync.core.shown import shown_url
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
@@ -34,8 +35,12 @@ from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, Schema
 __all__ = ['SqliteStore', 'connect']
 
 INFO = BackendInfo('sqlite', durable=True, push=True, reach=Reach.HOST, max_tokens=1_000_000, sql=True)
-PULSE_SEC = 0.025
-"""How often ``wait`` looks."""
+PULSE_SEC = (0.025, 0.15)
+"""How often ``wait`` looks: soon after a change, for a hand-over has several steps; and when there was none for a while."""
+SLOWING = 0.1
+"""The share of the time without a change that may pass before the next look."""
+THOROUGH_SEC = 1.0
+"""How often it looks at more than the time at which the log was last written."""
 PROGRESS_STEPS = 100_000
 """Steps of SQLite's machine between two looks at the deadline, about a millisecond."""
 OLDEST_SQLITE = (3, 31, 0)
@@ -84,6 +89,7 @@ class SqliteStore(Store):
         self._link: Link | None = None
         self._here = threading.local()
         self._turns = Turns()
+        self._revised = time.monotonic()
         self._watch_off = update(tables.state).values(writer=1)
         self._watch_on = update(tables.state).values(writer=0)
 
@@ -95,12 +101,8 @@ class SqliteStore(Store):
     def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
         """See ``Store.prepare``."""
         deadline = time.monotonic() + timeout_sec
+        patiently(deadline, lambda: self._reach(create, deadline))
         with translated(self.file.path, opening=True):
-            self.file.check_writable()
-            if create and self.file.identity() is None:
-                with self.file.folder_held(deadline):
-                    self.file.make()
-            self._current(deadline)
             if self.run(Mode.READ, timeout_sec, self._has_schema):
                 return
             if not create:
@@ -109,6 +111,15 @@ class SqliteStore(Store):
                     'and skip_db_init forbids to make them'
                 )
             self.run(Mode.WRITE, timeout_sec, lambda tx: self._make_schema(tx, settings))
+
+    def _reach(self, create: bool, deadline: float) -> None:
+        """Open the file, which is made if it may be; ``Busy`` while another process has it all to itself for a moment."""
+        with translated(self.file.path, opening=True):
+            self.file.check_writable()
+            if create and self.file.identity() is None:
+                with self.file.folder_held(deadline):
+                    self.file.make()
+            self._current(deadline)
 
     def _has_schema(self, tx: Transaction) -> bool:
         found = self._tables_there(tx)
@@ -230,20 +241,29 @@ class SqliteStore(Store):
         query = str(select(self.tables.state.c.revision))
         link: Link | None = None
         seen: int | None = None
+        written: tuple[int, int, int] | None = None
+        thorough = -math.inf
         number = revision
         while not self._closed.is_set():
-            with contextlib.suppress(JobsyncError), translated(self.file.path):
-                before, link = link, self._current(deadline + 1)
-                if link is not before:
-                    seen = None
-                if (news := link.peek(query, seen)) is not None:
-                    seen, number = news[0], revision if news[1] is None else news[1]
-                    if number > revision or before not in (None, link):
-                        return number
-            left = deadline - time.monotonic()
+            now, last = time.monotonic(), written
+            written = self.file.log_written()
+            # A commit within the tick of the clock in which we looked may not show: hence the thorough look now and then.
+            if written is None or written != last or now >= thorough:
+                thorough = now + THOROUGH_SEC
+                with contextlib.suppress(JobsyncError), translated(self.file.path):
+                    before, link = link, self._current(deadline + 1)
+                    if link is not before:
+                        seen = None
+                    if (news := link.peek(query, seen)) is not None:
+                        seen, number = news[0], revision if news[1] is None else news[1]
+                        if number > revision or before not in (None, link):
+                            self._revised = now
+                            return number
+            left = deadline - now
             if left <= 0:
                 break
-            self._closed.wait(min(PULSE_SEC, left))
+            pulse = min(max(SLOWING * (now - self._revised), PULSE_SEC[0]), PULSE_SEC[1])
+            self._closed.wait(min(pulse, left))
         return number
 
     # Expressions

@@ -1,0 +1,35 @@
+"""Engines whose connections may be given back in the moment in which a signal handler ends the program."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Engine, Pool, create_engine
+
+__all__ = ['autocommitting']
+
+NAME = 'jobsync'
+
+
+class _LeavingIsNoFault(logging.Filter):
+    """Drops what SQLAlchemy logs, with a traceback, if the way out of a signal handler leads through its pool.
+
+    The exception (SystemExit, KeyboardInterrupt) goes on its way, and the connection is closed.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or issubclass(kind, Exception)
+
+
+def autocommitting(dialect: str, connect: Callable[[], Any], pool: type[Pool], **options: Any) -> Engine:
+    """An engine whose connections are made by ``connect`` and begin no transaction but by our own statements."""
+    logging.getLogger(f'{pool.__module__}.{pool.__name__}.{NAME}').addFilter(_LEAVING)
+    return create_engine(
+        f'{dialect}://', creator=connect, poolclass=pool, pool_logging_name=NAME, isolation_level='AUTOCOMMIT', **options
+    )
+
+
+_LEAVING = _LeavingIsNoFault()

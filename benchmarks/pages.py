@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.rivals.catalogue import SERVICES
+from benchmarks.rivals.environments import PINS
+
 from jobsync.bench.report import PLOTS, circumstances, draw, page, targets_table
 from jobsync.bench.results import Results
 from jobsync.bench.scenario import Scenario
@@ -37,13 +40,16 @@ def write_pages(results: Results, scenarios: Sequence[Scenario], folder: Path) -
             written.append(scenario.name)
     tree = '\n'.join(['```{toctree}', ':maxdepth: 1', '', *written, '```'])
     targets = targets_table(results, scenarios)
+    rivals = '\n'.join(f'- **{each.name}** ({", ".join(PINS[each.rival])}): {each.about}' for each in SERVICES.values())
     parts = [
         _INTRODUCTION,
         *circumstances(results),
         _OWN,
         '## What must be reached' if targets else '',
         targets,
-        '## All of them',
+        '## All scenarios',
         tree,
+        '## Who is beside ours',
+        rivals,
     ]
     (folder / 'index.md').write_text('\n\n'.join(part.strip() for part in parts if part) + '\n')

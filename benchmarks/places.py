@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ import psutil
 from jobsync.bench.bench import Store
 from jobsync.bench.running import Place
 from jobsync.errors import ConfigError
-from jobsync.testing.servers import ServerProcess
+from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess
 from jobsync.testing.stores import KINDS, Kind
 
 __all__ = ['DEFAULT', 'QUICK', 'ServedStore', 'places']
@@ -44,12 +45,27 @@ def cpu_seconds(server: ServerProcess) -> float:
     return total
 
 
+def version_of(server: ServerProcess | None) -> str:
+    """As the server tells it."""
+    match server:
+        case PostgresServer():
+            (told,) = server.psql('SHOW server_version')
+            return told.split()[0]
+        case RedisServer():
+            fields = dict(line.strip().split(':', 1) for line in server.ask('INFO', 'server').splitlines() if ':' in line)
+            return fields.get('valkey_version') or fields['redis_version']
+        case EtcdServer():
+            return server.ctl('version').split()[2]
+        case _:
+            return sqlite3.sqlite_version
+
+
 @contextmanager
 def opened(kind: Kind) -> Iterator[Store]:
     """A store of its own, its server included."""
     with kind.server() as server, TemporaryDirectory(prefix=f'jobsync-{kind.name}-') as folder:
         used = None if server is None else partial(cpu_seconds, server)
-        yield ServedStore(kind.name, kind.empty(server, Path(folder)), used, server)
+        yield ServedStore(kind.name, kind.empty(server, Path(folder)), used, version_of(server), server)
 
 
 def places(names: Iterable[str]) -> list[Place]:

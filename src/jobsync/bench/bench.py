@@ -32,6 +32,8 @@ class Store:
     url: str
     cpu_seconds: Callable[[], float] | None = None
     """CPU that the store's own processes have used so far, where they can be seen."""
+    version: str = ''
+    """Of the store, where it is known."""
 
     def namespace(self) -> str:
         """A name for ``appname`` that nobody else has."""

@@ -105,6 +105,8 @@ def _play(
     try:
         with ExitStack() as stack:
             store = stack.enter_context(place.open()) if place else None
+            if store is not None and store.version:
+                results.versions[store.name] = store.version
             bench = Bench(scenario, store, results.quick, teller, beside, stack, results.series, results.notes, stop)
             scenario.play(bench)
     except Exception as error:  # noqa: BLE001  (whatever one scenario runs into, the others are worth having)

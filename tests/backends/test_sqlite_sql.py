@@ -414,8 +414,7 @@ class TestDifferences:
         assert changes.base is None
         assert sorted(token for group in changes.groups for token in group.tokens) == [1, 2]
         assert scene.backend.read_assignment(versions[-60]).base == versions[-60]
-        ((told,),) = harness.query('SELECT count(*) FROM sync_change')
-        assert told < 70
+        assert len(harness.query('SELECT size FROM sync_change')) < 70
 
     def test_a_difference_has_the_latest_of_each_token(self, harness: SqliteHarness, scene: Scene) -> None:
         """Only what was written since, each token once, as the last commit left it."""

@@ -56,7 +56,18 @@ def main(
         scenarios, where = chosen(only, SCENARIOS), places(stores or (QUICK if quick else DEFAULT))
         results = Results(quick=quick)
         beside = Rivals() if rivals else None
-        sys.exit(play(results, scenarios, where, folder, beside=beside, only_measured=False, then=partial(report, docs=docs)))
+        sys.exit(
+            play(
+                results,
+                scenarios,
+                where,
+                folder,
+                aloud=bool(only),
+                beside=beside,
+                only_measured=False,
+                then=partial(report, docs=docs),
+            )
+        )
     except JobsyncError as error:
         raise click.ClickException(str(error)) from error
 

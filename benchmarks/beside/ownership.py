@@ -8,11 +8,11 @@ from functools import partial
 
 from benchmarks.beside.offering import ROLE, Offer, Slots
 from benchmarks.compare import Other
-from benchmarks.membership import Group
-from benchmarks.membership import admitted as admitted_to_redis
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.peer import admit
+from benchmarks.rivals.tooz_group import Group
+from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
 
 from jobsync.bench.bench import Contestant
 from jobsync.testing.servers import PostgresServer, RedisServer

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 
+from benchmarks.beside.bare import bare_calls, bare_statements
 from benchmarks.beside.offering import ROLE, Offer, Slots, admitted, postgres_of
 from benchmarks.compare import Other
-from benchmarks.floors import bare_calls
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
-from benchmarks.store_trails import bare
 
 from jobsync import plugins
 from jobsync.backend import BackendOptions
@@ -75,7 +74,7 @@ def one_task(slots: Slots, case: str) -> Mapping[str, Contestant]:  # noqa: ARG0
     return {} if other is None else {'peer': Contestant(lambda: other.run('add_task') / number)}
 
 
-def bare_statements(slots: Slots) -> Mapping[str, Callable[[], float]]:
+def statements(slots: Slots) -> Mapping[str, Callable[[], float]]:
     """On tables like ours; none on other stores."""
     bench = slots.bench
     if postgres_of(bench) is None:
@@ -86,7 +85,7 @@ def bare_statements(slots: Slots) -> Mapping[str, Callable[[], float]]:
         namespace = f'like_{secrets.token_hex(4)}_'
         with closing(plugins.connect(bench.store.url, BackendOptions(namespace))) as backend:
             backend.open(Settings(_TOKENS, 'xxh3', 1), create=True)
-        with bare(bench.store.url, namespace, number_of(bench)) as runs:
+        with bare_statements(bench.store.url, namespace, number_of(bench)) as runs:
             yield runs
 
     return slots.have('bare', '', made)
@@ -94,13 +93,13 @@ def bare_statements(slots: Slots) -> Mapping[str, Callable[[], float]]:
 
 def bare_bulk(slots: Slots, case: str) -> Mapping[str, Contestant]:
     """One statement that inserts as many rows; those of audits are of the claims' kind."""
-    run = bare_statements(slots).get('locks' if case == 'locks' else 'claims')
+    run = statements(slots).get('locks' if case == 'locks' else 'claims')
     return {} if run is None else {'bare statement': Contestant(run, Side.FLOOR)}
 
 
 def bare_row(slots: Slots, case: str) -> Mapping[str, Contestant]:  # noqa: ARG001
     """One row inserted, and on the disk."""
-    run = bare_statements(slots).get('commit')
+    run = statements(slots).get('row')
     return {} if run is None else {'bare statement': Contestant(run, Side.FLOOR)}
 
 

@@ -8,13 +8,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from benchmarks.beside.offering import ROLE, Offer, Slots, admitted, postgres_of
-from benchmarks.membership import Group, tooz_url
-from benchmarks.membership import admitted as admitted_to_redis
 from benchmarks.places import ServedStore
 from benchmarks.rivals.environments import python_of
-from benchmarks.scenarios.takeover import FIGURES, WORKER, Watched, case_of, played
+from benchmarks.rivals.peer import settings
+from benchmarks.rivals.tooz_group import Group, tooz_url
+from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
 
 from jobsync.bench.bench import Bench, Contestant
+from jobsync.bench.scenarios.takeover import FIGURES, case_of, played
+from jobsync.bench.watching import Cluster
 from jobsync.testing.servers import EtcdServer, RedisServer
 
 __all__ = ['OFFERS']
@@ -31,7 +33,7 @@ def peers(slots: Slots) -> Iterator[Values]:
     bench, python, server = slots.bench, str(python_of('peer')), postgres_of(slots.bench)
     assert server is not None
     values: Values = defaultdict(list)
-    with Watched(bench, python, *WORKER, 'peer', admitted(server, ROLE)) as cluster:
+    with Cluster(settings(admitted(server, ROLE), ROLE), python=python, check=bench.check) as cluster:
         for event, outcome in played(cluster, 0.0, 1):
             bench.say(f'peer: {event}: settled after {outcome.settled_sec:.2f} s')
             for figure, of in FIGURES.items():

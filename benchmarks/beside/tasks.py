@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from benchmarks.beside.offering import ROLE, Offer, Slots, admitted, postgres_of
-from benchmarks.endtoend import Team, peers, queue
-from benchmarks.noop_tasks import Round
+from benchmarks.beside.teams import Team, peers, queue
 from benchmarks.rivals.environments import python_of
+from benchmarks.rivals.rounds import Round
 
 from jobsync.bench.bench import Contestant
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-from benchmarks.claim_ids import KINDS
 from benchmarks.compare import Other
 from benchmarks.rivals.environments import python_of
+from benchmarks.rivals.ids import KINDS
 
 __all__ = ['RINGS', 'SERVICES', 'Service', 'Verb', 'service']
 
@@ -55,13 +55,17 @@ def _verbs(*verbs: tuple[str, str, str]) -> dict[str, Verb]:
 
 
 _ROUND = (
-    ('fill', "before a round: make its tasks, and forget earlier ones (seconds)", 'endtoend_worker: fill'),
-    ('recorded', "after a round: how many of its tasks are on record as done", 'endtoend_worker: recorded'),
+    ('fill', "before a round: make its tasks, and forget earlier ones (seconds)", 'the tasks scenario'),
+    ('recorded', "after a round: how many of its tasks are on record as done", 'the tasks scenario'),
 )  # fmt: skip
 
 
 def _ring(name: str, rival: str, about: str) -> Service:
-    judged = ('placement NODES TOKENS joins|leaves', 'how even, what moves, what a look costs: placing.change', 'placement.ours')
+    judged = (
+        'placement NODES TOKENS joins|leaves',
+        'how even, what moves, what a look costs: placing.change',
+        'the placement scenario',
+    )
     return Service(name, rival, 'benchmarks.rivals.rings', ('library',), about, _verbs(judged))
 
 
@@ -74,8 +78,8 @@ _ALL = (
         'jobsync 1.3.14, default settings',
         _verbs(
             *_ROUND,
-            ('steps', 'can_claim_task, add_task, and write_audit at the end', 'endtoend_worker: claim'),
-            ('tokens', 'how many tokens the node has', 'endtoend_worker: tokens'),
+            ('steps', 'can_claim_task, add_task, and write_audit at the end', 'the tasks scenario'),
+            ('tokens', 'how many tokens the node has', 'the tasks scenario'),
         ),
     ),
     Service(
@@ -107,9 +111,9 @@ _ALL = (
         ('port', 'role', 'tokens', 'nodes'),
         'jobsync 1.3.14, its monitors told to look once an hour; it leads nodes that are rows',
         _verbs(
-            ('join', 'distribute, when one more has joined (seconds)', 'store_join: Leader.join'),
-            ('leave', 'distribute, when that one has left', 'store_join: Leader.leave'),
-            ('nothing', 'distribute, when nothing has changed', 'store_join: Leader.nothing'),
+            ('join', 'distribute, when one more has joined (seconds)', 'Leader.join'),
+            ('leave', 'distribute, when that one has left', 'Leader.leave'),
+            ('nothing', 'distribute, when nothing has changed', 'Leader.nothing'),
         ),
         ('joining',),
     ),
@@ -120,26 +124,25 @@ _ALL = (
         ('port', 'role', 'tokens', 'number'),
         'jobsync 1.3.14, its monitors told to look once an hour; it owns everything',
         _verbs(
-            ('locks', 'register_locks_bulk of so many (seconds)', 'store_trails: locks'),
-            ('claims', 'set_claim of a list of so many', 'store_trails: claims'),
-            ('audits', 'write_audit of so many', 'store_trails: audits'),
-            ('add_task', 'the loop of add_task before the last write_audit', 'store_trails: add_task'),
+            ('locks', 'register_locks_bulk of so many (seconds)', 'the bulk scenario: locks'),
+            ('claims', 'set_claim of a list of so many', 'the bulk scenario: claims'),
+            ('audits', 'write_audit of so many', 'the bulk scenario: audits'),
+            ('add_task', 'the loop of add_task before the last write_audit', 'the bulk scenario: add_task'),
         ),
         ('trails',),
     ),
     Service(
         'peer idle',
         'peer',
-        'benchmarks.idle_node',
+        'benchmarks.rivals.peer_idle',
         ('port', 'role', 'wait_on_enter'),
         'jobsync 1.3.14, default settings; a node that does nothing',
         _verbs(
-            ('leads', 'whether it leads the cluster', 'idle_node: leads'),
-            ('tokens', 'how many tokens it has', 'idle_node: tokens'),
-            ('cpu', 'seconds of CPU so far', 'idle_node: cpu'),
-            ('mb', 'memory above the imports, MB', 'idle_node: mb'),
+            ('leads', 'whether it leads the cluster', 'the idle scenario: leads'),
+            ('tokens', 'how many tokens it has', 'the idle scenario: tokens'),
+            ('cpu', 'seconds of CPU so far', 'the idle scenario: cpu'),
+            ('mb', 'memory above the imports, MB', 'the idle scenario: mb'),
         ),
-        ('peer',),
     ),
     Service(
         'skip-locked',
@@ -149,9 +152,9 @@ _ALL = (
         'a table taken from with FOR UPDATE SKIP LOCKED; it keeps no affinity: any worker may get any task',
         _verbs(
             *_ROUND,
-            ('one', 'take and delete one, do it, commit', 'endtoend_worker: claim'),
-            ('kept', 'mark one as begun, commit, do it, mark it as done, commit', 'endtoend_worker: claim'),
-            ('batch', 'take and delete a hundred, do them, commit', 'endtoend_worker: claim'),
+            ('one', 'take and delete one, do it, commit', 'the tasks scenario'),
+            ('kept', 'mark one as begun, commit, do it, mark it as done, commit', 'the tasks scenario'),
+            ('batch', 'take and delete a hundred, do them, commit', 'the tasks scenario'),
             ('decide', 'find out whether a given task is free, and lock it', 'can_claim_task'),
         ),
     ),
@@ -163,8 +166,8 @@ _ALL = (
         'coroutine jobs, a worker as it is by default but for ending when nothing is left',
         _verbs(
             *_ROUND,
-            ('one', 'a worker with one job at a time', 'endtoend_worker: claim'),
-            ('many', 'a worker with ten jobs at a time', 'endtoend_worker: claim'),
+            ('one', 'a worker with one job at a time', 'the tasks scenario'),
+            ('many', 'a worker with ten jobs at a time', 'the tasks scenario'),
         ),
     ),
     Service(
@@ -174,9 +177,9 @@ _ALL = (
         ('url', 'member', 'watch_sec'),
         'a partitioned group: a hash ring in each member, brought up to date when it looks; until then two own the same',
         _verbs(
-            ('join', 'become a member, to when its own ring was made', 'takeover: entering'),
-            ('leave', 'leave the group', 'takeover: leaving'),
-            ('ring', 'the members of its ring, and the moment it last changed', 'takeover: settled'),
+            ('join', 'become a member, to when its own ring was made', 'the takeover scenario: entering'),
+            ('leave', 'leave the group', 'the takeover scenario: leaving'),
+            ('ring', 'the members of its ring, and the moment it last changed', 'the takeover scenario: settled'),
             ('lookup KIND OWNED CALLS', 'belongs_to_self of an id (seconds of CPU)', 'can_claim_task'),
         ),
     ),

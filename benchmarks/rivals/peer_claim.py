@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from threading import Thread
 
-from benchmarks.claim_ids import KINDS, ids
 from benchmarks.compare import per_call, serve
+from benchmarks.rivals.ids import KINDS, ids
 from benchmarks.rivals.peer import settings
 
 

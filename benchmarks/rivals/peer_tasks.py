@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 from benchmarks.compare import serve
-from benchmarks.noop_tasks import doing, numbers
 from benchmarks.rivals.peer import settings, url_of
+from benchmarks.rivals.rounds import doing, numbers
 
 _RECORDED = 'SELECT count(DISTINCT task_id) FROM sync_audit WHERE task_id::bigint >= %s AND task_id::bigint < %s'
 

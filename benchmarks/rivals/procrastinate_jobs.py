@@ -19,7 +19,7 @@ from typing import Any
 
 import procrastinate  # type: ignore[import-not-found,unused-ignore]
 from benchmarks.compare import serve
-from benchmarks.noop_tasks import answer, numbers
+from benchmarks.rivals.rounds import answer, numbers
 
 _AT_ONCE = {'one': 1, 'many': 10}
 

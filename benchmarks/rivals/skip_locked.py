@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import psycopg
 from benchmarks.compare import serve
-from benchmarks.noop_tasks import doing, numbers
+from benchmarks.rivals.rounds import doing, numbers
 
 _BATCH = 100
 _TABLE = 'skip_locked_queue'

@@ -3,7 +3,7 @@
     join     become a member: the moments it began, and its own ring was there
     leave    leave the group: the moments it began, and it had returned
     ring     the members of its ring, and the moment of the last change it saw
-    lookup KIND OWNED CALLS    seconds of CPU for ``belongs_to_self``, over ids of a kind of ``claim_ids`` that are its own or not
+    lookup KIND OWNED CALLS    seconds of CPU for ``belongs_to_self``, over ids of a kind of ``ids`` that are its own or not
 
 As its documentation has it, a thread of tooz's own sends heartbeats, and one of the user's calls ``run_watchers``: that is when a
 member learns who came and went. tooz leaves the interval to its user; the services of OpenStack take 1 to 10 seconds.
@@ -17,8 +17,8 @@ import threading
 import time
 from typing import Any
 
-from benchmarks.claim_ids import ids
 from benchmarks.compare import per_call, serve
+from benchmarks.rivals.ids import ids
 from tooz import coordination  # type: ignore[import-not-found,unused-ignore]
 
 _GROUP = b'benchmark'

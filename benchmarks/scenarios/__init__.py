@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import assignment, imports, placement, plan, rolling, signals, takeover
+from benchmarks.scenarios import assignment, imports, placement, plan, rolling, signals
 
 from jobsync.bench import scenarios as shipped
 from jobsync.bench.scenario import Scenario
@@ -31,7 +31,6 @@ _OWN = (
     plan.SCENARIO,
     placement.SCENARIO,
     assignment.SCENARIO,
-    takeover.SCENARIO,
     rolling.SCENARIO,
     signals.SCENARIO,
 )

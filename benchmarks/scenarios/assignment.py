@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import assignment as steps_of
+from benchmarks.scenarios.steps import peak_mb, steps
 
 from jobsync.bench.bench import Bench
 from jobsync.bench.figures import Figure, Unit
@@ -18,11 +18,11 @@ _SIZES = ((10_000, 10), (1_000_000, 10), (1_000_000, 1_000))
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     for tokens, nodes in _SIZES[: 1 if bench.quick else None]:
-        for step, run in steps_of.steps(tokens, nodes):
+        for step, run in steps(tokens, nodes):
             case = f'{step}: {tokens:,} x {nodes:,}'
             bench.record('step', case, [cpu_seconds(run) for _ in range(3 if tokens >= 1_000_000 else 9)])
             if tokens >= 1_000_000:
-                bench.record('memory', case, [steps_of.peak_mb(run)])
+                bench.record('memory', case, [peak_mb(run)])
 
 
 SCENARIO = Scenario(

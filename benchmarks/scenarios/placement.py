@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Literal, cast
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
-from benchmarks import placement
+from benchmarks.rivals.placing import Change, Placing, change
 
 from jobsync.bench.bench import Bench
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Needs, Scenario
+from jobsync.core.hashing import tokenizer
+from jobsync.core.rebalance import FREE, rebalance
 
-__all__ = ['FIGURES', 'SCENARIO', 'words_of']
+__all__ = ['FIGURES', 'SCENARIO', 'ours', 'words_of']
 
 _TOKENS = 10_000
 _CASES = {f'{nodes} nodes, one {what}': (nodes, what) for nodes in (4, 10, 100) for what in ('joins', 'leaves')}
@@ -25,17 +28,53 @@ FIGURES: dict[str, Callable[[Mapping[str, float]], float]] = {
 """Each figure, of what ``benchmarks.rivals.placing.change`` tells."""
 
 
-def words_of(case: str) -> tuple[int, Literal['joins', 'leaves'], int]:
+class Planned:
+    """A placement of ours: a plan for a cluster that had no owners yet, or for the one before."""
+
+    def __init__(self, tokens: int, nodes: Sequence[str], before: Planned | None = None) -> None:
+        names = list(before.names if before else [])
+        names += [name for name in nodes if name not in names]
+        place = array('i', before.place if before else [FREE]) * (1 if before else tokens)
+        position = {name: number for number, name in enumerate(names)}
+        plan = rebalance(dict.fromkeys(nodes, 1.0), names, place, array('i', [FREE]) * tokens, ())
+        for name, moved in plan.moves.items():
+            for token in moved:
+                place[token] = position[name]
+        self.names: list[str] = names
+        self.place: array[int] = place
+        self._token_of = tokenizer('xxh3', tokens)
+
+    def placed(self, tokens: int) -> list[str]:
+        """The node of each token."""
+        return [self.names[self.place[token]] for token in range(tokens)]
+
+    def look(self, key: str) -> str:
+        """The node of a task: what ``can_claim_task`` pays but for the lease."""
+        return self.names[self.place[self._token_of(key)]]
+
+
+def ours(nodes: int, tokens: int, what: Change) -> dict[str, float]:
+    """How our plan places the tokens; see ``placing.quality``."""
+    placings: list[Planned] = []
+
+    def place(names: Sequence[str]) -> Placing:
+        placings.append(Planned(tokens, names, placings[-1] if placings else None))
+        return placings[-1].placed, placings[-1].look
+
+    return change(place, nodes, tokens, what)
+
+
+def words_of(case: str) -> tuple[int, Change, int]:
     """Nodes, what happens to them, and tokens."""
     nodes, what = _CASES[case]
-    return nodes, cast('Literal["joins", "leaves"]', what), _TOKENS
+    return nodes, cast('Change', what), _TOKENS
 
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     for case in list(_CASES)[: 4 if bench.quick else None]:
         nodes, what, tokens = words_of(case)
-        came = placement.ours(nodes, tokens, what)
+        came = ours(nodes, tokens, what)
         for name, of in FIGURES.items():
             bench.record(name, case, [of(came)])
             bench.record_beside(name, case)

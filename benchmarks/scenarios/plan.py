@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks import plan as planning
+from benchmarks.scenarios import plans
 
 from jobsync.bench.bench import Bench, Rounds
 from jobsync.bench.figures import Figure, Unit
@@ -28,14 +28,14 @@ def case_of(task: str, tokens: int, nodes: int) -> str:
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     for tokens, nodes in _QUICK_SIZES if bench.quick else SIZES:
-        for name, make in planning.TASKS.items():
+        for name, make in plans.TASKS.items():
             if (bench.quick and name not in _QUICK) or tokens > _SMALL.get(name, tokens):
                 continue
             task = make(nodes, tokens)
             case = case_of(name, tokens, nodes)
-            bench.in_turns('plan', case, {'ours': partial(planning.seconds, task)}, Rounds(15, least=3, seconds=4))
+            bench.in_turns('plan', case, {'ours': partial(plans.seconds, task)}, Rounds(15, least=3, seconds=4))
             if tokens == max(SIZES)[0] and not bench.quick:
-                bench.record('memory', case, [planning.peak_mb(task)])
+                bench.record('memory', case, [plans.peak_mb(task)])
 
 
 _LARGEST = case_of('{}', 1_000_000, 1_000).format

@@ -159,7 +159,7 @@ class Job(NodeView):
 
     def can_claim_task(self, task: object) -> bool:
         """Whether the task (a ``Task`` or a bare id) is this node's at this moment. No I/O, no lock."""
-        # Every task of every loop comes through here: key_of and tokenizer are written out (see benchmarks/claim.py).
+        # Every task of every loop comes through here: key_of and tokenizer are written out (see bench/scenarios/ownership.py).
         kind = type(task)
         try:
             if kind is str and '\0' not in task:  # type: ignore[operator]  # known by type(): isinstance takes longer

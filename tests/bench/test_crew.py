@@ -21,7 +21,7 @@ def test_they_are_asked_and_leave_in_good_order(tmp_path: Path) -> None:
     with crew('claimer', orders(tmp_path, 2)) as members:
         pids = [member.pid for member in members]
         assert sum(all_at_once(members, 'tokens')) == 20
-        answers = all_at_once(members, 'claim', 0, 10)
+        answers = all_at_once(members, 'work', 'claim', 0, 10)
         assert sorted(task for answer in answers for task in answer['done']) == list(range(10))
     assert not any(psutil.pid_exists(pid) for pid in pids)
 

@@ -16,7 +16,7 @@ _LIBRARIES = {
     'peer_plan': {'jobsync'},
     'peer_store': {'jobsync'},
     'peer_tasks': {'jobsync', 'psycopg'},
-    'idle_node': {'jobsync', 'psycopg'},
+    'peer_idle': {'jobsync', 'psycopg'},
     'tooz_member': {'tooz'},
     'skip_locked': {'psycopg'},
     'procrastinate_jobs': {'procrastinate'},

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 import pytest
-from benchmarks import placement
 from benchmarks.rivals.placing import Change, Placing, change, names_of, quality
+from benchmarks.scenarios import placement
 
 
 def test_quality_is_relative_to_the_mean_and_counts_nodes_without_tokens() -> None:

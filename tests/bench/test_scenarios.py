@@ -111,9 +111,9 @@ class Sharing:
         self._done = done
         self._told: tuple[int, int] = (0, 0)
 
-    def tell(self, verb: str, first: int, count: int) -> None:
+    def tell(self, verb: str, loop: str, first: int, count: int) -> None:
         """See ``Member``."""
-        assert verb == 'claim'
+        assert (verb, loop) == ('work', 'claim')
         self._told = (first, count)
 
     def hear(self) -> object:

@@ -93,11 +93,14 @@ def play(
     places: Sequence[Place],
     folder: Path | None,
     *,
+    aloud: bool = False,
     beside: Beside | None = None,
     only_measured: bool = True,
     then: Callable[[Results], object] = lambda _: None,
 ) -> int:
-    """Play and report, into a folder if one is given and on standard output otherwise; the exit status.
+    """Play and report, into a folder if one is given, and on standard output otherwise or if it is to be read ``aloud``.
+
+    Gives the exit status.
 
     Whatever was measured before a signal or a failure is reported. ``then`` is called with the results at the end.
     """
@@ -112,9 +115,9 @@ def play(
         status = stopped.status
     if any(part.fault for part in results.parts):
         status = status or 1
-    if folder is None:
+    if folder is None or aloud:
         click.echo(text(results, scenarios, only_measured=only_measured))
-    else:
+    if folder is not None:
         click.echo(f'{write(results, scenarios, folder, only_measured=only_measured)}', err=True)
     then(results)
     sys.stdout.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobsync.bench.scenario import Scenario
-from jobsync.bench.scenarios import bulk, calls, commit, floors, growth, idle, ownership, tasks
+from jobsync.bench.scenarios import bulk, calls, commit, floors, growth, idle, ownership, takeover, tasks
 
 __all__ = ['SCENARIOS']
 
@@ -15,5 +15,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     bulk.SCENARIO,
     tasks.SCENARIO,
     idle.SCENARIO,
+    takeover.SCENARIO,
     growth.SCENARIO,
 )

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import count
+from functools import partial
 
 from jobsync import plugins
 from jobsync.backend import Backend, BackendOptions
@@ -22,6 +22,8 @@ __all__ = ['SCENARIO', 'case_of']
 
 _TOKENS = 10_000
 _SETTLE_SEC = 60.0
+_LOOPS = {'ours, over an iterator': 'stream', 'ours, add_task and write_audit': 'steps'}
+"""Other ways to write the loop."""
 
 
 def case_of(processes: int) -> str:
@@ -34,7 +36,7 @@ class Team:
 
     def __init__(self, members: Sequence[Member], backend: Backend) -> None:
         self._members, self._backend = members, backend
-        self._tasks = count()
+        self._next = 0
 
     def settle(self) -> None:
         """Wait until each has its share."""
@@ -47,11 +49,11 @@ class Team:
                 raise TimeoutError(f'{len(shares)} workers have {shares} tokens after {_SETTLE_SEC:.0f} s')
             time.sleep(0.05)
 
-    def round(self, number: int) -> float:
+    def round(self, number: int, loop: str = 'claim') -> float:
         """Tasks a second. Raises ``RuntimeError`` unless each was done exactly once, and is on record as done."""
         self._forget()
-        first = next(self._tasks) * number
-        answers = all_at_once(self._members, 'claim', first, number)
+        first, self._next = self._next, self._next + number
+        answers = all_at_once(self._members, 'work', loop, first, number)
         times = Counter(task for answer in answers for task in answer['done'])
         recorded = {row.item for row in self._backend.history(HistoryKind.AUDIT)}  # type: ignore[union-attr]
         if not (len(times) == sum(times.values()) == len(recorded) == number):
@@ -88,7 +90,10 @@ def play(bench: Bench) -> None:
     for processes in (1, 4) if bench.quick else (1, 2, 4, 8):
         with team(bench, processes) as workers:
             rounds = Rounds(3 if bench.quick else 7, least=2, seconds=10)
-            bench.in_turns('rate', case_of(processes), {'ours': lambda: workers.round(number)}, rounds, at=processes)
+            ours = {'ours': partial(workers.round, number)}
+            if processes == 1:
+                ours |= {who: partial(workers.round, number // 20, loop) for who, loop in _LOOPS.items()}
+            bench.in_turns('rate', case_of(processes), ours, rounds, at=processes)
 
 
 def _against(who: str, least: float) -> Target:

@@ -1,27 +1,20 @@
-"""tooz: from a member's coming and going until the others' hash rings have it. Ours and the peer's are ``takeover``.
+"""A group of tooz: from a member's coming and going until the others' hash rings have it.
 
-    python -m benchmarks.membership
-    python -m benchmarks.membership --store redis --watch-sec 10 --kill
-
-Three members, a process each, look every ``--watch-sec`` who is there; a fourth joins and leaves. From the moment its own ring is
-made until the others' rings have it, two members answer True for the same tasks (``owned by two``); from the moment it is told to
-leave until they have it no more, nobody does for those that were its own (``unowned``).
+Three members, a process each, look every ``watch_sec`` who is there; others join and leave. From the moment a newcomer's own ring
+is made until the others' rings have it, two members answer True for the same tasks; from the moment one is told to leave until
+they have it no more, nobody does for those that were its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
-import statistics
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 
 import attrs
-from benchmarks.compare import Other, machine, markdown
+from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import service
 
 from jobsync.testing.servers import EtcdServer, RedisServer
@@ -114,48 +107,3 @@ class Group:
             return join, Change(left - began, self._seen_by_all(self._names) - began)
         finally:
             newcomer.__exit__(None, None, None)
-
-
-@contextmanager
-def started(store: str) -> Iterator[str]:
-    """The URL of a server for tooz."""
-    if store == 'redis':
-        with closing(RedisServer()) as redis:
-            yield admitted(redis)
-    else:
-        with closing(EtcdServer()) as etcd:
-            yield tooz_url(etcd)
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--store', action='append', choices=('redis', 'etcd'))
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--watch-sec', type=float, default=1.0)
-    parser.add_argument('--kill', action='store_true', help='one more round, in which the member is killed')
-    options = parser.parse_args(arguments)
-    rows = []
-    for store in options.store or ('redis', 'etcd'):
-        with started(store) as url, ExitStack() as stack:
-            group = Group(stack, url, options.watch_sec)
-            changes = [group.come_and_go() for _ in range(options.rounds)]
-            for what, kind in (('joins', 0), ('leaves', 1)):
-                rows.append(row(store, what, [each[kind] for each in changes]))
-            if options.kill:
-                rows.append(row(store, 'is killed', [group.come_and_go(killed=True)[1]]))
-            lookup = {kind: group.member.run(f'lookup {kind} 1 20000') for kind in ('int', 'str', 'Task')}
-        print(store, 'belongs_to_self, ns:', *(f'{kind} {1e9 * took:.0f}' for kind, took in lookup.items()), flush=True)
-    columns = ['store', 'a member', 'itself s', 'seen by all s', 'owned by two s', 'unowned s']
-    print(machine(), f'tooz, looking every {options.watch_sec:g} s', markdown(columns, rows), sep='\n\n')
-
-
-def row(store: str, what: str, changes: Sequence[Change]) -> list[str]:
-    own, seen, wrong = (
-        statistics.median(getattr(change, name) for change in changes) for name in ('own_sec', 'seen_sec', 'wrong_sec')
-    )
-    wrongs = (f'{wrong:.2f}', '') if what == 'joins' else ('', f'{seen:.2f}')
-    return [store, what, f'{own:.3f}', f'{seen:.2f}', *wrongs]
-
-
-if __name__ == '__main__':
-    main(sys.argv[1:])

@@ -1,28 +1,19 @@
-"""``benchmarks.endtoend``: rounds of tasks, each done once, by real processes; and the queue that they are compared with."""
+"""Teams of rivals: rounds of tasks, each done once; and the queue that ours is compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from benchmarks import endtoend
-from benchmarks.endtoend import Team, ours, turns
-from benchmarks.noop_tasks import NotOnce, Round, doing, judged
+from benchmarks.beside import teams
+from benchmarks.beside.teams import Team
+from benchmarks.rivals.rounds import NotOnce, doing, judged
 from benchmarks.rivals.skip_locked import Queue
 
 from jobsync.testing.servers import PostgresServer
-
-
-def test_two_processes_of_ours_do_each_task_once(tmp_path: Path) -> None:
-    with ours(f'sqlite:///{tmp_path}/jobs.db', 2) as team:
-        for verb, count in (('claim', 300), ('stream', 20), ('steps', 20), ('claim', 300)):
-            done = team.round(verb, count)
-            done.check(verb)
-            assert done.seconds > 0
 
 
 class Member:
@@ -71,23 +62,11 @@ def test_a_round_never_has_the_tasks_of_another() -> None:
 
 
 def test_settling_waits_for_even_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endtoend, '_SETTLE_SEC', 0.0)
+    monkeypatch.setattr(teams, '_SETTLE_SEC', 0.0)
     Team('ours', [Member(3_334), Member(3_333), Member(3_333)]).settle()  # type: ignore[list-item]
     for shares in ((5_001, 4_999), (10_000, 10_000), (5_000, 4_000)):
         with pytest.raises(TimeoutError, match=str(shares[1])):
             Team('ours', [Member(share) for share in shares]).settle()  # type: ignore[misc]
-
-
-def test_every_run_has_its_turn_to_be_the_first() -> None:
-    order: list[str] = []
-
-    def run(name: str) -> Round:
-        order.append(name)
-        return Round(1.0, 1, 0, 0, 1)
-
-    results = turns({name: lambda name=name: run(name) for name in 'abc'}, 3)  # type: ignore[misc]
-    assert ''.join(order) == 'abcbcacab'
-    assert {name: len(rounds) for name, rounds in results.items()} == {'a': 3, 'b': 3, 'c': 3}
 
 
 @pytest.fixture(scope='module')

@@ -1,25 +1,16 @@
-"""What the core does with a whole assignment: the leader's decision, the next version, and what one node may claim under it.
+"""What the core does with a whole assignment, from a first distribution through a join, in its two commits, to a leave.
 
-    python -m benchmarks.assignment
-    python -m benchmarks.assignment --tokens 10000 100000 --nodes 10
-
-Follows a cluster through a first distribution, a round in which nothing has changed, a join in its two commits (targets set,
-then handed over) and a leave. No store takes part. CPU time, the median of some runs; peak memory of one more, by tracemalloc,
-beyond what was there before.
+No store takes part.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
-import sys
-import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import attrs
-from benchmarks.compare import in_turns, machine, markdown
 
 from jobsync.core.decision import Memory, Policy, Situation
 from jobsync.core.hashing import tokenizer
@@ -106,37 +97,9 @@ def _plan(cluster: Cluster) -> Plan:
     return plan
 
 
-def seconds(step: Callable[[], object]) -> float:
-    start = time.thread_time()
-    step()
-    return time.thread_time() - start
-
-
 def peak_mb(step: Callable[[], object]) -> float:
     tracemalloc.start()
     step()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 1e6
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--tokens', type=int, nargs='+', default=[10_000, 100_000, 1_000_000])
-    parser.add_argument('--nodes', type=int, nargs='+', default=[10, 1_000])
-    parser.add_argument('--rounds', type=int, default=5)
-    options = parser.parse_args(arguments)
-    table: dict[str, list[str]] = {}
-    columns = ['step']
-    for nodes in options.nodes:
-        for tokens in options.tokens:
-            columns += [f'{tokens // 1000} k x {nodes}, ms', 'peak MB']
-            measured = dict(steps(tokens, nodes))
-            took = in_turns({name: partial(seconds, step) for name, step in measured.items()}, options.rounds)
-            for name, step in measured.items():
-                table.setdefault(name, []).extend([f'{1e3 * took[name]:.1f}', f'{peak_mb(step):.1f}'])
-    print(machine(), markdown(columns, [[name, *cells] for name, cells in table.items()]), sep='\n\n')
-
-
-if __name__ == '__main__':
-    main(sys.argv[1:])

@@ -1,24 +1,13 @@
-"""How long a plan takes and how much memory it needs, and beside it the peer's on the same task.
-
-    python -m benchmarks.plan
-    python -m benchmarks.plan --peer-python /path/to/venv/bin/python
-
-The peer is jobsync 1.3.14 from PyPI, in a virtual environment of its own. It plans the rows marked with a * (those that
-it can express) in a process of its own, in turns with ours, each three runs at least; medians are reported.
-"""
+"""Changes to a cluster, each as the arguments of a plan."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import sys
 import time
 import tracemalloc
 from array import array
 from collections.abc import Callable, Sequence
 
 import attrs
-from benchmarks.compare import Other
 
 from jobsync.core.rebalance import FREE, PinRequest, Placement, rebalance
 
@@ -174,41 +163,3 @@ def peak_mb(task: Task) -> float:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 1e6
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--tokens', type=int, default=1_000_000)
-    parser.add_argument('--nodes', type=int, default=1_000)
-    parser.add_argument('--runs', type=int, default=5)
-    parser.add_argument('--only', help='part of the name of the tasks to run')
-    parser.add_argument('--peer-python', help="the python of the peer's environment")
-    options = parser.parse_args(arguments)
-    print(f'{options.tokens:,} tokens, {options.nodes:,} nodes, median of {options.runs} runs')
-    print(f'{"":30} {"ms":>7} {"peak MB":>8} {"moves":>9} {"peer ms":>8} {"ours/peer":>9}')
-    for name, make in TASKS.items():
-        if options.only and options.only not in name:
-            continue
-        task = make(options.nodes, options.tokens)
-        peer = None
-        if options.peer_python and task.peer:
-            size = (str(options.nodes), str(options.tokens))
-            peer = Other(options.peer_python, 'benchmarks.rivals.peer_plan', task.peer, *size)
-        ours, theirs = [], []
-        for _ in range(options.runs):
-            ours.append(seconds(task))
-            if peer:
-                theirs.append(peer.run('plan'))
-        plan = task.plan()
-        moves = sum(map(len, plan.moves.values())) + sum(plan.pins[pin.id] != pin.place for pin in task.pins)
-        time_taken = statistics.median(ours)
-        line = f'{name + " *" * bool(task.peer):30} {time_taken * 1e3:7.1f} {peak_mb(task):8.1f} {moves:9,}'
-        if peer:
-            peer_taken = statistics.median(theirs)
-            line += f' {peer_taken * 1e3:8.1f} {time_taken / peer_taken:9.2f}'
-            peer.__exit__(None, None, None)
-        print(line, flush=True)
-
-
-if __name__ == '__main__':
-    main(sys.argv[1:])

@@ -1,25 +1,28 @@
-"""The worker processes of ``takeover.py`` and what their logs say: who owned what, from one event until all is settled."""
+"""Worker processes that come and go, and what their logs say: who owned what, from one event until all is settled."""
+
+# ruff: noqa: S603 - an interpreter that runs a module of ours
 
 from __future__ import annotations
 
+import json
 import signal
-import statistics
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import attrs
-from benchmarks.compare import ROOT
-from benchmarks.takeover_worker import EVERY, TOTAL, now
 
+from jobsync.bench.members import watcher
+from jobsync.bench.members.watcher import EVERY, TOTAL, now
 from jobsync.cli.demo.log import Event, LogTail, summarise
 from jobsync.cli.demo.verdict import longest_gap, owned_at_once
 
-__all__ = ['Cluster', 'Outcome', 'median']
+__all__ = ['Cluster', 'Outcome']
 
 _QUIET_SEC = 1.0
 """A cluster is settled when it has looked so for this long."""
@@ -44,16 +47,6 @@ class Outcome:
     """The longest of these times."""
 
 
-def median(outcomes: Sequence[Outcome]) -> Outcome:
-    """Times in the median; the worst of what must not be."""
-    return Outcome(
-        settled_sec=statistics.median(outcome.settled_sec for outcome in outcomes),
-        unowned_sec=statistics.median(outcome.unowned_sec for outcome in outcomes),
-        doubles=max(outcome.doubles for outcome in outcomes),
-        doubled_sec=max(outcome.doubled_sec for outcome in outcomes),
-    )
-
-
 class Worker:
     """One process, and what its log has said so far."""
 
@@ -62,7 +55,7 @@ class Worker:
         log = folder / f'{node}.log'
         with self._errors.open('wb') as errors:
             whole = [*command, node, str(log), *options]
-            self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, cwd=ROOT, start_new_session=True)
+            self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, start_new_session=True)
         self._tail = LogTail(log)
         self.times: dict[str, float] = {}
         """When it noted ``entering``, ``entered``, ``leaving`` and ``left``."""
@@ -100,9 +93,17 @@ class Worker:
 class Cluster:
     """Workers of one kind. Leaving the ``with`` block ends them all."""
 
-    def __init__(self, *command: str, options: Sequence[str] = ()) -> None:
-        """``command`` runs a worker, given its name, its log and ``options``."""
-        self._command, self._options = command, options
+    def __init__(
+        self, place: Mapping[str, object], options: Sequence[str] = (), python: str = sys.executable,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        """``place`` is what the configuration is told of the store, ``options`` the workers' (``fast``).
+
+        ``python`` is that of the environment whose ``jobsync`` is watched. ``check`` is called again and again while anything is
+        waited for, and may raise.
+        """
+        self._command = (python, watcher.__file__, json.dumps(place))
+        self._options, self._check = options, check
         self._folder = tempfile.TemporaryDirectory(prefix='jobsync-takeover-')
         self._workers: list[Worker] = []
         self._started = 0
@@ -214,6 +215,7 @@ class Cluster:
     def _await(self, condition: Callable[[], bool]) -> None:
         deadline = now() + _LIMIT_SEC
         while True:
+            self._check()
             for worker in self._workers:
                 worker.read()
             if condition():

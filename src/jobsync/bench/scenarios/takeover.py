@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from itertools import cycle
-
-from benchmarks.takeover_cluster import Cluster, Outcome
 
 from jobsync.bench.bench import Bench
 from jobsync.bench.figures import Figure, Side, Unit
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.targets import Pick, Target
+from jobsync.bench.watching import Cluster, Outcome
 
-__all__ = ['FIGURES', 'ROUND', 'SCENARIO', 'WORKER', 'Watched', 'case_of', 'played', 'take']
+__all__ = ['FIGURES', 'ROUND', 'SCENARIO', 'case_of', 'played']
 
-WORKER = ('-m', 'benchmarks.takeover_worker')
 ROUND = ('join', 'leave', 'join', 'kill follower', 'join', 'kill leader')
 _NODES = 3
 _TIMINGS = {'default timings': (), 'fast timings': ('fast',)}
@@ -29,21 +25,6 @@ FIGURES: dict[str, Callable[[Outcome], float]] = {
     'unowned': lambda outcome: outcome.unowned_sec,
     'owned by two': lambda outcome: float(outcome.doubles),
 }
-
-
-class Watched(Cluster):
-    """A cluster that does not outlive the run."""
-
-    def __init__(self, bench: Bench, *command: str, options: Sequence[str] = ()) -> None:
-        super().__init__(*command, options=options)
-        self._bench = bench
-
-    def _await(self, condition: Callable[[], bool]) -> None:
-        def is_so() -> bool:
-            self._bench.check()
-            return condition()
-
-        super()._await(is_so)
 
 
 def case_of(event: str, timing: str) -> str:
@@ -81,20 +62,13 @@ def take(bench: Bench, timing: str, outcomes: Iterator[tuple[str, Outcome]], who
             bench.record(figure, case, these, who=who, side=side)
 
 
-@contextmanager
-def ours(bench: Bench, options: Sequence[str]) -> Iterator[Cluster]:
-    """Our workers."""
-    command = (sys.executable, *WORKER, 'ours', bench.store.url)
-    with Watched(bench, *command, options=options) as cluster:
-        yield cluster
-
-
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     for timing, options in _TIMINGS.items():
         if bench.quick and not options:
             continue
-        with ours(bench, options) as cluster:
+        place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
+        with Cluster(place, options, check=bench.check) as cluster:
             take(bench, timing, played(cluster, 10.0 if bench.quick else 90.0, 99), 'ours', Side.OURS)
     for figure in FIGURES:
         for event in dict.fromkeys(ROUND):

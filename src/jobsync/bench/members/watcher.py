@@ -1,8 +1,10 @@
-"""One worker of ``takeover.py``, ours or the peer's, in that one's own environment.
+"""A worker that asks which tasks are its own, over and over, and logs what it hears.
 
-It asks ``can_claim_task`` for one task of every tenth token, over and over, and logs what it hears in the words of
-``jobsync.cli.demo.log``: ``tokens`` when the answers have changed, ``seen`` after every sweep, the tokens being those asked for.
-It leaves when its standard input is closed, so no worker outlives the process that started it.
+It asks ``can_claim_task`` for one task of every tenth token, and logs in the words of ``jobsync.cli.demo.log``: ``tokens`` when
+the answers have changed, ``seen`` after every sweep, the tokens being those asked for. It leaves when its standard input is
+closed, so no worker outlives the process that started it.
+
+It is run by its path, and imports nothing of ours but what every ``jobsync`` has: other versions are watched by it as well.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.peer import settings
+__all__ = ['EVERY', 'TOTAL', 'now']
 
 EVERY = 10
 """One token in so many is asked for."""
@@ -75,20 +77,21 @@ def watch(job: Any, asked: dict[int, str], log: Log) -> None:
 
 
 def drivers(url: str) -> None:
-    """Import what the backend needs: that is a part of a process's start, not of its join. The peer has done it by now."""
+    """Import what the backend needs: that is a part of a process's start, not of its join. Others have done it by now."""
     from jobsync import plugins
     from jobsync.backend import BackendOptions
 
     plugins.connect(url, BackendOptions()).close()
 
 
-def main(which: str, where: str, node: str, path: str, *options: str) -> None:
+def main(place: str, node: str, path: str, *options: str) -> None:
+    """Enter, and stay until there is no more input. ``place``: what ``CoordinationConfig`` is told of the store, as JSON."""
     from jobsync import CoordinationConfig, Job
 
-    place: dict[str, Any] = {'backend': where} if which == 'ours' else settings(where, 'peer')
-    config = CoordinationConfig(**place, total_tokens=TOTAL, **(_FAST if 'fast' in options else {}))
-    if which == 'ours':
-        drivers(where)
+    where: dict[str, Any] = json.loads(place)
+    config = CoordinationConfig(**where, total_tokens=TOTAL, **(_FAST if 'fast' in options else {}))
+    if 'backend' in where:
+        drivers(where['backend'])
     log = Log(Path(path))
     job = Job(node, coordination_config=config, wait_on_enter=_WAIT_ON_ENTER_SEC)
     asked = tasks(job)

@@ -1,4 +1,4 @@
-"""The task ids of ``claim.py``, the same for ours and for the peer."""
+"""Ids of tasks that a rival is asked about, of the kinds that ours is asked about."""
 
 from __future__ import annotations
 

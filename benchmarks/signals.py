@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ class Run:
     def __init__(self, url: str, name: str, place: str, handler: str) -> None:
         self.name, self.place, self.handler = name, place, handler
         command = [sys.executable, '-m', 'benchmarks.signals_worker', url, name, place, handler, json.dumps(_SETTINGS)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._errors = tempfile.TemporaryFile('w+', errors='replace')  # noqa: SIM115  (the thread that follows closes it)
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=self._errors, text=True)
         self.faults: list[str] = []
         self.took_sec = 0.0
         self.thread = threading.Thread(target=self._follow)
@@ -79,22 +81,28 @@ class Run:
         killer.start()
         assert process.stdout is not None
         wanted = {'enter': 'entering', 'exit': 'leaving'}.get(self.place, 'entered')
+        said: list[str] = []
         for line in process.stdout:
-            if line.strip() == wanted:
+            said.append(line.strip())
+            if said[-1] == wanted:
                 break
         killer.cancel()
         time.sleep(random.uniform(0, {'enter': 0.3, 'exit': 0.05}.get(self.place, 0.5)))
         sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
         try:
-            said, words = process.communicate(timeout=_END_SEC)
+            process.wait(_END_SEC)
         except subprocess.TimeoutExpired:
             process.kill()
-            said, words = process.communicate()
+            process.wait()
             self.faults.append(f'has not ended {_END_SEC:.0f} s after SIGTERM')
         self.took_sec = time.monotonic() - sent
+        said += process.stdout.read().split()  # not by communicate, which does not see what was read ahead
+        self._errors.seek(0)
+        words = self._errors.read()
+        self._errors.close()
         # The interpreter's own end takes the handlers away.
-        has_left = 'left' in said.split()
+        has_left = 'left' in said
         if process.returncode and not (has_left and process.returncode == -signal.SIGTERM) and not self.faults:
             self.faults.append(f'status {process.returncode}: {words[-3000:]}')
         self.noise = _BAD.findall(words)

@@ -49,7 +49,7 @@ def work(job: Job, place: str) -> None:
             for _ in job.claim(count()):
                 time.sleep(0.001)
         case 'claim batch':
-            while job.get_coordination_status()['state'] == 'member':
+            while not job.is_leaving:
                 for _ in job.claim(range(200)):
                     time.sleep(0.0005)
         case _:

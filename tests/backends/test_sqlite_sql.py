@@ -375,7 +375,7 @@ class TestNamespaces:
         backend = harness.connect('my_app_')
         Scene(backend)
         tables = backend.tables  # type: ignore[attr-defined]
-        assert list(tables) == ['Node', 'Token', 'Lock', 'Rebalance', 'Claim', 'Audit', 'State']
+        assert list(tables) == ['Node', 'Token', 'Unowned', 'Change', 'Lock', 'Rebalance', 'Claim', 'Audit', 'State']
         there = {name for (name,) in harness.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert set(tables.values()) <= there
         assert tables['Node'] == 'my_app_node'
@@ -399,20 +399,41 @@ class TestDifferences:
     def test_a_version_of_another_history_is_not_built_on(self, harness: SqliteHarness, scene: Scene) -> None:
         """The number alone does not do: the stamp must be of this history too."""
         leader = scene.leader()
-        version = scene.commit(leader, TokenGroup([1], 'a'))
-        scene.commit(leader, TokenGroup([2], 'a'))
+        version = scene.commit(leader, TokenGroup([1, 2], 'a'))
+        scene.commit(leader, TokenGroup([2], 'b'))
         assert scene.backend.read_assignment(version).base == version
         assert scene.backend.read_assignment(Revision(version.number, version.stamp + 1)).base is None
 
     def test_only_so_many_versions_are_kept(self, harness: SqliteHarness, scene: Scene) -> None:
         """A node that slept through a hundred commits reads everything."""
         leader = scene.leader()
-        version = scene.commit(leader, TokenGroup([1], 'a'))
-        for _ in range(70):
-            scene.commit(leader, TokenGroup([2], 'a'))
-        changes = scene.backend.read_assignment(version)
+        versions = [scene.commit(leader, TokenGroup([1, 2], 'a'))]
+        for number in range(70):
+            versions.append(scene.commit(leader, TokenGroup([2], f'b{number}')))
+        changes = scene.backend.read_assignment(versions[0])
         assert changes.base is None
         assert sorted(token for group in changes.groups for token in group.tokens) == [1, 2]
+        assert scene.backend.read_assignment(versions[-60]).base == versions[-60]
+        assert len(harness.query('SELECT size FROM sync_change')) < 70
+
+    def test_a_difference_has_the_latest_of_each_token(self, harness: SqliteHarness, scene: Scene) -> None:
+        """Only what was written since, each token once, as the last commit left it."""
+        leader = scene.leader()
+        scene.commit(leader, TokenGroup(range(9), 'a'))
+        version = scene.commit(leader, TokenGroup([8], 'c'))
+        first = scene.commit(leader, TokenGroup([1, 2, 3], 'b')).number
+        scene.commit(leader, TokenGroup([2], 'b', target='c'), TokenGroup([4], 'a', home='x'))
+        last = scene.commit(leader, TokenGroup([3], 'c')).number
+        changes = scene.backend.read_assignment(version)
+        rows = {token: (g.owner, g.target, g.home, g.version) for g in changes.groups for token in g.tokens}
+        assert changes.base == version
+        assert rows == {
+            1: ('b', None, None, first),
+            2: ('b', 'c', None, first),
+            3: ('c', None, None, last),
+            4: ('a', None, 'x', version.number - 1),
+        }
+        assert sum(len(group.tokens) for group in changes.groups) == 4
 
     def test_a_node_never_heard_of_is_no_leader(self, scene: Scene) -> None:
         """The record of the leadership names a run, which need not be registered any more."""

@@ -71,6 +71,20 @@ def test_the_leaders_own_timeout_counts() -> None:
     assert bench.now >= beat + 40.0
 
 
+def test_a_followers_own_timeout_counts() -> None:
+    """A node with a longer timeout than the leader's has a longer lease, and is waited for that long."""
+    bench = Bench()
+    leader = bench.start('a')
+    bench.run(3.0)
+    patient = bench.start('b', heartbeat_timeout_sec=40.0)
+    bench.run(20.0)
+    bench.cut_off(patient)
+    cut = bench.now
+    bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
+    assert bench.now >= cut + 40.0 - patient.config.heartbeat_interval_sec
+    assert bench.claims(patient, *TASKS) == [False] * 4
+
+
 def test_the_next_oldest_takes_over() -> None:
     """Of those that are left the oldest leads."""
     bench = Bench()

@@ -8,7 +8,7 @@ from jobsync.core import calls
 from jobsync.core.agent import Phase
 from jobsync.core.calls import Lane
 from jobsync.core.events import Change
-from jobsync.core.model import NodeState
+from jobsync.core.model import INITIAL, NodeState
 
 
 def test_a_leaving_node_owns_nothing_at_once() -> None:
@@ -16,6 +16,19 @@ def test_a_leaving_node_owns_nothing_at_once() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     agent.leave(bench.now)
+    assert bench.claims(agent, *TASKS) == [False] * 4
+    assert agent.tenure.ownership.is_empty
+
+
+def test_an_acknowledgement_under_way_gains_nothing_for_a_leaving_node() -> None:
+    """What would have come with the answer to a heartbeat does not come any more."""
+    bench = Bench()
+    agent = bench.start('a', shutdown_timeout_sec=5.0)
+    while (caught := bench.catch(agent, calls.Heartbeat)).call.seen == INITIAL:
+        bench.deliver(caught)
+    agent.tenure.in_flight['t0'] = 1  # so that it stays for a while
+    agent.leave(bench.now)
+    bench.deliver(caught)
     assert bench.claims(agent, *TASKS) == [False] * 4
     assert agent.tenure.ownership.is_empty
 

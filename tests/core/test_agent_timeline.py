@@ -216,3 +216,28 @@ def test_nobody_owns_a_token_twice_through_a_rollback() -> None:
         for key in TASKS:
             assert sum(bench.claims(agent, key)[0] for agent in agents) <= 1
     assert all(agent.is_settled for agent in agents)
+
+
+def test_an_emptied_durable_store_is_not_new_to_whoever_knew_it() -> None:
+    """Generation 0 of a durable store is trusted by those alone that have seen no other timeline: here an older lease may run."""
+    bench = Bench()
+    a, b = bench.cluster('a', 'b')
+    bench.cut_off(b)
+    wiped = bench.now
+    bench.store.wipe(keep_schema=False)
+    bench.run_until(lambda: not a.tenure.ownership.is_empty and a.phase is Phase.MEMBER and bench.now > wiped + 5.0)
+    assert bench.now >= wiped + b.config.heartbeat_timeout_sec
+    assert bench.claims(b, *TASKS) == [False] * 4
+
+
+def test_a_registration_lifts_the_revision_to_what_was_read_before() -> None:
+    """A node that comes to another timeline brings the highest revision it has read: fences go on rising."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    top = bench.backend.snapshot().revision.number
+    bench.store.wipe(keep_schema=False)
+    registering = bench.catch(agent, calls.Register)
+    assert top > 1
+    assert registering.call.at_least == top
+    bench.deliver(registering)
+    assert bench.backend.snapshot().revision.number > top

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
-from tests.core.builders import TIMELINE, Scene, assigned, member, node, ref, revision, spelled
+from tests.core.builders import EPOCH, TIMELINE, Scene, assigned, lock, member, node, ref, revision, spelled
 
 from jobsync.core.model import NOBODY, Eviction, Revision, Timeline
+from jobsync.core.rebalance import rebalance
 from jobsync.core.tokens import Assignment
 
 
@@ -110,6 +114,83 @@ def test_nothing_to_do_makes_no_plan() -> None:
     """A balanced cluster in which nothing has happened is left alone, and nothing is due."""
     decision = Scene.of('aabb').decide()
     assert (decision.plan, decision.look_again_at) == (None, None)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by one entry with every decision that is worked out."""
+    made: list[str] = []
+
+    def planned(*arguments: Any) -> Any:
+        made.append('planned')
+        return rebalance(*arguments)
+
+    monkeypatch.setattr('jobsync.core.leader.rebalance', planned)
+    return made
+
+
+def test_a_cluster_at_rest_is_not_planned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late it is, and however often the nodes have sent heartbeats: for a million tokens that takes a while."""
+    scene, made = Scene.of('aabb'), counted(monkeypatch)
+    first = scene.decide()
+    scene.now += 1000.0
+    scene.nodes = {
+        name: attrs.evolve(record, heartbeat=record.heartbeat + 9, last_heartbeat=EPOCH + dt.timedelta(hours=1))
+        for name, record in scene.nodes.items()
+    }
+    assert scene.decide() == first
+    assert len(made) == 1
+
+
+CHANGES: dict[str, Callable[[Scene], object]] = {
+    'a node joins': lambda scene: scene.nodes.update(c=node('c')),
+    'a node leaves': lambda scene: scene.nodes.update(b=node('b', left=True)),
+    'a record goes': lambda scene: scene.nodes.pop('b'),
+    'another run': lambda scene: scene.nodes.update(b=node('b', run=2)),
+    'a run that replaces': lambda scene: scene.nodes.update(b=node('b', replaces=[3])),
+    'a weight': lambda scene: scene.nodes.update(b=node('b', weight=2)),
+    'a timeout': lambda scene: scene.nodes.update(b=node('b', timeout_sec=60)),
+    'an acknowledgement': lambda scene: scene.nodes.update(b=node('b', seen=4)),
+    'what is held': lambda scene: scene.nodes.update(b=node('b', holding=[2])),
+    'a suspect': lambda scene: setattr(scene, 'silent', frozenset('b')),
+    'a lock': lambda scene: setattr(scene, 'locks', (lock(1, 't0', 'a'),)),
+    'another version': lambda scene: setattr(scene, 'assignment', assigned('aabb', version=6)),
+    'another timeline': lambda scene: setattr(scene, 'timeline', Timeline(1, 'second', 'store')),
+    'the policy': lambda scene: scene.policy_with(rejoin_grace_sec=9.0),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_whatever_changes_ends_the_rest(monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """Anything but a heartbeat is looked at, and what comes of it is what comes of it at first sight."""
+    scene, at_first_sight = Scene.of('aabb'), Scene.of('aabb')
+    CHANGES[change](at_first_sight)
+    expected = at_first_sight.decide()
+    scene.decide()
+    made = counted(monkeypatch)
+    CHANGES[change](scene)
+    assert scene.decide() == expected
+    assert made
+
+
+@pytest.mark.parametrize('waiting', ['newcomers', 'an expiry', 'an absent owner', 'an acknowledgement'])
+def test_who_waits_is_not_at_rest(monkeypatch: pytest.MonkeyPatch, waiting: str) -> None:
+    """Where time alone may bring something, the same is worked out again."""
+    match waiting:
+        case 'newcomers':
+            scene = Scene.of('aabb', node('c'))
+        case 'an expiry':
+            scene = Scene.of('aabb')
+            scene.locks = (lock(1, 't0', 'a', expires_at=EPOCH + dt.timedelta(days=1)),)
+            scene.commit()
+        case 'an absent owner':
+            scene = Scene.of('aabb')
+            del scene.nodes['b']
+        case _:
+            scene = joining()
+    assert scene.decide().look_again_at is not None
+    made = counted(monkeypatch)
+    scene.decide()
+    assert made
 
 
 def test_newcomers_are_gathered() -> None:

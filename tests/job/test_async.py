@@ -219,6 +219,53 @@ def test_cancelled_while_it_begins(store: Store, begin: str) -> None:
     assert store.audits == ['2']
 
 
+def test_a_timeout_while_it_begins(store: Store) -> None:
+    """``asyncio.timeout`` around a call of a store that does not answer is a cancellation like any other."""
+    backend, reached, go = stalling(store, 'append_claims')
+
+    async def work() -> None:
+        async with store.async_job('a', config={'backend': backend}) as job:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await job.add_task(1)
+            assert reached.is_set()
+            go.set()
+            await until(lambda: in_flight(job) == [], 'it is not in flight')
+            assert job.am_i_healthy()
+
+    run(work())
+    backend.close()
+    assert store.audits == []
+
+
+def test_a_group_of_loops_that_fails(store: Store) -> None:
+    """An exception in one loop of a task group ends the others: all their tasks are incomplete, and none is in flight."""
+    out: set[int] = set()
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+
+            async def loop(tasks: range, fails_at: int | None) -> None:
+                async for task in job.claim(tasks):
+                    out.add(task)
+                    if task == fails_at:
+                        await until(lambda: len(out) >= 3, 'the others have begun')
+                        raise ZeroDivisionError
+                    await asyncio.sleep(3600)
+
+            with pytest.raises(ExceptionGroup) as caught:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(loop(range(10), 0))
+                    group.create_task(loop(range(10, 20), None))
+                    group.create_task(loop(range(20, 30), None))
+            assert caught.group_contains(ZeroDivisionError)
+            await until(lambda: in_flight(job) == [], 'nothing is in flight')
+            assert {task.key for task in await job.get_incomplete_tasks(0)} >= {'0', '10', '20'}
+
+    run(work())
+    assert store.audits == []
+
+
 def test_cancelled_what_was_in_flight_before(store: Store) -> None:
     """A second ``add_task`` of the same task that is cancelled does not end the first."""
     backend, reached, go = stalling(store, 'append_claims')

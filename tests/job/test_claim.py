@@ -156,6 +156,18 @@ def test_the_loop_ends_when_the_node_leaves(store: Store) -> None:
         assert not thread.is_alive()
 
 
+def test_a_loop_in_a_loop(store: Store) -> None:
+    """What the inner loop does is complete when it ends, and what the outer one has out is still in flight."""
+    with store.job('a') as job:
+        for outer in job.claim(['x', 'y']):
+            inner = [f'{outer}-{number}' for number in range(3)]
+            assert list(job.claim(inner)) == inner
+            assert set(inner) <= set(store.audits)
+            assert outer not in store.audits
+            assert job.get_coordination_status()['open_tasks'] == 1
+    assert len(set(store.audits)) == 8
+
+
 def test_threads_share_the_tasks(store: Store) -> None:
     """What is out in one thread's loop is passed over in another's, and comes out again if the first one failed."""
     with store.job('a') as job:

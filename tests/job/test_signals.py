@@ -151,6 +151,21 @@ def test_a_second_signal_leaves_at_once(shared_store: Store) -> None:
         assert str(task) not in shared_store.audits
 
 
+def test_a_second_signal_waits_for_no_callback(shared_store: Store) -> None:
+    """An ``on_revoke`` that hangs while the block is being left holds nothing up when somebody insists: exit status 0."""
+    with shared_store.job('a', config=PATIENT) as other:
+        settings = {'handle_signals': True, 'hanging': True, 'shutdown_timeout_sec': 600, **PATIENT}
+        worker = Worker(shared_store.url, 'worker', 'loop', **settings)
+        with workers(worker):
+            worker.wait_until_said('entered')
+            worker.process.send_signal(signal.SIGTERM)
+            worker.wait_until_said('hanging')
+            assert len(other.my_tokens) < TOKENS
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.wait() in (0, 128 + signal.SIGTERM), ''.join(worker.errors)
+        wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
+
+
 def test_the_shutdown_timeout_ends_the_block(shared_store: Store) -> None:
     """A task that never ends is interrupted when ``shutdown_timeout_sec`` is over: exit status 0."""
     worker = Worker(shared_store.url, 'worker', 'stuck', handle_signals=True, shutdown_timeout_sec=0.5, **PATIENT)

@@ -111,6 +111,12 @@ def slow(*_: object) -> None:
     time.sleep(0.02)
 
 
+def hang(*_: object) -> None:
+    """A callback that does not return."""
+    say(state='hanging')
+    threading.Event().wait()
+
+
 def main() -> None:
     """Run until a signal comes."""
     url, name, mode, *settings = sys.argv[1:]
@@ -128,6 +134,8 @@ def main() -> None:
     wait_on_enter = fields.pop('wait_on_enter', 120)
     handle_signals = fields.pop('handle_signals', False)
     told: dict[str, Any] = {'on_assign': slow, 'on_revoke': slow, 'on_lost': slow} if fields.pop('callbacks', False) else {}
+    if fields.pop('hanging', False):
+        told['on_revoke'] = hang
     if not handle_signals:
         signal.signal(signal.SIGTERM, signal_handler)
         signal.signal(signal.SIGINT, signal_handler)

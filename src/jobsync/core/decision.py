@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 import attrs
 
 from jobsync.core.admission import Admission
-from jobsync.core.model import NodeRef, Revision, Snapshot, TaskLock
+from jobsync.core.model import Node, NodeRef, Revision, Snapshot, TaskLock
 from jobsync.core.tokens import Assignment, Plan
 
 __all__ = ['Decision', 'Memory', 'Policy', 'Situation']
+
+_STEADY = attrgetter(*(field.name for field in attrs.fields(Node) if field.name not in {'heartbeat', 'last_heartbeat'}))
+"""What of a node's record stays the same from one heartbeat to the next."""
 
 
 @attrs.frozen
@@ -44,6 +48,13 @@ class Situation:
     """Name -> the (incarnation, heartbeat) at which it stopped."""
     now: float
 
+    @property
+    def substance(self) -> tuple[object, ...]:
+        """All of it but the time and the heartbeats. A node that misses its heartbeats comes in as a suspect."""
+        snapshot = self.snapshot
+        structure = snapshot.timeline, snapshot.store, snapshot.revision, snapshot.version, snapshot.leadership
+        return self.me, structure, tuple(map(_STEADY, snapshot.nodes)), self.assignment, self.locks, dict(self.suspects)
+
 
 @attrs.define
 class Memory:
@@ -62,6 +73,8 @@ class Memory:
     unsettled_since: float | None = None
     cause: tuple[str, int] | None = None
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
+    rest: tuple[object, Decision] | None = attrs.field(default=None, repr=False)
+    """What was last decided, and from what, if nothing was to be done and nothing to be waited for."""
 
 
 @attrs.frozen

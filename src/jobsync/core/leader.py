@@ -46,8 +46,18 @@ _FIRST_LOOK_SEC, _LAST_LOOK_SEC = 0.03, 1.0
 
 
 def decide(situation: Situation, memory: Memory, policy: Policy, token_of: Callable[[str], int]) -> Decision:
-    """What the leader should commit now. ``token_of`` gives the hash token of a task's key."""
-    return _Planner(situation, memory, policy, token_of).decide()
+    """What the leader should commit now. ``token_of`` gives the hash token of a task's key.
+
+    The leader of a cluster at rest looks all the time at what it has looked at before, and need not go through every token
+    again: where there was nothing to do and nothing to wait for, there is none until something changes.
+    """
+    made_from = situation.substance, policy
+    if memory.rest is not None and memory.rest[0] == made_from:
+        return memory.rest[1]
+    planner = _Planner(situation, memory, policy, token_of)
+    decision = planner.decide()
+    memory.rest = (made_from, decision) if planner.is_at_rest else None
+    return decision
 
 
 class _Planner:
@@ -98,6 +108,8 @@ class _Planner:
         self.writing = Writing((), 0)
         self.acknowledged = self.outstanding = self.unseen = False
         """Whether a token was let go of; whether one is still to be; whether by a node that has not even seen the version."""
+        self.is_at_rest = False
+        """Whether there is nothing to do, and nothing that time alone could bring."""
 
     # --- the steps -------------------------------------------------------------------------------------------------------
 
@@ -136,6 +148,7 @@ class _Planner:
         if gathering or not (groups or written or unpinned or structural):
             if not (self.outstanding or memory.admission.newcomers or memory.lost or self.roster.decided_at):
                 memory.unsettled_since = memory.cause = None
+                self.is_at_rest = not self.look_at
             return Decision(None, min(self.look_at, default=None), expired=pins.has_expired and not pins.expiring)
         if memory.unsettled_since is None:
             memory.unsettled_since = self.now

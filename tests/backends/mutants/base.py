@@ -14,7 +14,7 @@ from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.backends.memory.backend import MemoryTurn
 from jobsync.backends.memory.store import Space
 from jobsync.backends.single_writer import Head, Trails
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync.testing.conformance.harness import Ability
 from jobsync.testing.conformance.reference import MemoryHarness
 
@@ -68,6 +68,8 @@ class Hands(MemoryBackend):
     @property
     def space(self) -> Space:
         """The namespace as it is."""
+        if self.options.namespace not in self.store.spaces:
+            raise SchemaMismatch(f'there is no namespace {self.options.namespace!r}')
         return self.store.spaces[self.options.namespace]
 
     @property
@@ -78,6 +80,7 @@ class Hands(MemoryBackend):
     @property
     def trails(self) -> Trails:
         """Its trails."""
+        assert self.space
         return self.store.trails.setdefault(self.options.namespace, Trails())
 
     def change(self, **fields: object) -> None:

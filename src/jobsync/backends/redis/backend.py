@@ -15,6 +15,7 @@ from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.keys import Keys
 from jobsync.backends.redis.link import Link
 from jobsync.backends.redis.listener import Listener
+from jobsync.backends.redis.refusals import SCHEMA, Stale, refusal
 from jobsync.backends.redis.script import script
 from jobsync.backends.redis.server import check_server
 from jobsync.backends.redis.table import Layer, Table, Written, merged, packed, unpacked
@@ -39,12 +40,9 @@ from jobsync.core.model import (
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
-from jobsync.errors import ConfigError, Conflict, Evicted, Fenced, NameTaken, SchemaMismatch, TimelineChanged
 
 __all__ = ['RedisBackend', 'connect']
 
-SCHEMA = '1'
-"""The form of the keys and what is in them."""
 MAX_TOKENS = 1_000_000
 
 
@@ -84,32 +82,7 @@ class RedisBackend:
         status, *told = answer
         if status == b'ok':
             return told
-        self._refuse(status.decode(), told, named)
-        raise AssertionError(f'{script_name} answers {status!r}')
-
-    def _refuse(self, status: str, told: list[Any], named: dict[str, object]) -> None:
-        match status:
-            case 'SchemaMismatch' if told:
-                raise SchemaMismatch(
-                    f'{self._server}: the namespace {self._keys.namespace!r} has format {told[0].decode()}, this version of '
-                    f'jobsync knows format {SCHEMA}'
-                )
-            case 'SchemaMismatch':
-                raise SchemaMismatch(f'{self._server} has no namespace {self._keys.namespace!r}; open it with create=True')
-            case 'Evicted':
-                raise Evicted(f'node {named["name"]!r} is no longer registered as incarnation {named["run"]}; register it anew')
-            case 'Fenced':
-                raise Fenced(f'node {named["name"]!r} no longer leads in epoch {named["epoch"]}: this is {told[0].decode()}')
-            case 'Conflict':
-                raise Conflict(f'the plan does not fit any more: {told[0].decode()}')
-            case 'TimelineChanged':
-                raise TimelineChanged(f'node {named["name"]!r} wants to register in another timeline than the present one')
-            case 'NameTaken':
-                raise NameTaken(records.node_of(told[0]))
-            case 'Forbidden':
-                raise ConfigError(f'{self._server}: this user may not do what is needed: {told[0].decode()}')
-            case 'Stale':
-                raise Stale
+        raise refusal(status.decode(), told, named, f'{self._server}', self._keys.namespace)
 
     @property
     def _op(self) -> Deadline:
@@ -356,10 +329,6 @@ class RedisBackend:
         """See ``Backend.purge``."""
         (gone,) = self._run(f'purge_{kind.value}s', self._bulk, before=records.microseconds(before))
         return int(gone)
-
-
-class Stale(Exception):
-    """A commit was computed from another version than the one that stands."""
 
 
 def parts_of(timeline: Timeline) -> dict[str, object]:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -161,11 +162,15 @@ def _node(prefix: str, metadata: MetaData) -> Table:
     )
 
 
+IS_PIN = text('task_id IS NOT NULL')
+"""Every node reads the pins at every version, and without an index of theirs would read the whole table for it."""
+
+
 def _token(prefix: str, metadata: MetaData) -> Table:
     """A row per token and per pin that somebody owns: so whoever counts rows counts what nodes have.
 
-    A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row. No index but the primary key's, so
-    that PostgreSQL can write a row anew on its own page, for which each page has room, and leave the index alone.
+    A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row. No index has a column that commits
+    write, so that PostgreSQL can write a row anew on its own page, which has room, and leave the indexes alone.
     """
     return Table(
         prefix + 'token',
@@ -178,6 +183,7 @@ def _token(prefix: str, metadata: MetaData) -> Table:
         Column('changed', BigInteger, nullable=False, server_default='0'),
         Column('task_id', String),
         Column('pattern', String),
+        Index(prefix + 'token_pins', 'token_id', postgresql_where=IS_PIN, sqlite_where=IS_PIN),
         postgresql_with={'fillfactor': 85},
     )
 

@@ -28,6 +28,7 @@ CREATE TABLE {p}change (revision BIGINT NOT NULL, owner VARCHAR NOT NULL, target
     + """
 ALTER TABLE {p}token ALTER node SET NOT NULL, ADD CHECK (node <> ''), SET (fillfactor = 85);
 DROP INDEX {p}token_by_changed;
+CREATE INDEX {p}token_pins ON {p}token (token_id) WHERE task_id IS NOT NULL;
 UPDATE {p}state SET builds_on = '[]', last_lock =
     greatest(nextval(pg_get_serial_sequence('{p}lock', 'id')) - 1, (SELECT max(id) FROM {p}lock));
 ALTER TABLE {p}lock ALTER id DROP IDENTITY, RESET (fillfactor);
@@ -73,6 +74,7 @@ CREATE TABLE {p}token (token_id INTEGER NOT NULL, node VARCHAR NOT NULL CHECK (n
 INSERT INTO {p}token (token_id, node, target, home, version, changed, task_id, pattern)
     SELECT token_id, node, target, home, version, changed, task_id, pattern FROM {p}token_of_1;
 DROP TABLE {p}token_of_1;
+CREATE INDEX {p}token_pins ON {p}token (token_id) WHERE task_id IS NOT NULL;
 UPDATE {p}state SET builds_on = '[]', last_lock = coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{p}lock'), 0);
 """
 ).split(';\n')

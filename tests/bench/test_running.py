@@ -185,3 +185,34 @@ def test_an_unknown_scenario_names_those_there_are() -> None:
     assert chosen(['run'], known) == (known[1],)
     with pytest.raises(ConfigError, match="there is no scenario 'crawl', 'hop'; there are walk, run"):
         chosen(['hop', 'run', 'crawl'], known)
+
+
+def test_what_is_done_aside_is_waited_for_and_its_failure_is_noted() -> None:
+    over = []
+
+    def slowly() -> None:
+        time.sleep(0.2)
+        over.append('slowly')
+        raise RuntimeError('tired')
+
+    def play(bench: Bench) -> None:
+        with bench.aside(slowly):
+            bench.record('time', 'uphill', [1.0])
+        assert over == ['slowly']
+        bench.check()
+
+    results = Results(quick=True)
+    run(results, [scenario(play=play)], [], TELLER)
+    assert [part.fault for part in results.parts] == ['']
+    assert results.notes == ['walk: RuntimeError: tired']
+
+
+def test_what_is_done_aside_ends_when_ours_fails() -> None:
+    def play(bench: Bench) -> None:
+        with bench.aside(lambda: bench.pause(60)):
+            failing(bench)
+
+    results, started = Results(quick=True), time.monotonic()
+    run(results, [scenario(play=play)], [], TELLER)
+    assert results.parts[0].fault == 'RuntimeError: it rained'
+    assert time.monotonic() - started < 30

@@ -6,8 +6,8 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import attrs
@@ -89,7 +89,8 @@ class Bench:
     """What has been measured so far."""
     notes: list[str] = attrs.field(factory=list)
     """What a reader must know of it."""
-    _stopped_by: threading.Event | None = None
+    _stops: Sequence[threading.Event] = attrs.field(factory=list)
+    """Any of them set: the run is to end."""
 
     @property
     def store(self) -> Store:
@@ -144,8 +145,33 @@ class Bench:
 
     def check(self) -> None:
         """Raise ``Stopped`` if the run is to end: for what is played on a thread of its own, which signals do not reach."""
-        if self._stopped_by is not None and self._stopped_by.is_set():
+        if any(stop.is_set() for stop in self._stops):
             raise Stopped(signal.SIGTERM)
+
+    @contextmanager
+    def aside(self, action: Callable[[], object]) -> Iterator[None]:
+        """Have something done at the same time, on a thread of its own, and wait for it; if the block fails, it is to end."""
+
+        def act() -> None:
+            try:
+                action()
+            except Stopped:
+                pass
+            except Exception as error:  # noqa: BLE001  (another's failure is none of ours)
+                self.note(f'{self.scenario.name}: {type(error).__name__}: {error}')
+
+        stop, before = threading.Event(), self._stops
+        self._stops = [*before, stop]
+        thread = threading.Thread(target=act, name=f'jobsync-bench-aside-{self.scenario.name}')
+        try:
+            thread.start()
+            yield
+            thread.join()
+        finally:
+            stop.set()
+            if thread.ident is not None:
+                thread.join()
+            self._stops = before
 
     def pause(self, seconds: float) -> None:
         """Wait, and say so now and then."""

@@ -69,13 +69,13 @@ def run(
 def _play_all(results: Results, scenario: Scenario, places: Sequence[Place | None], teller: Teller, beside: Beside) -> None:
     """Play a scenario on some places at the same time; on one, in this very thread."""
     if len(places) == 1:
-        _play(results, scenario, places[0], teller, beside, None)
+        _play(results, scenario, places[0], teller, beside, [])
         return
     stop = threading.Event()
 
     def play(place: Place | None) -> None:
         with suppress(Stopped):
-            _play(results, scenario, place, teller, beside, stop)
+            _play(results, scenario, place, teller, beside, [stop])
 
     threads = [threading.Thread(target=play, args=(place,), name=f'jobsync-bench-{scenario.name}') for place in places]
     try:
@@ -99,7 +99,7 @@ def _parts(scenarios: Sequence[Scenario], places: Sequence[Place]) -> Iterator[t
 
 
 def _play(
-    results: Results, scenario: Scenario, place: Place | None, teller: Teller, beside: Beside, stop: threading.Event | None
+    results: Results, scenario: Scenario, place: Place | None, teller: Teller, beside: Beside, stops: Sequence[threading.Event]
 ) -> None:
     started, fault = time.monotonic(), ''
     try:
@@ -107,7 +107,7 @@ def _play(
             store = stack.enter_context(place.open()) if place else None
             if store is not None and store.version:
                 results.versions[store.name] = store.version
-            bench = Bench(scenario, store, results.quick, teller, beside, stack, results.series, results.notes, stop)
+            bench = Bench(scenario, store, results.quick, teller, beside, stack, results.series, results.notes, stops)
             scenario.play(bench)
     except Exception as error:  # noqa: BLE001  (whatever one scenario runs into, the others are worth having)
         fault = ' '.join(f'{type(error).__name__}: {error}'.splitlines()[:1])

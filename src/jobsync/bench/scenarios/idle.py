@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+
+import attrs
 
 from jobsync import plugins
 from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Bench
 from jobsync.bench.crew import Member, all_at_once, crew
 from jobsync.bench.figures import Figure, Unit
-from jobsync.bench.relay import Relay, address_of
+from jobsync.bench.relay import Passed, Relay, address_of
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.targets import Pick, Target
 from jobsync.core.model import Settings
@@ -48,36 +50,68 @@ def nodes(bench: Bench, found: Sequence[Relay]) -> Iterator[list[Member]]:
         yield members
 
 
+@attrs.frozen
+class Cost:
+    """What a node has cost so far, or in between."""
+
+    calls: float
+    readings: float
+    cpu_sec: float
+    bytes: float
+    turns: float
+
+    def since(self, earlier: Cost) -> Cost:
+        """What has come to it."""
+        return Cost(*(now - then for now, then in zip(attrs.astuple(self), attrs.astuple(earlier), strict=True)))
+
+
+def cost_of(told: Mapping[str, float], passed: Passed) -> Cost:
+    """What a member tells of itself, and a relay of it."""
+    return Cost(told['calls'], told['readings'], told['cpu'], passed.sent + passed.received, passed.turns)
+
+
+def measure(bench: Bench, stack: ExitStack) -> None:
+    """Have a cluster, leave it alone, and note what each node costs."""
+    settle_sec, measure_sec = (4.0, 20.0) if bench.quick else (10.0, 60.0)
+    found = relays(bench, stack)
+    members = stack.enter_context(nodes(bench, found))
+
+    def passed() -> list[Passed]:
+        return [relay.passed() for relay in found] or [Passed()] * len(members)
+
+    def costs() -> list[Cost]:
+        return [cost_of(*pair) for pair in zip(all_at_once(members, 'cost'), passed(), strict=True)]
+
+    bench.pause(settle_sec)
+    before, start = costs(), time.monotonic()
+    bench.pause(measure_sec)
+    connections = [float(each.most_connections) for each in passed()]
+    memory = [told['memory'] for told in all_at_once(members, 'cost')]
+    minutes = (time.monotonic() - start) / 60
+    spent = [now.since(then) for now, then in zip(costs(), before, strict=True)]
+    leads = all_at_once(members, 'leads')
+    for case, leader in ((_FOLLOWER, False), (_LEADER, True)):
+        who = [number for number, each in enumerate(leads) if each is leader]
+        bench.record('calls', case, [spent[number].calls / minutes for number in who])
+        bench.record('readings', case, [spent[number].readings / minutes for number in who])
+        bench.record('cpu', case, [100 * spent[number].cpu_sec / (60 * minutes) for number in who])
+        bench.record('memory', case, [memory[number] for number in who])
+        if found:
+            bench.record('bytes', case, [spent[number].bytes / minutes for number in who])
+            bench.record('turns', case, [spent[number].turns / minutes for number in who])
+            bench.record('connections', case, [connections[number] for number in who])
+
+
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    settle_sec, measure_sec = (4.0, 20.0) if bench.quick else (10.0, 60.0)
-    with ExitStack() as stack:
-        found = relays(bench, stack)
-        members = stack.enter_context(nodes(bench, found))
-        bench.pause(settle_sec)
-        before, passed_before, start = all_at_once(members, 'cost'), [relay.passed() for relay in found], time.monotonic()
-        bench.pause(measure_sec)
-        after, passed_after = all_at_once(members, 'cost'), [relay.passed() for relay in found]
-        minutes = (time.monotonic() - start) / 60
-        roles = [_LEADER if leads else _FOLLOWER for leads in all_at_once(members, 'leads')]
-    for case in (_FOLLOWER, _LEADER):
-        who = [number for number, role in enumerate(roles) if role == case]
 
-        def rates(what: str, who: list[int] = who) -> list[float]:
-            return [(after[number][what] - before[number][what]) / minutes for number in who]
-
-        bench.record('calls', case, rates('calls'))
-        bench.record('readings', case, rates('readings'))
-        bench.record('cpu', case, [100 * seconds / 60 for seconds in rates('cpu')])
-        bench.record('memory', case, [after[number]['memory'] for number in who])
-        if found:
-            bytes_of = {number: passed_after[number].sent + passed_after[number].received for number in who}
-            bytes_before = {number: passed_before[number].sent + passed_before[number].received for number in who}
-            bench.record('bytes', case, [(bytes_of[number] - bytes_before[number]) / minutes for number in who])
-            bench.record('turns', case, [(passed_after[each].turns - passed_before[each].turns) / minutes for each in who])
-            bench.record('connections', case, [float(passed_after[number].most_connections) for number in who])
+    def others() -> None:
         for figure in ('bytes', 'turns', 'connections', 'cpu', 'memory'):
-            bench.record_beside(figure, case)
+            for case in (_FOLLOWER, _LEADER):
+                bench.record_beside(figure, case)
+
+    with bench.aside(others), ExitStack() as stack:
+        measure(bench, stack)
 
 
 _SERVED = ('postgresql', 'redis', 'etcd')

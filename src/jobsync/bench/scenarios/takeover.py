@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 
 from jobsync.bench.bench import Bench
-from jobsync.bench.figures import Figure, Side, Unit
+from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.targets import Pick, Target
 from jobsync.bench.watching import Cluster, Outcome
@@ -48,31 +48,35 @@ def played(cluster: Cluster, seconds: float, rounds: int) -> Iterator[tuple[str,
         yield name, events[name]()
 
 
-def take(bench: Bench, timing: str, outcomes: Iterator[tuple[str, Outcome]], who: str, side: Side) -> None:
+def take(bench: Bench, timing: str, outcomes: Iterator[tuple[str, Outcome]]) -> None:
     """Note what events led to, those before a failure too."""
     values: dict[tuple[str, str], list[float]] = {}
     try:
         for name, outcome in outcomes:
-            bench.say(f'{bench.place}, {who}: {name}, {timing}: settled after {outcome.settled_sec:.2f} s')
+            bench.say(f'{bench.place}: {name}, {timing}: settled after {outcome.settled_sec:.2f} s')
             for figure, of in FIGURES.items():
                 if not math.isnan(value := of(outcome)):
                     values.setdefault((figure, case_of(name, timing)), []).append(value)
     finally:
         for (figure, case), these in values.items():
-            bench.record(figure, case, these, who=who, side=side)
+            bench.record(figure, case, these)
 
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    for timing, options in _TIMINGS.items():
-        if bench.quick and not options:
-            continue
-        place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
-        with Cluster(place, options, check=bench.check) as cluster:
-            take(bench, timing, played(cluster, 10.0 if bench.quick else 90.0, 99), 'ours', Side.OURS)
-    for figure in FIGURES:
-        for event in dict.fromkeys(ROUND):
-            bench.record_beside(figure, case_of(event, 'default timings'))
+
+    def others() -> None:
+        for figure in FIGURES:
+            for event in dict.fromkeys(ROUND):
+                bench.record_beside(figure, case_of(event, 'default timings'))
+
+    with bench.aside(others):
+        for timing, options in _TIMINGS.items():
+            if bench.quick and not options:
+                continue
+            place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
+            with Cluster(place, options, check=bench.check) as cluster:
+                take(bench, timing, played(cluster, 10.0 if bench.quick else 90.0, 99))
 
 
 _NETWORKED = ('postgresql', 'redis', 'etcd')

@@ -1,8 +1,7 @@
-"""Measuring side by side: runs in turns, their medians, and a Markdown table. Imports nothing but Python's own library.
+"""Processes of other interpreters that make runs, and what both sides need. Imports nothing but Python's own library.
 
-Absolute times of a shared machine mean little. So what is compared is run in turns, each round beginning with another one, and
-ratios come first. A run that cannot be made in this interpreter (the peer's, in an environment of its own) is made by an
-``Other``: a process that makes one run for each line it reads.
+A run that cannot be made in this interpreter (a rival's, in an environment of its own) is made by an ``Other``: a process that
+makes one run for each line it reads.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ import datetime as dt
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ['Other', 'all_at_once', 'in_turns', 'machine', 'markdown', 'per_call', 'ratio', 'serve']
+__all__ = ['Other', 'all_at_once', 'machine', 'markdown', 'per_call', 'serve']
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,26 +32,10 @@ def per_call(call: Callable[[Any], object], arguments: Sequence[Any]) -> float:
     return (time.thread_time() - start) / len(arguments)
 
 
-def in_turns(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of what each run returned, over ``rounds`` rounds in which each is run once."""
-    results: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            results[name].append(runs[name]())
-    return {name: statistics.median(times) for name, times in results.items()}
-
-
 def machine() -> str:
     """What it was measured on, for the line above a table."""
     now = dt.datetime.now(dt.UTC)
     return f'{now:%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}'
-
-
-def ratio(one: float | None, other: float | None) -> str:
-    """How many times ``one`` is ``other``, for a cell; empty where either was not measured."""
-    return '' if one is None or other is None else f'{one / other:.1f}'
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -75,18 +58,33 @@ class Other:
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
         """``module`` is run with ``python -m`` and must ``serve``; waits until it is ready."""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in _end)
+        # A session of its own: a Ctrl-C is for the one who started it, who ends it.
         self._process = subprocess.Popen(
-            [python, '-m', module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+            [python, '-m', module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
         )
-        self.ready = self._line()
-        """What it said when it was ready."""
+        try:
+            self.ready = self._line()
+            """What it said when it was ready."""
+        except BaseException:
+            self._end()
+            raise
 
     def _line(self) -> str:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            self._process.communicate()
-            raise RuntimeError(f'{self._process.args!r} ended with status {self._process.returncode}')
+            status = self._process.wait()
+            self._errors.seek(0)
+            words = self._errors.read().decode(errors='replace').strip().splitlines()
+            said = words[-1] if words else 'it said nothing'
+            raise RuntimeError(f'{" ".join(map(str, self._process.args[1:3]))} ended with status {status}: {said}')  # type: ignore[index]
         return line.strip()
 
     def run(self, line: str) -> float:
@@ -117,7 +115,17 @@ class Other:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._process.communicate(timeout=60)
+        """Let it leave in good order, unless something went wrong, and see that it is gone."""
+        try:
+            if error is None and self._process.poll() is None:
+                self._process.communicate(timeout=60)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
 
 
 def all_at_once(others: Sequence[Other], lines: Iterable[str]) -> list[Any]:

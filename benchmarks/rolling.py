@@ -24,6 +24,8 @@ from benchmarks.fresh import STORES, fresh
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_scenes import SCENES, Outcome, flap
 
+from jobsync.bench.stopping import run_stoppable
+
 TOKENS = 240
 FAST: dict[str, Any] = {
     'heartbeat_interval_sec': 0.5,
@@ -92,4 +94,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    main(sys.argv[1:])
+    run_stoppable(partial(main, sys.argv[1:]))

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -29,6 +30,7 @@ from benchmarks.compare import ROOT, machine, markdown
 from benchmarks.fresh import STORES, fresh
 
 from jobsync import CoordinationConfig, Job
+from jobsync.bench.stopping import run_stoppable
 
 PLACES = ('enter', 'add_task', 'write_audit', 'callback', 'claim', 'claim batch', 'exit')
 HANDLERS = ('guide', 'own')
@@ -202,4 +204,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    main(sys.argv[1:])
+    run_stoppable(partial(main, sys.argv[1:]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from benchmarks.places import ServedStore
 from benchmarks.rivals.peer import admit
@@ -43,12 +44,16 @@ class Slots:
         self._taken[slot] = (key, made, stack)
         return made
 
-    def close(self) -> None:
-        """End everything, the last first."""
-        with ExitStack() as all_of_them:
-            for _, _, stack in self._taken.values():
-                all_of_them.push(stack)
-            self._taken.clear()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """End everything, the last first; if something went wrong, at once."""
+        all_of_them = ExitStack()
+        for _, _, stack in self._taken.values():
+            all_of_them.push(stack)
+        self._taken.clear()
+        all_of_them.__exit__(kind, error, traceback)
+
+    def __enter__(self) -> Self:
+        return self
 
 
 Offer = Callable[[Slots, str], Mapping[str, Contestant]]

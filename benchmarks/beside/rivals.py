@@ -46,7 +46,6 @@ class Rivals:
 
     def _slots_of(self, bench: Bench) -> Slots:
         if id(bench) not in self._slots:
-            slots = self._slots[id(bench)] = Slots(bench)
             bench.stack.callback(self._slots.pop, id(bench))
-            bench.stack.callback(slots.close)
+            self._slots[id(bench)] = bench.stack.enter_context(Slots(bench))
         return self._slots[id(bench)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
-__all__ = ['Stopped', 'stoppable']
+__all__ = ['Stopped', 'run_stoppable', 'stoppable']
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,6 +25,16 @@ class Stopped(KeyboardInterrupt):
     def status(self) -> int:
         """The exit status that says so."""
         return 128 + self.signal
+
+
+def run_stoppable(action: Callable[[], object]) -> NoReturn:
+    """Do something as a whole program: a signal ends it, with everything that it has started, and with a status that says so."""
+    try:
+        with stoppable():
+            action()
+    except Stopped as stopped:
+        sys.exit(stopped.status)
+    sys.exit(0)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def play(bench: Bench) -> None:
                 leader.leave()
                 return took
 
-            case, many = case_of(tokens), tokens >= 1_000_000
+            case, many = case_of(tokens), tokens >= (100_000 if bench.quick else 1_000_000)
             few, more = Rounds(2 if many else 3 if bench.quick else 5, least=2, seconds=30), Rounds(5 if many else 20)
             bench.in_turns('join', case, {'ours': join}, few, at=tokens)
             bench.in_turns('nothing', case, {'ours': leader.nothing}, few, at=tokens)

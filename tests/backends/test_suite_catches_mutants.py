@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from tests.backends.mutants import MUTANTS
 from tests.backends.mutants.base import Hands
-from tests.backends.mutants.catching import catchers
+from tests.backends.mutants.catching import NAME, Caught, arguments, shorten
 from tests.backends.mutants.page import rows
+
+pytest_plugins = ['pytester']
 
 ROWS = rows()
 AGAIN = 'to write the table anew: python -m tests.backends.mutants'
 
 
+def caught_by(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, kind: type[Hands], tests: Sequence[str] = ()
+) -> list[str]:
+    """Which of these tests, or of all, fail on one kind of backend."""
+    monkeypatch.setenv(NAME, kind.__name__)
+    shorten(monkeypatch.setattr)
+    caught = Caught()
+    pytester.inline_run(*arguments(tests), plugins=[caught])
+    return sorted(caught.names)
+
+
 @pytest.mark.parametrize('kind', MUTANTS, ids=lambda kind: kind.__name__)
-def test_mutant_is_caught(kind: type[Hands]) -> None:
+def test_mutant_is_caught(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, kind: type[Hands]) -> None:
     """A backend without this guarantee fails the tests that the documentation names; where it takes a race, one of them."""
     says, tests = ROWS[kind.__name__]
     assert says == kind.__doc__, AGAIN
-    caught = catchers(kind.__name__, tests)
-    assert caught if kind.races else sorted(caught) == sorted(tests), f'caught by {caught}; {AGAIN}'
+    found = caught_by(pytester, monkeypatch, kind, tests)
+    assert found if kind.races else found == sorted(tests), f'caught by {found}; {AGAIN}'
 
 
-def test_what_they_are_made_from_passes() -> None:
+def test_what_they_are_made_from_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a fault, the same backend fails nothing, its store's outages included."""
-    assert catchers(Hands.__name__) == []
+    assert caught_by(pytester, monkeypatch, Hands) == []
 
 
 def test_the_table_has_every_mutant() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from jobsync.backend import Backend
 from jobsync.core import calls
 from jobsync.core.decision import Memory, Policy, Situation
-from jobsync.core.leader import decide
 from jobsync.core.model import Guard, LockEdit, LockFilter
 from jobsync.core.ownership import Ownership
 
@@ -54,6 +53,8 @@ def perform(backend: Backend, call: calls.Call, token_of: Callable[[str], int]) 
 def _propose(
     backend: Backend, situation: Situation, memory: Memory, policy: Policy, token_of: Callable[[str], int]
 ) -> calls.Proposal:
+    from jobsync.core.leader import decide  # only now: few nodes ever lead
+
     decision = decide(situation, memory, policy, token_of)
     revision = None
     if decision.plan is not None:

@@ -57,7 +57,7 @@ def version_of(server: ServerProcess | None) -> str:
         case EtcdServer():
             return server.ctl('version').split()[2]
         case _:
-            return sqlite3.sqlite_version
+            return '' if server is not None else sqlite3.sqlite_version
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def _play(
         with ExitStack() as stack:
             store = stack.enter_context(place.open()) if place else None
             if store is not None and store.version:
-                results.versions[store.name] = store.version
+                results.versions[f'{store.name} server'] = store.version
             bench = Bench(scenario, store, results.quick, teller, beside, stack, results.series, results.notes, stops)
             scenario.play(bench)
     except Exception as error:  # noqa: BLE001  (whatever one scenario runs into, the others are worth having)

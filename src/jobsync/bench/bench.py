@@ -16,6 +16,7 @@ from jobsync.bench.figures import Series, Side
 from jobsync.bench.scenario import Scenario
 from jobsync.bench.stopping import Stopped
 from jobsync.bench.telling import Teller
+from jobsync.bench.threads import Awaited
 
 __all__ = ['Bench', 'Beside', 'Contestant', 'Nobody', 'Rounds', 'Run', 'Store']
 
@@ -162,15 +163,13 @@ class Bench:
 
         stop, before = threading.Event(), self._stops
         self._stops = [*before, stop]
-        thread = threading.Thread(target=act, name=f'jobsync-bench-aside-{self.scenario.name}')
+        thread = Awaited(f'aside-{self.scenario.name}', act)
         try:
-            thread.start()
             yield
-            thread.join()
+            thread.wait()
         finally:
             stop.set()
-            if thread.ident is not None:
-                thread.join()
+            thread.wait()
             self._stops = before
 
     def pause(self, seconds: float) -> None:

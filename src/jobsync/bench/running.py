@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
 from itertools import groupby
 
 import attrs
@@ -15,6 +16,7 @@ from jobsync.bench.results import Part, Results
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.stopping import Stopped
 from jobsync.bench.telling import Teller
+from jobsync.bench.threads import Awaited
 
 __all__ = ['Place', 'run']
 
@@ -77,17 +79,15 @@ def _play_all(results: Results, scenario: Scenario, places: Sequence[Place | Non
         with suppress(Stopped):
             _play(results, scenario, place, teller, beside, [stop])
 
-    threads = [threading.Thread(target=play, args=(place,), name=f'jobsync-bench-{scenario.name}') for place in places]
+    threads: list[Awaited] = []
     try:
+        threads += (Awaited(scenario.name, partial(play, place)) for place in places)
         for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+            thread.wait()
     finally:
         stop.set()
         for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+            thread.wait()
 
 
 def _parts(scenarios: Sequence[Scenario], places: Sequence[Place]) -> Iterator[tuple[Scenario, Place | None]]:

@@ -73,4 +73,4 @@ def places(names: Iterable[str]) -> list[Place]:
     wanted = dict.fromkeys(names)
     if unknown := sorted(wanted.keys() - KINDS.keys()):
         raise ConfigError(f'there is no store {", ".join(map(repr, unknown))}; there are {", ".join(KINDS)}')
-    return [Place(kind.name, partial(opened, kind), kind.for_processes) for kind in map(KINDS.__getitem__, wanted)]
+    return [Place(kind.name, partial(opened, kind), kind.reach) for kind in map(KINDS.__getitem__, wanted)]

@@ -13,6 +13,7 @@ from itertools import count
 import pytest
 from tests.bench.made_up import scenario
 
+from jobsync.backend import Reach
 from jobsync.bench.bench import Bench, Contestant, Rounds, Store
 from jobsync.bench.figures import Side
 from jobsync.bench.results import Results
@@ -111,9 +112,21 @@ def test_a_figure_that_the_scenario_does_not_have_is_a_fault() -> None:
     assert not results.series
 
 
-@pytest.mark.parametrize(('needs', 'played'), [(Needs.NOTHING, ['']), (Needs.STORE, ['one', 'two']), (Needs.PROCESSES, ['two'])])
+@pytest.mark.parametrize(
+    ('needs', 'played'),
+    [
+        (Needs.NOTHING, ['']),
+        (Needs.STORE, ['one', 'two', 'three']),
+        (Needs.PROCESSES, ['two', 'three']),
+        (Needs.NETWORK, ['three']),
+    ],
+)
 def test_a_scenario_is_played_where_it_can_be(needs: Needs, played: list[str]) -> None:
-    places = [Place('one', STORES[0].open, for_processes=False), STORES[1]]
+    places = [
+        Place('one', STORES[0].open, Reach.PROCESS),
+        Place('two', STORES[1].open, Reach.HOST),
+        Place('three', STORES[1].open),
+    ]
     results = Results(quick=True)
     run(results, [scenario(needs=needs)], places, TELLER)
     assert [part.store for part in results.parts] == played

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import attrs
 
+from jobsync.backend import Reach
 from jobsync.bench.bench import Bench, Beside, Nobody, Store
 from jobsync.bench.results import Part, Results
 from jobsync.bench.scenario import Needs, Scenario
@@ -20,6 +21,13 @@ from jobsync.bench.threads import Awaited
 
 __all__ = ['Place', 'run']
 
+_ENOUGH = {
+    Needs.NOTHING: set(Reach),
+    Needs.STORE: set(Reach),
+    Needs.PROCESSES: {Reach.HOST, Reach.NETWORK},
+    Needs.NETWORK: {Reach.NETWORK},
+}
+
 
 @attrs.frozen
 class Place:
@@ -28,12 +36,12 @@ class Place:
     name: str
     open: Callable[[], AbstractContextManager[Store]]
     """Gives the store for the time of one scenario."""
-    for_processes: bool = True
-    """Whether several processes reach it."""
+    reach: Reach = Reach.NETWORK
+    """How far apart those who use it may be."""
 
     def suits(self, scenario: Scenario) -> bool:
         """Whether the scenario can take place on it."""
-        return scenario.needs is Needs.STORE or (scenario.needs is Needs.PROCESSES and self.for_processes)
+        return self.reach in _ENOUGH[scenario.needs]
 
 
 def run(

@@ -29,6 +29,7 @@ class Needs(enum.Enum):
     NOTHING = 'no store'
     STORE = 'any store'
     PROCESSES = 'a store that several processes reach'
+    NETWORK = 'a store that several hosts reach'
 
 
 @attrs.frozen

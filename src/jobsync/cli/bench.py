@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jobsync import plugins
-from jobsync.backend import BackendOptions, Reach
+from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Beside, Store
 from jobsync.bench.report import text, write
 from jobsync.bench.results import Results
@@ -51,7 +51,7 @@ def place_of(url: str) -> Place:
     reach = backend.info.reach
     backend.close()
     name = url.partition(':')[0]
-    return Place(name, lambda: nullcontext(Store(name, url)), for_processes=reach is not Reach.PROCESS)
+    return Place(name, lambda: nullcontext(Store(name, url)), reach)
 
 
 @contextmanager

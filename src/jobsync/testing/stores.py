@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from jobsync.backend import Reach
 from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess
 
 __all__ = ['KINDS', 'Kind', 'many_databases']
@@ -29,8 +30,8 @@ class Kind:
     """The URL of an empty one, given the server, or a folder for those that need none."""
     start: Callable[[], ServerProcess] | None = None
     """Starts a server of its own; None: it needs none."""
-    for_processes: bool = True
-    """Whether several processes reach it."""
+    reach: Reach = Reach.NETWORK
+    """As its backend declares."""
 
     @contextmanager
     def server(self) -> Iterator[ServerProcess | None]:
@@ -59,8 +60,8 @@ def many_databases() -> RedisServer:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind('memory', lambda _, __: f'memory://{uuid.uuid4().hex}', for_processes=False),
-        Kind('sqlite', lambda _, folder: f'sqlite:///{folder}/jobs.db'),
+        Kind('memory', lambda _, __: f'memory://{uuid.uuid4().hex}', reach=Reach.PROCESS),
+        Kind('sqlite', lambda _, folder: f'sqlite:///{folder}/jobs.db', reach=Reach.HOST),
         Kind('postgresql', lambda server, _: server.new_schema(), PostgresServer),
         Kind('redis', lambda server, _: server.url(next(_databases) % _DATABASES, 'durable=yes'), many_databases),
         Kind('etcd', lambda server, _: server.emptied(), EtcdServer),

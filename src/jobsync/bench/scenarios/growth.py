@@ -96,7 +96,7 @@ SCENARIO = Scenario(
                axis='nodes'),
     ),
     play=play,
-    needs=Needs.PROCESSES,
+    needs=Needs.NETWORK,
     targets=(
         Target(
             '500 nodes: calls of a follower, times those at 2 nodes',

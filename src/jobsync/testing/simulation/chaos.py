@@ -158,7 +158,7 @@ class Chaos:
         if world.random.random() < 0.6 and not world.store.durable:
             hidden = world.config.hidden_rollbacks
             world.record('store rolled back' + (', unnoticeably' if hidden else ''))
-            world.fences.clear()
+            world.forget_fences()
             world.store.restore(world.random.choice(self._images), None if hidden else world.new_id())
 
     def wipe(self) -> None:
@@ -166,7 +166,7 @@ class Chaos:
         world = self._world
         if world.random.random() < 0.2 and not world.store.durable:
             world.record('store wiped')
-            world.fences.clear()
+            world.forget_fences()
             world.store.wipe(world.new_id())
             self._images.clear()
             self._images.append(world.store.image())

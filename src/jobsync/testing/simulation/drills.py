@@ -159,11 +159,15 @@ class Drills:
         return found
 
     def replace(self) -> list[str]:
-        """Every node is replaced by one of a new name that joins first: the pool moves once, and the first step costs twice."""
+        """Every node is replaced by one of a new name that joins first: the pool moves once, and the first step costs twice.
+
+        A pin that loses its node by that leaves room there for a token of another.
+        """
         world, found, moved = self._world, list[str](), 0
         self._until(lambda: False, HELD_SEC * _DRIFT)
         olds, before = self._owners(), self._whose()
         most = world.config.tokens + max(len(node.ownership.tokens) for node in olds)
+        most += sum(len(node.ownership.pin_ids) for node in olds)
         gap = 1.0 + 2 * self._steps_of_push + (world.grace_sec and world.grace_sec * _DRIFT + _INTERVAL_SEC)
         for old in olds:
             new = world.spawn(world.new_name(), weight=old.agent.weight)

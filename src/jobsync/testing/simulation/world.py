@@ -98,6 +98,8 @@ class World:
         self.broken: list[str] = []
         self.fences: dict[str, tuple[int, str]] = {}
         """For each task the highest fence under which it was begun, and the incarnation that had it."""
+        self.outlived: frozenset[str] = frozenset()
+        """Incarnations from before the store last lost something: their fences are not those of its history any more."""
         self._history: deque[str] = deque(maxlen=400)
 
     # --- time and chance ----------------------------------------------------------------------------------------------------
@@ -208,13 +210,18 @@ class World:
 
     def check_fence(self, node: SimNode, task: str, fence: int | None) -> None:
         """P7: whoever begins a task has a higher fence than every run before it, and no lower one than it had itself."""
-        if fence is None:
-            return  # the lease has just ended
-        last, whose = self.fences.get(task, (0, ''))
         mine = node.agent.ref.incarnation
+        if fence is None or mine in self.outlived:
+            return  # the lease has just ended, or will never be renewed
+        last, whose = self.fences.get(task, (0, ''))
         if fence < last or (fence == last and whose != mine):
             self._broken(f'{node.name} ({mine}) begins {task} under fence {fence}, and {whose} had {last}')
         self.fences[task] = (fence, mine)
+
+    def forget_fences(self) -> None:
+        """The store has lost something, so fences may begin again below those that were: nobody may be left who knows them."""
+        self.fences.clear()
+        self.outlived = frozenset(node.agent.ref.incarnation for node in self.nodes)
 
     def check_told(self, node: SimNode, gained: frozenset[int]) -> None:
         """Nobody is given tokens whose owner's user is being told that they go and has time left."""

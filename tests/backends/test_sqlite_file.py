@@ -468,11 +468,12 @@ opened = backend.open(Settings(20_000, 'xxh3'), create=True)
 ref = NodeRef('a', '1')
 backend.register(Registration(ref, 15.0), opened.timeline, 0)
 backend.acquire_leadership(ref, 0)
-print('ready', flush=True)
 for number in range(10_000):
     seen = backend.snapshot()
     plan = Plan('x', {'a': Member(str(number), 15.0)}, (TokenGroup(range(20_000), f'w{number}'),), moved=1)
     backend.commit(ref, plan, Guard(seen.timeline, seen.leadership.epoch, seen.revision))
+    if number == 0:
+        print('ready', flush=True)
 """
         )
         url = f'sqlite:///{harness.path}'

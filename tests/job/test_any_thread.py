@@ -36,6 +36,7 @@ CALLS: dict[str, Callable[[Job], object]] = {
     'get_coordination_status': lambda job: job.get_coordination_status(),
     'get_dead_nodes': lambda job: job.get_dead_nodes(),
     'get_incomplete_tasks': lambda job: job.get_incomplete_tasks(),
+    'is_leaving': lambda job: job.is_leaving,
     'list_locks': lambda job: job.list_locks(),
     'my_tokens': lambda job: job.my_tokens,
     'node_name': lambda job: job.node_name,

@@ -104,7 +104,9 @@ def test_backends_says_why_one_cannot_be_used(tmp_path: Path, monkeypatch: pytes
     result = invoke('backends')
     assert result.exit_code == 0
     assert 'driverless 1.5, no-such-driver (not installed)' in result.output
-    assert "cannot be used: driverless:// needs a driver that cannot be imported (No module named 'no_such_driver')" in result.output
+    assert (
+        "cannot be used: driverless:// needs a driver that cannot be imported (No module named 'no_such_driver')" in result.output
+    )
     assert "cannot be used: 'broken' of broken 1.5 (broken_plugin) cannot be loaded: RuntimeError: bad day" in result.output
     assert 'sqlite:///jobs.db' in result.output
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 __all__ = ['plot']
 
 _OURS, _FLOOR = '#1f5fa8', '#b5b5b5'
-_RIVALS = ('#d9822b', '#a83250', '#6b8e23', '#7d5ba6', '#c2a83e', '#2b8f8f')
+_RIVALS = ('#8c564b', '#d16ba5', '#9a9a2e', '#2ba6b8', '#6f6f6f', '#c49c6b')
 _STORES = ('#1f5fa8', '#d9822b', '#3a8f3a', '#a83250', '#7d5ba6')
 _WIDTH_IN, _BAR_IN, _LINES_IN, _FRAME_IN = 9.0, 0.17, 1.7, 0.9
+_FEW_LINES = 5
+"""More than these are named beside their panel rather than in it."""
 _FAR_APART = 20.0
 """From this quotient of the highest and the lowest number on, the scale is logarithmic."""
 
@@ -30,10 +32,11 @@ _FAR_APART = 20.0
 def plot(scenario: Scenario, series: Sequence[Series], path: Path) -> bool:
     """Draw what a scenario has measured; whether there was anything to draw.
 
-    Of ours only the usual one is drawn: others are in the tables, and so are figures that are nothing but zeros.
+    Of ours only the usual one is drawn: others are in the tables, and so are cases that are nothing but zeros.
     """
-    telling = {each.figure for each in series if any(each.values)}
-    drawn = [each for each in series if each.figure in telling and (each.side is not Side.OURS or each.who == 'ours')]
+    usual = [each for each in series if each.side is not Side.OURS or each.who == 'ours']
+    telling = {(each.figure, each.store, each.case) for each in usual if any(each.values)}
+    drawn = [each for each in usual if (each.figure, each.store, each.case) in telling]
     panels = [(figure, here) for figure in scenario.figures if (here := [each for each in drawn if each.figure == figure.name])]
     if not panels:
         return False
@@ -98,7 +101,9 @@ def _draw_bars(panel: Axes, figure: Figure, series: Sequence[Series]) -> None:
         panel.set_xscale('log')
     if figure.unit is Unit.SECONDS:
         panel.xaxis.set_major_formatter(lambda value, _: quantity(value, Unit.SECONDS))
-        panel.xaxis.set_minor_formatter(NullFormatter())
+    elif _far_apart([each.summary.median for each in series]):
+        panel.xaxis.set_major_formatter(lambda value, _: number(value))
+    panel.xaxis.set_minor_formatter(NullFormatter())
     panel.margins(x=0.15, y=0.01)
     panel.set_yticks(places, labels)
     panel.invert_yaxis()
@@ -131,7 +136,8 @@ def _draw_lines(panel: Axes, figure: Figure, series: Sequence[Series]) -> None:
     _scale(panel, figure, sorted({_place(each) for each in drawn}), [value for each in drawn for value in _shown(figure, each)])
     panel.set_xlabel(figure.axis, fontsize=8)
     panel.set_ylabel(_label(figure), fontsize=8)
-    panel.legend(fontsize=7, frameon=False)
+    aside: dict[str, Any] = {'loc': 'upper left', 'bbox_to_anchor': (1.0, 1.0)} if len(lines) > _FEW_LINES else {}
+    panel.legend(fontsize=7, frameon=False, **aside)
 
 
 def _shown(figure: Figure, series: Series) -> tuple[float, ...]:

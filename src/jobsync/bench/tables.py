@@ -33,9 +33,11 @@ class Row:
 
 
 def rows_of(series: Iterable[Series]) -> list[Row]:
-    """The rows of one figure, in the order in which they were measured."""
+    """The rows of one figure, those of a store together, in the order in which they were measured."""
     cases: dict[tuple[str, str], list[Series]] = {}
-    for each in series:
+    series = list(series)
+    stores = list(dict.fromkeys(each.store for each in series))
+    for each in sorted(series, key=lambda each: stores.index(each.store)):
         cases.setdefault((each.store, each.case), []).append(each)
     rows = []
     for (store, case), here in cases.items():

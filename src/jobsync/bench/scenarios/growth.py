@@ -57,7 +57,7 @@ def measure(bench: Bench, hosts: Sequence[Member], nodes: int, seconds: float) -
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    sizes = (2, 40) if bench.quick else (2, 20, 100, 500)
+    sizes = (2, 40) if bench.quick else (2, 50, 500)
     orders = [{'url': bench.store.url, 'namespace': bench.store.namespace(), 'tokens': _TOKENS}] * (2 if bench.quick else 4)
     with crew('host', orders) as hosts:
         here = 0
@@ -68,7 +68,7 @@ def play(bench: Bench) -> None:
             bench.record('settled', f'{here} to {nodes} nodes', [settle(hosts, nodes)], at=nodes)
             here = nodes
             bench.pause(2)
-            measure(bench, hosts, nodes, 11.0 if bench.quick else 20.0)
+            measure(bench, hosts, nodes, 11.0 if bench.quick else 16.0)
 
 
 _MANY, _TWO = case_of(500), case_of(2)

@@ -76,7 +76,7 @@ def play(bench: Bench) -> None:
                 continue
             place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
             with Cluster(place, options, check=bench.check) as cluster:
-                take(bench, timing, played(cluster, 10.0 if bench.quick else 90.0, 99))
+                take(bench, timing, played(cluster, 10.0 if bench.quick else 70.0, 99))
 
 
 _NETWORKED = ('postgresql', 'redis', 'etcd')

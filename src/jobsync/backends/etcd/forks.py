@@ -21,8 +21,11 @@ if 'grpc' not in sys.modules:
 
 __all__ = ['GATE', 'abandon', 'forget_in_child']
 
-FORK_WAITS_SEC = 2.0
-"""How long a fork waits for calls. A server that answers takes milliseconds."""
+FORK_WAITS_SEC = 10.0
+"""How long a fork waits for calls. A server that answers takes milliseconds, one that does not ``op_timeout_sec``.
+
+A child that is forked amid a call hangs as it begins: gRPC waits there for a lock that a thread of the parent had.
+"""
 LOOKS_EVERY_SEC = 0.0005
 
 

@@ -32,7 +32,7 @@ def jobsync_backend():
 Install = Callable[..., None]
 
 
-def working(*schemes: object, name: str = 'files') -> str:
+def working(*schemes: object, name: str = 'cards') -> str:
     """The source of a plugin that works."""
     return WORKING.format(name=name, schemes=schemes)
 
@@ -84,24 +84,24 @@ def test_our_own_are_found_by_entry_point() -> None:
 
 def test_another_distributions_backend(install: Install) -> None:
     """A distribution that names a module gets the whole URL of its schemes."""
-    install('alpha', 'files', working('files', 'files+zip'), version='2.1')
-    for url in ('files://a/b?c#d', 'files+zip://x'):
+    install('alpha', 'cards', working('cards', 'cards+zip'), version='2.1')
+    for url in ('cards://a/b?c#d', 'cards+zip://x'):
         assert getattr(connect(url, OPTIONS), 'url', None) == url
-    assert listed('files') == plugins.Installed('files', ('files', 'files+zip'), 'for tests', 'alpha', '2.1', None, ('files://',))
+    assert listed('cards') == plugins.Installed('cards', ('cards', 'cards+zip'), 'for tests', 'alpha', '2.1', None, ('cards://',))
 
 
 def test_a_scheme_is_not_case_sensitive(install: Install) -> None:
     """A scheme in capitals is the same scheme; the rest of the URL is left alone."""
-    install('alpha', 'files', working('files'))
-    assert getattr(connect('FILES://A/B', OPTIONS), 'url', None) == 'files://A/B'
+    install('alpha', 'cards', working('cards'))
+    assert getattr(connect('FILES://A/B', OPTIONS), 'url', None) == 'cards://A/B'
 
 
 def test_unknown_scheme(install: Install) -> None:
     """An unknown scheme is named, with the schemes there are."""
-    install('alpha', 'files', working('files'))
+    install('alpha', 'cards', working('cards'))
     message = refusal('nosuch://u:s3cret@h/db')
     assert 'nosuch://' in message
-    assert all(f'{scheme}://' in message for scheme in ('memory', 'sqlite', 'files'))
+    assert all(f'{scheme}://' in message for scheme in ('memory', 'sqlite', 'cards'))
     assert 's3cret' not in message
 
 
@@ -118,9 +118,9 @@ def test_malformed_url(url: object) -> None:
 
 def test_one_scheme_two_distributions(install: Install) -> None:
     """A scheme that two distributions claim is refused with both names; every other scheme works."""
-    install('alpha', 'one', working('files', 'one', name='one'))
-    install('beta', 'two', working('files', 'two', name='two'), version='3.0')
-    message = refusal('files://x')
+    install('alpha', 'one', working('cards', 'one', name='one'))
+    install('beta', 'two', working('cards', 'two', name='two'), version='3.0')
+    message = refusal('cards://x')
     assert "'one' of alpha 1.0 and 'two' of beta 3.0" in message
     assert listed('one').error == listed('two').error
     assert connect('memory://', OPTIONS)
@@ -134,13 +134,13 @@ def test_a_scheme_of_ours_claimed_by_another(install: Install) -> None:
     assert 'alpha 1.0' in message
 
 
-@pytest.mark.parametrize('scheme', ['files', 'other'])
+@pytest.mark.parametrize('scheme', ['cards', 'other'])
 def test_one_entry_point_name_two_distributions(install: Install, scheme: str) -> None:
     """An entry point name that two distributions use is refused with both names, not resolved by the order of the path."""
-    install('alpha', 'files', working('files'))
-    install('beta', 'files', working('other'))
+    install('alpha', 'cards', working('cards'))
+    install('beta', 'cards', working('other'))
     message = refusal(f'{scheme}://x')
-    assert "entry point name 'files' is claimed by 'files' of alpha 1.0 and 'files' of beta 1.0" in message
+    assert "entry point name 'cards' is claimed by 'cards' of alpha 1.0 and 'cards' of beta 1.0" in message
     assert connect('memory://', OPTIONS)
 
 
@@ -163,59 +163,59 @@ def test_two_schemes_of_one_distribution(install: Install) -> None:
         ('import jobsync.hookspecs as j\n@j.hookimpl\ndef jobsync_backend():\n    raise OSError("no")', 'OSError: no'),
         ('import jobsync.hookspecs as j\n@j.hookimpl\ndef jobsync_backend(extra):\n    return 3', 'PluginValidationError'),
         ('import jobsync.hookspecs as j\n@j.hookimpl\ndef jobsync_backends():\n    return 3', 'PluginValidationError'),
-        (working('files://'), 'its schemes are'),
+        (working('cards://'), 'its schemes are'),
         (working(), 'its schemes are'),
         (working(3), 'its schemes are'),
     ],
 )
 def test_a_broken_plugin(install: Install, source: str, cause: str) -> None:
     """It says which distribution and module, and why, to whoever asks for it or for the listing, and disturbs nobody else."""
-    install('alpha', 'files', source)
-    message = refusal('files://x')
-    assert "'files' of alpha 1.0 (alpha_plugin_files) cannot be loaded" in message
+    install('alpha', 'cards', source)
+    message = refusal('cards://x')
+    assert "'cards' of alpha 1.0 (alpha_plugin_cards) cannot be loaded" in message
     assert cause in message
-    assert message == f'files:// cannot be used: {listed("files").error}'
+    assert message == f'cards:// cannot be used: {listed("cards").error}'
     assert connect('memory://', OPTIONS)
 
 
 def test_a_broken_plugin_may_be_what_an_unknown_scheme_wants(install: Install) -> None:
     """Who asks for a scheme that nobody has hears of the plugins that could not say theirs."""
     install('alpha', 'broken', 'import no_such_module_anywhere')
-    assert 'no_such_module_anywhere' in refusal('files://x')
+    assert 'no_such_module_anywhere' in refusal('cards://x')
 
 
 def test_a_broken_plugin_does_not_take_a_working_ones_scheme(install: Install) -> None:
     """A plugin that could not be loaded only seems to claim the scheme it is named after."""
-    install('alpha', 'files', 'import no_such_module_anywhere')
-    install('beta', 'working', working('files'))
-    assert connect('files://x', OPTIONS)
+    install('alpha', 'cards', 'import no_such_module_anywhere')
+    install('beta', 'working', working('cards'))
+    assert connect('cards://x', OPTIONS)
 
 
 def test_a_distribution_without_metadata(install: Install, tmp_path: Path) -> None:
     """A distribution whose metadata is gone still has a plugin, and does no harm."""
-    install('alpha', 'files', working('files'))
+    install('alpha', 'cards', working('cards'))
     (tmp_path / 'alpha-1.0.dist-info' / 'METADATA').unlink()
     assert connect('memory://', OPTIONS)
-    assert connect('files://', OPTIONS)
+    assert connect('cards://', OPTIONS)
 
 
-MISSING = working('files').replace('    made =', '    import no_such_driver\n    made =')
+MISSING = working('cards').replace('    made =', '    import no_such_driver\n    made =')
 
 
 def test_missing_driver(install: Install) -> None:
     """A driver that is not there is named with the command that brings it, and only when its backend is asked for."""
-    install('alpha', 'files', MISSING, extras=('files', 'other'))
-    message = refusal('files://u:s3cret@h/x')
+    install('alpha', 'cards', MISSING, extras=('cards', 'other'))
+    message = refusal('cards://u:s3cret@h/x')
     assert 'no_such_driver' in message
-    assert 'pip install alpha[files]' in message
+    assert 'pip install alpha[cards]' in message
     assert 's3cret' not in message
-    assert listed('files').error is None
+    assert listed('cards').error is None
 
 
 def test_missing_driver_without_an_extra(install: Install) -> None:
     """Where no extra brings the driver, the distribution is named."""
-    install('alpha', 'files', MISSING)
-    message = refusal('files://x')
+    install('alpha', 'cards', MISSING)
+    message = refusal('cards://x')
     assert 'no_such_driver' in message
     assert 'alpha 1.0' in message
 
@@ -232,8 +232,8 @@ def test_what_is_declared() -> None:
 
 def test_a_driver_that_is_not_installed(install: Install) -> None:
     """It is listed without a version."""
-    install('alpha', 'files', working('files').replace("summary='for tests'", "drivers=('no-such-driver', 'attrs')"))
-    (absent, (name, version)) = listed('files').drivers
+    install('alpha', 'cards', working('cards').replace("summary='for tests'", "drivers=('no-such-driver', 'attrs')"))
+    (absent, (name, version)) = listed('cards').drivers
     assert absent == ('no-such-driver', None)
     assert (name, version is None) == ('attrs', False)
 
@@ -258,7 +258,7 @@ def test_no_driver_is_imported(code: str) -> None:
 
 def test_found_in_a_fresh_process(install: Install, tmp_path: Path) -> None:
     """A backend is found by a process that starts with the distribution on its path."""
-    install('alpha', 'files', working('files'))
-    script = 'from jobsync import backend, plugins; print(plugins.connect("files://x", backend.BackendOptions()).info.name)'
+    install('alpha', 'cards', working('cards'))
+    script = 'from jobsync import backend, plugins; print(plugins.connect("cards://x", backend.BackendOptions()).info.name)'
     command, environ = [sys.executable, '-c', script], {'PYTHONPATH': str(tmp_path)}
     assert subprocess.run(command, capture_output=True, text=True, check=True, env=environ).stdout == 'memory\n'

@@ -16,7 +16,7 @@ from jobsync.core import calls
 from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Lane
-from jobsync.core.model import Node, Settings
+from jobsync.core.model import LockEdit, Node, Settings
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.runtime.perform import perform
 
@@ -155,10 +155,14 @@ class Bench:
             answer: calls.Answer = perform(self.backend, call, token_of)
         except JobsyncError as error:
             answer = error
-        if self.push and self._revision() != before:
-            for agent in self.agents:
-                agent.hint(self.backend.snapshot().revision.number, self.now)
+        self._announce(before)
         return answer
+
+    def edit_locks(self, edit: LockEdit) -> None:
+        """Somebody who is no agent edits the task locks."""
+        before = self._revision()
+        self.backend.edit_locks(edit)
+        self._announce(before)
 
     def answer(self, caught: Caught, answer: calls.Answer) -> None:
         """Bring a caught call's answer back now."""
@@ -167,6 +171,11 @@ class Bench:
     def deliver(self, caught: Caught) -> None:
         """Let a caught call reach the store and come back now."""
         self.answer(caught, self.perform(caught.call))
+
+    def _announce(self, before: object) -> None:
+        if self.push and self._revision() != before:
+            for agent in self.agents:
+                agent.hint(self.backend.snapshot().revision.number, self.now)
 
     def _revision(self) -> object:
         space = self.store.spaces.get('sync_')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
@@ -104,6 +106,56 @@ def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> N
         bench.kill(agent)
     bench.run_until(lambda: len(d.tenure.ownership.tokens) == len(TASKS))
     assert bench.now <= died + a.config.heartbeat_timeout_sec + 1.3 * interval + 1.0
+
+
+def lock_to(pattern: str) -> LockEdit:
+    return LockEdit(put=(LockRequest('t0', (pattern,), 'somebody'),))
+
+
+CHANGES: dict[str, Callable[[Bench, list[Agent]], object]] = {
+    'a join': lambda bench, agents: bench.start('e'),
+    'a leave': lambda bench, agents: agents[2].leave(bench.now),
+    'a lock': lambda bench, agents: bench.edit_locks(lock_to('c')),
+    'a lock that moves nothing': lambda bench, agents: bench.edit_locks(lock_to('nobody else')),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+@pytest.mark.parametrize('who', [0, 1, 3], ids=['leader', 'next', 'youngest'])
+def test_a_death_soon_after_a_change_is_noticed_as_soon_as_any(change: str, who: int) -> None:
+    """P3, whenever in an interval a change comes and however soon after it a node dies: nobody's last heartbeat is read late."""
+    for phase in (0.2, 1.3, 2.6, 3.9, 4.7):
+        for after in (0.02, 0.7, 1.2, 2.0, 3.0, 4.0, 5.2, 7.0, 9.3):
+            assert seconds_to_notice(change, who, phase, after) <= 15.0 + 2.0, (phase, after)
+
+
+def seconds_to_notice(change: str, who: int, phase: float, after: float) -> float:
+    """How long a dead node stays registered: ``phase`` after the leader's heartbeat comes a change, and ``after`` that the death."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c', 'd')
+    bench.edit_locks(lock_to('nobody'))
+    bench.run(60.0)
+    bench.run(last_sent(agents[0]) + 5.0 - bench.now + phase)
+    CHANGES[change](bench, agents)
+    bench.run(after)
+    bench.kill(agents[who])
+    died, victim = bench.now, agents[who].ref
+    bench.run_until(lambda: all(node.ref != victim for node in bench.backend.snapshot().nodes))
+    return bench.now - died
+
+
+def test_whoever_leads_next_is_who_looks_once_more() -> None:
+    """For a change that one commit serves, one look more of one follower; at rest none looks at all."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c', 'd')
+    bench.run(60.0)
+    agents[1].leave(bench.now)
+    bench.run(1.0)
+    before = len(bench.made)
+    bench.edit_locks(lock_to('nobody'))
+    bench.run(30.0)
+    looks = [one.agent for one in bench.made[before:] if isinstance(one.call, calls.TakeSnapshot)]
+    assert [agent for agent in looks if agent is not agents[0]] == [agents[2]]
 
 
 def test_a_leader_that_left_is_succeeded_at_once() -> None:

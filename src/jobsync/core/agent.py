@@ -222,7 +222,7 @@ class Agent:
         if isinstance(answer, (calls.Heartbeat, calls.Propose)):
             self._history.writes += 1
         elif isinstance(answer, calls.TakeSnapshot):
-            self._lookout.begin_look()
+            self._lookout.begin_look(now)
         self._under_way[lane] = _Issued(answer, now, self._session, self._history.top, self._history.heartbeat)
         return answer
 
@@ -260,7 +260,7 @@ class Agent:
         due = self._rhythm.next(self.tenure.holds_other_at(now), now)
         if now < due:
             return due
-        self._rhythm.send()
+        self._rhythm.send(now)
         return calls.Heartbeat(self.ref, self.tenure.assignment.version, self.tenure.holding(now))
 
     def _next_work(self, now: float) -> calls.Call | float | None:
@@ -404,6 +404,7 @@ class Agent:
         if reading.assignment.version == self.tenure.assignment.version:
             return
         self.tenure.read(reading.assignment, reading.ownership, now, leaves=self.phase is Phase.LEAVING)
+        self._lookout.read_version(reading.assignment.members, now)
         self._reign.note_unplaced(reading.assignment)
         self._reign.propose_again(now)
         self._rhythm.soon()

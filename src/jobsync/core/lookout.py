@@ -3,13 +3,19 @@
 A leader looks after each heartbeat of its own. Everybody else hears of the leader with each pulse, and looks only when there is
 no leader, when the leader has changed, when it becomes suspect, and once when it is late: whoever died with the leader is
 counted from the first look, and would be waited for twice as long if that came only when the leader is suspect.
+
+A change makes nodes beat out of turn, and a heartbeat that is read an interval later is counted from there. So somebody looks
+once more when all have beaten: the leader after a hint, and after a new version, for the leader's sake, whoever leads next.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Mapping
+
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.liveness import Observer
-from jobsync.core.model import NodeRef, NodeState, Pulse, Snapshot
+from jobsync.core.model import Member, Node, NodeRef, NodeState, Pulse, Snapshot
 from jobsync.core.rhythm import STEP
 
 __all__ = ['Lookout']
@@ -25,14 +31,15 @@ class Lookout:
         self._observer = Observer(config.heartbeat_interval_sec)
         self.snapshot: Snapshot | None = None
         self._look_at = now
-        self._suspect_at = _FOREVER
+        self._suspect_at = self._again_at = _FOREVER
         self._last_look = _NEVER
+        self._asked_at = now
         self._hinted = False
 
     @property
     def due(self) -> float:
         """When to take the next snapshot."""
-        return min(self._look_at, self._suspect_at)
+        return min(self._look_at, self._suspect_at, self._again_at)
 
     def look(self, at: float) -> None:
         """Look at that time at the latest."""
@@ -42,11 +49,11 @@ class Lookout:
         """Something is said to have changed: a look that is under way may have missed it."""
         self._hinted = True
         self.look(now)
+        self._look_again(now)
 
     def own_heartbeat(self, sent: float) -> None:
-        """The leader has sent a heartbeat: look once the others have sent theirs."""
-        interval = self._config.heartbeat_interval_sec
-        self.look(max(sent + 2 * STEP * interval, self._last_look + STEP * interval))
+        """The leader has sent a heartbeat: look once the others have sent theirs, however often until then."""
+        self._look_again(sent)
 
     def take_pulse(self, pulse: Pulse, leads: bool, now: float) -> None:
         """Hear of the leader; look closer if the leadership has changed, or the leader is gone or silent."""
@@ -70,15 +77,26 @@ class Lookout:
         heard_at = due - timeout
         return due if self._last_look >= heard_at else min(due, heard_at + (1 + 2 * STEP) * self._config.heartbeat_interval_sec)
 
-    def begin_look(self) -> None:
+    def read_version(self, members: Mapping[str, Member], now: float) -> None:
+        """A new version was read: whoever leads next looks once the leader has acknowledged it too."""
+        if self._is_next_in_line(members):
+            self._look_again(now)
+
+    def _look_again(self, now: float) -> None:
+        """Look two steps from now, whatever is seen before."""
+        self._again_at = now + 2 * STEP * self._config.heartbeat_interval_sec
+
+    def begin_look(self, now: float) -> None:
         """A snapshot is asked for: what was hinted at until now will be in it."""
-        self._hinted = False
+        self._asked_at, self._hinted = now, False
 
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """See everybody, and settle when to look again."""
         self._observer.note_all(snapshot.nodes, now)
         self.snapshot, self._last_look = snapshot, now
         self._look_at, self._suspect_at = self._next_look(snapshot, now)
+        if self._asked_at >= self._again_at:
+            self._again_at = _FOREVER
         if self._hinted:
             self.look(now)
 
@@ -104,10 +122,26 @@ class Lookout:
         if self.snapshot is None:
             return False
         suspects = self.suspects(now)
-        for node in sorted(self.snapshot.nodes, key=lambda node: (node.created_on, node.name)):
+        for node in sorted(self.snapshot.nodes, key=_seniority):
             if node.state is NodeState.JOINED and suspects.get(node.name) != node.beat:
                 return node.ref == self._ref
         return False
+
+    def _is_next_in_line(self, members: Mapping[str, Member]) -> bool:
+        """Whether this node is the oldest member but for the leader.
+
+        The last look may be long ago; but whoever is older was seen in it, and whoever has gone since is no member any more.
+        """
+        if self.snapshot is None or self.snapshot.leadership.node == self._ref:
+            return False
+        heirs = [
+            node
+            for node in self.snapshot.nodes
+            if node.ref != self.snapshot.leadership.node
+            and node.name in members
+            and members[node.name].incarnation == node.incarnation
+        ]
+        return min(heirs, key=_seniority).ref == self._ref if heirs else False
 
     def _timeout_of(self, name: str) -> float:
         nodes = () if self.snapshot is None else self.snapshot.nodes
@@ -120,3 +154,7 @@ class Lookout:
             for node in snapshot.nodes
             if node.state is NodeState.JOINED and node.name != self._config.name
         }
+
+
+def _seniority(node: Node) -> tuple[dt.datetime, str]:
+    return node.created_on, node.name

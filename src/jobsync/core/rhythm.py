@@ -3,7 +3,7 @@
 The nodes beat in step: the leader first, the others a tenth of an interval later (each pulse tells how long ago the leader's
 heartbeat was, and the next one comes a little sooner or later), and the leader looks at all of them after another tenth. So the
 last heartbeat of a node that dies is read a tenth of an interval after it was sent, rather than up to a whole one, with one look
-for each interval.
+for each interval. A heartbeat out of turn, because of a change, brings nobody out of step: the next comes when it would have.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Rhythm:
 
     def __init__(self, config: AgentConfig, now: float) -> None:
         self._config = config
-        self._is_urgent = False
+        self._is_urgent = self._in_turn = False
         self.begin(now)
 
     def begin(self, now: float) -> None:
@@ -37,17 +37,21 @@ class Rhythm:
         """When the next is due; at ``or_at`` at the latest, for there will be something else to report."""
         return max(now if self._is_urgent else min(self._due, or_at), self._not_before)
 
-    def send(self) -> None:
+    def send(self, now: float) -> None:
         """It is being sent."""
-        self._is_urgent = False
+        self._is_urgent, self._in_turn = False, now >= self._due
 
     def succeeded(self, sent_at: float, leader_age: float | None) -> None:
-        """One interval after the last, a little sooner or later where that brings this node in step with the leader.
+        """The next is one interval later, or a little sooner or later where that brings this node in step with the leader.
 
-        ``leader_age``: how long ago the leader's was; None for the leader itself, or where it is not known.
+        One out of turn changes nothing about that. ``leader_age``: how long ago the leader's was; None for the leader
+        itself, or where it is not known.
         """
+        self._not_before = _NEVER
+        if not self._in_turn:
+            return
         interval = self._config.heartbeat_interval_sec
-        self._due, self._not_before = sent_at + interval, _NEVER
+        self._due = sent_at + interval
         if leader_age is not None and (1 + 2 * STEP) * interval < self._config.lease_sec:
             late = (leader_age - STEP * interval) % interval
             late = late if late < interval / 2 else late - interval

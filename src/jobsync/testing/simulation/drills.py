@@ -32,7 +32,10 @@ class Drills:
     def run(self) -> list[str]:
         """All drills, if there is a settled cluster to run them on."""
         found: list[str] = []
-        drills = (self.outage, self.lock, self.join, self.replace, self.rejoin, self.drain, self.leave, self.kill, self.kill_two)
+        drills = (
+            self.outage, self.lock, self.join, self.replace, self.rejoin, self.drain, self.leave,
+            self.kill, self.kill_changed, self.kill_two,
+        )  # fmt: skip
         for drill in drills:
             if len(self._owners()) >= 2:
                 found += [f'{drill.__name__}: {text}' for text in drill()]
@@ -129,6 +132,18 @@ class Drills:
     def kill(self) -> list[str]:
         """P3: what a dead node owned has new owners within the timeout and 2 s; nobody else's tokens are touched."""
         return self._kill([self._world.random.choice(self._owners())], 2.0)
+
+    def kill_changed(self) -> list[str]:
+        """The same of the leader, or of whoever else, at most an interval after something has changed."""
+        world, owners = self._world, self._owners()
+        task = world.random.choice(world.tasks)
+        leader = next((node for node in owners if node.agent.epoch is not None), owners[0])
+        self._until(lambda: False, world.random.uniform(12, 13) * _INTERVAL_SEC)
+        target = world.random.choice(owners)
+        world.record(f'drill: lock {task} to {target.name}, shortly before a death')
+        world.edit_lock(task, (target.name, '%'))
+        self._until(lambda: False, self._steps_of_push * 3 + world.random.uniform(0.5, 1) * _INTERVAL_SEC)
+        return self._kill([world.random.choice([leader, leader, *owners])], 2.0)
 
     def kill_two(self) -> list[str]:
         """The same where another node dies with the leader; it is watched from when the leader is late, an interval later.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
 
 from jobsync.core import calls
 from jobsync.core.agent import Agent
 from jobsync.core.events import Change
+from jobsync.core.tenure import Tenure
 
 
 def test_a_gain_waits_for_the_acknowledging_heartbeat() -> None:
@@ -92,6 +96,69 @@ def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None
     (first, *_) = sorted(taken_from(bench, agent))
     assert bench.begin(agent, f't{first}') == [False]
     assert f't{first}' in agent.tenure.in_flight
+
+
+def while_it_looks(agent: Agent, monkeypatch: pytest.MonkeyPatch, before: bool, act: Callable[[], object]) -> None:
+    """The next time that a thread looks at whether it may begin a task, let ``act`` happen just before or just after that."""
+    look = agent.tenure.may_claim
+
+    def looks(key: str, token: int, now: float) -> bool:
+        monkeypatch.undo()
+        if before:
+            act()
+        may = look(key, token, now)
+        if not before:
+            act()
+        return may
+
+    monkeypatch.setattr(agent.tenure, 'may_claim', looks)
+
+
+def one_to_lose() -> int:
+    """A token that ``taken_from`` takes from a lone node."""
+    bench = Bench()
+    return min(taken_from(bench, *bench.cluster('a')))
+
+
+BEGINS = pytest.mark.parametrize('begin', [Tenure.begin, Tenure.begin_alone])
+
+
+@BEGINS
+def test_a_refusal_takes_no_mark_of_another_thread_away(begin: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads begin one task, which is asked for when the one has begun it and the other has yet to look."""
+    bench, token = Bench(), one_to_lose()
+    (agent,) = bench.cluster('a')
+
+    def other_begins() -> None:
+        assert bench.begin(agent, f't{token}') == [True]
+        assert token in taken_from(bench, agent)
+
+    while_it_looks(agent, monkeypatch, True, other_begins)
+    assert not begin(agent.tenure, f't{token}', token, bench.now, worker=2)
+    assert set(agent.tenure.in_flight) == {f't{token}'}
+    bench.run(5.0)
+    assert bench.record('a').holding == {token}
+
+
+@BEGINS
+def test_a_task_counts_as_in_flight_from_before_the_look(begin: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that is asked for just after a thread has looked, and before the task is marked, is reported as held."""
+    bench, token = Bench(), one_to_lose()
+    (agent,) = bench.cluster('a')
+
+    def asked_and_acknowledged() -> None:
+        assert token in taken_from(bench, agent)
+        bench.run(5.0)
+        assert bench.record('a').holding == {token}
+        assert agent.tenure.is_busy(None)
+
+    while_it_looks(agent, monkeypatch, False, asked_and_acknowledged)
+    assert begin(agent.tenure, f't{token}', token, bench.now, worker=2)
+    bench.run(5.0)
+    assert bench.record('a').holding == {token}
+    agent.tenure.finish([f't{token}'])
+    bench.run(5.0)
+    assert token in bench.agents[1].tenure.ownership.tokens
 
 
 def test_a_task_in_flight_keeps_its_token_until_it_is_finished() -> None:

@@ -130,7 +130,7 @@ def test_a_death_soon_after_a_change_is_noticed_as_soon_as_any(change: str, who:
 
 
 def seconds_to_notice(change: str, who: int, phase: float, after: float) -> float:
-    """How long a dead node stays registered: ``phase`` after the leader's heartbeat comes a change, and ``after`` that the death."""
+    """How long a dead node stays registered: ``phase`` after the leader's heartbeat comes a change, ``after`` that the death."""
     bench = Bench()
     agents = bench.cluster('a', 'b', 'c', 'd')
     bench.edit_locks(lock_to('nobody'))

@@ -6,9 +6,10 @@ together: the ``grant``.
 *Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until a heartbeat that acknowledges that
 version has succeeded. Between the two the node claims only what both the old and the new version allow.
 
-*Tasks in flight.* ``begin`` marks a task first and looks at ``ownership`` afterwards; whoever takes tokens away restricts
-``ownership`` first and looks at the marks afterwards. Whichever comes first, no task is begun on a token that an acknowledgement
-has given up, and neither side takes a lock.
+*Tasks in flight.* ``begin`` notes its attempt first and looks at ``ownership`` afterwards; whoever takes tokens away restricts
+``ownership`` first and looks at attempts and tasks in flight afterwards. Whichever comes first, no task is begun on a token that
+an acknowledgement has given up, and neither side takes a lock. Each attempt is noted by itself, so that one that is refused
+takes nothing away from another at the same task.
 """
 
 from __future__ import annotations
@@ -53,26 +54,17 @@ class Tenure:
         return now < self.deadline and self.ownership.claims(key, token)
 
     def begin(self, key: str, token: int, now: float, worker: int = 0) -> bool:
-        """Mark a task as in flight, by this worker, if it is this node's; say whether it is.
-
-        The order of the two steps matters.
-        """
-        fresh = key not in self.in_flight
-        self.in_flight[key] = worker
-        return self._stays(key, token, now, fresh)
+        """Mark a task as in flight, by this worker, if it is this node's; say whether it is."""
+        with self._tasks.attempt(key, worker):
+            if self.may_claim(key, token, now):
+                self.in_flight[key] = worker
+                return True
+        return False
 
     def begin_alone(self, key: str, token: int, now: float, worker: int = 0) -> bool:
         """The same, but for a task that another worker has in flight: False."""
-        fresh = key not in self.in_flight
-        return self.in_flight.setdefault(key, worker) == worker and self._stays(key, token, now, fresh)
-
-    def _stays(self, key: str, token: int, now: float, fresh: bool) -> bool:
-        """Whether the task that has just been marked is this node's; if it is not, a fresh mark is taken away again."""
-        if self.may_claim(key, token, now):
-            return True
-        if fresh:
-            self.in_flight.pop(key, None)
-        return False
+        with self._tasks.attempt(key, worker):
+            return self.may_claim(key, token, now) and self.in_flight.setdefault(key, worker) == worker
 
     def finish(self, keys: Iterable[str]) -> None:
         """These tasks are no longer in flight."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -57,7 +57,7 @@ class Ledger:
 
     def begin(self, key: str, token: int) -> bool:
         """Mark a task in flight and record the claim, if it is this node's."""
-        if self._has_left(key):
+        if self._has_left([key]):
             return False
         runtime = self._runtime
         if runtime is None:
@@ -65,7 +65,7 @@ class Ledger:
             return True
         ref = runtime.agent.ref
         if not runtime.agent.tenure.begin(key, token, now(), worker_id()):
-            self._refuse(key)
+            self._refuse([key])
             return False
         if self._record(runtime, [key], ref):
             self._open[key] = None
@@ -76,17 +76,18 @@ class Ledger:
 
     def claim(self, tasks: Mapping[str, int]) -> bool:
         """Record that this node began these tasks (key -> hash token), all or none."""
-        if self._has_left(*tasks):
+        if self._has_left(tasks):
             return False
         runtime = self._runtime
         if runtime is None:
             return True
-        ref, moment = runtime.agent.ref, now()
-        foreign = [key for key, token in tasks.items() if not runtime.agent.tenure.may_claim(key, token, moment)]
-        if foreign:
-            self._refuse(*foreign)
+        ref = runtime.agent.ref
+        ours = runtime.agent.tenure.ours(tasks, now())
+        if len(ours) < len(tasks):
+            allowed = set(ours)
+            self._refuse([key for key in tasks if key not in allowed])
             return False
-        return self._record(runtime, list(tasks), ref)
+        return self._record(runtime, ours, ref)
 
     def claim_ours(self, tasks: Mapping[str, int]) -> NodeRef | bool:
         """The same of those of the tasks that are this node's.
@@ -98,8 +99,8 @@ class Ledger:
         runtime = self._runtime
         if runtime is None:
             return True
-        ref, moment = runtime.agent.ref, now()
-        ours = [key for key, token in tasks.items() if runtime.agent.tenure.may_claim(key, token, moment)]
+        ref = runtime.agent.ref
+        ours = runtime.agent.tenure.ours(tasks, now())
         return ref if ours and self._record(runtime, ours, ref) else False
 
     def begin_claimed(self, key: str, token: int, claimed: NodeRef | bool) -> bool:
@@ -116,13 +117,13 @@ class Ledger:
         self._open[key] = None
         return True
 
-    def _has_left(self, *keys: str) -> bool:
+    def _has_left(self, keys: Collection[str]) -> bool:
         """Another thread may leave while the user's loop is still at work: that must not raise there."""
         if self._member.is_over:
-            self._refuse(*keys)
+            self._refuse(keys)
         return self._member.is_over
 
-    def _refuse(self, *keys: str) -> None:
+    def _refuse(self, keys: Collection[str]) -> None:
         _logger.info("node %r: not begun, for it is not (or no longer) this node's: %s", self._node_name, _listed(keys))
 
     def _record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
@@ -212,5 +213,5 @@ class Ledger:
         return [Task(claim.item) for claim in claims]
 
 
-def _listed(keys: Sequence[str]) -> str:
-    return f'task {keys[0]!r}' + (f' and {len(keys) - 1} more' if len(keys) > 1 else '') if keys else 'no task'
+def _listed(keys: Collection[str]) -> str:
+    return f'task {next(iter(keys))!r}' + (f' and {len(keys) - 1} more' if len(keys) > 1 else '') if keys else 'no task'

@@ -8,13 +8,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jobsync.core.hashing import task_key
 from jobsync.core.model import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync.core.patterns import compile_like
 from jobsync.core.shown import shown
 from jobsync.errors import ConfigError
 from jobsync.membership import Membership
-from jobsync.task import Task
+from jobsync.task import key_of
 
 __all__ = ['LockBook', 'lock_request', 'lock_requests']
 
@@ -72,7 +71,7 @@ def lock_request(
 ) -> LockRequest:
     """A checked request. Raises ``ConfigError`` naming what is wrong."""
     return LockRequest(
-        task_id=task_id.key if isinstance(task_id, Task) else task_key(task_id),
+        task_id=key_of(task_id),
         patterns=_patterns(pattern),
         created_by=creator,
         reason=_reason(reason),
@@ -83,10 +82,17 @@ def lock_request(
 def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequest]:
     """Checked requests of tuples (task_id, pattern[, reason[, expires_in_days]]); those of one task become one, in order."""
     found: dict[str, LockRequest] = {}
+    like: LockRequest | None = None
+    terms: Sequence[Any] = ()
     for lock in locks:
         if not _is_row(lock) or not 2 <= len(lock) <= 4:
             raise ConfigError(f'lock {shown(lock)}: must be a tuple (task_id, node_pattern, reason)')
-        request = lock_request(creator, *lock)
+        # Most locks are on the terms of the one before, and those have been checked.
+        if like is not None and len(lock) < 4 and lock[1:] == terms and type(lock[1]) is str:
+            request = LockRequest(key_of(lock[0]), like.patterns, creator, like.reason)
+        else:
+            request = like = lock_request(creator, *lock)
+            terms = lock[1:]
         before = found.setdefault(request.task_id, request)
         if before is not request:
             patterns = tuple(dict.fromkeys((*before.patterns, *request.patterns)))

@@ -14,7 +14,7 @@ takes nothing away from another at the same task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.events import Change, Event, Note
@@ -52,6 +52,15 @@ class Tenure:
     def may_claim(self, key: str, token: int, now: float) -> bool:
         """Whether the task with this key, whose hash token is ``token``, is this node's at ``now``."""
         return now < self.deadline and self.ownership.claims(key, token)
+
+    def ours(self, tasks: Mapping[str, int], now: float) -> list[str]:
+        """Those of many tasks (key -> hash token) that are this node's at ``now``, in their order."""
+        deadline, pins, mine = self.grant
+        if now >= deadline:
+            return []
+        if pins is None:
+            return [key for key, token in tasks.items() if mine[token]]
+        return [key for key, token in tasks.items() if pins.get(key, mine[token])]
 
     def begin(self, key: str, token: int, now: float, worker: int = 0) -> bool:
         """Mark a task as in flight, by this worker, if it is this node's; say whether it is."""

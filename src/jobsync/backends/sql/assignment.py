@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    BindParameter,
     ColumnElement,
     Executable,
     FromClause,
@@ -35,7 +34,7 @@ from sqlalchemy import (
 )
 
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.nodes import check_joined, is_joined, run_of
+from jobsync.backends.sql.nodes import evicted, is_joined, run_of
 from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import Guard, Leadership, NodeRef, NodeState, Pin, Revision
@@ -45,7 +44,8 @@ from jobsync.errors import Conflict, Fenced
 __all__ = ['commit', 'read']
 
 REMEMBERED = 64
-"""Versions a difference can build on. A node reads every version or is far behind; then a complete reading is as cheap."""
+"""Versions a difference can build on, at least. A node reads every version or is far behind; then a complete reading is as cheap.
+Twice as many are kept before the older half goes, so that few commits have any to delete."""
 
 
 def state_query(store: Store) -> Select[Any]:
@@ -150,32 +150,33 @@ def read_pins(tx: Transaction, state: State) -> tuple[Pin, ...]:
 
 def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     """See ``Backend.commit``."""
-    row = tx.execute(tx.store.built(state_query)).one_or_none()
+    row = tx.execute(tx.store.built(guarded), run_of(ref)).one_or_none()
     state = states.parse(row)
     assert row is not None
-    check_guard(tx, state, ref, guard)
+    check_guard(state, ref, guard, is_there=row.joined is not None)
     remove_nodes(tx, plan)
     revision = states.raised(state)
-    if write_groups(tx, (group for group in plan.groups if group.tokens), revision):
-        builds_on = [*states.load_revisions(row.builds_on), revision][-REMEMBERED:]
+    before = states.load_revisions(row.builds_on)
+    if write_groups(tx, [group for group in plan.groups if group.tokens], revision):
+        builds_on = [*before, revision]
     else:
         builds_on = [revision]
-    tx.execute(tx.store.built(forget), {'oldest': builds_on[0].number})
+    if len(builds_on) > 2 * REMEMBERED:
+        builds_on = builds_on[-REMEMBERED:]
+    if builds_on[:1] != before[:1]:
+        tx.execute(tx.store.built(forget), {'oldest': builds_on[0].number})
     remove_pins(tx, plan.unpinned)
     write_pins(tx, plan.pins, state, revision)
-    if plan.moved:
-        record(tx, state, ref, plan)
     # Last, for the leader's own heartbeats wait for it, and what comes before may take seconds.
-    tx.execute(tx.store.built(raise_heartbeat), run_of(ref))
-    states.save(
-        tx,
-        revision,
-        version=revision.number,
-        version_stamp=revision.stamp,
-        members=states.dump_members(plan.members),
-        builds_on=states.dump_revisions(builds_on),
-    )
+    conclude(tx, ref, plan, state, revision, builds_on)
     return revision
+
+
+def guarded(store: Store) -> Select[Any]:
+    """The state, and whether the leader is registered: nobody can change either before the transaction's end."""
+    state, node = store.tables.state, store.tables.node
+    query = select(*states.columns(store), state.c.builds_on, node.c.name.label('joined'))
+    return query.select_from(state.outerjoin(node, is_joined(node)))
 
 
 def forget(store: Store) -> Executable:
@@ -184,15 +185,10 @@ def forget(store: Store) -> Executable:
     return delete(change).where(change.c.revision <= bindparam('oldest', type_=BigInteger))
 
 
-def raise_heartbeat(store: Store) -> Executable:
-    """Count the leader's own write."""
-    node = store.tables.node
-    return update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1)
-
-
-def check_guard(tx: Transaction, state: State, ref: NodeRef, guard: Guard) -> None:
+def check_guard(state: State, ref: NodeRef, guard: Guard, *, is_there: bool) -> None:
     """Refuse a commit that may not be made."""
-    check_joined(tx, ref)
+    if not is_there:
+        raise evicted(ref)
     if state.leadership != Leadership(guard.epoch, ref):
         raise Fenced(f'node {ref.name!r} no longer leads in epoch {guard.epoch}: {state.leadership}')
     if state.timeline != guard.timeline or state.timeline.store != state.store:
@@ -219,7 +215,7 @@ def remove_nodes(tx: Transaction, plan: Plan) -> None:
 def write_groups(tx: Transaction, groups: Iterable[TokenGroup], revision: Revision) -> bool:
     """Write tokens; whether ``change`` tells all that was written, as it does where they pass from owner to owner.
 
-    One statement for each group, all sent at once where the driver can; and others if rows were absent.
+    One statement for all groups, or one for each, all sent at once, where the driver can; and others if rows were absent.
     """
     owned, loose, size = [], [], 0
     for group in groups:
@@ -248,17 +244,21 @@ def write_groups(tx: Transaction, groups: Iterable[TokenGroup], revision: Revisi
 def put_owned(tx: Transaction, groups: Sequence[Mapping[str, Any]], revision: Revision) -> int:
     """Change the rows that are there, and tell it in ``change``; how many they were."""
     if tx.store.writes_in_with:
-        tx.execute(tx.store.built(change_and_tell), groups)
-        return int(tx.execute(tx.store.built(size_told), {'new': revision.number}).scalar_one())
+        given = {'groups': tx.store.listed_rows(groups), 'new': revision.number}
+        return int(tx.execute(tx.store.built(change_and_tell), given).scalar_one())
     changed = tx.execute(tx.store.built(change_tokens), groups).rowcount
     tx.execute(tx.store.built(tell), groups)
     return changed
 
 
-def of_group(store: Store) -> dict[str, BindParameter[Any]]:
-    """What a group gives to each of its rows."""
+SHARED = ('target', 'home')
+"""What a group gives to each of its rows, besides the owner."""
+
+
+def of_group(store: Store) -> dict[str, ColumnElement[Any]]:
+    """``SHARED`` of the one group that is given."""
     columns = store.tables.token.c
-    return {name: bindparam(f'new_{name}', type_=columns[name].type) for name in ('target', 'home')}
+    return {name: bindparam(f'new_{name}', type_=columns[name].type) for name in SHARED}
 
 
 NEW = bindparam('new', type_=BigInteger)
@@ -266,38 +266,50 @@ OWNER = bindparam('new_owner', type_=String)
 
 
 def change_tokens(store: Store) -> Update:
-    """Write the rows that are there; the version follows the owner."""
+    """Write the rows of the one group that is given, if they are there."""
+    return changing(store, OWNER, of_group(store)).where(store.among(store.tables.token.c.token_id, 'numbers'))
+
+
+def changing(store: Store, owner: ColumnElement[Any], shared: Mapping[str, ColumnElement[Any]]) -> Update:
+    """Give rows to an owner; the version follows the owner."""
     token = store.tables.token
-    kept = case((token.c.node == OWNER, token.c.version), else_=NEW)
-    change = update(token).where(store.among(token.c.token_id, 'numbers'))
-    return change.values(node=OWNER, version=kept, changed=NEW, **of_group(store))
+    kept = case((token.c.node == owner, token.c.version), else_=NEW)
+    return update(token).values(node=owner, version=kept, changed=NEW, **shared)
 
 
-def telling(store: Store, written: FromClause) -> Insert:
-    """Insert into ``change`` what was written, gathered by version."""
+def telling(
+    store: Store,
+    written: FromClause,
+    owner: ColumnElement[Any],
+    shared: Mapping[str, ColumnElement[Any]],
+    *keys: ColumnElement[Any],
+) -> Insert:
+    """Insert into ``change`` what was written, gathered by version and ``keys``."""
     change, numbers = store.tables.change, store.joined(cast(written.c.token_id, Text))
-    shared = of_group(store)
-    rows = select(NEW, OWNER, *shared.values(), written.c.version, func.count(), numbers).select_from(written)
+    rows = select(NEW, owner, *shared.values(), written.c.version, func.count(), numbers).select_from(written)
     columns = ['revision', 'owner', *shared, 'version', 'size', 'numbers']
-    return insert(change).from_select(columns, rows.group_by(written.c.version))
-
-
-def change_and_tell(store: Store) -> Executable:
-    """Both in one statement."""
-    token = store.tables.token
-    return telling(store, change_tokens(store).returning(token.c.token_id, token.c.version).cte('written'))
+    return insert(change).from_select(columns, rows.group_by(written.c.version, *keys))
 
 
 def tell(store: Store) -> Executable:
-    """Tell of the rows that have just been written."""
+    """Tell of the rows of the one group that is given, which have just been written."""
     token = store.tables.token
-    return telling(store, select(token).where(store.among(token.c.token_id, 'numbers')).subquery())
+    written = select(token).where(store.among(token.c.token_id, 'numbers')).subquery()
+    return telling(store, written, OWNER, of_group(store))
 
 
-def size_told(store: Store) -> Select[Any]:
-    """How many tokens ``change`` tells of."""
-    change = store.tables.change
-    return select(func.coalesce(func.sum(change.c.size), 0)).where(change.c.revision == NEW)
+def change_and_tell(store: Store) -> Executable:
+    """Both for all groups, in one statement, which gives the number of rows."""
+    token, change = store.tables.token, store.tables.change
+    group = store.rows('groups', {'numbers': Text(), **{f'new_{name}': String() for name in ('owner', *SHARED)}})
+    change_each = changing(store, group.c.new_owner, {name: group.c[f'new_{name}'] for name in SHARED})
+    change_each = change_each.where(store.within(token.c.token_id, group.c.numbers))
+    written = change_each.returning(token.c.token_id, token.c.version, token.c.node, *(token.c[name] for name in SHARED)).cte(
+        'written'
+    )
+    keys = {name: written.c[name] for name in SHARED}
+    told = telling(store, written, written.c.node, keys, written.c.node, *keys.values()).returning(change.c.size).cte('told')
+    return select(func.coalesce(func.sum(told.c.size), 0))
 
 
 def add_owned(store: Store) -> Executable:
@@ -382,16 +394,51 @@ def show_patterns(store: Store) -> Update:
     return update(lock).where(is_its, lock.c.node_pattern != row.c.pattern).values(node_pattern=row.c.pattern)
 
 
-def record(tx: Transaction, state: State, ref: NodeRef, plan: Plan) -> None:
-    """Append the rebalance."""
-    tx.execute(
-        insert(tx.tables.rebalance).values(
-            triggered_at=state.now,
-            trigger_reason=plan.reason,
-            leader_node=ref.name,
-            nodes_before=plan.nodes_before,
-            nodes_after=plan.nodes_after,
-            tokens_moved=plan.moved,
-            duration_ms=plan.duration_ms,
-        )
-    )
+def conclude(tx: Transaction, ref: NodeRef, plan: Plan, state: State, revision: Revision, builds_on: Sequence[Revision]) -> None:
+    """Record the rebalance, count the leader's own write, and make the revision the namespace's and the assignment's."""
+    given = {
+        'triggered_at': state.now,
+        'trigger_reason': plan.reason,
+        'leader_node': ref.name,
+        'nodes_before': plan.nodes_before,
+        'nodes_after': plan.nodes_after,
+        'tokens_moved': plan.moved,
+        'duration_ms': plan.duration_ms,
+        'new_number': revision.number,
+        'new_stamp': revision.stamp,
+        'new_members': states.dump_members(plan.members),
+        'new_builds_on': states.dump_revisions(builds_on),
+        **run_of(ref),
+    }
+    if tx.store.writes_in_with:
+        tx.execute(tx.store.built(all_at_once), given)
+        return
+    for step in (record, raise_heartbeat, save_version):
+        tx.execute(tx.store.built(step), given)
+
+
+def all_at_once(store: Store) -> Update:
+    """All of it in one statement."""
+    return save_version(store).add_cte(record(store).cte('recorded'), raise_heartbeat(store).cte('raised'))
+
+
+def record(store: Store) -> Insert:
+    """Append a rebalance, if anything was moved."""
+    rebalance = store.tables.rebalance
+    columns = [column for column in rebalance.c if column is not rebalance.c.id]
+    row = select(*(bindparam(column.name, type_=column.type) for column in columns))
+    return insert(rebalance).from_select(columns, row.where(bindparam('tokens_moved', type_=BigInteger) > 0))
+
+
+def raise_heartbeat(store: Store) -> Update:
+    """Count the leader's own write."""
+    node = store.tables.node
+    return update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1)
+
+
+def save_version(store: Store) -> Update:
+    """Make a revision the namespace's and the assignment's."""
+    number, stamp = bindparam('new_number', type_=BigInteger), bindparam('new_stamp', type_=BigInteger)
+    members, builds_on = bindparam('new_members', type_=Text), bindparam('new_builds_on', type_=Text)
+    state = {'revision': number, 'stamp': stamp, 'version': number, 'version_stamp': stamp}
+    return update(store.tables.state).values(**state, members=members, builds_on=builds_on)

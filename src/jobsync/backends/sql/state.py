@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -117,7 +117,7 @@ def save(tx: Transaction, revision: Revision, **changes: Any) -> None:
     tx.execute(update(tx.tables.state).values(revision=revision.number, stamp=revision.stamp, **changes))
 
 
-def dump_revisions(revisions: list[Revision]) -> str:
+def dump_revisions(revisions: Sequence[Revision]) -> str:
     """The column ``builds_on``: versions that a difference may build on, oldest first; ``change`` has what came after it."""
     return json.dumps([[revision.number, revision.stamp] for revision in revisions])
 

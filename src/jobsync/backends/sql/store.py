@@ -66,6 +66,9 @@ class Store(abc.ABC):
     writes_in_with = False
     """Whether a WITH may hold an UPDATE, whose answer the rest of the statement uses."""
 
+    looks_before_it_puts = False
+    """Whether an INSERT with ON CONFLICT takes much longer than to look first and insert without."""
+
     def __init__(self, info: BackendInfo, tables: Tables) -> None:
         self.info = info
         self.tables = tables
@@ -144,6 +147,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         """Whether ``column`` is an element of the parameter ``name``; give the parameter as ``listed``."""
+
+    def within(self, column: ColumnElement[Any], elements: ColumnElement[str]) -> ColumnElement[bool]:
+        """Whether ``column`` is an element of what another column holds, as ``listed`` gives it. Where ``writes_in_with``."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def listed(self, values: Iterable[Any]) -> Any:

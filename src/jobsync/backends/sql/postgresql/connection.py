@@ -24,8 +24,8 @@ OLDEST_SERVER = 13
 ENDING_SEC = 1.0
 """How long a rollback may take when the time of its transaction is over already."""
 
-BUSY = {'40001', '40P01'}
-"""Serialization failure and deadlock: rolled back, may be tried again."""
+BUSY = {'40001', '40P01', '23505'}
+"""Serialization failure, deadlock, and a row that another transaction has inserted meanwhile: rolled back, may be tried again."""
 RIGHTS = {'42501', '28000', '28P01', '3D000'}
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -75,3 +78,17 @@ def etcd_server() -> Iterator[EtcdServer]:
     server = EtcdServer()
     yield server
     server.close()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test() -> Iterator[None]:
+    """A test ends every thread of jobsync that it started: one that goes on would disturb whichever comes next."""
+    before = set(threading.enumerate())
+    yield
+    started = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith('jobsync')]
+    for thread in started:
+        thread.join(30)
+    left = [thread for thread in started if thread.is_alive()]
+    frames = sys._current_frames()
+    stacks = {thread.name: ''.join(traceback.format_stack(frames.get(thread.ident or 0))) for thread in left}
+    assert not stacks, '\n'.join(f'{name} goes on:\n{stack}' for name, stack in stacks.items())

@@ -93,7 +93,7 @@ def test_another_distributions_backend(install: Install) -> None:
 def test_a_scheme_is_not_case_sensitive(install: Install) -> None:
     """A scheme in capitals is the same scheme; the rest of the URL is left alone."""
     install('alpha', 'cards', working('cards'))
-    assert getattr(connect('FILES://A/B', OPTIONS), 'url', None) == 'cards://A/B'
+    assert getattr(connect('CARDS://A/B', OPTIONS), 'url', None) == 'cards://A/B'
 
 
 def test_unknown_scheme(install: Install) -> None:

@@ -108,6 +108,8 @@ class Relay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts: closing alone does not
         self._listener.close()
         with self._lock:
             ends = list(self._open)

@@ -126,7 +126,7 @@ class CoordinationConfig:
     Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
 
     op_timeout_sec: float = attrs.field(default=5, validator=_bound)
-    """The bound of one call to the store."""
+    """The bound of one call to the store. A call of your own is repeated for twice as long before it raises."""
 
     bulk_timeout_sec: float = attrs.field(default=60, validator=_bound)
     """The bound of a call that carries many records."""

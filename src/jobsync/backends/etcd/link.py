@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-# Before gRPC, which reads in the environment whether it is to survive a fork.
-from jobsync.backends.etcd.forks import GATE
-
-# isort: split
 import grpc
+from grpc.experimental import ChannelOptions
 
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.errors import MAYBE_STALE_TOKEN, STALE_TOKEN, translate
+from jobsync.backends.etcd.forks import GATE, hang_up_before_fork, prepare_for_forks
 from jobsync.backends.etcd.protos import MESSAGES, METHODS
 from jobsync.backends.etcd.url import Cluster, Login, Tls
 from jobsync.errors import BackendUnavailable, ConfigError
@@ -31,8 +32,10 @@ CHANNEL_OPTIONS = {
     # A watch that hears nothing notices within half a minute that its server is gone without a word.
     'grpc.keepalive_time_ms': 15_000,
     'grpc.keepalive_timeout_ms': 10_000,
-    # Connections are this channel's alone: a forked child must not find its parent's.
+    # Connections are this channel's alone, and end with it.
     'grpc.use_local_subchannel_pool': 1,
+    # A watch needs no thread beside its reader's.
+    ChannelOptions.SingleThreadedUnaryStream: 1,
 }
 
 
@@ -54,21 +57,19 @@ class Client(etcd3.Etcd3Client):  # type: ignore[misc]
 
 
 class Link:
-    """One server, and the token it gave us."""
+    """One server, and the token it gave us. Its channel is opened by the first call, and by the first after a fork."""
 
-    def __init__(self, name: str, client: Any, login: Login | None = None, token: str = '', *, is_ours: bool = True) -> None:
+    def __init__(self, name: str, make_client: Callable[[], Any], login: Login | None = None, token: str = '') -> None:
         self.name = name
-        self._client = client
+        self._make_client = make_client
         self._login = login
         self._token = token
-        self._is_ours = is_ours
-        self._calls = {name: method.on(client.channel) for name, method in METHODS.items() if not method.streams_request}
-        # etcd keeps a watch that says no more than how it begins.
-        self._calls['Watch.Watch'] = client.channel.unary_stream(
-            METHODS['Watch.Watch'].path,
-            request_serializer=MESSAGES['WatchRequest'].SerializeToString,
-            response_deserializer=MESSAGES['WatchResponse'].FromString,
-        )
+        self._client: Any = None
+        self._calls: dict[str, Callable[..., Any]] = {}
+        self._opening = threading.RLock()
+        """Taken again by a signal's handler that calls."""
+        self._is_closed = False
+        hang_up_before_fork(self)
 
     def call(self, method: str, request: Any, deadline: float) -> Any:
         """The answer, at the latest at ``deadline``, which is on ``time.monotonic``; errors are those of ``jobsync.errors``."""
@@ -85,27 +86,53 @@ class Link:
         except grpc.RpcError as error:
             raise translate(error, self.name) from error
 
-    def stream(self, method: str, request: Any, deadline: float) -> Any:
-        """A call of many answers, to be iterated over and cancelled; its errors are gRPC's."""
+    @contextmanager
+    def stream(self, method: str, request: Any, deadline: float) -> Iterator[Any]:
+        """A call of many answers, to be iterated over and cancelled; its errors are gRPC's. It ends with the context."""
         token = self._logged_in(deadline)
-        with GATE.passed():
+        with GATE.passed() as passage:
             # Of a member that has lost the others a watch would go on, and tell nothing.
-            return self._calls[method](request, metadata=[*self._metadata(token), ('hasleader', 'true')])
+            answers = self._method(method)(request, metadata=[*self._metadata(token), ('hasleader', 'true')])
+            passage.cancel = answers.cancel
+            try:
+                yield answers
+            finally:
+                answers.cancel()
+                hear_out(answers)
+
+    def hang_up(self) -> None:
+        """Close the channel, which ends all calls."""
+        with self._opening:
+            client, self._client, self._calls = self._client, None, {}
+        if client is not None:
+            client.close()
 
     def close(self) -> None:
-        """End all calls."""
-        if self._is_ours:
-            self._client.close()
+        """End all calls, for good."""
+        self._is_closed = True
+        with GATE.passed():
+            self.hang_up()
 
     def _answer(self, method: str, request: Any, deadline: float, token: str) -> Any:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise BackendUnavailable(f'etcd at {self.name}: no time was left for this call')
         try:
             with GATE.passed():
-                return self._calls[method](request, timeout=left, metadata=self._metadata(token))
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise BackendUnavailable(f'etcd at {self.name}: no time was left for this call')
+                return self._method(method)(request, timeout=left, metadata=self._metadata(token))
         except ValueError as error:  # gRPC's word for a channel that is closed
             raise BackendUnavailable(f'etcd at {self.name}: {error}') from error
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        """One of the calls of the channel."""
+        with self._opening:
+            if self._is_closed:
+                raise BackendUnavailable(f'etcd at {self.name}: this backend is closed')
+            if self._client is None:
+                self._client = self._make_client()
+                self._calls = calls_on(self._client.channel)
+                prepare_for_forks()
+            return self._calls[name]
 
     def _metadata(self, token: str) -> Sequence[tuple[str, str]]:
         return [('token', token)] if token else []
@@ -127,9 +154,38 @@ class Link:
         return token
 
 
+def calls_on(channel: Any) -> dict[str, Callable[..., Any]]:
+    """By its name, what a server can be asked on a channel."""
+    calls = {name: method.on(channel) for name, method in METHODS.items() if not method.streams_request}
+    # etcd keeps a watch that says no more than how it begins.
+    calls['Watch.Watch'] = channel.unary_stream(
+        METHODS['Watch.Watch'].path,
+        request_serializer=MESSAGES['WatchRequest'].SerializeToString,
+        response_deserializer=MESSAGES['WatchResponse'].FromString,
+    )
+    return calls
+
+
+def hear_out(answers: Any) -> None:
+    """Of a stream that was cancelled, read all that gRPC has yet to say: until then it is not over, nor ever its channel.
+
+    Where another thread reads it, as on a client of the user's, there is nothing to do.
+    """
+    if hear := getattr(answers, '_consume_next_event', None):
+        while answers._state.due:
+            hear()
+
+
 def links_to(cluster: Cluster) -> tuple[Link, ...]:
     """A link to each server; nothing is reached yet."""
-    return tuple(Link(endpoint, Client(endpoint, cluster.tls), cluster.login) for endpoint in cluster.endpoints)
+    return tuple(Link(endpoint, partial(Client, endpoint, cluster.tls), cluster.login) for endpoint in cluster.endpoints)
+
+
+class LinkOfClient(Link):
+    """On a client of the user's, whose channel is not ours to close."""
+
+    def hang_up(self) -> None:
+        """Nothing: the client stays as it is."""
 
 
 def link_of_client(client: Any) -> Link:
@@ -140,4 +196,4 @@ def link_of_client(client: Any) -> Link:
             f'a client of type {type(client).__name__} has no channel of gRPC: give one such as etcd3.client() makes'
         )
     token = dict(getattr(client, 'metadata', None) or ()).get('token', '')
-    return Link('the server of the given client', client, token=token, is_ours=False)
+    return LinkOfClient('the server of the given client', lambda: client, token=token)

@@ -33,7 +33,7 @@ class Watcher:
         self._connection = connection
         self._key = key
         self._op_timeout = op_timeout_sec
-        self._call: Any = None
+        self._stream: Any = None
         self._is_closed = False
         self._set_up()
         forget_in_child(self)
@@ -65,14 +65,14 @@ class Watcher:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-            if self._call is not None:
-                self._call.cancel()
+            if self._stream is not None:
+                self._stream.cancel()
 
     def forget(self) -> None:
         """In a forked child, which has no thread."""
-        if self._call is not None:
-            abandon(self._call)
-            self._call = None
+        if self._stream is not None:
+            abandon(self._stream)
+            self._stream = None
         self._set_up()
 
     def _run(self) -> None:
@@ -83,7 +83,7 @@ class Watcher:
                 if self._follow():
                     pause = FIRST_PAUSE_SEC
             with self._changed:
-                self._call, self._newest = None, None
+                self._stream, self._newest = None, None
                 if not self._is_closed:
                     self._changed.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SEC)
@@ -97,18 +97,18 @@ class Watcher:
         # From the very next change on: nothing is missed between the reading and the watch.
         create = MESSAGES['WatchCreateRequest'](key=self._key, start_revision=answer.header.revision + 1)
         link = self._connection.proven(deadline)
-        with self._changed:
-            if self._is_closed:
-                return False
-            self._call = link.stream('Watch.Watch', MESSAGES['WatchRequest'](create_request=create), deadline)
         began = False
-        with contextlib.suppress(grpc.RpcError):
-            for response in self._call:
-                if response.canceled:  # the revision is compacted already, or the token has expired
-                    break
-                began = True
-                self._tell(event.kv for event in response.events)
-        self._call.cancel()
+        with link.stream('Watch.Watch', MESSAGES['WatchRequest'](create_request=create), deadline) as stream:
+            with self._changed:
+                if self._is_closed:
+                    return False
+                self._stream = stream
+            with contextlib.suppress(grpc.RpcError):
+                for response in stream:
+                    if response.canceled:  # the revision is compacted already, or the token has expired
+                        break
+                    began = True
+                    self._tell(event.kv for event in response.events)
         return began
 
     def _tell(self, values: Any) -> None:

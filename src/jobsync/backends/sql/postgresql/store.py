@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import psycopg
+import attrs
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Connection,
+    CursorResult,
+    Executable,
     FromClause,
     QueuePool,
     Select,
@@ -42,7 +45,7 @@ from jobsync.backends.sql.postgresql.listener import Listener
 from jobsync.backends.sql.postgresql.url import Server, server_of
 from jobsync.backends.sql.postgresql.users import connect_for_user
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
-from jobsync.backends.sql.store import Busy, Mode, Store, Transaction, abandon
+from jobsync.backends.sql.store import Mode, Store, Transaction, abandon
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
@@ -79,6 +82,35 @@ def array_literal(values: Iterable[Any]) -> str:
     if '"' in together or '\\' in together:
         texts = [text.replace('\\', '\\\\').replace('"', '\\"') for text in texts]
     return '{"' + '","'.join(texts) + '"}'
+
+
+@attrs.frozen
+class Framed(Transaction):
+    """A transaction that begins with its first statement, in the same message, and may end with its last."""
+
+    raw: BoundedConnection
+    beginning: Callable[[], Sequence[str]]
+
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """See ``Transaction.execute``."""
+        self._begin()
+        return super().execute(statement, parameters)
+
+    def execute_text(self, statement: str) -> CursorResult[Any]:
+        """See ``Transaction.execute_text``."""
+        self._begin()
+        return super().execute_text(statement)
+
+    def conclude(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """See ``Transaction.conclude``."""
+        self.raw.after = ('COMMIT',)
+        return self.execute(statement, parameters)
+
+    def _begin(self) -> None:
+        if not self.raw.is_in_transaction:
+            self.raw.before = self.beginning()
 
 
 class PostgresqlStore(Store):
@@ -148,10 +180,10 @@ class PostgresqlStore(Store):
 
     def _make_schema(self, tx: Transaction, settings: Settings) -> None:
         # Without it, two that create at once fail with a violation of a system index, whatever IF NOT EXISTS says.
-        tx.connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
+        tx.execute_text(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
         if self._has_schema(tx):
             return
-        if tx.connection.exec_driver_sql('SELECT current_schema()').scalar_one() is None:
+        if tx.execute_text('SELECT current_schema()').scalar_one() is None:
             raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
         self.tables.metadata.create_all(tx.connection, checkfirst=False)
         self.watch(tx)
@@ -160,18 +192,18 @@ class PostgresqlStore(Store):
     def watch(self, tx: Transaction) -> None:
         """See ``Store.watch``."""
         for statement in functions_and_triggers(self.tables, self._schema(tx)):
-            tx.connection.exec_driver_sql(statement.replace('%', '%%'))
+            tx.execute_text(statement.replace('%', '%%'))
 
     def unwatch(self, tx: Transaction) -> None:
         """See ``Store.unwatch``: the triggers go with their functions."""
         for name in FUNCTIONS:
-            tx.connection.exec_driver_sql(f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}{name}() CASCADE')
+            tx.execute_text(f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}{name}() CASCADE')
 
     def _schema(self, tx: Transaction) -> str:
         """Where the tables are, quoted."""
         state = self.tables.state.name
         query = f"SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '{state}'::regclass"  # noqa: S608 - our own
-        schema: str = tx.connection.exec_driver_sql(query).scalar_one()
+        schema: str = tx.execute_text(query).scalar_one()
         return schema
 
     def connection(self) -> Connection:
@@ -194,8 +226,8 @@ class PostgresqlStore(Store):
 
     # Transactions
 
-    def _begin(self, mode: Mode, deadline: float) -> str:
-        """All that a transaction begins with, sent as one message."""
+    def _beginning(self, mode: Mode, deadline: float) -> Sequence[str]:
+        """All that a transaction begins with."""
         left = max(1, math.ceil((deadline - time.monotonic()) * 1000))
         parts = ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' if mode is Mode.READ else 'BEGIN']
         # For this transaction only: behind a proxy the session is not ours alone.
@@ -207,45 +239,45 @@ class PostgresqlStore(Store):
         if mode is Mode.STRUCTURE:
             parts.append(f"SET LOCAL {WRITER} = '{self.tables.namespace}'")
             parts.append(f'SELECT 1 FROM {self.tables.state.name} FOR UPDATE')  # noqa: S608 - a name of our own
-        return '; '.join(parts)
+        return parts
 
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[Transaction]:
         """See ``Store.transaction``."""
         with translated(self.server), self._connected(deadline) as (connection, raw):
             try:
-                self._start(raw, self._begin(mode, deadline))
-                yield Transaction(connection, self.tables, self)
-                raw.execute('COMMIT')
+                yield Framed(connection, self.tables, self, raw, partial(self._beginning, mode, deadline))
+                if raw.is_in_transaction:
+                    raw.execute('COMMIT')
             except BaseException:
                 raw.end()
                 if raw.closed:
                     connection.invalidate()
                 raise
 
-    def _start(self, raw: BoundedConnection, statements: str) -> None:
-        try:
-            raw.execute(statements)
-        except psycopg.OperationalError as error:
-            if raw.closed:
-                # It had been idle, and the server or the network between had given it up: another one may do.
-                raise Busy(f'{self.server}: the connection was lost: {error}') from error
-            raise
-
     @contextlib.contextmanager
     def _connected(self, deadline: float) -> Iterator[tuple[Connection, BoundedConnection]]:
         if self._closed:
             raise BackendUnavailable(f'this backend on {self.server} is closed')
-        engine = self._engine
-        connection = engine.connect()
+        connection, raw = self._open_connection()
         try:
-            raw = connection.connection.dbapi_connection
-            assert isinstance(raw, BoundedConnection)
             raw.deadline = deadline + GRACE_SEC
             yield connection, raw
         finally:
             if self._closed and not connection.invalidated:
                 connection.detach()
+            connection.close()
+
+    def _open_connection(self) -> tuple[Connection, BoundedConnection]:
+        """One of the pool. Those that the server has given up while they were idle go."""
+        engine = self._engine
+        while True:
+            connection = engine.connect()
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, BoundedConnection)
+            if raw.is_open_still:
+                return connection, raw
+            connection.invalidate()
             connection.close()
 
     def wait(self, revision: int, timeout_sec: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import selectors
 import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Self, TypeVar
@@ -102,13 +103,11 @@ class BoundedConnection(psycopg.Connection[Any]):
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
 
     @property
-    def is_open_still(self) -> bool:
-        """Whether the server has not closed it, as far as can be known here."""
-        try:
-            self.pgconn.consume_input()
-        except psycopg.OperationalError:
-            return False
-        return self.is_usable
+    def has_heard_more(self) -> bool:
+        """Whether the server has said something unasked, while this was idle: as a rule that it closes it."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fileno(), selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     @property
     def is_in_transaction(self) -> bool:

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
@@ -45,7 +46,7 @@ from jobsync.backends.sql.postgresql.listener import Listener
 from jobsync.backends.sql.postgresql.url import Server, server_of
 from jobsync.backends.sql.postgresql.users import connect_for_user
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
-from jobsync.backends.sql.store import Mode, Store, Transaction, abandon
+from jobsync.backends.sql.store import Busy, Mode, Store, Transaction, abandon
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
@@ -69,6 +70,12 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """The backend for a URL; nothing is reached yet."""
     server = server_of(url, options.op_timeout_sec)
     return SqlBackend(PostgresqlStore(server, tables_for(options.namespace), options.op_timeout_sec), options)
+
+
+def _raw(connection: Connection) -> BoundedConnection:
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, BoundedConnection)
+    return raw
 
 
 def array_literal(values: Iterable[Any]) -> str:
@@ -95,22 +102,30 @@ class Framed(Transaction):
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
         """See ``Transaction.execute``."""
-        self._begin()
-        return super().execute(statement, parameters)
+        with self._framing():
+            return super().execute(statement, parameters)
 
     def execute_text(self, statement: str) -> CursorResult[Any]:
         """See ``Transaction.execute_text``."""
-        self._begin()
-        return super().execute_text(statement)
+        with self._framing():
+            return super().execute_text(statement)
 
     def conclude(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
         """See ``Transaction.conclude``."""
-        self.raw.after = ('COMMIT',)
-        return self.execute(statement, parameters)
+        with self._framing('COMMIT'):
+            return super().execute(statement, parameters)
 
-    def _begin(self) -> None:
-        if not self.raw.is_in_transaction:
-            self.raw.before = self.beginning()
+    @contextlib.contextmanager
+    def _framing(self, *after: str) -> Iterator[None]:
+        begins = not self.raw.is_in_transaction
+        self.raw.before, self.raw.after = self.beginning() if begins else (), after
+        try:
+            yield
+        except DBAPIError as error:
+            if begins and not after and self.raw.closed:
+                # Nothing can have happened yet: another connection may do.
+                raise Busy(f'the connection was lost: {error.orig}') from error
+            raise
 
 
 class PostgresqlStore(Store):
@@ -269,16 +284,14 @@ class PostgresqlStore(Store):
             connection.close()
 
     def _open_connection(self) -> tuple[Connection, BoundedConnection]:
-        """One of the pool. Those that the server has given up while they were idle go."""
+        """One from the pool, or a new one if the server has given that one up while it was idle."""
         engine = self._engine
-        while True:
-            connection = engine.connect()
-            raw = connection.connection.dbapi_connection
-            assert isinstance(raw, BoundedConnection)
-            if raw.is_open_still:
-                return connection, raw
+        connection = engine.connect()
+        if _raw(connection).has_heard_more:
             connection.invalidate()
             connection.close()
+            connection = engine.connect()
+        return connection, _raw(connection)
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""

@@ -18,7 +18,7 @@ _MOST = 1000
 _SHORT_SEC, _LONG_SEC = 0.125, 1.0
 """A batch that takes less work than the first has one of four times as many tasks after it, which at that speed takes half a
 second; one that takes more than the second has a smaller one after it. So a task is claimed about a second before its turn at the
-earliest, and is recorded as complete as soon after its end."""
+earliest, and is recorded as complete as soon after its end. Of small batches, several are recorded as complete together."""
 
 
 class Batches(Generic[T]):
@@ -52,14 +52,19 @@ class Batches(Generic[T]):
             except BaseException:
                 # The loop was left, by an exception or by break: whether the work is over, nobody has said.
                 ledger.drop(key)
+                ledger.flush_later()
                 raise
             ledger.done([key])
         took = now() - started
-        ledger.flush()
+        ledger.flush_soon()
         if took < _SHORT_SEC:
             self.size = min(self._most, 4 * self.size)
         elif took > _LONG_SEC:
             self.size = max(1, self.size // 2)
+
+    def finish(self) -> None:
+        """The loop has come to its end."""
+        self._ledger.flush()
 
 
 def claimed(batches: Batches[T], tasks: Iterable[T], is_ours: Callable[[T], bool]) -> Iterator[T]:
@@ -67,6 +72,7 @@ def claimed(batches: Batches[T], tasks: Iterable[T], is_ours: Callable[[T], bool
     ours = (task for task in _until_over(batches, tasks) if is_ours(task))
     while taken := list(islice(ours, batches.size)):
         yield from batches.work(taken)
+    batches.finish()
 
 
 def _until_over(batches: Batches[T], tasks: Iterable[T]) -> Iterator[T]:

@@ -208,8 +208,8 @@ class Job(NodeView):
         recorded within about a second. If the body raises, or leaves the loop by ``break``, the task stays incomplete (call
         ``complete`` before a ``break``). The loop ends early when this node is to leave.
 
-        Claims and completions are recorded many at a time, never later than a task is yielded: up to 1,000 where ``tasks`` has
-        a length, one by one where it has none, for there the next may be long in coming; ``batch`` sets another limit.
+        Claims are recorded many at a time, never later than a task is yielded: up to 1,000 where ``tasks`` has a length, one by
+        one where it has none, for there the next may be long in coming; ``batch`` sets another limit.
         """
         return claimed(self._batches(tasks, batch), tasks, self.can_claim_task)
 

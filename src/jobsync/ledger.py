@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ __all__ = ['Ledger']
 
 _logger = logging.getLogger('jobsync.job')
 
+_SOON_SEC = 0.25
+"""How long finished tasks are gathered before they are recorded; after twice as long an alarm sees to it, if nobody else does."""
+
 
 class Ledger:
     """Claims and audits of one node at one date. With coordination off every task may be begun, and no claim is recorded.
@@ -33,6 +37,8 @@ class Ledger:
         self._date = date.date() if isinstance(date, dt.datetime) else date
         self._open: dict[str, None] = {}
         self._done: dict[str, None] = {}
+        self._flushed_at = float('-inf')
+        self._alarm: threading.Timer | None = None
 
     @property
     def open_tasks(self) -> int:
@@ -167,6 +173,27 @@ class Ledger:
         """Record what is done as complete. If that fails it can be called again."""
         self._record_complete(list(self._done))
 
+    def flush_soon(self) -> None:
+        """The same, now or a moment later, together with what is done by then."""
+        if now() >= self._flushed_at + _SOON_SEC:
+            self.flush()
+        else:
+            self.flush_later()
+
+    def flush_later(self) -> None:
+        """The same by an alarm, for nobody knows when the loop goes on."""
+        if self._done and self._alarm is None:
+            self._alarm = threading.Timer(2 * _SOON_SEC, self._flush_at_last)
+            self._alarm.daemon = True
+            self._alarm.start()
+
+    def _flush_at_last(self) -> None:
+        self._alarm = None
+        try:
+            self.flush_soon()
+        except JobsyncError as error:
+            _logger.info('node %r: finished tasks are not recorded as complete yet: %s', self._node_name, error)
+
     def audit(self) -> None:
         """Record everything open as complete. If that fails it stays open."""
         keys = list(self._open)
@@ -179,6 +206,7 @@ class Ledger:
         backend = self._member.backend
         if keys and backend is not None:
             self._caller.call(lambda: backend.append_audits(self._node_name, keys, self._date))
+        self._flushed_at = now()
         for key in keys:
             self._done.pop(key, None)
 

@@ -274,9 +274,20 @@ class TestConnections:
         Scene(stopped).join('a')
         assert isinstance(stopped, SqlBackend)
         with pytest.raises(BackendUnavailable), stopped.store.transaction(Mode.STRUCTURE, time.monotonic() + 600) as tx:
+            tx.execute_text('DELETE FROM sync_lock')
             Scene(harness.connect(op_timeout_sec=60.0)).join('b')
-            tx.connection.exec_driver_sql('DELETE FROM sync_node')
+            tx.execute_text('DELETE FROM sync_node')
         assert [node.name for node in stopped.snapshot().nodes] == ['a', 'b']
+
+    def test_a_connection_lost_while_idle(self, harness: PostgresqlHarness, scene: Scene, server: PostgresServer) -> None:
+        """Another one is made, and no call fails, whether it is one message or several."""
+        ref = scene.join('a')
+        idle = "FROM pg_stat_activity WHERE query LIKE '%sync_%' AND query NOT LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
+        for call in (lambda: scene.beat(ref), scene.backend.snapshot, lambda: scene.join('b')):
+            server.psql(f'SELECT pg_terminate_backend(pid) {idle}')
+            eventually(lambda: server.psql(f'SELECT count(*) {idle}') == ['0'])
+            call()
+        assert scene.node('a').heartbeat == 1
 
     def test_a_users_connection(self, harness: PostgresqlHarness, scene: Scene) -> None:
         """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""

@@ -104,6 +104,32 @@ def test_an_iterator_is_not_read_ahead(store: Store) -> None:
         assert not thread.is_alive()
 
 
+def test_short_tasks_of_an_iterator_are_completed_together(store: Store) -> None:
+    """Each is claimed by itself, and several are recorded as complete at once."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend}) as job:
+        backend.calls.clear()
+        assert len(list(job.claim(iter(range(300))))) == 300
+        assert backend.calls.count('append_claims') == 300
+        assert backend.calls.count('append_audits') < 150
+        assert len(store.audits) == 300
+    backend.inner.close()
+
+
+def test_a_completion_does_not_wait_for_the_next_task(store: Store) -> None:
+    """What has been done is recorded while the loop waits for its source."""
+    source: queue.Queue[int | None] = queue.Queue()
+    with store.job('a') as job:
+        thread = threading.Thread(target=lambda: list(job.claim(iter(source.get, None))))
+        thread.start()
+        for task in range(3):
+            source.put(task)
+        wait_until(lambda: sorted(store.audits) == ['0', '1', '2'], 'all three are recorded')
+        source.put(None)
+        thread.join(30)
+        assert not thread.is_alive()
+
+
 def test_a_batch_of_the_users_choice(store: Store) -> None:
     """``batch=1`` claims one by one, and what is no such number is refused."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))

@@ -44,6 +44,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         while (task := await self._next_at_work()) is END:
             taken = await self._take()
             if not taken:
+                await self._threads.call(self._batches.finish)
                 raise StopAsyncIteration
             self._work = self._batches.work(taken)
         return task

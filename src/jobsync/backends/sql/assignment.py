@@ -144,7 +144,7 @@ def all_pins(store: Store) -> Executable:
 
 def read_pins(tx: Transaction, state: State) -> tuple[Pin, ...]:
     """All pins, by id."""
-    rows = tx.execute(tx.store.built(all_pins), {'tokens': state.settings.total_tokens})
+    rows = tx.conclude(tx.store.built(all_pins), {'tokens': state.settings.total_tokens})
     return tuple(Pin(row.token_id, row.task_id, row.owner, row.target, row.version, row.pattern) for row in rows)
 
 
@@ -411,7 +411,7 @@ def conclude(tx: Transaction, ref: NodeRef, plan: Plan, state: State, revision: 
         **run_of(ref),
     }
     if tx.store.writes_in_with:
-        tx.execute(tx.store.built(all_at_once), given)
+        tx.conclude(tx.store.built(all_at_once), given)
         return
     for step in (record, raise_heartbeat, save_version):
         tx.execute(tx.store.built(step), given)

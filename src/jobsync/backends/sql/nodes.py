@@ -208,25 +208,25 @@ def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[
     """See ``Backend.heartbeat``."""
     values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': dump_set(holding), **run_of(ref)}
     if tx.store.writes_in_with:
-        row = tx.execute(tx.store.built(beat_and_pulse), values).one_or_none()
-        if row is None:
-            raise not_beaten(tx, ref)
-        if row.own_before is None or row.own != row.own_before + 1:
+        row = beaten = tx.conclude(tx.store.built(beat_and_pulse), values).one_or_none()
+        if beaten is not None and (beaten.own_before is None or beaten.own != beaten.own_before + 1):
             # Another write to this row was under way, and what was read is from before it.
             row = tx.execute(tx.store.built(pulse), run_of(ref)).one_or_none()
+        if beaten is None or row is None:
+            raise not_beaten(tx, ref)
     else:
         if tx.execute(tx.store.built(beat), values).rowcount == 0:
             raise evicted(ref)
-        row = tx.execute(tx.store.built(pulse), run_of(ref)).one_or_none()
+        row = beaten = tx.execute(tx.store.built(pulse), run_of(ref)).one()
+    own: int = beaten.own
     found = states.parse(row)
-    assert row is not None
     leader_heartbeat, leader_age = row.leader_heartbeat, None
     if found.leadership.node == ref:
-        leader_heartbeat, leader_age = row.own, 0.0
+        leader_heartbeat, leader_age = own, 0.0
     elif row.leader_beat_at is not None:
         leader_age = (found.now - row.leader_beat_at).total_seconds()
     return Pulse(
-        heartbeat=row.own,
+        heartbeat=own,
         timeline=found.timeline,
         store=found.store,
         revision=found.revision,
@@ -279,7 +279,7 @@ def everything(store: Store) -> Select[Any]:
 
 def snapshot(tx: Transaction) -> Snapshot:
     """See ``Backend.snapshot``."""
-    rows = tx.execute(tx.store.built(everything)).all()
+    rows = tx.conclude(tx.store.built(everything), {}).all()
     found = states.parse(rows[0] if rows else None)
     return Snapshot(
         timeline=found.timeline,

@@ -59,6 +59,14 @@ class Transaction:
         """Run one statement, once for each set of parameters."""
         return self.connection.execute(statement, parameters)
 
+    def execute_text(self, statement: str) -> CursorResult[Any]:
+        """Run one statement of the dialect's own, as it is."""
+        return self.connection.exec_driver_sql(statement)
+
+    def conclude(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run one statement, and commit with it if the store can: what follows it is another transaction then."""
+        return self.execute(statement, parameters)
+
 
 class Store(abc.ABC):
     """A database and the tables of one namespace in it. Thread-safe."""

@@ -126,7 +126,7 @@ def append(tx: Transaction, puts: Puts, node: str, items: Sequence[str], date: d
     # In the order of the index they are found and inserted in half the time.
     given = {'items': tx.store.listed(sorted(dict.fromkeys(items))), 'at': date, 'by': node, **parameters}
     ways = (puts.new, puts.any_) if tx.store.looks_before_it_puts and len(items) >= MANY else (puts.any_,)
-    return any(tx.execute(tx.store.built(put), given).rowcount > 0 for put in ways)
+    return any(tx.conclude(tx.store.built(put), given).rowcount > 0 for put in ways)
 
 
 def history(

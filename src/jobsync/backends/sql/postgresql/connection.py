@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import selectors
 import time
-from collections.abc import Generator, Iterator
-from typing import Any, TypeVar
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -37,6 +38,29 @@ class Expired(psycopg.OperationalError):
     """The server did not answer in time, not even that it had cancelled the statement."""
 
 
+class Cursor(psycopg.ClientCursor[Any]):
+    """Sends what a statement is to be framed with in one message with it; each message is a journey there and back.
+
+    Several statements in a message cannot have parameters of their own, so this binds them here.
+    """
+
+    connection: BoundedConnection
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """Run a statement; its own answer is what is found afterwards."""
+        before, after = self.connection.take_frame()
+        super().execute('; '.join([*before, query, *after]) if before or after else query, params, **options)
+        for _ in before:
+            self.nextset()
+        return self
+
+    def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        """Run a statement many times."""
+        if self.connection.before:
+            self.connection.execute('')
+        super().executemany(query, params_seq, **options)
+
+
 class BoundedConnection(psycopg.Connection[Any]):
     """Gives up waiting at a deadline.
 
@@ -45,6 +69,16 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     deadline: float = math.inf
     """On ``time.monotonic``."""
+    before: Sequence[str] = ()
+    """What the next statement begins with: statements without an answer, and without a percent sign."""
+    after: Sequence[str] = ()
+    """What it ends with."""
+
+    def take_frame(self) -> tuple[Sequence[str], Sequence[str]]:
+        """What the present statement is to be framed with; the next one is not."""
+        frame = self.before, self.after
+        self.before = self.after = ()
+        return frame
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Wait for the server, as psycopg does, and not longer than ``deadline``."""
@@ -68,8 +102,21 @@ class BoundedConnection(psycopg.Connection[Any]):
         """Whether another transaction may begin here."""
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
 
+    @property
+    def has_heard_more(self) -> bool:
+        """Whether the server has said something unasked, while this was idle: as a rule that it closes it."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fileno(), selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction has begun on the server and not ended."""
+        return self.pgconn.transaction_status != TransactionStatus.IDLE
+
     def end(self) -> None:
         """Roll back what is open, or close the connection if that cannot be done."""
+        self.take_frame()
         if self.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             self.deadline = max(self.deadline, time.monotonic() + ENDING_SEC)
             with contextlib.suppress(psycopg.Error):
@@ -80,7 +127,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 def connect(server: Server) -> BoundedConnection:
     """A connection without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
-    connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None)
+    connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor)
     if connection.info.server_version < OLDEST_SERVER * 10_000:
         found = connection.info.server_version // 10_000
         connection.close()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import psycopg
+import attrs
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Connection,
+    CursorResult,
+    Executable,
     FromClause,
     QueuePool,
     Select,
@@ -29,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
@@ -68,6 +72,12 @@ def connect(url: str, options: BackendOptions) -> Backend:
     return SqlBackend(PostgresqlStore(server, tables_for(options.namespace), options.op_timeout_sec), options)
 
 
+def _raw(connection: Connection) -> BoundedConnection:
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, BoundedConnection)
+    return raw
+
+
 def array_literal(values: Iterable[Any]) -> str:
     """Numbers, or texts, as PostgreSQL writes an array: made in a third of the time that the driver takes for a list of them."""
     texts = list(values)
@@ -79,6 +89,43 @@ def array_literal(values: Iterable[Any]) -> str:
     if '"' in together or '\\' in together:
         texts = [text.replace('\\', '\\\\').replace('"', '\\"') for text in texts]
     return '{"' + '","'.join(texts) + '"}'
+
+
+@attrs.frozen
+class Framed(Transaction):
+    """A transaction that begins with its first statement, in the same message, and may end with its last."""
+
+    raw: BoundedConnection
+    beginning: Callable[[], Sequence[str]]
+
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """See ``Transaction.execute``."""
+        with self._framing():
+            return super().execute(statement, parameters)
+
+    def execute_text(self, statement: str) -> CursorResult[Any]:
+        """See ``Transaction.execute_text``."""
+        with self._framing():
+            return super().execute_text(statement)
+
+    def conclude(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """See ``Transaction.conclude``."""
+        with self._framing('COMMIT'):
+            return super().execute(statement, parameters)
+
+    @contextlib.contextmanager
+    def _framing(self, *after: str) -> Iterator[None]:
+        begins = not self.raw.is_in_transaction
+        self.raw.before, self.raw.after = self.beginning() if begins else (), after
+        try:
+            yield
+        except DBAPIError as error:
+            if begins and not after and self.raw.closed:
+                # Nothing can have happened yet: another connection may do.
+                raise Busy(f'the connection was lost: {error.orig}') from error
+            raise
 
 
 class PostgresqlStore(Store):
@@ -148,10 +195,10 @@ class PostgresqlStore(Store):
 
     def _make_schema(self, tx: Transaction, settings: Settings) -> None:
         # Without it, two that create at once fail with a violation of a system index, whatever IF NOT EXISTS says.
-        tx.connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
+        tx.execute_text(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
         if self._has_schema(tx):
             return
-        if tx.connection.exec_driver_sql('SELECT current_schema()').scalar_one() is None:
+        if tx.execute_text('SELECT current_schema()').scalar_one() is None:
             raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
         self.tables.metadata.create_all(tx.connection, checkfirst=False)
         self.watch(tx)
@@ -160,18 +207,18 @@ class PostgresqlStore(Store):
     def watch(self, tx: Transaction) -> None:
         """See ``Store.watch``."""
         for statement in functions_and_triggers(self.tables, self._schema(tx)):
-            tx.connection.exec_driver_sql(statement.replace('%', '%%'))
+            tx.execute_text(statement.replace('%', '%%'))
 
     def unwatch(self, tx: Transaction) -> None:
         """See ``Store.unwatch``: the triggers go with their functions."""
         for name in FUNCTIONS:
-            tx.connection.exec_driver_sql(f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}{name}() CASCADE')
+            tx.execute_text(f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}{name}() CASCADE')
 
     def _schema(self, tx: Transaction) -> str:
         """Where the tables are, quoted."""
         state = self.tables.state.name
         query = f"SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '{state}'::regclass"  # noqa: S608 - our own
-        schema: str = tx.connection.exec_driver_sql(query).scalar_one()
+        schema: str = tx.execute_text(query).scalar_one()
         return schema
 
     def connection(self) -> Connection:
@@ -194,8 +241,8 @@ class PostgresqlStore(Store):
 
     # Transactions
 
-    def _begin(self, mode: Mode, deadline: float) -> str:
-        """All that a transaction begins with, sent as one message."""
+    def _beginning(self, mode: Mode, deadline: float) -> Sequence[str]:
+        """All that a transaction begins with."""
         left = max(1, math.ceil((deadline - time.monotonic()) * 1000))
         parts = ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' if mode is Mode.READ else 'BEGIN']
         # For this transaction only: behind a proxy the session is not ours alone.
@@ -207,46 +254,44 @@ class PostgresqlStore(Store):
         if mode is Mode.STRUCTURE:
             parts.append(f"SET LOCAL {WRITER} = '{self.tables.namespace}'")
             parts.append(f'SELECT 1 FROM {self.tables.state.name} FOR UPDATE')  # noqa: S608 - a name of our own
-        return '; '.join(parts)
+        return parts
 
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[Transaction]:
         """See ``Store.transaction``."""
         with translated(self.server), self._connected(deadline) as (connection, raw):
             try:
-                self._start(raw, self._begin(mode, deadline))
-                yield Transaction(connection, self.tables, self)
-                raw.execute('COMMIT')
+                yield Framed(connection, self.tables, self, raw, partial(self._beginning, mode, deadline))
+                if raw.is_in_transaction:
+                    raw.execute('COMMIT')
             except BaseException:
                 raw.end()
                 if raw.closed:
                     connection.invalidate()
                 raise
 
-    def _start(self, raw: BoundedConnection, statements: str) -> None:
-        try:
-            raw.execute(statements)
-        except psycopg.OperationalError as error:
-            if raw.closed:
-                # It had been idle, and the server or the network between had given it up: another one may do.
-                raise Busy(f'{self.server}: the connection was lost: {error}') from error
-            raise
-
     @contextlib.contextmanager
     def _connected(self, deadline: float) -> Iterator[tuple[Connection, BoundedConnection]]:
         if self._closed:
             raise BackendUnavailable(f'this backend on {self.server} is closed')
-        engine = self._engine
-        connection = engine.connect()
+        connection, raw = self._open_connection()
         try:
-            raw = connection.connection.dbapi_connection
-            assert isinstance(raw, BoundedConnection)
             raw.deadline = deadline + GRACE_SEC
             yield connection, raw
         finally:
             if self._closed and not connection.invalidated:
                 connection.detach()
             connection.close()
+
+    def _open_connection(self) -> tuple[Connection, BoundedConnection]:
+        """One from the pool, or a new one if the server has given that one up while it was idle."""
+        engine = self._engine
+        connection = engine.connect()
+        if _raw(connection).has_heard_more:
+            connection.invalidate()
+            connection.close()
+            connection = engine.connect()
+        return connection, _raw(connection)
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""

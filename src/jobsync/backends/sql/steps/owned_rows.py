@@ -87,4 +87,4 @@ def owned_rows(tx: Transaction) -> None:
     for statement in STATEMENTS[tx.store.info.name]:
         if statement.strip():
             text = statement.replace('{p}', tx.tables.namespace)
-            tx.connection.exec_driver_sql(text.replace('%', '%%') if tx.store.info.name == 'postgresql' else text)
+            tx.execute_text(text.replace('%', '%%') if tx.store.info.name == 'postgresql' else text)

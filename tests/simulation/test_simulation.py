@@ -10,6 +10,8 @@ from jobsync.testing.simulate import main
 from jobsync.testing.simulation import World, WorldConfig
 
 ORDINARY = WorldConfig(drills=False)
+RARELY = {'r8_signs_ignored': 215}
+"""A rule whose lack one seed in some hundreds shows: where to begin, so that not all before it are tried."""
 
 
 @pytest.mark.parametrize('first', range(0, 40, 4))
@@ -28,7 +30,8 @@ def test_a_seed_replays_exactly() -> None:
 @pytest.mark.parametrize('rule', BROKEN_RULES)
 def test_a_missing_rule_is_noticed(rule: str) -> None:
     """With any one rule taken away, some seed shows two owners, where with the rule in place it shows none."""
-    for seed in range(400):
+    first = RARELY.get(rule, 0)
+    for seed in range(first, first + 400):
         with BROKEN_RULES[rule]():
             violated = bool(World(seed, ORDINARY).run().violations)
         if violated and not World(seed, ORDINARY).run().violations:

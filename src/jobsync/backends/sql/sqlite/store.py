@@ -292,7 +292,8 @@ class SqliteStore(Store):
         """See ``Store.rows``."""
         row = func.json_each(bindparam(name)).table_valued('value')
         columns = [func.json_extract(row.c.value, f'$.{column}').label(column) for column in types]
-        return select(*columns).select_from(row).subquery()
+        # A limit, though none, makes SQLite take the columns out of the JSON once, and not for each row this is joined with.
+        return select(*columns).select_from(row).limit(-1).subquery()
 
     def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
         """See ``Store.joined``."""

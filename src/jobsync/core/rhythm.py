@@ -1,7 +1,7 @@
 """When a node sends its heartbeats. Nothing of this is needed for safety.
 
 The nodes beat in step: the leader first, the others a tenth of an interval later (each pulse tells how long ago the leader's
-heartbeat was, and the next one comes a little sooner or later), and the leader looks at all of them after another tenth. So the
+heartbeat was, and the next one comes sooner or a little later), and the leader looks at all of them after another tenth. So the
 last heartbeat of a node that dies is read a tenth of an interval after it was sent, rather than up to a whole one, with one look
 for each interval. A heartbeat out of turn, because of a change, brings nobody out of step: the next comes when it would have.
 """
@@ -42,7 +42,7 @@ class Rhythm:
         self._is_urgent, self._in_turn = False, now >= self._due
 
     def succeeded(self, sent_at: float, leader_age: float | None) -> None:
-        """The next is one interval later, or a little sooner or later where that brings this node in step with the leader.
+        """The next is one interval later, or sooner or a little later where that brings this node in step with the leader.
 
         One out of turn changes nothing about that. ``leader_age``: how long ago the leader's was; None for the leader
         itself, or where it is not known.
@@ -54,5 +54,4 @@ class Rhythm:
         self._due = sent_at + interval
         if leader_age is not None and (1 + 2 * STEP) * interval < self._config.lease_sec:
             late = (leader_age - STEP * interval) % interval
-            late = late if late < interval / 2 else late - interval
-            self._due -= min(STEP * interval, max(-STEP * interval, late))
+            self._due -= late if late < (1 - STEP) * interval else late - interval

@@ -7,7 +7,7 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync.core import calls
-from jobsync.core.agent import Phase
+from jobsync.core.agent import Agent, Phase
 from jobsync.core.calls import Lane
 from jobsync.core.model import Settings
 from jobsync.errors import ConfigMismatch
@@ -177,6 +177,42 @@ def test_an_idle_cluster_asks_little() -> None:
     assert not [call for calls_made in asked.values() for call in calls_made if isinstance(call, calls.Read)]
     assert len(asked[leader]) <= 260
     assert all(len(asked[follower]) <= 130 for follower in followers)
+
+
+def beats(bench: Bench, agent: Agent, seconds: float) -> list[float]:
+    """When this agent sent heartbeats in the time that is left to pass."""
+    before = len(bench.made)
+    bench.run(seconds)
+    return [one.at for one in bench.made[before:] if one.agent is agent and isinstance(one.call, calls.Heartbeat)]
+
+
+@pytest.mark.parametrize('phase', [0.2, 1.0, 2.6, 3.9, 4.8])
+def test_a_newcomer_beats_in_step_within_an_interval(phase: float) -> None:
+    """Whenever it comes, its heartbeats follow the leader's by a tenth of an interval from its second regular one on."""
+    bench = Bench()
+    (leader,) = bench.cluster('a')
+    first = beats(bench, leader, 6.0)[0]
+    bench.run(first + 10.0 + phase - bench.now)
+    newcomer = bench.start('b')
+    bench.run(1.1 * 5.0)
+    begun = len(bench.made)
+    bench.run(20.0)
+    made = [one for one in bench.made[begun:] if isinstance(one.call, calls.Heartbeat)]
+    theirs = [one.at for one in made if one.agent is leader]
+    ours = [one.at for one in made if one.agent is newcomer and one.at > theirs[0]]
+    assert [after - before for before, after in zip(theirs, ours, strict=False)] == pytest.approx([0.5] * len(ours), abs=0.02)
+
+
+def test_a_heartbeat_out_of_turn_leaves_the_next_where_it_was() -> None:
+    """A hint makes a follower beat at once, and again when it would have."""
+    bench = Bench()
+    _, follower = bench.cluster('a', 'b')
+    bench.run(60.0)
+    *_, last = beats(bench, follower, 5.1)
+    bench.run(last + 2.0 - bench.now)
+    hinted = bench.now
+    follower.hint(bench.backend.snapshot().revision.number + 1, hinted)
+    assert beats(bench, follower, 4.0) == pytest.approx([hinted, last + 5.0], abs=0.02)
 
 
 @pytest.mark.parametrize(('interval', 'retry'), [(5.0, 1.0), (1.0, 0.2)])

@@ -22,7 +22,7 @@ from jobsync.core.pinning import PinPlanner
 from jobsync.core.standing import Roster
 from jobsync.core.tokens import Assignment, Plan
 
-__all__ = ['BROKEN_ORDER', 'BROKEN_RULES', 'r5_revision_not_compared']
+__all__ = ['BROKEN_ORDER', 'BROKEN_RULES', 'r5_eviction_not_compared', 'r5_revision_not_compared']
 
 LONG_AGO = -1e9
 
@@ -86,7 +86,7 @@ def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
 
 
 def r5_revision_not_compared() -> AbstractContextManager[None]:
-    """R5: a plan is committed whatever has happened since it was made. Storms hardly ever show it: ``test_late_commit`` does."""
+    """R5: a plan is committed whatever has happened since it was made. Storms hardly ever show it."""
     commit = SingleWriterBackend.commit
 
     def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
@@ -96,7 +96,7 @@ def r5_revision_not_compared() -> AbstractContextManager[None]:
 
 
 def r5_eviction_not_compared() -> AbstractContextManager[None]:
-    """R5: a suspect is evicted though its heartbeat has moved since."""
+    """R5: a suspect is evicted though its heartbeat has moved since. Storms hardly ever show it."""
     commit = SingleWriterBackend.commit
 
     def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
@@ -209,6 +209,7 @@ def r8_first_commit_at_once() -> AbstractContextManager[None]:
     return _patched(leader._Planner, 'decide', hasty)
 
 
+# Those whose lack one storm in some hundreds or thousands shows have scenes of their own, in ``test_overtaken_commits``.
 BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     function.__name__: function
     for function in (
@@ -217,7 +218,6 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         r3_no_acknowledgement,
         r3_holding_ignored,
         r3_keeps_what_it_gives_up,
-        r5_eviction_not_compared,
         r5_absent_is_left,
         r5_lost_rows_are_free,
         r5_name_owns,

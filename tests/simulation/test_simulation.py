@@ -10,7 +10,7 @@ from jobsync.testing.simulate import main
 from jobsync.testing.simulation import World, WorldConfig
 
 ORDINARY = WorldConfig(drills=False)
-RARELY = {'r8_signs_ignored': 215}
+RARELY = {'r8_signs_ignored': 110}
 """A rule whose lack one seed in some hundreds shows: where to begin, so that not all before it are tried."""
 
 

@@ -1,14 +1,18 @@
-"""Rule R5's comparison of the revision, by itself: of the simulator's storms one in thousands shows its lack."""
+"""What rule R5 compares, each by itself: of the simulator's storms one in hundreds or thousands shows the lack of it."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
 from tests.core.bench import AWAY, TASKS, Bench
-from tests.simulation.broken_rules import r5_revision_not_compared
+from tests.simulation.broken_rules import r5_eviction_not_compared, r5_revision_not_compared
 
 from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.core import calls
 from jobsync.core.model import Guard, NodeRef, Revision
 from jobsync.core.tokens import Plan
 from jobsync.errors import Conflict
@@ -30,7 +34,7 @@ class TardyBackend(MemoryBackend):
         return super().commit(ref, plan, guard)
 
 
-def most_owners() -> int:
+def owners_after_a_late_commit() -> int:
     """How many nodes may claim one task after a commit has arrived that others have overtaken.
 
     t=0  the leader gives tokens that have been let go of to the newcomer ``c``; that commit gets no answer
@@ -58,17 +62,45 @@ def most_owners() -> int:
     return max(sum(owners) for owners in claims(bench))
 
 
+def owners_after_a_sign_of_life() -> int:
+    """How many nodes may claim one task after a node has been taken for dead that is not.
+
+    t=0  ``b`` cannot reach the store
+    t=15 the leader takes it for dead, and is about to commit that; just before, a heartbeat of ``b`` succeeds
+    t=16 the commit arrives, and its hint does not reach ``b``
+    """
+    bench = Bench()
+    leader, other = bench.cluster('a', 'b')
+    bench.cut_off(other)
+    while not (caught := bench.catch(leader, calls.Propose)).call.situation.suspects:
+        bench.deliver(caught)
+    bench.cut.clear()
+    bench.run_until(lambda: bench.now < other.tenure.deadline)
+    bench.push = False
+    bench.deliver(caught)
+    bench.run(0.1)
+    return max(sum(owners) for owners in claims(bench))
+
+
 def claims(bench: Bench) -> list[tuple[bool, ...]]:
     """For each task, which of the agents may claim it."""
     return list(zip(*(bench.claims(agent, *TASKS) for agent in bench.agents), strict=True))
 
 
-def test_a_commit_that_was_overtaken_is_refused() -> None:
-    """A plan is good for the revision that it was made from, and for no other."""
-    assert most_owners() == 1
+SCENES: dict[Callable[[], AbstractContextManager[None]], Callable[[], int]] = {
+    r5_revision_not_compared: owners_after_a_late_commit,
+    r5_eviction_not_compared: owners_after_a_sign_of_life,
+}
 
 
-def test_a_revision_that_is_not_compared_makes_two_owners() -> None:
-    """What the comparison is for: without it the same scene ends with two."""
-    with r5_revision_not_compared():
-        assert most_owners() == 2
+@pytest.mark.parametrize('scene', SCENES.values())
+def test_a_commit_that_was_overtaken_is_refused(scene: Callable[[], int]) -> None:
+    """A plan is good for what it was made from, and for nothing else."""
+    assert scene() == 1
+
+
+@pytest.mark.parametrize('rule', SCENES)
+def test_what_is_not_compared_makes_two_owners(rule: Callable[[], AbstractContextManager[None]]) -> None:
+    """With the comparison taken away, the same scene ends with two."""
+    with rule():
+        assert SCENES[rule]() == 2

@@ -10,6 +10,7 @@ import pytest
 
 from jobsync.testing.conformance import BackendSuite
 from jobsync.testing.conformance.promises import GUARDS, MEANING, guarded_by
+from jobsync.testing.servers import free_port
 
 TESTS = [(kind.__name__, name) for kind in BackendSuite.__mro__ for name in vars(kind) if name.startswith('test_')]
 BROKEN = """
@@ -131,6 +132,18 @@ def test_a_harness_that_is_none(tmp_path: Path, harness: str, said: str) -> None
     assert done.returncode == 1
     assert said in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('scheme', [pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ('redis', 'etcd')])
+def test_a_store_that_does_not_answer(scheme: str) -> None:
+    """One error instead of one for each test: the URL, without its password, and the status is 2."""
+    port = free_port()
+    done = conformance(f'{scheme}://user:secret@127.0.0.1:{port}')
+    assert done.returncode == 2
+    assert done.stdout == ''
+    assert f'the store at {scheme}://user:***@127.0.0.1:{port} does not answer' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert 'secret' not in done.stderr
 
 
 def test_nothing_tried_is_not_success() -> None:

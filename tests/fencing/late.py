@@ -9,7 +9,8 @@ from tests.fencing.late_worker import TASK
 from tests.fencing.places import place
 from tests.job.processes import Worker, workers
 
-CRASH = {'heartbeat_interval_sec': 0.25, 'heartbeat_timeout_sec': 1.5}
+CRASH = {'heartbeat_interval_sec': 0.25, 'heartbeat_timeout_sec': 4}
+"""How long the other waits for the first; and long enough for a busy machine not to end the first one's lease by itself."""
 
 
 class LateWorker(Worker):

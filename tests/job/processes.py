@@ -52,8 +52,10 @@ class Worker:
         found: list[dict[str, Any]] = []
 
         def is_said() -> bool:
-            assert self.process.poll() is None, ''.join(self.errors)
+            if has_ended := self.process.poll() is not None:
+                self.wait()  # for what it has said last
             found.extend(line for line in self.said if line.get('state') == state)
+            assert found or not has_ended, ''.join(self.errors)
             return bool(found)
 
         wait_until(is_said, f'{self.name} is {state}', deadline_sec)

@@ -216,6 +216,8 @@ def test_log_lines(store: Store, caplog: pytest.LogCaptureFixture) -> None:
         a.write_audit()
         beats = a._last_heartbeat_sent
         wait_until(lambda: a._last_heartbeat_sent != beats, 'a heartbeat')
+    # Leaving does not wait for a log, which another thread may be about to write.
+    wait_until(lambda: "'a' left" in caplog.text, 'the last line')
     ours = [record.getMessage() for record in caplog.records if record.name.startswith('jobsync')]
     assert 4 <= len(ours) <= 8, ours
     assert sum("'a' registered" in line for line in ours) == 1

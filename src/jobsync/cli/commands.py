@@ -109,7 +109,7 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
 
     The store need not be empty: each test uses namespaces of its own, which stay in it. A URL with {unique} in it is another
     for each test. What can be done to the store (stop it, restart it, …) is said by the commands, or by a harness of your own.
-    The exit status is 1 unless everything that was tried holds.
+    The exit status is 1 unless everything that was tried holds, and 2 if the store does not answer at all.
     """
     from jobsync.cli.conformance import check
 

@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobsync.errors import ConfigError, JobsyncError
+from jobsync.core.shown import shown_url
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
     from jobsync.testing.conformance import Harness
     from jobsync.testing.conformance.running import Result
 
 __all__ = ['check']
+
+
+class NoStore(click.ClickException):
+    """There is nothing to check."""
+
+    exit_code = 2
 
 
 def check(url: str, commands: dict[str, str], *, harness: str | None, quick: bool, select: str) -> bool:
@@ -36,7 +43,10 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
         elif sys.stderr.isatty() or number % 50 == 0:
             click.echo(f'\r{number} of {total} ' if sys.stderr.isatty() else f'{number} of {total}\n', nl=False, err=True)
 
-    results = run(_maker(url, commands, harness, quick=quick), tell, select)
+    try:
+        results = run(_maker(url, commands, harness, quick=quick), tell, select)
+    except BackendUnavailable as error:
+        raise NoStore(f'the store at {shown_url(url)} does not answer: {error}') from error
     _report(results)
     count = Counter(result.standing for result in results)
     click.echo(', '.join(f'{count[standing]} {standing.value}' for standing in Standing))

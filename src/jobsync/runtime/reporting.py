@@ -44,13 +44,13 @@ class Reporter:
 
     def tell(self) -> None:
         """Log what was noted, unless another thread is at it. Logging may block, on a lock or on a slow disk."""
-        if not self._telling.acquire(blocking=False):
-            return
-        try:
-            while True:
-                note = self._notes.get_nowait()
-                _logger.log(_LEVELS[note.level], '%s', note.text)
-        except Empty:
-            pass
-        finally:
-            self._telling.release()
+        # Looked at again after each round: what is noted as a round ends is left to whoever is at it.
+        while not self._notes.empty() and self._telling.acquire(blocking=False):
+            try:
+                while True:
+                    note = self._notes.get_nowait()
+                    _logger.log(_LEVELS[note.level], '%s', note.text)
+            except Empty:
+                pass
+            finally:
+                self._telling.release()

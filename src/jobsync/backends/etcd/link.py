@@ -32,6 +32,9 @@ CHANNEL_OPTIONS = {
     # A watch that hears nothing notices within half a minute that its server is gone without a word.
     'grpc.keepalive_time_ms': 15_000,
     'grpc.keepalive_timeout_ms': 10_000,
+    # Measuring the line keeps gRPC's threads awake; a window that carries an assignment in one go has to be asked for then.
+    'grpc.http2.bdp_probe': 0,
+    'grpc.http2.lookahead_bytes': 4 << 20,
     # Connections are this channel's alone, and end with it.
     'grpc.use_local_subchannel_pool': 1,
     # A watch needs no thread beside its reader's.

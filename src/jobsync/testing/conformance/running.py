@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import attrs
 import pytest
 
+from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.harness import Ability, Harness, UntestedDeclaration
 from jobsync.testing.conformance.promises import guarded_by
+from jobsync.testing.conformance.scene import SETTINGS
 from jobsync.testing.conformance.suite import BackendSuite
 
 __all__ = ['Result', 'Standing', 'run']
@@ -100,18 +103,30 @@ class Recorder:
             self._tell(result, len(self.results), self._total)
 
 
+def reached(make: Callable[[], Harness]) -> frozenset[Ability]:
+    """What can be done to the store; ``BackendUnavailable`` if it does not answer. What else may be wrong the tests tell."""
+    first, unreachable = make(), None
+    with contextlib.suppress(Exception):
+        try:
+            first.connect().open(SETTINGS, create=True)
+        except BackendUnavailable as error:
+            unreachable = error
+    first.close()
+    if unreachable is not None:
+        raise unreachable
+    return first.abilities
+
+
 def run(make: Callable[[], Harness], tell: Callable[[Result, int, int], None], select: str = '') -> list[Result]:
     """Run the suite on the harnesses that ``make`` makes, one for each test.
 
     ``tell`` hears of each result, its number, and of how many.
 
-    ``select`` is an expression as for ``pytest -k``.
+    ``select`` is an expression as for ``pytest -k``. ``BackendUnavailable`` at once if the store does not answer at all.
     """
     global _make
     _make = make
-    first = make()
-    abilities = first.abilities
-    first.close()
+    abilities = reached(make)
     recorder = Recorder(abilities, tell)
     options = ['-p', 'no:terminal', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-c', '/dev/null', '--rootdir', '/']
     # What a declaration calls for and nobody tried is in the report as such.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ __all__ = ['WaitTests']
 
 ROUNDS = 10
 PROMPT_SEC = 0.5
-"""What a push may take on average, on a busy machine."""
+"""What a push typically takes less than, and a poll more."""
+ATTEMPTS = 3
 
 
 class Waiting:
@@ -61,32 +63,39 @@ class WaitTests:
         """A backend that declares push wakes a waiter sooner than a poll would; one that does not still wakes it."""
         waiter = harness.connect()
         waiter.open(SETTINGS, create=True)
-        limit = PROMPT_SEC * ROUNDS if scene.backend.info.push else DEADLINE_SEC
-        changed = threading.Event()
+        changed, ready, is_over = threading.Event(), threading.Event(), threading.Event()
 
         def follow() -> None:
             number = scene.revision.number
             ready.set()
-            for _ in range(ROUNDS):
-                while (found := waiter.wait(number, limit)) <= number:
-                    pass
-                number = found
-                changed.set()
+            while not is_over.is_set():
+                if (found := waiter.wait(number, DEADLINE_SEC)) > number:
+                    number = found
+                    changed.set()
 
-        ready = threading.Event()
+        def typical(attempt: int) -> float:
+            """Of some hints, how long one took."""
+            took = []
+            for number in range(ROUNDS):
+                changed.clear()
+                scene.join(f'n{attempt}-{number}')
+                started = time.monotonic()
+                assert changed.wait(DEADLINE_SEC), f'no hint of change {number} after {DEADLINE_SEC} s'
+                took.append(time.monotonic() - started)
+            return statistics.median(took)
+
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         assert ready.wait(DEADLINE_SEC)
-        waited = 0.0
-        for number in range(ROUNDS):
-            changed.clear()
-            scene.join(f'n{number}')
-            started = time.monotonic()
-            assert changed.wait(limit), f'no hint of change {number} after {limit} s'
-            waited += time.monotonic() - started
-        assert waited < limit or not scene.backend.info.push, f'{ROUNDS} hints took {waited:.1f} s, which is no push'
+        # A machine may be busy for a while; whoever polls is never any sooner.
+        took = [typical(0)]
+        while scene.backend.info.push and took[-1] >= PROMPT_SEC and len(took) < ATTEMPTS:
+            took.append(typical(len(took)))
+        is_over.set()
+        scene.join('last')
         thread.join(DEADLINE_SEC)
         assert not thread.is_alive()
+        assert min(took) < PROMPT_SEC or not scene.backend.info.push, f'a hint took {min(took):.1f} s, which is no push'
 
     def test_close_wakes_every_wait(self, harness: Harness, scene: Scene) -> None:
         """``close`` ends the waits on that handle, and later ones return at once."""

@@ -306,6 +306,21 @@ def test_acknowledgements_are_not_gathered_for_long() -> None:
     assert len(scene.assignment.targets) == 1
 
 
+def test_whoever_sees_it_last_has_time_to_tell_its_user_too() -> None:
+    """A tenth of a second from when all have seen the version, not from the first acknowledgement; half of one at most in all."""
+    scene = joining()
+    (one,) = [token for token, target in scene.assignment.targets.items() if target and spelled(scene.assignment)[token] == 'b']
+    scene.acknowledge('a')
+    assert scene.decide().plan is None
+    scene.now = 1000.2
+    scene.acknowledge('b', holding=[one])
+    assert scene.decide().plan is None
+    scene.now = 1000.29
+    assert scene.decide().plan is None
+    scene.acknowledge('b')
+    assert scene.plan().moved == 2
+
+
 def test_a_target_that_died_is_replaced() -> None:
     """A token on its way to a node that is no more goes back to its owner, which never lost it."""
     scene = joining()

@@ -70,6 +70,8 @@ class Memory:
     version_read_at: float = 0.0
     acknowledged_at: float | None = None
     """When the first acknowledgement of that version that frees a token was read."""
+    seen_at: float | None = None
+    """When it was first read that all who are to let go of something have seen that version."""
     unsettled_since: float | None = None
     cause: tuple[str, int] | None = None
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""

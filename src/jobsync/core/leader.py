@@ -40,7 +40,7 @@ _GATHER_SEC = 0.5
 """How long, from the first acknowledgement of a version, the others are waited for, so that one commit serves all. A commit makes
 a new version, which the stragglers must acknowledge instead: without push that costs them a heartbeat interval."""
 _GATHER_HELD_SEC = 0.1
-"""The same where all have seen it, and some are still busy: whoever has only to be told that tokens go is ready by then."""
+"""The same from when all have seen it, and some are still busy: whoever has only to be told that tokens go is ready by then."""
 _FIRST_LOOK_SEC, _LAST_LOOK_SEC = 0.03, 1.0
 """While acknowledgements are due, the leader looks for them at intervals that grow from the first to the second."""
 
@@ -86,7 +86,8 @@ class _Planner:
         if self.roster.decided_at is not None:
             self.look_at.append(self.roster.decided_at)
         if memory.version != self.snapshot.version:
-            memory.version, memory.version_read_at, memory.acknowledged_at = self.snapshot.version, self.now, None
+            memory.version, memory.version_read_at = self.snapshot.version, self.now
+            memory.acknowledged_at = memory.seen_at = None
         self.next_number = self.snapshot.revision.number + 1
         """Of the revision that a commit will make, or less: no fence that was ever given is as high."""
         self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
@@ -135,12 +136,14 @@ class _Planner:
         structural = bool(evictions or departed or members != dict(self.old.members))
         if self.acknowledged and memory.acknowledged_at is None:
             memory.acknowledged_at = self.now
-        patience = _GATHER_SEC if self.unseen else _GATHER_HELD_SEC
+        if not self.unseen and memory.seen_at is None:
+            memory.seen_at = self.now
         gathering = (
             self.outstanding
             and not structural
             and memory.acknowledged_at is not None
-            and self.now < memory.acknowledged_at + patience
+            and self.now < memory.acknowledged_at + _GATHER_SEC
+            and (memory.seen_at is None or self.now < max(memory.acknowledged_at, memory.seen_at) + _GATHER_HELD_SEC)
         )
         if self.outstanding:
             waited = self.now - memory.version_read_at

@@ -118,6 +118,24 @@ class Registration:
     host: str = ''
     pid: int = 0
 
+    def record(self, created_on: dt.datetime, now: dt.datetime, before: Node | None) -> Node:
+        """The node's record as it begins at the store's time ``now``, in the place of ``before``, if its name has one."""
+        return Node(
+            name=self.ref.name,
+            incarnation=self.ref.incarnation,
+            heartbeat=0,
+            seen=INITIAL,
+            holding=frozenset(),
+            state=NodeState.JOINED,
+            replaces=self.replaces | {before.incarnation} if before else self.replaces,
+            weight=self.weight,
+            timeout_sec=self.timeout_sec,
+            host=self.host,
+            pid=self.pid,
+            created_on=created_on,
+            last_heartbeat=now,
+        )
+
 
 @attrs.frozen
 class Node:

@@ -11,7 +11,7 @@ import attrs
 from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.state import State
 from jobsync.backends.etcd.store import Reading, Store, Write
-from jobsync.core.model import INITIAL, Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline
+from jobsync.core.model import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline
 from jobsync.errors import Evicted, NameTaken, TimelineChanged
 
 __all__ = ['Nodes', 'encoded', 'is_run', 'joined', 'node_of']
@@ -123,22 +123,7 @@ class Nodes:
                 raise NameTaken(before)
             now = self._store.now()
             created_on = max(now, state.last_created + TICK)
-            record = Node(
-                name=node.ref.name,
-                incarnation=node.ref.incarnation,
-                heartbeat=0,
-                seen=INITIAL,
-                holding=frozenset(),
-                state=NodeState.JOINED,
-                replaces=node.replaces | {before.incarnation} if before else node.replaces,
-                weight=node.weight,
-                timeout_sec=node.timeout_sec,
-                host=node.host,
-                pid=node.pid,
-                created_on=created_on,
-                last_heartbeat=now,
-            )
-            value = encoded(record)
+            value = encoded(node.record(created_on, now, before))
             after = attrs.evolve(state, revision=state.next_revision(at_least), last_created=created_on)
             return self._write(reading, after, key, value, result=value)
 

@@ -125,21 +125,7 @@ class Head:
         before = self.nodes.get(node.ref.name)
         if before and before.state is NodeState.JOINED and before.beat != replacing:
             raise NameTaken(before)
-        record = Node(
-            name=node.ref.name,
-            incarnation=node.ref.incarnation,
-            heartbeat=0,
-            seen=INITIAL,
-            holding=frozenset(),
-            state=NodeState.JOINED,
-            replaces=node.replaces | {before.incarnation} if before else node.replaces,
-            weight=node.weight,
-            timeout_sec=node.timeout_sec,
-            host=node.host,
-            pid=node.pid,
-            created_on=max(moment.now, self.last_created + TICK),
-            last_heartbeat=moment.now,
-        )
+        record = node.record(max(moment.now, self.last_created + TICK), moment.now, before)
         others = {name: other for name, other in self.nodes.items() if name != record.name}  # the newest comes last
         return attrs.evolve(
             self,

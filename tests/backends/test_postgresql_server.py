@@ -289,6 +289,21 @@ class TestConnections:
             call()
         assert scene.node('a').heartbeat == 1
 
+    def test_many_claims_that_another_call_is_writing(self, harness: PostgresqlHarness, scene: Scene) -> None:
+        """The same call once more, as after an answer that was lost: it waits for the first one, and all is recorded once."""
+        ref, items = scene.join('a'), [f'task {number}' for number in range(500)]
+        assert isinstance(scene.backend, SqlBackend)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sync_claim%'"
+        with scene.backend.connection() as other:
+            other.exec_driver_sql("BEGIN; INSERT INTO sync_claim VALUES ('task 7', '2026-01-02', 'a', '2000-01-01')")
+            thread = threading.Thread(target=scene.backend.append_claims, args=(ref, items, dt.date(2026, 1, 2)))
+            thread.start()
+            eventually(lambda: harness.query(waiting) == [('1',)])
+            other.commit()
+        thread.join(100)
+        assert not thread.is_alive()
+        assert harness.query("SELECT count(*), min(created_on) > '2020-01-01' FROM sync_claim") == [('500', 't')]
+
     def test_a_users_connection(self, harness: PostgresqlHarness, scene: Scene) -> None:
         """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""
         scene.join('a')

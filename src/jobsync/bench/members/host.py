@@ -1,8 +1,9 @@
-"""Many nodes in one process, each with threads and a life of its own; what they share is a handle onto the store.
+"""Many nodes in one process, each with threads and a life of its own; what they share is a few handles onto the store.
 
 A node cannot tell: it makes the calls that it would make anyway, and they reach the store. Two things differ. All nodes of a host
 share one that waits for the store's hints; and no more than some calls are under way at once, for so many threads of one
-interpreter would keep each other waiting. The wait for one's turn is not counted as the call's.
+interpreter would keep each other waiting. The wait for one's turn is not counted as the call's. Each turn has a backend of its
+own, whose connection stays, as that of a real node does: to connect takes longer than to call.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from jobsync import CoordinationConfig, plugins
@@ -58,22 +60,24 @@ class Hints:
 class Counted(FaultyBackend):
     """One node's way to the store, on which its calls are counted and heartbeats are timed."""
 
-    def __init__(self, inner: Backend, turn: threading.Semaphore, hints: Hints) -> None:
+    def __init__(self, inner: Backend, turns: SimpleQueue[Backend], hints: Hints) -> None:
         super().__init__(inner)
-        self._turn, self._hints = turn, hints
+        self._turns, self._hints = turns, hints
         self.counts: Counter[str] = Counter()
         self.heartbeats: list[float] = []
 
     def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         name = method.__name__
-        with self._turn:
-            self.counts[name] += 1
-            start = time.perf_counter()
-            try:
-                return method(*args, **kwargs)
-            finally:
-                if name == 'heartbeat':
-                    self.heartbeats.append(time.perf_counter() - start)
+        backend = self._turns.get()
+        self.counts[name] += 1
+        start = time.perf_counter()
+        try:
+            answer: T = getattr(backend, name)(*args, **kwargs)
+            return answer
+        finally:
+            if name == 'heartbeat':
+                self.heartbeats.append(time.perf_counter() - start)
+            self._turns.put(backend)
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``; sends nothing."""
@@ -83,16 +87,18 @@ class Counted(FaultyBackend):
 class Host:
     """The nodes of this process."""
 
-    def __init__(self, backend: Backend, config: CoordinationConfig) -> None:
-        self._backend, self._config = backend, config
-        self._turn, self._hints = threading.Semaphore(_AT_ONCE), Hints(backend)
+    def __init__(self, backends: Sequence[Backend], config: CoordinationConfig) -> None:
+        self._backend, self._config = backends[0], config
+        self._turns, self._hints = SimpleQueue[Backend](), Hints(backends[0])
+        for backend in backends:
+            self._turns.put(backend)
         self._nodes: list[tuple[NodeRuntime, Counted]] = []
 
     def enter(self, first: int, end: int) -> None:
         """Start nodes of these numbers; does not wait for them."""
         for number in range(first, end):
             told = agent_config(f'node-{number:04}', self._config, self._backend.info, True, _FORM_SEC, False)
-            way = Counted(self._backend, self._turn, self._hints)
+            way = Counted(self._backend, self._turns, self._hints)
             node = NodeRuntime(way, told)
             self._nodes.append((node, way))
             node.start()
@@ -134,9 +140,11 @@ class Host:
 def main(url: str, namespace: str, tokens: int) -> None:
     """Host nodes until there is no more input; then they are gone without a word, as their store will be."""
     config = CoordinationConfig(backend=url, appname=namespace, total_tokens=tokens, minimum_nodes=1)
-    with closing(plugins.connect(url, config.options)) as backend:
-        backend.open(config.settings, True)
-        host = Host(backend, config)
+    with ExitStack() as stack:
+        backends = [stack.enter_context(closing(plugins.connect(url, config.options))) for _ in range(_AT_ONCE)]
+        for backend in backends:
+            backend.open(config.settings, True)
+        host = Host(backends, config)
         serve({'enter': host.enter, 'settled': host.settled, 'cost': host.cost, 'leave': host.leave})
 
 

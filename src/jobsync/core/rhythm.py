@@ -1,12 +1,16 @@
 """When a node sends its heartbeats. Nothing of this is needed for safety.
 
-The nodes beat in step: the leader first, the others a tenth of an interval later (each pulse tells how long ago the leader's
-heartbeat was, and the next one comes sooner or a little later), and the leader looks at all of them after another tenth. So the
-last heartbeat of a node that dies is read a tenth of an interval after it was sent, rather than up to a whole one, with one look
-for each interval. A heartbeat out of turn, because of a change, brings nobody out of step: the next comes when it would have.
+The nodes beat in step: the leader first, the others about a tenth of an interval later (each pulse tells how long ago the
+leader's heartbeat was, and the next one comes sooner or a little later), and the leader looks at all of them after another tenth.
+So the last heartbeat of a node that dies is read about a tenth of an interval after it was sent, rather than up to a whole one,
+with one look for each interval. The others do not all beat at once: each has a place of its own, from its name, in the tenth
+around the first one's end. A heartbeat out of turn, because of a change, brings nobody out of step: the next comes when it would
+have.
 """
 
 from __future__ import annotations
+
+from zlib import crc32
 
 from jobsync.core.agentconfig import AgentConfig
 
@@ -22,6 +26,7 @@ class Rhythm:
 
     def __init__(self, config: AgentConfig, now: float) -> None:
         self._config = config
+        self._place = STEP * (0.5 + crc32(config.name.encode()) / 2**32)
         self._is_urgent = self._in_turn = False
         self.begin(now)
 
@@ -53,5 +58,5 @@ class Rhythm:
         interval = self._config.heartbeat_interval_sec
         self._due = sent_at + interval
         if leader_age is not None and (1 + 2 * STEP) * interval < self._config.lease_sec:
-            late = (leader_age - STEP * interval) % interval
+            late = (leader_age - self._place * interval) % interval
             self._due -= late if late < (1 - STEP) * interval else late - interval

@@ -158,6 +158,19 @@ def test_whoever_leads_next_is_who_looks_once_more() -> None:
     assert [agent for agent in looks if agent is not agents[0]] == [agents[2]]
 
 
+def test_a_change_that_a_heartbeat_tells_of_during_a_look_is_looked_at() -> None:
+    """The look may have missed it: the leader looks again as soon as that has come back."""
+    bench = Bench(push=False)
+    leader, _ = bench.cluster('a', 'b')
+    look = bench.catch(leader, calls.TakeSnapshot)
+    before = bench.perform(look.call)
+    bench.edit_locks(lock_to('b'))
+    leader.beat_soon()
+    bench.run(0.1)
+    bench.answer(look, before)
+    assert isinstance(leader.next(Lane.WORK, bench.now), calls.TakeSnapshot)
+
+
 def test_a_leader_that_left_is_succeeded_at_once() -> None:
     """A record that says so needs no timeout."""
     bench = Bench()

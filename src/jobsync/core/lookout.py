@@ -66,6 +66,7 @@ class Lookout:
         elif not leads:
             self._suspect_at = self._doubt_at(leader.name)
         if leads and known is not None and pulse.revision != known.revision:
+            self._hinted = True
             self.look(now)
 
     def _doubt_at(self, leader: str) -> float:

@@ -225,8 +225,13 @@ class SimNode:
             self.wake(lane, self.world.now)
 
     def is_telling(self, tokens: frozenset[int]) -> frozenset[int]:
-        """Those of the tokens that the user of this process still has time to give up."""
+        """Those of the tokens that the user of this process still has time to give up.
+
+        Whoever leaves has until the end of the shutdown timeout, even if he was given longer before.
+        """
         now, mine = self.clock(), self.agent.ref.incarnation
+        if self.agent.leave_by is not None and now >= self.agent.leave_by:
+            return frozenset()
         told = [telling.tokens for telling in self.telling if telling.incarnation == mine and now < telling.deadline]
         return tokens & frozenset().union(*told) if told and self.has_lease() else frozenset()
 

@@ -812,7 +812,10 @@ class TestForks:
         assert scene.backend.wait(newest, DEADLINE_SEC) > newest
 
     def test_a_handler_that_forks(self, harness: EtcdHarness, scene: Scene) -> None:
-        """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered."""
+        """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered.
+
+        gRPC is left as it is then, and may send once more what the fork came across.
+        """
         ref, forked = scene.join('a'), []
 
         def handler(*_: object) -> None:
@@ -835,7 +838,7 @@ class TestForks:
         for pid in forked:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        assert scene.node('a').heartbeat == beats
+        assert beats <= scene.node('a').heartbeat <= beats + len(forked)
 
     def test_a_ready_client_stays_with_its_process(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """In the child the backend says what to do; the parent goes on."""

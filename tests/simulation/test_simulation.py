@@ -63,7 +63,6 @@ def test_a_replacement_that_moves_everything_twice_is_noticed(monkeypatch: pytes
     pytest.fail('no seed noticed')
 
 
-
 def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     """``python -m jobsync.testing.simulate`` ends with a line of figures and status 0 when everything held."""
     assert main(['--seeds', '0:2', '--processes', '1']) == 0

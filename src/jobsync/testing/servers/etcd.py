@@ -8,6 +8,7 @@ import importlib.util
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,11 +99,15 @@ class EtcdServer(ServerProcess):
         command = [str(find_etcd('etcdctl')), *options, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={'ETCDCTL_API': '3'})
         if check and done.returncode:
-            raise RuntimeError(f'etcdctl {" ".join(arguments)} failed: {done.stdout}{done.stderr}')
+            state = f'has ended: {self.log}' if self.has_ended else 'is running'
+            raise RuntimeError(f'etcdctl {" ".join(arguments)} failed: {done.stdout}{done.stderr}; the server {state}')
         return done.stdout + done.stderr
 
     def emptied(self) -> str:
-        """Delete every key; the URL."""
+        """Delete every key; the URL. A server that has ended is started again, so that one that dies costs one test, not all."""
+        if self.has_ended:
+            sys.stderr.write(f'etcd had ended: {self.log}\n')
+            self.start()
         self.ctl('del', '', '--prefix')
         return self.url()
 

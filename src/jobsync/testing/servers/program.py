@@ -97,6 +97,11 @@ class ServerProcess(abc.ABC):
         assert self._process is not None, f'{self.name} is not running'
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is not running, for whatever reason."""
+        return self._process is None or self._process.poll() is not None
+
     def start(self) -> None:
         """Start it and wait until it answers.
 
@@ -118,8 +123,9 @@ class ServerProcess(abc.ABC):
 
     def kill(self) -> None:
         """SIGKILL, to every process of it."""
-        if self._process is not None:
+        if not self.has_ended:
             self._signal(signal.SIGKILL)
+        if self._process is not None:
             self._process.wait()
             self._process = None
 

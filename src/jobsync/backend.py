@@ -169,15 +169,15 @@ class Backend(Protocol):
         """*Bulk.* The whole assignment, or what was written after version ``since``; never a mix of two versions.
 
         A store may always answer in full (``base`` is None), and must if ``since`` is not a version of this history that it
-        can build on. Each token is in one group at most.
+        can build on. Each token is in one group at most, and no member of a full answer is None.
         """
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """*Bulk.* Write a plan (rule R5), all or nothing, and return the revision, which is the new version.
 
-        Writes the groups, pins and members, removes the pins in ``unpinned``, the evicted and the departed; gives the new
-        revision's number as version to each token and pin whose owner changes (one that had no row included); raises the
-        leader's own heartbeat counter by one; appends a rebalance record if ``plan.moved``.
+        Writes the groups, pins and members, removes the members that are None, the pins in ``unpinned``, the evicted and the
+        departed; gives the new revision's number as version to each token and pin whose owner changes (one that had no row
+        included); raises the leader's own heartbeat counter by one; appends a rebalance record if ``plan.moved``.
 
         Raises, in this order: ``Evicted`` unless exactly ``ref`` is JOINED; ``Fenced`` unless the leadership is
         (``guard.epoch``, ``ref``); ``Conflict`` unless timeline and revision (number and stamp) are the guard's, the store's

@@ -12,7 +12,7 @@ import pytest
 from jobsync.backends.redis.script import script
 from jobsync.backends.redis.table import MOST_LAYERS, Layer, Table, merged, packed, unpacked
 from jobsync.backends.single_writer import Table as Reference
-from jobsync.core.model import NOBODY, Revision
+from jobsync.core.model import NOBODY, Member, Revision
 from jobsync.core.tokens import Assignment, Changes, Plan, TokenGroup
 
 NAMES = ['a', 'b', 'é\n"', None]
@@ -55,7 +55,8 @@ def test_many_commits(tokens: int, share: float) -> None:
         plan = random_plan(random, tokens, share)
         written = table.after(plan, revision)
         blob = packed(written.layer)
-        log = [unpacked(blob)] if written.whole else [*log, unpacked(blob)]
+        layer, _ = unpacked(blob)
+        log = [layer] if written.whole else [*log, layer]
         wholes, most = wholes + written.whole, max(most, len(log))
         reference = reference.after(plan, revision)
         expected = rows(Assignment.empty(tokens).apply(reference.read(None)))
@@ -71,10 +72,11 @@ def test_many_commits(tokens: int, share: float) -> None:
 def test_a_layer_is_packed_as_it_is() -> None:
     """Any names, any numbers, any kind of sequence; nothing is nothing."""
     layer = (TokenGroup(range(5, 9), 'é\n', NOBODY, None, 2**50), TokenGroup([2**31 - 1], None, 'b', 'c', 1))
-    assert [(list(group.tokens), *key(group)) for group in unpacked(packed(layer))] == [
-        (list(group.tokens), *key(group)) for group in layer
-    ]
-    assert unpacked(packed(())) == unpacked(b'') == ()
+    members = {'é\n': Member('1', 0.1, 2**53 - 1), 'b': None}
+    found, members_found = unpacked(packed(layer, members))
+    assert [(list(group.tokens), *key(group)) for group in found] == [(list(group.tokens), *key(group)) for group in layer]
+    assert members_found == members
+    assert unpacked(packed(())) == unpacked(b'') == ((), {})
     assert packed(layer).endswith(array('i', [2**31 - 1]).tobytes())
 
 

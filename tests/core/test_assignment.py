@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from tests.core.builders import assigned, member, revision, spelled
 
@@ -67,11 +68,17 @@ def test_unowned_is_not_absent() -> None:
     assert (assignment.row(0).absent, assignment.row(1).absent) == (False, True)
 
 
-def test_members_and_pins_are_always_complete() -> None:
-    """A difference carries all members and pins, so those it does not name are gone."""
-    after = assigned('ac', pins=[PIN]).apply(changes())
-    assert set(after.members) == {'a', 'b'}
-    assert dict(after.pins) == {}
+def test_members_follow_a_difference() -> None:
+    """Those it names are as it says, those it names with None are gone, and the others stay."""
+    before = assigned('abc')
+    other = member('b', run=2)
+    after = before.apply(attrs.evolve(changes(), members={'a': None, 'b': other, 'd': member('d'), 'e': None}))
+    assert dict(after.members) == {'b': other, 'c': before.members['c'], 'd': member('d')}
+
+
+def test_pins_are_always_complete() -> None:
+    """A difference carries all pins, so those it does not name are gone."""
+    assert dict(assigned('ac', pins=[PIN]).apply(changes()).pins) == {}
 
 
 def test_owned_by_includes_what_is_being_handed_over() -> None:

@@ -479,7 +479,7 @@ def test_a_node_that_is_back_in_time_has_its_tokens_again() -> None:
     scene.nodes['b'] = node('b', run=2, replaces=[1])
     plan = scene.commit()
     assert (plan.groups, plan.moved) == ((), 0)
-    assert plan.members['b'].incarnation == ref('b', 2).incarnation
+    assert scene.assignment.members['b'].incarnation == ref('b', 2).incarnation
 
 
 def test_the_others_are_balanced_while_one_is_expected_back() -> None:

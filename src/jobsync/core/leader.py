@@ -133,7 +133,7 @@ class _Planner:
         groups = self.writing.groups
         written, unpinned, pin_moves = pins.settle(placement.pins)
         evictions, departed = self.evictions, self.departed
-        structural = bool(evictions or departed or members != dict(self.old.members))
+        structural = bool(evictions or departed or self._changed(members))
         if self.acknowledged and memory.acknowledged_at is None:
             memory.acknowledged_at = self.now
         if not self.unseen and memory.seen_at is None:
@@ -160,7 +160,7 @@ class _Planner:
             memory.cause = (reason or 'hand-over', len(self.old.members))
         plan = Plan(
             reason=memory.cause[0],
-            members=self._fenced(members, unpinned),
+            members=self._changed(self._fenced(members, unpinned)),
             groups=groups,
             pins=written,
             unpinned=unpinned,
@@ -240,6 +240,13 @@ class _Planner:
             if owner in members:
                 members[owner] = attrs.evolve(members[owner], since=self.next_number)
         return members
+
+    def _changed(self, members: Mapping[str, Member]) -> dict[str, Member | None]:
+        """What a plan says of its members: those that are new or other than before, and None for those that go."""
+        old = self.old.members
+        changed: dict[str, Member | None] = dict.fromkeys(old.keys() - members.keys())
+        changed.update({name: member for name, member in members.items() if old.get(name) != member})
+        return changed
 
     def _places(self, receivers: set[str]) -> tuple[list[str], array[int], array[int]]:
         """For each token who is to have it as things stand, for the planner to improve on."""

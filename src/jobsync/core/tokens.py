@@ -19,7 +19,7 @@ import attrs
 
 from jobsync.core.model import INITIAL, Eviction, Member, NodeRef, Pin, Revision
 
-__all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow']
+__all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow', 'members_after']
 
 UNOWNED = -1
 """In ``owner``: the token's row says nobody. In ``home``: no hint."""
@@ -56,8 +56,8 @@ class Changes:
     version: Revision
     base: Revision | None
     """The version these changes build on; None for a complete reading."""
-    members: Mapping[str, Member]
-    """Complete in every reading: for each name that may own something, the run it means."""
+    members: Mapping[str, Member | None]
+    """For each name that may own something, the run it means. In a difference those that changed, None for names that went."""
     groups: tuple[TokenGroup, ...]
     pins: tuple[Pin, ...]
     """Complete in every reading."""
@@ -68,8 +68,8 @@ class Plan:
     """What a commit writes, all or nothing (rule R5)."""
 
     reason: str
-    members: Mapping[str, Member]
-    """Complete: replaces what was there."""
+    members: Mapping[str, Member | None] = attrs.field(factory=dict)
+    """Only those that change, and None for names that may own nothing any more."""
     groups: tuple[TokenGroup, ...] = ()
     """Only rows that change."""
     pins: tuple[Pin, ...] = ()
@@ -95,6 +95,11 @@ class TokenRow:
     home: str | None
     version: int
     absent: bool = False
+
+
+def members_after(members: Mapping[str, Member], changes: Mapping[str, Member | None]) -> dict[str, Member]:
+    """The members with ``changes`` made: those of a plan, or of a reading."""
+    return {name: member for name, member in {**members, **changes}.items() if member is not None}
 
 
 def _no_tokens() -> array[int]:
@@ -188,7 +193,7 @@ class Assignment:
                     targets.pop(token, None)
         return Assignment(
             version=changes.version,
-            members=MappingProxyType(dict(changes.members)),
+            members=MappingProxyType(members_after(start.members, changes.members)),
             names=tuple(positions),
             owner=owner,
             home=home,

@@ -57,8 +57,7 @@ class PartialCommit(Hands):
     races = True
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        old = self.read_assignment()
-        first = attrs.evolve(plan, pins=(), unpinned=frozenset(), members=old.members, moved=0, evictions=(), departed=())
+        first = attrs.evolve(plan, pins=(), unpinned=frozenset(), members={}, moved=0, evictions=(), departed=())
         number = super().commit(ref, first, guard)
         time.sleep(0)
         return super().commit(ref, attrs.evolve(plan, groups=()), attrs.evolve(guard, revision=number))

@@ -24,7 +24,7 @@ from jobsync.core.model import (
     Revision,
     Timeline,
 )
-from jobsync.core.tokens import Plan, TokenGroup
+from jobsync.core.tokens import Changes, Plan, TokenGroup
 from jobsync.errors import Evicted
 
 
@@ -129,11 +129,20 @@ class UnpinnedStay(Hands):
 
 @mutant
 class MembersPileUp(Hands):
-    """Adds the plan's members to those there were: a name that means another run may still own something."""
+    """Keeps members that a plan removes: a name that may own nothing any more still means a run."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        with self.store.changed, self.turn() as turn:
-            return super().commit(ref, attrs.evolve(plan, members={**turn.table().members, **plan.members}), guard)
+        members = {name: member for name, member in plan.members.items() if member is not None}
+        return super().commit(ref, attrs.evolve(plan, members=members), guard)
+
+
+@mutant
+class RemovedMembersNotTold(Hands):
+    """Does not say in a difference who is no member any more: readers go on with a run that is over."""
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        changes = super().read_assignment(since)
+        return attrs.evolve(changes, members={name: member for name, member in changes.members.items() if member is not None})
 
 
 @mutant

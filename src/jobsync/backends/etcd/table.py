@@ -7,7 +7,7 @@ import sys
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -25,8 +25,8 @@ __all__ = ['Record', 'Table', 'decoded', 'encoded']
 class Record:
     """What one commit wrote, or all there is."""
 
-    members: Mapping[str, Member]
-    """Complete."""
+    members: Mapping[str, Member | None]
+    """Those written; None for a name that is no member any more."""
     groups: tuple[TokenGroup, ...] = ()
     pins: tuple[Pin, ...] = ()
     """Those written."""
@@ -36,7 +36,7 @@ class Record:
 def encoded(record: Record) -> bytes:
     """JSON, a zero byte, and the numbers of the tokens of all groups; compressed."""
     groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in record.groups]
-    members = [[name, member.incarnation, member.timeout_sec, member.since] for name, member in record.members.items()]
+    members = [[name, *(attrs.astuple(member) if member else ())] for name, member in record.members.items()]
     head = [members, groups, [attrs.astuple(pin) for pin in record.pins], sorted(record.unpinned)]
     numbers = array('i')
     for group in record.groups:
@@ -53,7 +53,7 @@ def decoded(data: bytes) -> Record:
         found.append(TokenGroup(numbers[start : start + count], owner, target, home, version))
         start += count
     return Record(
-        members={name: Member(*fields) for name, *fields in members},
+        members={name: Member(*fields) if fields else None for name, *fields in members},
         groups=tuple(found),
         pins=tuple(Pin(*pin) for pin in pins),
         unpinned=frozenset(unpinned),
@@ -92,6 +92,15 @@ def followed(assignment: Assignment, revision: Revision, record: Record) -> Assi
     return assignment.apply(Changes(revision, assignment.version, record.members, record.groups, ordered))
 
 
+def together(assignment: Assignment, records: Sequence[Record]) -> Record:
+    """What was written to members and tokens by the records that led to ``assignment``, as it stands."""
+    if len(records) == 1:
+        return records[0]
+    members = {name: assignment.members.get(name) for record in records for name in record.members}
+    tokens = {token for record in records for group in record.groups for token in group.tokens}
+    return Record(members, regrouped(assignment, tokens))
+
+
 def regrouped(assignment: Assignment, tokens: Iterable[int]) -> tuple[TokenGroup, ...]:
     """Some tokens as they stand."""
     rows: dict[tuple[str | None, str | None, str | None, int], array[int]] = defaultdict(lambda: array('i'))
@@ -122,13 +131,10 @@ class Table:
         whole = self.at(state, deadline)
         assignment, later = whole.assignment, state.table.since(since)
         if later is None:
-            groups, since = tuple(assignment.groups()), None
-        elif len(later) == 1:
-            groups = whole.changes[later[0].revision].groups
+            record, since = Record(assignment.members, tuple(assignment.groups())), None
         else:
-            records = (whole.changes[entry.revision] for entry in later)
-            groups = regrouped(assignment, {token for record in records for group in record.groups for token in group.tokens})
-        return Changes(assignment.version, since, assignment.members, groups, tuple(assignment.pins.values()))
+            record = together(assignment, [whole.changes[entry.revision] for entry in later])
+        return Changes(assignment.version, since, record.members, record.groups, tuple(assignment.pins.values()))
 
     def at(self, state: State, deadline: float) -> Whole:
         """The assignment in this state: what is remembered, and the records since then."""

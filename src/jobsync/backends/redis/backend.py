@@ -6,8 +6,10 @@ import datetime as dt
 import json
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import attrs
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends.redis import records
@@ -27,6 +29,7 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    Member,
     NodeRef,
     Opened,
     Pin,
@@ -49,6 +52,17 @@ MAX_TOKENS = 1_000_000
 def connect(url: str, options: BackendOptions) -> Backend:
     """The backend for a URL; nothing is reached yet."""
     return RedisBackend(server_of(url), options)
+
+
+@attrs.frozen
+class Reading:
+    """The assignment, or what was written after the version ``base``, in layers."""
+
+    version: Revision
+    base: Revision | None
+    layers: Sequence[Layer]
+    members: Mapping[str, Member | None]
+    pins: tuple[Pin, ...]
 
 
 class RedisBackend:
@@ -201,19 +215,22 @@ class RedisBackend:
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
-        version, layers, complete, members, pins = self._read(since, self._bulk)
-        return Changes(version, None if complete else since, records.members_of(members), merged(layers), pins)
+        found = self._read(since, self._bulk)
+        return Changes(found.version, found.base, found.members, merged(found.layers), found.pins)
 
-    def _read(self, since: Revision | None, deadline: Deadline) -> tuple[Revision, list[Layer], bool, bytes, tuple[Pin, ...]]:
+    def _read(self, since: Revision | None, deadline: Deadline) -> Reading:
         known, pins = self._pins
-        number, stamp, members, complete, base, entries, version_of_pins, found = self._run(
+        number, stamp, everybody, base, entries, version_of_pins, found = self._run(
             'read_assignment', deadline, since=records.joined_text(since), pins=known
         )
         if found is not None:
             pins = records.pins_of(found)
             self._pins = version_of_pins, pins
-        layers = [unpacked(blob) for blob in (base, *entries)]
-        return records.revision_of(number, stamp), layers, complete == b'1', members, pins
+        layers, written = zip(*map(unpacked, (base, *entries)), strict=True)
+        version = records.revision_of(number, stamp)
+        if everybody is not None:
+            return Reading(version, None, layers, records.members_of(everybody), pins)
+        return Reading(version, since, layers, {name: member for each in written for name, member in each.items()}, pins)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``.
@@ -235,8 +252,8 @@ class RedisBackend:
                 return revision
 
     def _load(self, deadline: Deadline) -> Table:
-        version, layers, _, _, pins = self._read(None, deadline)
-        return Table.of(version, layers, pins)
+        found = self._read(None, deadline)
+        return Table.of(found.version, found.layers, found.pins)
 
     def _commit(self, ref: NodeRef, plan: Plan, guard: Guard, table: Table, written: Written, deadline: Deadline) -> None:
         figures = plan.reason, plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
@@ -256,7 +273,7 @@ class RedisBackend:
             stamp=version.stamp,
             evictions=json.dumps([[each.ref.name, each.ref.incarnation, str(each.heartbeat)] for each in plan.evictions]),
             departed=json.dumps([[each.name, each.incarnation] for each in plan.departed]),
-            entry=packed(written.layer),
+            entry=packed(written.layer, plan.members),
             whole=written.whole,
             new_members=records.packed_members(plan.members),
             rebalance=records.packed_rebalance(version, ref.name, figures) if plan.moved else '',

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import attrs
+
 from jobsync.core.model import (
     Audit,
     Claim,
@@ -107,14 +109,14 @@ def node_of(raw: bytes) -> Node:
     )
 
 
-def packed_members(members: Mapping[str, Member]) -> str:
-    """All members."""
-    return json.dumps({name: [member.incarnation, member.timeout_sec, member.since] for name, member in members.items()})
+def packed_members(members: Mapping[str, Member | None]) -> str:
+    """Members to put, and names to remove; see ``commit.lua``."""
+    return json.dumps({name: json.dumps(attrs.astuple(member)) if member else False for name, member in members.items()})
 
 
-def members_of(raw: bytes) -> dict[str, Member]:
-    """The opposite of ``packed_members``; nobody if there is nothing."""
-    return {name: Member(*found) for name, found in json.loads(raw).items()} if raw else {}
+def members_of(flat: Sequence[bytes]) -> dict[str, Member]:
+    """Members from names and members in turn."""
+    return {name.decode(): Member(*json.loads(raw)) for name, raw in _pairs(flat)}
 
 
 def packed_pin(pin: Pin) -> str:

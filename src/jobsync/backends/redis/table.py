@@ -3,7 +3,7 @@
 It is kept as layers of token groups: a base and the entries of a log, each written by one commit; a token's row is that of the
 last layer it is in. A layer is packed as its groups without their tokens, in JSON, and the tokens of all, four bytes each: it is
 read and written whole, without a look at single tokens. When the layers become many or long, a commit writes all of them as
-one.
+one. With its layer an entry has the members that its commit changed, for who reads a difference.
 
 Only a commit must look at single tokens, at those of its plan: a row's version stays unless its owner changes. For that the
 leader's handle keeps a ``Table``, and the server compares the version that it was made from.
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from jobsync.core.model import INITIAL, Pin, Revision
+from jobsync.core.model import INITIAL, Member, Pin, Revision
 from jobsync.core.tokens import ABSENT, UNOWNED, Plan, TokenGroup
 
 __all__ = ['Layer', 'Table', 'Written', 'merged', 'packed', 'unpacked']
@@ -30,9 +30,10 @@ MOST_LAYERS = 64
 """A reader that is further behind reads everything: no more than as many readings would have been."""
 
 
-def packed(layer: Layer) -> bytes:
-    """A layer as one blob."""
-    head = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in layer]
+def packed(layer: Layer, members: Mapping[str, Member | None] | None = None) -> bytes:
+    """A layer, and the members that changed with it, as one blob."""
+    groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in layer]
+    head = [groups, {name: attrs.astuple(member) if member else None for name, member in (members or {}).items()}]
     return b'\n'.join([json.dumps(head).encode(), b''.join(_numbers(group.tokens).tobytes() for group in layer)])
 
 
@@ -43,17 +44,18 @@ def _numbers(tokens: Sequence[int]) -> array[int]:
     return numbers
 
 
-def unpacked(blob: bytes) -> Layer:
+def unpacked(blob: bytes) -> tuple[Layer, Mapping[str, Member | None]]:
     """The opposite of ``packed``; nothing of nothing."""
     if not blob:
-        return ()
+        return (), {}
     head, _, body = blob.partition(b'\n')
+    found, members = json.loads(head)
     groups, at = [], 0
-    for owner, target, home, version, count in json.loads(head):
+    for owner, target, home, version, count in found:
         tokens = array('i')
         tokens.frombytes(body[at : (at := at + count * tokens.itemsize)])
         groups.append(TokenGroup(_numbers(tokens) if sys.byteorder == 'big' else tokens, owner, target, home, version))
-    return tuple(groups)
+    return tuple(groups), {name: Member(*fields) if fields else None for name, fields in members.items()}
 
 
 def merged(layers: Sequence[Layer]) -> Layer:

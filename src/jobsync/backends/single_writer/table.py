@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from jobsync.core.model import INITIAL, Member, Pin, Revision
-from jobsync.core.tokens import Changes, Plan, TokenGroup
+from jobsync.core.tokens import Changes, Plan, TokenGroup, members_after
 
 __all__ = ['Row', 'Table']
 
@@ -39,6 +39,8 @@ class Table:
     pins: Mapping[int, Pin] = attrs.field(factory=dict)
     builds_on: tuple[Revision, ...] = (INITIAL,)
     """Versions of this history since which no row was deleted, oldest first."""
+    touched: Mapping[str, int] = attrs.field(factory=dict)
+    """The members that changed since the first of ``builds_on``, and at the number of which revision."""
     _readings: dict[Revision | None, Changes] = attrs.field(factory=dict)
 
     @classmethod
@@ -56,7 +58,8 @@ class Table:
                 if token >= len(rows):
                     rows.extend([None] * (token + 1 - len(rows)))
                 rows[token] = row
-        return cls(changes.version, changes.members, rows, {pin.id: pin for pin in changes.pins}, (changes.version,))
+        members = members_after({}, changes.members)
+        return cls(changes.version, members, rows, {pin.id: pin for pin in changes.pins}, (changes.version,))
 
     def after(self, plan: Plan, revision: Revision) -> Table:
         """The table with a plan written at ``revision``."""
@@ -77,7 +80,9 @@ class Table:
             before = pins.get(pin.id)
             pins[pin.id] = attrs.evolve(pin, version=before.version if before and before.owner == pin.owner else number)
         builds_on = (*self.builds_on[1 - REMEMBERED :], revision)
-        return Table(revision, dict(plan.members), rows, dict(sorted(pins.items())), builds_on)
+        touched = {name: at for name, at in self.touched.items() if at > builds_on[0].number}
+        touched.update(dict.fromkeys(plan.members, number))
+        return Table(revision, members_after(self.members, plan.members), rows, dict(sorted(pins.items())), builds_on, touched)
 
     def without(self, tokens: Iterable[int], revision: Revision) -> Table:
         """The table with rows of tokens deleted by hand at ``revision``: nothing older can be built on. Pins stay."""
@@ -94,9 +99,12 @@ class Table:
         reading = self._readings.get(since)
         if reading is None:
             after = -1 if since is None else since.number
-            reading = Changes(self.version, since, self.members, self._groups(after), tuple(self.pins.values()))
+            reading = Changes(self.version, since, self._members(after), self._groups(after), tuple(self.pins.values()))
             self._readings[since] = reading
         return reading
+
+    def _members(self, after: int) -> Mapping[str, Member | None]:
+        return self.members if after < 0 else {name: self.members.get(name) for name, at in self.touched.items() if at > after}
 
     def _groups(self, after: int) -> tuple[TokenGroup, ...]:
         by_row: dict[int, tuple[Row, array[int]]] = {}

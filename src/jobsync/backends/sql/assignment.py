@@ -37,7 +37,7 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.nodes import evicted, is_joined, run_of
 from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
-from jobsync.core.model import Guard, Leadership, NodeRef, NodeState, Pin, Revision
+from jobsync.core.model import Guard, Leadership, Member, NodeRef, NodeState, Pin, Revision
 from jobsync.core.tokens import Changes, Plan, TokenGroup
 from jobsync.errors import Conflict, Fenced
 
@@ -49,8 +49,13 @@ Twice as many are kept before the older half goes, so that few commits have any 
 
 
 def state_query(store: Store) -> Select[Any]:
-    """The state with what belongs to the assignment."""
-    return select(*states.columns(store), store.tables.state.c.builds_on, store.tables.state.c.members)
+    """The state, and what a difference can build on."""
+    return select(*states.columns(store), store.tables.state.c.builds_on)
+
+
+def everybody(store: Store) -> Select[Any]:
+    """All members."""
+    return select(store.tables.state.c.members)
 
 
 def read(tx: Transaction, since: Revision | None) -> Changes:
@@ -60,15 +65,17 @@ def read(tx: Transaction, since: Revision | None) -> Changes:
     assert row is not None
     if since != state.version and since not in states.load_revisions(row.builds_on):
         since = None
+    members: Mapping[str, Member | None] = {}
     groups: tuple[TokenGroup, ...] = ()
     if since is None:
+        members = states.load_members(tx.execute(tx.store.built(everybody)).scalar_one())
         groups = read_groups(tx, state)
     elif since != state.version:
-        groups = read_changes(tx, since)
+        members, groups = read_changes(tx, since)
     return Changes(
         version=state.version,
         base=since,
-        members=states.load_members(row.members),
+        members=members,
         groups=groups,
         pins=read_pins(tx, state),
     )
@@ -110,18 +117,22 @@ def later(store: Store) -> Select[Any]:
     return select(change).where(change.c.revision > bindparam('since', type_=BigInteger)).order_by(change.c.revision.desc())
 
 
-def read_changes(tx: Transaction, since: Revision) -> tuple[TokenGroup, ...]:
-    """What was written after ``since``. Of a token that was written several times the latest counts."""
+def read_changes(tx: Transaction, since: Revision) -> tuple[Mapping[str, Member | None], tuple[TokenGroup, ...]]:
+    """The members and tokens that were written after ``since``. Of one that was written several times the latest counts."""
+    members: dict[str, Member | None] = {}
     groups: list[TokenGroup] = []
     newest: int | None = None
     told: set[int] = set()
     for row in tx.execute(tx.store.built(later), {'since': since.number}):
+        if row.members is not None:
+            members = {**states.load_members(row.members), **members}
+            continue
         if newest is not None and row.revision != newest:
             told.update(*(group.tokens for group in groups))
         tokens = sorted(numbers(row)) if not told else sorted(set(numbers(row)) - told)
         groups.append(TokenGroup(array('i', tokens), row.owner, row.target, row.home, row.version))
         newest = row.revision
-    return tuple(groups)
+    return members, tuple(groups)
 
 
 PIN = ('token_id', 'node', 'target', 'task_id', 'pattern')
@@ -413,13 +424,14 @@ def conclude(tx: Transaction, ref: NodeRef, plan: Plan, state: State, revision: 
     if tx.store.writes_in_with:
         tx.conclude(tx.store.built(all_at_once), given)
         return
-    for step in (record, raise_heartbeat, save_version):
+    for step in (record, raise_heartbeat, tell_members, save_version):
         tx.execute(tx.store.built(step), given)
 
 
 def all_at_once(store: Store) -> Update:
     """All of it in one statement."""
-    return save_version(store).add_cte(record(store).cte('recorded'), raise_heartbeat(store).cte('raised'))
+    beside = {'recorded': record, 'raised': raise_heartbeat, 'told': tell_members}
+    return save_version(store).add_cte(*(build(store).cte(name) for name, build in beside.items()))
 
 
 def record(store: Store) -> Insert:
@@ -436,9 +448,22 @@ def raise_heartbeat(store: Store) -> Update:
     return update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1)
 
 
+NEW_NUMBER = bindparam('new_number', type_=BigInteger)
+NEW_MEMBERS = bindparam('new_members', type_=Text)
+NO_MEMBERS = literal_column(f"'{states.dump_members({})}'", Text)
+
+
+def tell_members(store: Store) -> Insert:
+    """Insert into ``change`` which members were written, if any were."""
+    given: dict[str, ColumnElement[Any]] = {'revision': NEW_NUMBER, 'version': NEW_NUMBER, 'members': NEW_MEMBERS}
+    given |= {'size': literal_column('0'), 'numbers': NAMELESS}
+    row = select(*given.values()).where(NEW_MEMBERS != NO_MEMBERS)
+    return insert(store.tables.change).from_select(list(given), row)
+
+
 def save_version(store: Store) -> Update:
-    """Make a revision the namespace's and the assignment's."""
-    number, stamp = bindparam('new_number', type_=BigInteger), bindparam('new_stamp', type_=BigInteger)
-    members, builds_on = bindparam('new_members', type_=Text), bindparam('new_builds_on', type_=Text)
-    state = {'revision': number, 'stamp': stamp, 'version': number, 'version_stamp': stamp}
-    return update(store.tables.state).values(**state, members=members, builds_on=builds_on)
+    """Make a revision the namespace's and the assignment's, and write the members that change."""
+    state, stamp = store.tables.state, bindparam('new_stamp', type_=BigInteger)
+    members = case((NEW_MEMBERS == NO_MEMBERS, state.c.members), else_=store.patched(state.c.members, NEW_MEMBERS))
+    values = {'revision': NEW_NUMBER, 'stamp': stamp, 'version': NEW_NUMBER, 'version_stamp': stamp}
+    return update(state).values(**values, members=members, builds_on=bindparam('new_builds_on', type_=Text))

@@ -208,18 +208,20 @@ def _unowned(prefix: str, metadata: MetaData) -> Table:
 def _change(prefix: str, metadata: MetaData) -> Table:
     """What the latest commits wrote into ``token``, pins apart: who has an older version reads this instead of all tokens.
 
-    A row is a group of ``size`` tokens that share everything but their number; ``numbers`` are separated by commas.
+    A row is a group of ``size`` tokens that share everything but their number; ``numbers`` are separated by commas. Or it has
+    the ``members`` that a commit wrote, and neither owner nor tokens.
     """
     return Table(
         prefix + 'change',
         metadata,
         Column('revision', BigInteger, nullable=False),
-        Column('owner', String, nullable=False),
+        Column('owner', String),
         Column('target', String),
         Column('home', String),
         Column('version', BigInteger, nullable=False),
         Column('size', BigInteger, nullable=False),
         Column('numbers', Text, nullable=False),
+        Column('members', Text),
     )
 
 

@@ -127,14 +127,14 @@ def load_revisions(text: str) -> list[Revision]:
     return [Revision(number, stamp) for number, stamp in json.loads(text)]
 
 
-def dump_members(members: Mapping[str, Member]) -> str:
-    """The column ``members``."""
-    return json.dumps({name: [member.incarnation, member.timeout_sec, member.since] for name, member in members.items()})
+def dump_members(members: Mapping[str, Member | None]) -> str:
+    """The columns ``members``: all of them in ``state``, and in ``change`` those that a commit wrote."""
+    return json.dumps({name: attrs.astuple(member) if member else None for name, member in members.items()})
 
 
-def load_members(text: str) -> dict[str, Member]:
+def load_members(text: str) -> dict[str, Member | None]:
     """See ``dump_members``."""
-    return {name: Member(*fields) for name, fields in json.loads(text).items()}
+    return {name: Member(*fields) if fields else None for name, fields in json.loads(text).items()}
 
 
 def new_timeline(generation: int, store: str) -> dict[str, Any]:

@@ -173,6 +173,10 @@ class Store(abc.ABC):
         """All texts of a group of rows, with commas between them."""
 
     @abc.abstractmethod
+    def patched(self, text: ColumnElement[str], changes: ColumnElement[str]) -> ColumnElement[str]:
+        """A JSON object of arrays with ``changes`` made: another, whose nulls are the names to remove."""
+
+    @abc.abstractmethod
     def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
         """The texts in a JSON array as rows to join, with each one's text, and its place from 1 on."""
 

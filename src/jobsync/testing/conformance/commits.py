@@ -110,14 +110,18 @@ class CommitEffectTests:
         version = scene.commit(leader, pins=(Pin(X, 'x', 'a'),)).number
         assert scene.pins()[X].version == version
 
-    def test_members_replace_members(self, scene: Scene) -> None:
-        """The members afterwards are exactly the plan's."""
+    def test_members_are_put_and_removed(self, scene: Scene) -> None:
+        """The members of the plan are put, those that are None in it are none afterwards, and the others stay."""
         leader = scene.leader()
-        first = {'a': Member('1', 15.0), 'b': Member('2', 2.5, since=7)}
+        first = {'a': Member('1', 15.0), 'b': Member('2', 2.5, since=7), 'c': Member('3', 0.1, since=2**53 - 1)}
         scene.commit(leader, members=first)
         assert dict(scene.backend.read_assignment().members) == first
-        scene.commit(leader, members={'b': Member('3', 15.0)})
-        assert dict(scene.backend.read_assignment().members) == {'b': Member('3', 15.0)}
+        scene.commit(leader)
+        assert dict(scene.backend.read_assignment().members) == first
+        scene.commit(leader, members={'a': None, 'b': Member('3', 15.0), 'd': None})
+        assert dict(scene.backend.read_assignment().members) == {'b': Member('3', 15.0), 'c': first['c']}
+        scene.commit(leader, members={'b': None, 'c': None})
+        assert dict(scene.backend.read_assignment().members) == {}
 
     def test_revision_is_returned_and_is_the_version(self, scene: Scene) -> None:
         """The commit's revision is above the last one, has a new stamp, is the version everywhere; an empty plan's too."""

@@ -104,9 +104,10 @@ class ConcurrencyTests:
     def test_one_commit_for_each_guard(self, scene: Scene, backends: list[Backend]) -> None:
         """Of plans made from one revision exactly one is written, whole, and the others leave nothing."""
         leader = scene.leader()
+        gone = {f'n{n}': None for n in range(THREADS)}
         for _ in range(ROUNDS):
             plans = [
-                scene.plan(TokenGroup(range(TOKENS), f'n{n}', f'n{n}'), members={f'n{n}': Member('1', 1.0)}, moved=n + 1)
+                scene.plan(TokenGroup(range(TOKENS), f'n{n}', f'n{n}'), members={**gone, f'n{n}': Member('1', 1.0)}, moved=n + 1)
                 for n in range(THREADS)
             ]
             guard, before = scene.guard(), scene.node('leader').heartbeat
@@ -188,7 +189,8 @@ class ConcurrencyTests:
                 name = f'v{step}'
                 pins = (Pin(TOKENS + 1, name, name, name), Pin(TOKENS + 2, name, name, name))
                 group = TokenGroup(range(TOKENS), name, name, name)
-                writer.commit(leader, group, members={name: Member(name, float(step))}, pins=pins)
+                members = {f'v{step - 1}': None, name: Member(name, float(step))}
+                writer.commit(leader, group, members=members, pins=pins)
             last[0] = 1
             return 0
 

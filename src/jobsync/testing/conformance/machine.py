@@ -195,7 +195,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         rows=rows,
         pins=pins,
         unpinned=st.frozensets(st.integers(TOKENS + 1, TOKENS + 4), max_size=2),
-        members=st.dictionaries(names, st.builds(Member, st.sampled_from(['run-1', 'run-2']), st.just(15.0))),
+        members=st.dictionaries(names, st.none() | st.builds(Member, st.sampled_from(['run-1', 'run-2']), st.just(15.0))),
         evict=st.frozensets(names, max_size=2),
         moved=st.integers(0, 3),
     )
@@ -206,7 +206,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         rows: dict[int, tuple[str | None, str | None, str | None]],
         pins: list[Pin],
         unpinned: frozenset[int],
-        members: dict[str, Member],
+        members: dict[str, Member | None],
         evict: frozenset[str],
         moved: int,
     ) -> None:
@@ -241,7 +241,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         for side in self.sides:
             side.follower = side.follower.apply(side.backend.read_assignment(side.follower.version))
             whole = side.scene.assignment()
-            assert side.follower.version == whole.version
+            assert (side.follower.version, side.follower.members) == (whole.version, whole.members)
             assert [side.follower.row(token) for token in range(TOKENS)] == [whole.row(token) for token in range(TOKENS)]
 
     @rule(remove=st.none() | filters, put=st.lists(requests, max_size=3))

@@ -19,6 +19,7 @@ from jobsync.core.model import (
     LockEdit,
     LockFilter,
     LockRequest,
+    Member,
     NodeRef,
     Pin,
     Registration,
@@ -45,7 +46,7 @@ NEEDS_A_NAMESPACE: dict[str, Callable[[Backend, Timeline], object]] = {
     'acquire_leadership': lambda backend, _: backend.acquire_leadership(REF, 0),
     'snapshot': lambda backend, _: backend.snapshot(),
     'read_assignment': lambda backend, _: backend.read_assignment(),
-    'commit': lambda backend, timeline: backend.commit(REF, Plan('test', {}), Guard(timeline, 0, INITIAL)),
+    'commit': lambda backend, timeline: backend.commit(REF, Plan('test'), Guard(timeline, 0, INITIAL)),
     'read_locks': lambda backend, _: backend.read_locks(),
     'edit_locks': lambda backend, _: backend.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),))),
     'append_claims': lambda backend, _: backend.append_claims(REF, ['x'], DAY),
@@ -197,7 +198,7 @@ class TimelineTests:
     def test_renewal_removes_nodes_leader_and_assignment(self, scene: Scene) -> None:
         """No nodes, no leader, no rows, no pins, no members; the generation and the id are new, the epoch stays."""
         leader = scene.leader()
-        members = scene.plan().members
+        members = {'leader': Member(leader.incarnation, 15.0)}
         scene.commit(leader, TokenGroup(range(9), 'leader', home='b'), pins=(Pin(TOKENS + 1, 'x', 'leader'),), members=members)
         before = scene.backend.snapshot()
         scene.backend.renew_timeline(scene.timeline, 0)

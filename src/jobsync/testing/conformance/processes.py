@@ -110,9 +110,8 @@ def commit_forever(scene: Scene, _number: int, pipe: Connection) -> object:
     while True:
         step += 1
         name = f'v{step}'
-        version = scene.commit(
-            NodeRef('common', 'run'), TokenGroup(range(TOKENS), name, name, name), members={name: Member(name, 1.0)}, moved=step
-        )
+        members = {f'v{step - 1}': None, name: Member(name, 1.0)}
+        version = scene.commit(NodeRef('common', 'run'), TokenGroup(range(TOKENS), name, name, name), members=members, moved=step)
         pipe.send((step, version))
 
 

@@ -35,7 +35,8 @@ def random_commit(scene: Scene, leader: NodeRef, random: Random) -> Revision:
         groups.append(TokenGroup(part, random.choice(names), random.choice([*names, NOBODY]), random.choice(names)))
     ids = random.sample(range(TOKENS + 1, TOKENS + 6), 3)
     pins = tuple(Pin(id_, f'task {id_}', random.choice(names), random.choice(names)) for id_ in ids)
-    members = {name: Member(f'run-{random.random()}', 15.0) for name in names if name and random.random() < 0.7}
+    joined = {name: Member(f'run-{random.random()}', 15.0) for name in names if name and random.random() < 0.5}
+    members = {**dict.fromkeys(random.choices(['a', 'b', 'c'])), **joined}
     unpinned = frozenset(random.sample(range(TOKENS + 6, TOKENS + 9), 1))
     return scene.commit(leader, *groups, pins=pins[: random.randint(0, 3)], members=members, unpinned=unpinned)
 
@@ -54,6 +55,7 @@ class ReadingTests:
         tokens = [token for group in changes.groups for token in group.tokens]
         assert len(tokens) == len(set(tokens))
         assert all(list(group.tokens) == sorted(group.tokens) for group in changes.groups)
+        assert None not in changes.members.values()
 
     @pytest.mark.parametrize('seed', range(5))
     def test_differences_add_up(self, scene: Scene, seed: int) -> None:
@@ -80,15 +82,29 @@ class ReadingTests:
         assert changes.base in (version, None)
         assert same(whole.apply(changes), whole)
 
-    def test_members_and_pins_are_complete_in_a_difference(self, scene: Scene) -> None:
-        """Whatever ``since`` is, members and pins are all there are."""
+    def test_pins_are_complete_in_a_difference(self, scene: Scene) -> None:
+        """Whatever ``since`` is, pins are all there are."""
         leader = scene.leader()
-        scene.commit(leader, TokenGroup([1], 'a'), members={'a': Member('1', 1.0)}, pins=(Pin(TOKENS + 1, 'x', 'a'),))
-        version = scene.commit(leader, TokenGroup([2], 'a'), members={'a': Member('1', 1.0), 'b': Member('2', 1.0)})
+        scene.commit(leader, TokenGroup([1], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        version = scene.commit(leader, TokenGroup([2], 'a'))
         scene.commit(leader, TokenGroup([3], 'a'), pins=(Pin(TOKENS + 2, 'y', 'a'),))
         changes = scene.backend.read_assignment(version)
-        assert set(changes.members) == {'a', 'b'}
         assert {pin.id for pin in changes.pins} == {TOKENS + 1, TOKENS + 2}
+
+    @pytest.mark.parametrize('commits', [0, 1, 2, 3])
+    def test_members_in_a_difference(self, scene: Scene, commits: int) -> None:
+        """Who read before the last commits knows after a difference who came, who is another run now, and who is no more."""
+        leader = scene.leader()
+        new, other = Member('2', 1.0), Member('3', 1.0, since=9)
+        scene.commit(leader, members={name: Member('1', 1.0) for name in ('a', 'b', 'c', 'd')})
+        steps: list[dict[str, Member | None]] = [{'a': None, 'e': new}, {'b': other, 'c': None}, {'a': new, 'e': None}]
+        readings = [scene.assignment()]
+        for step in steps:
+            scene.commit(leader, members=step)
+            readings.append(scene.assignment())
+        assert dict(readings[-1].members) == {'a': new, 'b': other, 'd': Member('1', 1.0)}
+        before = readings[-1 - commits]
+        assert dict(before.apply(scene.backend.read_assignment(before.version)).members) == dict(readings[-1].members)
 
     @pytest.mark.parametrize('kind', ['ahead', 'other stamp', 'not a version', 'far ahead'])
     def test_unknown_since_is_answered_in_full(self, scene: Scene, kind: str) -> None:

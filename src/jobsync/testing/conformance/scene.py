@@ -100,9 +100,8 @@ class Scene:
         return attrs.evolve(Guard(now.timeline, now.leadership.epoch, now.revision), **changes)
 
     def plan(self, *groups: TokenGroup, **fields: Any) -> Plan:
-        """A plan that keeps the members as they are, unless they are given."""
-        members = self.backend.read_assignment().members
-        return Plan(**{'reason': 'test', 'members': members, 'groups': groups, **fields})
+        """A plan of these groups."""
+        return Plan(**{'reason': 'test', 'groups': groups, **fields})
 
     def commit(self, leader: NodeRef, *groups: TokenGroup, **fields: Any) -> Revision:
         """Commit a plan made from the present state."""

@@ -9,6 +9,7 @@
 --       based_on: the version, as 'number:stamp', that ``entry`` was made from
 --       evictions, departed: JSON, [name, run, heartbeat] and [name, run] for each
 --       entry, whole: what to add to the log, or, if ``whole`` is '1', to put in place of base and log
+--       new_members: JSON, for each name the member to put, as text, or false
 --       rebalance: to append, or ''
 --
 -- Returns: 'ok' | 'SchemaMismatch' | 'Evicted' | 'Fenced' | 'Conflict', and what does not fit
@@ -57,7 +58,17 @@ local version = text(number) .. ':' .. given.stamp
 leader.heartbeat = text(leader.heartbeat + 1)
 put_node(leader)
 in_parts(1, gone, 'HDEL', key.nodes)
-redis.call('SET', key.members, given.new_members)
+local come, go = {}, {}
+for name, member in pairs(cjson.decode(given.new_members)) do
+    if member then
+        come[#come + 1] = name
+        come[#come + 1] = member
+    else
+        go[#go + 1] = name
+    end
+end
+in_parts(1, go, 'HDEL', key.members)
+in_parts(2, come, 'HSET', key.members)
 if given.whole == '1' then
     redis.call('SET', key.base, given.entry)
     redis.call('DEL', key.log, key.versions)

@@ -1,13 +1,14 @@
 -- The assignment, or what was written after a version.
 --
 -- It is kept as a base and a log: ``versions`` names the version of the base, then that after each entry of the log. Base and
--- entries are groups of tokens as the Python side packs them; nothing here looks into them.
+-- entries are groups of tokens, and with an entry the members it changed, as the Python side packs them; nothing here looks
+-- into them.
 --
 -- KEYS: state, members, base, log, versions, pins
 -- ARGV: since, pins
 --       ('number:stamp' each: the version to build on, or '', and that of the pins the caller has)
--- Returns: 'ok', version, version_stamp, members, whether it is complete ('1' or '0'), base or '', entries of the log,
---          the version of the pins, and the pins, unless the caller has them
+-- Returns: 'ok', version, version_stamp, all members if it is complete (names and members in turn), base or '', entries of the
+--          log, the version of the pins, and the pins, unless the caller has them
 --          'SchemaMismatch'
 local state = enter()
 if not state then
@@ -21,8 +22,8 @@ for i = #versions, 1, -1 do
         break
     end
 end
+local members = not found and redis.call('HGETALL', key.members)
 local base = not found and redis.call('GET', key.base) or ''
 local entries = redis.call('LRANGE', key.log, (found or 1) - 1, -1)
 local pins = state.pins ~= given.pins and redis.call('HVALS', key.pins)
-return {'ok', state.version, state.version_stamp, redis.call('GET', key.members) or '', found and '0' or '1', base, entries,
-    state.pins, pins}
+return {'ok', state.version, state.version_stamp, members, base, entries, state.pins, pins}

@@ -30,7 +30,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
@@ -333,6 +333,10 @@ class PostgresqlStore(Store):
     def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
         """See ``Store.joined``."""
         return func.string_agg(texts, literal_column("','"))
+
+    def patched(self, text: ColumnElement[str], changes: ColumnElement[str]) -> ColumnElement[str]:
+        """See ``Store.patched``."""
+        return cast(func.jsonb_strip_nulls(cast(text, JSONB).concat(cast(changes, JSONB))), Text)
 
     def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
         """See ``Store.json_elements``."""

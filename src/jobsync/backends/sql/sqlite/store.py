@@ -299,6 +299,10 @@ class SqliteStore(Store):
         """See ``Store.joined``."""
         return func.group_concat(texts, literal_column("','"))
 
+    def patched(self, text: ColumnElement[str], changes: ColumnElement[str]) -> ColumnElement[str]:
+        """See ``Store.patched``."""
+        return func.json_patch(text, changes)
+
     def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
         """See ``Store.json_elements``."""
         found = func.json_each(texts).table_valued('key', 'value')

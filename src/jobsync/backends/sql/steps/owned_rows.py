@@ -21,8 +21,8 @@ POSTGRESQL = (
     """
 CREATE TABLE {p}unowned (token_id BIGINT PRIMARY KEY, target VARCHAR, home VARCHAR, version BIGINT NOT NULL, task_id VARCHAR,
     pattern VARCHAR);
-CREATE TABLE {p}change (revision BIGINT NOT NULL, owner VARCHAR NOT NULL, target VARCHAR, home VARCHAR, version BIGINT NOT NULL,
-    size BIGINT NOT NULL, numbers TEXT NOT NULL);
+CREATE TABLE {p}change (revision BIGINT NOT NULL, owner VARCHAR, target VARCHAR, home VARCHAR, version BIGINT NOT NULL,
+    size BIGINT NOT NULL, numbers TEXT NOT NULL, members TEXT);
 """
     + PART
     + """
@@ -61,8 +61,8 @@ SQLITE = (
     """
 CREATE TABLE {p}unowned (token_id INTEGER NOT NULL, target VARCHAR, home VARCHAR, version BIGINT NOT NULL, task_id VARCHAR,
     pattern VARCHAR, PRIMARY KEY (token_id));
-CREATE TABLE {p}change (revision BIGINT NOT NULL, owner VARCHAR NOT NULL, target VARCHAR, home VARCHAR, version BIGINT NOT NULL,
-    size BIGINT NOT NULL, numbers TEXT NOT NULL);
+CREATE TABLE {p}change (revision BIGINT NOT NULL, owner VARCHAR, target VARCHAR, home VARCHAR, version BIGINT NOT NULL,
+    size BIGINT NOT NULL, numbers TEXT NOT NULL, members TEXT);
 """
     + PART
     + """

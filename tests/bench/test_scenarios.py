@@ -23,6 +23,7 @@ from jobsync.bench.scenarios import growth, tasks
 from jobsync.bench.targets import standing
 from jobsync.bench.telling import PlainTeller
 from jobsync.errors import ConfigError
+from jobsync.testing.servers import RedisServer
 
 BY_NAME = {scenario.name: scenario for scenario in all_scenarios.SCENARIOS}
 TELLER = PlainTeller(lambda _: None)
@@ -186,6 +187,24 @@ def test_growth(bench: Bench) -> None:
     assert all_calls * 60 == pytest.approx(of_the_leader + 2 * of_followers)
     assert {each.at for each in bench.series} == {3}
     assert len(next(each for each in bench.series if each.figure == 'heartbeat').values) >= 3
+
+
+@pytest.mark.redis
+def test_what_is_read_when_one_joins(redis_of_many: RedisServer) -> None:
+    """It is counted on the way to the store; fewer tokens move between more nodes, and nothing else grows."""
+    url = redis_of_many.url()
+    with ExitStack() as stack:
+        bench = Bench(growth.SCENARIO, Store('redis', url, lambda: 0.0), True, TELLER, Nobody(), stack)
+        namespace = bench.store.namespace()
+        with crew('host', [{'url': url, 'namespace': namespace, 'tokens': 100}]) as hosts:
+            hosts[0].ask('enter', 0, 2)
+            growth.settle(hosts, 2)
+            growth.one_more(bench, hosts, namespace, 2)
+            hosts[0].ask('enter', 3, 20)
+            growth.settle(hosts, 20)
+            growth.one_more(bench, hosts, namespace, 20)
+    few, many = medians(bench.series, 'reading').values()
+    assert few > many > 0
 
 
 @pytest.mark.parametrize('name', ['imports', 'placement'])

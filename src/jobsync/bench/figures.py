@@ -20,6 +20,7 @@ class Unit(enum.Enum):
     CALLS_A_MINUTE = 'calls/min', False
     A_MINUTE = '/min', False
     CALLS_A_SECOND = 'calls/s', False
+    BYTES = 'B', False
     BYTES_A_MINUTE = 'B/min', False
     PERCENT_OF_A_CORE = '% of a core', False
     PERCENT = '%', False

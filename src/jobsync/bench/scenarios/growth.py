@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
+from jobsync import plugins
+from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Bench
 from jobsync.bench.crew import Member, all_at_once, crew
 from jobsync.bench.figures import Figure, Unit
+from jobsync.bench.relay import Relay, address_of
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.targets import Pick, Target
 
@@ -55,10 +59,26 @@ def measure(bench: Bench, hosts: Sequence[Member], nodes: int, seconds: float) -
         bench.record('store', case, [100 * busy / took], at=nodes)
 
 
+def one_more(bench: Bench, hosts: Sequence[Member], namespace: str, nodes: int) -> None:
+    """Let one node join so many, and note what each of those reads then."""
+    with ExitStack() as stack:
+        relay = stack.enter_context(Relay(bench.store.url))
+        backend = stack.enter_context(closing(plugins.connect(relay.url, BackendOptions(namespace))))
+        version = backend.read_assignment().version
+        hosts[0].ask('enter', nodes, nodes + 1)
+        settle(hosts, nodes + 1)
+        before = relay.passed()
+        backend.read_assignment(version)
+        after = relay.passed()
+    passed = after.sent + after.received - before.sent - before.received
+    bench.record('reading', case_of(nodes), [float(passed)], at=nodes)
+
+
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     sizes = (2, 40) if bench.quick else (2, 50, 500)
-    orders = [{'url': bench.store.url, 'namespace': bench.store.namespace(), 'tokens': _TOKENS}] * (2 if bench.quick else 4)
+    namespace = bench.store.namespace()
+    orders = [{'url': bench.store.url, 'namespace': namespace, 'tokens': _TOKENS}] * (2 if bench.quick else 4)
     with crew('host', orders) as hosts:
         here = 0
         for nodes in sizes:
@@ -69,6 +89,9 @@ def play(bench: Bench) -> None:
             here = nodes
             bench.pause(2)
             measure(bench, hosts, nodes, 11.0 if bench.quick else 16.0)
+            if address_of(bench.store.url) is not None:
+                one_more(bench, hosts, namespace, here)
+                here += 1
 
 
 _MANY, _TWO = case_of(500), case_of(2)
@@ -92,6 +115,7 @@ SCENARIO = Scenario(
         Figure('calls of the leader', Unit.CALLS_A_MINUTE, 'Calls of the leader.', axis='nodes'),
         Figure('heartbeat', Unit.SECONDS, 'A heartbeat, from the call to its answer.', tail=True, axis='nodes'),
         Figure('store', Unit.PERCENT_OF_A_CORE, 'CPU of all processes of the store.', axis='nodes'),
+        Figure('reading', Unit.BYTES, 'What every node reads when one more joins: bytes to the store and back.', axis='nodes'),
         Figure('settled', Unit.SECONDS, 'From the beginning of a growth until every node, old and new, has its whole share.',
                axis='nodes'),
     ),
@@ -103,6 +127,12 @@ SCENARIO = Scenario(
             Pick('calls of a follower', case=_MANY),
             at_most=1.1,
             against=Pick('calls of a follower', case=_TWO),
+        ),
+        Target(
+            '500 nodes: bytes that a follower reads when one joins, times those at 2 nodes',
+            Pick('reading', case=_MANY),
+            at_most=1.0,
+            against=Pick('reading', case=_TWO),
         ),
         Target(
             '500 nodes: heartbeats, the 99th percentile',

@@ -21,6 +21,8 @@ __all__ = ['SCENARIO', 'case_of']
 
 _TOKENS = 10_000
 _SETTLE_SEC = 180.0
+_INTERVAL_SEC = 5.0
+"""Of heartbeats, which all nodes send at about the same time: what is measured for a part of it has them all, or none."""
 
 
 def case_of(nodes: int) -> str:
@@ -88,7 +90,7 @@ def play(bench: Bench) -> None:
             bench.record('settled', f'{here} to {nodes} nodes', [settle(hosts, nodes)], at=nodes)
             here = nodes
             bench.pause(2)
-            measure(bench, hosts, nodes, 11.0 if bench.quick else 16.0)
+            measure(bench, hosts, nodes, (2 if bench.quick else 4) * _INTERVAL_SEC)
             if address_of(bench.store.url) is not None:
                 one_more(bench, hosts, namespace, here)
                 here += 1

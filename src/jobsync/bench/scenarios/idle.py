@@ -126,7 +126,8 @@ SCENARIO = Scenario(
     bounds="""
         A node that is to be found dead within 15 seconds has to give a sign of life more often than that: one call every five
         seconds is twelve a minute. The leader looks at the others' signs as often. Connections: one for calls, and one that waits
-        for news where the store pushes.
+        for news where the store pushes. On etcd most of the CPU is gRPC's: of 69 ms a minute in the process of a leader, its own
+        threads took 29, and the wait for news, which gRPC interrupts five times a second, 9; the calls themselves took 28.
     """,
     figures=(
         Figure('calls', Unit.CALLS_A_MINUTE, 'Calls of the backend; waiting for news sends nothing and is not counted.'),

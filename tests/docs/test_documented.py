@@ -14,6 +14,8 @@ from tests.docs.pages import DOCS, written_by_hand
 
 import jobsync
 from jobsync import CoordinationConfig, Job, Task, errors, fencing, hookspecs, plugins
+from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
+from jobsync.backends.sql.schema import tables_for
 from jobsync.cli.commands import cli
 
 HANDWRITTEN = written_by_hand()
@@ -141,3 +143,10 @@ def test_every_backend_is_in_the_table() -> None:
 def test_the_pages_use_the_projects_words() -> None:
     """None of those that mean something else elsewhere."""
     assert re.findall(r'\b(master|shard|partition)s?\b', HANDWRITTEN, flags=re.IGNORECASE) == []
+
+
+def test_what_a_cluster_leaves_in_a_database() -> None:
+    """Who takes a cluster away is told of every table and function."""
+    told = (DOCS / 'operate' / 'deploy.md').read_text(encoding='utf-8').partition('## Taking a cluster away')[2]
+    names = {name.lower() for name in tables_for('any_').names()}
+    assert set(re.findall(r'`([a-z_]+)`', told)) == {'appname', *names, *FUNCTIONS}

@@ -89,7 +89,7 @@ def play(bench: Bench) -> None:
                 host.ask('enter', first, end)
             bench.record('settled', f'{here} to {nodes} nodes', [settle(hosts, nodes)], at=nodes)
             here = nodes
-            bench.pause(2)
+            bench.pause(2 * _INTERVAL_SEC)
             measure(bench, hosts, nodes, (2 if bench.quick else 4) * _INTERVAL_SEC)
             if address_of(bench.store.url) is not None:
                 one_more(bench, hosts, namespace, here)

@@ -385,7 +385,8 @@ class TestContent:
         """Refused with both versions; what is no state at all is refused too."""
         state = keys_of(scene.backend)[b'jobsync/sync_/state'].decode()
         for value, message in (
-            (state.replace('"schema_version":1', '"schema_version":7'), r'version 7.*up to 1'),
+            (state.replace('"schema_version":2', '"schema_version":7'), r'version 7.*up to 2'),
+            (state.replace('"schema_version":2', '"schema_version":1'), r'version 1.*needs 2'),
             ('nonsense', 'another program'),
         ):
             harness.server.ctl('put', 'jobsync/sync_/state', value)

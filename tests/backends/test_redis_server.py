@@ -255,11 +255,12 @@ class TestServer:
             harness.connect().open(SETTINGS, create=True)
         assert server.ask('GET', 'jobsync:{sync_}:state') == 'mine'
 
-    def test_a_format_from_the_future(self, harness: RedisHarness, scene: Scene, server: RedisServer) -> None:
-        """Refused with both versions."""
-        server.ask('HSET', 'jobsync:{sync_}:state', 'schema', '7')
+    @pytest.mark.parametrize('schema', ['7', '1'])
+    def test_another_format(self, harness: RedisHarness, scene: Scene, server: RedisServer, schema: str) -> None:
+        """From the future or the past: refused with both versions, and with what to do."""
+        server.ask('HSET', 'jobsync:{sync_}:state', 'schema', schema)
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=r'format 7.*format 1'):
+            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 2: use another appname'):
                 harness.connect().open(SETTINGS, create=create)
 
     def test_forgotten_scripts(self, scene: Scene, server: RedisServer) -> None:

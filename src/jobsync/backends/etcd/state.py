@@ -20,7 +20,8 @@ from jobsync.errors import SchemaMismatch
 
 __all__ = ['State', 'first_state', 'state_of']
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had all members in every record of the assignment."""
 BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
 NO_LEADER = Leadership(0, None)
 NOTHING = Chain((Entry(INITIAL),))
@@ -95,6 +96,11 @@ def state_of(value: bytes) -> State:
             raise SchemaMismatch(
                 f'the namespace has schema version {data["schema_version"]}, and this jobsync knows versions up to '
                 f'{SCHEMA_VERSION}: upgrade it'
+            )
+        if data['schema_version'] < SCHEMA_VERSION:
+            raise SchemaMismatch(
+                f'the namespace has schema version {data["schema_version"]}, and this jobsync needs {SCHEMA_VERSION}: use '
+                'another appname, or the jobsync that made it'
             )
         leader = data['leader']
         return State(

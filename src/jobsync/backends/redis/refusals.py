@@ -9,8 +9,8 @@ from jobsync.errors import ConfigError, Conflict, Evicted, Fenced, NameTaken, Sc
 
 __all__ = ['SCHEMA', 'Stale', 'refusal']
 
-SCHEMA = '1'
-"""The form of the keys and what is in them."""
+SCHEMA = '2'
+"""The form of the keys and what is in them. 1 kept the members in one text."""
 
 
 class Stale(Exception):
@@ -23,7 +23,7 @@ def refusal(status: str, told: Sequence[bytes], named: Mapping[str, object], ser
         case 'SchemaMismatch' if told:
             return SchemaMismatch(
                 f'{server}: the namespace {namespace!r} has format {told[0].decode()}, '
-                f'this version of jobsync knows format {SCHEMA}'
+                f'this version of jobsync knows format {SCHEMA}: use another appname, or the jobsync that made it'
             )
         case 'SchemaMismatch':
             return SchemaMismatch(f'{server} has no namespace {namespace!r}; open it with create=True')

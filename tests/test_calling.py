@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Callable
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
+from tests.job.waiting import wait_until
+from tests.signals import a_signal_comes
 
-from jobsync import BackendUnavailable, ConfigError
+from jobsync import BackendUnavailable, ConfigError, WrongProcess
 from jobsync.calling import Caller
 
 
@@ -97,3 +106,169 @@ def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
             Caller(2.5).call(long)
     assert [record.getMessage() for record in caplog.records] == [caplog.records[0].getMessage()]
     assert caplog.records[0].getMessage().startswith('asking the store again: error ')
+
+
+# --- in the main thread, where signals fall ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    """One that has another thread make its calls."""
+    caller = Caller(10, 'jobsync-calls-test')
+    yield caller
+    caller.close(10)
+
+
+class Interrupted(BaseException):
+    """What the handler of a signal raises."""
+
+
+@contextlib.contextmanager
+def a_signal_raises(after: Callable[[], object]) -> Iterator[None]:
+    """Once ``after`` has returned, in another thread, the handler of a signal raises in this block."""
+
+    def handler(*_: object) -> None:
+        raise Interrupted
+
+    with a_signal_comes(after, handler), pytest.raises(Interrupted):
+        yield
+
+
+def test_another_thread_makes_the_calls(caller: Caller) -> None:
+    """Always the same, and only those of the main thread; with the caller's context, its answers and its errors."""
+    variable: ContextVar[int] = ContextVar('variable', default=0)
+    variable.set(1)
+    first, second = caller.call(threading.get_ident), caller.call(threading.get_ident)
+    assert first == second != threading.get_ident()
+    assert caller.call(variable.get) == 1
+    with pytest.raises(ZeroDivisionError):
+        caller.call(lambda: 1 / 0)
+    assert caller.call_here(threading.get_ident) == threading.get_ident()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(caller.call, threading.get_ident).result() == pool.submit(threading.get_ident).result()
+    assert caller.call(lambda: caller.call(threading.get_ident)) == first
+
+
+def test_a_signal_ends_the_wait_and_not_the_call(caller: Caller) -> None:
+    """What has begun is carried through, and what comes after it comes after it; ``close`` waits for it."""
+    entered, go_on, steps = threading.Event(), threading.Event(), []
+
+    def action() -> None:
+        entered.set()
+        go_on.wait(30)
+        steps.append('first')
+
+    with a_signal_raises(entered.wait):
+        caller.call(action)
+    assert not caller.is_calling
+    assert steps == []
+    threading.Timer(0.1, go_on.set).start()
+    caller.call(lambda: steps.append('second'))
+    assert steps == ['first', 'second']
+
+    entered.clear()
+    go_on.clear()
+    with a_signal_raises(entered.wait):
+        caller.call(action)
+    threading.Timer(0.1, go_on.set).start()
+    caller.close(30)
+    assert steps == ['first', 'second', 'first']
+
+
+def test_what_a_signal_has_left_is_not_repeated(caller: Caller) -> None:
+    """Nobody waits for it any more."""
+    action, raised = failing(1_000_000)
+    twice = threading.Event()
+
+    def attempt() -> None:
+        if len(raised) == 2:
+            twice.set()
+        action()
+
+    with a_signal_raises(twice.wait):
+        caller.call(attempt, while_=lambda: True)
+    caller.close(30)
+    count = len(raised)
+    assert 3 <= count <= 5
+    time.sleep(0.3)
+    assert len(raised) == count
+
+
+def test_a_handler_can_call_while_it_interrupts_a_call(caller: Caller) -> None:
+    """Its call comes next, and the one that was interrupted has its answer all the same."""
+    entered, answers = threading.Event(), []
+
+    def action() -> str:
+        entered.set()
+        time.sleep(0.2)
+        return 'interrupted'
+
+    def handler(*_: object) -> None:
+        assert caller.is_calling
+        answers.append(caller.call(lambda: 'handler'))
+
+    with a_signal_comes(entered.wait, handler):
+        assert caller.call(action) == 'interrupted'
+    assert answers == ['handler']
+
+
+def test_once_it_is_closed_everyone_calls_for_himself(caller: Caller) -> None:
+    """Also one who asked before it was closed, and was not heard any more."""
+    assert caller.call(lambda: 1) == 1
+    stand_in = caller._stand_in
+    assert stand_in is not None
+    caller.close(30)
+    assert caller.call(threading.get_ident) == threading.get_ident()
+    wait_until(lambda: 'jobsync-calls-test' not in [thread.name for thread in threading.enumerate()], 'its thread ends')
+    assert stand_in.do(lambda _: threading.get_ident()) == threading.get_ident()
+
+
+def test_a_call_that_hangs_does_not_hold_up_closing() -> None:
+    """For longer than it is given."""
+    caller, entered, go_on = Caller(10, 'jobsync-calls-test'), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        go_on.wait(30)
+
+    with a_signal_raises(entered.wait):
+        caller.call(hang)
+    started = time.monotonic()
+    caller.close(0.2)
+    assert 0.2 <= time.monotonic() - started < 20
+    go_on.set()
+
+
+def test_its_thread_ends_with_it() -> None:
+    """One that nobody has closed, and nobody has any more."""
+    caller = Caller(10, 'jobsync-calls-test')
+    caller.call(lambda: None)
+    assert 'jobsync-calls-test' in [thread.name for thread in threading.enumerate()]
+    del caller
+    wait_until(lambda: 'jobsync-calls-test' not in [thread.name for thread in threading.enumerate()], 'its thread ends')
+
+
+def test_a_fork_made_while_calling_is_told(caller: Caller) -> None:
+    """The handler of a signal forks in the midst of a call: the child does not wait for a thread that only the parent has."""
+    entered, go_on, pids = threading.Event(), threading.Event(), []
+
+    def handler(*_: object) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)
+            pids.append(os.fork())
+        go_on.set()
+
+    def action() -> str:
+        entered.set()
+        go_on.wait(30)
+        return 'of the parent'
+
+    with a_signal_comes(entered.wait, handler):
+        try:
+            assert caller.call(action) == 'of the parent'
+        except WrongProcess:
+            os._exit(7 if pids == [0] else 1)
+        finally:
+            if pids == [0]:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 7

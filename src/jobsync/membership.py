@@ -40,7 +40,7 @@ class Membership:
     def __init__(self, node_name: str, config: CoordinationConfig, create: bool) -> None:
         """``create``: whether the store's tables may be made."""
         self.node_name, self.config, self._create = node_name, config, create
-        self.caller = Caller(2 * config.op_timeout_sec)
+        self.caller = Caller(2 * config.op_timeout_sec, f'jobsync-calls-{node_name}' if config.enabled else None)
         self.runtime: NodeRuntime | None = None
         self.tenure: Tenure | None = None
         """What ``can_claim_task`` asks: there is one from the start of the runtime until somebody wants to leave."""
@@ -62,7 +62,7 @@ class Membership:
         if config.enabled:
             refuse_patched_threads(self.node_name)
         self._pid, self._entered = os.getpid(), True
-        backend = self._backend = _backend_of(config)
+        backend = self._backend = None if config.backend is None else self.caller.call(lambda: _backend_of(config))
         if backend is None:
             return
         opened = self.caller.call(lambda: backend.open(config.settings, self._create))
@@ -117,6 +117,7 @@ class Membership:
             _logger.warning('node %r could not leave in good order; its tokens pass on when its lease is over', self.node_name)
         if self.is_over:
             return False
+        self.caller.close(2 * self.config.op_timeout_sec)
         finish()
         self.is_over = True
         if runtime is not None:
@@ -191,8 +192,9 @@ class Membership:
         if self._connection is None:
             from jobsync.database import Connection
 
-            # Through the caller, so that leaving does not close what a statement that a signal has interrupted is using.
-            self._connection = Connection(backend.connection, self.caller.call, check=self.check_inside)
+            # Known to the caller, so that leaving does not close what a statement is using that a signal has interrupted; but
+            # in the user's own thread, so that a signal ends a long one. It has a connection of its own, which goes with it.
+            self._connection = Connection(backend.connection, self.caller.call_here, check=self.check_inside)
         return self._connection
 
 

@@ -719,56 +719,6 @@ backend.close()
         assert done.stdout == 'set()\n'
 
 
-class TestSignals:
-    """A handler that runs in the middle of a call of the main thread."""
-
-    def test_other_threads_are_not_held_up(self, scene: Scene) -> None:
-        """Wherever the call was interrupted, another thread's goes through before the handler returns."""
-        ref, asked, answered = scene.join('a'), threading.Event(), threading.Event()
-        handled, held_up = [0], [0]
-
-        def beat() -> None:
-            while asked.wait(DEADLINE_SEC) and handled[0] < 300:
-                asked.clear()
-                scene.beat(ref)
-                answered.set()
-
-        def handler(*_: object) -> None:
-            handled[0] += 1
-            answered.clear()
-            asked.set()
-            if not answered.wait(5.0):
-                held_up[0] += 1
-                handled[0] = 1000
-            asked_for.set()
-
-        asked_for = threading.Event()
-        asked_for.set()
-
-        def send() -> None:
-            while asked_for.wait(DEADLINE_SEC) and handled[0] < 299:
-                asked_for.clear()
-                time.sleep(random.uniform(0.001, 0.004))
-                os.kill(os.getpid(), signal.SIGUSR1)
-
-        before = signal.signal(signal.SIGUSR1, handler)
-        threads = [threading.Thread(target=target) for target in (beat, send)]
-        try:
-            for thread in threads:
-                thread.start()
-            number = 0
-            while threads[1].is_alive():
-                number += 1
-                scene.backend.append_audits('a', [f'x{number}'], DAY)
-        finally:
-            handled[0] = 1000
-            asked.set()
-            for thread in threads:
-                thread.join(DEADLINE_SEC)
-            signal.signal(signal.SIGUSR1, before)
-        assert held_up == [0]
-
-
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
 class TestForks:
     """A process that is forked while its threads are at work."""

@@ -40,8 +40,12 @@ def overlaps(one: Worker, two: Worker) -> list[tuple[int, float]]:
 
 
 def load(worker: Worker) -> int:
-    """How many tokens the worker has, by its last word."""
-    return next((len(line['tokens']) for line in reversed(worker.said) if 'seen' in line and 'tokens' in line), 0)
+    """How many tokens the worker has: by its last word, once a second sample agrees, for only that makes a stretch; else -1."""
+    samples = [line for line in worker.said if 'seen' in line]
+    changes = [number for number, line in enumerate(samples) if 'tokens' in line]
+    if not changes or changes[-1] == len(samples) - 1:
+        return -1
+    return len(samples[changes[-1]]['tokens'])
 
 
 def loads(*some: Worker) -> list[int]:

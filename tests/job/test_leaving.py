@@ -107,14 +107,14 @@ def test_from_other_threads(store: Store) -> None:
 
 
 def test_no_thread_is_left(store: Store) -> None:
-    """Two threads for a node, a listener where the backend pushes, one to call back if asked for; after the block, none."""
-    listener = ['jobsync-listen-a'] if store.handle.info.push else []
+    """Two for a node, one for calls, a listener where the backend pushes, one to call back; after the block, none."""
+    always = ['jobsync-beat-a', 'jobsync-calls-a', 'jobsync-work-a', *(['jobsync-listen-a'] if store.handle.info.push else [])]
     wait_until(lambda: our_threads() == [], 'no other test runs one')
     with store.job('a'):
-        assert our_threads() == sorted(['jobsync-beat-a', 'jobsync-work-a', *listener])
+        assert our_threads() == sorted(always)
     wait_until(lambda: our_threads() == [], 'all have ended')
     with store.job('a', on_rebalance=lambda: None):
-        assert our_threads() == sorted(['jobsync-beat-a', 'jobsync-work-a', 'jobsync-callbacks-a', *listener])
+        assert our_threads() == sorted([*always, 'jobsync-callbacks-a'])
     wait_until(lambda: our_threads() == [], 'all have ended')
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import random
 import signal
+import sys
 import threading
+import time
+from typing import Any
 
 import pytest
 from tests.job.processes import Worker, workers
 from tests.job.stores import SQL, TOKENS, Store, kinds
 from tests.job.waiting import wait_until
+from tests.signals import a_signal_comes
 
 import jobsync.database as db
-from jobsync import JobsyncError
+from jobsync import JobsyncError, plugins
+from jobsync.backend import Backend, BackendOptions
 from jobsync.core.model import NodeState
+from jobsync.testing.faults import FaultyBackend
 
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
@@ -23,6 +31,50 @@ PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 def test_in_the_block(shared_store: Store, mode: str) -> None:
     """Wherever in the loop the signal comes: exit status 0, and the tokens are another's at once."""
     stop_in_the_block(shared_store, mode)
+
+
+class LockedBackend(FaultyBackend):
+    """One whose calls take a lock, and in one place as code does that may be left in between: the lock is then taken for good."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.entered = threading.Event()
+        self._taken = threading.Lock()
+
+    def append_claims(self, *arguments: Any) -> None:
+        """Record claims, slowly."""
+        self._taken.acquire()
+        self.entered.set()
+        for _ in range(50):
+            time.sleep(0.01)
+        self._taken.release()
+        super().append_claims(*arguments)
+
+    def deregister(self, *arguments: Any) -> None:
+        """Leave, which every worker must be able to."""
+        with self._taken:
+            super().deregister(*arguments)
+
+
+def test_in_the_midst_of_a_call(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A lock that a call holds when the exception of a handler comes is given back, and the node can leave."""
+    backend = LockedBackend(plugins.connect(store.url, BackendOptions()))
+
+    def handler(*_: object) -> None:
+        job.__exit__(None, None, None)
+        sys.exit(0)
+
+    with store.job('other', config=PATIENT) as other, caplog.at_level(logging.WARNING, 'jobsync'):
+        with (
+            pytest.raises(SystemExit),
+            store.job('leaves', config={'backend': backend, **PATIENT}) as job,
+            a_signal_comes(backend.entered.wait, handler),
+        ):
+            for task in itertools.count():
+                job.add_task(task)
+        backend.close()
+        wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
+    assert 'could not leave in good order' not in caplog.text
 
 
 @pytest.mark.parametrize('store', kinds(SQL), indirect=True)

@@ -17,9 +17,8 @@ def backend(client: Any, options: BackendOptions | None = None) -> Backend:
 
     Its channel is used, and its ``metadata``, where the client keeps its token. The client stays the caller's: ``close`` leaves
     it open, and a token that expires is not renewed, for the password is not known here. The channel must not refuse large
-    answers: make the client with ``grpc_options=[('grpc.max_receive_message_length', -1)]``. A job that a signal's handler leaves
-    may have to wait for its lease to end, as gRPC lets no other thread use a channel on which the main thread was interrupted;
-    by URL there are two. Raises ``ConfigError`` if the client has no channel.
+    answers: make the client with ``grpc_options=[('grpc.max_receive_message_length', -1)]``. Raises ``ConfigError`` if the client
+    has no channel.
     """
     from jobsync.backends.etcd.etcd_backend import on_client
 

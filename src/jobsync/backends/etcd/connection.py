@@ -70,9 +70,6 @@ class Connection:
     """To a cluster. Thread-safe.
 
     What is to be written is sent once: if that fails, nobody knows whether it has happened.
-
-    The main thread has channels of its own. A signal's handler may interrupt it inside gRPC, where it holds its channel's lock,
-    and leave a job there: then other threads have to tell the store before the handler returns.
     """
 
     def __init__(self, make_links: Callable[[], tuple[Link, ...]], probe_key: bytes, *, survives_fork: bool = True) -> None:
@@ -86,10 +83,8 @@ class Connection:
         forget_in_child(self)
 
     def _set_up(self) -> None:
-        self._routes: dict[bool, Route] = {}
-        """By whether it is the main thread's."""
-        self._making = threading.RLock()
-        """Taken again by a signal's handler that closes this."""
+        self._made: Route | None = None
+        self._making = threading.Lock()
 
     def read(self, method: str, request: Any, deadline: float) -> Any:
         """The answer to a question: if a server fails to answer, another is asked, or it once more."""
@@ -118,24 +113,23 @@ class Connection:
         """End all calls, now and for good."""
         with self._making:
             self._state = 'closed'
-            routes, self._routes = list(self._routes.values()), {}
-        for route in routes:
+            route, self._made = self._made, None
+        if route is not None:
             route.close()
 
     def forget(self) -> None:
         """In a forked child: begin anew, with nothing of the parent's."""
-        abandon(self._routes)
+        abandon(self._made)
         if self._state == 'open' and not self._survives_fork:
             self._state = 'of the parent process, as is the client it was made with: make both anew after the fork'
         self._set_up()
 
     def _route(self) -> Route:
-        is_main = threading.current_thread() is threading.main_thread()
-        if (route := self._routes.get(is_main)) is not None:
+        if (route := self._made) is not None:
             return route
         with self._making:
             if self._state != 'open':
                 raise BackendUnavailable(f'this backend is {self._state}')
-            if is_main not in self._routes:
-                self._routes[is_main] = Route(self._make_links(), self._probe)
-            return self._routes[is_main]
+            if self._made is None:
+                self._made = Route(self._make_links(), self._probe)
+            return self._made

@@ -165,6 +165,22 @@ class NameTests:
         assert list(scene.locks()) == ODD_NAMES
         assert {claim.item for claim in scene.claims()} == set(ODD_NAMES)
 
+    def test_odd_names_of_members(self, scene: Scene) -> None:
+        """Members of all these names, and of names that are nearly the same, are put, changed and removed by name."""
+        leader, names = scene.leader(), [*ODD_NAMES, *ALIKE]
+        steps: list[dict[str, Member | None]] = [
+            {name: Member('1', 15.0) for name in names},
+            {name: Member('2', 2.5, since=number) for number, name in enumerate(names[::2])},
+            dict.fromkeys(names[::3]),
+        ]
+        expected: dict[str, Member] = {}
+        for step in steps:
+            before = scene.assignment()
+            scene.commit(leader, members=step)
+            expected = {name: member for name, member in (expected | step).items() if member is not None}
+            assert dict(scene.backend.read_assignment().members) == expected
+            assert dict(before.apply(scene.backend.read_assignment(before.version)).members) == expected
+
     def test_names_are_compared_exactly(self, scene: Scene) -> None:
         """Case, blanks, accents and wildcards tell names apart: nodes, locks, claims and owners."""
         refs = {name: scene.join(name) for name in ALIKE}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobsync.backend import Backend
-from jobsync.backends.sql.assignment import REMEMBERED
+from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.core.model import NOBODY, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin, Revision, Settings
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import Conflict, Evicted

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from jobsync.backend import BackendInfo, BackendOptions
-from jobsync.backends.sql import assignment, locks, migrations, nodes, state, trails
+from jobsync.backends.sql import commits, locks, migrations, nodes, readings, state, trails
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, Store, Transaction
 from jobsync.core.model import (
@@ -127,11 +127,11 @@ class SqlBackend:
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
-        return self._bulk(Mode.READ, lambda tx: assignment.read(tx, since))
+        return self._bulk(Mode.READ, lambda tx: readings.read(tx, since))
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""
-        return self._bulk(Mode.STRUCTURE, lambda tx: assignment.commit(tx, ref, plan, guard))
+        return self._bulk(Mode.STRUCTURE, lambda tx: commits.commit(tx, ref, plan, guard))
 
     # Task locks
 

@@ -1,0 +1,167 @@
+"""The leader's commit: its guard, what it writes, and what concludes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    Insert,
+    Select,
+    Text,
+    Update,
+    bindparam,
+    case,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.nodes import evicted, is_joined, run_of
+from jobsync.backends.sql.pinrows import remove_pins, write_pins
+from jobsync.backends.sql.state import State
+from jobsync.backends.sql.store import Store, Transaction
+from jobsync.backends.sql.tokenrows import write_groups
+from jobsync.core.model import Guard, Leadership, NodeRef, NodeState, Revision
+from jobsync.core.tokens import Plan
+from jobsync.errors import Conflict, Fenced
+
+__all__ = ['REMEMBERED', 'commit']
+
+REMEMBERED = 64
+"""Versions a difference can build on, at least. A node reads every version or is far behind; then a complete reading is as cheap.
+Twice as many are kept before the older half goes, so that few commits have any to delete."""
+
+
+def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+    """See ``Backend.commit``."""
+    row = tx.execute(tx.store.built(guarded), run_of(ref)).one_or_none()
+    state = states.parse(row)
+    assert row is not None
+    check_guard(state, ref, guard, is_there=row.joined is not None)
+    remove_nodes(tx, plan)
+    revision = states.raised(state)
+    before = states.load_revisions(row.builds_on)
+    if write_groups(tx, [group for group in plan.groups if group.tokens], revision):
+        builds_on = [*before, revision]
+    else:
+        builds_on = [revision]
+    if len(builds_on) > 2 * REMEMBERED:
+        builds_on = builds_on[-REMEMBERED:]
+    if builds_on[:1] != before[:1]:
+        tx.execute(tx.store.built(forget), {'oldest': builds_on[0].number})
+    remove_pins(tx, plan.unpinned)
+    write_pins(tx, plan.pins, state, revision)
+    # Last, for the leader's own heartbeats wait for it, and what comes before may take seconds.
+    conclude(tx, ref, plan, state, revision, builds_on)
+    return revision
+
+
+def guarded(store: Store) -> Select[Any]:
+    """The state, and whether the leader is registered: nobody can change either before the transaction's end."""
+    state, node = store.tables.state, store.tables.node
+    query = select(*states.columns(store), state.c.builds_on, node.c.name.label('joined'))
+    return query.select_from(state.outerjoin(node, is_joined(node)))
+
+
+def forget(store: Store) -> Executable:
+    """Delete the changes that no difference needs any more."""
+    change = store.tables.change
+    return delete(change).where(change.c.revision <= bindparam('oldest', type_=BigInteger))
+
+
+def check_guard(state: State, ref: NodeRef, guard: Guard, *, is_there: bool) -> None:
+    """Refuse a commit that may not be made."""
+    if not is_there:
+        raise evicted(ref)
+    if state.leadership != Leadership(guard.epoch, ref):
+        raise Fenced(f'node {ref.name!r} no longer leads in epoch {guard.epoch}: {state.leadership}')
+    if state.timeline != guard.timeline or state.timeline.store != state.store:
+        raise Conflict(f'planned in {guard.timeline}, but this is {state.timeline} on store {state.store}')
+    if state.revision != guard.revision:
+        raise Conflict(f'planned from {guard.revision}, but the namespace is at {state.revision}')
+
+
+def remove_nodes(tx: Transaction, plan: Plan) -> None:
+    """Remove the evicted and the departed; ``Conflict`` if one of them is not as the plan saw it."""
+    node = tx.tables.node
+
+    def remove(ref: NodeRef, condition: ColumnElement[bool], what: str) -> None:
+        gone = delete(node).where(node.c.name == ref.name, node.c.incarnation == ref.incarnation, condition)
+        if tx.execute(gone).rowcount == 0:
+            raise Conflict(f'node {ref.name!r} is not as it was when it {what}')
+
+    for eviction in plan.evictions:
+        remove(eviction.ref, node.c.heartbeat == eviction.heartbeat, 'was taken for dead')
+    for departed in plan.departed:
+        remove(departed, node.c.state == NodeState.LEFT.value, 'left')
+
+
+def conclude(tx: Transaction, ref: NodeRef, plan: Plan, state: State, revision: Revision, builds_on: Sequence[Revision]) -> None:
+    """Record the rebalance, count the leader's own write, and make the revision the namespace's and the assignment's."""
+    given = {
+        'triggered_at': state.now,
+        'trigger_reason': plan.reason,
+        'leader_node': ref.name,
+        'nodes_before': plan.nodes_before,
+        'nodes_after': plan.nodes_after,
+        'tokens_moved': plan.moved,
+        'duration_ms': plan.duration_ms,
+        'new_number': revision.number,
+        'new_stamp': revision.stamp,
+        'new_members': states.dump_members(plan.members),
+        'new_builds_on': states.dump_revisions(builds_on),
+        **run_of(ref),
+    }
+    if tx.store.writes_in_with:
+        tx.conclude(tx.store.built(all_at_once), given)
+        return
+    for step in (record, raise_heartbeat, tell_members, save_version):
+        tx.execute(tx.store.built(step), given)
+
+
+def all_at_once(store: Store) -> Update:
+    """All of it in one statement."""
+    beside = {'recorded': record, 'raised': raise_heartbeat, 'told': tell_members}
+    return save_version(store).add_cte(*(build(store).cte(name) for name, build in beside.items()))
+
+
+def record(store: Store) -> Insert:
+    """Append a rebalance, if anything was moved."""
+    rebalance = store.tables.rebalance
+    columns = [column for column in rebalance.c if column is not rebalance.c.id]
+    row = select(*(bindparam(column.name, type_=column.type) for column in columns))
+    return insert(rebalance).from_select(columns, row.where(bindparam('tokens_moved', type_=BigInteger) > 0))
+
+
+def raise_heartbeat(store: Store) -> Update:
+    """Count the leader's own write."""
+    node = store.tables.node
+    return update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1)
+
+
+NEW_NUMBER = bindparam('new_number', type_=BigInteger)
+NEW_MEMBERS = bindparam('new_members', type_=Text)
+NO_MEMBERS = literal_column(f"'{states.dump_members({})}'", Text)
+
+
+def tell_members(store: Store) -> Insert:
+    """Insert into ``change`` which members were written, if any were."""
+    given: dict[str, ColumnElement[Any]] = {'revision': NEW_NUMBER, 'version': NEW_NUMBER, 'members': NEW_MEMBERS}
+    given |= {'size': literal_column('0'), 'numbers': literal_column("''")}
+    row = select(*given.values()).where(NEW_MEMBERS != NO_MEMBERS)
+    return insert(store.tables.change).from_select(list(given), row)
+
+
+def save_version(store: Store) -> Update:
+    """Make a revision the namespace's and the assignment's, and write the members that change."""
+    state, stamp = store.tables.state, bindparam('new_stamp', type_=BigInteger)
+    members = case((NEW_MEMBERS == NO_MEMBERS, state.c.members), else_=store.patched(state.c.members, NEW_MEMBERS))
+    values = {'revision': NEW_NUMBER, 'stamp': stamp, 'version': NEW_NUMBER, 'version_stamp': stamp}
+    return update(state).values(**values, members=members, builds_on=bindparam('new_builds_on', type_=Text))

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -115,7 +116,7 @@ class _StandIn:
             while not piece.wait(_LOOK_SEC):
                 if os.getpid() != self._pid:  # the handler of a signal has forked
                     raise WrongProcess(f'this is process {os.getpid()}, a fork of {self._pid}, which is making this call')
-                if not self._thread.is_alive() and not piece.wait(0):  # ended by another thread, just before
+                if not self._thread.is_alive() and not piece.wait(0):  # another thread has ended it just before
                     piece.carry_out()
             return piece.result()
         finally:
@@ -143,6 +144,7 @@ class _Piece(Generic[T]):
         self.is_awaited = True
         self._work, self._context = work, copy_context()
         self._done: SimpleQueue[None] = SimpleQueue()
+        self._is_done = False
         self._results: list[T] = []
         self._error: BaseException | None = None
 
@@ -156,11 +158,11 @@ class _Piece(Generic[T]):
 
     def wait(self, timeout_sec: float) -> bool:
         """Whether it is done within this time. A plain look into a queue: a signal can end it anywhere."""
-        try:
-            self._done.get(timeout=timeout_sec)
-        except Empty:
-            return False
-        return True
+        if not self._is_done:
+            with suppress(Empty):
+                self._done.get(timeout=timeout_sec)
+                self._is_done = True
+        return self._is_done
 
     def result(self) -> T:
         """What came of it, once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+import sqlalchemy
 import sqlalchemy.exc
 from tests.job.stores import TOKENS, Store
 from tests.job.waiting import wait_until
@@ -140,3 +141,41 @@ class TestPostgresql:
             with pytest.raises(sqlalchemy.exc.ProgrammingError) as failed:
                 db.select(cn, 'SELECT * FROM absent')
             assert server.password not in f'{failed.value!r} {failed.value} {failed.value.orig!r}'
+
+
+def stumble(self: sqlalchemy.Connection) -> None:
+    """What SQLAlchemy does if the exit of a signal's handler comes while it closes a connection."""
+    try:
+        close(self)
+        raise SystemExit(7)
+    finally:
+        raise AssertionError
+
+
+close = sqlalchemy.Connection.close
+
+
+@pytest.mark.parametrize('in_transaction', [False, True])
+def test_an_exit_is_not_replaced(store: Store, monkeypatch: pytest.MonkeyPatch, in_transaction: bool) -> None:
+    """By an error that SQLAlchemy raises because the exit has left it in the midst of something."""
+    with store.job('a') as job:
+        db.execute(job._cn, 'CREATE TABLE notes (note TEXT)')
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
+            patch.setattr(sqlalchemy.Connection, 'close', stumble)
+            if in_transaction:
+                with job._cn.transaction():
+                    db.execute(job._cn, "INSERT INTO notes VALUES ('never')")
+                    raise SystemExit(7)
+            db.execute(job._cn, "INSERT INTO notes VALUES ('once')")
+        assert caught.value.code == 7
+        assert db.select_scalar(job._cn, COUNT) == (0 if in_transaction else 1)
+
+
+def test_an_error_after_an_exit_is_an_error(store: Store) -> None:
+    """What goes wrong while an exit is being handled is not that exit once more."""
+    with store.job('a') as job:
+        try:
+            raise SystemExit(7)
+        except SystemExit:
+            with pytest.raises(sqlalchemy.exc.DBAPIError):
+                db.execute(job._cn, 'INSERT INTO absent VALUES (1)')

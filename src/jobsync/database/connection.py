@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
@@ -132,8 +133,10 @@ class Connection:
             self._checked(lambda: self._begin(level))
             yield
             self._checked(lambda: self._commit(level))
-        except BaseException:
-            self._run(lambda: self._roll_back(level))
+        except BaseException as error:
+            # What an exit has left of SQLAlchemy's state may be in the way; the exit goes on all the same.
+            with contextlib.suppress(*(() if isinstance(error, Exception) else (Exception,))):
+                self._run(lambda: self._roll_back(level))
             raise
         finally:
             self._here.depth = level
@@ -145,7 +148,13 @@ class Connection:
             self._check()
         if self._closed:
             raise JobsyncError('the connection is closed')
-        return self._run(action)
+        handled = sys.exception()
+        try:
+            return self._run(action)
+        except Exception as error:
+            if (exit_ := _exit_within(error, handled)) is not None:
+                raise exit_ from None
+            raise
 
     def _do(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
         """Do what one statement takes, in this thread's transaction or by itself."""
@@ -219,6 +228,19 @@ def check_sql(backend: Any) -> Any:
     if not backend.info.sql:
         raise UnsupportedOperation(f'backend {backend.info.name} has no SQL; sqlite and postgresql have')
     return backend
+
+
+def _exit_within(error: BaseException | None, handled: BaseException | None) -> BaseException | None:
+    """The exit (``SystemExit``, ``KeyboardInterrupt``) that came from a signal's handler while something was under way.
+
+    It may come between any two steps of SQLAlchemy, which then stumbles over its own state, and raises an error in its place.
+    ``handled`` is what was being handled before: what had come earlier is no news.
+    """
+    while error is not None and error is not handled:
+        if not isinstance(error, Exception):
+            return error
+        error = error.__context__
+    return None
 
 
 def _prepared(connection: sqlalchemy.Connection, sql: str, values: Sequence[object]) -> tuple[str, tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import traceback
@@ -11,6 +12,12 @@ import pytest
 
 from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
 from jobsync.testing.stores import many_databases
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,12 +15,14 @@ from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.decision import Decision
 from jobsync.core.history import History, WentBackError
 from jobsync.core.inflight import InFlight
+from jobsync.core.judgement import Judgement
 from jobsync.core.model import Eviction, Guard, NodeRef, Revision, Timeline
 from jobsync.core.naming import Naming
 from jobsync.core.ownership import Ownership
 from jobsync.core.pinning import PinPlanner
 from jobsync.core.standing import Roster
 from jobsync.core.tokens import Assignment, Plan
+from jobsync.core.writing import Writing
 
 __all__ = ['BROKEN_ORDER', 'BROKEN_RULES', 'r5_eviction_not_compared', 'r5_revision_not_compared']
 
@@ -55,24 +57,24 @@ def r1_lease_from_the_answer() -> AbstractContextManager[None]:
 def r3_no_acknowledgement() -> AbstractContextManager[None]:
     """R3: the leader does not wait until the owner has let go."""
 
-    def at_once(self: Any, owner: str, token: int) -> bool:
+    def at_once(self: Judgement, owner: str, tokens: set[int]) -> set[int]:
         self.acknowledged = True
-        return True
+        return tokens
 
-    return _patched(leader._Planner, 'has_let_go', at_once)
+    return _patched(Judgement, 'let_go_of', at_once)
 
 
 def r3_holding_ignored() -> AbstractContextManager[None]:
     """R3: the leader does not look at what the owner is busy with."""
 
-    def seen_is_enough(self: Any, owner: str, token: int) -> bool:
+    def seen_is_enough(self: Judgement, owner: str, tokens: set[int]) -> set[int]:
         if self.roster.alive[owner].seen == self.old.version:
             self.acknowledged = True
-            return True
+            return tokens
         self.outstanding = True
-        return False
+        return set()
 
-    return _patched(leader._Planner, 'has_let_go', seen_is_enough)
+    return _patched(Judgement, 'let_go_of', seen_is_enough)
 
 
 def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
@@ -128,7 +130,7 @@ def r5_absent_is_left() -> AbstractContextManager[None]:
 
 def r5_lost_rows_are_free() -> AbstractContextManager[None]:
     """R5: a token whose row was deleted is given away at once."""
-    return _patched(leader._Planner, 'is_free_of_holders', lambda self, token: True)
+    return _patched(Judgement, 'is_free_of_holders', lambda self, token: True)
 
 
 def r5_name_owns() -> AbstractContextManager[None]:
@@ -163,13 +165,9 @@ def r7_first_owner() -> AbstractContextManager[None]:
     """R7: a new pin goes straight to its place, whoever may be at work on the task."""
     settle = PinPlanner.settle
 
-    def straight(self: PinPlanner, places: Any) -> Any:
-        after = self._planner.owner_after
-        self._planner.owner_after = lambda token: (None, True)  # type: ignore[method-assign]
-        try:
-            return settle(self, places)
-        finally:
-            self._planner.owner_after = after  # type: ignore[method-assign]
+    def straight(self: PinPlanner, places: Any, writing: Writing) -> Any:
+        with _patched(Writing, 'owner_of', lambda self, token: (None, True)):
+            return settle(self, places, writing)
 
     return _patched(PinPlanner, 'settle', straight)
 
@@ -178,9 +176,9 @@ def r7_unpin_at_once() -> AbstractContextManager[None]:
     """R7: when a lock goes its pin is removed though the holder has not let go."""
     settle = PinPlanner.settle
 
-    def hasty(self: PinPlanner, places: Any) -> Any:
+    def hasty(self: PinPlanner, places: Any, writing: Writing) -> Any:
         self._drafts = tuple(draft if draft.lock else attrs.evolve(draft, owner=None) for draft in self._drafts)
-        return settle(self, places)
+        return settle(self, places, writing)
 
     return _patched(PinPlanner, 'settle', hasty)
 
@@ -238,7 +236,7 @@ def p7_a_new_run_keeps_the_fence() -> AbstractContextManager[None]:
 
 def p7_a_removed_pin_leaves_the_fence() -> AbstractContextManager[None]:
     """P7: when a pin goes, the fence is that of the hash token, which may be older."""
-    return _patched(leader._Planner, '_fenced', lambda self, members, unpinned: members)
+    return _patched(leader._Planner, '_fenced', lambda self, members, unpinned, writing: members)
 
 
 def announced_tokens_go_at_once() -> AbstractContextManager[None]:

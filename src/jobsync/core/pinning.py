@@ -9,17 +9,15 @@ and the pin is removed; then the hash applies again.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 import attrs
 
+from jobsync.core.judgement import Judgement
 from jobsync.core.model import NOBODY, Pin, TaskLock
 from jobsync.core.patterns import choose
 from jobsync.core.rebalance import PinRequest
-
-if TYPE_CHECKING:
-    from jobsync.core.leader import _Planner
+from jobsync.core.writing import Writing
 
 __all__ = ['PinPlanner', 'wanted']
 
@@ -49,31 +47,31 @@ class _Draft:
 class PinPlanner:
     """The pins' part of one decision."""
 
-    def __init__(self, planner: _Planner, receivers: Set[str]) -> None:
-        self._planner, self._receivers = planner, receivers
+    def __init__(self, judgement: Judgement, token_of: Callable[[str], int], receivers: Set[str]) -> None:
+        self._judgement, self._token_of, self._receivers = judgement, token_of, receivers
         self._choices: dict[tuple[str, ...], tuple[str | None, frozenset[str]]] = {}
         in_force: dict[str, TaskLock] = {}
         self.has_expired = self.expiring = False
         """Whether an expired lock is still in the store; whether such a lock still has a pin."""
         expired = set()
-        if planner.policy.locks_enabled:
-            for lock in planner.locks:
-                if lock.expires_at is None or lock.expires_at > planner.snapshot.now:
+        if judgement.policy.locks_enabled:
+            for lock in judgement.locks:
+                if lock.expires_at is None or lock.expires_at > judgement.snapshot.now:
                     in_force[lock.task_id] = lock
                     if lock.expires_at is not None:
-                        left = (lock.expires_at - planner.snapshot.now).total_seconds()
-                        planner.look_at.append(planner.now + max(left, 0.05))
+                        left = (lock.expires_at - judgement.snapshot.now).total_seconds()
+                        judgement.look_at.append(judgement.now + max(left, 0.05))
                 else:
                     self.has_expired = True
-                    expired.add(planner.old.total_tokens + lock.id)
+                    expired.add(judgement.old.total_tokens + lock.id)
         self._locks = in_force
-        self.expiring = not expired.isdisjoint(planner.old.pins)
+        self.expiring = not expired.isdisjoint(judgement.old.pins)
         self._drafts = tuple(self._draft())
 
     def _draft(self) -> Iterator[_Draft]:
-        planner, roster = self._planner, self._planner.roster
+        judgement, roster = self._judgement, self._judgement.roster
         pinned = set()
-        for pin in planner.old.pins.values():
+        for pin in judgement.old.pins.values():
             pinned.add(pin.task_id)
             lock = self._locks.get(pin.task_id)
             if roster.is_waiting(pin.owner):
@@ -84,12 +82,12 @@ class PinPlanner:
                 owner, target = None, target if target in self._receivers else None
             elif target is not None and target != NOBODY and target not in self._receivers:
                 target = NOBODY
-            if owner is not None and target is not None and planner.has_let_go(owner, pin.id):
+            if owner is not None and target is not None and judgement.let_go_of(owner, {pin.id}):
                 owner, target = None, None if target == NOBODY else target
             yield _Draft(pin.id, pin.task_id, owner, target, lock, pin)
         for lock in self._locks.values():
             if lock.task_id not in pinned:
-                yield _Draft(planner.old.total_tokens + lock.id, lock.task_id, None, None, lock, None)
+                yield _Draft(judgement.old.total_tokens + lock.id, lock.task_id, None, None, lock, None)
 
     def _choice(self, lock: TaskLock) -> tuple[str | None, frozenset[str]]:
         if lock.patterns not in self._choices:
@@ -104,13 +102,13 @@ class PinPlanner:
                 continue
             at = draft.owner if draft.target in (None, NOBODY) else draft.target
             if draft.before is None:
-                position = place[self._planner.token_of(draft.task_id)]
+                position = place[self._token_of(draft.task_id)]
                 at = names[position] if position >= 0 else None
             asked.append(PinRequest(draft.id, at, self._choice(draft.lock)[1]))
         return asked
 
-    def settle(self, places: Mapping[int, str | None]) -> tuple[tuple[Pin, ...], frozenset[int], int]:
-        """Pins to write, pins to remove, and how many pass to a new owner. After the hash tokens have been settled."""
+    def settle(self, places: Mapping[int, str | None], writing: Writing) -> tuple[tuple[Pin, ...], frozenset[int], int]:
+        """Pins to write, pins to remove, and how many pass to a new owner, where ``writing`` has settled the hash tokens."""
         written: list[Pin] = []
         removed: set[int] = set()
         moved = 0
@@ -118,7 +116,7 @@ class PinPlanner:
             if draft.frozen:
                 continue
             if draft.lock is None:
-                home, known = self._planner.owner_after(self._planner.token_of(draft.task_id))
+                home, known = writing.owner_of(self._token_of(draft.task_id))
                 if draft.owner is None or (known and home == draft.owner):
                     removed.add(draft.id)
                 else:
@@ -127,8 +125,8 @@ class PinPlanner:
             place = places.get(draft.id)
             pattern = self._choice(draft.lock)[0] if place is not None else None
             owner = draft.owner
-            if draft.before is None and not self._planner.fresh:
-                owner, known = self._planner.owner_after(self._planner.token_of(draft.task_id))
+            if draft.before is None and not self._judgement.fresh:
+                owner, known = writing.owner_of(self._token_of(draft.task_id))
                 if not known:
                     continue
             if owner is None:

@@ -29,14 +29,22 @@ _Sort = tuple[int, int, str | None, bool, str | None]
 class Writing:
     """The rows that change."""
 
+    old: Assignment = attrs.field(repr=False)
+    """What they change."""
     groups: tuple[TokenGroup, ...]
     moved: int
     """How many tokens pass to a new owner at once."""
 
     @cached_property
-    def owners(self) -> Mapping[int, str | None]:
-        """The owner of every token whose row is written, from then on."""
+    def _owners(self) -> Mapping[int, str | None]:
         return {token: group.owner for group in self.groups for token in group.tokens}
+
+    def owner_of(self, token: int) -> tuple[str | None, bool]:
+        """Who owns a hash token from then on, and whether that is known."""
+        if token in self._owners:
+            return self._owners[token], True
+        position = self.old.owner[token]
+        return (self.old.names[position] if position >= 0 else None), position != ABSENT or not self.old.members
 
 
 def write(
@@ -95,7 +103,7 @@ def _judged(old: Assignment, roster: Roster, sorts: Mapping[_Sort, array[int]]) 
         if owner_at == ABSENT or after != (owner, target, home):
             rows[after].extend(tokens)
     groups = (TokenGroup(array('i', sorted(tokens)), owner, target, home) for (owner, target, home), tokens in rows.items())
-    return Writing(tuple(groups), moved)
+    return Writing(old, tuple(groups), moved)
 
 
 def _no_tokens() -> array[int]:

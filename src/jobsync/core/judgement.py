@@ -1,0 +1,103 @@
+"""A situation, judged: who is there, whose hands are off which token, and when there is reason to look again (rules R3 and R5).
+
+An owner has acknowledged when its ``seen`` is exactly the version in which the target stands and it no longer lists the token in
+``holding``. A commit makes a new version, so whoever has not acknowledged by then does so again: an acknowledgement never
+outlives the version it was given for.
+
+Tokens without a row (all of them, before the first distribution; some, after an edit by hand) have an unknown last owner.
+Before the first distribution of a timeline there is none to fear but those of older timelines (R8). Later such tokens wait until
+every live node has acknowledged a version that shows them ownerless and one timeout has passed for those that are not there.
+"""
+
+from __future__ import annotations
+
+from jobsync.core.decision import Memory, Policy, Situation
+from jobsync.core.standing import Roster
+from jobsync.core.tokens import ABSENT
+
+__all__ = ['Judgement']
+
+_FIRST_LOOK_SEC, _LAST_LOOK_SEC = 0.03, 1.0
+"""While acknowledgements are due, the leader looks for them at intervals that grow from the first to the second."""
+
+
+class Judgement:
+    """What the leader goes by in one decision. The questions put to it leave their trace in what it says of waiting."""
+
+    def __init__(self, situation: Situation, memory: Memory, policy: Policy) -> None:
+        self.now, self.snapshot, self.locks = situation.now, situation.snapshot, situation.locks
+        self.old = old = situation.assignment
+        self.memory, self.policy = memory, policy
+        self.fresh = not old.members
+        """No distribution has been made in this timeline."""
+        self.has_absent = ABSENT in old.owners and not self.fresh
+        """Whether there are tokens without a row."""
+        self.owners = {old.names[position] for position in old.owners if position >= 0}
+        """The names that own anything."""
+        self.owners.update(pin.owner for pin in old.pins.values() if pin.owner is not None)
+        self.roster = Roster.judge(
+            self.snapshot,
+            self.owners,
+            old.members,
+            situation.suspects,
+            memory.absent,
+            policy.timeout_sec,
+            self.now,
+            policy.rejoin_grace_sec,
+        )
+        self.look_at: list[float] = []
+        """When something is due that no change of the store would tell of."""
+        if self.roster.decided_at is not None:
+            self.look_at.append(self.roster.decided_at)
+        if memory.version != self.snapshot.version:
+            memory.version, memory.version_read_at = self.snapshot.version, self.now
+            memory.acknowledged_at = memory.seen_at = None
+        self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
+        """After that, whoever was not there at its beginning has no lease."""
+        self.lost: dict[int, float] = {}
+        """Tokens without a row that have been asked about, and when each was first read."""
+        self.acknowledged = self.outstanding = False
+        """Whether something was let go of; whether something is still to be."""
+        self._unseen = False
+        """Whether by a node that has not even seen the version."""
+        self._all_have_seen = all(node.seen == old.version for node in self.roster.alive.values())
+
+    @property
+    def look_again_at(self) -> float | None:
+        """When to look again at the latest; None for not before something changes."""
+        return min(self.look_at, default=None)
+
+    def let_go_of(self, owner: str, tokens: set[int]) -> set[int]:
+        """Which of these tokens their owner, who is present, is done with: it has acknowledged so in the version at hand."""
+        node = self.roster.alive[owner]
+        if node.seen != self.old.version:
+            self.outstanding = self._unseen = True
+            return set()
+        done = tokens - node.holding
+        self.acknowledged = self.acknowledged or bool(done)
+        self.outstanding = self.outstanding or len(done) < len(tokens)
+        return done
+
+    def is_free_of_holders(self, token: int) -> bool:
+        """Whether a token without a row can be in nobody's hands any more."""
+        first = self.lost[token] = self.memory.lost.get(token, self.now)
+        due = first + self.longest_timeout
+        if self.now < due:
+            self.look_at.append(due)
+            return False
+        if self._all_have_seen and not any(token in node.holding for node in self.roster.alive.values()):
+            return True
+        self.look_at.append(self.now + _LAST_LOOK_SEC)
+        return False
+
+    def note_acknowledgements(self) -> None:
+        """Once all has been asked: remember when acknowledgements began to come, and look soon for those that are still due."""
+        memory = self.memory
+        memory.lost = self.lost
+        if self.acknowledged and memory.acknowledged_at is None:
+            memory.acknowledged_at = self.now
+        if not self._unseen and memory.seen_at is None:
+            memory.seen_at = self.now
+        if self.outstanding:
+            waited = self.now - memory.version_read_at
+            self.look_at.append(self.now + min(_LAST_LOOK_SEC, max(_FIRST_LOOK_SEC, waited / 4)))

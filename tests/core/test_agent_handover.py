@@ -319,3 +319,17 @@ def test_a_new_run_keeps_its_weight() -> None:
     bench.run(30.0)
     assert bench.record('a').weight == 0.0
     assert agent.tenure.ownership.is_empty
+
+
+def test_a_weight_given_while_the_answer_to_the_registration_was_lost() -> None:
+    """The record that the node then finds has the weight from before, and gets the new one."""
+    bench = Bench()
+    bench.cluster('a')
+    agent = bench.start('b')
+    caught = bench.catch(agent, calls.Register)
+    bench.perform(caught.call)
+    bench.answer(caught, AWAY)
+    agent.weigh(3.0)
+    bench.run(10.0)
+    assert bench.record('b').weight == 3.0
+    assert len(agent.tenure.ownership.tokens) == 3

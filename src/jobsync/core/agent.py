@@ -363,6 +363,7 @@ class Agent:
 
     def _name_taken(self, taken: NameTaken, now: float) -> None:
         if taken.record.incarnation == self.ref.incarnation:  # our own registration, whose answer was lost
+            self._weighing.found(taken.record.weight)
             self._registered(now)
             return
         try:

@@ -22,6 +22,10 @@ class Weighing:
         """What is registered next has the wanted weight, and no call of an earlier incarnation can change it."""
         self._in_force, self._again_at = self.wanted, _FOREVER
 
+    def found(self, weight: float) -> None:
+        """The record that was made for this incarnation has this weight: perhaps not the one that is wanted by now."""
+        self._in_force = weight
+
     def due(self, now: float) -> float:
         """When to give it to the store."""
         return now if self.wanted != self._in_force else self._again_at

@@ -24,6 +24,12 @@ they changed anything, ``set_weight``, ``deregister``, ``acquire_leadership``, `
 number by at least one and draw a new stamp; so does ``open`` when it replaces settings. Nothing else touches either. The
 assignment's **version** is the revision of its last commit or renewal.
 
+**Records that cannot be read** (rule R9). Where people can reach the records with other tools, one of them may be spoilt. A
+spoilt record never makes a reading fail: ``snapshot`` and ``read_locks`` report it as unreadable and leave it out, ``history``
+and ``incomplete`` leave it out. A node's record may instead be read with a harmless value in the place of a spoilt weight (1),
+timeout (the namespace's longest) or time, and is reported all the same. A record of a node that is left out counts as absent for
+every method: ``heartbeat`` raises ``Evicted``, and ``register`` puts a new record in its place.
+
 **Edits by hand.** Where people can reach the records with other tools (SQL), an edit of token rows must become the
 namespace's new revision *and* version, and the next ``read_assignment`` with an older ``since`` must be complete; an edit of
 nodes or locks must become its new revision. The row of a pin must survive an attempt to delete it by hand (ignore it):
@@ -35,7 +41,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import attrs
@@ -47,6 +53,7 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockReading,
     NodeRef,
     Opened,
     Pulse,
@@ -55,7 +62,6 @@ from jobsync.core.model import (
     Revision,
     Settings,
     Snapshot,
-    TaskLock,
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
@@ -83,6 +89,8 @@ class BackendInfo:
     reach: Reach
     max_tokens: int
     """The largest pool it carries."""
+    max_removals: int = 1000
+    """The most nodes that one plan may name as evicted, departed or absent together; the leader spreads more over several."""
     sql: bool = False
     """Offers ``connection()`` and ``tables`` (see ``jobsync.database``)."""
 
@@ -104,23 +112,24 @@ class Backend(Protocol):
     def info(self) -> BackendInfo:
         """What this store guarantees; constant."""
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """Make the store ready and return the settings in force and the timeline.
 
         Makes the schema if ``create`` (safely when many start at once). Stores ``settings`` if there are none. If others are
-        stored and no node is JOINED, stores ``settings`` in their place and renews the timeline, for the tokens of the old
-        pool mean nothing in the new one. If others are stored and a node is JOINED, changes nothing: the caller compares.
-        May be called again.
+        stored and no node is JOINED, except those at an (incarnation, heartbeat) in ``dead``, stores ``settings`` in their place
+        and renews the timeline, for the tokens of the old pool mean nothing in the new one. If others are stored and another
+        node is JOINED, changes nothing: the caller compares. May be called again.
 
         Raises ``SchemaMismatch`` if the schema is of another format, or absent and ``create`` is False.
         """
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """Begin a new timeline (rule R8), only if the present one is still ``expected``; else do nothing.
 
         Generation + 1, a new random id, the store's identity as it is now; no nodes, no leader (the epoch stays), no owners,
         no token rows, no pins, no members; revision and version become one revision whose number is one above the higher of
-        the revision's and ``at_least``. Locks (with the numbering of their ids), settings and trails stay.
+        the revision's and ``at_least``. Locks (with the numbering of their ids), settings and trails stay, and so does the
+        longest timeout, which is raised to ``longest_timeout_sec`` if that is more.
         """
 
     def close(self) -> None:
@@ -132,14 +141,15 @@ class Backend(Protocol):
         The name must be free, or its record LEFT, or its (incarnation, heartbeat) exactly ``replacing``; the incarnation
         that goes is added to the new record's ``replaces``. The revision's number becomes one above the higher of itself and
         ``at_least``. ``created_on`` is later than that of every record ever made in this namespace, whatever the clock says;
-        ``last_heartbeat`` begins as the store's time.
+        ``last_heartbeat`` begins as the store's time. The namespace's longest timeout becomes the longest of itself and the two
+        that the registration names.
 
         Raises ``TimelineChanged`` if the timeline is not ``timeline``, ``NameTaken`` with the record that has the name (which
         may be the caller's own, from a call whose answer was lost).
         """
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
-        """Raise the node's counter, store ``seen``, ``holding`` and the store's time, and return how things stand after it.
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        """Raise the node's counter, store the arguments and the store's time, and return how things stand after it.
 
         Raises ``Evicted`` unless exactly this incarnation is JOINED.
         """
@@ -175,17 +185,17 @@ class Backend(Protocol):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """*Bulk.* Write a plan (rule R5), all or nothing, and return the revision, which is the new version.
 
-        Writes the groups, pins and members, removes the members that are None, the pins in ``unpinned``, the evicted and the
-        departed; gives the new revision's number as version to each token and pin whose owner changes (one that had no row
-        included); raises the leader's own heartbeat counter by one; appends a rebalance record if ``plan.moved``.
+        Writes the groups, pins and members as they are given, versions included; removes the members that are None, the pins
+        in ``unpinned``, the evicted and the departed; raises the leader's own heartbeat counter by one; appends a rebalance
+        record if ``plan.moved``. The new revision's number is above the present one's, and at least ``plan.number``.
 
         Raises, in this order: ``Evicted`` unless exactly ``ref`` is JOINED; ``Fenced`` unless the leadership is
-        (``guard.epoch``, ``ref``); ``Conflict`` unless timeline and revision (number and stamp) are the guard's, the store's
-        own identity is that of the timeline, each eviction's node is still at that incarnation and heartbeat, and each
-        departed one still LEFT in that incarnation.
+        (``guard.epoch``, ``ref``); ``Conflict`` unless timeline and version (number and stamp) are the guard's, the store's
+        own identity is that of the timeline, each eviction's node is still at that incarnation and heartbeat, each departed one
+        still LEFT in that incarnation, and none of ``plan.absent`` JOINED in that incarnation.
         """
 
-    def read_locks(self) -> tuple[TaskLock, ...]:
+    def read_locks(self) -> LockReading:
         """*Bulk.* All task locks, expired ones included, by id."""
 
     def edit_locks(self, edit: LockEdit) -> int:

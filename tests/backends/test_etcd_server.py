@@ -868,6 +868,6 @@ class TestOneOwner:
         for number in range(6):
             (scene, other)[number % 2].lock(f'x{number}')
         other.backend.edit_locks(LockEdit(put=(LockRequest('x0', ('b',), 'me'),)))
-        assert [lock.task_id for lock in scene.backend.read_locks()] == [f'x{number}' for number in range(6)]
+        assert [lock.task_id for lock in scene.backend.read_locks().locks] == [f'x{number}' for number in range(6)]
         assert scene.locks()['x0'].patterns == ('b',)
         assert TOKENS

@@ -98,8 +98,8 @@ def row_after(case: Case, token: int, place: str | None) -> Row:
 @given(cases())
 def test_every_row_is_as_the_plain_rule_has_it(case: Case) -> None:
     """What changes is written, once; what does not is not; and the owners that follow are told."""
-    writing = write(case.old, ROSTER, case.handed_over, case.moves, case.receivers)
-    expected: dict[int, Row] = {}
+    writing = write(case.old, ROSTER, case.handed_over, case.moves, case.receivers, 9)
+    expected: dict[int, tuple[str | None, str | None, str | None, int]] = {}
     moved = 0
     for token in range(case.old.total_tokens):
         row = case.old.row(token)
@@ -109,8 +109,10 @@ def test_every_row_is_as_the_plain_rule_has_it(case: Case) -> None:
         after = row_after(case, token, place)
         moved += after[0] is not None and after[0] != row.owner
         if row.absent or after != (row.owner, row.target, row.home):
-            expected[token] = after
-    written = [(token, (group.owner, group.target, group.home)) for group in writing.groups for token in group.tokens]
+            expected[token] = (*after, 9 if row.absent or after[0] != row.owner else row.version)
+    written = [
+        (token, (group.owner, group.target, group.home, group.version)) for group in writing.groups for token in group.tokens
+    ]
     assert len(written) == len(expected)
     assert dict(written) == expected
     assert writing.moved == moved
@@ -118,4 +120,4 @@ def test_every_row_is_as_the_plain_rule_has_it(case: Case) -> None:
         owner = expected[token][0] if token in expected else case.old.row(token).owner
         assert writing.owner_of(token) == (owner, True)
     assert all(list(group.tokens) == sorted(group.tokens) for group in writing.groups)
-    assert len({(group.owner, group.target, group.home) for group in writing.groups}) == len(writing.groups)
+    assert len({(group.owner, group.target, group.home, group.version) for group in writing.groups}) == len(writing.groups)

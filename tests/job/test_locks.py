@@ -181,7 +181,7 @@ def test_provider_that_raises(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.job('a', lock_provider=provide):
         pass
     assert store.node_names == []
-    assert store.handle.read_locks() == ()
+    assert store.handle.read_locks().locks == ()
 
 
 def test_clear_existing_locks(store: Store) -> None:
@@ -208,11 +208,11 @@ def test_clear_existing_locks_is_one_step(store: Store) -> None:
 
     def read() -> None:
         while not done.is_set():
-            readings.append(store.handle.read_locks())
+            readings.append(store.handle.read_locks().locks)
 
     with store.job('a', lock_provider=provide):
         pass
-    ids = [lock.id for lock in store.handle.read_locks()]
+    ids = [lock.id for lock in store.handle.read_locks().locks]
     reader = threading.Thread(target=read)
     reader.start()
     try:

@@ -39,7 +39,7 @@ def wait_for_owners(jobs: dict[str, Job], owners: dict[object, set[str]]) -> Non
 
 def locks_of(store: Store) -> dict[str, tuple[str, ...]]:
     """Task -> patterns."""
-    return {lock.task_id: lock.patterns for lock in store.handle.read_locks()}
+    return {lock.task_id: lock.patterns for lock in store.handle.read_locks().locks}
 
 
 @example('Single Lock Registration')
@@ -51,7 +51,7 @@ def test_single_lock(store: Store, config: Any, code: str) -> None:
         names.process_with_lock()
         assert 12345 in names.done
         assert len(names.done) < 60
-        (lock,) = store.handle.read_locks()
+        (lock,) = store.handle.read_locks().locks
         assert lock.expires_at is not None
         assert (lock.expires_at - lock.created_at, lock.reason) == (dt.timedelta(days=7), 'high_memory_required')
         wait_for_owners(jobs, {12345: set()})
@@ -125,7 +125,7 @@ def test_static_locks(store: Store, config: Any, code: str) -> None:
     with running(store, 'node-west-1', 'node-east-1') as jobs:
         for _ in range(2):
             names.process_with_static_locks()
-            locks = store.handle.read_locks()
+            locks = store.handle.read_locks().locks
             assert {lock.task_id: lock.id for lock in locks} == {'older': 1, 'customer-X': 2, 'customer-Y': 3}
         wait_for_owners(jobs, {'customer-X': {'node-east-1'}, 'customer-Y': {'node-west-1'}})
         assert not {'customer-X', 'customer-Y'} & set(names.done)
@@ -199,7 +199,7 @@ def test_bulk_is_the_same(store: Store, code: str) -> None:
             names.run(part)
             revision = store.handle.snapshot().locks_revision
             names.register_locks(a)
-            found.append({lock.task_id: (lock.patterns, lock.reason) for lock in store.handle.read_locks()})
+            found.append({lock.task_id: (lock.patterns, lock.reason) for lock in store.handle.read_locks().locks})
             assert store.handle.snapshot().locks_revision > revision
             assert a.clear_all_locks() == 30
         assert found[0] == found[1]

@@ -47,7 +47,18 @@ from jobsync.core.calls import Lane
 from jobsync.core.events import Event, Note
 from jobsync.core.history import History, WentBackError
 from jobsync.core.lookout import Lookout
-from jobsync.core.model import Leadership, NodeRef, NodeState, Opened, Pulse, Registration, Revision, Snapshot, Timeline
+from jobsync.core.model import (
+    Leadership,
+    LockReading,
+    NodeRef,
+    NodeState,
+    Opened,
+    Pulse,
+    Registration,
+    Revision,
+    Snapshot,
+    Timeline,
+)
 from jobsync.core.naming import Naming
 from jobsync.core.newest import NewestVersion
 from jobsync.core.reign import Reign
@@ -325,7 +336,7 @@ class Agent:
             case calls.Acquire(), Leadership() as leadership:
                 self._lookout.look(now)
                 self._reign.take_leadership(leadership, self.tenure.assignment)
-            case calls.ReadLocks(), tuple() as locks:
+            case calls.ReadLocks(), LockReading(locks):
                 seen = self._lookout.snapshot
                 self._reign.take_locks(locks, -1 if seen is None else seen.locks_revision, now)
             case calls.DropExpiredLocks(), _:

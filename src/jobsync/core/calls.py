@@ -10,7 +10,18 @@ import enum
 import attrs
 
 from jobsync.core.decision import Memory, Policy, Situation
-from jobsync.core.model import Leadership, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, TaskLock, Timeline
+from jobsync.core.model import (
+    Leadership,
+    LockReading,
+    NodeRef,
+    Opened,
+    Pulse,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    Timeline,
+)
 from jobsync.core.ownership import Ownership
 from jobsync.core.tokens import Assignment, Plan
 
@@ -48,6 +59,7 @@ class Open:
 
     settings: Settings
     create: bool
+    dead: frozenset[tuple[str, int]] = frozenset()
 
 
 @attrs.frozen
@@ -67,6 +79,7 @@ class Heartbeat:
     ref: NodeRef
     seen: Revision
     holding: frozenset[int]
+    candidate: bool = True
 
 
 @attrs.frozen
@@ -92,7 +105,7 @@ class Reading:
 
 @attrs.frozen
 class ReadLocks:
-    """``Backend.read_locks``; answered by the locks."""
+    """``Backend.read_locks``; answered by a ``LockReading``."""
 
 
 @attrs.frozen
@@ -135,6 +148,7 @@ class Renew:
 
     expected: Timeline
     at_least: int
+    longest_timeout_sec: float = 0.0
 
 
 @attrs.frozen
@@ -166,4 +180,4 @@ Call = (
     | Weigh
     | Deregister
 )
-Answer = Opened | Pulse | Snapshot | Reading | tuple[TaskLock, ...] | Leadership | Proposal | int | None | Exception
+Answer = Opened | Pulse | Snapshot | Reading | LockReading | Leadership | Proposal | int | None | Exception

@@ -20,7 +20,7 @@ import attrs
 
 from jobsync.core.decision import Decision, Memory, Policy, Situation
 from jobsync.core.judgement import Judgement
-from jobsync.core.model import Eviction, Member, Node, NodeState
+from jobsync.core.model import Eviction, Member, Node, NodeRef, NodeState
 from jobsync.core.pinning import PinPlanner, wanted
 from jobsync.core.rebalance import FREE, STUCK, rebalance
 from jobsync.core.tokens import ABSENT, UNOWNED, Plan
@@ -59,7 +59,7 @@ class _Planner:
         self.memory, self.policy = judgement.memory, judgement.policy
         snapshot = judgement.snapshot
         self.next_number = snapshot.revision.number + 1
-        """Of the revision that a commit will make, or less: no fence that was ever given is as high."""
+        """The plan's number: no fence that was ever given is as high, as long as the assignment is of this version."""
         self.evictions = tuple(
             Eviction(node.ref, node.heartbeat)
             for node in snapshot.nodes
@@ -87,8 +87,8 @@ class _Planner:
         names, place, home = self._places(receivers)
         pins = PinPlanner(judgement, self.token_of, receivers)
         placement = rebalance(weights, names, place, home, pins.requests(place, names))
-        writing = write(self.old, self.roster, self.handed_over, placement.moves, receivers)
-        written, unpinned, pin_moves = pins.settle(placement.pins, writing)
+        writing = write(self.old, self.roster, self.handed_over, placement.moves, receivers, self.next_number)
+        written, unpinned, pin_moves = pins.settle(placement.pins, writing, self.next_number)
         judgement.note_acknowledgements()
         structural = bool(self.evictions or self.departed or self._changed(members))
         if (self._is_gathering() and not structural) or not (writing.groups or written or unpinned or structural):
@@ -103,18 +103,26 @@ class _Planner:
             memory.cause = (reason or 'hand-over', len(self.old.members))
         plan = Plan(
             reason=memory.cause[0],
+            number=self.next_number,
             members=self._changed(self._fenced(members, unpinned, writing)),
             groups=writing.groups,
             pins=written,
             unpinned=unpinned,
             evictions=self.evictions,
             departed=self.departed,
+            absent=self._absent(),
             moved=writing.moved + pin_moves,
             nodes_before=memory.cause[1],
             nodes_after=len(weights),
             duration_ms=round(1000 * (self.now - memory.unsettled_since)),
         )
         return Decision(plan, judgement.look_again_at)
+
+    def _absent(self) -> tuple[NodeRef, ...]:
+        """Return the owners that are given up for gone and have no record that goes with this plan."""
+        removed = {eviction.ref for eviction in self.evictions}.union(self.departed)
+        owners = (NodeRef(name, member.incarnation) for name, member in self.old.members.items() if self.roster.is_gone(name))
+        return tuple(ref for ref in owners if ref not in removed)
 
     def _is_gathering(self) -> bool:
         """Whether acknowledgements that are still due are waited for, so that one commit serves all."""

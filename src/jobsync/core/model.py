@@ -23,6 +23,7 @@ __all__ = [
     'Leadership',
     'LockEdit',
     'LockFilter',
+    'LockReading',
     'LockRequest',
     'Member',
     'Node',
@@ -38,6 +39,7 @@ __all__ = [
     'Snapshot',
     'TaskLock',
     'Timeline',
+    'Unreadable',
 ]
 
 NOBODY = ''
@@ -117,6 +119,8 @@ class Registration:
     """Incarnations of this name that the newcomer knows to be over."""
     host: str = ''
     pid: int = 0
+    longest_timeout_sec: float = 0.0
+    """The longest heartbeat timeout that this node has ever read of in the namespace, its own apart."""
 
     def record(self, created_on: dt.datetime, now: dt.datetime, before: Node | None) -> Node:
         """The node's record as it begins at the store's time ``now``, in the place of ``before``, if its name has one."""
@@ -159,6 +163,8 @@ class Node:
     """Store time of the registration, never twice the same within a namespace; with the name it orders the succession."""
     last_heartbeat: dt.datetime | None
     """Store time, for people only; None once the node has left."""
+    candidate: bool = True
+    """Whether the node may lead: False while it lives and what a leader does fails it (rule R4). Each heartbeat sets it."""
 
     @property
     def ref(self) -> NodeRef:
@@ -193,9 +199,25 @@ class Pulse:
     leadership: Leadership
     leader_heartbeat: int | None
     """The leader's counter; None if no node is registered as the leadership names it."""
+    leader_is_candidate: bool = True
+    """What the leader's record says of its candidacy; True if no node is registered as the leadership names it."""
+    position: int | None = None
+    """See ``Snapshot.position``."""
     leader_age_sec: float | None = None
     """How long ago, by the store's clock, the leader's last heartbeat was; None if there is none or the store does not tell. It
     helps the nodes to beat in step, and decides nothing."""
+
+
+@attrs.frozen
+class Unreadable:
+    """A record that cannot be read in full, for people (rule R9)."""
+
+    kind: str
+    """``'node'`` or ``'lock'``."""
+    key: str
+    """The node's name or the lock's task id, as far as they can be read."""
+    problem: str
+    """The field, the value found and what is done about it."""
 
 
 @attrs.frozen
@@ -212,6 +234,13 @@ class Snapshot:
     nodes: tuple[Node, ...]
     locks_revision: int
     """The number of the last revision that changed a task lock."""
+    longest_timeout_sec: float = 0.0
+    """The longest heartbeat timeout that any node of the namespace ever registered or brought along; a renewal keeps it."""
+    position: int | None = None
+    """How far the store's own history has got: never falls while that history goes on (rule R8); None where a store has no such
+    number."""
+    unreadable: tuple[Unreadable, ...] = ()
+    """The records of nodes that could not be read in full."""
 
 
 @attrs.frozen
@@ -235,9 +264,11 @@ class Pin:
     target: str | None = None
     """Whom it is being handed to, ``NOBODY`` if it is to be let go, None if it stays."""
     version: int = 0
-    """The number of the revision at which the owner last changed: its fence."""
+    """The number of the plan that last changed its owner: its fence."""
     pattern: str | None = None
     """The pattern of the lock's list by which its place was chosen; None while no live node matches any."""
+    home: str | None = None
+    """The name that lost this pin by leaving or dying, and is preferred when it is back; None where there is none."""
 
 
 @attrs.frozen
@@ -254,6 +285,16 @@ class TaskLock:
     expires_at: dt.datetime | None
     registered: int
     """The number of the revision that added the lock; 0 if unknown (a row written by hand)."""
+
+
+@attrs.frozen
+class LockReading:
+    """All task locks of a namespace."""
+
+    locks: tuple[TaskLock, ...]
+    """In order of their ids."""
+    unreadable: tuple[Unreadable, ...] = ()
+    """The locks that are left out, because they cannot be read."""
 
 
 @attrs.frozen
@@ -296,11 +337,15 @@ class Eviction:
 
 @attrs.frozen
 class Guard:
-    """What a plan was made from; the commit is refused unless all of it still stands."""
+    """What a plan was made from; the commit is refused unless all of it still stands.
+
+    The namespace's revision is no part of it: a lock edited or a node registered meanwhile makes a plan incomplete, not wrong.
+    """
 
     timeline: Timeline
     epoch: int
-    revision: Revision
+    version: Revision
+    """Of the assignment."""
 
 
 class HistoryKind(enum.Enum):

@@ -107,8 +107,14 @@ class PinPlanner:
             asked.append(PinRequest(draft.id, at, self._choice(draft.lock)[1]))
         return asked
 
-    def settle(self, places: Mapping[int, str | None], writing: Writing) -> tuple[tuple[Pin, ...], frozenset[int], int]:
-        """Pins to write, pins to remove, and how many pass to a new owner, where ``writing`` has settled the hash tokens."""
+    def settle(
+        self, places: Mapping[int, str | None], writing: Writing, number: int
+    ) -> tuple[tuple[Pin, ...], frozenset[int], int]:
+        """Return pins to write, pins to remove, and how many pass to a new owner, where ``writing`` has settled the hash tokens.
+
+        ``number`` becomes the version of the pins whose owner changes, new ones included.
+        """
+        self._number = number
         written: list[Pin] = []
         removed: set[int] = set()
         moved = 0
@@ -138,7 +144,7 @@ class PinPlanner:
 
     def _put(self, written: list[Pin], draft: _Draft, owner: str | None, target: str | None, pattern: str | None) -> None:
         before = draft.before
-        version = before.version if before is not None else 0
+        version = before.version if before is not None and before.owner == owner else self._number
         pin = Pin(draft.id, draft.task_id, owner, target, version, pattern)
         if pin != before:
             written.append(pin)

@@ -110,6 +110,10 @@ class Roster:
         """Whether this owner keeps its tokens until it lets go of them."""
         return name is not None and self.standing.get(name) is Standing.PRESENT
 
+    def is_gone(self, name: str) -> bool:
+        """Return whether the tokens of this owner may be given away at once."""
+        return self.standing.get(name) is Standing.GONE
+
     def is_waiting(self, name: str | None) -> bool:
         """Whether this owner's tokens must not be touched yet."""
         return name is not None and self.standing.get(name) is Standing.WAITING

@@ -29,11 +29,7 @@ ABSENT = -2
 
 @attrs.frozen
 class TokenGroup:
-    """Tokens that share owner, target, home and version.
-
-    In a plan ``version`` is not looked at: the store gives the commit's revision to every row whose owner changes and
-    leaves the others' as they are.
-    """
+    """Tokens that share owner, target, home and version."""
 
     tokens: Sequence[int] = attrs.field(repr=lambda tokens: f'<{len(tokens)} tokens>')
     """Token numbers, rising, each below ``total_tokens``; never those of pins."""
@@ -43,6 +39,7 @@ class TokenGroup:
     home: str | None = None
     """The node that lost them by leaving or dying, and gets them back first if it returns."""
     version: int = 0
+    """The number that the plan had which last changed their owner: their fence (promise P7)."""
 
 
 @attrs.frozen
@@ -68,17 +65,22 @@ class Plan:
     """What a commit writes, all or nothing (rule R5)."""
 
     reason: str
+    number: int = 0
+    """Above every number ever given in the namespace when the plan was made. The rows whose owner the plan changes carry it as
+    their version, and the commit's revision has this number or a higher one."""
     members: Mapping[str, Member | None] = attrs.field(factory=dict)
     """Only those that change, and None for names that may own nothing any more."""
     groups: tuple[TokenGroup, ...] = ()
     """Only rows that change."""
     pins: tuple[Pin, ...] = ()
-    """Pins to write, new or changed. As with groups, ``version`` is the store's to set where the owner changes."""
+    """Pins to write, new or changed."""
     unpinned: frozenset[int] = frozenset()
     """Ids of pins to remove."""
     evictions: tuple[Eviction, ...] = ()
     departed: tuple[NodeRef, ...] = ()
     """Nodes that left: their records go with this commit, if they are still those runs and still marked as left."""
+    absent: tuple[NodeRef, ...] = ()
+    """Owners without a record of their own, whose tokens this plan gives away: refused if one of them is registered again."""
     moved: int = 0
     """Tokens and pins that pass to a new owner: if any, a rebalance is recorded."""
     nodes_before: int = 0
@@ -142,7 +144,7 @@ class Assignment:
     owner: array[int] = attrs.field(repr=False)
     home: array[int] = attrs.field(repr=False)
     since: array[int] = attrs.field(repr=False)
-    """For each token the number of the revision at which its owner last changed: its fence (promise P7)."""
+    """For each token the number of the plan that last changed its owner: its fence (promise P7)."""
     targets: Mapping[int, str] = attrs.field(repr=False)
     """Only tokens being handed over: to a name, or to ``NOBODY``."""
     pins: Mapping[int, Pin] = attrs.field(repr=False)

@@ -19,8 +19,10 @@ from jobsync.core.tokens import ABSENT, Assignment, TokenGroup
 
 __all__ = ['Writing', 'write']
 
-_Row = tuple[str | None, str | None, str | None]
+_Place = tuple[str | None, str | None, str | None]
 """Owner, target, home."""
+_Row = tuple[str | None, str | None, str | None, int]
+"""Owner, target, home, version."""
 _Sort = tuple[int, int, str | None, bool, str | None]
 """The present row (positions of owner and home, and the target), whether it was handed over, and whose it is to be."""
 
@@ -48,12 +50,18 @@ class Writing:
 
 
 def write(
-    old: Assignment, roster: Roster, handed_over: Set[int], moves: Mapping[str, array[int]], receivers: Set[str]
+    old: Assignment,
+    roster: Roster,
+    handed_over: Set[int],
+    moves: Mapping[str, array[int]],
+    receivers: Set[str],
+    number: int,
 ) -> Writing:
-    """The rows to write: for every token that moves, was handed over, or has a target that no longer holds.
+    """Return the rows to write: for every token that moves, was handed over, or has a target that no longer holds.
 
-    ``handed_over`` are the tokens, of those with a target, that a present owner has let go of. ``moves`` gives the tokens
-    that each of the ``receivers`` is to have and has not. Without receivers everybody is to let go of everything.
+    ``number`` becomes the version of the rows whose owner changes. ``handed_over`` are the tokens, of those with a target, that a
+    present owner has let go of. ``moves`` gives the tokens that each of the ``receivers`` is to have and has not. Without
+    receivers everybody is to let go of everything.
     """
     sorts: defaultdict[_Sort, array[int]] = defaultdict(_no_tokens)
     owner, home, targets = old.owner, old.home, old.targets
@@ -84,25 +92,28 @@ def write(
         for token, at in enumerate(owner):
             if at >= 0 and token not in targets and at not in waiting:
                 sorts[at, home[token], None, False, None].append(token)
-    return _judged(old, roster, sorts)
+    return _judged(old, roster, sorts, number)
 
 
-def _judged(old: Assignment, roster: Roster, sorts: Mapping[_Sort, array[int]]) -> Writing:
+def _judged(old: Assignment, roster: Roster, sorts: Mapping[_Sort, array[int]], number: int) -> Writing:
     rows: defaultdict[_Row, array[int]] = defaultdict(_no_tokens)
     moved = 0
     for (owner_at, home_at, target, handed, place), tokens in sorts.items():
         owner = old.names[owner_at] if owner_at >= 0 else None
         home = old.names[home_at] if home_at >= 0 else None
         if owner is not None and roster.is_present(owner) and not handed:
-            after: _Row = (owner, NOBODY if place is None else None if place == owner else place, home)
+            after: _Place = (owner, NOBODY if place is None else None if place == owner else place, home)
         else:
             left_by = home if owner is None else None if handed else owner
             after = (place, None, None if left_by == place else left_by)
             if place is not None and place != owner:
                 moved += len(tokens)
-        if owner_at == ABSENT or after != (owner, target, home):
-            rows[after].extend(tokens)
-    groups = (TokenGroup(array('i', sorted(tokens)), owner, target, home) for (owner, target, home), tokens in rows.items())
+        if owner_at == ABSENT or after[0] != owner:
+            rows[*after, number].extend(tokens)
+        elif after != (owner, target, home):
+            for token in tokens:
+                rows[*after, old.since[token]].append(token)
+    groups = (TokenGroup(array('i', sorted(tokens)), *row) for row, tokens in rows.items())
     return Writing(old, tuple(groups), moved)
 
 

@@ -19,8 +19,8 @@ def perform(backend: Backend, call: calls.Call, token_of: Callable[[str], int]) 
     Takes no lock: what a call carries is never changed by anybody else while it is under way.
     """
     match call:
-        case calls.Heartbeat(ref, seen, holding):
-            return backend.heartbeat(ref, seen, holding)
+        case calls.Heartbeat(ref, seen, holding, candidate):
+            return backend.heartbeat(ref, seen, holding, candidate)
         case calls.TakeSnapshot():
             return backend.snapshot()
         case calls.Read(ref, base):
@@ -32,15 +32,15 @@ def perform(backend: Backend, call: calls.Call, token_of: Callable[[str], int]) 
             return backend.read_locks()
         case calls.Acquire(ref, epoch):
             return backend.acquire_leadership(ref, epoch)
-        case calls.Open(settings, create):
-            return backend.open(settings, create)
+        case calls.Open(settings, create, dead):
+            return backend.open(settings, create, dead)
         case calls.Register(node, timeline, at_least, replacing):
             backend.register(node, timeline, at_least, replacing)
             return None
         case calls.DropExpiredLocks():
             return backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
-        case calls.Renew(expected, at_least):
-            backend.renew_timeline(expected, at_least)
+        case calls.Renew(expected, at_least, longest_timeout_sec):
+            backend.renew_timeline(expected, at_least, longest_timeout_sec)
             return None
         case calls.Weigh(ref, weight):
             backend.set_weight(ref, weight)
@@ -59,6 +59,6 @@ def _propose(
     revision = None
     if decision.plan is not None:
         snapshot = situation.snapshot
-        guard = Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.revision)
+        guard = Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.version)
         revision = backend.commit(situation.me, decision.plan, guard)
     return calls.Proposal(decision.plan, revision, decision.look_again_at, decision.expired)

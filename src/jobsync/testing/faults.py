@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import ParamSpec, TypeVar
 
 import attrs
@@ -19,6 +19,7 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockReading,
     NodeRef,
     Opened,
     Pulse,
@@ -27,7 +28,6 @@ from jobsync.core.model import (
     Revision,
     Settings,
     Snapshot,
-    TaskLock,
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
@@ -115,19 +115,23 @@ class FaultyBackend:
 
     # The protocol, method by method
 
-    def open(self, settings: Settings, create: bool) -> Opened:  # noqa: D102
-        return self._call(self.inner.open, settings, create)
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:  # noqa: D102
+        return self._call(self.inner.open, settings, create, dead)
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:  # noqa: D102
-        self._call(self.inner.renew_timeline, expected, at_least)
+    def renew_timeline(  # noqa: D102
+        self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0
+    ) -> None:
+        self._call(self.inner.renew_timeline, expected, at_least, longest_timeout_sec)
 
     def register(  # noqa: D102
         self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None
     ) -> None:
         self._call(self.inner.register, node, timeline, at_least, replacing)
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:  # noqa: D102
-        return self._call(self.inner.heartbeat, ref, seen, holding)
+    def heartbeat(  # noqa: D102
+        self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True
+    ) -> Pulse:
+        return self._call(self.inner.heartbeat, ref, seen, holding, candidate)
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:  # noqa: D102
         self._call(self.inner.set_weight, ref, weight)
@@ -147,7 +151,7 @@ class FaultyBackend:
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:  # noqa: D102
         return self._call(self.inner.commit, ref, plan, guard)
 
-    def read_locks(self) -> tuple[TaskLock, ...]:  # noqa: D102
+    def read_locks(self) -> LockReading:  # noqa: D102
         return self._call(self.inner.read_locks)
 
     def edit_locks(self, edit: LockEdit) -> int:  # noqa: D102

@@ -59,7 +59,7 @@ class ExpiredLocksHidden(Hands):
 
     def read_locks(self) -> tuple[TaskLock, ...]:
         now = self.store.now()
-        return tuple(lock for lock in super().read_locks() if lock.expires_at is None or lock.expires_at > now)
+        return tuple(lock for lock in super().read_locks().locks if lock.expires_at is None or lock.expires_at > now)
 
 
 @mutant

@@ -33,6 +33,7 @@ class Image:
 
     spaces: Mapping[str, Space] = attrs.field(repr=False)
     trails: Mapping[str, Trails] = attrs.field(repr=False)
+    position: int = 0
 
 
 def utc_now() -> dt.datetime:
@@ -50,11 +51,15 @@ class MemoryStore:
         identity: str | None = None,
         *,
         durable: bool = True,
+        tells_position: bool = True,
     ) -> None:
         self._random = random or Random()
         self.now = clock
         self.identity = identity or self.draw_id()
         """What tells this store from another under the same address; set it to feign a failover."""
+        self.position = 0
+        """How many writes there have been: what the store has of a position, as far as an image does not take it back."""
+        self.tells_position = tells_position
         self.durable = durable
         """What backends on this store declare."""
         self.spaces: dict[str, Space] = {}
@@ -68,7 +73,7 @@ class MemoryStore:
 
     def moment(self) -> Moment:
         """What a call at this moment goes by."""
-        return Moment(self.identity, self.now(), self._random)
+        return Moment(self.identity, self.now(), self._random, self.position if self.tells_position else None)
 
     def new_space(self) -> Space:
         """A namespace in which nothing has happened."""
@@ -78,6 +83,7 @@ class MemoryStore:
         """Replace a namespace; wake who waits for its revision. The caller holds ``changed``."""
         before = self.spaces.get(name)
         self.spaces[name] = space
+        self.position += 1
         if before is None or before.head.revision is not space.head.revision:
             self.changed.notify_all()
 
@@ -86,7 +92,7 @@ class MemoryStore:
     def image(self) -> Image:
         """The content now, to go back to later. The store's identity is no part of it."""
         with self.changed:
-            return Image(dict(self.spaces), {name: trails.copy() for name, trails in self.trails.items()})
+            return Image(dict(self.spaces), {name: trails.copy() for name, trails in self.trails.items()}, self.position)
 
     def restore(self, image: Image, identity: str | None = None) -> None:
         """Go back to an image, as a stale replica or a restored backup would; with another identity, or unnoticed."""
@@ -94,6 +100,7 @@ class MemoryStore:
             self.spaces = dict(image.spaces)
             self.trails = {name: trails.copy() for name, trails in image.trails.items()}
             self.identity = identity or self.identity
+            self.position = image.position
             self.changed.notify_all()
 
     def wipe(self, identity: str | None = None, *, keep_schema: bool = True) -> None:
@@ -102,6 +109,7 @@ class MemoryStore:
             self.identity = identity or self.identity
             self.spaces = {name: self.new_space() for name in self.spaces} if keep_schema else {}
             self.trails = {}
+            self.position = 0
             self.changed.notify_all()
 
     def delete_node_row(self, namespace: str, name: str, *, raise_revision: bool = True) -> None:

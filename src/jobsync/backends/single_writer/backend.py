@@ -6,7 +6,7 @@ import abc
 import datetime as dt
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 import attrs
@@ -23,6 +23,7 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockReading,
     NodeRef,
     Opened,
     Pulse,
@@ -31,7 +32,6 @@ from jobsync.core.model import (
     Revision,
     Settings,
     Snapshot,
-    TaskLock,
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
@@ -103,22 +103,22 @@ class SingleWriterBackend(abc.ABC):
 
     # The namespace
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
         with self.turn(create=create) as turn:
             head = turn.head
             if head.settings is None:
                 turn.put(attrs.evolve(head, settings=settings))
-            elif head.settings != settings and head.is_empty:
+            elif head.settings != settings and head.is_empty(dead):
                 self._renew(turn, attrs.evolve(head.renewed(turn.moment), settings=settings))
             assert turn.head.settings is not None
             return Opened(turn.head.settings, turn.head.timeline)
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""
         with self.turn() as turn:
             if turn.head.timeline == expected:
-                self._renew(turn, turn.head.renewed(turn.moment, at_least))
+                self._renew(turn, turn.head.renewed(turn.moment, at_least, longest_timeout_sec))
 
     @staticmethod
     def _renew(turn: Turn, head: Head) -> None:
@@ -149,10 +149,10 @@ class SingleWriterBackend(abc.ABC):
         with self.turn() as turn:
             turn.put(turn.head.registered(node, timeline, at_least, replacing, turn.moment))
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         """See ``Backend.heartbeat``."""
         with self.turn() as turn:
-            turn.put(turn.head.beaten(ref, seen, holding, turn.moment))
+            turn.put(turn.head.beaten(ref, seen, holding, candidate, turn.moment))
             return turn.head.pulse(ref, turn.moment)
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
@@ -189,10 +189,10 @@ class SingleWriterBackend(abc.ABC):
 
     # Task locks
 
-    def read_locks(self) -> tuple[TaskLock, ...]:
+    def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
         with self.turn(bulk=True) as turn:
-            return turn.locks().by_id()
+            return LockReading(turn.locks().by_id())
 
     def edit_locks(self, edit: LockEdit) -> int:
         """See ``Backend.edit_locks``."""

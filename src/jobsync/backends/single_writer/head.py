@@ -6,7 +6,7 @@ Each method that changes something returns another head, or raises what the prot
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import Random, SystemRandom
 from typing import Any
 
@@ -43,6 +43,8 @@ class Moment:
     store: str
     now: dt.datetime = attrs.field(factory=lambda: dt.datetime.now(dt.UTC))
     random: Random = attrs.field(factory=SystemRandom)
+    position: int | None = None
+    """See ``Snapshot.position``."""
 
     def draw_id(self) -> str:
         """A random id."""
@@ -68,6 +70,8 @@ class Head:
     """By name, in order of registration, which is that of ``created_on``. Never written to."""
     last_created: dt.datetime = BEFORE_ANY
     locks_revision: int = 0
+    longest_timeout_sec: float = 0.0
+    """See ``Snapshot.longest_timeout_sec``."""
 
     def next_revision(self, moment: Moment, at_least: int = 0) -> Revision:
         """The revision of a change."""
@@ -77,7 +81,7 @@ class Head:
         """With other fields, which is a structural change: at the next revision."""
         return attrs.evolve(self, **fields, revision=self.next_revision(moment))
 
-    def renewed(self, moment: Moment, at_least: int = 0) -> Head:
+    def renewed(self, moment: Moment, at_least: int = 0, longest_timeout_sec: float = 0.0) -> Head:
         """At the start of the next timeline. The table is to be emptied with it."""
         revision = self.next_revision(moment, at_least)
         return attrs.evolve(
@@ -87,6 +91,7 @@ class Head:
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
             nodes={},
+            longest_timeout_sec=max(self.longest_timeout_sec, longest_timeout_sec),
         )
 
     def snapshot(self, moment: Moment) -> Snapshot:
@@ -100,14 +105,15 @@ class Head:
             leadership=self.leadership,
             nodes=tuple(self.nodes.values()),
             locks_revision=self.locks_revision,
+            longest_timeout_sec=self.longest_timeout_sec,
+            position=moment.position,
         )
 
     # Nodes
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no node is JOINED."""
-        return all(node.state is NodeState.LEFT for node in self.nodes.values())
+    def is_empty(self, dead: Collection[tuple[str, int]]) -> bool:
+        """Whether no node is JOINED, but for those at a beat in ``dead``."""
+        return all(node.state is NodeState.LEFT or node.beat in dead for node in self.nodes.values())
 
     def joined(self, ref: NodeRef) -> Node:
         """The record of ``ref``; ``Evicted`` unless exactly that incarnation is JOINED."""
@@ -132,17 +138,14 @@ class Head:
             nodes={**others, record.name: record},
             last_created=record.created_on,
             revision=self.next_revision(moment, at_least),
+            longest_timeout_sec=max(self.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec),
         )
 
-    def beaten(self, ref: NodeRef, seen: Revision, holding: frozenset[int], moment: Moment) -> Head:
+    def beaten(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool, moment: Moment) -> Head:
         """See ``Backend.heartbeat``."""
         node = self.joined(ref)
-        return attrs.evolve(
-            self,
-            nodes=self._with(
-                node, heartbeat=node.heartbeat + 1, seen=seen, holding=frozenset(holding), last_heartbeat=moment.now
-            ),
-        )
+        told = {'seen': seen, 'holding': frozenset(holding), 'candidate': candidate}
+        return attrs.evolve(self, nodes=self._with(node, heartbeat=node.heartbeat + 1, last_heartbeat=moment.now, **told))
 
     def pulse(self, ref: NodeRef, moment: Moment) -> Pulse:
         """What a heartbeat of ``ref`` that has been counted brings back."""
@@ -158,6 +161,8 @@ class Head:
             version=self.version,
             leadership=self.leadership,
             leader_heartbeat=leader.heartbeat if leader else None,
+            leader_is_candidate=leader.candidate if leader else True,
+            position=moment.position,
             leader_age_sec=(moment.now - leader.last_heartbeat).total_seconds() if leader and leader.last_heartbeat else None,
         )
 
@@ -190,8 +195,8 @@ class Head:
             raise Fenced(f'node {ref.name!r} no longer leads in epoch {guard.epoch}: {self.leadership}')
         if self.timeline != guard.timeline or self.timeline.store != moment.store:
             raise Conflict(f'planned in {guard.timeline}, but this is {self.timeline} on store {moment.store}')
-        if self.revision != guard.revision:
-            raise Conflict(f'planned from {guard.revision}, but the namespace is at {self.revision}')
+        if self.version != guard.version:
+            raise Conflict(f'planned from version {guard.version}, but the assignment is at {self.version}')
         nodes = dict(self._with(leader, heartbeat=leader.heartbeat + 1))
         for eviction in plan.evictions:
             found = self.nodes.get(eviction.ref.name)
@@ -203,5 +208,9 @@ class Head:
             if found is None or found.ref != departed or found.state is not NodeState.LEFT:
                 raise Conflict(f'node {departed.name!r} is not as it was when it left')
             nodes.pop(departed.name, None)
-        revision = self.next_revision(moment)
+        for absent in plan.absent:
+            found = self.nodes.get(absent.name)
+            if found is not None and found.ref == absent and found.state is NodeState.JOINED:
+                raise Conflict(f'node {absent.name!r} is registered again')
+        revision = self.next_revision(moment, plan.number - 1)
         return attrs.evolve(self, nodes=nodes, revision=revision, version=revision)

@@ -65,20 +65,13 @@ class Table:
         """The table with a plan written at ``revision``."""
         number, rows = revision.number, self.rows[:]
         for group in plan.groups:
-            made: dict[int, Row] = {}
+            row = Row(group.owner, group.target, group.home, group.version, number)
             for token in group.tokens:
                 if token >= len(rows):
                     rows.extend([None] * (token + 1 - len(rows)))
-                old = rows[token]
-                new = made.get(id(old))
-                if new is None:
-                    version = old.version if old and old.owner == group.owner else number
-                    new = made[id(old)] = Row(group.owner, group.target, group.home, version, number)
-                rows[token] = new
+                rows[token] = row
         pins = {id_: pin for id_, pin in self.pins.items() if id_ not in plan.unpinned}
-        for pin in plan.pins:
-            before = pins.get(pin.id)
-            pins[pin.id] = attrs.evolve(pin, version=before.version if before and before.owner == pin.owner else number)
+        pins.update({pin.id: pin for pin in plan.pins})
         builds_on = (*self.builds_on[1 - REMEMBERED :], revision)
         touched = {name: at for name, at in self.touched.items() if at > builds_on[0].number}
         touched.update(dict.fromkeys(plan.members, number))

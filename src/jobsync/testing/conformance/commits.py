@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from jobsync.core.model import NOBODY, Eviction, Leadership, Member, NodeState, Pin, Rebalance, Revision
-from jobsync.core.tokens import Plan, TokenGroup, TokenRow
+from jobsync.core.tokens import TokenGroup, TokenRow
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import TOKENS, Scene
 
@@ -72,11 +72,9 @@ class CommitEffectTests:
         other, leader = Scene(harness.connect()), scene.leader()
         scene.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(X, 'x', 'a'),))
         for home in ('n1', 'n2'):
-            theirs = other.backend.commit(
-                leader, Plan('test', {}, (TokenGroup([1, 2], 'b'),), (Pin(X, 'x', 'b'),)), other.guard()
-            )
-            other.backend.commit(leader, Plan('test', {}, (TokenGroup(range(3, TOKENS), 'c', home=home),)), other.guard())
-            ours = scene.backend.commit(leader, Plan('test', {}, (TokenGroup([1], 'a'),), (Pin(X, 'x', 'a'),)), scene.guard())
+            theirs = other.backend.commit(leader, other.plan(TokenGroup([1, 2], 'b'), pins=(Pin(X, 'x', 'b'),)), other.guard())
+            other.commit(leader, TokenGroup(range(3, TOKENS), 'c', home=home))
+            ours = scene.commit(leader, TokenGroup([1], 'a'), pins=(Pin(X, 'x', 'a'),))
             for reader in (scene, other):
                 assert reader.row(1) == TokenRow('a', None, None, ours.number)
                 assert (reader.row(2).owner, reader.row(3).owner, reader.row(3).home) == ('b', 'c', home)

@@ -171,7 +171,7 @@ class ConcurrencyTests:
         before = scene.revision.number
         assert race([partial(changes, b, n) for n, b in enumerate(backends)]) == [None] * THREADS
         assert scene.revision.number >= before + 3 * THREADS * ROUNDS
-        locks = scene.backend.read_locks()
+        locks = scene.backend.read_locks().locks
         assert len({lock.id for lock in locks}) == len({lock.registered for lock in locks}) == THREADS * ROUNDS
         assert len(scene.claims()) == THREADS * ROUNDS
         nodes = scene.nodes()

@@ -37,7 +37,7 @@ class LockTests:
         with scene.raises_revision():
             assert edit(scene, request('x', 'b_%', 'a\\%', 'c', by='someone', reason='why', expires_in=LATER)) == 0
         snapshot = scene.backend.snapshot()
-        (lock,) = scene.backend.read_locks()
+        (lock,) = scene.backend.read_locks().locks
         assert lock == TaskLock(
             lock.id, 'x', ('b_%', 'a\\%', 'c'), 'why', 'someone', lock.created_at, lock.expires_at, lock.registered
         )
@@ -56,7 +56,7 @@ class LockTests:
         """All locks come in order of their ids, expired ones included; ids rise in order of the requests."""
         edit(scene, request('z'), request('y', expires_in=SOON))
         edit(scene, request('x'), request('a'))
-        locks = scene.backend.read_locks()
+        locks = scene.backend.read_locks().locks
         assert [lock.task_id for lock in locks] == ['z', 'y', 'x', 'a']
         ids = [lock.id for lock in locks]
         assert ids == sorted(set(ids))
@@ -119,7 +119,7 @@ class LockTests:
         highest = 0
         for remove in ({'task_ids': frozenset({'y'})}, {'created_by': 'me'}, {'created_by': None}, {'expired': True}):
             edit(scene, request('x'), request('y', expires_in=SOON))
-            new = [lock.id for lock in scene.backend.read_locks() if lock.id > highest]
+            new = [lock.id for lock in scene.backend.read_locks().locks if lock.id > highest]
             assert new
             highest = max(new)
             edit(scene, **remove)

@@ -32,7 +32,7 @@ from jobsync.core.model import (
     Registration,
     Settings,
 )
-from jobsync.core.tokens import Plan, TokenGroup
+from jobsync.core.tokens import TokenGroup
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.sides import Side
 
@@ -218,10 +218,9 @@ class ComparisonMachine(RuleBasedStateMachine):
         def call(side: Side) -> object:
             reading = side.before if late else side.backend.snapshot()
             gone = [node for node in reading.nodes if node.name in evict]
-            plan = Plan(
-                reason='test',
+            plan = side.scene.plan(
+                *groups,
                 members=members,
-                groups=groups,
                 pins=tuple(pin for pin in pins if pin.id not in unpinned),
                 unpinned=unpinned,
                 evictions=tuple(Eviction(node.ref, node.heartbeat) for node in gone if node.state is NodeState.JOINED),
@@ -229,7 +228,7 @@ class ComparisonMachine(RuleBasedStateMachine):
                 moved=moved,
             )
             guard = attrs.evolve(
-                side.scene.guard(), timeline=reading.timeline, epoch=reading.leadership.epoch, revision=reading.revision
+                side.scene.guard(), timeline=reading.timeline, epoch=reading.leadership.epoch, version=reading.version
             )
             return side.backend.commit(other or reading.leadership.node or NodeRef('a', 'run-1'), plan, guard)
 

@@ -87,7 +87,7 @@ class NamespaceTests:
         assert {name: scene.state() for name, scene in scenes.items()} == before
         state = victim.backend.snapshot()
         assert not state.nodes
-        assert not victim.backend.read_locks()
+        assert not victim.backend.read_locks().locks
 
     def test_one_handle_sees_one_namespace(self, harness: Harness) -> None:
         """A name registered in one namespace is free in the next, and so is the leadership."""

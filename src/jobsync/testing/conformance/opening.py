@@ -215,7 +215,7 @@ class TimelineTests:
         """Locks with their ids and revision, settings, claims, audits and rebalances stay, and so does the ids' numbering."""
         leader = scene.leader()
         scene.lock('x', 'y')
-        highest = max(lock.id for lock in scene.backend.read_locks())
+        highest = max(lock.id for lock in scene.backend.read_locks().locks)
         scene.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
         scene.commit(leader, TokenGroup(range(9), 'leader'), moved=9)
         scene.backend.append_claims(leader, ['x'], dt.date(2026, 1, 1))

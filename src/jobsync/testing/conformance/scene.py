@@ -97,11 +97,14 @@ class Scene:
     def guard(self, **changes: Any) -> Guard:
         """What a plan made from the present snapshot is guarded by."""
         now = self.backend.snapshot()
-        return attrs.evolve(Guard(now.timeline, now.leadership.epoch, now.revision), **changes)
+        return attrs.evolve(Guard(now.timeline, now.leadership.epoch, now.version), **changes)
 
     def plan(self, *groups: TokenGroup, **fields: Any) -> Plan:
-        """A plan of these groups."""
-        return Plan(**{'reason': 'test', 'groups': groups, **fields})
+        """Return a plan of these groups and pins as a leader makes it now: what changes its owner gets the plan's number."""
+        number, now = self.revision.number + 1, self.assignment()
+        fields = {'reason': 'test', 'number': number, **fields}
+        fields['pins'] = tuple(_versioned(pin, now.pins.get(pin.id), number) for pin in fields.get('pins', ()))
+        return Plan(groups=tuple(part for group in groups for part in _split(group, now, number)), **fields)
 
     def commit(self, leader: NodeRef, *groups: TokenGroup, **fields: Any) -> Revision:
         """Commit a plan made from the present state."""
@@ -163,7 +166,7 @@ class Scene:
 
     def locks(self) -> dict[str, TaskLock]:
         """All task locks, by task."""
-        return {lock.task_id: lock for lock in self.backend.read_locks()}
+        return {lock.task_id: lock for lock in self.backend.read_locks().locks}
 
     def claims(self, **where: Any) -> list[Claim]:
         """The claims, newest first."""
@@ -185,11 +188,11 @@ class Scene:
         snapshot, assignment = self.backend.snapshot(), self.assignment()
         return State(
             settings=self.backend.open(self.settings, create=False).settings,
-            snapshot=attrs.evolve(snapshot, now=NO_TIME),
+            snapshot=attrs.evolve(snapshot, now=NO_TIME, position=None),
             rows=tuple(map(assignment.row, range(assignment.total_tokens))),
             pins=tuple(sorted(assignment.pins.values(), key=lambda pin: pin.id)),
             members=dict(assignment.members),
-            locks=self.backend.read_locks(),
+            locks=self.backend.read_locks().locks,
             claims=frozenset(self.claims()),
             audits=frozenset(self.audits()),
             rebalances=tuple(self.rebalances()),
@@ -224,3 +227,17 @@ class Scene:
         before = self.revision
         yield
         assert self.revision == before
+
+
+def _split(group: TokenGroup, now: Assignment, number: int) -> Iterator[TokenGroup]:
+    """Yield a group in parts, each with the version its tokens are to have."""
+    by_version: dict[int, list[int]] = {}
+    for token in group.tokens:
+        row = now.row(token)
+        by_version.setdefault(number if row.absent or row.owner != group.owner else row.version, []).append(token)
+    for version, tokens in by_version.items():
+        yield attrs.evolve(group, tokens=tokens, version=version)
+
+
+def _versioned(pin: Pin, before: Pin | None, number: int) -> Pin:
+    return attrs.evolve(pin, version=before.version if before and before.owner == pin.owner else number)

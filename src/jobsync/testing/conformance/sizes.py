@@ -52,7 +52,7 @@ class SizeTests:
         leader = scene.leader()
         requests = tuple(LockRequest(f'task {number}', ('a%', 'b%'), f'creator {number % 2}') for number in range(locks))
         scene.backend.edit_locks(LockEdit(put=requests))
-        found = scene.backend.read_locks()
+        found = scene.backend.read_locks().locks
         assert [lock.task_id for lock in found] == [request.task_id for request in requests]
         scene.commit(leader, pins=tuple(Pin(10_000 + lock.id, lock.task_id, 'a') for lock in found), moved=locks)
         assert len(scene.pins()) == locks

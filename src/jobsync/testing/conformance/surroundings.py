@@ -77,7 +77,7 @@ class HandEditTests:
     def test_plans_from_before_the_edit_conflict(self, scene: Scene, harness: Harness) -> None:
         """Each kind of edit makes the plan stale that was made before it."""
         leader = something_of_everything(scene)
-        ids = [lock.id for lock in scene.backend.read_locks()]
+        ids = [lock.id for lock in scene.backend.read_locks().locks]
         scene.join('a')
         for edit in (
             partial(harness.delete_token_rows, NAMESPACE, [1]),
@@ -110,7 +110,7 @@ class HandEditTests:
     def test_deleted_locks_are_gone(self, scene: Scene, harness: Harness) -> None:
         """The others stay, the edit is the locks' new revision, and ids that were given are not given again."""
         scene.lock('x', 'y', 'z')
-        ids = [lock.id for lock in scene.backend.read_locks()]
+        ids = [lock.id for lock in scene.backend.read_locks().locks]
         with scene.raises_revision():
             harness.delete_lock_rows(NAMESPACE, ids[1:])
         assert list(scene.locks()) == ['x']

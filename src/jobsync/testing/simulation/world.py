@@ -246,7 +246,7 @@ class World:
         wrong += [f'token {token} is owned by {names}' for token, names in owners.items() if len(names) != 1]
         locks = {
             lock.task_id: lock
-            for lock in self.backend.read_locks()
+            for lock in self.backend.read_locks().locks
             if lock.expires_at is None or lock.expires_at > self._store_time()
         }
         names = [node.name for node in living if node.agent.weight > 0]

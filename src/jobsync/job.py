@@ -150,10 +150,10 @@ class Job(NodeView):
         if self._signals is not None:
             self._signals.is_leaving = True
         has_left = self._member.leave(self._wait_on_exit, self._ledger.close)
-        if self._signals is not None:
-            self._signals.let_go()
         if has_left and self._ledger.open_tasks:
             _logger.warning('node %r has left with %d tasks not audited', self.node_name, self._ledger.open_tasks)
+        if self._signals is not None:
+            self._signals.let_go()
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import faulthandler
 import itertools
 import logging
+import os
 import random
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.job.processes import Worker, workers
 from tests.job.stores import SQL, TOKENS, Store, kinds
+from tests.job.test_fork import in_fork
 from tests.job.waiting import wait_until
 from tests.signals import a_signal_comes
 
@@ -255,3 +262,162 @@ def test_signals_are_handled_in_the_main_thread_only(store: Store) -> None:
     with store.job('a', handle_signals=True):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+# --- several jobs in one process --------------------------------------------------------------------------------------------
+
+one_store = pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+"""The store is not the subject."""
+
+
+@pytest.fixture
+def former() -> Iterator[list[int]]:
+    """A program's own handlers, and which signals they were given."""
+    given: list[int] = []
+
+    def handler(number: int, _: object) -> None:
+        given.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield given
+    now_there = {signal.getsignal(number) for number in before}
+    for number, each in before.items():
+        signal.signal(number, each)
+    assert now_there == {handler}
+
+
+@one_store
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_overlapping_jobs_all_hear_of_a_signal(store: Store, former: list[int], number: int) -> None:
+    """The job entered first leaves first: the other one still hears of signals, and the handlers of before come back with it."""
+    one, two = store.job('one', handle_signals=True), store.job('two', handle_signals=True)
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    signal.raise_signal(number)
+    assert two.is_leaving
+    two.__exit__(None, None, None)
+    assert former == []
+    signal.raise_signal(number)
+    assert former == [number]
+
+
+@one_store
+def test_nested_jobs_all_hear_of_a_signal(store: Store, former: list[int]) -> None:
+    """The first signal asks both to leave, the second ends both blocks."""
+    with (
+        pytest.raises(SystemExit) as ended,
+        store.job('outer', handle_signals=True) as outer,
+        store.job('inner', handle_signals=True) as inner,
+    ):
+        signal.raise_signal(signal.SIGTERM)
+        assert (outer.is_leaving, inner.is_leaving) == (True, True)
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert former == []
+
+
+@one_store
+def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[int]) -> None:
+    """The inner job leaves in good order; then the block around it is ended too."""
+
+    def insist(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_until(lambda: outer.is_leaving, 'the first signal has come')
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended, store.job('outer', handle_signals=True) as outer:
+        with store.job('inner', handle_signals=True, on_revoke=insist) as inner:
+            pass
+        raise AssertionError('the block goes on')
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert inner._member.is_over
+    assert former == []
+
+
+@one_store
+def test_a_job_entered_after_a_signal(store: Store, former: list[int]) -> None:
+    """A job that is entered while another has been told to leave is told as well: entering ends with exit status 0."""
+    with pytest.raises(SystemExit) as ended, store.job('one', handle_signals=True):
+        signal.raise_signal(signal.SIGTERM)
+        with store.job('two', handle_signals=True):
+            raise AssertionError('it has entered')
+    assert ended.value.code == 0
+    assert former == []
+
+
+@one_store
+def test_a_job_left_in_another_thread(store: Store, former: list[int]) -> None:
+    """Only the main thread can put handlers back, so the next signal does, and is handed on."""
+    job = store.job('one', handle_signals=True)
+    job.__enter__()
+    thread = threading.Thread(target=job.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join(30)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    assert former == [signal.SIGTERM, signal.SIGINT]
+
+
+@one_store
+def test_overlapping_async_jobs_all_hear_of_a_signal(store: Store, former: list[int]) -> None:
+    """Two asyncio tasks with a job each, of which the one entered first leaves first."""
+
+    async def work() -> None:
+        one, two = store.async_job('one', handle_signals=True), store.async_job('two', handle_signals=True)
+        await one.__aenter__()
+        async with two:
+            await one.__aexit__(None, None, None)
+            signal.raise_signal(signal.SIGTERM)
+            assert two.is_leaving
+            assert [task async for task in two.claim(itertools.count())] == []
+
+    asyncio.run(work())
+    assert former == []
+
+
+@one_store
+@pytest.mark.parametrize('as_none', [False, True])
+def test_a_handler_of_c_code_comes_back(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_none: bool) -> None:
+    """A handler that was not installed by Python, for which Python may name None, is in force again after the block."""
+    traces = tmp_path / 'traces'
+    with traces.open('w') as file, contextlib.ExitStack() as undoing:
+        undoing.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.SIG_DFL))
+        faulthandler.register(signal.SIGTERM, file=file, all_threads=False)
+        undoing.callback(faulthandler.unregister, signal.SIGTERM)
+        job = store.job('one', handle_signals=True)
+        with monkeypatch.context() as patch:
+            if as_none:  # which only a program that embeds Python brings about
+                patch.setattr(signal, 'getsignal', lambda _: None)
+            job.__enter__()
+        job.__exit__(None, None, None)
+        signal.raise_signal(signal.SIGTERM)
+    assert 'test_a_handler_of_c_code_comes_back' in traces.read_text()
+
+
+@one_store
+def test_a_handler_installed_in_the_block_stays(store: Store, former: list[int]) -> None:
+    """What the program has installed since is not taken away."""
+    own: list[int] = []
+    with store.job('one', handle_signals=True):
+        before = signal.signal(signal.SIGTERM, lambda number, _: own.append(number))
+    signal.raise_signal(signal.SIGTERM)
+    assert own == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, former_handler := signal.getsignal(signal.SIGINT))
+    assert before is not former_handler
+
+
+@one_store
+def test_a_fork_has_the_former_handlers(store: Store, former: list[int]) -> None:
+    """A forked child, which is no part of the job, does at a signal what the program did before it entered the job."""
+    with store.job('one', handle_signals=True) as job:
+
+        def child() -> list[int]:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+            return former
+
+        assert in_fork(child) == [signal.SIGTERM, signal.SIGINT]
+        signal.raise_signal(signal.SIGTERM)
+        assert job.is_leaving
+    assert former == []

@@ -18,6 +18,7 @@ from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig
+from jobsync.errors import JobsyncError
 from jobsync.job import Job
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class AsyncJob:
             on_lost=on_loop.wrapped(on_lost),
             handle_signals=handle_signals,
         )
+        # The Job comes and goes in a thread, and is gone before this is: signals are caught and let go from out here.
+        self._signals, self._job._signals = self._job._signals, None
         self._threads = Threads(self._job.node_name)
 
     def _provider(self, function: Any) -> Any:
@@ -121,11 +124,13 @@ class AsyncJob:
         self._on_loop.open()
         self._threads.open()
         try:
-            if job._signals is not None:
-                job._signals.catch()
+            if self._signals is not None:
+                self._signals.catch()
             await self._threads.see_through(job.__enter__, self._hurry)
-        except BaseException:
+        except BaseException as error:
             await self._leave()
+            if self._signals is not None and self._signals.caught and isinstance(error, JobsyncError):
+                raise SystemExit(0) from error
             raise
         return self
 
@@ -137,13 +142,15 @@ class AsyncJob:
             await self._leave()
 
     async def _leave(self) -> None:
+        if self._signals is not None:
+            self._signals.is_leaving = True
         try:
             await self._threads.see_through(self._leave_in_thread, self._hurry)
         finally:
             await self._on_loop.close()
             self._threads.close()
-            if self._job._signals is not None:
-                self._job._signals.let_go()
+            if self._signals is not None:
+                self._signals.let_go()
 
     def _leave_in_thread(self) -> None:
         self._job.__exit__(None, None, None)

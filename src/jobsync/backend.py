@@ -28,7 +28,8 @@ assignment's **version** is the revision of its last commit or renewal.
 spoilt record never makes a reading fail: ``snapshot`` and ``read_locks`` report it as unreadable and leave it out, ``history``
 and ``incomplete`` leave it out. A node's record may instead be read with a harmless value in the place of a spoilt weight (1),
 timeout (the namespace's longest) or time, and is reported all the same. A record of a node that is left out counts as absent for
-every method: ``heartbeat`` raises ``Evicted``, and ``register`` puts a new record in its place.
+every method: ``heartbeat`` raises ``Evicted``, and ``register`` puts a new record in its place. A lock that is left out gives way
+to one that is put for its task, and goes with an edit that removes its task by name, or all locks.
 
 **Edits by hand.** Where people can reach the records with other tools (SQL), an edit of token rows must become the
 namespace's new revision *and* version, and the next ``read_assignment`` with an older ``since`` must be complete; an edit of

@@ -14,6 +14,7 @@ from random import Random
 import attrs
 
 from jobsync.backends.single_writer import Head, Locks, Moment, Table, Trails
+from jobsync.core.model import Unreadable
 
 __all__ = ['Image', 'MemoryStore', 'Space']
 
@@ -140,3 +141,21 @@ class MemoryStore:
                 head = space.head.changed(self.moment())
                 head = attrs.evolve(head, locks_revision=head.revision.number)
                 self.put(namespace, attrs.evolve(space, head=head, locks=attrs.evolve(space.locks, by_task=locks)))
+
+    def spoil_node(self, namespace: str, name: str) -> None:
+        """Make a node's record unreadable."""
+        with self.changed:
+            space = self.spaces[namespace]
+            nodes = {key: node for key, node in space.head.nodes.items() if key != name}
+            problem = Unreadable('node', name, 'the record is spoilt; it is left out')
+            head = attrs.evolve(space.head, nodes=nodes, unreadable={**space.head.unreadable, name: problem})
+            self.put(namespace, attrs.evolve(space, head=head))
+
+    def spoil_lock(self, namespace: str, task_id: str) -> None:
+        """Make a task lock unreadable."""
+        with self.changed:
+            space = self.spaces[namespace]
+            locks = {task: lock for task, lock in space.locks.by_task.items() if task != task_id}
+            problem = Unreadable('lock', task_id, 'the lock is spoilt; it is left out')
+            unreadable = {**space.locks.unreadable, task_id: problem}
+            self.put(namespace, attrs.evolve(space, locks=attrs.evolve(space.locks, by_task=locks, unreadable=unreadable)))

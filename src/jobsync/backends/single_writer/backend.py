@@ -192,14 +192,14 @@ class SingleWriterBackend(abc.ABC):
     def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
         with self.turn(bulk=True) as turn:
-            return LockReading(turn.locks().by_id())
+            return turn.locks().reading()
 
     def edit_locks(self, edit: LockEdit) -> int:
         """See ``Backend.edit_locks``."""
         with self.turn(bulk=True) as turn:
             before, head = turn.locks(), turn.head.changed(turn.moment)
             after = before.edited(edit, turn.moment.now, head.revision.number)
-            if after.by_task != before.by_task:
+            if (after.by_task, after.unreadable) != (before.by_task, before.unreadable):
                 turn.put(attrs.evolve(head, locks_revision=head.revision.number), locks=after)
             return len(before.by_task.keys() - after.by_task.keys())
 

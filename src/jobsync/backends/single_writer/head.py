@@ -25,6 +25,7 @@ from jobsync.core.model import (
     Settings,
     Snapshot,
     Timeline,
+    Unreadable,
 )
 from jobsync.core.tokens import Plan
 from jobsync.errors import Conflict, Evicted, Fenced, NameTaken, TimelineChanged
@@ -72,6 +73,8 @@ class Head:
     locks_revision: int = 0
     longest_timeout_sec: float = 0.0
     """See ``Snapshot.longest_timeout_sec``."""
+    unreadable: Mapping[str, Unreadable] = attrs.field(factory=dict)
+    """By name, the records of nodes that cannot be read; no such name is in ``nodes``. Never written to."""
 
     def next_revision(self, moment: Moment, at_least: int = 0) -> Revision:
         """The revision of a change."""
@@ -91,6 +94,7 @@ class Head:
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
             nodes={},
+            unreadable={},
             longest_timeout_sec=max(self.longest_timeout_sec, longest_timeout_sec),
         )
 
@@ -107,6 +111,7 @@ class Head:
             locks_revision=self.locks_revision,
             longest_timeout_sec=self.longest_timeout_sec,
             position=moment.position,
+            unreadable=tuple(self.unreadable.values()),
         )
 
     # Nodes
@@ -136,6 +141,7 @@ class Head:
         return attrs.evolve(
             self,
             nodes={**others, record.name: record},
+            unreadable={name: found for name, found in self.unreadable.items() if name != record.name},
             last_created=record.created_on,
             revision=self.next_revision(moment, at_least),
             longest_timeout_sec=max(self.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec),

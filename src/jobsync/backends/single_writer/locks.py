@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from jobsync.core.model import LockEdit, LockFilter, TaskLock
+from jobsync.core.model import LockEdit, LockFilter, LockReading, TaskLock, Unreadable
 
 __all__ = ['Locks']
 
@@ -20,18 +20,23 @@ class Locks:
     """Never written to."""
     highest_id: int = 0
     """Ever given."""
+    unreadable: Mapping[str, Unreadable] = attrs.field(factory=dict)
+    """By task, the locks that cannot be read; no such task is in ``by_task``. Never written to."""
 
-    def by_id(self) -> tuple[TaskLock, ...]:
+    def reading(self) -> LockReading:
         """See ``Backend.read_locks``."""
-        return tuple(sorted(self.by_task.values(), key=lambda lock: lock.id))
+        locks = tuple(sorted(self.by_task.values(), key=lambda lock: lock.id))
+        return LockReading(locks, tuple(self.unreadable.values()))
 
     def edited(self, edit: LockEdit, now: dt.datetime, revision: int) -> Locks:
         """See ``Backend.edit_locks``; ``revision`` is the number of the revision that the edit becomes if it changes anything."""
-        before, locks, highest = self.by_task, dict(self.by_task), self.highest_id
+        before, locks, unreadable, highest = self.by_task, dict(self.by_task), dict(self.unreadable), self.highest_id
         if edit.remove is not None:
+            unreadable = {task: found for task, found in unreadable.items() if not _names(edit.remove, task)}
             locks = {task: lock for task, lock in before.items() if not _meets(lock, edit.remove, now)}
         for put in edit.put:
             old = before.get(put.task_id) or locks.get(put.task_id)
+            unreadable.pop(put.task_id, None)
             if old is None:
                 highest += 1
             locks[put.task_id] = TaskLock(
@@ -44,7 +49,7 @@ class Locks:
                 expires_at=None if put.expires_in is None else now + put.expires_in,
                 registered=old.registered if old else revision,
             )
-        return Locks(locks, highest)
+        return Locks(locks, highest, unreadable)
 
 
 def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
@@ -54,3 +59,8 @@ def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
         and (not condition.expired or (lock.expires_at is not None and lock.expires_at <= now))
         and (condition.task_ids is None or lock.task_id in condition.task_ids)
     )
+
+
+def _names(condition: LockFilter, task_id: str) -> bool:
+    """Whether a filter removes the lock of a task, whatever else the lock says."""
+    return condition == LockFilter(task_ids=condition.task_ids) and (condition.task_ids is None or task_id in condition.task_ids)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 
 from jobsync.core.model import NOBODY, Eviction, Leadership, Member, NodeState, Pin, Rebalance, Revision
-from jobsync.core.tokens import TokenGroup, TokenRow
+from jobsync.core.tokens import Plan, TokenGroup, TokenRow
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import TOKENS, Scene
 
@@ -46,26 +47,37 @@ class CommitEffectTests:
         version = scene.commit(leader, TokenGroup([7], 'b')).number
         assert scene.state().rows == (*before[:7], TokenRow('b', None, None, version), *before[8:])
 
-    def test_version_is_given_where_the_owner_changes(self, scene: Scene) -> None:
-        """A row keeps its version while only target and home change; a new owner, nobody included, brings a new one."""
+    def test_versions_are_written_as_given(self, scene: Scene) -> None:
+        """A store works no version out: rows and pins have the plan's afterwards, whether their owner changes or not."""
         leader = scene.leader()
-        first = scene.commit(leader, TokenGroup(range(10), 'a', version=77)).number
-        second = scene.commit(
-            leader, TokenGroup([0], 'a', 'b'), TokenGroup([1], 'b'), TokenGroup([2], None), TokenGroup([3], 'a', home='h')
-        ).number
-        third = scene.commit(leader, TokenGroup([0, 1, 2, 3, 4, 11], 'b'), TokenGroup([5], 'a', 'b')).number
-        rows = scene.state().rows
-        assert first < second < third
-        assert [rows[token].version for token in (0, 1, 2, 3, 4, 5, 6, 11)] == [
-            third,
-            second,
-            third,
-            third,
-            third,
-            first,
-            first,
-            third,
+        plans = [
+            ([TokenGroup([0, 1], 'a', version=2**40), TokenGroup([2], None, home='b')], Pin(X, 'x', 'a', version=77)),
+            ([TokenGroup([0], 'a', 'b', version=3), TokenGroup([1], 'b', version=2**53 - 1)], Pin(X, 'x', 'a', 'b', 2**53 - 1)),
+            ([TokenGroup([0, 3], 'b', version=5), TokenGroup([2], 'b', version=4)], Pin(X, 'x', 'b', version=0)),
         ]
+        expected: dict[int, int] = {}
+        reader = scene.assignment()
+        for groups, pin in plans:
+            scene.backend.commit(leader, Plan('test', groups=tuple(groups), pins=(pin,)), scene.guard())
+            expected.update({token: group.version for group in groups for token in group.tokens})
+            reader = reader.apply(scene.backend.read_assignment(reader.version))
+            for reading in (scene.assignment(), reader):
+                assert {token: reading.row(token).version for token in expected} == expected
+                assert dict(reading.pins) == {X: pin}
+
+    @pytest.mark.parametrize('ahead', [-1000, -1, 0, 1, 2, 1000])
+    def test_revision_is_at_least_the_plans_number(self, scene: Scene, ahead: int) -> None:
+        """The commit's revision is above the present one, however low the plan's number, and not below that."""
+        leader = scene.leader()
+        for _ in range(3):
+            scene.join(f'n{scene.revision.number}')
+        before = scene.revision.number
+        version = scene.commit(leader, TokenGroup([1], 'a'), number=before + ahead)
+        assert version.number >= max(before + 1, before + ahead)
+        assert version == scene.revision == scene.backend.snapshot().version
+        assert scene.assignment().version == version
+        scene.join('next')
+        assert scene.revision.number > version.number
 
     def test_commits_of_two_handles_build_on_each_other(self, scene: Scene, harness: Harness) -> None:
         """A handle that has not read since builds on what another committed: no row of it is lost, each new owner is newer."""
@@ -80,19 +92,13 @@ class CommitEffectTests:
                 assert (reader.row(2).owner, reader.row(3).owner, reader.row(3).home) == ('b', 'c', home)
                 assert reader.row(2).version <= theirs.number < ours.number == reader.pins()[X].version
 
-    def test_a_first_row_gets_the_version_even_without_an_owner(self, scene: Scene) -> None:
-        """A token or a pin that had no row has the commit's version afterwards, owned or not."""
-        version = scene.commit(scene.leader(), TokenGroup([4], None, home='b'), pins=(Pin(X, 'x', None),)).number
-        assert scene.row(4) == TokenRow(None, None, 'b', version)
-        assert scene.pins()[X].version == version
-
     def test_pins_are_written_and_removed(self, scene: Scene) -> None:
-        """Pins are put by id with every field, their version where the owner changes; ``unpinned`` go; others stay."""
+        """Pins are put by id with every field, ``home`` included; those in ``unpinned`` go; others stay."""
         leader = scene.leader()
-        pins = (Pin(X, 'x', 'a', pattern='a%'), Pin(Y, 'y', 'a', version=55), Pin(Y + 1, 'z', 'b', NOBODY), Pin(Y + 2, 'w', None))
+        pins = (Pin(X, 'x', 'a', pattern='a%'), Pin(Y, 'y', 'a'), Pin(Y + 1, 'z', 'b', NOBODY, home='h'), Pin(Y + 2, 'w', None))
         first = scene.commit(leader, pins=pins).number
         assert scene.pins() == {pin.id: attrs.evolve(pin, version=first) for pin in pins}
-        changed = (Pin(X, 'x', 'a', 'b', pattern='b%'), Pin(Y + 1, 'z', None))
+        changed = (Pin(X, 'x', 'a', 'b', pattern='b%', home='a'), Pin(Y + 1, 'z', None))
         second = scene.commit(leader, pins=changed, unpinned=frozenset({Y, Y + 9})).number
         assert scene.pins() == {
             X: attrs.evolve(changed[0], version=first),
@@ -101,7 +107,7 @@ class CommitEffectTests:
         }
 
     def test_a_pin_made_again_is_new(self, scene: Scene) -> None:
-        """A pin that was removed and comes back under its id and owner has the later version."""
+        """A pin that was removed and comes back under its id and owner has what is given, the later version first of all."""
         leader = scene.leader()
         scene.commit(leader, pins=(Pin(X, 'x', 'a'),))
         scene.commit(leader, unpinned=frozenset({X}))

@@ -1,7 +1,7 @@
 """What the suite needs to know of a store, and what it may do to it: the one object an author supplies.
 
-A difference between stores is data here (``Harness.abilities``), never a test that is skipped. A test that needs an
-ability the harness does not declare checks instead that nothing the backend declares of itself calls for it.
+A difference between stores is data here (``Harness.abilities``). A test that needs an ability the harness does not have fails if
+something the backend declares of itself calls for it; else pytest skips it and says what was not tried.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import enum
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
+
+import pytest
 
 from jobsync.backend import Backend, BackendInfo, Reach
 
@@ -27,6 +29,7 @@ class Ability(enum.Enum):
     OUTAGE = 'the store is away for a while'
     PROCESSES = 'other processes of this host reach the store'
     HAND_EDITS = 'rows are deleted as an operator would'
+    SPOIL = 'records are made unreadable with other tools'
     CLOCK = "the store's time is set"
     FAILOVER = "the store's own identity changes"
     WIPE = 'the store loses everything'
@@ -47,12 +50,19 @@ class Harness:
     """One store for one test, empty at first. Override ``connect``, and what ``abilities`` declares."""
 
     abilities: frozenset[Ability] = frozenset()
+    proves_declarations: bool = True
+    """Whether it is a failure if the backend declares what no ability of the harness can put to the test."""
     pool_sizes: tuple[int, ...] = (10_000, 100_000)
     """Pools to try, besides the largest that the backend declares."""
     lock_counts: tuple[int, ...] = (2_000, 10_000)
     """Numbers of task locks to try."""
     examples: int = 25
     """How many sequences of calls are compared with the reference, each in a namespace of its own."""
+
+    node_spoils: tuple[str, ...] = ('record',)
+    """``SPOIL``: the names of all ways in which a node's record may be spoilt, a field each for instance."""
+    lock_spoils: tuple[str, ...] = ('record',)
+    """``SPOIL``: the names of all ways in which a task lock may be spoilt."""
 
     def hurry(self) -> None:
         """Settle for less, where a whole run takes too long: small pools, few locks, few sequences of calls."""
@@ -96,6 +106,14 @@ class Harness:
         """``HAND_EDITS``: delete task locks by id."""
         raise NotImplementedError
 
+    def spoil_node(self, namespace: str, name: str, way: str) -> None:
+        """``SPOIL``: make a node's record unreadable in one of ``node_spoils``, with the store's own tools; keep its name."""
+        raise NotImplementedError
+
+    def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
+        """``SPOIL``: make a task lock unreadable in one of ``lock_spoils``, with the store's own tools; keep its task."""
+        raise NotImplementedError
+
     def move_clock(self, by: dt.timedelta) -> None:
         """``CLOCK``: the store's time jumps by this much, which may be negative."""
         raise NotImplementedError
@@ -110,7 +128,7 @@ class Harness:
 
 
 def needs(ability: Ability) -> Callable[[Test], Test]:
-    """Mark a test that uses an ability of its ``harness``, which must be an argument of it."""
+    """Mark a test that uses an ability of its ``harness``, an argument of it; pytest skips the test where that lacks the ability."""
 
     def decorate(test: Test) -> Test:
         @functools.wraps(test)
@@ -119,9 +137,10 @@ def needs(ability: Ability) -> Callable[[Test], Test]:
             if ability in harness.abilities:
                 test(*args, **arguments)
             else:
-                check_not_called_for(ability, harness.connect().info)
+                if harness.proves_declarations:
+                    check_not_called_for(ability, harness.connect().info)
+                pytest.skip(f'needs {ability.name}: {ability.value}')
 
-        checked.needed = ability  # type: ignore[attr-defined]  # for reports of what was not tried
         return checked  # type: ignore[return-value]
 
     return decorate

@@ -53,9 +53,12 @@ whoever = st.integers(0, 3) | st.integers(0, 3) | st.integers(0, 3) | refs
 seldom = st.sampled_from([False, False, False, False, False, True])
 owners = st.none() | names
 targets = owners | st.just(NOBODY)
+timeouts = st.sampled_from([0.0, 0.0, 16.5, 90.0])
 rows = st.dictionaries(st.integers(0, TOKENS - 1), st.tuples(owners, targets, owners))
 pins = st.lists(
-    st.builds(Pin, st.integers(TOKENS + 1, TOKENS + 4), tasks, owners, targets, st.just(0), st.sampled_from([None, 'a%'])),
+    st.builds(
+        Pin, st.integers(TOKENS + 1, TOKENS + 4), tasks, owners, targets, st.just(0), st.sampled_from([None, 'a%']), owners
+    ),
     max_size=3,
     unique_by=lambda pin: pin.id,
 )
@@ -123,29 +126,38 @@ class ComparisonMachine(RuleBasedStateMachine):
         for side in self.sides:
             side.before = side.backend.snapshot()
 
-    @rule(wanted=st.sampled_from([SETTINGS, SETTINGS, OTHERS]), create=st.booleans())
-    def open(self, wanted: Settings, create: bool) -> None:
-        """Open again, with the same or other settings."""
+    @rule(
+        wanted=st.sampled_from([SETTINGS, SETTINGS, OTHERS]), create=st.booleans(), dead=st.sampled_from(['', '', 'now', 'then'])
+    )
+    def open(self, wanted: Settings, create: bool, dead: str) -> None:
+        """Open again, with the same or other settings, and perhaps with what the caller takes for dead."""
 
         def call(side: Side) -> object:
-            opened = side.backend.open(wanted, create)
+            reading = side.before if dead == 'then' else side.backend.snapshot()
+            opened = side.backend.open(wanted, create, [node.beat for node in reading.nodes] if dead else ())
             side.scene.settings = opened.settings
             return opened
 
         self.both(call)
 
-    @rule(now=seldom, ahead=st.integers(-2, 2))
-    def renew(self, now: bool, ahead: int) -> None:
+    @rule(now=seldom, ahead=st.integers(-2, 2), longest=timeouts)
+    def renew(self, now: bool, ahead: int, longest: float) -> None:
         """Renew the timeline that is, or more often one that was."""
 
         def call(side: Side) -> None:
             present = side.backend.snapshot()
-            side.backend.renew_timeline((present if now else side.before).timeline, present.revision.number + ahead)
+            side.backend.renew_timeline((present if now else side.before).timeline, present.revision.number + ahead, longest)
 
         self.both(call)
 
-    @rule(ref=refs, ahead=st.integers(-2, 2), replacing=st.sampled_from(['none', 'right', 'late', 'wrong']), late=seldom)
-    def register(self, ref: NodeRef, ahead: int, replacing: str, late: bool) -> None:
+    @rule(
+        ref=refs,
+        ahead=st.integers(-2, 2),
+        replacing=st.sampled_from(['none', 'right', 'late', 'wrong']),
+        late=seldom,
+        longest=timeouts,
+    )
+    def register(self, ref: NodeRef, ahead: int, replacing: str, late: bool, longest: float = 0.0) -> None:
         """Register, perhaps in place of what is there or was."""
 
         def call(side: Side) -> None:
@@ -159,15 +171,16 @@ class ComparisonMachine(RuleBasedStateMachine):
                 else None
             )
             timeline = (side.before if late else now).timeline
-            side.backend.register(Registration(ref, 15.0, replaces=frozenset({'x'})), timeline, now.revision.number + ahead, beat)
+            newcomer = Registration(ref, 15.0, replaces=frozenset({'x'}), longest_timeout_sec=longest)
+            side.backend.register(newcomer, timeline, now.revision.number + ahead, beat)
 
         self.both(call)
 
-    @rule(who=whoever, late=st.booleans(), holding=st.frozensets(st.integers(0, TOKENS + 2)))
-    def heartbeat(self, who: int | NodeRef, late: bool, holding: frozenset[int]) -> None:
+    @rule(who=whoever, late=st.booleans(), holding=st.frozensets(st.integers(0, TOKENS + 2)), candidate=st.booleans())
+    def heartbeat(self, who: int | NodeRef, late: bool, holding: frozenset[int], candidate: bool) -> None:
         """Beat as any run."""
         ref = self.pick(who)
-        self.both(lambda side: side.backend.heartbeat(ref, side.before.version if late else INITIAL, holding))
+        self.both(lambda side: side.backend.heartbeat(ref, side.before.version if late else INITIAL, holding, candidate))
 
     @rule(who=whoever, weight=st.sampled_from([0.0, 1.0, 2.5]))
     def set_weight(self, who: int | NodeRef, weight: float) -> None:
@@ -197,6 +210,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         unpinned=st.frozensets(st.integers(TOKENS + 1, TOKENS + 4), max_size=2),
         members=st.dictionaries(names, st.none() | st.builds(Member, st.sampled_from(['run-1', 'run-2']), st.just(15.0))),
         evict=st.frozensets(names, max_size=2),
+        absent=st.frozensets(refs, max_size=1),
         moved=st.integers(0, 3),
     )
     def commit(
@@ -208,6 +222,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         unpinned: frozenset[int],
         members: dict[str, Member | None],
         evict: frozenset[str],
+        absent: frozenset[NodeRef],
         moved: int,
     ) -> None:
         """Commit any plan, as the leader or as another, from the present reading or a late one."""
@@ -225,6 +240,7 @@ class ComparisonMachine(RuleBasedStateMachine):
                 unpinned=unpinned,
                 evictions=tuple(Eviction(node.ref, node.heartbeat) for node in gone if node.state is NodeState.JOINED),
                 departed=tuple(node.ref for node in gone if node.state is NodeState.LEFT),
+                absent=tuple(absent),
                 moved=moved,
             )
             guard = attrs.evolve(

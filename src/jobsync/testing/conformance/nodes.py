@@ -11,9 +11,9 @@ from jobsync.core.model import INITIAL, Node, NodeRef, NodeState, Registration, 
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import Evicted, NameTaken, TimelineChanged
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.scene import GONE, Scene
+from jobsync.testing.conformance.scene import GONE, SETTINGS, Scene
 
-__all__ = ['DeregisterTests', 'HeartbeatTests', 'RegisterTests']
+__all__ = ['DeregisterTests', 'HeartbeatTests', 'LongestTimeoutTests', 'RegisterTests', 'WeightTests']
 
 
 class RegisterTests:
@@ -232,6 +232,46 @@ class HeartbeatTests:
         assert pulse.leadership == scene.backend.snapshot().leadership
         assert pulse.leader_heartbeat is None
 
+    def test_heartbeat_tells_of_candidacy(self, scene: Scene) -> None:
+        """Each heartbeat sets ``candidate``, which is True at first and unless said otherwise; that is no structural change."""
+        ref = scene.join('a')
+        assert scene.node('a').candidate
+        with scene.same_revision():
+            for candidate in (False, False, True, False):
+                scene.beat(ref, candidate=candidate)
+                assert scene.node('a').candidate is candidate
+            scene.backend.heartbeat(ref, INITIAL, frozenset())
+        assert scene.node('a').candidate
+
+    def test_candidacy_lasts(self, scene: Scene) -> None:
+        """A commit, another weight and leaving leave ``candidate`` as it was; another run of the name begins as one."""
+        ref = scene.leader('a')
+        scene.beat(ref, candidate=False)
+        scene.commit(ref)
+        scene.backend.set_weight(ref, 2.0)
+        assert not scene.node('a').candidate
+        scene.backend.deregister(ref)
+        assert not scene.node('a').candidate
+        again = scene.join('a')
+        assert scene.node('a').candidate
+        scene.beat(again, candidate=False)
+        scene.join('a', replacing=(again.incarnation, 1))
+        assert scene.node('a').candidate
+
+    def test_pulse_tells_whether_the_leader_is_a_candidate(self, scene: Scene) -> None:
+        """It is what the leader's record says after this heartbeat, and True where no such record is JOINED."""
+        ref = scene.join('a')
+        assert scene.beat(ref, candidate=False).leader_is_candidate
+        leader = scene.leader()
+        assert scene.beat(ref, candidate=False).leader_is_candidate
+        assert not scene.beat(leader, candidate=False).leader_is_candidate
+        assert not scene.beat(ref).leader_is_candidate
+        assert scene.beat(leader).leader_is_candidate
+        assert scene.beat(ref, candidate=False).leader_is_candidate
+        scene.beat(leader, candidate=False)
+        scene.backend.deregister(leader)
+        assert scene.beat(ref).leader_is_candidate
+
     @pytest.mark.parametrize('how', GONE)
     def test_heartbeat_of_a_gone_run_is_refused(self, scene: Scene, how: str) -> None:
         """Only an incarnation that is JOINED can beat; nothing revives another."""
@@ -247,6 +287,61 @@ class HeartbeatTests:
         scene.beat(ref, Revision(5, 6), {1})
         after = scene.node('a')
         assert after == attrs.evolve(before, heartbeat=2, last_heartbeat=after.last_heartbeat)
+
+
+class LongestTimeoutTests:
+    """The longest heartbeat timeout that any node of the namespace ever had."""
+
+    def test_registering_raises_it(self, scene: Scene, harness: Harness) -> None:
+        """It becomes the longest of itself, the newcomer's timeout and the longest the newcomer has read of."""
+        assert scene.backend.snapshot().longest_timeout_sec == 0.0
+        other = harness.connect()
+        other.open(SETTINGS, create=True)
+        for name, own, told, expected in (
+            ('a', 15.0, 0.0, 15.0),
+            ('b', 60.25, 0.0, 60.25),
+            ('c', 5.0, 20.0, 60.25),
+            ('d', 5.0, 90.5, 90.5),
+            ('e', 90.0, 90.25, 90.5),
+        ):
+            scene.join(name, timeout_sec=own, longest_timeout_sec=told)
+            assert (scene.node(name).timeout_sec, scene.backend.snapshot().longest_timeout_sec) == (own, expected)
+            assert other.snapshot().longest_timeout_sec == expected
+
+    def test_renewing_raises_it(self, scene: Scene) -> None:
+        """A renewal keeps it, and raises it to what the caller remembers if that is more."""
+        scene.join('a', timeout_sec=60.0)
+        for told, expected in ((0.0, 60.0), (15.0, 60.0), (75.5, 75.5), (30.0, 75.5)):
+            scene.backend.renew_timeline(scene.backend.snapshot().timeline, 0, told)
+            snapshot = scene.backend.snapshot()
+            assert (snapshot.longest_timeout_sec, snapshot.nodes) == (expected, ())
+
+    def test_a_renewal_that_is_none_leaves_it(self, scene: Scene) -> None:
+        """A renewal of another timeline changes nothing, and neither does a registration that is refused."""
+        scene.join('a')
+        with scene.unchanged():
+            scene.backend.renew_timeline(attrs.evolve(scene.timeline, id='other'), 0, 900.0)
+        with scene.refused(NameTaken):
+            scene.join('a', timeout_sec=900.0, longest_timeout_sec=901.0)
+        with scene.refused(TimelineChanged):
+            registration = Registration(scene.ref('b'), 900.0, longest_timeout_sec=901.0)
+            scene.backend.register(registration, attrs.evolve(scene.timeline, id='other'), 0)
+
+    def test_nothing_lowers_it(self, scene: Scene) -> None:
+        """It outlives the record of the node it came from, however that went, and a change of settings."""
+        scene.join('a', timeout_sec=61.0)
+        leader = scene.leader()
+        scene.evict(leader, scene.node('a').ref)
+        scene.join('a', timeout_sec=1.0)
+        scene.join('a', replacing=scene.node('a').beat, timeout_sec=2.0)
+        scene.beat(leader)
+        scene.commit(leader, TokenGroup([1], 'a'))
+        for name in ('a', 'leader'):
+            scene.backend.deregister(scene.node(name).ref)
+        assert scene.backend.snapshot().longest_timeout_sec == 61.0
+        scene.backend.open(attrs.evolve(SETTINGS, hash_function='md5'), create=True)
+        snapshot = scene.backend.snapshot()
+        assert (snapshot.longest_timeout_sec, snapshot.timeline.generation) == (61.0, 1)
 
 
 PIN = 1_000_007

@@ -27,7 +27,7 @@ from jobsync.core.model import (
     Timeline,
 )
 from jobsync.core.tokens import Plan, TokenGroup
-from jobsync.errors import Conflict, SchemaMismatch
+from jobsync.errors import Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 
@@ -74,13 +74,14 @@ class InfoTests:
         assert info.name
         assert isinstance(info.reach, Reach)
         assert info.max_tokens > 0
+        assert info.max_removals > 0
         assert {type(info.durable), type(info.push), type(info.sql)} == {bool}
 
     def test_sql_is_offered_where_it_is_declared(self, scene: Scene) -> None:
         """A backend that declares ``sql`` shows its nodes to a query over ``connection()``, by the names in ``tables``."""
         backend: Any = scene.backend
         if not backend.info.sql:
-            return
+            pytest.skip('the backend does not declare sql')
         scene.join('a')
         with contextlib.closing(backend.connection()) as connection:
             found = connection.exec_driver_sql(f'SELECT name FROM {backend.tables["Node"]}')  # noqa: S608 - a name of its own
@@ -88,6 +89,8 @@ class InfoTests:
 
     def test_declarations_can_be_tested(self, harness: Harness) -> None:
         """Whatever the backend declares, its harness can put to the test."""
+        if not harness.proves_declarations:
+            pytest.skip('the harness does what its user has offered, and no more')
         for ability in set(CALLED_FOR) - harness.abilities:
             check_not_called_for(ability, harness.connect().info)
 
@@ -165,6 +168,48 @@ class OpeningTests:
         assert snapshot.version == snapshot.revision
         assert scene.backend.read_assignment().groups == ()
         assert scene.backend.open(OTHERS, create=True) == opened
+
+    @pytest.mark.parametrize('beats', [0, 2])
+    def test_other_settings_replace_those_of_a_dead_cluster(self, scene: Scene, beats: int) -> None:
+        """Nodes that the caller knows to be dead, each by incarnation and heartbeat, do not keep the settings."""
+        refs = [scene.leader('a'), scene.join('b')]
+        scene.backend.deregister(scene.join('left'))
+        scene.commit(refs[0], TokenGroup(range(9), 'a'))
+        for _ in range(beats):
+            scene.beat(refs[1])
+        dead = [(refs[0].incarnation, 1), (refs[1].incarnation, beats), ('other', 5)]
+        with scene.raises_revision():
+            opened = scene.backend.open(OTHERS, True, dead)
+        snapshot = scene.backend.snapshot()
+        assert (opened.settings, opened.timeline.generation, snapshot.nodes) == (OTHERS, 1, ())
+        assert snapshot.timeline == opened.timeline
+        assert scene.backend.read_assignment().groups == ()
+        with pytest.raises(Evicted):
+            scene.beat(refs[1])
+
+    @pytest.mark.parametrize('wrong', ['none', 'incarnation', 'heartbeat before', 'heartbeat after', 'one of two'])
+    def test_settings_are_kept_unless_all_are_dead(self, scene: Scene, wrong: str) -> None:
+        """A JOINED node at any other incarnation or heartbeat than those that are dead keeps the settings."""
+        refs = [scene.leader('a'), scene.join('b')]
+        for ref in refs:
+            scene.beat(ref)
+        right = [(ref.incarnation, 1) for ref in refs]
+        dead = {
+            'none': [],
+            'incarnation': [right[0], ('other', 1)],
+            'heartbeat before': [right[0], (refs[1].incarnation, 0)],
+            'heartbeat after': [right[0], (refs[1].incarnation, 2)],
+            'one of two': right[1:],
+        }[wrong]
+        with scene.unchanged():
+            opened = scene.backend.open(OTHERS, True, dead)
+        assert (opened.settings, opened.timeline) == (SETTINGS, scene.timeline)
+
+    def test_the_same_settings_leave_the_dead_alone(self, scene: Scene) -> None:
+        """Where nothing is to be replaced, knowing that all are dead changes nothing."""
+        ref = scene.leader('a')
+        with scene.unchanged():
+            scene.backend.open(SETTINGS, True, [(ref.incarnation, 0)])
 
     @pytest.mark.parametrize('changed', [{'total_tokens': 1}, {'hash_function': 'sha256'}, {'format': 2}])
     def test_every_setting_counts(self, scene: Scene, changed: dict[str, Any]) -> None:

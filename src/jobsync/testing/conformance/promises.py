@@ -27,6 +27,7 @@ MEANING: Mapping[str, str] = {
     'R6': 'one process for each node name',
     'R7': 'pins: a locked task is decided by its pin alone',
     'R8': 'a store that goes back in time is noticed',
+    'R9': 'one spoilt record stops nothing else',
     'trail': 'the record of begun and completed work is right',
     'use': 'names, sizes and namespaces are as users are told',
 }
@@ -43,11 +44,13 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'InfoTests': ('use',),
     'LeadershipTests': ('P3', 'R4'),
     'LockTests': ('P6', 'R7'),
+    'LongestTimeoutTests': ('P1', 'R2', 'R8'),
     'MachineTests': ('P1', 'R5'),
     'NameTests': ('use', 'R6'),
     'NamespaceTests': ('use', 'P1'),
     'OpeningTests': ('use', 'P1'),
     'OutageTests': ('P4', 'R8'),
+    'PositionTests': ('P1', 'R8'),
     'ProcessTests': ('P1', 'R4', 'R5'),
     'ReadingTests': ('P1', 'P7', 'R3'),
     'RegisterTests': ('P1', 'R4', 'R6'),
@@ -56,10 +59,10 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'SnapshotTests': ('P1', 'R2', 'R5'),
     'TimelineTests': ('P1', 'R8'),
     'TrailTests': ('trail',),
+    'UnreadableTests': ('P3', 'P6', 'R9'),
     'WaitTests': ('P2',),
     'WeightTests': ('P5',),
     # tests that guard something else than the rest of their class
-    'test_a_first_row_gets_the_version_even_without_an_owner': ('P7',),
     'test_a_pin_made_again_is_new': ('P6', 'P7', 'R7'),
     'test_a_pin_survives': ('P1', 'P6', 'R7'),
     'test_acknowledged_writes_survive': ('P1', 'P4', 'R8'),
@@ -75,7 +78,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_the_epoch_is_never_reused': ('P1', 'P7', 'R4'),
     'test_wait_outlives_a_crash': ('P2',),
     'test_writes_acknowledged_under_load_survive': ('P1', 'P4', 'R8', 'trail'),
-    'test_version_is_given_where_the_owner_changes': ('P7',),
+    'test_versions_are_written_as_given': ('P7',),
 }
 """By class or, before that, by test."""
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from random import Random
 
 import pytest
 
 from jobsync.core.model import INITIAL, NOBODY, Member, NodeRef, Pin, Revision
 from jobsync.core.tokens import Assignment, Changes, TokenGroup
-from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.scene import TOKENS, Scene
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.surroundings import something_of_everything
 
-__all__ = ['ReadingTests', 'SnapshotTests']
+__all__ = ['PositionTests', 'ReadingTests', 'SnapshotTests']
 
 
 def same(one: Assignment, other: Assignment) -> bool:
@@ -157,6 +159,53 @@ class ReadingTests:
             changes: Changes = other.backend.read_assignment()
             assert changes.version == version
             assert other.row(token).owner == 'a'
+
+
+class PositionTests:
+    """How far the store's own history has got, where a store has such a number."""
+
+    def test_position_is_told_by_all_or_none(self, scene: Scene, harness: Harness) -> None:
+        """Snapshots and Pulses of every handle bring an integer, or none of them does."""
+        ref, other = scene.join('a'), harness.connect()
+        other.open(SETTINGS, create=True)
+        told = [
+            reading.position
+            for backend in (scene.backend, other)
+            for reading in (backend.snapshot(), backend.heartbeat(ref, INITIAL, frozenset()), backend.snapshot())
+        ]
+        assert {type(position) for position in told} in ({int}, {type(None)}), told
+
+    def test_position_never_falls(self, scene: Scene, harness: Harness) -> None:
+        """Whichever handle reads it and however, it is never lower than one that was read before, renewals included."""
+        other = Scene(harness.connect())
+        leader, positions = scene.leader(), []
+        for step in range(12):
+            writer, reader = (scene, other) if step % 2 else (other, scene)
+            writer.commit(leader, TokenGroup([step], 'a'), moved=1)
+            positions.append(reader.backend.snapshot().position)
+            writer.lock(f'task {step}')
+            positions.append(writer.beat(leader).position)
+            writer.backend.append_audits('a', [f'item {step}'], dt.date(2026, 3, 2))
+            positions.append(reader.beat(leader).position)
+        scene.backend.renew_timeline(scene.timeline, 0)
+        positions += [other.backend.snapshot().position, scene.backend.snapshot().position]
+        told = [position for position in positions if position is not None]
+        assert told == sorted(told)
+        assert len(told) in (0, len(positions))
+
+    @needs(Ability.RESTART)
+    def test_position_outlives_a_restart(self, scene: Scene, harness: Harness) -> None:
+        """After a restart of a durable store of unchanged identity it is not lower than what was read before."""
+        something_of_everything(scene)
+        before = scene.backend.snapshot()
+        if not scene.backend.info.durable or before.position is None:
+            pytest.skip('the backend does not declare durable, or tells no position')
+        harness.restart()
+        backend = harness.connect()
+        backend.open(SETTINGS, create=True)
+        after = backend.snapshot()
+        assert after.position is not None
+        assert after.store != before.store or after.position >= before.position
 
 
 class SnapshotTests:

@@ -49,6 +49,14 @@ class MemoryHarness(Harness):
         """See ``Harness``."""
         self.store.delete_lock_rows(namespace, ids)
 
+    def spoil_node(self, namespace: str, name: str, way: str) -> None:  # noqa: ARG002 - there is one way
+        """See ``Harness``."""
+        self.store.spoil_node(namespace, name)
+
+    def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:  # noqa: ARG002 - there is one way
+        """See ``Harness``."""
+        self.store.spoil_lock(namespace, task_id)
+
     def move_clock(self, by: dt.timedelta) -> None:
         """See ``Harness``."""
         self._ahead += by

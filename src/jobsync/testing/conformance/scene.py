@@ -80,9 +80,9 @@ class Scene:
         self.backend.register(registration, self.timeline, 0, replacing)
         return registration.ref
 
-    def beat(self, ref: NodeRef, seen: Revision = INITIAL, holding: Iterable[int] = ()) -> Pulse:
+    def beat(self, ref: NodeRef, seen: Revision = INITIAL, holding: Iterable[int] = (), candidate: bool = True) -> Pulse:
         """One heartbeat."""
-        return self.backend.heartbeat(ref, seen, frozenset(holding))
+        return self.backend.heartbeat(ref, seen, frozenset(holding), candidate)
 
     def lead(self, ref: NodeRef) -> NodeRef:
         """Make a node the leader, whoever led before."""
@@ -220,6 +220,13 @@ class Scene:
         after = self.revision
         assert after.number > before.number
         assert after.stamp != before.stamp
+
+    @contextlib.contextmanager
+    def same_version(self) -> Iterator[None]:
+        """Fail if the block touches the assignment's version."""
+        before = self.backend.snapshot().version
+        yield
+        assert self.backend.snapshot().version == before
 
     @contextlib.contextmanager
     def same_revision(self) -> Iterator[None]:

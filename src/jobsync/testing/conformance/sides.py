@@ -22,7 +22,8 @@ APART = {
     (Timeline, 'store'),
     (Snapshot, 'store'),
     (Pulse, 'store'),
-    (Pulse, 'leader_age_sec'),
+    (Snapshot, 'position'),
+    (Pulse, 'position'),
     (Snapshot, 'now'),
     (Pulse, 'leader_age_sec'),
 }

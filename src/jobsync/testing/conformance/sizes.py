@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from jobsync.core.model import LockEdit, LockFilter, LockRequest, Member, Pin, Settings
+from jobsync.core.model import Eviction, LockEdit, LockFilter, LockRequest, Member, Pin, Settings
 from jobsync.core.tokens import Assignment, TokenGroup
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import Scene
@@ -73,6 +73,24 @@ class SizeTests:
             scene.backend.deregister(ref)
         scene.commit(leader, departed=tuple(refs))
         assert list(scene.nodes()) == ['leader']
+
+    def test_as_many_removals_as_declared(self, scene: Scene) -> None:
+        """One commit takes as many evicted, departed and absent nodes together as the backend declares."""
+        leader, most = scene.leader(), scene.backend.info.max_removals
+        stays = scene.join('stays')
+        refs = [scene.join(f'worker-{number:06}.example') for number in range(most - most // 4)]
+        evicted, departed = refs[most // 4 :], refs[: most // 4]
+        for ref in departed:
+            scene.backend.deregister(ref)
+        version = scene.commit(
+            leader,
+            TokenGroup([1], 'stays'),
+            evictions=tuple(Eviction(ref, 0) for ref in evicted),
+            departed=tuple(departed),
+            absent=tuple(scene.ref(f'ghost-{number:06}.example') for number in range(most // 4)),
+        )
+        assert [node.ref for node in scene.backend.snapshot().nodes] == [leader, stays]
+        assert scene.assignment().version == version
 
     def test_the_largest_pool_declared(self, harness: Harness) -> None:
         """The last token of the largest pool, and a pin above it, are stored as any other."""

@@ -14,15 +14,22 @@ from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
 from jobsync.testing.conformance.machine import MachineTests
 from jobsync.testing.conformance.names import NamespaceTests, NameTests
-from jobsync.testing.conformance.nodes import DeregisterTests, HeartbeatTests, RegisterTests, WeightTests
+from jobsync.testing.conformance.nodes import (
+    DeregisterTests,
+    HeartbeatTests,
+    LongestTimeoutTests,
+    RegisterTests,
+    WeightTests,
+)
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
 from jobsync.testing.conformance.outages import OutageTests, RepetitionTests
 from jobsync.testing.conformance.processes import ProcessTests
-from jobsync.testing.conformance.readings import ReadingTests, SnapshotTests
+from jobsync.testing.conformance.readings import PositionTests, ReadingTests, SnapshotTests
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.conformance.sizes import SizeTests
 from jobsync.testing.conformance.surroundings import FailoverTests, HandEditTests
 from jobsync.testing.conformance.trails import TrailTests
+from jobsync.testing.conformance.unreadable import UnreadableTests
 from jobsync.testing.conformance.waiting import WaitTests
 
 __all__ = ['BackendSuite']
@@ -39,14 +46,17 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
     NameTests,
     NamespaceTests,
     HandEditTests,
+    UnreadableTests,
     FailoverTests,
     TrailTests,
     LockTests,
+    PositionTests,
     SnapshotTests,
     ReadingTests,
     CommitGuardTests,
     CommitEffectTests,
     LeadershipTests,
+    LongestTimeoutTests,
     DeregisterTests,
     WeightTests,
     HeartbeatTests,

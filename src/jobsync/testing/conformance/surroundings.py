@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from jobsync.core.model import INITIAL, NodeRef, Pin
+from jobsync.core.model import INITIAL, Eviction, NodeRef, Pin
 from jobsync.core.tokens import Assignment, TokenGroup
 from jobsync.errors import Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.harness import Ability, Harness, needs
@@ -74,20 +75,41 @@ class HandEditTests:
         assert [after.row(token) for token in range(TOKENS)] == [whole.row(token) for token in range(TOKENS)]
 
     @needs(Ability.HAND_EDITS)
-    def test_plans_from_before_the_edit_conflict(self, scene: Scene, harness: Harness) -> None:
-        """Each kind of edit makes the plan stale that was made before it."""
+    def test_plans_from_before_an_edit_of_tokens_conflict(self, scene: Scene, harness: Harness) -> None:
+        """Rows that go by hand make the plan stale that was made before."""
+        leader = something_of_everything(scene)
+        plan, guard = scene.plan(TokenGroup([2], 'a')), scene.guard()
+        harness.delete_token_rows(NAMESPACE, [1])
+        with scene.refused(Conflict):
+            scene.backend.commit(leader, plan, guard)
+
+    @needs(Ability.HAND_EDITS)
+    def test_plans_from_before_other_edits_are_written(self, scene: Scene, harness: Harness) -> None:
+        """A node or a lock that goes by hand makes a plan incomplete, not wrong."""
         leader = something_of_everything(scene)
         ids = [lock.id for lock in scene.backend.read_locks().locks]
         scene.join('a')
-        for edit in (
-            partial(harness.delete_token_rows, NAMESPACE, [1]),
+        edits: list[Callable[[], None]] = [
             partial(harness.delete_node_row, NAMESPACE, 'a'),
             partial(harness.delete_lock_rows, NAMESPACE, ids[:1]),
-        ):
-            plan, guard = scene.plan(), scene.guard()
-            edit()
-            with scene.refused(Conflict):
-                scene.backend.commit(leader, plan, guard)
+        ]
+        for number, edit in enumerate(edits):
+            plan, guard = scene.plan(TokenGroup([number], 'a')), scene.guard()
+            with scene.same_version():
+                edit()
+            version = scene.backend.commit(leader, plan, guard)
+            assert (scene.row(number).owner, scene.backend.snapshot().version) == ('a', version)
+
+    @needs(Ability.HAND_EDITS)
+    def test_an_owner_deleted_by_hand_is_absent(self, scene: Scene, harness: Harness) -> None:
+        """A plan may give away what the deleted node had; one that evicts it conflicts."""
+        leader = something_of_everything(scene)
+        ref = scene.join('a')
+        harness.delete_node_row(NAMESPACE, 'a')
+        with scene.refused(Conflict):
+            scene.commit(leader, evictions=(Eviction(ref, 0),))
+        scene.commit(leader, TokenGroup([1], 'b'), absent=(ref,))
+        assert scene.row(1).owner == 'b'
 
     @needs(Ability.HAND_EDITS)
     def test_a_deleted_node_is_evicted(self, scene: Scene, harness: Harness) -> None:

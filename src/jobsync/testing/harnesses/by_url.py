@@ -35,8 +35,12 @@ class UrlHarness(Harness):
 
     ``{unique}`` in the URL is other letters for each test, which gives each a store of its own where a URL makes one (a file).
 
+    It does to the store what the commands offer; what else the backend declares is not tried, which is no failure.
+
     The protocol has no way to delete a namespace, so what a test has made stays in the store; only ``close`` is called.
     """
+
+    proves_declarations = False
 
     def __init__(self, url: str, commands: Commands | None = None, *, quick: bool = False) -> None:
         self.url = url.replace('{unique}', secrets.token_hex(4))

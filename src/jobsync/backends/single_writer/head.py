@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from jobsync.backends.guarding import check_guard, check_nodes, evicted
 from jobsync.core.model import (
     INITIAL,
     Guard,
@@ -28,7 +29,7 @@ from jobsync.core.model import (
     Unreadable,
 )
 from jobsync.core.tokens import Plan
-from jobsync.errors import Conflict, Evicted, Fenced, NameTaken, TimelineChanged
+from jobsync.errors import NameTaken, TimelineChanged
 
 __all__ = ['Head', 'Moment']
 
@@ -124,7 +125,7 @@ class Head:
         """The record of ``ref``; ``Evicted`` unless exactly that incarnation is JOINED."""
         node = self.nodes.get(ref.name)
         if node is None or node.ref != ref or node.state is not NodeState.JOINED:
-            raise Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
+            raise evicted(ref)
         return node
 
     def registered(
@@ -197,26 +198,18 @@ class Head:
     def committed(self, ref: NodeRef, plan: Plan, guard: Guard, moment: Moment) -> Head:
         """See ``Backend.commit``: all of the comparisons, and what becomes of the nodes. The revision is the table's version."""
         leader = self.joined(ref)
-        if self.leadership != Leadership(guard.epoch, ref):
-            raise Fenced(f'node {ref.name!r} no longer leads in epoch {guard.epoch}: {self.leadership}')
-        if self.timeline != guard.timeline or self.timeline.store != moment.store:
-            raise Conflict(f'planned in {guard.timeline}, but this is {self.timeline} on store {moment.store}')
-        if self.version != guard.version:
-            raise Conflict(f'planned from version {guard.version}, but the assignment is at {self.version}')
-        nodes = dict(self._with(leader, heartbeat=leader.heartbeat + 1))
-        for eviction in plan.evictions:
-            found = self.nodes.get(eviction.ref.name)
-            if found is None or found.beat != (eviction.ref.incarnation, eviction.heartbeat):
-                raise Conflict(f'node {eviction.ref.name!r} is not as it was when it was taken for dead')
-            nodes.pop(eviction.ref.name, None)
-        for departed in plan.departed:
-            found = self.nodes.get(departed.name)
-            if found is None or found.ref != departed or found.state is not NodeState.LEFT:
-                raise Conflict(f'node {departed.name!r} is not as it was when it left')
-            nodes.pop(departed.name, None)
-        for absent in plan.absent:
-            found = self.nodes.get(absent.name)
-            if found is not None and found.ref == absent and found.state is NodeState.JOINED:
-                raise Conflict(f'node {absent.name!r} is registered again')
+        check_guard(
+            ref,
+            guard,
+            is_joined=True,
+            leadership=self.leadership,
+            timeline=self.timeline,
+            store=moment.store,
+            version=self.version,
+        )
+        check_nodes(plan, self.nodes.get)
+        gone = {*(eviction.ref.name for eviction in plan.evictions), *(departed.name for departed in plan.departed)}
+        counted = self._with(leader, heartbeat=leader.heartbeat + 1)
         revision = self.next_revision(moment, plan.number - 1)
+        nodes = {name: node for name, node in counted.items() if name not in gone}
         return attrs.evolve(self, nodes=nodes, revision=revision, version=revision)

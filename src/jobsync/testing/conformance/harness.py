@@ -128,7 +128,7 @@ class Harness:
 
 
 def needs(ability: Ability) -> Callable[[Test], Test]:
-    """Mark a test that uses an ability of its ``harness``, an argument of it; pytest skips the test where that lacks the ability."""
+    """Mark a test that uses an ability of its ``harness``; pytest skips the test where the harness lacks the ability."""
 
     def decorate(test: Test) -> Test:
         @functools.wraps(test)

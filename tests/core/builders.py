@@ -150,7 +150,13 @@ def later(assignment: Assignment, plan: Plan) -> Assignment:
     return assignment.apply(Changes(version, assignment.version, plan.members, groups, tuple(pins.values())))
 
 
-def snapshot(nodes: Iterable[Node], version: Revision, timeline: Timeline = TIMELINE, seconds: float = 0.0) -> Snapshot:
+def snapshot(
+    nodes: Iterable[Node],
+    version: Revision,
+    timeline: Timeline = TIMELINE,
+    seconds: float = 0.0,
+    longest_timeout_sec: float = 0.0,
+) -> Snapshot:
     return Snapshot(
         timeline=timeline,
         store=timeline.store,
@@ -160,6 +166,7 @@ def snapshot(nodes: Iterable[Node], version: Revision, timeline: Timeline = TIME
         leadership=Leadership(1, ref('a')),
         nodes=tuple(nodes),
         locks_revision=1,
+        longest_timeout_sec=longest_timeout_sec,
     )
 
 
@@ -173,6 +180,7 @@ class Scene:
     silent: frozenset[str] = frozenset()
     """Names of those suspected."""
     timeline: Timeline = TIMELINE
+    longest_timeout_sec: float = 0.0
     now: float = 1000.0
     memory: Memory = attrs.field(factory=lambda: Memory(timeline_read_at=0.0))
     policy: Policy = _POLICY
@@ -190,7 +198,7 @@ class Scene:
         """What the leader would do now."""
         situation = Situation(
             me=ref('a'),
-            snapshot=snapshot(self.nodes.values(), self.assignment.version, self.timeline, self.now),
+            snapshot=snapshot(self.nodes.values(), self.assignment.version, self.timeline, self.now, self.longest_timeout_sec),
             assignment=self.assignment,
             locks=self.locks,
             suspects={name: self.nodes[name].beat for name in self.silent},

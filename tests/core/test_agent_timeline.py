@@ -12,6 +12,7 @@ from jobsync.core import calls
 from jobsync.core.agent import Agent, Phase
 from jobsync.core.events import Change
 from jobsync.core.model import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
+from jobsync.errors import Evicted
 
 
 def owns_nothing(bench: Bench, agent: Agent) -> bool:
@@ -38,12 +39,16 @@ def ahead(pulse: Pulse) -> Pulse:
     return attrs.evolve(pulse, heartbeat=pulse.heartbeat + 100)
 
 
-SIGNS = [other_store, lower, restamped, behind, ahead]
+def moved_back(pulse: Pulse) -> Pulse:
+    return attrs.evolve(pulse, position=0)
+
+
+SIGNS = [other_store, lower, restamped, moved_back, behind, ahead]
 
 
 @pytest.mark.parametrize('sign', SIGNS)
 def test_a_sign_in_a_heartbeat_ends_everything(sign: Callable[[Pulse], Pulse]) -> None:
-    """Another store, a lower revision, another stamp, a counter that is not the node's: it owns nothing, and asks to renew."""
+    """Another store, a lower revision or position, another stamp, another counter: it owns nothing, and asks to renew."""
     bench = Bench()
     (agent,) = bench.cluster('a')
     timeline = bench.backend.snapshot().timeline
@@ -54,10 +59,10 @@ def test_a_sign_in_a_heartbeat_ends_everything(sign: Callable[[Pulse], Pulse]) -
     assert owns_nothing(bench, agent)
     assert agent.phase is Phase.RENEWING
     renew = bench.catch(agent, calls.Renew)
-    assert renew.call == calls.Renew(timeline, bench.backend.snapshot().revision.number)
+    assert renew.call == calls.Renew(timeline, bench.backend.snapshot().revision.number, longest_timeout_sec=15.0)
 
 
-@pytest.mark.parametrize('sign', [other_store, lower, restamped])
+@pytest.mark.parametrize('sign', [other_store, lower, restamped, moved_back])
 def test_a_sign_in_a_snapshot_ends_everything(sign: Callable[[Pulse], Pulse]) -> None:
     """Snapshots are looked at like heartbeats."""
     bench = Bench()
@@ -241,3 +246,91 @@ def test_a_registration_lifts_the_revision_to_what_was_read_before() -> None:
     assert registering.call.at_least == top
     bench.deliver(registering)
     assert bench.backend.snapshot().revision.number > top
+
+
+# --- the store's position ---------------------------------------------------------------------------------------------------
+
+
+def test_a_position_known_in_an_earlier_incarnation_counts() -> None:
+    """A node that was evicted knows nothing of its new record, but the store must not be behind what it has read of it."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    image = bench.store.image()
+    bench.run(60.0)
+    beat = bench.catch(agent, calls.Heartbeat)
+    bench.store.restore(image)
+    bench.answer(beat, Evicted('no longer registered'))
+    bench.run_until(lambda: bench.backend.snapshot().timeline.generation == 1)
+
+
+def test_a_store_without_a_position_shows_no_sign() -> None:
+    """None is no position, before and after one was known."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    for tells in (False, True, False):
+        bench.store.tells_position = tells
+        bench.run(20.0)
+    assert bench.backend.snapshot().timeline.generation == 0
+    assert agent.is_settled
+
+
+def test_answers_that_overtake_each_other_show_no_sign_by_their_position() -> None:
+    """A position is held against what was known when the call was made."""
+    bench = Bench()
+    agent, _ = bench.cluster('a', 'b')
+    beat = bench.catch(agent, calls.Heartbeat)
+    early = bench.perform(beat.call)
+    bench.run(8.0)
+    bench.answer(beat, early)
+    bench.run(20.0)
+    assert bench.backend.snapshot().timeline.generation == 0
+    assert agent.is_settled
+
+
+# --- how long older leases may run ------------------------------------------------------------------------------------------
+
+
+def test_the_first_commit_after_a_rollback_waits_for_who_was_forgotten() -> None:
+    """A node with a long timeout is cut off, and the store goes back to before it registered: its lease is waited for."""
+    bench = Bench()
+    (a,) = bench.cluster('a')
+    image = bench.store.image()
+    b = bench.start('b', heartbeat_timeout_sec=60.0)
+    bench.run(20.0)
+    assert b.is_settled
+    bench.cut_off(b)
+    bench.store.restore(image, 'replica')
+    for _ in range(700):
+        bench.run(0.1)
+        for key in TASKS:
+            assert sum(bench.claims(agent, key)[0] for agent in (a, b)) <= 1
+    assert a.is_settled
+    assert bench.claims(a, *TASKS) == [True] * 4
+
+
+def test_a_registration_brings_the_longest_timeout_along() -> None:
+    """Into whatever timeline it goes, so that a leader which has never read of it waits as long."""
+    bench = Bench()
+    (a,) = bench.cluster('a')
+    bench.start('b', heartbeat_timeout_sec=60.0)
+    bench.run(20.0)
+    bench.store.wipe(keep_schema=False)
+    assert bench.catch(a, calls.Register).call.node.longest_timeout_sec == 60.0
+
+
+def test_the_longest_timeout_of_a_member_is_remembered() -> None:
+    """An assignment tells of members whose records are gone."""
+    bench = Bench()
+    (a,) = bench.cluster('a')
+    b = bench.start('b', heartbeat_timeout_sec=60.0)
+    bench.run(20.0)
+    bench.cut_off(b)
+    bench.store.delete_node_row('sync_', 'b')
+    space = bench.store.spaces['sync_']
+    forgetful = attrs.evolve(space, head=attrs.evolve(space.head, longest_timeout_sec=0.0))
+    bench.store.spaces['sync_'] = forgetful
+    c = bench.start('c')
+    bench.run(12.0)
+    bench.kill(a)
+    bench.store.identity = 'replica'
+    assert bench.catch(c, calls.Renew).call.longest_timeout_sec == 60.0

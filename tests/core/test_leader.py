@@ -90,6 +90,21 @@ def test_the_wait_is_the_longest_timeout() -> None:
     assert scene.decide().look_again_at == 1050.0
 
 
+@pytest.mark.parametrize('known_by', ['the store', 'the leader'])
+def test_the_first_commit_of_a_timeline_waits_the_longest_timeout_ever_known(known_by: str) -> None:
+    """R8: the nodes of an older timeline have no record in this one; the longest timeout is what tells of their leases."""
+    scene = forming('a', 'b')
+    scene.policy_with(trust_first_timeline=False)
+    if known_by == 'the store':
+        scene.longest_timeout_sec = 60.0
+    else:
+        scene.policy_with(longest_timeout_sec=60.0)
+    scene.memory.timeline_read_at = 990.0
+    assert scene.decide().look_again_at == 1050.0
+    scene.now = 1050.0
+    assert scene.plan().groups
+
+
 def test_the_first_timeline_of_a_trusted_store_need_not_wait() -> None:
     """Generation 0 on a trusted store has no past."""
     scene = forming('a', 'b')
@@ -540,6 +555,32 @@ def test_tokens_without_a_row_wait_for_the_longest_timeout() -> None:
     scene.commit()
     scene.acknowledge()
     assert scene.decide().look_again_at == 1060.0
+
+
+def test_tokens_without_a_row_wait_for_a_member_without_a_record() -> None:
+    """A node that is cut off has a lease for its own timeout, though an operator has deleted its row and its tokens' rows."""
+    assignment = assigned('aa--', members='b')
+    scene = Scene.of(attrs.evolve(assignment, members={**assignment.members, 'b': member('b', timeout_sec=60.0)}))
+    del scene.nodes['b']
+    scene.decide()
+    scene.now += 59.9
+    assert scene.decide().plan is None
+    scene.now += 0.1
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaaa'
+
+
+def test_an_owner_without_a_member_entry_is_waited_for_the_longest_timeout_ever_known() -> None:
+    """Nothing says how long a lease it may have."""
+    assignment = assigned('aabb')
+    scene = Scene.of(attrs.evolve(assignment, members={'a': member('a')}))
+    scene.longest_timeout_sec = 60.0
+    scene.decide()
+    scene.now += 59.9
+    assert scene.decide().plan is None
+    scene.now += 0.1
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaaa'
 
 
 # --- home -------------------------------------------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ its other tokens pass on at once (unless they are to be kept for its return); an
 session is dropped; an acknowledgement counts only for the version it was issued under.
 
 *The store went back (R8)* if its own identity is not the timeline's, if a revision is below one that was known when the call was
-issued or equal to it with another stamp, or if the node's own counter is below what it was known to be, or above what could have
-been.
+issued or equal to it with another stamp, if the store's position is below one that was known in the same timeline, or if the
+node's own counter is below what it was known to be, or above what could have been.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from jobsync.core import calls
 from jobsync.core.agentconfig import AgentConfig, check_settings
 from jobsync.core.calls import Lane
 from jobsync.core.events import Event, Note
-from jobsync.core.history import History, WentBackError
+from jobsync.core.history import History, Known, WentBackError
 from jobsync.core.lookout import Lookout
 from jobsync.core.model import (
     Leadership,
@@ -55,7 +55,6 @@ from jobsync.core.model import (
     Opened,
     Pulse,
     Registration,
-    Revision,
     Snapshot,
     Timeline,
 )
@@ -99,8 +98,7 @@ class _Issued:
     call: calls.Call
     at: float
     session: int
-    top: Revision
-    heartbeat: int
+    known: Known
 
 
 class Agent:
@@ -116,7 +114,8 @@ class Agent:
         self.leave_by: float | None = None
         """When it leaves at the latest, once it wants to: what is in flight then is in flight no more."""
         self._leaver: int | None = None
-        self._naming, self._weighing, self._history = Naming(config), Weighing(config.weight), History()
+        self._naming, self._weighing = Naming(config), Weighing(config.weight)
+        self._history = History(config.heartbeat_timeout_sec)
         self._timelines: set[str] = set()
         self._renewing: Timeline | None = None
         self._under_way: dict[Lane, _Issued] = {}
@@ -135,7 +134,7 @@ class Agent:
         self._rhythm = Rhythm(self.config, now)
         self._lookout = Lookout(self.config, self.ref, now)
         self._newest = NewestVersion(self.config, self._started_at, now)
-        self._reign = Reign(self.config, self.ref, self._started_at, now, self._tell)
+        self._reign = Reign(self.config, self.ref, self._history, self._started_at, now, self._tell)
 
     def _tell(self, event: Event) -> None:
         self.events.append(event)
@@ -234,7 +233,7 @@ class Agent:
             self._history.writes += 1
         elif isinstance(answer, calls.TakeSnapshot):
             self._lookout.begin_look(now)
-        self._under_way[lane] = _Issued(answer, now, self._session, self._history.top, self._history.heartbeat)
+        self._under_way[lane] = _Issued(answer, now, self._session, self._history.known)
         return answer
 
     def done(self, lane: Lane, answer: calls.Answer, now: float) -> None:
@@ -284,19 +283,27 @@ class Agent:
                 return self._next_register(now)
             case Phase.RENEWING:
                 assert self._renewing is not None
-                return calls.Renew(self._renewing, self._history.top.number)
+                return calls.Renew(self._renewing, self._history.top.number, self._history.longest_timeout_sec)
             case Phase.LEAVING:
                 return self._next_leaving(now)
             case _:
                 return self._next_member(now)
 
     def _next_register(self, now: float) -> calls.Register:
-        config, timeline = self.config, self._history.timeline
-        assert timeline is not None
+        config, history = self.config, self._history
+        assert history.timeline is not None
         self._weighing.begin_session()
         over, replacing = self._naming.registration(now)
-        node = Registration(self.ref, config.heartbeat_timeout_sec, self._weighing.wanted, over, config.host, config.pid)
-        return calls.Register(node, timeline, self._history.top.number, replacing)
+        node = Registration(
+            ref=self.ref,
+            timeout_sec=config.heartbeat_timeout_sec,
+            weight=self._weighing.wanted,
+            replaces=over,
+            host=config.host,
+            pid=config.pid,
+            longest_timeout_sec=history.longest_timeout_sec,
+        )
+        return calls.Register(node, history.timeline, history.top.number, replacing)
 
     def _next_leaving(self, now: float) -> calls.Call | float:
         assert self.leave_by is not None
@@ -386,9 +393,7 @@ class Agent:
             self._note('info', told)
 
     def _take_pulse(self, issued: _Issued, call: calls.Heartbeat, pulse: Pulse, now: float) -> None:
-        self._history.check(
-            pulse.timeline, pulse.store, pulse.revision, pulse.heartbeat, issued.top, least_heartbeat=issued.heartbeat + 1
-        )
+        self._history.check(pulse, pulse.heartbeat, issued.known, least_heartbeat=issued.known.heartbeat + 1)
         if self.tenure.extend(issued.at, now):  # else nothing can be gained by it, and nobody is to be told so
             self.tenure.acknowledge(call.seen, call.holding)
         self._rhythm.succeeded(issued.at, None if self._reign.is_on else pulse.leader_age_sec)
@@ -405,7 +410,8 @@ class Agent:
         ):
             raise Evicted(f'node {self.config.name!r} is no longer registered')
         counter = 0 if mine is None else mine.heartbeat
-        self._history.check(snapshot.timeline, snapshot.store, snapshot.revision, counter, issued.top, issued.heartbeat)
+        self._history.check(snapshot, counter, issued.known, issued.known.heartbeat)
+        self._history.note_timeouts([snapshot.longest_timeout_sec, *(node.timeout_sec for node in snapshot.nodes)])
         self._newest.note(snapshot.version, now)
         self._reign.propose_again(now)
         self._reign.compare(snapshot.leadership)
@@ -413,6 +419,7 @@ class Agent:
 
     def _take_reading(self, reading: calls.Reading, now: float) -> None:
         self._newest.note(reading.assignment.version, now)
+        self._history.note_timeouts(member.timeout_sec for member in reading.assignment.members.values())
         if reading.assignment.version == self.tenure.assignment.version:
             return
         self.tenure.read(reading.assignment, reading.ownership, now, leaves=self.phase is Phase.LEAVING)
@@ -427,7 +434,7 @@ class Agent:
             self._lookout.look(max(proposal.look_again_at, now))
         if proposal.revision is None or proposal.plan is None:
             return
-        self._history.heartbeat = max(self._history.heartbeat, issued.heartbeat + 1)
+        self._history.heartbeat = max(self._history.heartbeat, issued.known.heartbeat + 1)
         self._history.note(proposal.revision)
         self._newest.note(proposal.revision, now)
         self._lookout.look(now)

@@ -31,6 +31,8 @@ class Policy:
     """Given: the first distribution waits for this many nodes, and for nothing else."""
     trust_first_timeline: bool
     """The store declares itself durable: generation 0 has no past to wait for."""
+    longest_timeout_sec: float = 0.0
+    """The longest heartbeat timeout that it has ever read of in the namespace, in whatever timeline."""
     locks_enabled: bool = True
     rejoin_grace_sec: float = 0.0
     """How long the tokens of a node that left are kept for it."""

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
-from jobsync.core.model import INITIAL, Revision, Timeline
+from jobsync.core.model import INITIAL, Pulse, Revision, Snapshot, Timeline
 from jobsync.errors import TimelineChanged
 
-__all__ = ['History', 'WentBackError']
+__all__ = ['History', 'Known', 'WentBackError']
 
 
 class WentBackError(Exception):
     """A sign that the store went back in time."""
 
 
+@attrs.frozen
+class Known:
+    """The state of a ``History`` at the moment when a call goes out."""
+
+    top: Revision
+    heartbeat: int
+    position: int | None
+
+
 @attrs.define
 class History:
-    """The highest revision read, and what this incarnation has written.
+    """The highest revision and position read, what this incarnation has written, and the longest timeout read of.
 
-    Several calls may be under way at once, so an answer is held against what was known when its call went out: ``top`` and
-    ``heartbeat`` at that moment are what the caller passes as ``known_top`` and ``known_heartbeat``.
+    Several calls may be under way at once, so an answer is held against what was ``known`` when its call went out.
     """
 
+    longest_timeout_sec: float
+    """The longest heartbeat timeout read of in any timeline of the namespace, the node's own among them."""
     top: Revision = INITIAL
     """The highest revision ever read, in this incarnation or an earlier one."""
     timeline: Timeline | None = None
@@ -30,34 +42,47 @@ class History:
     """The own counter, as far as it is known."""
     writes: int = 0
     """How often this incarnation has tried to raise the own counter."""
+    _positions: dict[str, int] = attrs.field(factory=dict)
+    """For the id of each timeline, the highest position of the store that was read in it."""
 
     def begin_session(self) -> None:
         """A new incarnation: it has written nothing, and knows no timeline. What was read stays read."""
         self.timeline, self.heartbeat, self.writes = None, 0, 0
 
-    def check(
-        self, timeline: Timeline, store: str, revision: Revision, heartbeat: int, known_top: Revision, least_heartbeat: int
-    ) -> None:
-        """Hold an answer against what is known, and take note of it.
+    @property
+    def known(self) -> Known:
+        """What the answer to a call that goes out now will be held against."""
+        return Known(self.top, self.heartbeat, None if self.timeline is None else self._positions.get(self.timeline.id))
+
+    def check(self, answer: Pulse | Snapshot, heartbeat: int, known: Known, least_heartbeat: int) -> None:
+        """Hold an answer, and the own counter in it, against what was known, and take note of both.
 
         Raises ``TimelineChanged`` if it is from another timeline, ``WentBackError`` if it shows a sign.
         """
-        ours = self.timeline
-        if ours is None or timeline != ours:
-            raise TimelineChanged(f'the namespace has passed from {ours} to {timeline}')
-        if store != ours.store:
-            raise WentBackError(f'store {store!r} answers in place of {ours.store!r}')
-        for known in (known_top, self.top):
-            if revision.number == known.number and revision.stamp != known.stamp and known != INITIAL:
+        ours, revision, position = self.timeline, answer.revision, answer.position
+        if ours is None or answer.timeline != ours:
+            raise TimelineChanged(f'the namespace has passed from {ours} to {answer.timeline}')
+        if answer.store != ours.store:
+            raise WentBackError(f'store {answer.store!r} answers in place of {ours.store!r}')
+        for top in (known.top, self.top):
+            if revision.number == top.number and revision.stamp != top.stamp and top != INITIAL:
                 raise WentBackError(f'revision {revision.number} is another than the one read before')
-        if revision.number < known_top.number:
-            raise WentBackError(f'revision {known_top.number} was read before, now it is {revision.number}')
+        if revision.number < known.top.number:
+            raise WentBackError(f'revision {known.top.number} was read before, now it is {revision.number}')
+        if position is not None and known.position is not None and position < known.position:
+            raise WentBackError(f"the store's position was {known.position} before, now it is {position}")
         if not least_heartbeat <= heartbeat <= self.writes:
             raise WentBackError(f'own heartbeat counter is {heartbeat}, expected {least_heartbeat} to {self.writes}')
         self.heartbeat = max(self.heartbeat, heartbeat)
         self.note(revision)
+        if position is not None:
+            self._positions[ours.id] = max(position, self._positions.get(ours.id, position))
 
     def note(self, revision: Revision) -> None:
         """This revision was read, or made."""
         if revision.number > self.top.number:
             self.top = revision
+
+    def note_timeouts(self, timeouts: Iterable[float]) -> None:
+        """Remember the longest of these heartbeat timeouts, in seconds, if it is the longest so far."""
+        self.longest_timeout_sec = max([self.longest_timeout_sec, *timeouts])

@@ -6,7 +6,8 @@ outlives the version it was given for.
 
 Tokens without a row (all of them, before the first distribution; some, after an edit by hand) have an unknown last owner.
 Before the first distribution of a timeline there is none to fear but those of older timelines (R8). Later such tokens wait until
-every live node has acknowledged a version that shows them ownerless and one timeout has passed for those that are not there.
+every live node has acknowledged a version that shows them ownerless, and until the longest timeout has passed of all that may
+have had them: a member that is cut off has a lease for its own timeout, whether or not its record is still there.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Judgement:
         self.owners = {old.names[position] for position in old.owners if position >= 0}
         """The names that own anything."""
         self.owners.update(pin.owner for pin in old.pins.values() if pin.owner is not None)
+        timeouts = [policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)]
+        self.longest_timeout = max(timeouts + [member.timeout_sec for member in old.members.values()])
+        """After that, whoever may still be working has no lease: registered nodes, and members whose record is not there."""
+        self.longest_ever = max(self.longest_timeout, self.snapshot.longest_timeout_sec, policy.longest_timeout_sec)
+        """After that, not even a node of an older timeline has one, or one of which nothing is known."""
         self.roster = Roster.judge(
             self.snapshot,
             self.owners,
@@ -44,6 +50,7 @@ class Judgement:
             policy.timeout_sec,
             self.now,
             policy.rejoin_grace_sec,
+            self.longest_ever,
         )
         self.look_at: list[float] = []
         """When something is due that no change of the store would tell of."""
@@ -52,8 +59,6 @@ class Judgement:
         if memory.version != self.snapshot.version:
             memory.version, memory.version_read_at = self.snapshot.version, self.now
             memory.acknowledged_at = memory.seen_at = None
-        self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
-        """After that, whoever was not there at its beginning has no lease."""
         self.lost: dict[int, float] = {}
         """Tokens without a row that have been asked about, and when each was first read."""
         self.acknowledged = self.outstanding = False

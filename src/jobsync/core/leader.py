@@ -156,7 +156,7 @@ class _Planner:
                 if policy.minimum_nodes is None:
                     self.judgement.look_at.append(policy.form_at)
                 return None
-            safe_at = memory.timeline_read_at + self.judgement.longest_timeout
+            safe_at = memory.timeline_read_at + self.judgement.longest_ever
             trusted = policy.trust_first_timeline and self.judgement.snapshot.timeline.generation == 0
             if not trusted and self.now < safe_at:
                 self.judgement.look_at.append(safe_at)

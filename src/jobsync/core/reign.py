@@ -8,6 +8,7 @@ from jobsync.core import calls
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.decision import Memory, Policy, Situation
 from jobsync.core.events import Event, Note
+from jobsync.core.history import History
 from jobsync.core.model import Leadership, NodeRef, Snapshot, TaskLock
 from jobsync.core.shown import shown
 from jobsync.core.tokens import Assignment
@@ -20,8 +21,16 @@ _FOREVER = float('inf')
 class Reign:
     """One incarnation's terms as leader, if it has any."""
 
-    def __init__(self, config: AgentConfig, ref: NodeRef, started_at: float, now: float, tell: Callable[[Event], object]) -> None:
-        self._config, self._ref, self._started_at, self._tell = config, ref, started_at, tell
+    def __init__(
+        self,
+        config: AgentConfig,
+        ref: NodeRef,
+        history: History,
+        started_at: float,
+        now: float,
+        tell: Callable[[Event], object],
+    ) -> None:
+        self._config, self._ref, self._history, self._started_at, self._tell = config, ref, history, started_at, tell
         self.epoch: int | None = None
         """The term in which this node leads; None while it does not."""
         self._memory = Memory(timeline_read_at=now)
@@ -75,6 +84,7 @@ class Reign:
         config = self._config
         return Policy(
             timeout_sec=config.heartbeat_timeout_sec,
+            longest_timeout_sec=self._history.longest_timeout_sec,
             rebalance_delay_sec=config.rebalance_delay_sec,
             form_at=self._started_at + config.form_sec,
             minimum_nodes=config.minimum_nodes,

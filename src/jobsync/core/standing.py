@@ -4,8 +4,9 @@ An owner is a name and an incarnation. Its tokens may be touched
 
 - only by hand-over (R3) while it is registered and not suspected: PRESENT;
 - at once if it left, or is evicted in the very commit that gives them away: GONE;
-- not before one timeout from the leader's first reading of it if its record is absent, or belongs to another incarnation that
-  does not declare this one over: WAITING. Absent is not left: it may still be working;
+- not before its timeout, or the longest known if no member entry tells it, from the leader's first reading of it if its record is
+  absent, or belongs to another incarnation that does not declare this one over: WAITING. Absent is not left: it may still be
+  working;
 - not before ``rejoin_grace_sec`` from then if it left and is expected back: WAITING as well.
 
 If the name is registered by an incarnation that replaces the owner, the tokens are that incarnation's now, with no row changed.
@@ -58,12 +59,14 @@ class Roster:
         timeout_sec: float,
         now: float,
         grace_sec: float = 0.0,
+        longest_sec: float = 0.0,
     ) -> Roster:
         """Judge ``owners`` and ``members``.
 
         ``absent_since`` is the leader's memory of when it first read each (name, incarnation) absent, or left; it is brought up
         to date. ``timeout_sec`` is the leader's own heartbeat timeout, the least that an absent owner is waited for;
-        ``grace_sec`` is how long one that left is expected back.
+        ``grace_sec`` is how long one that left is expected back; ``longest_sec`` is the longest timeout that the namespace has
+        known, for which an owner without a member entry is waited for.
         """
         nodes = {node.name: node for node in snapshot.nodes}
         alive = {name: node for name, node in nodes.items() if node.state is NodeState.JOINED and suspects.get(name) != node.beat}
@@ -81,7 +84,7 @@ class Roster:
             if not known or (has_left and grace_sec > 0):
                 key = (name, was.incarnation if was else '')
                 first = still_absent[key] = absent_since.get(key, now)
-                over_at = first + (grace_sec if has_left else max(timeout_sec, was.timeout_sec if was else 0.0))
+                over_at = first + (grace_sec if has_left else max(timeout_sec, was.timeout_sec if was else longest_sec))
                 if now < over_at:
                     standing[name] = Standing.WAITING
                     due.append(over_at)

@@ -13,12 +13,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
+from unittest.mock import Mock, patch
 from urllib.parse import quote
 
 import pytest
 
 from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.redis.backend import RedisBackend
+from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.plugin import connect
+from jobsync.backends.redis.table import MOST_ENTRIES
 from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
@@ -255,12 +260,12 @@ class TestServer:
             harness.connect().open(SETTINGS, create=True)
         assert server.ask('GET', 'jobsync:{sync_}:state') == 'mine'
 
-    @pytest.mark.parametrize('schema', ['7', '1'])
+    @pytest.mark.parametrize('schema', ['7', '2'])
     def test_another_format(self, harness: RedisHarness, scene: Scene, server: RedisServer, schema: str) -> None:
         """From the future or the past: refused with both versions, and with what to do."""
         server.ask('HSET', 'jobsync:{sync_}:state', 'schema', schema)
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 2: use another appname'):
+            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 3: use another appname'):
                 harness.connect().open(SETTINGS, create=create)
 
     def test_forgotten_scripts(self, scene: Scene, server: RedisServer) -> None:
@@ -369,25 +374,58 @@ class TestKeys:
         assert touched > 100
 
 
-class TestCommits:
-    """A handle computes the rows of a commit from the assignment that it knows, which may not be the present one."""
+class TestLog:
+    """The log of the assignment is folded into its base now and then."""
 
-    @pytest.mark.parametrize('in_between', [1, 5])
-    def test_commits_of_two_handles(self, harness: RedisHarness, scene: Scene, in_between: int) -> None:
-        """What another handle committed is built on: no row of it is lost, and every new owner has a new fence."""
+    def test_many_commits_of_two_handles(self, harness: RedisHarness, scene: Scene, server: RedisServer) -> None:
+        """No row is lost, the log stays short, and a reader who is a little behind has a difference."""
         other = Scene(harness.connect())
         leader = scene.leader()
         scene.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
-        for round_ in range(4):
-            for _ in range(in_between):
-                theirs = other.commit(leader, TokenGroup([1, 2], 'b'), pins=(Pin(TOKENS + 1, 'x', 'b'),))
-                other.commit(leader, TokenGroup(range(3, TOKENS), 'c', home=f'n{round_}'))
-            assert theirs.number == scene.revision.number - 1
-            ours = scene.commit(leader, TokenGroup([1], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
-            assert (scene.row(1).owner, scene.row(1).version) == ('a', ours.number)
-            assert scene.row(2).owner == 'b'
-            assert (scene.row(3).owner, scene.row(3).home) == ('c', f'n{round_}')
-            assert scene.pins()[TOKENS + 1].version == ours.number
+        longest = 0
+        for round_ in range(MOST_ENTRIES + 3):
+            theirs = other.commit(leader, TokenGroup([round_ % TOKENS], f'n{round_}'))
+            scene.commit(leader, TokenGroup([(round_ + 1) % TOKENS], None, home=f'n{round_}'))
+            changes = other.backend.read_assignment(theirs)
+            assert changes.base == theirs
+            assert [list(group.tokens) for group in changes.groups] == [[(round_ + 1) % TOKENS]]
+            longest = max(longest, int(server.ask('LLEN', 'jobsync:{sync_}:log')))
+            assert scene.row(round_ % TOKENS).owner == f'n{round_}'
+        assert longest == MOST_ENTRIES
+        assert scene.pins()[TOKENS + 1].owner == 'a'
+
+    def test_what_becomes_of_the_log_is_no_failure_of_the_commit(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch, server: RedisServer
+    ) -> None:
+        """A commit whose folding fails is written and says so; the next one folds."""
+        leader = scene.leader()
+        with monkeypatch.context() as patch:
+            patch.setattr(RedisBackend, '_fold', Mock(side_effect=BackendUnavailable('away')))
+            for round_ in range(MOST_ENTRIES + 5):
+                scene.commit(leader, TokenGroup([1], f'n{round_}'))
+        assert scene.row(1).owner == f'n{round_}'
+        assert int(server.ask('LLEN', 'jobsync:{sync_}:log')) == MOST_ENTRIES + 5
+        scene.commit(leader, TokenGroup([1], 'b'))
+        assert int(server.ask('LLEN', 'jobsync:{sync_}:log')) == MOST_ENTRIES // 2
+
+    def test_a_fold_that_comes_second(self, harness: RedisHarness, scene: Scene) -> None:
+        """Two handles fold at once: the second one's base is not taken, and nothing is lost."""
+        other = harness.connect()
+        assert isinstance(other, RedisBackend)
+        leader = scene.leader()
+        for round_ in range(MOST_ENTRIES):
+            scene.commit(leader, TokenGroup([round_ % TOKENS], f'n{round_}'))
+        run = other._run
+
+        def late(name: str, *arguments: Any, **named: object) -> object:
+            if name == 'compact':
+                scene.commit(leader, TokenGroup([0], 'last'))
+            return run(name, *arguments, **named)
+
+        with patch.object(other, '_run', late):
+            other._fold(Deadline(100.0))
+        assert scene.row(0).owner == 'last'
+        assert scene.row((MOST_ENTRIES - 1) % TOKENS).owner == f'n{MOST_ENTRIES - 1}'
 
 
 class TestConnections:
@@ -432,7 +470,6 @@ class TestConnections:
 
     def test_a_listener_knocks_now_and_then(self, harness: RedisHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the server is down it is not asked without pause; when it is back it is found."""
-        from jobsync.backends.redis.connection import Deadline
         from jobsync.backends.redis.link import Link
 
         knocks: list[int] = []

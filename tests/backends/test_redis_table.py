@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from jobsync.backends.redis.script import script
-from jobsync.backends.redis.table import MOST_LAYERS, Layer, Table, merged, packed, unpacked
+from jobsync.backends.redis.seals import SpoiltError
+from jobsync.backends.redis.table import MOST_ENTRIES, SMALL, Layer, entries_to_fold, is_long, merged, packed, unpacked
 from jobsync.backends.single_writer import Table as Reference
 from jobsync.core.model import NOBODY, Member, Revision
 from jobsync.core.tokens import Assignment, Changes, Plan, TokenGroup
@@ -33,40 +34,49 @@ def rows(assignment: Assignment) -> list[object]:
     return [assignment.row(token) for token in range(assignment.total_tokens)]
 
 
-def random_plan(random: Random, tokens: int, share: float) -> Plan:
+def random_plan(random: Random, tokens: int, share: float, number: int) -> Plan:
     """Any groups of about a share of the tokens."""
     chosen = [token for token in range(tokens) if random.random() < share]
     groups = []
     for _ in range(3):
         part = [token for token in chosen if random.random() < 0.5]
         chosen = sorted(set(chosen) - set(part))
-        groups.append(TokenGroup(part, random.choice(NAMES), random.choice([*NAMES, NOBODY]), random.choice(NAMES)))
-    return Plan('test', {}, tuple(group for group in groups if group.tokens))
+        place = random.choice(NAMES), random.choice([*NAMES, NOBODY]), random.choice(NAMES)
+        groups.append(TokenGroup(part, *place, random.randrange(number + 1)))
+    return Plan('test', number, groups=tuple(group for group in groups if group.tokens))
 
 
-@pytest.mark.parametrize(('tokens', 'share'), [(1, 1.0), (40, 0.5), (2000, 0.01)])
+@pytest.mark.parametrize(('tokens', 'share'), [(1, 1.0), (40, 0.5), (2000, 0.01), (40_000, 0.5)])
 def test_many_commits(tokens: int, share: float) -> None:
-    """After each of many commits, in few layers or in many, a reading is what the reference has; so is a table read anew."""
+    """After each of many commits a reading is what the reference has, and the log stays short by a few foldings."""
     random = Random(tokens)
-    table, reference, log = Table(), Reference(), list[Layer]()
-    wholes, most = 0, 0
-    for number in range(1, 3 * MOST_LAYERS):
+    reference, base, log, foldings, most = Reference(), b'', list[bytes](), 0, 0
+    commits = 3 * MOST_ENTRIES if tokens < 10_000 else 20
+    for number in range(1, commits):
         revision = Revision(2 * number, random.getrandbits(62))
-        plan = random_plan(random, tokens, share)
-        written = table.after(plan, revision)
-        blob = packed(written.layer)
-        layer, _ = unpacked(blob)
-        log = [layer] if written.whole else [*log, layer]
-        wholes, most = wholes + written.whole, max(most, len(log))
+        plan = random_plan(random, tokens, share, revision.number)
+        log.append(packed(plan.groups))
+        sizes = [*map(len, log)]
+        if is_long(len(log), sum(sizes), len(base)):
+            folded, foldings = entries_to_fold(len(base), sizes), foldings + 1
+            base, log = packed(merged([unpacked(blob)[0] for blob in (base, *log[:folded])])), log[folded:]
+            assert not is_long(len(log), sum(map(len, log)), len(base))
+        most = max(most, len(log))
         reference = reference.after(plan, revision)
         expected = rows(Assignment.empty(tokens).apply(reference.read(None)))
-        assert rows(applied(log, tokens, revision)) == expected
-        table = written.table
-        if random.random() < 0.1:
-            table = Table.of(revision, log, ())
-    assert wholes > 0
-    assert most <= MOST_LAYERS
-    assert (share > 0.1) or most == MOST_LAYERS
+        assert rows(applied([unpacked(blob)[0] for blob in (base, *log)], tokens, revision)) == expected
+    assert 1 <= foldings <= commits / 2
+    assert most <= MOST_ENTRIES
+    assert tokens > 10_000 or most == MOST_ENTRIES
+
+
+@pytest.mark.parametrize(
+    ('base', 'sizes', 'folded'),
+    [(0, [], 0), (0, [SMALL], 1), (0, [10] * 65, 33), (10**6, [400_000, 400_000, 300_000], 2), (10**6, [10, 10**6], 2)],
+)
+def test_what_is_folded(base: int, sizes: list[int], folded: int) -> None:
+    """The newest entries stay, for readers who are a little behind, unless they are as large as what they stand on."""
+    assert entries_to_fold(base, sizes) == folded
 
 
 def test_a_layer_is_packed_as_it_is() -> None:
@@ -78,6 +88,16 @@ def test_a_layer_is_packed_as_it_is() -> None:
     assert members_found == members
     assert unpacked(packed(())) == unpacked(b'') == ((), {})
     assert packed(layer).endswith(array('i', [2**31 - 1]).tobytes())
+
+
+def test_a_layer_that_was_changed() -> None:
+    """Any byte of it that is another shows."""
+    blob = packed((TokenGroup(range(5, 9), 'a', None, None, 3),))
+    for at in range(len(blob)):
+        with pytest.raises(SpoiltError):
+            unpacked(blob[:at] + bytes([blob[at] ^ 1]) + blob[at + 1 :])
+    with pytest.raises(SpoiltError):
+        unpacked(blob + b'1234')
 
 
 def key(group: TokenGroup) -> tuple[object, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -17,10 +18,11 @@ from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.keys import Keys
 from jobsync.backends.redis.link import Link
 from jobsync.backends.redis.listener import Listener
-from jobsync.backends.redis.refusals import SCHEMA, Stale, refusal
+from jobsync.backends.redis.refusals import SCHEMA, refusal
 from jobsync.backends.redis.script import script
+from jobsync.backends.redis.seals import SpoiltError
 from jobsync.backends.redis.server import check_server
-from jobsync.backends.redis.table import Layer, Table, Written, merged, packed, unpacked
+from jobsync.backends.redis.table import Layer, entries_to_fold, is_long, merged, packed, unpacked
 from jobsync.backends.redis.url import Server, server_of
 from jobsync.core.model import (
     Audit,
@@ -29,6 +31,7 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockReading,
     Member,
     NodeRef,
     Opened,
@@ -39,10 +42,10 @@ from jobsync.core.model import (
     Revision,
     Settings,
     Snapshot,
-    TaskLock,
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
+from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['RedisBackend', 'connect']
 
@@ -56,10 +59,14 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
 @attrs.frozen
 class Reading:
-    """The assignment, or what was written after the version ``base``, in layers."""
+    """The assignment, or what was written after the version ``since``, in layers."""
 
     version: Revision
-    base: Revision | None
+    since: Revision | None
+    first: bytes
+    """The version of the first layer."""
+    sizes: Sequence[int]
+    """Of the layers, in bytes."""
     layers: Sequence[Layer]
     members: Mapping[str, Member | None]
     pins: tuple[Pin, ...]
@@ -76,8 +83,6 @@ class RedisBackend:
         self._link = Link(server)
         self._listener = Listener(self._link, self._keys, options.op_timeout_sec)
         self._checked = False
-        self._table: Table | None = Table()
-        """What the next commit builds on, unless the server has another version."""
         self._pins: tuple[bytes, tuple[Pin, ...]] = (b'0:0', ())
         """The pins of the last reading, and their version."""
 
@@ -108,7 +113,7 @@ class RedisBackend:
 
     # The namespace
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
         deadline = self._op
         if not self._checked:
@@ -125,14 +130,23 @@ class RedisBackend:
             total_tokens=settings.total_tokens,
             hash_function=settings.hash_function,
             format=settings.format,
+            dead=json.dumps([[run, str(heartbeat)] for run, heartbeat in dead]),
             id=drawn_id(),
             stamp=drawn_stamp(),
         )
         return Opened(Settings(int(total), function.decode(), int(format_)), records.timeline_of(*timeline))
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""
-        self._run('renew_timeline', self._op, **parts_of(expected), at_least=at_least, id=drawn_id(), stamp=drawn_stamp())
+        self._run(
+            'renew_timeline',
+            self._op,
+            **parts_of(expected),
+            at_least=at_least,
+            longest_timeout=repr(float(longest_timeout_sec)),
+            id=drawn_id(),
+            stamp=drawn_stamp(),
+        )
 
     def close(self) -> None:
         """See ``Backend.close``."""
@@ -142,7 +156,7 @@ class RedisBackend:
     def snapshot(self) -> Snapshot:
         """See ``Backend.snapshot``."""
         told = self._run('snapshot', self._op)
-        nodes = sorted(map(records.node_of, told[13]), key=lambda node: node.created_on)
+        nodes, unreadable = records.nodes_of(told[15])
         return Snapshot(
             timeline=records.timeline_of(*told[:3]),
             store=told[3].decode(),
@@ -150,8 +164,11 @@ class RedisBackend:
             revision=records.revision_of(*told[5:7]),
             version=records.revision_of(*told[7:9]),
             leadership=records.leadership_of(*told[9:12]),
-            nodes=tuple(nodes),
+            nodes=tuple(sorted(nodes, key=lambda node: node.created_on)),
             locks_revision=int(told[12]),
+            longest_timeout_sec=float(told[13]),
+            position=int(told[14]),
+            unreadable=unreadable,
         )
 
     def wait(self, revision: int, timeout: float) -> int:
@@ -172,12 +189,13 @@ class RedisBackend:
             run=node.ref.incarnation,
             record=records.packed_record(node),
             weight=repr(float(node.weight)),
+            longest_timeout=repr(float(max(node.timeout_sec, node.longest_timeout_sec))),
             replacing_run=run,
             replacing_heartbeat=heartbeat,
             stamp=drawn_stamp(),
         )
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         """See ``Backend.heartbeat``."""
         told = self._run(
             'heartbeat',
@@ -186,6 +204,7 @@ class RedisBackend:
             run=ref.incarnation,
             seen=records.joined_text(seen),
             holding=','.join(map(str, sorted(holding))),
+            candidate=candidate,
         )
         return Pulse(
             heartbeat=int(told[0]),
@@ -196,6 +215,8 @@ class RedisBackend:
             leadership=records.leadership_of(*told[9:12]),
             leader_heartbeat=int(told[12]) if told[12] else None,
             leader_age_sec=int(told[13]) / 1e6 if told[13] else None,
+            leader_is_candidate=told[14] != b'0',
+            position=int(told[15]),
         )
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
@@ -216,73 +237,70 @@ class RedisBackend:
     def read_assignment(self, since: Revision | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         found = self._read(since, self._bulk)
-        return Changes(found.version, found.base, found.members, merged(found.layers), found.pins)
+        return Changes(found.version, found.since, found.members, merged(found.layers), found.pins)
 
     def _read(self, since: Revision | None, deadline: Deadline) -> Reading:
         known, pins = self._pins
-        number, stamp, everybody, base, entries, version_of_pins, found = self._run(
+        *timeline, number, stamp, first, everybody, base, entries, version_of_pins, found = self._run(
             'read_assignment', deadline, since=records.joined_text(since), pins=known
         )
-        if found is not None:
-            pins = records.pins_of(found)
-            self._pins = version_of_pins, pins
-        layers, written = zip(*map(unpacked, (base, *entries)), strict=True)
-        version = records.revision_of(number, stamp)
-        if everybody is not None:
-            return Reading(version, None, layers, records.members_of(everybody), pins)
-        return Reading(version, since, layers, {name: member for each in written for name, member in each.items()}, pins)
+        try:
+            layers, written = zip(*map(unpacked, (base, *entries)), strict=True)
+            if everybody is not None:
+                since, members = None, records.members_of(everybody)
+            else:
+                members = {name: member for each in written for name, member in each.items()}
+            if found is not None:
+                pins = records.pins_of(found)
+                self._pins = version_of_pins, pins
+        except SpoiltError as error:
+            # Without this record a token could be given away whose owner is at work: only the wait of a new timeline is safe.
+            self.renew_timeline(records.timeline_of(*timeline), 0)
+            raise BackendUnavailable(f'{self._server}: {error}, so that a new timeline begins') from error
+        return Reading(records.revision_of(number, stamp), since, first, [*map(len, (base, *entries))], layers, members, pins)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        """See ``Backend.commit``.
-
-        Which versions the rows get depends on the assignment of the guard's revision. The script compares the version that
-        they were computed from; one that does not fit is read, and the plan written anew on top of it.
-        """
-        deadline = self._bulk
-        revision = Revision(guard.revision.number + 1, drawn_stamp())
-        while True:
-            table = self._table or self._load(deadline)
-            written = table.after(plan, revision)
-            try:
-                self._commit(ref, plan, guard, table, written, deadline)
-            except Stale:
-                self._table = None
-            else:
-                self._table = written.table
-                return revision
-
-    def _load(self, deadline: Deadline) -> Table:
-        found = self._read(None, deadline)
-        return Table.of(found.version, found.layers, found.pins)
-
-    def _commit(self, ref: NodeRef, plan: Plan, guard: Guard, table: Table, written: Written, deadline: Deadline) -> None:
-        figures = plan.reason, plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
-        version = written.table.version
-        self._run(
+        """See ``Backend.commit``."""
+        deadline, stamp = self._bulk, drawn_stamp()
+        counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
+        number, *log = self._run(
             'commit',
             deadline,
             *plan.unpinned,
-            *(part for pin in written.pins for part in (pin.id, records.packed_pin(pin))),
+            *(part for pin in plan.pins for part in (pin.id, records.packed_pin(pin))),
             name=ref.name,
             run=ref.incarnation,
             epoch=guard.epoch,
             **parts_of(guard.timeline),
-            revision=guard.revision.number,
-            revision_stamp=guard.revision.stamp,
-            based_on=records.joined_text(table.version),
-            stamp=version.stamp,
+            version=guard.version.number,
+            version_stamp=guard.version.stamp,
+            number=plan.number,
+            stamp=stamp,
             evictions=json.dumps([[each.ref.name, each.ref.incarnation, str(each.heartbeat)] for each in plan.evictions]),
             departed=json.dumps([[each.name, each.incarnation] for each in plan.departed]),
-            entry=packed(written.layer, plan.members),
-            whole=written.whole,
+            absent=json.dumps([[each.name, each.incarnation] for each in plan.absent]),
+            entry=packed(plan.groups, plan.members),
             new_members=records.packed_members(plan.members),
-            rebalance=records.packed_rebalance(version, ref.name, figures) if plan.moved else '',
+            rebalance=records.packed_rebalance(stamp, ref.name, (plan.reason, *counts)) if plan.moved else '',
             unpinned=len(plan.unpinned),
         )
+        if is_long(*map(int, log)):
+            # The plan is written: what becomes of the log is for this commit to try, and no failure of it.
+            with contextlib.suppress(JobsyncError):
+                self._fold(deadline)
+        return Revision(int(number), stamp)
+
+    def _fold(self, deadline: Deadline) -> None:
+        """Write the oldest entries of the log and the base as one base."""
+        found = self._read(None, deadline)
+        base, *sizes = found.sizes
+        entries = entries_to_fold(base, sizes)
+        blob = packed(merged(found.layers[: 1 + entries]))
+        self._run('compact', deadline, first=found.first, entries=entries, size=sum(sizes[:entries]), blob=blob)
 
     # Task locks
 
-    def read_locks(self) -> tuple[TaskLock, ...]:
+    def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
         (found,) = self._run('read_locks', self._bulk)
         return records.locks_of(found)
@@ -321,10 +339,11 @@ class RedisBackend:
         """See ``Backend.history``."""
         most = '' if limit is None else max(limit, 1)
         if kind is HistoryKind.REBALANCE:
-            (flat,) = self._run('rebalances', self._bulk, limit=most)
-            return tuple(records.rebalances_of(flat))[:limit]
+            date = item = None
         day = date.isoformat() if date else ''
-        (flat,) = self._run(f'{kind.value}s', self._bulk, date=day, item=item or '', limit=most)
+        (flat,) = self._run('history', self._bulk, kind=kind.value, date=day, item=item or '', limit=most)
+        if kind is HistoryKind.REBALANCE:
+            return tuple(records.rebalances_of(flat))[:limit]
         claims = kind is HistoryKind.CLAIM
         rows: Iterable[Claim | Audit] = records.records_of(Claim, flat) if claims else records.records_of(Audit, flat)
         found = sorted(rows, key=lambda each: (each.item, each.node))
@@ -344,7 +363,7 @@ class RedisBackend:
 
     def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
         """See ``Backend.purge``."""
-        (gone,) = self._run(f'purge_{kind.value}s', self._bulk, before=records.microseconds(before))
+        (gone,) = self._run('purge', self._bulk, kind=kind.value, before=records.microseconds(before))
         return int(gone)
 
 

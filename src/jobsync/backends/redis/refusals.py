@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 from jobsync.backends.redis import records
 from jobsync.errors import ConfigError, Conflict, Evicted, Fenced, NameTaken, SchemaMismatch, TimelineChanged
 
-__all__ = ['SCHEMA', 'Stale', 'refusal']
+__all__ = ['SCHEMA', 'refusal']
 
-SCHEMA = '2'
-"""The form of the keys and what is in them. 1 kept the members in one text."""
-
-
-class Stale(Exception):
-    """A commit was computed from another version than the one that stands."""
+SCHEMA = '3'
+"""The form of the keys and what is in them. 1 kept the members in one text; 2 had no seals."""
 
 
 def refusal(status: str, told: Sequence[bytes], named: Mapping[str, object], server: str, namespace: str) -> Exception:
@@ -36,9 +32,7 @@ def refusal(status: str, told: Sequence[bytes], named: Mapping[str, object], ser
         case 'TimelineChanged':
             return TimelineChanged(f'node {named["name"]!r} wants to register in another timeline than the present one')
         case 'NameTaken':
-            return NameTaken(records.node_of(told[0]))
+            return NameTaken(records.node_of(str(named['name']), told[0]))
         case 'Forbidden':
             return ConfigError(f'{server}: this user may not do what is needed: {told[0].decode()}')
-        case 'Stale':
-            return Stale()
     return AssertionError(f'a script answers {status!r}')

@@ -1,12 +1,9 @@
-"""The assignment as Redis keeps it, and the next one after a plan.
+"""The assignment as Redis keeps it: layers of token groups, a base and the entries of a log.
 
-It is kept as layers of token groups: a base and the entries of a log, each written by one commit; a token's row is that of the
-last layer it is in. A layer is packed as its groups without their tokens, in JSON, and the tokens of all, four bytes each: it is
-read and written whole, without a look at single tokens. When the layers become many or long, a commit writes all of them as
-one. With its layer an entry has the members that its commit changed, for who reads a difference.
-
-Only a commit must look at single tokens, at those of its plan: a row's version stays unless its owner changes. For that the
-leader's handle keeps a ``Table``, and the server compares the version that it was made from.
+Each entry was written by one commit; a token's row is that of the last layer it is in. A layer is packed as its groups without
+their tokens, in JSON, and the tokens of all, four bytes each: a commit writes its plan as given and looks at no other token. With
+its layer an entry has the members that its commit changed, for readers of a difference. When the log gets long, the leader folds
+its oldest entries into the base.
 """
 
 from __future__ import annotations
@@ -15,26 +12,46 @@ import json
 import sys
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
-from jobsync.core.model import INITIAL, Member, Pin, Revision
-from jobsync.core.tokens import ABSENT, UNOWNED, Plan, TokenGroup
+from jobsync.backends.redis.seals import sealed, unsealed
+from jobsync.core.model import Member
+from jobsync.core.tokens import TokenGroup
 
-__all__ = ['Layer', 'Table', 'Written', 'merged', 'packed', 'unpacked']
+__all__ = ['Layer', 'entries_to_fold', 'is_long', 'merged', 'packed', 'unpacked']
 
 Layer = tuple[TokenGroup, ...]
 
-MOST_LAYERS = 64
+MOST_ENTRIES = 64
 """A reader that is further behind reads everything: no more than as many readings would have been."""
+SMALL = 64 * 1024
+"""Bytes that are no reason to fold anything."""
+
+
+def is_long(entries: int, log_size: int, base_size: int) -> bool:
+    """Return whether a log is long enough to be folded: by its number of entries, or because it outgrows what it stands on."""
+    return entries > MOST_ENTRIES or log_size > max(base_size, SMALL)
+
+
+def entries_to_fold(base_size: int, sizes: Sequence[int]) -> int:
+    """Return how many of the oldest entries to fold, so that the rest is half of what ``is_long`` allows, at most."""
+    kept, room = 0, max(base_size, SMALL) // 2
+    for size in reversed(sizes[-MOST_ENTRIES // 2 :]):
+        room -= size
+        if room < 0:
+            break
+        kept += 1
+    return len(sizes) - kept
 
 
 def packed(layer: Layer, members: Mapping[str, Member | None] | None = None) -> bytes:
     """A layer, and the members that changed with it, as one blob."""
     groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in layer]
     head = [groups, {name: attrs.astuple(member) if member else None for name, member in (members or {}).items()}]
-    return b'\n'.join([json.dumps(head).encode(), b''.join(_numbers(group.tokens).tobytes() for group in layer)])
+    body = b''.join(_numbers(group.tokens).tobytes() for group in layer)
+    return sealed(b'layer', json.dumps(head).encode() + b'\n' + body)
 
 
 def _numbers(tokens: Sequence[int]) -> array[int]:
@@ -45,10 +62,10 @@ def _numbers(tokens: Sequence[int]) -> array[int]:
 
 
 def unpacked(blob: bytes) -> tuple[Layer, Mapping[str, Member | None]]:
-    """The opposite of ``packed``; nothing of nothing."""
+    """Return what ``packed`` was given, nothing for nothing; ``SpoiltError`` if the blob has been changed."""
     if not blob:
         return (), {}
-    head, _, body = blob.partition(b'\n')
+    head, _, body = unsealed(b'layer', blob).partition(b'\n')
     found, members = json.loads(head)
     groups, at = [], 0
     for owner, target, home, version, count in found:
@@ -64,7 +81,7 @@ def merged(layers: Sequence[Layer]) -> Layer:
     if len(layers) < 2:
         return layers[0] if layers else ()
     groups = [group for layer in layers for group in layer if group.tokens]
-    last = array('i', [0]) * (1 + max(group.tokens[-1] for group in groups))
+    last = array('i', [0]) * (1 + max((group.tokens[-1] for group in groups), default=-1))
     for number, group in enumerate(groups):
         for token in group.tokens:
             last[token] = number
@@ -74,99 +91,3 @@ def merged(layers: Sequence[Layer]) -> Layer:
             token for token in group.tokens if last[token] == number
         )
     return tuple(TokenGroup(array('i', sorted(tokens)), *row) for row, tokens in alike.items() if tokens)
-
-
-@attrs.frozen(eq=False)
-class Written:
-    """What a commit sends of its plan."""
-
-    table: Table
-    """The next one, if the commit is accepted."""
-    layer: Layer
-    whole: bool
-    """Whether the layer takes the place of all before it."""
-    pins: tuple[Pin, ...]
-
-
-@attrs.frozen(eq=False)
-class Table:
-    """Who owns each token and pin at one version, and since when. Never changed: ``after`` makes the next one."""
-
-    version: Revision = INITIAL
-    layers: tuple[Layer, ...] = attrs.field(default=(), repr=False)
-    written: int = 0
-    """How many tokens all layers have together."""
-    names: Mapping[str | None, int] = attrs.field(factory=lambda: {None: UNOWNED}, repr=False)
-    """Where ``owner`` points to."""
-    owner: array[int] = attrs.field(factory=lambda: array('i'), repr=False)
-    """By token; shorter than the pool while its last tokens have no row."""
-    since: array[int] = attrs.field(factory=lambda: array('q'), repr=False)
-    pins: Mapping[int, Pin] = attrs.field(factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, version: Revision, layers: Sequence[Layer], pins: Iterable[Pin]) -> Table:
-        """The table that was read."""
-        names: dict[str | None, int] = {None: UNOWNED}
-        owner, since = array('i'), array('q')
-        for group in (group for layer in layers for group in layer):
-            position = names.setdefault(group.owner, len(names))
-            _reach(owner, since, group.tokens)
-            for token in group.tokens:
-                owner[token] = position
-                since[token] = group.version
-        written = sum(len(group.tokens) for layer in layers for group in layer)
-        return cls(version, tuple(layers), written, names, owner, since, {pin.id: pin for pin in pins})
-
-    def after(self, plan: Plan, revision: Revision) -> Written:
-        """What ``plan`` writes at ``revision``."""
-        names, owner, since = dict(self.names), self.owner[:], self.since[:]
-        layer: list[TokenGroup] = []
-        for group in plan.groups:
-            position = names.setdefault(group.owner, len(names))
-            _reach(owner, since, group.tokens)
-            owners = list(map(owner.__getitem__, group.tokens))
-            kept = owners.count(position)
-            changed: Sequence[int] = () if kept else group.tokens
-            if 0 < kept < len(owners):
-                changed = [token for token, had in zip(group.tokens, owners, strict=True) if had != position]
-            for token in changed:
-                owner[token] = position
-                since[token] = revision.number
-            by_version = {revision.number: changed} if not kept else _by_version(group.tokens, since)
-            for version, tokens in by_version.items():
-                layer.append(TokenGroup(tokens, group.owner, group.target, group.home, version))
-        made = tuple(layer)
-        written = sum(len(group.tokens) for group in made)
-        layers = (*self.layers, made)
-        whole = len(layers) > MOST_LAYERS or self.written + written > 2 * len(owner)
-        if whole:
-            made = merged(layers)
-            layers, written = (made,), sum(len(group.tokens) for group in made)
-        else:
-            written += self.written
-        pins = {id_: pin for id_, pin in self.pins.items() if id_ not in plan.unpinned}
-        put = []
-        for pin in plan.pins:
-            before = pins.get(pin.id)
-            version = before.version if before and before.owner == pin.owner else revision.number
-            pins[pin.id] = attrs.evolve(pin, version=version)
-            put.append(pins[pin.id])
-        return Written(Table(revision, layers, written, names, owner, since, pins), made, whole, tuple(put))
-
-
-def _reach(owner: array[int], since: array[int], tokens: Sequence[int]) -> None:
-    """Make room for these tokens."""
-    missing = (tokens[-1] + 1 if tokens else 0) - len(owner)
-    if missing > 0:
-        owner.extend(array('i', [ABSENT]) * missing)
-        since.extend(array('q', [0]) * missing)
-
-
-def _by_version(tokens: Sequence[int], since: array[int]) -> dict[int, Sequence[int]]:
-    versions = set(map(since.__getitem__, tokens))
-    if len(versions) == 1:  # the usual case, in a third of the time
-        return {versions.pop(): tokens}
-    found: dict[int, array[int]] = defaultdict(lambda: array('i'))
-    for token in tokens:
-        found[since[token]].append(token)
-    return dict(found)

@@ -1,19 +1,19 @@
 -- Write a plan, all or nothing.
 --
--- KEYS: state, nodes, members, base, log, versions, pins, rebalances
--- ARGV: name, run, epoch, generation, timeline, timeline_store, revision, revision_stamp, based_on, stamp,
---       evictions, departed, entry, whole, new_members, rebalance, unpinned
+-- KEYS: state, nodes, members, log, versions, pins, rebalances
+-- ARGV: name, run, epoch, generation, timeline, timeline_store, version, version_stamp, number, stamp,
+--       evictions, departed, absent, entry, new_members, rebalance, unpinned
 -- REST: ids of pins to remove (``unpinned`` says how many), then id and pin for each pin to put
 --
---       name, run: the leader's; epoch to revision_stamp: the guard; stamp: of the new revision
---       based_on: the version, as 'number:stamp', that ``entry`` was made from
---       evictions, departed: JSON, [name, run, heartbeat] and [name, run] for each
---       entry, whole: what to add to the log, or, if ``whole`` is '1', to put in place of base and log
+--       name, run: the leader's; epoch to version_stamp: the guard
+--       number: the least that the new revision may have; stamp: its stamp
+--       evictions, departed, absent: JSON, [name, run, heartbeat], [name, run] and [name, run] for each
+--       entry: what to add to the log
 --       new_members: JSON, for each name the member to put, as text, or false
 --       rebalance: to append, or ''
 --
--- Returns: 'ok' | 'SchemaMismatch' | 'Evicted' | 'Fenced' | 'Conflict', and what does not fit
---          'Stale': all is as the guard says, but ``entry`` was made from another version
+-- Returns: 'ok', the revision's number, how many entries the log has, their size, that of the base
+--          'SchemaMismatch' | 'Evicted' | 'Fenced' | 'Conflict', and what does not fit
 local state = enter()
 if not state then
     return ABSENT
@@ -31,8 +31,8 @@ end
 if state.timeline_store ~= state.store then
     return {'Conflict', 'another store answers than that of the timeline'}
 end
-if state.revision ~= given.revision or state.stamp ~= given.revision_stamp then
-    return {'Conflict', 'it was planned from revision ' .. given.revision .. ', and this is ' .. state.revision}
+if state.version ~= given.version or state.version_stamp ~= given.version_stamp then
+    return {'Conflict', 'it was planned from version ' .. given.version .. ', and this is ' .. state.version}
 end
 local gone = {}
 for _, eviction in ipairs(cjson.decode(given.evictions)) do
@@ -49,11 +49,13 @@ for _, left in ipairs(cjson.decode(given.departed)) do
     end
     gone[#gone + 1] = left[1]
 end
-if state.version .. ':' .. state.version_stamp ~= given.based_on then
-    return {'Stale'}
+for _, absent in ipairs(cjson.decode(given.absent)) do
+    if joined(absent[1], absent[2]) then
+        return {'Conflict', 'node ' .. absent[1] .. ' is registered again'}
+    end
 end
 
-local number = state.revision + 1
+local number = math.max(state.revision + 1, tonumber(given.number))
 local version = text(number) .. ':' .. given.stamp
 leader.heartbeat = text(leader.heartbeat + 1)
 put_node(leader)
@@ -69,12 +71,8 @@ for name, member in pairs(cjson.decode(given.new_members)) do
 end
 in_parts(1, go, 'HDEL', key.members)
 in_parts(2, come, 'HSET', key.members)
-if given.whole == '1' then
-    redis.call('SET', key.base, given.entry)
-    redis.call('DEL', key.log, key.versions)
-else
-    redis.call('RPUSH', key.log, given.entry)
-end
+local entries = redis.call('RPUSH', key.log, given.entry)
+local log_size = text(state.log_size + #given.entry)
 redis.call('RPUSH', key.versions, version)
 local removed, put = {}, {}
 for i = 1, given.unpinned do
@@ -86,8 +84,8 @@ end
 in_parts(1, removed, 'HDEL', key.pins)
 in_parts(2, put, 'HSET', key.pins)
 if given.rebalance ~= '' then
-    redis.call('ZADD', key.rebalances, text(now()), given.rebalance)
+    redis.call('ZADD', key.rebalances, text(now()), string.format('%020.0f', number) .. given.rebalance)
 end
 revise(number, given.stamp, 'version', text(number), 'version_stamp', given.stamp,
-    'pins', rest.count > 0 and version or state.pins)
-return {'ok'}
+    'pins', rest.count > 0 and version or state.pins, 'log_size', log_size)
+return {'ok', text(number), entries, log_size, state.base_size}

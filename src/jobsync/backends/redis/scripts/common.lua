@@ -64,7 +64,13 @@ end
 -- Who may not publish still has the revision: others find it when they look.
 local function revise(number, stamp, ...)
     redis.call('HSET', key.state, 'revision', text(number), 'stamp', stamp, ...)
+    redis.call('HINCRBY', key.state, 'position', 1)
     redis.pcall('PUBLISH', given.channel, text(number))
+end
+
+-- The longer of two timeouts, as text.
+local function longer(one, other)
+    return tonumber(one) < tonumber(other) and other or one
 end
 
 -- Begin the next timeline. KEYS: state, nodes, members, base, log, versions, pins
@@ -74,17 +80,29 @@ local function renew(state, at_least, id, stamp, ...)
     redis.call('DEL', key.nodes, key.members, key.base, key.log, key.versions, key.pins)
     redis.call('RPUSH', key.versions, version)
     revise(number, stamp, 'generation', text(state.generation + 1), 'timeline', id, 'timeline_store', state.store,
-        'version', text(number), 'version_stamp', stamp, 'leader', '', 'leader_run', '', 'pins', version, ...)
+        'version', text(number), 'version_stamp', stamp, 'leader', '', 'leader_run', '', 'pins', version,
+        'base_size', '0', 'log_size', '0', ...)
 end
 
 local function same_timeline(state)
     return state.generation == given.generation and state.timeline == given.timeline and state.timeline_store == given.timeline_store
 end
 
+-- A record's text with a seal in front, by which what a person has put in its place is told apart: it counts as absent.
+local function sealed(name, text)
+    return redis.sha1hex(name .. '\0' .. text) .. text
+end
+
+-- The text of a sealed record; nil if there is none, or the seal is not that of this text under this name.
+local function unsealed(name, raw)
+    local found = raw and string.sub(raw, 41)
+    return found and sealed(name, found) == raw and found or nil
+end
+
 -- A node's record, or nil.
 local function node_of(name)
-    local raw = redis.call('HGET', key.nodes, name)
-    return raw and cjson.decode(raw) or nil
+    local found = unsealed(name, redis.call('HGET', key.nodes, name))
+    return found and cjson.decode(found)
 end
 
 -- The record of exactly this run, if it is registered; else nil.
@@ -97,7 +115,7 @@ local function joined(name, run)
 end
 
 local function put_node(node)
-    redis.call('HSET', key.nodes, node.name, cjson.encode(node))
+    redis.call('HSET', key.nodes, node.name, sealed(node.name, cjson.encode(node)))
 end
 
 -- Run a command with any number of arguments, so many at once as Lua's stack carries. ``size`` arguments belong together.
@@ -118,6 +136,11 @@ end
 -- The members of a trail: date, item and node, parted by what no text contains. As text they sort by date, then item.
 local function record_of(date, item, node)
     return date .. '\0' .. item .. '\0' .. node
+end
+
+-- Date and item of a trail's member; nil if it is none.
+local function parts_of(record)
+    return string.match(record, '^([^%z]*)%z([^%z]*)%z')
 end
 
 -- All members of an index that begin with these parts.
@@ -149,23 +172,4 @@ end
 -- The newest of what is sorted by time; ``limit`` is above 0, or '' if there is none.
 local function newest(sorted, limit)
     return redis.call('ZREVRANGE', sorted, 0, limit == '' and -1 or limit - 1, 'WITHSCORES')
-end
-
--- A trail: that of a date by its index, all else by time. Arguments that are not given are ''. The limit is the caller's to keep
--- where there is a date or an item.
-local function history(records, by_date)
-    if given.date ~= '' then
-        return with_times(beginning(by_date, given.date, given.item ~= '' and given.item or nil), records)
-    end
-    if given.item == '' then
-        return newest(records, given.limit)
-    end
-    local all, found = newest(records, ''), {}
-    for i = 1, #all, 2 do
-        if string.find(all[i], '\0' .. given.item .. '\0', 1, true) then
-            found[#found + 1] = all[i]
-            found[#found + 1] = all[i + 1]
-        end
-    end
-    return found
 end

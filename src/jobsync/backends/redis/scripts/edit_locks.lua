@@ -1,7 +1,8 @@
 -- Remove task locks, then put others.
 --
 -- A lock is kept under its task as a list: id, task, patterns, reason ('' or '+' and the text), creator, created_at,
--- expires_at or '', registered. Lists that are equal are equal as text, which is how a change is noticed.
+-- expires_at or '', registered. Lists that are equal are equal as text, which is how a change is noticed. One that cannot be
+-- read counts as absent, but goes where all locks go.
 --
 -- KEYS: state, locks
 -- ARGV: remove, created_by, expired, stamp
@@ -22,9 +23,10 @@ local chosen = tonumber(given.remove) or 0
 
 local gone, changed = {}, {}
 local function consider(task, raw)
-    local lock = cjson.decode(raw)
+    local found = unsealed(task, raw)
+    local lock = found and cjson.decode(found) or {}
     local expires = tonumber(lock[7])
-    if (given.created_by == '' or given.created_by == '+' .. lock[5]) and (given.expired ~= '1' or (expires and expires <= time)) then
+    if (given.created_by == '' or given.created_by == '+' .. (lock[5] or '')) and (given.expired ~= '1' or (expires and expires <= time)) then
         gone[task] = true
     end
 end
@@ -46,11 +48,12 @@ local ids = tonumber(state.lock_ids)
 for i = chosen + 1, rest.count, 5 do
     local task, expires_in = rest(i), rest(i + 4)
     local raw = redis.call('HGET', key.locks, task)
-    local before = raw and cjson.decode(raw)
+    local found = unsealed(task, raw)
+    local before = found and cjson.decode(found)
     if not before then
         ids = ids + 1
     end
-    local lock = cjson.encode({
+    local lock = sealed(task, cjson.encode({
         before and before[1] or text(ids),
         task,
         rest(i + 1),
@@ -59,7 +62,7 @@ for i = chosen + 1, rest.count, 5 do
         before and before[6] or text(time),
         expires_in == '' and '' or text(time + expires_in),
         before and before[8] or text(revision),
-    })
+    }))
     gone[task] = nil
     if lock ~= raw then
         changed[#changed + 1] = task

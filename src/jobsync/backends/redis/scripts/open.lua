@@ -1,7 +1,8 @@
 -- Make the namespace if there is none, or put other settings in place while nobody is registered.
 --
 -- KEYS: state, nodes, members, base, log, versions, pins, locks
--- ARGV: create, schema, total_tokens, hash_function, format, id, stamp
+-- ARGV: create, schema, total_tokens, hash_function, format, dead, id, stamp
+--       (dead: JSON, [run, heartbeat] of each node that does not count as registered)
 -- Returns: 'ok', total_tokens, hash_function, format, generation, timeline, timeline_store
 --          'SchemaMismatch', and the format that was found, if any
 local state = enter()
@@ -17,7 +18,8 @@ if not state then
         'total_tokens', given.total_tokens, 'hash_function', given.hash_function, 'format', given.format,
         'generation', '0', 'timeline', given.id, 'timeline_store', id,
         'revision', '0', 'stamp', '0', 'version', '0', 'version_stamp', '0', 'pins', '0:0',
-        'epoch', '0', 'leader', '', 'leader_run', '', 'last_created', '0', 'locks_revision', '0', 'lock_ids', '0')
+        'epoch', '0', 'leader', '', 'leader_run', '', 'last_created', '0', 'locks_revision', '0', 'lock_ids', '0',
+        'base_size', '0', 'log_size', '0', 'longest_timeout', '0', 'position', '0')
     return {'ok', given.total_tokens, given.hash_function, given.format, '0', given.id, id}
 end
 if state.schema ~= given.schema then
@@ -29,8 +31,13 @@ end
 if state.total_tokens == given.total_tokens and state.hash_function == given.hash_function and state.format == given.format then
     return opened(state)
 end
-for _, raw in ipairs(redis.call('HVALS', key.nodes)) do
-    if cjson.decode(raw).state == 'joined' then
+local dead = {}
+for _, beat in ipairs(cjson.decode(given.dead)) do
+    dead[beat[1] .. ':' .. beat[2]] = true
+end
+for _, name in ipairs(redis.call('HKEYS', key.nodes)) do
+    local node = node_of(name)
+    if node and node.state == 'joined' and not dead[node.run .. ':' .. node.heartbeat] then
         return opened(state)
     end
 end

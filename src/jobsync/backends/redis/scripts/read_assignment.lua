@@ -7,8 +7,9 @@
 -- KEYS: state, members, base, log, versions, pins
 -- ARGV: since, pins
 --       ('number:stamp' each: the version to build on, or '', and that of the pins the caller has)
--- Returns: 'ok', version, version_stamp, all members if it is complete (names and members in turn), base or '', entries of the
---          log, the version of the pins, and the pins, unless the caller has them
+-- Returns: 'ok', the timeline in three parts, version, version_stamp, the version of the first of what follows, all members if it is
+--          complete (names and members in turn), base or '', entries of the log, the version of the pins, and the pins (ids
+--          and pins in turn), unless the caller has them
 --          'SchemaMismatch'
 local state = enter()
 if not state then
@@ -25,5 +26,6 @@ end
 local members = not found and redis.call('HGETALL', key.members)
 local base = not found and redis.call('GET', key.base) or ''
 local entries = redis.call('LRANGE', key.log, (found or 1) - 1, -1)
-local pins = state.pins ~= given.pins and redis.call('HVALS', key.pins)
-return {'ok', state.version, state.version_stamp, members, base, entries, state.pins, pins}
+local pins = state.pins ~= given.pins and redis.call('HGETALL', key.pins)
+return {'ok', state.generation, state.timeline, state.timeline_store, state.version, state.version_stamp,
+    versions[found or 1], members, base, entries, state.pins, pins}

@@ -2,8 +2,8 @@
 --
 -- KEYS: state, locks
 -- ARGV: none
--- Returns: 'ok', the locks in no order | 'SchemaMismatch'
+-- Returns: 'ok', tasks and locks in turn, in no order | 'SchemaMismatch'
 if not enter() then
     return ABSENT
 end
-return {'ok', redis.call('HVALS', key.locks)}
+return {'ok', redis.call('HGETALL', key.locks)}

@@ -66,6 +66,8 @@ class Bench:
         self.agents: list[Agent] = []
         self.cut: set[tuple[Agent, Lane]] = set()
         """Lanes in which the store is out of reach."""
+        self.fault: Callable[[Agent, calls.Call], JobsyncError | None] = lambda agent, call: None
+        """With what error a call fails that does not reach the store; None lets it through."""
         self.made: list[Made] = []
         self._ids = itertools.count(1)
         self._traps: list[tuple[Agent, type[Any]]] = []
@@ -216,7 +218,9 @@ class Bench:
             self._caught.append(Caught(agent, lane, call))
             return
         made_at = self.now
-        answer = AWAY if (agent, lane) in self.cut else self.perform(call)
+        answer: calls.Answer = AWAY if (agent, lane) in self.cut else self.fault(agent, call)
+        if answer is None:
+            answer = self.perform(call)
         self.now += _CALL_SEC
         self.made.append(Made(made_at, agent, call, answer))
         agent.done(lane, answer, self.now)

@@ -237,3 +237,15 @@ def test_retries_are_as_frequent_as_heartbeats_allow(interval: float, retry: flo
     bench = Bench()
     config = attrs.evolve(bench.start('a').config, heartbeat_interval_sec=interval)
     assert config.retry_sec == retry
+
+
+@pytest.mark.parametrize(
+    ('interval', 'timeout', 'blind_after'), [(5.0, 15.0, 9.0), (1.0, 3.0, 1.8), (5.0, 60.0, 11.0), (5.0, 6.0, 6.25)]
+)
+def test_a_stall_that_goes_unnoticed_is_shorter_than_a_timeout_less_what_others_may_be_late(
+    interval: float, timeout: float, blind_after: float
+) -> None:
+    """A store that stalls for as long delays a heartbeat by no more than the timeout allows, where the timeout allows any."""
+    bench = Bench()
+    config = attrs.evolve(bench.start('a').config, heartbeat_interval_sec=interval, heartbeat_timeout_sec=timeout)
+    assert config.blind_after_sec == pytest.approx(blind_after)

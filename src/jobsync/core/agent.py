@@ -11,7 +11,8 @@ nothing else; the other carries everything else, one call after another.
        ▲              │            │
        ├──────────────┴────────────┤  evicted, or another timeline (a new incarnation)
        └────── RENEWING ◄──────────┘  the store went back in time (R8)
-                                     any ──► FAILED  what no retry can mend (another cluster's settings, name in use)
+                                     any ──► FAILED  what no retry can mend (another cluster's settings, name in use;
+                                                     before it was ever a member, whatever the store refuses)
 
 Each incarnation is a *session*, and each of these knows one thing of it:
 
@@ -66,6 +67,7 @@ from jobsync.core.tenure import Tenure
 from jobsync.core.weighing import Weighing
 from jobsync.errors import (
     BackendUnavailable,
+    ConfigMismatch,
     Conflict,
     Evicted,
     Fenced,
@@ -117,6 +119,7 @@ class Agent:
         self._naming, self._weighing = Naming(config), Weighing(config.weight)
         self._history = History(config.heartbeat_timeout_sec)
         self._timelines: set[str] = set()
+        self._has_been_member = False
         self._renewing: Timeline | None = None
         self._under_way: dict[Lane, _Issued] = {}
         self._work_at = now
@@ -236,17 +239,18 @@ class Agent:
         self._under_way[lane] = _Issued(answer, now, self._session, self._history.known)
         return answer
 
-    def done(self, lane: Lane, answer: calls.Answer, now: float) -> None:
-        """The lane's call has come back with an answer, or with the error it raised."""
+    def done(self, lane: Lane, answer: calls.Answer, now: float) -> bool:
+        """Take the answer of the lane's call, or the error it raised; return whether the store has answered."""
         issued = self._under_way.pop(lane)
         if issued.session != self._session or self.phase in (Phase.LEFT, Phase.FAILED):
-            return
+            return not isinstance(answer, Exception)
         try:
             if isinstance(answer, Exception):
                 raise answer
             self._take(issued, answer, now)
         except BackendUnavailable as error:
             self._failed(lane, issued, error, now)
+            return False
         except (Evicted, TimelineChanged) as reason:
             self._restart(now, str(reason))
         except WentBackError as sign:
@@ -257,10 +261,11 @@ class Agent:
                 self._reign.end()
         except NameTaken as taken:
             self._name_taken(taken, now)
-        except SchemaMismatch as error:
-            self._schema_gone(lane, issued, error, now)
-        except JobsyncError as error:
+        except ConfigMismatch as error:
             self._fail(error)
+        except JobsyncError as error:
+            return self._refused(lane, issued, error, now)
+        return True
 
     def _next_beat(self, now: float) -> calls.Heartbeat | float | None:
         if self.phase not in (Phase.MEMBER, Phase.LEAVING):
@@ -372,6 +377,7 @@ class Agent:
         self._work_at = now
 
     def _registered(self, now: float) -> None:
+        self._has_been_member = True
         if self.phase is Phase.REGISTERING:
             self.phase = Phase.MEMBER
             self._note('info', f'node {self.config.name!r} registered')
@@ -465,14 +471,20 @@ class Agent:
         self.phase = Phase.OPENING
         self._work_at = now
 
-    def _schema_gone(self, lane: Lane, issued: _Issued, error: SchemaMismatch, now: float) -> None:
-        """Fatal at the start. Later somebody has taken the tables away: begin anew when they are back."""
-        if not self._timelines:
+    def _refused(self, lane: Lane, issued: _Issued, error: JobsyncError, now: float) -> bool:
+        """Stop at the start; later try again (rule R9): what was granted once, rights or tables, may be granted again.
+
+        Returns whether the store has answered. A heartbeat that finds no namespace has: the node begins anew when it is back.
+        """
+        gone = isinstance(error, SchemaMismatch)
+        if not (self._timelines if gone else self._has_been_member):
             self._fail(error)
-        elif self.phase is Phase.OPENING:
-            self._failed(lane, issued, error, now)
-        else:
+        elif gone and (lane is Lane.BEAT or self.phase not in (Phase.OPENING, Phase.MEMBER)):
             self._restart(now, str(error))
+        else:
+            self._failed(lane, issued, error, now)
+            return False
+        return True
 
     def _fail(self, error: JobsyncError) -> None:
         self.tenure.drop()
@@ -481,6 +493,8 @@ class Agent:
 
     def _failed(self, lane: Lane, issued: _Issued, error: JobsyncError, now: float) -> None:
         """The store did not answer: try again soon, and assume nothing."""
+        self._lookout.blinded()
+        self._naming.blinded()
         again = now + self.config.retry_sec
         if lane is Lane.BEAT:
             self._rhythm.begin(again)

@@ -59,6 +59,17 @@ class AgentConfig:
         """How long after a failure the next attempt comes."""
         return min(_RETRY_SEC, self.heartbeat_interval_sec / 5)
 
+    @property
+    def blind_after_sec(self) -> float:
+        """How long this node may be without a reading before it forgets what it has observed of the others (rule R2).
+
+        A store that stalls for that long, and fails no call of this node, delays another's heartbeat by as much. The other may
+        have been due for an interval, and may have to try once more: all three must be less than a timeout (promise P4).
+        """
+        interval = self.heartbeat_interval_sec
+        spare = self.heartbeat_timeout_sec - interval - self.retry_sec
+        return max(1.25 * interval, min(2 * interval + min(1.0, interval), spare))
+
 
 def check_settings(name: str, ours: Settings, cluster: Settings) -> None:
     """Raise ``ConfigMismatch`` if this node's settings are not the cluster's."""

@@ -28,7 +28,7 @@ class Lookout:
 
     def __init__(self, config: AgentConfig, ref: NodeRef, now: float) -> None:
         self._config, self._ref = config, ref
-        self._observer = Observer(config.heartbeat_interval_sec)
+        self._observer = Observer(config.blind_after_sec)
         self.snapshot: Snapshot | None = None
         self._look_at = now
         self._suspect_at = self._again_at = _FOREVER
@@ -40,6 +40,10 @@ class Lookout:
     def due(self) -> float:
         """When to take the next snapshot."""
         return min(self._look_at, self._suspect_at, self._again_at)
+
+    def blinded(self) -> None:
+        """Forget what was observed, because a call of this node failed (rule R2)."""
+        self._observer.clear()
 
     def look(self, at: float) -> None:
         """Look at that time at the latest."""

@@ -44,6 +44,10 @@ class _Watch:
         self._read_at = now
         return False
 
+    def blinded(self) -> None:
+        """Start again with the next reading, because a call of the watcher failed."""
+        self._read_at = float('-inf')
+
     @staticmethod
     def in_use(record: Node) -> NodeNameInUse:
         """The error that says so."""
@@ -77,6 +81,11 @@ class Naming:
             replacing = watch.record.beat
         return frozenset(self._past - {self._incarnation}), replacing
 
+    def blinded(self) -> None:
+        """Forget how long the name's present owner has not stirred, because a call of this node failed (rule R2)."""
+        if self.watch is not None:
+            self.watch.blinded()
+
     def taken(self, record: Node, now: float) -> tuple[float, str | None]:
         """The name is registered, as this record says: when to try again, and what there is to tell people.
 
@@ -85,7 +94,7 @@ class Naming:
         watch, is_past, told = self.watch, record.incarnation in self._past, None
         pause = 0.0 if is_past else self._config.retry_sec
         if watch is None or is_past:
-            watch = self.watch = _Watch(record, now, 2 * self._config.heartbeat_interval_sec + self._config.retry_sec)
+            watch = self.watch = _Watch(record, now, self._config.blind_after_sec)
             told = None if is_past else watch.announcement
         elif watch.has_stirred(record, now):
             raise watch.in_use(record)

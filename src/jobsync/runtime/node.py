@@ -28,7 +28,7 @@ from jobsync.core.calls import Answer, Call, Lane
 from jobsync.core.events import Change, Note
 from jobsync.core.hashing import tokenizer
 from jobsync.core.model import Node, Pulse
-from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
+from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.runtime.callbacks import Callbacks, Functions
 from jobsync.runtime.clock import now
 from jobsync.runtime.perform import perform
@@ -94,7 +94,7 @@ class NodeRuntime:
         self.status = Status(Phase.OPENING, False, False, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
         """Wall time at which the last successful heartbeat was sent; for people."""
-        self.trouble: BackendUnavailable | None = None
+        self.trouble: JobsyncError | None = None
         """Why the last call that was not a heartbeat failed, if it did."""
         name = config.name
         self._threads = [
@@ -190,12 +190,12 @@ class NodeRuntime:
         outcome = self._perform(call)
         name = type(call).__name__.lower()
         with self._lock:
-            self.agent.done(lane, outcome, now())
+            answered = self.agent.done(lane, outcome, now())
             if isinstance(outcome, Pulse):
                 self.heartbeat_at = sent_at
             if lane is Lane.WORK:
-                self.trouble = outcome if isinstance(outcome, BackendUnavailable) else None
-            if not isinstance(outcome, (BackendUnavailable, SchemaMismatch)):
+                self.trouble = outcome if isinstance(outcome, JobsyncError) and not answered else None
+            if answered:
                 self._reporter.succeeded(name)
             self._step_taken(name)
         for other in Lane:

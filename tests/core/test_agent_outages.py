@@ -1,0 +1,166 @@
+"""A store that fails, wholly or in part (promise P4, rules R2 and R9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.core.bench import AWAY, TASKS, Bench
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent, Phase
+from jobsync.core.calls import Lane
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch, UnsupportedOperation
+
+WRITES = calls.Heartbeat | calls.Register | calls.Propose | calls.Acquire | calls.Weigh | calls.DropExpiredLocks
+
+
+def while_it_lasts(bench: Bench, seconds: float, fault: Callable[[Agent, calls.Call], JobsyncError | None]) -> None:
+    """Let calls fail for a while."""
+    before, bench.fault = bench.fault, fault
+    bench.run(seconds)
+    bench.fault = before
+
+
+def assert_nothing_moves(bench: Bench, agents: list[Agent], trouble: Callable[[], object]) -> None:
+    """All nodes are the same runs with the same tokens after the trouble."""
+    before = [(agent.ref, agent.tenure.ownership.tokens) for agent in agents]
+    trouble()
+    bench.run(30.0)
+    assert [(agent.ref, agent.tenure.ownership.tokens) for agent in agents] == before
+    assert all(bench.now < agent.tenure.deadline for agent in agents)
+
+
+@pytest.mark.parametrize('seconds', [4.0, 8.0, 11.0, 13.0, 14.5, 16.0, 30.0, 60.0])
+@pytest.mark.parametrize('phase', [0.1, 0.6, 1.2, 3.0, 4.9])
+def test_an_outage_of_any_length_moves_nothing(seconds: float, phase: float) -> None:
+    """P4: nobody is evicted because of it, whenever in an interval it begins and however long it lasts."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c')
+    bench.run(phase)
+    assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, seconds, lambda agent, call: AWAY))
+
+
+@pytest.mark.parametrize('seconds', [8.0, 16.0, 31.0, 60.0])
+def test_a_store_that_refuses_writes_moves_nothing(seconds: float) -> None:
+    """P4: everybody reads on, and sees everybody silent; the calls of its own that fail tell a node why."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c')
+    assert_nothing_moves(
+        bench, agents, lambda: while_it_lasts(bench, seconds, lambda agent, call: AWAY if isinstance(call, WRITES) else None)
+    )
+
+
+def test_whoever_recovers_last_is_not_evicted_by_whoever_recovers_first() -> None:
+    """After an outage the leader counts silence from its own first reading, so that the others have a whole timeout."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c')
+
+    def trouble() -> None:
+        while_it_lasts(bench, 40.0, lambda agent, call: AWAY)
+        while_it_lasts(bench, 8.0, lambda agent, call: None if agent is agents[0] else AWAY)
+
+    assert_nothing_moves(bench, agents, trouble)
+
+
+def test_a_node_that_is_cut_off_alone_is_evicted() -> None:
+    """The others' calls succeed, so its silence is its own."""
+    bench = Bench()
+    leader, victim = bench.cluster('a', 'b')
+    bench.cut_off(victim)
+    cut = bench.now
+    bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
+    assert bench.now <= cut + 15.0 + 2.0
+
+
+@pytest.mark.parametrize('lane', Lane)
+def test_one_failed_call_of_an_observer_is_blindness(lane: Lane) -> None:
+    """In either lane: what the leader has observed before it counts no more."""
+    bench = Bench()
+    leader, victim = bench.cluster('a', 'b')
+    bench.cut_off(victim)
+    bench.run(10.0)
+    kind = calls.Heartbeat if lane is Lane.BEAT else calls.TakeSnapshot
+    bench.answer(bench.catch(leader, kind), AWAY)
+    failed = bench.now
+    bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
+    assert bench.now >= failed + 15.0
+
+
+# --- refusals (R9) ----------------------------------------------------------------------------------------------------------
+
+REFUSALS = [
+    ConfigError('password authentication failed'),
+    UnsupportedOperation('no such command for this user'),
+    JobsyncError('permission denied'),
+]
+
+
+@pytest.mark.parametrize('seconds', [3.0, 40.0])
+@pytest.mark.parametrize('refusal', REFUSALS, ids=lambda refusal: type(refusal).__name__)
+def test_a_refusal_is_an_outage_to_a_node_that_has_been_a_member(refusal: JobsyncError, seconds: float) -> None:
+    """It answers False when its lease ends, tries again, and goes on with the same tokens."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c')
+    assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, seconds, lambda agent, call: refusal))
+
+
+def test_a_refusal_is_told_as_a_failed_call() -> None:
+    """The caller of the backend learns whether it has answered."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    beat = bench.catch(agent, calls.Heartbeat)
+    assert not agent.done(beat.lane, REFUSALS[0], bench.now)
+    assert agent.phase is Phase.MEMBER
+    look = bench.catch(agent, calls.TakeSnapshot)
+    assert agent.done(look.lane, bench.perform(look.call), bench.now)
+
+
+@pytest.mark.parametrize('kind', [calls.Open, calls.Register])
+def test_a_refusal_at_the_first_start_is_final(kind: type[object]) -> None:
+    """A node that has never been a member stops at once, with the error as it is."""
+    bench = Bench()
+    agent = bench.start('a')
+    bench.answer(bench.catch(agent, kind), REFUSALS[0])
+    assert agent.phase is Phase.FAILED
+    assert agent.failure is REFUSALS[0]
+
+
+@pytest.mark.parametrize('kind', [calls.Open, calls.Register])
+def test_a_refusal_while_a_member_starts_over_is_an_outage(kind: type[object]) -> None:
+    """A node that was evicted meanwhile tries to come back until it may."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b')
+    bench.store.delete_node_row('sync_', 'b')
+    while_it_lasts(bench, 20.0, lambda agent, call: REFUSALS[0] if isinstance(call, kind) else None)
+    bench.run(40.0)
+    assert all(agent.is_settled for agent in agents)
+
+
+def test_a_missing_table_that_no_heartbeat_needs_is_an_outage() -> None:
+    """The lane that needs it tries again; the node stays what it is, and claims."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c')
+    gone = SchemaMismatch('there is no table sync_lock')
+    missing = lambda agent, call: gone if isinstance(call, calls.ReadLocks | calls.TakeSnapshot) else None  # noqa: E731
+    assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, 40.0, missing))
+
+
+def test_a_namespace_that_is_gone_ends_the_incarnation() -> None:
+    """A heartbeat that finds none: there may be another by now, of which this node knows nothing."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    before = agent.ref
+    bench.store.wipe(keep_schema=False)
+    bench.run_until(lambda: agent.ref != before, within=6.0)
+    assert bench.claims(agent, *TASKS) == [False] * 4
+    bench.run(40.0)
+    assert agent.is_settled
+
+
+def test_the_store_being_away_is_no_answer() -> None:
+    """As for a refusal."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    beat = bench.catch(agent, calls.Heartbeat)
+    assert not agent.done(beat.lane, BackendUnavailable('away'), bench.now)

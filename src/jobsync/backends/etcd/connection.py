@@ -77,8 +77,6 @@ class Connection:
         self._probe = MESSAGES['RangeRequest'](key=probe_key, count_only=True)
         self._survives_fork = survives_fork
         self._state = 'open'
-        self.cluster = 0
-        """The id of the cluster that answered last."""
         self._set_up()
         forget_in_child(self)
 
@@ -91,19 +89,15 @@ class Connection:
         route = self._route()
         was_proven = route.is_proven
         try:
-            answer = route.call(method, request, deadline)
+            return route.call(method, request, deadline)
         except BackendUnavailable:
             if not was_proven or self._state != 'open' or time.monotonic() >= deadline:
                 raise
-            answer = route.call(method, request, deadline)
-        self.cluster = answer.header.cluster_id
-        return answer
+            return route.call(method, request, deadline)
 
     def write(self, method: str, request: Any, deadline: float) -> Any:
         """Do something once. After ``BackendUnavailable`` it may or may not have happened."""
-        answer = self._route().call(method, request, deadline)
-        self.cluster = answer.header.cluster_id
-        return answer
+        return self._route().call(method, request, deadline)
 
     def proven(self, deadline: float) -> Link:
         """A server that answers; ``BackendUnavailable`` if none does in time."""

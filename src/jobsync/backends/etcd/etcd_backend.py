@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import attrs
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.commits import Commits
+from jobsync.backends.etcd.commits import MOST_REMOVALS, Commits
 from jobsync.backends.etcd.connection import Connection
 from jobsync.backends.etcd.keys import Keys
 from jobsync.backends.etcd.link import link_of_client, links_to
 from jobsync.backends.etcd.locks import Locks
-from jobsync.backends.etcd.nodes import Nodes, node_of
+from jobsync.backends.etcd.nodes import Nodes, all_nodes
 from jobsync.backends.etcd.state import State, first_state
 from jobsync.backends.etcd.store import Reading, Store, Write
 from jobsync.backends.etcd.trails import Trails
@@ -29,6 +29,7 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockReading,
     NodeRef,
     NodeState,
     Opened,
@@ -38,7 +39,6 @@ from jobsync.core.model import (
     Revision,
     Settings,
     Snapshot,
-    TaskLock,
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
@@ -46,7 +46,7 @@ from jobsync.errors import SchemaMismatch
 
 __all__ = ['EtcdBackend', 'connect', 'on_client']
 
-INFO = BackendInfo('etcd', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000)
+INFO = BackendInfo('etcd', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000, max_removals=MOST_REMOVALS)
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
@@ -91,41 +91,45 @@ class EtcdBackend:
     def _later(self) -> float:
         return time.monotonic() + self._options.bulk_timeout_sec
 
-    @property
-    def _everything(self) -> list[Any]:
-        return [kv.get(self._keys.state), kv.get_all(self._keys.nodes)]
-
     # The namespace
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
+        deadline, keys = self._soon, self._keys
 
         def decide(reading: Reading) -> Opened | Write[Opened]:
-            if self._keys.state not in reading.values:
+            if keys.state not in reading.values:
                 if not create:
                     raise SchemaMismatch(
-                        f'{self._shown} has no namespace {self._keys.namespace!r}, and skip_db_init forbids to make it'
+                        f'{self._shown} has no namespace {keys.namespace!r}, and skip_db_init forbids to make it'
                     )
                 return self._all_anew(reading, first_state(settings, reading.cluster))
             state = reading.state
-            nodes = (node_of(value) for key, value in reading.values.items() if key.startswith(self._keys.nodes))
-            if state.settings == settings or any(node.state is NodeState.JOINED for node in nodes):
+            if state.settings == settings:
                 return Opened(state.settings, state.timeline)
-            return self._all_anew(reading, attrs.evolve(state.renewed(reading.cluster), settings=settings))
+            everything = self.store.read_all(keys.state, keys.nodes, deadline)
+            nodes, _ = all_nodes(everything)
+            if any(node.state is NodeState.JOINED and node.beat not in dead for node in nodes):
+                return Opened(state.settings, state.timeline)
+            write = self._all_anew(reading, attrs.evolve(state.renewed(reading.cluster), settings=settings))
+            unwritten = kv.unwritten(keys.nodes, everything.at, kv.after(keys.nodes))
+            return attrs.evolve(write, compares=[*write.compares, unwritten])
 
-        return self.store.change(self._everything, decide, self._soon)
+        return self.store.change([kv.get(keys.state)], decide, deadline)
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""
 
-        def decide(reading: Reading) -> Opened | Write[Opened | None] | None:
+        def decide(reading: Reading) -> Write[Opened] | Opened | None:
             state = reading.state
-            return self._all_anew(reading, state.renewed(reading.cluster, at_least)) if state.timeline == expected else None
+            if state.timeline != expected:
+                return None
+            return self._all_anew(reading, state.renewed(reading.cluster, at_least, longest_timeout_sec))
 
         self.store.change([kv.get(self._keys.state)], decide, self._soon)
 
     def _all_anew(self, reading: Reading, state: State) -> Write[Opened]:
-        """A state to which no nodes and no assignment belong."""
+        """Return what to write for a state to which no nodes and no assignment belong."""
         removed = [kv.delete_all(prefix, kv.after(prefix)) for prefix in (self._keys.nodes, self._keys.tokens)]
         put = kv.put(self._keys.state, state.encoded())
         opened = Opened(state.settings, state.timeline)
@@ -138,10 +142,7 @@ class EtcdBackend:
 
     def snapshot(self) -> Snapshot:
         """See ``Backend.snapshot``."""
-        reading = self.store.read(self._everything, self._soon)
-        snapshot = self._nodes.snapshot(reading)
-        self._commits.remember(reading)
-        return snapshot
+        return self._nodes.snapshot(self.store.read_all(self._keys.state, self._keys.nodes, self._soon))
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
@@ -153,9 +154,9 @@ class EtcdBackend:
         """See ``Backend.register``."""
         self._nodes.register(node, timeline, at_least, replacing, self._soon)
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         """See ``Backend.heartbeat``."""
-        return self._nodes.heartbeat(ref, seen, holding, self._soon)
+        return self._nodes.heartbeat(ref, seen, holding, candidate, self._soon)
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         """See ``Backend.set_weight``."""
@@ -181,11 +182,9 @@ class EtcdBackend:
 
     # Task locks
 
-    def read_locks(self) -> tuple[TaskLock, ...]:
+    def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
-        deadline = self._later
-        wanted = [kv.get(self._keys.state)]
-        return self.store.look(wanted, lambda reading: self._locks.read(reading.state, deadline), deadline)
+        return self._locks.read(self._later)
 
     def edit_locks(self, edit: LockEdit) -> int:
         """See ``Backend.edit_locks``."""

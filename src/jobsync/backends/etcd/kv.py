@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from jobsync.backends.etcd.protos import MESSAGES
@@ -16,7 +16,6 @@ __all__ = [
     'get_all',
     'is_absent',
     'is_value',
-    'nested',
     'put',
     'unwritten',
     'when',
@@ -26,9 +25,6 @@ Message = Any
 
 RangeRequest, PutRequest, DeleteRangeRequest = (MESSAGES[f'{kind}Request'] for kind in ('Range', 'Put', 'DeleteRange'))
 RequestOp, TxnRequest, Compare = MESSAGES['RequestOp'], MESSAGES['TxnRequest'], MESSAGES['Compare']
-
-MOST_NESTED = 60
-"""Operations in a transaction that is an operation of another: a server allows 128 on both levels together."""
 
 
 def after(prefix: bytes) -> bytes:
@@ -41,9 +37,9 @@ def get(key: bytes) -> Message:
     return RequestOp(request_range=RangeRequest(key=key))
 
 
-def get_all(prefix: bytes) -> Message:
-    """Read all keys that begin so."""
-    return RequestOp(request_range=RangeRequest(key=prefix, range_end=after(prefix)))
+def get_all(prefix: bytes, limit: int = 0) -> Message:
+    """Read all keys that begin so, or the first of them."""
+    return RequestOp(request_range=RangeRequest(key=prefix, range_end=after(prefix), limit=limit))
 
 
 def put(key: bytes, value: bytes) -> Message:
@@ -66,14 +62,6 @@ def when(compares: Iterable[Message], success: Iterable[Message], failure: Itera
     return TxnRequest(compare=compares, success=success, failure=failure)
 
 
-def nested(operations: Sequence[Message]) -> list[Message]:
-    """The same operations, in groups if there are many."""
-    if len(operations) <= MOST_NESTED:
-        return list(operations)
-    groups = (operations[start : start + MOST_NESTED] for start in range(0, len(operations), MOST_NESTED))
-    return [RequestOp(request_txn=TxnRequest(success=group)) for group in groups]
-
-
 def is_value(key: bytes, value: bytes) -> Message:
     """Compare: the key has exactly this value."""
     return Compare(result=Compare.EQUAL, target=Compare.VALUE, key=key, value=value)
@@ -89,6 +77,6 @@ def exists(key: bytes) -> Message:
     return Compare(result=Compare.GREATER, target=Compare.CREATE, key=key, create_revision=0)
 
 
-def unwritten(first: bytes, end: bytes, since: int) -> Message:
-    """Compare: no key from ``first`` on, before ``end``, was written after etcd's revision ``since``."""
+def unwritten(first: bytes, since: int, end: bytes = b'') -> Message:
+    """Compare: the key ``first``, or none from it on before ``end``, was written after etcd's revision ``since``."""
     return Compare(result=Compare.LESS, target=Compare.MOD, key=first, range_end=end, mod_revision=since + 1)

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import zlib
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import attrs
 
 from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.chain import Chain, Entry
+from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.backends.etcd.records import Records
 from jobsync.backends.etcd.state import State
-from jobsync.backends.etcd.store import Reading, Store, Write
-from jobsync.core.model import LockEdit, LockFilter, Revision, TaskLock
+from jobsync.backends.etcd.store import Gone, Reading, Store, Write
+from jobsync.core.model import LockEdit, LockFilter, LockReading, Revision, TaskLock, Unreadable
 
 __all__ = ['Locks']
 
 
-def encoded(put: Iterable[TaskLock], gone: Iterable[str]) -> bytes:
-    """A record: the locks that were written, and the tasks whose locks went."""
-    rows = [
-        [*attrs.astuple(lock)[:5], lock.created_at.isoformat(), lock.expires_at and lock.expires_at.isoformat(), lock.registered]
-        for lock in put
-    ]
-    return zlib.compress(json.dumps([rows, list(gone)], separators=(',', ':')).encode(), 1)
+def encoded(rows: Iterable[Any], gone: Iterable[str]) -> bytes:
+    """Return a record: the locks that were written, and the tasks whose locks went."""
+    return packed(json.dumps([list(rows), list(gone)], separators=(',', ':')).encode())
 
 
-def decoded(data: bytes) -> tuple[list[TaskLock], list[str]]:
-    """The opposite."""
-    rows, gone = json.loads(zlib.decompress(data))
-    return [lock_of(*row) for row in rows], gone
+def row_of(lock: TaskLock) -> list[Any]:
+    """Return the form in which a lock is stored."""
+    expires = lock.expires_at and lock.expires_at.isoformat()
+    return [*attrs.astuple(lock)[:5], lock.created_at.isoformat(), expires, lock.registered]
 
 
-def lock_of(
-    id_: int, task: str, patterns: list[str], reason: str | None, by: str, created: str, expires: str | None, registered: int
-) -> TaskLock:
-    """A lock from its row."""
-    return TaskLock(
+def lock_of(row: Any) -> TaskLock:
+    """Return the lock that a row is of; raise ``ValueError`` or ``TypeError`` for one that ``row_of`` did not make."""
+    id_, task, patterns, reason, by, created, expires, registered = row
+    lock = TaskLock(
         id=id_,
         task_id=task,
         patterns=tuple(patterns),
@@ -50,10 +44,20 @@ def lock_of(
         expires_at=None if expires is None else dt.datetime.fromisoformat(expires),
         registered=registered,
     )
+    numbers, texts = (id_, registered), (task, by, *lock.patterns, *(() if reason is None else (reason,)))
+    times = (lock.created_at, *(() if lock.expires_at is None else (lock.expires_at,)))
+    if not (
+        isinstance(patterns, list)
+        and all(isinstance(number, int) for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+        and all(time.tzinfo for time in times)
+    ):
+        raise ValueError('a field of another kind')
+    return lock
 
 
 def meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
-    """Whether a filter removes this lock."""
+    """Return whether a filter removes this lock."""
     return (
         (condition.created_by is None or lock.created_by == condition.created_by)
         and (not condition.expired or (lock.expires_at is not None and lock.expires_at <= now))
@@ -63,11 +67,47 @@ def meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
 
 @attrs.frozen
 class Whole:
-    """All locks at one revision of the chain."""
+    """All locks at one revision of the chain. What it holds is never written to."""
 
     revision: Revision
-    locks: Mapping[str, TaskLock]
+    locks: Mapping[str, TaskLock] = attrs.field(factory=dict)
     """By task."""
+    spoilt: Mapping[str, Any] = attrs.field(factory=dict)
+    """Rows that are no locks, by task (rule R9). They stay until their task has a lock again, or none."""
+    problems: tuple[str, ...] = ()
+    """Of records that cannot be read at all."""
+
+    def after(self, revision: Revision, data: bytes | None) -> Whole:
+        """Return all locks after one more record."""
+        rows, gone, problems = [], [], self.problems
+        try:
+            if data != b'':
+                rows, gone = json.loads(unpacked(data or b''))
+            over = {*gone, *(row[1] for row in rows)}
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            problems = (*problems, f'the record of revision {revision.number} cannot be read ({error}): its locks are left out')
+            rows, over = [], set()
+        locks = {task: lock for task, lock in self.locks.items() if task not in over}
+        spoilt = {task: row for task, row in self.spoilt.items() if task not in over}
+        for row in rows:
+            try:
+                locks[row[1]] = lock_of(row)
+            except (ValueError, TypeError):
+                spoilt[row[1]] = row
+        return Whole(revision, locks, spoilt, problems)
+
+    def reading(self) -> LockReading:
+        """Return what ``Backend.read_locks`` answers."""
+        lost = [Unreadable('lock', '', problem) for problem in self.problems]
+        spoilt = [Unreadable('lock', str(task), f'{row!r} is no lock: it is left out') for task, row in self.spoilt.items()]
+        return LockReading(tuple(sorted(self.locks.values(), key=lambda lock: lock.id)), (*lost, *spoilt))
+
+    def removed(self, edit: LockEdit) -> set[str]:
+        """Return the tasks whose spoilt rows an edit does away with."""
+        gone = {put.task_id for put in edit.put}
+        if edit.remove and edit.remove.created_by is None and not edit.remove.expired:
+            gone |= self.spoilt.keys() if edit.remove.task_ids is None else edit.remove.task_ids
+        return gone & self.spoilt.keys()
 
 
 class Locks:
@@ -78,23 +118,24 @@ class Locks:
         self._records = Records(store, store.keys.locks)
         self._last: Whole | None = None
 
-    def at(self, state: State, deadline: float) -> Mapping[str, TaskLock]:
-        """The locks in this state: what is remembered, and the records since then."""
+    def at(self, state: State, deadline: float) -> Whole:
+        """Return the locks in this state: what is remembered, and the records since then."""
         chain, last = state.locks, self._last
-        later = chain.since(last.revision) if last and last.revision.number else None
-        locks = dict(last.locks) if last and later is not None else {}
-        for _, data in self._records.read(chain.entries if later is None else later, deadline):
-            put, gone = decoded(data)
-            for task in gone:
-                locks.pop(task, None)
-            locks.update((lock.task_id, lock) for lock in put)
-        found = Whole(chain.entries[-1].revision, MappingProxyType(locks))
-        self._last = found
-        return found.locks
+        start = chain.after(last.revision) if last and last.revision.number else 0
+        whole = last if last and start else Whole(chain.entries[0].revision)
+        entries = chain.entries[start:]
+        contents = self._records.read(entries, deadline)
+        if None in contents and self._store.read([kv.get(self._store.keys.state)], deadline).state.locks != chain:
+            raise Gone('a record was replaced while it was read')
+        for entry, data in zip(entries, contents, strict=True):
+            whole = whole.after(entry.revision, data)
+        self._last = whole
+        return whole
 
-    def read(self, state: State, deadline: float) -> tuple[TaskLock, ...]:
+    def read(self, deadline: float) -> LockReading:
         """See ``Backend.read_locks``."""
-        return tuple(sorted(self.at(state, deadline).values(), key=lambda lock: lock.id))
+        wanted = [kv.get(self._store.keys.state)]
+        return self._store.look(wanted, lambda reading: self.at(reading.state, deadline).reading(), deadline)
 
     def edit(self, edit: LockEdit, deadline: float) -> int:
         """See ``Backend.edit_locks``."""
@@ -103,11 +144,19 @@ class Locks:
             state, now = reading.state, self._store.now()
             before = self.at(state, deadline)
             revision = state.next_revision()
-            locks, ids = after_edit(before, edit, now, revision.number, state.lock_ids)
-            gone = before.keys() - locks.keys()
-            if locks == before:
+            locks, ids = after_edit(before.locks, edit, now, revision.number, state.lock_ids)
+            gone, mended = before.locks.keys() - locks.keys(), before.removed(edit)
+            if locks == before.locks and not mended:
                 return 0
-            chain, data, entry = self._written(state.locks, before, locks, revision)
+            spoilt = [row for task, row in before.spoilt.items() if task not in mended]
+            is_whole = state.locks.is_long or not (locks or spoilt)
+            if is_whole:
+                rows = [*map(row_of, locks.values()), *spoilt]
+                data = encoded(rows, ()) if rows else b''
+            else:
+                data = encoded((row_of(lock) for task, lock in locks.items() if lock != before.locks.get(task)), gone | mended)
+            entry = Entry(revision, len(data), state.locks.new_place())
+            chain = Chain((entry,) if is_whole else (*state.locks.entries, entry))
             after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=chain, lock_ids=ids)
             return Write(
                 [reading.same(reading.keys.state)],
@@ -118,24 +167,11 @@ class Locks:
 
         return self._store.change([kv.get(self._store.keys.state)], decide, deadline)
 
-    def _written(
-        self, chain: Chain, before: Mapping[str, TaskLock], locks: Mapping[str, TaskLock], revision: Revision
-    ) -> tuple[Chain, bytes, Entry]:
-        """The chain after an edit, and the record to put there for it."""
-        if locks and not chain.is_long:
-            changed = (lock for task, lock in locks.items() if (old := before.get(task)) is not lock and old != lock)
-            data = encoded(changed, before.keys() - locks.keys())
-            entry = Entry(revision, len(data))
-            return chain.with_changes(entry), data, entry
-        data = encoded(locks.values(), ()) if locks else b''
-        entry = Entry(revision, len(data))
-        return Chain((entry,)), data, entry
-
 
 def after_edit(
     before: Mapping[str, TaskLock], edit: LockEdit, now: dt.datetime, revision: int, ids: int
 ) -> tuple[dict[str, TaskLock], int]:
-    """The locks after an edit, and the highest id then given."""
+    """Return the locks after an edit, and the highest id then given."""
     locks = dict(before)
     if edit.remove is not None:
         locks = {task: lock for task, lock in before.items() if not meets(lock, edit.remove, now)}

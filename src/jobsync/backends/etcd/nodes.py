@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import json
 from typing import Any
 
 import attrs
 
 from jobsync.backends.etcd import kv
+from jobsync.backends.etcd.node_record import encoded, node_of
 from jobsync.backends.etcd.state import State
 from jobsync.backends.etcd.store import Reading, Store, Write
-from jobsync.core.model import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline
-from jobsync.errors import Evicted, NameTaken, TimelineChanged
+from jobsync.backends.guarding import evicted
+from jobsync.core.model import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline, Unreadable
+from jobsync.errors import NameTaken, TimelineChanged
 
-__all__ = ['Nodes', 'encoded', 'is_run', 'joined', 'node_of']
+__all__ = ['Nodes', 'all_nodes', 'found', 'is_run', 'joined']
 
 TICK = dt.timedelta(microseconds=1)
 
 
-def encoded(node: Node) -> bytes:
-    """As it is stored."""
-    fields: dict[str, Any] = attrs.asdict(node, recurse=False)
-    fields |= {
-        'seen': attrs.astuple(node.seen),
-        'holding': sorted(node.holding),
-        'state': node.state.value,
-        'replaces': sorted(node.replaces),
-        'created_on': node.created_on.isoformat(),
-        'last_heartbeat': node.last_heartbeat and node.last_heartbeat.isoformat(),
-    }
-    return json.dumps(fields, separators=(',', ':')).encode()
-
-
-def node_of(value: bytes) -> Node:
-    """From what is stored."""
-    fields = json.loads(value)
-    beat = fields['last_heartbeat']
-    return Node(
-        **{
-            **fields,
-            'seen': Revision(*fields['seen']),
-            'holding': frozenset(fields['holding']),
-            'state': NodeState(fields['state']),
-            'replaces': frozenset(fields['replaces']),
-            'created_on': dt.datetime.fromisoformat(fields['created_on']),
-            'last_heartbeat': beat and dt.datetime.fromisoformat(beat),
-        }
-    )
-
-
 def found(reading: Reading, name: str) -> Node | None:
-    """A node's record in a reading that asked for it."""
+    """Return a node's record from a reading that asked for it; one that cannot be read is not there (rule R9)."""
     value = reading.values.get(reading.keys.node(name))
-    return None if value is None else node_of(value)
+    with contextlib.suppress(ValueError):
+        return None if value is None else node_of(name, value)
+    return None
+
+
+def all_nodes(reading: Reading) -> tuple[list[Node], list[Unreadable]]:
+    """Return the records of a reading of everything, and those that cannot be read."""
+    prefix = reading.keys.nodes
+    nodes, unreadable = list[Node](), list[Unreadable]()
+    for key, value in reading.values.items():
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix).decode(errors='replace')
+            try:
+                nodes.append(node_of(name, value))
+            except ValueError as error:
+                unreadable.append(Unreadable('node', name, str(error)))
+    return nodes, unreadable
 
 
 def is_run(node: Node | None, ref: NodeRef) -> bool:
@@ -66,7 +53,7 @@ def joined(reading: Reading, ref: NodeRef) -> Node:
     node = found(reading, ref.name)
     if node is None or not is_run(node, ref):
         reading.state  # noqa: B018 - where there is no namespace, that is the answer
-        raise Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
+        raise evicted(ref)
     return node
 
 
@@ -97,7 +84,7 @@ class Nodes:
     def snapshot(self, reading: Reading) -> Snapshot:
         """See ``Backend.snapshot``; of a reading of everything."""
         state = reading.state
-        nodes = [node_of(value) for key, value in reading.values.items() if key.startswith(self._keys.nodes)]
+        nodes, unreadable = all_nodes(reading)
         return Snapshot(
             timeline=state.timeline,
             store=reading.cluster,
@@ -107,6 +94,9 @@ class Nodes:
             leadership=state.leadership,
             nodes=tuple(sorted(nodes, key=lambda node: node.created_on)),
             locks_revision=state.locks_revision,
+            longest_timeout_sec=state.longest_timeout_sec,
+            position=reading.at,
+            unreadable=tuple(unreadable),
         )
 
     def register(
@@ -124,7 +114,9 @@ class Nodes:
             now = self._store.now()
             created_on = max(now, state.last_created + TICK)
             value = encoded(node.record(created_on, now, before))
-            after = attrs.evolve(state, revision=state.next_revision(at_least), last_created=created_on)
+            longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
+            revision = state.next_revision(at_least)
+            after = attrs.evolve(state, revision=revision, last_created=created_on, longest_timeout_sec=longest)
             return self._write(reading, after, key, value, result=value)
 
         self.remember(node.ref.name, self._store.change(self._state_and(key), decide, deadline))
@@ -171,7 +163,7 @@ class Nodes:
 
         return self._store.change(self._state_and(self._keys.node(ref.name)), decide, deadline)
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], deadline: float) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool, deadline: float) -> Pulse:
         """See ``Backend.heartbeat``: one transaction, if the record is as this handle left it, and the leader who it was."""
         key, asked = self._keys.node(ref.name), self._leader
         others = [kv.get(self._keys.state), kv.get(self._keys.node(asked))]
@@ -179,7 +171,12 @@ class Nodes:
         def decide(reading: Reading) -> tuple[Node, Reading] | Write[tuple[Node, Reading]]:
             node = joined(reading, ref)
             node = attrs.evolve(
-                node, heartbeat=node.heartbeat + 1, seen=seen, holding=frozenset(holding), last_heartbeat=self._store.now()
+                node,
+                heartbeat=node.heartbeat + 1,
+                seen=seen,
+                holding=frozenset(holding),
+                candidate=candidate,
+                last_heartbeat=self._store.now(),
             )
             put = kv.put(key, encoded(node))
             return Write(self.still(reading, ref.name), [put, *others], lambda answered: (node, answered))
@@ -207,6 +204,8 @@ class Nodes:
             version=state.version,
             leadership=state.leadership,
             leader_heartbeat=leader.heartbeat if leader else None,
+            leader_is_candidate=leader.candidate if leader else True,
+            position=reading.at,
             leader_age_sec=(self._store.now() - beat).total_seconds() if beat else None,
         )
 

@@ -8,7 +8,7 @@ import attrs
 
 from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.protos import MESSAGES
-from jobsync.backends.etcd.store import AT_ONCE, Store, batches
+from jobsync.backends.etcd.store import AT_ONCE, Store
 
 __all__ = ['Removal', 'purge']
 
@@ -38,7 +38,7 @@ class Removal:
         """All of it, unless something of it was written after etcd's revision ``since``."""
         puts = [] if self.left is None else [self.left[0], *self.left[1]]
         success = [kv.delete_all(self.first, self.end), *(kv.put(*put) for put in puts)]
-        compares = [kv.unwritten(self.first, self.end, since)]
+        compares = [kv.unwritten(self.first, since, self.end)]
         return MESSAGES['RequestOp'](request_txn=kv.when(compares, success))
 
 
@@ -55,8 +55,7 @@ def purge(store: Store, find: Callable[[], tuple[int, Sequence[Removal | None]]]
         for part in parts(joined(removals)):
             for removal in part:
                 if removal.left is not None and removal.size > AT_ONCE:
-                    for batch in batches(removal.left[1]):
-                        store.connection.write('KV.Txn', kv.when((), (kv.put(*chunk) for chunk in batch)), deadline)
+                    store.put_ahead(removal.left[1], deadline)
             part = [attrs.evolve(r, left=(r.left[0], [])) if r.left and r.size > AT_ONCE else r for r in part]
             answer = store.connection.write('KV.Txn', kv.when((), (removal.operation(at) for removal in part)), deadline)
             for removal, response in zip(part, answer.responses, strict=True):

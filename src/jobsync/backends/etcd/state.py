@@ -14,17 +14,16 @@ from typing import Any
 
 import attrs
 
-from jobsync.backends.etcd.chain import Chain, Entry
+from jobsync.backends.etcd.chain import NOTHING, Chain, Entry
 from jobsync.core.model import INITIAL, Leadership, NodeRef, Revision, Settings, Timeline
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['State', 'first_state', 'state_of']
 
-SCHEMA_VERSION = 2
-"""1 had all members in every record of the assignment."""
+SCHEMA_VERSION = 3
+"""1 had all members in every record of the assignment; 2 had neither the longest timeout nor the nodes' clocks."""
 BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
 NO_LEADER = Leadership(0, None)
-NOTHING = Chain((Entry(INITIAL),))
 
 
 @attrs.frozen
@@ -38,6 +37,7 @@ class State:
     leadership: Leadership = NO_LEADER
     last_created: dt.datetime = BEFORE_ANY
     """The highest ``created_on`` ever given."""
+    longest_timeout_sec: float = 0.0
     table: Chain = NOTHING
     """Where the assignment is."""
     locks: Chain = NOTHING
@@ -46,11 +46,11 @@ class State:
     locks_revision: int = 0
 
     def next_revision(self, at_least: int = 0) -> Revision:
-        """The revision of a change to this."""
+        """Return the revision of a change to this."""
         return Revision(max(self.revision.number, at_least) + 1, secrets.randbits(62) + 1)
 
-    def renewed(self, cluster: str, at_least: int = 0) -> State:
-        """The state at the start of the next timeline; the nodes and the chunks of the assignment go with it."""
+    def renewed(self, cluster: str, at_least: int = 0, longest_timeout_sec: float = 0.0) -> State:
+        """Return the state at the start of the next timeline; nodes and chunks of the assignment are to go with it."""
         revision = self.next_revision(at_least)
         return attrs.evolve(
             self,
@@ -58,11 +58,12 @@ class State:
             revision=revision,
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
+            longest_timeout_sec=max(self.longest_timeout_sec, longest_timeout_sec),
             table=Chain((Entry(revision),)),
         )
 
     def encoded(self) -> bytes:
-        """As it is stored."""
+        """Return the form that is stored."""
         leader = self.leadership.node
         return json.dumps(
             {
@@ -74,6 +75,7 @@ class State:
                 'epoch': self.leadership.epoch,
                 'leader': leader and attrs.astuple(leader),
                 'last_created': self.last_created.isoformat(),
+                'longest_timeout_sec': self.longest_timeout_sec,
                 'table': self.table.encoded(),
                 'locks': self.locks.encoded(),
                 'lock_ids': self.lock_ids,
@@ -84,23 +86,18 @@ class State:
 
 
 def first_state(settings: Settings, cluster: str) -> State:
-    """A namespace in which nothing has happened."""
+    """Return the state of a namespace in which nothing has happened."""
     return State(settings, Timeline(0, uuid.uuid4().hex, cluster))
 
 
 def state_of(value: bytes) -> State:
-    """The state that is stored; ``SchemaMismatch`` if another version of jobsync has stored it."""
+    """Return the state that is stored; raise ``SchemaMismatch`` if another version of jobsync has stored it."""
     try:
         data: dict[str, Any] = json.loads(value)
-        if data['schema_version'] > SCHEMA_VERSION:
+        if (found := data['schema_version']) != SCHEMA_VERSION:
+            what_to_do = 'upgrade it' if found > SCHEMA_VERSION else 'use another appname, or the jobsync that made it'
             raise SchemaMismatch(
-                f'the namespace has schema version {data["schema_version"]}, and this jobsync knows versions up to '
-                f'{SCHEMA_VERSION}: upgrade it'
-            )
-        if data['schema_version'] < SCHEMA_VERSION:
-            raise SchemaMismatch(
-                f'the namespace has schema version {data["schema_version"]}, and this jobsync needs {SCHEMA_VERSION}: use '
-                'another appname, or the jobsync that made it'
+                f'the namespace has schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: {what_to_do}'
             )
         leader = data['leader']
         return State(
@@ -110,10 +107,11 @@ def state_of(value: bytes) -> State:
             version=Revision(*data['version']),
             leadership=Leadership(data['epoch'], leader and NodeRef(*leader)),
             last_created=dt.datetime.fromisoformat(data['last_created']),
+            longest_timeout_sec=data['longest_timeout_sec'],
             table=Chain.of(data['table']),
             locks=Chain.of(data['locks']),
             lock_ids=data['lock_ids'],
             locks_revision=data['locks_revision'],
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise SchemaMismatch(f'the state of the namespace cannot be read ({error!r}): another program has written it') from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import random
 import time
@@ -74,7 +75,13 @@ class Write(Generic[T_co]):
     result: Callable[[Reading], T_co]
     """What the call comes to once it is written, given what the operations have read."""
     chunks: Sequence[tuple[bytes, bytes]] = ()
-    """Keys that nobody looks for until the operations are done: written before them if they do not fit beside them."""
+    """Keys that nobody looks for until the operations are done: written before them if they do not fit beside them, and once for
+    all attempts that have this very sequence."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the chunks do not fit beside the operations."""
+        return sum(len(key) + len(value) for key, value in self.chunks) > AT_ONCE
 
 
 class Store:
@@ -83,11 +90,6 @@ class Store:
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self.connection = connection
         self.keys = keys
-
-    @property
-    def cluster(self) -> str:
-        """The identity of the store that answered last."""
-        return shown(self.connection.cluster)
 
     def now(self) -> dt.datetime:
         """Etcd tells no time, so the store's time is that of whoever writes. Only people go by it, and the expiry of locks."""
@@ -135,6 +137,7 @@ class Store:
         """
         reading = known or self.read(wanted, deadline)
         is_fresh, lost = known is None, 0
+        there: Sequence[tuple[bytes, bytes]] = ()
         while True:
             try:
                 decision = decide(reading)
@@ -146,7 +149,12 @@ class Store:
                     raise
                 decision = None
             if isinstance(decision, Write):
-                answer = self._attempt(decision, wanted, deadline)
+                if decision.chunks is not there and decision.is_large:
+                    self.put_ahead(decision.chunks, deadline)
+                    there = decision.chunks
+                puts = (kv.put(*chunk) for chunk in decision.chunks if not decision.is_large)
+                request = kv.when(decision.compares, [*decision.operations, *puts], wanted)
+                answer = self.connection.write('KV.Txn', request, deadline)
                 if answer.succeeded:
                     return decision.result(self._checked(reading, self.reading(answer)))
                 lost += 1
@@ -163,14 +171,10 @@ class Store:
                     f'others kept changing the namespace {self.keys.namespace!r}: gave up after {lost} attempts'
                 )
 
-    def _attempt(self, write: Write[T], wanted: Sequence[Any], deadline: float) -> Any:
-        chunks = list(write.chunks)
-        if sum(len(key) + len(value) for key, value in chunks) > AT_ONCE:
-            for batch in batches(chunks):
-                self.connection.write('KV.Txn', kv.when((), (kv.put(*chunk) for chunk in batch)), deadline)
-            chunks = []
-        operations = [*write.operations, *(kv.put(*chunk) for chunk in chunks)]
-        return self.connection.write('KV.Txn', kv.when(write.compares, kv.nested(operations), wanted), deadline)
+    def put_ahead(self, chunks: Iterable[tuple[bytes, bytes]], deadline: float) -> None:
+        """Write what does not fit beside the operations that will make it count."""
+        for batch in batches(chunks):
+            self.connection.write('KV.Txn', kv.when((), (kv.put(*chunk) for chunk in batch)), deadline)
 
     def _checked(self, before: Reading, after: Reading) -> Reading:
         if before.cluster not in ('', after.cluster):
@@ -179,9 +183,20 @@ class Store:
             )
         return after
 
-    def range(self, prefix: bytes, at: int, deadline: float) -> Iterator[tuple[bytes, bytes]]:
-        """All keys that begin so, as they were at etcd's revision ``at``. In pieces, for there may be many."""
-        first, limit = prefix, PAGE
+    def read_all(self, key: bytes, prefix: bytes, deadline: float) -> Reading:
+        """Read a key, and all keys that begin with ``prefix``, at one moment: in one answer, unless there are many."""
+        while True:
+            answer = self.connection.read('KV.Txn', kv.when((), [kv.get(key), kv.get_all(prefix, PAGE)]), deadline)
+            reading, page = self.reading(answer), answer.responses[1].response_range
+            if not page.more:
+                return reading
+            with contextlib.suppress(Compacted):
+                rest = self.range(prefix, reading.at, deadline, after=page.kvs[-1].key)
+                return attrs.evolve(reading, values={**reading.values, **dict(rest)})
+
+    def range(self, prefix: bytes, at: int, deadline: float, after: bytes = b'') -> Iterator[tuple[bytes, bytes]]:
+        """Yield all keys that begin so, as they were at etcd's revision ``at``. In pieces, for there may be many."""
+        first, limit = (after and after + b'\0') or prefix, PAGE
         while True:
             request = MESSAGES['RangeRequest'](key=first, range_end=kv.after(prefix), limit=limit, revision=at)
             try:

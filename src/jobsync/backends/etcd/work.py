@@ -6,12 +6,12 @@ import datetime as dt
 import hashlib
 import json
 import secrets
-import zlib
 from collections.abc import Iterator, Sequence
 
 import attrs
 
 from jobsync.backends.etcd.chain import CHUNK
+from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.backends.etcd.store import Store
 from jobsync.core.model import Rebalance
 
@@ -49,11 +49,11 @@ class Work:
         content = json.dumps(list(dict.fromkeys(self.items))).encode()
         name = hashlib.sha256(f'{self.node}\0'.encode() + content).hexdigest()[:32]
         key = trail + self.date.isoformat().encode() + b'/' + (secrets.token_hex(16) if new_key else name).encode()
-        packed = zlib.compress(content, 1)
-        parts = [packed[start : start + CHUNK] for start in range(0, len(packed), CHUNK)] if len(packed) > CHUNK else []
+        value = packed(content)
+        parts = [value[start : start + CHUNK] for start in range(0, len(value), CHUNK)] if len(value) > CHUNK else []
         head = json.dumps({'node': self.node, 'at': self.at.isoformat(), 'chunks': len(parts)}).encode()
         chunks = [(key + f'/{number:0{CHUNK_NAME - 1}x}'.encode(), part) for number, part in enumerate(parts)]
-        return (key, head + b'\n' + (b'' if parts else packed)), chunks
+        return (key, head + b'\n' + (b'' if parts else value)), chunks
 
 
 def read_work(store: Store, prefix: bytes, at: int, deadline: float) -> Iterator[tuple[bytes, Work]]:
@@ -70,7 +70,7 @@ def read_work(store: Store, prefix: bytes, at: int, deadline: float) -> Iterator
             continue
         if len(parts) == head['chunks'] + 1:
             date = dt.date.fromisoformat(record.split(b'/')[-2].decode())
-            items = json.loads(zlib.decompress(b''.join(parts)))
+            items = json.loads(unpacked(b''.join(parts)))
             yield record, Work(head['node'], date, dt.datetime.fromisoformat(head['at']), items)
 
 

@@ -4,15 +4,53 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
 
 from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.etcd import kv
+from jobsync.backends.etcd.chain import Chain, Entry
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
+from jobsync.backends.etcd.locks import Locks, encoded, row_of
 from jobsync.backends.etcd.plugin import connect
 from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.servers import EtcdServer
 
 __all__ = ['EtcdHarness']
+
+SECONDS = 30.0
+NODE_FIELDS: Mapping[str, Any] = {
+    'name': 'another',
+    'incarnation': 7,
+    'heartbeat': -1,
+    'seen': 'nothing',
+    'holding': ['x'],
+    'state': 'gone',
+    'replaces': None,
+    'weight': float('inf'),
+    'timeout_sec': float('nan'),
+    'host': ['h'],
+    'pid': 'x',
+    'created_on': '2026-03-02T12:00:00',
+    'last_heartbeat': '+10000-01-01',
+    'candidate': 'perhaps',
+}
+"""Values that no node has."""
+LOCK_FIELDS: Mapping[str, tuple[int, Any]] = {
+    'id': (0, 'x'),
+    'patterns': (2, 'a%'),
+    'nested patterns': (2, [['a%']]),
+    'reason': (3, 7),
+    'creator': (4, None),
+    'created_at': (5, 'infinity'),
+    'expires_at': (6, '+10000-01-01'),
+    'registered': (7, None),
+}
+"""Values that no lock has, each with its place in the row."""
 
 
 def connect_to(url: str, namespace: str, **options: float) -> Backend:
@@ -24,6 +62,9 @@ class EtcdHarness(Harness):
     """A server that tests share, one after the other: each leaves it empty."""
 
     abilities = frozenset(Ability) - {Ability.HAND_EDITS}
+
+    node_spoils = ('record', 'no object', 'a field too many', *NODE_FIELDS)
+    lock_spoils = ('too short', *LOCK_FIELDS)
 
     def __init__(self, server: EtcdServer) -> None:
         self.server = server
@@ -62,6 +103,40 @@ class EtcdHarness(Harness):
     def connector(self) -> Callable[[str], Backend]:
         """See ``Harness``."""
         return functools.partial(connect_to, self.url)
+
+    def spoil_node(self, namespace: str, name: str, way: str) -> None:
+        """See ``Harness``."""
+        backend = connect_to(self.url, namespace)
+        assert isinstance(backend, EtcdBackend)
+        store, deadline = backend.store, time.monotonic() + SECONDS
+        key = store.keys.node(name)
+        fields = json.loads(store.read([kv.get(key)], deadline).values[key])
+        fields |= {way: NODE_FIELDS[way]} if way in NODE_FIELDS else {'another': 1}
+        value = {'record': b'\xff{', 'no object': b'[[]]'}.get(way) or json.dumps(fields).encode()
+        store.connection.write('KV.Txn', kv.when((), [kv.put(key, value)]), deadline)
+        backend.close()
+
+    def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
+        """See ``Harness``: all locks are written as one record, in which this one's row is spoilt."""
+        backend = connect_to(self.url, namespace)
+        assert isinstance(backend, EtcdBackend)
+        store, deadline = backend.store, time.monotonic() + SECONDS
+        state = store.read([kv.get(store.keys.state)], deadline).state
+        whole = Locks(store).at(state, deadline)
+        row = row_of(whole.locks[task_id])
+        if way in LOCK_FIELDS:
+            at, value = LOCK_FIELDS[way]
+            row[at] = value
+        else:
+            row = row[:3]
+        others = [row_of(lock) for task, lock in whole.locks.items() if task != task_id]
+        data = encoded([*others, *whole.spoilt.values(), row], ())
+        revision = state.next_revision()
+        entry = Entry(revision, len(data), state.locks.new_place())
+        after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=Chain((entry,)))
+        puts = [(store.keys.state, after.encoded()), (next(entry.keys(store.keys.locks)), data)]
+        store.connection.write('KV.Txn', kv.when((), (kv.put(*put) for put in puts)), deadline)
+        backend.close()
 
     def move_clock(self, by: dt.timedelta) -> None:
         """See ``Harness``."""

@@ -1,0 +1,72 @@
+"""A node's record as it is stored: JSON, for operators to look at."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from typing import Any
+
+import attrs
+
+from jobsync.core.model import Node, NodeState, Revision
+
+__all__ = ['encoded', 'node_of']
+
+
+def encoded(node: Node) -> bytes:
+    """Return the form that is stored."""
+    fields: dict[str, Any] = attrs.asdict(node, recurse=False)
+    fields |= {
+        'seen': attrs.astuple(node.seen),
+        'holding': sorted(node.holding),
+        'state': node.state.value,
+        'replaces': sorted(node.replaces),
+        'created_on': node.created_on.isoformat(),
+        'last_heartbeat': node.last_heartbeat and node.last_heartbeat.isoformat(),
+    }
+    return json.dumps(fields, separators=(',', ':')).encode()
+
+
+def node_of(name: str, value: bytes) -> Node:
+    """Return the node of this name from what is stored; raise ``ValueError`` for what ``encoded`` did not make (rule R9)."""
+    try:
+        fields = json.loads(value)
+        beat = fields['last_heartbeat']
+        node = Node(
+            **{
+                **fields,
+                'seen': Revision(*fields['seen']),
+                'holding': frozenset(fields['holding']),
+                'state': NodeState(fields['state']),
+                'replaces': frozenset(fields['replaces']),
+                'created_on': dt.datetime.fromisoformat(fields['created_on']),
+                'last_heartbeat': beat and dt.datetime.fromisoformat(beat),
+            }
+        )
+        spoilt = [field for field, is_sound in checks(node, name).items() if not is_sound]
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise ValueError(f'the record is not one of jobsync ({error!r}): it is left out') from error
+    if spoilt:
+        found = ', '.join(f'{field}={fields[field]!r}' for field in spoilt)
+        raise ValueError(f'no node has {found}: the record is left out')
+    return node
+
+
+def checks(node: Node, name: str) -> dict[str, bool]:
+    """Return for each field that the constructor takes unseen whether it holds what it may."""
+    return {
+        'name': node.name == name,
+        'incarnation': isinstance(node.incarnation, str),
+        'heartbeat': isinstance(node.heartbeat, int) and node.heartbeat >= 0,
+        'seen': isinstance(node.seen.number, int) and isinstance(node.seen.stamp, int),
+        'holding': all(isinstance(token, int) for token in node.holding),
+        'replaces': all(isinstance(incarnation, str) for incarnation in node.replaces),
+        'weight': math.isfinite(node.weight) and node.weight >= 0,
+        'timeout_sec': math.isfinite(node.timeout_sec) and node.timeout_sec > 0,
+        'host': isinstance(node.host, str),
+        'pid': isinstance(node.pid, int),
+        'created_on': node.created_on.tzinfo is not None,
+        'last_heartbeat': node.last_heartbeat is None or node.last_heartbeat.tzinfo is not None,
+        'candidate': isinstance(node.candidate, bool),
+    }

@@ -25,6 +25,7 @@ class FilesHarness(Harness):
     """A folder of the test's own."""
 
     abilities = frozenset({Ability.RESTART, Ability.PROCESSES, Ability.FAILOVER, Ability.WIPE})
+    stopped_sec = 0.5
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / 'store'

@@ -40,12 +40,14 @@ class MemoryTurn(Turn):
         table: Table | None = None,
         locks: Locks | None = None,
         records: Iterable[Record] = (),
-        trails: Trails | None = None,  # noqa: ARG002 - they have been changed where they are
+        trails: Trails | None = None,
     ) -> None:
         """See ``Turn``."""
         self.head = head
         self._space = Space(head, table or self._space.table, locks or self._space.locks)
         self._store.put(self._name, self._space)
+        if trails is not None:
+            self._store.trails[self._name] = trails
         self.trails().add(records)
 
 
@@ -71,21 +73,23 @@ class MemoryBackend(SingleWriterBackend):
                 raise SchemaMismatch(f'there is no namespace {name!r} in this store; open it with create=True')
             yield MemoryTurn(self.store, name, space, self.store.moment())
 
-    def glance(self) -> int:
+    def glance(self) -> int | None:
         """See ``SingleWriterBackend``."""
         space = self.store.spaces.get(self.options.namespace)
-        return space.head.revision.number if space else 0
+        return space.head.revision.number if space else None
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout
         with self.store.changed:
-            while (number := self.glance()) <= revision and not self._closed.is_set():
+            while True:
+                number = self.glance()
+                if number is None:
+                    number = revision
                 left = deadline - time.monotonic()
-                if left <= 0:
-                    break
+                if number > revision or left <= 0 or self._closed.is_set():
+                    return number
                 self.store.changed.wait(left)
-            return number
 
     def close(self) -> None:
         """See ``Backend.close``."""

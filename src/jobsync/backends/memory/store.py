@@ -15,6 +15,7 @@ import attrs
 
 from jobsync.backends.single_writer import Head, Locks, Moment, Table, Trails
 from jobsync.core.model import Unreadable
+from jobsync.errors import BackendUnavailable
 
 __all__ = ['Image', 'MemoryStore', 'Space']
 
@@ -63,6 +64,8 @@ class MemoryStore:
         self.tells_position = tells_position
         self.durable = durable
         """What backends on this store declare."""
+        self.refuses_writes = False
+        """Set it to make every write fail as unavailable, while readings are answered."""
         self.spaces: dict[str, Space] = {}
         self.trails: dict[str, Trails] = {}
         self.changed = threading.Condition()
@@ -82,6 +85,8 @@ class MemoryStore:
 
     def put(self, name: str, space: Space) -> None:
         """Replace a namespace; wake who waits for its revision. The caller holds ``changed``."""
+        if self.refuses_writes:
+            raise BackendUnavailable('the store refuses writes')
         before = self.spaces.get(name)
         self.spaces[name] = space
         self.position += 1

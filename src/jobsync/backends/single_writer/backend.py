@@ -55,7 +55,7 @@ class Turn(abc.ABC):
 
     @abc.abstractmethod
     def trails(self) -> Trails:
-        """The trails, in a form of which ``purge`` may delete."""
+        """The trails. Asked for by few calls."""
 
     @abc.abstractmethod
     def put(
@@ -98,8 +98,8 @@ class SingleWriterBackend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def glance(self) -> int:
-        """The revision's number without a turn, for ``wait``; 0 if it is not known. Raises nothing."""
+    def glance(self) -> int | None:
+        """Return the revision's number without a turn, for ``wait``; None if it is not known. Raises nothing."""
 
     # The namespace
 
@@ -138,6 +138,8 @@ class SingleWriterBackend(abc.ABC):
         deadline = time.monotonic() + timeout
         while True:
             number = self.glance()
+            if number is None:
+                number = revision
             left = deadline - time.monotonic()
             if number > revision or left <= 0 or self._closed.wait(min(left, self.poll_sec)):
                 return number
@@ -232,7 +234,7 @@ class SingleWriterBackend(abc.ABC):
         """See ``Backend.purge``."""
         with self.turn(bulk=True) as turn:
             trails = turn.trails()
-            count = trails.purge(kind, before)
-            if count:
-                turn.put(turn.head, trails=trails)
-            return count
+            after = trails.purged(kind, before)
+            if len(after) < len(trails):
+                turn.put(turn.head, trails=after)
+            return len(trails) - len(after)

@@ -29,6 +29,9 @@ class Trails:
         """The trails as they are now."""
         return Trails(dict(self.claims), dict(self.audits), set(self.audited), list(self.rebalances))
 
+    def __len__(self) -> int:
+        return len(self.claims) + len(self.audits) + len(self.rebalances)
+
     def __iter__(self) -> Iterator[Record]:
         """All records there are, each trail's oldest first."""
         yield from self.claims.values()
@@ -69,20 +72,17 @@ class Trails:
                 newest[key] = max(newest.get(key, claim), claim, key=_when)
         return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=_when))
 
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
-        """Delete what is older than ``before``; return how many."""
-        size = self._size()
+    def purged(self, kind: HistoryKind, before: dt.datetime) -> Trails:
+        """Return the trails without what ``Backend.purge`` deletes."""
+        after = self.copy()
         if kind is HistoryKind.REBALANCE:
-            self.rebalances = [r for r in self.rebalances if r.triggered_at >= before]
+            after.rebalances = [r for r in self.rebalances if r.triggered_at >= before]
         elif kind is HistoryKind.CLAIM:
-            self.claims = {k: c for k, c in self.claims.items() if c.created_on >= before or k[:2] not in self.audited}
+            after.claims = {k: c for k, c in self.claims.items() if c.created_on >= before or k[:2] not in self.audited}
         else:
-            self.audits = {k: a for k, a in self.audits.items() if a.created_on >= before}
-            self.audited = {key[:2] for key in self.audits}
-        return size - self._size()
-
-    def _size(self) -> int:
-        return len(self.claims) + len(self.audits) + len(self.rebalances)
+            after.audits = {k: a for k, a in self.audits.items() if a.created_on >= before}
+            after.audited = {key[:2] for key in after.audits}
+        return after
 
 
 def _when(record: Record) -> dt.datetime:

@@ -17,6 +17,7 @@ from jobsync.core.model import (
     LockRequest,
     Member,
     NodeRef,
+    NodeState,
     Opened,
     Pin,
     Registration,
@@ -200,6 +201,64 @@ class ConcurrencyTests:
                 changes = backend.read_assignment(assignment.version if readings % 2 else None)
                 assignment = assignment.apply(changes)
                 check_uniform(assignment)
+                readings += 1
+            return readings
+
+        jobs: list[Callable[[], int]] = [partial(write, backends[0]), *(partial(read, backend) for backend in backends[1:])]
+        found = race(jobs)
+        assert not [error for error in found if isinstance(error, Exception)], found
+
+    def test_what_is_acknowledged_is_there(self, scene: Scene, backends: list[Backend]) -> None:
+        """While others write, each write is seen by every handle as soon as it is acknowledged, and stays: none is lost."""
+        refs = [scene.join(f'n{number}') for number in range(THREADS)]
+        day = dt.date(2026, 1, 1)
+
+        def write(number: int) -> None:
+            backend, reader, ref = backends[number], Scene(backends[number - 1]), refs[number]
+            for step in range(1, ROUNDS + 1):
+                name = f'{number} {step}'
+                backend.set_weight(ref, float(step))
+                assert reader.node(ref.name).weight == step
+                backend.edit_locks(LockEdit(put=(LockRequest(name, ('a',), 'me'),)))
+                assert name in reader.locks()
+                backend.append_audits(ref.name, [name], day)
+                assert [audit.item for audit in reader.audits(item=name)] == [name]
+                backend.append_claims(ref, [name], day)
+                assert [claim.item for claim in reader.claims(item=name)] == [name]
+                assert backend.heartbeat(ref, INITIAL, frozenset({step})).heartbeat == step
+                assert reader.node(ref.name).holding == {step}
+                new = NodeRef(f'new {name}', 'x')
+                backend.register(Registration(new, 15.0), scene.timeline, 0)
+                backend.deregister(new)
+                assert reader.node(new.name).state is NodeState.LEFT
+
+        assert race([partial(write, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
+        assert len(scene.locks()) == len(scene.audits()) == len(scene.claims()) == THREADS * ROUNDS
+
+    def test_versions_never_go_back(self, scene: Scene, backends: list[Backend]) -> None:
+        """While commits follow each other, no reading of any kind shows a version below one that was read before."""
+        leader, ref = scene.leader(), scene.join('a')
+        done = [0]
+
+        def write(backend: Backend) -> int:
+            writer = Scene(backend)
+            for step in range(3 * ROUNDS):
+                writer.commit(leader, TokenGroup([step % TOKENS], f'v{step}'))
+            done[0] = 1
+            return 0
+
+        def read(backend: Backend) -> int:
+            readings, newest = 0, 0
+            kinds: list[Callable[[], int]] = [
+                lambda: backend.read_assignment().version.number,
+                lambda: backend.snapshot().version.number,
+                lambda: backend.heartbeat(ref, INITIAL, frozenset()).version.number,
+            ]
+            while not done[0] or readings == 0:
+                for kind in (0, 1, 0, 2):
+                    found = kinds[kind]()
+                    assert found >= newest, (kind, found, newest)
+                    newest = found
                 readings += 1
             return readings
 

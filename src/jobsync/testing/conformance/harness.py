@@ -27,6 +27,7 @@ class Ability(enum.Enum):
     RESTART = 'the store goes down and comes up again'
     CRASH = 'the store is killed while others use it, and comes up again'
     OUTAGE = 'the store is away for a while'
+    REFUSAL = 'the store answers readings and refuses writes for a while'
     PROCESSES = 'other processes of this host reach the store'
     HAND_EDITS = 'rows are deleted as an operator would'
     SPOIL = 'records are made unreadable with other tools'
@@ -59,6 +60,9 @@ class Harness:
     examples: int = 25
     """How many sequences of calls are compared with the reference, each in a namespace of its own."""
 
+    stopped_sec: float = 5.0
+    """``PROCESSES``: for how long at most a process is kept stopped in the middle of a write, until another's write goes through.
+    Must be longer than anything in the store lasts that stands for a process: a lock with a time to live, a session."""
     node_spoils: tuple[str, ...] = ('record',)
     """``SPOIL``: the names of all ways in which a node's record may be spoilt, a field each for instance."""
     lock_spoils: tuple[str, ...] = ('record',)
@@ -88,6 +92,14 @@ class Harness:
 
     def start(self) -> None:
         """``OUTAGE``: end it; return when the store answers."""
+        raise NotImplementedError
+
+    def refuse_writes(self) -> None:
+        """``REFUSAL``: from now on the store answers readings, and refuses whatever changes something."""
+        raise NotImplementedError
+
+    def accept_writes(self) -> None:
+        """``REFUSAL``: end it; return when the store accepts writes."""
         raise NotImplementedError
 
     def connector(self) -> Callable[[str], Backend]:

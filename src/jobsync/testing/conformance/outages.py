@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 import pytest
 
@@ -20,10 +22,11 @@ from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.conformance.surroundings import DAY, something_of_everything
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
-__all__ = ['OutageTests', 'RepetitionTests']
+__all__ = ['OutageTests', 'RefusalTests', 'RepetitionTests']
 
 LIMIT_SEC = DEADLINE_SEC / 4
 """For a call that is given a second: a limit against hanging."""
+KILLS = 3
 
 
 def eventually(call: Callable[[], object]) -> None:
@@ -118,7 +121,7 @@ class OutageTests:
 
     @needs(Ability.CRASH)
     def test_writes_acknowledged_under_load_survive(self, scene: Scene, harness: Harness) -> None:
-        """The store is killed while several write: whatever it had acknowledged to any of them is there."""
+        """The store is killed again and again while several write: whatever it had acknowledged to any of them is there."""
         backends = [harness.connect() for _ in 'abc']
         for backend in backends:
             backend.open(SETTINGS, create=True)
@@ -126,31 +129,40 @@ class OutageTests:
 
         def write(backend: Backend, writer: str) -> list[str]:
             written: list[str] = []
-            with contextlib.suppress(BackendUnavailable, SchemaMismatch):
-                while not over.is_set():
-                    item = f'{writer} {len(written)}'
-                    backend.append_audits('a', [item], DAY)
+            for number in itertools.takewhile(lambda _: not over.is_set(), itertools.count()):
+                item = f'{writer} {number}'
+                try:
+                    if number % 2:
+                        backend.append_audits('a', [item], DAY)
+                    else:
+                        backend.edit_locks(LockEdit(put=(LockRequest(item, ('a%',), writer),)))
+                except (BackendUnavailable, SchemaMismatch):
+                    time.sleep(0.01)
+                else:
                     written.append(item)
                     enough.release()
             return written
 
         def kill() -> list[str]:
+            random = Random(1)
             try:
-                for _ in range(30):
-                    assert enough.acquire(timeout=DEADLINE_SEC)
-                harness.restart()
+                for _ in range(KILLS):
+                    for _ in range(random.randint(5, 30)):
+                        assert enough.acquire(timeout=DEADLINE_SEC)
+                    harness.restart()
+                    eventually(partial(scene.backend.open, SETTINGS, True))
             finally:
                 over.set()
             return []
 
         jobs: list[Callable[[], list[str]]] = [kill, *(partial(write, *each) for each in zip(backends, 'abc', strict=True))]
         acknowledged: list[str] = []
-        for found in race(jobs):
+        for found in race(jobs, 4 * DEADLINE_SEC):
             assert isinstance(found, list), found
             acknowledged += found
-        if scene.backend.info.durable:
-            eventually(partial(scene.backend.open, SETTINGS, True))
-            assert set(acknowledged) <= {audit.item for audit in scene.audits()}
+        if not scene.backend.info.durable:
+            pytest.skip('the backend does not declare durable')
+        assert set(acknowledged) <= {audit.item for audit in scene.audits()} | set(scene.locks())
 
     @needs(Ability.CRASH)
     def test_wait_outlives_a_crash(self, scene: Scene, harness: Harness) -> None:
@@ -229,6 +241,47 @@ def unknown_outcomes() -> dict[str, Unknown]:
 
 LOCK = LockEdit(put=(LockRequest('x', ('a',), 'me'),))
 UNKNOWN = unknown_outcomes()
+
+
+class RefusalTests:
+    """A store that answers readings and refuses writes: a full disk, a standby, replicas that are missing."""
+
+    @needs(Ability.REFUSAL)
+    @pytest.mark.parametrize('what', UNKNOWN)
+    def test_a_refused_write_is_never_reported_as_success(self, harness: Harness, what: str) -> None:
+        """It raises ``BackendUnavailable`` and has changed nothing; repeated once the store accepts writes, it happens once."""
+        scene, handle = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
+        leader, ref = scene.leader(), scene.join('a')
+        scene.commit(leader, TokenGroup([1], 'a'))
+        eventually(partial(handle.open, SETTINGS, True))
+        call, count = UNKNOWN[what](scene, handle, leader, ref)
+        before = scene.state()
+        harness.refuse_writes()
+        try:
+            ended = outcome_within(LIMIT_SEC, call)
+            assert isinstance(ended, BackendUnavailable), ended
+            assert scene.state() == before
+        finally:
+            harness.accept_writes()
+        eventually(call)
+        assert count() == 1
+
+    @needs(Ability.REFUSAL)
+    def test_a_refused_heartbeat_does_not_count(self, harness: Harness) -> None:
+        """A heartbeat that the store refuses raises, so that the lease ends, and the next one counts on from before."""
+        scene, handle = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0)
+        ref = scene.join('a')
+        scene.beat(ref)
+        eventually(partial(handle.open, SETTINGS, True))
+        harness.refuse_writes()
+        try:
+            ended = outcome_within(LIMIT_SEC, partial(handle.heartbeat, ref, INITIAL, frozenset({1})))
+            assert isinstance(ended, BackendUnavailable), ended
+            assert (scene.node('a').heartbeat, scene.node('a').holding) == (1, frozenset())
+        finally:
+            harness.accept_writes()
+        eventually(partial(handle.heartbeat, ref, INITIAL, frozenset()))
+        assert scene.node('a').heartbeat == 2
 
 
 class RepetitionTests:

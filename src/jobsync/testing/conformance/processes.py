@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing as mp
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from random import Random
 from typing import Any
+
+import pytest
 
 from jobsync.backend import Backend
 from jobsync.core.model import INITIAL, Member, NodeRef, Revision
 from jobsync.core.tokens import TokenGroup, TokenRow
-from jobsync.errors import Conflict, JobsyncError
+from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.outages import eventually
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.steps import Ledger, Steps, audit, kill, spread, stop, stopped
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
 __all__ = ['ProcessTests']
@@ -22,6 +31,8 @@ __all__ = ['ProcessTests']
 NAMESPACE = 'sync_'
 PROCESSES = 4
 ROUNDS = 10
+STOPS = 10
+WAVES = 4
 
 Connector = Callable[[str], Backend]
 Work = Callable[[Scene, int, Connection], object]
@@ -115,6 +126,46 @@ def commit_forever(scene: Scene, _number: int, pipe: Connection) -> object:
         pipe.send((step, version))
 
 
+def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
+    """Return a write of one kind, told from others by its number."""
+    if what == 'commit':
+        return Ledger.commit(backend, number)
+    if what == 'audit':
+        return partial(audit, backend, number)
+    return partial(backend.heartbeat, NodeRef('stopped', 'run'), INITIAL, frozenset())
+
+
+def write_in_steps(what: str, scene: Scene, _number: int, pipe: Connection) -> object:
+    """Write whatever is ordered, and stop at the call that is named; tell the calls made, and what came of it."""
+    while (order := pipe.recv()) is not None:
+        number, at = order
+        call = write(what, scene.backend, number)
+        with Steps(at, stop) as steps:
+            try:
+                result: object = call()
+            except JobsyncError as error:
+                result = error
+        pipe.send((steps.count, result if isinstance(result, Revision | JobsyncError) else None))
+    return None
+
+
+def write_until_killed(scene: Scene, number: int, pipe: Connection) -> object:
+    """Write one thing after another until the call at which this process is to be killed; tell of each what came of it."""
+    wave, at = pipe.recv()
+    with Steps(at, kill) as steps:
+        for step in itertools.count() if at else range(4):
+            what, name = ('commit', 'audit')[step % 2], (wave * PROCESSES + number) * 1000 + step + 1
+            pipe.send(('tried', what, name))
+            try:
+                result: object = write(what, scene.backend, name)()
+            except Conflict as error:
+                result = error
+            except BackendUnavailable:
+                continue
+            pipe.send((result if isinstance(result, Revision | Conflict) else None, what, name))
+    return steps.count
+
+
 def common(harness: Harness) -> Scene:
     """A scene with the node that all processes know."""
     scene = Scene(harness.connect(NAMESPACE))
@@ -179,6 +230,65 @@ class ProcessTests:
         assert list(state.members) == [name]
         assert scene.node('common').heartbeat == found
         assert scene.backend.heartbeat(NodeRef('common', 'run'), INITIAL, frozenset()).heartbeat == found + 1
+
+    @needs(Ability.PROCESSES)
+    @pytest.mark.parametrize('what', ['commit', 'audit', 'heartbeat'])
+    def test_a_process_stopped_in_the_middle_of_a_write(self, harness: Harness, what: str) -> None:
+        """A process that is stopped at any call of a write, for longer than the store bears with it, overwrites nothing of what
+        others have written when it wakes: its own write is there as a whole, or is refused.
+        """
+        if not hasattr(os, 'waitid'):
+            pytest.skip('this system does not tell that a process has stopped')
+        scene, ledger, numbers = common(harness), Ledger(), itertools.count(1)
+        observer, beats = scene.join('observer'), [0, 0]
+        scene.join('stopped')
+        limit = min(1.0, harness.stopped_sec)
+        backend = harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)
+        backend.open(SETTINGS, create=True)
+        with processes(harness, partial(write_in_steps, what), count=1) as ((process, pipe),):
+            pid = process.pid or 0
+            pipe.send('go')
+
+            def order(at: int) -> int:
+                number = next(numbers)
+                pipe.send((number, at))
+                if at and stopped(pid, partial(pipe.poll, 0)):
+                    ledger.go_on(backend, observer, numbers, harness.stopped_sec)
+                    os.kill(pid, signal.SIGCONT)
+                calls: int
+                calls, result = receive(pipe)
+                if what == 'heartbeat':
+                    beats[isinstance(result, BackendUnavailable)] += 1
+                    assert beats[0] <= scene.node('stopped').heartbeat <= sum(beats)
+                else:
+                    ledger.note(what, number, result)
+                ledger.check(scene)
+                return calls
+
+            order(0)  # what is made at the first time only
+            for at in spread(Random(1), order(0), STOPS):
+                order(at)
+
+    @needs(Ability.PROCESSES)
+    def test_processes_killed_at_any_moment(self, harness: Harness) -> None:
+        """Of what processes write that are killed somewhere in the middle, the acknowledged is there, and the refused is not;
+        others go on.
+        """
+        scene, ledger, random = common(harness), Ledger(), Random(1)
+        calls = 0
+        for wave in range(WAVES):
+            with processes(harness, write_until_killed, PROCESSES if wave else 1) as started:
+                for _, pipe in started:
+                    pipe.send('go')
+                    pipe.send((wave, random.randint(1, 3 * calls) if wave else 0))
+                for process, pipe in started:
+                    if wave:
+                        process.join(DEADLINE_SEC)
+                        assert process.exitcode == -signal.SIGKILL
+                    calls = ledger.told(pipe) or calls
+            ledger.check(scene)
+            number = WAVES * PROCESSES * 1000 + wave + 1
+            eventually(lambda number=number: ledger.note('commit', number, Ledger.commit(scene.backend, number)()))  # type: ignore[misc]
 
     @needs(Ability.PROCESSES)
     def test_wait_hears_of_other_processes(self, harness: Harness) -> None:

@@ -53,6 +53,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'PositionTests': ('P1', 'R8'),
     'ProcessTests': ('P1', 'R4', 'R5'),
     'ReadingTests': ('P1', 'P7', 'R3'),
+    'RefusalTests': ('P1', 'P4', 'R1', 'trail'),
     'RegisterTests': ('P1', 'R4', 'R6'),
     'RepetitionTests': ('P1', 'R5', 'trail'),
     'SizeTests': ('use', 'P5'),

@@ -57,6 +57,14 @@ class MemoryHarness(Harness):
         """See ``Harness``."""
         self.store.spoil_lock(namespace, task_id)
 
+    def refuse_writes(self) -> None:
+        """See ``Harness``."""
+        self.store.refuses_writes = True
+
+    def accept_writes(self) -> None:
+        """See ``Harness``."""
+        self.store.refuses_writes = False
+
     def move_clock(self, by: dt.timedelta) -> None:
         """See ``Harness``."""
         self._ahead += by

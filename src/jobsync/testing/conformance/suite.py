@@ -22,7 +22,7 @@ from jobsync.testing.conformance.nodes import (
     WeightTests,
 )
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
-from jobsync.testing.conformance.outages import OutageTests, RepetitionTests
+from jobsync.testing.conformance.outages import OutageTests, RefusalTests, RepetitionTests
 from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.readings import PositionTests, ReadingTests, SnapshotTests
 from jobsync.testing.conformance.scene import Scene
@@ -41,6 +41,7 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
     MachineTests,
     SizeTests,
     OutageTests,
+    RefusalTests,
     RepetitionTests,
     WaitTests,
     NameTests,

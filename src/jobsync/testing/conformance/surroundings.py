@@ -167,6 +167,7 @@ class FailoverTests:
                 call()
         with pytest.raises(SchemaMismatch):
             scene.backend.open(SETTINGS, create=False)
+        assert scene.backend.wait(1000, 0.0) == 1000
         opened = scene.backend.open(SETTINGS, create=True)
         assert opened.timeline.id != scene.timeline.id
         assert scene.backend.snapshot().revision == INITIAL

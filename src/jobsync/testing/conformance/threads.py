@@ -15,7 +15,7 @@ DEADLINE_SEC = 60.0
 """For anything that ought to happen at once: a limit against hanging, never a measure of speed."""
 
 
-def race(jobs: Sequence[Callable[[], T]]) -> list[T | Exception]:
+def race(jobs: Sequence[Callable[[], T]], deadline_sec: float = DEADLINE_SEC) -> list[T | Exception]:
     """Run every job in a thread of its own, all released together; what each returned or raised, in order."""
     barrier = threading.Barrier(len(jobs))
     results: dict[int, T | Exception] = {}
@@ -34,9 +34,9 @@ def race(jobs: Sequence[Callable[[], T]]) -> list[T | Exception]:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(DEADLINE_SEC)
+            thread.join(deadline_sec)
     finally:
         sys.setswitchinterval(interval)
     late = [number for number in range(len(jobs)) if number not in results]
-    assert not late, f'jobs {late} of {len(jobs)} have not ended after {DEADLINE_SEC} s'
+    assert not late, f'jobs {late} of {len(jobs)} have not ended after {deadline_sec} s'
     return [results[number] for number in range(len(jobs))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,9 +47,9 @@ def test_a_backend_that_holds() -> None:
     """The status is 0, and what could not be tried is not among what holds."""
     done = conformance('memory://', '--quick', '--select', 'heartbeat or survive or outlive')
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'not tried: 3 tests, needs RESTART' in done.stdout
+    assert re.search(r'not tried: \d+ tests, needs RESTART: the store goes down', done.stdout)
     assert 'holds     R1    the lease' in done.stdout
-    assert '0 fails, 6 not tried' in done.stdout
+    assert re.search(r'\d+ holds, 0 fails, [1-9]\d* not tried', done.stdout)
 
 
 def test_a_broken_backend(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import decimal
 import threading
@@ -22,6 +23,11 @@ from jobsync.errors import ConfigError
 def fill(cn: db.Connection, *names: str) -> None:
     """Tasks 1, 2, … of these names."""
     db.insert_rows(cn, 'tasks', [{'task_id': number, 'name': name} for number, name in enumerate(names, 1)])
+
+
+def add(cn: db.Connection, name: str) -> None:
+    """One more task."""
+    db.execute(cn, 'INSERT INTO tasks (task_id, name) SELECT coalesce(max(task_id), 0) + 1, CAST(%s AS TEXT) FROM tasks', name)
 
 
 def test_select(cn: db.Connection) -> None:
@@ -185,6 +191,84 @@ def test_threads_have_transactions_of_their_own(cn: db.Connection) -> None:
         raise ZeroDivisionError
     assert seen == ['a']
     assert db.select_column(cn, 'SELECT name FROM tasks') == ['a']
+
+
+def test_asyncio_tasks_have_transactions_of_their_own(cn: db.Connection) -> None:
+    """Two that overlap on one event loop, in any order of their ends: each is whole, and statements go on after them."""
+
+    async def work() -> None:
+        one_begun, two_begun, one_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def one() -> None:
+            with pytest.raises(ZeroDivisionError), cn.transaction():
+                one_begun.set()
+                await two_begun.wait()
+                add(cn, 'undone')
+                raise ZeroDivisionError
+            one_ended.set()
+
+        async def two() -> None:
+            await one_begun.wait()
+            with cn.transaction():
+                two_begun.set()
+                await one_ended.wait()
+                add(cn, 'kept')
+            add(cn, 'after')
+
+        await asyncio.gather(one(), two())
+        add(cn, 'last')
+
+    asyncio.run(work())
+    assert db.select_column(cn, 'SELECT name FROM tasks ORDER BY task_id') == ['kept', 'after', 'last']
+
+
+def test_what_is_started_in_a_transaction_is_no_part_of_it(cn: db.Connection) -> None:
+    """An asyncio task, or a thread with its context, is refused while the transaction lasts, and free afterwards."""
+
+    async def work() -> None:
+        ended = asyncio.Event()
+
+        async def later() -> None:
+            await ended.wait()
+            add(cn, 'later')
+            with cn.transaction():
+                add(cn, 'later still')
+
+        async def in_between() -> None:
+            with cn.transaction():
+                add(cn, 'lost')
+
+        with cn.transaction():
+            add(cn, 'first')
+            waiting = asyncio.create_task(later())
+            with pytest.raises(JobsyncError, match='started inside a transaction'):
+                await asyncio.create_task(in_between())
+            with pytest.raises(JobsyncError, match='started inside a transaction'):
+                await asyncio.to_thread(add, cn, 'lost')
+            with cn.transaction():
+                add(cn, 'second')
+        ended.set()
+        await waiting
+
+    asyncio.run(work())
+    assert db.select_column(cn, 'SELECT name FROM tasks ORDER BY task_id') == ['first', 'second', 'later', 'later still']
+
+
+def test_transactions_of_two_connections(connect: Callable[[], db.Connection]) -> None:
+    """One thread may have both under way, and end them in any order."""
+    one, two = connect(), connect()
+    first, second = one.transaction(), two.transaction()
+    first.__enter__()
+    second.__enter__()
+    assert db.select_scalar(two, 'SELECT count(*) FROM tasks') == 0
+    add(one, 'one')
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    with pytest.raises(ZeroDivisionError), two.transaction():
+        add(two, 'undone')
+        raise ZeroDivisionError
+    add(one, 'two')
+    assert db.select_column(two, 'SELECT name FROM tasks ORDER BY task_id') == ['one', 'two']
 
 
 def test_many_threads(cn: db.Connection) -> None:

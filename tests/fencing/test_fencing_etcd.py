@@ -106,6 +106,17 @@ def test_a_key_of_ones_own(client: Any) -> None:
         etcd_put(client, '', 'one', 7)
 
 
+@pytest.mark.parametrize('key', ['x/fence', 'x/fence/fence', '/fence'])
+def test_keys_of_fences_are_no_values(client: Any, key: str) -> None:
+    """A key under which the fence of another is kept is refused, and so is a fence in the value's own place."""
+    etcd_put(client, 'x', 'one', 7)
+    with pytest.raises(ConfigError, match='fence of another key'):
+        etcd_put(client, key, 'one', 7)
+    with pytest.raises(ConfigError, match='fence_key is'):
+        etcd_put(client, 'x', 'two', 7, fence_key='x')
+    assert (value_of(client, 'x'), value_of(client, 'x/fence')) == (b'one', b'0000000000000007')
+
+
 def test_a_late_write(etcd_server: Any, tmp_path: Path) -> None:
     """Of a process that was stopped until another owned its task."""
     tell_of_a_late_write(tmp_path, etcd_server.url())

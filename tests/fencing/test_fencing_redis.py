@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from importlib import import_module
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from tests.fencing.late import tell_of_a_late_write
 from tests.fencing.places import redis_of
 
@@ -36,7 +39,7 @@ def test_fences(client: Any) -> None:
     with pytest.raises(StaleFence, match="key 'x' was not written under fence 9: 10 has written since"):
         redis_set(client, 'x', 'four', 9)
     assert client.get('x') == 'three'
-    assert client.get('{x}:fence') == '10'
+    assert client.get('fence:{x}') == '10'
 
 
 def test_the_largest_numbers(client: Any) -> None:
@@ -88,7 +91,7 @@ def test_writers_at_once(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ('key', 'beside'), [('x', '{x}:fence'), ('{user}:7', '{user}:7:fence'), ('a{b}c', 'a{b}c:fence'), ('{x', '{{x}:fence')]
+    ('key', 'beside'), [('x', 'fence:{x}'), ('{user}:7', '{user}:7:fence'), ('a{b}c', 'a{b}c:fence'), ('{x', 'fence:{{x}')]
 )
 def test_the_fence_is_beside_the_value(client: Any, key: str, beside: str) -> None:
     """In a cluster both keys are in one slot."""
@@ -106,6 +109,36 @@ def test_keys_of_ones_own(client: Any) -> None:
         redis_set(client, '', 'one', 7)
     redis_set(client, 'a}b', 'one', 7, fence_key='f')
     assert client.get('f') == '7'
+
+
+PARTS = ('x', '{', '}', ':fence', 'fence:', ':')
+KEYS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=6).map(''.join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(keys=st.sets(KEYS, min_size=2, max_size=3))
+@example(keys={'x', '{x}'})
+@example(keys={'x', '{x}', 'fence:{x}', '{x}:fence'})
+def test_no_two_keys_share_anything(client: Any, keys: set[str]) -> None:
+    """Whatever the keys of values look like, each has a fence of its own, which is no other's value."""
+    client.flushdb()
+    accepted = []
+    for fence, key in enumerate(sorted(keys)):
+        with contextlib.suppress(ConfigError):
+            redis_set(client, key, 'value', fence)
+            accepted.append(key)
+    assert [client.get(key) for key in accepted] == ['value'] * len(accepted)
+    assert client.dbsize() == 2 * len(accepted)
+
+
+@pytest.mark.parametrize('key', ['{x}:fence', 'fence:{x}', 'a{x}b:fence'])
+def test_keys_of_fences_are_no_values(client: Any, key: str) -> None:
+    """A key under which the fence of another is kept is refused, and so is a fence in the value's own place."""
+    with pytest.raises(ConfigError, match='fence of another key'):
+        redis_set(client, key, 'one', 7)
+    with pytest.raises(ConfigError, match='fence_key is'):
+        redis_set(client, 'x', 'one', 7, fence_key='x')
+    assert client.dbsize() == 0
 
 
 def test_a_late_write(redis_server: Any, tmp_path: Path) -> None:

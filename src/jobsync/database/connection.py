@@ -7,7 +7,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+import attrs
 
 from jobsync.database.placeholders import prepared
 from jobsync.database.rows import Rows
@@ -32,20 +35,51 @@ class Runner(Protocol):
         """Run it."""
 
 
-class _Here(threading.local):
-    """What this thread has under way."""
+@attrs.define(eq=False)
+class _Transaction:
+    """A transaction in the context that began it: that of a thread, or of an asyncio task.
 
+    A thread or asyncio task that is started in the block may have a copy of the context, and finds the transaction there. Were it
+    let in, its statements would mix with those of the block, in the midst of which it runs::
+
+        task A                               task B, started by A in the block
+        BEGIN
+        SAVEPOINT jobsync_1, INSERT 1
+                                             SAVEPOINT jobsync_1, INSERT 2
+        ROLLBACK TO SAVEPOINT jobsync_1      (INSERT 2 is gone)
+                                             RELEASE SAVEPOINT jobsync_1, and B believes that it was written
+    """
+
+    of: Connection
+    outer: _Transaction | None
+    """One of another ``Connection`` that this context has under way."""
     held: sqlalchemy.Connection | None = None
-    """That of its transaction."""
-    depth = 0
+    """The database's connection. None when the transaction is over, or was closed."""
+    depth: int = 0
+    """How many blocks it is in. 0 when it is over."""
+    _mark: Token[None] = attrs.field(init=False, factory=lambda: _probe.set(None))
+
+    @property
+    def is_of_this_context(self) -> bool:
+        """Whether this is the context that began it, and no copy: a variable takes back a value only where it was set."""
+        try:
+            _probe.reset(self._mark)
+        except ValueError:
+            return False
+        self._mark = _probe.set(None)
+        return True
+
+
+_probe: ContextVar[None] = ContextVar('jobsync.database.probe')
+_innermost: ContextVar[_Transaction | None] = ContextVar('jobsync.database.innermost', default=None)
 
 
 class Connection:
     """To the database where a job keeps its records, for statements of the user's own. From any thread.
 
-    A statement borrows one of the backend's connections for its duration, a transaction for its own. So threads do not wait
-    for each other, none gets into another's transaction, and a thread by itself uses one connection. What belongs to a session
-    (temporary tables, settings) ends with the transaction it was made in.
+    A statement borrows one of the backend's connections for its duration, a transaction for its own. So threads and asyncio tasks
+    do not wait for each other, none gets into another's transaction, and each by itself uses one connection. What belongs to a
+    session (temporary tables, settings) ends with the transaction it was made in.
     """
 
     def __init__(
@@ -58,7 +92,7 @@ class Connection:
     ) -> None:
         """``run`` does the work of a statement, ``check`` raises if there may be none now, ``release`` belongs to the end."""
         self._open, self._run, self._check, self._release = open_, run, check, release
-        self._here, self._lock, self._pid = _Here(), threading.Lock(), os.getpid()
+        self._lock, self._pid = threading.Lock(), os.getpid()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -73,10 +107,11 @@ class Connection:
         return self._closed
 
     def close(self) -> None:
-        """Let go of everything. A transaction under way is not committed; that of another thread goes when its block ends."""
+        """Let go of everything. A transaction under way is not committed; one begun elsewhere goes when its block ends."""
         self._closed = True
-        held, self._here.held = self._here.held, None
-        if held is not None:
+        under_way = self._found()
+        if under_way is not None and under_way.held is not None and under_way.is_of_this_context:
+            held, under_way.held = under_way.held, None
             # Without a rollback, for a signal may have come anywhere: the database does it.
             held.invalidate()
             held.close()
@@ -121,25 +156,35 @@ class Connection:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make the statements of a block, those that this thread runs over this connection, one: all or nothing.
+        """Make the statements that the code of a block runs over this connection one: all or nothing.
 
         Committed at the end of the block, rolled back if an exception leaves it. Inside another it is a savepoint: what it
         rolls back is its own part only. On SQLite the first write begins to lock out everybody else's writes, jobsync's
         heartbeats among them, so do the long work before it; and a block that reads before it writes fails if somebody has
         written in between.
+
+        The block belongs to the thread or asyncio task that runs it. Others have transactions of their own. A task or thread that
+        was started in the block with a copy of its context (``asyncio.create_task``, ``asyncio.to_thread``) is refused while the
+        block lasts: its statements would be no part of it.
         """
-        level = self._here.depth
+        under_way = self._under_way()
+        mine = _Transaction(self, _innermost.get()) if under_way is None else under_way
+        level = mine.depth
         try:
-            self._checked(lambda: self._begin(level))
+            if level == 0:
+                _innermost.set(mine)
+            self._checked(lambda: self._begin(mine))
             yield
-            self._checked(lambda: self._commit(level))
+            self._checked(lambda: self._commit(mine, level))
         except BaseException as error:
             # What an exit has left of SQLAlchemy's state may be in the way; the exit goes on all the same.
             with contextlib.suppress(*(() if isinstance(error, Exception) else (Exception,))):
-                self._run(lambda: self._roll_back(level))
+                self._run(lambda: self._roll_back(mine, level))
             raise
         finally:
-            self._here.depth = level
+            mine.depth = level
+            if level == 0 and _innermost.get() is mine:
+                _innermost.set(mine.outer)
 
     # --- how ----------------------------------------------------------------------------------------------------------------
 
@@ -157,14 +202,12 @@ class Connection:
             raise
 
     def _do(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
-        """Do what one statement takes, in this thread's transaction or by itself."""
+        """Do what one statement takes, in this context's transaction or by itself."""
 
         def action() -> T:
-            held = self._here.held
-            if held is not None:
-                return _whole(held, work)
-            if self._here.depth:
-                raise JobsyncError('the connection was closed, and the transaction with it')
+            under_way = self._under_way()
+            if under_way is not None:
+                return _whole(_held(under_way), work)
             connection = self._check_out()
             try:
                 return _whole(connection, work)
@@ -173,43 +216,52 @@ class Connection:
 
         return self._checked(action)
 
-    def _begin(self, level: int) -> None:
-        here = self._here
-        if level == 0:
-            here.held = self._check_out()
-        self._say('BEGIN' if level == 0 else f'SAVEPOINT jobsync_{level}')
-        here.depth = level + 1
+    def _under_way(self) -> _Transaction | None:
+        """The transaction that this context has begun; refuses one that it has only a copy of."""
+        found = self._found()
+        if found is not None and not found.is_of_this_context:
+            raise JobsyncError(
+                'this asyncio task or thread was started inside a transaction of this connection that is still under way, and is '
+                'no part of it: run all of the transaction in one of them, or start the other one outside of the block'
+            )
+        return found
 
-    def _commit(self, level: int) -> None:
-        self._say('COMMIT' if level == 0 else f'RELEASE SAVEPOINT jobsync_{level}')
-        if level == 0:
-            self._end()
+    def _found(self) -> _Transaction | None:
+        found = _innermost.get()
+        while found is not None and not (found.of is self and found.depth):
+            found = found.outer
+        return found
 
-    def _roll_back(self, level: int) -> None:
-        held = self._here.held
+    def _begin(self, mine: _Transaction) -> None:
+        if mine.depth == 0:
+            mine.held = self._check_out()
+        _say(mine, 'BEGIN' if mine.depth == 0 else f'SAVEPOINT jobsync_{mine.depth}')
+        mine.depth += 1
+
+    def _commit(self, mine: _Transaction, level: int) -> None:
+        _say(mine, 'COMMIT' if level == 0 else f'RELEASE SAVEPOINT jobsync_{level}')
+        if level == 0:
+            self._end(mine)
+
+    def _roll_back(self, mine: _Transaction, level: int) -> None:
+        held = mine.held
         if held is None:
             return
         if os.getpid() != self._pid:
             _of_parents.append(held)
-            self._here.held = None
+            mine.held = None
             return
         try:
             if not held.invalidated:
-                self._say('ROLLBACK' if level == 0 else f'ROLLBACK TO SAVEPOINT jobsync_{level}')
+                _say(mine, 'ROLLBACK' if level == 0 else f'ROLLBACK TO SAVEPOINT jobsync_{level}')
         except Exception:  # noqa: BLE001 - what matters is the error that brought us here
             held.invalidate()
         finally:
             if level == 0:
-                self._end()
+                self._end(mine)
 
-    def _say(self, statement: str) -> None:
-        held = self._here.held
-        if held is None:
-            raise JobsyncError('the connection was closed, and the transaction with it')
-        _whole(held, lambda connection: connection.exec_driver_sql(statement))
-
-    def _end(self) -> None:
-        held, self._here.held = self._here.held, None
+    def _end(self, mine: _Transaction) -> None:
+        held, mine.held = mine.held, None
         if held is not None:
             self._give_back(held)
 
@@ -221,6 +273,16 @@ class Connection:
             if self._closed and not connection.invalidated:
                 connection.detach()
             connection.close()
+
+
+def _held(mine: _Transaction) -> sqlalchemy.Connection:
+    if mine.held is None:
+        raise JobsyncError('the connection was closed, and the transaction with it')
+    return mine.held
+
+
+def _say(mine: _Transaction, statement: str) -> None:
+    _whole(_held(mine), lambda connection: connection.exec_driver_sql(statement))
 
 
 def check_sql(backend: Any) -> Any:

@@ -1,7 +1,8 @@
 """From the user's ``%s`` to what a driver wants.
 
 psycopg takes ``%s`` itself, but takes it inside quotes and comments too, and refuses a lone percent sign there; sqlite3 wants
-``?``. Both get the statement written anew from its parts, so that it means the same on both.
+``?``. Both get the statement written anew from its parts, so that a placeholder means the same on both. What is quoted or
+commented out is a matter of each database: ``a[%s]`` is an element of an array on PostgreSQL, and ``[%s]`` a name on SQLite.
 """
 
 from __future__ import annotations
@@ -14,15 +15,33 @@ from jobsync.errors import ConfigError
 
 __all__ = ['prepared']
 
-_QUOTED = r"""
-    (?<![\w$]) [eE]'(?:[^'\\]|\\.|'')*'     # PostgreSQL's, with escapes
+_POSTGRESQL = re.compile(
+    r"""
+    (?<![\w$]) [eE]'(?:[^'\\]|\\.|'')*'     # with escapes
   | '(?:[^']|'')*'
   | "(?:[^"]|"")*"
-  | --[^\n]*
-  | /\*.*?\*/
+  | --[^\n\r]*
   | (?<![\w$]) (?P<dollar> \$ (?:[^\W\d]\w*)? \$) .*? (?P=dollar)
-"""
-_PART = re.compile(rf'(?P<quoted>{_QUOTED})|(?P<percent>%.?)', re.VERBOSE | re.DOTALL)
+  | (?P<nested> /\*)
+  | (?P<percent> %.?)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""What is quoted or commented out, else the beginning of a comment that may hold others, else a percent sign."""
+_SQLITE = re.compile(
+    r"""
+    '(?:[^']|'')*'
+  | "(?:[^"]|"")*"
+  | `(?:[^`]|``)*`                          # as MySQL quotes names
+  | \[[^\]]*\]                              # as SQL Server does
+  | --[^\n]*
+  | /\*.*?(?:\*/|\Z)
+  | (?P<nested> (?!))                       # comments hold no others here
+  | (?P<percent> %.?)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(r'/\*|\*/')
 
 
 def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, list[Any]]:
@@ -30,21 +49,17 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
 
     Raises ``ConfigError`` if placeholders and values do not go together.
     """
-    mark, percent = ('?', '%') if paramstyle == 'qmark' else ('%s', '%%')
+    part, mark, percent = (_SQLITE, '?', '%') if paramstyle == 'qmark' else (_POSTGRESQL, '%s', '%%')
     given, out, written, end = list(values), list[Any](), list[str](), 0
-
-    def plain(text: str) -> str:
-        return text.replace('%', percent)
-
-    for part in _PART.finditer(sql):
-        written.append(sql[end : part.start()])
-        end = part.end()
-        match part['quoted'], part['percent']:
-            case str(quoted), _:
-                written.append(plain(quoted.replace('%%', '%')))
-            case _, '%%':
+    while found := part.search(sql, end):
+        written.append(sql[end : found.start()])
+        end = _comment_end(sql, found.end()) if found['nested'] else found.end()
+        match found['percent']:
+            case None:
+                written.append(sql[found.start() : end].replace('%%', '%').replace('%', percent))
+            case '%%':
                 written.append(percent)
-            case _, '%s':
+            case '%s':
                 if not given:
                     raise ConfigError(f'{len(values)} values for more placeholders than that: {sql}')
                 value = given.pop(0)
@@ -53,8 +68,18 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
                 marks = ', '.join([mark] * len(members)) or 'NULL'
                 written.append(f'({marks})' if isinstance(value, tuple) else marks)
                 out.extend(members)
-            case _, other:
+            case other:
                 raise ConfigError(f'{other!r} in a statement with values: a placeholder is %s, a percent sign %%: {sql}')
     if given:
         raise ConfigError(f'{len(values)} values for {len(values) - len(given)} placeholders: {sql}')
     return ''.join([*written, sql[end:]]), out
+
+
+def _comment_end(sql: str, start: int) -> int:
+    """Where the comment ends whose text begins at ``start``, with all the comments in it."""
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(sql, start):
+        depth += 1 if edge[0] == '/*' else -1
+        if depth == 0:
+            return edge.end()
+    return len(sql)

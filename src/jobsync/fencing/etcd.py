@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobsync.errors import ConfigError
-from jobsync.fencing.number import checked_fence, stale
+from jobsync.fencing.number import check_keys, checked_fence, stale
 
 __all__ = ['etcd_put']
 
+_FENCE = '/fence'
 _DIGITS = 16
 """etcd compares values as text, so numbers are padded to one length: that of the largest fence."""
 
@@ -19,12 +19,11 @@ _DIGITS = 16
 def etcd_put(client: Any, key: str, value: str | bytes, fence: int, *, fence_key: str | None = None) -> None:
     """Put the value, and remember the fence it was written under. ``client`` is one of ``etcd3``.
 
-    The fence is stored in ``fence_key``, by default ``key`` and ``/fence``. Raises ``StaleFence`` if a higher fence has written,
-    and what the client raises.
+    The fence is stored in ``fence_key``, by default ``key`` and ``/fence``; so no value's key may end in that. Raises
+    ``StaleFence`` if a higher fence has written, and what the client raises.
     """
-    if not isinstance(key, str) or not key:
-        raise ConfigError(f'key is {key!r}: must be a string that is not empty')
-    stored_at = fence_key or f'{key}/fence'
+    check_keys(key, fence_key, lambda name: name.endswith(_FENCE))
+    stored_at = fence_key or key + _FENCE
     is_not_higher = client.transactions.value(stored_at) < _text(checked_fence(fence) + 1)
     is_absent = client.transactions.version(stored_at) == 0
     writes = [client.transactions.put(key, value), client.transactions.put(stored_at, _text(fence))]

@@ -1,11 +1,13 @@
-"""What a fence may be."""
+"""What a fence may be, and which keys may be written under it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from jobsync.core.shown import shown
 from jobsync.errors import ConfigError, StaleFence
 
-__all__ = ['checked_fence', 'stale']
+__all__ = ['check_keys', 'checked_fence', 'stale']
 
 _BELOW = 2**53
 """Lua, in which Redis compares, counts exactly up to here: a change every millisecond for 285,000 years."""
@@ -16,6 +18,16 @@ def checked_fence(fence: object) -> int:
     if isinstance(fence, bool) or not isinstance(fence, int) or not 0 <= fence < _BELOW:
         raise ConfigError(f'fence is {shown(fence)}: must be the number that job.fence(task) gave')
     return fence
+
+
+def check_keys(key: object, fence_key: str | None, is_of_a_fence: Callable[[str], bool]) -> None:
+    """Refuse a key whose value would stand where a fence is kept: the fence of another key, or its own."""
+    if not isinstance(key, str) or not key:
+        raise ConfigError(f'key is {shown(key)}: must be a string that is not empty')
+    if is_of_a_fence(key):
+        raise ConfigError(f'key is {shown(key)}: the fence of another key is kept under this name; give it another one')
+    if fence_key == key:
+        raise ConfigError(f'fence_key is {shown(key)}: must be another key than that of the value')
 
 
 def stale(fence: int, what: object, highest: object = None) -> StaleFence:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
-from tests.job.stores import FAST
+from tests.backends.redis_jobs import Cluster
 
-from jobsync import CoordinationConfig, Job
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.core.model import Snapshot
@@ -100,6 +99,36 @@ class TestIdentity:
             server.ask('CONFIG', 'SET', 'appendonly', 'yes')
             eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
 
+    def test_an_older_copy_of_its_log(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A durable server that is started again on an older copy of its files shows it by its position, and by that alone."""
+        scene = Scene(harness.connect())
+        ref = scene.join('a')
+        known = scene.beat(ref)
+        shutil.copytree(server.folder / 'appendonlydir', server.folder / 'copy')
+        last = scene.beat(ref)
+        server.kill()
+        shutil.rmtree(server.folder / 'appendonlydir')
+        (server.folder / 'copy').rename(server.folder / 'appendonlydir')
+        server.start()
+        now = scene.backend.snapshot()
+        assert (now.store, now.timeline, now.revision) == (last.store, last.timeline, last.revision)
+        assert known.position is not None
+        assert last.position is not None
+        assert now.position == known.position < last.position
+
+    def test_a_position_never_falls(self, harness: RedisHarness, server: RedisServer) -> None:
+        """It counts the writes of the namespace, through restarts, replicas that come and go, and a renewal."""
+        scene = Scene(harness.connect())
+        ref = scene.join('a')
+        positions = [scene.beat(ref).position]
+        with closing(replica_of(server)):
+            positions.append(scene.beat(ref).position)
+        harness.restart()
+        positions.append(scene.beat(ref).position)
+        scene.backend.renew_timeline(scene.timeline, 0)
+        positions.append(scene.backend.snapshot().position)
+        assert positions == list(range(2, 6))
+
 
 class TestSentinel:
     """A service whose master the sentinels name."""
@@ -170,77 +199,6 @@ def slave_port(sentinel: SentinelServer) -> int:
     """The port of the replica that a sentinel has found."""
     told = sentinel.ask('SENTINEL', 'REPLICAS', sentinel.service).split('\n')
     return int(told[told.index('port') + 1]) if 'port' in told else 0
-
-
-class Watch:
-    """Looks for tasks that two jobs would do at once, without pause."""
-
-    def __init__(self, jobs: list[Job]) -> None:
-        self.clashes: list[tuple[int, str, str]] = []
-        self.looks = 0
-        self._jobs = jobs
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(100)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            for task in range(200):
-                owners = [job for job in self._jobs if job.can_claim_task(task)]
-                # They were asked one after the other: it is a clash if the first still says so after the second.
-                if len(owners) > 1 and owners[0].can_claim_task(task):
-                    self.clashes.append((task, owners[0].node_name, owners[1].node_name))
-            self.looks += 1
-            time.sleep(0.001)
-
-
-class Cluster:
-    """Jobs of this process on one store, all asked all the time."""
-
-    def __init__(self, url: str, names: str) -> None:
-        self.url = url
-        self.jobs: list[Job] = []
-        self._stack = ExitStack()
-        self.watch = Watch(self.jobs)
-        self._names = names
-
-    def __enter__(self) -> Cluster:
-        for name in self._names:
-            self.add(name)
-        self._stack.enter_context(self.watch)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def add(self, name: str) -> None:
-        """Another job."""
-        timings = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}
-        config = CoordinationConfig(backend=self.url, **timings)
-        self.jobs.append(self._stack.enter_context(Job(name, coordination_config=config, wait_on_enter=1)))
-
-    @property
-    def is_shared_out(self) -> bool:
-        """Whether each task is some job's, and each job has some."""
-        owners = [[job.node_name for job in self.jobs if job.can_claim_task(task)] for task in range(200)]
-        return all(len(each) == 1 for each in owners) and len({each[0] for each in owners}) == len(self.jobs)
-
-    def survives(self, accident: Callable[[], None]) -> None:
-        """After an accident everything is shared out again, and at no time two owned one thing."""
-        eventually(lambda: self.is_shared_out)
-        before = self.watch.looks
-        accident()
-        eventually(lambda: not self.is_shared_out)
-        eventually(lambda: self.is_shared_out)
-        assert self.watch.looks > before
-        assert self.watch.clashes == []
 
 
 class TestJobs:

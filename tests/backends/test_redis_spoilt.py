@@ -1,0 +1,279 @@
+"""Records of a Redis namespace that a person has changed (rule R9): left out, reported, in nobody's way."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from tests.backends.redis_jobs import Cluster
+
+from jobsync.backend import Backend
+from jobsync.core.model import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import BackendUnavailable, Evicted
+from jobsync.testing.conformance.scene import TOKENS, Scene
+from jobsync.testing.harnesses.redis import RedisHarness, eventually
+from jobsync.testing.servers import RedisServer
+
+pytestmark = pytest.mark.redis
+
+SEAL = 40
+NODE = ['name', 'run', 'state', 'heartbeat', 'seen', 'holding', 'record', 'weight', 'replaced', 'created_on', 'last_heartbeat',
+        'candidate']  # fmt: skip
+WRONG: list[object] = [None, '', 'x', 'Infinity', -1, 10**400, [], {}]
+LOCK = range(8)
+
+
+def key(kind: str) -> str:
+    """The key that holds a kind of records."""
+    return f'jobsync:{{sync_}}:{kind}'
+
+
+def spoil(server: RedisServer, kind: str, name: str, change: Callable[[str], str]) -> None:
+    """Change a record as somebody with redis-cli would."""
+    server.ask('HSET', key(kind), name, change(server.ask('HGET', key(kind), name)))
+
+
+def with_field(field: str | int, value: object) -> Callable[[str], str]:
+    """What puts a value in the place of a field."""
+
+    def change(raw: str) -> str:
+        record = json.loads(raw[SEAL:])
+        record[field] = value
+        return raw[:SEAL] + json.dumps(record)
+
+    return change
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    return redis_server
+
+
+@pytest.fixture
+def harness(server: RedisServer) -> Iterator[RedisHarness]:
+    harness = RedisHarness(server)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def scene(harness: RedisHarness) -> Scene:
+    return Scene(harness.connect())
+
+
+def unreadable(backend: Backend) -> list[tuple[str, str]]:
+    """What is reported of the nodes."""
+    reports = backend.snapshot().unreadable
+    assert all(isinstance(report, Unreadable) and 'left out' in report.problem for report in reports)
+    return [(report.kind, report.key) for report in reports]
+
+
+class TestNodes:
+    """A node's record that was changed counts as absent for every method."""
+
+    def check(self, scene: Scene, leader: NodeRef, spoilt: NodeRef) -> None:
+        """Call everything that could stumble over the record, and put another in its place."""
+        backend, name = scene.backend, spoilt.name
+        assert unreadable(backend) == [('node', name)]
+        assert name not in scene.nodes()
+        before = scene.revision
+        for call in (
+            lambda: scene.beat(spoilt),
+            lambda: backend.set_weight(spoilt, 2.0),
+            lambda: backend.acquire_leadership(spoilt, 1),
+            lambda: backend.append_claims(spoilt, ['x'], backend.snapshot().now.date()),
+            lambda: backend.commit(spoilt, scene.plan(), scene.guard()),
+        ):
+            with pytest.raises(Evicted):
+                call()
+        backend.deregister(spoilt)
+        assert scene.revision == before
+        assert scene.beat(leader).leader_heartbeat == scene.node('leader').heartbeat
+        scene.evict(leader, scene.join('dead'))
+        scene.commit(leader, TokenGroup([1], 'leader'), absent=(spoilt,))
+        assert unreadable(backend) == [('node', name)]
+        again = scene.join(name)
+        assert unreadable(backend) == []
+        assert scene.beat(again).heartbeat == 1
+
+    @pytest.mark.parametrize('field', NODE)
+    def test_any_field(self, scene: Scene, server: RedisServer, field: str) -> None:
+        """Whatever was put in the place of any field of it."""
+        leader = scene.leader()
+        assert json.loads(server.ask('HGET', key('nodes'), 'leader')[SEAL:]).keys() == set(NODE)
+        for value in WRONG:
+            ref = scene.join('a')
+            spoil(server, 'nodes', 'a', with_field(field, value))
+            self.check(scene, leader, ref)
+            scene.backend.deregister(NodeRef('a', scene.node('a').incarnation))
+
+    @pytest.mark.parametrize('text', ['', 'x', '{}', '[]', 'null', 'x' * SEAL, 'x' * SEAL + '{}', '1' * 100_000])
+    def test_any_text(self, scene: Scene, server: RedisServer, text: str) -> None:
+        """Whatever was put in the place of it as a whole."""
+        leader, ref = scene.leader(), scene.join('a')
+        spoil(server, 'nodes', 'a', lambda raw: text)
+        self.check(scene, leader, ref)
+
+    def test_no_text(self, scene: Scene, server: RedisServer) -> None:
+        """Bytes that are no UTF-8, as record and as name."""
+        leader, ref = scene.leader(), scene.join('a')
+        script = "redis.call('HSET', KEYS[1], 'a', '\\255', '\\254', '\\255')"
+        server.ask('EVAL', script, '1', key('nodes'))
+        assert {name for _, name in unreadable(scene.backend)} == {'a', '\N{REPLACEMENT CHARACTER}'}
+        assert scene.beat(leader).heartbeat == 1
+        with pytest.raises(Evicted):
+            scene.beat(ref)
+
+    def test_the_record_of_another(self, scene: Scene, server: RedisServer) -> None:
+        """A record that jobsync wrote, copied to another name, is none of that name's."""
+        leader, ref = scene.leader(), scene.join('a')
+        spoil(server, 'nodes', 'a', lambda raw: server.ask('HGET', key('nodes'), 'leader'))
+        self.check(scene, leader, ref)
+
+    def test_other_settings(self, scene: Scene, server: RedisServer) -> None:
+        """A spoilt record keeps nobody from replacing the settings when no other node is registered."""
+        scene.join('a')
+        spoil(server, 'nodes', 'a', lambda raw: 'x')
+        other = Settings(total_tokens=TOKENS + 1, hash_function='xxh3')
+        assert scene.backend.open(other, create=False).settings == other
+
+
+class TestLocks:
+    """A task lock that was changed is left out, and can be put again or removed."""
+
+    @pytest.mark.parametrize('field', LOCK)
+    def test_any_field(self, scene: Scene, server: RedisServer, field: int) -> None:
+        """Whatever was put in the place of any field of it."""
+        for number, value in enumerate(WRONG):
+            scene.lock('x', 'y', expires_in=None)
+            before = scene.locks()
+            spoil(server, 'locks', 'x', with_field(field, value))
+            self.check(scene, highest=max(lock.id for lock in before.values()))
+            assert number < 1 or before['x'].id > number
+
+    @pytest.mark.parametrize('text', ['', 'x', '{}', '[]', 'null', 'x' * SEAL, 'x' * SEAL + '[]', '1' * 100_000])
+    def test_any_text(self, scene: Scene, server: RedisServer, text: str) -> None:
+        """Whatever was put in the place of it as a whole."""
+        scene.lock('x', 'y')
+        spoil(server, 'locks', 'x', lambda raw: text)
+        self.check(scene, highest=2)
+
+    def check(self, scene: Scene, highest: int) -> None:
+        """Call everything that could stumble over the lock of x, and remove all."""
+        edit = scene.backend.edit_locks
+        reading = scene.backend.read_locks()
+        assert [lock.task_id for lock in reading.locks] == ['y']
+        assert [(report.kind, report.key) for report in reading.unreadable] == [('lock', 'x')]
+        assert edit(LockEdit(remove=LockFilter(expired=True))) == 0
+        assert edit(LockEdit(remove=LockFilter(created_by='you'))) == 0
+        scene.lock('x')
+        assert scene.backend.read_locks().unreadable == ()
+        assert scene.locks()['x'].id > highest
+        assert edit(LockEdit(remove=LockFilter())) == 2
+
+    def test_all_go(self, scene: Scene, server: RedisServer) -> None:
+        """A lock that cannot be read goes where all go."""
+        scene.lock('x', 'y')
+        spoil(server, 'locks', 'x', lambda raw: 'x')
+        assert scene.backend.edit_locks(LockEdit(remove=LockFilter())) == 2
+        assert server.ask('EXISTS', key('locks')) == '0'
+
+
+class TestTrails:
+    """A row of a trail that jobsync did not write is left out."""
+
+    @pytest.mark.parametrize(
+        'row', ['', 'x', '2026-03-02', '10000-01-01\0x\0a', '2026-03-02\0x', 'infinity\0x\0a', '\0\0\0\0', '[]']
+    )
+    @pytest.mark.parametrize('score', ['1', '1.5', 'inf', '1e300'])
+    def test_any_row(self, scene: Scene, server: RedisServer, row: str, score: str) -> None:
+        """History, incomplete and purge go on, with it and with rows of a time that is none."""
+        leader = scene.leader()
+        today = scene.backend.snapshot().now.date()
+        scene.backend.append_claims(leader, ['x', 'y'], today)
+        scene.backend.append_audits('leader', ['x'], today)
+        scene.commit(leader, TokenGroup([1], 'leader'), moved=1)
+        for kind in ('claims', 'claims_by_date', 'open', 'audits', 'audits_by_date', 'rebalances'):
+            server.ask('ZADD', key(kind), '0' if kind.endswith('by_date') else score, row)
+        assert [claim.item for claim in scene.claims()] == ['x', 'y']
+        assert [claim.item for claim in scene.claims(date=today)] == ['x', 'y']
+        assert [audit.item for audit in scene.audits(item='x')] == ['x']
+        assert len(scene.rebalances()) == 1
+        assert [claim.item for claim in scene.backend.incomplete(None, dt.timedelta(0))] == ['y']
+        for trail in HistoryKind:
+            scene.backend.purge(trail, scene.backend.snapshot().now)
+        assert scene.audits() == []
+
+
+ASSIGNMENT: dict[str, Callable[[RedisServer], object]] = {
+    'member': lambda server: spoil(server, 'members', 'a', with_field(0, 'another')),
+    'member as text': lambda server: server.ask('HSET', key('members'), 'a', 'x'),
+    'member added': lambda server: server.ask('HSET', key('members'), 'z', '["run", 1.0, 0]'),
+    'pin': lambda server: spoil(server, 'pins', str(TOKENS + 1), with_field(2, 'b')),
+    'pin added': lambda server: server.ask('HSET', key('pins'), '99', ''),
+    'entry': lambda server: server.ask('LSET', key('log'), '0', 'x'),
+    'base': lambda server: server.ask('SET', key('base'), 'x'),
+}
+
+
+class TestAssignment:
+    """Without a row of the assignment a token could be given to another while its owner is at work: a new timeline begins."""
+
+    @pytest.mark.parametrize('what', ASSIGNMENT)
+    def test_a_complete_reading(self, harness: RedisHarness, scene: Scene, server: RedisServer, what: str) -> None:
+        """The reading that finds it ends the timeline, and the next one is well."""
+        leader = scene.leader()
+        members = {name: Member('run', 15.0) for name in 'ab'}
+        scene.commit(leader, TokenGroup(range(TOKENS), 'a'), members=members, pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        ASSIGNMENT[what](server)
+        with closing(harness.connect()) as other:
+            with pytest.raises(BackendUnavailable, match='new timeline'):
+                other.read_assignment()
+            changes, after = other.read_assignment(), other.snapshot()
+        assert (changes.groups, changes.pins, changes.members, changes.base) == ((), (), {}, None)
+        assert after.timeline.generation == scene.timeline.generation + 1
+        assert after.longest_timeout_sec == 15.0
+        with pytest.raises(Evicted):
+            scene.beat(leader)
+
+
+class TestJobs:
+    """Real jobs at work while records are spoilt."""
+
+    def test_records_of_nodes(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Each node whose record it is registers again, and a node that is dead or new is dealt with as ever."""
+        with Cluster(harness.url, 'abc') as cluster, closing(harness.connect()) as handle:
+            eventually(lambda: cluster.is_shared_out)
+            before = runs(handle)
+            server.ask('HSET', key('nodes'), 'ghost', '{"state": "joined"}')
+            for name in 'abc':
+                spoil(server, 'nodes', name, with_field('weight', 'Infinity'))
+            eventually(lambda: all(runs(handle).get(name, run) != run for name, run in before.items()))
+            eventually(lambda: cluster.is_shared_out)
+            handle.register(Registration(NodeRef('dead', 'run'), timeout_sec=2.5), handle.snapshot().timeline, 0)
+            eventually(lambda: 'dead' in handle.read_assignment().members)
+            eventually(lambda: 'dead' not in runs(handle))
+            cluster.add('d')
+            eventually(lambda: cluster.is_shared_out)
+            assert unreadable(handle) == [('node', 'ghost')]
+            assert cluster.watch.clashes == []
+
+    def test_a_member(self, harness: RedisHarness, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All nodes begin a new timeline when a new one reads it, and everything is shared out again."""
+        monkeypatch.setattr('jobsync.backends.redis.table.MOST_ENTRIES', 2)  # so that a new node cannot read the log alone
+        with Cluster(harness.url, 'ab') as cluster, closing(harness.connect()) as handle:
+            eventually(lambda: cluster.is_shared_out)
+            ASSIGNMENT['member'](server)
+            cluster.add('c')
+            eventually(lambda: cluster.is_shared_out)
+            assert handle.snapshot().timeline.generation > 0
+            assert cluster.watch.clashes == []
+
+
+def runs(backend: Backend) -> dict[str, str]:
+    """The run of each node that can be read."""
+    return {node.name: node.incarnation for node in backend.snapshot().nodes}

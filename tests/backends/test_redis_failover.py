@@ -97,6 +97,7 @@ class TestIdentity:
         finally:
             server.is_durable = True
             server.ask('CONFIG', 'SET', 'appendonly', 'yes')
+            server.ask('CONFIG', 'SET', 'appendfsync', 'always')
             eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
 
     def test_an_older_copy_of_its_log(self, harness: RedisHarness, server: RedisServer) -> None:

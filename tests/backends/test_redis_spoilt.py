@@ -15,16 +15,12 @@ from jobsync.core.model import HistoryKind, LockEdit, LockFilter, Member, NodeRe
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, Evicted
 from jobsync.testing.conformance.scene import TOKENS, Scene
-from jobsync.testing.harnesses.redis import RedisHarness, eventually
+from jobsync.testing.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, eventually, with_field
 from jobsync.testing.servers import RedisServer
 
 pytestmark = pytest.mark.redis
 
-SEAL = 40
-NODE = ['name', 'run', 'state', 'heartbeat', 'seen', 'holding', 'record', 'weight', 'replaced', 'created_on', 'last_heartbeat',
-        'candidate']  # fmt: skip
 WRONG: list[object] = [None, '', 'x', 'Infinity', -1, 10**400, [], {}]
-LOCK = range(8)
 
 
 def key(kind: str) -> str:
@@ -37,15 +33,9 @@ def spoil(server: RedisServer, kind: str, name: str, change: Callable[[str], str
     server.ask('HSET', key(kind), name, change(server.ask('HGET', key(kind), name)))
 
 
-def with_field(field: str | int, value: object) -> Callable[[str], str]:
-    """What puts a value in the place of a field."""
-
-    def change(raw: str) -> str:
-        record = json.loads(raw[SEAL:])
-        record[field] = value
-        return raw[:SEAL] + json.dumps(record)
-
-    return change
+def with_value(field: str | int, value: object) -> Callable[[str], str]:
+    """What puts a value in the place of a field's."""
+    return lambda raw: with_field(raw, field, value)
 
 
 @pytest.fixture
@@ -100,14 +90,14 @@ class TestNodes:
         assert unreadable(backend) == []
         assert scene.beat(again).heartbeat == 1
 
-    @pytest.mark.parametrize('field', NODE)
+    @pytest.mark.parametrize('field', NODE_FIELDS)
     def test_any_field(self, scene: Scene, server: RedisServer, field: str) -> None:
         """Whatever was put in the place of any field of it."""
         leader = scene.leader()
-        assert json.loads(server.ask('HGET', key('nodes'), 'leader')[SEAL:]).keys() == set(NODE)
+        assert json.loads(server.ask('HGET', key('nodes'), 'leader')[SEAL:]).keys() == set(NODE_FIELDS)
         for value in WRONG:
             ref = scene.join('a')
-            spoil(server, 'nodes', 'a', with_field(field, value))
+            spoil(server, 'nodes', 'a', with_value(field, value))
             self.check(scene, leader, ref)
             scene.backend.deregister(NodeRef('a', scene.node('a').incarnation))
 
@@ -145,13 +135,13 @@ class TestNodes:
 class TestLocks:
     """A task lock that was changed is left out, and can be put again or removed."""
 
-    @pytest.mark.parametrize('field', LOCK)
+    @pytest.mark.parametrize('field', range(len(LOCK_FIELDS)))
     def test_any_field(self, scene: Scene, server: RedisServer, field: int) -> None:
         """Whatever was put in the place of any field of it."""
         for number, value in enumerate(WRONG):
             scene.lock('x', 'y', expires_in=None)
             before = scene.locks()
-            spoil(server, 'locks', 'x', with_field(field, value))
+            spoil(server, 'locks', 'x', with_value(field, value))
             self.check(scene, highest=max(lock.id for lock in before.values()))
             assert number < 1 or before['x'].id > number
 
@@ -210,10 +200,10 @@ class TestTrails:
 
 
 ASSIGNMENT: dict[str, Callable[[RedisServer], object]] = {
-    'member': lambda server: spoil(server, 'members', 'a', with_field(0, 'another')),
+    'member': lambda server: spoil(server, 'members', 'a', with_value(0, 'another')),
     'member as text': lambda server: server.ask('HSET', key('members'), 'a', 'x'),
     'member added': lambda server: server.ask('HSET', key('members'), 'z', '["run", 1.0, 0]'),
-    'pin': lambda server: spoil(server, 'pins', str(TOKENS + 1), with_field(2, 'b')),
+    'pin': lambda server: spoil(server, 'pins', str(TOKENS + 1), with_value(2, 'b')),
     'pin added': lambda server: server.ask('HSET', key('pins'), '99', ''),
     'entry': lambda server: server.ask('LSET', key('log'), '0', 'x'),
     'base': lambda server: server.ask('SET', key('base'), 'x'),
@@ -251,7 +241,7 @@ class TestJobs:
             before = runs(handle)
             server.ask('HSET', key('nodes'), 'ghost', '{"state": "joined"}')
             for name in 'abc':
-                spoil(server, 'nodes', name, with_field('weight', 'Infinity'))
+                spoil(server, 'nodes', name, with_value('weight', 'Infinity'))
             eventually(lambda: all(runs(handle).get(name, run) != run for name, run in before.items()))
             eventually(lambda: cluster.is_shared_out)
             handle.register(Registration(NodeRef('dead', 'run'), timeout_sec=2.5), handle.snapshot().timeline, 0)

@@ -26,5 +26,5 @@ def unsealed(key: bytes, raw: bytes) -> bytes:
     """Return the text of a sealed record; ``SpoiltError`` unless the seal is that of this text under this key."""
     text = raw[LENGTH:]
     if sealed(key, text) != raw:
-        raise SpoiltError(f'{raw[:100]!r} at {key.decode(errors="replace")!r} is not what jobsync wrote there')
+        raise SpoiltError(f'{raw[:100].decode(errors="replace")!r} is not what jobsync wrote as {key.decode(errors="replace")!r}')
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from jobsync.backends.redis.plugin import connect
 from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.servers import RedisServer
 
-__all__ = ['RedisHarness', 'eventually']
+__all__ = ['LOCK_FIELDS', 'NODE_FIELDS', 'SEAL', 'RedisHarness', 'eventually', 'with_field']
 
 
 def connect_to(url: str, namespace: str, **options: float) -> Backend:
@@ -27,10 +28,26 @@ def eventually(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+SEAL = 40
+"""The length of what stands before a record's text."""
+NODE_FIELDS = ('name', 'run', 'state', 'heartbeat', 'seen', 'holding', 'record', 'weight', 'replaced', 'created_on',
+               'last_heartbeat', 'candidate')  # fmt: skip
+LOCK_FIELDS = ('id', 'task', 'patterns', 'reason', 'created_by', 'created_at', 'expires_at', 'registered')
+
+
+def with_field(raw: str, field: str | int, value: object) -> str:
+    """Return a stored record with a value in the place of a field's, as a person would change it: the seal stays."""
+    record = json.loads(raw[SEAL:])
+    record[field] = value
+    return raw[:SEAL] + json.dumps(record)
+
+
 class RedisHarness(Harness):
     """A server that tests share, emptied first. What it is declared to be is what it is."""
 
     abilities = frozenset(Ability) - {Ability.CLOCK, Ability.HAND_EDITS}
+    node_spoils = ('text', *NODE_FIELDS)
+    lock_spoils = ('text', *LOCK_FIELDS)
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
@@ -69,6 +86,19 @@ class RedisHarness(Harness):
     def connector(self) -> Callable[[str], Backend]:
         """See ``Harness``."""
         return functools.partial(connect_to, self.url)
+
+    def spoil_node(self, namespace: str, name: str, way: str) -> None:
+        """See ``Harness``."""
+        self._spoil(f'jobsync:{{{namespace}}}:nodes', name, way if way in NODE_FIELDS else None)
+
+    def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
+        """See ``Harness``."""
+        self._spoil(f'jobsync:{{{namespace}}}:locks', task_id, LOCK_FIELDS.index(way) if way in LOCK_FIELDS else None)
+
+    def _spoil(self, key: str, field: str, at: str | int | None) -> None:
+        """Change one part of a record, or put something else in its place."""
+        record = '["no record"]' if at is None else with_field(self.server.ask('HGET', key, field), at, 'Infinity')
+        self.server.ask('HSET', key, field, record)
 
     def fail_over(self) -> None:
         """A replica takes the server's place, at its address."""

@@ -34,6 +34,7 @@ MEANING: Mapping[str, str] = {
 """What is lost, in one line each. ``trail`` and ``use`` are no promises of the protocol, but a backend owes them to users."""
 
 GUARDS: Mapping[str, tuple[str, ...]] = {
+    'ClockTests': ('P6', 'trail'),
     'CommitEffectTests': ('P1', 'P7', 'R5'),
     'CommitGuardTests': ('P1', 'R5'),
     'ConcurrencyTests': ('P1', 'R4', 'R5', 'R6'),

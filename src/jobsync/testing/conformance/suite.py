@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobsync.testing.conformance.clocks import ClockTests
 from jobsync.testing.conformance.commits import CommitEffectTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.guards import CommitGuardTests
@@ -37,6 +38,7 @@ __all__ = ['BackendSuite']
 
 class BackendSuite(  # pytest runs the last of these first: what takes longest stands on top
     ProcessTests,
+    ClockTests,
     ConcurrencyTests,
     MachineTests,
     SizeTests,

@@ -1,0 +1,154 @@
+"""The store's clock, not the caller's: a process whose wall clock is wrong writes the same times as any other."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from jobsync.backend import Reach
+from jobsync.core.model import INITIAL, LockEdit, LockFilter, NodeRef
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.processes import NAMESPACE, common, processes, receive
+from jobsync.testing.conformance.scene import Scene
+
+__all__ = ['ClockTests', 'shift_wall_clock']
+
+MONTH, DAY, HOUR = dt.timedelta(days=30), dt.timedelta(days=1), dt.timedelta(hours=1)
+BEAT_SEC = 0.1
+OTHERS = 4
+"""Nodes whose clocks are right."""
+
+
+def shift_wall_clock(by: dt.timedelta) -> None:
+    """Make whatever this process reads of its wall clock wrong from now on, as far as Python reads it."""
+    real: Any = dt.datetime
+    time_of, time_ns_of, seconds = time.time, time.time_ns, by.total_seconds()
+
+    class Kind(type):
+        """So that times made before or elsewhere still are of this type."""
+
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, real)
+
+    class Shifted(real, metaclass=Kind):  # type: ignore[misc]  # a class that is known at run time
+        """The clock alone: every value is of the real type."""
+
+        def __new__(cls, *args: Any, **fields: Any) -> Any:
+            return real(*args, **fields)
+
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
+            return real.now(tz) + by
+
+        @classmethod
+        def utcnow(cls) -> Any:
+            return real.now(dt.UTC).replace(tzinfo=None) + by
+
+        @classmethod
+        def today(cls) -> Any:
+            return real.now() + by
+
+    def shifted_time() -> float:
+        # gRPC hands a deadline by this clock to its C library, whose own clock is right.
+        caller = sys._getframe(1).f_globals.get('__name__', '')
+        return time_of() + (0 if caller.startswith('grpc.') else seconds)
+
+    dt.datetime = Shifted  # type: ignore[misc]
+    time.time = shifted_time
+    time.time_ns = lambda: time_ns_of() + int(seconds * 1e9)
+
+
+def write_with_a_wrong_clock(by: dt.timedelta, scene: Scene, _number: int, pipe: Connection) -> object:
+    """Do one of everything that has a time, with this process's clock set wrong; tell what was removed, and what was read."""
+    shift_wall_clock(by)
+    ref = scene.join('wrong')
+    for _ in range(3):
+        scene.beat(ref)
+        pipe.send('beaten')
+        pipe.recv()
+    scene.lock('short', expires_in=HOUR)
+    scene.lock('old', expires_in=dt.timedelta(0))
+    removed = scene.backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
+    date = dt.date(2026, 3, 2)
+    scene.backend.append_claims(ref, ['x', 'y'], date)
+    scene.backend.append_audits('wrong', ['x'], date)
+    scene.lead(ref)
+    scene.commit(ref, TokenGroup([1], 'wrong'), moved=1)
+    late = [claim.item for claim in scene.backend.incomplete(date, HOUR)]
+    early = [claim.item for claim in scene.backend.incomplete(date, dt.timedelta(0))]
+    return removed, late, early, scene.backend.snapshot().now.isoformat()  # as text: pickle finds another type by its name
+
+
+class ClockTests:
+    """Of a store that nodes of several machines reach, no time is that of one caller's wall clock."""
+
+    @needs(Ability.PROCESSES)
+    @pytest.mark.parametrize('by', [MONTH, -MONTH], ids=['ahead', 'behind'])
+    def test_a_wrong_wall_clock_makes_no_difference(self, harness: Harness, by: dt.timedelta) -> None:
+        """Beside nodes whose clocks are right, one whose clock is wrong by a month writes and reads the store's times: a lock
+        lives as long as it is meant to, and work is as old as it is.
+        """
+        if harness.connect(NAMESPACE).info.reach is not Reach.NETWORK:
+            pytest.skip('all callers are on one host, and share its clock')
+        scene = common(harness)
+        scene.lock('week', expires_in=7 * DAY)
+        refs = [scene.join(f'n{number}') for number in range(OTHERS)]
+        before = scene.backend.snapshot().now
+        with (
+            beating(harness, [*refs, NodeRef('common', 'run')]),
+            processes(harness, partial(write_with_a_wrong_clock, by), 1) as ((_, pipe),),
+        ):
+            pipe.send('go')
+            for _ in range(3):
+                assert receive(pipe) == 'beaten'
+                for ref in refs:
+                    scene.beat(ref)
+                pipe.send('go on')
+            removed, late, early, theirs = receive(pipe)
+            after = scene.backend.snapshot().now
+        assert (removed, late, early) == (1, [], ['y'])
+        assert set(scene.locks()) == {'week', 'short'}
+        times = {
+            'snapshot': dt.datetime.fromisoformat(theirs),
+            'lock': scene.locks()['short'].created_at,
+            'end of a lock': (scene.locks()['short'].expires_at or before) - HOUR,
+            'claim': scene.claims(item='x')[0].created_on,
+            'audit': scene.audits()[0].created_on,
+            'rebalance': scene.rebalances()[0].triggered_at,
+        }
+        wrong = {what: time for what, time in times.items() if not before - HOUR / 4 <= time <= after + HOUR / 4}
+        assert not wrong, f'between {before} and {after}, by the clock of the store'
+
+
+@contextmanager
+def beating(harness: Harness, refs: list[NodeRef]) -> Iterator[None]:
+    """Let these nodes go on beating for the length of the block."""
+    over = Event()
+
+    def beat() -> None:
+        backend = harness.connect(NAMESPACE)
+        while not over.wait(BEAT_SEC):
+            for ref in refs:
+                try:
+                    backend.heartbeat(ref, INITIAL, frozenset())
+                except BackendUnavailable:
+                    break
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -171,7 +171,7 @@ class TestRights:
         """Refused with both versions."""
         harness.execute('UPDATE sync_state SET schema_version = 7')
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 2'):
+            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 3'):
                 harness.connect().open(SETTINGS, create=create)
 
     def test_tables_of_an_earlier_release(self, harness: PostgresqlHarness) -> None:

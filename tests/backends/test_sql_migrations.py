@@ -75,9 +75,16 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
         harness.close()
 
 
+@pytest.fixture(params=[1, 2])
+def number(request: pytest.FixtureRequest) -> int:
+    """The version of a schema that has been published."""
+    found: int = request.param
+    return found
+
+
 @pytest.fixture
-def old(make: Made) -> SqliteHarness | PostgresqlHarness:
-    return make(1)
+def old(make: Made, number: int) -> SqliteHarness | PostgresqlHarness:
+    return make(number)
 
 
 def test_everything_is_still_there(old: SqliteHarness | PostgresqlHarness) -> None:
@@ -134,11 +141,11 @@ def test_it_goes_on_from_there(old: SqliteHarness | PostgresqlHarness) -> None:
     backend.append_claims(NodeRef(leader.name, leader.incarnation), ['y'], DAY)
 
 
-def test_the_schema_is_that_of_a_new_one(make: Made) -> None:
+def test_the_schema_is_that_of_a_new_one(make: Made, number: int) -> None:
     """Columns, indexes and triggers are those that a new namespace gets; SQLite's counter of ids alone is left over."""
     shapes = []
-    for number in (1, 0):
-        harness = make(number)
+    for version in (number, 0):
+        harness = make(version)
         harness.connect().open(SETTINGS, create=True)
         kind = make.kind  # type: ignore[attr-defined]
         columns = [row for row in harness.query(SHAPE[kind]) if row[0] != 'sqlite_sequence']
@@ -151,11 +158,11 @@ def test_the_schema_is_that_of_a_new_one(make: Made) -> None:
     assert shapes[0] == shapes[1]
 
 
-def test_an_older_one_is_not_touched_without_leave(old: SqliteHarness | PostgresqlHarness) -> None:
+def test_an_older_one_is_not_touched_without_leave(old: SqliteHarness | PostgresqlHarness, number: int) -> None:
     """With ``skip_db_init`` it is refused, and says who migrates."""
-    with pytest.raises(SchemaMismatch, match=r'schema version 1.*needs version \d.*skip_db_init'):
+    with pytest.raises(SchemaMismatch, match=rf'schema version {number}.*needs version \d.*skip_db_init'):
         old.connect().open(SETTINGS, create=False)
-    assert [int(row[0]) for row in old.query('SELECT schema_version FROM sync_state')] == [1]  # type: ignore[call-overload]
+    assert [int(row[0]) for row in old.query('SELECT schema_version FROM sync_state')] == [number]  # type: ignore[call-overload]
 
 
 @pytest.mark.postgres

@@ -260,7 +260,7 @@ else:
         running.open(SETTINGS, create=True)
         harness.execute('UPDATE sync_state SET schema_version = 7')
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 2'):
+            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 3'):
                 harness.connect().open(SETTINGS, create=create)
         with pytest.raises(SchemaMismatch, match='version 7'):
             running.snapshot()
@@ -450,7 +450,7 @@ while min(node.heartbeat for node in backend.snapshot().nodes) < 30:
         backend = harness.connect(bulk_timeout_sec=0.05)
         scene = Scene(backend, Settings(1_000_000, 'xxh3'))
         leader = scene.leader()
-        plan = Plan('first', {'leader': Member(leader.incarnation, 15.0)}, (TokenGroup(range(1_000_000), 'leader'),))
+        plan = Plan('first', 1, {'leader': Member(leader.incarnation, 15.0)}, (TokenGroup(range(1_000_000), 'leader'),))
         guard = scene.guard()
         with pytest.raises(BackendUnavailable, match='time for this call'):
             backend.commit(leader, plan, guard)
@@ -470,8 +470,8 @@ backend.register(Registration(ref, 15.0), opened.timeline, 0)
 backend.acquire_leadership(ref, 0)
 for number in range(10_000):
     seen = backend.snapshot()
-    plan = Plan('x', {'a': Member(str(number), 15.0)}, (TokenGroup(range(20_000), f'w{number}'),), moved=1)
-    backend.commit(ref, plan, Guard(seen.timeline, seen.leadership.epoch, seen.revision))
+    plan = Plan('x', 1, {'a': Member(str(number), 15.0)}, (TokenGroup(range(20_000), f'w{number}'),), moved=1)
+    backend.commit(ref, plan, Guard(seen.timeline, seen.leadership.epoch, seen.version))
     if number == 0:
         print('ready', flush=True)
 """

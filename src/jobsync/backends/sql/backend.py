@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -19,6 +19,7 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockReading,
     NodeRef,
     Opened,
     Pulse,
@@ -27,7 +28,6 @@ from jobsync.core.model import (
     Revision,
     Settings,
     Snapshot,
-    TaskLock,
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
@@ -75,19 +75,22 @@ class SqlBackend:
 
     # The namespace
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
         self.store.prepare(settings, create, self._options.op_timeout_sec)
-        if create and self._run(Mode.READ, migrations.version) < SCHEMA_VERSION:
+        version = self._run(Mode.READ, migrations.version)
+        if create and version < SCHEMA_VERSION:
             self._bulk(Mode.STRUCTURE, migrations.migrate)
+        else:
+            state.check_version(version)
         found = self._run(Mode.READ, state.read)
         if found.settings == settings:
             return Opened(found.settings, found.timeline)
-        return self._bulk(Mode.STRUCTURE, lambda tx: state.open_namespace(tx, settings))
+        return self._bulk(Mode.STRUCTURE, lambda tx: state.open_namespace(tx, settings, dead))
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""
-        self._run(Mode.STRUCTURE, lambda tx: state.renew(tx, expected, at_least))
+        self._run(Mode.STRUCTURE, lambda tx: state.renew(tx, expected, at_least, longest_timeout_sec))
 
     def close(self) -> None:
         """See ``Backend.close``."""
@@ -107,9 +110,9 @@ class SqlBackend:
         """See ``Backend.register``."""
         self._run(Mode.STRUCTURE, lambda tx: nodes.register(tx, node, timeline, at_least, replacing))
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         """See ``Backend.heartbeat``."""
-        return self._run(Mode.WRITE, lambda tx: nodes.heartbeat(tx, ref, seen, holding))
+        return self._run(Mode.WRITE, lambda tx: nodes.heartbeat(tx, ref, seen, holding, candidate))
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         """See ``Backend.set_weight``."""
@@ -135,7 +138,7 @@ class SqlBackend:
 
     # Task locks
 
-    def read_locks(self) -> tuple[TaskLock, ...]:
+    def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
         return self._bulk(Mode.READ, locks.read)
 

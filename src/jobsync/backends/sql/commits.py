@@ -22,15 +22,16 @@ from sqlalchemy import (
     update,
 )
 
+from jobsync.backends.guarding import check_guard
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.nodes import evicted, is_joined, run_of
+from jobsync.backends.sql.nodes import is_joined, run_of
 from jobsync.backends.sql.pinrows import remove_pins, write_pins
 from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.backends.sql.tokenrows import write_groups
-from jobsync.core.model import Guard, Leadership, NodeRef, NodeState, Revision
+from jobsync.core.model import Guard, NodeRef, NodeState, Revision
 from jobsync.core.tokens import Plan
-from jobsync.errors import Conflict, Fenced
+from jobsync.errors import Conflict
 
 __all__ = ['REMEMBERED', 'commit']
 
@@ -44,18 +45,24 @@ def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     row = tx.execute(tx.store.built(guarded), run_of(ref)).one_or_none()
     state = states.parse(row)
     assert row is not None
-    check_guard(state, ref, guard, is_there=row.joined is not None)
+    check_guard(
+        ref,
+        guard,
+        is_joined=row.joined is not None,
+        leadership=state.leadership,
+        timeline=state.timeline,
+        store=state.store,
+        version=state.version,
+    )
     remove_nodes(tx, plan)
-    revision = states.raised(state)
+    revision = states.raised(state, plan.number - 1)
     before = states.load_revisions(row.builds_on)
-    if write_groups(tx, [group for group in plan.groups if group.tokens], revision):
-        builds_on = [*before, revision]
-    else:
-        builds_on = [revision]
+    builds_on = [*before, revision]
     if len(builds_on) > 2 * REMEMBERED:
         builds_on = builds_on[-REMEMBERED:]
     if builds_on[:1] != before[:1]:
         tx.execute(tx.store.built(forget), {'oldest': builds_on[0].number})
+    write_groups(tx, [group for group in plan.groups if group.tokens], revision)
     remove_pins(tx, plan.unpinned)
     write_pins(tx, plan.pins, state, revision)
     # Last, for the leader's own heartbeats wait for it, and what comes before may take seconds.
@@ -76,31 +83,29 @@ def forget(store: Store) -> Executable:
     return delete(change).where(change.c.revision <= bindparam('oldest', type_=BigInteger))
 
 
-def check_guard(state: State, ref: NodeRef, guard: Guard, *, is_there: bool) -> None:
-    """Refuse a commit that may not be made."""
-    if not is_there:
-        raise evicted(ref)
-    if state.leadership != Leadership(guard.epoch, ref):
-        raise Fenced(f'node {ref.name!r} no longer leads in epoch {guard.epoch}: {state.leadership}')
-    if state.timeline != guard.timeline or state.timeline.store != state.store:
-        raise Conflict(f'planned in {guard.timeline}, but this is {state.timeline} on store {state.store}')
-    if state.revision != guard.revision:
-        raise Conflict(f'planned from {guard.revision}, but the namespace is at {state.revision}')
-
-
 def remove_nodes(tx: Transaction, plan: Plan) -> None:
-    """Remove the evicted and the departed; ``Conflict`` if one of them is not as the plan saw it."""
+    """Remove the evicted and the departed; ``Conflict`` if one of them, or of the absent, is not as the plan saw it."""
+    evicted_at = {eviction.ref: eviction.heartbeat for eviction in plan.evictions}
+    names = {ref.name for ref in (*evicted_at, *plan.departed, *plan.absent)}
+    if not names:
+        return
     node = tx.tables.node
-
-    def remove(ref: NodeRef, condition: ColumnElement[bool], what: str) -> None:
-        gone = delete(node).where(node.c.name == ref.name, node.c.incarnation == ref.incarnation, condition)
-        if tx.execute(gone).rowcount == 0:
-            raise Conflict(f'node {ref.name!r} is not as it was when it {what}')
-
-    for eviction in plan.evictions:
-        remove(eviction.ref, node.c.heartbeat == eviction.heartbeat, 'was taken for dead')
-    for departed in plan.departed:
-        remove(departed, node.c.state == NodeState.LEFT.value, 'left')
+    query = select(node.c.name, node.c.incarnation, node.c.heartbeat, node.c.state).where(tx.store.among(node.c.name, 'names'))
+    # None of them may beat before the end of the transaction.
+    rows = tx.execute(query.with_for_update(), {'names': tx.store.listed(names)})
+    found = {NodeRef(row.name, row.incarnation): (row.state, row.heartbeat) for row in rows}
+    for ref, heartbeat in evicted_at.items():
+        if ref not in found or found[ref][1] != heartbeat:
+            raise Conflict(f'node {ref.name!r} is not as it was when it was taken for dead')
+    for ref in plan.departed:
+        if ref not in found or found[ref][0] != NodeState.LEFT.value:
+            raise Conflict(f'node {ref.name!r} is not as it was when it left')
+    for ref in plan.absent:
+        if ref in found and found[ref][0] == NodeState.JOINED.value:
+            raise Conflict(f'node {ref.name!r} is registered again')
+    gone = {ref.name for ref in (*evicted_at, *plan.departed)}
+    if gone:
+        tx.execute(delete(node).where(tx.store.among(node.c.name, 'names')), {'names': tx.store.listed(gone)})
 
 
 def conclude(tx: Transaction, ref: NodeRef, plan: Plan, state: State, revision: Revision, builds_on: Sequence[Revision]) -> None:
@@ -154,7 +159,7 @@ NO_MEMBERS = literal_column(f"'{states.dump_members({})}'", Text)
 def tell_members(store: Store) -> Insert:
     """Insert into ``change`` which members were written, if any were."""
     given: dict[str, ColumnElement[Any]] = {'revision': NEW_NUMBER, 'version': NEW_NUMBER, 'members': NEW_MEMBERS}
-    given |= {'size': literal_column('0'), 'numbers': literal_column("''")}
+    given |= {'numbers': literal_column("''")}
     row = select(*given.values()).where(NEW_MEMBERS != NO_MEMBERS)
     return insert(store.tables.change).from_select(list(given), row)
 

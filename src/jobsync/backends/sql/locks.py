@@ -16,7 +16,7 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.schema import UtcDateTime
 from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
-from jobsync.core.model import LockEdit, LockFilter, LockRequest, Revision, TaskLock
+from jobsync.core.model import LockEdit, LockFilter, LockReading, LockRequest, Revision, TaskLock
 
 __all__ = ['edit', 'read']
 
@@ -53,11 +53,11 @@ def parse(row: Row[Any]) -> TaskLock:
     )
 
 
-def read(tx: Transaction) -> tuple[TaskLock, ...]:
+def read(tx: Transaction) -> LockReading:
     """See ``Backend.read_locks``."""
     states.read(tx)
     lock = tx.tables.lock
-    return tuple(map(parse, tx.execute(select(lock).order_by(lock.c.id))))
+    return LockReading(tuple(map(parse, tx.execute(select(lock).order_by(lock.c.id)))))
 
 
 Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None]

@@ -13,12 +13,13 @@ from sqlalchemy import select, update
 
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.steps.owned_rows import owned_rows
+from jobsync.backends.sql.steps.sound_rows import sound_rows
 from jobsync.backends.sql.store import Transaction
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['STEPS', 'migrate', 'version']
 
-STEPS: Mapping[int, Callable[[Transaction], None]] = {1: owned_rows}
+STEPS: Mapping[int, Callable[[Transaction], None]] = {1: owned_rows, 2: sound_rows}
 """By the version that a step starts from. Version 1 is the first."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     FromClause,
     Row,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from jobsync.backends.guarding import evicted
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import (
@@ -46,7 +48,6 @@ __all__ = [
     'acquire_leadership',
     'check_joined',
     'deregister',
-    'evicted',
     'heartbeat',
     'is_joined',
     'register',
@@ -70,11 +71,6 @@ def is_joined(node: Table) -> ColumnElement[bool]:
 def run_of(ref: NodeRef) -> dict[str, str]:
     """The parameters of ``is_joined``."""
     return {'run_name': ref.name, 'run_incarnation': ref.incarnation}
-
-
-def evicted(ref: NodeRef) -> Evicted:
-    """The error for a run that is not registered."""
-    return Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
 
 
 def joined_query(store: Store) -> Select[Any]:
@@ -110,6 +106,7 @@ def parse(row: Row[Any]) -> Node:
         pid=row.pid,
         created_on=row.created_on,
         last_heartbeat=row.last_heartbeat,
+        candidate=row.candidate,
     )
 
 
@@ -144,9 +141,11 @@ def register(tx: Transaction, node: Registration, timeline: Timeline, at_least: 
             pid=node.pid,
             created_on=created_on,
             last_heartbeat=state.now,
+            candidate=True,
         )
     )
-    states.save(tx, states.raised(state, at_least), last_created=created_on)
+    longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
+    states.save(tx, states.raised(state, at_least), last_created=created_on, longest_timeout_sec=longest)
 
 
 def beat(store: Store) -> Update:
@@ -157,6 +156,7 @@ def beat(store: Store) -> Update:
         'seen': bindparam('new_seen', type_=BigInteger),
         'seen_stamp': bindparam('new_seen_stamp', type_=BigInteger),
         'holding': bindparam('new_holding', type_=Text),
+        'candidate': bindparam('new_candidate', type_=Boolean),
         'last_heartbeat': store.clock(),
     }
     return update(node).where(is_joined(node)).values(**values)
@@ -176,6 +176,7 @@ def pulse_of(store: Store, own: ColumnElement[int], *more: ColumnElement[Any]) -
         own.label('own'),
         leader.c.heartbeat.label('leader_heartbeat'),
         leader.c.last_heartbeat.label('leader_beat_at'),
+        leader.c.candidate.label('leader_candidate'),
         *more,
     )
 
@@ -204,9 +205,10 @@ def beat_and_pulse(store: Store) -> Select[Any]:
     return pulse_of(store, beaten.c.heartbeat, node.c.heartbeat.label('own_before')).select_from(tables)
 
 
-def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool) -> Pulse:
     """See ``Backend.heartbeat``."""
-    values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': dump_set(holding), **run_of(ref)}
+    values: dict[str, Any] = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': dump_set(holding)}
+    values |= {'new_candidate': candidate, **run_of(ref)}
     if tx.store.writes_in_with:
         row = beaten = tx.conclude(tx.store.built(beat_and_pulse), values).one_or_none()
         if beaten is not None and (beaten.own_before is None or beaten.own != beaten.own_before + 1):
@@ -220,9 +222,9 @@ def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[
         row = beaten = tx.execute(tx.store.built(pulse), run_of(ref)).one()
     own: int = beaten.own
     found = states.parse(row)
-    leader_heartbeat, leader_age = row.leader_heartbeat, None
+    leader_heartbeat, leader_is_candidate, leader_age = row.leader_heartbeat, row.leader_candidate is not False, None
     if found.leadership.node == ref:
-        leader_heartbeat, leader_age = own, 0.0
+        leader_heartbeat, leader_is_candidate, leader_age = own, candidate, 0.0
     elif row.leader_beat_at is not None:
         leader_age = (found.now - row.leader_beat_at).total_seconds()
     return Pulse(
@@ -233,6 +235,8 @@ def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[
         version=found.version,
         leadership=found.leadership,
         leader_heartbeat=leader_heartbeat,
+        leader_is_candidate=leader_is_candidate,
+        position=found.position,
         leader_age_sec=leader_age,
     )
 
@@ -290,4 +294,6 @@ def snapshot(tx: Transaction) -> Snapshot:
         leadership=found.leadership,
         nodes=tuple(parse(row) for row in rows if row.name is not None),
         locks_revision=found.locks_revision,
+        longest_timeout_sec=found.longest_timeout_sec,
+        position=found.position,
     )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import starmap
+from typing import Any
 
+import attrs
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Executable,
     FromClause,
+    Select,
     String,
+    Table,
     Update,
     bindparam,
-    case,
     cast,
     null,
     select,
@@ -27,28 +32,26 @@ from jobsync.core.model import Pin, Revision
 
 __all__ = ['read_pins', 'remove_pins', 'write_pins']
 
-PIN = ('token_id', 'node', 'target', 'task_id', 'pattern')
-"""The columns of a pin's row that a plan gives."""
+PIN = ('token_id', 'task_id', 'node', 'target', 'version', 'pattern', 'home')
+"""The columns of a pin's row, in the order of the fields of ``Pin``."""
 
 
 def all_pins(store: Store) -> Executable:
     """Every pin, by id."""
     token, unowned = store.tables.token, store.tables.unowned
     tokens = bindparam('tokens', type_=BigInteger)
-    return union_all(
-        *(
-            select(
-                table.c.token_id, table.c.task_id, owner.label('owner'), table.c.target, table.c.version, table.c.pattern
-            ).where(table.c.task_id.is_not(None), table.c.token_id > tokens)
-            for table, owner in ((token, token.c.node), (unowned, cast(null(), String)))
-        )
-    ).order_by('token_id')
+
+    def pins(table: Table) -> Select[Any]:
+        fields = [table.c[name] if name in table.c else cast(null(), String).label(name) for name in PIN]
+        return select(*fields).where(table.c.task_id.is_not(None), table.c.token_id > tokens)
+
+    return union_all(pins(token), pins(unowned)).order_by('token_id')
 
 
 def read_pins(tx: Transaction, state: State) -> tuple[Pin, ...]:
     """All pins, by id."""
     rows = tx.conclude(tx.store.built(all_pins), {'tokens': state.settings.total_tokens})
-    return tuple(Pin(row.token_id, row.task_id, row.owner, row.target, row.version, row.pattern) for row in rows)
+    return tuple(starmap(Pin, rows))
 
 
 def remove_pins(tx: Transaction, ids: Iterable[int]) -> None:
@@ -64,8 +67,7 @@ def write_pins(tx: Transaction, pins: Sequence[Pin], state: State, revision: Rev
     for owned, put, take in ((True, put_pins, take_unowned), (False, put_unowned_pins, take_owned)):
         some = [pin for pin in pins if (pin.owner is not None) == owned]
         if some:
-            rows = [dict(zip(PIN, (pin.id, pin.owner, pin.target, pin.task_id, pin.pattern), strict=True)) for pin in some]
-            given = tx.store.listed_rows(rows)
+            given = tx.store.listed_rows([dict(zip(PIN, attrs.astuple(pin), strict=True)) for pin in some])
             tx.execute(tx.store.built(put), {'pins': given, 'new': revision.number})
             tx.execute(tx.store.built(take), {'numbers': tx.store.listed([pin.id for pin in some])})
             tx.execute(tx.store.built(show_patterns), {'pins': given, 'tokens': state.settings.total_tokens})
@@ -77,23 +79,20 @@ def pin_rows(store: Store) -> FromClause:
 
 
 def put_pins(store: Store) -> Executable:
-    """Insert the rows of pins, or change what is there; the version follows the owner."""
-    token, row = store.tables.token, pin_rows(store)
-    put = store.insert(token).from_select([*PIN, 'version', 'changed'], select(*row.c, NEW, NEW).where(true()))
-    new = put.excluded
-    kept = case((token.c.node == new.node, token.c.version), else_=new.version)
-    columns = {name: new[name] for name in (*PIN[1:], 'changed')}
-    executable: Executable = put.on_conflict_do_update(index_elements=[token.c.token_id], set_={**columns, 'version': kept})
-    return executable
+    """Insert the rows of pins, or change what is there."""
+    return putting(store, store.tables.token, {**pin_rows(store).c, 'changed': NEW})
 
 
 def put_unowned_pins(store: Store) -> Executable:
-    """The same of pins that are nobody's."""
-    unowned, row = store.tables.unowned, pin_rows(store)
-    names = [name for name in PIN if name != 'node']
-    put = store.insert(unowned).from_select([*names, 'version'], select(*(row.c[name] for name in names), NEW).where(true()))
-    columns = {name: put.excluded[name] for name in names[1:]}
-    executable: Executable = put.on_conflict_do_update(index_elements=[unowned.c.token_id], set_=columns)
+    """Insert the rows of pins that are nobody's, or change what is there."""
+    return putting(store, store.tables.unowned, {name: column for name, column in pin_rows(store).c.items() if name != 'node'})
+
+
+def putting(store: Store, table: Table, values: Mapping[str, ColumnElement[Any]]) -> Executable:
+    """Insert rows with these values, by column, or change those with the same ``token_id``."""
+    put = store.insert(table).from_select(list(values), select(*values.values()).where(true()))
+    new = {name: put.excluded[name] for name in values if name != 'token_id'}
+    executable: Executable = put.on_conflict_do_update(index_elements=[table.c.token_id], set_=new)
     return executable
 
 

@@ -93,8 +93,8 @@ def read_groups(tx: Transaction, state: State) -> tuple[TokenGroup, ...]:
 
 
 def numbers(row: Row[Any]) -> list[int]:
-    """The tokens of a group as the database has them."""
-    found: list[int] = json.loads(f'[{row.numbers}]')
+    """The tokens of a group, as the database gathers them or as ``Store.listed`` has them."""
+    found: list[int] = json.loads('[' + row.numbers.strip('[]{}') + ']')
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -35,7 +36,7 @@ from jobsync.errors import ConfigError
 
 __all__ = ['SCHEMA_VERSION', 'Tables', 'UtcDateTime', 'moment_as_text', 'tables_for']
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the tables below, stored in ``state``. A change of them needs a step in ``migrations`` and a new number here."""
 
 LONGEST_NAMESPACE = 40
@@ -155,6 +156,7 @@ def _node(prefix: str, metadata: MetaData) -> Table:
         Column('timeout_sec', Float, nullable=False),
         Column('host', String, nullable=False),
         Column('pid', BigInteger, nullable=False),
+        Column('candidate', Boolean, nullable=False),
         CheckConstraint("state IN ('joined', 'left')"),
         _moment('created_on'),
         _moment('last_heartbeat'),
@@ -208,8 +210,8 @@ def _unowned(prefix: str, metadata: MetaData) -> Table:
 def _change(prefix: str, metadata: MetaData) -> Table:
     """What the latest commits wrote into ``token``, pins apart: who has an older version reads this instead of all tokens.
 
-    A row is a group of ``size`` tokens that share everything but their number; ``numbers`` are separated by commas. Or it has
-    the ``members`` that a commit wrote, and neither owner nor tokens.
+    A row is a group of tokens that share everything but their number; ``numbers`` is a list of the store's own. Or it has the
+    ``members`` that a commit wrote, and neither owner nor tokens.
     """
     return Table(
         prefix + 'change',
@@ -219,7 +221,6 @@ def _change(prefix: str, metadata: MetaData) -> Table:
         Column('target', String),
         Column('home', String),
         Column('version', BigInteger, nullable=False),
-        Column('size', BigInteger, nullable=False),
         Column('numbers', Text, nullable=False),
         Column('members', Text),
     )
@@ -278,7 +279,7 @@ def _trail(name: str, metadata: MetaData) -> Table:
 
 
 def _state(prefix: str, metadata: MetaData) -> Table:
-    """One row. ``members`` comes last: it may be long, and most readings leave it out."""
+    """One row. ``builds_on`` and ``members`` may be long, and most readings leave them out."""
     return Table(
         prefix + 'state',
         metadata,
@@ -303,4 +304,5 @@ def _state(prefix: str, metadata: MetaData) -> Table:
         Column('writer', Integer, nullable=False),
         Column('builds_on', Text, nullable=False),
         Column('members', Text, nullable=False),
+        Column('longest_timeout_sec', Float, nullable=False),
     )

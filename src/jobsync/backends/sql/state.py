@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -19,6 +19,7 @@ from jobsync.errors import SchemaMismatch
 
 __all__ = [
     'State',
+    'check_version',
     'columns',
     'dump_members',
     'first',
@@ -34,7 +35,7 @@ __all__ = [
 
 @attrs.frozen
 class State:
-    """The row but for ``members``, ``builds_on`` and ``last_lock``, with the store's identity and time at the reading."""
+    """The row but for ``members``, ``builds_on`` and ``last_lock``, with the store's identity, position and time."""
 
     settings: Settings
     timeline: Timeline
@@ -43,7 +44,9 @@ class State:
     leadership: Leadership
     locks_revision: int
     last_created: dt.datetime | None
+    longest_timeout_sec: float
     store: str
+    position: int | None
     now: dt.datetime
 
 
@@ -60,6 +63,7 @@ def columns(store: Store) -> list[ColumnElement[Any]]:
         *(column.label('state_' + column.name) for column in state.c if column.name not in left_out),
         state.c.store.label('timeline_store'),
         store.identity().label('store_now'),
+        store.position().label('position_now'),
         store.clock().label('time_now'),
     ]
 
@@ -78,7 +82,9 @@ def parse(row: Row[Any] | None) -> State:
         leadership=Leadership(row.state_epoch, leader),
         locks_revision=row.state_locks_revision,
         last_created=row.state_last_created,
+        longest_timeout_sec=row.state_longest_timeout_sec,
         store=row.store_now,
+        position=row.position_now,
         now=row.time_now,
     )
 
@@ -108,7 +114,7 @@ def read(tx: Transaction) -> State:
 
 
 def raised(state: State, at_least: int = 0) -> Revision:
-    """The revision of a change to ``state``."""
+    """The revision of a change to ``state``, above both its present number and ``at_least``."""
     return Revision(max(state.revision.number, at_least) + 1, draw_stamp())
 
 
@@ -158,6 +164,7 @@ def first(tx: Transaction, settings: Settings) -> None:
             epoch=0,
             locks_revision=0,
             last_lock=0,
+            longest_timeout_sec=0.0,
             writer=0,
             builds_on=dump_revisions([INITIAL]),
             members='{}',
@@ -170,21 +177,20 @@ def setting_columns(settings: Settings) -> dict[str, Any]:
     return {'total_tokens': settings.total_tokens, 'hash_function': settings.hash_function, 'format': settings.format}
 
 
-def open_namespace(tx: Transaction, settings: Settings) -> Opened:
-    """``Backend.open`` where the schema is there: put other settings in force if no node is joined."""
+def open_namespace(tx: Transaction, settings: Settings, dead: Collection[tuple[str, int]]) -> Opened:
+    """``Backend.open`` where the schema is there: put other settings in force if no node is joined that is not ``dead``."""
     state = read(tx)
     node, lock = tx.tables.node, tx.tables.lock
-    if (
-        state.settings == settings
-        or tx.execute(select(node.c.name).where(node.c.state == NodeState.JOINED.value).limit(1)).first()
-    ):
+    joined = select(node.c.incarnation, node.c.heartbeat).where(node.c.state == NodeState.JOINED.value)
+    # Nor may one of the dead beat before the end of this transaction.
+    if state.settings == settings or not all(beat in dead for beat in map(tuple, tx.execute(joined.with_for_update()))):
         return Opened(state.settings, state.timeline)
     renew(tx, state.timeline, 0, **setting_columns(settings))
     tx.execute(update(lock).values(token_id=lock.c.id + settings.total_tokens))
     return Opened(settings, read(tx).timeline)
 
 
-def renew(tx: Transaction, expected: Timeline, at_least: int, **changes: Any) -> None:
+def renew(tx: Transaction, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0, **changes: Any) -> None:
     """See ``Backend.renew_timeline``."""
     state = read(tx)
     if state.timeline != expected:
@@ -201,6 +207,7 @@ def renew(tx: Transaction, expected: Timeline, at_least: int, **changes: Any) ->
         leader_incarnation=None,
         members='{}',
         builds_on=dump_revisions([revision]),
+        longest_timeout_sec=max(state.longest_timeout_sec, longest_timeout_sec),
         **new_timeline(state.timeline.generation + 1, state.store),
         **changes,
     )

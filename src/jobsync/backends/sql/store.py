@@ -145,6 +145,10 @@ class Store(abc.ABC):
         """The store's own identity (rule R8), to select: as it is in the transaction that runs the statement."""
 
     @abc.abstractmethod
+    def position(self) -> ColumnElement[Any]:
+        """The store's own position (``Snapshot.position``), to select: null where it has none."""
+
+    @abc.abstractmethod
     def clock(self) -> ColumnElement[Any]:
         """The store's time, to select or to write: as it is in the transaction that runs the statement."""
 

@@ -9,21 +9,18 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Executable,
-    FromClause,
     Insert,
     String,
     Text,
     Update,
     bindparam,
-    case,
-    cast,
     delete,
-    func,
     insert,
     select,
     true,
     update,
 )
+from sqlalchemy.types import TypeEngine
 
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import Revision
@@ -34,122 +31,102 @@ __all__ = ['NEW', 'take_owned', 'take_unowned', 'write_groups']
 NEW = bindparam('new', type_=BigInteger)
 """The number of the revision that a commit makes."""
 
+SHARED: Mapping[str, TypeEngine[Any]] = {'owner': String(), 'target': String(), 'home': String(), 'version': BigInteger()}
+"""What a group gives to each of its rows."""
 
-def write_groups(tx: Transaction, groups: Iterable[TokenGroup], revision: Revision) -> bool:
-    """Write tokens; whether ``change`` tells all that was written, as it does where they pass from owner to owner.
 
-    One statement for all groups, or one for each, all sent at once, where the driver can; and others if rows were absent.
-    """
+def write_groups(tx: Transaction, groups: Iterable[TokenGroup], revision: Revision) -> None:
+    """Write the rows of a plan's tokens, and log them in ``change``."""
     owned, loose, size = [], [], 0
     for group in groups:
         given = {
             'numbers': tx.store.listed(group.tokens),
+            'new_owner': group.owner,
             'new_target': group.target,
             'new_home': group.home,
+            'new_version': group.version,
             'new': revision.number,
         }
         if group.owner is None:
             loose.append(given)
         else:
-            owned.append(given | {'new_owner': group.owner})
+            owned.append(given)
             size += len(group.tokens)
-    all_told = not loose
-    if owned and put_owned(tx, owned, revision) < size:
-        all_told = False
+    # In most commits all tokens pass from owner to owner, and this is all there is to do.
+    if owned and change_and_log(tx, owned, revision) < size:
         tx.execute(tx.store.built(add_owned), owned)
         tx.execute(tx.store.built(take_unowned), owned)
     if loose:
+        tx.execute(tx.store.built(log_group), loose)
         tx.execute(tx.store.built(put_unowned), loose)
         tx.execute(tx.store.built(take_owned), loose)
-    return all_told
 
 
-def put_owned(tx: Transaction, groups: Sequence[Mapping[str, Any]], revision: Revision) -> int:
-    """Change the rows that are there, and tell it in ``change``; how many they were."""
+def change_and_log(tx: Transaction, groups: Sequence[Mapping[str, Any]], revision: Revision) -> int:
+    """Change the rows that are there, log all groups, and return how many rows were there.
+
+    One statement for all groups, or two for each, where the driver sends them at once.
+    """
     if tx.store.writes_in_with:
         given = {'groups': tx.store.listed_rows(groups), 'new': revision.number}
-        return int(tx.execute(tx.store.built(change_and_tell), given).scalar_one())
-    changed = tx.execute(tx.store.built(change_tokens), groups).rowcount
-    tx.execute(tx.store.built(tell), groups)
-    return changed
+        return tx.execute(tx.store.built(change_and_log_all), given).rowcount
+    tx.execute(tx.store.built(log_group), groups)
+    return tx.execute(tx.store.built(change_tokens), groups).rowcount
 
 
-SHARED = ('target', 'home')
-"""What a group gives to each of its rows, besides the owner."""
+NUMBERS = bindparam('numbers', type_=Text)
 
 
-def of_group(store: Store) -> dict[str, ColumnElement[Any]]:
-    """``SHARED`` of the one group that is given."""
-    columns = store.tables.token.c
-    return {name: bindparam(f'new_{name}', type_=columns[name].type) for name in SHARED}
+def of_group() -> dict[str, ColumnElement[Any]]:
+    """Return ``SHARED`` of the one group that is given."""
+    return {name: bindparam(f'new_{name}', type_=type_) for name, type_ in SHARED.items()}
 
 
-OWNER = bindparam('new_owner', type_=String)
+def columns(shared: Mapping[str, ColumnElement[Any]], *left_out: str) -> dict[str, ColumnElement[Any]]:
+    """Return what a row of ``token`` or ``unowned`` gets, by column."""
+    values = {'node': shared['owner'], **shared, 'changed': NEW}
+    return {name: value for name, value in values.items() if name not in ('owner', *left_out)}
 
 
 def change_tokens(store: Store) -> Update:
     """Write the rows of the one group that is given, if they are there."""
-    return changing(store, OWNER, of_group(store)).where(store.among(store.tables.token.c.token_id, 'numbers'))
-
-
-def changing(store: Store, owner: ColumnElement[Any], shared: Mapping[str, ColumnElement[Any]]) -> Update:
-    """Give rows to an owner; the version follows the owner."""
     token = store.tables.token
-    kept = case((token.c.node == owner, token.c.version), else_=NEW)
-    return update(token).values(node=owner, version=kept, changed=NEW, **shared)
+    return update(token).values(columns(of_group())).where(store.among(token.c.token_id, 'numbers'))
 
 
-def telling(
-    store: Store,
-    written: FromClause,
-    owner: ColumnElement[Any],
-    shared: Mapping[str, ColumnElement[Any]],
-    *keys: ColumnElement[Any],
-) -> Insert:
-    """Insert into ``change`` what was written, gathered by version and ``keys``."""
-    change, numbers = store.tables.change, store.joined(cast(written.c.token_id, Text))
-    rows = select(NEW, owner, *shared.values(), written.c.version, func.count(), numbers).select_from(written)
-    columns = ['revision', 'owner', *shared, 'version', 'size', 'numbers']
-    return insert(change).from_select(columns, rows.group_by(written.c.version, *keys))
+def log_group(store: Store) -> Insert:
+    """Insert the one group that is given into ``change``."""
+    return insert(store.tables.change).values(revision=NEW, **of_group(), numbers=NUMBERS)
 
 
-def tell(store: Store) -> Executable:
-    """Tell of the rows of the one group that is given, which have just been written."""
-    token = store.tables.token
-    written = select(token).where(store.among(token.c.token_id, 'numbers')).subquery()
-    return telling(store, written, OWNER, of_group(store))
-
-
-def change_and_tell(store: Store) -> Executable:
-    """Both for all groups, in one statement, which gives the number of rows."""
+def change_and_log_all(store: Store) -> Update:
+    """Write the rows of all groups, if they are there, and insert the groups into ``change``."""
     token, change = store.tables.token, store.tables.change
-    group = store.rows('groups', {'numbers': Text(), **{f'new_{name}': String() for name in ('owner', *SHARED)}})
-    change_each = changing(store, group.c.new_owner, {name: group.c[f'new_{name}'] for name in SHARED})
-    change_each = change_each.where(store.within(token.c.token_id, group.c.numbers))
-    written = change_each.returning(token.c.token_id, token.c.version, token.c.node, *(token.c[name] for name in SHARED)).cte(
-        'written'
-    )
-    keys = {name: written.c[name] for name in SHARED}
-    told = telling(store, written, written.c.node, keys, written.c.node, *keys.values()).returning(change.c.size).cte('told')
-    return select(func.coalesce(func.sum(told.c.size), 0))
+    given: dict[str, TypeEngine[Any]] = {'numbers': Text(), **{f'new_{name}': type_ for name, type_ in SHARED.items()}}
+    group = select(*store.rows('groups', given).c).cte('given')
+    shared = {name: group.c[f'new_{name}'] for name in SHARED}
+    logged = insert(change).from_select(['revision', *SHARED, 'numbers'], select(NEW, *shared.values(), group.c.numbers))
+    written = update(token).values(columns(shared)).where(store.within(token.c.token_id, group.c.numbers))
+    return written.add_cte(logged.cte('logged'))
 
 
 def add_owned(store: Store) -> Executable:
     """Insert the rows that are absent."""
-    token, numbers, shared = store.tables.token, store.elements('numbers', BigInteger()), of_group(store)
-    rows = select(numbers.c.value, OWNER, NEW, NEW, *shared.values()).where(true())
-    add = store.insert(token).from_select(['token_id', 'node', 'version', 'changed', *shared], rows)
+    token, numbers, values = store.tables.token, store.elements('numbers', BigInteger()), columns(of_group())
+    rows = select(numbers.c.value, *values.values()).where(true())
+    add = store.insert(token).from_select(['token_id', *values], rows)
     executable: Executable = add.on_conflict_do_nothing(index_elements=[token.c.token_id])
     return executable
 
 
 def put_unowned(store: Store) -> Executable:
-    """Insert tokens that are nobody's, or change what is there, the version apart."""
-    unowned, numbers, shared = store.tables.unowned, store.elements('numbers', BigInteger()), of_group(store)
-    rows = select(numbers.c.value, NEW, *shared.values()).where(true())
-    put = store.insert(unowned).from_select(['token_id', 'version', *shared], rows)
-    values = {name: put.excluded[name] for name in shared}
-    executable: Executable = put.on_conflict_do_update(index_elements=[unowned.c.token_id], set_=values)
+    """Insert tokens that are nobody's, or change what is there."""
+    unowned, numbers = store.tables.unowned, store.elements('numbers', BigInteger())
+    values = columns(of_group(), 'node', 'changed')
+    rows = select(numbers.c.value, *values.values()).where(true())
+    put = store.insert(unowned).from_select(['token_id', *values], rows)
+    new = {name: put.excluded[name] for name in values}
+    executable: Executable = put.on_conflict_do_update(index_elements=[unowned.c.token_id], set_=new)
     return executable
 
 

@@ -25,8 +25,9 @@ from sqlalchemy import (
     true,
 )
 
+from jobsync.backends.guarding import evicted
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.nodes import check_joined, evicted, joined_query, run_of
+from jobsync.backends.sql.nodes import check_joined, joined_query, run_of
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Rebalance

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Connection,
     CursorResult,
@@ -302,6 +303,10 @@ class PostgresqlStore(Store):
     def identity(self) -> ColumnElement[str]:
         """See ``Store.identity``."""
         return literal_column('(' + IDENTITY.format(state=self.tables.state.name) + ')', String)
+
+    def position(self) -> ColumnElement[Any]:
+        """See ``Store.position``: the end of the write-ahead log that is on disk; what is only inserted, a crash takes back."""
+        return literal_column("(pg_current_wal_flush_lsn() - '0/0')::bigint", BigInteger)
 
     def clock(self) -> ColumnElement[Any]:
         """See ``Store.clock``: the server's."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bindparam, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bindparam, func, literal_column, null, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.types import TypeEngine
 
@@ -271,6 +271,10 @@ class SqliteStore(Store):
     def identity(self) -> ColumnElement[str]:
         """See ``Store.identity``: the file that the transaction began on, which is looked at again before it commits."""
         return bindparam('identity_now', type_=String, callable_=lambda: self._here.identity)
+
+    def position(self) -> ColumnElement[Any]:
+        """See ``Store.position``: a file has none."""
+        return null()
 
     def clock(self) -> ColumnElement[Any]:
         """See ``Store.clock``: one moment for the whole transaction."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jobsync.backends.sql.steps import run
 from jobsync.backends.sql.store import Transaction
 
 __all__ = ['owned_rows']
@@ -84,7 +85,4 @@ STATEMENTS: Mapping[str, Sequence[str]] = {'postgresql': [*POSTGRESQL, GRANT], '
 
 def owned_rows(tx: Transaction) -> None:
     """The step."""
-    for statement in STATEMENTS[tx.store.info.name]:
-        if statement.strip():
-            text = statement.replace('{p}', tx.tables.namespace)
-            tx.execute_text(text.replace('%', '%%') if tx.store.info.name == 'postgresql' else text)
+    run(tx, STATEMENTS)

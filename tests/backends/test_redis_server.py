@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
-import logging
 import multiprocessing
 import re
 import socket
@@ -18,13 +16,14 @@ from unittest.mock import Mock, patch
 from urllib.parse import quote
 
 import pytest
+from tests.backends.redis_calls import DAY, Waiting, everything
 
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import BackendOptions
 from jobsync.backends.redis.backend import RedisBackend
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.table import MOST_ENTRIES
-from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
+from jobsync.core.model import INITIAL, LockEdit, LockRequest, Pin
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
@@ -32,8 +31,6 @@ from jobsync.testing.harnesses.redis import RedisHarness, eventually
 from jobsync.testing.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.redis
-
-DAY = dt.date(2026, 3, 2)
 
 
 @pytest.fixture
@@ -53,33 +50,6 @@ def scene(harness: RedisHarness) -> Scene:
     return Scene(harness.connect())
 
 
-def everything(backend: Backend) -> NodeRef:
-    """Call every method, each with something to do."""
-    scene = Scene(backend)
-    leader = scene.leader()
-    left, dead = scene.join('left'), scene.join('dead')
-    backend.deregister(left)
-    scene.beat(leader, scene.revision, {1, 2})
-    scene.lock('x', 'y')
-    backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
-    scene.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=9)
-    scene.evict(leader, dead)
-    scene.commit(leader, TokenGroup([1], 'b'), departed=(left,), unpinned=frozenset({TOKENS + 1}))
-    backend.append_claims(leader, ['x', 'y'], DAY)
-    backend.append_audits('leader', ['x'], DAY)
-    backend.incomplete(DAY, dt.timedelta(0))
-    backend.incomplete(None, dt.timedelta(0))
-    backend.history(HistoryKind.CLAIM, item='x')
-    scene.state()
-    for kind in HistoryKind:
-        backend.history(kind, date=DAY)
-        backend.purge(kind, backend.snapshot().now + dt.timedelta(hours=1))
-    backend.renew_timeline(scene.timeline, 0)
-    scene.timeline = backend.snapshot().timeline
-    assert backend.wait(0, 10.0) > 0
-    return scene.join('a')
-
-
 def clients(server: RedisServer, name: str) -> int:
     """How many connections have a name."""
     return len(re.findall(rf'\bname={name}\b', server.ask('CLIENT', 'LIST')))
@@ -88,21 +58,6 @@ def clients(server: RedisServer, name: str) -> int:
 def is_whole(node: RedisServer) -> bool:
     """Whether a node of a cluster knows where all slots are."""
     return 'cluster_state:ok' in node.ask('CLUSTER', 'INFO')
-
-
-class Waiting:
-    """A ``wait`` in a thread of its own."""
-
-    def __init__(self, backend: Backend, revision: int) -> None:
-        self._answers: list[int] = []
-        self._thread = threading.Thread(target=lambda: self._answers.append(backend.wait(revision, 100.0)), daemon=True)
-        self._thread.start()
-
-    def answer(self) -> int:
-        """What it returned."""
-        self._thread.join(100)
-        (answer,) = self._answers
-        return answer
 
 
 class TestUrl:
@@ -273,57 +228,6 @@ class TestServer:
         ref = scene.join('a')
         server.ask('SCRIPT', 'FLUSH')
         assert scene.beat(ref).heartbeat == 1
-
-
-class TestRights:
-    """What a user must be allowed."""
-
-    def user(self, server: RedisServer, *rules: str) -> str:
-        """The URL of a user with these rules."""
-        server.ask('ACL', 'SETUSER', 'node', 'reset', 'on', '>p@ss', *rules)
-        return f'redis://node:p%40ss@127.0.0.1:{server.port}/0'
-
-    RULES = ('~jobsync:{sync_}:*', '&jobsync:{sync_}:*', '+@read', '+@write', '+@scripting', '+@pubsub', '+@connection', '+info',
-             '+time')  # fmt: skip
-
-    def test_what_the_documentation_says_is_enough(self, harness: RedisHarness, server: RedisServer) -> None:
-        """A user with these rights, who cannot ask how the server is configured, does all that a node does."""
-        for query in ('', '?durable=yes'):
-            with closing(connect(self.user(server, *self.RULES) + query, BackendOptions())) as backend:
-                everything(backend)
-
-    @pytest.mark.parametrize('right', ['hset', 'zadd', 'zrem', 'rpush', 'del', 'info', 'time', 'evalsha'])
-    def test_a_right_that_is_missing(self, harness: RedisHarness, server: RedisServer, right: str) -> None:
-        """It is told when the store is opened, before anything is written."""
-        backend = connect(self.user(server, *self.RULES, f'-{right}'), BackendOptions())
-        with closing(backend), pytest.raises(ConfigError, match='may not'):
-            backend.open(SETTINGS, create=True)
-        assert server.ask('KEYS', '*:state') == ''
-
-    def test_another_namespace(self, harness: RedisHarness, server: RedisServer) -> None:
-        """A user who may not touch the keys of a namespace is told so."""
-        backend = connect(self.user(server, *self.RULES), BackendOptions('other_'))
-        with closing(backend), pytest.raises(ConfigError):
-            backend.open(SETTINGS, create=True)
-
-    @pytest.mark.parametrize('without', ['-publish', '-subscribe', 'resetchannels'])
-    def test_without_announcements(
-        self, harness: RedisHarness, server: RedisServer, without: str,
-        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    ) -> None:  # fmt: skip
-        """Who may not announce or listen finds changes all the same, and one line says that they are looked for."""
-        monkeypatch.setattr('jobsync.backends.listening.POLL_SEC', 0.05)
-        with (
-            caplog.at_level(logging.INFO, 'jobsync.backends.redis'),
-            closing(connect(self.user(server, *self.RULES, without), BackendOptions())) as backend,
-        ):
-            scene = Scene(backend)
-            for name in 'ab':
-                revision = scene.revision.number
-                waiting = Waiting(backend, revision)
-                scene.join(name)
-                assert waiting.answer() == revision + 1
-        assert len([record for record in caplog.records if 'looking every' in record.message]) == 1
 
 
 class TestKeys:

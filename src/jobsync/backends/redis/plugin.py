@@ -23,8 +23,7 @@ What jobsync asks of the server:
   ``min-replicas-max-lag`` below both the sentinels' ``down-after-milliseconds`` and the heartbeat timeout: otherwise clients on
   the old master's side of the cut go on working there, and no store can tell.
 - The keys are not to be edited by hand: there is nothing here that would notice.
-- A user with rights of its own needs ``~jobsync:{<namespace>}:*``, ``&jobsync:{<namespace>}:*`` and
-  ``+@read +@write +@scripting +@pubsub +@connection +info +time``.
+- A user with rights of its own needs those that the page on operating Redis lists, command by command.
 """
 
 from __future__ import annotations

@@ -1,0 +1,57 @@
+"""Every call that a node makes, for tests of what it takes on a Redis server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+
+from jobsync.backend import Backend
+from jobsync.core.model import HistoryKind, LockEdit, LockFilter, NodeRef, Pin
+from jobsync.core.tokens import TokenGroup
+from jobsync.testing.conformance.scene import TOKENS, Scene
+
+__all__ = ['DAY', 'Waiting', 'everything']
+
+DAY = dt.date(2026, 3, 2)
+
+
+def everything(backend: Backend) -> NodeRef:
+    """Call every method, each with something to do."""
+    scene = Scene(backend)
+    leader = scene.leader()
+    left, dead = scene.join('left'), scene.join('dead')
+    backend.deregister(left)
+    scene.beat(leader, scene.revision, {1, 2})
+    scene.lock('x', 'y')
+    backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
+    scene.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=9)
+    scene.evict(leader, dead)
+    scene.commit(leader, TokenGroup([1], 'b'), departed=(left,), unpinned=frozenset({TOKENS + 1}))
+    backend.append_claims(leader, ['x', 'y'], DAY)
+    backend.append_audits('leader', ['x'], DAY)
+    backend.incomplete(DAY, dt.timedelta(0))
+    backend.incomplete(None, dt.timedelta(0))
+    backend.history(HistoryKind.CLAIM, item='x')
+    scene.state()
+    for kind in HistoryKind:
+        backend.history(kind, date=DAY)
+        backend.purge(kind, backend.snapshot().now + dt.timedelta(hours=1))
+    backend.renew_timeline(scene.timeline, 0)
+    scene.timeline = backend.snapshot().timeline
+    assert backend.wait(0, 10.0) > 0
+    return scene.join('a')
+
+
+class Waiting:
+    """A ``wait`` in a thread of its own."""
+
+    def __init__(self, backend: Backend, revision: int) -> None:
+        self._answers: list[int] = []
+        self._thread = threading.Thread(target=lambda: self._answers.append(backend.wait(revision, 100.0)), daemon=True)
+        self._thread.start()
+
+    def answer(self) -> int:
+        """What it returned."""
+        self._thread.join(100)
+        (answer,) = self._answers
+        return answer

@@ -1,0 +1,179 @@
+"""What a user of a Redis server must be allowed, and that it takes no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+from tests.backends.redis_calls import Waiting, everything
+from tests.backends.redis_jobs import Cluster
+
+from jobsync.backend import BackendOptions
+from jobsync.backends.redis.plugin import connect
+from jobsync.errors import ConfigError
+from jobsync.fencing import StaleFence, redis_set
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.harnesses.redis import RedisHarness, eventually
+from jobsync.testing.servers import RedisServer, SentinelServer
+
+pytestmark = pytest.mark.redis
+
+PAGE = (Path(__file__).parents[2] / 'docs' / 'operate' / 'redis.md').read_text(encoding='utf-8')
+WORDS = PAGE[PAGE.index('ACL SETUSER jobsync') :].partition('```')[0].split()
+RULES = WORDS[WORDS.index('>PASSWORD') + 1 :]
+"""What the page grants."""
+COMMANDS = [rule[1:] for rule in RULES if rule.startswith('+')]
+OPTIONAL = {'publish', 'subscribe', 'client|setinfo'}
+ALWAYS = {'auth', 'hello', 'quit', 'reset'}
+"""Commands that every connection may give."""
+
+REFUSED = '(?i)no permissions|can.t access|NOPERM'
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    return redis_server
+
+
+@pytest.fixture
+def harness(server: RedisServer) -> Iterator[RedisHarness]:
+    harness = RedisHarness(server)
+    yield harness
+    harness.close()
+
+
+def user(server: RedisServer, *rules: str, db: int = 0) -> str:
+    """The URL of a user with these rules."""
+    server.ask('ACL', 'SETUSER', 'node', 'reset', 'on', '>p@ss', *rules)
+    return f'redis://node:p%40ss@127.0.0.1:{server.port}/{db}'
+
+
+def commands(server: RedisServer) -> dict[str, int]:
+    """Every command and subcommand of a server, and how many words it takes at least."""
+    names = server.ask('COMMAND', 'LIST').split('\n')
+    containers = {name.partition('|')[0] for name in names if '|' in name}
+    return {name: abs(int(server.ask('COMMAND', 'INFO', name).split('\n')[1])) for name in {*names} - containers}
+
+
+class TestPage:
+    """The rules that the page prints are enough, and no more than enough."""
+
+    def test_they_are_enough_for_every_call(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A user with these rights, who cannot ask how the server is configured, does all that a node does."""
+        for query in ('', '?durable=yes'):
+            with closing(connect(user(server, *RULES) + query, BackendOptions())) as backend:
+                everything(backend)
+
+    def test_they_are_enough_for_jobs(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Two jobs share tasks, claim, audit, lock and leave; nothing they try is refused."""
+        url = user(server, *RULES)
+        server.ask('ACL', 'LOG', 'RESET')
+        with Cluster(url, 'ab') as cluster:
+            eventually(lambda: cluster.is_shared_out)
+            job = cluster.jobs[0]
+            task = next(task for task in range(200) if job.can_claim_task(task))
+            job.register_task_lock(task, 'b', reason='test')
+            eventually(lambda: cluster.jobs[1].can_claim_task(task))
+            job = cluster.jobs[1]
+            job.set_claim(task)
+            job.set_claim(task + 1)
+        assert server.ask('ACL', 'LOG') == ''
+
+    def test_all_else_is_refused(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Of all commands that the server has, the user may give those that are listed."""
+        user(server, *RULES)
+        found = commands(server)
+        allowed = set()
+        for name, words in found.items():
+            arguments = ['jobsync:{sync_}:state'] * (words - 1 - name.count('|'))
+            answer = server.ask('ACL', 'DRYRUN', 'node', *name.split('|'), *arguments)
+            if 'has no permissions to run' not in answer:
+                allowed.add(name)
+        assert allowed == {*COMMANDS, *ALWAYS} & found.keys()
+        assert set(COMMANDS) <= found.keys()
+
+    @pytest.mark.parametrize(
+        'command',
+        ['FLUSHALL', 'FLUSHDB', 'SWAPDB 0 1', 'CLIENT KILL TYPE normal', 'CLIENT PAUSE 1', 'CLIENT LIST', 'SCRIPT FLUSH',
+         'SCRIPT KILL', 'FUNCTION FLUSH', 'CONFIG GET requirepass', 'CONFIG SET dir /', 'ACL LIST',
+         'KEYS *', 'SCAN 0', 'RANDOMKEY', 'DBSIZE',
+         'MIGRATE h 1 jobsync:{sync_}:state 0 1', 'SAVE', 'REPLICAOF NO ONE', 'SHUTDOWN', 'MONITOR',
+         'GET another', 'RENAME jobsync:{sync_}:state another', 'SELECT 1', 'PUBLISH another x',
+         'EVAL return{redis.call("FLUSHALL")} 0', 'EVAL return{redis.call("GET","another")} 0'],
+    )  # fmt: skip
+    def test_what_reaches_further(self, harness: RedisHarness, server: RedisServer, command: str) -> None:
+        """The user is refused what would reach beyond the namespace, in a script too."""
+        with closing(redis.Redis.from_url(user(server, *RULES))) as client, pytest.raises(redis.ResponseError, match=REFUSED):
+            client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+
+    @pytest.mark.parametrize('right', sorted({*COMMANDS} - OPTIONAL))
+    def test_none_is_too_much(self, harness: RedisHarness, server: RedisServer, right: str) -> None:
+        """A right that is missing is told when the store is opened, before anything is written."""
+        server.ask('SCRIPT', 'FLUSH')
+        backend = connect(user(server, *RULES, f'-{right}'), BackendOptions())
+        with closing(backend), pytest.raises(ConfigError, match='may not'):
+            backend.open(SETTINGS, create=True)
+        assert server.ask('KEYS', '*:state') == ''
+
+    def test_another_database(self, harness: RedisHarness, server: RedisServer) -> None:
+        """It takes one more right."""
+        with (
+            closing(connect(user(server, *RULES, db=1), BackendOptions())) as backend,
+            pytest.raises(ConfigError, match='select'),
+        ):
+            backend.open(SETTINGS, create=True)
+        with closing(connect(user(server, *RULES, '+select', db=1), BackendOptions())) as backend:
+            everything(backend)
+
+    def test_fences(self, harness: RedisHarness, server: RedisServer) -> None:
+        """The rules for the fence helper are enough for it."""
+        rules = ['~result:*', '~fence:{result:*}', '+eval', '+get', '+set']
+        assert all(f'`{part}`' in ' '.join(PAGE.split()) for part in (' '.join(rules[:2]), ' '.join(rules[2:])))
+        with closing(redis.Redis.from_url(user(server, *rules))) as client:
+            redis_set(client, 'result:x', 'new', 2)
+            with pytest.raises(StaleFence):
+                redis_set(client, 'result:x', 'old', 1)
+        assert server.ask('GET', 'result:x') == 'new'
+
+    def test_sentinels(self, server: RedisServer) -> None:
+        """A user of a sentinel with the rights of the page finds the master."""
+        rules = '+sentinel|get-master-addr-by-name +client|setname +client|setinfo'
+        assert f'`{rules}`' in ' '.join(PAGE.split())
+        with closing(RedisServer(server.program)) as master, closing(SentinelServer(master)) as sentinel:
+            sentinel.ask('ACL', 'SETUSER', 'finder', 'reset', 'on', '>found', *rules.split())
+            url = sentinel.url(query='sentinel_username=finder&sentinel_password=found')
+            with closing(connect(url, BackendOptions())) as backend:
+                Scene(backend).join('a')
+
+
+class TestRights:
+    """What a user must be allowed."""
+
+    def test_another_namespace(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A user who may not touch the keys of a namespace is told so."""
+        backend = connect(user(server, *RULES), BackendOptions('other_'))
+        with closing(backend), pytest.raises(ConfigError):
+            backend.open(SETTINGS, create=True)
+
+    @pytest.mark.parametrize('without', ['-publish', '-subscribe', 'resetchannels'])
+    def test_without_announcements(
+        self, harness: RedisHarness, server: RedisServer, without: str,
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        """Who may not announce or listen finds changes all the same, and one line says that they are looked for."""
+        monkeypatch.setattr('jobsync.backends.listening.POLL_SEC', 0.05)
+        with (
+            caplog.at_level(logging.INFO, 'jobsync.backends.redis'),
+            closing(connect(user(server, *RULES, without), BackendOptions())) as backend,
+        ):
+            scene = Scene(backend)
+            for name in 'ab':
+                revision = scene.revision.number
+                waiting = Waiting(backend, revision)
+                scene.join(name)
+                assert waiting.answer() == revision + 1
+        assert len([record for record in caplog.records if 'looking every' in record.message]) == 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import configparser
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,48 @@ def test_the_readmes_example_runs(tmp_path: Path) -> None:
     (tmp_path / 'example.py').write_text(example)
     done = subprocess.run([sys.executable, 'example.py'], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == [f'worker-1 works on invoice-{number}' for number in (1, 2, 3)]
+
+
+AUTHORS_TEST = """
+import attrs
+import pytest
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.testing.conformance import BackendSuite, Harness
+
+
+class Wrong(MemoryBackend):
+    def snapshot(self):
+        return attrs.evolve(super().snapshot(), locks_revision=77)
+
+
+class WrongHarness(Harness):
+    def connect(self, namespace='sync_', **options):
+        return Wrong(MemoryStore())
+
+
+class TestWrong(BackendSuite):
+    @pytest.fixture
+    def harness(self):
+        return WrongHarness()
+"""
+
+
+def test_the_suite_in_the_wheel_shows_what_it_compared(tmp_path: Path) -> None:
+    """An author of a backend who has installed the package reads the values that differ, not that something does."""
+    build = 'import sys, hatchling.build; hatchling.build.build_wheel(sys.argv[1])'
+    subprocess.run([sys.executable, '-c', build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / 'installed')
+    (tmp_path / 'test_wrong.py').write_text(AUTHORS_TEST)
+    done = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-c', '/dev/null', '--rootdir', '/', '-k', 'locks_revision_is', 'test_wrong.py'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path / 'installed')},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert str(tmp_path / 'installed') in done.stdout or 'installed/jobsync/testing' in done.stdout
+    assert 'assert 77 == 0' in done.stdout

@@ -108,6 +108,28 @@ def test_a_harness_of_the_authors_own(tmp_path: Path) -> None:
     assert '5 holds, 0 fails, 1 not tried' in done.stdout
 
 
+WRONG = """
+import attrs
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+
+class Wrong(MemoryBackend):
+    def snapshot(self):
+        return attrs.evolve(super().snapshot(), locks_revision=77)
+
+class OnWrong(Mine):
+    def connect(self, namespace='sync_', **options):
+        return Wrong(MemoryStore())
+"""
+
+
+def test_a_failure_shows_what_was_compared(tmp_path: Path) -> None:
+    """The report of the command has the values that differ."""
+    (tmp_path / 'my_harness.py').write_text(HARNESS + WRONG)
+    done = conformance('memory://', '--harness', 'my_harness:OnWrong', '--select', 'locks_revision_is', path=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert 'assert 77 == 0' in done.stdout
+
+
 def test_trouble_around_a_test_that_cannot_be_tried(tmp_path: Path) -> None:
     """What goes wrong before or after a test counts, though the test itself needs what the harness cannot do."""
     (tmp_path / 'my_harness.py').write_text(HARNESS)

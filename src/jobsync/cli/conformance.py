@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ['check']
 
 
+SHOWN_LINES = 12
+"""Of what a failed test says."""
+
+
 class NoStore(click.ClickException):
     """There is nothing to check."""
 
@@ -95,7 +99,8 @@ def _report(results: Sequence[Result]) -> None:
     for result in results:
         if result.standing is Standing.FAILS:
             click.echo(f'\nFAILS {result.test}: {result.says}')
-            click.echo(f'      {result.detail.splitlines()[0] if result.detail else "no reason given"}')
+            for line in result.detail.splitlines()[:SHOWN_LINES] or ['no reason given']:
+                click.echo(f'      {line}')
             for promise in result.costs:
                 click.echo(f'      costs {promise}: {MEANING[promise]}')
     click.echo()

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
+from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance import MODULES
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.promises import guarded_by
-from jobsync.testing.conformance.scene import SETTINGS
-from jobsync.testing.conformance.suite import BackendSuite
 
 __all__ = ['Result', 'Standing', 'run']
 
-_make: Callable[[], Harness]
-
-
-class TestBackend(BackendSuite):
-    """The backend that ``run`` was asked about."""
-
-    @pytest.fixture
-    def harness(self) -> Iterator[Harness]:
-        """A harness of the test's own."""
-        harness = _make()
-        yield harness
-        harness.close()
+make: Callable[[], Harness]
+"""Makes the harness of each test of the present run."""
+SETTINGS = Settings(total_tokens=24, hash_function='xxh3')
 
 
 class Standing(enum.Enum):
@@ -69,7 +61,7 @@ class Recorder:
         """Count the tests, and note what each is for."""
         self._total = len(session.items)
         for item in session.items:
-            kind = next(base for base in TestBackend.__mro__ if item.originalname in vars(base))
+            kind = next(base for base in item.cls.__mro__ if item.originalname in vars(base))
             self._pending[item.nodeid] = Result(
                 test=item.name,
                 standing=Standing.HOLDS,
@@ -93,7 +85,7 @@ class Recorder:
             self._tell(result, len(self.results), self._total)
 
 
-def check_reached(make: Callable[[], Harness]) -> None:
+def check_reached() -> None:
     """Raise ``BackendUnavailable`` if the store does not answer. What else may be wrong the tests tell."""
     first, unreachable = make(), None
     with contextlib.suppress(Exception):
@@ -106,17 +98,20 @@ def check_reached(make: Callable[[], Harness]) -> None:
         raise unreachable
 
 
-def run(make: Callable[[], Harness], tell: Callable[[Result, int, int], None], select: str = '') -> list[Result]:
-    """Run the suite on the harnesses that ``make`` makes, one for each test.
+def run(maker: Callable[[], Harness], tell: Callable[[Result, int, int], None], select: str = '') -> list[Result]:
+    """Run the suite on the harnesses that ``maker`` makes, one for each test.
 
     ``tell`` hears of each result, its number, and of how many.
 
     ``select`` is an expression as for ``pytest -k``. ``BackendUnavailable`` at once if the store does not answer at all.
     """
-    global _make
-    _make = make
-    check_reached(make)
+    global make
+    make = maker
+    check_reached()
     recorder = Recorder(tell)
+    # A program has imported the tests as they are. Pytest imports them anew, so that a failure shows the values it compared.
+    for name in MODULES:
+        sys.modules.pop(name, None)
     options = ['-p', 'no:terminal', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-c', '/dev/null', '--rootdir', '/']
-    pytest.main([*options, '-k', select, f'{Path(__file__)}::TestBackend'], plugins=[recorder])
+    pytest.main([*options, '-k', select, f'{Path(__file__).with_name("collected.py")}::TestBackend'], plugins=[recorder])
     return recorder.results

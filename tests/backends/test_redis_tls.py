@@ -12,6 +12,7 @@ from tests.backends.tls import TlsFront
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
+from jobsync.backends.redis.url import server_of
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.servers import RedisServer
@@ -52,6 +53,31 @@ def test_a_server_that_cannot_prove_who_it_is(front: TlsFront, certificates: Pat
         backend = connect(address, BackendOptions(op_timeout_sec=2.0))
         with closing(backend), pytest.raises(BackendUnavailable):
             backend.open(SETTINGS, create=True)
+
+
+@pytest.mark.parametrize('of', ['rediss://h', 'rediss+sentinel://h/service'])
+def test_names_are_checked(of: str) -> None:
+    """Host names are compared by default, at every version of redis-py and of a sentinel too, unless the URL says otherwise."""
+
+    def checks(url: str) -> set[bool]:
+        server = server_of(url)
+        told = [server.parameters] + ([server.sentinels.parameters] if server.sentinels else [])
+        return {server.connection_class(**parameters).check_hostname for parameters in told}
+
+    assert checks(of) == checks(f'{of}?ssl_ca_certs=ca.pem') == {True}
+    assert checks(f'{of}?ssl_check_hostname=no') == {False}
+    server = server_of(f'{of}?ssl_cert_reqs=none')
+    assert not server.parameters.get('ssl_check_hostname')
+
+
+def test_a_sentinel_of_another_name(certificates: Path, forgetful_redis_server: RedisServer) -> None:
+    """A sentinel whose certificate is for another name is asked for nothing."""
+    front = TlsFront(certificates, forgetful_redis_server.port, knows_clients=False)
+    address = f'rediss+sentinel://localhost:{front.port}/service?ssl_ca_certs={certificates / "ca.pem"}'
+    with closing(front), closing(connect(address, BackendOptions(op_timeout_sec=2.0))) as backend:
+        with pytest.raises(BackendUnavailable):
+            backend.open(SETTINGS, create=True)
+        assert front.served == 0
 
 
 def test_a_client_that_nobody_knows(certificates: Path, forgetful_redis_server: RedisServer) -> None:

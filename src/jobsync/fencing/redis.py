@@ -19,9 +19,9 @@ __all__ = ['redis_set', 'redis_set_async']
 def redis_set(client: Any, key: str, value: str | bytes | float, fence: int, *, fence_key: str | None = None) -> None:
     """Set the value, and remember the fence it was written under. ``client`` is a ``redis.Redis``, or one of a cluster.
 
-    The fence is stored in ``fence_key``, by default one that stays beside ``key`` in a cluster: ``fence:{key}``, or if the key has
-    braces of its own that say where, ``key`` and ``:fence``. So no value's key may be of these forms. Raises ``StaleFence`` if a
-    higher fence has written, and what the client raises.
+    The fence is stored in ``fence_key``, by default one that stays beside ``key`` in a cluster: ``fence:{key}``, or if the key
+    has braces of its own that say where, ``key`` and ``:fence``. So no value's key may be of these forms. Raises ``StaleFence``
+    if a higher fence has written, and what the client raises.
     """
     _judge(client.eval(*_call(key, value, fence, fence_key)), key, fence)
 

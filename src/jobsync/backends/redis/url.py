@@ -152,6 +152,8 @@ def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.Ab
     for name, value in options.items():
         parse = parsers.get(name)
         typed[name] = parse(value) if parse else value
+    if kind == 'rediss' and typed.get('ssl_cert_reqs') != 'none':
+        typed.setdefault('ssl_check_hostname', True)  # redis-py before 6 does not by itself
     typed['db'] = int(typed.get('db', 0))
     if typed['db'] < 0:
         raise ValueError

@@ -20,7 +20,7 @@ import pluggy
 from jobsync import hookspecs
 from jobsync.backend import Backend, BackendInfo, BackendOptions
 from jobsync.core.shown import shown, shown_url
-from jobsync.errors import BackendNotFound, ConfigError
+from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -96,12 +96,23 @@ def installed() -> list[Installed]:
 
 
 def declared(url: str) -> BackendInfo:
-    """What the backend for a URL declares. Imports its driver, reaches no server, and raises what ``connect`` does."""
-    backend = connect(url, BackendOptions())
+    """Return what the backend for a URL declares. Imports its driver, reaches no server, and raises what ``connect`` does.
+
+    Raises ``BackendNotFound`` too if the plugin raises what it may not, or declares nothing.
+    """
     try:
-        return backend.info
-    finally:
-        backend.close()
+        backend = connect(url, BackendOptions())
+        try:
+            info = backend.info
+        finally:
+            backend.close()
+    except JobsyncError:
+        raise
+    except Exception as error:
+        raise BackendNotFound(f'{shown_url(url)}: its plugin fails with {type(error).__name__}: {error}') from error
+    if not isinstance(info, BackendInfo):
+        raise BackendNotFound(f'{shown_url(url)}: its plugin declares {shown(info)}, which is no BackendInfo')
+    return info
 
 
 def _listed(candidate: _Candidate) -> Installed:

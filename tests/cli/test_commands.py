@@ -92,14 +92,19 @@ def jobsync_backend():
 """
 
 
-def test_backends_says_why_one_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is broken is in the list with the reason, beside those that work."""
-    for name, source in (('driverless', PLUGIN), ('broken', 'raise RuntimeError("bad day")')):
-        (tmp_path / f'{name}_plugin.py').write_text(source)
-        info = tmp_path / f'{name}-1.5.dist-info'
+def install(folder: Path, **plugins: str) -> None:
+    """Write a distribution for each plugin, given by name and source."""
+    for name, source in plugins.items():
+        (folder / f'{name}_plugin.py').write_text(source)
+        info = folder / f'{name}-1.5.dist-info'
         info.mkdir()
         (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n')
         (info / 'entry_points.txt').write_text(f'[jobsync]\n{name} = {name}_plugin\n')
+
+
+def test_backends_says_why_one_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broken is in the list with the reason, beside those that work."""
+    install(tmp_path, driverless=PLUGIN, broken='raise RuntimeError("bad day")')
     monkeypatch.syspath_prepend(tmp_path)
     result = invoke('backends')
     assert result.exit_code == 0
@@ -109,6 +114,41 @@ def test_backends_says_why_one_cannot_be_used(tmp_path: Path, monkeypatch: pytes
     )
     assert "cannot be used: 'broken' of broken 1.5 (broken_plugin) cannot be loaded: RuntimeError: bad day" in result.output
     assert 'sqlite:///jobs.db' in result.output
+
+
+CARELESS = """
+import jobsync.hookspecs as jobsync
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+
+class Careless(MemoryBackend):
+    def close(self):
+        raise OSError('nothing to close')
+
+def refuse(url, options):
+    raise ValueError('no such folder')
+
+class Mute(MemoryBackend):
+    info = None
+
+@jobsync.hookimpl
+def jobsync_backend():
+    return jobsync.BackendPlugin(name='{name}', schemes=('{name}',), connect={connect})
+"""
+
+
+def test_backends_is_not_disturbed_by_a_plugin_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin whose ``connect`` or ``close`` raises, or that declares nothing, is in the list with the reason."""
+    connects = {'refusing': 'refuse', 'careless': 'lambda *_: Careless(MemoryStore())', 'mute': 'lambda *_: Mute(MemoryStore())'}
+    sources = {name: CARELESS.replace('{name}', name).replace('{connect}', connect) for name, connect in connects.items()}
+    install(tmp_path, **sources)
+    monkeypatch.syspath_prepend(tmp_path)
+    result = invoke('backends')
+    assert result.exit_code == 0
+    output = ' '.join(result.output.split())
+    assert 'cannot be used: refusing://: its plugin fails with ValueError: no such folder' in output
+    assert 'cannot be used: careless://: its plugin fails with OSError: nothing to close' in output
+    assert 'cannot be used: mute://: its plugin declares None, which is no BackendInfo' in output
+    assert 'sqlite:///jobs.db' in output
 
 
 @pytest.mark.parametrize('hidden', ['click', 'rich'])

@@ -147,7 +147,7 @@ def test_backends_is_not_disturbed_by_a_plugin_that_raises(tmp_path: Path, monke
     output = ' '.join(result.output.split())
     assert 'cannot be used: refusing://: its plugin fails with ValueError: no such folder' in output
     assert 'cannot be used: careless://: its plugin fails with OSError: nothing to close' in output
-    assert 'cannot be used: mute://: its plugin declares None, which is no BackendInfo' in output
+    assert 'cannot be used: mute://: its plugin declares None (NoneType), which is no BackendInfo' in output
     assert 'sqlite:///jobs.db' in output
 
 

@@ -26,7 +26,6 @@ AWAY = BackendUnavailable('the store is away')
 TASKS = ['t0', 't1', 't2', 't3']
 """One for each token of the usual pool."""
 
-_CALL_SEC = 0.001
 _MOST_STEPS = 1000
 
 
@@ -63,6 +62,8 @@ class Bench:
         self.store = MemoryStore(lambda: EPOCH + dt.timedelta(seconds=self.now), Random(1), 'store', durable=durable)
         self.backend = MemoryBackend(self.store)
         self.push = push
+        self.call_sec = 0.001
+        """How long a call takes."""
         self.agents: list[Agent] = []
         self.cut: set[tuple[Agent, Lane]] = set()
         """Lanes in which the store is out of reach."""
@@ -221,6 +222,6 @@ class Bench:
         answer: calls.Answer = AWAY if (agent, lane) in self.cut else self.fault(agent, call)
         if answer is None:
             answer = self.perform(call)
-        self.now += _CALL_SEC
+        self.now += self.call_sec
         self.made.append(Made(made_at, agent, call, answer))
         agent.done(lane, answer, self.now)

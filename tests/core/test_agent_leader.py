@@ -278,3 +278,55 @@ def test_a_node_that_flaps_costs_few_plans(push: bool) -> None:
         bench.kill(agent)
     after = len([one for one in bench.made if isinstance(one.call, calls.Propose) and one.reached_store])
     assert after - before <= 4 * rounds
+
+
+# --- edits that never end ---------------------------------------------------------------------------------------------------
+
+
+def edit_a_lock(bench: Bench) -> None:
+    """Somebody registers a lock again and again, as a loop over ``register_task_lock`` does."""
+    bench.edit_locks(LockEdit(put=(LockRequest('t0', ('a',), 'somebody', reason=str(bench.now)),)))
+
+
+@pytest.mark.parametrize('push', [True, False])
+def test_edits_between_each_reading_and_commit_hold_up_nothing(push: bool) -> None:
+    """R5: a lock that was edited makes a plan incomplete, not wrong; a joiner gets its share, and one that dies is replaced."""
+    bench = Bench(push=push)
+    leader, victim = bench.cluster('a', 'b')
+
+    def edited(agent: Agent, call: calls.Call) -> None:
+        if isinstance(call, calls.TakeSnapshot | calls.ReadLocks | calls.Propose):
+            edit_a_lock(bench)
+
+    bench.fault, bench.call_sec = edited, 0.03
+    newcomer = bench.start('c')
+    bench.run_until(lambda: newcomer.is_settled, within=3.0 if push else 30.0)
+    bench.kill(victim)
+    bench.run_until(lambda: len(leader.tenure.ownership.tokens | newcomer.tenure.ownership.tokens) == len(TASKS) + 1, within=25.0)
+
+
+def test_a_change_during_each_reading_does_not_keep_the_leader_from_planning() -> None:
+    """However fast changes come, some reading of them is planned from."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    bench.call_sec = 0.03
+    bench.fault = lambda agent, call: edit_a_lock(bench) if isinstance(call, calls.TakeSnapshot) else None
+    bench.start('c')
+    began = len(bench.made)
+
+    def proposals() -> list[calls.Call]:
+        return [one.call for one in bench.made[began:] if one.agent is leader and isinstance(one.call, calls.Propose)]
+
+    bench.run_until(lambda: len(proposals()) >= 5)
+    assert bench.backend.snapshot().leadership.epoch == 1
+
+
+def test_a_plan_that_is_refused_again_and_again_is_made_less_often() -> None:
+    """A commit that always conflicts does not keep the store busy."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    bench.fault = lambda agent, call: Conflict('something has changed') if isinstance(call, calls.Propose) else None
+    bench.start('c')
+    began = len(bench.made)
+    bench.run(10.0)
+    assert len([one for one in bench.made[began:] if one.agent is leader]) <= 100

@@ -20,7 +20,7 @@ Each incarnation is a *session*, and each of these knows one thing of it:
 - ``Naming``: how the node comes by its name (R6).
 - ``Rhythm``: when it sends heartbeats. ``Lookout``: when it looks at the others, and whom it suspects (R2).
 - ``NewestVersion``: which version of the assignment there is to read.
-- ``Reign``: what it does because it leads (R4).
+- ``Reign``: what it does because it leads (R4). ``Candidacy``: whether it may.
 - ``History``: what it has read and written, and thereby whether the store went back in time (R8).
 - ``Weighing``: whether the store has the weight that it is to have.
 
@@ -45,6 +45,7 @@ import attrs
 from jobsync.core import calls
 from jobsync.core.agentconfig import AgentConfig, check_settings
 from jobsync.core.calls import Lane
+from jobsync.core.candidacy import Candidacy
 from jobsync.core.events import Event, Note
 from jobsync.core.history import History, Known, WentBackError
 from jobsync.core.lookout import Lookout
@@ -118,6 +119,7 @@ class Agent:
         self._leaver: int | None = None
         self._naming, self._weighing = Naming(config), Weighing(config.weight)
         self._history = History(config.heartbeat_timeout_sec)
+        self._candidacy = Candidacy(config.heartbeat_timeout_sec)
         self._timelines: set[str] = set()
         self._has_been_member = False
         self._renewing: Timeline | None = None
@@ -134,8 +136,9 @@ class Agent:
         self._naming.begin_session(self.ref.incarnation)
         self._history.begin_session()
         self._weighing.begin_session()
+        self._candidacy.begin_session()
         self._rhythm = Rhythm(self.config, now)
-        self._lookout = Lookout(self.config, self.ref, now)
+        self._lookout = Lookout(self.config, self.ref, self._candidacy, now)
         self._newest = NewestVersion(self.config, self._started_at, now)
         self._reign = Reign(self.config, self.ref, self._history, self._started_at, now, self._tell)
 
@@ -236,6 +239,8 @@ class Agent:
             self._history.writes += 1
         elif isinstance(answer, calls.TakeSnapshot):
             self._lookout.begin_look(now)
+        if lane is Lane.WORK and self.phase is Phase.MEMBER:
+            self._candidacy.begin_work(now)
         self._under_way[lane] = _Issued(answer, now, self._session, self._history.known)
         return answer
 
@@ -248,6 +253,8 @@ class Agent:
             if isinstance(answer, Exception):
                 raise answer
             self._take(issued, answer, now)
+            if lane is Lane.WORK:
+                self._succeeded(answer, now)
         except BackendUnavailable as error:
             self._failed(lane, issued, error, now)
             return False
@@ -257,6 +264,7 @@ class Agent:
             self._went_back(now, str(sign))
         except (Conflict, Fenced):
             self._lookout.look(now)
+            self._work_at = now + self._reign.take_refusal()
             if isinstance(answer, Fenced):
                 self._reign.end()
         except NameTaken as taken:
@@ -272,11 +280,33 @@ class Agent:
             return None
         if self.phase is Phase.LEAVING and not self.is_staying(now):
             return None
+        if now >= self._candidacy.stuck_at:
+            self._step_back(now)
         due = self._rhythm.next(self.tenure.holds_other_at(now), now)
         if now < due:
-            return due
+            return min(due, self._candidacy.stuck_at)
         self._rhythm.send(now)
-        return calls.Heartbeat(self.ref, self.tenure.assignment.version, self.tenure.holding(now))
+        return calls.Heartbeat(
+            self.ref, self.tenure.assignment.version, self.tenure.holding(now), candidate=self._candidacy.is_wanted
+        )
+
+    def _step_back(self, now: float) -> None:
+        """Be no candidate for the leadership for a while (rule R4)."""
+        self._lookout.look_after(self._candidacy.step_back(now))
+        self._rhythm.soon()
+        timeout = self.config.heartbeat_timeout_sec
+        self._note(
+            'warning', f'node {self.config.name!r} has got no work done for {timeout:g} s: another node is to lead, if any can'
+        )
+
+    def _succeeded(self, answer: calls.Answer, now: float) -> None:
+        """Note that a call of the lane for work has succeeded: for whoever is to lead only a proposal is what counts."""
+        proposal = answer if isinstance(answer, calls.Proposal) else None
+        if proposal is None and self._lookout.is_first_in_line(now):
+            return
+        if self._candidacy.note_success(now, committed=proposal is not None and proposal.revision is not None):
+            self._rhythm.soon()
+            self._note('info', f'node {self.config.name!r} may lead again')
 
     def _next_work(self, now: float) -> calls.Call | float | None:
         if now < self._work_at:
@@ -324,10 +354,11 @@ class Agent:
             return self._weighing.call(self.ref)
         if self._newest.version != assignment.version or now >= stale_at:
             return calls.Read(self.ref, assignment)
-        if now >= lookout.due:
+        leads = now < self.tenure.deadline and lookout.is_first_in_line(now)
+        if now >= lookout.due and not (leads and self._reign.must_plan(now)):
             return calls.TakeSnapshot()
         wake = min(lookout.due, stale_at, weigh_at)
-        if lookout.snapshot is None or now >= self.tenure.deadline or not lookout.is_first_in_line(now):
+        if not leads or lookout.snapshot is None:
             return wake
         call = self._reign.next(lookout.snapshot, assignment, lookout.suspects(now), now)
         return min(call, wake) if isinstance(call, (int, float)) else call
@@ -400,6 +431,7 @@ class Agent:
 
     def _take_pulse(self, issued: _Issued, call: calls.Heartbeat, pulse: Pulse, now: float) -> None:
         self._history.check(pulse, pulse.heartbeat, issued.known, least_heartbeat=issued.known.heartbeat + 1)
+        self._candidacy.note_told(call.candidate)
         if self.tenure.extend(issued.at, now):  # else nothing can be gained by it, and nobody is to be told so
             self.tenure.acknowledge(call.seen, call.holding)
         self._rhythm.succeeded(issued.at, None if self._reign.is_on else pulse.leader_age_sec)
@@ -419,7 +451,7 @@ class Agent:
         self._history.check(snapshot, counter, issued.known, issued.known.heartbeat)
         self._history.note_timeouts([snapshot.longest_timeout_sec, *(node.timeout_sec for node in snapshot.nodes)])
         self._newest.note(snapshot.version, now)
-        self._reign.propose_again(now)
+        self._reign.take_news(now)
         self._reign.compare(snapshot.leadership)
         self._lookout.take_snapshot(snapshot, now)
 
@@ -498,6 +530,7 @@ class Agent:
         again = now + self.config.retry_sec
         if lane is Lane.BEAT:
             self._rhythm.begin(again)
+            self._candidacy.excuse(now)
         else:
             self._work_at = again
             if isinstance(issued.call, calls.Propose):

@@ -1,8 +1,8 @@
 """When a node looks at the others, whom it suspects, and who is to lead (rules R2 and R4).
 
 A leader looks after each heartbeat of its own. Everybody else hears of the leader with each pulse, and looks only when there is
-no leader, when the leader has changed, when it becomes suspect, and once when it is late: whoever died with the leader is
-counted from the first look, and would be waited for twice as long if that came only when the leader is suspect.
+no leader, when the leader has changed or is no candidate, when it becomes suspect, and once when it is late: whoever died with
+the leader is counted from the first look, and would be waited for twice as long if that came only when the leader is suspect.
 
 A change makes nodes beat out of turn, and a heartbeat that is read an interval later is counted from there. So somebody looks
 once more when all have beaten: the leader after a hint, and after a new version, for the leader's sake, whoever leads next.
@@ -14,6 +14,7 @@ import datetime as dt
 from collections.abc import Mapping
 
 from jobsync.core.agentconfig import AgentConfig
+from jobsync.core.candidacy import Candidacy
 from jobsync.core.liveness import Observer
 from jobsync.core.model import Member, Node, NodeRef, NodeState, Pulse, Snapshot
 from jobsync.core.rhythm import STEP
@@ -26,12 +27,12 @@ _NEVER, _FOREVER = float('-inf'), float('inf')
 class Lookout:
     """One incarnation's view of the others."""
 
-    def __init__(self, config: AgentConfig, ref: NodeRef, now: float) -> None:
-        self._config, self._ref = config, ref
+    def __init__(self, config: AgentConfig, ref: NodeRef, candidacy: Candidacy, now: float) -> None:
+        self._config, self._ref, self._candidacy = config, ref, candidacy
         self._observer = Observer(config.blind_after_sec)
         self.snapshot: Snapshot | None = None
         self._look_at = now
-        self._suspect_at = self._again_at = _FOREVER
+        self._suspect_at = self._again_at = self._after = _FOREVER
         self._last_look = _NEVER
         self._asked_at = now
         self._hinted = False
@@ -39,7 +40,7 @@ class Lookout:
     @property
     def due(self) -> float:
         """When to take the next snapshot."""
-        return min(self._look_at, self._suspect_at, self._again_at)
+        return min(self._look_at, self._suspect_at, self._again_at, self._after)
 
     def blinded(self) -> None:
         """Forget what was observed, because a call of this node failed (rule R2)."""
@@ -48,6 +49,10 @@ class Lookout:
     def look(self, at: float) -> None:
         """Look at that time at the latest."""
         self._look_at = min(self._look_at, at)
+
+    def look_after(self, at: float) -> None:
+        """Look once at that time, whatever is seen before."""
+        self._after = at
 
     def hint(self, now: float) -> None:
         """Something is said to have changed: a look that is under way may have missed it."""
@@ -65,9 +70,10 @@ class Lookout:
         self._observer.note_reading(now)
         if leader is not None and pulse.leader_heartbeat is not None:
             self._observer.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
-        if leader is None or pulse.leader_heartbeat is None or known is None or known.leadership != pulse.leadership:
+        led = leader is not None and pulse.leader_heartbeat is not None and (leads or pulse.leader_is_candidate)
+        if not led or known is None or known.leadership != pulse.leadership:
             self.look(now)
-        elif not leads:
+        elif leader is not None and not leads:
             self._suspect_at = self._doubt_at(leader.name)
         if leads and known is not None and pulse.revision != known.revision:
             self._hinted = True
@@ -102,6 +108,8 @@ class Lookout:
         self._look_at, self._suspect_at = self._next_look(snapshot, now)
         if self._asked_at >= self._again_at:
             self._again_at = _FOREVER
+        if self._asked_at >= self._after:
+            self._after = _FOREVER
         if self._hinted:
             self.look(now)
 
@@ -123,14 +131,13 @@ class Lookout:
         return {} if self.snapshot is None else self._observer.suspects(self._timeouts(self.snapshot), now)
 
     def is_first_in_line(self, now: float) -> bool:
-        """Rule R4: the oldest registered node that is not suspected leads."""
+        """Rule R4: the oldest registered candidate that is not suspected leads; of no candidates, the oldest of them all."""
         if self.snapshot is None:
             return False
         suspects = self.suspects(now)
-        for node in sorted(self.snapshot.nodes, key=_seniority):
-            if node.state is NodeState.JOINED and suspects.get(node.name) != node.beat:
-                return node.ref == self._ref
-        return False
+        alive = [node for node in self.snapshot.nodes if node.state is NodeState.JOINED and suspects.get(node.name) != node.beat]
+        able = [node for node in alive if (self._candidacy.stands if node.ref == self._ref else node.candidate)]
+        return min(able or alive, key=_seniority).ref == self._ref if alive else False
 
     def _is_next_in_line(self, members: Mapping[str, Member]) -> bool:
         """Whether this node is the oldest member but for the leader.
@@ -143,6 +150,7 @@ class Lookout:
             node
             for node in self.snapshot.nodes
             if node.ref != self.snapshot.leadership.node
+            and node.candidate
             and node.name in members
             and members[node.name].incarnation == node.incarnation
         ]

@@ -16,6 +16,9 @@ from jobsync.core.tokens import Assignment
 __all__ = ['Reign']
 
 _FOREVER = float('inf')
+_REFUSED_SEC = 0.05
+_GATHER_SEC = 0.2
+"""How long readings of the nodes may follow each other without a plan."""
 
 
 class Reign:
@@ -38,6 +41,9 @@ class Reign:
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
         self._propose_at = now
+        self._news_at = _FOREVER
+        """When the nodes were read for the first time since the last proposal."""
+        self._refusals = 0
         self._expired = False
         self._unplaced: frozenset[str] = frozenset()
         """The tasks of which this node, as leader, has told that no live node matches their locks."""
@@ -76,7 +82,7 @@ class Reign:
             return calls.TakeSnapshot()
         if now < self._propose_at:
             return self._propose_at
-        self._propose_at = _FOREVER
+        self._propose_at = self._news_at = _FOREVER
         situation = Situation(self._ref, snapshot, assignment, self._locks, suspects, now)
         return calls.Propose(situation, self._memory, self._policy())
 
@@ -97,6 +103,7 @@ class Reign:
 
     def take_leadership(self, leadership: Leadership, assignment: Assignment) -> None:
         """The leadership as it stands after an attempt to have it."""
+        self._news_at = _FOREVER  # what was read before that is no ground for a plan
         if leadership.node != self._ref:
             return
         self.epoch = leadership.epoch
@@ -113,12 +120,31 @@ class Reign:
 
     def take_proposal(self, proposal: calls.Proposal) -> None:
         """What became of a proposal."""
+        self._refusals = 0
         self._expired = proposal.expired
         self._propose_at = _FOREVER if proposal.look_again_at is None else proposal.look_again_at
 
     def propose_again(self, now: float) -> None:
         """Something was read: it may call for another plan."""
         self._propose_at = now
+
+    def take_refusal(self) -> float:
+        """A plan was refused: return for how many seconds to wait, a little longer each time, before the next."""
+        pause = min(self._refusals * _REFUSED_SEC, self._config.retry_sec)
+        self._refusals += 1
+        return pause
+
+    def take_news(self, now: float) -> None:
+        """The nodes were read: they may call for another plan."""
+        self._propose_at, self._news_at = now, min(self._news_at, now)
+
+    def must_plan(self, now: float) -> bool:
+        """Whether the next proposal must come before the next reading of the nodes.
+
+        Changes that follow each other closely are read together, so that one plan serves them. Changes that never end must not
+        keep the leader from planning: the commit is refused only if what it depends on has changed.
+        """
+        return now >= self._news_at + _GATHER_SEC
 
     def note_unplaced(self, assignment: Assignment) -> None:
         """As leader, tell once of the tasks that nobody may do because of their locks (rule R7)."""

@@ -1,0 +1,74 @@
+"""Whether this node may lead (rule R4): a leader that lives and cannot work must not lead.
+
+What a leader does is look, plan and commit, all of it in the lane for work. While heartbeats succeed and that lane does not get
+through for one heartbeat timeout, the node is no candidate: its heartbeats say so, and whoever is next in line takes over. A call
+that hangs is seen as well, for the lane of the heartbeats judges. While heartbeats fail too, it is the store that is away, from
+everybody perhaps, and no other node would do better.
+
+A node steps back for a pause, and is a candidate again with the first work that succeeds after it. Where its commits alone fail,
+nothing shows that before it leads again. So each pause is twice as long as the one before, from one timeout to ``MOST_PAUSE``
+timeouts, until a commit of this node has succeeded; which also ends a pause at once, where no other node was able to lead.
+"""
+
+from __future__ import annotations
+
+__all__ = ['MOST_PAUSE', 'Candidacy']
+
+MOST_PAUSE = 64
+"""How many timeouts a node steps back for at the most: 16 minutes with the defaults, of which one timeout is lost each time."""
+
+_FOREVER = float('inf')
+
+
+class Candidacy:
+    """One node's, through all its incarnations."""
+
+    def __init__(self, timeout_sec: float) -> None:
+        self._timeout_sec = self._pause_sec = timeout_sec
+        self.begin_session()
+
+    def begin_session(self) -> None:
+        """Begin as a candidate, as each registration does."""
+        self.is_wanted = self._is_told = True
+        self._since = _FOREVER
+        self._back_at = _FOREVER
+
+    @property
+    def stands(self) -> bool:
+        """Whether this node is a candidate, and its record says so."""
+        return self.is_wanted and self._is_told
+
+    @property
+    def stuck_at(self) -> float:
+        """When the work that is under way has taken too long."""
+        return self._since + self._timeout_sec if self.is_wanted else _FOREVER
+
+    def begin_work(self, now: float) -> None:
+        """Note that a call is made in the lane for work."""
+        self._since = min(self._since, now)
+
+    def excuse(self, now: float) -> None:
+        """Count from now what work takes, because a heartbeat failed too."""
+        if self._since != _FOREVER:
+            self._since = now
+
+    def step_back(self, now: float) -> float:
+        """Be no candidate for a pause; return its end."""
+        self.is_wanted = False
+        self._back_at = now + self._pause_sec
+        self._pause_sec = min(2 * self._pause_sec, MOST_PAUSE * self._timeout_sec)
+        return self._back_at
+
+    def note_success(self, now: float, committed: bool) -> bool:
+        """Note that the work got through, with a commit or without; return whether that ends the pause."""
+        self._since = _FOREVER
+        if committed:
+            self._pause_sec = self._timeout_sec
+        if self.is_wanted or not (committed or now >= self._back_at):
+            return False
+        self.is_wanted = True
+        return True
+
+    def note_told(self, candidate: bool) -> None:
+        """Note what a heartbeat that succeeded has said."""
+        self._is_told = candidate

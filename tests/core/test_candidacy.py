@@ -1,0 +1,238 @@
+"""A leader that lives and cannot work (rule R4)."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.bench import AWAY, TASKS, Bench
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent
+from jobsync.core.candidacy import MOST_PAUSE, Candidacy
+from jobsync.core.events import Note
+from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
+
+TIMEOUT = 15.0
+KINDS = {
+    'commits': calls.Propose,
+    'snapshots': calls.TakeSnapshot,
+    'locks': calls.ReadLocks,
+}
+
+
+def failing(bench: Bench, victim: Agent, kind: type[object], error: JobsyncError = AWAY) -> None:
+    """Let all calls of one kind fail for one node from now on; of proposals those alone that change something."""
+
+    def fault(agent: Agent, call: calls.Call) -> JobsyncError | None:
+        return error if agent is victim and isinstance(call, kind) else None
+
+    bench.fault = fault
+
+
+def epochs(bench: Bench) -> int:
+    return bench.backend.snapshot().leadership.epoch
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('push', [True, False])
+def test_a_leader_whose_work_fails_is_succeeded(kind: str, push: bool) -> None:
+    """Within a timeout, and what it takes the next in line to hear of it, somebody leads who can: a newcomer gets its share."""
+    bench = Bench(push=push)
+    leader, heir = bench.cluster('a', 'b')
+    bench.run(60.0)
+    failing(bench, leader, KINDS[kind])
+    newcomer = bench.start('c')
+    began = bench.now
+    bench.run_until(lambda: bench.leader == 'b')
+    assert bench.now <= began + TIMEOUT + 5.5 + 5.5
+    bench.run(8.0)
+    assert newcomer.is_settled
+    assert (leader.epoch, heir.epoch) == (None, epochs(bench))
+
+
+def test_a_leader_whose_call_hangs_is_succeeded() -> None:
+    """The lane for heartbeats sees that the other one has been at it for too long."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    bench.catch(leader, calls.TakeSnapshot)
+    began = bench.now
+    bench.run_until(lambda: bench.leader == 'b')
+    assert began + TIMEOUT <= bench.now <= began + TIMEOUT + 5.5
+    assert not bench.record('a').candidate
+
+
+def test_refusals_of_its_commits_end_a_reign() -> None:
+    """A leader whose every commit conflicts gets as little done as one whose store is away."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    failing(bench, leader, calls.Propose, Conflict('something has changed'))
+    bench.start('c')
+    bench.run_until(lambda: bench.leader == 'b', within=TIMEOUT + 12.0)
+
+
+def test_the_tokens_of_the_dead_pass_on_under_the_next_leader() -> None:
+    """P3 holds of a leader that can work; one that cannot costs a timeout more."""
+    bench = Bench()
+    leader, heir, victim = bench.cluster('a', 'b', 'c')
+    failing(bench, leader, calls.Propose)
+    bench.kill(victim)
+    died = bench.now
+    bench.run_until(lambda: len(leader.tenure.ownership.tokens | heir.tenure.ownership.tokens) == len(TASKS), within=100.0)
+    assert bench.now <= died + 3 * TIMEOUT + 12.0
+
+
+def test_a_follower_that_cannot_read_is_passed_over() -> None:
+    """The next in line is no candidate either: the one after it leads."""
+    bench = Bench()
+    leader, stuck, _ = bench.cluster('a', 'b', 'c')
+    failing(bench, stuck, calls.TakeSnapshot)
+    bench.kill(leader)
+    bench.run_until(lambda: bench.leader == 'c', within=3 * TIMEOUT)
+
+
+def test_a_lone_node_keeps_trying() -> None:
+    """If there is no candidate at all the oldest leads, and gets on as soon as its work succeeds."""
+    bench = Bench()
+    (leader,) = bench.cluster('a')
+    failing(bench, leader, calls.TakeSnapshot)
+    bench.run(100.0)
+    assert not bench.record('a').candidate
+    bench.fault = lambda agent, call: None
+    newcomer = bench.start('b')
+    bench.run(3.0)
+    assert bench.leader == 'a'
+    assert newcomer.is_settled
+    bench.run(6.0)
+    assert bench.record('a').candidate
+
+
+def test_where_there_is_no_candidate_the_oldest_leads() -> None:
+    """If the commits of all have failed for long, somebody goes on trying, and gets through as soon as it may."""
+    bench = Bench()
+    bench.cluster('a', 'b')
+    bench.fault = lambda agent, call: AWAY if isinstance(call, calls.Propose) else None
+    bench.run(400.0)
+    bench.run_until(lambda: not any(bench.record(name).candidate for name in 'ab'), within=400.0)
+    newcomer = bench.start('c')
+    bench.run(1.0)
+    bench.run_until(lambda: not any(bench.record(name).candidate for name in 'abc'), within=400.0)
+    bench.fault = lambda agent, call: None
+    bench.run_until(lambda: newcomer.is_settled, within=12.0)
+    assert bench.leader == 'a'
+
+
+def test_a_commit_that_succeeds_ends_the_pause() -> None:
+    """Where no other was able to lead, there is nothing to wait for any more."""
+    candidacy = Candidacy(TIMEOUT)
+    candidacy.step_back(0.0)
+    assert not candidacy.note_success(1.0, committed=False)
+    assert candidacy.note_success(2.0, committed=True)
+    assert candidacy.is_wanted
+
+
+def test_a_node_stands_again_once_its_record_says_so() -> None:
+    """Else the others, who go by its record, would take the leadership back at once."""
+    candidacy = Candidacy(TIMEOUT)
+    assert candidacy.stands
+    candidacy.step_back(0.0)
+    assert not candidacy.stands
+    candidacy.note_told(False)
+    assert candidacy.note_success(20.0, committed=False)
+    assert not candidacy.stands
+    candidacy.note_told(True)
+    assert candidacy.stands
+
+
+def test_a_leader_that_recovers_leads_again() -> None:
+    """After its pause the oldest is a candidate as ever."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    failing(bench, leader, calls.TakeSnapshot)
+    bench.run_until(lambda: bench.leader == 'b')
+    bench.fault = lambda agent, call: None
+    bench.run_until(lambda: bench.leader == 'a', within=TIMEOUT + 12.0)
+    bench.run(10.0)
+    assert bench.record('a').candidate
+    assert epochs(bench) == 3
+
+
+def test_a_node_that_cannot_look_is_no_candidate_again() -> None:
+    """The end of the pause is not enough: something must have succeeded after it."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    failing(bench, leader, calls.TakeSnapshot)
+    bench.run(300.0)
+    assert bench.leader == 'b'
+    assert epochs(bench) == 2
+
+
+def test_commits_that_fail_one_node_alone_cost_less_and_less() -> None:
+    """It leads again after each pause, for there is no other way to find out; and each pause is twice as long."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    failing(bench, leader, calls.Propose)
+    bench.run(1800.0)
+    # 15, 30, 60, 120, 240, 480 s and so on: seven terms of each in half an hour
+    assert epochs(bench) <= 2 * 7 + 1
+
+
+def test_the_pauses_grow_to_a_bound() -> None:
+    """From one timeout to ``MOST_PAUSE`` of them; a commit brings them back to one."""
+    candidacy, pauses = Candidacy(TIMEOUT), []
+    for _ in range(9):
+        pauses.append(candidacy.step_back(0.0) / TIMEOUT)
+        candidacy.note_success(10_000.0, committed=False)
+    assert pauses == [1, 2, 4, 8, 16, 32, MOST_PAUSE, MOST_PAUSE, MOST_PAUSE]
+    candidacy.note_success(10_000.0, committed=True)
+    assert candidacy.step_back(0.0) == TIMEOUT
+
+
+@pytest.mark.parametrize('seconds', [14.0, 16.0, 40.0])
+def test_an_outage_makes_nobody_step_back(seconds: float) -> None:
+    """While heartbeats fail as well it is the store that is away, and no other would do better."""
+    bench = Bench()
+    bench.cluster('a', 'b')
+    bench.fault = lambda agent, call: BackendUnavailable('away')
+    bench.run(seconds)
+    bench.fault = lambda agent, call: None
+    bench.run(60.0)
+    assert (bench.leader, epochs(bench)) == ('a', 1)
+    assert all(bench.record(name).candidate for name in 'ab')
+
+
+def test_work_that_takes_long_and_gets_through_makes_nobody_step_back() -> None:
+    """A timeout runs from the beginning of what has not got through yet."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    for _ in range(5):
+        look = bench.catch(leader, calls.TakeSnapshot)
+        bench.run(10.0)
+        bench.deliver(look)
+        bench.run(1.0)
+    assert (bench.leader, epochs(bench)) == ('a', 1)
+
+
+def test_it_is_told_once_that_a_leader_steps_back_and_that_it_may_lead_again() -> None:
+    """One line each."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    leader.events.clear()
+    failing(bench, leader, calls.TakeSnapshot)
+    bench.run(40.0)
+    bench.fault = lambda agent, call: None
+    bench.run(40.0)
+    notes = [
+        event for event in leader.events if isinstance(event, Note) and ('is to lead' in event.text or 'may lead' in event.text)
+    ]
+    assert [note.level for note in notes] == ['warning', 'info']
+
+
+def test_a_leader_gives_way_only_when_the_returning_one_has_said_so() -> None:
+    """A node that is a candidate again takes the leadership once: the other has heard of it by then."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    failing(bench, leader, calls.TakeSnapshot)
+    bench.run_until(lambda: bench.leader == 'b')
+    bench.fault = lambda agent, call: None
+    taken = len(bench.made)
+    bench.run(60.0)
+    assert len([one for one in bench.made[taken:] if isinstance(one.call, calls.Acquire)]) == 1

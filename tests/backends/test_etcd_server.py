@@ -24,11 +24,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.backends.relay import relayed
 
 from jobsync import CoordinationConfig, Job
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import backend as backend_on
-from jobsync.backends.etcd import forks, kv
+from jobsync.backends.etcd import forks, kv, link
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
@@ -168,6 +169,17 @@ class TestUrl:
         """A URL of servers that do not exist is as good as any, and so is closing what was never used."""
         connect('etcd://h1,h2:1,[::1]:2379,10.0.0.1', BackendOptions()).close()
 
+    @pytest.mark.parametrize('namespace', ['', 'a/b', 'a b', 'ä', 'a-b', '../x'])
+    def test_a_namespace_is_checked(self, namespace: str) -> None:
+        """As on the other stores: letters, digits and underscores."""
+        with pytest.raises(ConfigError, match='letters, digits and underscores'):
+            connect('etcd://h', BackendOptions(namespace))
+
+    def test_case_alone_tells_no_namespaces_apart(self, harness: EtcdHarness) -> None:
+        """As on the other stores."""
+        Scene(harness.connect('App_')).join('a')
+        assert list(Scene(harness.connect('aPP_')).nodes()) == ['a']
+
     def test_the_servers_show(self) -> None:
         """In the repr, in their order, with their ports; user and password do not."""
         backend = connect('etcd://user:secret@h1,h2:1', BackendOptions('app_'))
@@ -210,6 +222,57 @@ class TestEndpoints:
             with pytest.raises(BackendUnavailable, match=f'127.0.0.1:{port}') as caught:
                 backend.open(SETTINGS, create=True)
             assert 'secret' not in f'{caught.value} {caught.value.__cause__!r}'
+
+
+class TestSilence:
+    """A connection that leads nowhere any more, though nothing says so."""
+
+    @pytest.fixture(autouse=True)
+    def no_keepalive(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """GRPC's pings would end such a connection too, only later."""
+        monkeypatch.setitem(link.CHANNEL_OPTIONS, 'grpc.keepalive_time_ms', 3_600_000)
+
+    def test_a_bulk_reading_ends(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """Amid a long reading nothing comes any more: it fails long before its own deadline, and the next call is answered."""
+        scene = Scene(harness.connect())
+        for number in range(40):
+            scene.backend.append_audits('a', [os.urandom(50_000).hex() + str(number)], DAY)
+        with relayed(etcd_server.port) as relay:
+            options = BackendOptions(op_timeout_sec=2.0, bulk_timeout_sec=3600.0)
+            with closing(connect(f'etcd://127.0.0.1:{relay.port}', options)) as backend:
+                backend.open(SETTINGS, create=True)
+                relay.silence(after=1_000_000)
+                outcomes: list[BaseException | None] = []
+                reading = threading.Thread(target=lambda: outcomes.append(failure_of(lambda: backend.history(HistoryKind.AUDIT))))
+                reading.start()
+                assert relay.fell_silent.wait(DEADLINE_SEC)
+                reading.join(DEADLINE_SEC)
+                assert [type(outcome) for outcome in outcomes] == [BackendUnavailable]
+                assert len(backend.history(HistoryKind.AUDIT)) == 40
+
+    def test_a_node_goes_on(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """One call is lost; heartbeats and the watch go on over a new connection."""
+        with relayed(etcd_server.port) as relay:
+            options = BackendOptions(op_timeout_sec=2.0)
+            with closing(connect(f'etcd://127.0.0.1:{relay.port}', options)) as backend:
+                scene, other = Scene(backend), Scene(harness.connect())
+                ref = scene.join('a')
+                assert backend.wait(0, DEADLINE_SEC) == 1
+                relay.silence()
+                with pytest.raises(BackendUnavailable):
+                    scene.beat(ref)
+                assert scene.beat(ref).heartbeat in (1, 2)
+                other.join('b')
+                assert backend.wait(1, DEADLINE_SEC) == 2
+
+
+def failure_of(call: Callable[[], object]) -> BaseException | None:
+    """The error that a call raises."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - it is looked at
+        return error
+    return None
 
 
 class TestUsers:

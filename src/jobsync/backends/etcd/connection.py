@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobsync.backends.etcd.errors import Refused, not_let_in
 from jobsync.backends.etcd.forks import abandon, forget_in_child
 from jobsync.backends.etcd.link import Link
 from jobsync.backends.etcd.protos import MESSAGES
@@ -42,6 +43,8 @@ class Route:
             now = time.monotonic()
             try:
                 self._links[at].call('KV.Range', self._probe, now + (deadline - now) / (len(self._links) - nth))
+            except Refused as refusal:  # so small a question can only be refused for want of a login
+                raise not_let_in(str(refusal), self._links[at].name) from refusal
             except BackendUnavailable as failure:
                 error = failure
                 continue
@@ -70,10 +73,21 @@ class Connection:
     """To a cluster. Thread-safe.
 
     What is to be written is sent once: if that fails, nobody knows whether it has happened.
+
+    A server has ``patience_sec`` for each request, also where the deadline is that of a call of many requests: one that goes on
+    may go on, and one that is silent is not waited for any longer.
     """
 
-    def __init__(self, make_links: Callable[[], tuple[Link, ...]], probe_key: bytes, *, survives_fork: bool = True) -> None:
+    def __init__(
+        self,
+        make_links: Callable[[], tuple[Link, ...]],
+        probe_key: bytes,
+        patience_sec: float,
+        *,
+        survives_fork: bool = True,
+    ) -> None:
         self._make_links = make_links
+        self._patience_sec = patience_sec
         self._probe = MESSAGES['RangeRequest'](key=probe_key, count_only=True)
         self._survives_fork = survives_fork
         self._state = 'open'
@@ -86,7 +100,7 @@ class Connection:
 
     def read(self, method: str, request: Any, deadline: float) -> Any:
         """The answer to a question: if a server fails to answer, another is asked, or it once more."""
-        route = self._route()
+        route, deadline = self._route(), self._soon(deadline)
         was_proven = route.is_proven
         try:
             return route.call(method, request, deadline)
@@ -97,7 +111,7 @@ class Connection:
 
     def write(self, method: str, request: Any, deadline: float) -> Any:
         """Do something once. After ``BackendUnavailable`` it may or may not have happened."""
-        return self._route().call(method, request, deadline)
+        return self._route().call(method, request, self._soon(deadline))
 
     def proven(self, deadline: float) -> Link:
         """A server that answers; ``BackendUnavailable`` if none does in time."""
@@ -117,6 +131,9 @@ class Connection:
         if self._state == 'open' and not self._survives_fork:
             self._state = 'of the parent process, as is the client it was made with: make both anew after the fork'
         self._set_up()
+
+    def _soon(self, deadline: float) -> float:
+        return min(deadline, time.monotonic() + self._patience_sec)
 
     def _route(self) -> Route:
         if (route := self._made) is not None:

@@ -6,21 +6,21 @@ import grpc
 
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
-__all__ = ['MAYBE_STALE_TOKEN', 'STALE_TOKEN', 'Compacted', 'TooLarge', 'translate']
+__all__ = ['MAYBE_STALE_TOKEN', 'STALE_TOKEN', 'Compacted', 'Refused', 'TooLarge', 'not_let_in', 'translate']
 
 STALE_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT)
 """How etcd refuses a token that has expired, or is from before a change of users or rights. It has done nothing then."""
 MAYBE_STALE_TOKEN = grpc.StatusCode.UNKNOWN
 """How etcd 3.5 refuses the latter: with a status that may mean anything else as well."""
 
+NO_LOGIN = 'does not accept this login, or wants one: check user and password in the URL'
 REFUSED = {
-    grpc.StatusCode.UNAUTHENTICATED: 'does not accept this login, or wants one: check user and password in the URL',
+    grpc.StatusCode.UNAUTHENTICATED: NO_LOGIN,
     grpc.StatusCode.PERMISSION_DENIED: 'denies this user the keys of the namespace: grant its role readwrite to them',
-    grpc.StatusCode.INVALID_ARGUMENT: 'refuses what it was asked',
 }
 FULL = (
     'if its space is used up: compact it, defragment its members and disarm the alarm with etcdctl, or give it more with '
-    '--quota-backend-bytes; if an answer is too large for a client of your own: set grpc.max_receive_message_length to -1'
+    '--quota-backend-bytes; if an answer is too large for a client of your own: raise its grpc.max_receive_message_length'
 )
 
 
@@ -32,13 +32,24 @@ class TooLarge(BackendUnavailable):
     """The server's space, or what a channel may carry in one message, does not suffice."""
 
 
+class Refused(BackendUnavailable):
+    """The server refuses what it was asked: the request is too large for it, or nobody is logged in. A small question tells."""
+
+
+def not_let_in(details: str, server: str) -> ConfigError:
+    """Return the error for a login that the server does not accept."""
+    return ConfigError(f'etcd at {server} {NO_LOGIN} ({details})')
+
+
 def translate(error: grpc.RpcError, server: str) -> JobsyncError:
-    """The error to raise instead."""
+    """Return the error to raise instead."""
     code, details = error.code(), error.details()
     if code in REFUSED:
         return ConfigError(f'etcd at {server} {REFUSED[code]} ({details})')
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
         return TooLarge(f'etcd at {server}: {details}; {FULL}')
+    if code == grpc.StatusCode.INVALID_ARGUMENT:
+        return Refused(f'etcd at {server} refuses what it was asked ({details})')
     if code == grpc.StatusCode.OUT_OF_RANGE:
         return Compacted(f'etcd at {server}: {details}')
     return BackendUnavailable(f'etcd at {server}: {code.name}: {details}')

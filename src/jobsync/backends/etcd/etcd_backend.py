@@ -52,13 +52,15 @@ INFO = BackendInfo('etcd', durable=True, push=True, reach=Reach.NETWORK, max_tok
 def connect(url: str, options: BackendOptions) -> Backend:
     """The backend for a URL; nothing is reached yet."""
     cluster, keys = cluster_of(url), Keys(options.namespace)
-    return EtcdBackend(Connection(lambda: links_to(cluster), keys.state), keys, options, str(cluster))
+    connection = Connection(lambda: links_to(cluster), keys.state, options.op_timeout_sec)
+    return EtcdBackend(connection, keys, options, str(cluster))
 
 
 def on_client(client: Any, options: BackendOptions) -> Backend:
     """The backend on a client of the user's."""
     link, keys = link_of_client(client), Keys(options.namespace)
-    return EtcdBackend(Connection(lambda: (link,), keys.state, survives_fork=False), keys, options, 'etcd by a given client')
+    connection = Connection(lambda: (link,), keys.state, options.op_timeout_sec, survives_fork=False)
+    return EtcdBackend(connection, keys, options, 'etcd by a given client')
 
 
 class EtcdBackend:

@@ -6,9 +6,12 @@ Everything begins with ``jobsync/<namespace>/``. A namespace has no slash in it,
 from __future__ import annotations
 
 import datetime as dt
+import re
 from functools import cached_property
 
 import attrs
+
+from jobsync.errors import ConfigError
 
 __all__ = ['Keys']
 
@@ -19,10 +22,14 @@ class Keys:
 
     namespace: str
 
+    def __attrs_post_init__(self) -> None:
+        if not re.fullmatch('[A-Za-z0-9_]+', self.namespace):
+            raise ConfigError(f'appname={self.namespace!r} cannot begin the names of keys: letters, digits and underscores can')
+
     @cached_property
     def root(self) -> bytes:
-        """How all of them begin."""
-        return f'jobsync/{self.namespace}/'.encode()
+        """How all of them begin. As with tables, case alone tells no two namespaces apart."""
+        return f'jobsync/{self.namespace.lower()}/'.encode()
 
     @cached_property
     def state(self) -> bytes:

@@ -13,7 +13,7 @@ import grpc
 from grpc.experimental import ChannelOptions
 
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.errors import MAYBE_STALE_TOKEN, STALE_TOKEN, translate
+from jobsync.backends.etcd.errors import MAYBE_STALE_TOKEN, STALE_TOKEN, not_let_in, translate
 from jobsync.backends.etcd.forks import GATE, hang_up_before_fork, prepare_for_forks
 from jobsync.backends.etcd.protos import MESSAGES, METHODS
 from jobsync.backends.etcd.url import Cluster, Login, Tls
@@ -22,16 +22,18 @@ from jobsync.errors import BackendUnavailable, ConfigError
 __all__ = ['Link', 'link_of_client', 'links_to']
 
 CHANNEL_OPTIONS = {
-    'grpc.max_receive_message_length': -1,
-    'grpc.max_send_message_length': -1,
+    # An answer is read in pieces of a few megabytes; a larger one is not jobsync's.
+    'grpc.max_receive_message_length': 32 << 20,
     # A call that may have reached the server is never sent again: a heartbeat that counts twice would look like another's.
     'grpc.enable_retries': 0,
     'grpc.initial_reconnect_backoff_ms': 100,
     'grpc.min_reconnect_backoff_ms': 1000,
     'grpc.max_reconnect_backoff_ms': 1000,
-    # A watch that hears nothing notices within half a minute that its server is gone without a word.
-    'grpc.keepalive_time_ms': 15_000,
-    'grpc.keepalive_timeout_ms': 10_000,
+    # A watch that hears nothing notices within 15 seconds that its server is gone without a word. A server puts up with
+    # a ping every five seconds.
+    'grpc.keepalive_time_ms': 10_000,
+    'grpc.keepalive_timeout_ms': 5_000,
+    'grpc.http2.max_pings_without_data': 0,
     # Measuring the line keeps gRPC's threads awake; a window that carries an assignment in one go has to be asked for then.
     'grpc.http2.bdp_probe': 0,
     'grpc.http2.lookahead_bytes': 4 << 20,
@@ -40,6 +42,10 @@ CHANNEL_OPTIONS = {
     # A watch needs no thread beside its reader's.
     ChannelOptions.SingleThreadedUnaryStream: 1,
 }
+
+
+SILENT_SEC = 0.5
+"""A connection that nothing has come over for a whole call that lasted longer is given up."""
 
 
 class Client(etcd3.Etcd3Client):  # type: ignore[misc]
@@ -72,6 +78,8 @@ class Link:
         self._opening = threading.RLock()
         """Taken again by a signal's handler that calls."""
         self._is_closed = False
+        self._heard = 0.0
+        """When the server last answered anything, on ``time.monotonic``."""
         hang_up_before_fork(self)
 
     def call(self, method: str, request: Any, deadline: float) -> Any:
@@ -117,12 +125,23 @@ class Link:
             self.hang_up()
 
     def _answer(self, method: str, request: Any, deadline: float, token: str) -> Any:
+        began = time.monotonic()
         try:
             with GATE.passed():
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise BackendUnavailable(f'etcd at {self.name}: no time was left for this call')
-                return self._method(method)(request, timeout=left, metadata=self._metadata(token))
+                answer = self._method(method)(request, timeout=left, metadata=self._metadata(token))
+                self._heard = time.monotonic()
+                return answer
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._heard = time.monotonic()
+            elif self._heard < began < deadline - SILENT_SEC:
+                # The connection may lead nowhere any more, while another would be answered.
+                with GATE.passed():
+                    self.hang_up()
+            raise
         except ValueError as error:  # gRPC's word for a channel that is closed
             raise BackendUnavailable(f'etcd at {self.name}: {error}') from error
 
@@ -152,6 +171,8 @@ class Link:
             # The server knows no users at all, so far: whoever has a password may go without.
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                 return ''
+            if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                raise not_let_in(error.details(), self.name) from error
             raise translate(error, self.name) from error
         self._token = token
         return token

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+import secrets
 import shutil
 import socket
 import subprocess
@@ -111,15 +112,39 @@ class EtcdServer(ServerProcess):
         self.ctl('del', '', '--prefix')
         return self.url()
 
-    def restore(self) -> None:
-        """Take a snapshot, and make another cluster of it: that is how an etcd cluster gets back what it had."""
-        snapshot = self.folder / 'snapshot'
+    def save(self) -> Path:
+        """Save a snapshot for ``restore``."""
+        snapshot = self.folder / f'snapshot-{secrets.token_hex(4)}'
         self.ctl('snapshot', 'save', str(snapshot))
+        return snapshot
+
+    def restore(self, snapshot: Path | None = None, *, same_token: bool = False) -> None:
+        """Restore a snapshot, or one of this moment, and run on it: that is how an etcd cluster gets back what it had.
+
+        It is another cluster, unless the token by which members find each other stays the same, which is what happens where an
+        operator names none: then it has the identity of the one before.
+        """
+        snapshot = snapshot or self.save()
         self.kill()
         shutil.rmtree(self._data)
-        self._cluster += 1
+        self._cluster += not same_token
         identity = self._identity(f'http://127.0.0.1:{self.peer_port}')
         restore = [str(find_etcd('etcdutl')), 'snapshot', 'restore', str(snapshot), f'--data-dir={self._data}', *identity]
         subprocess.run(restore, capture_output=True, check=True)
         snapshot.unlink()
+        self.start()
+
+    def copy_data(self) -> Path:
+        """Stop, copy the data directory for ``put_back``, and start again."""
+        copy = self.folder / f'copy-{secrets.token_hex(4)}'
+        self.kill()
+        shutil.copytree(self._data, copy)
+        self.start()
+        return copy
+
+    def put_back(self, copy: Path) -> None:
+        """Run on a copy of the data directory, in the place of the present one."""
+        self.kill()
+        shutil.rmtree(self._data)
+        copy.rename(self._data)
         self.start()

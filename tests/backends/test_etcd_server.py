@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,7 +34,17 @@ from jobsync.backends.etcd import forks, kv, link
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
-from jobsync.core.model import INITIAL, Eviction, HistoryKind, LockEdit, LockRequest, Registration, Settings
+from jobsync.core.model import (
+    INITIAL,
+    Eviction,
+    HistoryKind,
+    LockEdit,
+    LockFilter,
+    LockReading,
+    LockRequest,
+    Registration,
+    Settings,
+)
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
@@ -487,6 +498,94 @@ class TestContent:
         scene.backend.append_audits('a', items, DAY)
         assert scene.backend.purge(HistoryKind.CLAIM, scene.backend.snapshot().now) == 3_000
         assert keys_of(scene.backend, b'claim/') == {}
+
+
+WORK: dict[str, Callable[[bytes], bytes]] = {
+    'nonsense': lambda value: b'\xff',
+    'no compression': lambda value: value.partition(b'\n')[0] + b'\nnonsense',
+    'a part of it': lambda value: value[:-3],
+    'a bomb': lambda value: value.partition(b'\n')[0] + b'\n' + zlib.compress(b'[' + b' ' * 60_000_000 + b'"x"]', 9),
+    'no list': lambda value: value.partition(b'\n')[0] + b'\n' + zlib.compress(b'"abc"'),
+    'numbers': lambda value: value.partition(b'\n')[0] + b'\n' + zlib.compress(b'[1]'),
+    'deep': lambda value: value.partition(b'\n')[0] + b'\n' + zlib.compress(b'[' * 200_000),
+    'no node': lambda value: value.replace(b'"a"', b'null'),
+    'no time': lambda value: value.replace(b'"at": "', b'"at": "+1000'),
+    'no timezone': lambda value: value.replace(b'+00:00', b''),
+    'chunks that are not there': lambda value: value.replace(b'"chunks": 0', b'"chunks": 1'),
+}
+"""What may become of a record of claims or audits, and is no such record any more."""
+
+
+class TestSpoilt:
+    """Records that jobsync did not write (rule R9); those of nodes and locks are in the conformance suite."""
+
+    @pytest.mark.parametrize('way', WORK)
+    def test_a_claim_or_an_audit(self, harness: EtcdHarness, scene: Scene, way: str) -> None:
+        """It is left out of the trail and of what is incomplete, and a purge of what is around it leaves it alone."""
+        ref = scene.join('a')
+        for item in 'xyz':
+            scene.backend.append_claims(ref, [item], DAY)
+            scene.backend.append_audits('a', [item], DAY)
+        spoilt = [self.spoil(scene, trail, way) for trail in (b'claim/', b'audit/')]
+        assert len(scene.claims()) == len(scene.audits()) == 2
+        assert len(scene.backend.incomplete(None, dt.timedelta(0))) <= 1
+        assert scene.backend.purge(HistoryKind.CLAIM, scene.backend.snapshot().now) <= 2
+        assert scene.backend.purge(HistoryKind.AUDIT, scene.backend.snapshot().now) == 2
+        assert set(spoilt) <= keys_of(scene.backend).keys()
+        scene.backend.append_audits('a', ['xyz'], DAY)
+        assert [audit.item for audit in scene.audits()] == ['xyz']
+
+    def test_a_rebalance(self, harness: EtcdHarness, scene: Scene) -> None:
+        """It is left out of the trail, and stays."""
+        leader = scene.leader()
+        for count in range(1, 4):
+            scene.commit(leader, TokenGroup([1], f'n{count}'), moved=count)
+        keys = sorted(keys_of(scene.backend, b'rebalance/'))
+        for value in (b'\xff', b'{}', b'{"triggered_at": "+10000-01-01"}'):
+            put(scene, keys[1], value)
+            assert [rebalance.tokens_moved for rebalance in scene.rebalances()] == [3, 1]
+        assert scene.backend.purge(HistoryKind.REBALANCE, scene.backend.snapshot().now) == 2
+        assert list(keys_of(scene.backend, b'rebalance/')) == [keys[1]]
+
+    def test_a_record_of_locks(self, harness: EtcdHarness, scene: Scene) -> None:
+        """The locks in it are left out, and reported; others are read and edited, and to remove all ends the report."""
+        scene.lock('x')
+        (key,) = keys_of(scene.backend, b'lock/')
+        scene.lock('y')
+        for value in (b'nonsense', zlib.compress(b'{}'), zlib.compress(b' ' * 60_000_000, 9), None):
+            put(scene, key, value)
+            backend = harness.connect()
+            reading = backend.read_locks()
+            assert [lock.task_id for lock in reading.locks] == ['y']
+            assert [(report.kind, report.key) for report in reading.unreadable] == [('lock', '')]
+            assert 'cannot be read' in reading.unreadable[0].problem
+        other = Scene(harness.connect())
+        other.lock('z')
+        assert set(other.locks()) == {'y', 'z'}
+        other.backend.edit_locks(LockEdit(remove=LockFilter()))
+        assert other.backend.read_locks() == LockReading(())
+
+    @pytest.mark.parametrize('value', [b'nonsense', zlib.compress(b'[[],[],[]'), zlib.compress(b'0' * 60_000_000, 9), b''])
+    def test_a_record_of_the_assignment(self, harness: EtcdHarness, scene: Scene, value: bytes) -> None:
+        """Without it nobody knows who owns what, and that is what the error says."""
+        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
+        (key,) = keys_of(scene.backend, b'token/')
+        put(scene, key, value)
+        with pytest.raises(SchemaMismatch, match='cannot be read'):
+            harness.connect().read_assignment()
+
+    def spoil(self, scene: Scene, trail: bytes, way: str) -> bytes:
+        """Spoil the record between two others; its key."""
+        values = keys_of(scene.backend, trail)
+        key = sorted(values)[1]
+        put(scene, key, WORK[way](values[key]))
+        return key
+
+
+def put(scene: Scene, key: bytes, value: bytes | None) -> None:
+    """As an operator might; None deletes."""
+    operation = kv.delete(key) if value is None else kv.put(key, value)
+    raw(scene.backend).store.connection.write('KV.Txn', kv.when((), [operation]), time.monotonic() + 30)
 
 
 class TestLimits:

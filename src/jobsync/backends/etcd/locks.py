@@ -77,15 +77,18 @@ class Whole:
     problems: tuple[str, ...] = ()
     """Of records that cannot be read at all."""
 
-    def after(self, revision: Revision, data: bytes | None) -> Whole:
+    def after(self, entry: Entry, data: bytes | None) -> Whole:
         """Return all locks after one more record."""
         rows, gone, problems = [], [], self.problems
         try:
-            if data != b'':
+            if entry.size:
                 rows, gone = json.loads(unpacked(data or b''))
             over = {*gone, *(row[1] for row in rows)}
         except (ValueError, TypeError, LookupError, RecursionError) as error:
-            problems = (*problems, f'the record of revision {revision.number} cannot be read ({error}): its locks are left out')
+            problems = (
+                *problems,
+                f'the record of revision {entry.revision.number} cannot be read ({error}): its locks are left out',
+            )
             rows, over = [], set()
         locks = {task: lock for task, lock in self.locks.items() if task not in over}
         spoilt = {task: row for task, row in self.spoilt.items() if task not in over}
@@ -94,7 +97,7 @@ class Whole:
                 locks[row[1]] = lock_of(row)
             except (ValueError, TypeError):
                 spoilt[row[1]] = row
-        return Whole(revision, locks, spoilt, problems)
+        return Whole(entry.revision, locks, spoilt, problems)
 
     def reading(self) -> LockReading:
         """Return what ``Backend.read_locks`` answers."""
@@ -128,7 +131,7 @@ class Locks:
         if None in contents and self._store.read([kv.get(self._store.keys.state)], deadline).state.locks != chain:
             raise Gone('a record was replaced while it was read')
         for entry, data in zip(entries, contents, strict=True):
-            whole = whole.after(entry.revision, data)
+            whole = whole.after(entry, data)
         self._last = whole
         return whole
 

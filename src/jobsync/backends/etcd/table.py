@@ -47,8 +47,6 @@ def encoded(record: Record) -> bytes:
 
 def decoded(data: bytes) -> Record:
     """Return the record that ``encoded`` was given; raise ``SchemaMismatch`` for other data."""
-    if not data:
-        return Record()
     try:
         head, _, tail = unpacked(data).partition(b'\0')
         members, groups, pins, unpinned = json.loads(head)
@@ -135,10 +133,11 @@ class Table:
         return Changes(state.version, since if start else None, changes.members, tuple(changes.groups), tuple(pins.values()))
 
     def _read(self, chain: Chain, first: int, deadline: float) -> list[Record]:
-        contents = self._records.read(chain.entries[first:], deadline)
+        entries = chain.entries[first:]
+        contents = self._records.read(entries, deadline)
         if None in contents:
             raise Gone('a record was replaced while it was read')
-        return [decoded(data or b'') for data in contents]
+        return [decoded(data or b'') if entry.size else Record() for entry, data in zip(entries, contents, strict=True)]
 
     def planned(self, state: State, plan: Plan, deadline: float) -> tuple[bool, bytes]:
         """Return whether a commit writes the whole anew, and the record to put there for it."""

@@ -66,7 +66,7 @@ class Trails:
 
         def read(reading: Reading) -> list[Claim | Audit | Rebalance]:
             if kind is HistoryKind.REBALANCE:
-                return [rebalance for _, rebalance in self._rebalances(reading, deadline)]
+                return [rebalance for _, rebalance in self._rebalances(reading, deadline) if rebalance]
             times = self._times(kind, reading, date, deadline)
             record = Claim if kind is HistoryKind.CLAIM else Audit
             return [record(key[0], key[2], key[1], at) for key, at in times.items() if item in (None, key[0])]
@@ -95,14 +95,15 @@ class Trails:
 
         def old_rebalances(reading: Reading) -> Iterator[Removal | None]:
             for key, rebalance in self._rebalances(reading, deadline):
-                yield Removal(key, key + b'\0', frozenset({key})) if rebalance.triggered_at < before else None
+                is_old = rebalance is not None and rebalance.triggered_at < before
+                yield Removal(key, key + b'\0', frozenset({key})) if is_old else None
 
         def old_work(reading: Reading) -> Iterator[Removal | None]:
             gone = self._old(kind, reading, before, deadline)
             prefix = self._keys.claims if kind is HistoryKind.CLAIM else self._keys.audits
             for key, work in read_work(self._store, prefix, reading.at, deadline):
-                items = [item for item in work.items if (item, work.date, work.node) not in gone]
-                if len(items) == len(work.items):
+                items = [item for item in work.items if (item, work.date, work.node) not in gone] if work else []
+                if work is None or len(items) == len(work.items):
                     yield None
                 else:
                     left = work.of(items).encoded(prefix, new_key=True) if items else None
@@ -124,14 +125,14 @@ class Trails:
         is_claim = kind is HistoryKind.CLAIM
         prefix = self._keys.of_date(self._keys.claims if is_claim else self._keys.audits, date)
         times: dict[Key, dt.datetime] = {}
-        for _, work in read_work(self._store, prefix, reading.at, deadline):
+        for work in filter(None, (work for _, work in read_work(self._store, prefix, reading.at, deadline))):
             for key in work.keys:
                 at = times.get(key)
                 if at is None or (work.at > at if is_claim else work.at < at):
                     times[key] = work.at
         return times
 
-    def _rebalances(self, reading: Reading, deadline: float) -> Iterator[tuple[bytes, Rebalance]]:
+    def _rebalances(self, reading: Reading, deadline: float) -> Iterator[tuple[bytes, Rebalance | None]]:
         for key, value in self._store.range(self._keys.rebalances, reading.at, deadline):
             yield key, rebalance_of(value)
 

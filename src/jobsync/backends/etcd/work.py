@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import attrs
 
@@ -56,22 +58,45 @@ class Work:
         return (key, head + b'\n' + (b'' if parts else value)), chunks
 
 
-def read_work(store: Store, prefix: bytes, at: int, deadline: float) -> Iterator[tuple[bytes, Work]]:
-    """The records of a trail, or of one of its dates, at etcd's revision ``at``; each with its key."""
-    record, head, parts = b'', {}, [b'']
-    for key, value in store.range(prefix, at, deadline):
-        is_chunk = key[-CHUNK_NAME:].startswith(b'/')
-        if not is_chunk:
-            line, _, packed = value.partition(b'\n')
-            record, head, parts = key, json.loads(line), [packed]
-        elif key[:-CHUNK_NAME] == record:
-            parts.append(value)
-        else:  # a chunk whose record was never written
+UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
+"""What reading a record raises that jobsync did not write."""
+
+
+def read_work(store: Store, prefix: bytes, at: int, deadline: float) -> Iterator[tuple[bytes, Work | None]]:
+    """Yield the records of a trail, or of one of its dates, at etcd's revision ``at``; each with its key.
+
+    None stands for one that cannot be read (rule R9), such as a chunk whose record was never made to count.
+    """
+    key, values = b'', [b'']
+    for found, value in chain(store.range(prefix, at, deadline), [(b'', b'')]):
+        if key and found[:-CHUNK_NAME] == key and found[-CHUNK_NAME:].startswith(b'/'):
+            values.append(value)
             continue
-        if len(parts) == head['chunks'] + 1:
-            date = dt.date.fromisoformat(record.split(b'/')[-2].decode())
-            items = json.loads(unpacked(b''.join(parts)))
-            yield record, Work(head['node'], date, dt.datetime.fromisoformat(head['at']), items)
+        if key:
+            yield key, work_of(key, values)
+        key, values = found, [value]
+
+
+def work_of(key: bytes, values: Sequence[bytes]) -> Work | None:
+    """Return what is stored under a key and its chunks; None if it cannot be read."""
+    line, _, first = values[0].partition(b'\n')
+    with contextlib.suppress(*UNREADABLE):
+        head = json.loads(line)
+        work = Work(
+            node=head['node'],
+            date=dt.date.fromisoformat(key.split(b'/')[-2].decode()),
+            at=dt.datetime.fromisoformat(head['at']),
+            items=json.loads(unpacked(b''.join([first, *values[1:]]))),
+        )
+        if (
+            len(values) == head['chunks'] + 1
+            and isinstance(work.node, str)
+            and work.at.tzinfo
+            and isinstance(work.items, list)
+            and all(isinstance(item, str) for item in work.items)
+        ):
+            return work
+    return None
 
 
 def rebalance_value(rebalance: Rebalance) -> bytes:
@@ -80,7 +105,11 @@ def rebalance_value(rebalance: Rebalance) -> bytes:
     return json.dumps(fields, separators=(',', ':')).encode()
 
 
-def rebalance_of(value: bytes) -> Rebalance:
-    """From what is stored."""
-    fields = json.loads(value)
-    return Rebalance(**{**fields, 'triggered_at': dt.datetime.fromisoformat(fields['triggered_at'])})
+def rebalance_of(value: bytes) -> Rebalance | None:
+    """Return what ``rebalance_value`` was given; None if it cannot be read (rule R9)."""
+    with contextlib.suppress(*UNREADABLE):
+        fields = json.loads(value)
+        found = Rebalance(**{**fields, 'triggered_at': dt.datetime.fromisoformat(fields['triggered_at'])})
+        if found.triggered_at.tzinfo:
+            return found
+    return None

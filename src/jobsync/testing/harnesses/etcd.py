@@ -14,6 +14,7 @@ import attrs
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.chain import Chain, Entry
+from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.locks import Locks, encoded, row_of
 from jobsync.backends.etcd.plugin import connect
@@ -85,6 +86,8 @@ class EtcdHarness(Harness):
         """See ``Harness``."""
         for backend in self._backends:
             backend.close()
+        if '_client' in vars(self):
+            self._client.close()
         self.wipe()
 
     def restart(self) -> None:
@@ -99,6 +102,18 @@ class EtcdHarness(Harness):
     def start(self) -> None:
         """See ``Harness``."""
         self.server.resume()
+
+    def refuse_writes(self) -> None:
+        """As if the space were used up: the alarm is raised that ends all writing."""
+        self._client.create_alarm()
+
+    def accept_writes(self) -> None:
+        """The alarm is disarmed."""
+        self._client.disarm_alarm()
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return etcd3.client(port=self.server.port)
 
     def connector(self) -> Callable[[str], Backend]:
         """See ``Harness``."""

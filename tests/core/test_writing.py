@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsync.core.model import INITIAL, NOBODY
+from jobsync.core.removals import Removals
 from jobsync.core.standing import Roster, Standing
 from jobsync.core.tokens import ABSENT, UNOWNED, Assignment
 from jobsync.core.writing import write
@@ -26,7 +27,7 @@ ROSTER = Roster(
         'zero': Standing.PRESENT,
     },
     members={},
-    returning=frozenset(),
+    removals=Removals((), (), (), frozenset()),
     decided_at=None,
 )
 Row = tuple[str | None, str | None, str | None]

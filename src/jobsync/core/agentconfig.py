@@ -47,6 +47,8 @@ class AgentConfig:
     """How often a leader reads the task locks at least."""
     durable: bool = True
     """What the backend declares."""
+    max_removals: int = 1000
+    """What the backend declares."""
     locks_enabled: bool = True
 
     @property

@@ -33,6 +33,8 @@ class Policy:
     """The store declares itself durable: generation 0 has no past to wait for."""
     longest_timeout_sec: float = 0.0
     """The longest heartbeat timeout that it has ever read of in the namespace, in whatever timeline."""
+    max_removals: int = 1000
+    """The most nodes that one plan may name as evicted, departed or absent together."""
     locks_enabled: bool = True
     rejoin_grace_sec: float = 0.0
     """How long the tokens of a node that left are kept for it."""

@@ -51,6 +51,7 @@ class Judgement:
             self.now,
             policy.rejoin_grace_sec,
             self.longest_ever,
+            policy.max_removals,
         )
         self.look_at: list[float] = []
         """When something is due that no change of the store would tell of."""

@@ -20,7 +20,7 @@ import attrs
 
 from jobsync.core.decision import Decision, Memory, Policy, Situation
 from jobsync.core.judgement import Judgement
-from jobsync.core.model import Eviction, Member, Node, NodeRef, NodeState
+from jobsync.core.model import Member, Node
 from jobsync.core.pinning import PinPlanner, wanted
 from jobsync.core.rebalance import FREE, STUCK, rebalance
 from jobsync.core.tokens import ABSENT, UNOWNED, Plan
@@ -60,14 +60,7 @@ class _Planner:
         snapshot = judgement.snapshot
         self.next_number = snapshot.revision.number + 1
         """The plan's number: no fence that was ever given is as high, as long as the assignment is of this version."""
-        self.evictions = tuple(
-            Eviction(node.ref, node.heartbeat)
-            for node in snapshot.nodes
-            if node.state is NodeState.JOINED and node.name not in self.roster.alive
-        )
-        self.departed = tuple(
-            node.ref for node in snapshot.nodes if node.state is NodeState.LEFT and node.ref not in self.roster.returning
-        )
+        self.evictions, self.departed = self.roster.removals.evictions, self.roster.removals.departed
         self.handed_over: set[int] = set()
         """Tokens that a present owner has let go of."""
         self.held_back: frozenset[str] = frozenset()
@@ -110,19 +103,13 @@ class _Planner:
             unpinned=unpinned,
             evictions=self.evictions,
             departed=self.departed,
-            absent=self._absent(),
+            absent=self.roster.removals.absent,
             moved=writing.moved + pin_moves,
             nodes_before=memory.cause[1],
             nodes_after=len(weights),
             duration_ms=round(1000 * (self.now - memory.unsettled_since)),
         )
         return Decision(plan, judgement.look_again_at)
-
-    def _absent(self) -> tuple[NodeRef, ...]:
-        """Return the owners that are given up for gone and have no record that goes with this plan."""
-        removed = {eviction.ref for eviction in self.evictions}.union(self.departed)
-        owners = (NodeRef(name, member.incarnation) for name, member in self.old.members.items() if self.roster.is_gone(name))
-        return tuple(ref for ref in owners if ref not in removed)
 
     def _is_gathering(self) -> bool:
         """Whether acknowledgements that are still due are waited for, so that one commit serves all."""

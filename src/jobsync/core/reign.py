@@ -95,6 +95,7 @@ class Reign:
             form_at=self._started_at + config.form_sec,
             minimum_nodes=config.minimum_nodes,
             trust_first_timeline=self._trusts_timeline,
+            max_removals=config.max_removals,
             locks_enabled=config.locks_enabled,
             rejoin_grace_sec=config.rejoin_grace_sec,
         )

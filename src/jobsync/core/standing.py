@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from jobsync.core.model import Member, Node, NodeRef, NodeState, Snapshot
+from jobsync.core.removals import Removals
 
 __all__ = ['Roster', 'Standing']
 
@@ -43,8 +44,8 @@ class Roster:
     """For each name that owns anything, or that the assignment has as a member."""
     members: Mapping[str, Member]
     """For the owners PRESENT or WAITING: the run their name means from this plan on."""
-    returning: frozenset[NodeRef]
-    """The runs that left and whose names are expected back: their records stay."""
+    removals: Removals
+    """What goes with this plan."""
     decided_at: float | None
     """When the first of the WAITING is due."""
 
@@ -60,13 +61,15 @@ class Roster:
         now: float,
         grace_sec: float = 0.0,
         longest_sec: float = 0.0,
+        max_removals: int = 1000,
     ) -> Roster:
         """Judge ``owners`` and ``members``.
 
         ``absent_since`` is the leader's memory of when it first read each (name, incarnation) absent, or left; it is brought up
         to date. ``timeout_sec`` is the leader's own heartbeat timeout, the least that an absent owner is waited for;
         ``grace_sec`` is how long one that left is expected back; ``longest_sec`` is the longest timeout that the namespace has
-        known, for which an owner without a member entry is waited for.
+        known, for which an owner without a member entry is waited for. Of those GONE the ones that are too many for one plan are
+        WAITING for the next, which is made at once.
         """
         nodes = {node.name: node for node in snapshot.nodes}
         alive = {name: node for name, node in nodes.items() if node.state is NodeState.JOINED and suspects.get(name) != node.beat}
@@ -98,6 +101,12 @@ class Roster:
                 meant[name] = Member(alive[name].incarnation, alive[name].timeout_sec)
             else:
                 standing[name] = Standing.GONE
+        gone = {name: members.get(name) for name, verdict in standing.items() if verdict is Standing.GONE}
+        removals = Removals.choose(nodes, alive, returning, gone, max_removals)
+        for name in removals.later & gone.keys():
+            standing[name] = Standing.WAITING
+            if name in members:
+                meant[name] = members[name]
         absent_since.clear()
         absent_since.update(still_absent)
         return cls(
@@ -105,17 +114,13 @@ class Roster:
             alive=alive,
             standing=standing,
             members=meant,
-            returning=frozenset(returning),
+            removals=removals,
             decided_at=min(due, default=None),
         )
 
     def is_present(self, name: str | None) -> bool:
         """Whether this owner keeps its tokens until it lets go of them."""
         return name is not None and self.standing.get(name) is Standing.PRESENT
-
-    def is_gone(self, name: str) -> bool:
-        """Return whether the tokens of this owner may be given away at once."""
-        return self.standing.get(name) is Standing.GONE
 
     def is_waiting(self, name: str | None) -> bool:
         """Whether this owner's tokens must not be touched yet."""

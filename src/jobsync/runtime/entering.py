@@ -47,6 +47,7 @@ def agent_config(
         refresh_sec=config.token_refresh_steady_interval_sec,
         relock_sec=config.rebalance_check_interval_sec,
         durable=info.durable,
+        max_removals=info.max_removals,
         locks_enabled=config.locks_enabled,
     )
 

@@ -69,10 +69,14 @@ class Cluster:
         config = CoordinationConfig(backend=self.url, **timings)
         self.jobs.append(self._stack.enter_context(Job(name, coordination_config=config, wait_on_enter=1)))
 
+    def owners(self) -> dict[int, list[str]]:
+        """The jobs that would do each task now."""
+        return {task: [job.node_name for job in self.jobs if job.can_claim_task(task)] for task in range(200)}
+
     @property
     def is_shared_out(self) -> bool:
         """Whether each task is some job's, and each job has some."""
-        owners = [[job.node_name for job in self.jobs if job.can_claim_task(task)] for task in range(200)]
+        owners = self.owners().values()
         return all(len(each) == 1 for each in owners) and len({each[0] for each in owners}) == len(self.jobs)
 
     def survives(self, accident: Callable[[], None]) -> None:

@@ -11,6 +11,9 @@ local function try(...)
         refused = answer
     end
 end
+-- SET is the first: it replaces whatever was left behind, and is refused if the memory is full.
+try('SET', probe, 'a')
+try('GET', probe)
 try('DEL', probe)
 try('HSET', probe, 'a', '1')
 try('HGET', probe, 'a')
@@ -21,9 +24,6 @@ try('HDEL', probe, 'a')
 try('RPUSH', probe, 'a')
 try('LRANGE', probe, 0, -1)
 try('LTRIM', probe, 0, -1)
-try('DEL', probe)
-try('SET', probe, 'a')
-try('GET', probe)
 try('DEL', probe)
 try('ZADD', probe, 'NX', 0, 'a')
 try('ZRANGE', probe, 0, -1)

@@ -1,0 +1,324 @@
+"""What a Redis server may answer instead of doing what it is asked: which error it becomes, and that running nodes outlast it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import ClassVar
+
+import pytest
+from redis._parsers.base import BaseParser
+from tests.backends.redis_jobs import Cluster
+from tests.backends.test_redis_rights import RULES, user
+from tests.job.stores import FAST
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.redis.errors import OUTAGES, RIGHTS, translate
+from jobsync.backends.redis.plugin import connect
+from jobsync.backends.redis.url import server_of
+from jobsync.core.model import NodeRef, Revision
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.harnesses.redis import RedisHarness, eventually
+from jobsync.testing.servers import RedisServer, free_port
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    return redis_server
+
+
+@pytest.fixture
+def harness(server: RedisServer) -> Iterator[RedisHarness]:
+    harness = RedisHarness(server)
+    yield harness
+    harness.close()
+
+
+def cut(server: RedisServer) -> None:
+    """Close the connections of all clients: who has authenticated already would not be asked again."""
+    for kind in ('normal', 'pubsub'):
+        server.ask('CLIENT', 'KILL', 'TYPE', kind, 'SKIPME', 'yes')
+
+
+# States of a server, each for the time of a block.
+
+
+@contextmanager
+def another_password(server: RedisServer) -> Iterator[None]:
+    """The password of all is another."""
+    server.ask('CONFIG', 'SET', 'requirepass', 'other')
+    server.password, password = 'other', server.password
+    cut(server)
+    try:
+        yield
+    finally:
+        server.ask('CONFIG', 'SET', 'requirepass', password)
+        server.password = password
+
+
+@contextmanager
+def no_rights(server: RedisServer, *rules: str) -> Iterator[None]:
+    """The user of the nodes has fewer rights."""
+    server.ask('ACL', 'SETUSER', 'node', *rules)
+    try:
+        yield
+    finally:
+        user(server, *RULES)
+
+
+@contextmanager
+def user_off(server: RedisServer) -> Iterator[None]:
+    """The user of the nodes is switched off, and cut off."""
+    with no_rights(server, 'off'):
+        cut(server)
+        yield
+
+
+@contextmanager
+def no_replicas(server: RedisServer) -> Iterator[None]:
+    """The server wants replicas, and there are none."""
+    server.ask('CONFIG', 'SET', 'min-replicas-to-write', '1')
+    try:
+        yield
+    finally:
+        server.ask('CONFIG', 'SET', 'min-replicas-to-write', '0')
+
+
+@contextmanager
+def no_disk(server: RedisServer) -> Iterator[None]:
+    """The server cannot save what it is configured to save."""
+    obstacle = server.folder / 'dump.rdb'
+    obstacle.mkdir()
+    server.ask('CONFIG', 'SET', 'save', '3600 1')
+    server.ask('BGSAVE')
+    eventually(lambda: 'rdb_last_bgsave_status:err' in server.ask('INFO', 'persistence'))
+    try:
+        yield
+    finally:
+        server.ask('CONFIG', 'SET', 'save', '')
+        obstacle.rmdir()
+        server.ask('SAVE')
+        obstacle.unlink()
+
+
+@contextmanager
+def no_memory(server: RedisServer) -> Iterator[None]:
+    """The server has no memory left."""
+    server.ask('CONFIG', 'SET', 'maxmemory', '1')
+    try:
+        yield
+    finally:
+        server.ask('CONFIG', 'SET', 'maxmemory', '0')
+
+
+@contextmanager
+def a_replica(server: RedisServer) -> Iterator[None]:
+    """The server follows another, which is not there."""
+    server.ask('REPLICAOF', '127.0.0.1', str(free_port()))
+    try:
+        yield
+    finally:
+        server.ask('REPLICAOF', 'NO', 'ONE')
+
+
+@contextmanager
+def a_stale_replica(server: RedisServer) -> Iterator[None]:
+    """The server follows another, which is not there, and tells nothing until it is."""
+    server.ask('CONFIG', 'SET', 'replica-serve-stale-data', 'no')
+    try:
+        with a_replica(server):
+            yield
+    finally:
+        server.ask('CONFIG', 'SET', 'replica-serve-stale-data', 'yes')
+
+
+@contextmanager
+def busy(server: RedisServer) -> Iterator[None]:
+    """Somebody's script does not end."""
+    server.ask('CONFIG', 'SET', 'lua-time-limit', '50')
+
+    def run() -> None:
+        with contextlib.suppress(RuntimeError, OSError):
+            server.ask('EVAL', 'while true do end', '0')
+
+    def is_busy() -> bool:
+        try:
+            server.ask('PING')
+        except RuntimeError as error:
+            return 'BUSY' in str(error)
+        return False
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        eventually(is_busy)
+        yield
+    finally:
+        server.ask('SCRIPT', 'KILL')
+        thread.join(100)
+        server.ask('CONFIG', 'SET', 'lua-time-limit', '5000')
+
+
+State = Callable[[RedisServer], AbstractContextManager[None]]
+
+REFUSING_WRITES: dict[str, State] = {'NOREPLICAS': no_replicas, 'MISCONF': no_disk}
+"""States in which a server answers who only reads."""
+REFUSING_ALL: dict[str, State] = {'BUSY': busy}
+ELSEWHERE: dict[str, State] = {'READONLY': a_replica, 'MASTERDOWN': a_stale_replica}
+"""States that end a timeline."""
+
+
+UNASKED = (
+    'ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?'
+)
+
+
+def answered(text: str) -> Exception:
+    """The error that redis-py makes of an answer."""
+    error: Exception = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
+    return error
+
+
+class TestErrors:
+    """Which error each refusal becomes."""
+
+    SERVER = server_of('redis://h')
+
+    @pytest.mark.parametrize('code', RIGHTS)
+    def test_of_the_one_who_asks(self, code: str) -> None:
+        """A matter of configuration, with what to do."""
+        error = translate(answered(f'{code} no'), self.SERVER)
+        assert isinstance(error, ConfigError)
+        assert RIGHTS['WRONGPASS' if code == 'NOAUTH' else code] in str(error)
+
+    @pytest.mark.parametrize('code', OUTAGES)
+    @pytest.mark.parametrize('text', ['{} no', 'ERR Error running script (call to f_1): @user_script:1: -{} no'])
+    def test_of_everybody(self, code: str, text: str) -> None:
+        """An outage, with what it means, also as older servers word it."""
+        error = translate(answered(text.format(code)), self.SERVER)
+        assert isinstance(error, BackendUnavailable)
+        assert f'{code}: {OUTAGES[code]}' in str(error)
+
+    @pytest.mark.parametrize(
+        ('text', 'kind'),
+        [
+            ('WRONGTYPE Operation against a key', SchemaMismatch),
+            ('ASK 1 127.0.0.1:1', BackendUnavailable),
+            ('ERR max number of clients reached', BackendUnavailable),
+            (UNASKED, ConfigError),
+            ('UNKILLABLE The busy script was not running in read-only mode.', BackendUnavailable),
+            ('EXECABORT x', BackendUnavailable),
+            ('something new', BackendUnavailable),
+        ],
+    )  # fmt: skip
+    def test_of_other_kinds(self, text: str, kind: type[JobsyncError]) -> None:
+        """Other refusals, those that are not known too."""
+        assert type(translate(answered(text), self.SERVER)) is kind
+
+
+class TestStart:
+    """A node that meets a refusal at its first start hears of it at once."""
+
+    @pytest.mark.parametrize('code', [*REFUSING_WRITES, *REFUSING_ALL, *ELSEWHERE, 'OOM'])
+    def test_a_state_of_the_server(self, harness: RedisHarness, server: RedisServer, code: str) -> None:
+        """An outage that names the state and what it means, and ends with it."""
+        states: dict[str, State] = {**REFUSING_WRITES, **REFUSING_ALL, **ELSEWHERE, 'OOM': no_memory}
+        with closing(connect(server.url(), BackendOptions())) as backend:
+            with states[code](server), pytest.raises(BackendUnavailable, match=f'{code}: {OUTAGES[code]}'):
+                backend.open(SETTINGS, create=True)
+            assert server.ask('EXISTS', 'jobsync:{sync_}:state') == '0'
+            backend.open(SETTINGS, create=True)
+
+    def test_a_server_that_starts(self, server: RedisServer) -> None:
+        """A server that has not read all of its data yet is away."""
+        with closing(RedisServer(server.program)) as loading:
+            loading.ask('EVAL', "for i = 1, 20000 do redis.call('SET', 'k' .. i, 'x') end", '0')
+            loading.kill()
+            loading._options = ('--key-load-delay', '200')
+            starting = threading.Thread(target=loading.start)
+            starting.start()
+            seen: list[str] = []
+
+            def is_loading() -> bool:
+                try:
+                    Scene(backend)
+                except BackendUnavailable as error:
+                    seen.append(str(error))
+                else:
+                    return True
+                return False
+
+            with closing(connect(loading.url(), BackendOptions())) as backend:
+                eventually(is_loading)
+            starting.join(100)
+            assert any('LOADING: this server is starting' in text for text in seen)
+
+    def test_a_cluster_without_the_slot(self, server: RedisServer) -> None:
+        """A node of a cluster that is not whole is away."""
+        options = ['--cluster-enabled', 'yes', '--cluster-port', str(free_port())]
+        with (
+            closing(RedisServer(server.program, durable=False, options=options)) as node,
+            closing(connect(node.url(), BackendOptions())) as backend,
+            pytest.raises(BackendUnavailable, match='CLUSTERDOWN: the cluster has no node'),
+        ):
+            backend.open(SETTINGS, create=True)
+
+
+def beats_again(backend: Backend, names: str) -> Callable[[], bool]:
+    """Whether every node has beaten since now."""
+    before = beats(backend)
+
+    def have_beaten() -> bool:
+        now = beats(backend)
+        return all(now[name][1] > before[name][1] for name in names)
+
+    return have_beaten
+
+
+def beats(backend: Backend) -> dict[str, tuple[str, int]]:
+    """The beat of each node."""
+    return {node.name: node.beat for node in backend.snapshot().nodes}
+
+
+def standing(backend: Backend) -> tuple[set[NodeRef], Revision]:
+    """Which runs there are, and the version of what they own."""
+    snapshot = backend.snapshot()
+    return {node.ref for node in snapshot.nodes}, snapshot.version
+
+
+class TestRunning:
+    """Nodes at work outlast a refusal that is longer than their lease, and go on with the same tokens."""
+
+    STATES: ClassVar[dict[str, State]] = {
+        **REFUSING_WRITES,
+        **REFUSING_ALL,
+        'another password': another_password,
+        'the user is switched off': user_off,
+        'no rights': lambda server: no_rights(server, '-@all'),
+        'no keys': lambda server: no_rights(server, 'resetkeys'),
+        'no writes': lambda server: no_rights(server, '-hset'),
+        'OOM': no_memory,
+    }
+
+    @pytest.mark.parametrize('state', STATES)
+    def test_for_longer_than_a_timeout(self, harness: RedisHarness, server: RedisServer, state: str) -> None:
+        """They answer False meanwhile; afterwards the runs, the version and each owner are those from before."""
+        url = server.url(query='durable=yes') if state == 'another password' else user(server, *RULES) + '?durable=yes'
+        with Cluster(url, 'abc') as cluster, closing(connect(server.url(query='durable=yes'), BackendOptions())) as handle:
+            eventually(lambda: cluster.is_shared_out)
+            before, owners = standing(handle), cluster.owners()
+            with self.STATES[state](server):
+                began = time.monotonic()
+                eventually(lambda: not any(cluster.owners().values()))
+                eventually(lambda: time.monotonic() - began > 1.5 * FAST['heartbeat_timeout_sec'])
+            eventually(lambda: cluster.is_shared_out)
+            eventually(beats_again(handle, 'abc'))
+            assert standing(handle) == before
+            assert cluster.owners() == owners
+            assert cluster.watch.clashes == []

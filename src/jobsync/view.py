@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import attrs
+
 from jobsync.config import CoordinationConfig
 from jobsync.core.agent import Phase
 from jobsync.core.hashing import tokenizer
@@ -149,4 +151,5 @@ class NodeView:
             'total_tokens': config.total_tokens,
             'open_tasks': self._ledger.open_tasks,
             'unplaced_locks': 0 if runtime is None else len(runtime.agent.tenure.assignment.unplaced),
+            'unreadable': [] if runtime is None else [attrs.asdict(record) for record in runtime.status.unreadable],
         }

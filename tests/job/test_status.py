@@ -144,6 +144,7 @@ def test_coordination_status(store: Store) -> None:
             'total_tokens': TOKENS,
             'open_tasks': 1,
             'unplaced_locks': 0,
+            'unreadable': [],
         }
         job.write_audit()
         assert job.get_coordination_status()['open_tasks'] == 0

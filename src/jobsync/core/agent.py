@@ -22,7 +22,7 @@ Each incarnation is a *session*, and each of these knows one thing of it:
 - ``NewestVersion``: which version of the assignment there is to read.
 - ``Reign``: what it does because it leads (R4). ``Candidacy``: whether it may.
 - ``History``: what it has read and written, and thereby whether the store went back in time (R8).
-- ``Weighing``: whether the store has the weight that it is to have.
+- ``Weighing``: whether the store has the weight that it is to have. ``SpoiltRecords``: what cannot be read (R9).
 
 *Leaving* takes as long as the node is busy, ``shutdown_timeout_sec`` at most. Meanwhile it claims nothing and weighs nothing, so
 its other tokens pass on at once (unless they are to be kept for its return); and if it leads, it goes on leading.
@@ -59,11 +59,13 @@ from jobsync.core.model import (
     Registration,
     Snapshot,
     Timeline,
+    Unreadable,
 )
 from jobsync.core.naming import Naming
 from jobsync.core.newest import NewestVersion
 from jobsync.core.reign import Reign
 from jobsync.core.rhythm import Rhythm
+from jobsync.core.spoilt import SpoiltRecords
 from jobsync.core.tenure import Tenure
 from jobsync.core.weighing import Weighing
 from jobsync.errors import (
@@ -120,6 +122,7 @@ class Agent:
         self._naming, self._weighing = Naming(config), Weighing(config.weight)
         self._history = History(config.heartbeat_timeout_sec)
         self._candidacy = Candidacy(config.heartbeat_timeout_sec)
+        self._spoilt = SpoiltRecords(self._tell)
         self._timelines: set[str] = set()
         self._has_been_member = False
         self._renewing: Timeline | None = None
@@ -164,6 +167,11 @@ class Agent:
     def epoch(self) -> int | None:
         """The term in which this node leads; None while it does not."""
         return self._reign.epoch
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """The records that could not be read in full when this node last read them; those of task locks it reads as leader."""
+        return self._spoilt.all
 
     @property
     def is_settled(self) -> bool:
@@ -379,7 +387,8 @@ class Agent:
             case calls.Acquire(), Leadership() as leadership:
                 self._lookout.look(now)
                 self._reign.take_leadership(leadership, self.tenure.assignment)
-            case calls.ReadLocks(), LockReading(locks):
+            case calls.ReadLocks(), LockReading(locks, unreadable):
+                self._spoilt.take('lock', unreadable, self._reign.is_on)
                 seen = self._lookout.snapshot
                 self._reign.take_locks(locks, -1 if seen is None else seen.locks_revision, now)
             case calls.DropExpiredLocks(), _:
@@ -454,6 +463,7 @@ class Agent:
         self._reign.take_news(now)
         self._reign.compare(snapshot.leadership)
         self._lookout.take_snapshot(snapshot, now)
+        self._spoilt.take('node', snapshot.unreadable, self._reign.is_on)
 
     def _take_reading(self, reading: calls.Reading, now: float) -> None:
         self._newest.note(reading.assignment.version, now)

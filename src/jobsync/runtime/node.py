@@ -27,7 +27,7 @@ from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Answer, Call, Lane
 from jobsync.core.events import Change, Note
 from jobsync.core.hashing import tokenizer
-from jobsync.core.model import Node, Pulse
+from jobsync.core.model import Node, Pulse, Unreadable
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.runtime.callbacks import Callbacks, Functions
 from jobsync.runtime.clock import now
@@ -60,6 +60,8 @@ class Status:
     registered_nodes: int
     """As last read; 0 before the first reading."""
     failure: JobsyncError | None
+    unreadable: tuple[Unreadable, ...] = ()
+    """The records that could not be read in full."""
 
 
 @attrs.frozen
@@ -238,6 +240,7 @@ class NodeRuntime:
             distributed=bool(agent.tenure.assignment.members),
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
+            unreadable=agent.unreadable,
         )
 
     def _sleep(self, lane: Lane, until: float) -> None:

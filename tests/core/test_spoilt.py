@@ -44,6 +44,7 @@ def test_a_spoilt_record_is_told_once_by_the_leader(record: Unreadable) -> None:
     leader, follower = bench.cluster('a', 'b')
     told(leader)
     bench.spoilt = (record,)
+    bench.start('c')  # which makes the follower look as well
     bench.run(100.0)
     assert told(leader) == [('warning', f'the record of {record.kind} {record.key!r} cannot be read in full: {record.problem}')]
     bench.spoilt = (attrs.evolve(record, problem='worse'),)

@@ -11,13 +11,13 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.job.stores import FAST, TOKENS, Store
+from tests.job.stores import FAST, TOKENS, Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
 from jobsync.backend import BackendOptions
 from jobsync.core.agent import Phase
-from jobsync.core.model import NodeState
+from jobsync.core.model import NodeRef, NodeState, Registration
 from jobsync.runtime.entering import _waiting_for
 from jobsync.runtime.node import Status
 from jobsync.testing.faults import Fault, FaultyBackend, When
@@ -204,3 +204,13 @@ def test_left_by_the_lock_provider(store: Store) -> None:
     ):
         pass
     assert store.node_names == []
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_other_settings_after_a_crash_of_all_nodes(store: Store) -> None:
+    """The records that the dead have left hold up a cluster with another pool for one timeout, not for ever."""
+    timeline = store.handle.open(store.config().settings, create=True).timeline
+    store.handle.register(Registration(NodeRef('dead', 'run'), timeout_sec=1.0), timeline, 0)
+    with store.job('a', config={'total_tokens': TOKENS + 1}) as job:
+        assert len(job.my_tokens) == TOKENS + 1
+        assert store.node_names == ['a']

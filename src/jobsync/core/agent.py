@@ -17,7 +17,7 @@ nothing else; the other carries everything else, one call after another.
 Each incarnation is a *session*, and each of these knows one thing of it:
 
 - ``Tenure``: what may be claimed and until when, and what is in flight (R1, R3). It is all that the user's threads ask.
-- ``Naming``: how the node comes by its name (R6).
+- ``SettingsWatch``: whether the nodes of a cluster with other settings are dead. ``Naming``: how the node comes by its name (R6).
 - ``Rhythm``: when it sends heartbeats. ``Lookout``: when it looks at the others, and whom it suspects (R2).
 - ``NewestVersion``: which version of the assignment there is to read.
 - ``Reign``: what it does because it leads (R4). ``Candidacy``: whether it may.
@@ -43,7 +43,7 @@ from collections.abc import Callable
 import attrs
 
 from jobsync.core import calls
-from jobsync.core.agentconfig import AgentConfig, check_settings
+from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Lane
 from jobsync.core.candidacy import Candidacy
 from jobsync.core.events import Event, Note
@@ -65,6 +65,7 @@ from jobsync.core.naming import Naming
 from jobsync.core.newest import NewestVersion
 from jobsync.core.reign import Reign
 from jobsync.core.rhythm import Rhythm
+from jobsync.core.settingswatch import SettingsWatch
 from jobsync.core.spoilt import SpoiltRecords
 from jobsync.core.tenure import Tenure
 from jobsync.core.weighing import Weighing
@@ -140,6 +141,7 @@ class Agent:
         self._history.begin_session()
         self._weighing.begin_session()
         self._candidacy.begin_session()
+        self._settings_watch: SettingsWatch | None = None
         self._rhythm = Rhythm(self.config, now)
         self._lookout = Lookout(self.config, self.ref, self._candidacy, now)
         self._newest = NewestVersion(self.config, self._started_at, now)
@@ -321,7 +323,7 @@ class Agent:
             return self._work_at
         match self.phase:
             case Phase.OPENING:
-                return calls.Open(self.config.settings, self.config.create)
+                return self._next_opening(now)
             case Phase.REGISTERING:
                 return self._next_register(now)
             case Phase.RENEWING:
@@ -331,6 +333,14 @@ class Agent:
                 return self._next_leaving(now)
             case _:
                 return self._next_member(now)
+
+    def _next_opening(self, now: float) -> calls.Call | float:
+        watch = self._settings_watch
+        if watch is None:
+            return calls.Open(self.config.settings, self.config.create)
+        if watch.dead is not None:
+            return calls.Open(self.config.settings, self.config.create, watch.dead)
+        return calls.TakeSnapshot() if now >= watch.look_at else watch.look_at
 
     def _next_register(self, now: float) -> calls.Register:
         config, history = self.config, self._history
@@ -377,6 +387,9 @@ class Agent:
         match issued.call, answer:
             case calls.Heartbeat() as call, Pulse() as pulse:
                 self._take_pulse(issued, call, pulse, now)
+            case calls.TakeSnapshot(), Snapshot() as snapshot if self._settings_watch is not None:
+                if told := self._settings_watch.take(snapshot, now):
+                    self._note('info', told)
             case calls.TakeSnapshot(), Snapshot() as snapshot:
                 self._take_snapshot(issued, snapshot, now)
             case calls.Read() as call, calls.Reading() as reading:
@@ -409,7 +422,14 @@ class Agent:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')
 
     def _take_opened(self, opened: Opened, now: float) -> None:
-        check_settings(self.config.name, self.config.settings, opened.settings)
+        if opened.settings != self.config.settings:
+            if self._settings_watch is not None:
+                self._settings_watch.refuse()
+            self._settings_watch = SettingsWatch(self.config, opened, now)
+            return
+        if self._settings_watch is not None:
+            self._settings_watch = None
+            self._note('info', f'node {self.config.name!r}: the settings of the cluster are its own now')
         self._history.timeline = opened.timeline
         self._timelines.add(opened.timeline.id)
         self._reign.begin_timeline(now, is_first=len(self._timelines) == 1)
@@ -537,6 +557,8 @@ class Agent:
         """The store did not answer: try again soon, and assume nothing."""
         self._lookout.blinded()
         self._naming.blinded()
+        if self._settings_watch is not None:
+            self._settings_watch.blinded()
         again = now + self.config.retry_sec
         if lane is Lane.BEAT:
             self._rhythm.begin(again)

@@ -7,7 +7,7 @@ import attrs
 from jobsync.core.model import Settings
 from jobsync.errors import ConfigMismatch
 
-__all__ = ['AgentConfig', 'check_settings']
+__all__ = ['AgentConfig', 'check_settings', 'differences']
 
 _RETRY_SEC = 1.0
 
@@ -73,14 +73,19 @@ class AgentConfig:
         return max(1.25 * interval, min(2 * interval + min(1.0, interval), spare))
 
 
-def check_settings(name: str, ours: Settings, cluster: Settings) -> None:
-    """Raise ``ConfigMismatch`` if this node's settings are not the cluster's."""
+def differences(ours: Settings, cluster: Settings) -> list[str]:
+    """Describe each setting in which this node differs from the cluster."""
     here = attrs.asdict(ours)
-    differing = [
+    return [
         f'{field} is {value!r} in the cluster and {here[field]!r} here'
         for field, value in attrs.asdict(cluster).items()
         if value != here[field]
     ]
+
+
+def check_settings(name: str, ours: Settings, cluster: Settings) -> None:
+    """Raise ``ConfigMismatch`` if this node's settings are not the cluster's."""
+    differing = differences(ours, cluster)
     if differing:
         raise ConfigMismatch(
             f'node {name!r} cannot join: {"; ".join(differing)}. Every node of a cluster must have the same; '

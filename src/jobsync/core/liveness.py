@@ -11,7 +11,7 @@ again. That is why a store outage evicts nobody (promise P4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 
@@ -52,6 +52,11 @@ class Observer:
             self.note(node.name, node.beat, now)
         for name in self._first_read.keys() - present:
             del self._first_read[name]
+
+    @property
+    def observed(self) -> Collection[str]:
+        """The names that were read."""
+        return self._first_read.keys()
 
     def suspects(self, timeouts: Mapping[str, float], now: float) -> dict[str, Beat]:
         """Those of ``timeouts`` (name -> timeout in seconds) that are suspect now, with the heartbeat they stopped at."""

@@ -1,0 +1,155 @@
+"""Other cluster settings, and a cluster that is not there any more."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.bench import AWAY, Bench
+
+from jobsync.core import calls
+from jobsync.core.agent import Agent, Phase
+from jobsync.core.events import Note
+from jobsync.core.model import NodeState, Settings
+from jobsync.errors import ConfigMismatch
+
+OTHER = Settings(8, 'xxh3')
+
+
+def crashed(*names: str, **changes: float) -> Bench:
+    """A store with the records of nodes that are all dead since a little while."""
+    bench = Bench()
+    for agent in bench.cluster(*names, **changes):
+        bench.kill(agent)
+    bench.run(1.0)
+    return bench
+
+
+def start_other(bench: Bench, name: str, **changes: float) -> Agent:
+    return bench.start(name, settings=OTHER, **changes)
+
+
+def infos(agent: Agent) -> list[str]:
+    return [
+        event.text for event in agent.events if isinstance(event, Note) and event.level == 'info' and 'settings' in event.text
+    ]
+
+
+@pytest.mark.parametrize('name', ['a', 'z'])
+def test_a_dead_cluster_gives_way_to_other_settings(name: str) -> None:
+    """When none of its nodes has stirred for its timeout; people are told what is waited for. The name may be one of theirs."""
+    bench = crashed('a', 'b')
+    began, agent = bench.now, start_other(bench, name)
+    bench.run(2.0)
+    assert agent.phase is Phase.OPENING
+    (told,) = infos(agent)
+    assert 'total_tokens is 4 in the cluster and 8 here' in told
+    assert 'a, b' in told
+    assert '15 s' in told
+    bench.run_until(lambda: agent.phase is Phase.MEMBER)
+    assert began + 15.0 <= bench.now <= began + 17.0
+    bench.run_until(lambda: len(agent.tenure.ownership.tokens) == 8)
+    assert [node.ref for node in bench.backend.snapshot().nodes] == [agent.ref]
+
+
+def test_each_node_is_waited_for_as_long_as_its_own_timeout() -> None:
+    """The newcomer's may be shorter."""
+    bench = crashed('a', heartbeat_timeout_sec=40.0)
+    began, agent = bench.now, start_other(bench, 'b')
+    bench.run_until(lambda: agent.phase is Phase.MEMBER)
+    assert began + 40.0 <= bench.now <= began + 42.0
+
+
+def test_one_that_stirs_is_enough_for_a_refusal() -> None:
+    """Its next heartbeat shows that the cluster is alive, however many of its nodes are dead."""
+    bench = Bench()
+    for agent in bench.cluster('a', 'b', 'c')[:2]:
+        bench.kill(agent)
+    stranger = start_other(bench, 'd')
+    bench.run(5.5)
+    assert stranger.phase is Phase.FAILED
+    assert isinstance(stranger.failure, ConfigMismatch)
+    assert bench.backend.open(bench.settings, create=False).settings == bench.settings
+
+
+def test_one_that_registers_is_alive() -> None:
+    """A node of the old settings that is started meanwhile has come first."""
+    bench = crashed('a')
+    stranger = start_other(bench, 'b')
+    bench.run(5.0)
+    bench.start('c')
+    bench.run(2.0)
+    assert isinstance(stranger.failure, ConfigMismatch)
+
+
+def test_one_that_stirs_at_the_last_moment_is_seen_by_the_store() -> None:
+    """The store compares what the newcomer has read with what is there."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.cut_off(agent)
+    stranger = start_other(bench, 'b')
+    caught = bench.catch(stranger, calls.Open)
+    while not caught.call.dead:
+        bench.deliver(caught)
+        caught = bench.catch(stranger, calls.Open)
+    bench.cut.clear()
+    bench.run(2.0)
+    bench.deliver(caught)
+    assert isinstance(stranger.failure, ConfigMismatch)
+    assert bench.record('a').state is NodeState.JOINED
+
+
+def test_one_that_leaves_meanwhile_is_waited_for_no_more() -> None:
+    """The others are, from when they were first read."""
+    bench = Bench()
+    a, b = bench.cluster('a', 'b')
+    bench.kill(a)
+    bench.kill(b)
+    stranger, began = start_other(bench, 'c'), bench.now
+    bench.run(5.0)
+    bench.backend.deregister(b.ref)
+    bench.run_until(lambda: stranger.phase is Phase.MEMBER)
+    assert bench.now <= began + 17.0
+
+
+def test_an_outage_makes_the_watch_begin_again() -> None:
+    """What was not watched proves nothing, and a store that fails the newcomer may fail the others."""
+    bench = crashed('a')
+    agent = start_other(bench, 'b')
+    bench.run(10.0)
+    bench.fault = lambda agent, call: AWAY
+    bench.run(3.0)
+    bench.fault = lambda agent, call: None
+    failed = bench.now
+    bench.run_until(lambda: agent.phase is Phase.MEMBER)
+    assert bench.now >= failed + 14.0
+
+
+def test_several_that_start_together_agree() -> None:
+    """One replaces the settings, and the others join it."""
+    bench = crashed('a', 'b', 'c')
+    agents = [start_other(bench, name) for name in 'abcd']
+    bench.run(60.0)
+    assert all(agent.is_settled for agent in agents)
+    assert sorted(token for agent in agents for token in agent.tenure.ownership.tokens) == list(range(8))
+
+
+def test_one_that_starts_later_joins_whoever_came_first() -> None:
+    """The nodes it finds then are those of another cluster than the one it began to watch, with its own settings."""
+    bench = crashed('a')
+    first = start_other(bench, 'b')
+    bench.run(7.0)
+    second = start_other(bench, 'c')
+    bench.run(60.0)
+    assert first.is_settled
+    assert second.is_settled
+
+
+def test_a_cluster_that_was_left_in_good_order_is_not_waited_for() -> None:
+    """No node is registered, so the settings are replaced at once, as ever."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.leave(bench.now)
+    bench.run(1.0)
+    newcomer = start_other(bench, 'b')
+    bench.run(1.0)
+    assert newcomer.phase is Phase.MEMBER
+    assert infos(newcomer) == []

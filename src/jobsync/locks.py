@@ -58,8 +58,8 @@ class LockBook:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every lock as a mapping, by token_id."""
-        locks = self._member.caller.call(self._member.needed_backend.read_locks)
-        return _rows(locks, self._member.config.total_tokens)
+        reading = self._member.caller.call(self._member.needed_backend.read_locks)
+        return _rows(reading.locks, self._member.config.total_tokens)
 
     def _edit(self, edit: LockEdit) -> int:
         backend = self._member.needed_backend

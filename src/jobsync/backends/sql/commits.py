@@ -26,6 +26,7 @@ from jobsync.backends.guarding import check_guard
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.nodes import is_joined, run_of
 from jobsync.backends.sql.pinrows import remove_pins, write_pins
+from jobsync.backends.sql.sound import is_readable
 from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.backends.sql.tokenrows import write_groups
@@ -74,7 +75,7 @@ def guarded(store: Store) -> Select[Any]:
     """The state, and whether the leader is registered: nobody can change either before the transaction's end."""
     state, node = store.tables.state, store.tables.node
     query = select(*states.columns(store), state.c.builds_on, node.c.name.label('joined'))
-    return query.select_from(state.outerjoin(node, is_joined(node)))
+    return query.select_from(state.outerjoin(node, is_joined(store)))
 
 
 def forget(store: Store) -> Executable:
@@ -90,7 +91,8 @@ def remove_nodes(tx: Transaction, plan: Plan) -> None:
     if not names:
         return
     node = tx.tables.node
-    query = select(node.c.name, node.c.incarnation, node.c.heartbeat, node.c.state).where(tx.store.among(node.c.name, 'names'))
+    query = select(node.c.name, node.c.incarnation, node.c.heartbeat, node.c.state)
+    query = query.where(tx.store.among(node.c.name, 'names'), tx.store.is_sound(is_readable, node.name))
     # None of them may beat before the end of the transaction.
     rows = tx.execute(query.with_for_update(), {'names': tx.store.listed(names)})
     found = {NodeRef(row.name, row.incarnation): (row.state, row.heartbeat) for row in rows}
@@ -148,7 +150,7 @@ def record(store: Store) -> Insert:
 def raise_heartbeat(store: Store) -> Update:
     """Count the leader's own write."""
     node = store.tables.node
-    return update(node).where(is_joined(node)).values(heartbeat=node.c.heartbeat + 1)
+    return update(node).where(is_joined(store)).values(heartbeat=node.c.heartbeat + 1)
 
 
 NEW_NUMBER = bindparam('new_number', type_=BigInteger)

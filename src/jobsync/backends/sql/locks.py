@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -13,18 +13,21 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Insert, Row, Select, Update, bindparam, delete, exists, insert, select, true, update
 
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.schema import UtcDateTime
+from jobsync.backends.sql.schema import Spoilt, UtcDateTime
 from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
-from jobsync.core.model import LockEdit, LockFilter, LockReading, LockRequest, Revision, TaskLock
+from jobsync.core.model import LockEdit, LockFilter, LockReading, LockRequest, Revision, TaskLock, Unreadable
 
 __all__ = ['edit', 'read']
 
 COLUMNS = ('node_pattern', 'patterns', 'reason', 'created_by', 'expires_at')
 """What a request sets."""
 
+NEVER = 'infinity'
+"""How PostgreSQL writes a moment that does not come."""
+
 UNKNOWN = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-"""When a lock was made whose row, written by hand, does not say."""
+"""When a lock was made whose row, written by hand, does not tell."""
 
 
 @functools.lru_cache
@@ -35,20 +38,35 @@ def dump_patterns(patterns: tuple[str, ...]) -> str:
 
 @functools.lru_cache
 def load_patterns(text: str) -> tuple[str, ...]:
-    """See ``dump_patterns``."""
-    return tuple(json.loads(text))
+    """Return what ``dump_patterns`` was given; ``ValueError`` if ``text`` is something else."""
+    found = json.loads(text)
+    if not isinstance(found, list) or not found or not all(isinstance(pattern, str) for pattern in found):
+        raise ValueError(f'patterns is {text!r}, which is no list of one text or more')
+    ''.join(found).encode()  # half a surrogate pair, which JSON can escape, is no text to a database
+    return tuple(found)
 
 
 def parse(row: Row[Any]) -> TaskLock:
-    """A lock from its row. One written by hand may have ``node_pattern`` alone."""
+    """Return a lock from its row, of which one written by hand may have ``node_pattern`` alone.
+
+    Raises ``ValueError`` if it cannot be read.
+    """
+    patterns = load_patterns(row.patterns) if row.patterns else (row.node_pattern,)
+    if not isinstance(row.task_id, str):
+        raise ValueError(f'task_id is {row.task_id!r}, which is no text')  # noqa: TRY004 - a value of the store's
+    expires_at = row.expires_at
+    if isinstance(expires_at, Spoilt):
+        if expires_at.value != NEVER:
+            raise ValueError(f'expires_at is {expires_at.value!r}, which is no moment of the years 1 to 9999')
+        expires_at = None
     return TaskLock(
         id=row.id,
         task_id=row.task_id,
-        patterns=load_patterns(row.patterns) if row.patterns else (row.node_pattern,),
+        patterns=patterns,
         reason=row.reason,
         created_by=row.created_by,
-        created_at=row.created_at or UNKNOWN,
-        expires_at=row.expires_at,
+        created_at=row.created_at if isinstance(row.created_at, dt.datetime) else UNKNOWN,
+        expires_at=expires_at,
         registered=row.registered,
     )
 
@@ -57,7 +75,14 @@ def read(tx: Transaction) -> LockReading:
     """See ``Backend.read_locks``."""
     states.read(tx)
     lock = tx.tables.lock
-    return LockReading(tuple(map(parse, tx.execute(select(lock).order_by(lock.c.id)))))
+    locks: list[TaskLock] = []
+    reports: list[Unreadable] = []
+    for row in tx.execute(select(lock).order_by(lock.c.id)):
+        try:
+            locks.append(parse(row))
+        except ValueError as error:
+            reports.append(Unreadable('lock', str(row.task_id), f'{error}: left out, as if there were no such lock'))
+    return LockReading(tuple(locks), tuple(reports))
 
 
 Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None]
@@ -97,6 +122,7 @@ def put(tx: Transaction, wanted: Mapping[str, LockRequest], state: State, revisi
         tasks = [request.task_id for request in requests]
         given.append({'place': place, 'tasks': tasks, **columns(kind, state.now)})
         place += len(tasks)
+    lock = tx.tables.lock
     added = tx.execute(
         tx.store.built(add_locks),
         {
@@ -109,11 +135,11 @@ def put(tx: Transaction, wanted: Mapping[str, LockRequest], state: State, revisi
     if added == len(wanted):
         return added, 0
     changed: list[dict[str, Any]] = []
-    for old in of_tasks(tx, wanted):
-        request = wanted[old.task_id]
+    for row in tx.execute(select(lock).where(tx.store.among(lock.c.task_id, 'tasks')), {'tasks': tx.store.listed(wanted)}):
+        request = wanted[row.task_id]
         values = columns(kind_of(request), state.now)
-        if old.registered != revision.number and differs(old, request, values):
-            changed.append({'id': old.id, **values})
+        if row.registered != revision.number and differs(row, request, values):
+            changed.append({'id': row.id, **values})
     if changed:
         tx.execute(tx.store.built(change_locks), {'locks': tx.store.listed_rows(changed)})
     return added, len(changed)
@@ -157,8 +183,12 @@ def change_locks(store: Store) -> Update:
     return update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in COLUMNS})
 
 
-def differs(old: TaskLock, request: LockRequest, values: dict[str, Any]) -> bool:
-    """Whether a request changes the lock. ``node_pattern`` is not compared: it follows the pin."""
+def differs(row: Row[Any], request: LockRequest, values: dict[str, Any]) -> bool:
+    """Whether a request changes a lock, as it does one that cannot be read; ``node_pattern`` apart, which follows the pin."""
+    try:
+        old = parse(row)
+    except ValueError:
+        return True
     return (old.patterns, old.reason, old.created_by, old.expires_at) != (
         tuple(request.patterns),
         request.reason,
@@ -178,10 +208,3 @@ def matching(tx: Transaction, condition: LockFilter, now: dt.datetime) -> dict[s
     if condition.task_ids is not None:
         query, parameters = query.where(tx.store.among(lock.c.task_id, 'tasks')), {'tasks': tx.store.listed(condition.task_ids)}
     return {row.task_id: row.id for row in tx.execute(query, parameters)}
-
-
-def of_tasks(tx: Transaction, tasks: Iterable[str]) -> list[TaskLock]:
-    """The locks that these tasks have."""
-    lock = tx.tables.lock
-    rows = tx.execute(select(lock).where(tx.store.among(lock.c.task_id, 'tasks')), {'tasks': tx.store.listed(tasks)})
-    return [parse(row) for row in rows]

@@ -15,7 +15,6 @@ from sqlalchemy import (
     Row,
     Select,
     String,
-    Table,
     Text,
     Update,
     and_,
@@ -29,6 +28,9 @@ from sqlalchemy import (
 
 from jobsync.backends.guarding import evicted
 from jobsync.backends.sql import state as states
+from jobsync.backends.sql.schema import Spoilt
+from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable
+from jobsync.backends.sql.state import State
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import (
     INITIAL,
@@ -41,6 +43,7 @@ from jobsync.core.model import (
     Revision,
     Snapshot,
     Timeline,
+    Unreadable,
 )
 from jobsync.errors import Evicted, NameTaken, TimelineChanged
 
@@ -57,14 +60,18 @@ __all__ = [
 ]
 
 TICK = dt.timedelta(microseconds=1)
+LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+"""When a node registered whose row does not tell: the last in the line of those who may lead."""
 
 
-def is_joined(node: Table) -> ColumnElement[bool]:
-    """Whether a row is that of exactly the run given as ``run_of`` parameters, and registered."""
+def is_joined(store: Store) -> ColumnElement[bool]:
+    """Whether a row is that of exactly the run given as ``run_of`` parameters, registered, and readable."""
+    node = store.tables.node
     return and_(
         node.c.name == bindparam('run_name', type_=String),
         node.c.incarnation == bindparam('run_incarnation', type_=String),
         node.c.state == NodeState.JOINED.value,
+        store.is_sound(is_readable, node.name),
     )
 
 
@@ -76,7 +83,7 @@ def run_of(ref: NodeRef) -> dict[str, str]:
 def joined_query(store: Store) -> Select[Any]:
     """A row if the run is registered; it stays so until the end of the transaction."""
     node = store.tables.node
-    return select(node.c.name).where(is_joined(node)).with_for_update(read=True, key_share=True)
+    return select(node.c.name).where(is_joined(store)).with_for_update(read=True, key_share=True)
 
 
 def check_joined(tx: Transaction, ref: NodeRef) -> None:
@@ -90,8 +97,40 @@ def dump_set(values: Iterable[Any]) -> str:
     return json.dumps(sorted(values))
 
 
-def parse(row: Row[Any]) -> Node:
-    """A node's record from its row."""
+def columns(store: Store) -> list[ColumnElement[Any]]:
+    """What ``read_nodes`` needs in a row, besides the state."""
+    node = store.tables.node
+    return [*node.c, store.is_sound(is_readable, node.name).label('is_readable')]
+
+
+def read_nodes(rows: Iterable[Row[Any]], state: State) -> tuple[tuple[Node, ...], tuple[Unreadable, ...]]:
+    """Return the nodes in these rows, and a report for each that cannot be read in full."""
+    nodes: list[Node] = []
+    reports: list[Unreadable] = []
+    for row in rows:
+        problems: list[str] = []
+        if row.is_readable:
+            nodes.append(parse(row, state, problems))
+        else:
+            problems.append('a list or a number in it is none: left out, as if the node were not registered')
+        if problems:
+            reports.append(Unreadable('node', str(row.name), '; '.join(problems)))
+    if reports:
+        nodes.sort(key=lambda node: (node.created_on, node.name))
+    return tuple(nodes), tuple(reports)
+
+
+def parse(row: Row[Any], state: State, problems: list[str]) -> Node:
+    """Return a node's record from its row, with harmless values where others cannot be read, which ``problems`` gets."""
+
+    def sound(field: str, is_sound: bool, harmless: Any) -> Any:
+        value = getattr(row, field)
+        if is_sound and not isinstance(value, Spoilt):
+            return value
+        found = value.value if isinstance(value, Spoilt) else value
+        problems.append(f'{field} is {found!r}: read as {harmless}')
+        return harmless
+
     return Node(
         name=row.name,
         incarnation=row.incarnation,
@@ -100,14 +139,21 @@ def parse(row: Row[Any]) -> Node:
         holding=frozenset(json.loads(row.holding)),
         state=NodeState(row.state),
         replaces=frozenset(json.loads(row.replaces)),
-        weight=row.weight,
-        timeout_sec=row.timeout_sec,
+        weight=sound('weight', is_between(row.weight, 0, MOST_WEIGHT), 1.0),
+        timeout_sec=sound(
+            'timeout_sec', is_between(row.timeout_sec, 0, LONGEST_TIMEOUT_SEC) and row.timeout_sec > 0, state.longest_timeout_sec
+        ),
         host=row.host,
         pid=row.pid,
-        created_on=row.created_on,
-        last_heartbeat=row.last_heartbeat,
+        created_on=sound('created_on', True, LAST),
+        last_heartbeat=sound('last_heartbeat', True, None),
         candidate=row.candidate,
     )
+
+
+def is_between(value: object, least: float, most: float) -> bool:
+    """Whether a value is a number within these bounds, and not NaN."""
+    return isinstance(value, (int, float)) and least <= value <= most
 
 
 def register(tx: Transaction, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None) -> None:
@@ -117,13 +163,14 @@ def register(tx: Transaction, node: Registration, timeline: Timeline, at_least: 
         raise TimelineChanged(f'node {node.ref.name!r} registers in {timeline}, but the namespace lives in {state.timeline}')
     replaces = node.replaces
     # Nothing may change the record between this reading and its replacement, a heartbeat included.
-    row = tx.execute(select(table).where(table.c.name == node.ref.name).with_for_update()).one_or_none()
-    if row is not None:
-        before = parse(row)
+    rows = tx.execute(select(*columns(tx.store)).where(table.c.name == node.ref.name).with_for_update())
+    readable, unreadable = read_nodes(rows, state)
+    for before in readable:
         if before.state is NodeState.JOINED and before.beat != replacing:
             raise NameTaken(before)
         replaces |= {before.incarnation}
-        tx.execute(delete(table).where(table.c.name == before.name))
+    if readable or unreadable:
+        tx.execute(delete(table).where(table.c.name == node.ref.name))
     created_on = state.now if state.last_created is None else max(state.now, state.last_created + TICK)
     tx.execute(
         insert(table).values(
@@ -159,13 +206,13 @@ def beat(store: Store) -> Update:
         'candidate': bindparam('new_candidate', type_=Boolean),
         'last_heartbeat': store.clock(),
     }
-    return update(node).where(is_joined(node)).values(**values)
+    return update(node).where(is_joined(store)).values(**values)
 
 
 def pulse(store: Store) -> Select[Any]:
     """How things stand, for a run that is registered."""
     state, node = store.tables.state, store.tables.node
-    return pulse_of(store, node.c.heartbeat).select_from(state.join(node, is_joined(node)).outerjoin(*leading(store)))
+    return pulse_of(store, node.c.heartbeat).select_from(state.join(node, is_joined(store)).outerjoin(*leading(store)))
 
 
 def pulse_of(store: Store, own: ColumnElement[int], *more: ColumnElement[Any]) -> Select[Any]:
@@ -193,6 +240,7 @@ def leader_row(store: Store) -> tuple[FromClause, ColumnElement[bool]]:
         leader.c.name == state.c.leader,
         leader.c.incarnation == state.c.leader_incarnation,
         leader.c.state == NodeState.JOINED.value,
+        store.is_sound(is_readable, leader.name),
     )
     return leader, leads
 
@@ -225,7 +273,7 @@ def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[
     leader_heartbeat, leader_is_candidate, leader_age = row.leader_heartbeat, row.leader_candidate is not False, None
     if found.leadership.node == ref:
         leader_heartbeat, leader_is_candidate, leader_age = own, candidate, 0.0
-    elif row.leader_beat_at is not None:
+    elif isinstance(row.leader_beat_at, dt.datetime):
         leader_age = (found.now - row.leader_beat_at).total_seconds()
     return Pulse(
         heartbeat=own,
@@ -251,7 +299,7 @@ def set_weight(tx: Transaction, ref: NodeRef, weight: float) -> None:
     """See ``Backend.set_weight``."""
     state, node = states.read(tx), tx.tables.node
     check_joined(tx, ref)
-    change = update(node).where(is_joined(node), node.c.weight != weight).values(weight=weight)
+    change = update(node).where(is_joined(tx.store), node.c.weight != weight).values(weight=weight)
     if tx.execute(change, run_of(ref)).rowcount:
         states.save(tx, states.raised(state))
 
@@ -259,7 +307,7 @@ def set_weight(tx: Transaction, ref: NodeRef, weight: float) -> None:
 def deregister(tx: Transaction, ref: NodeRef) -> None:
     """See ``Backend.deregister``."""
     state, node = states.read(tx), tx.tables.node
-    left = update(node).where(is_joined(node)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
+    left = update(node).where(is_joined(tx.store)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
     if tx.execute(left, run_of(ref)).rowcount:
         states.save(tx, states.raised(state))
 
@@ -277,7 +325,7 @@ def acquire_leadership(tx: Transaction, ref: NodeRef, epoch: int) -> Leadership:
 def everything(store: Store) -> Select[Any]:
     """State and nodes. One statement, so that it needs no more than that to be one reading."""
     state, node = store.tables.state, store.tables.node
-    query = select(*states.columns(store), node).select_from(state.outerjoin(node, true()))
+    query = select(*states.columns(store), *columns(store)).select_from(state.outerjoin(node, true()))
     return query.order_by(node.c.created_on, node.c.name)
 
 
@@ -285,6 +333,7 @@ def snapshot(tx: Transaction) -> Snapshot:
     """See ``Backend.snapshot``."""
     rows = tx.conclude(tx.store.built(everything), {}).all()
     found = states.parse(rows[0] if rows else None)
+    nodes, unreadable = read_nodes((row for row in rows if row.name is not None), found)
     return Snapshot(
         timeline=found.timeline,
         store=found.store,
@@ -292,7 +341,8 @@ def snapshot(tx: Transaction) -> Snapshot:
         revision=found.revision,
         version=found.version,
         leadership=found.leadership,
-        nodes=tuple(parse(row) for row in rows if row.name is not None),
+        nodes=nodes,
+        unreadable=unreadable,
         locks_revision=found.locks_revision,
         longest_timeout_sec=found.longest_timeout_sec,
         position=found.position,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -32,9 +33,20 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from jobsync.backends.sql.sound import (
+    NODE_TYPES,
+    is_day,
+    is_expiry,
+    is_list_of_numbers,
+    is_list_of_patterns,
+    is_list_of_texts,
+    is_moment,
+    is_timeout,
+    is_weight,
+)
 from jobsync.errors import ConfigError
 
-__all__ = ['SCHEMA_VERSION', 'Tables', 'UtcDateTime', 'moment_as_text', 'tables_for']
+__all__ = ['SCHEMA_VERSION', 'Spoilt', 'Tables', 'UtcDateTime', 'moment_as_text', 'tables_for']
 
 SCHEMA_VERSION = 3
 """Of the tables below, stored in ``state``. A change of them needs a step in ``migrations`` and a new number here."""
@@ -46,6 +58,13 @@ LONGEST_NAMESPACE = 40
 def moment_as_text(moment: dt.datetime) -> str:
     """How SQLite has it."""
     return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(' ', 'microseconds')
+
+
+@attrs.frozen
+class Spoilt:
+    """In the place of a value that cannot be read: what was found."""
+
+    value: object
 
 
 class UtcDateTime(TypeDecorator[dt.datetime]):
@@ -70,27 +89,41 @@ class UtcDateTime(TypeDecorator[dt.datetime]):
             return value
         return moment_as_text(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:  # noqa: ARG002 - prescribed
-        """From the store."""
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - prescribed
+        """From the store; ``Spoilt`` if it is no moment that Python can have."""
         if value is None:
             return None
-        moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+        try:
+            moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+            return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+        except (AttributeError, OverflowError, ValueError):
+            return Spoilt(value)
+
+
+class Day(TypeDecorator[dt.date]):
+    """A day, which SQLite has as text."""
+
+    impl = Date
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text on SQLite, ``date`` elsewhere."""
+        return dialect.type_descriptor(Text() if dialect.name == 'sqlite' else Date())
+
+    def process_bind_param(self, value: dt.date | None, dialect: Dialect) -> Any:
+        """To the store."""
+        return value if value is None or dialect.name != 'sqlite' else value.isoformat()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - prescribed
+        """From the store; ``Spoilt`` if it is no day that Python can have."""
+        try:
+            return dt.date.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            return Spoilt(value)
 
 
 BigId = BigInteger().with_variant(Integer(), 'sqlite')
 """SQLite's row ids must be declared INTEGER."""
-
-
-def _sqlite_check(condition: str) -> CheckConstraint:
-    """A condition that PostgreSQL's types ensure by themselves: it refuses an operator's slip where it is made."""
-    constraint = CheckConstraint(condition)
-    constraint.ddl_if(dialect='sqlite')
-    return constraint
-
-
-def _moment(column: str) -> CheckConstraint:
-    return _sqlite_check(f"{column} IS NULL OR ({column} LIKE '____-__-__%' AND datetime({column}) IS NOT NULL)")
 
 
 @attrs.frozen
@@ -158,9 +191,13 @@ def _node(prefix: str, metadata: MetaData) -> Table:
         Column('pid', BigInteger, nullable=False),
         Column('candidate', Boolean, nullable=False),
         CheckConstraint("state IN ('joined', 'left')"),
-        _moment('created_on'),
-        _moment('last_heartbeat'),
-        _sqlite_check('json_valid(holding) AND json_valid(replaces)'),
+        *_sound('created_on', is_moment),
+        *_sound('last_heartbeat', is_moment, or_null=True),
+        *_sound('holding', is_list_of_numbers),
+        *_sound('replaces', is_list_of_texts),
+        *_sound('weight', is_weight),
+        *_sound('timeout_sec', is_timeout),
+        *(check for kind, columns in NODE_TYPES.items() for check in _sqlite_type(kind, *columns)),
     )
 
 
@@ -185,6 +222,8 @@ def _token(prefix: str, metadata: MetaData) -> Table:
         Column('changed', BigInteger, nullable=False, server_default='0'),
         Column('task_id', String),
         Column('pattern', String),
+        *_sqlite_type('integer', 'version', 'changed'),
+        *_sqlite_type('text', 'node'),
         Index(prefix + 'token_pins', 'token_id', postgresql_where=IS_PIN, sqlite_where=IS_PIN),
         postgresql_with={'fillfactor': 85},
     )
@@ -242,9 +281,11 @@ def _lock(prefix: str, metadata: MetaData) -> Table:
         Column('expires_at', UtcDateTime),
         Column('registered', BigInteger, nullable=False, server_default='0'),
         UniqueConstraint('task_id'),
-        _moment('created_at'),
-        _moment('expires_at'),
-        _sqlite_check("patterns IS NULL OR (json_valid(patterns) AND json_type(patterns) = 'array')"),
+        *_sound('created_at', is_moment, or_null=True),
+        *_sound('expires_at', is_expiry, or_null=True),
+        *_sound('patterns', is_list_of_patterns, or_null=True),
+        *_sqlite_type('text', 'task_id', 'node_pattern', 'created_by'),
+        *_sqlite_type('integer', 'registered'),
     )
 
 
@@ -260,6 +301,7 @@ def _rebalance(prefix: str, metadata: MetaData) -> Table:
         Column('nodes_after', BigInteger, nullable=False),
         Column('tokens_moved', BigInteger, nullable=False),
         Column('duration_ms', BigInteger, nullable=False),
+        *_sound('triggered_at', is_moment),
         sqlite_autoincrement=True,
     )
 
@@ -269,9 +311,11 @@ def _trail(name: str, metadata: MetaData) -> Table:
         name,
         metadata,
         Column('item', String, primary_key=True),
-        Column('date', Date, primary_key=True),
+        Column('date', Day, primary_key=True),
         Column('node', String, primary_key=True),
         Column('created_on', UtcDateTime, nullable=False),
+        *_sound('date', is_day),
+        *_sound('created_on', is_moment),
         # Rows come in the order of both, so a summary of each stretch of the table finds them, and costs a writer nothing.
         Index(name + '_by_date', 'date', postgresql_using='brin'),
         Index(name + '_by_time', 'created_on', postgresql_using='brin'),
@@ -306,3 +350,23 @@ def _state(prefix: str, metadata: MetaData) -> Table:
         Column('members', Text, nullable=False),
         Column('longest_timeout_sec', Float, nullable=False),
     )
+
+
+def _sound(column: str, condition: Callable[[str, str], str], *, or_null: bool = False) -> Iterator[CheckConstraint]:
+    """Yield the constraint that a column meets a condition, for each dialect: it refuses an operator's slip where it is made."""
+    for dialect in ('postgresql', 'sqlite'):
+        found = condition(column, dialect)
+        # On SQLite a condition looks at the type, and null has one.
+        yield _check(column, f'{column} IS NULL OR {found}' if or_null and dialect == 'sqlite' else found, dialect)
+
+
+def _sqlite_type(kind: str, *columns: str) -> Iterator[CheckConstraint]:
+    """Yield the constraint that columns hold what they are declared to hold, which PostgreSQL ensures by itself."""
+    for column in columns:
+        yield _check(column, f"typeof({column}) = '{kind}'", 'sqlite')
+
+
+def _check(column: str, condition: str, dialect: str) -> CheckConstraint:
+    constraint = CheckConstraint(condition, name=f'{column}_is_sound')
+    constraint.ddl_if(dialect=dialect)
+    return constraint

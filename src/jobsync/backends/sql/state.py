@@ -13,6 +13,7 @@ import attrs
 from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
 
 from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.sound import is_readable
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import INITIAL, Leadership, Member, NodeRef, NodeState, Opened, Revision, Settings, Timeline
 from jobsync.errors import SchemaMismatch
@@ -181,7 +182,8 @@ def open_namespace(tx: Transaction, settings: Settings, dead: Collection[tuple[s
     """``Backend.open`` where the schema is there: put other settings in force if no node is joined that is not ``dead``."""
     state = read(tx)
     node, lock = tx.tables.node, tx.tables.lock
-    joined = select(node.c.incarnation, node.c.heartbeat).where(node.c.state == NodeState.JOINED.value)
+    joined = select(node.c.incarnation, node.c.heartbeat)
+    joined = joined.where(node.c.state == NodeState.JOINED.value, tx.store.is_sound(is_readable, node.name))
     # Nor may one of the dead beat before the end of this transaction.
     if state.settings == settings or not all(beat in dead for beat in map(tuple, tx.execute(joined.with_for_update()))):
         return Opened(state.settings, state.timeline)

@@ -19,7 +19,7 @@ from ctypes import py_object, pythonapi
 from typing import Any, TypeVar
 
 import attrs
-from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, FromClause
+from sqlalchemy import Boolean, ColumnElement, Connection, CursorResult, Executable, FromClause, literal_column
 from sqlalchemy.schema import Table
 from sqlalchemy.types import TypeEngine
 
@@ -139,6 +139,10 @@ class Store(abc.ABC):
         """A connection for the user's own statements, who closes it. Each commits by itself, unless the user says BEGIN."""
 
     # Expressions
+
+    def is_sound(self, condition: Callable[[str, str], str], named: object) -> ColumnElement[bool]:
+        """Whether a column, or a row of a table, given by name, meets a condition of ``sound``."""
+        return literal_column(condition(str(named), self.info.name), Boolean)
 
     @abc.abstractmethod
     def identity(self) -> ColumnElement[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import starmap
 from typing import Any
 
 import attrs
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Executable,
     Exists,
     FromClause,
+    Row,
     String,
     Table,
     and_,
@@ -28,7 +30,8 @@ from sqlalchemy import (
 from jobsync.backends.guarding import evicted
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.nodes import check_joined, joined_query, run_of
-from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.schema import SCHEMA_VERSION, Spoilt
+from jobsync.backends.sql.sound import is_day, is_moment
 from jobsync.backends.sql.store import Store, Transaction
 from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Rebalance
 
@@ -139,15 +142,26 @@ def history(
         table = tx.tables.rebalance
         columns = [column for column in table.c if column is not table.c.id]
         query = select(*columns).order_by(table.c.triggered_at.desc(), table.c.id.desc()).limit(limit)
-        return tuple(Rebalance(**row._mapping) for row in tx.execute(query))
+        query = query.where(tx.store.is_sound(is_moment, table.c.triggered_at))
+        return tuple(starmap(Rebalance, readable(tx.execute(query))))
     record, table = (Claim, tx.tables.claim) if kind is HistoryKind.CLAIM else (Audit, tx.tables.audit)
-    query = select(table.c.item, table.c.node, table.c.date, table.c.created_on)
+    query = select(table.c.item, table.c.node, table.c.date, table.c.created_on).where(*are_sound(tx, table))
     if date is not None:
         query = query.where(table.c.date == date)
     if item is not None:
         query = query.where(table.c.item == item)
     query = query.order_by(table.c.created_on.desc(), table.c.item, table.c.node).limit(limit)
-    return tuple(record(row.item, row.node, row.date, row.created_on) for row in tx.execute(query))
+    return tuple(starmap(record, readable(tx.execute(query))))
+
+
+def are_sound(tx: Transaction, table: Table) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions that the times of a claim or audit can be read."""
+    return tx.store.is_sound(is_day, table.c.date), tx.store.is_sound(is_moment, table.c.created_on)
+
+
+def readable(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
+    """Yield the rows that have no spoilt value, which on SQLite no condition tells for certain."""
+    return (row for row in rows if not any(isinstance(value, Spoilt) for value in row))
 
 
 def incomplete(tx: Transaction, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
@@ -155,6 +169,7 @@ def incomplete(tx: Transaction, date: dt.date | None, older_than: dt.timedelta) 
     state, claim = states.read(tx), tx.tables.claim
     newest = func.row_number().over(partition_by=[claim.c.item, claim.c.date], order_by=[claim.c.created_on.desc(), claim.c.node])
     query = select(claim.c.item, claim.c.node, claim.c.date, claim.c.created_on, newest.label('place')).where(~audited(tx))
+    query = query.where(*are_sound(tx, claim))
     if date is not None:
         query = query.where(claim.c.date == date)
     ranked = query.subquery()
@@ -163,7 +178,7 @@ def incomplete(tx: Transaction, date: dt.date | None, older_than: dt.timedelta) 
         .where(ranked.c.place == 1, ranked.c.created_on <= state.now - older_than)
         .order_by(ranked.c.created_on, ranked.c.item)
     )
-    return tuple(Claim(row.item, row.node, row.date, row.created_on) for row in tx.execute(oldest_first))
+    return tuple(starmap(Claim, readable(tx.execute(oldest_first))))
 
 
 def audited(tx: Transaction) -> Exists:

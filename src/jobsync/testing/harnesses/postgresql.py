@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable
 
 from jobsync.backend import Backend, BackendOptions
@@ -12,6 +13,24 @@ from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.servers import PostgresServer
 
 __all__ = ['PostgresqlHarness']
+
+NODE_SPOILS = {
+    'weight': "weight = 'Infinity'",
+    'no weight': "weight = 'NaN'",
+    'timeout': "timeout_sec = 'Infinity'",
+    'registration': "created_on = 'infinity'",
+    'heartbeat': "last_heartbeat = '-infinity'",
+    'holding': "holding = '[1, '",
+    'replaced': "replaces = '[[1]]'",
+}
+LOCK_SPOILS = {
+    'expiry': "expires_at = '10000-01-01'",
+    'past': "expires_at = '-infinity'",
+    'words': "patterns = 'w%'",
+    'nested': """patterns = '[["w%"]]'""",
+    'none': "patterns = '[]'",
+}
+"""What an operator's UPDATE sets, for each way to spoil a row."""
 
 _numbers = itertools.count(1)
 
@@ -25,6 +44,8 @@ class PostgresqlHarness(Harness):
     """A schema of its own on a server that tests share."""
 
     abilities = frozenset(Ability) - {Ability.CLOCK}
+    node_spoils = tuple(NODE_SPOILS)
+    lock_spoils = tuple(LOCK_SPOILS)
 
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
@@ -88,6 +109,36 @@ class PostgresqlHarness(Harness):
 
     def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
         self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')  # noqa: S608 - a test's own
+
+    def spoil_node(self, namespace: str, name: str, way: str) -> None:
+        """See ``Harness``."""
+        self._spoil(namespace + 'node', NODE_SPOILS[way], f"name = '{name}'")
+
+    def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
+        """See ``Harness``."""
+        self._spoil(namespace + 'lock', LOCK_SPOILS[way], f"task_id = '{task_id}'")
+
+    def _spoil(self, table: str, change: str, where: str) -> None:
+        """Change a row to what the table's conditions refuse, which are dropped first."""
+        named = self.query(f"SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'c'")  # noqa: S608
+        self.execute(
+            *(f'ALTER TABLE {table} DROP CONSTRAINT {name}' for (name,) in named),
+            f'UPDATE {table} SET {change} WHERE {where}',  # noqa: S608 - a test's own
+        )
+
+    def refuse_writes(self) -> None:
+        """Transactions are read-only, as on a standby."""
+        self._set_read_only('on')
+
+    def accept_writes(self) -> None:
+        """See ``Harness``."""
+        self._set_read_only('off')
+
+    def _set_read_only(self, value: str) -> None:
+        """Set it for the whole server, and wait until new sessions have it."""
+        self.server.psql(f'ALTER SYSTEM SET default_transaction_read_only = {value}', 'SELECT pg_reload_conf()')
+        while self.server.psql('SHOW default_transaction_read_only') != [value]:
+            time.sleep(0.02)
 
     def fail_over(self) -> None:
         """A dump is restored."""

@@ -18,6 +18,26 @@ from jobsync.testing.conformance.harness import Ability, Harness
 __all__ = ['SqliteHarness']
 
 
+NODE_SPOILS = {
+    'weight': 'weight = 9e999',
+    'no weight': "weight = 'heavy'",
+    'timeout': 'timeout_sec = 9e999',
+    'registration': "created_on = 'infinity'",
+    'heartbeat': "last_heartbeat = 'tomorrow'",
+    'count': "heartbeat = 'many'",
+    'holding': "holding = '[1, '",
+    'replaced': """replaces = '["x", [1]]'""",
+}
+LOCK_SPOILS = {
+    'expiry': "expires_at = '10000-01-01'",
+    'past': "expires_at = '2026-02-31'",
+    'words': "patterns = 'w%'",
+    'nested': """patterns = '["a", ["w%"]]'""",
+    'none': "patterns = '[]'",
+}
+"""What an operator's UPDATE sets, for each way to spoil a row."""
+
+
 def connect_to(path: Path, namespace: str, **options: float) -> Backend:
     """A handle as users get it."""
     return connect(f'sqlite:///{path}', BackendOptions(namespace, **options))
@@ -27,6 +47,9 @@ class SqliteHarness(Harness):
     """The file ``jobs.db`` in a folder of the test."""
 
     abilities = frozenset(Ability) - {Ability.CRASH, Ability.OUTAGE}
+    stopped_sec = 1.0
+    node_spoils = tuple(NODE_SPOILS)
+    lock_spoils = tuple(LOCK_SPOILS)
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / 'jobs.db'
@@ -88,6 +111,27 @@ class SqliteHarness(Harness):
 
     def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
         self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')  # noqa: S608 - a test's own
+
+    def spoil_node(self, namespace: str, name: str, way: str) -> None:
+        """See ``Harness``."""
+        self._spoil(f"UPDATE {namespace}node SET {NODE_SPOILS[way]} WHERE name = '{name}'")  # noqa: S608 - a test's own
+
+    def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
+        """See ``Harness``."""
+        self._spoil(f"UPDATE {namespace}lock SET {LOCK_SPOILS[way]} WHERE task_id = '{task_id}'")  # noqa: S608 - a test's own
+
+    def _spoil(self, statement: str) -> None:
+        """Run a statement that the tables' conditions refuse, without them."""
+        self.execute('PRAGMA ignore_check_constraints = ON', statement)
+
+    def refuse_writes(self) -> None:
+        """Another program has begun to write, and does not end."""
+        self._writer = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._writer.execute('BEGIN IMMEDIATE')
+
+    def accept_writes(self) -> None:
+        """See ``Harness``."""
+        self._writer.close()
 
     def move_clock(self, by: dt.timedelta) -> None:
         """See ``Harness``."""

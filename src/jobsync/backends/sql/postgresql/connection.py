@@ -6,11 +6,13 @@ import contextlib
 import math
 import selectors
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 import psycopg
+from psycopg.abc import Buffer
 from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import DateLoader, TimestamptzLoader
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobsync.backends.sql.postgresql.url import Server
@@ -36,6 +38,30 @@ FOREIGN_CLASSES = {'22', '23', '42'}
 
 class Expired(psycopg.OperationalError):
     """The server did not answer in time, not even that it had cancelled the statement."""
+
+
+class Moment(TimestamptzLoader):
+    """Loads a moment; as the text that it was, if Python has no such moment (``infinity``, the year 10000)."""
+
+    def load(self, data: Buffer) -> Any:
+        """Load one value."""
+        return loaded(super().load, data)
+
+
+class Day(DateLoader):
+    """Loads a day; as the text that it was, if Python has no such day."""
+
+    def load(self, data: Buffer) -> Any:
+        """Load one value."""
+        return loaded(super().load, data)
+
+
+def loaded(load: Callable[[Buffer], object], data: Buffer) -> object:
+    """Load a value, or return the text that it was: it must not keep those beside it from being read."""
+    try:
+        return load(data)
+    except psycopg.DataError:
+        return bytes(data).decode()
 
 
 class Cursor(psycopg.ClientCursor[Any]):
@@ -128,6 +154,8 @@ class BoundedConnection(psycopg.Connection[Any]):
 def connect(server: Server) -> BoundedConnection:
     """A connection without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
     connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor)
+    connection.adapters.register_loader('timestamptz', Moment)
+    connection.adapters.register_loader('date', Day)
     if connection.info.server_version < OLDEST_SERVER * 10_000:
         found = connection.info.server_version // 10_000
         connection.close()

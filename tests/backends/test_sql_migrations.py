@@ -201,14 +201,14 @@ def test_rights_follow(newest_postgres: PostgresServer) -> None:
 SPOILT = {
     'sqlite': (
         'PRAGMA ignore_check_constraints = ON',
-        "UPDATE sync_node SET weight = 9e999, timeout_sec = 9e999, created_on = 'infinity', last_heartbeat = 'x' WHERE name = 'a'",
+        "UPDATE sync_node SET weight = 9e999, timeout_sec = 9e999, created_on = 'x', last_heartbeat = 'x' WHERE name = 'a'",
         "UPDATE sync_node SET holding = '[1, ' WHERE name = 'b'",
         """UPDATE sync_lock SET patterns = '[["w%"]]', created_at = 'x', expires_at = '10000-01-01' WHERE task_id = 'p'""",
         "UPDATE sync_lock SET patterns = 'w%', expires_at = '2099-01-01' WHERE task_id = 'q'",
     ),
     'postgresql': (
-        "UPDATE sync_node SET weight = 'NaN', timeout_sec = 'Infinity', created_on = 'infinity', last_heartbeat = 'infinity' "
-        "WHERE name = 'a'",
+        "UPDATE sync_node SET weight = 'NaN', timeout_sec = 'Infinity', created_on = 'infinity' WHERE name = 'a'",
+        "UPDATE sync_node SET last_heartbeat = 'infinity' WHERE name = 'a'",
         "UPDATE sync_node SET holding = '[1, ' WHERE name = 'b'",
         """UPDATE sync_lock SET patterns = '[["w%"]]', created_at = 'infinity', expires_at = '10000-01-01' WHERE task_id = 'p'""",
         "UPDATE sync_lock SET patterns = 'w%', expires_at = '2099-01-01' WHERE task_id = 'q'",

@@ -35,7 +35,7 @@ def is_moment(column: str, dialect: str) -> str:
         return f"{column} BETWEEN '{FIRST_MOMENT}+00' AND '{LAST_MOMENT}+00'"
     day = f'substr({column}, 1, 10)'
     return (
-        f"(typeof({column}) = 'text' AND {day} = date({day}) AND {column} BETWEEN '{FIRST_MOMENT[:10]}' AND '{LAST_MOMENT[:10]}' "
+        f"(typeof({column}) = 'text' AND {day} IS date({day}) AND {column} BETWEEN '{FIRST_MOMENT[:10]}' AND '{LAST_MOMENT[:10]}' "
         f"AND datetime({column}) IS NOT NULL AND substr({column}, 12, 2) < '24')"
     )
 
@@ -44,7 +44,7 @@ def is_day(column: str, dialect: str) -> str:
     """Return the condition that a column holds a day which Python can have."""
     if dialect == 'postgresql':
         return f"{column} BETWEEN '0001-01-01' AND '9999-12-31'"
-    return f"({column} = date({column}) AND {column} >= '0001-01-01')"
+    return f"({column} IS date({column}) AND {column} >= '0001-01-01')"
 
 
 def is_number(column: str, dialect: str, least: str, most: int) -> str:

@@ -65,7 +65,7 @@ def is_moment(column: str) -> str:
     """Return the condition of SQLite that a column holds a moment."""
     day = f'substr({column}, 1, 10)'
     return (
-        f"(typeof({column}) = 'text' AND {day} = date({day}) AND {column} BETWEEN '0001-01-02' AND '9999-12-31' "
+        f"(typeof({column}) = 'text' AND {day} IS date({day}) AND {column} BETWEEN '0001-01-02' AND '9999-12-31' "
         f"AND datetime({column}) IS NOT NULL AND substr({column}, 12, 2) < '24')"
     )
 
@@ -107,14 +107,14 @@ TRAIL = """
 """
 TRAIL_CONSTRAINTS = f"""
     PRIMARY KEY (item, date, node),
-    CONSTRAINT date_is_sound CHECK ((date = date(date) AND date >= '0001-01-01')),
+    CONSTRAINT date_is_sound CHECK ((date IS date(date) AND date >= '0001-01-01')),
     CONSTRAINT created_on_is_sound CHECK ({is_moment('created_on')})
 """
 
 
 def trail(name: str) -> str:
     """Return the statements of SQLite that make a trail again."""
-    sound = f"date = date(date) AND date >= '0001-01-01' AND {is_moment('created_on')}"
+    sound = f"date IS date(date) AND date >= '0001-01-01' AND {is_moment('created_on')}"
     return f"""
 DROP INDEX {{p}}{name}_by_date;
 DROP INDEX {{p}}{name}_by_time;{anew(name, TRAIL, TRAIL_CONSTRAINTS, where=sound)}

@@ -1,0 +1,201 @@
+"""Rows that cannot be read (rule R9): the tables refuse them, and where they are there all the same nothing stops."""
+
+# ruff: noqa: S608 - the statements are the tests' own
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.job.stores import FAST, Store
+from tests.job.waiting import wait_until
+from tests.seed.clusters import wait_until_whole
+
+from jobsync.core.model import HistoryKind, NodeRef, Registration
+from jobsync.errors import JobsyncError
+from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.harnesses.postgresql import PostgresqlHarness
+from jobsync.testing.harnesses.sqlite import SqliteHarness
+
+DAY = dt.date(2026, 3, 2)
+NO_MOMENTS = {
+    'sqlite': ("'infinity'", "'10000-01-01'", "'2026-02-31 00:00'", "'2026-01-01 24:00'", "'now'", '5', "x'00'"),
+    'postgresql': ("'-infinity'", "'10000-01-01'", "'0044-03-15 BC'"),
+}
+NO_NUMBERS = {'sqlite': ('9e999', '-1', "'heavy'"), 'postgresql': ("'Infinity'", "'NaN'", '-1')}
+NO_DAYS = {'sqlite': ("'infinity'", "'10000-01-01'", "'2026-02-31'", "'today'"), 'postgresql': ("'infinity'", "'10000-01-01'")}
+NO_PATTERNS = ("'w%'", """'[["w%"]]'""", "'[]'", "'[1]'", """'{"a": 1}'""", "'null'", "''")
+
+Sql = SqliteHarness | PostgresqlHarness
+
+
+@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of a database."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def harness(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sql]:
+    """An empty store."""
+    harness = SqliteHarness(tmp_path) if kind == 'sqlite' else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def store(harness: Sql) -> Iterator[Store]:
+    """The store for jobs."""
+    store = Store(f'sqlite:///{harness.path}' if isinstance(harness, SqliteHarness) else harness.url)
+    yield store
+    store.close()
+
+
+def refused(harness: Sql, statement: str) -> None:
+    """Run a statement that the tables must refuse."""
+    with pytest.raises((sqlite3.Error, RuntimeError), match=r'_is_sound|CHECK|non-deterministic|invalid'):
+        harness.execute(statement)
+
+
+class TestRefused:
+    """An operator's slip is refused where it is made."""
+
+    def test_nodes(self, kind: str, harness: Sql) -> None:
+        """Weights, timeouts and times that mean nothing, and lists that are none."""
+        scene = Scene(harness.connect())
+        scene.join('a')
+        values = {
+            'weight': NO_NUMBERS[kind],
+            'timeout_sec': (*NO_NUMBERS[kind], '0', '1e9'),
+            'created_on': (*NO_MOMENTS[kind], "'infinity'"),
+            'last_heartbeat': (*NO_MOMENTS[kind], "'infinity'"),
+            'holding': ("'[1, '", "'[[1]]'", """'["a"]'""", "'1'", "''"),
+            'replaces': ('\'["a"\'', "'[[1]]'", "'[1]'", "''"),
+        }
+        with scene.unchanged():
+            for column, bad in values.items():
+                for value in bad:
+                    refused(harness, f'UPDATE sync_node SET {column} = {value}')
+
+    def test_locks(self, kind: str, harness: Sql) -> None:
+        """Times that mean nothing, and patterns that are no list of texts."""
+        scene = Scene(harness.connect())
+        scene.lock('x')
+        values = {'expires_at': NO_MOMENTS[kind], 'created_at': NO_MOMENTS[kind], 'patterns': NO_PATTERNS}
+        with scene.unchanged():
+            for column, bad in values.items():
+                for value in bad:
+                    refused(harness, f'UPDATE sync_lock SET {column} = {value}')
+                    refused(harness, f"INSERT INTO sync_lock (task_id, node_pattern, {column}) VALUES ('y', 'a', {value})")
+
+    def test_trails(self, kind: str, harness: Sql) -> None:
+        """Days and times that mean nothing."""
+        scene = Scene(harness.connect())
+        with scene.unchanged():
+            for table in ('claim', 'audit'):
+                insert = f'INSERT INTO sync_{table} (item, node, date, created_on) VALUES'
+                for day in NO_DAYS[kind]:
+                    refused(harness, f"{insert} ('x', 'a', {day}, '2026-03-02 10:00')")
+                for moment in (*NO_MOMENTS[kind], "'infinity'"):
+                    refused(harness, f"{insert} ('x', 'a', '2026-03-02', {moment})")
+
+    def test_what_people_write_is_accepted(self, kind: str, harness: Sql) -> None:
+        """Shorter times, other zones, patterns with blanks; on PostgreSQL a lock that expires at infinity does not expire."""
+        scene = Scene(harness.connect())
+        scene.lock('x')
+        for value in (
+            "'2026-03-02'",
+            "'2026-03-02 10:00'",
+            "'2026-03-02T10:00:00+02:00'",
+            "'9998-12-31'",
+            'NULL',
+            'CURRENT_TIMESTAMP',
+        ):
+            harness.execute(f'UPDATE sync_lock SET expires_at = {value}, created_at = {value}')
+            assert scene.backend.read_locks().unreadable == ()
+        for value in ("""'["a", "b%"]'""", """' [ "a" ,"b%" ] '""", """'["a\\"\\\\\\u0041"]'"""):
+            harness.execute(f'UPDATE sync_lock SET patterns = {value}')
+            assert len(scene.locks()['x'].patterns) == value.count(',') + 1
+        if kind == 'postgresql':
+            harness.execute("UPDATE sync_lock SET expires_at = 'infinity'")
+            assert scene.locks()['x'].expires_at is None
+
+
+class TestAllTheSame:
+    """Rows that were written while the conditions were off."""
+
+    def test_the_cluster_goes_on(self, kind: str, harness: Sql, store: Store) -> None:
+        """With every kind of spoilt node and lock in the tables, jobs join, leave and take over under every leader."""
+        with ExitStack() as running:
+            jobs = {name: running.enter_context(ExitStack()) for name in ('a', 'b', 'c')}
+            a, b = (jobs[name].enter_context(store.job(name)) for name in 'ab')
+            wait_until_whole(a, b)
+            timeline = store.handle.snapshot().timeline
+            for number, way in enumerate(harness.node_spoils):
+                run = NodeRef(f'spoilt {way}', str(number))
+                store.handle.register(Registration(run, timeout_sec=FAST['heartbeat_timeout_sec']), timeline, 0)
+                harness.spoil_node('sync_', run.name, way)
+            for way in harness.lock_spoils:
+                a.register_task_lock(f'spoilt {way}', '%')
+                harness.spoil_lock('sync_', f'spoilt {way}', way)
+            c = jobs['c'].enter_context(store.job('c'))
+            wait_until_whole(a, b, c)
+            told = store.handle.read_locks().unreadable
+            assert {report.key for report in told} == {f'spoilt {way}' for way in harness.lock_spoils}
+            # The leader's own record, in a way that is read all the same and in one that is not.
+            harness.spoil_node('sync_', 'a', 'weight')
+            harness.spoil_node('sync_', 'a', 'holding')
+            wait_until(lambda: len([node for node in store.handle.snapshot().nodes if node.name in 'abc']) == 3, 'a is back')
+            wait_until_whole(a, b, c)
+            jobs['a'].close()
+            wait_until_whole(b, c)
+            jobs['b'].close()
+            wait_until_whole(c)
+
+    @pytest.mark.parametrize('table', ['claim', 'audit', 'rebalance'])
+    def test_trails(self, kind: str, harness: Sql, table: str) -> None:
+        """What anybody can read is read by everybody, whatever else is there; what is asked for is given in full."""
+        scene = Scene(harness.connect())
+        ref = scene.leader()
+        scene.commit(ref, moved=1)
+        scene.backend.append_claims(ref, ['x', 'y'], DAY)
+        scene.backend.append_audits('leader', ['y'], DAY)
+        before = scene.state()
+        columns = 'item, node, date, created_on'
+        if table == 'rebalance':
+            columns = 'leader_node, trigger_reason, triggered_at, nodes_before, nodes_after, tokens_moved, duration_ms'
+        forged = []
+        for number, moment in enumerate((*NO_MOMENTS[kind], "'infinity'")):
+            values = f"'{number}', 'a', '2026-03-02', {moment}" if table != 'rebalance' else f"'a', 'b', {moment}, 1, 1, 1, 1"
+            forged.append(f'({values})')
+        if table != 'rebalance':
+            forged += [f"('z', 'a', {day}, '2026-03-02 10:00')" for day in NO_DAYS[kind]]
+        unconditionally(harness, table, f'INSERT INTO sync_{table} ({columns}) VALUES {", ".join(forged)}')
+        assert scene.state() == before
+        assert [claim.item for claim in scene.backend.incomplete(None, dt.timedelta(0))] == ['x']
+        for trail, count in ((HistoryKind.CLAIM, 2), (HistoryKind.AUDIT, 1), (HistoryKind.REBALANCE, 1)):
+            assert len(scene.backend.history(trail, limit=2)) == count
+            assert scene.backend.purge(trail, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)) >= 0
+        assert scene.backend.open(SETTINGS, create=True).settings == SETTINGS
+
+
+def unconditionally(harness: Sql, table: str, statement: str) -> None:
+    """Run a statement with the table's conditions off."""
+    if isinstance(harness, SqliteHarness):
+        harness.execute('PRAGMA ignore_check_constraints = ON', statement)
+        return
+    named = harness.query(f"SELECT conname FROM pg_constraint WHERE conrelid = 'sync_{table}'::regclass AND contype = 'c'")
+    harness.execute(*(f'ALTER TABLE sync_{table} DROP CONSTRAINT {name}' for (name,) in named), statement)
+
+
+def test_errors_of_the_driver_are_told_apart(harness: Sql) -> None:
+    """A refusal by a condition is for good: it is never called unavailable."""
+    scene = Scene(harness.connect())
+    with pytest.raises(JobsyncError) as caught:
+        scene.join('a', weight=float('nan'))
+    assert type(caught.value).__name__ == 'SchemaMismatch'

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from jobsync.backend import Backend
 from jobsync.calling import Caller
 from jobsync.config import CoordinationConfig
-from jobsync.core.agentconfig import check_settings
 from jobsync.core.tenure import Tenure
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 from jobsync.runtime import NodeRuntime
@@ -53,7 +52,9 @@ class Membership:
     # --- in and out ---------------------------------------------------------------------------------------------------------
 
     def enter(self, form_sec: float, prepare: Callable[[], object], functions: Functions) -> None:
-        """Become part of the cluster. ``prepare`` is called once the store is open, before the node registers.
+        """Become part of the cluster. ``prepare`` is called once the store is open with this node's settings.
+
+        That is before the node registers, unless it finds others in force, which its agent replaces if all their nodes are dead.
 
         If it raises, ``leave`` must be called.
         """
@@ -68,19 +69,20 @@ class Membership:
         opened = self.caller.call(lambda: backend.open(config.settings, self._create))
         if not config.enabled:
             return
-        check_settings(self.node_name, config.settings, opened.settings)
         if backend.info.max_tokens < config.total_tokens:
             raise ConfigError(
                 f'total_tokens is {config.total_tokens}: must be at most {backend.info.max_tokens} on {backend.info.name}'
             )
-        prepare()
+        is_ours = opened.settings == config.settings
+        if is_ours:
+            prepare()
         told = agent_config(self.node_name, config, backend.info, self._create, form_sec, functions.announces)
         runtime = self.runtime = NodeRuntime(backend, told, functions)
         if self._leaving:
             raise JobsyncError(f'node {self.node_name!r} was told to leave while it was entering')
         self.tenure = runtime.agent.tenure
         self.caller.call(runtime.start)
-        wait_until_entered(runtime, config.token_distribution_timeout_sec)
+        wait_until_entered(runtime, config.token_distribution_timeout_sec, None if is_ours else prepare)
 
     def check_enterable(self) -> None:
         """Raise ``JobsyncError`` if this has been entered before."""

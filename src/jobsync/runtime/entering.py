@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
@@ -52,9 +53,12 @@ def agent_config(
     )
 
 
-def wait_until_entered(runtime: NodeRuntime, distribution_timeout_sec: float) -> None:
+def wait_until_entered(
+    runtime: NodeRuntime, distribution_timeout_sec: float, prepare: Callable[[], object] | None = None
+) -> None:
     """Return once the node owns its whole share, or at ``form_sec`` if it is at least part of the plan.
 
+    ``prepare`` is called as soon as the store is open with this node's settings.
     Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
     of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
     """
@@ -68,6 +72,9 @@ def wait_until_entered(runtime: NodeRuntime, distribution_timeout_sec: float) ->
             raise status.failure
         if status.phase is Phase.LEFT:
             raise JobsyncError(f'node {name!r} was told to leave while it was entering')
+        if prepare is not None and status.phase is not Phase.OPENING:
+            prepare()
+            prepare = None
         if status.settled or (waited >= limit_sec and status.planned):
             return
         short = minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes

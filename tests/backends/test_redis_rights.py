@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
-from tests.backends.redis_calls import Waiting, everything
+from tests.backends.redis_calls import DAY, Waiting, everything
 from tests.backends.redis_jobs import Cluster
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
+from jobsync.core.model import Eviction, HistoryKind, LockEdit, LockFilter, LockRequest, Member, Pin
+from jobsync.core.tokens import TokenGroup
 from jobsync.errors import ConfigError
 from jobsync.fencing import StaleFence, redis_set
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.harnesses.redis import RedisHarness, eventually
 from jobsync.testing.servers import RedisServer, SentinelServer
 
@@ -118,6 +121,52 @@ class TestPage:
         with closing(backend), pytest.raises(ConfigError, match='may not'):
             backend.open(SETTINGS, create=True)
         assert server.ask('KEYS', '*:state') == ''
+
+    @pytest.mark.parametrize('right', ['del', 'hset', 'hdel', 'hincrby', 'rpush', 'zadd', 'zrem', 'zlexcount', 'time', 'info'])
+    def test_a_right_that_is_taken_away(self, harness: RedisHarness, server: RedisServer, right: str) -> None:
+        """Later calls are refused, and write nothing by halves."""
+        with (
+            closing(connect(user(server, *RULES), BackendOptions())) as backend,
+            closing(connect(server.url(), BackendOptions())) as own,
+        ):
+            scene, others = Scene(backend), Scene(own)
+            leader, left, dead = scene.leader(), scene.join('left'), scene.join('dead')
+            backend.deregister(left)
+            scene.lock('x', 'y')
+            scene.commit(
+                leader, TokenGroup([1], 'a'), members={'a': Member('1', 15.0)}, pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=1
+            )
+            backend.append_claims(leader, ['x', 'y'], DAY)
+            backend.append_audits('leader', ['x'], DAY)
+            plan = scene.plan(
+                TokenGroup([2], 'b'),
+                members={'a': None, 'b': Member('2', 15.0)},
+                pins=(Pin(TOKENS + 2, 'y', 'b'),),
+                unpinned=frozenset({TOKENS + 1}),
+                evictions=(Eviction(dead, 0),),
+                departed=(left,),
+                moved=1,
+            )
+            guard, now = scene.guard(), backend.snapshot().now
+            user(server, *RULES, f'-{right}')
+            calls: list[Callable[[], object]] = [
+                lambda: scene.beat(leader),
+                lambda: scene.join('new'),
+                lambda: backend.deregister(leader),
+                lambda: backend.acquire_leadership(leader, 1),
+                lambda: backend.commit(leader, plan, guard),
+                lambda: scene.lock('z'),
+                lambda: backend.edit_locks(LockEdit(remove=LockFilter(), put=(LockRequest('z', ('a',), 'me'),))),
+                lambda: backend.append_claims(leader, ['z'], DAY),
+                lambda: backend.append_audits('leader', ['y'], DAY),
+                lambda: backend.purge(HistoryKind.AUDIT, now + dt.timedelta(hours=1)),
+                lambda: backend.renew_timeline(scene.timeline, 0),
+            ]
+            for call in calls:
+                with others.unchanged(), pytest.raises(ConfigError, match='may not'):
+                    call()
+            user(server, *RULES)
+            backend.commit(leader, plan, guard)
 
     def test_another_database(self, harness: RedisHarness, server: RedisServer) -> None:
         """It takes one more right."""

@@ -23,7 +23,7 @@ from jobsync.backends.redis.backend import RedisBackend
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.table import MOST_ENTRIES
-from jobsync.core.model import INITIAL, LockEdit, LockRequest, Pin
+from jobsync.core.model import INITIAL, LockEdit, LockRequest, Member, Pin
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
@@ -330,6 +330,27 @@ class TestLog:
             other._fold(Deadline(100.0))
         assert scene.row(0).owner == 'last'
         assert scene.row((MOST_ENTRIES - 1) % TOKENS).owner == f'n{MOST_ENTRIES - 1}'
+
+
+class TestSizes:
+    """What one call carries, far beyond what any cluster asks of it."""
+
+    def test_much_at_once(self, harness: RedisHarness, scene: Scene) -> None:
+        """One commit has ten thousand members and a hundred thousand pins; a heartbeat holds ten thousand tokens."""
+        leader = scene.leader()
+        members = {f'node {number}': Member(f'run {number}', 15.0) for number in range(10_000)}
+        pins = tuple(
+            Pin(TOKENS + number, f'task {number}', f'node {number % 10_000}', pattern='n%') for number in range(1, 100_001)
+        )
+        scene.commit(leader, members=members, pins=pins, moved=1)
+        with closing(harness.connect()) as other:
+            changes = other.read_assignment()
+        assert changes.members == members
+        assert len(changes.pins) == len(pins)
+        scene.commit(leader, members=dict.fromkeys(members), unpinned=frozenset(pin.id for pin in pins))
+        assert (scene.assignment().members, scene.pins()) == ({}, {})
+        scene.beat(leader, holding=range(10_000))
+        assert scene.node('leader').holding == frozenset(range(10_000))
 
 
 class TestConnections:

@@ -115,3 +115,12 @@ def test_a_script_keeps_to_its_contract(name: str) -> None:
     assert set(re.findall(r'\bgiven\.(\w+)', body)) <= {*code.arguments, 'channel'}
     assert '-- Returns: ' in text
     assert ('-- REST: ' in text) == ('rest(' in body)
+
+
+def test_rights_are_checked_for_every_command() -> None:
+    """The list of what the scripts do has all that they do, and no more."""
+    folder = resources.files('jobsync.backends.redis') / 'scripts'
+    common, *others = ((folder / f'{name}.lua').read_text(encoding='utf-8') for name in ['common', *SCRIPTS] if name != 'rights')
+    listed = common[common.index('local COMMANDS') :].partition('}')[0]
+    used = re.findall(r"\bredis\.call\('([A-Z]+)'|\bin_parts\(\d, \w+, '([A-Z]+)'", '\n'.join([common, *others]))
+    assert {one or other for one, other in used} == set(re.findall("'([A-Z]+)'", listed))

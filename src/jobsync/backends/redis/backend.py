@@ -50,6 +50,8 @@ from jobsync.errors import BackendUnavailable, JobsyncError
 __all__ = ['RedisBackend', 'connect']
 
 MAX_TOKENS = 1_000_000
+MAX_REMOVALS = 10_000
+"""Their comparisons hold the server up for a few tenths of a second; no limit of its own is near."""
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
@@ -89,7 +91,14 @@ class RedisBackend:
     @property
     def info(self) -> BackendInfo:
         """See ``Backend.info``. Whether the store is durable is for the URL to say, and for ``open`` to check."""
-        return BackendInfo('redis', durable=self._server.durable, push=True, reach=Reach.NETWORK, max_tokens=MAX_TOKENS)
+        return BackendInfo(
+            'redis',
+            durable=self._server.durable,
+            push=True,
+            reach=Reach.NETWORK,
+            max_tokens=MAX_TOKENS,
+            max_removals=MAX_REMOVALS,
+        )
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._server} {self._keys.namespace}>'

@@ -25,6 +25,20 @@ local function run_id()
     return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
+-- What the scripts do; PUBLISH is optional.
+local COMMANDS = {'DEL', 'GET', 'SET', 'HSET', 'HGET', 'HGETALL', 'HKEYS', 'HDEL', 'HINCRBY', 'RPUSH', 'LRANGE', 'LTRIM', 'ZADD',
+    'ZREM', 'ZRANGE', 'ZREVRANGE', 'ZRANGEBYSCORE', 'ZRANGEBYLEX', 'ZLEXCOUNT', 'ZSCORE', 'ZMSCORE', 'TIME', 'INFO'}
+
+-- Fail before anything is written if a right has been taken away since the namespace was opened: a script that is refused half
+-- way has written half. Redis before 7 cannot tell.
+local function check_rights()
+    for _, command in ipairs(redis.acl_check_cmd and COMMANDS or {}) do
+        if not redis.acl_check_cmd(command, key.state) then
+            error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
+        end
+    end
+end
+
 -- The state of the namespace with ``store``, the store's identity as it is now; nil if there is no such namespace.
 --
 -- The identity is the replication id that the server had when the namespace, or its timeline, was made. A server that is
@@ -33,6 +47,7 @@ end
 -- from its own files. The latter is the same store only if those files have everything that was acknowledged.
 -- A new identity is written down at once: a second restart must not make it look like the first again.
 local function enter()
+    check_rights()
     local flat = redis.call('HGETALL', key.state)
     if #flat == 0 then
         return nil

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential, wait_random
 
 from jobsync.errors import BackendUnavailable
+from jobsync.event_log import EventLogger
 
 __all__ = ['ask_again']
 
 T = TypeVar('T')
-_logger = logging.getLogger('jobsync.job')
+_logger = EventLogger('jobsync.job')
 _QUIET_SEC = 1.0
 """How long a call is repeated without a word."""
 

@@ -14,7 +14,8 @@ Every method
 - raises ``SchemaMismatch``, ``open`` and ``close`` apart, while the namespace is not there (never opened, or lost with all
   its records since): the caller opens it anew;
 - changes nothing when it raises any other error of ``jobsync.errors``;
-- lets no exception of a driver escape.
+- lets no exception of a driver escape;
+- logs, if at all, through an ``EventLogger``: the threads that call it must not wait for a log.
 
 Names, ids, task ids, patterns and reasons are any text of one character or more that UTF-8 can carry, NUL apart; the store
 compares them exactly (case, blanks at the end, forms of Unicode). Times are the store's, with a timezone.
@@ -66,8 +67,9 @@ from jobsync.core.model import (
     Timeline,
 )
 from jobsync.core.tokens import Changes, Plan
+from jobsync.event_log import Diverted, EventLogger
 
-__all__ = ['Backend', 'BackendInfo', 'BackendOptions', 'Reach']
+__all__ = ['Backend', 'BackendInfo', 'BackendOptions', 'Diverted', 'EventLogger', 'Reach']
 
 
 class Reach(enum.Enum):

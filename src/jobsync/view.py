@@ -11,6 +11,7 @@ from jobsync.config import CoordinationConfig
 from jobsync.core.agent import Phase
 from jobsync.core.hashing import tokenizer
 from jobsync.errors import NotOwned
+from jobsync.event_log import event_log
 from jobsync.ledger import Ledger
 from jobsync.membership import Membership
 from jobsync.rows import node_rows
@@ -73,11 +74,8 @@ class NodeView:
     def owner_of(self, task: object) -> str | None:
         """The name of the node that owns the task; None while nobody does. Asks the store."""
         key, token = self._parse(task)
-        runtime, backend = self._member.runtime, self._member.needed_backend
-        if runtime is None:
-            return self.node_name
-        known = runtime.agent.tenure.assignment
-        return known.apply(self._member.caller.call(lambda: backend.read_assignment(known.version))).owner_of(key, token)
+        self._member.check_inside()
+        return self.node_name if self._member.runtime is None else self._member.read_assignment().owner_of(key, token)
 
     def fence(self, task: object) -> int:
         """A number for the task that is higher with every new owner, for others to refuse a late write by (``jobsync.fencing``).
@@ -88,7 +86,7 @@ class NodeView:
         key, token = self._parse(task)
         self._member.check_inside()
         runtime = self._member.runtime
-        fence = None if runtime is None else runtime.agent.tenure.fence(key, token, now())
+        fence = None if runtime is None else runtime.agent.tenure.fence(key, token, now)
         if fence is None:
             why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
             raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
@@ -150,6 +148,7 @@ class NodeView:
             'last_heartbeat': self._last_heartbeat_sent,
             'total_tokens': config.total_tokens,
             'open_tasks': self._ledger.open_tasks,
+            'log_lines_dropped': event_log.dropped,
             'unplaced_locks': 0 if runtime is None else len(runtime.agent.tenure.assignment.unplaced),
             'unreadable': [] if runtime is None else [attrs.asdict(record) for record in runtime.status.unreadable],
         }

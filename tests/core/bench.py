@@ -109,13 +109,17 @@ class Bench:
         assert all(agent.is_settled for agent in agents)
         return agents
 
+    def clock(self) -> float:
+        """What every node's clock shows."""
+        return self.now
+
     def claims(self, agent: Agent, *keys: str) -> list[bool]:
         """Whether the agent may claim these tasks now."""
-        return [agent.tenure.may_claim(key, token_of(key), self.now) for key in keys]
+        return [agent.tenure.may_claim(key, token_of(key), self.clock) for key in keys]
 
     def begin(self, agent: Agent, *keys: str) -> list[bool]:
         """Begin these tasks now, those that the agent may."""
-        return [agent.tenure.begin(key, token_of(key), self.now) for key in keys]
+        return [agent.tenure.begin(key, token_of(key), self.clock) for key in keys]
 
     # --- what the store has ----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from tests.core.builders import token_of
 from jobsync.core import calls
 from jobsync.core.agent import Agent
 from jobsync.core.events import Change
-from jobsync.core.tenure import Tenure
+from jobsync.core.tenure import Clock, Tenure
 
 
 def test_a_gain_waits_for_the_acknowledging_heartbeat() -> None:
@@ -102,11 +102,11 @@ def while_it_looks(agent: Agent, monkeypatch: pytest.MonkeyPatch, before: bool, 
     """The next time that a thread looks at whether it may begin a task, let ``act`` happen just before or just after that."""
     look = agent.tenure.may_claim
 
-    def looks(key: str, token: int, now: float) -> bool:
+    def looks(key: str, token: int, clock: Clock) -> bool:
         monkeypatch.undo()
         if before:
             act()
-        may = look(key, token, now)
+        may = look(key, token, clock)
         if not before:
             act()
         return may
@@ -134,7 +134,7 @@ def test_a_refusal_takes_no_mark_of_another_thread_away(begin: Callable[..., boo
         assert token in taken_from(bench, agent)
 
     while_it_looks(agent, monkeypatch, True, other_begins)
-    assert not begin(agent.tenure, f't{token}', token, bench.now, worker=2)
+    assert not begin(agent.tenure, f't{token}', token, bench.clock, worker=2)
     assert set(agent.tenure.in_flight) == {f't{token}'}
     bench.run(5.0)
     assert bench.record('a').holding == {token}
@@ -153,7 +153,7 @@ def test_a_task_counts_as_in_flight_from_before_the_look(begin: Callable[..., bo
         assert agent.tenure.is_busy(None)
 
     while_it_looks(agent, monkeypatch, False, asked_and_acknowledged)
-    assert begin(agent.tenure, f't{token}', token, bench.now, worker=2)
+    assert begin(agent.tenure, f't{token}', token, bench.clock, worker=2)
     bench.run(5.0)
     assert bench.record('a').holding == {token}
     agent.tenure.finish([f't{token}'])

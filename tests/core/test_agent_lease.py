@@ -32,9 +32,9 @@ def test_the_lease_is_over_at_its_deadline() -> None:
     """A node claims until the deadline, and from that very moment on it does not."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    assert agent.tenure.may_claim('t0', 0, math.nextafter(agent.tenure.deadline, 0.0))
-    assert not agent.tenure.may_claim('t0', 0, agent.tenure.deadline)
-    assert not agent.tenure.begin('t0', 0, agent.tenure.deadline)
+    assert agent.tenure.may_claim('t0', 0, lambda: math.nextafter(agent.tenure.deadline, 0.0))
+    assert not agent.tenure.may_claim('t0', 0, lambda: agent.tenure.deadline)
+    assert not agent.tenure.begin('t0', 0, lambda: agent.tenure.deadline)
 
 
 def test_there_is_no_lease_before_the_first_heartbeat() -> None:
@@ -68,7 +68,7 @@ def test_an_answer_that_comes_after_its_lease_tells_of_nothing() -> None:
     agent.events.clear()
     bench.answer(caught, answer)
     assert agent.tenure.ownership.is_empty
-    assert not agent.tenure.may_claim('t0', 0, bench.now)
+    assert not agent.tenure.may_claim('t0', 0, bench.clock)
     assert agent.events == []
     bench.run(6.0)
     assert not agent.tenure.ownership.is_empty
@@ -96,7 +96,7 @@ def test_an_outage_moves_nothing() -> None:
     for agent in agents:
         bench.cut_off(agent)
     bench.run(60.0)
-    assert [agent.tenure.may_claim(key, token_of(key), bench.now) for agent in agents for key in TASKS] == [False] * 8
+    assert [agent.tenure.may_claim(key, token_of(key), bench.clock) for agent in agents for key in TASKS] == [False] * 8
     bench.cut.clear()
     bench.run(60.0)
     assert [agent.tenure.ownership.tokens for agent in agents] == before

@@ -98,7 +98,7 @@ def test_a_leaving_node_does_not_wait_for_the_thread_that_leaves() -> None:
     """Its own tasks cannot be finished while it waits; those of other threads can."""
     bench = Bench()
     (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
-    agent.tenure.begin('t0', 0, bench.now, worker=7)
+    agent.tenure.begin('t0', 0, bench.clock, worker=7)
     agent.leave(bench.now, worker=7)
     bench.run(1.0)
     assert agent.phase is Phase.LEFT

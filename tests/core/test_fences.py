@@ -89,7 +89,7 @@ def test_a_lock_whose_place_is_where_the_task_is_raises_the_fence_too() -> None:
 
 
 def asked(bench: Bench, agent: Agent, key: str) -> int | None:
-    return agent.tenure.fence(key, token_of(key), bench.now)
+    return agent.tenure.fence(key, token_of(key), bench.clock)
 
 
 def test_a_node_has_a_fence_for_its_own_tasks_only() -> None:

@@ -143,6 +143,7 @@ def test_coordination_status(store: Store) -> None:
             'last_heartbeat': None,
             'total_tokens': TOKENS,
             'open_tasks': 1,
+            'log_lines_dropped': 0,
             'unplaced_locks': 0,
             'unreadable': [],
         }

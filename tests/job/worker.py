@@ -84,6 +84,8 @@ def loop(job: Job, mode: str) -> None:
                         pause.wait(1)
             case 'sample':
                 sample(job)
+                if job.is_leaving:
+                    return
                 pause.wait(0.005)
             case _:
                 pause.wait(1)
@@ -117,6 +119,18 @@ def hang(*_: object) -> None:
     threading.Event().wait()
 
 
+def fill_stderr() -> None:
+    """Write into the pipe as much as it takes, so that the next write waits for a reader."""
+    os.set_blocking(2, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(2, b'.' * 1024)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(2, b'.')
+    os.set_blocking(2, True)
+
+
 def main() -> None:
     """Run until a signal comes."""
     url, name, mode, *settings = sys.argv[1:]
@@ -136,6 +150,7 @@ def main() -> None:
     told: dict[str, Any] = {'on_assign': slow, 'on_revoke': slow, 'on_lost': slow} if fields.pop('callbacks', False) else {}
     if fields.pop('hanging', False):
         told['on_revoke'] = hang
+    unread = fields.pop('unread', False)
     if not handle_signals:
         signal.signal(signal.SIGTERM, signal_handler)
         signal.signal(signal.SIGINT, signal_handler)
@@ -145,6 +160,9 @@ def main() -> None:
         say(state='entering')
     with job_instance as job:
         say(state='entered', tokens=len(job.my_tokens))
+        if unread:
+            fill_stderr()
+            say(state='full')
         loop(job, mode)
     say(state='left')
 

@@ -10,6 +10,13 @@ version has succeeded. Between the two the node claims only what both the old an
 ``ownership`` first and looks at attempts and tasks in flight afterwards. Whichever comes first, no task is begun on a token that
 an acknowledgement has given up, and neither side takes a lock. Each attempt is noted by itself, so that one that is refused
 takes nothing away from another at the same task.
+
+*The clock is read last.* Whatever answers "this is ours now" takes the clock as a function, reads the grant first and the clock
+after it, as ``Job.can_claim_task`` does. The other way round::
+
+    t=0   a thread reads the clock, and its process is stopped
+    t=20  another node owns the token; the process goes on
+    t=20  the thread compares t=0 with the end of the lease: "ours"
 """
 
 from __future__ import annotations
@@ -23,7 +30,9 @@ from jobsync.core.model import NodeRef, Revision
 from jobsync.core.ownership import Grant, Ownership
 from jobsync.core.tokens import Assignment
 
-__all__ = ['Tenure']
+__all__ = ['Clock', 'Tenure']
+
+Clock = Callable[[], float]
 
 _NEVER = float('-inf')
 
@@ -49,43 +58,47 @@ class Tenure:
 
     # --- what any thread may ask --------------------------------------------------------------------------------------------
 
-    def may_claim(self, key: str, token: int, now: float) -> bool:
-        """Whether the task with this key, whose hash token is ``token``, is this node's at ``now``."""
-        return now < self.deadline and self.ownership.claims(key, token)
-
-    def ours(self, tasks: Mapping[str, int], now: float) -> list[str]:
-        """Those of many tasks (key -> hash token) that are this node's at ``now``, in their order."""
+    def may_claim(self, key: str, token: int, clock: Clock) -> bool:
+        """Whether the task with this key, whose hash token is ``token``, is this node's now."""
         deadline, pins, mine = self.grant
-        if now >= deadline:
-            return []
-        if pins is None:
-            return [key for key, token in tasks.items() if mine[token]]
-        return [key for key, token in tasks.items() if pins.get(key, mine[token])]
+        return (mine[token] if pins is None else pins.get(key, mine[token])) and clock() < deadline
 
-    def begin(self, key: str, token: int, now: float, worker: int = 0) -> bool:
+    def ours(self, tasks: Mapping[str, int], clock: Clock) -> list[str]:
+        """Those of many tasks (key -> hash token) that are this node's now, in their order."""
+        deadline, pins, mine = self.grant
+        if pins is None:
+            found = [key for key, token in tasks.items() if mine[token]]
+        else:
+            found = [key for key, token in tasks.items() if pins.get(key, mine[token])]
+        return found if clock() < deadline else []
+
+    def holds_lease(self, ref: NodeRef, clock: Clock) -> bool:
+        """Whether the lease of this run of the node is valid now."""
+        deadline = self.deadline
+        return clock() < deadline and self.ref == ref  # the run last: a deadline read before may be that of a later run
+
+    def begin(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
         """Mark a task as in flight, by this worker, if it is this node's; say whether it is."""
         with self._tasks.attempt(key, worker):
-            if self.may_claim(key, token, now):
+            if self.may_claim(key, token, clock):
                 self.in_flight[key] = worker
                 return True
         return False
 
-    def begin_alone(self, key: str, token: int, now: float, worker: int = 0) -> bool:
+    def begin_alone(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
         """The same, but for a task that another worker has in flight: False."""
         with self._tasks.attempt(key, worker):
-            return self.may_claim(key, token, now) and self.in_flight.setdefault(key, worker) == worker
+            return self.may_claim(key, token, clock) and self.in_flight.setdefault(key, worker) == worker
 
     def finish(self, keys: Iterable[str]) -> None:
         """These tasks are no longer in flight."""
         for key in keys:
             self.in_flight.pop(key, None)
 
-    def fence(self, key: str, token: int, now: float) -> int | None:
+    def fence(self, key: str, token: int, clock: Clock) -> int | None:
         """The fence of a task that this node may claim or has in flight; None if it is not this node's."""
-        if now >= self.deadline:
-            return None
-        fence = self.assignment.fence(self.ref, key, token)
-        return fence if self.ownership.claims(key, token) or key in self.in_flight else None
+        deadline, fence = self.deadline, self.assignment.fence(self.ref, key, token)
+        return fence if (self.ownership.claims(key, token) or key in self.in_flight) and clock() < deadline else None
 
     @property
     def in_flight(self) -> dict[str, int]:
@@ -148,7 +161,7 @@ class Tenure:
         """A heartbeat that was sent then has succeeded (R1); say whether what it is good for is not over yet."""
         if sent_at + self._config.lease_sec <= now:
             return False
-        if self.deadline == _NEVER or now >= self.deadline:
+        if self.deadline == _NEVER:  # an end that nobody has declared meanwhile is none
             self._tell(Note('info', f'node {self.ref.name!r} has a lease'))
             if not self.ownership.is_empty:
                 self._tell(Change(self._nothing, self.ownership))
@@ -156,15 +169,17 @@ class Tenure:
         return True
 
     def look_at_lease(self, now: float) -> None:
-        """Say so if the lease has ended with something owned. The tokens stay, for it may be had again."""
+        """Declare the loss if the lease has ended with something owned. The tokens stay, for it may be had again."""
         if _NEVER < self.deadline <= now and not self.ownership.is_empty:
             self._tell(Note('warning', f'node {self.ref.name!r}: the lease is over, no heartbeat got through in time'))
+            self._tell(Change(self.ownership, self._nothing))
             self.deadline = _NEVER
 
     def drop(self) -> None:
         """Answer False from now on, and own nothing."""
-        self.deadline = _NEVER
-        self._set(self._nothing)
+        if self.deadline > _NEVER and not self.ownership.is_empty:
+            self._tell(Change(self.ownership, self._nothing))
+        self.forget()
 
     def forget(self) -> None:
         """The same in the child of a fork, which has nobody to tell."""
@@ -225,4 +240,6 @@ class Tenure:
     def _set(self, after: Ownership, asked: frozenset[int] = frozenset(), deadline: float = _NEVER) -> None:
         before, self.ownership = self.ownership, after
         if before.mine != after.mine or before.pin_ids != after.pin_ids:
+            if self.deadline == _NEVER:  # the loss of all that is owned has been declared
+                before = after = self._nothing
             self._tell(Change(before, after, asked, deadline))

@@ -7,24 +7,25 @@ that hangs delays its own tokens until their deadline, and nothing else for long
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import attrs
 
 from jobsync.core.events import Change
+from jobsync.event_log import EventLogger
 from jobsync.runtime.clock import now
 
 __all__ = ['Callbacks', 'Functions', 'RebalanceEvent']
 
-_logger = logging.getLogger('jobsync.node')
+_logger = EventLogger('jobsync.node')
 _LOOK_SEC = 1.0
-"""How often a thread that waits for changes looks whether the lease is over, and the least that a call may take."""
+"""How often a thread that waits for changes has the agent look at the lease, and the least that a call may take."""
 _NEVER = float('inf')
 
 
@@ -90,11 +91,16 @@ class Callbacks:
         functions: Functions,
         patience_sec: float,
         lease_end: Callable[[], float],
+        look_at_lease: Callable[[], object],
         release: Callable[[frozenset[int]], object],
     ) -> None:
-        """``patience_sec``: how long a call may take that has no deadline; ``release``: these tokens need be held no longer."""
+        """``patience_sec``: how long a call may take that has no deadline; ``release``: these tokens need be held no longer.
+
+        ``lease_end`` says when to look at the lease, ``look_at_lease`` has the agent do it: the agent alone declares a loss,
+        which then comes by ``put``. Judged in this thread, a heartbeat that succeeds at that moment would go unnoticed.
+        """
         self._node_name, self._functions, self._patience_sec = node_name, functions, max(1.0, patience_sec)
-        self._lease_end, self._release = lease_end, release
+        self._lease_end, self._look_at_lease, self._release = lease_end, look_at_lease, release
         self._changes: SimpleQueue[Change | None] = SimpleQueue()
         self._pending: deque[_Call] = deque()
         self._told: frozenset[int] = frozenset()
@@ -159,7 +165,7 @@ class Callbacks:
                 change = self._changes.get(timeout=self._until_look())
             except Empty:
                 if self._told and now() >= self._lease_end():
-                    self._plan(frozenset(), frozenset(), 0.0)
+                    self._look_at_lease()
                 continue
             if change is None:
                 self._all_told.set()
@@ -185,7 +191,7 @@ class Callbacks:
             self._pending.append(_Call('on_assign', functions.on_assign, (coming,)))
         if functions.on_rebalance is not None and (going or coming):
             event = RebalanceEvent(self._node_name, coming, going, len(tokens))
-            self._pending.append(_Call('on_rebalance', _with_event(functions.on_rebalance), (event,)))
+            self._pending.append(_Call('on_rebalance', partial(_call_with_event, functions.on_rebalance), (event,)))
 
     def _make(self, turn: int, call: _Call) -> bool:
         """Make a call; say whether this thread is still the one that makes them."""
@@ -205,12 +211,13 @@ class Callbacks:
         return True
 
 
-def _with_event(callback: Callable[..., Any]) -> Callable[[RebalanceEvent], Any]:
-    """The callback as a function of the event, if it takes one, or of nothing."""
+def _call_with_event(callback: Callable[..., Any], event: RebalanceEvent) -> None:
+    """Call the callback with the event, if it takes one, or with nothing."""
     try:
         inspect.signature(callback).bind(None)
     except TypeError:
-        return lambda _: callback()
+        callback()
+        return
     except ValueError:  # a built-in without a signature
-        return callback
-    return callback
+        pass
+    callback(event)

@@ -5,14 +5,14 @@ no lock at all, for any of them may be interrupted at any moment by a signal who
 is read from single attributes (``ownership`` and ``deadline`` of the agent, ``status`` here), and what they want is put as a wish
 into a queue that is safe inside a signal handler.
 
-**Leaving must not wait for a log.** The signal may have interrupted a thread inside a logging call, which holds the lock of a
-log handler until the signal handler returns, and the signal handler waits for the node to leave. So at most one thread of ours
-at a time is logging, and once the node is to leave each thread serves both lanes: whichever is free deregisters.
+**No thread here waits for a log.** A log handler may block for as long as it likes: on a pipe that nobody reads, or on a lock
+that the very thread holds which a signal has interrupted, while the signal's handler waits for this node to leave. So every line
+goes by way of the event log (``jobsync.event_log``). Once the node is to leave each thread serves both lanes: whichever is free
+deregisters.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -29,6 +29,7 @@ from jobsync.core.events import Change, Note
 from jobsync.core.hashing import tokenizer
 from jobsync.core.model import Node, Pulse, Unreadable
 from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.event_log import EventLogger, event_log
 from jobsync.runtime.callbacks import Callbacks, Functions
 from jobsync.runtime.clock import now
 from jobsync.runtime.perform import perform
@@ -36,7 +37,7 @@ from jobsync.runtime.reporting import Reporter
 
 __all__ = ['NodeRuntime', 'Status']
 
-_logger = logging.getLogger('jobsync.node')
+_logger = EventLogger('jobsync.node')
 _LISTEN_SEC = 5.0
 _AT_ONCE, _NEVER = float('-inf'), float('inf')
 _POLL_SEC = 0.005
@@ -62,6 +63,8 @@ class Status:
     failure: JobsyncError | None
     unreadable: tuple[Unreadable, ...] = ()
     """The records that could not be read in full."""
+    log_lines_dropped: int = 0
+    """Lines that never reached the log, of all jobsync in this process: the log was blocked, or refused them by raising."""
 
 
 @attrs.frozen
@@ -88,7 +91,12 @@ class NodeRuntime:
         self._bells: dict[Lane, SimpleQueue[None]] = {lane: SimpleQueue() for lane in Lane}
         self._reporter = Reporter(config.name)
         self._callbacks = Callbacks(
-            config.name, functions or Functions(), config.handover_timeout_sec, lambda: self.agent.tenure.deadline, self._release
+            config.name,
+            functions or Functions(),
+            config.handover_timeout_sec,
+            lease_end=lambda: self.agent.tenure.deadline,
+            look_at_lease=self._look_at_lease,
+            release=self._release,
         )
         self._leave_wanted: _Wish | None = None
         self._weight_wanted: float | None = None
@@ -153,7 +161,6 @@ class NodeRuntime:
         self._closed = True
         self.poke()
         self._callbacks.close()
-        self._reporter.tell()
         _running.discard(self)
 
     def wait_until_told(self, timeout: float) -> bool:
@@ -170,10 +177,9 @@ class NodeRuntime:
         while not self._is_done:
             try:
                 due = [self._serve(each) for each in (tuple(Lane) if self._leave_wanted else (lane,))]
-                self._reporter.tell()
                 self._callbacks.look_for_a_hang()
                 self._sleep(lane, min(due))
-            except Exception:
+            except BaseException:
                 _logger.exception('node %r: the %s thread goes on after an unexpected error', self.agent.config.name, lane.value)
                 time.sleep(self.agent.config.retry_sec)
 
@@ -210,9 +216,15 @@ class NodeRuntime:
             return perform(self._backend, call, self._token_of)
         except JobsyncError as error:
             return error
-        except Exception as error:
+        except BaseException as error:
             _logger.exception('node %r: %s raised what no backend should', self.agent.config.name, type(call).__name__)
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
+
+    def _look_at_lease(self) -> None:
+        """Have the agent say whether the lease has ended."""
+        with self._lock:
+            self.agent.tenure.look_at_lease(now())
+            self._step_taken('')
 
     def _release(self, tokens: frozenset[int]) -> None:
         """The user has been told that these tokens go."""
@@ -241,6 +253,7 @@ class NodeRuntime:
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
             unreadable=agent.unreadable,
+            log_lines_dropped=event_log.dropped,
         )
 
     def _sleep(self, lane: Lane, until: float) -> None:
@@ -263,7 +276,7 @@ class NodeRuntime:
                 revision = self._backend.wait(known, _LISTEN_SEC)
             except BackendUnavailable:
                 revision = known
-            except Exception:
+            except BaseException:
                 _logger.exception('node %r: waiting for changes failed', self.agent.config.name)
                 revision = known
             if revision > known:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 
 import redis
 from redis.connection import AbstractConnection
 
+from jobsync.backend import EventLogger
 from jobsync.backends import listening
 from jobsync.backends.redis.connection import Deadline, close, exchange
 from jobsync.backends.redis.keys import Keys
@@ -17,7 +17,7 @@ from jobsync.errors import JobsyncError
 
 __all__ = ['Listener']
 
-log = logging.getLogger('jobsync.backends.redis')
+log = EventLogger('jobsync.backends.redis')
 
 LEAST_SEC = 1.0
 """What it takes to connect is granted even to a shorter wait."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import re
 
 import redis
 
+from jobsync.backend import EventLogger
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.link import Link
 from jobsync.errors import ConfigError, JobsyncError
 
 __all__ = ['check_server']
 
-log = logging.getLogger('jobsync.backends.redis')
+log = EventLogger('jobsync.backends.redis')
 
 OLDEST = (6, 2)
 """It has ZMSCORE."""

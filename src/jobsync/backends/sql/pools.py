@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Engine, Pool, create_engine
 
+from jobsync.backend import Diverted
+
 __all__ = ['autocommitting']
 
 NAME = 'jobsync'
@@ -26,10 +28,12 @@ class _LeavingIsNoFault(logging.Filter):
 
 def autocommitting(dialect: str, connect: Callable[[], Any], pool: type[Pool], **options: Any) -> Engine:
     """An engine whose connections are made by ``connect`` and begin no transaction but by our own statements."""
-    logging.getLogger(f'{pool.__module__}.{pool.__name__}.{NAME}').addFilter(_LEAVING)
+    logger = logging.getLogger(f'{pool.__module__}.{pool.__name__}.{NAME}')
+    for each in (_LEAVING, _DIVERTED):
+        logger.addFilter(each)
     return create_engine(
         f'{dialect}://', creator=connect, poolclass=pool, pool_logging_name=NAME, isolation_level='AUTOCOMMIT', **options
     )
 
 
-_LEAVING = _LeavingIsNoFault()
+_LEAVING, _DIVERTED = _LeavingIsNoFault(), Diverted()

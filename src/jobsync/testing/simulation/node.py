@@ -190,9 +190,9 @@ class SimNode:
         if not self.alive or self.world.now < self.paused_until or key in self.working:
             return
         token = self.world.token_of(key)
-        if self.agent.tenure.begin(key, token, self.clock()):
+        if self.agent.tenure.begin(key, token, self.clock):
             self.working[key] = self.agent.ref.incarnation
-            self.world.check_fence(self, key, self.agent.tenure.fence(key, token, self.clock()))
+            self.world.check_fence(self, key, self.agent.tenure.fence(key, token, self.clock))
             self.world.at(self.world.now + seconds, lambda: self._finish(key))
 
     def _finish(self, key: str) -> None:

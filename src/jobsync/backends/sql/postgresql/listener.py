@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 import uuid
 
 import psycopg
 from psycopg import sql
 
+from jobsync.backend import EventLogger
 from jobsync.backends import listening
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, connect
 from jobsync.backends.sql.postgresql.ddl import CHANNEL
@@ -17,7 +17,7 @@ from jobsync.backends.sql.postgresql.url import Server
 
 __all__ = ['Listener']
 
-log = logging.getLogger('jobsync.backends.postgresql')
+log = EventLogger('jobsync.backends.postgresql')
 
 PROOF_SEC = 2.0
 """How long to wait for an announcement of our own before it is taken as lost, as behind pgbouncer in transaction mode."""

@@ -1,0 +1,159 @@
+"""The event log: jobsync's log lines, handed to ``logging`` by a thread that has nothing else to do.
+
+A log handler may take its time: for a lock, for a slow disk, for a pipe that is full because its reader has stopped. A
+handler and a filter may also raise. A node's threads keep the node's promises, so they never call ``logging``. They put a
+line into a bounded queue, which takes no lock and never waits, and a writer hands the lines over, one at a time and in order.
+The writer is a thread that ends when the queue is empty; the next line starts another one.
+
+A line that finds the queue full is dropped and counted, as is a line that a handler or a filter refuses by raising. The count
+is logged once the log takes lines again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+
+__all__ = ['Diverted', 'EventLog', 'EventLogger', 'event_log']
+
+_CAPACITY = 1000
+"""Lines that may wait."""
+_FLUSH_SEC = 1.0
+"""How long leaving, and the end of the program, wait for the lines that are queued."""
+_POLL_SEC = 0.005
+_WRITER = 'jobsync-log'
+
+
+class EventLog:
+    """A bounded queue of log lines and its writer."""
+
+    def __init__(self, capacity: int = _CAPACITY) -> None:
+        self._capacity = capacity
+        self.dropped = 0
+        """Lines that never reached the log. Two threads that drop a line at the same moment may count as one."""
+        self._told = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lines: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._writing = threading.Lock()
+
+    def put(self, line: Callable[[], object]) -> None:
+        """Queue a line: a function that hands it to ``logging``. Never waits and never raises."""
+        if self._lines.qsize() < self._capacity:
+            self._lines.put(line)
+        else:
+            self.dropped += 1
+        self._start()
+
+    def flush(self, timeout_sec: float = _FLUSH_SEC) -> bool:
+        """Wait until every queued line is written, at most ``timeout_sec``; say whether it is.
+
+        Safe inside a signal handler. If that has interrupted a logging call, whose lock the writer needs, time runs out.
+        """
+        deadline = time.monotonic() + timeout_sec
+        while self._writing.locked() or not self._lines.empty():
+            if time.monotonic() >= deadline:
+                return False
+            self._start()
+            time.sleep(_POLL_SEC)
+        return True
+
+    def _start(self) -> None:
+        if not self._writing.locked():
+            with suppress(RuntimeError):  # no thread is to be had now: the next line tries again
+                threading.Thread(target=self._write, name=_WRITER, daemon=True).start()
+
+    def _write(self) -> None:
+        # The queue is looked at again after the lock is released: a line that came in between has started no writer.
+        while not self._lines.empty() and self._writing.acquire(blocking=False):
+            try:
+                while True:
+                    self._write_line(self._lines.get_nowait())
+            except Empty:
+                pass
+            finally:
+                self._writing.release()
+
+    def _write_line(self, line: Callable[[], object]) -> None:
+        try:
+            line()
+            if (dropped := self.dropped) > self._told:
+                count, self._told = dropped - self._told, dropped
+                logging.getLogger('jobsync.node').warning('%d log lines were dropped: the log did not take them', count)
+        except BaseException:  # noqa: BLE001 - a handler or a filter may raise anything, and the next line may get through
+            self.dropped += 1
+
+
+event_log = EventLog()
+"""The process's own."""
+atexit.register(event_log.flush)
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=event_log._begin)
+
+
+class EventLogger:
+    """A logger for threads that must not wait: the methods of ``logging.Logger``, by way of the event log."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def info(self, text: str, *values: object) -> None:
+        """Log at level INFO."""
+        self.log(logging.INFO, text, *values)
+
+    def warning(self, text: str, *values: object) -> None:
+        """Log at level WARNING."""
+        self.log(logging.WARNING, text, *values)
+
+    def error(self, text: str, *values: object) -> None:
+        """Log at level ERROR."""
+        self.log(logging.ERROR, text, *values)
+
+    def exception(self, text: str, *values: object) -> None:
+        """Log at level ERROR, with the exception that is being handled."""
+        self.log(logging.ERROR, text, *values, error=sys.exception())
+
+    def log(self, level: int, text: str, *values: object, error: BaseException | None = None) -> None:
+        """Log a line: time and thread are those of this call. ``values`` are formatted later, so they must not change."""
+        thread = threading.current_thread()
+        event_log.put(partial(_hand_over, self.name, level, text, values, error, time.time(), thread.ident, thread.name))
+
+
+def _hand_over(
+    name: str,
+    level: int,
+    text: str,
+    values: tuple[object, ...],
+    error: BaseException | None,
+    at: float,
+    thread: int | None,
+    thread_name: str,
+) -> None:
+    logger = logging.getLogger(name)
+    if logger.isEnabledFor(level):
+        about = None if error is None else (type(error), error, error.__traceback__)
+        record = logger.makeRecord(name, level, '(jobsync)', 0, text, values, about)
+        record.created, record.msecs = at, at % 1 * 1000
+        record.thread, record.threadName = thread, thread_name
+        logger.handle(record)
+
+
+class Diverted(logging.Filter):
+    """A filter for the logger of a driver: what it logs in a thread of jobsync goes by way of the event log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record may be handled in this thread."""
+        name = threading.current_thread().name
+        if name == _WRITER or not name.startswith('jobsync-'):
+            return True
+        event_log.put(partial(logging.getLogger(record.name).handle, record))
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Generic, TypeVar
@@ -15,10 +16,12 @@ T = TypeVar('T')
 
 _MOST = 1000
 """Tasks in a batch, where the tasks are at hand."""
-_SHORT_SEC, _LONG_SEC = 0.125, 1.0
-"""A batch that takes less work than the first has one of four times as many tasks after it, which at that speed takes half a
-second; one that takes more than the second has a smaller one after it. So a task is claimed about a second before its turn at the
-earliest, and is recorded as complete as soon after its end. Of small batches, several are recorded as complete together."""
+_GROWTH = 2
+"""A batch has at most so many times the tasks that were done in the batch before it. The past says how fast tasks were, never how
+fast the next ones are: so a change of speed leaves no more tasks claimed and waiting than that."""
+_BATCH_SEC = 1.0
+"""How much work, by the speed of the batch before, a batch claims ahead; and when a batch ends that has turned out slower. What
+it has claimed and not begun comes first in the batches after it, and is claimed again with them."""
 
 
 class Batches(Generic[T]):
@@ -32,46 +35,76 @@ class Batches(Generic[T]):
         self._most = most if most is not None else _MOST if isinstance(tasks, Sized) else 1
         self.size = 1
         """How many tasks the next batch takes."""
+        self._waiting: deque[tuple[T, str, int]] = deque()
+        """Tasks that were taken for a batch and not done in it, each with its key and token: the first ones of the next."""
 
     @property
     def are_over(self) -> bool:
         """Whether no more tasks should be taken."""
         return self._ledger.is_closing
 
+    @property
+    def missing(self) -> int:
+        """How many tasks the next batch takes beside those that wait."""
+        return 0 if self.are_over else max(0, self.size - len(self._waiting))
+
     def work(self, tasks: Sequence[T]) -> Iterator[T]:
-        """A batch of tasks that are ours, each claimed and in flight while it is out, and done when the next is asked for."""
-        ledger = self._ledger
-        taken = [(task, *self._parse(task)) for task in tasks]
-        run = ledger.claim_ours({key: token for _, key, token in taken})
-        started = now()
-        for task, key, token in taken:
-            if not ledger.begin_claimed(key, token, run):
-                continue
-            try:
-                yield task
-            except BaseException:
-                # The loop was left, by an exception or by break: whether the work is over, nobody has said.
-                ledger.drop(key)
-                ledger.flush_later()
-                raise
-            ledger.done([key])
-        took = now() - started
-        ledger.flush_soon()
-        if took < _SHORT_SEC:
-            self.size = min(self._most, 4 * self.size)
-        elif took > _LONG_SEC:
-            self.size = max(1, self.size // 2)
+        """A batch of tasks that are ours, each claimed and in flight while it is out, and done when the next is asked for.
+
+        Those that wait come before ``tasks``. However the batch ends, what it has not done waits for the next one.
+        """
+        ledger, waiting = self._ledger, self._waiting
+        waiting.extend((task, *self._parse(task)) for task in tasks)
+        batch = {key: token for _, key, token in islice(waiting, self.size)}
+        run = ledger.claim_ours(batch)
+        done, took, started = 0, 0.0, now()
+        for _ in range(min(self.size, len(waiting))):
+            task, key, token = waiting[0]
+            if ledger.begin_claimed(key, token, run):
+                try:
+                    yield task
+                except BaseException:
+                    # The loop was left, by an exception or by break: whether the work is over, nobody has said.
+                    ledger.drop(key)
+                    ledger.flush_later()
+                    raise
+                done += 1
+                ledger.done([key])
+                waiting.popleft()
+                ledger.flush_soon()
+                took = now() - started
+                if took >= _BATCH_SEC:
+                    break
+            else:
+                waiting.popleft()
+        ledger.put_off({key: token for _, key, token in waiting})
+        if done:
+            at_that_speed = int(done * _BATCH_SEC / took) if took > 0 else self._most
+            self.size = max(1, min(self._most, _GROWTH * done, at_that_speed))
+
+    @property
+    def have_more(self) -> bool:
+        """Whether there are tasks that wait for the next batch."""
+        return bool(self._waiting) and not self.are_over
+
+    def abandon(self) -> None:
+        """Begin none of the tasks that wait: the loop is left."""
+        self._ledger.give_up([key for _, key, _ in self._waiting])
+        self._waiting.clear()
 
     def finish(self) -> None:
         """The loop has come to its end."""
-        self._ledger.flush()
+        self._ledger.flush_now()
 
 
 def claimed(batches: Batches[T], tasks: Iterable[T], is_ours: Callable[[T], bool]) -> Iterator[T]:
     """The tasks that are ours, batch by batch."""
     ours = (task for task in _until_over(batches, tasks) if is_ours(task))
-    while taken := list(islice(ours, batches.size)):
-        yield from batches.work(taken)
+    try:
+        while (taken := list(islice(ours, batches.missing))) or batches.have_more:
+            yield from batches.work(taken)
+    finally:
+        batches.abandon()
     batches.finish()
 
 

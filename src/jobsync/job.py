@@ -149,9 +149,7 @@ class Job(NodeView):
             clear_frames(traceback)
         if self._signals is not None:
             self._signals.is_leaving = True
-        has_left = self._member.leave(self._wait_on_exit, self._ledger.close)
-        if has_left and self._ledger.open_tasks:
-            _logger.warning('node %r has left with %d tasks not audited', self.node_name, self._ledger.open_tasks)
+        self._member.leave(self._wait_on_exit, self._ledger.begin_to_close, self._ledger.close)
         if self._signals is not None:
             self._signals.let_go()
 
@@ -225,14 +223,18 @@ class Job(NodeView):
         Raises ``NotOwned``, before the block, if the task is not this node's.
         """
         key, token = self._parse(task)
-        if not self._ledger.begin(key, token):
+        ledger = self._ledger
+        if ledger.is_out(key):  # this worker has it in hand already: whoever handed it out records its end
+            yield task
+            return
+        if not ledger.begin_out(key, token):
             raise NotOwned(f"node {self.node_name!r}: task {key!r} is not this node's: ask can_claim_task first, and skip it")
         try:
             yield task
         except BaseException:
-            self._ledger.drop(key)
+            ledger.drop(key)
             raise
-        self.complete(task)
+        ledger.complete(key)
 
     def complete(self, task: object) -> None:
         """Record one task as complete, which was begun by ``add_task`` or is out in a ``claim`` loop; it is no longer in flight.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -12,7 +11,9 @@ from jobsync.backend import Backend
 from jobsync.calling import Caller
 from jobsync.config import CoordinationConfig
 from jobsync.core.tenure import Tenure
+from jobsync.core.tokens import Assignment
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
+from jobsync.event_log import EventLogger, event_log
 from jobsync.runtime import NodeRuntime
 from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Membership']
 
-_logger = logging.getLogger('jobsync.job')
+_logger = EventLogger('jobsync.job')
 
 
 class Membership:
@@ -102,8 +103,10 @@ class Membership:
         if self.runtime is not None:
             self.runtime.ask_to_leave(at_once, worker)
 
-    def leave(self, wait_sec: float, finish: Callable[[], object]) -> bool:
-        """Stop claiming, give the tokens back and, once they are given back, close what was opened; ``finish`` just before that.
+    def leave(self, wait_sec: float, record: Callable[[], object], finish: Callable[[], object]) -> bool:
+        """Stop claiming, give the tokens back and, once they are given back, close what was opened.
+
+        Calls ``record`` before it waits for anything, and ``finish`` just before it closes the backend.
 
         Does not wait for tasks that this worker has in flight, for it cannot finish them meanwhile. Waits at most ``wait_sec``
         until others own the tokens. Says whether this call was the one that finished it. It does not if it was made from a
@@ -114,6 +117,8 @@ class Membership:
         self.begin_to_leave(worker=worker_id())
         if self.caller.is_calling:
             return False
+        if not self.is_over:
+            record()
         runtime = self.runtime
         if runtime is not None and not runtime.wait_until_over(2 * self.config.op_timeout_sec + 1):
             _logger.warning('node %r could not leave in good order; its tokens pass on when its lease is over', self.node_name)
@@ -126,7 +131,19 @@ class Membership:
             self._wait_until_passed_on(wait_sec)
             runtime.close()
         self._close()
+        event_log.flush()
         return True
+
+    def after_the_end(self, action: Callable[[Backend], object]) -> None:
+        """Call the backend once more after this job has let go of it."""
+        backend = _backend_of(self.config)
+        if backend is None:
+            return
+        try:
+            action(backend)
+        finally:
+            if isinstance(self.config.backend, str):
+                backend.close()
 
     def _wait_until_passed_on(self, wait_sec: float) -> None:
         """Wait until the leader has removed this node's record, and given its tokens away with it."""
@@ -179,6 +196,12 @@ class Membership:
         if backend is None:
             raise JobsyncError(f'job {self.node_name!r} has no backend: coordination is off and none is configured')
         return backend
+
+    def read_assignment(self) -> Assignment:
+        """Read the newest assignment from the store."""
+        runtime, backend = self.runtime, self.needed_backend
+        known = Assignment.empty(self.config.total_tokens) if runtime is None else runtime.agent.tenure.assignment
+        return known.apply(self.caller.call(lambda: backend.read_assignment(known.version)))
 
     @property
     def sql_backend(self) -> Any:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
 from jobsync.aio.threads import Threads
 from jobsync.claiming import Batches
+from jobsync.errors import JobsyncError
 
 __all__ = ['Claims']
 
@@ -30,72 +33,134 @@ END = _End.END
 
 
 class Claims(AsyncIterator[T], Generic[T]):
-    """The tasks that are ours, batch by batch."""
+    """The tasks that are ours, batch by batch.
+
+    **Cancellation.** ``asyncio.wait_for(anext(claims), …)`` cancels a call, and the loop goes on with the next one: so no task is
+    lost with a call. The task that comes out of a cancelled call waits for the next batch, with the rest of its own. What
+    was taken for a batch stays taken. A source may end when a call of it is cancelled, as an asynchronous generator does:
+    that is an error, not the end of the tasks.
+    """
 
     def __init__(
         self, batches: Batches[T], tasks: Iterable[T] | AsyncIterable[T], is_ours: Callable[[T], bool], threads: Threads
     ) -> None:
         self._batches, self._is_ours, self._threads = batches, is_ours, threads
         self._work: Iterator[T] = iter(())
+        self._leaving: asyncio.Future[None] | None = None
+        """Done once the batch that a cancelled call was in is left."""
         self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
+        self._unread: deque[T] = deque()
+        """What the source gave to a call that was cancelled."""
+        self._was_cut = False
+        """Whether a call of the source was cancelled."""
+        self._taken: list[T] = []
         self._looked_at = 0
 
     async def __anext__(self) -> T:
         while (task := await self._next_at_work()) is END:
-            taken = await self._take()
-            if not taken:
+            await self._take()
+            if not self._taken and not self._batches.have_more:
                 await self._threads.call(self._batches.finish)
                 raise StopAsyncIteration
+            taken, self._taken = self._taken, []
             self._work = self._batches.work(taken)
         return task
 
     async def aclose(self) -> None:
         """Leave the loop: the task that is out stays incomplete."""
-        _close(self._work)
+        await self._until_left()
+        self._close(self._work)
+        self._batches.abandon()
         self._work = self._source = iter(())
+        self._taken.clear()
+        self._unread.clear()
 
     def __del__(self) -> None:
-        # A loop that is left lets go of this at once. The batch itself may for a moment be in the hands of its last thread.
-        _close(self._work)
+        # A loop that is left lets go of this at once, or once the thread is back that was in its batch when it was cancelled.
+        self._close(self._work)
+        self._batches.abandon()
 
     async def _next_at_work(self) -> T | Literal[_End.END]:
+        await self._until_left()
         work = self._work
-        return await self._threads.call(partial(next, work, END), undo=lambda _: _close(work))
+        future = self._threads.submit(partial(next, work, END))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            self._leave(work, future)
+            raise
 
-    async def _take(self) -> list[T]:
-        """The next batch; empty at the end."""
-        taken: list[T] = []
-        while len(taken) < self._batches.size and not self._batches.are_over:
+    async def _until_left(self) -> None:
+        if self._leaving is not None:
+            await asyncio.shield(self._leaving)
+            self._leaving = None
+
+    def _leave(self, work: Iterator[T], future: Future[T | Literal[_End.END]]) -> None:
+        """Leave the batch in the midst of it once the thread that is in it has come back."""
+        loop = asyncio.get_running_loop()
+        leaving = self._leaving = loop.create_future()
+
+        def left(_: Future[T | Literal[_End.END]]) -> None:
+            self._close(work)
+            with suppress(RuntimeError):  # the event loop is over
+                loop.call_soon_threadsafe(leaving.set_result, None)
+
+        future.add_done_callback(left)
+
+    def _close(self, work: Iterator[T]) -> None:
+        """Leave a batch in the midst of it, so that its task is no longer in flight."""
+        if isinstance(work, Generator):
+            with suppress(ValueError):  # a thread is in it still
+                work.close()
+
+    async def _take(self) -> None:
+        """Take what the next batch is short of. Takes nothing at the end."""
+        batches = self._batches
+        while len(self._taken) < batches.missing:
             task = await self._next_of_source()
             if task is END:
                 break
             if self._is_ours(task):
-                taken.append(task)
+                self._taken.append(task)
             self._looked_at += 1
             if self._looked_at % _AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
-        return taken
 
     async def _next_of_source(self) -> T | Literal[_End.END]:
         source = self._source
+        if self._unread:
+            return self._unread.popleft()
         if not isinstance(source, AsyncIterator):
             return next(source, END)
         step = asyncio.ensure_future(_step(source))
         try:
             while not step.done() and not self._batches.are_over:
                 await asyncio.wait([step], timeout=_LOOK_SEC)
-            return step.result() if step.done() else END
-        finally:
-            if step.cancel():
-                await asyncio.wait([step])
+        except asyncio.CancelledError:
+            await self._cut(step)
+            raise
+        if not step.done():
+            step.cancel()
+            await asyncio.wait([step])
+            return END
+        task = step.result()
+        if task is END and self._was_cut:
+            raise JobsyncError(
+                'a call of the loop was cancelled while it waited for its source, and that ended the source: the tasks after it '
+                'are missing. Give the source a timeout of its own, or one that can be cancelled (an asyncio.Queue)'
+            )
+        self._was_cut = False
+        return task
+
+    async def _cut(self, step: asyncio.Future[T | Literal[_End.END]]) -> None:
+        """End a call of the source; keep what it gives all the same."""
+        if step.cancel():
+            await asyncio.wait([step])
+        if not step.cancelled() and step.exception() is None and (task := step.result()) is not END:
+            self._unread.append(task)
+        else:
+            self._was_cut = True
 
 
 async def _step(source: AsyncIterator[T]) -> T | Literal[_End.END]:
     return await anext(source, END)
-
-
-def _close(work: Iterator[object]) -> None:
-    """Leave a batch in the midst of it, so that its task is no longer in flight."""
-    if isinstance(work, Generator):
-        with suppress(ValueError):  # a thread is in it still, and will close it
-            work.close()

@@ -52,15 +52,24 @@ class Threads:
 
     async def call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
         """Make a call. If it is cancelled when it has begun, it is made all the same, and then ``undo`` of what it gave."""
-        if self._calls is None:
-            return action()
-        future = self._submit(self._calls, action)
+        future = self.submit(action)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if undo is not None:
                 future.add_done_callback(lambda done: _undo(done, undo))
             raise
+
+    def submit(self, action: Callable[[], R]) -> Future[R]:
+        """Begin a call, on behalf of the present asyncio task. Not open, this makes it."""
+        if self._calls is not None:
+            return self._submit(self._calls, action)
+        future: Future[R] = Future()
+        try:
+            future.set_result(action())
+        except Exception as error:  # noqa: BLE001 - raised where the future is awaited
+            future.set_exception(error)
+        return future
 
     async def see_through(self, action: Callable[[], R], hurry: Callable[[], object]) -> R:
         """Come or go. If that is cancelled, ``hurry`` it, wait for its end all the same, and raise ``CancelledError`` then."""

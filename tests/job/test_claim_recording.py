@@ -1,0 +1,327 @@
+"""What of the work is on record, and when: batches that turn out slow, stores that fail, blocks that end before their threads."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.job.stores import Store, owned_tasks
+from tests.job.waiting import wait_until
+
+from jobsync import BackendUnavailable, Job, ledger, plugins
+from jobsync.backend import BackendOptions
+from jobsync.core.model import Claim, HistoryKind
+from jobsync.core.tenure import Tenure
+from jobsync.runtime import clock
+from jobsync.testing.faults import Fault, FaultyBackend
+
+QUICK = 400
+TASKS = 2000
+PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
+
+
+@pytest.fixture
+def faulty(store: Store) -> Iterator[FaultyBackend]:
+    """The store's backend, which fails on demand."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    yield backend
+    backend.inner.close()
+
+
+def in_flight(job: Job) -> set[str]:
+    """The tasks that hold up a hand-over."""
+    assert job._member.runtime is not None
+    return set(job._member.runtime.agent.tenure.in_flight)
+
+
+class Work:
+    """A loop in a thread of its own, whose tasks are quick at first and then wait."""
+
+    def __init__(self, job: Job, tasks: Any, quick: int = QUICK) -> None:
+        self._job, self._tasks, self._quick = job, tasks, quick
+        self.out: list[int] = []
+        self.errors: list[BaseException] = []
+        self.go = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for task in self._job.claim(self._tasks):
+                self.out.append(task)
+                if len(self.out) > self._quick:
+                    self.go.acquire()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.errors.append(error)
+
+    def end(self) -> None:
+        """Let it run to its end."""
+        self.go.release(2 * TASKS)
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+# --- batches that turn out slow -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_done_before_a_slow_task_is_recorded_and_little_is_claimed_ahead(store: Store, faulty: FaultyBackend) -> None:
+    """Quick tasks, then one that takes for ever: the quick ones are recorded meanwhile, and fewer are claimed than were done."""
+    with store.job('a', config={'backend': faulty, **PATIENT}) as job:
+        work = Work(job, range(TASKS))
+        try:
+            wait_until(lambda: len(work.out) > QUICK, 'the slow one is out')
+            wait_until(lambda: len(store.audits) == QUICK, 'what is done is recorded')
+            never_begun = {task.id for task in job.get_incomplete_tasks(0)} - {str(work.out[-1])}
+            assert len(never_begun) < QUICK
+        finally:
+            work.end()
+        assert not work.errors
+        assert sorted(work.out) == list(range(TASKS))
+
+
+def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
+    store: Store, faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has run for a second, tasks are claimed one at a time if they are slow, those of the batch first and in order."""
+    skipped = [0.0]
+    for module in ('jobsync.claiming', 'jobsync.ledger'):
+        monkeypatch.setattr(f'{module}.now', lambda: clock.now() + skipped[0])
+    with store.job('a', config={'backend': faulty, **PATIENT, 'heartbeat_timeout_sec': 100_000}) as job:
+        out: list[int] = []
+        for task in job.claim(range(TASKS)):
+            out.append(task)
+            if task >= QUICK:
+                skipped[0] += 60
+                if task == QUICK + 1:
+                    faulty.calls.clear()
+                if task == QUICK + 9:
+                    break
+        assert out == list(range(QUICK + 10))
+        assert faulty.calls.count('append_claims') == 8
+        assert job._ledger._ahead == {}
+
+
+def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claims are renewed while it waits for its turn."""
+    monkeypatch.setattr(ledger, '_RENEW_SEC', 0.2)
+
+    def claimed_at() -> dict[str, Any]:
+        rows = store.handle.history(HistoryKind.CLAIM)
+        return {row.item: row.created_on for row in reversed(rows) if isinstance(row, Claim)}
+
+    with store.job('a', config=PATIENT) as job:
+        monkeypatch.setattr('jobsync.claiming._BATCH_SEC', 0.0)
+        batches = job._batches(range(5), None)
+        batches.size = 5
+        loop = batches.work(range(5))
+        assert next(loop) == 0
+        assert list(loop) == []  # over after its first task: four wait
+        before = claimed_at()
+        assert set(before) == {'0', '1', '2', '3', '4'}
+        wait_until(lambda: all(claimed_at()[key] > before[key] for key in '1234'), 'they are claimed again')
+        assert claimed_at()['0'] == before['0']
+        batches.abandon()
+        assert job._ledger._ahead == {}
+
+
+# --- stores that fail -------------------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) -> None:
+    """What is done while the store is away is recorded when it is back, though the loop waits for its next task."""
+    source: queue.Queue[int | None] = queue.Queue()
+    with store.job('a', config={'backend': faulty, 'op_timeout_sec': 0.2, **PATIENT}) as job:
+        work = Work(job, iter(source.get, None))
+        for task in (1, 2):
+            source.put(task)
+        wait_until(lambda: work.out == [1, 2] and store.audits, 'the first is recorded')
+        faulty.faults.append(Fault('append_audits', times=1_000_000))
+        calls = len(faulty.calls)
+        source.put(3)
+        wait_until(lambda: faulty.calls[calls:].count('append_audits') > 6, 'it has failed more than once')
+        faulty.faults.clear()
+        wait_until(lambda: '2' in store.audits, 'it is recorded')
+        source.put(None)
+        work.end()
+        assert not work.errors
+
+
+def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is to be had at one moment: that is no reason never to try again."""
+    rung = threading.Event()
+    alarm = ledger._Alarm(0.01, rung.set)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Timer, 'start', lambda _: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+        alarm.set()
+    alarm.set()
+    assert rung.wait(30)
+
+
+def test_no_alarm_outlives_the_block(store: Store, faulty: FaultyBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """After a break what was done is recorded on leaving; then there is nothing to complain of."""
+    with store.job('a', config={'backend': faulty, **PATIENT}) as job:
+        for task in job.claim(range(10)):
+            if task == 5:
+                break
+    assert len(store.audits) == 5
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert 'not recorded' not in caplog.text
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize('begin', ['add_task', 'task'])
+def test_whatever_ends_a_claim_leaves_no_mark(
+    store: Store, faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], begin: str
+) -> None:
+    """Ctrl-C in a notebook, or an error that no backend should raise: the task is not in flight, so its token can pass on."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    def attempt(job: Job) -> None:
+        if begin == 'add_task':
+            job.add_task(1)
+        else:
+            with job.task(1):
+                pytest.fail('it has begun')
+
+    with store.job('a', config={'backend': faulty, **PATIENT}) as job:
+        with monkeypatch.context() as patched:
+            patched.setattr(faulty, 'append_claims', fail)
+            with pytest.raises(error):
+                attempt(job)
+        assert in_flight(job) == set()
+        assert job.get_coordination_status()['open_tasks'] == 0
+        assert list(job.claim([1])) == [1]
+
+
+# --- blocks that end ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_done_is_recorded_before_leaving_waits(store: Store, faulty: FaultyBackend) -> None:
+    """A second Ctrl-C, which ends the wait, then loses nothing."""
+    begun, finish = threading.Event(), threading.Event()
+
+    def hold(job: Job) -> None:
+        with job.task('held'):
+            begun.set()
+            finish.wait(60)
+
+    job = store.job('a', config={'backend': faulty, 'op_timeout_sec': 0.2, 'shutdown_timeout_sec': 60, **PATIENT})
+    with job:
+        other = threading.Thread(target=hold, args=(job,))
+        other.start()
+        assert begun.wait(60)
+        job._ledger._late.set = lambda: None  # type: ignore[method-assign]  # what an alarm would do
+        assert job.add_task(1)
+        faulty.faults.append(Fault('append_audits', times=1_000_000))
+        with pytest.raises(BackendUnavailable):
+            job.complete(1)
+        faulty.faults.clear()
+        leaving = threading.Thread(target=job.__exit__, args=(None, None, None))
+        leaving.start()
+        try:
+            wait_until(lambda: store.audits == ['1'], 'it is recorded')
+            assert leaving.is_alive()
+        finally:
+            finish.set()
+            leaving.join(60)
+            other.join(60)
+
+
+@pytest.mark.parametrize('form', ['claim', 'task'])
+@pytest.mark.parametrize('own', [True, False], ids=['own backend', 'URL'])
+def test_a_body_that_outlives_its_block(store: Store, faulty: FaultyBackend, form: str, own: bool) -> None:
+    """It ends without an error when it is done at last, and its task is recorded as complete all the same."""
+    begun, finish = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    def work(job: Job) -> None:
+        try:
+            if form == 'task':
+                with job.task(0):
+                    begun.set()
+                    finish.wait(60)
+            else:
+                for _ in job.claim(itertools.count()):
+                    begun.set()
+                    finish.wait(60)
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            errors.append(error)
+
+    config = {'shutdown_timeout_sec': 0.2, **({'backend': faulty} if own else {})}
+    with store.job('a', config=config) as job:
+        thread = threading.Thread(target=work, args=(job,))
+        thread.start()
+        assert begun.wait(60)
+    assert store.audits == []
+    finish.set()
+    thread.join(60)
+    assert errors == []
+    assert store.audits == ['0']
+
+
+# --- loops in loops -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_in_a_loop_over_the_same_task(store: Store) -> None:
+    """The inner one passes it over, and it stays in flight until the outer one is done with it."""
+    with store.job('a', config=PATIENT) as job:
+        for outer in job.claim(['x']):
+            assert list(job.claim(['x', 'y'])) == ['y']
+            assert in_flight(job) == {outer}
+            assert store.audits == ['y']
+        assert sorted(store.audits) == ['x', 'y']
+
+
+def test_a_block_in_a_loop_over_the_same_task(store: Store) -> None:
+    """The task stays in flight after the block, until the loop is done with it."""
+    with store.job('a', config=PATIENT) as job:
+        for task in job.claim(['x']):
+            with job.task(task):
+                pass
+            assert in_flight(job) == {'x'}
+            assert store.audits == []
+        assert store.audits == ['x']
+
+
+# --- the clock ----------------------------------------------------------------------------------------------------------------
+
+
+def _begin_by(name: str, job: Job, task: int) -> object:
+    match name:
+        case 'claim':
+            return list(job.claim([task]))
+        case _:
+            return getattr(job, name)(task)
+
+
+@pytest.mark.parametrize('name', ['add_task', 'set_claim', 'claim'])
+@pytest.mark.parametrize('nth', range(1, 6))
+def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.MonkeyPatch, name: str, nth: int) -> None:
+    """A process that is stopped as it has read for the nth time what is granted, until long after the lease, begins nothing: by
+    the time it goes on, another node may own the task.
+    """
+    skipped, reads, here = [0.0], itertools.count(1), threading.get_ident()
+    monkeypatch.setattr(ledger, 'now', lambda: clock.now() + skipped[0])
+
+    def stopped(tenure: Tenure) -> object:
+        grant = vars(tenure)['grant']
+        if threading.get_ident() == here and next(reads) == nth:
+            skipped[0] = 1_000_000.0
+        return grant
+
+    with store.job('a', config=PATIENT) as job:
+        monkeypatch.setattr(job._member.caller, '_thread_name', None)  # the store is called in this thread
+        (task,) = owned_tasks(job)
+        grant = property(stopped, lambda tenure, grant: vars(tenure).update(grant=grant))
+        with monkeypatch.context() as patched:
+            patched.setattr(Tenure, 'grant', grant, raising=False)
+            begun = _begin_by(name, job, task)
+        assert bool(begun) == (not skipped[0])
+        assert skipped[0] or nth > 1
+        assert bool(in_flight(job)) == (begun is True and name == 'add_task')

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jobsync.core.model import LockEdit, LockFilter, LockRequest, TaskLock
+from jobsync.core.model import LockEdit, LockFilter, LockRequest, Pin, TaskLock
 from jobsync.core.patterns import compile_like
 from jobsync.core.shown import shown
 from jobsync.errors import ConfigError
@@ -58,8 +58,9 @@ class LockBook:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every lock as a mapping, by token_id."""
-        reading = self._member.caller.call(self._member.needed_backend.read_locks)
-        return _rows(reading.locks, self._member.config.total_tokens)
+        member = self._member
+        locks = member.caller.call(member.needed_backend.read_locks).locks
+        return _rows(locks, member.config.total_tokens, member.read_assignment().pins)
 
     def _edit(self, edit: LockEdit) -> int:
         backend = self._member.needed_backend
@@ -102,13 +103,13 @@ def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequ
     return list(found.values())
 
 
-def _rows(locks: Iterable[TaskLock], total_tokens: int) -> list[dict[str, Any]]:
+def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[dict[str, Any]]:
     """Locks as mappings, by token_id."""
     return [
         {
             'token_id': total_tokens + lock.id,
             'task_id': lock.task_id,
-            'node_pattern': lock.patterns[0],
+            'node_pattern': _in_force(lock, pins.get(total_tokens + lock.id)),
             'patterns': list(lock.patterns),
             'reason': lock.reason,
             'created_by': lock.created_by,
@@ -117,6 +118,12 @@ def _rows(locks: Iterable[TaskLock], total_tokens: int) -> list[dict[str, Any]]:
         }
         for lock in locks
     ]
+
+
+def _in_force(lock: TaskLock, pin: Pin | None) -> str:
+    """The pattern by which the leader last chose the task's place; the first of the list before it has."""
+    chosen = None if pin is None else pin.pattern
+    return chosen if chosen is not None and chosen in lock.patterns else lock.patterns[0]
 
 
 def _last_of_each(requests: list[LockRequest]) -> tuple[LockRequest, ...]:

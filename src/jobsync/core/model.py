@@ -266,7 +266,7 @@ class Pin:
     version: int = 0
     """The number of the plan that last changed its owner: its fence."""
     pattern: str | None = None
-    """The pattern of the lock's list by which its place was chosen; None while no live node matches any."""
+    """The pattern of the lock's list by which its place was last chosen; None before a live node has matched any."""
     home: str | None = None
     """The name that lost this pin by leaving or dying, and is preferred when it is back; None where there is none."""
 

@@ -129,7 +129,7 @@ class PinPlanner:
                     self._put(written, draft, draft.owner, NOBODY, None)
                 continue
             place = places.get(draft.id)
-            pattern = self._choice(draft.lock)[0] if place is not None else None
+            pattern = self._choice(draft.lock)[0] if place is not None else _last_pattern(draft.before, draft.lock)
             owner = draft.owner
             if draft.before is None and not self._judgement.fresh:
                 owner, known = writing.owner_of(self._token_of(draft.task_id))
@@ -148,3 +148,8 @@ class PinPlanner:
         pin = Pin(draft.id, draft.task_id, owner, target, version, pattern)
         if pin != before:
             written.append(pin)
+
+
+def _last_pattern(pin: Pin | None, lock: TaskLock) -> str | None:
+    """The pattern that was in force before no live node matched any, if the lock still has it."""
+    return pin.pattern if pin is not None and pin.pattern in lock.patterns else None

@@ -138,6 +138,8 @@ def put(tx: Transaction, wanted: Mapping[str, LockRequest], state: State, revisi
     for row in tx.execute(select(lock).where(tx.store.among(lock.c.task_id, 'tasks')), {'tasks': tx.store.listed(wanted)}):
         request = wanted[row.task_id]
         values = columns(kind_of(request), state.now)
+        if row.node_pattern in request.patterns:  # in force still: a leader that chooses it again writes nothing
+            values['node_pattern'] = row.node_pattern
         if row.registered != revision.number and differs(row, request, values):
             changed.append({'id': row.id, **values})
     if changed:

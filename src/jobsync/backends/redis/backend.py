@@ -118,7 +118,7 @@ class RedisBackend:
 
     @property
     def _bulk(self) -> Deadline:
-        return Deadline(self._bulk_timeout)
+        return Deadline(self._bulk_timeout, self._op_timeout)
 
     # The namespace
 

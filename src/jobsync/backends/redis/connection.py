@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import select
+import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from redis.connection import AbstractConnection
 
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['Deadline', 'close', 'exchange', 'is_stale', 'opened']
+__all__ = ['Deadline', 'can_read', 'close', 'exchange', 'is_stale', 'keepalive_options', 'opened']
 
 
 class Deadline:
-    """When a call must have ended."""
+    """When a call must have ended, and how long it may hear nothing before the connection is suspected to be dead."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, silence_sec: float | None = None) -> None:
         self._at = time.monotonic() + seconds
+        self.is_for_bulk = silence_sec is not None and silence_sec < seconds
+        self.silence_sec = seconds if silence_sec is None else min(seconds, silence_sec)
 
     @property
     def left(self) -> float:
@@ -31,11 +36,25 @@ class Deadline:
 def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline: Deadline) -> AbstractConnection:
     """A new connection, greetings exchanged."""
     left = deadline.left
-    connection: Any = kind(
-        **{'client_name': 'jobsync', 'protocol': 2, **parameters}, socket_timeout=left, socket_connect_timeout=left
-    )
+    timeouts: dict[str, Any] = {'socket_timeout': left, 'socket_connect_timeout': left}
+    if parameters.get('socket_keepalive'):
+        timeouts['socket_keepalive_options'] = keepalive_options(deadline.silence_sec)
+    connection: Any = kind(**{'client_name': 'jobsync', 'protocol': 2, **parameters, **timeouts})
     connection.connect()
     return connection  # type: ignore[no-any-return]
+
+
+def keepalive_options(silence_sec: float) -> dict[int, int]:
+    """Return TCP options by which the system ends a connection whose peer has been gone for about so long, where it has them."""
+    probe_sec = max(1, math.floor(silence_sec / 3))
+    wanted = {
+        'TCP_KEEPIDLE': probe_sec,  # Linux
+        'TCP_KEEPALIVE': probe_sec,  # macOS
+        'TCP_KEEPINTVL': probe_sec,
+        'TCP_KEEPCNT': 2,
+        'TCP_USER_TIMEOUT': math.ceil(1000 * silence_sec),
+    }
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
 
 
 def close(connection: Any) -> None:
@@ -43,22 +62,35 @@ def close(connection: Any) -> None:
     connection.disconnect()
 
 
-def exchange(connection: AbstractConnection, deadline: Deadline, *words: object) -> Any:
-    """Send a command and read its answer."""
+def exchange(
+    connection: AbstractConnection, deadline: Deadline, *words: object, is_busy: Callable[[], bool] | None = None
+) -> Any:
+    """Send a command and read its answer.
+
+    An answer that does not begin for long may be that of a server at work, or lost with the connection: ``is_busy`` finds out on
+    another one. It returns whether a script is running, and raises if nothing answers there either.
+    """
     # redis-py has one timeout for all of a connection's calls; its socket takes another for each.
-    socket = connection._sock
-    assert socket is not None
-    socket.settimeout(deadline.left)
+    sock = connection._sock
+    assert sock is not None
+    sock.settimeout(deadline.left)
     connection.send_command(*words, check_health=False)
-    socket.settimeout(deadline.left)
+    if is_busy is not None:
+        while not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
+            if not is_busy() and not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
+                raise BackendUnavailable('the server answers, but not on this connection')
+    # For each reading of the socket: once an answer has begun, the server has done its work.
+    sock.settimeout(min(deadline.left, deadline.silence_sec))
     return connection.read_response()
+
+
+def can_read(sock: socket.socket, within_sec: float) -> bool:
+    """Wait until something has come."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(math.ceil(1000 * within_sec)))
 
 
 def is_stale(connection: AbstractConnection) -> bool:
     """Whether an idle connection has something to read, which can only be its end."""
-    socket = connection._sock
-    if socket is None:
-        return True
-    poll = select.poll()
-    poll.register(socket, select.POLLIN)
-    return bool(poll.poll(0))
+    return connection._sock is None or can_read(connection._sock, 0)

@@ -6,6 +6,7 @@ redis-py's own pool is not used: it retries for seconds, and its timeouts are th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import weakref
 from collections import deque
@@ -27,6 +28,9 @@ __all__ = ['Link', 'abandon']
 
 T = TypeVar('T')
 
+BUSY_SEC = 6.0
+"""After five seconds of a script a server tells others that it is busy, unless it is configured otherwise."""
+
 
 class Link:
     """The way to one server. Thread-safe. Keeps one idle connection; calls at once have more, for as long as they run."""
@@ -47,15 +51,33 @@ class Link:
 
         def call(connection: AbstractConnection) -> Any:
             try:
-                return exchange(connection, deadline, 'EVALSHA', script.digest, *words)
+                return exchange(connection, deadline, 'EVALSHA', script.digest, *words, is_busy=is_busy)
             except redis.exceptions.NoScriptError:
-                return exchange(connection, deadline, 'EVAL', script.source, *words)
+                return exchange(connection, deadline, 'EVAL', script.source, *words, is_busy=is_busy)
+
+        is_busy = functools.partial(self._is_busy, deadline) if deadline.is_for_bulk else None
 
         return self._with_connection(deadline, call)
 
     def command(self, deadline: Deadline, *words: object) -> Any:
         """The answer of a plain command."""
         return self._with_connection(deadline, lambda connection: exchange(connection, deadline, *words))
+
+    def _is_busy(self, call: Deadline) -> bool:
+        """Ask on another connection whether the server is running a script; else it is done with all that it was asked.
+
+        Raises what any call raises if nothing answers there.
+        """
+        deadline = Deadline(min(call.left, max(call.silence_sec, BUSY_SEC)), call.silence_sec)
+        try:
+            connection = self.connect(deadline)
+            try:
+                exchange(connection, deadline, 'TIME')
+            finally:
+                close(connection)
+        except redis.ResponseError:
+            return True  # why else refuse a client that it served a moment ago
+        return False
 
     def connect(self, deadline: Deadline) -> AbstractConnection:
         """A connection for the caller alone, who closes it."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 import redis
 from redis.connection import AbstractConnection
 
 from jobsync.backend import EventLogger
 from jobsync.backends import listening
-from jobsync.backends.redis.connection import Deadline, close, exchange
+from jobsync.backends.redis.connection import Deadline, can_read, close, exchange
 from jobsync.backends.redis.keys import Keys
 from jobsync.backends.redis.link import Link, abandon
 from jobsync.errors import JobsyncError
@@ -40,6 +41,9 @@ class Listener(listening.Listener):
         super()._begin()
         self._process = os.getpid()
         self._connection: AbstractConnection | None = None
+        self._heard_at = 0.0
+        self._asked_at: float | None = None
+        """When the server was asked for a sign of life that has not come yet."""
 
     def poll(self, why: str) -> None:
         """From now on ask instead of listening."""
@@ -67,7 +71,7 @@ class Listener(listening.Listener):
     def _open(self, within_sec: float) -> None:
         if self._polls:
             return
-        deadline = Deadline(min(self._op_timeout, max(LEAST_SEC, within_sec)))
+        deadline = Deadline(min(self._op_timeout, max(LEAST_SEC, within_sec)), self._op_timeout)
         connection = self._link.connect(deadline)
         try:
             exchange(connection, deadline, 'SUBSCRIBE', self._channel)
@@ -79,6 +83,7 @@ class Listener(listening.Listener):
             raise
         else:
             self._connection = connection
+            self._heard_at, self._asked_at = time.monotonic(), None
 
     def _ask(self) -> int:
         return int(self._link.command(Deadline(self._op_timeout), 'HGET', self._state, 'revision') or 0)
@@ -88,13 +93,30 @@ class Listener(listening.Listener):
             return None
         if self._connection._sock is None:
             raise redis.ConnectionError('the connection was closed')
+        self._check_life(self._connection)
         descriptor: int = self._connection._sock.fileno()
         return descriptor
+
+    def _check_life(self, connection: AbstractConnection) -> None:
+        """Ask for an answer after a long silence, and give the connection up if none has come."""
+        if connection._sock is not None and can_read(connection._sock, 0):
+            return
+        now = time.monotonic()
+        if self._asked_at is not None and now - self._asked_at > self._op_timeout:
+            raise redis.ConnectionError('no answer to a listener')
+        if self._asked_at is None and now - self._heard_at > self._op_timeout:
+            # Subscribing again changes nothing, is answered, and takes no right of its own.
+            connection.send_command('SUBSCRIBE', self._channel, check_health=False)  # type: ignore[no-untyped-call]
+            self._asked_at = now
+
+    def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
+        super()._sleep(min(seconds, self._op_timeout), descriptor)
 
     def _hear(self) -> None:
         connection = self._connection
         while connection is not None and connection.can_read(0):
             message = connection.read_response()
+            self._heard_at, self._asked_at = time.monotonic(), None
             if message[0] == b'message':
                 with contextlib.suppress(ValueError):
                     self._newest = int(message[2])

@@ -1,0 +1,146 @@
+"""Connections to a Redis server that die without a word: calls end in about the time for one operation, and hints come again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from tests.backends.proxy import SilentProxy
+from tests.backends.redis_calls import Waiting
+
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.redis.connection import keepalive_options
+from jobsync.backends.redis.plugin import connect
+from jobsync.core.model import Settings
+from jobsync.core.tokens import TokenGroup
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.harnesses.redis import RedisHarness
+from jobsync.testing.servers import RedisServer
+
+pytestmark = pytest.mark.redis
+
+TOKENS = 1_000_000
+FOREVER = 100_000.0
+"""A test that needs the whole time of a bulk call does not end."""
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    return redis_server
+
+
+@pytest.fixture
+def harness(server: RedisServer) -> Iterator[RedisHarness]:
+    harness = RedisHarness(server)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def proxy(harness: RedisHarness, server: RedisServer) -> Iterator[SilentProxy]:
+    proxy = SilentProxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def backend(proxy: SilentProxy, server: RedisServer) -> Iterator[Backend]:
+    """A handle through the proxy."""
+    url = server.url().replace(f':{server.port}', f':{proxy.port}')
+    with closing(connect(url, BackendOptions(op_timeout_sec=0.5, bulk_timeout_sec=FOREVER))) as backend:
+        yield backend
+
+
+def ended(call: Callable[[], object]) -> object:
+    """What a call returns or raises, if it ends."""
+    found: list[object] = []
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except BackendUnavailable as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(100)
+    (outcome,) = found
+    return outcome
+
+
+@pytest.mark.parametrize('for_all', [False, True], ids=['this connection', 'every connection'])
+@pytest.mark.parametrize('after_bytes', [0, 100_000], ids=['at first', 'half way'])
+def test_a_bulk_reading(harness: RedisHarness, backend: Backend, proxy: SilentProxy, for_all: bool, after_bytes: int) -> None:
+    """A reading whose connection goes silent ends long before its own time is over, and succeeds on another connection."""
+    own = Scene(harness.connect(), Settings(TOKENS, 'xxh3'))
+    own.commit(own.leader(), TokenGroup(range(TOKENS), 'a'))
+    backend.snapshot()
+    proxy.fall_silent(for_all=for_all, after_bytes=after_bytes)
+    assert isinstance(ended(backend.read_assignment), BackendUnavailable)
+    proxy.speak()
+    (group,) = backend.read_assignment().groups
+    assert len(group.tokens) == TOKENS
+
+
+@pytest.mark.parametrize('limit', ['50', '5000'], ids=['says that it is busy', 'says nothing'])
+def test_a_server_at_work(harness: RedisHarness, backend: Backend, server: RedisServer, limit: str) -> None:
+    """A server that is silent because the call takes long is waited for."""
+    scene = Scene(backend)
+    leader = scene.leader()
+    server.ask('CONFIG', 'SET', 'lua-time-limit', limit)
+    try:
+        backend.append_claims(leader, [f'item {number}' for number in range(150_000)], dt.date(2026, 3, 2))
+    finally:
+        server.ask('CONFIG', 'SET', 'lua-time-limit', '5000')
+    assert server.ask('ZCARD', 'jobsync:{sync_}:claims') == '150000'
+
+
+def test_a_listener(harness: RedisHarness, backend: Backend, proxy: SilentProxy) -> None:
+    """A listener whose connection goes silent finds out, and hears on another one."""
+    other = Scene(harness.connect())
+    other.join('a')
+    revision = other.revision.number
+    assert backend.wait(0, 10.0) == revision
+    proxy.fall_silent(for_all=False)
+    proxy.speak()
+    waiting = Waiting(backend, revision)
+    other.join('b')
+    assert waiting.answer() == revision + 1
+
+
+def test_a_listener_in_peace(harness: RedisHarness, backend: Backend, server: RedisServer) -> None:
+    """A listener that hears nothing for long, because nothing happens, keeps its connection."""
+    scene = Scene(backend)
+    scene.join('a')
+    revision = scene.revision.number
+    assert backend.wait(0, 10.0) == revision
+
+    def listeners() -> list[str]:
+        return [line.split()[0] for line in server.ask('CLIENT', 'LIST', 'TYPE', 'pubsub').split('\n') if line]
+
+    before = listeners()
+    assert len(before) == 1
+    for _ in range(5):
+        assert backend.wait(revision, 0.4) == revision
+    assert backend.wait(revision, 2.0) == revision
+    assert listeners() == before
+
+
+def test_the_system_watches_connections(server: RedisServer) -> None:
+    """The options are what this system knows, and a connection has them."""
+    options = keepalive_options(5.0)
+    assert options[socket.TCP_KEEPCNT] == 2
+    if hasattr(socket, 'TCP_USER_TIMEOUT'):
+        assert options[socket.TCP_USER_TIMEOUT] == 5000
+    assert all(value >= 1 for value in keepalive_options(0.1).values())
+    with closing(connect(server.url(), BackendOptions(op_timeout_sec=5.0))) as backend:
+        Scene(backend)
+        (connection,) = backend._link._idle  # type: ignore[attr-defined]
+        assert connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for option, value in options.items():
+            assert connection._sock.getsockopt(socket.IPPROTO_TCP, option) == value

@@ -11,9 +11,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -53,6 +58,62 @@ def test_importing_jobsync_imports_nothing_that_only_a_job_at_work_needs() -> No
 def test_a_demo_worker_needs_no_tool_of_the_command_line() -> None:
     """A worker process starts without click and rich, so what it shows of start-up is a user's own."""
     assert modules_after('import jobsync.cli.demo.worker').isdisjoint({'click', 'rich'})
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """The versions that a file of ``requirements`` names, by distribution, all of them with hashes in that of CI."""
+    lines = (ROOT / 'requirements' / name).read_text(encoding='utf-8').replace('\\\n', ' ').splitlines()
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        if line and not line.strip().startswith('#'):
+            requirement = Requirement(line.partition(' --hash')[0])
+            assert '--hash=sha256:' in line or name != 'ci.txt'
+            (version,) = requirement.specifier
+            assert version.operator == '=='
+            found.setdefault(canonicalize_name(requirement.name), set()).add(version.version)
+    return found
+
+
+def wanted() -> list[Requirement]:
+    """What pyproject.toml depends on: always, in extras, and in groups."""
+    page = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
+    extras, groups = page['project']['optional-dependencies'], page['dependency-groups']
+    texts = [*page['project']['dependencies'], *chain(*extras.values()), *chain(*groups.values())]
+    found = [Requirement(text) for text in texts if isinstance(text, str)]  # a group that includes another names it in a table
+    return [requirement for requirement in found if requirement.name != 'jobsync']
+
+
+def test_the_lock_has_what_is_wanted() -> None:
+    """CI installs versions that pyproject.toml allows, of everything that it names; if not, the lock is to be made anew."""
+    there = locked('ci.txt')
+    for requirement in wanted():
+        versions = there.get(canonicalize_name(requirement.name), set())
+        assert versions, f'{requirement.name} is not in requirements/ci.txt'
+        assert all(requirement.specifier.contains(version) for version in versions), requirement
+
+
+def test_what_is_installed_follows_from_the_lock() -> None:
+    """Nothing that a locked distribution needs is missing in the lock, as far as it is installed here."""
+    there = locked('ci.txt')
+    for name in there:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            for text in importlib.metadata.requires(name) or ():
+                needed = Requirement(text)
+                if needed.marker is None or needed.marker.evaluate({'extra': ''}):
+                    assert canonicalize_name(needed.name) in there, f'{name} needs {text}'
+
+
+def test_the_lowest_versions_are_those_of_pyproject() -> None:
+    """``tox -e lowest`` tries the very bounds; the linters and what makes the pages have none that matter to a user."""
+    there = locked('lowest.txt')
+    bounds = [each for each in wanted() if canonicalize_name(each.name) in there]
+    assert {'attrs', 'sqlalchemy', 'redis', 'psycopg', 'grpcio', 'protobuf', 'etcd3', 'click'} <= {
+        canonicalize_name(each.name) for each in bounds
+    }
+    for requirement in bounds:
+        (bound,) = requirement.specifier
+        (version,) = there[canonicalize_name(requirement.name)]
+        assert Version(version).release[: len(Version(bound.version).release)] == Version(bound.version).release, requirement
 
 
 def test_the_readme_gives_two_commands() -> None:

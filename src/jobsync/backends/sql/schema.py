@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -211,7 +213,7 @@ def _token(prefix: str, metadata: MetaData) -> Table:
     A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row. No index has a column that commits
     write, so that PostgreSQL can write a row anew on its own page, which has room, and leave the indexes alone.
     """
-    return Table(
+    table = Table(
         prefix + 'token',
         metadata,
         Column('token_id', BigId, primary_key=True, autoincrement=False),
@@ -225,8 +227,11 @@ def _token(prefix: str, metadata: MetaData) -> Table:
         *_sqlite_type('integer', 'version', 'changed'),
         *_sqlite_type('text', 'node'),
         Index(prefix + 'token_pins', 'token_id', postgresql_where=IS_PIN, sqlite_where=IS_PIN),
-        postgresql_with={'fillfactor': 85},
     )
+    # A Table has had an option for this since SQLAlchemy 2.1 only.
+    roomy = DDL('ALTER TABLE %(fullname)s SET (fillfactor = 85)')  # type: ignore[no-untyped-call]
+    event.listen(table, 'after_create', roomy.execute_if(dialect='postgresql'))
+    return table
 
 
 def _unowned(prefix: str, metadata: MetaData) -> Table:

@@ -243,7 +243,7 @@ class Settings:
         ({'sql': SQL | {'appname': 'my-app'}}, r"config\.sync\.sql: appname is 'my-app'"),
         ({'sql': {'host': 'h'}}, r'config\.sync\.sql: host .* without dbname'),
         ({'sql': {'dbname': 'd'}}, r'config\.sync\.sql: dbname .* without host'),
-        ({'backend': 'jobs.db'}, r"config\.sync: backend is 'jobs.db'"),
+        ({'backend': 'jobs.db'}, r"config\.sync: backend is '\*\*\*'"),
         ({'backend': {'url': URL}}, r'config\.sync: backend is'),
         ('sqlite:///x.db', r"config\.sync is 'sqlite:///x.db' \(str\): must be a section"),
     ],
@@ -256,7 +256,7 @@ def test_a_wrong_section(sync: object, message: str) -> None:
 
 def test_a_wrong_environment() -> None:
     """A wrong variable is named."""
-    with pytest.raises(ConfigError, match=r"JOBSYNC_BACKEND: backend is 'jobs.db'"):
+    with pytest.raises(ConfigError, match=r"JOBSYNC_BACKEND: backend is '\*\*\*'"):
         resolve(None, None, {'JOBSYNC_BACKEND': 'jobs.db'})
 
 

@@ -36,10 +36,9 @@ def test_a_name_means_one_store() -> None:
 
 @pytest.mark.parametrize('url', ['memory:', 'memory:/x', 'sqlite://x', 'memory://a/b', 'memory://a?b=c', 'memory://u@h'])
 def test_a_bad_url_is_refused(url: str) -> None:
-    """The error names the URL and says how to write it."""
-    with pytest.raises(ConfigError, match='memory://name') as caught:
+    """The error says how to write one, and shows nothing of this one."""
+    with pytest.raises(ConfigError, match='memory://name'):
         connect(url, BackendOptions())
-    assert repr(url) in str(caught.value)
 
 
 def test_a_seeded_store_is_deterministic() -> None:

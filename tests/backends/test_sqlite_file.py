@@ -67,10 +67,9 @@ class TestUrl:
         ],
     )
     def test_bad_urls_are_refused(self, url: str, hint: str) -> None:
-        """Each with an error that names it and says what to write."""
-        with pytest.raises(ConfigError, match=hint) as caught:
+        """Each with an error that says what to write, and shows nothing of it."""
+        with pytest.raises(ConfigError, match=hint):
             connect(url, BackendOptions())
-        assert url in str(caught.value)
 
     def test_relative_paths_are_taken_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A change of the working directory after ``connect`` does not matter."""

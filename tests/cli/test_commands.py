@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
         (['--path', '/no/such/place'], "'/no/such/place' does not exist"),
         (['--path', __file__], 'is a file'),
         (['--seed', 'x'], "'x' is not a valid integer"),
-        (['--backend', 'nonsense'], "backend is 'nonsense' (str): must be a URL"),
+        (['--backend', 'nonsense'], "backend is '***' (str): must be a URL"),
         (['--backend', 'carrier-pigeon://coop'], 'no backend answers to carrier-pigeon://'),
         (['--backend', 'memory://'], 'backend is memory://: must be one that several processes can reach'),
         (['--backend', 'sqlite:////no/such/place/jobs.db'], '/no/such/place'),

@@ -30,13 +30,16 @@ class Member:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in __exit__)
         # A session of its own: a Ctrl-C is for the one who started it, who ends it.
         self._process = subprocess.Popen(
-            [sys.executable, '-m', f'jobsync.bench.members.{module}', json.dumps(order)],
+            # -P: nothing is imported from the working directory.
+            [sys.executable, '-P', '-m', f'jobsync.bench.members.{module}'],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
             start_new_session=True,
         )
+        with suppress(RuntimeError):  # if it has ended already, whoever hears it is told
+            self._write(order)  # not as an argument: its URL may hold a password, and all users of a machine see arguments
 
     @property
     def pid(self) -> int:
@@ -45,9 +48,12 @@ class Member:
 
     def tell(self, verb: str, *arguments: object) -> None:
         """Begin something."""
+        self._write([verb, *arguments])
+
+    def _write(self, what: object) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps([verb, *arguments]) + '\n')
+            self._process.stdin.write(json.dumps(what) + '\n')
             self._process.stdin.flush()
         except BrokenPipeError:
             raise RuntimeError(self._obituary()) from None

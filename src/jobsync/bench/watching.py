@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -50,12 +51,16 @@ class Outcome:
 class Worker:
     """One process, and what its log has said so far."""
 
-    def __init__(self, command: Sequence[str], options: Sequence[str], folder: Path, node: str) -> None:
+    def __init__(self, command: Sequence[str], place: str, options: Sequence[str], folder: Path, node: str) -> None:
         self.node, self._errors = node, folder / f'{node}.err'
         log = folder / f'{node}.log'
         with self._errors.open('wb') as errors:
             whole = [*command, node, str(log), *options]
             self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, start_new_session=True)
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, which is noticed when it is looked at
+            self.process.stdin.write(f'{place}\n'.encode())
+            self.process.stdin.flush()
         self._tail = LogTail(log)
         self.times: dict[str, float] = {}
         """When it noted ``entering``, ``entered``, ``leaving`` and ``left``."""
@@ -102,7 +107,8 @@ class Cluster:
         ``python`` is that of the environment whose ``jobsync`` is watched. ``check`` is called again and again while anything is
         waited for, and may raise.
         """
-        self._command = (python, watcher.__file__, json.dumps(place))
+        self._command = (python, '-P', watcher.__file__)  # -P: nothing is imported from the folder of the script
+        self._place = json.dumps(place)
         self._options, self._check = options, check
         self._folder = tempfile.TemporaryDirectory(prefix='jobsync-takeover-')
         self._workers: list[Worker] = []
@@ -161,7 +167,7 @@ class Cluster:
 
     def _start(self) -> Worker:
         self._started += 1
-        worker = Worker(self._command, self._options, Path(self._folder.name), f'w{self._started:02}')
+        worker = Worker(self._command, self._place, self._options, Path(self._folder.name), f'w{self._started:02}')
         self._workers.append(worker)
         return worker
 

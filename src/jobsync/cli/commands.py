@@ -36,6 +36,11 @@ def _plain_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
+def _url_given(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    """Read the URL from standard input for ``-``: arguments of a process are seen by all users of the machine."""
+    return sys.stdin.readline().strip() if url == '-' else url
+
+
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
 @click.version_option(package_name='jobsync')
 def cli() -> None:
@@ -58,7 +63,13 @@ def backends() -> None:
     default=None,
     help="The directory whose files are digested. [default: Python's own library]",
 )
-@click.option('--backend', metavar='URL', default=None, help='The store. [default: SQLite in a temporary folder]')
+@click.option(
+    '--backend',
+    metavar='URL',
+    default=None,
+    callback=_url_given,
+    help='The store; - reads the URL from standard input. [default: SQLite in a temporary folder]',
+)
 @click.option('--kill/--no-kill', default=True, show_default=True, help='Kill one worker midway and start another.')
 @click.option('--seed', type=int, default=None, help='Decides who is killed and who does what when. [default: drawn]')
 @click.option('--keep', type=click.Path(file_okay=False, path_type=Path), default=None, help='A new folder for logs and results.')
@@ -95,7 +106,7 @@ def demo(
 
 
 @cli.command()
-@click.argument('url')
+@click.argument('url', callback=_url_given)
 @click.option('--quick', is_flag=True, help='Smaller pools, fewer sequences of calls.')
 @click.option('--select', metavar='EXPRESSION', default='', help='Only tests whose names match, as for pytest -k.')
 @click.option('--stop-command', default=None, help='Makes the store stop answering.')
@@ -108,8 +119,9 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
     """Check that the backend at URL keeps the protocol, and say what each failure costs.
 
     The store need not be empty: each test uses namespaces of its own, which stay in it. A URL with {unique} in it is another
-    for each test. What can be done to the store (stop it, restart it, …) is said by the commands, or by a harness of your own.
-    The exit status is 1 unless everything that was tried holds, and 2 if the store does not answer at all.
+    for each test, and - reads it from standard input. What can be done to the store (stop it, restart it, …) is said by the
+    commands, or by a harness of your own. The exit status is 1 unless everything that was tried holds, and 2 if the store does
+    not answer at all.
     """
     from jobsync.cli.conformance import check
 
@@ -119,7 +131,14 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
 
 
 @cli.command()
-@click.option('--backend', 'url', metavar='URL', default=None, help='The store. Required but for --list.')
+@click.option(
+    '--backend',
+    'url',
+    metavar='URL',
+    default=None,
+    callback=_url_given,
+    help='The store; - reads the URL from standard input. Required but for --list.',
+)
 @click.option('--quick', is_flag=True, help='Fewer rounds and smaller sizes.')
 @click.option('--only', metavar='SCENARIO', multiple=True, help='This one only; may be given again.')
 @click.option(

@@ -12,8 +12,18 @@ _repr.maxstring = _repr.maxother = 120
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = _repr.maxdict = 4
 _repr.maxlevel = 3
 
-_PASSWORD = re.compile(r'^([^:/?#]*://[^:]*|(?![^:/?#]*://)[^:]*):.*@', re.DOTALL)
-_SECRET_OPTION = re.compile(r'([?&;][^=&;]*(?:pass|pwd|secret|token|key)[^=&;]*=)[^&;]*', re.IGNORECASE)
+_HOST = r'(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?'
+_URL = re.compile(
+    rf"""
+    (?P<scheme> [A-Za-z][A-Za-z0-9+.-]*) ://
+    (?: (?P<user> [^\s:@/?\#]*) (?P<password> :[^\s@/?\#]*)? @ )?
+    (?P<place> (?:{_HOST}(?:,{_HOST})*)? (?:/(?:[^\s:@?\#%]|%[0-9A-Fa-f]{{2}})*)?)
+    (?P<query> \?[^@\#]*)?
+    """,
+    re.VERBOSE,
+)
+"""A URL in which each part is where it seems to be. A character of a password that was not written as %40 and so on is not."""
+_SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
 
 
 def shown(value: object) -> str:
@@ -26,9 +36,14 @@ def shown(value: object) -> str:
 
 
 def shown_url(url: str) -> str:
-    """The URL with ``***`` for its password and for options that sound like a secret.
+    """Return what may be shown of a URL: ``***`` for its password and options, or for all but the scheme if it is malformed.
 
-    A URL may well be malformed where this is called, its password unquoted for instance. So it is not parsed: what stands
-    between the first ``:`` after the scheme and the last ``@`` goes, rather too much than too little.
+    In a malformed URL no part is what it looks like: in ``postgresql://u:pw/secret@host/db`` a parser finds the host ``u`` and
+    the database ``secret@host/db``.
     """
-    return _SECRET_OPTION.sub(r'\1***', _PASSWORD.sub(r'\1:***@', url))
+    found = _URL.fullmatch(url)
+    if found is None:
+        scheme = _SCHEME.match(url)
+        return f'{scheme[0] if scheme else ""}***'
+    user = '' if found['user'] is None else f'{found["user"]}{":***" if found["password"] else ""}@'
+    return f'{found["scheme"]}://{user}{found["place"]}{"?***" if found["query"] else ""}'

@@ -15,7 +15,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """The backend for ``files:///absolute/folder`` or ``files://relative/folder``."""
     path = url.partition('://')[2]
     if not path or not set('?#').isdisjoint(path):
-        raise ConfigError(f'backend is {url!r}: must be files:// and the path of a folder')
+        raise ConfigError('backend must be files:// and the path of a folder')
     from jobsync_files.backend import FilesBackend
 
     return FilesBackend(Path(path).absolute(), options)

@@ -63,11 +63,11 @@ def cluster_of(url: str) -> Cluster:
     before, at, hosts = rest.rpartition('@')
     path = hosts.partition('/')[2]
     hosts = hosts.partition('/')[0]
-    if path or '#' in hosts or scheme not in ('etcd', 'etcds'):
+    if path or '#' in hosts or '@' in query or scheme not in ('etcd', 'etcds'):
         raise ConfigError(HOW)
-    options = options_of(query)
-    tls = tls_of(options) if scheme == 'etcds' or options else None
-    return Cluster(tuple(endpoint_of(part) for part in hosts.split(',')), login_of(before) if at else None, tls)
+    endpoints, login = tuple(endpoint_of(part) for part in hosts.split(',')), login_of(before) if at else None
+    options = options_of(query)  # last: a file that cannot be read is named, and by now it is no piece of a password
+    return Cluster(endpoints, login, tls_of(options) if scheme == 'etcds' or options else None)
 
 
 def endpoint_of(part: str) -> str:

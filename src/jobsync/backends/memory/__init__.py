@@ -11,7 +11,6 @@ import threading
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory.backend import MemoryBackend
 from jobsync.backends.memory.store import Image, MemoryStore
-from jobsync.core.shown import shown_url
 from jobsync.errors import ConfigError
 from jobsync.hookspecs import BackendPlugin, hookimpl
 
@@ -31,7 +30,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """The backend for ``memory://`` or ``memory://name``."""
     scheme, separator, name = url.partition('://')
     if scheme != 'memory' or not separator or not set('/?#@:').isdisjoint(name):
-        raise ConfigError(f'not a memory URL: {shown_url(url)!r}; write memory:// or memory://name')
+        raise ConfigError('a memory URL is memory:// or memory://name, with nothing else in it')
     return MemoryBackend(shared_store(name), options)
 
 

@@ -77,7 +77,7 @@ def server_of(url: str) -> Server:
 
 def _parts(url: str) -> SplitResult:
     parts = urlsplit(url)
-    if parts.fragment or '@' in parts.query:
+    if parts.fragment or '@' in parts.query + parts.path:
         raise ValueError  # a piece of a password, most likely
     return parts
 
@@ -122,12 +122,11 @@ def _options(parts: SplitResult, allowed: set[str]) -> tuple[dict[str, str], boo
     given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     durable = given.pop('durable', 'no').lower()
     if durable not in YES_OR_NO:
-        raise ConfigError(f'durable={durable!r} in the Redis URL: yes or no')
+        raise ConfigError('durable in the Redis URL must be yes or no')
     for name in given:
         if name not in allowed and not name.startswith('ssl_'):
-            raise ConfigError(
-                f'{name!r} is no option of a Redis URL; there are {", ".join(sorted(allowed))}, ssl_... and durable'
-            )
+            # Its name is not told: it may be a piece of a password.
+            raise ConfigError(f'the options of a Redis URL are {", ".join(sorted(allowed))}, ssl_... and durable, and no others')
     return given, YES_OR_NO[durable]
 
 

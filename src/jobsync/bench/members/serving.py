@@ -12,8 +12,8 @@ __all__ = ['order', 'serve']
 
 
 def order() -> dict[str, Any]:
-    """What the member was started with."""
-    told: dict[str, Any] = json.loads(sys.argv[1])
+    """Read the first line: what the member is started with."""
+    told: dict[str, Any] = json.loads(sys.stdin.readline())
     return told
 
 

@@ -84,11 +84,11 @@ def drivers(url: str) -> None:
     plugins.connect(url, BackendOptions()).close()
 
 
-def main(place: str, node: str, path: str, *options: str) -> None:
-    """Enter, and stay until there is no more input. ``place``: what ``CoordinationConfig`` is told of the store, as JSON."""
+def main(node: str, path: str, *options: str) -> None:
+    """Enter, and stay until there is no more input. Its first line: what ``CoordinationConfig`` is told of the store, as JSON."""
     from jobsync import CoordinationConfig, Job
 
-    where: dict[str, Any] = json.loads(place)
+    where: dict[str, Any] = json.loads(sys.stdin.readline())
     config = CoordinationConfig(**where, total_tokens=TOTAL, **(_FAST if 'fast' in options else {}))
     if 'backend' in where:
         drivers(where['backend'])

@@ -68,7 +68,8 @@ class Supervisor:
     def start(self, node: str, minimum_nodes: int) -> Worker:
         """Start a worker process."""
         complaints = self._folder / f'{node}.err'
-        command = [sys.executable, '-m', 'jobsync.cli.demo.worker', str(self._orders), node, str(minimum_nodes)]
+        # -P: nothing is imported from the working directory.
+        command = [sys.executable, '-P', '-m', 'jobsync.cli.demo.worker', str(self._orders), node, str(minimum_nodes)]
         with complaints.open('wb') as file:
             process = subprocess.Popen(  # noqa: S603
                 command,

@@ -31,6 +31,17 @@ class Server:
         return 'postgresql ' + (' '.join(f'{name}={value}' for name, value in shown.items()) or '(all by default)')
 
 
+def _is_in_order(rest: str, given: dict[str, Any]) -> bool:
+    """Whether libpq found the parts where they were meant to be.
+
+    Of ``u:pw/secret@host/db`` it makes a port ``pw`` and a database ``secret@host/db``: a password has to be escaped, and so no
+    other part has an ``@``, and no port a letter.
+    """
+    authority, _, after = rest.partition('/')
+    ports = str(given.get('port') or '').split(',')
+    return authority.count('@') <= 1 and '@' not in after and all(not port or port.isdecimal() for port in ports)
+
+
 def server_of(url: str, timeout_sec: float) -> Server:
     """The server that a URL names; ``ConfigError``, without the URL, if libpq cannot read it."""
     scheme, _, rest = url.partition('://')
@@ -38,8 +49,7 @@ def server_of(url: str, timeout_sec: float) -> Server:
         given = conninfo_to_dict(f'{scheme.partition("+")[0]}://{rest}')
     except ProgrammingError:
         given = None
-    # An @ in the host is the end of a password in which one is not written as %40.
-    if given is None or '@' in str(given.get('host')):
+    if given is None or not _is_in_order(rest, given):
         # What libpq says quotes parts of the URL, and a mistake in a password's escapes is the most likely one.
         raise ConfigError(
             'the PostgreSQL URL cannot be read: it is postgresql://user:password@host:port/dbname?option=value, where any of '
@@ -51,8 +61,6 @@ def server_of(url: str, timeout_sec: float) -> Server:
     try:
         chosen = int(given.get('connect_timeout') or 0)
     except ValueError:
-        raise ConfigError(
-            f'connect_timeout={given["connect_timeout"]!r} in the PostgreSQL URL: a whole number of seconds'
-        ) from None
+        raise ConfigError('connect_timeout in the PostgreSQL URL must be a whole number of seconds') from None
     parameters['connect_timeout'] = min(chosen, wanted) if chosen > 0 else wanted
     return Server(parameters)

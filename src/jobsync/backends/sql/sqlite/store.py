@@ -29,7 +29,6 @@ from jobsync.backends.sql.sqlite.link import Link
 from jobsync.backends.sql.sqlite.turns import Turns
 from jobsync.backends.sql.store import Mode, Store, Transaction, abandon, patiently
 from jobsync.core.model import Settings
-from jobsync.core.shown import shown_url
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = ['SqliteStore', 'connect']
@@ -63,17 +62,11 @@ def path_of(url: str) -> Path:
     scheme, _, rest = url.partition('://')
     name, question, _ = rest.partition('?')
     if scheme != 'sqlite' or question or '#' in rest:
-        raise ConfigError(
-            f'{shown_url(url)!r}: a SQLite backend is sqlite:///relative.db or sqlite:////absolute/path.db, with no parameters'
-        )
+        raise ConfigError('a SQLite backend is sqlite:///relative.db or sqlite:////absolute/path.db, with no parameters')
     if name in ('', '/', '/:memory:'):
-        raise ConfigError(
-            f'{shown_url(url)!r} names no file, and a database in memory has no second process: use memory:// for that'
-        )
+        raise ConfigError('the SQLite URL names no file, and a database in memory has no second process: use memory:// for that')
     if not name.startswith('/'):
-        raise ConfigError(
-            f'{shown_url(url)!r}: SQLite has no host; write sqlite:///name for a relative path, sqlite:////name for an absolute'
-        )
+        raise ConfigError('SQLite has no host; write sqlite:///name for a relative path, sqlite:////name for an absolute')
     return Path(os.path.abspath(name[1:]))  # noqa: PTH100 - links in the path must be followed at each use, not now
 
 

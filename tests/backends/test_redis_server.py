@@ -393,6 +393,16 @@ class TestConnections:
         other.join('b')
         assert waiting.answer() == revision + 1
 
+    @pytest.mark.parametrize('announced', ['999999', '9' * 10_000, '-1', 'x', ''])
+    def test_what_others_announce(self, harness: RedisHarness, scene: Scene, server: RedisServer, announced: str) -> None:
+        """A revision that is announced by somebody else is no revision, and hides none."""
+        other = Scene(harness.connect())
+        revision = other.revision.number
+        waiting = Waiting(scene.backend, revision)
+        eventually(lambda: int(server.ask('PUBLISH', 'jobsync:{sync_}:0:revision', announced)) > 0)
+        other.join('b')
+        assert waiting.answer() == revision + 1
+
     def test_a_listener_knocks_now_and_then(self, harness: RedisHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the server is down it is not asked without pause; when it is back it is found."""
         from jobsync.backends.redis.link import Link

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -114,12 +113,14 @@ class Listener(listening.Listener):
 
     def _hear(self) -> None:
         connection = self._connection
+        announced = False
         while connection is not None and connection.can_read(0):
             message = connection.read_response()
+            announced = announced or message[0] == b'message'
             self._heard_at, self._asked_at = time.monotonic(), None
-            if message[0] == b'message':
-                with contextlib.suppress(ValueError):
-                    self._newest = int(message[2])
+        if announced:
+            # Anybody may have announced anything: a number too high would hide all that come after it.
+            self._newest = self._ask()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

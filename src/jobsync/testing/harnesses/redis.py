@@ -83,6 +83,14 @@ class RedisHarness(Harness):
         """See ``Harness``."""
         self.server.resume()
 
+    def refuse_writes(self) -> None:
+        """The server wants a replica, and there is none."""
+        self.server.ask('CONFIG', 'SET', 'min-replicas-to-write', '1')
+
+    def accept_writes(self) -> None:
+        """See ``Harness``."""
+        self.server.ask('CONFIG', 'SET', 'min-replicas-to-write', '0')
+
     def connector(self) -> Callable[[str], Backend]:
         """See ``Harness``."""
         return functools.partial(connect_to, self.url)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +13,9 @@ import pytest
 
 from jobsync import plugins
 from jobsync.backend import Backend, BackendOptions
-from jobsync.errors import ConfigError
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance import Ability, BackendSuite, Harness
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.conformance.scene import SETTINGS, Scene
 
 
 def connect_to(folder: Path, namespace: str, **options: float) -> Backend:
@@ -21,11 +23,24 @@ def connect_to(folder: Path, namespace: str, **options: float) -> Backend:
     return plugins.connect(f'files://{folder}', BackendOptions(namespace, **options))
 
 
+def spoil(path: Path, keys: list[str], way: str) -> None:
+    """Write nonsense into a record, or into one field of it."""
+    content = json.loads(path.read_bytes())
+    *above, key = [*keys, way] if way != 'record' else keys
+    record = content
+    for name in above:
+        record = record[name]
+    record[key] = {'timeout_sec': float('inf'), 'patterns': 7}.get(way, 'nonsense')
+    path.write_text(json.dumps(content))
+
+
 class FilesHarness(Harness):
     """A folder of the test's own."""
 
-    abilities = frozenset({Ability.RESTART, Ability.PROCESSES, Ability.FAILOVER, Ability.WIPE})
-    stopped_sec = 0.5
+    abilities = frozenset({Ability.RESTART, Ability.PROCESSES, Ability.FAILOVER, Ability.WIPE, Ability.SPOIL, Ability.REFUSAL})
+    stopped_sec = 0.5  # a lock of the operating system stays with a process that is stopped
+    node_spoils = ('record', 'weight', 'heartbeat', 'timeout_sec')
+    lock_spoils = ('record', 'patterns', 'expires_at')
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / 'store'
@@ -52,6 +67,25 @@ class FilesHarness(Harness):
         shutil.copytree(self.folder, backup)
         shutil.rmtree(self.folder)
         backup.rename(self.folder)
+
+    def spoil_node(self, namespace: str, name: str, way: str) -> None:
+        """Edit the head, as a person with an editor would."""
+        spoil(self.folder / namespace / 'head.json', ['head', 'nodes', name], way)
+
+    def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
+        """Edit the file of locks."""
+        (path,) = (self.folder / namespace).glob('locks.*.json')
+        spoil(path, ['by_task', task_id], way)
+
+    def refuse_writes(self) -> None:
+        """Put a folder where each new head is to be written."""
+        for path in self.folder.glob('*/head.json'):
+            path.with_name('head.json.new').mkdir()
+
+    def accept_writes(self) -> None:
+        """Take it away."""
+        for path in self.folder.glob('*/head.json.new'):
+            path.rmdir()
 
     def wipe(self) -> None:
         """The folder is deleted."""
@@ -80,6 +114,40 @@ def test_bad_urls_are_refused(url: str) -> None:
     """A URL must name a folder, and nothing else."""
     with pytest.raises(ConfigError, match='the path of a folder'):
         plugins.connect(url, BackendOptions())
+
+
+@pytest.mark.parametrize('content', ['{"format": 1}', '{}'])
+def test_another_format_is_refused(tmp_path: Path, content: str) -> None:
+    """Files of an older version are left alone, and say which format they have."""
+    harness = FilesHarness(tmp_path)
+    Scene(harness.connect())
+    (tmp_path / 'store' / 'sync_' / 'head.json').write_text(content)
+    with pytest.raises(SchemaMismatch, match='this package reads 2'):
+        harness.connect().open(SETTINGS, create=True)
+
+
+@pytest.mark.parametrize('content', ['', '{"format": 2}', '{"format": 2, "head": 3}'])
+def test_a_head_that_cannot_be_read_is_an_outage(tmp_path: Path, content: str) -> None:
+    """What is wrong with a whole file can be mended, and the workers go on then."""
+    scene = Scene(FilesHarness(tmp_path).connect())
+    path = tmp_path / 'store' / 'sync_' / 'head.json'
+    before = path.read_bytes()
+    path.write_text(content)
+    with pytest.raises(BackendUnavailable):
+        scene.backend.snapshot()
+    path.write_bytes(before)
+    scene.backend.snapshot()
+
+
+def test_a_line_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    """One line of the trails that a person has typed hides no other."""
+    scene = Scene(FilesHarness(tmp_path).connect())
+    scene.backend.append_audits('a', ['x'], dt.date(2026, 3, 2))
+    (path,) = (tmp_path / 'store' / 'sync_').glob('trails.*')
+    line = path.read_bytes()
+    path.write_bytes(line.replace(b'2026-03-02', b'infinity00'))
+    scene.backend.append_audits('a', ['y'], dt.date(2026, 3, 2))
+    assert [audit.item for audit in scene.audits()] == ['y']
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypeVar
 
 import attrs
 
@@ -15,15 +15,30 @@ from jobsync.backends.memory.backend import MemoryTurn
 from jobsync.backends.memory.store import Space
 from jobsync.backends.single_writer import Head, Trails
 from jobsync.errors import BackendUnavailable, SchemaMismatch
-from jobsync.testing.conformance.harness import Ability
+from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.conformance.reference import MemoryHarness
 
-__all__ = ['MUTANTS', 'DistantStore', 'Hands', 'MutantHarness', 'mutant']
-
-MUTANTS: list[type[Hands]] = []
+__all__ = ['MUTANTS', 'DistantStore', 'Hands', 'Mutant', 'MutantHarness', 'mutant']
 
 
-def mutant(kind: type[Hands]) -> type[Hands]:
+class Mutant(Protocol):
+    """What the list needs to know of a backend that lacks something."""
+
+    races: ClassVar[bool]
+    """Whether it takes a race to notice: which tests do may differ from run to run."""
+    limit_sec: ClassVar[int]
+    """For one test."""
+
+    @classmethod
+    def harness(cls) -> Harness:
+        """A harness with an empty store."""
+
+
+MUTANTS: list[type[Mutant]] = []
+T = TypeVar('T', bound=type[Mutant])
+
+
+def mutant(kind: T) -> T:
     """Put a class on the list. Its docstring says what it lacks, to readers of the documentation."""
     MUTANTS.append(kind)
     return kind
@@ -40,9 +55,16 @@ class Hands(MemoryBackend):
     """Ways for a mutant to reach into the store. Without any fault it keeps the protocol."""
 
     races: ClassVar[bool] = False
-    """Whether it takes a race to notice: which tests do may differ from run to run."""
+    limit_sec: ClassVar[int] = 30
     loses: ClassVar[int] = 0
     """How many of the last changes are gone after a restart."""
+    forgets_position: ClassVar[bool] = False
+    """Whether the position begins anew after a restart."""
+
+    @classmethod
+    def harness(cls) -> Harness:
+        """See ``Mutant``."""
+        return MutantHarness(cls)
 
     @contextlib.contextmanager
     def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTurn]:
@@ -71,6 +93,11 @@ class Hands(MemoryBackend):
         if self.options.namespace not in self.store.spaces:
             raise SchemaMismatch(f'there is no namespace {self.options.namespace!r}')
         return self.store.spaces[self.options.namespace]
+
+    @property
+    def number(self) -> int:
+        """The revision's number, 0 where there is none."""
+        return self.glance() or 0
 
     @property
     def head(self) -> Head:
@@ -132,3 +159,5 @@ class MutantHarness(MemoryHarness):
                 head = attrs.evolve(space.head, nodes=dict(list(space.head.nodes.items())[: -self._kind.loses]))
                 self.store.spaces[name] = attrs.evolve(space, head=head)
         super().restart()
+        if self._kind.forgets_position:
+            self.store.position = 0

@@ -37,12 +37,12 @@ class CommitOnAnotherStore(Hands):
 
 
 @mutant
-class CommitIgnoresRevision(Hands):
+class CommitIgnoresVersion(Hands):
     """Accepts a plan whatever has changed since it was made."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            return super().commit(ref, plan, attrs.evolve(guard, revision=self.head.revision))
+            return super().commit(ref, plan, attrs.evolve(guard, version=self.head.version))
 
 
 @mutant
@@ -54,7 +54,7 @@ class CommitTwice(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             repeated, self.last = guard == self.last, guard
-            return super().commit(ref, plan, attrs.evolve(guard, revision=self.head.revision) if repeated else guard)
+            return super().commit(ref, plan, attrs.evolve(guard, version=self.head.version) if repeated else guard)
 
 
 @mutant
@@ -66,7 +66,7 @@ class RefusedAndDone(Hands):
             try:
                 return super().commit(ref, plan, guard)
             except Conflict:
-                if plan.evictions and guard.revision == self.head.revision:
+                if plan.evictions and guard.version == self.head.version:
                     self.change_space(table=attrs.evolve(self.space.table.after(plan, self.head.version)))
                 raise
 
@@ -153,7 +153,7 @@ class LeavesForItsNamesake(Hands):
 
 @mutant
 class LeavesTwice(Hands):
-    """Leaving a second time raises the revision again, so that plans go stale for nothing."""
+    """Leaving a second time is a change again, which wakes every node for nothing."""
 
     def deregister(self, ref: NodeRef) -> None:
         with self.store.changed:

@@ -44,10 +44,10 @@ class CommitNotAtomic(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            stale = self.head.revision != guard.revision
+            stale = self.head.version != guard.version
         time.sleep(0.0001)
         with self.store.changed:
-            return super().commit(ref, plan, guard if stale else attrs.evolve(guard, revision=self.head.revision))
+            return super().commit(ref, plan, guard if stale else attrs.evolve(guard, version=self.head.version))
 
 
 @mutant
@@ -60,7 +60,7 @@ class PartialCommit(Hands):
         first = attrs.evolve(plan, pins=(), unpinned=frozenset(), members={}, moved=0, evictions=(), departed=())
         number = super().commit(ref, first, guard)
         time.sleep(0)
-        return super().commit(ref, attrs.evolve(plan, groups=()), attrs.evolve(guard, revision=number))
+        return super().commit(ref, attrs.evolve(plan, groups=()), attrs.evolve(guard, version=number))
 
 
 @mutant
@@ -152,7 +152,7 @@ class SnapshotOfTwoMoments(Hands):
 
 @mutant
 class CommitFromMemory(Hands):
-    """Each handle computes versions from the assignment as it was when this handle last wrote it."""
+    """Builds a commit on the assignment as this handle last wrote it, and undoes what another has written since."""
 
     known: Table | None = None
 

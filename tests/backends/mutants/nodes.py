@@ -23,13 +23,13 @@ from jobsync.core.tokens import Plan
 
 @mutant
 class CommitIgnoresStamp(Hands):
-    """Compares the revision's number alone: blind to a store that went back and came up to the same number."""
+    """Compares the version's number alone: blind to a store that went back and came up to the same number."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            now = self.head.revision
-            if guard.revision.number == now.number:
-                guard = attrs.evolve(guard, revision=now)
+            now = self.head.version
+            if guard.version.number == now.number:
+                guard = attrs.evolve(guard, version=now)
             return super().commit(ref, plan, guard)
 
 
@@ -87,11 +87,11 @@ class RegisterForgetsAtLeast(Hands):
 
 @mutant
 class HeartbeatRaisesRevision(Hands):
-    """Every heartbeat makes the leader's plan stale."""
+    """Every heartbeat is a structural change: all nodes wake at each."""
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:
-            pulse = super().heartbeat(ref, seen, holding)
+            pulse = super().heartbeat(ref, seen, holding, candidate)
             self.change(revision=self.head.next_revision(self.store.moment()))
             return pulse
 
@@ -100,7 +100,7 @@ class HeartbeatRaisesRevision(Hands):
 class HeartbeatRevives(Hands):
     """A node that was evicted or has left is back as soon as it beats."""
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:
             node = self.head.nodes.get(ref.name)
             if node is None:
@@ -108,7 +108,7 @@ class HeartbeatRevives(Hands):
                 super().register(Registration(ref, 15.0), timeline, 0)
             elif node.incarnation == ref.incarnation:
                 self.change_node(ref.name, state=NodeState.JOINED)
-            return super().heartbeat(ref, seen, holding)
+            return super().heartbeat(ref, seen, holding, candidate)
 
 
 @mutant
@@ -147,9 +147,9 @@ class CreatedOnFollowsTheClock(Hands):
 class LateLeaderHeartbeat(Hands):
     """The Pulse tells of a leader that has left."""
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:
-            pulse = super().heartbeat(ref, seen, holding)
+            pulse = super().heartbeat(ref, seen, holding, candidate)
             leader: Node | None = None
             if pulse.leadership.node:
                 leader = self.head.nodes.get(pulse.leadership.node.name)

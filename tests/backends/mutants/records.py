@@ -24,7 +24,7 @@ from jobsync.core.model import (
     Revision,
     Timeline,
 )
-from jobsync.core.tokens import Changes, Plan, TokenGroup
+from jobsync.core.tokens import Changes, Plan
 from jobsync.errors import Evicted
 
 
@@ -32,17 +32,17 @@ from jobsync.errors import Evicted
 class HoldingLost(Hands):
     """Forgets what a node is still busy with: its tokens go on too early."""
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
-        return super().heartbeat(ref, seen, frozenset())
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        return super().heartbeat(ref, seen, frozenset(), candidate)
 
 
 @mutant
 class SeenBySomeoneElse(Hands):
     """Stores the present version as seen, whatever the node acknowledged."""
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed, self.turn() as turn:
-            return super().heartbeat(ref, turn.head.version, holding)
+            return super().heartbeat(ref, turn.head.version, holding, candidate)
 
 
 @mutant
@@ -150,7 +150,7 @@ class HomeForgotten(Hands):
     """Loses where a token had its home: a node that comes back does not get its own again."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        groups = tuple(TokenGroup(group.tokens, group.owner, group.target) for group in plan.groups)
+        groups = tuple(attrs.evolve(group, home=None) for group in plan.groups)
         return super().commit(ref, attrs.evolve(plan, groups=groups), guard)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 from tests.backends.mutants.base import Hands, mutant
@@ -20,11 +20,11 @@ from jobsync.core.model import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockReading,
     NodeRef,
     Opened,
     Revision,
     Settings,
-    TaskLock,
     Timeline,
 )
 from jobsync.core.tokens import Plan
@@ -57,9 +57,10 @@ class LocksLapse(Hands):
 class ExpiredLocksHidden(Hands):
     """Leaves out what has expired."""
 
-    def read_locks(self) -> tuple[TaskLock, ...]:
-        now = self.store.now()
-        return tuple(lock for lock in super().read_locks().locks if lock.expires_at is None or lock.expires_at > now)
+    def read_locks(self) -> LockReading:
+        now, reading = self.store.now(), super().read_locks()
+        locks = tuple(lock for lock in reading.locks if lock.expires_at is None or lock.expires_at > now)
+        return attrs.evolve(reading, locks=locks)
 
 
 @mutant
@@ -112,9 +113,9 @@ class PrefixLeak(Hands):
 class OpenTakesOver(Hands):
     """A newcomer's settings replace those of a running cluster."""
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
-            opened = super().open(settings, create)
+            opened = super().open(settings, create, dead)
             self.change(settings=settings)
             return attrs.evolve(opened, settings=settings)
 
@@ -123,18 +124,18 @@ class OpenTakesOver(Hands):
 class RenewalNotCompared(Hands):
     """Renews whatever timeline there is: twice, where two nodes see one sign."""
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
-        super().renew_timeline(self.head.timeline, at_least)
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
+        super().renew_timeline(self.head.timeline, at_least, longest_timeout_sec)
 
 
 @mutant
 class RenewalClearsLocks(Hands):
     """Task locks go with the timeline."""
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed:
             before = self.head.timeline
-            super().renew_timeline(expected, at_least)
+            super().renew_timeline(expected, at_least, longest_timeout_sec)
             if self.head.timeline != before:
                 self.change_space(locks=Locks())
 
@@ -143,10 +144,10 @@ class RenewalClearsLocks(Hands):
 class EpochFallsBack(Hands):
     """The epoch begins anew with a timeline: a fence of before is above those that follow."""
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed:
             before = self.head.timeline
-            super().renew_timeline(expected, at_least)
+            super().renew_timeline(expected, at_least, longest_timeout_sec)
             if self.head.timeline != before:
                 self.change(leadership=Leadership(0, None))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 from tests.backends.mutants.base import DistantStore, Hands, mutant
@@ -27,9 +27,9 @@ class StaleSnapshot(Hands):
         self.kept = self.kept or super().snapshot()
         return self.kept
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         self.kept = None
-        return super().heartbeat(ref, seen, holding)
+        return super().heartbeat(ref, seen, holding, candidate)
 
 
 @mutant
@@ -38,8 +38,8 @@ class StalePulse(Hands):
 
     kept: Pulse | None = None
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
-        pulse, before = super().heartbeat(ref, seen, holding), self.kept
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        pulse, before = super().heartbeat(ref, seen, holding, candidate), self.kept
         self.kept = pulse
         return attrs.evolve(before, heartbeat=pulse.heartbeat) if before else pulse
 
@@ -50,12 +50,12 @@ class HeartbeatNotAtomic(Hands):
 
     races = True
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.turn() as turn:
             before = turn.head.nodes.get(ref.name)
         time.sleep(0)
         with self.store.changed:
-            pulse = super().heartbeat(ref, seen, holding)
+            pulse = super().heartbeat(ref, seen, holding, candidate)
             if before and before.ref == ref:
                 self.change_node(ref.name, heartbeat=before.heartbeat + 1)
                 return attrs.evolve(pulse, heartbeat=before.heartbeat + 1)
@@ -84,30 +84,30 @@ class TwoBeginnings(Hands):
 
     races = True
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         absent = self.options.namespace not in self.store.spaces
         time.sleep(0.0005)
         with self.store.changed:
             if absent and create:
                 self.store.spaces.pop(self.options.namespace, None)
-            return super().open(settings, create)
+            return super().open(settings, create, dead)
 
 
 @mutant
 class OpensUninvited(Hands):
     """Makes the schema though it was told not to."""
 
-    def open(self, settings: Settings, create: bool) -> Opened:
-        return super().open(settings, create=True)
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+        return super().open(settings, True, dead)
 
 
 @mutant
 class SettingsWithoutTimeline(Hands):
     """Takes other settings without a new timeline: rows of the old pool mean something else in the new one."""
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
-            opened = super().open(settings, create)
+            opened = super().open(settings, create, dead)
             if opened.timeline.generation:
                 self.change(timeline=attrs.evolve(opened.timeline, generation=0))
             return attrs.evolve(opened, timeline=self.head.timeline)
@@ -127,18 +127,18 @@ class AbsentIsEmpty(Hands):
 class LowRenewal(Hands):
     """A new timeline begins below what nodes have seen."""
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
-        super().renew_timeline(expected, 0)
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
+        super().renew_timeline(expected, 0, longest_timeout_sec)
 
 
 @mutant
 class RenewalVersionStays(Hands):
     """The emptied assignment of a new timeline has the version of the old one."""
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed, self.turn() as turn:
             before = turn.head.version
-            super().renew_timeline(expected, at_least)
+            super().renew_timeline(expected, at_least, longest_timeout_sec)
             self.change(version=before)
 
 
@@ -146,10 +146,10 @@ class RenewalVersionStays(Hands):
 class NodesOutliveRenewal(Hands):
     """Nodes of the old timeline stay registered in the new one."""
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed, self.turn() as turn:
             before = turn.head.nodes
-            super().renew_timeline(expected, at_least)
+            super().renew_timeline(expected, at_least, longest_timeout_sec)
             self.change(nodes=before)
 
 
@@ -157,10 +157,10 @@ class NodesOutliveRenewal(Hands):
 class RowsOutliveRenewal(Hands):
     """The assignment of the old timeline holds in the new one."""
 
-    def renew_timeline(self, expected: Timeline, at_least: int) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed, self.turn() as turn:
             before = turn.table()
-            super().renew_timeline(expected, at_least)
+            super().renew_timeline(expected, at_least, longest_timeout_sec)
             self.change_space(table=attrs.evolve(before, version=self.head.version, readings={}))
 
 
@@ -170,16 +170,16 @@ class IdentityRemembered(Hands):
 
     known: str | None = None
 
-    def open(self, settings: Settings, create: bool) -> Opened:
-        opened = super().open(settings, create)
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+        opened = super().open(settings, create, dead)
         self.known = self.store.identity
         return opened
 
     def snapshot(self) -> Snapshot:
         return attrs.evolve(super().snapshot(), store=self.known or self.store.identity)
 
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int]) -> Pulse:
-        return attrs.evolve(super().heartbeat(ref, seen, holding), store=self.known or self.store.identity)
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        return attrs.evolve(super().heartbeat(ref, seen, holding, candidate), store=self.known or self.store.identity)
 
 
 @mutant
@@ -233,9 +233,9 @@ class SlowPush(Hands):
 
     def wait(self, revision: int, timeout: float) -> int:
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0 and self.glance() <= revision and not self._closed.is_set():
+        while (left := deadline - time.monotonic()) > 0 and self.number <= revision and not self._closed.is_set():
             self._closed.wait(min(1.0, left))
-        return self.glance()
+        return self.number
 
 
 @mutant
@@ -244,10 +244,10 @@ class SleepsThroughClose(Hands):
 
     def wait(self, revision: int, timeout: float) -> int:
         deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0 and self.glance() <= revision:
+        while (left := deadline - time.monotonic()) > 0 and self.number <= revision:
             with self.store.changed:
                 self.store.changed.wait(min(left, 0.05))
-        return self.glance()
+        return self.number
 
 
 @mutant
@@ -258,13 +258,13 @@ class HearsItselfOnly(Hands):
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         super().register(node, timeline, at_least, replacing)
-        self.mine = self.glance()
+        self.mine = self.number
 
     def wait(self, revision: int, timeout: float) -> int:
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0 and self.mine <= revision and not self._closed.is_set():
             self._closed.wait(min(left, 0.01))
-        return max(self.mine, self.glance() if timeout == 0 else 0)
+        return max(self.mine, self.number if timeout == 0 else 0)
 
 
 @mutant
@@ -308,9 +308,9 @@ class FickleInfo(Hands):
 
     opened = False
 
-    def open(self, settings: Settings, create: bool) -> Opened:
+    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         self.opened = True
-        return super().open(settings, create)
+        return super().open(settings, create, dead)
 
     @property
     def info(self) -> BackendInfo:

@@ -12,25 +12,19 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import attrs
-from cattrs.preconf.json import make_converter
-from cattrs.strategies import configure_tagged_union
 
 from jobsync.backend import BackendInfo, BackendOptions, Reach
 from jobsync.backends.single_writer import Head, Locks, Moment, Record, SingleWriterBackend, Table, Trails, Turn
 from jobsync.core.tokens import Changes
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync_files.folder import GATE, Folder, locked
+from jobsync_files.records import json_of, loaded, readable
 
 __all__ = ['FilesBackend']
 
-HEAD, IDENTITY, FORMAT = 'head.json', 'identity', 1
-T = TypeVar('T')
-
-json_of = make_converter()
-configure_tagged_union(Record, json_of)
+HEAD, IDENTITY, FORMAT = 'head.json', 'identity', 2
 
 
 @attrs.frozen
@@ -42,6 +36,8 @@ class Index:
     locks: str | None = None
     trails: str | None = None
     trails_length: int = 0
+    writes: int = 0
+    """How often this file has been replaced: the position of the store."""
     format: int = FORMAT
 
     @property
@@ -58,11 +54,12 @@ class FilesTurn(Turn):
         names = folder.names()
         if create and IDENTITY not in names:
             folder.put(IDENTITY, secrets.token_hex(16).encode())
-        self.moment = Moment(self._identity())
+        identity = self._identity()
         if create and HEAD not in names:
-            self._index = Index(Head(self.moment.timeline()))
+            self._index = Index(Head(Moment(identity).timeline()))
         else:
             self._index = self._index_of(folder.read(HEAD))
+        self.moment = Moment(identity, position=self._index.writes)
         self.head = self._index.head
         if create:  # when a node starts, and seldom otherwise
             for leftover in names - self._index.files:
@@ -70,9 +67,10 @@ class FilesTurn(Turn):
 
     @staticmethod
     def _index_of(content: bytes) -> Index:
-        if (found := json.loads(content)['format']) != FORMAT:
-            raise SchemaMismatch(f'the files are of format {found}, this package reads {FORMAT}')
-        return json_of.loads(content, Index)
+        found = loaded(content, dict)
+        if found.get('format') != FORMAT:
+            raise SchemaMismatch(f'the files are of format {found.get("format")}, this package reads {FORMAT}')
+        return loaded(content, Index)
 
     def _identity(self) -> str:
         """What tells these files from a copy of them: a file's number and the time of its making cannot be copied."""
@@ -81,22 +79,19 @@ class FilesTurn(Turn):
 
     def table(self) -> Table:
         """See ``Turn``."""
-        return Table.of(self._read(self._index.table, Changes)) if self._index.table else Table()
+        return Table.of(loaded(self._folder.read(self._index.table), Changes)) if self._index.table else Table()
 
     def locks(self) -> Locks:
         """See ``Turn``."""
-        return self._read(self._index.locks, Locks) if self._index.locks else Locks()
+        return loaded(self._folder.read(self._index.locks), Locks) if self._index.locks else Locks()
 
     def trails(self) -> Trails:
         """See ``Turn``."""
         trails = Trails()
         if self._index.trails:
             lines = self._folder.read(self._index.trails, self._index.trails_length).splitlines()
-            trails.add(json_of.loads(line, Record) for line in lines)  # type: ignore[arg-type]
+            trails.add(readable(lines))
         return trails
-
-    def _read(self, name: str, kind: type[T]) -> T:
-        return json_of.loads(self._folder.read(name), kind)
 
     def put(
         self,
@@ -108,7 +103,7 @@ class FilesTurn(Turn):
         trails: Trails | None = None,
     ) -> None:
         """See ``Turn``: first everything that nobody looks at yet, then the head, in one step."""
-        before, index = self._index, attrs.evolve(self._index, head=head)
+        before, index = self._index, attrs.evolve(self._index, head=head, writes=self._index.writes + 1)
         if table is not None:
             index = attrs.evolve(index, table=self._write('table', table.read(None)))
         if locks is not None:
@@ -153,9 +148,9 @@ class FilesBackend(SingleWriterBackend):
         except OSError as error:
             raise BackendUnavailable(f'{self.path} cannot be read or written: {error}') from error
 
-    def glance(self) -> int:
+    def glance(self) -> int | None:
         """See ``SingleWriterBackend``."""
         try:
             return int(json.loads((self.path / HEAD).read_bytes())['head']['revision']['number'])
-        except (OSError, ValueError):
-            return 0
+        except (OSError, ValueError, LookupError, TypeError):
+            return None

@@ -1,0 +1,70 @@
+"""Records as JSON and back, where people have editors: what cannot be read is reported and left out, and stops nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import attrs
+from cattrs.gen import make_dict_structure_fn
+from cattrs.preconf.json import make_converter
+from cattrs.strategies import configure_tagged_union
+
+from jobsync.backends.single_writer import Head, Locks, Record
+from jobsync.core.model import Node, TaskLock, Unreadable
+from jobsync.errors import BackendUnavailable
+
+__all__ = ['json_of', 'loaded', 'readable']
+
+T = TypeVar('T')
+
+json_of = make_converter()
+configure_tagged_union(Record, json_of)
+
+
+def one_by_one(kind: type[T], field: str, of: type, what: str) -> Callable[[Mapping[str, Any], Any], T]:
+    """Return what structures a ``kind`` whose records in ``field`` may be spoilt: those move to its ``unreadable``."""
+    rest = make_dict_structure_fn(kind, json_of)
+
+    def structure(value: Mapping[str, Any], _: Any) -> T:
+        whole, records, unreadable = rest({**value, field: {}}, kind), {}, {}
+        for key, record in value[field].items():
+            try:
+                records[key] = checked(json_of.structure(record, of), key)
+            except Exception as error:  # noqa: BLE001 - whatever a person has typed
+                unreadable[key] = Unreadable(what, key, f'{record!r} is left out: {error}')
+        return attrs.evolve(whole, **{field: records, 'unreadable': {**whole.unreadable, **unreadable}})  # type: ignore[misc,attr-defined]
+
+    return structure
+
+
+def checked(record: Any, key: str) -> Any:
+    """Return the record, if it says what it is filed under and its numbers are finite."""
+    if key != (record.name if isinstance(record, Node) else record.task_id):
+        raise ValueError(f'it is filed under {key!r}')
+    for value in attrs.astuple(record, recurse=False):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f'{value} is no number')
+    return record
+
+
+json_of.register_structure_hook(Head, one_by_one(Head, 'nodes', Node, 'node'))
+json_of.register_structure_hook(Locks, one_by_one(Locks, 'by_task', TaskLock, 'lock'))
+
+
+def loaded(content: bytes, kind: type[T]) -> T:
+    """Return what a file holds; ``BackendUnavailable`` if that cannot be read as a whole."""
+    try:
+        return json_of.loads(content, kind)
+    except Exception as error:
+        raise BackendUnavailable(f'a file of the namespace cannot be read: {error}') from error
+
+
+def readable(lines: Iterable[bytes]) -> Iterator[Record]:
+    """Yield the records of those lines that can be read."""
+    for line in lines:
+        try:
+            yield json_of.loads(line, Record)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001, S112 - whatever a person has typed
+            continue

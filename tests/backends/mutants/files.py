@@ -1,0 +1,169 @@
+"""Mutants of the example in plain files: what shows when a process is stopped or killed, or has a wrong clock."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+from tests.backends.mutants.base import mutant
+
+sys.path.append(str(Path(__file__).parents[3] / 'examples' / 'jobsync-files' / 'src'))
+
+from jobsync_files import backend as files
+from jobsync_files.folder import Folder
+
+from jobsync.backend import Backend, BackendOptions, Reach
+from jobsync.backends.single_writer import Head, Locks, Record, Table, Trails
+from jobsync.errors import BackendUnavailable, SchemaMismatch
+from jobsync.testing.conformance.harness import Ability, Harness
+
+LIVES_SEC = 0.2
+"""How long the lock of a file lives without its holder."""
+
+
+def connect_to(kind: type[OnFiles], folder: str, namespace: str, **options: float) -> Backend:
+    """A handle on a folder."""
+    return kind(Path(folder), BackendOptions(namespace, **{'op_timeout_sec': 2.0, 'bulk_timeout_sec': 2.0, **options}))
+
+
+class FilesMutantHarness(Harness):
+    """A folder that several processes use."""
+
+    abilities = frozenset({Ability.PROCESSES, Ability.RESTART})
+    proves_declarations = False
+    pool_sizes, lock_counts, examples = (1_000,), (100,), 5
+    stopped_sec = 2 * LIVES_SEC
+
+    def __init__(self, kind: type[OnFiles]) -> None:
+        self._kind = kind
+        self._folder = tempfile.mkdtemp(prefix='jobsync-mutant-')
+
+    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+        """See ``Harness``."""
+        return connect_to(self._kind, self._folder, namespace, **options)
+
+    def connector(self) -> Callable[[str], Backend]:
+        """See ``Harness``."""
+        return functools.partial(connect_to, self._kind, self._folder)
+
+    def restart(self) -> None:
+        """See ``Harness``."""
+
+    def close(self) -> None:
+        """See ``Harness``."""
+        shutil.rmtree(self._folder)
+
+
+class OnFiles(files.FilesBackend):
+    """The example as it is."""
+
+    races: ClassVar[bool] = False
+    limit_sec: ClassVar[int] = 300
+
+    @classmethod
+    def harness(cls) -> Harness:
+        """The harness that mutants of this kind are tried with."""
+        return FilesMutantHarness(cls)
+
+
+@mutant
+class TurnTaken(OnFiles):
+    """Takes the turn from a process that has been stopped for longer than its lock lives, and does not stop it when it wakes."""
+
+    @contextlib.contextmanager
+    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTurn]:
+        if create:
+            self.path.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + (self.options.bulk_timeout_sec if bulk else self.options.op_timeout_sec)
+        lock = self.path / 'gate'
+        try:
+            self._take(lock, deadline)
+            try:
+                directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    yield files.FilesTurn(Folder(directory), create=create)
+                finally:
+                    os.close(directory)
+            finally:
+                lock.unlink(missing_ok=True)
+        except FileNotFoundError:
+            raise SchemaMismatch(f'there is no namespace at {self.path}') from None
+        except OSError as error:
+            raise BackendUnavailable(str(error)) from error
+
+    @staticmethod
+    def _take(lock: Path, deadline: float) -> None:
+        while True:
+            try:
+                os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - lock.stat().st_mtime > LIVES_SEC:
+                        lock.unlink()
+                if time.monotonic() > deadline:
+                    raise BackendUnavailable('others have it') from None
+                time.sleep(0.001)
+            else:
+                return
+
+
+@mutant
+class LockOutlivesItsHolder(TurnTaken):
+    """The lock of a process that was killed stays: nobody else gets a turn."""
+
+    @staticmethod
+    def _take(lock: Path, deadline: float) -> None:
+        while True:
+            try:
+                os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                if time.monotonic() > deadline:
+                    raise BackendUnavailable('others have it') from None
+                time.sleep(0.001)
+            else:
+                return
+
+
+class HeadFirst(files.FilesTurn):
+    """A turn that replaces the head before what it names."""
+
+    def put(
+        self,
+        head: Head,
+        *,
+        table: Table | None = None,
+        locks: Locks | None = None,
+        records: Iterable[Record] = (),
+        trails: Trails | None = None,
+    ) -> None:
+        super().put(head)
+        super().put(head, table=table, locks=locks, records=records, trails=trails)
+
+
+@mutant
+class HeadReplacedFirst(OnFiles):
+    """Replaces the head, and what it stands for a moment later: a process that is killed in between leaves half of a commit."""
+
+    @contextlib.contextmanager
+    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTurn]:
+        with super().turn(bulk=bulk, create=create) as turn:
+            turn.__class__ = HeadFirst
+            yield turn
+
+
+@mutant
+class CallersClock(OnFiles):
+    """Declares that nodes on other machines reach it, and takes the time from the caller's clock."""
+
+    info = attrs.evolve(files.FilesBackend.info, reach=Reach.NETWORK)

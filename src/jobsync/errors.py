@@ -86,7 +86,7 @@ class StaleFence(JobsyncError):
 
 
 class WrongProcess(JobsyncError):
-    """A ``Job`` was used in a process forked from the one that entered it."""
+    """A ``Job`` was used in a process forked from the one that entered it, or was to be pickled for another one."""
 
 
 class Evicted(JobsyncError):

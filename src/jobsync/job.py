@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from jobsync.arguments import (
     checked_age,
@@ -29,6 +29,7 @@ from jobsync.core.hashing import hasher, task_key
 from jobsync.core.model import LockFilter
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.locks import LockBook, lock_request, lock_requests
+from jobsync.membership import not_to_be_copied
 from jobsync.runtime.callbacks import Functions
 from jobsync.runtime.clock import now
 from jobsync.signals import Signals
@@ -108,6 +109,10 @@ class Job(NodeView):
         self._locks = LockBook(self._member)
         caught = checked_flag('handle_signals', handle_signals)
         self._signals = Signals(self._member, self._config.shutdown_timeout_sec) if caught else None
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        """Refuse to be copied and pickled: a node is one process's own."""
+        raise not_to_be_copied(self.node_name)
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from jobsync.workers import worker_id
 if TYPE_CHECKING:
     from jobsync.database import Connection
 
-__all__ = ['Membership']
+__all__ = ['Membership', 'not_to_be_copied']
 
 _logger = EventLogger('jobsync.job')
 
@@ -221,6 +221,14 @@ class Membership:
             # in the user's own thread, so that a signal ends a long one. It has a connection of its own, which goes with it.
             self._connection = Connection(backend.connection, self.caller.call_here, check=self.check_inside)
         return self._connection
+
+
+def not_to_be_copied(node_name: str) -> WrongProcess:
+    """Make the error for a job that was to be copied or pickled, as ``multiprocessing`` does with what it passes to a process."""
+    return WrongProcess(
+        f'job {node_name!r} cannot be copied or pickled: its node is this process alone. Give another process the node name and '
+        'the CoordinationConfig, which can be pickled, and let it make a Job of its own, under a name of its own'
+    )
 
 
 def _backend_of(config: CoordinationConfig) -> Backend | None:

@@ -12,7 +12,7 @@ import functools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
@@ -20,6 +20,7 @@ from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig
 from jobsync.errors import JobsyncError
 from jobsync.job import Job
+from jobsync.membership import not_to_be_copied
 
 if TYPE_CHECKING:
     from jobsync.database import Connection
@@ -114,6 +115,10 @@ class AsyncJob:
 
     def _provider(self, function: Any) -> Any:
         return (lambda _: self._on_loop.wait_for(function(self))) if is_coroutine_function(function) else function
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        """Refuse to be copied and pickled, as ``Job`` does."""
+        raise not_to_be_copied(self.node_name)
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 

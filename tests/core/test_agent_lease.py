@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
 
@@ -11,7 +12,7 @@ from jobsync.core import calls
 from jobsync.core.agent import Agent, Phase
 from jobsync.core.calls import Lane
 from jobsync.core.events import Change, Note
-from jobsync.core.model import INITIAL
+from jobsync.core.model import INITIAL, Node, Pulse
 from jobsync.errors import Evicted
 
 # --- the lease (R1) -------------------------------------------------------------------------------------------------------
@@ -115,6 +116,49 @@ def test_the_end_of_a_lease_is_noted_once() -> None:
     bench.run(10.0)
     texts = [event.text for event in agent.events if isinstance(event, Note) and event.level != 'retry']
     assert [('over' in text, 'has a lease' in text) for text in texts] == [(True, False), (False, True)]
+
+
+# --- a lease that had ended -------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_that_had_ended_needs_the_version_at_hand() -> None:
+    """A row that was deleted and is put back lets heartbeats succeed; the tokens were given away meanwhile."""
+    bench = Bench()
+    a, b = bench.cluster('a', 'b')
+    bench.cut_off(b)
+    record = bench.record('b')
+    bench.store.delete_node_row('sync_', 'b')
+    bench.run_until(lambda: bench.claims(a, *TASKS) == [True] * 4)
+    put_back(bench, record)
+    bench.cut.discard((b, Lane.BEAT))
+    sent = len(bench.made)
+    bench.run(20.0)
+    beats = [one for one in bench.made[sent:] if one.agent is b and isinstance(one.answer, Pulse)]
+    assert beats
+    assert bench.claims(b, *TASKS) == [False] * 4
+    bench.cut.clear()
+    bench.run(20.0)
+    assert (a.is_settled, b.is_settled) == (True, True)
+    assert sorted(sum(bench.claims(agent, key)[0] for agent in (a, b)) for key in TASKS) == [1] * 4
+
+
+def put_back(bench: Bench, record: Node) -> None:
+    """Insert a node's row by hand."""
+    space = bench.store.spaces['sync_']
+    head = attrs.evolve(space.head, nodes={**space.head.nodes, record.name: record})
+    with bench.store.changed:
+        bench.store.put('sync_', attrs.evolve(space, head=head.changed(bench.store.moment())))
+
+
+def test_a_lease_that_ended_in_an_outage_is_back_with_the_first_heartbeat() -> None:
+    """Nothing has moved, so nothing has to be read."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.cut_off(agent)
+    bench.run(40.0)
+    bench.cut.discard((agent, Lane.BEAT))
+    bench.run(1.1)
+    assert bench.claims(agent, *TASKS) == [True] * 4
 
 
 # --- late answers, eviction (R6) ------------------------------------------------------------------------------------------

@@ -461,7 +461,11 @@ class Agent:
     def _take_pulse(self, issued: _Issued, call: calls.Heartbeat, pulse: Pulse, now: float) -> None:
         self._history.check(pulse, pulse.heartbeat, issued.known, least_heartbeat=issued.known.heartbeat + 1)
         self._candidacy.note_told(call.candidate)
-        if self.tenure.extend(issued.at, now):  # else nothing can be gained by it, and nobody is to be told so
+        # t=0   the row of this node is deleted by hand, and its heartbeats are refused (or do not get through to hear of it)
+        # t=15  its lease is over, and its tokens are given to others
+        # t=20  its row is put back by hand: the next heartbeat succeeds, and the version it goes by still says they are its own
+        is_outdated = now >= self.tenure.deadline and pulse.version != self.tenure.assignment.version
+        if not is_outdated and self.tenure.extend(issued.at, now):  # else nothing can be gained, and nobody is to be told so
             self.tenure.acknowledge(call.seen, call.holding)
         self._rhythm.succeeded(issued.at, None if self._reign.is_on else pulse.leader_age_sec)
         if self._reign.is_on:

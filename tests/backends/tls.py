@@ -14,7 +14,9 @@ __all__ = ['TlsFront']
 class TlsFront:
     """Takes TLS on ``port`` of the loopback, by a folder's certificate ``server``, and hands on what comes to a plain port."""
 
-    def __init__(self, certificates: Path, target: int, *, knows_clients: bool) -> None:
+    def __init__(self, certificates: Path, target: int, *, knows_clients: bool, is_asked_first: bool = False) -> None:
+        """``is_asked_first``: the client asks in plain text whether TLS is to be had, as PostgreSQL's do."""
+        self._is_asked_first = is_asked_first
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificates / 'server.pem', certificates / 'server.key')
         if knows_clients:
@@ -38,6 +40,10 @@ class TlsFront:
                 threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self._is_asked_first:
+                plain.recv(8, socket.MSG_WAITALL)
+                plain.sendall(b'S')
         with contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as client:
             self.served += 1
             with socket.create_connection(('127.0.0.1', self._target)) as server:

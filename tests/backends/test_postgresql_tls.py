@@ -1,0 +1,43 @@
+"""PostgreSQL over TLS, by the settings that the page on security prints; through a front, for not every server is built with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from tests.backends.tls import TlsFront
+
+import jobsync.database as db
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.servers import PostgresServer
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def front(certificates: Path, newest_postgres: PostgresServer) -> Iterator[TlsFront]:
+    """Before a server."""
+    with closing(TlsFront(certificates, newest_postgres.port, knows_clients=False, is_asked_first=True)) as front:
+        yield front
+
+
+def answer(front: TlsFront, host: str, **options: object) -> object:
+    """What a statement gives over the front."""
+    query = '&'.join(f'{name}={value}' for name, value in options.items())
+    with closing(
+        db.connect(f'postgresql://postgres:{quote(PostgresServer.password, safe="")}@{host}:{front.port}/postgres?{query}')
+    ) as cn:
+        return db.select_scalar(cn, 'SELECT 1')
+
+
+def test_what_is_checked(front: TlsFront, certificates: Path) -> None:
+    """``verify-full`` wants the right authority and the right name; by default a stranger's certificate will do."""
+    assert answer(front, '127.0.0.1', sslmode='verify-full', sslrootcert=certificates / 'ca.pem') == 1
+    assert answer(front, '127.0.0.1') == 1
+    assert front.served == 2
+    for host, authority in (('127.0.0.1', 'other'), ('localhost', 'ca')):
+        with pytest.raises(BackendUnavailable, match='certificate'):
+            answer(front, host, sslmode='verify-full', sslrootcert=certificates / f'{authority}.pem')

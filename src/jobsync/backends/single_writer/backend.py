@@ -92,6 +92,10 @@ class SingleWriterBackend(abc.ABC):
     def turn(self, *, bulk: bool = False, create: bool = False) -> AbstractContextManager[Turn]:
         """Wait for a turn, at most as long as ``options`` says, and hold it for the ``with`` block.
 
+        No other caller anywhere has a turn meanwhile. A turn ends with its holder, however that ends, and is never taken from a
+        holder that lives, stopped as it may be; where the store cannot promise this, ``Turn.put`` must refuse, with
+        ``BackendUnavailable`` and without an effect, once the namespace is no longer as the turn has read it.
+
         With ``create`` a namespace that is not there begins: with ``Head(moment.timeline())``, of which nothing needs to be
         stored before ``put``. Raises ``SchemaMismatch`` if it is not there and not to be made, or of another format;
         ``BackendUnavailable`` for whatever goes wrong with the store before or within the block.

@@ -42,6 +42,8 @@ CALLED_FOR: dict[Ability, Callable[[BackendInfo], bool]] = {
     Ability.OUTAGE: lambda info: info.reach is Reach.NETWORK,
     Ability.PROCESSES: lambda info: info.reach is not Reach.PROCESS,
     Ability.HAND_EDITS: lambda info: info.sql,
+    Ability.SPOIL: lambda info: info.reach is not Reach.PROCESS,
+    Ability.REFUSAL: lambda info: info.reach is Reach.NETWORK,
     Ability.WIPE: lambda info: info.reach is Reach.NETWORK,
 }
 """What a backend's declarations oblige its harness to be able to do. No declaration calls for the other abilities."""

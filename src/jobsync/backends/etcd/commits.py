@@ -8,7 +8,6 @@ import attrs
 
 from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.chain import Chain, Entry
-from jobsync.backends.etcd.node_record import encoded
 from jobsync.backends.etcd.nodes import Nodes, found, joined
 from jobsync.backends.etcd.records import Records
 from jobsync.backends.etcd.state import State
@@ -77,7 +76,7 @@ class Commits:
             check_nodes(plan, partial(found, reading))
             prepared = prepared or self._prepared(state, plan, deadline)
             revision = state.next_revision(plan.number - 1)
-            value = encoded(attrs.evolve(leader, heartbeat=leader.heartbeat + 1))
+            value = attrs.evolve(leader, node=attrs.evolve(leader.node, heartbeat=leader.node.heartbeat + 1)).encoded()
             table = prepared.chain(state.table, revision)
             after = attrs.evolve(state, revision=revision, version=revision, table=table)
             operations = [kv.put(keys.state, after.encoded()), *self._records.clean_up(table)]
@@ -98,6 +97,7 @@ class Commits:
                 [reading.same(keys.state), reading.same(keys.node(ref.name)), *unmoved], operations, written, prepared.chunks
             )
 
+        self._nodes.read_time(deadline)
         return self._store.change([kv.get(keys.state), *(kv.get(keys.node(name)) for name in named)], decide, deadline)
 
     def _prepared(self, state: State, plan: Plan, deadline: float) -> Prepared:
@@ -107,7 +107,7 @@ class Commits:
 
     def _rebalance(self, ref: NodeRef, plan: Plan) -> bytes:
         record = Rebalance(
-            triggered_at=self._store.now(),
+            triggered_at=self._store.time.earliest(),
             trigger_reason=plan.reason,
             leader_node=ref.name,
             nodes_before=plan.nodes_before,

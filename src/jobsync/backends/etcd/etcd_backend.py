@@ -16,7 +16,7 @@ from jobsync.backends.etcd.connection import Connection
 from jobsync.backends.etcd.keys import Keys
 from jobsync.backends.etcd.link import link_of_client, links_to
 from jobsync.backends.etcd.locks import Locks
-from jobsync.backends.etcd.nodes import Nodes, all_nodes
+from jobsync.backends.etcd.nodes import Nodes, all_records
 from jobsync.backends.etcd.state import State, first_state
 from jobsync.backends.etcd.store import Reading, Store, Write
 from jobsync.backends.etcd.trails import Trails
@@ -73,7 +73,7 @@ class EtcdBackend:
         self._shown = shown
         self._nodes = Nodes(self.store)
         self._commits = Commits(self.store, self._nodes)
-        self._locks = Locks(self.store)
+        self._locks = Locks(self.store, self._nodes)
         self._trails = Trails(self.store, self._nodes)
         self._watcher = Watcher(connection, keys.state, options.op_timeout_sec)
 
@@ -110,7 +110,7 @@ class EtcdBackend:
             if state.settings == settings:
                 return Opened(state.settings, state.timeline)
             everything = self.store.read_all(keys.state, keys.nodes, deadline)
-            nodes, _ = all_nodes(everything)
+            nodes = [record.node for record in all_records(everything)[0]]
             if any(node.state is NodeState.JOINED and node.beat not in dead for node in nodes):
                 return Opened(state.settings, state.timeline)
             write = self._all_anew(reading, attrs.evolve(state.renewed(reading.cluster), settings=settings))

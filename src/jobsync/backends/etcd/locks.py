@@ -11,10 +11,12 @@ import attrs
 
 from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.chain import Chain, Entry
+from jobsync.backends.etcd.nodes import Nodes
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.backends.etcd.records import Records
 from jobsync.backends.etcd.state import State
 from jobsync.backends.etcd.store import Gone, Reading, Store, Write
+from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.core.model import LockEdit, LockFilter, LockReading, Revision, TaskLock, Unreadable
 
 __all__ = ['Locks']
@@ -116,8 +118,9 @@ class Whole:
 class Locks:
     """Reads and edits the task locks. Thread-safe: what it remembers is one value, replaced as a whole."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, nodes: Nodes) -> None:
         self._store = store
+        self._nodes = nodes
         self._records = Records(store, store.keys.locks)
         self._last: Whole | None = None
 
@@ -144,10 +147,10 @@ class Locks:
         """See ``Backend.edit_locks``."""
 
         def decide(reading: Reading) -> int | Write[int]:
-            state, now = reading.state, self._store.now()
+            state = reading.state
             before = self.at(state, deadline)
             revision = state.next_revision()
-            locks, ids = after_edit(before.locks, edit, now, revision.number, state.lock_ids)
+            locks, ids = after_edit(before.locks, edit, self._store.time, revision.number, state.lock_ids)
             gone, mended = before.locks.keys() - locks.keys(), before.removed(edit)
             if locks == before.locks and not mended:
                 return 0
@@ -168,14 +171,18 @@ class Locks:
                 self._records.chunks(entry, data),
             )
 
+        if any(put.expires_in is not None for put in edit.put):
+            self._nodes.watch_time(deadline)
+        else:
+            self._nodes.read_time(deadline)
         return self._store.change([kv.get(self._store.keys.state)], decide, deadline)
 
 
 def after_edit(
-    before: Mapping[str, TaskLock], edit: LockEdit, now: dt.datetime, revision: int, ids: int
+    before: Mapping[str, TaskLock], edit: LockEdit, time: StoreTime, revision: int, ids: int
 ) -> tuple[dict[str, TaskLock], int]:
-    """Return the locks after an edit, and the highest id then given."""
-    locks = dict(before)
+    """Return the locks after an edit, and the highest id then given. A lock ends late rather than early."""
+    locks, now, latest = dict(before), time.earliest(), time.latest()
     if edit.remove is not None:
         locks = {task: lock for task, lock in before.items() if not meets(lock, edit.remove, now)}
     for put in edit.put:
@@ -186,7 +193,7 @@ def after_edit(
             'patterns': tuple(put.patterns),
             'reason': put.reason,
             'created_by': put.created_by,
-            'expires_at': None if put.expires_in is None else now + put.expires_in,
+            'expires_at': None if put.expires_in is None else latest + put.expires_in,
         }
         if old is None:
             locks[put.task_id] = TaskLock(id=ids, task_id=put.task_id, created_at=now, registered=revision, **fields)

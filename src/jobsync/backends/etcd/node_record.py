@@ -11,27 +11,40 @@ import attrs
 
 from jobsync.core.model import Node, NodeState, Revision
 
-__all__ = ['encoded', 'node_of']
+__all__ = ['NodeRecord', 'record_of']
 
 
-def encoded(node: Node) -> bytes:
-    """Return the form that is stored."""
-    fields: dict[str, Any] = attrs.asdict(node, recurse=False)
-    fields |= {
-        'seen': attrs.astuple(node.seen),
-        'holding': sorted(node.holding),
-        'state': node.state.value,
-        'replaces': sorted(node.replaces),
-        'created_on': node.created_on.isoformat(),
-        'last_heartbeat': node.last_heartbeat and node.last_heartbeat.isoformat(),
-    }
-    return json.dumps(fields, separators=(',', ':')).encode()
+@attrs.frozen
+class NodeRecord:
+    """A node, and what it told of the time with its last heartbeat, of which ``last_heartbeat`` is the earliest it may be."""
+
+    node: Node
+    clock: dt.datetime
+    """What the clock of the node's machine said."""
+    latest: dt.datetime
+    """The latest that the store's time may be."""
+
+    def encoded(self) -> bytes:
+        """Return the form that is stored."""
+        node = self.node
+        fields: dict[str, Any] = attrs.asdict(node, recurse=False) | {
+            'seen': attrs.astuple(node.seen),
+            'holding': sorted(node.holding),
+            'state': node.state.value,
+            'replaces': sorted(node.replaces),
+            'created_on': node.created_on.isoformat(),
+            'last_heartbeat': node.last_heartbeat and node.last_heartbeat.isoformat(),
+            'clock': self.clock.isoformat(),
+            'latest': self.latest.isoformat(),
+        }
+        return json.dumps(fields, separators=(',', ':')).encode()
 
 
-def node_of(name: str, value: bytes) -> Node:
-    """Return the node of this name from what is stored; raise ``ValueError`` for what ``encoded`` did not make (rule R9)."""
+def record_of(name: str, value: bytes) -> NodeRecord:
+    """Return the record of this name from what is stored; raise ``ValueError`` for one that jobsync did not write (rule R9)."""
     try:
         fields = json.loads(value)
+        clock, latest = (dt.datetime.fromisoformat(fields.pop(field)) for field in ('clock', 'latest'))
         beat = fields['last_heartbeat']
         node = Node(
             **{
@@ -41,16 +54,18 @@ def node_of(name: str, value: bytes) -> Node:
                 'state': NodeState(fields['state']),
                 'replaces': frozenset(fields['replaces']),
                 'created_on': dt.datetime.fromisoformat(fields['created_on']),
-                'last_heartbeat': beat and dt.datetime.fromisoformat(beat),
+                'last_heartbeat': None if beat is None else dt.datetime.fromisoformat(beat),
             }
         )
         spoilt = [field for field, is_sound in checks(node, name).items() if not is_sound]
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError) as error:
         raise ValueError(f'the record is not one of jobsync ({error!r}): it is left out') from error
     if spoilt:
         found = ', '.join(f'{field}={fields[field]!r}' for field in spoilt)
         raise ValueError(f'no node has {found}: the record is left out')
-    return node
+    if not clock.tzinfo or not latest.tzinfo:
+        raise ValueError(f'no node has clock={clock}, latest={latest}: the record is left out')
+    return NodeRecord(node, clock, latest)
 
 
 def checks(node: Node, name: str) -> dict[str, bool]:

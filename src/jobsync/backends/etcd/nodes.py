@@ -4,57 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import time
 from typing import Any
 
 import attrs
 
 from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.node_record import encoded, node_of
+from jobsync.backends.etcd.node_record import NodeRecord, record_of
 from jobsync.backends.etcd.state import State
 from jobsync.backends.etcd.store import Reading, Store, Write
 from jobsync.backends.guarding import evicted
 from jobsync.core.model import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline, Unreadable
 from jobsync.errors import NameTaken, TimelineChanged
 
-__all__ = ['Nodes', 'all_nodes', 'found', 'is_run', 'joined']
+__all__ = ['Nodes', 'all_records', 'found', 'joined']
 
 TICK = dt.timedelta(microseconds=1)
+WATCH_EVERY_SEC = 0.25
+WATCH_ENDS_SEC = 5.0
+"""Before the deadline of the call that wants to know the time."""
 
 
-def found(reading: Reading, name: str) -> Node | None:
+def found_record(reading: Reading, name: str) -> NodeRecord | None:
     """Return a node's record from a reading that asked for it; one that cannot be read is not there (rule R9)."""
     value = reading.values.get(reading.keys.node(name))
     with contextlib.suppress(ValueError):
-        return None if value is None else node_of(name, value)
+        return None if value is None else record_of(name, value)
     return None
 
 
-def all_nodes(reading: Reading) -> tuple[list[Node], list[Unreadable]]:
+def found(reading: Reading, name: str) -> Node | None:
+    """Return a node from a reading that asked for its record."""
+    record = found_record(reading, name)
+    return record.node if record else None
+
+
+def all_records(reading: Reading) -> tuple[list[NodeRecord], list[Unreadable]]:
     """Return the records of a reading of everything, and those that cannot be read."""
     prefix = reading.keys.nodes
-    nodes, unreadable = list[Node](), list[Unreadable]()
+    records, unreadable = list[NodeRecord](), list[Unreadable]()
     for key, value in reading.values.items():
         if key.startswith(prefix):
             name = key.removeprefix(prefix).decode(errors='replace')
             try:
-                nodes.append(node_of(name, value))
+                records.append(record_of(name, value))
             except ValueError as error:
                 unreadable.append(Unreadable('node', name, str(error)))
-    return nodes, unreadable
+    return records, unreadable
 
 
 def is_run(node: Node | None, ref: NodeRef) -> bool:
-    """Whether exactly this incarnation is JOINED."""
+    """Return whether exactly this incarnation is JOINED."""
     return node is not None and node.ref == ref and node.state is NodeState.JOINED
 
 
-def joined(reading: Reading, ref: NodeRef) -> Node:
-    """The record of ``ref``; ``Evicted`` unless exactly that incarnation is JOINED."""
-    node = found(reading, ref.name)
-    if node is None or not is_run(node, ref):
+def joined(reading: Reading, ref: NodeRef) -> NodeRecord:
+    """Return the record of ``ref``; raise ``Evicted`` unless exactly that incarnation is JOINED."""
+    record = found_record(reading, ref.name)
+    if record is None or not is_run(record.node, ref):
         reading.state  # noqa: B018 - where there is no namespace, that is the answer
         raise evicted(ref)
-    return node
+    return record
 
 
 class Nodes:
@@ -84,20 +94,35 @@ class Nodes:
     def snapshot(self, reading: Reading) -> Snapshot:
         """See ``Backend.snapshot``; of a reading of everything."""
         state = reading.state
-        nodes, unreadable = all_nodes(reading)
+        records, unreadable = all_records(reading)
+        self._store.time.read(records)
         return Snapshot(
             timeline=state.timeline,
             store=reading.cluster,
-            now=self._store.now(),
+            now=self._store.time.earliest(),
             revision=state.revision,
             version=state.version,
             leadership=state.leadership,
-            nodes=tuple(sorted(nodes, key=lambda node: node.created_on)),
+            nodes=tuple(sorted((record.node for record in records), key=lambda node: node.created_on)),
             locks_revision=state.locks_revision,
             longest_timeout_sec=state.longest_timeout_sec,
             position=reading.at,
             unreadable=tuple(unreadable),
         )
+
+    def read_time(self, deadline: float) -> None:
+        """Read what the nodes say of the time, unless that is known."""
+        if self._store.time.wants_reading:
+            self._store.time.read(all_records(self._store.read_all(self._keys.state, self._keys.nodes, deadline))[0])
+
+    def watch_time(self, deadline: float) -> None:
+        """Read what the nodes say of the time until it is known for sure: at the longest, for as long as one must be silent to be
+        taken for dead.
+        """
+        self.read_time(deadline)
+        while not self._store.time.is_sure and time.monotonic() < deadline - WATCH_ENDS_SEC:
+            time.sleep(WATCH_EVERY_SEC)
+            self._store.time.read(all_records(self._store.read_all(self._keys.state, self._keys.nodes, deadline))[0])
 
     def register(
         self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None, deadline: float
@@ -111,9 +136,9 @@ class Nodes:
                 raise TimelineChanged(f'the namespace {self._keys.namespace!r} lives in {state.timeline}, not in {timeline}')
             if before and before.state is NodeState.JOINED and before.beat != replacing:
                 raise NameTaken(before)
-            now = self._store.now()
+            now = self._store.time.earliest()
             created_on = max(now, state.last_created + TICK)
-            value = encoded(node.record(created_on, now, before))
+            value = self._told(node.record(created_on, now, before)).encoded()
             longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
             revision = state.next_revision(at_least)
             after = attrs.evolve(state, revision=revision, last_created=created_on, longest_timeout_sec=longest)
@@ -126,10 +151,10 @@ class Nodes:
         key = self._keys.node(ref.name)
 
         def decide(reading: Reading) -> bytes | Write[bytes]:
-            node, state = joined(reading, ref), reading.state
-            if node.weight == weight:
-                return encoded(node)
-            value = encoded(attrs.evolve(node, weight=weight))
+            record, state = joined(reading, ref), reading.state
+            if record.node.weight == weight:
+                return record.encoded()
+            value = attrs.evolve(record, node=attrs.evolve(record.node, weight=weight)).encoded()
             return self._write(reading, attrs.evolve(state, revision=state.next_revision()), key, value, result=value)
 
         self.remember(ref.name, self._store.change(self._state_and(key), decide, deadline))
@@ -139,11 +164,12 @@ class Nodes:
         key = self._keys.node(ref.name)
 
         def decide(reading: Reading) -> Write[None] | None:
-            state, node = reading.state, found(reading, ref.name)
-            if node is None or not is_run(node, ref):
+            state, record = reading.state, found_record(reading, ref.name)
+            if record is None or not is_run(record.node, ref):
                 return None
-            node = attrs.evolve(node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None)
-            return self._write(reading, attrs.evolve(state, revision=state.next_revision()), key, encoded(node), result=None)
+            node = attrs.evolve(record.node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None)
+            value = attrs.evolve(record, node=node).encoded()
+            return self._write(reading, attrs.evolve(state, revision=state.next_revision()), key, value, result=None)
 
         self._store.change(self._state_and(key), decide, deadline)
         self._last.pop(ref.name, None)
@@ -168,33 +194,41 @@ class Nodes:
         key, asked = self._keys.node(ref.name), self._leader
         others = [kv.get(self._keys.state), kv.get(self._keys.node(asked))]
 
-        def decide(reading: Reading) -> tuple[Node, Reading] | Write[tuple[Node, Reading]]:
-            node = joined(reading, ref)
-            node = attrs.evolve(
-                node,
-                heartbeat=node.heartbeat + 1,
-                seen=seen,
-                holding=frozenset(holding),
-                candidate=candidate,
-                last_heartbeat=self._store.now(),
+        def decide(reading: Reading) -> tuple[NodeRecord, Reading] | Write[tuple[NodeRecord, Reading]]:
+            node = joined(reading, ref).node
+            record = self._told(
+                attrs.evolve(
+                    node,
+                    heartbeat=node.heartbeat + 1,
+                    seen=seen,
+                    holding=frozenset(holding),
+                    candidate=candidate,
+                    last_heartbeat=self._store.time.earliest(),
+                )
             )
-            put = kv.put(key, encoded(node))
-            return Write(self.still(reading, ref.name), [put, *others], lambda answered: (node, answered))
+            operations = [kv.put(key, record.encoded()), *others]
+            return Write(self.still(reading, ref.name), operations, lambda answered: (record, answered))
 
-        node, reading = self._store.change([kv.get(key), *others], decide, deadline, self.last_known(ref.name))
-        self.remember(ref.name, encoded(node))
+        record, reading = self._store.change([kv.get(key), *others], decide, deadline, self.last_known(ref.name))
+        self.remember(ref.name, record.encoded())
+        self._store.time.beaten(record)
         while (leading := reading.state.leadership.node) is not None and leading.name not in (asked, ref.name):
             asked = leading.name
             reading = self._store.read(self._state_and(self._keys.node(asked)), deadline)
         self._leader = asked = leading.name if leading else ''
-        return self._pulse(node, reading, node if asked == ref.name else found(reading, asked))
+        leader = record if asked == ref.name else found_record(reading, asked)
+        if leader and not (leading and is_run(leader.node, leading)):
+            leader = None
+        self._store.time.told(None if asked == ref.name else leader)
+        return self._pulse(record.node, reading, leader.node if leader else None)
+
+    def _told(self, node: Node) -> NodeRecord:
+        """Return the record of a node of this handle, with what it tells of the time."""
+        return NodeRecord(node, self._store.time.clock(), self._store.time.latest())
 
     def _pulse(self, node: Node, reading: Reading, leader: Node | None) -> Pulse:
-        """How things stand after a heartbeat; ``leader`` is the record of the name that leads."""
+        """Return how things stand after a heartbeat of ``node``, while ``leader`` leads."""
         state = reading.state
-        leading = state.leadership.node
-        if leader and not (leading and is_run(leader, leading)):
-            leader = None
         beat = leader and leader.last_heartbeat
         return Pulse(
             heartbeat=node.heartbeat,
@@ -206,7 +240,7 @@ class Nodes:
             leader_heartbeat=leader.heartbeat if leader else None,
             leader_is_candidate=leader.candidate if leader else True,
             position=reading.at,
-            leader_age_sec=(self._store.now() - beat).total_seconds() if beat else None,
+            leader_age_sec=(self._store.time.earliest() - beat).total_seconds() if beat else None,
         )
 
     def _state_and(self, key: bytes) -> list[Any]:

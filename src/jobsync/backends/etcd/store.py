@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from jobsync.backends.etcd.errors import Compacted, TooLarge
 from jobsync.backends.etcd.keys import Keys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.state import State, state_of
+from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 
 __all__ = ['Gone', 'Reading', 'Store', 'Write']
@@ -90,10 +90,7 @@ class Store:
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self.connection = connection
         self.keys = keys
-
-    def now(self) -> dt.datetime:
-        """Etcd tells no time, so the store's time is that of whoever writes. Only people go by it, and the expiry of locks."""
-        return dt.datetime.now(dt.UTC)
+        self.time = StoreTime()
 
     def reading(self, answer: Any) -> Reading:
         """What the operations of a transaction have read."""

@@ -33,12 +33,13 @@ class Trails:
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, deadline: float) -> None:
         """See ``Backend.append_claims``: one transaction, if the node's record is as this handle left it."""
+        self._nodes.read_time(deadline)
 
         def decide(reading: Reading) -> Write[None] | None:
             joined(reading, ref)
             if not items:
                 return None
-            head, chunks = Work(ref.name, date, self._store.now(), items).encoded(self._keys.claims)
+            head, chunks = Work(ref.name, date, self._store.time.earliest(), items).encoded(self._keys.claims)
             return Write(self._nodes.still(reading, ref.name), [kv.put(*head)], lambda _: None, chunks)
 
         wanted = [kv.get(self._keys.state), kv.get(self._keys.node(ref.name))]
@@ -46,7 +47,8 @@ class Trails:
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date, deadline: float) -> None:
         """See ``Backend.append_audits``."""
-        head, chunks = Work(node, date, self._store.now(), items).encoded(self._keys.audits)
+        self._nodes.read_time(deadline)
+        head, chunks = Work(node, date, self._store.time.earliest(), items).encoded(self._keys.audits)
 
         def decide(reading: Reading) -> Write[None] | None:
             if reading.cluster:
@@ -86,7 +88,8 @@ class Trails:
                     newest[item, on] = Claim(item, node, on, at)
             return newest
 
-        before = self._store.now() - older_than
+        self._nodes.read_time(deadline)
+        before = self._store.time.earliest() - older_than
         found = [claim for claim in self._look(read, deadline).values() if claim.created_on <= before]
         return tuple(sorted(found, key=lambda claim: claim.created_on))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -17,7 +18,10 @@ from jobsync.backends.etcd.chain import Chain, Entry
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.locks import Locks, encoded, row_of
+from jobsync.backends.etcd.nodes import Nodes
 from jobsync.backends.etcd.plugin import connect
+from jobsync.backends.etcd.store import Store
+from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.servers import EtcdServer
 
@@ -39,6 +43,8 @@ NODE_FIELDS: Mapping[str, Any] = {
     'created_on': '2026-03-02T12:00:00',
     'last_heartbeat': '+10000-01-01',
     'candidate': 'perhaps',
+    'clock': '2026-03-02T12:00:00',
+    'latest': 7,
 }
 """Values that no node has."""
 LOCK_FIELDS: Mapping[str, tuple[int, Any]] = {
@@ -54,9 +60,21 @@ LOCK_FIELDS: Mapping[str, tuple[int, Any]] = {
 """Values that no lock has, each with its place in the row."""
 
 
-def connect_to(url: str, namespace: str, **options: float) -> Backend:
-    """A handle as users get it."""
-    return connect(url, BackendOptions(namespace, **options))
+def connect_to(url: str, namespace: str, **options: float) -> EtcdBackend:
+    """Return a handle as users get it."""
+    backend = connect(url, BackendOptions(namespace, **options))
+    assert isinstance(backend, EtcdBackend)
+    return backend
+
+
+def deadline() -> float:
+    """Return when what the harness does must be done."""
+    return time.monotonic() + SECONDS
+
+
+def put(store: Store, values: Mapping[bytes, bytes]) -> None:
+    """Write as an operator might."""
+    store.connection.write('KV.Txn', kv.when((), (kv.put(*item) for item in values.items())), deadline())
 
 
 class EtcdHarness(Harness):
@@ -71,14 +89,12 @@ class EtcdHarness(Harness):
         self.server = server
         self.url = server.url()
         self._ahead = dt.timedelta(0)
-        self._backends: list[Backend] = []
+        self._backends: list[EtcdBackend] = []
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
         """See ``Harness``."""
         backend = connect_to(self.url, namespace, **options)
-        assert isinstance(backend, EtcdBackend)
-        # The store's time is that of the process that writes.
-        backend.store.now = lambda: dt.datetime.now(dt.UTC) + self._ahead  # type: ignore[method-assign]
+        backend.store.time = StoreTime(self._clock)
         self._backends.append(backend)
         return backend
 
@@ -121,41 +137,54 @@ class EtcdHarness(Harness):
 
     def spoil_node(self, namespace: str, name: str, way: str) -> None:
         """See ``Harness``."""
-        backend = connect_to(self.url, namespace)
-        assert isinstance(backend, EtcdBackend)
-        store, deadline = backend.store, time.monotonic() + SECONDS
-        key = store.keys.node(name)
-        fields = json.loads(store.read([kv.get(key)], deadline).values[key])
-        fields |= {way: NODE_FIELDS[way]} if way in NODE_FIELDS else {'another': 1}
-        value = {'record': b'\xff{', 'no object': b'[[]]'}.get(way) or json.dumps(fields).encode()
-        store.connection.write('KV.Txn', kv.when((), [kv.put(key, value)]), deadline)
-        backend.close()
+        with self._store(namespace) as store:
+            key = store.keys.node(name)
+            fields = json.loads(store.read([kv.get(key)], deadline()).values[key])
+            fields |= {way: NODE_FIELDS[way]} if way in NODE_FIELDS else {'another': 1}
+            value = {'record': b'\xff{', 'no object': b'[[]]'}.get(way) or json.dumps(fields).encode()
+            put(store, {key: value})
 
     def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
         """See ``Harness``: all locks are written as one record, in which this one's row is spoilt."""
-        backend = connect_to(self.url, namespace)
-        assert isinstance(backend, EtcdBackend)
-        store, deadline = backend.store, time.monotonic() + SECONDS
-        state = store.read([kv.get(store.keys.state)], deadline).state
-        whole = Locks(store).at(state, deadline)
-        row = row_of(whole.locks[task_id])
-        if way in LOCK_FIELDS:
-            at, value = LOCK_FIELDS[way]
-            row[at] = value
-        else:
-            row = row[:3]
-        others = [row_of(lock) for task, lock in whole.locks.items() if task != task_id]
-        data = encoded([*others, *whole.spoilt.values(), row], ())
-        revision = state.next_revision()
-        entry = Entry(revision, len(data), state.locks.new_place())
-        after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=Chain((entry,)))
-        puts = [(store.keys.state, after.encoded()), (next(entry.keys(store.keys.locks)), data)]
-        store.connection.write('KV.Txn', kv.when((), (kv.put(*put) for put in puts)), deadline)
-        backend.close()
+        with self._store(namespace) as store:
+            state = store.read([kv.get(store.keys.state)], deadline()).state
+            whole = Locks(store, Nodes(store)).at(state, deadline())
+            row = row_of(whole.locks[task_id])
+            if way in LOCK_FIELDS:
+                at, value = LOCK_FIELDS[way]
+                row[at] = value
+            else:
+                row = row[:3]
+            others = [row_of(lock) for task, lock in whole.locks.items() if task != task_id]
+            data = encoded([*others, *whole.spoilt.values(), row], ())
+            revision = state.next_revision()
+            entry = Entry(revision, len(data), state.locks.new_place())
+            after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=Chain((entry,)))
+            put(store, {store.keys.state: after.encoded(), next(entry.keys(store.keys.locks)): data})
 
     def move_clock(self, by: dt.timedelta) -> None:
-        """See ``Harness``."""
+        """The clocks of all machines are set, and all nodes have sent a heartbeat since."""
         self._ahead += by
+        with self._store('sync_') as store:
+            values = dict(store.read([kv.get_all(store.keys.nodes)], deadline()).values)
+            for key, value in values.items():
+                fields = json.loads(value)
+                told = {field: dt.datetime.fromisoformat(fields[field]) + by for field in ('clock', 'latest')}
+                values[key] = json.dumps(fields | {field: at.isoformat() for field, at in told.items()}).encode()
+            put(store, values)
+        for backend in self._backends:
+            backend.store.time = StoreTime(self._clock)
+
+    @contextlib.contextmanager
+    def _store(self, namespace: str) -> Iterator[Store]:
+        backend = connect_to(self.url, namespace)
+        try:
+            yield backend.store
+        finally:
+            backend.close()
+
+    def _clock(self) -> dt.datetime:
+        return dt.datetime.now(dt.UTC) + self._ahead
 
     def fail_over(self) -> None:
         """A snapshot is restored."""

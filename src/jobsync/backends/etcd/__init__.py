@@ -16,9 +16,8 @@ def backend(client: Any, options: BackendOptions | None = None) -> Backend:
     """A backend on a ready client: python-etcd3's, or any other with a ``channel`` of gRPC.
 
     Its channel is used, and its ``metadata``, where the client keeps its token. The client stays the caller's: ``close`` leaves
-    it open, and a token that expires is not renewed, for the password is not known here. The channel must not refuse large
-    answers: make the client with ``grpc_options=[('grpc.max_receive_message_length', -1)]``. Raises ``ConfigError`` if the client
-    has no channel.
+    it open, and a token that expires is not renewed, for the password is not known here. gRPC's own limit of
+    4 MiB for an answer suffices. Raises ``ConfigError`` if the client has no channel.
     """
     from jobsync.backends.etcd.etcd_backend import on_client
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import math
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import attrs
 
+from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.core.model import Node, NodeState, Revision
 
 __all__ = ['NodeRecord', 'record_of']
+
+
+MOST_LISTED = 10_000
+"""Tokens that a record lists; of more there are their differences, compressed, so that a record of any number fits a request."""
 
 
 @attrs.frozen
@@ -29,7 +37,7 @@ class NodeRecord:
         node = self.node
         fields: dict[str, Any] = attrs.asdict(node, recurse=False) | {
             'seen': attrs.astuple(node.seen),
-            'holding': sorted(node.holding),
+            'holding': stored_tokens(sorted(node.holding)),
             'state': node.state.value,
             'replaces': sorted(node.replaces),
             'created_on': node.created_on.isoformat(),
@@ -50,7 +58,7 @@ def record_of(name: str, value: bytes) -> NodeRecord:
             **{
                 **fields,
                 'seen': Revision(*fields['seen']),
-                'holding': frozenset(fields['holding']),
+                'holding': frozenset(tokens_of(fields['holding'])),
                 'state': NodeState(fields['state']),
                 'replaces': frozenset(fields['replaces']),
                 'created_on': dt.datetime.fromisoformat(fields['created_on']),
@@ -66,6 +74,19 @@ def record_of(name: str, value: bytes) -> NodeRecord:
     if not clock.tzinfo or not latest.tzinfo:
         raise ValueError(f'no node has clock={clock}, latest={latest}: the record is left out')
     return NodeRecord(node, clock, latest)
+
+
+def stored_tokens(tokens: list[int]) -> list[int] | str:
+    """Return the form in which tokens, which rise, are stored."""
+    if len(tokens) <= MOST_LISTED:
+        return tokens
+    steps = [token - before for before, token in zip([0, *tokens], tokens, strict=False)]
+    return base64.b64encode(packed(json.dumps(steps, separators=(',', ':')).encode())).decode()
+
+
+def tokens_of(stored: Any) -> Iterable[int]:
+    """Return the tokens that are stored."""
+    return accumulate(json.loads(unpacked(base64.b64decode(stored, validate=True)))) if isinstance(stored, str) else stored
 
 
 def checks(node: Node, name: str) -> dict[str, bool]:

@@ -7,7 +7,7 @@ file with the certificates to trust; without it those that gRPC brings), ``cert`
 are written as ``%40`` and so on.
 
 What the store holds is not for editing by hand, but for looking at: ``etcdctl get --prefix jobsync/sync_/node/``. etcd tells no
-time, so times are those of the node that writes; no decision about ownership goes by them.
+time, so the store's time is the median of the nodes' clocks; no decision about ownership goes by it.
 """
 
 from __future__ import annotations

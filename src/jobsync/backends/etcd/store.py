@@ -103,8 +103,21 @@ class Store:
         return Reading(values, self.keys, shown(answer.header.cluster_id), answer.header.revision)
 
     def read(self, wanted: Sequence[Any], deadline: float) -> Reading:
-        """Read at one moment."""
-        return self.reading(self.connection.read('KV.Txn', kv.when((), wanted), deadline))
+        """Read at one moment.
+
+        A server whose space is used up refuses every transaction, also one that only reads.
+        """
+        try:
+            return self.reading(self.connection.read('KV.Txn', kv.when((), wanted), deadline))
+        except TooLarge:
+            values, cluster, at = dict[bytes, bytes](), 0, 0
+            for operation in wanted:
+                request = MESSAGES['RangeRequest'](revision=at)
+                request.MergeFrom(operation.request_range)
+                answer = self.connection.read('KV.Range', request, deadline)
+                cluster, at = answer.header.cluster_id, at or answer.header.revision
+                values.update((found.key, found.value) for found in answer.kvs)
+            return Reading(values, self.keys, shown(cluster), at)
 
     def look(self, wanted: Sequence[Any], work: Callable[[Reading], T], deadline: float) -> T:
         """What ``work`` makes of a reading; of a new one if a record that the first leads to is gone meanwhile."""
@@ -181,14 +194,19 @@ class Store:
         return after
 
     def read_all(self, key: bytes, prefix: bytes, deadline: float) -> Reading:
-        """Read a key, and all keys that begin with ``prefix``, at one moment: in one answer, unless there are many."""
+        """Read a key, and all keys that begin with ``prefix``, at one moment: in one answer, unless that would be too large."""
         while True:
-            answer = self.connection.read('KV.Txn', kv.when((), [kv.get(key), kv.get_all(prefix, PAGE)]), deadline)
-            reading, page = self.reading(answer), answer.responses[1].response_range
-            if not page.more:
-                return reading
+            last = b''
+            try:
+                answer = self.connection.read('KV.Txn', kv.when((), [kv.get(key), kv.get_all(prefix, PAGE)]), deadline)
+                reading, page = self.reading(answer), answer.responses[1].response_range
+                if not page.more:
+                    return reading
+                last = page.kvs[-1].key
+            except TooLarge:
+                reading = self.read([kv.get(key)], deadline)
             with contextlib.suppress(Compacted):
-                rest = self.range(prefix, reading.at, deadline, after=page.kvs[-1].key)
+                rest = self.range(prefix, reading.at, deadline, after=last)
                 return attrs.evolve(reading, values={**reading.values, **dict(rest)})
 
     def range(self, prefix: bytes, at: int, deadline: float, after: bytes = b'') -> Iterator[tuple[bytes, bytes]]:

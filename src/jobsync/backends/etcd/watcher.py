@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 
-from jobsync.backends.etcd import kv
 from jobsync.backends.etcd.connection import Connection
 from jobsync.backends.etcd.forks import abandon, forget_in_child
 from jobsync.backends.etcd.protos import MESSAGES
@@ -91,9 +90,8 @@ class Watcher:
     def _follow(self) -> bool:
         """Tell of changes until the watch ends; whether it had begun."""
         deadline = time.monotonic() + self._op_timeout
-        request = kv.when((), [kv.get(self._key)])
-        answer = self._connection.read('KV.Txn', request, deadline)
-        self._tell(answer.responses[0].response_range.kvs)
+        answer = self._connection.read('KV.Range', MESSAGES['RangeRequest'](key=self._key), deadline)
+        self._tell(answer.kvs)
         # From the very next change on: nothing is missed between the reading and the watch.
         create = MESSAGES['WatchCreateRequest'](key=self._key, start_revision=answer.header.revision + 1)
         link = self._connection.proven(deadline)

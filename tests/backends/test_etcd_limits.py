@@ -1,0 +1,158 @@
+"""What does not fit into one request of etcd, or into its space."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+from tests.job.stores import FAST, TOKENS
+from tests.job.waiting import wait_until
+
+from jobsync import CoordinationConfig, Job
+from jobsync.backend import BackendOptions
+from jobsync.backends.etcd import backend as backend_on
+from jobsync.backends.etcd import kv
+from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
+from jobsync.backends.etcd.node_record import NodeRecord
+from jobsync.backends.etcd.plugin import connect
+from jobsync.core.model import INITIAL, Eviction, Member, NodeRef, Pin, Registration, Settings
+from jobsync.core.tokens import Plan
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.harnesses.etcd import EtcdHarness
+from jobsync.testing.servers import EtcdServer
+
+pytestmark = pytest.mark.etcd
+
+DAY = dt.date(2026, 3, 2)
+NODES, PINS, POOL = 10_000, 100_000, 1_000_000
+DEADLINE_SEC = 120.0
+
+
+@pytest.fixture
+def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
+    """All of the server for each test."""
+    harness = EtcdHarness(etcd_server)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def scene(harness: EtcdHarness) -> Scene:
+    """With the largest pool."""
+    return Scene(harness.connect(), Settings(POOL, 'xxh3'))
+
+
+def add_nodes(scene: Scene, count: int) -> list[NodeRef]:
+    """Put the records of many nodes, as if they had registered."""
+    assert isinstance(scene.backend, EtcdBackend)
+    store, now, refs = scene.backend.store, dt.datetime.now(dt.UTC), []
+    for start in range(0, count, 100):
+        puts = []
+        for number in range(start, start + 100):
+            ref = NodeRef(f'worker-{number:05}.example', f'run-{number}')
+            created_on = now + dt.timedelta(microseconds=number)
+            node = Registration(ref, 15.0, host='worker.example', pid=number).record(created_on, now, None)
+            puts.append(kv.put(store.keys.node(ref.name), NodeRecord(node, now, now).encoded()))
+            refs.append(ref)
+        store.connection.write('KV.Txn', kv.when((), puts), time.monotonic() + 30)
+    return refs
+
+
+class TestRequests:
+    """128 operations and comparisons, and 1.5 MiB."""
+
+    def test_ten_thousand_nodes_and_a_hundred_thousand_pins(self, scene: Scene, etcd_server: EtcdServer) -> None:
+        """All are read at one moment, and written by one commit, also over a client of the user's with gRPC's own limit."""
+        leader, refs = scene.leader(), add_nodes(scene, NODES)
+        members = {ref.name: Member(ref.incarnation, 15.0) for ref in refs}
+        pins = tuple(
+            Pin(POOL + n, f'a task with a name of some length {n}', refs[n % NODES].name, version=1) for n in range(PINS)
+        )
+        client = etcd3.client(port=etcd_server.port)
+        backend = backend_on(client)
+        assert [node.ref for node in backend.snapshot().nodes if node.ref != leader] == refs
+        version = backend.commit(leader, Plan('test', members=members, pins=pins, moved=PINS), scene.guard())
+        found = scene.backend.read_assignment()
+        assert (found.version, len(found.members), len(found.pins)) == (version, NODES, PINS)
+        assert found.pins == pins
+        client.close()
+
+    def test_ten_thousand_nodes_die(self, scene: Scene) -> None:
+        """A commit removes as many as are declared, wherever they stand among those that live."""
+        leader, refs = scene.leader(), add_nodes(scene, NODES)
+        most = scene.backend.info.max_removals
+        dead = refs[:: NODES // most]
+        plan = Plan('test', evictions=tuple(Eviction(ref, 0) for ref in dead[:most]))
+        scene.backend.commit(leader, plan, scene.guard())
+        left = {node.ref for node in scene.backend.snapshot().nodes}
+        assert left == {leader, *refs} - set(dead[:most])
+
+    def test_a_node_that_holds_very_many(self, scene: Scene) -> None:
+        """Half of a million tokens, at random, go into its record."""
+        ref = scene.join('a')
+        held = frozenset(number for number, byte in enumerate(os.urandom(POOL)) if byte & 1)
+        assert scene.backend.heartbeat(ref, INITIAL, held).heartbeat == 1
+        assert scene.node('a').holding == held
+        assert scene.beat(ref).heartbeat == 2
+
+    def test_answers_too_large_for_a_client_of_the_users(self, scene: Scene, etcd_server: EtcdServer) -> None:
+        """Nodes' records that exceed four megabytes together are read in several answers, at one moment."""
+        client = etcd3.client(port=etcd_server.port)
+        for name in 'abcdefghijklmnopqrst':
+            scene.join(name, replaces=frozenset(os.urandom(16).hex() for _ in range(8_000)))
+        snapshot = backend_on(client).snapshot()
+        assert len(snapshot.nodes) == 20
+        assert all(len(node.replaces) == 8_000 for node in snapshot.nodes)
+        client.close()
+
+    def test_what_is_too_large_all_the_same(self, scene: Scene) -> None:
+        """The server refuses it, which is told as an outage is: no node fails for it; the next call is answered."""
+        leader, refs = scene.leader(), add_nodes(scene, 200)
+        before = scene.backend.snapshot()
+        plan = Plan('test', evictions=tuple(Eviction(ref, 0) for ref in refs))
+        with pytest.raises(BackendUnavailable, match='too many operations'):
+            scene.backend.commit(leader, plan, scene.guard())
+        replaces = frozenset(f'run-{number:064}' for number in range(50_000))
+        with pytest.raises(BackendUnavailable, match='too large'):
+            scene.join('x', replaces=replaces)
+        assert scene.backend.snapshot().nodes == before.nodes
+
+
+class TestSpace:
+    """A server whose space is used up: the alarm that ends all writing, until an operator disarms it."""
+
+    def test_nothing_moves(self) -> None:
+        """For longer than a heartbeat timeout the server answers readings and refuses writes; then all go on as they were."""
+        server = EtcdServer('--quota-backend-bytes=4000000')
+        with ExitStack() as stack:
+            stack.callback(server.close)
+            backend = stack.enter_context(closing(connect(server.url(), BackendOptions())))
+            config = CoordinationConfig(backend=server.url(), **FAST)
+            jobs = [stack.enter_context(Job(name, coordination_config=config)) for name in 'abc']
+            wait_until(lambda: len(frozenset().union(*(job.my_tokens for job in jobs))) == TOKENS, 'all is owned', DEADLINE_SEC)
+            wait_until(lambda: all(job.my_tokens for job in jobs), 'all have tokens', DEADLINE_SEC)
+            before, owned = backend.snapshot(), [job.my_tokens for job in jobs]
+            with pytest.raises(BackendUnavailable, match=r'space exceeded.*defragment'):
+                for _ in range(1000):
+                    backend.append_audits('a', [os.urandom(100_000).hex()], DAY)
+            wait_until(lambda: not any(job.my_tokens for job in jobs), 'no lease is left', DEADLINE_SEC)
+            over = time.monotonic() + 2 * FAST['heartbeat_timeout_sec']
+            wait_until(lambda: time.monotonic() > over, 'everybody could be taken for dead', DEADLINE_SEC)
+            during = backend.snapshot()
+            assert {node.ref for node in during.nodes} == {node.ref for node in before.nodes}
+            with pytest.raises(BackendUnavailable):
+                backend.append_audits('a', ['x'], DAY)
+            server.ctl('del', '--prefix', 'jobsync/sync_/audit/')
+            server.ctl('compact', str(backend.snapshot().position))
+            server.ctl('defrag', '--command-timeout=60s')
+            server.ctl('alarm', 'disarm')
+            wait_until(lambda: [job.my_tokens for job in jobs] == owned, 'each has its tokens again', DEADLINE_SEC)
+            after = backend.snapshot()
+            assert {node.ref for node in after.nodes} == {node.ref for node in before.nodes}
+            assert after.timeline == before.timeline

@@ -20,14 +20,14 @@ RIGHTS: Mapping[str, str] = {
 }
 """Refusals of the one who asks, and what to do about them."""
 OUTAGES: Mapping[str, str] = {
-    'READONLY': 'the URL must name the master, or its sentinels',
+    'READONLY': 'it is a replica: the URL must name the server that takes writes, or its sentinels',
     'NOREPLICAS': 'fewer replicas follow this server than its min-replicas-to-write',
     'MISCONF': 'this server cannot save to its disk',
     'OOM': 'the memory of this server is full: raise its maxmemory',
     'LOADING': 'this server is starting',
     'BUSY': 'a script has been running on this server for long: SCRIPT KILL ends it',
     'CLUSTERDOWN': 'the cluster has no node for the slot of this namespace',
-    'MASTERDOWN': 'this server is a replica without its master',
+    'MASTERDOWN': 'this server is a replica that has lost the server it follows',
     'TRYAGAIN': 'the cluster is moving the slot of this namespace to another node',
 }
 """States of a server in which it refuses everybody, and what they mean."""

@@ -233,3 +233,32 @@ def test_an_error_of_an_older_incarnation_is_dropped() -> None:
     successor = agent.ref
     bench.answer(caught, Evicted('no longer registered'))
     assert agent.ref == successor
+
+
+def test_the_end_of_a_lease_is_declared_once_and_so_is_its_return() -> None:
+    """All that is owned is lost when the lease ends, and gained with the next one."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    mine = agent.tenure.ownership.tokens
+    bench.cut_off(agent)
+    agent.events.clear()
+    bench.run(20.0)
+    assert [(event.gained, event.lost) for event in agent.events if isinstance(event, Change)] == [(frozenset(), mine)]
+    agent.events.clear()
+    bench.cut.clear()
+    bench.run(20.0)
+    assert [(event.gained, event.lost) for event in agent.events if isinstance(event, Change)] == [(mine, frozenset())]
+
+
+def test_an_end_that_nobody_saw_is_none() -> None:
+    """A heartbeat whose answer comes just after the lease before it, before anybody has looked, tells of nothing."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    caught = bench.catch(agent, calls.Heartbeat)
+    agent.events.clear()
+    answer = bench.perform(caught.call)
+    bench.now = agent.tenure.deadline + 0.5
+    bench.answer(caught, answer)
+    agent.tenure.look_at_lease(bench.now)
+    assert bench.claims(agent, 't0') == [True]
+    assert [event for event in agent.events if isinstance(event, Change)] == []

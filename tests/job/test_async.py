@@ -144,6 +144,79 @@ def test_a_loop_that_is_left(store: Store) -> None:
     assert sorted(store.claims) == ['1', '2', '3', '4', '5']
 
 
+def test_a_loop_that_is_asked_with_a_timeout_loses_no_task(store: Store) -> None:
+    """``wait_for(anext(…))`` that runs out of time drops no task: not the one that came too late, nor the rest of its batch."""
+    backend, _, _ = stalling(store, 'append_claims')
+    backend.faults[0].times, backend.faults[0].skip = 2, 3
+    backend._sleep = lambda _: time.sleep(1)
+    out: list[int] = []
+    late = 0
+
+    async def work() -> None:
+        nonlocal late
+        async with store.async_job('a', config=PATIENT | {'backend': backend}) as job:
+            loop = job.claim(range(300))
+            while True:
+                try:
+                    out.append(await asyncio.wait_for(anext(loop), 0.5))
+                except TimeoutError:
+                    late += 1
+                    await until(lambda: in_flight(job) == [], 'nothing is in flight')
+                except StopAsyncIteration:
+                    break
+
+    run(work())
+    backend.inner.close()
+    assert late
+    assert out == list(range(300))
+    assert sorted(map(int, set(store.audits))) == out
+
+
+def test_a_source_that_a_timeout_has_ended(store: Store) -> None:
+    """An asynchronous generator ends when a call of it is cancelled: the loop says so, and does not look as if it were done."""
+
+    async def stalls() -> AsyncIterator[int]:
+        yield 0
+        await asyncio.sleep(3600)
+        yield 1
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            loop = job.claim(stalls())
+            assert await anext(loop) == 0
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(loop), 0.1)
+            with pytest.raises(JobsyncError, match='ended the source'):
+                await anext(loop)
+
+    run(work())
+
+
+def test_a_source_that_outlasts_a_timeout(store: Store) -> None:
+    """A source that can be asked again after it was cancelled goes on: nothing of it is lost."""
+    tasks: asyncio.Queue[int] = asyncio.Queue()
+
+    class Source:
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> int:
+            return await tasks.get()
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            loop = job.claim(Source())
+            for task in range(5):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(loop), 0.05)
+                tasks.put_nowait(task)
+                assert await anext(loop) == task
+            await loop.aclose()
+
+    run(work())
+    assert sorted(store.audits) == ['0', '1', '2', '3']
+
+
 def test_the_source_is_read_on_the_event_loop(store: Store) -> None:
     """An iterator is asked for the next task where the loop is, and no earlier than the task before is done."""
     threads: list[int] = []

@@ -14,6 +14,10 @@ from tests.job.waiting import wait_until
 
 from jobsync import Job, plugins
 from jobsync.backend import BackendOptions
+from jobsync.core.events import Change
+from jobsync.core.ownership import Ownership
+from jobsync.runtime.callbacks import Callbacks, Functions
+from jobsync.runtime.clock import now
 from jobsync.testing.faults import Fault, FaultyBackend
 
 _numbers = itertools.count()
@@ -254,3 +258,23 @@ def test_leaving_waits_for_other_threads_tasks(store: Store) -> None:
         leaving.join(30)
         wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
         assert len(store.audits) == 1
+
+
+def test_the_lease_is_judged_by_the_agent_alone() -> None:
+    """A heartbeat that succeeds at the very moment at which the lease seems over has saved it: no loss is told."""
+    heard, looks = Heard(), itertools.count()
+    mine = Ownership(mine=bytes([1] * TOKENS), pins={})
+    looked = threading.Event()
+
+    def look() -> None:
+        if next(looks) > 2:
+            looked.set()
+
+    functions = Functions(on_assign=heard.on_assign, on_revoke=heard.on_revoke, on_lost=heard.on_lost)
+    calls = Callbacks('a', functions, 30, lease_end=lambda: now() - 1, look_at_lease=look, release=lambda tokens: None)
+    calls.start()
+    calls.put(Change(Ownership.nothing(TOKENS), mine))
+    assert looked.wait(30)
+    calls.close()
+    assert calls.wait_until_told(30)
+    assert heard.names() == ['assign']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from tests.job.stores import TOKENS, Store, owned_tasks
 from tests.job.waiting import wait_until
 
-from jobsync import Job
+import jobsync.database as db
+from jobsync import Job, UnsupportedOperation
 from jobsync.core.model import TaskLock
 
 
@@ -261,3 +263,29 @@ def test_locks_of_one_who_left_stay(store: Store) -> None:
         wait_until(lambda: store.node_names == ['a'], 'b is forgotten')
         assert [row['created_by'] for row in a.list_locks()] == ['b']
         assert is_pinned(a, 1)
+
+
+def test_the_pattern_in_force(store: Store) -> None:
+    """``node_pattern`` is the alternative by which the place was last chosen, here and in the table of a SQL store alike."""
+
+    def in_force(job: Job) -> set[str]:
+        found = {lock['node_pattern'] for lock in job.list_locks()}
+        with contextlib.suppress(UnsupportedOperation):
+            found.update(row['node_pattern'] for row in db.select(job._cn, 'SELECT node_pattern FROM sync_lock'))
+        return found
+
+    with store.job('a') as a:
+        a.register_task_lock('x', ['east-%', 'west-%'])
+        wait_until(lambda: is_pinned(a, 'x'), 'the pin is known')
+        assert in_force(a) == {'east-%'}  # nobody matches: the first
+        with store.job('west-1') as west:
+            wait_until(lambda: west.can_claim_task('x') and in_force(a) == {'west-%'}, 'the second is in force')
+            a.register_task_lock('x', ['east-%', 'south-%', 'west-%'], 'another list')
+            assert in_force(a) == {'west-%'}
+            with store.job('east-1') as east:
+                wait_until(lambda: east.can_claim_task('x') and in_force(a) == {'east-%'}, 'the first is in force')
+            wait_until(lambda: west.can_claim_task('x') and in_force(a) == {'west-%'}, 'the last is in force')
+        wait_until(lambda: a.owner_of('x') is None, 'nobody matches any more')
+        assert in_force(a) == {'west-%'}
+        a.register_task_lock('x', ['north-%', 'south-%'])
+        assert in_force(a) == {'north-%'}

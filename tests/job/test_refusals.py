@@ -30,7 +30,7 @@ def another_password(server: RedisServer) -> Iterator[None]:
     """Within the block the server wants another password; who is connected has to give it."""
     password = server.password
     server.ask('CONFIG', 'SET', 'requirepass', 'another')
-    server.password = 'another'
+    server.password = 'another'  # noqa: S105
     for kind in ('normal', 'pubsub'):
         server.ask('CLIENT', 'KILL', 'TYPE', kind, 'SKIPME', 'yes')
     yield
@@ -50,8 +50,11 @@ def refused_for_a_while(url: str, refusal: Any, least_sec: float) -> None:
     """Two workers at work, a refusal that both meet, and then both are at work as before, and leave in good order."""
     one, two = (Worker(url, name, 'loop', handle_signals=True, **PATIENT) for name in 'ab')
 
+    def done(worker: Worker) -> list[int]:
+        return [line['task'] for line in worker.said if 'task' in line]
+
     def tasks(worker: Worker) -> int:
-        return sum('task' in line for line in worker.said)
+        return len(done(worker))
 
     def both_go_on() -> None:
         before = tasks(one), tasks(two)
@@ -67,6 +70,8 @@ def refused_for_a_while(url: str, refusal: Any, least_sec: float) -> None:
                 wait_until(lambda: any('failed, will be repeated' in line for line in worker.errors), 'it is refused')  # noqa: B023
             assert (tasks(one), tasks(two)) == refused
         both_go_on()
+        first, second = done(one), done(two)
+        assert {*first, *second} >= set(range(min(max(first), max(second)))), 'a task was passed over'
         for worker in (one, two):
             assert worker.process.poll() is None
             worker.process.terminate()

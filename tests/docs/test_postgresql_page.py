@@ -1,12 +1,16 @@
 """The rights that the page on PostgreSQL grants are enough, and so is what it says of the URL."""
 
+# ruff: noqa: S608 - the statements are the tests' own
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
 from tests.docs.pages import DOCS, blocks
+from tests.job.waiting import wait_until
 
+import jobsync.database as db
 from jobsync import ConfigError, CoordinationConfig, Job
 from jobsync.testing.servers import PostgresServer
 
@@ -43,3 +47,46 @@ def test_rights(server: PostgresServer) -> None:
             assert len(job.get_audit()) == 1
             assert job.clear_all_locks() == 1
             assert job.get_incomplete_tasks(0) == []
+
+
+def test_rights_are_exact(server: PostgresServer) -> None:
+    """Two workers with what is granted hand tokens over and clean up; whatever is not granted is refused to them."""
+    roles, grant = SQL
+    server.psql(*roles.strip().splitlines(), database='docs')
+    with Job('setup', coordination_config=config(server, 'jobs_owner'), wait_on_enter=60):
+        server.psql(grant, database='docs')
+    worker = config(server, 'jobs_worker')
+    with Job('a', coordination_config=worker, wait_on_enter=60) as a:
+        with Job('b', coordination_config=worker, wait_on_enter=60) as b:
+            b.register_task_lock('x', 'b')
+            wait_until(lambda: b.can_claim_task('x'), 'b has the task that is locked to it')
+            assert b.add_task('x')
+        wait_until(lambda: len(a.my_tokens) >= worker.total_tokens and a.can_claim_task(1), 'a has all tokens again')
+        cn = a._cn
+        cleaned = ('node WHERE false', 'token WHERE false', 'lock', 'claim', 'audit', 'rebalance', 'change WHERE false')
+        for statement in (*(f'DELETE FROM sync_{table}' for table in cleaned), 'UPDATE sync_node SET weight = weight'):
+            db.execute(cn, statement)
+        for statement in REFUSED:
+            with pytest.raises(Exception, match=r'permission denied|must be owner'):
+                db.execute(cn, statement)
+
+
+TABLES = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
+REFUSED = (
+    *(f'TRUNCATE sync_{table}' for table in TABLES),
+    *(f'DROP TABLE sync_{table}' for table in TABLES),
+    *(f'ALTER TABLE sync_{table} ADD COLUMN more int' for table in TABLES),
+    *(f'ALTER TABLE sync_{table} DISABLE TRIGGER USER' for table in TABLES),
+    *(f'CREATE INDEX ON sync_{table} (ctid)' for table in TABLES),
+    'INSERT INTO sync_state SELECT * FROM sync_state',
+    'DELETE FROM sync_state',
+    "UPDATE sync_audit SET node = 'x'",
+    "UPDATE sync_rebalance SET leader_node = 'x'",
+    "UPDATE sync_change SET owner = 'x'",
+    'DROP FUNCTION sync_by_hand() CASCADE',
+    'CREATE TABLE more (x int)',
+    'CREATE SCHEMA more',
+    'CREATE ROLE more',
+    'ALTER SYSTEM SET fsync = off',
+    'SELECT pg_reload_conf()',
+)

@@ -83,6 +83,7 @@ class SqlBackend:
             self._bulk(Mode.STRUCTURE, migrations.migrate)
         else:
             state.check_version(version)
+        self._run(Mode.READ, self.store.check_complete)
         found = self._run(Mode.READ, state.read)
         if found.settings == settings:
             return Opened(found.settings, found.timeline)

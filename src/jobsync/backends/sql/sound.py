@@ -34,8 +34,9 @@ def is_moment(column: str, dialect: str) -> str:
     if dialect == 'postgresql':
         return f"{column} BETWEEN '{FIRST_MOMENT}+00' AND '{LAST_MOMENT}+00'"
     day = f'substr({column}, 1, 10)'
+    within = f"BETWEEN '{FIRST_MOMENT[:10]}' AND '{LAST_MOMENT[:10]}'"
     return (
-        f"(typeof({column}) = 'text' AND {day} IS date({day}) AND {column} BETWEEN '{FIRST_MOMENT[:10]}' AND '{LAST_MOMENT[:10]}' "
+        f"(typeof({column}) = 'text' AND {day} IS date({day}) AND {column} {within} "
         f"AND datetime({column}) IS NOT NULL AND substr({column}, 12, 2) < '24')"
     )
 

@@ -26,11 +26,14 @@ from sqlalchemy.types import TypeEngine
 from jobsync.backend import BackendInfo
 from jobsync.backends.sql.schema import Tables, moment_as_text
 from jobsync.core.model import Settings
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, SchemaMismatch
 
-__all__ = ['Busy', 'Mode', 'Store', 'Transaction', 'abandon', 'patiently']
+__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'Store', 'Transaction', 'abandon', 'patiently']
 
 T = TypeVar('T')
+
+MAX_REMOVALS = 5_000
+"""All that a plan names goes to the database in a few parameters, so that twice as many pass as well; it takes a second."""
 
 
 class Mode(enum.Enum):
@@ -113,6 +116,28 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
         """Make the schema with these settings if there is none and ``create``; ``SchemaMismatch`` if it may not be used."""
+
+    @abc.abstractmethod
+    def tables_there(self, tx: Transaction) -> set[str]:
+        """The names of the namespace's tables that exist."""
+
+    def has_schema(self, tx: Transaction) -> bool:
+        """Whether there is any of the tables; ``SchemaMismatch`` if they are not from this jobsync."""
+        found, state = self.tables_there(tx), self.tables.state.name
+        if found and state not in found:
+            raise SchemaMismatch(
+                f'{self!r} has {", ".join(sorted(found))} but no {state}: these tables are not from this version of jobsync; '
+                'choose another appname, or drop them'
+            )
+        return bool(found)
+
+    def check_complete(self, tx: Transaction) -> None:
+        """``SchemaMismatch`` unless all tables are there."""
+        if missing := set(self.tables.names().values()) - self.tables_there(tx):
+            raise SchemaMismatch(
+                f'{self!r} has lost {", ".join(sorted(missing))}: bring them back from a backup, or drop the other tables of the '
+                'namespace too, and they are made anew'
+            )
 
     @abc.abstractmethod
     def watch(self, tx: Transaction) -> None:

@@ -29,7 +29,18 @@ ENDING_SEC = 1.0
 
 BUSY = {'40001', '40P01', '23505'}
 """Serialization failure, deadlock, and a row that another transaction has inserted meanwhile: rolled back, may be tried again."""
-RIGHTS = {'42501', '28000', '28P01', '3D000'}
+RIGHTS = '42501'
+LOGIN = {'28000', '28P01', '3D000'}
+LOGIN_REFUSED = (
+    'password authentication failed',
+    'no password supplied',
+    'no pg_hba.conf entry',
+    'does not exist',
+    'is not permitted to log in',
+    'permission denied for database',
+)
+"""What servers say to a user whom they do not let in, for libpq gives no SQLSTATE then. A server that speaks another language is
+taken for one that is away: all that is lost is the clear word at the first start."""
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
 FOREIGN_CLASSES = {'22', '23', '42'}
@@ -163,30 +174,38 @@ def connect(server: Server) -> BoundedConnection:
     return connection
 
 
-def translate(error: psycopg.Error, server: Server) -> JobsyncError:
-    """The error to raise instead."""
+def translate(error: psycopg.Error, server: Server, grants: str) -> JobsyncError:
+    """The error to raise instead; ``grants`` is what gives a user its rights."""
     code = error.sqlstate or ''
     if code in BUSY:
         return Busy(f'{server}: rolled back in favour of another transaction: {error}')
-    if code in RIGHTS:
-        return ConfigError(f'{server}: this user may not do what is needed: {error}')
+    if code == RIGHTS:
+        return ConfigError(f'{server}: this user may not do what is needed: {error}; what it needs the owner gives: {grants}')
+    if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_refused(error)):
+        return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {error}')
     if code in ABSENT:
         return SchemaMismatch(f'{server}: the tables are not there as expected ({error}): open the namespace anew')
-    if code[:2] in FOREIGN_CLASSES:
+    if code[:2] in FOREIGN_CLASSES or isinstance(error, (psycopg.DataError, psycopg.ProgrammingError)):
         return SchemaMismatch(f'{server}: a statement does not fit the tables it found: {error}')
     return BackendUnavailable(f'{server}: {str(error).strip() or type(error).__name__}')
 
 
+def is_refused(error: psycopg.OperationalError) -> bool:
+    """Whether a connection was not made because the server, which answered, does not let this user in."""
+    last = str(error).strip().rpartition('\n')[2]
+    return error.sqlstate is None and error.pgconn is not None and any(text in last for text in LOGIN_REFUSED)
+
+
 @contextlib.contextmanager
-def translated(server: Server) -> Iterator[None]:
+def translated(server: Server, grants: str) -> Iterator[None]:
     """Let no error of a driver out of the block."""
     try:
         yield
     except psycopg.Error as error:
-        raise translate(error, server) from error
+        raise translate(error, server, grants) from error
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.Error):
-            raise translate(error.orig, server) from error
+            raise translate(error.orig, server, grants) from error
         raise
     except SQLAlchemyError as error:
         raise BackendUnavailable(f'{server}: {error}') from error

@@ -17,9 +17,18 @@ WRITER = 'jobsync.writer'
 CHANNEL = 'jobsync_'
 """Followed by the oid of the table ``state``: namespaces of one name in two schemas do not wake each other."""
 
-FUNCTIONS = ('by_hand', 'announce', 'keep_pins', 'keep_out')
+FUNCTIONS = ('take_turn', 'by_hand', 'announce', 'keep_pins', 'keep_out')
 
 NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
+
+TAKE_TURN = """
+CREATE OR REPLACE FUNCTION {schema}.{prefix}take_turn() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    -- Our own transactions lock the state first, and rows after it: in any other order each would wait for the other.
+    PERFORM 1 FROM {schema}.{prefix}state FOR UPDATE;
+    RETURN NULL;
+END
+$body$"""
 
 BY_HAND = """
 CREATE OR REPLACE FUNCTION {schema}.{prefix}by_hand() RETURNS trigger LANGUAGE plpgsql AS $body$
@@ -107,6 +116,9 @@ $body$"""
 ROWS = """
 CREATE TRIGGER {prefix}{name} BEFORE {event} ON {schema}.{prefix}{kind} FOR EACH ROW
 WHEN (coalesce(current_setting('{writer}', true), '') <> '{prefix}') EXECUTE FUNCTION {schema}.{prefix}{function}"""
+STATEMENT = """
+CREATE TRIGGER {prefix}{kind}_turn BEFORE {event} ON {schema}.{prefix}{kind} FOR EACH STATEMENT
+WHEN (coalesce(current_setting('{writer}', true), '') <> '{prefix}') EXECUTE FUNCTION {schema}.{prefix}take_turn()"""
 ALL_ROWS = """
 CREATE TRIGGER {prefix}{kind}_truncated BEFORE TRUNCATE ON {schema}.{prefix}{kind} FOR EACH STATEMENT
 EXECUTE FUNCTION {schema}.{prefix}{function}"""
@@ -118,11 +130,12 @@ WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()
 def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
     """The statements that make them. ``schema`` is quoted already; the prefix needs no quotes."""
     fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL}
-    for template in (BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
+    for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
         yield template.format(**fixed)
     for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', '')):
         event = f'INSERT OR DELETE OR UPDATE{columns}'
         by_hand = f"by_hand('{kind}')"
+        yield STATEMENT.format(**fixed, kind=kind, event=event)
         yield ROWS.format(**fixed, name=f'{kind}_by_hand', kind=kind, event=event, function=by_hand)
         yield ALL_ROWS.format(**fixed, kind=kind, function='keep_pins()' if kind == 'token' else by_hand)
     for kind in ('unowned', 'change'):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 
@@ -35,6 +34,7 @@ class Listener(listening.Listener):
         self._connection: BoundedConnection | None = None
         self._listens = False
         self._told = False
+        self._hinted = False
         self._channel = ''
         super().__init__()
 
@@ -48,6 +48,7 @@ class Listener(listening.Listener):
             table = connection.execute('SELECT %s::regclass::oid', [self._state]).fetchone()
             assert table is not None
             self._channel = f'{CHANNEL}{table[0]}'
+            connection.add_notify_handler(self._note)
             connection.execute(sql.SQL('LISTEN {}').format(sql.Identifier(self._channel)))
             self._listens = self._is_direct(connection) or self._proved(connection)
             if not self._listens and not self._told:
@@ -82,12 +83,20 @@ class Listener(listening.Listener):
                     return True
         return False
 
+    def _note(self, _: object) -> None:
+        """Note that an announcement came along with the answer to a statement."""
+        self._hinted = True
+
     def _ask(self) -> int:
         assert self._connection is not None
         self._connection.deadline = time.monotonic() + self._op_timeout
         query = sql.SQL('SELECT revision FROM {}').format(sql.Identifier(self._state))
-        row = self._connection.execute(query).fetchone()
-        return 0 if row is None else int(row[0])
+        while True:
+            self._hinted = False
+            row = self._connection.execute(query).fetchone()
+            # What is announced while this is read may have happened after it was read.
+            if not self._hinted:
+                return 0 if row is None else int(row[0])
 
     def _heard_on(self) -> int | None:
         return self._connection.fileno() if self._connection is not None and self._listens else None
@@ -95,9 +104,12 @@ class Listener(listening.Listener):
     def _hear(self) -> None:
         assert self._connection is not None
         self._connection.pgconn.consume_input()
-        while (notify := self._connection.pgconn.notifies()) is not None:
-            with contextlib.suppress(ValueError):
-                self._newest = int(notify.extra)
+        hinted = False
+        while self._connection.pgconn.notifies() is not None:
+            hinted = True
+        # Anybody who may connect may announce anything: what counts is what the table says.
+        if hinted:
+            self._newest = self._ask()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

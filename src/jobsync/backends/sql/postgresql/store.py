@@ -47,19 +47,30 @@ from jobsync.backends.sql.postgresql.listener import Listener
 from jobsync.backends.sql.postgresql.url import Server, server_of
 from jobsync.backends.sql.postgresql.users import connect_for_user
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
-from jobsync.backends.sql.store import Busy, Mode, Store, Transaction, abandon
+from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, Store, Transaction, abandon
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']
 
-INFO = BackendInfo('postgresql', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000, sql=True)
+INFO = BackendInfo(
+    'postgresql', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000, max_removals=MAX_REMOVALS, sql=True
+)
 IDLE_CONNECTIONS = 1
 """Besides the one that listens."""
 MORE_CONNECTIONS = -1
 """As many as threads are in a call at once: with a limit, a heartbeat would wait behind whatever the user's threads do."""
+IDLE_SEC = 10.0
+"""How long a process that is stopped, or cut off, in the middle of a transaction may hold its locks; a starved one needs time."""
 GRACE_SEC = 0.5
 """What the server gets beyond its statement timeout to tell that it has cancelled."""
+
+RIGHTS = {
+    'SELECT, INSERT, UPDATE, DELETE': ('node', 'token', 'unowned', 'lock', 'claim'),
+    'SELECT, INSERT, DELETE': ('change', 'rebalance', 'audit'),
+    'SELECT, UPDATE': ('state',),
+}
+"""What a node's role must be allowed, with which tables."""
 
 IDENTITY = """(SELECT system_identifier FROM pg_control_system()) || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
  || ':' || (SELECT oid FROM pg_database WHERE datname = current_database()) || ':' || '{state}'::regclass::oid"""
@@ -170,11 +181,19 @@ class PostgresqlStore(Store):
     def __repr__(self) -> str:
         return f'{self.server} {self.tables.namespace}'
 
+    @property
+    def grants(self) -> str:
+        """The statements that give a node's role its rights, and no more than it needs."""
+        return ' '.join(
+            f'GRANT {rights} ON {", ".join(getattr(self.tables, field).name for field in fields)} TO …;'
+            for rights, fields in RIGHTS.items()
+        )
+
     # Opening and closing
 
     def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
         """See ``Store.prepare``."""
-        if self.run(Mode.READ, timeout_sec, self._has_schema):
+        if self.run(Mode.READ, timeout_sec, self.has_schema):
             return
         if not create:
             raise SchemaMismatch(
@@ -182,22 +201,17 @@ class PostgresqlStore(Store):
             )
         self.run(Mode.WRITE, timeout_sec, lambda tx: self._make_schema(tx, settings))
 
-    def _has_schema(self, tx: Transaction) -> bool:
+    def tables_there(self, tx: Transaction) -> set[str]:
+        """See ``Store.tables_there``."""
         # Not to_regclass: in a transaction that had to wait for another's DDL it answers from before that.
         query: Select[Any] = select(literal_column('relname')).select_from(text('pg_catalog.pg_class'))
         named = literal_column('relname').in_(self.tables.names().values())
-        found = set(tx.execute(query.where(named, text('pg_catalog.pg_table_is_visible(oid)'))).scalars())
-        if found and self.tables.state.name not in found:
-            raise SchemaMismatch(
-                f'{self.server} has {", ".join(sorted(found))} but no {self.tables.state.name}: these tables are not from this '
-                'version of jobsync; choose another appname, or drop them'
-            )
-        return bool(found)
+        return set(tx.execute(query.where(named, text('pg_catalog.pg_table_is_visible(oid)'))).scalars())
 
     def _make_schema(self, tx: Transaction, settings: Settings) -> None:
         # Without it, two that create at once fail with a violation of a system index, whatever IF NOT EXISTS says.
         tx.execute_text(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
-        if self._has_schema(tx):
+        if self.has_schema(tx):
             return
         if tx.execute_text('SELECT current_schema()').scalar_one() is None:
             raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
@@ -224,7 +238,7 @@ class PostgresqlStore(Store):
 
     def connection(self) -> Connection:
         """See ``Store.connection``."""
-        with translated(self.server):
+        with translated(self.server, self.grants):
             return self._users.connect()
 
     def close(self) -> None:
@@ -248,8 +262,7 @@ class PostgresqlStore(Store):
         parts = ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' if mode is Mode.READ else 'BEGIN']
         # For this transaction only: behind a proxy the session is not ours alone.
         parts.append(f'SET LOCAL statement_timeout = {left}')
-        # A process that is stopped, or cut off, in the middle holds its locks, and with them everybody, until it goes on.
-        parts.append(f'SET LOCAL idle_in_transaction_session_timeout = {min(left, math.ceil(self._op_timeout * 1000))}')
+        parts.append(f'SET LOCAL idle_in_transaction_session_timeout = {min(left, math.ceil(IDLE_SEC * 1000))}')
         if mode is not Mode.READ:
             parts.append('SET LOCAL synchronous_commit = on')
         if mode is Mode.STRUCTURE:
@@ -260,7 +273,7 @@ class PostgresqlStore(Store):
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[Transaction]:
         """See ``Store.transaction``."""
-        with translated(self.server), self._connected(deadline) as (connection, raw):
+        with translated(self.server, self.grants), self._connected(deadline) as (connection, raw):
             try:
                 yield Framed(connection, self.tables, self, raw, partial(self._beginning, mode, deadline))
                 if raw.is_in_transaction:

@@ -15,8 +15,8 @@ __all__ = ['Server', 'server_of']
 SHOWN = ('host', 'port', 'dbname', 'user')
 """What may be told of a server; a password is not among it, wherever in the URL it stands."""
 
-KEEPALIVE = {'keepalives_idle': 10, 'keepalives_interval': 5, 'keepalives_count': 3}
-"""A listener that nobody writes to notices within half a minute that its server is gone without a word."""
+SHORTEST_SEC = 2
+"""libpq takes no shorter time to connect, and a kernel counts its probes in seconds."""
 
 
 @attrs.frozen
@@ -55,12 +55,22 @@ def server_of(url: str, timeout_sec: float) -> Server:
             'the PostgreSQL URL cannot be read: it is postgresql://user:password@host:port/dbname?option=value, where any of '
             "libpq's options may follow, and characters such as @ : / ? % # in a name or password are written as %40 and so on"
         )
-    parameters: dict[str, Any] = {'application_name': 'jobsync', **KEEPALIVE, **given}
-    # libpq's own default is to wait for as long as the network does, and it takes no less than two seconds.
-    wanted = max(2, round(timeout_sec))
+    wanted = max(SHORTEST_SEC, round(timeout_sec))
+    parameters: dict[str, Any] = {'application_name': 'jobsync', **keepalive(wanted), **given}
+    # libpq's own default is to wait for as long as the network does.
     try:
         chosen = int(given.get('connect_timeout') or 0)
     except ValueError:
         raise ConfigError('connect_timeout in the PostgreSQL URL must be a whole number of seconds') from None
     parameters['connect_timeout'] = min(chosen, wanted) if chosen > 0 else wanted
     return Server(parameters)
+
+
+def keepalive(timeout_sec: int) -> dict[str, int]:
+    """Return the options with which a connection ends about ``timeout_sec`` after its peer has gone without a word.
+
+    Whoever waits for an answer is told by the probes, whoever waits for what was sent to be taken by the user timeout. Neither
+    is a matter of how busy the server is, for its kernel answers.
+    """
+    probes = {'keepalives_idle': max(1, timeout_sec // 2), 'keepalives_interval': 1, 'keepalives_count': max(1, timeout_sec // 2)}
+    return {**probes, 'tcp_user_timeout': timeout_sec * 1000}

@@ -27,13 +27,13 @@ from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.link import Link
 from jobsync.backends.sql.sqlite.turns import Turns
-from jobsync.backends.sql.store import Mode, Store, Transaction, abandon, patiently
+from jobsync.backends.sql.store import MAX_REMOVALS, Mode, Store, Transaction, abandon, patiently
 from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = ['SqliteStore', 'connect']
 
-INFO = BackendInfo('sqlite', durable=True, push=True, reach=Reach.HOST, max_tokens=1_000_000, sql=True)
+INFO = BackendInfo('sqlite', durable=True, push=True, reach=Reach.HOST, max_tokens=1_000_000, max_removals=MAX_REMOVALS, sql=True)
 PULSE_SEC = (0.025, 0.15)
 """How often ``wait`` looks: soon after a change, for a hand-over has several steps; and when there was none for a while."""
 SLOWING = 0.1
@@ -96,7 +96,7 @@ class SqliteStore(Store):
         deadline = time.monotonic() + timeout_sec
         patiently(deadline, lambda: self._reach(create, deadline))
         with translated(self.file.path, opening=True):
-            if self.run(Mode.READ, timeout_sec, self._has_schema):
+            if self.run(Mode.READ, timeout_sec, self.has_schema):
                 return
             if not create:
                 raise SchemaMismatch(
@@ -114,21 +114,13 @@ class SqliteStore(Store):
                     self.file.make()
             self._current(deadline)
 
-    def _has_schema(self, tx: Transaction) -> bool:
-        found = self._tables_there(tx)
-        if self.tables.state.name not in found and found:
-            raise SchemaMismatch(
-                f'{self.file.path} has {", ".join(sorted(found))} but no {self.tables.state.name}: these tables are not from '
-                'this version of jobsync; choose another appname, or drop them'
-            )
-        return bool(found)
-
-    def _tables_there(self, tx: Transaction) -> set[str]:
+    def tables_there(self, tx: Transaction) -> set[str]:
+        """See ``Store.tables_there``."""
         rows = tx.connection.exec_driver_sql("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
         return {name for (name,) in rows} & set(self.tables.names().values())
 
     def _make_schema(self, tx: Transaction, settings: Settings) -> None:
-        if self._has_schema(tx):
+        if self.has_schema(tx):
             return
         self.tables.metadata.create_all(tx.connection, checkfirst=False)
         self.watch(tx)

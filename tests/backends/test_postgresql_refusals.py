@@ -1,0 +1,124 @@
+"""What becomes of running nodes when PostgreSQL refuses them something for a while, and what a first start is told."""
+
+# ruff: noqa: S608 - the statements are the tests' own
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import wait_until
+from tests.seed.clusters import wait_until_whole
+
+from jobsync import Job
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.postgresql.store import PostgresqlStore
+from jobsync.errors import ConfigError, SchemaMismatch
+from jobsync.testing.harnesses.postgresql import PostgresqlHarness
+from jobsync.testing.servers import PostgresServer
+
+pytestmark = pytest.mark.postgres
+
+
+class Worker:
+    """A role with a worker's rights, in a schema with tables, and what an operator does to it."""
+
+    def __init__(self, harness: PostgresqlHarness) -> None:
+        self.harness, self.role = harness, f'worker_{harness.schema}'
+        made = harness.connect()
+        made.open(Store(harness.url).config().settings, create=True)
+        assert isinstance(made, SqlBackend)
+        assert isinstance(made.store, PostgresqlStore)
+        self._grants = made.store.grants.replace('…', self.role)
+        usage = f'GRANT USAGE ON SCHEMA {harness.schema} TO {self.role}'
+        harness.execute(f"CREATE ROLE {self.role} LOGIN PASSWORD 'x'", usage, self._grants)
+        address = f'127.0.0.1:{harness.server.port}/postgres?options=-csearch_path%3D{harness.schema}'
+        self.store = Store(f'postgresql://{self.role}:x@{address}')
+
+    def revoke(self) -> None:
+        """Take all rights away."""
+        self.harness.execute(f'REVOKE ALL ON ALL TABLES IN SCHEMA {self.harness.schema} FROM {self.role}')
+
+    def grant(self) -> None:
+        """Give them back."""
+        self.harness.execute(self._grants)
+
+    def change_password(self) -> None:
+        """Change the password, and end the sessions that were begun with the old one."""
+        self._set_password('y')
+
+    def restore_password(self) -> None:
+        """Change it back."""
+        self._set_password('x')
+
+    def _set_password(self, password: str) -> None:
+        self.harness.execute(
+            f"ALTER ROLE {self.role} PASSWORD '{password}'",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.role}'",
+        )
+
+    def take_tables(self) -> None:
+        """Take tables away."""
+        self.harness.execute(*(f'ALTER TABLE sync_{table} RENAME TO kept_{table}' for table in ('node', 'lock', 'token')))
+
+    def bring_tables(self) -> None:
+        """Bring them back."""
+        self.harness.execute(*(f'ALTER TABLE kept_{table} RENAME TO sync_{table}' for table in ('node', 'lock', 'token')))
+
+    def drop(self) -> None:
+        """Remove the role."""
+        self.store.close()
+        self.harness.execute(f'DROP OWNED BY {self.role}', f'DROP ROLE {self.role}')
+
+
+@pytest.fixture
+def worker(newest_postgres: PostgresServer) -> Iterator[Worker]:
+    harness = PostgresqlHarness(newest_postgres)
+    worker = Worker(harness)
+    yield worker
+    worker.drop()
+    harness.close()
+
+
+CHANGES: dict[str, tuple[Callable[[Worker], None], Callable[[Worker], None]]] = {
+    'rights': (Worker.revoke, Worker.grant),
+    'password': (Worker.change_password, Worker.restore_password),
+    'tables': (Worker.take_tables, Worker.bring_tables),
+}
+"""What is taken away, and how it is brought back."""
+
+
+@pytest.mark.parametrize('what', CHANGES)
+def test_running_jobs_outlast_it(worker: Worker, what: str) -> None:
+    """They claim nothing once their leases are over, and go on when it is back; none of them fails."""
+    take, bring = CHANGES[what]
+    with ExitStack() as running:
+        jobs = [running.enter_context(worker.store.job(name)) for name in 'ab']
+        wait_until_whole(*jobs)
+        take(worker)
+        wait_until(lambda: not any(claims_any(job) for job in jobs), 'nobody claims')
+        bring(worker)
+        wait_until_whole(*jobs)
+
+
+def claims_any(job: Job) -> bool:
+    """Whether the job would claim a task."""
+    return any(job.can_claim_task(task) for task in range(100))
+
+
+FIRST: dict[str, tuple[Callable[[Worker], None], type[Exception], str]] = {
+    'rights': (Worker.revoke, ConfigError, 'permission denied.*GRANT SELECT, INSERT, UPDATE, DELETE ON sync_node'),
+    'password': (Worker.change_password, ConfigError, 'check user, password and database'),
+    'tables': (Worker.take_tables, SchemaMismatch, 'has lost sync_lock, sync_node, sync_token'),
+}
+
+
+@pytest.mark.parametrize('what', FIRST)
+def test_a_first_start_says_what_is_missing(worker: Worker, what: str) -> None:
+    """At once: there is nothing that it could wait for."""
+    take, error, said = FIRST[what]
+    take(worker)
+    with pytest.raises(error, match=said), worker.store.job('a', wait_on_enter=1000):
+        pass

@@ -1,0 +1,78 @@
+"""The largest plans: no limit of a database on parameters, texts or announcements stands in their way."""
+
+# ruff: noqa: S608 - the statements are the tests' own
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsync.core.model import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
+from jobsync.core.tokens import TokenGroup
+from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.harnesses.postgresql import PostgresqlHarness
+from jobsync.testing.harnesses.sqlite import SqliteHarness
+
+MANY = 10_000
+LONG = 'x' * 200
+"""Names as long as hosts' may be make the whole larger than any one limit."""
+NUMBERS = {
+    'sqlite': f'(WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY - 1}) SELECT i FROM n)',
+    'postgresql': f'(SELECT i FROM generate_series(0, {MANY - 1}) AS i) AS n',
+}
+NODE = (
+    'name, created_on, state, incarnation, heartbeat, seen, seen_stamp, holding, replaces, weight, timeout_sec, host, pid, '
+    'candidate'
+)
+
+Sql = SqliteHarness | PostgresqlHarness
+
+
+@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sql]:
+    """An empty store."""
+    sqlite = request.param == 'sqlite'
+    harness = SqliteHarness(tmp_path) if sqlite else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
+    yield harness
+    harness.close()
+
+
+def test_many_of_everything_in_one_commit(harness: Sql) -> None:
+    """Ten thousand evictions and as many members, a token for each, and twenty thousand pins of locked tasks."""
+    scene = Scene(harness.connect(op_timeout_sec=100.0, bulk_timeout_sec=600.0), Settings(MANY, 'xxh3'))
+    leader = scene.leader()
+    kind = scene.backend.info.name
+    values = f"'{LONG}' || i, '2026-03-02 10:00', 'joined', 'run-' || i, i, 0, 0, '[]', '[]', 1, 15, '', 0, {{}}"
+    harness.execute(f'INSERT INTO sync_node ({NODE}) SELECT {values.format("1 = 1")} FROM {NUMBERS[kind]}')
+    refs = [NodeRef(f'{LONG}{number}', f'run-{number}') for number in range(MANY)]
+    requests = tuple(LockRequest(f'{LONG}{number}', (f'{LONG}%', LONG), LONG, LONG) for number in range(2 * MANY))
+    scene.backend.edit_locks(LockEdit(put=requests))
+    locks = scene.backend.read_locks().locks
+    assert len(locks) == 2 * MANY
+    pins = tuple(
+        Pin(MANY + lock.id, lock.task_id, refs[at % MANY].name, home=LONG, pattern=LONG) for at, lock in enumerate(locks)
+    )
+    members = {ref.name: Member(ref.incarnation, 15.0, 1) for ref in refs}
+    groups = tuple(TokenGroup([at], ref.name, home=LONG) for at, ref in enumerate(refs))
+    version = scene.commit(
+        leader,
+        *groups,
+        pins=pins,
+        members=members,
+        evictions=tuple(Eviction(ref, number) for number, ref in enumerate(refs)),
+        absent=tuple(NodeRef(f'ghost {LONG}{number}', 'x') for number in range(MANY)),
+        moved=3 * MANY,
+    )
+    assert list(scene.nodes()) == ['leader']
+    found = scene.assignment()
+    assert found.version == version
+    assert found.members == members
+    assert len(found.pins) == 2 * MANY
+    assert {found.row(at).owner for at in range(MANY)} == set(members)
+    later = scene.commit(leader, members=dict.fromkeys(members), unpinned=frozenset(found.pins), moved=1)
+    changes = scene.backend.read_assignment(version)
+    assert changes.base == version
+    after = found.apply(changes)
+    assert (after.version, after.members, after.pins) == (later, {}, {})

@@ -1,4 +1,4 @@
-"""PostgreSQL over TLS, by the settings that the page on security prints; through a front, for not every server is built with it."""
+"""PostgreSQL over TLS, by the settings that the page on security prints; through a front, as not every server speaks it."""
 
 from __future__ import annotations
 

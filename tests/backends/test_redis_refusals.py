@@ -269,6 +269,28 @@ class TestStart:
         ):
             backend.open(SETTINGS, create=True)
 
+    def test_a_slot_that_moves(self, server: RedisServer) -> None:
+        """While a cluster moves the slot to another node some calls are refused; afterwards all is as before."""
+        cluster = ['--cluster-enabled', 'yes', '--cluster-port']
+        with (
+            closing(RedisServer(server.program, durable=False, options=[*cluster, str(free_port())])) as one,
+            closing(RedisServer(server.program, durable=False, options=[*cluster, str(port := free_port())])) as two,
+            closing(connect(one.url(), BackendOptions())) as backend,
+        ):
+            one.ask('CLUSTER', 'ADDSLOTSRANGE', '0', '16383')
+            one.ask('CLUSTER', 'MEET', '127.0.0.1', str(two.port), str(port))
+            other = two.ask('CLUSTER', 'MYID')
+            eventually(lambda: other in one.ask('CLUSTER', 'NODES') and 'cluster_state:ok' in one.ask('CLUSTER', 'INFO'))
+            scene = Scene(backend)
+            ref = scene.join('a')
+            slot = one.ask('CLUSTER', 'KEYSLOT', 'jobsync:{sync_}:state')
+            one.ask('CLUSTER', 'SETSLOT', slot, 'MIGRATING', other)
+            with pytest.raises(BackendUnavailable, match=f'TRYAGAIN: {OUTAGES["TRYAGAIN"]}'):
+                backend.read_assignment()
+            one.ask('CLUSTER', 'SETSLOT', slot, 'STABLE')
+            backend.read_assignment()
+            assert scene.beat(ref).store == scene.timeline.store
+
 
 def beats_again(backend: Backend, names: str) -> Callable[[], bool]:
     """Whether every node has beaten since now."""

@@ -19,6 +19,7 @@ from tests.signals import a_signal_comes
 
 from jobsync import BackendUnavailable, ConfigError, WrongProcess
 from jobsync.calling import Caller
+from jobsync.event_log import event_log
 
 
 def failing(times: int, then: object = 'answer') -> tuple[Callable[[], object], list[int]]:
@@ -100,10 +101,12 @@ def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     short, _ = failing(1)
     with caplog.at_level(logging.WARNING, 'jobsync'):
         Caller(10).call(short)
+        assert event_log.flush(30)
         assert not caplog.records
         long, _ = failing(1_000_000)
         with pytest.raises(BackendUnavailable):
             Caller(2.5).call(long)
+        assert event_log.flush(30)
     assert [record.getMessage() for record in caplog.records] == [caplog.records[0].getMessage()]
     assert caplog.records[0].getMessage().startswith('asking the store again: error ')
 

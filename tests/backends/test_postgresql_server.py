@@ -25,6 +25,7 @@ from jobsync.backends.sql.store import Mode
 from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
+from jobsync.event_log import event_log
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.harnesses.postgresql import PostgresqlHarness
 from jobsync.testing.servers import PostgresServer, free_port
@@ -415,6 +416,7 @@ class TestHints:
                 scene.join(name)
                 waiting.join(100)
                 assert answers == [revision + 1]
+            assert event_log.flush(30)
         assert len([record for record in caplog.records if 'announcements do not come through' in record.message]) == 1
 
     def test_behind_a_proxy_that_passes_them_on(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.core.model import Snapshot
 from jobsync.errors import BackendUnavailable, ConfigError
+from jobsync.event_log import event_log
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.redis import RedisHarness, eventually
 from jobsync.testing.servers import RedisServer, SentinelServer, free_port
@@ -188,6 +189,7 @@ class TestSentinel:
             closing(connect(sentinel.url(), BackendOptions())) as backend,
         ):
             backend.open(SETTINGS, create=True)
+        assert event_log.flush(30)
         assert [record.levelname for record in caplog.records if 'cut off' in record.message] == ['WARNING'] * (not careful)
 
     def test_durable_is_for_one_server(self) -> None:

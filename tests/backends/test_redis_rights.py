@@ -18,6 +18,7 @@ from jobsync.backends.redis.plugin import connect
 from jobsync.core.model import Eviction, HistoryKind, LockEdit, LockFilter, LockRequest, Member, Pin
 from jobsync.core.tokens import TokenGroup
 from jobsync.errors import ConfigError
+from jobsync.event_log import event_log
 from jobsync.fencing import StaleFence, redis_set
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.harnesses.redis import RedisHarness, eventually
@@ -225,4 +226,5 @@ class TestRights:
                 waiting = Waiting(backend, revision)
                 scene.join(name)
                 assert waiting.answer() == revision + 1
+            assert event_log.flush(30)
         assert len([record for record in caplog.records if 'looking every' in record.message]) == 1

@@ -25,6 +25,7 @@ from jobsync import (
     SchemaMismatch,
 )
 from jobsync.core.model import NodeRef, Registration
+from jobsync.event_log import event_log
 
 
 def made(**arguments: Any) -> Job:
@@ -270,6 +271,7 @@ def test_a_store_that_is_away_is_told_before_patience_ends(caplog: pytest.LogCap
     """Whoever waits for a store at the start reads once what is waited for, and not only in the error at the end."""
     with pytest.raises(BackendUnavailable), made_on('postgresql://user@127.0.0.1:1/db', op_timeout_sec=1):
         pass
+    assert event_log.flush(30)
     told = [record.getMessage() for record in caplog.records if record.name == 'jobsync.job']
     assert len(told) == 1
     assert re.match(r'asking the store again: postgresql host=127\.0\.0\.1 port=1 .*refused', told[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import selectors
 import time
@@ -15,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import DateLoader, TimestamptzLoader
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from jobsync.backend import Diverted
 from jobsync.backends.sql.postgresql.url import Server
 from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
@@ -45,6 +47,8 @@ ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
 FOREIGN_CLASSES = {'22', '23', '42'}
 """Data, constraints and statements that do not fit the tables that were found."""
+
+logging.getLogger('psycopg').addFilter(Diverted())
 
 
 class Expired(psycopg.OperationalError):

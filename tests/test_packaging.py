@@ -67,7 +67,7 @@ def locked(name: str) -> dict[str, set[str]]:
     for line in lines:
         if line and not line.strip().startswith('#'):
             requirement = Requirement(line.partition(' --hash')[0])
-            assert '--hash=sha256:' in line or name != 'ci.txt'
+            assert '--hash=sha256:' in line or name == 'lowest.txt'
             (version,) = requirement.specifier
             assert version.operator == '=='
             found.setdefault(canonicalize_name(requirement.name), set()).add(version.version)
@@ -81,6 +81,13 @@ def wanted() -> list[Requirement]:
     texts = [*page['project']['dependencies'], *chain(*extras.values()), *chain(*groups.values())]
     found = [Requirement(text) for text in texts if isinstance(text, str)]  # a group that includes another names it in a table
     return [requirement for requirement in found if requirement.name != 'jobsync']
+
+
+def test_tox_is_locked_too() -> None:
+    """CI installs tox by its hash first, and the first page's command finds it there."""
+    script = (ROOT / '.ci' / 'run').read_text(encoding='utf-8')
+    assert 'tox' in locked('tox.txt')
+    assert script.index('--require-hashes -r requirements/tox.txt') < script.index('python -m pip install tox')
 
 
 def test_the_lock_has_what_is_wanted() -> None:

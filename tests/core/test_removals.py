@@ -103,6 +103,7 @@ def test_many_that_die_together_are_removed_by_plans_that_follow_at_once() -> No
     for agent in others:
         bench.kill(agent)
     bench.run_until(lambda: len(bench.backend.snapshot().nodes) < 7)
+    assert len(bench.backend.snapshot().nodes) == 5
     began = bench.now
     bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
     assert bench.now <= began + 1.0

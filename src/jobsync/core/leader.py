@@ -7,6 +7,17 @@ pin who is to have it (``rebalance``), and writes down the difference:
 - A token whose owner is present gets its place as *target*, and waits for the owner's acknowledgement.
 - A token whose owner may still be working unseen is not touched.
 
+*Why the commit compares the version and not the whole revision.* Between the snapshot and the commit nodes register, leave, weigh
+otherwise, and locks are edited. None of it makes wrong what the plan says of a token's owner:
+
+- dead, left, without a record: each is compared by itself (``Plan.evictions``, ``departed``, ``absent``);
+- has let go: an acknowledgement is of one version, at which its owner gains nothing, so it stands until the version changes;
+- no row, and nobody holds it: whoever registers later holds nothing before a version gives it something;
+- a pin's first owner is the owner of its hash token at this version, and a pin is removed as any token is handed over;
+- the first commit of a timeline: there is one, for it changes the version.
+
+Whoever is given tokens and is gone by then is found absent or left, or is evicted, by the next plan.
+
 What a leader remembers between two calls (``Memory``) is times on its own clock only; losing it makes things slower, not unsafe.
 Who takes part, and since when, is ``admission``'s matter.
 """

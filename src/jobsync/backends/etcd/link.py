@@ -44,6 +44,8 @@ CHANNEL_OPTIONS = {
 }
 
 
+LOGIN_PAUSE_SEC = 1.0
+"""To check a password costs a server a tenth of a second of a processor: many that are refused must not ask all the time."""
 SILENT_SEC = 0.5
 """A connection that nothing has come over for a whole call that lasted longer is given up."""
 
@@ -77,6 +79,8 @@ class Link:
         self._calls: dict[str, Callable[..., Any]] = {}
         self._opening = threading.RLock()
         """Taken again by a signal's handler that calls."""
+        self._next_login = 0.0
+        """When to try again after a login that was refused, on ``time.monotonic``."""
         self._is_closed = False
         self._heard = 0.0
         """When the server last answered anything, on ``time.monotonic``."""
@@ -163,6 +167,8 @@ class Link:
         """The token to send, none if nobody logs in here."""
         if self._login is None or self._token:
             return self._token
+        if time.monotonic() < self._next_login:
+            raise not_let_in('as it said a moment ago', self.name)
         # Several threads may do this at once. A lock would be held while waiting for the server.
         request = MESSAGES['AuthenticateRequest'](name=self._login.user, password=self._login.password)
         try:
@@ -172,6 +178,7 @@ class Link:
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                 return ''
             if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                self._next_login = time.monotonic() + LOGIN_PAUSE_SEC
                 raise not_let_in(error.details(), self.name) from error
             raise translate(error, self.name) from error
         self._token = token

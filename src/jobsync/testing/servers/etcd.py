@@ -94,7 +94,7 @@ class EtcdServer(ServerProcess):
 
     def ctl(self, *arguments: str, check: bool = True) -> str:
         """Run ``etcdctl`` as an operator would; what it says."""
-        options = [f'--endpoints={self._here}']
+        options = [f'--endpoints={self._here}', '--command-timeout=60s']
         if folder := self._certificates:
             options += [f'--cacert={folder}/ca.pem', f'--cert={folder}/client.pem', f'--key={folder}/client.key']
         command = [str(find_etcd('etcdctl')), *options, *arguments]

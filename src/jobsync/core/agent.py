@@ -571,6 +571,8 @@ class Agent:
             self._work_at = again
             if isinstance(issued.call, calls.Propose):
                 self._lookout.look(now)
+                if self._candidacy.has_failed(now):
+                    self._step_back(now)
             elif isinstance(issued.call, calls.Weigh):
                 self._weighing.failed(again)
         self._note('retry', f'{type(issued.call).__name__.lower()} failed, will be repeated: {error}')

@@ -6,13 +6,17 @@ that hangs is seen as well, for the lane of the heartbeats judges. While heartbe
 everybody perhaps, and no other node would do better.
 
 A node steps back for a pause, and is a candidate again with the first work that succeeds after it. Where its commits alone fail,
-nothing shows that before it leads again. So each pause is twice as long as the one before, from one timeout to ``MOST_PAUSE``
-timeouts, until a commit of this node has succeeded; which also ends a pause at once, where no other node was able to lead.
+nothing shows that before it leads again. So each pause is twice as long as the one before, from ``LEAST_PAUSE`` timeouts to
+``MOST_PAUSE``, until a commit of this node has succeeded; which also ends a pause at once, where no other node was able to lead.
 """
 
 from __future__ import annotations
 
-__all__ = ['MOST_PAUSE', 'Candidacy']
+__all__ = ['LEAST_PAUSE', 'MOST_PAUSE', 'Candidacy']
+
+LEAST_PAUSE = 2
+"""How many timeouts a node steps back for at the least. The next leader begins to watch the others when it hears that it is to
+lead, and must have the time to find one of them dead."""
 
 MOST_PAUSE = 64
 """How many timeouts a node steps back for at the most: 16 minutes with the defaults, of which one timeout is lost each time."""
@@ -24,14 +28,13 @@ class Candidacy:
     """One node's, through all its incarnations."""
 
     def __init__(self, timeout_sec: float) -> None:
-        self._timeout_sec = self._pause_sec = timeout_sec
+        self._timeout_sec, self._pause_sec = timeout_sec, LEAST_PAUSE * timeout_sec
         self.begin_session()
 
     def begin_session(self) -> None:
         """Begin as a candidate, as each registration does."""
         self.is_wanted = self._is_told = True
-        self._since = _FOREVER
-        self._back_at = _FOREVER
+        self._since = self._failed_at = self._back_at = _FOREVER
 
     @property
     def stands(self) -> bool:
@@ -51,10 +54,24 @@ class Candidacy:
         """Count from now what work takes, because a heartbeat failed too."""
         if self._since != _FOREVER:
             self._since = now
+        self._failed_at = _FOREVER
+
+    def has_failed(self, now: float) -> bool:
+        """Note that a commit failed; return whether the node has to step back.
+
+        Looks and decisions without a plan may succeed in between, so the first failure counts until a commit succeeds::
+
+            t=0   the leader has found a node dead; the commit fails, and it forgets what it has observed (rule R2)
+            t=1   it looks, and there is nothing to commit; that succeeds
+            t=16  it finds the node dead again; the commit fails, and so on for ever
+        """
+        self._failed_at = min(self._failed_at, now)
+        return self.is_wanted and now >= self._failed_at + self._timeout_sec
 
     def step_back(self, now: float) -> float:
         """Be no candidate for a pause; return its end."""
         self.is_wanted = False
+        self._failed_at = _FOREVER
         self._back_at = now + self._pause_sec
         self._pause_sec = min(2 * self._pause_sec, MOST_PAUSE * self._timeout_sec)
         return self._back_at
@@ -63,7 +80,7 @@ class Candidacy:
         """Note that the work got through, with a commit or without; return whether that ends the pause."""
         self._since = _FOREVER
         if committed:
-            self._pause_sec = self._timeout_sec
+            self._pause_sec, self._failed_at = LEAST_PAUSE * self._timeout_sec, _FOREVER
         if self.is_wanted or not (committed or now >= self._back_at):
             return False
         self.is_wanted = True

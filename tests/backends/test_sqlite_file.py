@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -100,6 +102,43 @@ class TestUrl:
 
 class TestOpening:
     """Making the file, and files that cannot be used."""
+
+    def test_what_is_made_is_for_this_user_alone(self, tmp_path: Path) -> None:
+        """The database and all that is beside it, whatever the process gives to what it makes as a rule."""
+        before = os.umask(0)
+        try:
+            with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
+                Scene(backend).join('a')
+                modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        finally:
+            os.umask(before)
+        assert modes == dict.fromkeys(('jobs.db', 'jobs.db-lock', 'jobs.db-shm', 'jobs.db-wal'), 0o600)
+
+    def test_a_lock_on_the_folder(self, tmp_path: Path) -> None:
+        """Any user who may read the folder can lock it, for good: that stops nobody."""
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
+                Scene(backend).join('a')
+        finally:
+            os.close(descriptor)
+
+    def test_a_disk_that_is_full(self, harness: SqliteHarness) -> None:
+        """Writes are refused as by a store that is away, readings are answered, and all goes on when there is room again."""
+        scene = Scene(harness.connect())
+        ref = scene.leader('a')
+        size = harness.path.with_name('jobs.db-wal').stat().st_size
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            for write in (lambda: scene.beat(ref), lambda: scene.lock('x'), lambda: scene.commit(ref)):
+                with pytest.raises(BackendUnavailable):
+                    write()
+            assert scene.node('a').heartbeat == 0
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert scene.beat(ref).heartbeat == 1
 
     def test_ten_processes_make_one_file(self, tmp_path: Path) -> None:
         """Ten first starts at once agree on one timeline, and all ten nodes are registered."""

@@ -9,7 +9,10 @@ and ``-shm`` beside it and take them for its own, which destroys it. So
   the ``-wal`` and ``-shm`` it opened belong to no other file, so they tell whether those at the path are the old file's;
 - a ``-wal`` that is not the anchor's is another sign: somebody has removed ours, and what is written there reaches nobody;
 - on finding another file, a process removes the old ``-wal`` and ``-shm`` if they are still there, before it opens the
-  new one. A lock on the folder (``flock``: not one of those that SQLite uses) makes that one step between processes.
+  new one. ``flock`` on a file of its own (``-lock``) makes that one step between processes. It is not the database itself, for
+  whoever closes that gives up the locks that SQLite has on it in the same process; nor the folder, which any user can lock.
+
+What is made is for this user alone; SQLite gives ``-wal`` and ``-shm`` the rights that the database has.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 __all__ = ['Anchor', 'DatabaseFile']
 
 SIDECARS = ('-wal', '-shm')
+LOCK = '-lock'
+OURS = 0o600
 WAL_LIMIT = 16 * 2**20
 """Bytes to which the ``-wal`` is cut back after a commit that needed more."""
 POLL_SEC = 0.01
@@ -82,17 +87,17 @@ class DatabaseFile:
     def _sidecars(self) -> dict[str, str | None]:
         return {suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS}
 
-    def connect(self, *, create: bool = False) -> tuple[sqlite3.Connection, str]:
+    def connect(self) -> tuple[sqlite3.Connection, str]:
         """A connection in autocommit mode for use by any thread, and the identity of the file it has open.
 
-        ``sqlite3.OperationalError`` if there is no file, unless it may be made.
+        ``sqlite3.OperationalError`` if there is no file.
         """
-        uri = f'file:{quote(str(self.path))}?mode={"rwc" if create else "rw"}'
+        uri = f'file:{quote(str(self.path))}?mode=rw'
         while True:
             before = self.identity()
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
             after = self.identity()
-            if after is not None and (before == after or (create and before is None)):
+            if after is not None and before == after:
                 break
             connection.close()
         try:
@@ -107,7 +112,7 @@ class DatabaseFile:
         return connection, after
 
     def anchor(self, deadline: float) -> tuple[Anchor, str]:
-        """Open the file to stay, in WAL mode, and say which it is. The caller holds the folder."""
+        """Open the file to stay, in WAL mode, and say which it is. The caller holds the place."""
         connection, identity = self.connect()
         try:
             self._ensure_wal(connection, deadline)
@@ -133,9 +138,9 @@ class DatabaseFile:
             time.sleep(POLL_SEC)
 
     @contextlib.contextmanager
-    def folder_held(self, deadline: float) -> Iterator[None]:
-        """One process at a time, for changes to which files there are."""
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def held(self, deadline: float) -> Iterator[None]:
+        """Hold the place, one process at a time, for changes to which files there are."""
+        descriptor = os.open(self._beside(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, OURS)
         try:
             while True:
                 try:
@@ -145,21 +150,21 @@ class DatabaseFile:
                     if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
                         raise
                 if time.monotonic() >= deadline:
-                    raise BackendUnavailable(f'{self.path.parent} is held by another process that opens a database in it')
+                    raise BackendUnavailable(f'{self._beside(LOCK)} is held by another process that opens {self.path.name}')
                 time.sleep(POLL_SEC)
             yield
         finally:
             os.close(descriptor)
 
     def make(self) -> None:
-        """Make an empty file if there is none. The caller holds the folder."""
+        """Make an empty file if there is none. The caller holds the place."""
         if self.identity() is None:
             # Without their database they are of no use to anyone, and would be taken for the new one's.
             self.remove_sidecars(self._sidecars())
-            self.connect(create=True)[0].close()
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OURS))
 
     def remove_sidecars(self, stale: Mapping[str, str | None]) -> None:
-        """Remove those files beside the database that are exactly these. The caller holds the folder."""
+        """Remove those files beside the database that are exactly these. The caller holds the place."""
         for suffix, identity in stale.items():
             beside = self._beside(suffix)
             if identity is not None and identity_of(beside) == identity:
@@ -171,12 +176,12 @@ class DatabaseFile:
             raise ConfigError(f'{self.path}: there is no folder {self.path.parent}; make it, or name another file')
         if self.path.is_dir():
             raise ConfigError(f'{self.path} is a folder; name a file in it')
-        for path in (self.path.parent, self.path):
+        for path in (self.path.parent, self.path, self._beside(LOCK)):
             # Looked for before and after: another process may make the file, or take it away, meanwhile.
             if path.exists() and not os.access(path, os.W_OK) and path.exists():
                 raise ConfigError(
-                    f'{path} cannot be written by this user (uid {os.geteuid()}): both {self.path.name} and its folder must be '
-                    'writable, for SQLite keeps its log beside the file'
+                    f'{path} cannot be written by this user (uid {os.geteuid()}): {self.path.name}, what is beside it under the '
+                    'same name (-lock, -wal, -shm) and the folder must be writable'
                 )
 
     def gone(self) -> SchemaMismatch | BackendUnavailable:

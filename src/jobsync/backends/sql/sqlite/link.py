@@ -34,7 +34,7 @@ class Link:
     @classmethod
     def open(cls, file: DatabaseFile, deadline: float) -> Link:
         """Open what is at the path."""
-        with file.folder_held(deadline):
+        with file.held(deadline):
             anchor, identity = file.anchor(deadline)
         return cls(identity, anchor, pool(file, identity), users_engine(file))
 

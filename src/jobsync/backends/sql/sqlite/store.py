@@ -110,7 +110,7 @@ class SqliteStore(Store):
         with translated(self.file.path, opening=True):
             self.file.check_writable()
             if create and self.file.identity() is None:
-                with self.file.folder_held(deadline):
+                with self.file.held(deadline):
                     self.file.make()
             self._current(deadline)
 
@@ -149,7 +149,7 @@ class SqliteStore(Store):
             if link is not None:
                 self._link = None
                 try:
-                    with self.file.folder_held(deadline):
+                    with self.file.held(deadline):
                         self.file.remove_sidecars(link.anchor.sidecars)
                 finally:
                     link.dispose()

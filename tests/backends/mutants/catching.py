@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.backends.mutants import MUTANTS
 from tests.backends.mutants.base import Hands, Mutant
+from tests.backends.mutants.page import rows
 
 from jobsync.testing.conformance import BackendSuite, Harness, outages, waiting
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
@@ -91,20 +92,25 @@ def shorten(set_: Callable[[object, str, float], object]) -> None:
 def main() -> None:
     """Run all tests in this process; print what ``catchers`` returns."""
     shorten(setattr)
-    limit = ['--timeout', str(kind_of(os.environ[NAME]).limit_sec)]
+    name = os.environ[NAME]
+    limit = ['--timeout', str(kind_of(name).limit_sec)]
     late = ' or '.join(sorted(LUCKY | {MACHINE}))
-    for chosen in (f'not ({late})', late):
+    named = [test for test in rows().get(name, ('', []))[1] if hasattr(BackendSuite, test)]
+    tries = [(arguments(), ['-k', f'not ({late})']), (arguments(), ['-k', late])]
+    if named:
+        tries.insert(0, (arguments(named), []))
+    for tests, chosen in tries:
         caught = Caught(SHOWN)
-        pytest.main([*arguments(), *limit, '-k', chosen], plugins=[caught])
+        pytest.main([*tests, *limit, *chosen], plugins=[caught])
         if caught.names:
             break
     sys.stdout.write('\n' + json.dumps(caught.names))
 
 
 def catchers(name: str) -> list[str]:
-    """Return the first tests that catch the mutant of this name, the calm and simple ones before all others.
+    """Return tests that catch the mutant of this name, tried in a process of its own.
 
-    They run in a process of its own.
+    Those that the table names are tried first; if none of them does, all; the calm and simple ones before the others.
     """
     command = [sys.executable, '-c', 'from tests.backends.mutants.catching import main; main()']
     environ = {**os.environ, NAME: name}

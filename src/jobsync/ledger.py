@@ -206,7 +206,7 @@ class Ledger:
         if not tasks or runtime is None or member.is_leaving:
             return
         ref = runtime.agent.ref
-        with suppress(JobsyncError):  # it is only for monitors
+        with suppress(Exception):  # it is only for monitors, and is tried again
             if ours := runtime.agent.tenure.ours(tasks, now):
                 backend = member.needed_backend
                 backend.append_claims(ref, ours, self._date)

@@ -198,9 +198,11 @@ class Membership:
         return backend
 
     def read_assignment(self) -> Assignment:
-        """Read the newest assignment from the store."""
+        """Read the newest assignment from the store. With coordination off there is none that this node has a part in."""
         runtime, backend = self.runtime, self.needed_backend
-        known = Assignment.empty(self.config.total_tokens) if runtime is None else runtime.agent.tenure.assignment
+        if runtime is None:
+            return Assignment.empty(self.config.total_tokens)
+        known = runtime.agent.tenure.assignment
         return known.apply(self.caller.call(lambda: backend.read_assignment(known.version)))
 
     @property

@@ -13,7 +13,7 @@ from jobsync.backends import listening
 from jobsync.backends.redis.connection import Deadline, can_read, close, exchange
 from jobsync.backends.redis.keys import Keys
 from jobsync.backends.redis.link import Link, abandon
-from jobsync.errors import JobsyncError
+from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['Listener']
 
@@ -85,7 +85,10 @@ class Listener(listening.Listener):
             self._heard_at, self._asked_at = time.monotonic(), None
 
     def _ask(self) -> int:
-        return int(self._link.command(Deadline(self._op_timeout), 'HGET', self._state, 'revision') or 0)
+        found = self._link.command(Deadline(self._op_timeout), 'HGET', self._state, 'revision')
+        if found is None:
+            raise BackendUnavailable('the namespace is not there')
+        return int(found)
 
     def _heard_on(self) -> int | None:
         if self._connection is None:

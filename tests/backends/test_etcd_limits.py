@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from tests.job.stores import FAST, TOKENS
@@ -21,7 +23,7 @@ from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.core.model import INITIAL, Eviction, Member, NodeRef, Pin, Registration, Settings
-from jobsync.core.tokens import Plan
+from jobsync.core.tokens import Plan, TokenGroup
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.harnesses.etcd import EtcdHarness
@@ -110,6 +112,54 @@ class TestRequests:
         assert len(snapshot.nodes) == 20
         assert all(len(node.replaces) == 8_000 for node in snapshot.nodes)
         client.close()
+
+    def test_records_that_fill_every_answer(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Forty megabytes in the place of nodes' records are read in pieces, and reported in few words."""
+        leader = scene.leader()
+        assert isinstance(scene.backend, EtcdBackend)
+        store = scene.backend.store
+        for number in range(30):
+            put = kv.put(store.keys.node(f'forged {number}'), b'{"name": "' + b'x' * 1_350_000 + b'"}')
+            store.connection.write('KV.Txn', kv.when((), [put]), time.monotonic() + 30)
+        read, sizes = store.connection.read, list[int]()
+
+        def measured(method: str, request: Any, deadline: float) -> Any:
+            answer = read(method, request, deadline)
+            sizes.append(answer.ByteSize())
+            return answer
+
+        monkeypatch.setattr(store.connection, 'read', measured)
+        snapshot = scene.backend.snapshot()
+        assert [node.ref for node in snapshot.nodes] == [leader]
+        assert len(snapshot.unreadable) == 30
+        assert max(sizes) <= 32 << 20
+        assert all(len(report.problem) < 500 for report in snapshot.unreadable)
+
+    def test_a_large_commit_amid_edits(self, scene: Scene, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What goes ahead of a commit is written once, however often others change the state before the commit counts."""
+        leader, other = scene.leader(), Scene(harness.connect(), scene.settings)
+        assert isinstance(scene.backend, EtcdBackend)
+        store, written = scene.backend.store, list[int]()
+        put_ahead, write = store.put_ahead, store.connection.write
+
+        def once(chunks: Sequence[tuple[bytes, bytes]], deadline: float) -> None:
+            written.append(len(chunks))
+            put_ahead(chunks, deadline)
+
+        def after_an_edit(method: str, request: Any, deadline: float) -> Any:
+            if request.compare and len(other.locks()) < 5:
+                other.lock(f'task {len(other.locks())}')
+            return write(method, request, deadline)
+
+        monkeypatch.setattr(store, 'put_ahead', once)
+        monkeypatch.setattr(store.connection, 'write', after_an_edit)
+        tokens = sorted(random.Random(7).sample(range(POOL), POOL // 2))
+        plan = Plan('test', groups=tuple(TokenGroup(tokens[start::50], f'n{start}', version=1) for start in range(50)))
+        scene.backend.commit(leader, plan, scene.guard())
+        assert len(written) == 1
+        assert len(other.locks()) == 5
+        found = {group.owner: len(group.tokens) for group in other.backend.read_assignment().groups}
+        assert found == {f'n{start}': POOL // 100 for start in range(50)}
 
     def test_what_is_too_large_all_the_same(self, scene: Scene) -> None:
         """The server refuses it, which is told as an outage is: no node fails for it; the next call is answered."""

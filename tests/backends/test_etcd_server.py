@@ -1024,6 +1024,22 @@ class TestOneOwner:
         assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
         assert list(scene.nodes()) == ['a']
 
+    def test_a_node_taken_for_dead_that_beats(self, harness: EtcdHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Other settings do not replace those of a node that sends a heartbeat while they are being replaced."""
+        ref, backend, others = scene.join('a'), harness.connect(), Settings(7, 'md5')
+        store = raw(backend).store
+        read_all = store.read_all
+
+        def and_beat(*arguments: Any) -> Any:
+            reading = read_all(*arguments)
+            if scene.node('a').heartbeat == 0:
+                scene.beat(ref)
+            return reading
+
+        monkeypatch.setattr(store, 'read_all', and_beat)
+        assert backend.open(others, True, [(ref.incarnation, 0)]).settings == SETTINGS
+        assert backend.open(others, True, [(ref.incarnation, 1)]).settings == others
+
     def test_locks_edited_by_two(self, harness: EtcdHarness, scene: Scene) -> None:
         """A handle that remembers the locks edits them as they are now."""
         other = Scene(harness.connect())

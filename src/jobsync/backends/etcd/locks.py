@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -89,7 +90,7 @@ class Whole:
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             problems = (
                 *problems,
-                f'the record of revision {entry.revision.number} cannot be read ({error}): its locks are left out',
+                f'the record of revision {entry.revision.number} cannot be read ({reprlib.repr(error)}): its locks are left out',
             )
             rows, over = [], set()
         locks = {task: lock for task, lock in self.locks.items() if task not in over}
@@ -104,7 +105,9 @@ class Whole:
     def reading(self) -> LockReading:
         """Return what ``Backend.read_locks`` answers."""
         lost = [Unreadable('lock', '', problem) for problem in self.problems]
-        spoilt = [Unreadable('lock', str(task), f'{row!r} is no lock: it is left out') for task, row in self.spoilt.items()]
+        spoilt = [
+            Unreadable('lock', str(task), f'{reprlib.repr(row)} is no lock: it is left out') for task, row in self.spoilt.items()
+        ]
         return LockReading(tuple(sorted(self.locks.values(), key=lambda lock: lock.id)), (*lost, *spoilt))
 
     def removed(self, edit: LockEdit) -> set[str]:

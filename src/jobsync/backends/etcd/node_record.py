@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import math
+import reprlib
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
@@ -67,9 +68,9 @@ def record_of(name: str, value: bytes) -> NodeRecord:
         )
         spoilt = [field for field, is_sound in checks(node, name).items() if not is_sound]
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError) as error:
-        raise ValueError(f'the record is not one of jobsync ({error!r}): it is left out') from error
+        raise ValueError(f'the record is not one of jobsync ({reprlib.repr(error)}): it is left out') from error
     if spoilt:
-        found = ', '.join(f'{field}={fields[field]!r}' for field in spoilt)
+        found = ', '.join(f'{field}={reprlib.repr(fields[field])}' for field in spoilt)
         raise ValueError(f'no node has {found}: the record is left out')
     if not clock.tzinfo or not latest.tzinfo:
         raise ValueError(f'no node has clock={clock}, latest={latest}: the record is left out')

@@ -8,7 +8,7 @@ from collections import Counter
 
 import attrs
 import pytest
-from tests.core.rebalance_oracle import Case, cost_of, exhaustive, items_of, outcome
+from tests.core.rebalance_oracle import Case, cost_of, exhaustive, items_of, optimum, outcome, random_case
 
 from jobsync.core.rebalance import FREE, PinRequest
 
@@ -148,3 +148,79 @@ def test_homes_beside_pins() -> None:
     plan = attrs.evolve(back, pins=tuple(pins)).plan()
     assert Counter(plan.pins.values())['n2'] > 0
     assert {before.names[before.place[token]] for token in plan.moves['n2']} == {'n2'}
+
+
+# --- pins -------------------------------------------------------------------------------------------------------------------
+
+
+def with_pins(case: Case, rng: random.Random, count: int) -> Case:
+    """The case with pins in their places, each allowed on two nodes or more."""
+    groups = [frozenset(rng.sample(case.nodes, rng.randint(2, len(case.nodes)))) for _ in range(4)]
+    case = attrs.evolve(case, pins=tuple(PinRequest(10_000 + number, None, rng.choice(groups)) for number in range(count)))
+    return pins_carried_out(case)
+
+
+def pins_carried_out(case: Case) -> Case:
+    """The case after its plan, pins included: those that lose their node by its death have their home there."""
+    placed = case.plan().pins
+    pins = []
+    for pin in case.pins:
+        at = placed[pin.id]
+        left_by = pin.place if pin.place is not None and pin.place not in case.weights else pin.home
+        pins.append(attrs.evolve(pin, place=at, home=None if left_by == at else left_by))
+    return attrs.evolve(carried_out(case), pins=tuple(pins))
+
+
+@pytest.mark.parametrize(('nodes', 'tokens', 'pins'), [(3, 300, 20), (5, 1_000, 60), (9, 1_000, 40)])
+def test_pins_leave_and_return(nodes: int, tokens: int, pins: int) -> None:
+    """Where there are many more tokens than pins, what a node loses by leaving comes back to it, pins as well as tokens."""
+    had = back = 0
+    for seed in range(5):
+        rng = random.Random(seed)
+        before = with_pins(settled(nodes, tokens, (1.0, 2.0)), rng, pins)
+        for name in before.names:
+            mine = {pin.id for pin in before.pins if pin.place == name}
+            gone = {at for at, other in enumerate(before.names) if other == name}
+            home = array('i', (at if at in gone else back for at, back in zip(before.place, before.home, strict=True)))
+            others = {other: weight for other, weight in before.weights.items() if other != name}
+            away = pins_carried_out(attrs.evolve(before, weights=others, home=home))
+            assert {pin.id for pin in away.pins if pin.home == name} == mine
+            before = pins_carried_out(attrs.evolve(away, weights=before.weights))
+            had, back = had + len(mine), back + len(mine & {pin.id for pin in before.pins if pin.place == name})
+    assert back >= 0.97 * had > 0
+
+
+@pytest.mark.parametrize('block', range(6))
+def test_pins_go_home_at_no_cost(block: int) -> None:
+    """With homes for pins too, the balance and the number of moves are the optimum, and so are the moves of pins elsewhere."""
+    for seed in range(100 * block, 100 * block + 100):
+        case, rng = random_case(seed), random.Random(seed)
+        pins = tuple(attrs.evolve(pin, home=rng.choice([None, *case.names])) for pin in case.pins)
+        plan = attrs.evolve(case, pins=pins).plan()
+        cost, best = cost_of(case, items_of(case), outcome(case, plan)), optimum(case)
+        homeward = sum(pin.place in case.weights and plan.pins[pin.id] == pin.home != pin.place for pin in pins)
+        assert cost[:2] == best[:2], seed
+        assert cost[2] - homeward <= best[2], seed
+
+
+def test_a_pin_goes_home_in_the_place_of_another() -> None:
+    """Of two pins that may both go to the node that is back, the one goes that was lost by it."""
+    both = frozenset('ab')
+    pins = (PinRequest(10, 'a', both), PinRequest(11, 'a', both, home='b'))
+    case = Case(dict.fromkeys('ab', 1.0), ('a', 'b'), array('i', []), array('i', []), pins)
+    assert case.plan().pins == {10: 'a', 11: 'b'}
+
+
+def test_a_pin_goes_home_in_the_place_of_a_token() -> None:
+    """A node that is back gets the pin that it lost, and one token less."""
+    pins = (PinRequest(10, 'a', frozenset('ab'), home='b'),)
+    plan = Case(dict.fromkeys('ab', 1.0), ('a', 'b'), array('i', [0] * 3), array('i', [-1] * 3), pins).plan()
+    assert plan.pins == {10: 'b'}
+    assert plan.moves == {'b': array('i', [0])}
+
+
+def test_a_pin_stays_away_from_home_where_nothing_is_to_move() -> None:
+    """A pin's home is no reason to move anything."""
+    pins = (PinRequest(10, 'a', frozenset('ab'), home='b'),)
+    plan = Case(dict.fromkeys('ab', 1.0), ('a', 'b'), array('i', [1]), array('i', [-1]), pins).plan()
+    assert (plan.pins, plan.moves) == ({10: 'a'}, {})

@@ -21,7 +21,7 @@ import attrs
 
 from jobsync.core.flow import Network
 
-__all__ = ['UNTOUCHED', 'Homes', 'pick']
+__all__ = ['UNTOUCHED', 'Homes', 'pick', 'ways_home']
 
 UNTOUCHED = -2
 """In a seating: tokens there are not to be moved."""
@@ -76,7 +76,10 @@ def pick(
     for position, count in surplus.items():
         quota[position] = count
     held = bytearray(len(place))
-    ways = _ways_home(seating, surplus, lacking, homes)
+    giving: dict[int, int] = {}
+    for position, count in surplus.items():
+        giving[seating[position]] = giving.get(seating[position], 0) + count
+    ways = ways_home(homes.away, giving, lacking)
     homeward = _homeward(place, home, seating, ways) if ways else {}
     for token in chain(*homeward.values()):
         quota[place[token]] -= 1
@@ -103,17 +106,16 @@ def _having(home: array[int]) -> Iterator[int]:
     return (found.start() for found in _NOT_NEGATIVE.finditer(home.tobytes()[sign::size]))
 
 
-def _ways_home(
-    seating: Sequence[int], surplus: Mapping[int, int], lacking: Mapping[int, int], homes: Homes
+def ways_home(
+    away: Mapping[tuple[int, int], int], giving: Mapping[int, int], lacking: Mapping[int, int]
 ) -> dict[tuple[int, int], int]:
-    """How many tokens go home from each node to each: in all, as many as can.
+    """How many items go home from each node to each: in all, as many as can.
+
+    ``away`` says how many of the first node's items have their home on the second. The nodes give so many and lack so many.
 
     Taking what can be had way by way is enough as a rule, for then every giver has given, or every taker got, all it can.
     """
-    giving: dict[int, int] = {}
-    for position, count in surplus.items():
-        giving[seating[position]] = giving.get(seating[position], 0) + count
-    wanted = {way: homes.away[way] for way in sorted(homes.away) if way[0] in giving and way[1] in lacking}
+    wanted = {way: away[way] for way in sorted(away) if way[0] in giving and way[1] in lacking}
     given: dict[int, int] = {}
     taken: dict[int, int] = {}
     ways: dict[tuple[int, int], int] = {}

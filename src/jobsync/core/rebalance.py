@@ -16,9 +16,9 @@ from itertools import chain
 
 import attrs
 
-from jobsync.core.balance import Shares, share
+from jobsync.core.balance import share
 from jobsync.core.filling import FREELY, Group, Situation
-from jobsync.core.picking import UNTOUCHED, Homes, pick
+from jobsync.core.picking import UNTOUCHED, Homes, pick, ways_home
 from jobsync.core.waterline import Scale
 
 __all__ = ['FREE', 'STUCK', 'PinRequest', 'Placement', 'rebalance']
@@ -41,6 +41,8 @@ class PinRequest:
     """The node that has it or is about to have it; None, or a name without a weight: it needs a place, at no cost."""
     allowed: frozenset[str]
     """The nodes it may be on. Pins by the same pattern had best share one set: it is then hashed and compared once."""
+    home: str | None = None
+    """The node that lost it by leaving or dying, if any."""
 
 
 @attrs.frozen
@@ -68,7 +70,8 @@ def rebalance(
 
     Balanced: no item, and no chain of items each making room for the next, can be handed from node n to m with
     load(n) / weight(n) > (load(m) + 1) / weight(m). Among balanced outcomes this is one with the fewest moves, and among
-    those one with the fewest moves of pins. As many tokens as can be then go to the node that once lost them.
+    those one with the fewest moves of pins to other nodes than their homes. Pins go home where that costs no move more, and then
+    as many tokens as can be go to the node that once lost them.
     """
     nodes = sorted(name for name, weight in weights.items() if weight > 0)
     if not nodes:
@@ -94,12 +97,15 @@ def rebalance(
             homes=homes.away,
         )
     )
-    gaining = _gaining(shares, here)
-    losing = _losing(shares, seating, counts)
+    pin_homes = {pin.id: numbers[pin.home] for pin in pins if pin.home in numbers}
+    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), numbers, pin_homes)
+    goals = _homeward(pool, placed, list(shares.tokens), here, numbers, pin_homes) if pin_homes else shares.tokens
+    gaining = _gaining(goals, here)
+    losing = _losing(goals, seating, counts)
     moves = pick(place, home, seating, losing, gaining, homes) if gaining else {}
     return Placement(
         moves={nodes[node]: tokens for node, tokens in moves.items()},
-        pins=_placed(pool, dict(zip(choices, shares.groups, strict=True)), nodes, numbers),
+        pins={pin: nodes[node] if node != FREELY else None for pin, node in placed.items()},
     )
 
 
@@ -129,53 +135,106 @@ def _group(allowed: tuple[int, ...], places: Places, numbers: Mapping[str, int])
     return Group(_size(places), allowed, {node: at[node] for node in allowed if node in at})
 
 
-def _gaining(shares: Shares, here: Sequence[int]) -> dict[int, int]:
+def _gaining(goals: Sequence[int], here: Sequence[int]) -> dict[int, int]:
     """How many tokens each node is to get, those that get any."""
-    goals = zip(shares.tokens, here, strict=True)
-    return {node: goal - has for node, (goal, has) in enumerate(goals) if goal > has}
+    return {node: goal - has for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal > has}
 
 
-def _losing(shares: Shares, seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:
+def _losing(goals: Sequence[int], seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:
     """How many tokens are to go from each position, those that lose any: all, where no node is."""
-    goals = ((position, count, seating[position]) for position, count in counts.items())
-    excess = {position: count if node == FREELY else count - shares.tokens[node] for position, count, node in goals}
+    found = ((position, count, seating[position]) for position, count in counts.items())
+    excess = {position: count if node == FREELY else count - goals[node] for position, count, node in found}
     return {position: count for position, count in excess.items() if count > 0}
 
 
 def _placed(
     pool: Mapping[tuple[int, ...], Places],
     shares: Mapping[tuple[int, ...], Mapping[int, int]],
-    nodes: Sequence[str],
     numbers: Mapping[str, int],
-) -> dict[int, str | None]:
-    """Every pin's node."""
-    placed: dict[int, str | None] = {}
+    homes: Mapping[int, int],
+) -> dict[int, int]:
+    """Every pin's node, or ``FREELY`` for a pin that is allowed on none."""
+    placed: dict[int, int] = {}
     for allowed, places in pool.items():
         if len(allowed) > 1:
-            placed.update(_dealt(places, shares[allowed], nodes, numbers))
+            placed.update(_dealt(places, shares[allowed], numbers, homes))
         else:
-            placed.update(dict.fromkeys(chain(*places.values()), nodes[allowed[0]] if allowed else None))
+            placed.update(dict.fromkeys(chain(*places.values()), allowed[0] if allowed else FREELY))
     return placed
 
 
-def _dealt(places: Places, share: Mapping[int, int], nodes: Sequence[str], numbers: Mapping[str, int]) -> dict[int, str]:
-    """A group's pins by its share: on each node those with the lowest ids stay, the others go where some are lacking."""
-    dealt: dict[int, str] = {}
+def _dealt(places: Places, share: Mapping[int, int], numbers: Mapping[str, int], homes: Mapping[int, int]) -> dict[int, int]:
+    """A group's pins by its share: on each node those with the lowest ids stay, the others go where some are lacking.
+
+    Those that would come home by going go first, and those that go go home where they can.
+    """
+    dealt: dict[int, int] = {}
     loose: list[int] = []
     lacking = dict(share)
+    surplus: list[tuple[int, int, list[int]]] = []
     for name, ids in places.items():
         node = numbers.get(name, FREELY) if name is not None else FREELY
         stay = min(len(ids), share.get(node, 0))
-        if stay < len(ids):
-            ids.sort()
-            loose += ids[stay:]
         if stay:
             lacking[node] -= stay
-            dealt.update(dict.fromkeys(ids[:stay], nodes[node]))
+        if stay == len(ids):
+            dealt.update(dict.fromkeys(ids, node))
+        else:
+            surplus.append((node, stay, sorted(ids)))
+    for node, stay, ids in surplus:
+        if homes:
+            ids.sort(key=lambda pin: lacking.get(homes.get(pin, FREELY), 0) > 0)
+        loose += ids[stay:]
+        dealt.update(dict.fromkeys(ids[:stay], node))
     loose.sort()
+    if homes:
+        for pin in loose:
+            home = homes.get(pin, FREELY)
+            if lacking.get(home, 0) > 0:
+                lacking[home] -= 1
+                dealt[pin] = home
+        loose = [pin for pin in loose if pin not in dealt]
     start = 0
     for node in sorted(lacking):
         end = start + lacking[node]
-        dealt.update(dict.fromkeys(loose[start:end], nodes[node]))
+        dealt.update(dict.fromkeys(loose[start:end], node))
         start = end
     return dealt
+
+
+def _homeward(
+    pool: Mapping[tuple[int, ...], Places],
+    placed: dict[int, int],
+    goals: list[int],
+    here: Sequence[int],
+    numbers: Mapping[str, int],
+    homes: Mapping[int, int],
+) -> list[int]:
+    """Let pins go home in the place of others, or of tokens, that would go the same way; return each node's goal of tokens then.
+
+    Neither the balance nor the number of moves changes by that: where a node was to lose a token and another to get one, the one
+    loses a pin and the other gets it. As many pins as can be go: see ``ways_home``.
+    """
+    staying: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    passing: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for allowed, places in pool.items():
+        for name, ids in places.items():
+            node = numbers.get(name, FREELY) if name is not None else FREELY
+            for pin in ids:
+                home = homes.get(pin, FREELY)
+                if placed[pin] not in (node, home) and node in allowed:
+                    passing[node, placed[pin]].append(pin)
+                elif placed[pin] == node != home and home in allowed:
+                    staying[node, home].append(pin)
+    for (node, home), pins in staying.items():
+        pins.sort(reverse=True)
+        for other in sorted(passing[node, home])[: len(pins)]:
+            placed[other], placed[pins.pop()] = node, home
+    giving = {node: has - goal for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal < has}
+    going = ways_home({way: len(pins) for way, pins in staying.items()}, giving, _gaining(goals, here))
+    for (node, home), count in going.items():
+        for pin in staying[node, home][len(staying[node, home]) - count :]:
+            placed[pin] = home
+        goals[node] += count
+        goals[home] -= count
+    return goals

@@ -11,7 +11,7 @@ import attrs
 import pytest
 from tests.core.builders import EPOCH, TIMELINE, Scene, assigned, lock, member, node, ref, revision, spelled
 
-from jobsync.core.model import NOBODY, Eviction, Revision, Timeline
+from jobsync.core.model import NOBODY, Eviction, Pin, Revision, Timeline
 from jobsync.core.rebalance import rebalance
 from jobsync.core.tokens import Assignment
 
@@ -581,6 +581,53 @@ def test_an_owner_without_a_member_entry_is_waited_for_the_longest_timeout_ever_
     scene.now += 0.1
     scene.commit()
     assert spelled(scene.assignment) == 'aaaa'
+
+
+# --- nodes whose work does not get through ------------------------------------------------------------------------------------
+
+
+def test_a_stuck_node_keeps_what_it_owns_and_is_given_nothing() -> None:
+    """A member that is no candidate might never read what it is given (R4): a dead node's tokens all go to the others."""
+    scene = Scene.of(assigned('aabbcc', pins=[Pin(7, 't0', 'b', pattern='%'), Pin(8, 't1', 'c', pattern='%')]))
+    scene.locks = (lock(1, 't0', '%'), lock(2, 't1', '%'))
+    scene.nodes['b'] = attrs.evolve(scene.nodes['b'], candidate=False)
+    scene.silent = frozenset('c')
+    scene.commit()
+    assert spelled(scene.assignment) == 'aabbaa'
+    assert not scene.assignment.targets
+    assert [(pin.owner, pin.target) for pin in scene.assignment.pins.values()] == [('b', None), ('a', None)]
+    scene.acknowledge()
+    scene.commit()
+    assert set(scene.assignment.targets.values()) == {'b'}
+
+
+def test_a_stuck_node_is_no_target() -> None:
+    """What was on its way to a member that is no candidate any more stays with its owner, or goes to another."""
+    scene = Scene.of(assigned('aaaa..', targets={2: 'b', 3: 'b'}, members='b'))
+    scene.nodes['a'] = attrs.evolve(scene.nodes['a'], holding=frozenset({3}))
+    scene.nodes['b'] = attrs.evolve(scene.nodes['b'], candidate=False)
+    scene.memory.acknowledged_at = 0.0
+    scene.memory.version = scene.assignment.version
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaaaaa'
+    assert not scene.assignment.targets
+
+
+def test_a_stuck_node_that_lets_go_is_believed() -> None:
+    """A hand-over by a member that is no candidate goes on: its acknowledgement is as good as any."""
+    scene = Scene.of(assigned('aabb', targets={3: 'a'}))
+    scene.nodes['b'] = attrs.evolve(scene.nodes['b'], candidate=False)
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaba'
+
+
+def test_where_all_are_stuck_all_are_given_their_share() -> None:
+    """Without a candidate nobody is better than another."""
+    scene = Scene.of('aabbcc')
+    scene.nodes = {name: attrs.evolve(node, candidate=False) for name, node in scene.nodes.items()}
+    scene.silent = frozenset('c')
+    scene.commit()
+    assert sorted(spelled(scene.assignment)) == list('aaabbb')
 
 
 # --- home -------------------------------------------------------------------------------------------------------------------

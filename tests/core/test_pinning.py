@@ -282,3 +282,38 @@ def test_without_locks_enabled_there_are_no_pins() -> None:
     scene.policy_with(locks_enabled=False)
     plan = scene.plan()
     assert (plan.pins, plan.unpinned) == ((), frozenset([5]))
+
+
+# --- home -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pin_lost_by_a_death_has_its_home_there_and_goes_back() -> None:
+    """The pin of a node that died is another's until the node is back, and then it is its own again."""
+    scene = pinned('aabb', Pin(5, 't0', 'b', pattern='%'), lock(1, 't0', '%'))
+    scene.silent = frozenset('b')
+    scene.commit()
+    assert attrs.evolve(scene.assignment.pins[5], version=0) == Pin(5, 't0', 'a', None, 0, '%', home='b')
+    scene.nodes['b'] = node('b', run=2)
+    scene.memory.admission.newcomers[ref('b', 2)] = 0.0
+    scene.commit()
+    assert attrs.evolve(scene.assignment.pins[5], version=0) == Pin(5, 't0', 'a', 'b', 0, '%', home='b')
+    scene.acknowledge()
+    scene.commit()
+    assert attrs.evolve(scene.assignment.pins[5], version=0) == Pin(5, 't0', 'b', None, 0, '%')
+
+
+def test_a_pin_that_is_handed_over_has_no_home() -> None:
+    """A pin that another node was asked for and let go of does not go back."""
+    pin = Pin(5, 't0', 'a', 'b', pattern='b', home='c')
+    scene = pinned('aab.', pin, lock(1, 't0', 'b'))
+    scene.nodes['a'] = node('a', seen=5)
+    scene.commit()
+    assert scene.assignment.pins[5].home is None
+
+
+def test_a_pin_without_owner_keeps_its_home() -> None:
+    """While no node matches, the home is not forgotten."""
+    scene = pinned('aabb', Pin(5, 't0', 'b', pattern='b'), lock(1, 't0', 'b'))
+    scene.silent = frozenset('b')
+    scene.commit()
+    assert attrs.evolve(scene.assignment.pins[5], version=0) == Pin(5, 't0', None, None, 0, 'b', home='b')

@@ -69,6 +69,8 @@ class Memory:
     """Owners (name, incarnation) whose record is not there, or says that they left."""
     lost: dict[int, float] = attrs.field(factory=dict)
     """Tokens without a row."""
+    doubted: dict[NodeRef, int] = attrs.field(factory=dict)
+    """Nodes that are no candidates, and the number of the version at which that was first read."""
     admission: Admission = attrs.field(factory=Admission)
     version: Revision | None = None
     version_read_at: float = 0.0

@@ -53,6 +53,8 @@ class Judgement:
             self.longest_ever,
             policy.max_removals,
         )
+        self.stuck = self._find_stuck()
+        """Nodes whose work may not get through: they keep what they own and are given nothing."""
         self.look_at: list[float] = []
         """When something is due that no change of the store would tell of."""
         if self.roster.decided_at is not None:
@@ -67,6 +69,18 @@ class Judgement:
         self._unseen = False
         """Whether by a node that has not even seen the version."""
         self._all_have_seen = all(node.seen == old.version for node in self.roster.alive.values())
+
+    def _find_stuck(self) -> frozenset[str]:
+        """Return the nodes that say that they are no candidates (R4), until they have acknowledged a version newer than that.
+
+        Such a node might never read what it is given. If none is a candidate, none is better than another.
+        """
+        alive, doubted = self.roster.alive.values(), self.memory.doubted
+        if all(not node.candidate for node in alive):
+            return frozenset()
+        found = {node.ref: doubted.get(node.ref, self.snapshot.version.number) for node in alive if not node.candidate}
+        self.memory.doubted = found
+        return frozenset(node.name for node in alive if node.ref in found and node.seen.number <= found[node.ref])
 
     @property
     def look_again_at(self) -> float | None:

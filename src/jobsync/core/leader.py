@@ -137,6 +137,7 @@ class _Planner:
             for name in members
             if name in self.roster.alive and not self.roster.is_waiting(name)
         }
+        weights.update(dict.fromkeys(self.judgement.stuck & weights.keys(), 0.0))
         self.held_back = self._held_back({name for name, weight in weights.items() if weight > 0})
         weights.update(dict.fromkeys(self.held_back, 0.0))
         return weights
@@ -225,10 +226,10 @@ class _Planner:
             positions[name] = len(names)
             names.append(name)
         place = array('i', [FREE]) * old.total_tokens if self.judgement.fresh else old.owner[:]
-        waiting = {position for name, position in positions.items() if roster.is_waiting(name)}
-        if waiting:
+        kept = {position for name, position in positions.items() if roster.is_waiting(name) or name in self.judgement.stuck}
+        if kept:
             for token, at in enumerate(place):
-                if at in waiting:
+                if at in kept:
                     place[token] = STUCK
         self._find_lost(place)
         self._follow_targets(place, positions, receivers)

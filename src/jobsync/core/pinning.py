@@ -40,6 +40,8 @@ class _Draft:
     lock: TaskLock | None
     before: Pin | None
     """The pin's present row; None for a new one."""
+    home: str | None = None
+    """The name that lost the pin by leaving or dying."""
     frozen: bool = False
     """Its owner may be working unseen: not to be touched."""
 
@@ -49,6 +51,7 @@ class PinPlanner:
 
     def __init__(self, judgement: Judgement, token_of: Callable[[str], int], receivers: Set[str]) -> None:
         self._judgement, self._token_of, self._receivers = judgement, token_of, receivers
+        self._stuck = frozenset(name for name in judgement.stuck if judgement.roster.alive[name].weight > 0)
         self._choices: dict[tuple[str, ...], tuple[str | None, frozenset[str]]] = {}
         in_force: dict[str, TaskLock] = {}
         self.has_expired = self.expiring = False
@@ -77,34 +80,46 @@ class PinPlanner:
             if roster.is_waiting(pin.owner):
                 yield _Draft(pin.id, pin.task_id, pin.owner, pin.target, lock, pin, frozen=True)
                 continue
-            owner, target = pin.owner, pin.target
+            owner, target, home = pin.owner, pin.target, pin.home
             if not roster.is_present(owner):
+                home = owner or home
                 owner, target = None, target if target in self._receivers else None
             elif target is not None and target != NOBODY and target not in self._receivers:
                 target = NOBODY
             if owner is not None and target is not None and judgement.let_go_of(owner, {pin.id}):
-                owner, target = None, None if target == NOBODY else target
-            yield _Draft(pin.id, pin.task_id, owner, target, lock, pin)
+                owner, target, home = None, None if target == NOBODY else target, None
+            yield _Draft(pin.id, pin.task_id, owner, target, lock, pin, home=home)
         for lock in self._locks.values():
             if lock.task_id not in pinned:
                 yield _Draft(judgement.old.total_tokens + lock.id, lock.task_id, None, None, lock, None)
 
     def _choice(self, lock: TaskLock) -> tuple[str | None, frozenset[str]]:
         if lock.patterns not in self._choices:
-            self._choices[lock.patterns] = choose(lock.patterns, self._receivers)
+            self._choices[lock.patterns] = choose(lock.patterns, self._receivers | self._stuck)
         return self._choices[lock.patterns]
+
+    def _settled(self, draft: _Draft) -> str | None:
+        """Return the stuck node that a pin stays on, or is to be on for want of another; None if the planner is to choose."""
+        if not self._stuck or draft.lock is None:
+            return None
+        chosen = self._choice(draft.lock)[1]
+        if draft.owner in chosen & self._stuck and draft.target is None:
+            return draft.owner
+        if chosen <= self._stuck:
+            return draft.target if draft.target in chosen else min(chosen, default=None)
+        return None
 
     def requests(self, place: array[int], names: Sequence[str]) -> list[PinRequest]:
         """What the planner is asked to place: every pin with a lock, whose owner may be asked."""
         asked = []
         for draft in self._drafts:
-            if draft.lock is None or draft.frozen:
+            if draft.lock is None or draft.frozen or self._settled(draft):
                 continue
             at = draft.owner if draft.target in (None, NOBODY) else draft.target
             if draft.before is None:
                 position = place[self._token_of(draft.task_id)]
                 at = names[position] if position >= 0 else None
-            asked.append(PinRequest(draft.id, at, self._choice(draft.lock)[1]))
+            asked.append(PinRequest(draft.id, at, self._choice(draft.lock)[1], draft.home))
         return asked
 
     def settle(
@@ -128,7 +143,7 @@ class PinPlanner:
                 else:
                     self._put(written, draft, draft.owner, NOBODY, None)
                 continue
-            place = places.get(draft.id)
+            place = self._settled(draft) or places.get(draft.id)
             pattern = self._choice(draft.lock)[0] if place is not None else _last_pattern(draft.before, draft.lock)
             owner = draft.owner
             if draft.before is None and not self._judgement.fresh:
@@ -145,7 +160,7 @@ class PinPlanner:
     def _put(self, written: list[Pin], draft: _Draft, owner: str | None, target: str | None, pattern: str | None) -> None:
         before = draft.before
         version = before.version if before is not None and before.owner == owner else self._number
-        pin = Pin(draft.id, draft.task_id, owner, target, version, pattern)
+        pin = Pin(draft.id, draft.task_id, owner, target, version, pattern, None if draft.home == owner else draft.home)
         if pin != before:
             written.append(pin)
 

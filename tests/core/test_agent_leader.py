@@ -37,6 +37,17 @@ def test_a_follower_neither_acquires_nor_proposes() -> None:
     assert not [one for one in bench.made if one.agent is follower and isinstance(one.call, leading)]
 
 
+def test_a_node_that_has_the_term_without_knowing_watches_the_others() -> None:
+    """A node whose call for the term got no answer leads when the older one, which it thinks is to lead, has died."""
+    bench = Bench()
+    older, younger = bench.cluster('a', 'b')
+    bench.backend.acquire_leadership(younger.ref, bench.backend.snapshot().leadership.epoch)
+    bench.kill(older)
+    bench.run(8.0)
+    bench.answer(bench.catch(younger, calls.Heartbeat), AWAY)  # and so it forgets what it has seen of the other
+    bench.run_until(lambda: all(bench.claims(younger, *TASKS)), within=40.0)
+
+
 def test_a_follower_takes_over_when_the_leader_is_silent() -> None:
     """P3: after the leader's timeout and two seconds at most the next one leads, and its tokens have owners again."""
     bench = Bench()

@@ -71,7 +71,8 @@ class Lookout:
         if leader is not None and pulse.leader_heartbeat is not None:
             self._observer.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
         led = leader is not None and pulse.leader_heartbeat is not None and (leads or pulse.leader_is_candidate)
-        if not led or known is None or known.leadership != pulse.leadership:
+        is_unaware = leader == self._ref and not leads  # its call for the term got no answer, and an older node has come between
+        if not led or is_unaware or known is None or known.leadership != pulse.leadership:
             self.look(now)
         elif leader is not None and not leads:
             self._suspect_at = self._doubt_at(leader.name)
@@ -86,7 +87,7 @@ class Lookout:
         if due is None:
             return _FOREVER
         heard_at = due - timeout
-        return due if self._last_look >= heard_at else min(due, heard_at + (1 + 2 * STEP) * self._config.heartbeat_interval_sec)
+        return due if self._last_look >= heard_at else min(due, heard_at + (1 + STEP) * self._config.heartbeat_interval_sec)
 
     def read_version(self, members: Mapping[str, Member], now: float) -> None:
         """A new version was read: whoever leads next looks once the leader has acknowledged it too."""

@@ -8,6 +8,7 @@ from tests.core.builders import assigned, member, revision, spelled
 
 from jobsync.core.model import INITIAL, NOBODY, Pin, Revision
 from jobsync.core.tokens import Assignment, Changes, TokenGroup, TokenRow
+from jobsync.errors import TimelineChanged
 
 PIN = Pin(9, 't1', 'a', 'b', 4, 'b%')
 
@@ -105,3 +106,11 @@ def test_groups_are_few() -> None:
 def test_is_unowned(assignment: Assignment, unowned: bool) -> None:
     """Unowned: no token and no pin has an owner, or is about to have one."""
     assert assignment.is_unowned is unowned
+
+
+def test_a_reading_of_another_pool_is_refused() -> None:
+    """Where nodes with more tokens have replaced the cluster's settings, a node of the old cluster is told so as it reads."""
+    reading = Changes(Revision(9, 1), None, {}, (TokenGroup([2, 4], 'a'),), ())
+    with pytest.raises(TimelineChanged, match='token 4, and the pool has 4'):
+        Assignment.empty(4).apply(reading)
+    assert Assignment.empty(5).apply(reading).row(4).owner == 'a'

@@ -18,6 +18,7 @@ from types import MappingProxyType
 import attrs
 
 from jobsync.core.model import INITIAL, Eviction, Member, NodeRef, Pin, Revision
+from jobsync.errors import TimelineChanged
 
 __all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow', 'members_after']
 
@@ -169,7 +170,10 @@ class Assignment:
         return len(self.owner)
 
     def apply(self, changes: Changes) -> Assignment:
-        """The assignment after ``changes``, which must be complete or build on exactly this version."""
+        """Return the assignment after ``changes``, which must be complete or build on exactly this version.
+
+        Raises ``TimelineChanged`` if they name tokens beyond the pool: other settings have taken the place of this node's.
+        """
         if changes.base is None:
             start = Assignment.empty(self.total_tokens)
         elif changes.base == self.version:
@@ -183,6 +187,8 @@ class Assignment:
 
         owner, home, since, targets = start.owner[:], start.home[:], start.since[:], dict(start.targets)
         for group in changes.groups:
+            if group.tokens and group.tokens[-1] >= self.total_tokens:
+                raise TimelineChanged(f'the assignment has a token {group.tokens[-1]}, and the pool has {self.total_tokens}')
             owner_at, home_at, version, target = position(group.owner), position(group.home), group.version, group.target
             for token in group.tokens:
                 owner[token] = owner_at

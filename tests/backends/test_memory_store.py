@@ -115,3 +115,16 @@ def test_durable_can_be_denied() -> None:
     """A store declares what it is told to."""
     assert MemoryBackend(MemoryStore()).info.durable
     assert not MemoryBackend(MemoryStore(durable=False)).info.durable
+
+
+def test_a_deleted_node_can_be_put_back() -> None:
+    """An operator who deleted a row and puts the row back as it was restores the registration."""
+    store = MemoryStore()
+    scene = Scene(MemoryBackend(store))
+    ref = scene.join('a')
+    scene.join('b')
+    record = scene.nodes()['a']
+    store.delete_node_row('sync_', 'a')
+    store.insert_node_row('sync_', record)
+    assert list(scene.nodes()) == ['a', 'b']
+    scene.backend.heartbeat(ref, record.seen, frozenset())

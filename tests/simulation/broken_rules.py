@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import attrs
 
-from jobsync.backends.single_writer import SingleWriterBackend
+from jobsync.backends.single_writer import Head, Moment, SingleWriterBackend
 from jobsync.core import leader
 from jobsync.core.agent import Agent
 from jobsync.core.agentconfig import AgentConfig
-from jobsync.core.decision import Decision
+from jobsync.core.candidacy import Candidacy
+from jobsync.core.decision import Decision, Memory, Policy, Situation
 from jobsync.core.history import History, WentBackError
 from jobsync.core.inflight import InFlight
 from jobsync.core.judgement import Judgement
-from jobsync.core.model import Eviction, Guard, NodeRef, Revision, Timeline
+from jobsync.core.liveness import Observer
+from jobsync.core.lookout import Lookout
+from jobsync.core.model import Eviction, Guard, NodeRef, NodeState, Pulse, Revision, Settings, Snapshot
 from jobsync.core.naming import Naming
 from jobsync.core.ownership import Ownership
 from jobsync.core.pinning import PinPlanner
+from jobsync.core.removals import Removals
 from jobsync.core.standing import Roster
 from jobsync.core.tokens import Assignment, Plan
 from jobsync.core.writing import Writing
-
-__all__ = ['BROKEN_ORDER', 'BROKEN_RULES', 'r5_eviction_not_compared', 'r5_revision_not_compared']
+from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
+from jobsync.runtime import perform as performing
 
 LONG_AGO = -1e9
 
@@ -52,6 +57,75 @@ def r1_lease_from_the_answer() -> AbstractContextManager[None]:
         take(self, attrs.evolve(issued, at=now), call, pulse, now)
 
     return _patched(Agent, '_take_pulse', from_answer)
+
+
+def r1_a_lease_begins_again_with_what_was_owned() -> AbstractContextManager[None]:
+    """R1: a lease that has ended begins again with what the node owned, whatever the assignment says by now."""
+    take = Agent._take_pulse
+
+    def at_hand(self: Agent, issued: Any, call: Any, pulse: Pulse, now: float) -> None:
+        take(self, issued, call, attrs.evolve(pulse, version=self.tenure.assignment.version), now)
+        self._newest.note(pulse.version, now)
+
+    return _patched(Agent, '_take_pulse', at_hand)
+
+
+def r2_own_timeout_for_all() -> AbstractContextManager[None]:
+    """R2: an observer waits for its own timeout, whatever the other publishes."""
+
+    def own(self: Lookout, snapshot: Snapshot) -> dict[str, float]:
+        return {node.name: self._config.heartbeat_timeout_sec for node in snapshot.nodes if node.name != self._config.name}
+
+    return _patched(Lookout, '_timeouts', own)
+
+
+def r2_longest_of_the_records() -> AbstractContextManager[None]:
+    """R2: the longest timeout is that of the nodes whose records are present."""
+    judge: Any = Judgement.__init__
+
+    def hasty(self: Judgement, situation: Situation, memory: Memory, policy: Policy) -> None:
+        judge(self, situation, memory, policy)
+        self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
+
+    return _patched(Judgement, '__init__', hasty)
+
+
+def r2_longest_forgotten_by_a_renewal() -> AbstractContextManager[None]:
+    """R2: after a rollback the timeouts of the nodes that are present are waited for."""
+    judge: Any = Judgement.__init__
+
+    def hasty(self: Judgement, situation: Situation, memory: Memory, policy: Policy) -> None:
+        judge(self, situation, memory, policy)
+        self.longest_ever = self.longest_timeout
+
+    return _patched(Judgement, '__init__', hasty)
+
+
+def r2_failures_are_no_blindness() -> AbstractContextManager[None]:
+    """R2: a node whose own calls fail goes on counting the silence of the others."""
+    return _patched(Lookout, 'blinded', lambda self: None)
+
+
+@contextmanager
+def r2_silence_proves_death() -> Iterator[None]:
+    """R2: a node that could not read goes on counting the silence of the others."""
+    with r2_failures_are_no_blindness(), _patched(Observer, 'note_reading', lambda self, now: None):
+        yield
+
+
+def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
+    """R2: a node is suspected when the store's clock says that its last heartbeat is older than its timeout."""
+
+    def by_clock(self: Lookout, _: float) -> dict[str, tuple[str, int]]:
+        snapshot = self.snapshot
+        return {
+            node.name: node.beat
+            for node in (() if snapshot is None else snapshot.nodes)
+            if snapshot is not None and node.last_heartbeat is not None and node.ref != self._ref
+            if (snapshot.now - node.last_heartbeat).total_seconds() >= node.timeout_sec
+        }
+
+    return _patched(Lookout, 'suspects', by_clock)
 
 
 def r3_no_acknowledgement() -> AbstractContextManager[None]:
@@ -87,12 +161,32 @@ def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
     return _patched(Ownership, 'under', classmethod(deaf))
 
 
-def r5_revision_not_compared() -> AbstractContextManager[None]:
-    """R5: a plan is committed whatever has happened since it was made. Storms hardly ever show it."""
+def r4_the_leader_is_always_a_candidate() -> AbstractContextManager[None]:
+    """R4: a leader whose work does not get through goes on leading."""
+    return _patched(Candidacy, 'stuck_at', property(lambda self: float('inf')))
+
+
+def r4_no_candidates_are_not_passed_over() -> AbstractContextManager[None]:
+    """R4: the oldest node is to lead, whether or not it is a candidate."""
+    take = Lookout.take_snapshot
+
+    def all_are(self: Lookout, snapshot: Snapshot, now: float) -> None:
+        take(self, attrs.evolve(snapshot, nodes=tuple(attrs.evolve(node, candidate=True) for node in snapshot.nodes)), now)
+
+    return _patched(Lookout, 'take_snapshot', all_are)
+
+
+def r4_stuck_nodes_are_given_tokens() -> AbstractContextManager[None]:
+    """R4: a node whose work does not get through is given tokens, which it never reads of."""
+    return _patched(Judgement, '_find_stuck', lambda self: frozenset())
+
+
+def r5_version_not_compared() -> AbstractContextManager[None]:
+    """R5: a plan is committed whatever has been committed since it was made. Storms hardly ever show it."""
     commit = SingleWriterBackend.commit
 
     def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        return commit(self, ref, plan, attrs.evolve(guard, revision=self.snapshot().revision))
+        return commit(self, ref, plan, attrs.evolve(guard, version=self.snapshot().version))
 
     return _patched(SingleWriterBackend, 'commit', blind)
 
@@ -111,6 +205,34 @@ def r5_eviction_not_compared() -> AbstractContextManager[None]:
         return commit(self, ref, attrs.evolve(plan, evictions=evictions), guard)
 
     return _patched(SingleWriterBackend, 'commit', blind)
+
+
+def r5_absent_not_compared() -> AbstractContextManager[None]:
+    """R5: the tokens of an absent owner are given away though its row has been put back since. Storms hardly ever show it."""
+    commit = SingleWriterBackend.commit
+
+    def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        return commit(self, ref, attrs.evolve(plan, absent=()), guard)
+
+    return _patched(SingleWriterBackend, 'commit', blind)
+
+
+def r9_removals_not_split() -> AbstractContextManager[None]:
+    """R9: a leader names all that is to be removed in one plan, however little a commit of the store carries."""
+    choose = Removals.choose.__func__  # type: ignore[attr-defined]
+    return _patched(Removals, 'choose', classmethod(lambda cls, *rest: choose(cls, *rest[:-1], 1_000_000)))
+
+
+def r5_whole_revision_compared() -> AbstractContextManager[None]:
+    """R5: a plan is refused if anything at all has changed since it was made."""
+    propose = performing._propose
+
+    def strict(backend: Any, situation: Situation, *rest: Any) -> Any:
+        if backend.snapshot().revision != situation.snapshot.revision:
+            raise Conflict('something has changed')
+        return propose(backend, situation, *rest)
+
+    return _patched(performing, '_propose', strict)
 
 
 class _LongAgo(dict[Any, Any]):
@@ -156,6 +278,17 @@ def r6_takes_names_at_once() -> AbstractContextManager[None]:
     return _patched(Naming, 'registration', hasty)
 
 
+def r6_settings_replaced_unwatched() -> AbstractContextManager[None]:
+    """R6: a node with other settings puts them in the place of the cluster's, whether or not that is dead."""
+    open_ = SingleWriterBackend.open
+
+    def hasty(self: SingleWriterBackend, settings: Settings, create: bool, dead: Any = ()) -> Any:
+        dead = [node.beat for node in self.snapshot().nodes if node.state is NodeState.JOINED]
+        return open_(self, settings, create, dead)
+
+    return _patched(SingleWriterBackend, 'open', hasty)
+
+
 def r7_pinned_tasks_by_hash() -> AbstractContextManager[None]:
     """R7: a node that owns a pinned task's hash token goes by that."""
     return _patched(Ownership, 'claims', lambda self, key, token: self.mine[token] == 1 or self.pins.get(key, False))
@@ -165,9 +298,9 @@ def r7_first_owner() -> AbstractContextManager[None]:
     """R7: a new pin goes straight to its place, whoever may be at work on the task."""
     settle = PinPlanner.settle
 
-    def straight(self: PinPlanner, places: Any, writing: Writing) -> Any:
+    def straight(self: PinPlanner, *rest: Any) -> Any:
         with _patched(Writing, 'owner_of', lambda self, token: (None, True)):
-            return settle(self, places, writing)
+            return settle(self, *rest)
 
     return _patched(PinPlanner, 'settle', straight)
 
@@ -176,9 +309,9 @@ def r7_unpin_at_once() -> AbstractContextManager[None]:
     """R7: when a lock goes its pin is removed though the holder has not let go."""
     settle = PinPlanner.settle
 
-    def hasty(self: PinPlanner, places: Any, writing: Writing) -> Any:
+    def hasty(self: PinPlanner, *rest: Any) -> Any:
         self._drafts = tuple(draft if draft.lock else attrs.evolve(draft, owner=None) for draft in self._drafts)
-        return settle(self, places, writing)
+        return settle(self, *rest)
 
     return _patched(PinPlanner, 'settle', hasty)
 
@@ -187,11 +320,19 @@ def r8_signs_ignored() -> AbstractContextManager[None]:
     """R8: a node does not notice that the store went back in time."""
     check = History.check
 
-    def blind(self: History, timeline: Timeline, *rest: Any, **more: Any) -> None:
-        try:
-            check(self, timeline, *rest, **more)
-        except WentBackError:
-            return
+    def blind(self: History, *rest: Any, **more: Any) -> None:
+        with contextlib.suppress(WentBackError):
+            check(self, *rest, **more)
+
+    return _patched(History, 'check', blind)
+
+
+def r8_position_ignored() -> AbstractContextManager[None]:
+    """R8: a position lower than one that was read before is no sign."""
+    check = History.check
+
+    def blind(self: History, answer: Pulse | Snapshot, *rest: Any, **more: Any) -> None:
+        check(self, attrs.evolve(answer, position=None), *rest, **more)
 
     return _patched(History, 'check', blind)
 
@@ -205,6 +346,28 @@ def r8_first_commit_at_once() -> AbstractContextManager[None]:
         return decide(self)
 
     return _patched(leader._Planner, 'decide', hasty)
+
+
+def r9_refusals_are_fatal() -> AbstractContextManager[None]:
+    """R9: a member that the store refuses gives up."""
+
+    def give_up(self: Agent, _lane: Any, _issued: Any, error: JobsyncError, _now: float) -> bool:
+        self._fail(error)
+        return True
+
+    return _patched(Agent, '_refused', give_up)
+
+
+def r9_unreadable_records_block() -> AbstractContextManager[None]:
+    """R9: a snapshot fails while the record of any node cannot be read."""
+    snapshot = Head.snapshot
+
+    def strict(self: Head, moment: Moment) -> Snapshot:
+        if self.unreadable:
+            raise BackendUnavailable('a record cannot be read')
+        return snapshot(self, moment)
+
+    return _patched(Head, 'snapshot', strict)
 
 
 # Those whose lack one storm in some hundreds or thousands shows have scenes of their own, in ``test_overtaken_commits``.
@@ -223,7 +386,6 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         r7_pinned_tasks_by_hash,
         r7_first_owner,
         r7_unpin_at_once,
-        r8_signs_ignored,
         r8_first_commit_at_once,
     )
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
-from tests.simulation.broken_rules import r5_eviction_not_compared, r5_revision_not_compared
+from tests.simulation.broken_rules import r5_absent_not_compared, r5_eviction_not_compared, r5_version_not_compared
 
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.core import calls
@@ -40,7 +40,7 @@ def owners_after_a_late_commit() -> int:
     t=0  the leader gives tokens that have been let go of to the newcomer ``c``; that commit gets no answer
     t=1  it plans the same again and commits it: ``c`` owns them
     t=2  ``c`` is drained, lets go of them, and others own them
-    t=3  the first commit arrives; all that is in it (timeline, epoch, leader, members) is as it was, but for the revision
+    t=3  the first commit arrives; all that is in it (timeline, epoch, leader, members) is as it was, but for the version
     t=4  ``c`` reads that it owns them, sooner than the others read that they do not
     """
     bench = Bench()
@@ -82,14 +82,43 @@ def owners_after_a_sign_of_life() -> int:
     return max(sum(owners) for owners in claims(bench))
 
 
+def owners_after_a_row_was_put_back() -> int:
+    """How many nodes may claim one task after an owner has been given up for gone that is not.
+
+    t=0  ``b`` cannot reach the store, and its row is deleted by hand
+    t=15 the leader is about to commit that others own its tokens; just before, the row is put back, and a heartbeat of ``b``
+         succeeds
+    t=16 the commit arrives, and its hint does not reach ``b``
+    """
+    bench = Bench()
+    leader, other = bench.cluster('a', 'b')
+    bench.cut_off(other)
+    record = bench.record('b')
+    bench.store.delete_node_row('sync_', 'b')
+    while True:
+        caught = bench.catch(leader, calls.Propose)
+        absent = caught.call.memory.absent
+        if absent and caught.call.situation.now >= max(absent.values()) + leader.config.heartbeat_timeout_sec:
+            break
+        bench.deliver(caught)
+    bench.store.insert_node_row('sync_', record)
+    bench.cut.clear()
+    bench.run_until(lambda: bench.now < other.tenure.deadline)
+    bench.push = False
+    bench.deliver(caught)
+    bench.run(0.1)
+    return max(sum(owners) for owners in claims(bench))
+
+
 def claims(bench: Bench) -> list[tuple[bool, ...]]:
     """For each task, which of the agents may claim it."""
     return list(zip(*(bench.claims(agent, *TASKS) for agent in bench.agents), strict=True))
 
 
 SCENES: dict[Callable[[], AbstractContextManager[None]], Callable[[], int]] = {
-    r5_revision_not_compared: owners_after_a_late_commit,
+    r5_version_not_compared: owners_after_a_late_commit,
     r5_eviction_not_compared: owners_after_a_sign_of_life,
+    r5_absent_not_compared: owners_after_a_row_was_put_back,
 }
 
 

@@ -10,11 +10,23 @@ from jobsync.testing.simulate import main
 from jobsync.testing.simulation import World, WorldConfig
 
 ORDINARY = WorldConfig(drills=False)
-RARELY = {'r8_signs_ignored': 110}
-"""A rule whose lack one seed in some hundreds shows: where to begin, so that not all before it are tried."""
+SHOWN_BY = {
+    'r1_lease_never_ends': 3,
+    'r1_lease_from_the_answer': 98,
+    'r3_no_acknowledgement': 3,
+    'r3_holding_ignored': 7,
+    'r3_keeps_what_it_gives_up': 1,
+    'r5_absent_is_left': 9,
+    'r5_lost_rows_are_free': 4,
+    'r5_name_owns': 14,
+    'r6_takes_names_at_once': 1,
+    'r7_pinned_tasks_by_hash': 1,
+    'r7_first_owner': 8,
+}
+"""For each rule a seed that shows the lack of it today: where to begin, so that not all before it are tried."""
 
 
-@pytest.mark.parametrize('first', range(0, 40, 4))
+@pytest.mark.parametrize('first', range(0, 24, 4))
 def test_every_promise_holds(first: int) -> None:
     """P1, P7 and the order of announcements at every step of a storm, and P2 to P6 in the drills after it."""
     for seed in range(first, first + 4):
@@ -30,7 +42,7 @@ def test_a_seed_replays_exactly() -> None:
 @pytest.mark.parametrize('rule', BROKEN_RULES)
 def test_a_missing_rule_is_noticed(rule: str) -> None:
     """With any one rule taken away, some seed shows two owners, where with the rule in place it shows none."""
-    first = RARELY.get(rule, 0)
+    first = SHOWN_BY.get(rule, 0)
     for seed in range(first, first + 400):
         with BROKEN_RULES[rule]():
             violated = bool(World(seed, ORDINARY).run().violations)
@@ -42,7 +54,8 @@ def test_a_missing_rule_is_noticed(rule: str) -> None:
 @pytest.mark.parametrize('rule', BROKEN_ORDER)
 def test_a_fence_or_an_announcement_that_breaks_is_noticed(rule: str) -> None:
     """With what keeps fences rising, or announced tokens in place, taken away, some seed shows it."""
-    for seed in range(200):
+    first = SHOWN_BY.get(rule, 0)
+    for seed in range(first, first + 200):
         with BROKEN_ORDER[rule]():
             broken = bool(World(seed, ORDINARY).run().broken)
         if broken:

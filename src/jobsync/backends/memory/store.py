@@ -14,7 +14,7 @@ from random import Random
 import attrs
 
 from jobsync.backends.single_writer import Head, Locks, Moment, Table, Trails
-from jobsync.core.model import Unreadable
+from jobsync.core.model import Node, Unreadable
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['Image', 'MemoryStore', 'Space']
@@ -125,6 +125,16 @@ class MemoryStore:
             if name in space.head.nodes:
                 head = attrs.evolve(space.head, nodes={key: node for key, node in space.head.nodes.items() if key != name})
                 self.put(namespace, attrs.evolve(space, head=head.changed(self.moment()) if raise_revision else head))
+
+    def insert_node_row(self, namespace: str, node: Node) -> None:
+        """Put a node's record back by hand, as it once was, unless another has its name."""
+        with self.changed:
+            space = self.spaces[namespace]
+            if node.name not in space.head.nodes:
+                nodes = dict(sorted({**space.head.nodes, node.name: node}.items(), key=lambda item: item[1].created_on))
+                unreadable = {name: found for name, found in space.head.unreadable.items() if name != node.name}
+                head = space.head.changed(self.moment(), nodes=nodes, unreadable=unreadable)
+                self.put(namespace, attrs.evolve(space, head=head))
 
     def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
         """Delete rows of tokens by hand: that is the new revision and version. Pins are passed over: they cannot go so."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
@@ -13,45 +13,34 @@ from jobsync.core.agent import Agent, Phase
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.calls import Lane
 from jobsync.core.events import Change, Note
+from jobsync.core.hashing import tokenizer
 from jobsync.core.ownership import Ownership
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 from jobsync.runtime.perform import perform
+from jobsync.testing.simulation.store import TardyStore
 
 if TYPE_CHECKING:
     from jobsync.backend import Backend
     from jobsync.testing.simulation.world import World
 
-__all__ = ['SimNode']
+__all__ = ['Fault', 'SimNode']
 
 OP_TIMEOUT_SEC = 5.0
 """When a node gives up waiting for an answer."""
-LATE_SEC = 25.0
-"""A call that was given up is carried out within this time, if it is carried out late at all."""
 DRIFT = 0.02
 """Clocks run at rates up to this far from the true one: two of them well within the lease margin."""
 
 
-class TardyStore:
-    """The store, when it carries out what it was asked long after whoever asked has given up waiting."""
+@attrs.frozen
+class Fault:
+    """One lane of a process in which calls fail or hang while the other lane works."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __getattr__(self, method: str) -> Callable[..., None]:
-        def ask(*arguments: Any) -> None:
-            world = self._world
-
-            def carry_out() -> None:
-                before = world.revision()
-                with contextlib.suppress(JobsyncError):
-                    getattr(world.backend, method)(*arguments)
-                if world.revision() != before:
-                    world.announce()
-
-            world.at(world.now + world.random.uniform(0, LATE_SEC), carry_out)
-            raise BackendUnavailable('the store took too long')
-
-        return ask
+    kinds: tuple[type[calls.Call], ...]
+    """The calls concerned."""
+    hangs: bool
+    """The call returns when the fault is over, rather than failing at once."""
+    until: float
+    """On the true clock."""
 
 
 @attrs.frozen(eq=False)
@@ -73,14 +62,18 @@ class SimNode:
         self._rate = 1 + random.uniform(-DRIFT, DRIFT)
         self._offset = world.now - random.uniform(0, 1000)
         self.alive = True
-        self.paused_until = self.cut_until = 0.0
-        self.agent = Agent(config, world.token_of, world.new_id, self.clock())
+        self.paused_until = self.cut_until = self.refused_until = 0.0
+        self.fault: Fault | None = None
+        self._hung: dict[Lane, Callable[[], None]] = {}
+        self.has_been_member = False
+        self.token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
+        self.agent = Agent(config, self.token_of, world.new_id, self.clock())
         self.working: dict[str, str] = {}
         """Tasks being worked on, with the incarnation that began them."""
         self.telling: list[Telling] = []
         """What the user is being told, or has yet to hear."""
         self._wakes: dict[Lane, int] = dict.fromkeys(Lane, 0)
-        self._noted = 0
+        self._claims: tuple[Ownership, int] | None = None
         for lane in Lane:
             self.wake(lane, world.now)
 
@@ -136,8 +129,16 @@ class SimNode:
         def arrive() -> None:
             if not self.alive and world.random.random() < 0.5:
                 return
+            fault = self.fault
+            if fault is not None and world.now < fault.until and isinstance(call, fault.kinds):
+                self._suffer(lane, call, fault)
+                return
             if world.now < max(world.down_until, self.cut_until) or world.fails(0.005):
                 answer: calls.Answer = BackendUnavailable('the store is away')
+            elif world.now < self.refused_until:
+                answer = ConfigError('permission denied')
+            elif world.now < world.read_only_until:
+                answer = self._effect(call, world.backend, refuses_writes=True)
             elif world.fails(0.01):
                 answer = self._effect(call, cast('Backend', TardyStore(world)))
                 world.at(world.now + OP_TIMEOUT_SEC, lambda: self._return(lane, answer))
@@ -150,12 +151,40 @@ class SimNode:
 
         world.at(world.now + out, arrive)
 
-    def _effect(self, call: calls.Call, backend: Backend) -> calls.Answer:
-        before = self.world.revision()
+    def _suffer(self, lane: Lane, call: calls.Call, fault: Fault) -> None:
+        """Let the call fail, or hang: what it asks for happens at once, at the end, or never."""
+        world, answer = self.world, cast('calls.Answer', BackendUnavailable('this lane is out of order'))
+        if not fault.hangs:
+            if isinstance(call, calls.Propose):  # a plan is refused, and what needs no commit succeeds
+                answer = self._effect(call, world.backend, refuses_writes=True)
+            world.at(world.now + world.latency(), lambda: self._return(lane, answer))
+            return
+        if world.random.random() < 0.3:
+            answer = self._effect(call, world.backend)
+        hung = self._hung[lane] = partial(self._return, lane, answer)
+        world.at(fault.until, lambda: self._release(lane, hung))
+
+    def _release(self, lane: Lane, hung: Callable[[], None]) -> None:
+        """Let a call that hangs return, unless it has."""
+        if self._hung.get(lane) is hung:
+            del self._hung[lane]
+            hung()
+
+    def heal(self) -> None:
+        """End what is wrong with a lane."""
+        self.fault = None
+        for lane, hung in list(self._hung.items()):
+            self._release(lane, hung)
+
+    def _effect(self, call: calls.Call, backend: Backend, *, refuses_writes: bool = False) -> calls.Answer:
+        before, store = self.world.revision(), self.world.store
+        store.refuses_writes = refuses_writes
         try:
-            answer: calls.Answer = perform(backend, call, self.world.token_of)
+            answer: calls.Answer = perform(backend, call, self.token_of)
         except JobsyncError as error:
             answer = error
+        finally:
+            store.refuses_writes = False
         if self.world.revision() != before:
             self.world.announce()
         return answer
@@ -189,10 +218,10 @@ class SimNode:
         """Begin a task if it is ours, and be busy with it for a while."""
         if not self.alive or self.world.now < self.paused_until or key in self.working:
             return
-        token = self.world.token_of(key)
+        token = self.token_of(key)
         if self.agent.tenure.begin(key, token, self.clock):
             self.working[key] = self.agent.ref.incarnation
-            self.world.check_fence(self, key, self.agent.tenure.fence(key, token, self.clock))
+            self.world.promises.check_fence(self, key, self.agent.tenure.fence(key, token, self.clock))
             self.world.at(self.world.now + seconds, lambda: self._finish(key))
 
     def _finish(self, key: str) -> None:
@@ -241,15 +270,30 @@ class SimNode:
         self.wake(Lane.WORK, self.world.now)
 
     def works_on(self, key: str) -> bool:
-        """Whether this process, with a valid lease, has the task in hand or would claim it now.
+        """Whether this process, with a valid lease, has the task in hand or would claim it now."""
+        return bool(self.claims() >> self.world.tasks.index(key) & 1)
 
-        A process that leaves has to have stopped by the end of its shutdown timeout, ready or not.
+    def claims(self) -> int:
+        """Return all that this process claims at this true instant: a bit for each task, and above these one for each token.
+
+        Each pool has tokens of its own. A process that leaves has to have stopped its tasks by the end of its shutdown timeout,
+        ready or not.
         """
         if not self.has_lease():
-            return False
-        if self.working.get(key) == self.agent.ref.incarnation:
-            return self.agent.leave_by is None or self.clock() < self.agent.leave_by
-        return self.ownership.claims(key, self.world.token_of(key))
+            return 0
+        world, ownership = self.world, self.ownership
+        if self._claims is None or self._claims[0] is not ownership:
+            bits = int(''.join(map(str, ownership.mine[::-1])) or '0', 2) << world.shift(len(ownership.mine))
+            for number, key in enumerate(world.tasks):
+                bits |= ownership.claims(key, self.token_of(key)) << number
+            self._claims = ownership, bits
+        claimed = self._claims[1]
+        if self.working and (self.agent.leave_by is None or self.clock() < self.agent.leave_by):
+            mine = self.agent.ref.incarnation
+            for key, incarnation in self.working.items():
+                if incarnation == mine:
+                    claimed |= 1 << world.tasks.index(key)
+        return claimed
 
     def _after_step(self) -> None:
         events, self.agent.events = self.agent.events, []
@@ -257,10 +301,12 @@ class SimNode:
             if isinstance(event, Note):
                 self.world.record(f'{self.name}: {event.text}')
                 continue
-            self.world.check_told(self, event.gained)
+            self.world.promises.check_told(self, event.gained)
             if event.asked:
                 self._tell(event)
+        self.has_been_member = self.has_been_member or self.agent.phase is Phase.MEMBER
         if self.agent.phase in (Phase.LEFT, Phase.FAILED):
             self.alive = False
+            self.world.promises.check_failure(self)
             self.world.record(f'{self.name}: {self.agent.phase.value}')
-        self.world.check_one_owner(self)
+        self.world.promises.check_one_owner(self)

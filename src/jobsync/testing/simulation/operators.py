@@ -1,0 +1,153 @@
+"""What the operators and users of a simulated cluster do: task locks, and edits by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from jobsync.core.model import Settings
+
+if TYPE_CHECKING:
+    from jobsync.backends.memory import Space
+    from jobsync.core.model import Node
+    from jobsync.testing.simulation.world import World
+
+__all__ = ['EDITS_PER_SEC', 'Operators']
+
+EDITS_PER_SEC = 35
+"""In a storm of edits: two loops that lock tasks one by one."""
+_BURST_SEC = 2.0
+OTHER_POOL = 7
+"""How many tokens more a cluster has whose operators have changed the size of the pool."""
+
+
+class Operators:
+    """Each method is one deed, or none where there is nothing to do it to."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def _space(self) -> Space | None:
+        return self._world.store.spaces.get(self._world.namespace)
+
+    # --- task locks ---------------------------------------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """A lock is registered, with one or more patterns, for good or for a while."""
+        world, random = self._world, self._world.random
+        patterns = tuple(random.choice([*world.names, 'w%', '_1', 'none%']) for _ in range(random.choice([1, 1, 2])))
+        expires = random.uniform(1, 60) if random.random() < 0.2 else None
+        task = random.choice(world.tasks)
+        world.record(f'lock {task} to {patterns}')
+        world.edit_lock(task, patterns, expires)
+
+    def unlock(self) -> None:
+        """A lock is cleared."""
+        task = self._world.random.choice(self._world.tasks)
+        self._world.record(f'unlock {task}')
+        self._world.edit_lock(task, None)
+
+    def edit_storm(self) -> None:
+        """Locks are edited without a pause for a moment."""
+        world = self._world
+        if world.random.random() < 0.3:
+            world.record(f'{EDITS_PER_SEC} edits of locks a second until {world.now + _BURST_SEC:.3f}')
+            self.edit_until(world.now + _BURST_SEC)
+
+    def edit_until(self, end: float) -> None:
+        """Edit one lock after another until then."""
+        world = self._world
+        if world.now < end:
+            world.edit_lock(world.random.choice(world.tasks), (world.random.choice(world.names), '%'))
+            world.at(world.now + 1 / EDITS_PER_SEC, lambda: self.edit_until(end))
+
+    def delete_lock(self) -> None:
+        """The row of a lock is deleted by hand."""
+        world, space = self._world, self._space
+        if space is not None and space.locks.by_task:
+            lock = world.random.choice(sorted(space.locks.by_task.values(), key=lambda lock: lock.id))
+            world.record(f'row of the lock of {lock.task_id} deleted by hand')
+            world.store.delete_lock_rows(world.namespace, [lock.id])
+
+    def spoil_lock(self) -> None:
+        """The row of a lock is made unreadable by hand."""
+        world, space = self._world, self._space
+        if space is not None and space.locks.by_task:
+            task = world.random.choice(sorted(space.locks.by_task))
+            world.record(f'row of the lock of {task} made unreadable')
+            world.store.spoil_lock(world.namespace, task)
+
+    # --- nodes and tokens ---------------------------------------------------------------------------------------------------
+
+    def delete_node(self) -> None:
+        """A node's row is deleted by hand."""
+        world, space = self._world, self._space
+        if space is not None and space.head.nodes:
+            name = world.random.choice(sorted(space.head.nodes))
+            world.record(f'row of node {name} deleted by hand')
+            world.store.delete_node_row(world.namespace, name, raise_revision=world.random.random() < 0.5)
+
+    def delete_tokens(self) -> None:
+        """Rows of tokens are deleted by hand."""
+        world = self._world
+        if self._space is not None:
+            tokens = world.random.sample(range(world.pool), world.random.choice([1, 3, world.pool]))
+            world.record(f'rows of tokens {sorted(tokens)} deleted by hand')
+            world.store.delete_token_rows(world.namespace, tokens)
+
+    def delete_owner(self) -> None:
+        """All rows of a node that is cut off are deleted by hand; perhaps its row is put back a little later."""
+        world, living = self._world, self._world.living()
+        if not living or self._space is None:
+            return
+        node = world.random.choice(living)
+        node.cut_until = world.now + world.random.uniform(5, 100)
+        world.record(f'{node.name}: cut off until {node.cut_until:.3f}, to be deleted by hand')
+        world.at(world.now + world.random.uniform(0, 15), lambda: self._delete_owner(node.name, node.cut_until))
+
+    def _delete_owner(self, name: str, cut_until: float) -> None:
+        world, space = self._world, self._space
+        record = space.head.nodes.get(name) if space is not None else None
+        if world.quiet or space is None or record is None:
+            return
+        tokens = [token for token, row in enumerate(space.table.rows) if row is not None and row.owner == name]
+        with_tokens = world.random.random() < 0.7
+        world.record(f'row of node {name} deleted by hand' + (f', and those of tokens {tokens}' if with_tokens else ''))
+        world.store.delete_node_row(world.namespace, name)
+        if with_tokens:
+            world.store.delete_token_rows(world.namespace, tokens)
+        if world.random.random() < 0.6:
+            just_in_time, any_time = cut_until - world.random.uniform(0, 0.5), world.now + world.random.uniform(0, 60)
+            world.at(max(world.now, world.random.choice([just_in_time, any_time])), lambda: self._put_back(record))
+
+    def spoil_node(self) -> None:
+        """A node's row is made unreadable by hand; perhaps it is mended a little later."""
+        world, space = self._world, self._space
+        if space is None or not space.head.nodes:
+            return
+        record = space.head.nodes[world.random.choice(sorted(space.head.nodes))]
+        world.record(f'row of node {record.name} made unreadable')
+        world.store.spoil_node(world.namespace, record.name)
+        if world.random.random() < 0.5:
+            world.at(world.now + world.random.uniform(0, 60), lambda: self._put_back(record))
+
+    def _put_back(self, record: Node) -> None:
+        world = self._world
+        if not world.quiet and self._space is not None:
+            world.record(f'row of node {record.name} ({record.incarnation}) put back by hand')
+            world.store.insert_node_row(world.namespace, record)
+
+    def resize(self) -> None:
+        """After a crash of all processes, or while no process reaches the store, one is started with another size of pool."""
+        world = self._world
+        if world.random.random() > 0.3:
+            return
+        usual, present = Settings(world.config.tokens, 'xxh3'), world.settings
+        other = attrs.evolve(usual, total_tokens=usual.total_tokens + OTHER_POOL) if present == usual else usual
+        dies, until = world.random.random() < 0.5, world.now + world.random.uniform(5, 60)
+        for node in world.living():
+            node.alive, node.cut_until = not dies, until
+        world.record(f'all {"killed" if dies else f"cut off until {until:.3f}"}; a node starts with {other.total_tokens} tokens')
+        world.spawn(world.random.choice(world.names), settings=other)

@@ -1,0 +1,357 @@
+"""Small clusters to which one thing happens: a script on the simulated world, with nothing left to chance but latencies.
+
+Each scene says what broke, if anything did. Storms meet most of them too, but only one in hundreds.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from jobsync.core import calls
+from jobsync.core.model import Node
+from jobsync.testing.simulation import World, WorldConfig
+from jobsync.testing.simulation.node import Fault, SimNode
+from jobsync.testing.simulation.operators import Operators
+from jobsync.testing.simulation.processes import WORK
+
+SHORT, LONG = (5.0, 15.0), (5.0, 60.0)
+"""Heartbeat interval and timeout."""
+
+
+class Stage:
+    """A quiet world, in which nothing happens that the scene does not say."""
+
+    def __init__(self, *, push: bool = True, tokens: int = 24) -> None:
+        self.world = World(0, WorldConfig(nodes=3, tokens=tokens))
+        self.world.quiet, self.world.push, self.world.store.durable, self.world.grace_sec = True, push, True, 0.0
+        self._late: list[str] = []
+
+    def start(self, name: str, timing: tuple[float, float] = SHORT, tokens: int | None = None) -> SimNode:
+        """Start a process."""
+        self.world.timings = (timing,)
+        settings = attrs.evolve(self.world.settings, total_tokens=tokens or self.world.pool)
+        return self.world.spawn(name, weight=1.0, settings=settings)
+
+    def cluster(self, *timings: tuple[float, float]) -> list[SimNode]:
+        """Start a process for each timing, one after the other, the first of them leading, and let them settle."""
+        nodes = []
+        for number, timing in enumerate(timings):
+            nodes.append(self.start(f'w{number}', timing))
+            self.run(8.0)
+        self.run(60.0)
+        assert not self.world.promises.unsettled()
+        return nodes
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.world.run_until(self.world.now + seconds)
+
+    def expect(self, goal: Callable[[], bool], within: float, complaint: str) -> None:
+        """Let time pass until the goal is reached; complain if that is not so in time."""
+        for _ in self.world.steps(self.world.now + within):
+            if goal():
+                return
+        self._late.append(f'{complaint} after {within:g} s')
+
+    def expect_settled(self, within: float) -> None:
+        """Let time pass until every promise holds that can be held when all is quiet."""
+        self.expect(lambda: not self.world.promises.unsettled(), within, 'it is not settled')
+
+    def broken(self) -> list[str]:
+        """Say what broke."""
+        outcome = self.world.outcome(self._late)
+        return [*outcome.violations, *outcome.broken, *outcome.unsettled]
+
+    # --- what an operator does ----------------------------------------------------------------------------------------------
+
+    def delete(self, node: SimNode, *, tokens: bool = True) -> Node:
+        """Delete the row of a node by hand, and those of its tokens; return the node's record."""
+        world = self.world
+        space = world.store.spaces[world.namespace]
+        record = space.head.nodes[node.name]
+        world.store.delete_node_row(world.namespace, node.name)
+        if tokens:
+            owned = [token for token, row in enumerate(space.table.rows) if row is not None and row.owner == node.name]
+            world.store.delete_token_rows(world.namespace, owned)
+        world.announce()
+        return record
+
+    def put_back(self, record: Node) -> None:
+        """Put a node's row back as it was."""
+        self.world.store.insert_node_row(self.world.namespace, record)
+        self.world.announce()
+
+
+def a_patient_node_is_deleted() -> list[str]:
+    """A node with a long timeout is cut off, and all its rows are deleted by hand: its lease runs on."""
+    stage = Stage()
+    *_, patient = stage.cluster(SHORT, SHORT, LONG)
+    patient.cut_until = stage.world.now + 50.0
+    stage.delete(patient)
+    stage.run(50.0)
+    stage.expect_settled(90.0)
+    return stage.broken()
+
+
+def a_patient_node_outlives_a_rollback() -> list[str]:
+    """A node with a long timeout is cut off, and the store fails over to another: no record of the node is left."""
+    stage = Stage()
+    *_, patient = stage.cluster(SHORT, SHORT, LONG)
+    patient.cut_until = stage.world.now + 50.0
+    stage.world.store.restore(stage.world.store.image(), 'another store')
+    stage.run(50.0)
+    stage.expect_settled(90.0)
+    return stage.broken()
+
+
+def a_patient_node_is_cut_off() -> list[str]:
+    """A node with a long timeout is cut off for less than that."""
+    stage = Stage()
+    *_, patient = stage.cluster(SHORT, SHORT, LONG)
+    patient.cut_until = stage.world.now + 40.0
+    stage.run(40.0)
+    stage.expect_settled(10.0)
+    return stage.broken()
+
+
+def a_row_is_put_back() -> list[str]:
+    """The row of a node that is cut off is deleted, its tokens pass on, the row is put back, and the node is there again."""
+    stage = Stage(push=False)
+    *_, lost = stage.cluster(SHORT, SHORT, SHORT)
+    lost.cut_until = stage.world.now + 40.0
+    lost.fault = Fault(WORK, hangs=False, until=lost.cut_until + 1.0)  # so that a heartbeat gets through first
+    record = stage.delete(lost, tokens=False)
+    stage.run(39.9)
+    stage.put_back(record)
+    stage.expect_settled(40.0)
+    return stage.broken()
+
+
+def _outages(begin: Callable[[World, float], None], lengths: Iterable[float]) -> list[str]:
+    """The store is out of order for a while, again and again: the same runs own the same tokens all the while."""
+    stage = Stage()
+    nodes = stage.cluster(SHORT, SHORT, SHORT)
+    before = [(node.agent.ref, node.ownership.tokens) for node in nodes]
+    for seconds in lengths:
+        begin(stage.world, stage.world.now + seconds)
+        stage.run(seconds + 20.0)
+        if [(node.agent.ref, node.ownership.tokens) for node in nodes] != before:
+            return [f'P4: something moved in {seconds:g} s', *stage.broken()]
+    return stage.broken()
+
+
+def the_store_is_away() -> list[str]:
+    """Outages of every length from one interval to four timeouts, at every point of the nodes' intervals."""
+
+    def begin(world: World, until: float) -> None:
+        world.down_until = until
+
+    return _outages(begin, [5.0 + 0.9 * step for step in range(61)])
+
+
+def the_store_refuses_writes() -> list[str]:
+    """The same where the store answers reads."""
+
+    def begin(world: World, until: float) -> None:
+        world.read_only_until = until
+
+    return _outages(begin, [5.0 + 2.9 * step for step in range(20)])
+
+
+def the_store_refuses_everybody() -> list[str]:
+    """The same where the store says that nobody has the right."""
+
+    def begin(world: World, until: float) -> None:
+        for node in world.living():
+            node.refused_until = until
+
+    return _outages(begin, [3.0, 12.0, 40.0])
+
+
+def the_work_of_the_leader_hangs() -> list[str]:
+    """The leader's work does not return while its heartbeats go on, and another node dies."""
+    return _stuck(Fault(WORK, hangs=True, until=float('inf')))
+
+
+def the_commits_of_the_leader_are_refused() -> list[str]:
+    """Every commit of the leader fails while everything else of it succeeds, and another node dies."""
+    return _stuck(Fault((calls.Propose,), hangs=False, until=float('inf')))
+
+
+def _stuck(fault: Fault) -> list[str]:
+    stage = Stage()
+    leader, _, victim = stage.cluster(SHORT, SHORT, SHORT)
+    leader.fault = fault
+    victim.alive = False
+    stage.expect(lambda: not any('token' in text for text in stage.world.promises.unsettled()), 50.0, 'tokens are not owned')
+    leader.heal()
+    stage.expect_settled(30.0)
+    return stage.broken()
+
+
+def the_clock_of_the_store_jumps() -> list[str]:
+    """The store's clock is wrong by a month, forwards and back."""
+    stage = Stage()
+    nodes = stage.cluster(SHORT, SHORT, SHORT)
+    before = [(node.agent.ref, node.ownership.tokens) for node in nodes]
+    for days in (30, 60, 0, 30, -30, 30, 60, 90):
+        stage.world.clock_is_off = dt.timedelta(days=days)
+        stage.run(6.1)
+    after = [(node.agent.ref, node.ownership.tokens) for node in nodes]
+    return stage.broken() + ([] if after == before else ['something moved'])
+
+
+def the_store_goes_back() -> list[str]:
+    """The store fails over to another that has lost the last hand-over, while a node that knows nothing of it is cut off.
+
+    t=0  w1 is cut off; w2, which owned nothing, is to have its share, and w0 hands it tokens
+    t=6  the store goes back to where w0 has them, and w0 dies
+    t=9  w1 is there again, and finds that it leads and that w0 has left those tokens to be given away
+    """
+    stage = Stage()
+    first, ignorant, last = stage.cluster(SHORT, SHORT, SHORT)
+    last.weigh(0.0)
+    stage.run(30.0)
+    image = stage.world.store.image()
+    ignorant.cut_until = stage.world.now + 9.0
+    last.weigh(1.0)
+    stage.run(6.0)
+    assert not last.ownership.is_empty
+    stage.world.store.restore(image, 'another store')
+    first.alive = False
+    stage.run(30.0)
+    stage.expect_settled(30.0)
+    return stage.broken()
+
+
+def the_store_goes_back_to_a_lower_position() -> list[str]:
+    """The store goes back under the same identity, and only its position tells the node that is left.
+
+    t=0  w0, which beats every 15 s, sends a heartbeat; an image is taken
+    t=3  it looks: the others have written since, but no revision has risen
+    t=9  the others die, the store goes back to the image, and the edit of a lock raises the revision
+    """
+    stage = Stage()
+    first, *others = stage.cluster((15.0, 60.0), *[SHORT] * 5)
+    world = stage.world
+
+    def counter() -> int:
+        return world.store.spaces[world.namespace].head.nodes[first.name].heartbeat
+
+    before = counter()
+    stage.expect(lambda: counter() > before, 20.0, 'there was no heartbeat')
+    image = world.store.image()
+    stage.run(9.0)
+    assert counter() == before + 1
+    for other in others:
+        other.alive = False
+    world.store.restore(image)
+    world.edit_lock('t0', ('w0',))
+    stage.expect(lambda: world.store.spaces[world.namespace].head.timeline.generation == 1, 20.0, 'it was not noticed')
+    stage.expect_settled(90.0)
+    return stage.broken()
+
+
+def locks_are_edited_without_a_pause() -> list[str]:
+    """Two loops edit task locks while a node joins, which is to have its share while they go on."""
+    stage = Stage()
+    stage.cluster(SHORT, SHORT)
+    Operators(stage.world).edit_until(stage.world.now + 6.0)
+    newcomer = stage.start('w2')
+    stage.expect(lambda: not newcomer.ownership.is_empty, 3.0, 'the newcomer owns nothing')
+    stage.expect_settled(10.0)
+    return stage.broken()
+
+
+def a_record_is_spoilt() -> list[str]:
+    """The record of a node that died is made unreadable, and that of a lock: its tokens pass on, and so do another's."""
+    stage = Stage()
+    _, spoilt, other, *_ = stage.cluster(SHORT, SHORT, SHORT, SHORT)
+    world = stage.world
+    world.edit_lock('t0', ('w3',))
+    world.edit_lock('t1', ('w3',))
+    stage.run(5.0)
+    spoilt.alive = other.alive = False
+    world.store.spoil_node(world.namespace, spoilt.name)
+    world.store.spoil_lock(world.namespace, 't1')
+    stage.expect_settled(30.0)
+    return stage.broken()
+
+
+def other_settings_while_all_are_cut_off() -> list[str]:
+    """Every node is cut off when one with another size of pool starts: it must not take what they still own."""
+    stage = Stage()
+    nodes = stage.cluster(SHORT, SHORT, SHORT)
+    for node in nodes:
+        node.cut_until = stage.world.now + 8.0
+    newcomer = stage.start('w9', tokens=stage.world.pool + 7)
+    stage.run(20.0)
+    if newcomer.alive:
+        return ['the newcomer was not refused', *stage.broken()]
+    stage.expect_settled(10.0)
+    return stage.broken()
+
+
+def other_settings_after_a_crash() -> list[str]:
+    """Every node has died when one with another size of pool starts: it takes over once they are proved dead."""
+    stage = Stage()
+    for node in stage.cluster(SHORT, SHORT, LONG):
+        node.alive = False
+    tokens = stage.world.pool + 7
+    stage.start('w9', tokens=tokens)
+    stage.expect(lambda: stage.world.pool == tokens, 70.0, 'the settings are not replaced')
+    stage.expect_settled(70.0)
+    return stage.broken()
+
+
+def more_die_than_one_commit_removes() -> list[str]:
+    """Five of six nodes die at once on a store whose commits carry two removals."""
+    stage = Stage()
+    _, *victims = stage.cluster(*[SHORT] * 6)
+    for victim in victims:
+        victim.alive = False
+    stage.expect_settled(20.0)
+    return stage.broken()
+
+
+def five_of_fifty_die() -> list[str]:
+    """Five followers die together, just after their heartbeats: owned again within the timeout and 2 s (P3)."""
+    return _five_of_fifty(10, 20, 30, 40, 49, within=17.0)
+
+
+def five_of_fifty_die_with_their_leader() -> list[str]:
+    """The same of the leader, the next in line and three more: the leader is missed an interval later, and only then does another
+    node read the heartbeats of those that died with it.
+    """
+    return _five_of_fifty(0, 1, 20, 30, 49, within=20.7)
+
+
+def _five_of_fifty(*numbers: int, within: float) -> list[str]:
+    stage = Stage(tokens=200)
+    world = stage.world
+    nodes = {f'w{number}': stage.start(f'w{number}') for number in range(50)}
+    stage.run(60.0)
+    oldest_first = [node.name for node in world.backend.snapshot().nodes]
+
+    def counter() -> int:
+        return world.store.spaces[world.namespace].head.nodes[oldest_first[0]].heartbeat
+
+    before = counter()
+    stage.expect(lambda: counter() > before, 6.0, 'there was no heartbeat')
+    stage.run(0.8)
+    for number in numbers:
+        nodes[oldest_first[number]].alive = False
+    tokens = (1 << world.pool) - 1
+
+    def all_owned() -> bool:
+        owned = 0
+        for node in world.living():
+            owned |= node.claims() >> world.shift(world.pool)
+        return owned & tokens == tokens
+
+    stage.run(10.0)
+    stage.expect(all_owned, within - 10.0, 'tokens are not owned')
+    return stage.broken()

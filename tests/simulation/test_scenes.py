@@ -31,6 +31,7 @@ SCENES: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[str]]
 
 
 OTHERS = (
+    scenes.the_commits_of_the_leader_are_refused,
     scenes.other_settings_after_a_crash,
     scenes.five_of_fifty_die,
     scenes.five_of_fifty_die_with_their_leader,

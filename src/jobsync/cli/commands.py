@@ -112,6 +112,8 @@ def demo(
 @click.option('--stop-command', default=None, help='Makes the store stop answering.')
 @click.option('--start-command', default=None, help='Ends that; returns when the store answers.')
 @click.option('--restart-command', default=None, help='Kills the store and starts it again; returns when it answers.')
+@click.option('--refuse-writes-command', default=None, help='Makes the store answer readings alone, and refuse writes.')
+@click.option('--accept-writes-command', default=None, help='Ends that; returns when the store accepts writes.')
 @click.option('--wipe-command', default=None, help='Deletes everything in the store.')
 @click.option('--fail-over-command', default=None, help='Puts another store with the same content in its place.')
 @click.option('--harness', metavar='MODULE:CLASS', default=None, help='A Harness of your own, called with the URL for each test.')

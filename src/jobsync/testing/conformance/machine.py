@@ -36,7 +36,7 @@ from jobsync.core.tokens import TokenGroup
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.sides import Side
 
-__all__ = ['ComparisonMachine', 'MachineTests']
+__all__ = ['ComparisonMachine', 'compare']
 
 TOKENS = 6
 SETTINGS = Settings(TOKENS, 'xxh3')
@@ -287,20 +287,17 @@ class ComparisonMachine(RuleBasedStateMachine):
         self.both(lambda side: side.backend.purge(kind, side.backend.snapshot().now + ahead))
 
 
-class MachineTests:
-    """The machine as a test."""
-
-    def test_compared_with_the_reference(self, harness: Harness) -> None:
-        """Whatever the sequence of calls, answers and state are those of the memory backend."""
-        numbers = itertools.count()
-        run_state_machine_as_test(
-            lambda: ComparisonMachine(harness.connect(namespace=f'machine_{next(numbers)}_')),  # type: ignore[arg-type]
-            settings=settings(
-                max_examples=harness.examples,
-                stateful_step_count=30,
-                deadline=None,
-                derandomize=True,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+def compare(harness: Harness) -> None:
+    """Run sequences of calls, each in a namespace of its own."""
+    numbers = itertools.count()
+    run_state_machine_as_test(
+        lambda: ComparisonMachine(harness.connect(namespace=f'machine_{next(numbers)}_')),  # type: ignore[arg-type]
+        settings=settings(
+            max_examples=harness.examples,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -8,12 +8,12 @@ import pytest
 
 from jobsync.testing.conformance.clocks import ClockTests
 from jobsync.testing.conformance.commits import CommitEffectTests
+from jobsync.testing.conformance.comparing import MachineTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
-from jobsync.testing.conformance.machine import MachineTests
 from jobsync.testing.conformance.names import NamespaceTests, NameTests
 from jobsync.testing.conformance.nodes import (
     DeregisterTests,

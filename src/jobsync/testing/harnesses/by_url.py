@@ -14,12 +14,13 @@ from jobsync.testing.conformance.harness import Ability, Harness
 __all__ = ['Commands', 'UrlHarness']
 
 Commands = dict[str, str]
-"""What is run to do something to the store: ``stop``, ``start``, ``restart``, ``wipe``, ``fail_over``."""
+"""What is run to do something to the store, by the name of a method of ``Harness``."""
 
 OFFERED = {
     Ability.OUTAGE: {'stop', 'start'},
     Ability.RESTART: {'restart'},
     Ability.CRASH: {'restart'},
+    Ability.REFUSAL: {'refuse_writes', 'accept_writes'},
     Ability.WIPE: {'wipe'},
     Ability.FAILOVER: {'fail_over'},
 }
@@ -85,6 +86,14 @@ class UrlHarness(Harness):
     def start(self) -> None:
         """See ``Harness``."""
         self._run('start')
+
+    def refuse_writes(self) -> None:
+        """See ``Harness``."""
+        self._run('refuse_writes')
+
+    def accept_writes(self) -> None:
+        """See ``Harness``."""
+        self._run('accept_writes')
 
     def wipe(self) -> None:
         """See ``Harness``."""

@@ -66,6 +66,7 @@ def test_a_broken_backend(tmp_path: Path) -> None:
 
 
 HARNESS = """
+import secrets
 from jobsync.backend import BackendOptions
 from jobsync.plugins import connect
 from jobsync.testing.conformance import Ability, Harness
@@ -74,10 +75,10 @@ class Mine(Harness):
     abilities = frozenset({Ability.CRASH, Ability.RESTART})
 
     def __init__(self, url):
-        self.url = url
+        self.url = url + secrets.token_hex(8)
 
     def connect(self, namespace='sync_', **options):
-        return connect(self.url + id(self).__str__(), BackendOptions(namespace, **options))
+        return connect(self.url, BackendOptions(namespace, **options))
 
     def restart(self):
         pass

@@ -7,6 +7,7 @@ from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync.core import calls
 from jobsync.core.agent import Agent
+from jobsync.core.calls import Lane
 from jobsync.core.candidacy import MOST_PAUSE, Candidacy
 from jobsync.core.events import Note
 from jobsync.core.model import Guard, NodeRef, Revision
@@ -228,6 +229,19 @@ def test_an_outage_makes_nobody_step_back(seconds: float) -> None:
     bench.run(60.0)
     assert (bench.leader, epochs(bench)) == ('a', 1)
     assert all(bench.record(name).candidate for name in 'ab')
+
+
+def test_a_reading_that_is_not_needed_any_more_makes_nobody_step_back() -> None:
+    """A node that could not read when it had to may learn from a heartbeat that nothing has changed."""
+    bench = Bench()
+    _, follower = bench.cluster('a', 'b', heartbeat_timeout_sec=60.0)
+    bench.cut.add((follower, Lane.BEAT))
+    read = bench.catch(follower, calls.Read)
+    bench.cut.clear()
+    bench.run(1.5)
+    bench.answer(read, AWAY)
+    bench.run(90.0)
+    assert bench.record('b').candidate
 
 
 def test_work_that_takes_long_and_gets_through_makes_nobody_step_back() -> None:

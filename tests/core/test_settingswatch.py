@@ -143,6 +143,19 @@ def test_one_that_starts_later_joins_whoever_came_first() -> None:
     assert second.is_settled
 
 
+def test_a_timeline_with_other_settings_is_one_that_was_seen() -> None:
+    """R8: where the store is emptied under the watch, the nodes that were watched may still have leases."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.cut_off(agent)
+    stranger = start_other(bench, 'b')
+    bench.run(2.0)
+    bench.store.wipe(keep_schema=False)
+    wiped = bench.now
+    bench.run_until(lambda: not stranger.tenure.ownership.is_empty)
+    assert bench.now >= wiped + 15.0
+
+
 def test_a_cluster_that_was_left_in_good_order_is_not_waited_for() -> None:
     """No node is registered, so the settings are replaced at once, as ever."""
     bench = Bench()

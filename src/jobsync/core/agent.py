@@ -376,10 +376,13 @@ class Agent:
         if now >= lookout.due and not (leads and self._reign.must_plan(now)):
             return calls.TakeSnapshot()
         wake = min(lookout.due, stale_at, weigh_at)
-        if not leads or lookout.snapshot is None:
-            return wake
-        call = self._reign.next(lookout.snapshot, assignment, lookout.suspects(now), now)
-        return min(call, wake) if isinstance(call, (int, float)) else call
+        if leads and lookout.snapshot is not None:
+            call = self._reign.next(lookout.snapshot, assignment, lookout.suspects(now), now)
+            if not isinstance(call, (int, float)):
+                return call
+            wake = min(wake, call)
+        self._candidacy.rest()
+        return wake
 
     # --- taking answers -----------------------------------------------------------------------------------------------------
 
@@ -422,6 +425,7 @@ class Agent:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')
 
     def _take_opened(self, opened: Opened, now: float) -> None:
+        self._timelines.add(opened.timeline.id)
         if opened.settings != self.config.settings:
             if self._settings_watch is not None:
                 self._settings_watch.refuse()
@@ -431,7 +435,6 @@ class Agent:
             self._settings_watch = None
             self._note('info', f'node {self.config.name!r}: the settings of the cluster are its own now')
         self._history.timeline = opened.timeline
-        self._timelines.add(opened.timeline.id)
         self._reign.begin_timeline(now, is_first=len(self._timelines) == 1)
         self.phase = Phase.REGISTERING
         self._work_at = now
@@ -549,6 +552,8 @@ class Agent:
             self._restart(now, str(error))
         else:
             self._failed(lane, issued, error, now)
+            if gone:
+                self._settings_watch = None
             return False
         return True
 
@@ -569,7 +574,9 @@ class Agent:
             self._candidacy.excuse(now)
         else:
             self._work_at = again
-            if isinstance(issued.call, calls.Propose):
+            if isinstance(issued.call, calls.TakeSnapshot):
+                self._lookout.look(now)  # whatever it was for: what was observed is forgotten
+            elif isinstance(issued.call, calls.Propose):
                 self._lookout.look(now)
                 if self._candidacy.has_failed(now):
                     self._step_back(now)

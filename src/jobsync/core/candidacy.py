@@ -50,6 +50,10 @@ class Candidacy:
         """Note that a call is made in the lane for work."""
         self._since = min(self._since, now)
 
+    def rest(self) -> None:
+        """Note that there is nothing to do: what has failed is not needed any more."""
+        self._since = _FOREVER
+
     def excuse(self, now: float) -> None:
         """Count from now what work takes, because a heartbeat failed too."""
         if self._since != _FOREVER:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -62,7 +63,8 @@ def test_names_are_checked(of: str) -> None:
     def checks(url: str) -> set[bool]:
         server = server_of(url)
         told = [server.parameters] + ([server.sentinels.parameters] if server.sentinels else [])
-        return {server.connection_class(**parameters).check_hostname for parameters in told}
+        connections: list[Any] = [server.connection_class(**parameters) for parameters in told]
+        return {connection.check_hostname for connection in connections}
 
     assert checks(of) == checks(f'{of}?ssl_ca_certs=ca.pem') == {True}
     assert checks(f'{of}?ssl_check_hostname=no') == {False}

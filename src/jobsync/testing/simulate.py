@@ -6,12 +6,15 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from jobsync.testing.simulation import Outcome, World, WorldConfig
 
 __all__ = ['main']
+
+_MOST_FINDINGS = 5
 
 
 def _run(config: WorldConfig, seed: int) -> Outcome:
@@ -27,7 +30,10 @@ def _seeds(text: str) -> range:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the seeds; print a line, and for each seed that failed what happened. Returns the exit status."""
+    """Run the seeds; print for each that breaks a promise which one and what led to it, and a line at the end.
+
+    Returns the exit status.
+    """
     parser = argparse.ArgumentParser(prog='python -m jobsync.testing.simulate', description=__doc__)
     parser.add_argument('--seeds', type=_seeds, default=range(100), metavar='FIRST:END', help='which seeds (default 0:100)')
     parser.add_argument('--nodes', type=int, default=WorldConfig().nodes, help='names in use (default %(default)s)')
@@ -36,39 +42,42 @@ def main(arguments: list[str] | None = None) -> int:
         '--hidden-rollbacks', action='store_true', help='the store goes back in time without a sign in its identity'
     )
     parser.add_argument('--processes', type=int, default=os.cpu_count() or 1, help='how many at once (default %(default)s)')
-    parser.add_argument('--history', type=int, default=60, help='lines of history to show for a failed seed')
+    parser.add_argument('--history', type=int, default=60, help='lines of the timeline to show (default %(default)s)')
     options = parser.parse_args(arguments)
     if options.nodes < 1 or options.tokens < 1 or options.processes < 1:
         parser.error('--nodes, --tokens and --processes must be at least 1')
     config = WorldConfig(nodes=options.nodes, tokens=options.tokens, hidden_rollbacks=options.hidden_rollbacks)
     started, violated, broken, unsettled = time.monotonic(), 0, 0, 0
+    promises: Counter[str] = Counter()
     with ProcessPoolExecutor(options.processes) as pool:
         for number, outcome in enumerate(pool.map(partial(_run, config), options.seeds, chunksize=4), 1):
             violated += bool(outcome.violations)
             broken += bool(outcome.broken)
             unsettled += bool(outcome.unsettled)
+            promises.update(outcome.promises)
             if not outcome.is_good:
-                _explain(outcome, options.history)
+                _explain(outcome, options)
             if sys.stderr.isatty():
                 print(f'\r{number} of {len(options.seeds)} seeds', end='', file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print('\r', end='', file=sys.stderr)
     seconds = time.monotonic() - started
     told = f'{violated} with two owners, {broken} with a fence or an announcement broken, {unsettled} not settled'
-    print(f'{len(options.seeds)} seeds, {told}, {seconds:.0f} s')
-    return 1 if violated or broken or unsettled else 0
+    which = ''.join(f', {promise} broken in {count}' for promise, count in sorted(promises.items()))
+    print(f'{len(options.seeds)} seeds, {told}{which}, {seconds:.0f} s')
+    return 1 if promises else 0
 
 
-def _explain(outcome: Outcome, lines: int) -> None:
-    print(f'\nseed {outcome.seed}: {len(outcome.violations)} violations, {len(outcome.broken)} fences or announcements broken')
-    if outcome.violations or outcome.broken:
-        print(*outcome.violations[:5], *outcome.broken[:5], sep='\n')
-        marks = ('VIOLATION', 'BROKEN')
-        first = next((i for i, line in enumerate(outcome.history) if any(m in line for m in marks)), len(outcome.history))
-        print(*outcome.history[max(0, first - lines) : first + 3], sep='\n')
-    if outcome.unsettled:
-        print(*outcome.unsettled[:8], sep='\n')
-        print(*outcome.history[-lines:], sep='\n')
+def _explain(outcome: Outcome, options: argparse.Namespace) -> None:
+    """Print which promise broke, how to see it again, and what led to it."""
+    again = f'python -m jobsync.testing.simulate --seeds {outcome.seed} --nodes {options.nodes} --tokens {options.tokens}'
+    print(f'\nseed {outcome.seed} breaks {", ".join(outcome.promises)}. To see it again:')
+    print(f'  {again}' + (' --hidden-rollbacks' if options.hidden_rollbacks else ''))
+    for findings in (outcome.violations, outcome.broken, outcome.unsettled):
+        print(*(f'  {finding}' for finding in findings[:_MOST_FINDINGS]), sep='\n', end='\n' if findings else '')
+        if len(findings) > _MOST_FINDINGS:
+            print(f'  and {len(findings) - _MOST_FINDINGS} more of this kind')
+    print('timeline, in seconds:', *outcome.history[-options.history :], sep='\n')
 
 
 if __name__ == '__main__':

@@ -74,6 +74,7 @@ class SimNode:
         """What the user is being told, or has yet to hear."""
         self._wakes: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._claims: tuple[Ownership, int] | None = None
+        self._repeated: set[str] = set()
         for lane in Lane:
             self.wake(lane, world.now)
 
@@ -299,7 +300,9 @@ class SimNode:
         events, self.agent.events = self.agent.events, []
         for event in events:
             if isinstance(event, Note):
-                self.world.record(f'{self.name}: {event.text}')
+                if event.text not in self._repeated:  # of calls that fail again and again the first of each kind
+                    self.world.record(f'{self.name}: {event.text}')
+                self._repeated = {*self._repeated, event.text} if event.level == 'retry' else set()
                 continue
             self.world.promises.check_told(self, event.gained)
             if event.asked:

@@ -38,6 +38,7 @@ class Outcome:
     unsettled: tuple[str, ...]
     """What was not as it should be after the calm, or in a drill."""
     history: tuple[str, ...]
+    """What happened, with the time in seconds: until the first violation or break, or until the end."""
 
     @property
     def is_good(self) -> bool:

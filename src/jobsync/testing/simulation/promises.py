@@ -46,7 +46,7 @@ class Promises:
         what = ' and '.join(f'{kind} {items}' for kind, items in (('tokens', tokens), ('tasks', tasks)) if items)
         text = f'{what} owned by {one.name} ({one.agent.ref.incarnation}) and {other.name} ({other.agent.ref.incarnation})'
         if not self.violations or not self.violations[-1].endswith(text):
-            world.record(f'VIOLATION of P1: {text}')
+            world.found(f'P1 broken: {text}')
             self.violations.append(f'P1 at {world.now:.3f}: {text}')
 
     def check_fence(self, node: SimNode, task: str, fence: int | None) -> None:
@@ -80,7 +80,7 @@ class Promises:
             self._broken('R9', f'{node.name} was a member, and has failed: {error}')
 
     def _broken(self, rule: str, text: str) -> None:
-        self._world.record(f'BROKEN {rule}: {text}')
+        self._world.found(f'{rule} broken: {text}')
         self.broken.append(f'{rule} at {self._world.now:.3f}: {text}')
 
     # --- when everything is quiet -------------------------------------------------------------------------------------------

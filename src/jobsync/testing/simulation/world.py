@@ -68,6 +68,7 @@ class World:
         self.timings = TIMINGS if self.random.random() < 0.4 else TIMINGS[:1]
         self.promises = Promises(self)
         self._history: deque[str] = deque(maxlen=400)
+        self._timeline: tuple[str, ...] = ()
 
     # --- time and chance ----------------------------------------------------------------------------------------------------
 
@@ -98,8 +99,13 @@ class World:
         return not self.quiet and self.random.random() < probability
 
     def record(self, text: str) -> None:
-        """Remember what happened, for the history of a violation."""
+        """Remember what happened, for the timeline of a finding."""
         self._history.append(f'{self.now:9.3f}  {text}')
+
+    def found(self, text: str) -> None:
+        """Remember that a promise broke; what led to the first such finding is the timeline of this world."""
+        self.record(text)
+        self._timeline = self._timeline or tuple(self._history)
 
     # --- the store ----------------------------------------------------------------------------------------------------------
 
@@ -197,7 +203,9 @@ class World:
     def outcome(self, unsettled: Iterable[str] = ()) -> Outcome:
         """Say what has held until now."""
         held = self.promises
-        return Outcome(self.seed, tuple(held.violations), tuple(held.broken), tuple(unsettled), tuple(self._history))
+        return Outcome(
+            self.seed, tuple(held.violations), tuple(held.broken), tuple(unsettled), self._timeline or tuple(self._history)
+        )
 
     def calm_down(self) -> None:
         """From now on nothing goes wrong, and what is wrong is mended."""

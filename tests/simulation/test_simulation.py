@@ -19,9 +19,11 @@ SHOWN_BY = {
     'r5_absent_is_left': 9,
     'r5_lost_rows_are_free': 4,
     'r5_name_owns': 33,
-    'r6_takes_names_at_once': 1,
+    'r6_takes_names_at_once': 41,
     'r7_pinned_tasks_by_hash': 1,
     'r7_first_owner': 8,
+    'r7_unpin_at_once': 119,
+    'announced_tokens_go_at_once': 1,
     'p7_a_removed_pin_leaves_the_fence': 57,
 }
 """For each rule a seed that shows the lack of it today: where to begin, so that not all before it are tried."""

@@ -386,7 +386,6 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         r7_pinned_tasks_by_hash,
         r7_first_owner,
         r7_unpin_at_once,
-        r8_first_commit_at_once,
     )
 }
 

@@ -21,6 +21,7 @@ SCENES: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[str]]
     broken_rules.r4_stuck_nodes_are_given_tokens: scenes.the_work_of_the_leader_hangs,
     broken_rules.r5_whole_revision_compared: scenes.locks_are_edited_without_a_pause,
     broken_rules.r6_settings_replaced_unwatched: scenes.other_settings_while_all_are_cut_off,
+    broken_rules.r8_first_commit_at_once: scenes.a_patient_node_outlives_a_rollback,
     broken_rules.r8_signs_ignored: scenes.the_store_goes_back,
     broken_rules.r8_position_ignored: scenes.the_store_goes_back_to_a_lower_position,
     broken_rules.r9_refusals_are_fatal: scenes.the_store_refuses_everybody,

@@ -570,6 +570,21 @@ def test_tokens_without_a_row_wait_for_a_member_without_a_record() -> None:
     assert spelled(scene.assignment) == 'aaaa'
 
 
+def test_tokens_without_a_row_wait_until_a_member_is_absent_for_long_enough() -> None:
+    """Its row was deleted after those of its tokens, and after a heartbeat: its lease outlasts the wait for the tokens."""
+    scene = Scene.of(assigned('aa--', members='b'))
+    scene.acknowledge('a')
+    scene.decide()
+    scene.now += 5.0
+    del scene.nodes['b']
+    scene.decide()
+    scene.now += 14.9
+    assert scene.decide().plan is None
+    scene.now += 0.1
+    scene.commit()
+    assert spelled(scene.assignment) == 'aaaa'
+
+
 def test_an_owner_without_a_member_entry_is_waited_for_the_longest_timeout_ever_known() -> None:
     """Nothing says how long a lease it may have."""
     assignment = assigned('aabb')
@@ -628,6 +643,16 @@ def test_where_all_are_stuck_all_are_given_their_share() -> None:
     scene.silent = frozenset('c')
     scene.commit()
     assert sorted(spelled(scene.assignment)) == list('aaabbb')
+
+
+def test_where_nobody_else_weighs_anything_a_stuck_node_is_as_good_as_any() -> None:
+    """The leader is drained: it takes nothing from the one node that may own tokens, and gives it what another has lost."""
+    scene = Scene.of('bbbcc', node('a', seen=5, weight=0.0))
+    scene.nodes['b'] = attrs.evolve(scene.nodes['b'], candidate=False)
+    scene.silent = frozenset('c')
+    scene.commit()
+    assert spelled(scene.assignment) == 'bbbbb'
+    assert not scene.assignment.targets
 
 
 # --- home -------------------------------------------------------------------------------------------------------------------

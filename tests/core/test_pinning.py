@@ -73,6 +73,18 @@ def test_a_pin_waits_while_its_hash_tokens_owner_is_unknown() -> None:
     assert scene.assignment.pins[5].owner == scene.assignment.row(3).owner
 
 
+def test_a_pin_waits_while_another_task_has_its_number() -> None:
+    """An operator has put another task into a lock's row: the first task's pin is let go of before the second has one."""
+    scene = pinned('abab', Pin(5, 't0', 'b', version=5), lock(1, 't2', 'b'))
+    scene.commit()
+    assert [(pin.task_id, pin.owner, pin.target) for pin in scene.assignment.pins.values()] == [('t0', 'b', NOBODY)]
+    scene.acknowledge()
+    scene.commit()
+    assert not scene.assignment.pins
+    scene.commit()
+    assert [(pin.task_id, pin.owner, pin.target) for pin in scene.assignment.pins.values()] == [('t2', 'a', 'b')]
+
+
 def test_a_pin_in_its_place_stays() -> None:
     """If the hash token's owner matches, it keeps the task, and nothing is to be handed over."""
     assert only_pin(locked('aabb', lock(1, 't0', 'a%')).plan()) == Pin(5, 't0', 'a', None, 0, 'a%')

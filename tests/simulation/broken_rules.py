@@ -255,6 +255,17 @@ def r5_lost_rows_are_free() -> AbstractContextManager[None]:
     return _patched(Judgement, 'is_free_of_holders', lambda self, token: True)
 
 
+def r5_absent_members_hold_nothing() -> AbstractContextManager[None]:
+    """R5: a token whose row was deleted is given away while a member may be working on it unseen."""
+    judge: Any = Judgement.__init__
+
+    def hasty(self: Judgement, situation: Situation, memory: Memory, policy: Policy) -> None:
+        judge(self, situation, memory, policy)
+        self._is_any_waiting = False
+
+    return _patched(Judgement, '__init__', hasty)
+
+
 def r5_name_owns() -> AbstractContextManager[None]:
     """R5: whoever has an owner's name owns its tokens, in whatever incarnation."""
     under = Ownership.under.__func__  # type: ignore[attr-defined]

@@ -307,6 +307,69 @@ def other_settings_after_a_crash() -> list[str]:
     return stage.broken()
 
 
+def a_lock_is_given_to_another_task() -> list[str]:
+    """An operator puts another task into the row of a lock: the first task's pin and the second's have one number."""
+    stage = Stage()
+    first, *_ = stage.cluster(SHORT, SHORT, SHORT)
+    world = stage.world
+    world.edit_lock('t0', (first.name,))
+    stage.expect_settled(5.0)
+    first.begin('t0', 6.0)
+    world.store.rename_lock(world.namespace, 't0', 't3')
+    world.announce()
+    stage.run(3.0)
+    stage.expect_settled(10.0)
+    return stage.broken()
+
+
+def the_rows_of_tokens_go_before_that_of_their_owner() -> list[str]:
+    """The rows of a node's tokens are deleted, which it cannot read; it beats and is cut off; then its own row is deleted.
+
+    t=0   the rows of the tokens are deleted; the leader begins to wait
+    t=4   the owner beats, and its lease runs for a timeout from here; its readings fail, and it is cut off
+    t=4   its row is deleted: the leader begins to wait for it as well
+    t=15  the tokens have been without a row for a timeout, and all nodes that have a record have seen that
+    """
+    stage = Stage()
+    *_, owner = stage.cluster(SHORT, SHORT, SHORT)
+    world = stage.world
+
+    def deadline() -> float:
+        return owner.agent.tenure.deadline
+
+    before = deadline()
+    stage.expect(lambda: deadline() > before, 6.0, 'there was no heartbeat')
+    owner.fault = Fault((calls.Read,), hangs=False, until=float('inf'))
+    space = world.store.spaces[world.namespace]
+    tokens = [token for token, row in enumerate(space.table.rows) if row is not None and row.owner == owner.name]
+    world.store.delete_token_rows(world.namespace, tokens)
+    world.announce()
+    stage.run(3.0)
+    before = deadline()
+    stage.expect(lambda: deadline() > before, 6.0, 'there was no heartbeat')
+    owner.cut_until = world.now + 40.0
+    stage.delete(owner, tokens=False)
+    stage.run(40.0)
+    owner.heal()
+    stage.expect_settled(40.0)
+    return stage.broken()
+
+
+def the_only_node_that_may_own_tokens_is_stuck() -> list[str]:
+    """The other node is drained; it leads, because every commit of the first fails, and takes nothing away from it."""
+    stage = Stage()
+    stuck, drained = stage.cluster(SHORT, SHORT)
+    drained.weigh(0.0)
+    stage.run(20.0)
+    before = stuck.ownership.tokens
+    stuck.fault = Fault((calls.Propose,), hangs=False, until=float('inf'))
+    stage.world.edit_lock('t1', (stuck.name,))
+    stage.expect(lambda: before > stuck.ownership.tokens, 60.0, 'all is well')
+    lost = before - stuck.ownership.tokens
+    stage.expect(lambda: drained.agent.epoch is not None, 0.0, 'the drained node does not lead')
+    return [f'{len(lost)} tokens were taken away'] if lost else []
+
+
 def more_die_than_one_commit_removes() -> list[str]:
     """Five of six nodes die at once on a store whose commits carry two removals."""
     stage = Stage()

@@ -7,13 +7,20 @@ outlives the version it was given for.
 Tokens without a row (all of them, before the first distribution; some, after an edit by hand) have an unknown last owner.
 Before the first distribution of a timeline there is none to fear but those of older timelines (R8). Later such tokens wait until
 every live node has acknowledged a version that shows them ownerless, and until the longest timeout has passed of all that may
-have had them: a member that is cut off has a lease for its own timeout, whether or not its record is still there.
+have had them: a member that is cut off has a lease for its own timeout, whether or not its record is still there. Nor are they
+free while any member is WAITING::
+
+    t=0   the rows of b's tokens are deleted by hand
+    t=4   b, which has not read that, sends a heartbeat and is cut off; its own row is deleted too
+    t=15  the tokens have had no row for a timeout, and every node with a record has acknowledged that
+    t=18  the lease of b ends
+    t=19  b is GONE
 """
 
 from __future__ import annotations
 
 from jobsync.core.decision import Memory, Policy, Situation
-from jobsync.core.standing import Roster
+from jobsync.core.standing import Roster, Standing
 from jobsync.core.tokens import ABSENT
 
 __all__ = ['Judgement']
@@ -68,6 +75,7 @@ class Judgement:
         """Whether something was let go of; whether something is still to be."""
         self._unseen = False
         """Whether by a node that has not even seen the version."""
+        self._is_any_waiting = Standing.WAITING in self.roster.standing.values()
         self._all_have_seen = all(node.seen == old.version for node in self.roster.alive.values())
 
     def _find_stuck(self) -> frozenset[str]:
@@ -104,6 +112,8 @@ class Judgement:
         due = first + self.longest_timeout
         if self.now < due:
             self.look_at.append(due)
+            return False
+        if self._is_any_waiting:  # its lease may have begun after this token was first read, and ends before it is GONE
             return False
         if self._all_have_seen and not any(token in node.holding for node in self.roster.alive.values()):
             return True

@@ -76,6 +76,8 @@ class _Planner:
         """Tokens that a present owner has let go of."""
         self.held_back: frozenset[str] = frozenset()
         """Members that are given nothing for now."""
+        self.stuck = judgement.stuck
+        """Members that keep what they own and are given nothing."""
         self.is_at_rest = False
         """Whether there is nothing to do, and nothing that time alone could bring."""
 
@@ -89,7 +91,7 @@ class _Planner:
         weights = self._weights(members)
         receivers = {name for name, weight in weights.items() if weight > 0}
         names, place, home = self._places(receivers)
-        pins = PinPlanner(judgement, self.token_of, receivers)
+        pins = PinPlanner(judgement, self.token_of, receivers, self.stuck)
         placement = rebalance(weights, names, place, home, pins.requests(place, names))
         writing = write(self.old, self.roster, self.handed_over, placement.moves, receivers, self.next_number)
         written, unpinned, pin_moves = pins.settle(placement.pins, writing, self.next_number)
@@ -137,7 +139,9 @@ class _Planner:
             for name in members
             if name in self.roster.alive and not self.roster.is_waiting(name)
         }
-        weights.update(dict.fromkeys(self.judgement.stuck & weights.keys(), 0.0))
+        if all(name in self.stuck for name, weight in weights.items() if weight > 0):
+            self.stuck = frozenset()  # nobody else could be given anything, and without receivers all would be let go of
+        weights.update(dict.fromkeys(self.stuck & weights.keys(), 0.0))
         self.held_back = self._held_back({name for name, weight in weights.items() if weight > 0})
         weights.update(dict.fromkeys(self.held_back, 0.0))
         return weights
@@ -226,7 +230,7 @@ class _Planner:
             positions[name] = len(names)
             names.append(name)
         place = array('i', [FREE]) * old.total_tokens if self.judgement.fresh else old.owner[:]
-        kept = {position for name, position in positions.items() if roster.is_waiting(name) or name in self.judgement.stuck}
+        kept = {position for name, position in positions.items() if roster.is_waiting(name) or name in self.stuck}
         if kept:
             for token, at in enumerate(place):
                 if at in kept:

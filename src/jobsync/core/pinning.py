@@ -49,9 +49,9 @@ class _Draft:
 class PinPlanner:
     """The pins' part of one decision."""
 
-    def __init__(self, judgement: Judgement, token_of: Callable[[str], int], receivers: Set[str]) -> None:
+    def __init__(self, judgement: Judgement, token_of: Callable[[str], int], receivers: Set[str], stuck: frozenset[str]) -> None:
         self._judgement, self._token_of, self._receivers = judgement, token_of, receivers
-        self._stuck = frozenset(name for name in judgement.stuck if judgement.roster.alive[name].weight > 0)
+        self._stuck = frozenset(name for name in stuck if judgement.roster.alive[name].weight > 0)
         self._choices: dict[tuple[str, ...], tuple[str | None, frozenset[str]]] = {}
         in_force: dict[str, TaskLock] = {}
         self.has_expired = self.expiring = False
@@ -90,7 +90,8 @@ class PinPlanner:
                 owner, target, home = None, None if target == NOBODY else target, None
             yield _Draft(pin.id, pin.task_id, owner, target, lock, pin, home=home)
         for lock in self._locks.values():
-            if lock.task_id not in pinned:
+            # A lock's row may have been given another task by hand: the pin of the first would be overwritten, not let go of.
+            if lock.task_id not in pinned and judgement.old.total_tokens + lock.id not in judgement.old.pins:
                 yield _Draft(judgement.old.total_tokens + lock.id, lock.task_id, None, None, lock, None)
 
     def _choice(self, lock: TaskLock) -> tuple[str | None, frozenset[str]]:

@@ -157,6 +157,17 @@ class MemoryStore:
                 head = attrs.evolve(head, locks_revision=head.revision.number)
                 self.put(namespace, attrs.evolve(space, head=head, locks=attrs.evolve(space.locks, by_task=locks)))
 
+    def rename_lock(self, namespace: str, task_id: str, other: str) -> None:
+        """Put another task into the row of a lock by hand, in place of the other task's own lock, if it has one."""
+        with self.changed:
+            space = self.spaces[namespace]
+            locks = {task: lock for task, lock in space.locks.by_task.items() if task != other}
+            if task_id in locks and task_id != other:
+                locks[other] = attrs.evolve(locks.pop(task_id), task_id=other)
+                head = space.head.changed(self.moment())
+                head = attrs.evolve(head, locks_revision=head.revision.number)
+                self.put(namespace, attrs.evolve(space, head=head, locks=attrs.evolve(space.locks, by_task=locks)))
+
     def spoil_node(self, namespace: str, name: str) -> None:
         """Make a node's record unreadable."""
         with self.changed:

@@ -80,11 +80,12 @@ def r2_own_timeout_for_all() -> AbstractContextManager[None]:
 
 
 def r2_longest_of_the_records() -> AbstractContextManager[None]:
-    """R2: the longest timeout is that of the nodes whose records are present."""
+    """R2: the longest timeout is that of the nodes whose records are present, and no other node is waited for."""
     judge: Any = Judgement.__init__
 
     def hasty(self: Judgement, situation: Situation, memory: Memory, policy: Policy) -> None:
         judge(self, situation, memory, policy)
+        self._is_any_waiting = False
         self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
 
     return _patched(Judgement, '__init__', hasty)

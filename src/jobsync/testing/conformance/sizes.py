@@ -79,7 +79,7 @@ class SizeTests:
         """One commit takes as many evicted, departed and absent nodes together as the backend declares."""
         leader, most = scene.leader(), scene.backend.info.max_removals
         stays = scene.join('stays')
-        refs = [scene.join(f'worker-{number:06}.example') for number in range(most - most // 4)]
+        refs = [scene.join(f'worker-{number:06}.example') for number in range(most // 2)]  # to register takes time
         evicted, departed = refs[most // 4 :], refs[: most // 4]
         for ref in departed:
             scene.backend.deregister(ref)
@@ -88,7 +88,7 @@ class SizeTests:
             TokenGroup([1], 'stays'),
             evictions=tuple(Eviction(ref, 0) for ref in evicted),
             departed=tuple(departed),
-            absent=tuple(scene.ref(f'ghost-{number:06}.example') for number in range(most // 4)),
+            absent=tuple(scene.ref(f'ghost-{number:06}.example') for number in range(most - most // 2)),
         )
         assert [node.ref for node in scene.backend.snapshot().nodes] == [leader, stays]
         assert scene.assignment().version == version

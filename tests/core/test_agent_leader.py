@@ -107,6 +107,20 @@ def test_the_next_oldest_takes_over() -> None:
     assert bench.leader == 'b'
 
 
+def test_a_follower_looks_before_it_takes_over() -> None:
+    """Its last look was as long ago as the last heartbeat of the leader: the others need not be dead for that."""
+    bench = Bench(push=False)
+    leader, _, youngest = bench.cluster('a', 'b', 'c')
+    bench.run(60.0)
+    before = last_sent(leader)
+    bench.run_until(lambda: last_sent(leader) > before)
+    bench.kill(leader)
+    youngest.weigh(2.0)  # so it looks at all of them now
+    bench.run(30.0)
+    assert bench.leader == 'b'
+    assert not [one for one in bench.made if one.agent is youngest and isinstance(one.call, calls.Acquire)]
+
+
 def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> None:
     """Nobody but the leader reads the others' heartbeats; a leader that is late is cause enough to begin with it."""
     bench = Bench()

@@ -143,9 +143,10 @@ class Reign:
         """Whether the next proposal must come before the next reading of the nodes.
 
         Changes that follow each other closely are read together, so that one plan serves them. Changes that never end must not
-        keep the leader from planning: the commit is refused only if what it depends on has changed.
+        keep the leader from planning: the commit is refused only if what it depends on has changed. Who does not lead yet looks
+        first: what it knows of the others may be as old as the silence of the leader.
         """
-        return now >= self._news_at + _GATHER_SEC
+        return self.is_on and now >= self._news_at + _GATHER_SEC
 
     def note_unplaced(self, assignment: Assignment) -> None:
         """As leader, tell once of the tasks that nobody may do because of their locks (rule R7)."""

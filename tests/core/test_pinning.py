@@ -85,6 +85,18 @@ def test_a_pin_waits_while_another_task_has_its_number() -> None:
     assert [(pin.task_id, pin.owner, pin.target) for pin in scene.assignment.pins.values()] == [('t2', 'a', 'b')]
 
 
+def test_locks_that_exchange_their_numbers_have_their_pins_again() -> None:
+    """An operator has exchanged the tasks of two locks: both pins are let go of, and made again."""
+    scene = Scene.of(assigned('abab', pins=[Pin(5, 't0', 'b', version=5), Pin(6, 't1', 'a', version=5)]))
+    scene.locks = (lock(1, 't1', 'a'), lock(2, 't0', 'b'))
+    scene.commit()
+    assert all(pin.target == NOBODY for pin in scene.assignment.pins.values())
+    scene.acknowledge()
+    scene.commit()
+    scene.commit()
+    assert [(pin.id, pin.task_id, pin.target) for pin in scene.assignment.pins.values()] == [(5, 't1', 'a'), (6, 't0', 'b')]
+
+
 def test_a_pin_in_its_place_stays() -> None:
     """If the hash token's owner matches, it keeps the task, and nothing is to be handed over."""
     assert only_pin(locked('aabb', lock(1, 't0', 'a%')).plan()) == Pin(5, 't0', 'a', None, 0, 'a%')

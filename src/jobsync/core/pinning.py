@@ -73,10 +73,13 @@ class PinPlanner:
 
     def _draft(self) -> Iterator[_Draft]:
         judgement, roster = self._judgement, self._judgement.roster
+        # A lock's row may have been given another task by hand, and that task would overwrite the pin of the first one, which is
+        # let go of before. If the first task has another lock by now, it has another pin after that.
+        numbers = {judgement.old.total_tokens + lock.id: lock.task_id for lock in self._locks.values()}
         pinned = set()
         for pin in judgement.old.pins.values():
             pinned.add(pin.task_id)
-            lock = self._locks.get(pin.task_id)
+            lock = self._locks.get(pin.task_id) if numbers.get(pin.id, pin.task_id) == pin.task_id else None
             if roster.is_waiting(pin.owner):
                 yield _Draft(pin.id, pin.task_id, pin.owner, pin.target, lock, pin, frozen=True)
                 continue
@@ -89,10 +92,9 @@ class PinPlanner:
             if owner is not None and target is not None and judgement.let_go_of(owner, {pin.id}):
                 owner, target, home = None, None if target == NOBODY else target, None
             yield _Draft(pin.id, pin.task_id, owner, target, lock, pin, home=home)
-        for lock in self._locks.values():
-            # A lock's row may have been given another task by hand: the pin of the first would be overwritten, not let go of.
-            if lock.task_id not in pinned and judgement.old.total_tokens + lock.id not in judgement.old.pins:
-                yield _Draft(judgement.old.total_tokens + lock.id, lock.task_id, None, None, lock, None)
+        for number, task_id in numbers.items():
+            if task_id not in pinned and number not in judgement.old.pins:
+                yield _Draft(number, task_id, None, None, self._locks[task_id], None)
 
     def _choice(self, lock: TaskLock) -> tuple[str | None, frozenset[str]]:
         if lock.patterns not in self._choices:

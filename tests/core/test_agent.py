@@ -9,6 +9,7 @@ from tests.core.bench import AWAY, TASKS, Bench
 from jobsync.core import calls
 from jobsync.core.agent import Agent, Phase
 from jobsync.core.calls import Lane
+from jobsync.core.lookout import HEIRS
 from jobsync.core.model import Settings
 from jobsync.errors import ConfigMismatch
 
@@ -167,15 +168,17 @@ def test_nothing_depends_on_hints() -> None:
 
 
 def test_an_idle_cluster_asks_little() -> None:
-    """A settled follower makes at most 13 calls a minute and the leader at most 26, and nobody reads what has not changed."""
+    """A settled follower makes at most 13 calls a minute, the leader and its heirs 26; no node reads what has not changed."""
     bench = Bench()
-    leader, *followers = bench.cluster('a', 'b', 'c')
+    names = [f'w{number}' for number in range(HEIRS + 3)]
+    agents = bench.cluster(*names)
+    looking, followers = agents[: HEIRS + 1], agents[HEIRS + 1 :]
     before = len(bench.made)
     bench.run(600.0)
     made = bench.made[before:]
     asked = {agent: [one.call for one in made if one.agent is agent and one.reached_store] for agent in bench.agents}
     assert not [call for calls_made in asked.values() for call in calls_made if isinstance(call, calls.Read)]
-    assert len(asked[leader]) <= 260
+    assert all(len(asked[agent]) <= 260 for agent in looking)
     assert all(len(asked[follower]) <= 130 for follower in followers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from jobsync.core import calls
 from jobsync.core.agent import Agent
 from jobsync.core.calls import Lane
 from jobsync.core.events import Note
+from jobsync.core.lookout import HEIRS
 from jobsync.core.model import Leadership, LockEdit, LockRequest
 from jobsync.errors import Conflict, Fenced
 
@@ -169,18 +171,27 @@ def seconds_to_notice(change: str, who: int, phase: float, after: float) -> floa
     return bench.now - died
 
 
-def test_whoever_leads_next_is_who_looks_once_more() -> None:
-    """For a change that one commit serves, one look more of one follower; at rest none looks at all."""
+def test_who_may_lead_next_looks_once_an_interval() -> None:
+    """The nodes next in line look once an interval and once more after a change; those behind them never, until one leaves."""
     bench = Bench()
-    agents = bench.cluster('a', 'b', 'c', 'd')
+    agents = bench.cluster(*(f'w{number}' for number in range(HEIRS + 3)))
+    leader, heirs, others = agents[0], agents[1 : HEIRS + 1], agents[HEIRS + 1 :]
+
+    def looks(seconds: float) -> Counter[Agent]:
+        before = len(bench.made)
+        bench.run(seconds)
+        return Counter(one.agent for one in bench.made[before:] if isinstance(one.call, calls.TakeSnapshot))
+
     bench.run(60.0)
-    agents[1].leave(bench.now)
-    bench.run(1.0)
-    before = len(bench.made)
+    seen = looks(30.0)
+    assert set(seen) == {leader, *heirs}
+    assert all(5 <= seen[heir] <= 8 for heir in heirs)
     bench.edit_locks(lock_to('nobody'))
-    bench.run(30.0)
-    looks = [one.agent for one in bench.made[before:] if isinstance(one.call, calls.TakeSnapshot)]
-    assert [agent for agent in looks if agent is not agents[0]] == [agents[2]]
+    seen = looks(30.0)
+    assert set(seen) == {leader, *heirs}
+    heirs[0].leave(bench.now)
+    bench.run(60.0)
+    assert set(looks(30.0)) == {leader, *heirs[1:], others[0]}
 
 
 def test_a_change_that_a_heartbeat_tells_of_during_a_look_is_looked_at() -> None:

@@ -386,10 +386,13 @@ def five_of_fifty_die() -> list[str]:
 
 
 def five_of_fifty_die_with_their_leader() -> list[str]:
-    """The same of the leader, the next in line and three more: the leader is missed an interval later, and only then does another
-    node read the heartbeats of those that died with it.
-    """
-    return _five_of_fifty(0, 1, 20, 30, 49, within=20.7)
+    """The leader, the next in line and three more die together: owned again as soon (P3)."""
+    return _five_of_fifty(0, 1, 20, 30, 49, within=17.0)
+
+
+def the_five_oldest_of_fifty_die() -> list[str]:
+    """The leader and the four that are next in line die together: owned again as soon (P3)."""
+    return _five_of_fifty(0, 1, 2, 3, 4, within=17.0)
 
 
 def _five_of_fifty(*numbers: int, within: float) -> list[str]:

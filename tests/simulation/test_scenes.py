@@ -39,6 +39,7 @@ OTHERS = (
     scenes.the_only_node_that_may_own_tokens_is_stuck,
     scenes.five_of_fifty_die,
     scenes.five_of_fifty_die_with_their_leader,
+    scenes.the_five_oldest_of_fifty_die,
 )
 
 

@@ -1,17 +1,19 @@
 """When a node looks at the others, whom it suspects, and who is to lead (rules R2 and R4).
 
-A leader looks after each heartbeat of its own. Everybody else hears of the leader with each pulse, and looks only when there is
-no leader, when the leader has changed or is no candidate, when it becomes suspect, and once when it is late: whoever died with
-the leader is counted from the first look, and would be waited for twice as long if that came only when the leader is suspect.
+A leader looks after each heartbeat of its own, and so do the nodes that are next in line (``HEIRS``): the silence of nodes that
+die together with the leader counts from the last look of the node that succeeds it. Every other node hears of the leader with
+each pulse, and looks only when there is no leader, when the leader has changed or is no candidate, when it becomes suspect, and
+once when it is late.
 
 A change makes nodes beat out of turn, and a heartbeat that is read an interval later is counted from there. So somebody looks
-once more when all have beaten: the leader after a hint, and after a new version, for the leader's sake, whoever leads next.
+once more when all have beaten: the leader after a hint, and the nodes next in line after a new version.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from heapq import nsmallest
 
 from jobsync.core.agentconfig import AgentConfig
 from jobsync.core.candidacy import Candidacy
@@ -22,6 +24,10 @@ from jobsync.core.rhythm import STEP
 __all__ = ['Lookout']
 
 _NEVER, _FOREVER = float('-inf'), float('inf')
+
+HEIRS = 5
+"""How many nodes, those next in line, read all heartbeats once an interval as the leader does. One of them counts the silence of
+the nodes that die together with the leader from about when they died, unless all of these die with it (promise P3)."""
 
 
 class Lookout:
@@ -36,6 +42,8 @@ class Lookout:
         self._last_look = _NEVER
         self._asked_at = now
         self._hinted = False
+        self._members: Mapping[str, Member] = {}
+        """Those of the last version that was read."""
 
     @property
     def due(self) -> float:
@@ -76,6 +84,8 @@ class Lookout:
             self.look(now)
         elif leader is not None and not leads:
             self._suspect_at = self._doubt_at(leader.name)
+            if self._is_heir(self._members):
+                self._look_again(now)
         if leads and known is not None and pulse.revision != known.revision:
             self._hinted = True
             self.look(now)
@@ -90,8 +100,9 @@ class Lookout:
         return due if self._last_look >= heard_at else min(due, heard_at + (1 + STEP) * self._config.heartbeat_interval_sec)
 
     def read_version(self, members: Mapping[str, Member], now: float) -> None:
-        """A new version was read: whoever leads next looks once the leader has acknowledged it too."""
-        if self._is_next_in_line(members):
+        """Take the members of a new version: those who may lead next look once the leader has acknowledged it too."""
+        self._members = members
+        if self._is_heir(members):
             self._look_again(now)
 
     def _look_again(self, now: float) -> None:
@@ -122,8 +133,11 @@ class Lookout:
             suspicion = self._observer.next_suspicion(timeouts)
             return (regular if suspicion is None or suspicion <= now else min(regular, suspicion)), _FOREVER
         led = leader is not None and any(node.ref == leader and node.state is NodeState.JOINED for node in snapshot.nodes)
-        if leader is None or not led or leader.name in self.suspects(now):
-            return now + config.retry_sec, _FOREVER
+        suspects = self.suspects(now)
+        if leader is None or not led or leader.name in suspects:
+            others = {name: timeout for name, timeout in timeouts.items() if name not in suspects}
+            again = now + config.retry_sec
+            return min(again, self._observer.next_suspicion(others) or again), _FOREVER
         due = self._observer.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
         return _FOREVER, _FOREVER if due is None else due
 
@@ -140,8 +154,8 @@ class Lookout:
         able = [node for node in alive if (self._candidacy.stands if node.ref == self._ref else node.candidate)]
         return min(able or alive, key=_seniority).ref == self._ref if alive else False
 
-    def _is_next_in_line(self, members: Mapping[str, Member]) -> bool:
-        """Whether this node is the oldest member but for the leader.
+    def _is_heir(self, members: Mapping[str, Member]) -> bool:
+        """Return whether this node is one of the ``HEIRS`` oldest members, the leader apart.
 
         The last look may be long ago; but whoever is older was seen in it, and whoever has gone since is no member any more.
         """
@@ -155,7 +169,7 @@ class Lookout:
             and node.name in members
             and members[node.name].incarnation == node.incarnation
         ]
-        return min(heirs, key=_seniority).ref == self._ref if heirs else False
+        return any(node.ref == self._ref for node in nsmallest(HEIRS, heirs, key=_seniority))
 
     def _timeout_of(self, name: str) -> float:
         nodes = () if self.snapshot is None else self.snapshot.nodes

@@ -142,7 +142,7 @@ SCENARIO = Scenario(
     needs=Needs.PROCESSES,
     at_once=4,
     targets=(
-        Target('idle follower: calls a minute', Pick('calls', case=_FOLLOWER, statistic='most'), at_most=13),
+        Target('idle follower: calls a minute', Pick('calls', case=_FOLLOWER, statistic='most'), at_most=26),
         Target('idle leader: calls a minute', Pick('calls', case=_LEADER, statistic='most'), at_most=26),
         Target('idle: connections of a node', Pick('connections', statistic='most'), at_most=2),
         Target('idle: CPU of a node', Pick('cpu', stores=_SERVED, statistic='most'), at_most=0.1),

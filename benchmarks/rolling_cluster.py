@@ -21,10 +21,10 @@ from benchmarks.rolling_verdict import Figures, judge
 from benchmarks.rolling_worker import Order
 
 from jobsync import CoordinationConfig, plugins
+from jobsync._core.assignment import Assignment
+from jobsync._core.records import HistoryKind, NodeState, Rebalance
 from jobsync.cli.demo.clock import now
 from jobsync.cli.demo.log import LogTail, WorkerLog, read_log
-from jobsync.core.model import HistoryKind, NodeState, Rebalance
-from jobsync.core.tokens import Assignment
 
 __all__ = ['Cluster', 'Worker']
 

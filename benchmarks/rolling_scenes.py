@@ -17,9 +17,9 @@ from benchmarks.rolling_verdict import Figures, passes
 from benchmarks.rolling_worker import Load, read_tokens, work
 
 from jobsync import Job
+from jobsync._core.leader.admission import HELD_SEC
 from jobsync.cli.demo.clock import now
 from jobsync.cli.demo.log import LogWriter
-from jobsync.core.admission import HELD_SEC
 
 __all__ = ['SCENES', 'Outcome', 'Scene', 'flap']
 

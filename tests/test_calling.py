@@ -18,8 +18,8 @@ from tests.job.waiting import wait_until
 from tests.signals import a_signal_comes
 
 from jobsync import BackendUnavailable, ConfigError, WrongProcess
-from jobsync.calling import Caller
-from jobsync.event_log import event_log
+from jobsync._event_log import event_log
+from jobsync._worker.store_calls import StoreCalls
 
 
 def failing(times: int, then: object = 'answer') -> tuple[Callable[[], object], list[int]]:
@@ -37,7 +37,7 @@ def failing(times: int, then: object = 'answer') -> tuple[Callable[[], object], 
 
 def test_a_store_that_answers_is_asked_once() -> None:
     """The answer comes back, and the call is over."""
-    caller = Caller(10)
+    caller = StoreCalls(10)
     assert not caller.is_calling
     assert caller.call(lambda: caller.is_calling) is True
     assert not caller.is_calling
@@ -45,7 +45,7 @@ def test_a_store_that_answers_is_asked_once() -> None:
 
 def test_a_store_that_fails_is_asked_again() -> None:
     """Until it answers; all of that is one call."""
-    caller = Caller(10)
+    caller = StoreCalls(10)
     action, raised = failing(3)
     assert caller.call(lambda: (action(), caller.is_calling)) == ('answer', True)
     assert raised == [1, 2, 3]
@@ -56,7 +56,7 @@ def test_patience_ends() -> None:
     """The last error is raised, with nothing chained to it."""
     action, raised = failing(1_000_000)
     with pytest.raises(BackendUnavailable) as caught:
-        Caller(0.3).call(action)
+        StoreCalls(0.3).call(action)
     assert len(raised) > 1
     assert str(caught.value) == f'error {len(raised)}'
     assert caught.value.__context__ is None
@@ -66,7 +66,7 @@ def test_without_patience_there_is_one_attempt() -> None:
     """And its error is the one that is raised."""
     action, raised = failing(1_000_000)
     with pytest.raises(BackendUnavailable, match='error 1'):
-        Caller(0).call(action)
+        StoreCalls(0).call(action)
     assert raised == [1]
 
 
@@ -75,9 +75,9 @@ def test_a_condition_takes_the_place_of_patience() -> None:
     action, raised = failing(1_000_000)
     answers = itertools.chain([True, True], itertools.repeat(False))
     with pytest.raises(BackendUnavailable, match='error 3'):
-        Caller(0).call(action, while_=lambda: next(answers))
+        StoreCalls(0).call(action, while_=lambda: next(answers))
     assert raised == [1, 2, 3]
-    assert Caller(0).call(lambda: 'answer', while_=lambda: False) == 'answer'
+    assert StoreCalls(0).call(lambda: 'answer', while_=lambda: False) == 'answer'
 
 
 @pytest.mark.parametrize('first', [0, 1])
@@ -89,7 +89,7 @@ def test_another_error_is_not_repeated(first: int) -> None:
         action()
         raise ConfigError('refused')
 
-    caller = Caller(10)
+    caller = StoreCalls(10)
     with pytest.raises(ConfigError, match='refused'):
         caller.call(refused)
     assert len(raised) == first
@@ -100,12 +100,12 @@ def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """With the reason; a short one is not."""
     short, _ = failing(1)
     with caplog.at_level(logging.WARNING, 'jobsync'):
-        Caller(10).call(short)
+        StoreCalls(10).call(short)
         assert event_log.flush(30)
         assert not caplog.records
         long, _ = failing(1_000_000)
         with pytest.raises(BackendUnavailable):
-            Caller(2.5).call(long)
+            StoreCalls(2.5).call(long)
         assert event_log.flush(30)
     assert [record.getMessage() for record in caplog.records] == [caplog.records[0].getMessage()]
     assert caplog.records[0].getMessage().startswith('asking the store again: error ')
@@ -115,9 +115,9 @@ def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture
-def caller() -> Iterator[Caller]:
+def caller() -> Iterator[StoreCalls]:
     """One that has another thread make its calls."""
-    caller = Caller(10, 'jobsync-calls-test')
+    caller = StoreCalls(10, 'jobsync-calls-test')
     yield caller
     caller.close(10)
 
@@ -137,7 +137,7 @@ def a_signal_raises(after: Callable[[], object]) -> Iterator[None]:
         yield
 
 
-def test_another_thread_makes_the_calls(caller: Caller) -> None:
+def test_another_thread_makes_the_calls(caller: StoreCalls) -> None:
     """Always the same, and only those of the main thread; with the caller's context, its answers and its errors."""
     variable: ContextVar[int] = ContextVar('variable', default=0)
     variable.set(1)
@@ -152,7 +152,7 @@ def test_another_thread_makes_the_calls(caller: Caller) -> None:
     assert caller.call(lambda: caller.call(threading.get_ident)) == first
 
 
-def test_a_signal_ends_the_wait_and_not_the_call(caller: Caller) -> None:
+def test_a_signal_ends_the_wait_and_not_the_call(caller: StoreCalls) -> None:
     """What has begun is carried through, and what comes after it comes after it; ``close`` waits for it."""
     entered, go_on, steps = threading.Event(), threading.Event(), []
 
@@ -178,7 +178,7 @@ def test_a_signal_ends_the_wait_and_not_the_call(caller: Caller) -> None:
     assert steps == ['first', 'second', 'first']
 
 
-def test_what_a_signal_has_left_is_not_repeated(caller: Caller) -> None:
+def test_what_a_signal_has_left_is_not_repeated(caller: StoreCalls) -> None:
     """Nobody waits for it any more."""
     action, raised = failing(1_000_000)
     twice = threading.Event()
@@ -197,7 +197,7 @@ def test_what_a_signal_has_left_is_not_repeated(caller: Caller) -> None:
     assert len(raised) == count
 
 
-def test_a_handler_can_call_while_it_interrupts_a_call(caller: Caller) -> None:
+def test_a_handler_can_call_while_it_interrupts_a_call(caller: StoreCalls) -> None:
     """Its call comes next, and the one that was interrupted has its answer all the same."""
     entered, answers = threading.Event(), []
 
@@ -215,7 +215,7 @@ def test_a_handler_can_call_while_it_interrupts_a_call(caller: Caller) -> None:
     assert answers == ['handler']
 
 
-def test_once_it_is_closed_everyone_calls_for_himself(caller: Caller) -> None:
+def test_once_it_is_closed_everyone_calls_for_himself(caller: StoreCalls) -> None:
     """Also one who asked before it was closed, and was not heard any more."""
     assert caller.call(lambda: 1) == 1
     stand_in = caller._stand_in
@@ -228,7 +228,7 @@ def test_once_it_is_closed_everyone_calls_for_himself(caller: Caller) -> None:
 
 def test_a_call_that_hangs_does_not_hold_up_closing() -> None:
     """For longer than it is given."""
-    caller, entered, go_on = Caller(10, 'jobsync-calls-test'), threading.Event(), threading.Event()
+    caller, entered, go_on = StoreCalls(10, 'jobsync-calls-test'), threading.Event(), threading.Event()
 
     def hang() -> None:
         entered.set()
@@ -244,14 +244,14 @@ def test_a_call_that_hangs_does_not_hold_up_closing() -> None:
 
 def test_its_thread_ends_with_it() -> None:
     """One that nobody has closed, and nobody has any more."""
-    caller = Caller(10, 'jobsync-calls-test')
+    caller = StoreCalls(10, 'jobsync-calls-test')
     caller.call(lambda: None)
     assert 'jobsync-calls-test' in [thread.name for thread in threading.enumerate()]
     del caller
     wait_until(lambda: 'jobsync-calls-test' not in [thread.name for thread in threading.enumerate()], 'its thread ends')
 
 
-def test_a_fork_made_while_calling_is_told(caller: Caller) -> None:
+def test_a_fork_made_while_calling_is_told(caller: StoreCalls) -> None:
     """The handler of a signal forks in the midst of a call: the child does not wait for a thread that only the parent has."""
     entered, go_on, pids = threading.Event(), threading.Event(), []
 

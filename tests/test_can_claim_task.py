@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobsync import CoordinationConfig, Job, Task
-from jobsync.core.hashing import HASH_FUNCTIONS, task_key, tokenizer
-from jobsync.core.ownership import Grant
+from jobsync._core.agent.ownership import Grant
+from jobsync._core.hashing import HASH_FUNCTIONS, task_key, tokenizer
 from jobsync.errors import ConfigError
 
 TOKENS = 50
@@ -94,8 +94,8 @@ def test_bad_ids_are_refused_at_every_time(url: str, task: object) -> None:
 # --- what may happen while it is being answered -----------------------------------------------------------------------------
 
 
-class Tenure:
-    """A tenure with which something happens whenever its grant is read: to a thread that has to wait, between two steps."""
+class HeldLease:
+    """A lease with which something happens whenever its grant is read: to a thread that has to wait, between two steps."""
 
     def __init__(self, read: Callable[[], Grant]) -> None:
         self._read = read
@@ -113,7 +113,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Grant], Cal
     def answer(read: Callable[[], Grant], clock: Callable[[], float]) -> bool:
         one = job('a', 'memory://never-opened')
         monkeypatch.setattr('jobsync.job.now', clock)
-        monkeypatch.setattr(one._member, 'tenure', Tenure(read))
+        monkeypatch.setattr(one._session, 'lease', HeldLease(read))
         return one.can_claim_task('x')
 
     return answer

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 import pytest
 
+from jobsync._core.records import Settings
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.config import CoordinationConfig
-from jobsync.core.model import Settings
 from jobsync.errors import ConfigError
 
 SEED = {

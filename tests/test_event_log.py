@@ -11,8 +11,8 @@ from queue import Empty, SimpleQueue
 
 import pytest
 
-from jobsync import event_log as module
-from jobsync.event_log import Diverted, EventLog, EventLogger
+from jobsync import _event_log as module
+from jobsync._event_log import Diverted, EventLog, EventLogger
 
 logger = EventLogger('jobsync.tested')
 
@@ -188,7 +188,7 @@ def test_a_driver_that_logs_in_a_thread_of_jobsync(log: EventLog, blocked: Block
     driver = logging.getLogger('jobsync.a_driver')
     driver.addFilter(diverted := Diverted())
     try:
-        thread = threading.Thread(target=driver.warning, args=('from a thread of ours',), name='jobsync-beat-a')
+        thread = threading.Thread(target=driver.warning, args=('from a thread of ours',), name='jobsync-heartbeat-a')
         thread.start()
         thread.join(30)
         assert not thread.is_alive()

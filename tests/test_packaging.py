@@ -51,7 +51,7 @@ def test_importing_jobsync_imports_no_driver(statement: str) -> None:
 
 def test_importing_jobsync_imports_nothing_that_only_a_job_at_work_needs() -> None:
     """Neither what finds backends or asks a failing store again, nor what plans, an event loop, or SQL of the user's own."""
-    later = {'pluggy', 'tenacity', 'jobsync.core.leader', 'asyncio', 'jobsync.database'}
+    later = {'pluggy', 'tenacity', 'jobsync._core.leader.decide', 'asyncio', 'jobsync.database'}
     assert modules_after('import jobsync').isdisjoint(later)
 
 

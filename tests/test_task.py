@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from jobsync.core.hashing import task_key
+from jobsync._core.hashing import task_key
 from jobsync.errors import ConfigError
 from jobsync.task import Task
 

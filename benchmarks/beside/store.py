@@ -14,12 +14,12 @@ from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
 
 from jobsync import plugins
+from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Contestant, Run
 from jobsync.bench.figures import Side
 from jobsync.bench.scenarios.bulk import number_of
 from jobsync.bench.timing import seconds
-from jobsync.core.model import Settings
 
 __all__ = ['OFFERS']
 

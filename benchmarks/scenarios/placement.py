@@ -8,11 +8,11 @@ from typing import cast
 
 from benchmarks.rivals.placing import Change, Placing, change
 
+from jobsync._core.hashing import tokenizer
+from jobsync._core.planner.rebalance import FREE, rebalance
 from jobsync.bench.bench import Bench
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Needs, Scenario
-from jobsync.core.hashing import tokenizer
-from jobsync.core.rebalance import FREE, rebalance
 
 __all__ = ['FIGURES', 'SCENARIO', 'ours', 'words_of']
 

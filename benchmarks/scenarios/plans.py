@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from jobsync.core.rebalance import FREE, PinRequest, Placement, rebalance
+from jobsync._core.planner.rebalance import FREE, PinRequest, Placement, rebalance
 
 
 @attrs.frozen

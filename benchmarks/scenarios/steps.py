@@ -12,12 +12,12 @@ from functools import partial
 
 import attrs
 
-from jobsync.core.decision import Memory, Policy, Situation
-from jobsync.core.hashing import tokenizer
-from jobsync.core.leader import decide
-from jobsync.core.model import Leadership, Node, NodeRef, NodeState, Revision, Snapshot, Timeline
-from jobsync.core.ownership import Ownership
-from jobsync.core.tokens import Assignment, Changes, Plan
+from jobsync._core.agent.ownership import Ownership
+from jobsync._core.assignment import Assignment, Changes, Plan
+from jobsync._core.hashing import tokenizer
+from jobsync._core.leader.decide import decide
+from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.records import Leadership, Node, NodeRef, NodeState, Revision, Snapshot, Timeline
 
 _START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _POLICY = Policy(timeout_sec=15, rebalance_delay_sec=0, form_at=0, minimum_nodes=None, trust_first_timeline=True)
@@ -38,8 +38,8 @@ class Cluster:
         me = NodeRef(self.names[0], 'run-' + self.names[0])
         nodes = tuple(self._node(name, version) for name in self.names)
         snapshot = Snapshot(timeline, 'store', _START, version, version, Leadership(1, me), nodes, 0)
-        situation = Situation(me, snapshot, self.assignment, (), {}, now=1_000.0)
-        return decide(situation, Memory(timeline_read_at=0.0), _POLICY, tokenizer('xxh3', self.assignment.total_tokens)).plan
+        situation = LeaderView(me, snapshot, self.assignment, (), {}, now=1_000.0)
+        return decide(situation, LeaderState(timeline_read_at=0.0), _POLICY, tokenizer('xxh3', self.assignment.total_tokens)).plan
 
     def _node(self, name: str, seen: Revision) -> Node:
         state = NodeState.LEFT if name in self.left else NodeState.JOINED

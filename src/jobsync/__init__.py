@@ -12,6 +12,7 @@ with Job('worker-01', coordination_config=CoordinationConfig(backend='sqlite:///
 
 from typing import TYPE_CHECKING, Any
 
+from jobsync._runtime.callbacks import RebalanceEvent
 from jobsync.config import CoordinationConfig
 from jobsync.errors import (
     BackendNotFound,
@@ -28,7 +29,6 @@ from jobsync.errors import (
     WrongProcess,
 )
 from jobsync.job import Job
-from jobsync.runtime.callbacks import RebalanceEvent
 from jobsync.task import Task
 
 if TYPE_CHECKING:

@@ -48,28 +48,84 @@ from typing import Protocol
 
 import attrs
 
-from jobsync.core.model import (
+from jobsync._core.assignment import ABSENT, UNOWNED, Assignment, Changes, Plan, TokenGroup, TokenRow, members_after
+from jobsync._core.records import (
+    INITIAL,
+    NOBODY,
     Audit,
     Claim,
+    Eviction,
     Guard,
     HistoryKind,
     Leadership,
     LockEdit,
+    LockFilter,
     LockReading,
+    LockRequest,
+    Member,
+    Node,
     NodeRef,
+    NodeState,
     Opened,
+    Pin,
     Pulse,
     Rebalance,
     Registration,
     Revision,
     Settings,
     Snapshot,
+    TaskLock,
     Timeline,
+    Unreadable,
 )
-from jobsync.core.tokens import Changes, Plan
-from jobsync.event_log import Diverted, EventLogger
+from jobsync._core.redact import redact_url, safe_repr
+from jobsync._event_log import Diverted, EventLogger
 
-__all__ = ['Backend', 'BackendInfo', 'BackendOptions', 'Diverted', 'EventLogger', 'Reach']
+__all__ = [
+    'ABSENT',
+    'INITIAL',
+    'NOBODY',
+    'UNOWNED',
+    'Assignment',
+    'Audit',
+    'Backend',
+    'BackendInfo',
+    'BackendOptions',
+    'Changes',
+    'Claim',
+    'Diverted',
+    'EventLogger',
+    'Eviction',
+    'Guard',
+    'HistoryKind',
+    'Leadership',
+    'LockEdit',
+    'LockFilter',
+    'LockReading',
+    'LockRequest',
+    'Member',
+    'Node',
+    'NodeRef',
+    'NodeState',
+    'Opened',
+    'Pin',
+    'Plan',
+    'Pulse',
+    'Reach',
+    'Rebalance',
+    'Registration',
+    'Revision',
+    'Settings',
+    'Snapshot',
+    'TaskLock',
+    'Timeline',
+    'TokenGroup',
+    'TokenRow',
+    'Unreadable',
+    'members_after',
+    'redact_url',
+    'safe_repr',
+]
 
 
 class Reach(enum.Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobsync.core.model import Node
+    from jobsync._core.records import Node
 
 __all__ = [
     'BackendNotFound',

@@ -11,7 +11,17 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from jobsync.arguments import (
+from jobsync._core.hashing import hasher, task_key
+from jobsync._core.records import LockFilter
+from jobsync._runtime.callbacks import Functions
+from jobsync._runtime.clock import now
+from jobsync._worker.claim_loop import ClaimLoop, claimed
+from jobsync._worker.session import not_to_be_copied
+from jobsync._worker.signals import Signals
+from jobsync._worker.status import NodeStatus
+from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
+from jobsync.config import CoordinationConfig, resolve
+from jobsync.config.arguments import (
     checked_age,
     checked_batch,
     checked_callable,
@@ -23,18 +33,8 @@ from jobsync.arguments import (
     checked_site,
     checked_weight,
 )
-from jobsync.claiming import Batches, claimed
-from jobsync.config import CoordinationConfig, resolve
-from jobsync.core.hashing import hasher, task_key
-from jobsync.core.model import LockFilter
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
-from jobsync.locks import LockBook, lock_request, lock_requests
-from jobsync.membership import not_to_be_copied
-from jobsync.runtime.callbacks import Functions
-from jobsync.runtime.clock import now
-from jobsync.signals import Signals
 from jobsync.task import Task, key_of
-from jobsync.view import NodeView
 
 if TYPE_CHECKING:
     from jobsync.database import Connection
@@ -45,7 +45,7 @@ _logger = logging.getLogger('jobsync.job')
 T = TypeVar('T')
 
 
-class Job(NodeView):
+class Job(NodeStatus):
     """A node of a cluster, for the time of a ``with`` block.
 
     Inside the block exactly those tasks are this node's for which ``can_claim_task`` says so. Leaving the block gives its
@@ -106,9 +106,9 @@ class Job(NodeView):
         )
         self._clear_existing_locks = checked_flag('clear_existing_locks', clear_existing_locks)
         self._hash, self._total_tokens = hasher(self._config.hash_function), self._config.total_tokens
-        self._locks = LockBook(self._member)
+        self._locks = TaskLocks(self._session)
         caught = checked_flag('handle_signals', handle_signals)
-        self._signals = Signals(self._member, self._config.shutdown_timeout_sec) if caught else None
+        self._signals = Signals(self._session, self._config.shutdown_timeout_sec) if caught else None
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled: a node is one process's own."""
@@ -122,11 +122,11 @@ class Job(NodeView):
         Raises ``ClusterTimeout``, ``ConfigMismatch``, ``NodeNameInUse``, ``SchemaMismatch``, ``BackendNotFound``,
         ``BackendUnavailable``.
         """
-        self._member.check_enterable()  # not in the block below, which leaves what was entered
+        self._session.check_enterable()  # not in the block below, which leaves what was entered
         try:
             if self._signals is not None:
                 self._signals.catch()
-            self._member.enter(self._wait_on_enter, self._provide_locks, self._functions)
+            self._session.enter(self._wait_on_enter, self._provide_locks, self._functions)
         except BaseException as error:
             self.__exit__(None, None, None)
             if self._signals is not None and self._signals.caught and isinstance(error, JobsyncError):
@@ -154,7 +154,7 @@ class Job(NodeView):
             clear_frames(traceback)
         if self._signals is not None:
             self._signals.is_leaving = True
-        self._member.leave(self._wait_on_exit, self._ledger.begin_to_close, self._ledger.close)
+        self._session.leave(self._wait_on_exit, self._task_log.begin_to_close, self._task_log.close)
         if self._signals is not None:
             self._signals.let_go()
 
@@ -178,13 +178,13 @@ class Job(NodeView):
             raise
         except ValueError:  # too many digits, or no UTF-8: task_key says so
             data = task_key(task).encode()
-        tenure = self._member.tenure
-        if tenure is None:
+        lease = self._session.lease
+        if lease is None:
             return not self._config.enabled
         # First what is granted, as one value, then the clock. So a True was true when the grant was read, however long this
         # thread had to wait between the two: the lease had not ended yet then, for it has not ended by now. The other way round
         # the grant could have ended since the clock was read; and read one by one, its parts could be of two times.
-        deadline, pins, mine = tenure.grant
+        deadline, pins, mine = lease.grant
         if pins is not None and key in pins:
             return pins[key] and now() < deadline
         digest = self._hash  # called as self._hash(…), it would be looked for among the methods first
@@ -197,12 +197,12 @@ class Job(NodeView):
         long as the lease lasts.
         """
         key = key_of(task)
-        return self._ledger.begin(key, self._token_of(key))
+        return self._task_log.begin(key, self._token_of(key))
 
     def set_claim(self, tasks: object) -> bool:
         """Record that this node began a task, or each of several, without marking it in flight; False if it may not."""
         several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
-        return self._ledger.claim({key: self._token_of(key) for key in map(key_of, several)})
+        return self._task_log.claim({key: self._token_of(key) for key in map(key_of, several)})
 
     def claim(self, tasks: Iterable[T], batch: int | None = None) -> Iterator[T]:
         """The tasks (``Task`` objects or bare ids) that are this node's, one after the other: the loop to work in.
@@ -216,10 +216,10 @@ class Job(NodeView):
         """
         return claimed(self._batches(tasks, batch), tasks, self.can_claim_task)
 
-    def _batches(self, tasks: object, batch: int | None) -> Batches[Any]:
+    def _batches(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
         checked_batch(batch)
-        self._member.check_process()
-        return Batches(self._ledger, tasks, self._parse, batch)
+        self._session.check_process()
+        return ClaimLoop(self._task_log, tasks, self._parse, batch)
 
     @contextmanager
     def task(self, task: T) -> Iterator[T]:
@@ -228,41 +228,41 @@ class Job(NodeView):
         Raises ``NotOwned``, before the block, if the task is not this node's.
         """
         key, token = self._parse(task)
-        ledger = self._ledger
-        if ledger.is_out(key):  # this worker has it in hand already: whoever handed it out records its end
+        task_log = self._task_log
+        if task_log.is_out(key):  # this worker has it in hand already: whoever handed it out records its end
             yield task
             return
-        if not ledger.begin_out(key, token):
+        if not task_log.begin_out(key, token):
             raise NotOwned(f"node {self.node_name!r}: task {key!r} is not this node's: ask can_claim_task first, and skip it")
         try:
             yield task
         except BaseException:
-            ledger.drop(key)
+            task_log.drop(key)
             raise
-        ledger.complete(key)
+        task_log.complete(key)
 
     def complete(self, task: object) -> None:
         """Record one task as complete, which was begun by ``add_task`` or is out in a ``claim`` loop; it is no longer in flight.
 
         Raises ``BackendUnavailable`` if the store stays away; then it is recorded by the next ``write_audit``.
         """
-        self._ledger.done([key_of(task)])
-        self._ledger.flush()
+        self._task_log.done([key_of(task)])
+        self._task_log.flush()
 
     def write_audit(self) -> None:
         """Mark every task added since the last time as complete.
 
         Raises ``BackendUnavailable`` if the store stays away; nothing is lost then, and it can be called again.
         """
-        self._ledger.audit()
+        self._task_log.audit()
 
     def get_audit(self) -> list[dict[str, Any]]:
         """The tasks completed for this job's date, by any node, newest first: item, node, date, created_on."""
-        return self._ledger.audited()
+        return self._task_log.audited()
 
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
         """Tasks of this job's date that were begun longer ago than that (seconds, if a number) and never completed."""
-        return self._ledger.incomplete(checked_age(older_than))
+        return self._task_log.incomplete(checked_age(older_than))
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 
@@ -306,16 +306,16 @@ class Job(NodeView):
     def set_weight(self, weight: float) -> None:
         """Weigh this much from now on, relative to the others. 0 drains the node: it stays a member and owns nothing."""
         checked_weight(weight)
-        self._member.check_inside()
-        if self._member.runtime is not None:
-            self._member.runtime.ask_for_weight(float(weight))
+        self._session.check_inside()
+        if self._session.runtime is not None:
+            self._session.runtime.ask_for_weight(float(weight))
 
     # --- the store's own ways in --------------------------------------------------------------------------------------------
 
     @property
     def _tables(self) -> Mapping[str, str]:
         """The names of the tables by the seed's words: Node, Token, Lock, Rebalance, Claim, Audit."""
-        tables: Mapping[str, str] = self._member.sql_backend.tables
+        tables: Mapping[str, str] = self._session.sql_backend.tables
         return tables
 
     @property
@@ -324,4 +324,4 @@ class Job(NodeView):
 
         Connects at the first statement, and is closed on leaving. Raises ``UnsupportedOperation`` if the backend has no SQL.
         """
-        return self._member.connection
+        return self._session.connection

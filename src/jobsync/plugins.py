@@ -18,8 +18,8 @@ import attrs
 import pluggy
 
 from jobsync import hookspecs
+from jobsync._core.redact import redact_url, safe_repr
 from jobsync.backend import Backend, BackendInfo, BackendOptions
-from jobsync.core.shown import shown, shown_url
 from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ def declared(url: str) -> BackendInfo:
     except JobsyncError:
         raise
     except Exception as error:
-        raise BackendNotFound(f'{shown_url(url)}: its plugin fails with {type(error).__name__}: {error}') from error
+        raise BackendNotFound(f'{redact_url(url)}: its plugin fails with {type(error).__name__}: {error}') from error
     if not isinstance(info, BackendInfo):
-        raise BackendNotFound(f'{shown_url(url)}: its plugin declares {shown(info)}, which is no BackendInfo')
+        raise BackendNotFound(f'{redact_url(url)}: its plugin declares {safe_repr(info)}, which is no BackendInfo')
     return info
 
 
@@ -142,11 +142,11 @@ def _version_of(distribution: str) -> str | None:
 
 def _scheme(url: str) -> str:
     if not isinstance(url, str):
-        raise ConfigError(f'backend is {shown(url)}: must be a URL such as sqlite:///jobsync.db')
+        raise ConfigError(f'backend is {safe_repr(url)}: must be a URL such as sqlite:///jobsync.db')
     scheme, separator, _ = url.partition('://')
     scheme = scheme.lower()
     if not separator or not _SCHEME.fullmatch(scheme):
-        raise ConfigError(f'backend is {shown(shown_url(url))}: must be a URL such as sqlite:///jobsync.db')
+        raise ConfigError(f'backend is {safe_repr(redact_url(url))}: must be a URL such as sqlite:///jobsync.db')
     return scheme
 
 
@@ -192,10 +192,10 @@ def _load(entry: EntryPoint) -> hookspecs.BackendPlugin:
     manager.check_pending()
     plugins = manager.hook.jobsync_backend()
     if len(plugins) != 1 or not isinstance(plugins[0], hookspecs.BackendPlugin):
-        raise TypeError(f'its hook jobsync_backend must give one BackendPlugin, and gave {shown(plugins)}')
+        raise TypeError(f'its hook jobsync_backend must give one BackendPlugin, and gave {safe_repr(plugins)}')
     plugin = plugins[0]
     if not plugin.schemes or not all(isinstance(scheme, str) and _SCHEME.fullmatch(scheme) for scheme in plugin.schemes):
-        raise ValueError(f'its schemes are {shown(plugin.schemes)}: must be lower case, without ://')
+        raise ValueError(f'its schemes are {safe_repr(plugin.schemes)}: must be lower case, without ://')
     return plugin
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobsync.core.hashing import task_key
+from jobsync._core.hashing import task_key
 
 __all__ = ['Task', 'key_of']
 

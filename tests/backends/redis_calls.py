@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import threading
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import HistoryKind, LockEdit, LockFilter, NodeRef, Pin
 from jobsync.backend import Backend
-from jobsync.core.model import HistoryKind, LockEdit, LockFilter, NodeRef, Pin
-from jobsync.core.tokens import TokenGroup
 from jobsync.testing.conformance.scene import TOKENS, Scene
 
 __all__ = ['DAY', 'Waiting', 'everything']

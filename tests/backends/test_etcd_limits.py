@@ -15,15 +15,15 @@ from tests.job.stores import FAST, TOKENS
 from tests.job.waiting import wait_until
 
 from jobsync import CoordinationConfig, Job
+from jobsync._core.assignment import Plan, TokenGroup
+from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Registration, Settings
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd import backend as backend_on
-from jobsync.backends.etcd import kv
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
-from jobsync.core.model import INITIAL, Eviction, Member, NodeRef, Pin, Registration, Settings
-from jobsync.core.tokens import Plan, TokenGroup
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.harnesses.etcd import EtcdHarness
@@ -60,9 +60,9 @@ def add_nodes(scene: Scene, count: int) -> list[NodeRef]:
             ref = NodeRef(f'worker-{number:05}.example', f'run-{number}')
             created_on = now + dt.timedelta(microseconds=number)
             node = Registration(ref, 15.0, host='worker.example', pid=number).record(created_on, now, None)
-            puts.append(kv.put(store.keys.node(ref.name), NodeRecord(node, now, now).encoded()))
+            puts.append(requests.put(store.keys.node(ref.name), NodeRecord(node, now, now).encoded()))
             refs.append(ref)
-        store.connection.write('KV.Txn', kv.when((), puts), time.monotonic() + 30)
+        store.connection.write('KV.Txn', requests.when((), puts), time.monotonic() + 30)
     return refs
 
 
@@ -119,8 +119,8 @@ class TestRequests:
         assert isinstance(scene.backend, EtcdBackend)
         store = scene.backend.store
         for number in range(30):
-            put = kv.put(store.keys.node(f'forged {number}'), b'{"name": "' + b'x' * 1_350_000 + b'"}')
-            store.connection.write('KV.Txn', kv.when((), [put]), time.monotonic() + 30)
+            put = requests.put(store.keys.node(f'forged {number}'), b'{"name": "' + b'x' * 1_350_000 + b'"}')
+            store.connection.write('KV.Txn', requests.when((), [put]), time.monotonic() + 30)
         read, sizes = store.connection.read, list[int]()
 
         def measured(method: str, request: Any, deadline: float) -> Any:

@@ -13,9 +13,9 @@ from tests.job.stores import FAST, TOKENS
 from tests.job.waiting import wait_until
 
 from jobsync import CoordinationConfig, Job
+from jobsync._core.records import Pulse, Snapshot
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd.plugin import connect
-from jobsync.core.model import Pulse, Snapshot
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.servers import EtcdServer

@@ -16,11 +16,11 @@ from tests.job.stores import FAST
 from tests.job.waiting import wait_until
 
 from jobsync import CoordinationConfig, Job
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import Eviction, HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Revision
 from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.etcd import link
+from jobsync.backends.etcd import channel
 from jobsync.backends.etcd.plugin import connect
-from jobsync.core.model import Eviction, HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Revision
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.servers import EtcdServer
@@ -272,7 +272,7 @@ class TestRunning:
 
     def test_a_refused_login_is_not_repeated_at_once(self, guarded: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """For a while the answer is the one before, so that a crowd with a wrong password does not keep the server busy."""
-        monkeypatch.setattr(link, 'LOGIN_PAUSE_SEC', 3600.0)
+        monkeypatch.setattr(channel, 'LOGIN_PAUSE_SEC', 3600.0)
         with closing(connect(guarded.url('jobsync:PASSWORD'), BackendOptions())) as backend:
             set_password(guarded, 'another')
             with pytest.raises(ConfigError, match='check user and password'):

@@ -28,13 +28,8 @@ import pytest
 from tests.backends.relay import relayed
 
 from jobsync import CoordinationConfig, Job
-from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.etcd import backend as backend_on
-from jobsync.backends.etcd import forks, kv, link
-from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
-from jobsync.backends.etcd.plugin import connect
-from jobsync.core.model import (
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import (
     INITIAL,
     Eviction,
     HistoryKind,
@@ -45,7 +40,12 @@ from jobsync.core.model import (
     Registration,
     Settings,
 )
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.etcd import backend as backend_on
+from jobsync.backends.etcd import channel, forks, requests
+from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.harnesses.etcd import EtcdHarness
@@ -122,7 +122,7 @@ def raw(backend: object) -> EtcdBackend:
 def keys_of(backend: object, prefix: bytes = b'') -> dict[bytes, bytes]:
     """What etcd holds of a namespace under a prefix."""
     store = raw(backend).store
-    return dict(store.read([kv.get_all(store.keys.root + prefix)], time.monotonic() + 10).values)
+    return dict(store.read([requests.get_all(store.keys.root + prefix)], time.monotonic() + 10).values)
 
 
 def end_watch(backend: object) -> None:
@@ -241,7 +241,7 @@ class TestSilence:
     @pytest.fixture(autouse=True)
     def no_keepalive(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """GRPC's pings would end such a connection too, only later."""
-        monkeypatch.setitem(link.CHANNEL_OPTIONS, 'grpc.keepalive_time_ms', 3_600_000)
+        monkeypatch.setitem(channel.CHANNEL_OPTIONS, 'grpc.keepalive_time_ms', 3_600_000)
 
     def test_a_bulk_reading_ends(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """Amid a long reading nothing comes any more: it fails long before its own deadline, and the next call is answered."""
@@ -329,7 +329,7 @@ class TestUsers:
 
         def is_refused() -> bool:
             with contextlib.suppress(ConfigError):
-                connection.read('KV.Txn', kv.when((), [kv.get(b'jobsync/x')]), time.monotonic() + 5)
+                connection.read('KV.Txn', requests.when((), [requests.get(b'jobsync/x')]), time.monotonic() + 5)
                 time.sleep(1.5)  # each use of a token lengthens its life
                 return False
             return True
@@ -423,14 +423,14 @@ class TestContent:
         scene = Scene(backend, Settings(100_000, 'xxh3'))
         leader = scene.leader()
         connection, prefix = raw(backend).store.connection, raw(backend).store.keys.tokens
-        left = kv.put(prefix + b'0000000000000001-0000000000000001/000000', b'left behind')
-        connection.write('KV.Txn', kv.when((), [left]), time.monotonic() + 5)
+        left = requests.put(prefix + b'0000000000000001-0000000000000001/000000', b'left behind')
+        connection.write('KV.Txn', requests.when((), [left]), time.monotonic() + 5)
         for step in range(40):
             groups = [TokenGroup(range(start, 100_000, 50 + step), f'n{start}') for start in range(50 + step)]
             scene.commit(leader, *groups)
         values = keys_of(backend)
         assert max(map(len, values.values())) <= 256 * 1024
-        state = raw(backend).store.read([kv.get(raw(backend).store.keys.state)], time.monotonic() + 5).state
+        state = raw(backend).store.read([requests.get(raw(backend).store.keys.state)], time.monotonic() + 5).state
         named = {key for entry in state.table.entries for key in entry.keys(prefix)}
         assert keys_of(backend, b'token/').keys() == named
         assert len(state.table.entries) < 40
@@ -441,7 +441,7 @@ class TestContent:
         """After many edits only what the state names is kept, and another handle reads the same."""
         for number in range(80):
             scene.lock(f'task {number % 50}', patterns=(f'p{number}',))
-        state = raw(scene.backend).store.read([kv.get(raw(scene.backend).store.keys.state)], time.monotonic() + 5).state
+        state = raw(scene.backend).store.read([requests.get(raw(scene.backend).store.keys.state)], time.monotonic() + 5).state
         named = {key for entry in state.locks.entries for key in entry.keys(raw(scene.backend).store.keys.locks)}
         assert keys_of(scene.backend, b'lock/').keys() == named
         assert len(state.locks.entries) <= 33
@@ -584,8 +584,8 @@ class TestSpoilt:
 
 def put(scene: Scene, key: bytes, value: bytes | None) -> None:
     """As an operator might; None deletes."""
-    operation = kv.delete(key) if value is None else kv.put(key, value)
-    raw(scene.backend).store.connection.write('KV.Txn', kv.when((), [operation]), time.monotonic() + 30)
+    operation = requests.delete(key) if value is None else requests.put(key, value)
+    raw(scene.backend).store.connection.write('KV.Txn', requests.when((), [operation]), time.monotonic() + 30)
 
 
 class TestLimits:
@@ -674,7 +674,7 @@ class TestCompaction:
 
 def scene_revision(scene: Scene) -> int:
     store = raw(scene.backend).store
-    return store.read([kv.get(store.keys.state)], time.monotonic() + 5).at
+    return store.read([requests.get(store.keys.state)], time.monotonic() + 5).at
 
 
 class TestWatch:
@@ -865,7 +865,7 @@ for name, package, message in (('kv.proto', 'mvccpb', 'KeyValue'), ('rpc.proto',
 import jobsync
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd.plugin import connect
-from jobsync.core.model import Settings
+from jobsync._core.records import Settings
 backend = connect({etcd_server.url()!r}, BackendOptions())
 print(backend.open(Settings(5, 'md5'), create=True).settings.total_tokens)
 backend.close()
@@ -978,13 +978,13 @@ class TestOneOwner:
         """A heartbeat and a commit whose records have moved on since they were prepared are not carried out as they are."""
         leader, other = scene.leader(), scene.join('b')
         store, keys = raw(scene.backend).store, raw(scene.backend).store.keys
-        before = store.read([kv.get(keys.state), kv.get_all(keys.nodes)], time.monotonic() + 5)
+        before = store.read([requests.get(keys.state), requests.get_all(keys.nodes)], time.monotonic() + 5)
         scene.beat(other)
         scene.commit(leader)
         for key in (keys.state, keys.node('b')):
-            late = kv.when([before.same(key)], [kv.put(key, b'late')])
+            late = requests.when([before.same(key)], [requests.put(key, b'late')])
             assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
-        dead = kv.when([kv.unwritten(keys.node('b'), before.at)], [kv.delete(keys.node('b'))])
+        dead = requests.when([requests.unwritten(keys.node('b'), before.at)], [requests.delete(keys.node('b'))])
         assert not store.connection.write('KV.Txn', dead, time.monotonic() + 5).succeeded
 
     def test_a_remembered_record_is_not_believed(self, harness: EtcdHarness, scene: Scene) -> None:
@@ -1016,11 +1016,11 @@ class TestOneOwner:
         """A node that joins while the settings are being replaced keeps them: the state has changed."""
         backend = harness.connect()
         store = raw(backend).store
-        wanted = [kv.get(store.keys.state), kv.get_all(store.keys.nodes)]
+        wanted = [requests.get(store.keys.state), requests.get_all(store.keys.nodes)]
         empty = store.read(wanted, time.monotonic() + 5)
         scene.backend.register(Registration(scene.ref('a'), 15.0), scene.timeline, 0)
         write = raw(backend)._all_anew(empty, empty.state.renewed(empty.cluster))
-        late = kv.when(write.compares, write.operations)
+        late = requests.when(write.compares, write.operations)
         assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
         assert list(scene.nodes()) == ['a']
 

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import NodeRef
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore, connect, shared_store
-from jobsync.core.model import NodeRef
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import ConfigError, Conflict, Evicted
 from jobsync.testing.conformance.scene import Scene
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from tests.job.waiting import wait_until
 
-from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockRequest, NodeRef, Registration
+from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockRequest, NodeRef, Registration
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.postgresql import PostgresqlHarness

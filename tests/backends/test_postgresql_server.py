@@ -17,15 +17,15 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy.exc
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
+from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.store import Mode
-from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
-from jobsync.event_log import event_log
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.harnesses.postgresql import PostgresqlHarness
 from jobsync.testing.servers import PostgresServer, free_port
@@ -402,10 +402,10 @@ class TestHints:
         """Where nothing arrives, changes are found all the same, and one line says that they are looked for."""
         from jobsync.backends.sql.postgresql import listener
 
-        monkeypatch.setattr(listener.Listener, '_is_direct', lambda self, connection: False)
+        monkeypatch.setattr(listener.PostgresqlListener, '_is_direct', lambda self, connection: False)
         monkeypatch.setattr(listener, 'CHANNEL', 'a channel that nobody uses')
         monkeypatch.setattr(listener, 'PROOF_SEC', 0.0)
-        monkeypatch.setattr('jobsync.backends.listening.POLL_SEC', 0.05)
+        monkeypatch.setattr('jobsync.backends._common.listening.POLL_SEC', 0.05)
         scene = Scene(harness.connect())
         with caplog.at_level(logging.INFO, 'jobsync.backends.postgresql'):
             for name in 'ab':
@@ -423,7 +423,7 @@ class TestHints:
         """A proxy is tried out before it is distrusted."""
         from jobsync.backends.sql.postgresql import listener
 
-        monkeypatch.setattr(listener.Listener, '_is_direct', lambda self, connection: False)
+        monkeypatch.setattr(listener.PostgresqlListener, '_is_direct', lambda self, connection: False)
         backend = harness.connect()
         Scene(backend).join('a')
         backend.wait(0, 5.0)

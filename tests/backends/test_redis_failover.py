@@ -10,11 +10,11 @@ from contextlib import closing
 import pytest
 from tests.backends.redis_jobs import Cluster
 
+from jobsync._core.records import Snapshot
+from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
-from jobsync.core.model import Snapshot
 from jobsync.errors import BackendUnavailable, ConfigError
-from jobsync.event_log import event_log
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.redis import RedisHarness, eventually
 from jobsync.testing.servers import RedisServer, SentinelServer, free_port

@@ -15,11 +15,11 @@ from tests.backends.redis_jobs import Cluster
 from tests.backends.test_redis_rights import RULES, user
 from tests.job.stores import FAST
 
+from jobsync._core.records import NodeRef, Revision
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.errors import OUTAGES, RIGHTS, translate
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
-from jobsync.core.model import NodeRef, Revision
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.redis import RedisHarness, eventually

@@ -13,12 +13,12 @@ import redis
 from tests.backends.redis_calls import DAY, Waiting, everything
 from tests.backends.redis_jobs import Cluster
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import Eviction, HistoryKind, LockEdit, LockFilter, LockRequest, Member, Pin
+from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
-from jobsync.core.model import Eviction, HistoryKind, LockEdit, LockFilter, LockRequest, Member, Pin
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import ConfigError
-from jobsync.event_log import event_log
 from jobsync.fencing import StaleFence, redis_set
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.harnesses.redis import RedisHarness, eventually
@@ -215,7 +215,7 @@ class TestRights:
         monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     ) -> None:  # fmt: skip
         """Who may not announce or listen finds changes all the same, and one line says that they are looked for."""
-        monkeypatch.setattr('jobsync.backends.listening.POLL_SEC', 0.05)
+        monkeypatch.setattr('jobsync.backends._common.listening.POLL_SEC', 0.05)
         with (
             caplog.at_level(logging.INFO, 'jobsync.backends.redis'),
             closing(connect(user(server, *RULES, without), BackendOptions())) as backend,

@@ -18,13 +18,13 @@ from urllib.parse import quote
 import pytest
 from tests.backends.redis_calls import DAY, Waiting, everything
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.backend import RedisBackend
 from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.layers import MOST_ENTRIES
 from jobsync.backends.redis.plugin import connect
-from jobsync.backends.redis.table import MOST_ENTRIES
-from jobsync.core.model import INITIAL, LockEdit, LockRequest, Member, Pin
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.harnesses.redis import RedisHarness, eventually
@@ -405,17 +405,17 @@ class TestConnections:
 
     def test_a_listener_knocks_now_and_then(self, harness: RedisHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the server is down it is not asked without pause; when it is back it is found."""
-        from jobsync.backends.redis.link import Link
+        from jobsync.backends.redis.pool import RedisPool
 
         knocks: list[int] = []
-        connect_again = Link.connect
+        connect_again = RedisPool.connect
 
-        def knock(link: Link, deadline: Deadline) -> object:
+        def knock(link: RedisPool, deadline: Deadline) -> object:
             knocks.append(1)
             return connect_again(link, deadline)
 
-        monkeypatch.setattr(Link, 'connect', knock)
-        monkeypatch.setattr('jobsync.backends.listening.RETRY_SEC', 0.2)
+        monkeypatch.setattr(RedisPool, 'connect', knock)
+        monkeypatch.setattr('jobsync.backends._common.listening.RETRY_SEC', 0.2)
         scene.join('a')
         revision = scene.revision.number
         scene.backend.wait(0, 1.0)

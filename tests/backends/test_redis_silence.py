@@ -12,11 +12,11 @@ import pytest
 from tests.backends.proxy import SilentProxy
 from tests.backends.redis_calls import Waiting
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import Settings
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.connection import keepalive_options
 from jobsync.backends.redis.plugin import connect
-from jobsync.core.model import Settings
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.harnesses.redis import RedisHarness

@@ -10,9 +10,9 @@ from contextlib import closing
 import pytest
 from tests.backends.redis_jobs import Cluster
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable
 from jobsync.backend import Backend
-from jobsync.core.model import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import BackendUnavailable, Evicted
 from jobsync.testing.conformance.scene import TOKENS, Scene
 from jobsync.testing.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, eventually, with_field
@@ -254,7 +254,7 @@ class TestJobs:
 
     def test_a_member(self, harness: RedisHarness, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """All nodes begin a new timeline when a new one reads it, and everything is shared out again."""
-        monkeypatch.setattr('jobsync.backends.redis.table.MOST_ENTRIES', 2)  # so that a new node cannot read the log alone
+        monkeypatch.setattr('jobsync.backends.redis.layers.MOST_ENTRIES', 2)  # so that a new node cannot read the log alone
         with Cluster(harness.url, 'ab') as cluster, closing(harness.connect()) as handle:
             eventually(lambda: cluster.is_shared_out)
             ASSIGNMENT['member'](server)

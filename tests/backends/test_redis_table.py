@@ -9,12 +9,12 @@ from random import Random
 
 import pytest
 
+from jobsync._core.assignment import Assignment, Changes, Plan, TokenGroup
+from jobsync._core.records import NOBODY, Member, Revision
+from jobsync.backends.redis.layers import MOST_ENTRIES, SMALL, Layer, entries_to_fold, is_long, merged, packed, unpacked
 from jobsync.backends.redis.script import script
 from jobsync.backends.redis.seals import SpoiltError
-from jobsync.backends.redis.table import MOST_ENTRIES, SMALL, Layer, entries_to_fold, is_long, merged, packed, unpacked
-from jobsync.backends.single_writer import Table as Reference
-from jobsync.core.model import NOBODY, Member, Revision
-from jobsync.core.tokens import Assignment, Changes, Plan, TokenGroup
+from jobsync.backends.single_writer import AssignmentTable as Reference
 
 NAMES = ['a', 'b', 'é\n"', None]
 SCRIPTS = sorted(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsync.core.model import HistoryKind, NodeRef, Pin, Rebalance, Settings
-from jobsync.core.tokens import TokenGroup
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import HistoryKind, NodeRef, Pin, Rebalance, Settings
 from jobsync.errors import SchemaMismatch
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.harnesses.postgresql import PostgresqlHarness

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from sqlalchemy import NullPool, Pool, QueuePool, event
 
-from jobsync.backends.sql.pools import autocommitting
+from jobsync.backends.sql.engine import autocommitting
 
 
 def given_back(pool: type[Pool], error: BaseException) -> None:

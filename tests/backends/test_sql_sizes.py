@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsync.core.model import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
-from jobsync.core.tokens import TokenGroup
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
 from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.harnesses.postgresql import PostgresqlHarness
 from jobsync.testing.harnesses.sqlite import SqliteHarness

@@ -15,7 +15,7 @@ from tests.job.stores import FAST, Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import wait_until_whole
 
-from jobsync.core.model import HistoryKind, NodeRef, Registration
+from jobsync._core.records import HistoryKind, NodeRef, Registration
 from jobsync.errors import JobsyncError
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.postgresql import PostgresqlHarness

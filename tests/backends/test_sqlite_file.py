@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from jobsync._core.assignment import Plan, TokenGroup
+from jobsync._core.records import INITIAL, Member, Settings
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
-from jobsync.core.model import INITIAL, Member, Settings
-from jobsync.core.tokens import Plan, TokenGroup
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.sqlite import SqliteHarness
@@ -34,7 +34,7 @@ START = """
 import sys
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql.sqlite.plugin import connect
-from jobsync.core.model import NodeRef, Registration, Settings
+from jobsync._core.records import NodeRef, Registration, Settings
 """
 
 
@@ -449,7 +449,7 @@ class TestOtherProcesses:
             START
             + """
 import time
-from jobsync.core.model import INITIAL
+from jobsync._core.records import INITIAL
 backend = connect(sys.argv[2], BackendOptions(op_timeout_sec=30))
 opened = backend.open(Settings(24, 'xxh3'), create=True)
 ref = NodeRef(sys.argv[1], '1')
@@ -496,8 +496,8 @@ while min(node.heartbeat for node in backend.snapshot().nodes) < 30:
         code = (
             START
             + """
-from jobsync.core.model import *
-from jobsync.core.tokens import *
+from jobsync._core.records import *
+from jobsync._core.assignment import *
 backend = connect(sys.argv[1], BackendOptions())
 opened = backend.open(Settings(20_000, 'xxh3'), create=True)
 ref = NodeRef('a', '1')

@@ -9,7 +9,7 @@ import pytest
 
 from jobsync.backends.sql import migrations
 from jobsync.backends.sql.schema import SCHEMA_VERSION
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import SqlTransaction
 from jobsync.errors import SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
 from jobsync.testing.harnesses.sqlite import SqliteHarness
@@ -36,7 +36,7 @@ def test_an_older_schema_is_migrated(old: SqliteHarness, monkeypatch: pytest.Mon
     """``open`` runs the steps between the versions, once, and the records stay."""
     steps: list[int] = []
 
-    def step(tx: Transaction) -> None:
+    def step(tx: SqlTransaction) -> None:
         steps.append(0)
         tx.connection.exec_driver_sql('CREATE TABLE extra (x)')
 
@@ -52,7 +52,7 @@ def test_an_older_schema_is_migrated(old: SqliteHarness, monkeypatch: pytest.Mon
 def test_a_step_that_fails_leaves_the_old_schema(old: SqliteHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way or nothing."""
 
-    def step(tx: Transaction) -> None:
+    def step(tx: SqlTransaction) -> None:
         tx.connection.exec_driver_sql('CREATE TABLE extra (x)')
         tx.connection.exec_driver_sql('SELECT x FROM absent')
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from jobsync._core.assignment import TokenGroup
+from jobsync._core.records import NOBODY, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin, Revision, Settings
 from jobsync.backend import Backend
 from jobsync.backends.sql.commits import REMEMBERED
-from jobsync.core.model import NOBODY, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin, Revision, Settings
-from jobsync.core.tokens import TokenGroup
 from jobsync.errors import Conflict, Evicted
 from jobsync.testing.conformance.scene import TOKENS, Scene
 from jobsync.testing.harnesses.sqlite import SqliteHarness

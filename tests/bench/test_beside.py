@@ -17,11 +17,11 @@ from benchmarks.scenarios.plans import TASKS
 from tests.bench.made_up import scenario
 
 from jobsync import plugins
+from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Bench, Contestant, Nobody, Store
 from jobsync.bench.scenarios.ownership import KINDS
 from jobsync.bench.telling import PlainTeller
-from jobsync.core.model import Settings
 from jobsync.testing.servers import PostgresServer
 
 

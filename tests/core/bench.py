@@ -11,14 +11,14 @@ from typing import Any
 import attrs
 from tests.core.builders import EPOCH, token_of
 
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.config import AgentConfig
+from jobsync._core.records import LockEdit, Node, Settings
+from jobsync._runtime.executor import execute
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.core import calls
-from jobsync.core.agent import Agent
-from jobsync.core.agentconfig import AgentConfig
-from jobsync.core.calls import Lane
-from jobsync.core.model import LockEdit, Node, Settings
 from jobsync.errors import BackendUnavailable, JobsyncError
-from jobsync.runtime.perform import perform
 
 __all__ = ['AWAY', 'TASKS', 'Bench', 'Caught', 'Made']
 
@@ -35,13 +35,13 @@ class Made:
 
     at: float
     agent: Agent
-    call: calls.Call
-    answer: calls.Answer
+    call: commands.Command
+    answer: commands.Reply
 
     @property
     def reached_store(self) -> bool:
         """Whether the store was asked: a proposal asks it only if there is something to commit."""
-        return not isinstance(self.answer, calls.Proposal) or self.answer.plan is not None
+        return not isinstance(self.answer, commands.CommitOutcome) or self.answer.plan is not None
 
 
 @attrs.frozen
@@ -67,7 +67,7 @@ class Bench:
         self.agents: list[Agent] = []
         self.cut: set[tuple[Agent, Lane]] = set()
         """Lanes in which the store is out of reach."""
-        self.fault: Callable[[Agent, calls.Call], JobsyncError | None] = lambda agent, call: None
+        self.fault: Callable[[Agent, commands.Command], JobsyncError | None] = lambda agent, call: None
         """With what error a call fails that does not reach the store; None lets it through."""
         self.made: list[Made] = []
         self._ids = itertools.count(1)
@@ -115,11 +115,11 @@ class Bench:
 
     def claims(self, agent: Agent, *keys: str) -> list[bool]:
         """Whether the agent may claim these tasks now."""
-        return [agent.tenure.may_claim(key, token_of(key), self.clock) for key in keys]
+        return [agent.lease.may_claim(key, token_of(key), self.clock) for key in keys]
 
     def begin(self, agent: Agent, *keys: str) -> list[bool]:
         """Begin these tasks now, those that the agent may."""
-        return [agent.tenure.begin(key, token_of(key), self.clock) for key in keys]
+        return [agent.lease.begin(key, token_of(key), self.clock) for key in keys]
 
     # --- what the store has ----------------------------------------------------------------------------------------------
 
@@ -155,11 +155,11 @@ class Bench:
         self._traps.remove(trap)
         return self._caught[-1]
 
-    def perform(self, call: calls.Call) -> calls.Answer:
+    def perform(self, call: commands.Command) -> commands.Reply:
         """What the store makes of a call: an answer, or an error."""
         before = self._revision()
         try:
-            answer: calls.Answer = perform(self.backend, call, token_of)
+            answer: commands.Reply = execute(self.backend, call, token_of)
         except JobsyncError as error:
             answer = error
         self._announce(before)
@@ -171,7 +171,7 @@ class Bench:
         self.backend.edit_locks(edit)
         self._announce(before)
 
-    def answer(self, caught: Caught, answer: calls.Answer) -> None:
+    def answer(self, caught: Caught, answer: commands.Reply) -> None:
         """Bring a caught call's answer back now."""
         caught.agent.done(caught.lane, answer, self.now)
 
@@ -218,12 +218,12 @@ class Bench:
                 return min(wakes)
         raise AssertionError(f'agents are never done at {self.now}')
 
-    def _make(self, agent: Agent, lane: Lane, call: calls.Call) -> None:
+    def _make(self, agent: Agent, lane: Lane, call: commands.Command) -> None:
         if any(agent is trapped and isinstance(call, kind) for trapped, kind in self._traps):
             self._caught.append(Caught(agent, lane, call))
             return
         made_at = self.now
-        answer: calls.Answer = AWAY if (agent, lane) in self.cut else self.fault(agent, call)
+        answer: commands.Reply = AWAY if (agent, lane) in self.cut else self.fault(agent, call)
         if answer is None:
             answer = self.perform(call)
         self.now += self.call_sec

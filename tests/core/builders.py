@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from jobsync.core.decision import Decision, Memory, Policy, Situation
-from jobsync.core.leader import decide
-from jobsync.core.model import (
+from jobsync._core.assignment import Assignment, Changes, Plan, TokenGroup
+from jobsync._core.leader.decide import decide
+from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView, Policy
+from jobsync._core.records import (
     Leadership,
     Member,
     Node,
@@ -24,7 +25,6 @@ from jobsync.core.model import (
     TaskLock,
     Timeline,
 )
-from jobsync.core.tokens import Assignment, Changes, Plan, TokenGroup
 
 __all__ = [
     'EPOCH',
@@ -182,7 +182,7 @@ class Scene:
     timeline: Timeline = TIMELINE
     longest_timeout_sec: float = 0.0
     now: float = 1000.0
-    memory: Memory = attrs.field(factory=lambda: Memory(timeline_read_at=0.0))
+    memory: LeaderState = attrs.field(factory=lambda: LeaderState(timeline_read_at=0.0))
     policy: Policy = _POLICY
 
     @classmethod
@@ -196,7 +196,7 @@ class Scene:
 
     def decide(self) -> Decision:
         """What the leader would do now."""
-        situation = Situation(
+        situation = LeaderView(
             me=ref('a'),
             snapshot=snapshot(self.nodes.values(), self.assignment.version, self.timeline, self.now, self.longest_timeout_sec),
             assignment=self.assignment,

@@ -18,7 +18,7 @@ from fractions import Fraction
 
 import attrs
 
-from jobsync.core.rebalance import FREE, STUCK, PinRequest, Placement, rebalance
+from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, Placement, rebalance
 
 Cost = tuple[Fraction, int, int]
 

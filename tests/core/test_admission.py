@@ -8,9 +8,9 @@ import attrs
 import pytest
 from tests.core.builders import EPOCH, Scene, assigned, lock, node, ref, spelled
 
-from jobsync.core.admission import HELD_SEC, ROLL_SEC
-from jobsync.core.decision import Memory
-from jobsync.core.model import Node, NodeState
+from jobsync._core.leader.admission import HELD_SEC, ROLL_SEC
+from jobsync._core.leader.inputs import LeaderState
+from jobsync._core.records import Node, NodeState
 
 NOW = 1000.0
 """The clock of a scene at its beginning; the store's clock shows the same."""
@@ -84,7 +84,7 @@ def test_every_node_but_the_first_costs_one_move() -> None:
         moved += settle(scene)
         scene.now += 5.0
         leave(scene, old)
-        scene.memory = Memory(timeline_read_at=0.0)  # it led, and the next that leads remembers nothing
+        scene.memory = LeaderState(timeline_read_at=0.0)  # it led, and the next that leads remembers nothing
         moved += settle(scene)
         scene.now += 20.0
     assert sorted(map(spelled(scene.assignment).count, 'wxyz')) == [3, 3, 3, 3]
@@ -149,7 +149,7 @@ def test_another_leader_lets_everybody_in() -> None:
     scene = rolling()
     join(scene, 'o')
     settle(scene)
-    scene.memory = Memory(timeline_read_at=0.0)
+    scene.memory = LeaderState(timeline_read_at=0.0)
     assert settle(scene) == 2
 
 

@@ -6,11 +6,11 @@ import attrs
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent, Phase
-from jobsync.core.calls import Lane
-from jobsync.core.lookout import HEIRS
-from jobsync.core.model import Settings
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.records import Settings
 from jobsync.errors import ConfigMismatch
 
 # --- joining --------------------------------------------------------------------------------------------------------------
@@ -20,8 +20,8 @@ def test_a_node_begins_by_opening_the_namespace() -> None:
     """The first call is ``open`` with the node's settings; there is nothing to beat for yet."""
     bench = Bench()
     agent = bench.start('a', create=False)
-    assert agent.next(Lane.BEAT, bench.now) is None
-    assert agent.next(Lane.WORK, bench.now) == calls.Open(bench.settings, create=False)
+    assert agent.next(Lane.HEARTBEAT, bench.now) is None
+    assert agent.next(Lane.WORK, bench.now) == commands.Open(bench.settings, create=False)
     assert agent.phase is Phase.OPENING
 
 
@@ -29,7 +29,7 @@ def test_one_call_at_a_time_in_each_lane() -> None:
     """While a call is under way its lane asks for nothing."""
     bench = Bench()
     agent = bench.start('a')
-    bench.catch(agent, calls.Open)
+    bench.catch(agent, commands.Open)
     assert agent.next(Lane.WORK, bench.now) is None
 
 
@@ -54,7 +54,7 @@ def test_a_cluster_shares_the_tokens() -> None:
     """Each task is claimable on exactly one of the nodes, and all have as many tokens."""
     bench = Bench()
     agents = bench.cluster('a', 'b')
-    assert [len(agent.tenure.ownership.tokens) for agent in agents] == [2, 2]
+    assert [len(agent.lease.ownership.tokens) for agent in agents] == [2, 2]
     assert [sum(bench.claims(agent, key)[0] for agent in agents) for key in TASKS] == [1] * 4
 
 
@@ -82,7 +82,7 @@ def test_a_registration_whose_answer_was_lost_counts() -> None:
     """Repeating it meets the node's own record, which is as good as the answer."""
     bench = Bench()
     agent = bench.start('a')
-    caught = bench.catch(agent, calls.Register)
+    caught = bench.catch(agent, commands.Register)
     bench.perform(caught.call)
     bench.answer(caught, AWAY)
     bench.run(2.0)
@@ -97,9 +97,9 @@ def test_a_hint_makes_a_follower_beat() -> None:
     """A heartbeat tells all that a follower needs to know of a change."""
     bench = Bench(push=False)
     follower = bench.cluster('a', 'b')[1]
-    assert isinstance(follower.next(Lane.BEAT, bench.now), float)
+    assert isinstance(follower.next(Lane.HEARTBEAT, bench.now), float)
     follower.hint(bench.backend.snapshot().revision.number + 1, bench.now)
-    assert isinstance(follower.next(Lane.BEAT, bench.now), calls.Heartbeat)
+    assert isinstance(follower.next(Lane.HEARTBEAT, bench.now), commands.Heartbeat)
 
 
 def test_a_hint_makes_the_leader_look() -> None:
@@ -107,18 +107,18 @@ def test_a_hint_makes_the_leader_look() -> None:
     bench = Bench(push=False)
     (leader,) = bench.cluster('a')
     leader.hint(bench.backend.snapshot().revision.number + 1, bench.now)
-    assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
+    assert leader.next(Lane.WORK, bench.now) == commands.TakeSnapshot()
 
 
 def test_a_hint_during_a_look_is_not_lost() -> None:
     """A look that was under way when a hint came may have missed what was hinted at: the leader looks again."""
     bench = Bench(push=False)
     (leader,) = bench.cluster('a')
-    look = bench.catch(leader, calls.TakeSnapshot)
+    look = bench.catch(leader, commands.TakeSnapshot)
     seen = bench.perform(look.call)
     leader.hint(bench.backend.snapshot().revision.number + 1, bench.now)
     bench.answer(look, seen)
-    assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
+    assert leader.next(Lane.WORK, bench.now) == commands.TakeSnapshot()
 
 
 def test_a_hint_before_a_look_is_answered_by_it() -> None:
@@ -127,23 +127,23 @@ def test_a_hint_before_a_look_is_answered_by_it() -> None:
     (leader,) = bench.cluster('a')
     leader.hint(bench.backend.snapshot().revision.number + 1, bench.now)
     call = leader.next(Lane.WORK, bench.now)
-    assert call == calls.TakeSnapshot()
+    assert call == commands.TakeSnapshot()
     leader.done(Lane.WORK, bench.perform(call), bench.now)
-    assert leader.next(Lane.WORK, bench.now) != calls.TakeSnapshot()
+    assert leader.next(Lane.WORK, bench.now) != commands.TakeSnapshot()
 
 
 def test_a_leader_looks_if_what_it_has_read_is_newer_than_what_it_has_seen() -> None:
     """It cannot plan from two versions, so it looks at once; it does not ask for a time that is past."""
     bench = Bench(push=False)
     (leader,) = bench.cluster('a')
-    bench.run_until(lambda: bench.made[-1].call == calls.TakeSnapshot())
-    bench.cut.add((leader, Lane.BEAT))
+    bench.run_until(lambda: bench.made[-1].call == commands.TakeSnapshot())
+    bench.cut.add((leader, Lane.HEARTBEAT))
     bench.store.delete_token_rows('sync_', [0])
-    read = bench.catch(leader, calls.Read)
+    read = bench.catch(leader, commands.ReadAssignment)
     bench.store.delete_token_rows('sync_', [1])
     bench.deliver(read)
-    assert bench.now < leader.tenure.deadline
-    assert leader.next(Lane.WORK, bench.now) == calls.TakeSnapshot()
+    assert bench.now < leader.lease.deadline
+    assert leader.next(Lane.WORK, bench.now) == commands.TakeSnapshot()
 
 
 def test_a_hint_of_what_is_known_does_nothing() -> None:
@@ -177,7 +177,7 @@ def test_an_idle_cluster_asks_little() -> None:
     bench.run(600.0)
     made = bench.made[before:]
     asked = {agent: [one.call for one in made if one.agent is agent and one.reached_store] for agent in bench.agents}
-    assert not [call for calls_made in asked.values() for call in calls_made if isinstance(call, calls.Read)]
+    assert not [call for calls_made in asked.values() for call in calls_made if isinstance(call, commands.ReadAssignment)]
     assert all(len(asked[agent]) <= 260 for agent in looking)
     assert all(len(asked[follower]) <= 130 for follower in followers)
 
@@ -186,7 +186,7 @@ def beats(bench: Bench, agent: Agent, seconds: float) -> list[float]:
     """When this agent sent heartbeats in the time that is left to pass."""
     before = len(bench.made)
     bench.run(seconds)
-    return [one.at for one in bench.made[before:] if one.agent is agent and isinstance(one.call, calls.Heartbeat)]
+    return [one.at for one in bench.made[before:] if one.agent is agent and isinstance(one.call, commands.Heartbeat)]
 
 
 @pytest.mark.parametrize('phase', [0.2, 1.0, 2.6, 3.9, 4.8])
@@ -200,7 +200,7 @@ def test_a_newcomer_beats_in_step_within_an_interval(phase: float) -> None:
     bench.run(1.1 * 5.0)
     begun = len(bench.made)
     bench.run(20.0)
-    made = [one for one in bench.made[begun:] if isinstance(one.call, calls.Heartbeat)]
+    made = [one for one in bench.made[begun:] if isinstance(one.call, commands.Heartbeat)]
     theirs = [one.at for one in made if one.agent is leader]
     ours = [one.at for one in made if one.agent is newcomer and one.at > theirs[0]]
     behind = [after - before for before, after in zip(theirs, ours, strict=False)]
@@ -216,7 +216,7 @@ def test_many_nodes_do_not_beat_at_once() -> None:
     at = beats(bench, leader, 5.1)[-1]
     begun = len(bench.made)
     bench.run(at + 6.0 - bench.now)
-    others = [one.at - at for one in bench.made[begun:] if one.agent is not leader and isinstance(one.call, calls.Heartbeat)]
+    others = [one.at - at for one in bench.made[begun:] if one.agent is not leader and isinstance(one.call, commands.Heartbeat)]
     behind = [later % 5.0 for later in others]
     assert all(0.23 <= after <= 0.77 for after in behind)
     assert 8 <= sum(after < 0.5 for after in behind) <= len(behind) - 8

@@ -8,33 +8,33 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent
-from jobsync.core.events import Change
-from jobsync.core.tenure import Clock, Tenure
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.agent.lease import Clock, Lease
 
 
 def test_a_gain_waits_for_the_acknowledging_heartbeat() -> None:
     """Tokens read of are claimable only when a heartbeat that acknowledges their version has succeeded."""
     bench = Bench()
     agent = bench.start('a')
-    bench.deliver(bench.catch(agent, calls.Read))
-    assert agent.tenure.ownership.is_empty
-    caught = bench.catch(agent, calls.Heartbeat)
+    bench.deliver(bench.catch(agent, commands.ReadAssignment))
+    assert agent.lease.ownership.is_empty
+    caught = bench.catch(agent, commands.Heartbeat)
     assert caught.call.seen == bench.backend.snapshot().version
     answer = bench.perform(caught.call)
-    assert agent.tenure.ownership.is_empty
+    assert agent.lease.ownership.is_empty
     bench.answer(caught, answer)
-    assert len(agent.tenure.ownership.tokens) == 4
+    assert len(agent.lease.ownership.tokens) == 4
 
 
 def test_a_failed_acknowledgement_gains_nothing() -> None:
     """If it is not known whether the heartbeat arrived, nothing is gained."""
     bench = Bench()
     agent = bench.start('a')
-    bench.deliver(bench.catch(agent, calls.Read))
-    bench.answer(bench.catch(agent, calls.Heartbeat), AWAY)
-    assert agent.tenure.ownership.is_empty
+    bench.deliver(bench.catch(agent, commands.ReadAssignment))
+    bench.answer(bench.catch(agent, commands.Heartbeat), AWAY)
+    assert agent.lease.ownership.is_empty
     assert not agent.is_settled
     bench.run(2.0)
     assert agent.is_settled
@@ -44,20 +44,20 @@ def test_a_heartbeat_sent_before_the_version_was_read_does_not_acknowledge_it() 
     """A heartbeat that was under way when the version was read says nothing of it."""
     bench = Bench()
     agent = bench.start('a')
-    read = bench.catch(agent, calls.Read)
+    read = bench.catch(agent, commands.ReadAssignment)
     agent.beat_soon()
-    beat = bench.catch(agent, calls.Heartbeat)
+    beat = bench.catch(agent, commands.Heartbeat)
     bench.deliver(read)
     bench.deliver(beat)
-    assert agent.tenure.ownership.is_empty
+    assert agent.lease.ownership.is_empty
 
 
 def taken_from(bench: Bench, agent: Agent) -> frozenset[int]:
     """Let ``b`` join and the agent read, but not acknowledge, which tokens it is asked for; return them."""
-    before = agent.tenure.ownership.tokens
+    before = agent.lease.ownership.tokens
     bench.start('b')
-    bench.deliver(bench.catch(agent, calls.Read))
-    return before - agent.tenure.ownership.tokens
+    bench.deliver(bench.catch(agent, commands.ReadAssignment))
+    return before - agent.lease.ownership.tokens
 
 
 def test_a_loss_takes_effect_when_it_is_read() -> None:
@@ -75,7 +75,7 @@ def test_a_loss_is_told() -> None:
     (agent,) = bench.cluster('a', announces=True)
     agent.events.clear()
     asked = taken_from(bench, agent)
-    (change,) = [event for event in agent.events if isinstance(event, Change)]
+    (change,) = [event for event in agent.events if isinstance(event, OwnershipChanged)]
     assert (change.asked, change.lost, change.gained) == (asked, frozenset(), frozenset())
 
 
@@ -85,7 +85,7 @@ def test_begin_is_refused_on_a_token_being_given_up() -> None:
     (agent,) = bench.cluster('a')
     lost = taken_from(bench, agent)
     assert bench.begin(agent, *TASKS) == [token not in lost for token in range(4)]
-    assert set(agent.tenure.in_flight) == {key for key in TASKS if token_of(key) not in lost}
+    assert set(agent.lease.in_flight) == {key for key in TASKS if token_of(key) not in lost}
 
 
 def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None:
@@ -95,12 +95,12 @@ def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None
     bench.begin(agent, *TASKS)
     (first, *_) = sorted(taken_from(bench, agent))
     assert bench.begin(agent, f't{first}') == [False]
-    assert f't{first}' in agent.tenure.in_flight
+    assert f't{first}' in agent.lease.in_flight
 
 
 def while_it_looks(agent: Agent, monkeypatch: pytest.MonkeyPatch, before: bool, act: Callable[[], object]) -> None:
     """The next time that a thread looks at whether it may begin a task, let ``act`` happen just before or just after that."""
-    look = agent.tenure.may_claim
+    look = agent.lease.may_claim
 
     def looks(key: str, token: int, clock: Clock) -> bool:
         monkeypatch.undo()
@@ -111,7 +111,7 @@ def while_it_looks(agent: Agent, monkeypatch: pytest.MonkeyPatch, before: bool, 
             act()
         return may
 
-    monkeypatch.setattr(agent.tenure, 'may_claim', looks)
+    monkeypatch.setattr(agent.lease, 'may_claim', looks)
 
 
 def one_to_lose() -> int:
@@ -120,7 +120,7 @@ def one_to_lose() -> int:
     return min(taken_from(bench, *bench.cluster('a')))
 
 
-BEGINS = pytest.mark.parametrize('begin', [Tenure.begin, Tenure.begin_alone])
+BEGINS = pytest.mark.parametrize('begin', [Lease.begin, Lease.begin_alone])
 
 
 @BEGINS
@@ -134,8 +134,8 @@ def test_a_refusal_takes_no_mark_of_another_thread_away(begin: Callable[..., boo
         assert token in taken_from(bench, agent)
 
     while_it_looks(agent, monkeypatch, True, other_begins)
-    assert not begin(agent.tenure, f't{token}', token, bench.clock, worker=2)
-    assert set(agent.tenure.in_flight) == {f't{token}'}
+    assert not begin(agent.lease, f't{token}', token, bench.clock, worker=2)
+    assert set(agent.lease.in_flight) == {f't{token}'}
     bench.run(5.0)
     assert bench.record('a').holding == {token}
 
@@ -150,15 +150,15 @@ def test_a_task_counts_as_in_flight_from_before_the_look(begin: Callable[..., bo
         assert token in taken_from(bench, agent)
         bench.run(5.0)
         assert bench.record('a').holding == {token}
-        assert agent.tenure.is_busy(None)
+        assert agent.lease.is_busy(None)
 
     while_it_looks(agent, monkeypatch, False, asked_and_acknowledged)
-    assert begin(agent.tenure, f't{token}', token, bench.clock, worker=2)
+    assert begin(agent.lease, f't{token}', token, bench.clock, worker=2)
     bench.run(5.0)
     assert bench.record('a').holding == {token}
-    agent.tenure.finish([f't{token}'])
+    agent.lease.finish([f't{token}'])
     bench.run(5.0)
-    assert token in bench.agents[1].tenure.ownership.tokens
+    assert token in bench.agents[1].lease.ownership.tokens
 
 
 def test_a_task_in_flight_keeps_its_token_until_it_is_finished() -> None:
@@ -170,11 +170,11 @@ def test_a_task_in_flight_keeps_its_token_until_it_is_finished() -> None:
     other = bench.agents[1]
     bench.run(10.0)
     assert bench.record('a').holding == lost
-    assert other.tenure.ownership.is_empty
-    agent.tenure.finish(TASKS)
+    assert other.lease.ownership.is_empty
+    agent.lease.finish(TASKS)
     bench.run(1.0)
     assert bench.record('a').holding == frozenset()
-    assert other.tenure.ownership.tokens == lost
+    assert other.lease.ownership.tokens == lost
 
 
 def test_only_the_busy_tokens_wait() -> None:
@@ -183,10 +183,10 @@ def test_only_the_busy_tokens_wait() -> None:
     (agent,) = bench.cluster('a')
     bench.begin(agent, 't0', 't1', 't2')
     lost = taken_from(bench, agent)
-    agent.tenure.finish(f't{token}' for token in range(4) if token != min(lost))
+    agent.lease.finish(f't{token}' for token in range(4) if token != min(lost))
     bench.run(2.0)
     assert bench.record('a').holding == {min(lost)}
-    assert bench.agents[1].tenure.ownership.tokens == lost - {min(lost)}
+    assert bench.agents[1].lease.ownership.tokens == lost - {min(lost)}
 
 
 def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
@@ -200,8 +200,8 @@ def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
     bench.run_until(lambda: not bench.record('a').holding)
     assert asked + 7.0 <= bench.now < asked + 7.1
     bench.run(1.0)
-    assert bench.agents[1].tenure.ownership.tokens == lost
-    assert set(agent.tenure.in_flight) == set(TASKS)
+    assert bench.agents[1].lease.ownership.tokens == lost
+    assert set(agent.lease.in_flight) == set(TASKS)
 
 
 def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
@@ -215,7 +215,7 @@ def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
     bench.run(60.0)
     assert bench.record('b').holding == {token_of(key)}
     assert [bench.claims(agent, key) for agent in agents] == [[False], [False]]
-    busy.tenure.finish([key])
+    busy.lease.finish([key])
     bench.run(10.0)
     assert [bench.claims(agent, key) for agent in agents].count([True]) == 1
 
@@ -223,12 +223,12 @@ def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
 # --- told before they go ----------------------------------------------------------------------------------------------------
 
 
-def announced(bench: Bench, agent: Agent) -> Change:
+def announced(bench: Bench, agent: Agent) -> OwnershipChanged:
     """Let another join, and return the change by which the node is told what it is asked for."""
     agent.events.clear()
     bench.start('b')
-    bench.run_until(lambda: any(isinstance(event, Change) for event in agent.events))
-    (change,) = [event for event in agent.events if isinstance(event, Change)]
+    bench.run_until(lambda: any(isinstance(event, OwnershipChanged) for event in agent.events))
+    (change,) = [event for event in agent.events if isinstance(event, OwnershipChanged)]
     return change
 
 
@@ -240,11 +240,11 @@ def test_announced_tokens_stay_until_they_are_released() -> None:
     bench.run(8.0)
     other = bench.agents[-1]
     assert len(change.asked) == 2
-    assert other.tenure.ownership.is_empty
+    assert other.lease.ownership.is_empty
     assert not any(bench.claims(agent, *(f't{token}' for token in change.asked)))
-    agent.tenure.release(change.asked)
+    agent.lease.release(change.asked)
     bench.run(1.0)
-    assert other.tenure.ownership.tokens == change.asked
+    assert other.lease.ownership.tokens == change.asked
 
 
 def test_announced_tokens_go_at_the_deadline() -> None:
@@ -254,9 +254,9 @@ def test_announced_tokens_go_at_the_deadline() -> None:
     change = announced(bench, agent)
     other = bench.agents[-1]
     bench.run_until(lambda: bench.now >= change.deadline - 0.5)
-    assert other.tenure.ownership.is_empty
+    assert other.lease.ownership.is_empty
     bench.run(3.0)
-    assert other.tenure.ownership.tokens == change.asked
+    assert other.lease.ownership.tokens == change.asked
 
 
 def test_a_token_announced_twice_is_released_twice() -> None:
@@ -267,19 +267,19 @@ def test_a_token_announced_twice_is_released_twice() -> None:
     first = bench.agents[-1]
     first.leave(bench.now)
     bench.run(8.0)
-    assert len(agent.tenure.ownership.tokens) == 4
+    assert len(agent.lease.ownership.tokens) == 4
     agent.events.clear()
     bench.start('c')
-    bench.run_until(lambda: any(isinstance(event, Change) and event.asked for event in agent.events))
-    again = next(event for event in agent.events if isinstance(event, Change) and event.asked)
-    agent.tenure.release(change.asked)
+    bench.run_until(lambda: any(isinstance(event, OwnershipChanged) and event.asked for event in agent.events))
+    again = next(event for event in agent.events if isinstance(event, OwnershipChanged) and event.asked)
+    agent.lease.release(change.asked)
     bench.run(8.0)
     both = change.asked & again.asked
     assert both
-    assert not both & bench.agents[-1].tenure.ownership.tokens
-    agent.tenure.release(again.asked)
+    assert not both & bench.agents[-1].lease.ownership.tokens
+    agent.lease.release(again.asked)
     bench.run(1.0)
-    assert bench.agents[-1].tenure.ownership.tokens == again.asked
+    assert bench.agents[-1].lease.ownership.tokens == again.asked
 
 
 # --- weight at run time -----------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_a_new_weight_moves_the_share() -> None:
     one, two = bench.cluster('a', 'b')
     two.weigh(3.0)
     bench.run(10.0)
-    assert (len(one.tenure.ownership.tokens), len(two.tenure.ownership.tokens)) == (1, 3)
+    assert (len(one.lease.ownership.tokens), len(two.lease.ownership.tokens)) == (1, 3)
 
 
 def test_weight_nothing_drains_a_node() -> None:
@@ -300,11 +300,11 @@ def test_weight_nothing_drains_a_node() -> None:
     one, two = bench.cluster('a', 'b')
     two.weigh(0.0)
     bench.run(10.0)
-    assert (len(one.tenure.ownership.tokens), two.tenure.ownership.is_empty) == (4, True)
+    assert (len(one.lease.ownership.tokens), two.lease.ownership.is_empty) == (4, True)
     assert two.is_settled
     two.weigh(1.0)
     bench.run(10.0)
-    assert len(two.tenure.ownership.tokens) == 2
+    assert len(two.lease.ownership.tokens) == 2
 
 
 def test_a_new_run_keeps_its_weight() -> None:
@@ -318,7 +318,7 @@ def test_a_new_run_keeps_its_weight() -> None:
     bench.cut.clear()
     bench.run(30.0)
     assert bench.record('a').weight == 0.0
-    assert agent.tenure.ownership.is_empty
+    assert agent.lease.ownership.is_empty
 
 
 def test_a_weight_given_while_the_answer_to_the_registration_was_lost() -> None:
@@ -326,10 +326,10 @@ def test_a_weight_given_while_the_answer_to_the_registration_was_lost() -> None:
     bench = Bench()
     bench.cluster('a')
     agent = bench.start('b')
-    caught = bench.catch(agent, calls.Register)
+    caught = bench.catch(agent, commands.Register)
     bench.perform(caught.call)
     bench.answer(caught, AWAY)
     agent.weigh(3.0)
     bench.run(10.0)
     assert bench.record('b').weight == 3.0
-    assert len(agent.tenure.ownership.tokens) == 3
+    assert len(agent.lease.ownership.tokens) == 3

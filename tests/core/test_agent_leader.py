@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent
-from jobsync.core.calls import Lane
-from jobsync.core.events import Note
-from jobsync.core.lookout import HEIRS
-from jobsync.core.model import Leadership, LockEdit, LockRequest
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.events import LogMessage
+from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.records import Leadership, LockEdit, LockRequest
 from jobsync.errors import Conflict, Fenced
 
 
@@ -27,7 +27,7 @@ def test_the_oldest_node_leads() -> None:
 
 def last_sent(agent: Agent) -> float:
     """When its last successful heartbeat was sent, by R1."""
-    return agent.tenure.deadline - agent.config.lease_sec
+    return agent.lease.deadline - agent.config.lease_sec
 
 
 def test_a_follower_neither_acquires_nor_proposes() -> None:
@@ -35,7 +35,7 @@ def test_a_follower_neither_acquires_nor_proposes() -> None:
     bench = Bench()
     _, follower = bench.cluster('a', 'b')
     bench.run(60.0)
-    leading = (calls.Acquire, calls.Propose, calls.ReadLocks, calls.DropExpiredLocks)
+    leading = (commands.AcquireLeadership, commands.PlanAndCommit, commands.ReadLocks, commands.DropExpiredLocks)
     assert not [one for one in bench.made if one.agent is follower and isinstance(one.call, leading)]
 
 
@@ -46,7 +46,7 @@ def test_a_node_that_has_the_term_without_knowing_watches_the_others() -> None:
     bench.backend.acquire_leadership(younger.ref, bench.backend.snapshot().leadership.epoch)
     bench.kill(older)
     bench.run(8.0)
-    bench.answer(bench.catch(younger, calls.Heartbeat), AWAY)  # and so it forgets what it has seen of the other
+    bench.answer(bench.catch(younger, commands.Heartbeat), AWAY)  # and so it forgets what it has seen of the other
     bench.run_until(lambda: all(bench.claims(younger, *TASKS)), within=40.0)
 
 
@@ -57,7 +57,7 @@ def test_a_follower_takes_over_when_the_leader_is_silent() -> None:
     bench.run_until(lambda: bench.now >= last_sent(leader) + 4.0)
     bench.kill(leader)
     died = bench.now
-    bench.run_until(lambda: len(follower.tenure.ownership.tokens) == 4)
+    bench.run_until(lambda: len(follower.lease.ownership.tokens) == 4)
     assert bench.leader == 'b'
     assert bench.now <= died + 15.0 + 2.0
     assert [node.name for node in bench.backend.snapshot().nodes] == ['b']
@@ -95,7 +95,7 @@ def test_a_followers_own_timeout_counts() -> None:
     bench.run(20.0)
     bench.cut_off(patient)
     cut = bench.now
-    bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
+    bench.run_until(lambda: len(leader.lease.ownership.tokens) == len(TASKS))
     assert bench.now >= cut + 40.0 - patient.config.heartbeat_interval_sec
     assert bench.claims(patient, *TASKS) == [False] * 4
 
@@ -120,7 +120,7 @@ def test_a_follower_looks_before_it_takes_over() -> None:
     youngest.weigh(2.0)  # so it looks at all of them now
     bench.run(30.0)
     assert bench.leader == 'b'
-    assert not [one for one in bench.made if one.agent is youngest and isinstance(one.call, calls.Acquire)]
+    assert not [one for one in bench.made if one.agent is youngest and isinstance(one.call, commands.AcquireLeadership)]
 
 
 def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> None:
@@ -131,7 +131,7 @@ def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> N
     died, interval = bench.now, a.config.heartbeat_interval_sec
     for agent in (a, b, c):
         bench.kill(agent)
-    bench.run_until(lambda: len(d.tenure.ownership.tokens) == len(TASKS))
+    bench.run_until(lambda: len(d.lease.ownership.tokens) == len(TASKS))
     assert bench.now <= died + a.config.heartbeat_timeout_sec + 1.3 * interval + 1.0
 
 
@@ -180,7 +180,7 @@ def test_who_may_lead_next_looks_once_an_interval() -> None:
     def looks(seconds: float) -> Counter[Agent]:
         before = len(bench.made)
         bench.run(seconds)
-        return Counter(one.agent for one in bench.made[before:] if isinstance(one.call, calls.TakeSnapshot))
+        return Counter(one.agent for one in bench.made[before:] if isinstance(one.call, commands.TakeSnapshot))
 
     bench.run(60.0)
     seen = looks(30.0)
@@ -198,13 +198,13 @@ def test_a_change_that_a_heartbeat_tells_of_during_a_look_is_looked_at() -> None
     """The look may have missed it: the leader looks again as soon as that has come back."""
     bench = Bench(push=False)
     leader, _ = bench.cluster('a', 'b')
-    look = bench.catch(leader, calls.TakeSnapshot)
+    look = bench.catch(leader, commands.TakeSnapshot)
     before = bench.perform(look.call)
     bench.edit_locks(lock_to('b'))
     leader.beat_soon()
     bench.run(0.1)
     bench.answer(look, before)
-    assert isinstance(leader.next(Lane.WORK, bench.now), calls.TakeSnapshot)
+    assert isinstance(leader.next(Lane.WORK, bench.now), commands.TakeSnapshot)
 
 
 def test_a_leader_that_left_is_succeeded_at_once() -> None:
@@ -214,19 +214,19 @@ def test_a_leader_that_left_is_succeeded_at_once() -> None:
     leader.leave(bench.now)
     bench.run(1.0)
     assert bench.leader == 'b'
-    assert len(follower.tenure.ownership.tokens) == 4
+    assert len(follower.lease.ownership.tokens) == 4
 
 
 def test_a_leader_without_a_lease_does_not_act() -> None:
     """A node that cannot beat does not commit anything, though it can read."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    bench.cut.add((leader, Lane.BEAT))
-    bench.run_until(lambda: bench.now >= leader.tenure.deadline)
+    bench.cut.add((leader, Lane.HEARTBEAT))
+    bench.run_until(lambda: bench.now >= leader.lease.deadline)
     before = len(bench.made)
     bench.start('c')
     bench.run(30.0)
-    acting = (calls.Acquire, calls.Propose, calls.DropExpiredLocks)
+    acting = (commands.AcquireLeadership, commands.PlanAndCommit, commands.DropExpiredLocks)
     assert not [one for one in bench.made[before:] if one.agent is leader and isinstance(one.call, acting)]
 
 
@@ -250,10 +250,10 @@ def test_a_refused_commit_is_planned_again(refusal: Exception) -> None:
     bench = Bench()
     (leader,) = bench.cluster('a')
     newcomer = bench.start('b')
-    bench.answer(bench.catch(leader, calls.Propose), refusal)
+    bench.answer(bench.catch(leader, commands.PlanAndCommit), refusal)
     bench.run(3.0)
     assert newcomer.is_settled
-    assert len(newcomer.tenure.ownership.tokens) == 2
+    assert len(newcomer.lease.ownership.tokens) == 2
 
 
 def test_a_commit_whose_answer_was_lost_is_found_out() -> None:
@@ -262,16 +262,16 @@ def test_a_commit_whose_answer_was_lost_is_found_out() -> None:
     (leader,) = bench.cluster('a')
     newcomer = bench.start('b')
     bench.run_until(lambda: len(bench.backend.snapshot().nodes) == 2)
-    caught, version = bench.catch(leader, calls.Propose), bench.backend.snapshot().version
+    caught, version = bench.catch(leader, commands.PlanAndCommit), bench.backend.snapshot().version
     while True:
         answer = bench.perform(caught.call)
         if bench.backend.snapshot().version != version:
             break
         bench.answer(caught, answer)
-        caught = bench.catch(leader, calls.Propose)
+        caught = bench.catch(leader, commands.PlanAndCommit)
     bench.answer(caught, AWAY)
     bench.run(5.0)
-    assert (len(leader.tenure.ownership.tokens), len(newcomer.tenure.ownership.tokens)) == (2, 2)
+    assert (len(leader.lease.ownership.tokens), len(newcomer.lease.ownership.tokens)) == (2, 2)
     assert bench.backend.snapshot().timeline.generation == 0
 
 
@@ -285,17 +285,17 @@ def test_locks_that_no_live_node_matches_are_told_once() -> None:
     def after(edit: LockEdit) -> list[str]:
         bench.backend.edit_locks(edit)
         bench.run(60.0)
-        notes = [event.text for event in leader.events if isinstance(event, Note) and 'match' in event.text]
+        notes = [event.text for event in leader.events if isinstance(event, LogMessage) and 'match' in event.text]
         leader.events.clear()
         return notes
 
     told = after(LockEdit(put=(LockRequest('t0', ('nobody',), 'somebody'),)))
     assert told == ["no live node matches the locks of 1 locked task, which nobody may do: 't0'"]
-    assert [pin.task_id for pin in follower.tenure.assignment.unplaced] == ['t0']
+    assert [pin.task_id for pin in follower.lease.assignment.unplaced] == ['t0']
     assert after(LockEdit(put=(LockRequest('t1', ('b',), 'somebody'),))) == []
     told = after(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))
     assert told == ['every locked task has a node that matches it again']
-    assert not [event for event in follower.events if isinstance(event, Note) and 'match' in event.text]
+    assert not [event for event in follower.events if isinstance(event, LogMessage) and 'match' in event.text]
 
 
 @pytest.mark.parametrize('push', [True, False])
@@ -304,7 +304,7 @@ def test_a_node_that_flaps_costs_few_plans(push: bool) -> None:
     bench = Bench(push=push)
     bench.cluster('a', 'b')
     rounds = 5
-    before = len([one for one in bench.made if isinstance(one.call, calls.Propose) and one.reached_store])
+    before = len([one for one in bench.made if isinstance(one.call, commands.PlanAndCommit) and one.reached_store])
     for _ in range(rounds):
         agent = bench.start('c')
         bench.run(20.0)
@@ -312,7 +312,7 @@ def test_a_node_that_flaps_costs_few_plans(push: bool) -> None:
         agent.leave(bench.now)
         bench.run(20.0)
         bench.kill(agent)
-    after = len([one for one in bench.made if isinstance(one.call, calls.Propose) and one.reached_store])
+    after = len([one for one in bench.made if isinstance(one.call, commands.PlanAndCommit) and one.reached_store])
     assert after - before <= 4 * rounds
 
 
@@ -330,15 +330,15 @@ def test_edits_between_each_reading_and_commit_hold_up_nothing(push: bool) -> No
     bench = Bench(push=push)
     leader, victim = bench.cluster('a', 'b')
 
-    def edited(agent: Agent, call: calls.Call) -> None:
-        if isinstance(call, calls.TakeSnapshot | calls.ReadLocks | calls.Propose):
+    def edited(agent: Agent, call: commands.Command) -> None:
+        if isinstance(call, commands.TakeSnapshot | commands.ReadLocks | commands.PlanAndCommit):
             edit_a_lock(bench)
 
     bench.fault, bench.call_sec = edited, 0.03
     newcomer = bench.start('c')
     bench.run_until(lambda: newcomer.is_settled, within=3.0 if push else 30.0)
     bench.kill(victim)
-    bench.run_until(lambda: len(leader.tenure.ownership.tokens | newcomer.tenure.ownership.tokens) == len(TASKS) + 1, within=25.0)
+    bench.run_until(lambda: len(leader.lease.ownership.tokens | newcomer.lease.ownership.tokens) == len(TASKS) + 1, within=25.0)
 
 
 def test_a_change_during_each_reading_does_not_keep_the_leader_from_planning() -> None:
@@ -346,12 +346,12 @@ def test_a_change_during_each_reading_does_not_keep_the_leader_from_planning() -
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
     bench.call_sec = 0.03
-    bench.fault = lambda agent, call: edit_a_lock(bench) if isinstance(call, calls.TakeSnapshot) else None
+    bench.fault = lambda agent, call: edit_a_lock(bench) if isinstance(call, commands.TakeSnapshot) else None
     bench.start('c')
     began = len(bench.made)
 
-    def proposals() -> list[calls.Call]:
-        return [one.call for one in bench.made[began:] if one.agent is leader and isinstance(one.call, calls.Propose)]
+    def proposals() -> list[commands.Command]:
+        return [one.call for one in bench.made[began:] if one.agent is leader and isinstance(one.call, commands.PlanAndCommit)]
 
     bench.run_until(lambda: len(proposals()) >= 5)
     assert bench.backend.snapshot().leadership.epoch == 1
@@ -361,7 +361,7 @@ def test_a_plan_that_is_refused_again_and_again_is_made_less_often() -> None:
     """A commit that always conflicts does not keep the store busy."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    bench.fault = lambda agent, call: Conflict('something has changed') if isinstance(call, calls.Propose) else None
+    bench.fault = lambda agent, call: Conflict('something has changed') if isinstance(call, commands.PlanAndCommit) else None
     bench.start('c')
     began = len(bench.made)
     bench.run(10.0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.core.bench import AWAY, TASKS, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Phase
-from jobsync.core.calls import Lane
-from jobsync.core.events import Change
-from jobsync.core.model import INITIAL, NodeState
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Phase
+from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.records import INITIAL, NodeState
 
 
 def test_a_leaving_node_owns_nothing_at_once() -> None:
@@ -17,20 +17,20 @@ def test_a_leaving_node_owns_nothing_at_once() -> None:
     (agent,) = bench.cluster('a')
     agent.leave(bench.now)
     assert bench.claims(agent, *TASKS) == [False] * 4
-    assert agent.tenure.ownership.is_empty
+    assert agent.lease.ownership.is_empty
 
 
 def test_an_acknowledgement_under_way_gains_nothing_for_a_leaving_node() -> None:
     """What would have come with the answer to a heartbeat does not come any more."""
     bench = Bench()
     agent = bench.start('a', shutdown_timeout_sec=5.0)
-    while (caught := bench.catch(agent, calls.Heartbeat)).call.seen == INITIAL:
+    while (caught := bench.catch(agent, commands.Heartbeat)).call.seen == INITIAL:
         bench.deliver(caught)
-    agent.tenure.in_flight['t0'] = 1  # so that it stays for a while
+    agent.lease.in_flight['t0'] = 1  # so that it stays for a while
     agent.leave(bench.now)
     bench.deliver(caught)
     assert bench.claims(agent, *TASKS) == [False] * 4
-    assert agent.tenure.ownership.is_empty
+    assert agent.lease.ownership.is_empty
 
 
 def test_an_idle_node_deregisters_at_once() -> None:
@@ -38,24 +38,24 @@ def test_an_idle_node_deregisters_at_once() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a', shutdown_timeout_sec=5.0)
     agent.leave(bench.now)
-    assert agent.next(Lane.WORK, bench.now) == calls.Deregister(agent.ref)
+    assert agent.next(Lane.WORK, bench.now) == commands.Deregister(agent.ref)
 
 
 def test_a_leaving_node_waits_for_its_tasks() -> None:
     """It stays registered and goes on beating until they are finished, and then its tokens go at once."""
     bench = Bench()
     agent, other = bench.cluster('a', 'b', shutdown_timeout_sec=20.0)
-    (key,) = [f't{token}' for token in sorted(agent.tenure.ownership.tokens)[:1]]
+    (key,) = [f't{token}' for token in sorted(agent.lease.ownership.tokens)[:1]]
     bench.begin(agent, key)
     agent.leave(bench.now)
     beats = bench.record('a').heartbeat
     bench.run(12.0)
     assert bench.record('a').state is NodeState.JOINED
     assert bench.record('a').heartbeat >= beats + 2
-    agent.tenure.finish([key])
+    agent.lease.finish([key])
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
-    assert len(other.tenure.ownership.tokens) == 4
+    assert len(other.lease.ownership.tokens) == 4
 
 
 def test_a_leaving_node_waits_no_longer_than_its_timeout() -> None:
@@ -65,7 +65,7 @@ def test_a_leaving_node_waits_no_longer_than_its_timeout() -> None:
     bench.begin(agent, 't0')
     agent.leave(bench.now)
     left = bench.now + 5.0
-    bench.catch(agent, calls.Deregister)
+    bench.catch(agent, commands.Deregister)
     assert bench.now == left
 
 
@@ -73,12 +73,12 @@ def test_tokens_not_in_use_pass_on_while_a_leaving_node_waits() -> None:
     """Only the token of the task in flight stays; the others are another's within a hand-over."""
     bench = Bench()
     agent, other = bench.cluster('a', 'b', shutdown_timeout_sec=20.0)
-    key = f't{min(agent.tenure.ownership.tokens)}'
+    key = f't{min(agent.lease.ownership.tokens)}'
     bench.begin(agent, key)
     agent.leave(bench.now)
     bench.run(2.0)
-    assert len(other.tenure.ownership.tokens) == 3
-    assert agent.tenure.in_flight
+    assert len(other.lease.ownership.tokens) == 3
+    assert agent.lease.in_flight
     assert agent.phase is Phase.LEAVING
 
 
@@ -86,19 +86,19 @@ def test_a_leader_that_waits_while_leaving_goes_on_leading() -> None:
     """While it finishes its tasks a join is served as ever."""
     bench = Bench()
     agent, _ = bench.cluster('a', 'b', shutdown_timeout_sec=30.0)
-    bench.begin(agent, f't{min(agent.tenure.ownership.tokens)}')
+    bench.begin(agent, f't{min(agent.lease.ownership.tokens)}')
     agent.leave(bench.now)
     late = bench.start('c')
     bench.run(5.0)
     assert bench.leader == 'a'
-    assert late.tenure.ownership.tokens
+    assert late.lease.ownership.tokens
 
 
 def test_a_leaving_node_does_not_wait_for_the_thread_that_leaves() -> None:
     """Its own tasks cannot be finished while it waits; those of other threads can."""
     bench = Bench()
     (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
-    agent.tenure.begin('t0', 0, bench.clock, worker=7)
+    agent.lease.begin('t0', 0, bench.clock, worker=7)
     agent.leave(bench.now, worker=7)
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
@@ -123,12 +123,12 @@ def test_a_leaving_node_waits_for_whoever_is_told() -> None:
     (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0, announces=True)
     agent.events.clear()
     agent.leave(bench.now)
-    (change,) = [event for event in agent.events if isinstance(event, Change)]
+    (change,) = [event for event in agent.events if isinstance(event, OwnershipChanged)]
     assert change.asked == {0, 1, 2, 3}
     assert change.deadline == bench.now + 20.0
     bench.run(5.0)
     assert bench.record('a').state is NodeState.JOINED
-    agent.tenure.release(change.asked)
+    agent.lease.release(change.asked)
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
 
@@ -157,7 +157,7 @@ def test_a_leave_while_registering_takes_the_registration_back() -> None:
     """A registration under way may succeed, and must not stay behind."""
     bench = Bench()
     agent = bench.start('a')
-    caught = bench.catch(agent, calls.Register)
+    caught = bench.catch(agent, commands.Register)
     agent.leave(bench.now)
     bench.deliver(caught)
     bench.run(1.0)
@@ -170,7 +170,7 @@ def test_a_deregistration_that_failed_is_repeated() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     agent.leave(bench.now)
-    bench.answer(bench.catch(agent, calls.Deregister), AWAY)
+    bench.answer(bench.catch(agent, commands.Deregister), AWAY)
     assert bench.record('a').state is NodeState.JOINED
     bench.run(2.0)
     assert agent.phase is Phase.LEFT

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.core.bench import AWAY, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent, Phase
-from jobsync.core.calls import Lane
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.commands import Lane
 from jobsync.errors import Evicted, NodeNameInUse
 
 
@@ -41,10 +41,10 @@ def test_the_successor_owns_what_the_former_run_owned() -> None:
     """A restarted node gets its own tokens back, and nobody else's are touched."""
     bench = Bench()
     first, second = bench.cluster('a', 'b')
-    had, others = second.tenure.ownership.tokens, first.tenure.ownership.tokens
+    had, others = second.lease.ownership.tokens, first.lease.ownership.tokens
     newcomer = restarted(bench, second)
     bench.run(40.0)
-    assert (newcomer.tenure.ownership.tokens, first.tenure.ownership.tokens) == (had, others)
+    assert (newcomer.lease.ownership.tokens, first.lease.ownership.tokens) == (had, others)
 
 
 def test_a_name_that_stirs_is_in_use() -> None:
@@ -67,7 +67,7 @@ def test_a_newcomer_owns_nothing_while_it_watches() -> None:
     newcomer = restarted(bench, former)
     bench.run(14.0)
     assert newcomer.phase is Phase.REGISTERING
-    assert newcomer.tenure.deadline < 0.0
+    assert newcomer.lease.deadline < 0.0
 
 
 def test_a_watch_that_was_blind_begins_again() -> None:
@@ -117,7 +117,7 @@ def test_an_earlier_record_of_its_own_is_replaced_at_once() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     former = bench.record('a')
-    bench.answer(bench.catch(agent, calls.Heartbeat), Evicted('no longer registered'))
+    bench.answer(bench.catch(agent, commands.Heartbeat), Evicted('no longer registered'))
     started = bench.now
     bench.run_until(lambda: agent.phase is Phase.MEMBER)
     assert bench.now < started + 0.1
@@ -129,9 +129,9 @@ def test_an_earlier_record_that_stirs_is_its_own_still() -> None:
     """A late write of the former run, which is this very process, is no sign of another process."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    beat = bench.catch(agent, calls.Heartbeat)
+    beat = bench.catch(agent, commands.Heartbeat)
     bench.answer(beat, Evicted('no longer registered'))
-    caught = bench.catch(agent, calls.Register)
+    caught = bench.catch(agent, commands.Register)
     taken = bench.perform(caught.call)
     bench.perform(beat.call)
     bench.answer(caught, taken)
@@ -145,7 +145,7 @@ def test_the_watch_begins_again_when_a_call_fails() -> None:
     (former,) = bench.cluster('a')
     newcomer = restarted(bench, former)
     bench.run(5.0)
-    bench.answer(bench.catch(newcomer, calls.Register), AWAY)
+    bench.answer(bench.catch(newcomer, commands.Register), AWAY)
     failed = bench.now
     bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
     assert failed + 15.0 <= bench.now < failed + 17.0

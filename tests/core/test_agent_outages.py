@@ -7,15 +7,22 @@ from collections.abc import Callable
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent, Phase
-from jobsync.core.calls import Lane
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.commands import Lane
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch, UnsupportedOperation
 
-WRITES = calls.Heartbeat | calls.Register | calls.Propose | calls.Acquire | calls.Weigh | calls.DropExpiredLocks
+WRITES = (
+    commands.Heartbeat
+    | commands.Register
+    | commands.PlanAndCommit
+    | commands.AcquireLeadership
+    | commands.SetWeight
+    | commands.DropExpiredLocks
+)
 
 
-def while_it_lasts(bench: Bench, seconds: float, fault: Callable[[Agent, calls.Call], JobsyncError | None]) -> None:
+def while_it_lasts(bench: Bench, seconds: float, fault: Callable[[Agent, commands.Command], JobsyncError | None]) -> None:
     """Let calls fail for a while."""
     before, bench.fault = bench.fault, fault
     bench.run(seconds)
@@ -24,11 +31,11 @@ def while_it_lasts(bench: Bench, seconds: float, fault: Callable[[Agent, calls.C
 
 def assert_nothing_moves(bench: Bench, agents: list[Agent], trouble: Callable[[], object]) -> None:
     """All nodes are the same runs with the same tokens after the trouble."""
-    before = [(agent.ref, agent.tenure.ownership.tokens) for agent in agents]
+    before = [(agent.ref, agent.lease.ownership.tokens) for agent in agents]
     trouble()
     bench.run(30.0)
-    assert [(agent.ref, agent.tenure.ownership.tokens) for agent in agents] == before
-    assert all(bench.now < agent.tenure.deadline for agent in agents)
+    assert [(agent.ref, agent.lease.ownership.tokens) for agent in agents] == before
+    assert all(bench.now < agent.lease.deadline for agent in agents)
 
 
 @pytest.mark.parametrize('seconds', [4.0, 8.0, 11.0, 13.0, 14.5, 16.0, 30.0, 60.0])
@@ -69,7 +76,7 @@ def test_a_node_that_is_cut_off_alone_is_evicted() -> None:
     leader, victim = bench.cluster('a', 'b')
     bench.cut_off(victim)
     cut = bench.now
-    bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
+    bench.run_until(lambda: len(leader.lease.ownership.tokens) == len(TASKS))
     assert bench.now <= cut + 15.0 + 2.0
 
 
@@ -80,10 +87,10 @@ def test_one_failed_call_of_an_observer_is_blindness(lane: Lane) -> None:
     leader, victim = bench.cluster('a', 'b')
     bench.cut_off(victim)
     bench.run(10.0)
-    kind = calls.Heartbeat if lane is Lane.BEAT else calls.TakeSnapshot
+    kind = commands.Heartbeat if lane is Lane.HEARTBEAT else commands.TakeSnapshot
     bench.answer(bench.catch(leader, kind), AWAY)
     failed = bench.now
-    bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
+    bench.run_until(lambda: len(leader.lease.ownership.tokens) == len(TASKS))
     assert bench.now >= failed + 15.0
 
 
@@ -109,14 +116,14 @@ def test_a_refusal_is_told_as_a_failed_call() -> None:
     """The caller of the backend learns whether it has answered."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    beat = bench.catch(agent, calls.Heartbeat)
+    beat = bench.catch(agent, commands.Heartbeat)
     assert not agent.done(beat.lane, REFUSALS[0], bench.now)
     assert agent.phase is Phase.MEMBER
-    look = bench.catch(agent, calls.TakeSnapshot)
+    look = bench.catch(agent, commands.TakeSnapshot)
     assert agent.done(look.lane, bench.perform(look.call), bench.now)
 
 
-@pytest.mark.parametrize('kind', [calls.Open, calls.Register])
+@pytest.mark.parametrize('kind', [commands.Open, commands.Register])
 def test_a_refusal_at_the_first_start_is_final(kind: type[object]) -> None:
     """A node that has never been a member stops at once, with the error as it is."""
     bench = Bench()
@@ -126,7 +133,7 @@ def test_a_refusal_at_the_first_start_is_final(kind: type[object]) -> None:
     assert agent.failure is REFUSALS[0]
 
 
-@pytest.mark.parametrize('kind', [calls.Open, calls.Register])
+@pytest.mark.parametrize('kind', [commands.Open, commands.Register])
 def test_a_refusal_while_a_member_starts_over_is_an_outage(kind: type[object]) -> None:
     """A node that was evicted meanwhile tries to come back until it may."""
     bench = Bench()
@@ -142,7 +149,7 @@ def test_a_missing_table_that_no_heartbeat_needs_is_an_outage() -> None:
     bench = Bench()
     agents = bench.cluster('a', 'b', 'c')
     gone = SchemaMismatch('there is no table sync_lock')
-    missing = lambda agent, call: gone if isinstance(call, calls.ReadLocks | calls.TakeSnapshot) else None  # noqa: E731
+    missing = lambda agent, call: gone if isinstance(call, commands.ReadLocks | commands.TakeSnapshot) else None  # noqa: E731
     assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, 40.0, missing))
 
 
@@ -162,5 +169,5 @@ def test_the_store_being_away_is_no_answer() -> None:
     """As for a refusal."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    beat = bench.catch(agent, calls.Heartbeat)
+    beat = bench.catch(agent, commands.Heartbeat)
     assert not agent.done(beat.lane, BackendUnavailable('away'), bench.now)

@@ -8,15 +8,15 @@ import attrs
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent, Phase
-from jobsync.core.events import Change
-from jobsync.core.model import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.records import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
 from jobsync.errors import Evicted
 
 
 def owns_nothing(bench: Bench, agent: Agent) -> bool:
-    return agent.tenure.ownership.is_empty and agent.tenure.deadline < 0.0 and bench.claims(agent, *TASKS) == [False] * 4
+    return agent.lease.ownership.is_empty and agent.lease.deadline < 0.0 and bench.claims(agent, *TASKS) == [False] * 4
 
 
 def lower(pulse: Pulse) -> Pulse:
@@ -52,14 +52,14 @@ def test_a_sign_in_a_heartbeat_ends_everything(sign: Callable[[Pulse], Pulse]) -
     bench = Bench()
     (agent,) = bench.cluster('a')
     timeline = bench.backend.snapshot().timeline
-    caught = bench.catch(agent, calls.Heartbeat)
+    caught = bench.catch(agent, commands.Heartbeat)
     pulse = bench.perform(caught.call)
     assert isinstance(pulse, Pulse)
     bench.answer(caught, sign(pulse))
     assert owns_nothing(bench, agent)
     assert agent.phase is Phase.RENEWING
-    renew = bench.catch(agent, calls.Renew)
-    assert renew.call == calls.Renew(timeline, bench.backend.snapshot().revision.number, longest_timeout_sec=15.0)
+    renew = bench.catch(agent, commands.RenewTimeline)
+    assert renew.call == commands.RenewTimeline(timeline, bench.backend.snapshot().revision.number, longest_timeout_sec=15.0)
 
 
 @pytest.mark.parametrize('sign', [other_store, lower, restamped, moved_back])
@@ -67,7 +67,7 @@ def test_a_sign_in_a_snapshot_ends_everything(sign: Callable[[Pulse], Pulse]) ->
     """Snapshots are looked at like heartbeats."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    caught = bench.catch(agent, calls.TakeSnapshot)
+    caught = bench.catch(agent, commands.TakeSnapshot)
     answer = bench.perform(caught.call)
     assert isinstance(answer, Snapshot)
     bench.answer(caught, sign(answer))  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def test_its_own_counter_in_a_snapshot(change: int) -> None:
     """The node's own record must have the counter that its writes have left."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    caught = bench.catch(agent, calls.TakeSnapshot)
+    caught = bench.catch(agent, commands.TakeSnapshot)
     answer = bench.perform(caught.call)
     assert isinstance(answer, Snapshot)
     (record,) = answer.nodes
@@ -95,8 +95,8 @@ def test_the_loss_is_told_as_one() -> None:
     (agent,) = bench.cluster('a')
     agent.events.clear()
     bench.store.identity = 'replica'
-    bench.run_until(lambda: agent.tenure.ownership.is_empty)
-    assert [event.lost for event in agent.events if isinstance(event, Change)] == [{0, 1, 2, 3}]
+    bench.run_until(lambda: agent.lease.ownership.is_empty)
+    assert [event.lost for event in agent.events if isinstance(event, OwnershipChanged)] == [{0, 1, 2, 3}]
 
 
 def test_a_call_of_unknown_outcome_is_counted_in() -> None:
@@ -104,11 +104,11 @@ def test_a_call_of_unknown_outcome_is_counted_in() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     timeline = bench.backend.snapshot().timeline
-    arrived = bench.catch(agent, calls.Heartbeat)
+    arrived = bench.catch(agent, commands.Heartbeat)
     bench.perform(arrived.call)
     bench.answer(arrived, AWAY)
     bench.run(7.0)
-    bench.answer(bench.catch(agent, calls.Heartbeat), AWAY)
+    bench.answer(bench.catch(agent, commands.Heartbeat), AWAY)
     bench.run(20.0)
     assert bench.backend.snapshot().timeline == timeline
     assert agent.is_settled
@@ -118,7 +118,7 @@ def test_answers_that_overtake_each_other_are_no_sign() -> None:
     """A revision is held against what was known when the call was made, so a slow answer is not taken for an older store."""
     bench = Bench()
     (agent,) = bench.cluster('a')
-    beat = bench.catch(agent, calls.Heartbeat)
+    beat = bench.catch(agent, commands.Heartbeat)
     early = bench.perform(beat.call)
     bench.backend.edit_locks(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))
     bench.run(10.0)
@@ -161,7 +161,7 @@ def test_the_first_distribution_of_a_new_timeline_waits() -> None:
     bench.store.identity = 'replica'
     bench.run_until(lambda: agent.phase is not Phase.MEMBER)
     renewed = bench.now
-    bench.run_until(lambda: not agent.tenure.ownership.is_empty)
+    bench.run_until(lambda: not agent.lease.ownership.is_empty)
     assert renewed + 15.0 <= bench.now < renewed + 16.0
 
 
@@ -169,7 +169,7 @@ def test_the_first_timeline_of_a_store_that_is_not_durable_waits() -> None:
     """Without a promise of the store, even generation 0 may have a past."""
     bench = Bench(durable=False)
     agent = bench.start('a')
-    bench.run_until(lambda: not agent.tenure.ownership.is_empty)
+    bench.run_until(lambda: not agent.lease.ownership.is_empty)
     assert bench.now >= 15.0
 
 
@@ -178,7 +178,7 @@ def test_another_timeline_makes_a_node_start_over() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     former = agent.ref
-    caught = bench.catch(agent, calls.Heartbeat)
+    caught = bench.catch(agent, commands.Heartbeat)
     pulse = bench.perform(caught.call)
     assert isinstance(pulse, Pulse)
     bench.answer(caught, attrs.evolve(pulse, timeline=Timeline(1, 'another', 'store')))
@@ -191,7 +191,7 @@ def test_a_registration_into_a_timeline_that_is_over_opens_again() -> None:
     """If the timeline changes between opening and registering, the node begins again in the new one."""
     bench = Bench()
     agent = bench.start('a')
-    caught = bench.catch(agent, calls.Register)
+    caught = bench.catch(agent, commands.Register)
     bench.backend.renew_timeline(bench.backend.snapshot().timeline, 0)
     bench.deliver(caught)
     bench.run(1.0)
@@ -206,7 +206,7 @@ def test_one_renewal_serves_all() -> None:
     bench.run(60.0)
     assert bench.backend.snapshot().timeline.generation == 1
     assert all(agent.is_settled for agent in agents)
-    assert sorted(token for agent in agents for token in agent.tenure.ownership.tokens) == [0, 1, 2, 3]
+    assert sorted(token for agent in agents for token in agent.lease.ownership.tokens) == [0, 1, 2, 3]
 
 
 def test_nobody_owns_a_token_twice_through_a_rollback() -> None:
@@ -230,7 +230,7 @@ def test_an_emptied_durable_store_is_not_new_to_whoever_knew_it() -> None:
     bench.cut_off(b)
     wiped = bench.now
     bench.store.wipe(keep_schema=False)
-    bench.run_until(lambda: not a.tenure.ownership.is_empty and a.phase is Phase.MEMBER and bench.now > wiped + 5.0)
+    bench.run_until(lambda: not a.lease.ownership.is_empty and a.phase is Phase.MEMBER and bench.now > wiped + 5.0)
     assert bench.now >= wiped + b.config.heartbeat_timeout_sec
     assert bench.claims(b, *TASKS) == [False] * 4
 
@@ -241,7 +241,7 @@ def test_a_registration_lifts_the_revision_to_what_was_read_before() -> None:
     (agent,) = bench.cluster('a')
     top = bench.backend.snapshot().revision.number
     bench.store.wipe(keep_schema=False)
-    registering = bench.catch(agent, calls.Register)
+    registering = bench.catch(agent, commands.Register)
     assert top > 1
     assert registering.call.at_least == top
     bench.deliver(registering)
@@ -257,7 +257,7 @@ def test_a_position_known_in_an_earlier_incarnation_counts() -> None:
     (agent,) = bench.cluster('a')
     image = bench.store.image()
     bench.run(60.0)
-    beat = bench.catch(agent, calls.Heartbeat)
+    beat = bench.catch(agent, commands.Heartbeat)
     bench.store.restore(image)
     bench.answer(beat, Evicted('no longer registered'))
     bench.run_until(lambda: bench.backend.snapshot().timeline.generation == 1)
@@ -278,7 +278,7 @@ def test_answers_that_overtake_each_other_show_no_sign_by_their_position() -> No
     """A position is held against what was known when the call was made."""
     bench = Bench()
     agent, _ = bench.cluster('a', 'b')
-    beat = bench.catch(agent, calls.Heartbeat)
+    beat = bench.catch(agent, commands.Heartbeat)
     early = bench.perform(beat.call)
     bench.run(8.0)
     bench.answer(beat, early)
@@ -315,7 +315,7 @@ def test_a_registration_brings_the_longest_timeout_along() -> None:
     bench.start('b', heartbeat_timeout_sec=60.0)
     bench.run(20.0)
     bench.store.wipe(keep_schema=False)
-    assert bench.catch(a, calls.Register).call.node.longest_timeout_sec == 60.0
+    assert bench.catch(a, commands.Register).call.node.longest_timeout_sec == 60.0
 
 
 def test_the_longest_timeout_of_a_member_is_remembered() -> None:
@@ -333,4 +333,4 @@ def test_the_longest_timeout_of_a_member_is_remembered() -> None:
     bench.run(12.0)
     bench.kill(a)
     bench.store.identity = 'replica'
-    assert bench.catch(c, calls.Renew).call.longest_timeout_sec == 60.0
+    assert bench.catch(c, commands.RenewTimeline).call.longest_timeout_sec == 60.0

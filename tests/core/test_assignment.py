@@ -6,8 +6,8 @@ import attrs
 import pytest
 from tests.core.builders import assigned, member, revision, spelled
 
-from jobsync.core.model import INITIAL, NOBODY, Pin, Revision
-from jobsync.core.tokens import Assignment, Changes, TokenGroup, TokenRow
+from jobsync._core.assignment import Assignment, Changes, TokenGroup, TokenRow
+from jobsync._core.records import INITIAL, NOBODY, Pin, Revision
 from jobsync.errors import TimelineChanged
 
 PIN = Pin(9, 't1', 'a', 'b', 4, 'b%')

@@ -5,27 +5,27 @@ from __future__ import annotations
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent
-from jobsync.core.calls import Lane
-from jobsync.core.candidacy import MOST_PAUSE, Candidacy
-from jobsync.core.events import Note
-from jobsync.core.model import Guard, NodeRef, Revision
-from jobsync.core.tokens import Plan
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.candidacy import MOST_PAUSE, Candidacy
+from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.events import LogMessage
+from jobsync._core.assignment import Plan
+from jobsync._core.records import Guard, NodeRef, Revision
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 
 TIMEOUT = 15.0
 KINDS = {
-    'commits': calls.Propose,
-    'snapshots': calls.TakeSnapshot,
-    'locks': calls.ReadLocks,
+    'commits': commands.PlanAndCommit,
+    'snapshots': commands.TakeSnapshot,
+    'locks': commands.ReadLocks,
 }
 
 
 def failing(bench: Bench, victim: Agent, kind: type[object], error: JobsyncError = AWAY) -> None:
     """Let all calls of one kind fail for one node from now on; of proposals those alone that change something."""
 
-    def fault(agent: Agent, call: calls.Call) -> JobsyncError | None:
+    def fault(agent: Agent, call: commands.Command) -> JobsyncError | None:
         return error if agent is victim and isinstance(call, kind) else None
 
     bench.fault = fault
@@ -56,7 +56,7 @@ def test_a_leader_whose_call_hangs_is_succeeded() -> None:
     """The lane for heartbeats sees that the other one has been at it for too long."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    bench.catch(leader, calls.TakeSnapshot)
+    bench.catch(leader, commands.TakeSnapshot)
     began = bench.now
     bench.run_until(lambda: bench.leader == 'b')
     assert began + TIMEOUT <= bench.now <= began + TIMEOUT + 5.5
@@ -67,7 +67,7 @@ def test_refusals_of_its_commits_end_a_reign() -> None:
     """A leader whose every commit conflicts gets as little done as one whose store is away."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    failing(bench, leader, calls.Propose, Conflict('something has changed'))
+    failing(bench, leader, commands.PlanAndCommit, Conflict('something has changed'))
     bench.start('c')
     bench.run_until(lambda: bench.leader == 'b', within=TIMEOUT + 12.0)
 
@@ -76,10 +76,10 @@ def test_the_tokens_of_the_dead_pass_on_under_the_next_leader() -> None:
     """P3 holds of a leader that can work; one that cannot costs a timeout more."""
     bench = Bench()
     leader, heir, victim = bench.cluster('a', 'b', 'c')
-    failing(bench, leader, calls.Propose)
+    failing(bench, leader, commands.PlanAndCommit)
     bench.kill(victim)
     died = bench.now
-    bench.run_until(lambda: len(leader.tenure.ownership.tokens | heir.tenure.ownership.tokens) == len(TASKS), within=100.0)
+    bench.run_until(lambda: len(leader.lease.ownership.tokens | heir.lease.ownership.tokens) == len(TASKS), within=100.0)
     assert bench.now <= died + 3 * TIMEOUT + 12.0
 
 
@@ -96,7 +96,7 @@ def test_looks_that_succeed_between_commits_that_fail_are_no_work_done(monkeypat
 
     monkeypatch.setattr(bench.backend, 'commit', refused)
     bench.kill(victim)
-    bench.run_until(lambda: len(leader.tenure.ownership.tokens | heir.tenure.ownership.tokens) == len(TASKS), within=75.0)
+    bench.run_until(lambda: len(leader.lease.ownership.tokens | heir.lease.ownership.tokens) == len(TASKS), within=75.0)
     assert bench.leader == 'b'
 
 
@@ -116,7 +116,7 @@ def test_a_follower_that_cannot_read_is_passed_over() -> None:
     """The next in line is no candidate either: the one after it leads."""
     bench = Bench()
     leader, stuck, _ = bench.cluster('a', 'b', 'c')
-    failing(bench, stuck, calls.TakeSnapshot)
+    failing(bench, stuck, commands.TakeSnapshot)
     bench.kill(leader)
     bench.run_until(lambda: bench.leader == 'c', within=3 * TIMEOUT)
 
@@ -125,7 +125,7 @@ def test_a_lone_node_keeps_trying() -> None:
     """If there is no candidate at all the oldest leads, and gets on as soon as its work succeeds."""
     bench = Bench()
     (leader,) = bench.cluster('a')
-    failing(bench, leader, calls.TakeSnapshot)
+    failing(bench, leader, commands.TakeSnapshot)
     bench.run(100.0)
     assert not bench.record('a').candidate
     bench.fault = lambda agent, call: None
@@ -141,7 +141,7 @@ def test_where_there_is_no_candidate_the_oldest_leads() -> None:
     """If the commits of all have failed for long, somebody goes on trying, and gets through as soon as it may."""
     bench = Bench()
     bench.cluster('a', 'b')
-    bench.fault = lambda agent, call: AWAY if isinstance(call, calls.Propose) else None
+    bench.fault = lambda agent, call: AWAY if isinstance(call, commands.PlanAndCommit) else None
     bench.run(400.0)
     bench.run_until(lambda: not any(bench.record(name).candidate for name in 'ab'), within=400.0)
     newcomer = bench.start('c')
@@ -178,7 +178,7 @@ def test_a_leader_that_recovers_leads_again() -> None:
     """After its pause the oldest is a candidate as ever."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    failing(bench, leader, calls.TakeSnapshot)
+    failing(bench, leader, commands.TakeSnapshot)
     bench.run_until(lambda: bench.leader == 'b')
     bench.fault = lambda agent, call: None
     bench.run_until(lambda: bench.leader == 'a', within=2 * TIMEOUT + 12.0)
@@ -191,7 +191,7 @@ def test_a_node_that_cannot_look_is_no_candidate_again() -> None:
     """The end of the pause is not enough: something must have succeeded after it."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    failing(bench, leader, calls.TakeSnapshot)
+    failing(bench, leader, commands.TakeSnapshot)
     bench.run(300.0)
     assert bench.leader == 'b'
     assert epochs(bench) == 2
@@ -201,7 +201,7 @@ def test_commits_that_fail_one_node_alone_cost_less_and_less() -> None:
     """It leads again after each pause, for there is no other way to find out; and each pause is twice as long."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    failing(bench, leader, calls.Propose)
+    failing(bench, leader, commands.PlanAndCommit)
     bench.run(1800.0)
     # 30, 60, 120, 240, 480 s and so on: six terms of each in half an hour
     assert epochs(bench) <= 2 * 6 + 1
@@ -235,8 +235,8 @@ def test_a_reading_that_is_not_needed_any_more_makes_nobody_step_back() -> None:
     """A node that could not read when it had to may learn from a heartbeat that nothing has changed."""
     bench = Bench()
     _, follower = bench.cluster('a', 'b', heartbeat_timeout_sec=60.0)
-    bench.cut.add((follower, Lane.BEAT))
-    read = bench.catch(follower, calls.Read)
+    bench.cut.add((follower, Lane.HEARTBEAT))
+    read = bench.catch(follower, commands.ReadAssignment)
     bench.cut.clear()
     bench.run(1.5)
     bench.answer(read, AWAY)
@@ -249,7 +249,7 @@ def test_work_that_takes_long_and_gets_through_makes_nobody_step_back() -> None:
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
     for _ in range(5):
-        look = bench.catch(leader, calls.TakeSnapshot)
+        look = bench.catch(leader, commands.TakeSnapshot)
         bench.run(10.0)
         bench.deliver(look)
         bench.run(1.0)
@@ -261,12 +261,14 @@ def test_it_is_told_once_that_a_leader_steps_back_and_that_it_may_lead_again() -
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
     leader.events.clear()
-    failing(bench, leader, calls.TakeSnapshot)
+    failing(bench, leader, commands.TakeSnapshot)
     bench.run(40.0)
     bench.fault = lambda agent, call: None
     bench.run(60.0)
     notes = [
-        event for event in leader.events if isinstance(event, Note) and ('is to lead' in event.text or 'may lead' in event.text)
+        event
+        for event in leader.events
+        if isinstance(event, LogMessage) and ('is to lead' in event.text or 'may lead' in event.text)
     ]
     assert [note.level for note in notes] == ['warning', 'info']
 
@@ -275,9 +277,9 @@ def test_a_leader_gives_way_only_when_the_returning_one_has_said_so() -> None:
     """A node that is a candidate again takes the leadership once: the other has heard of it by then."""
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
-    failing(bench, leader, calls.TakeSnapshot)
+    failing(bench, leader, commands.TakeSnapshot)
     bench.run_until(lambda: bench.leader == 'b')
     bench.fault = lambda agent, call: None
     taken = len(bench.made)
     bench.run(60.0)
-    assert len([one for one in bench.made[taken:] if isinstance(one.call, calls.Acquire)]) == 1
+    assert len([one for one in bench.made[taken:] if isinstance(one.call, commands.AcquireLeadership)]) == 1

@@ -6,8 +6,8 @@ import attrs
 from tests.core.bench import Bench
 from tests.core.builders import Scene, lock, node, ref, token_of
 
-from jobsync.core.agent import Agent
-from jobsync.core.tokens import Assignment
+from jobsync._core.agent.agent import Agent
+from jobsync._core.assignment import Assignment
 
 
 def fence(assignment: Assignment, key: str = 't0') -> int:
@@ -89,7 +89,7 @@ def test_a_lock_whose_place_is_where_the_task_is_raises_the_fence_too() -> None:
 
 
 def asked(bench: Bench, agent: Agent, key: str) -> int | None:
-    return agent.tenure.fence(key, token_of(key), bench.clock)
+    return agent.lease.fence(key, token_of(key), bench.clock)
 
 
 def test_a_node_has_a_fence_for_its_own_tasks_only() -> None:
@@ -115,13 +115,13 @@ def test_a_task_in_flight_keeps_its_fence_until_it_is_given_up() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     bench.begin(agent, 't0', 't1', 't2', 't3')
-    before = {key: asked(bench, agent, key) for key in list(agent.tenure.in_flight)}
+    before = {key: asked(bench, agent, key) for key in list(agent.lease.in_flight)}
     other = bench.start('b')
     bench.run(10.0)
     moving = [key for key in before if not bench.claims(agent, key)[0]]
     assert len(moving) == 2
     assert all(asked(bench, agent, key) == before[key] for key in moving)
-    agent.tenure.finish(moving)
+    agent.lease.finish(moving)
     bench.run(10.0)
     assert [asked(bench, agent, key) for key in moving] == [None, None]
     assert all((asked(bench, other, key) or 0) > (before[key] or 0) for key in moving)

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from jobsync.core.flow import Network
+from jobsync._core.planner.min_cost_flow import FlowNetwork
 
 Arc = tuple[int, int, int, int]
 """Tail, head, capacity, cost."""
@@ -33,7 +33,7 @@ def test_most_for_least() -> None:
     """As much is sent as can be, at the least cost for that much, within all capacities."""
     for seed in range(300):
         arcs = random_arcs(seed)
-        network = Network(4)
+        network = FlowNetwork(4)
         numbers = [network.add(*arc) for arc in arcs]
         network.send(0, 1)
         flows = [network.flow(number) for number in numbers]
@@ -45,7 +45,7 @@ def test_most_for_least() -> None:
 
 def test_what_flows_already_may_be_rerouted() -> None:
     """A flow to begin with is given up where another way round is needed."""
-    network = Network(4)
+    network = FlowNetwork(4)
     network.add(0, 2, 2, flow=1)
     short = network.add(2, 1, 1, flow=1)
     around, last = network.add(2, 3, 1, 5), network.add(3, 1, 1)
@@ -55,7 +55,7 @@ def test_what_flows_already_may_be_rerouted() -> None:
 
 def test_reachable() -> None:
     """What can be reached lies before the arcs without room."""
-    network = Network(4)
+    network = FlowNetwork(4)
     network.add(0, 2, 5)
     network.add(2, 3, 1)
     network.add(3, 1, 1)
@@ -66,7 +66,7 @@ def test_reachable() -> None:
 def test_amounts_do_not_matter() -> None:
     """A million units take one path at once; a path through many points needs no deep stack."""
     points = 5_000
-    network = Network(points)
+    network = FlowNetwork(points)
     for point in range(2, points - 1):
         network.add(point, point + 1, 10**9)
     network.add(0, 2, 10**6)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsync.core.hashing import HASH_FUNCTIONS, task_key, tokenizer
+from jobsync._core.hashing import HASH_FUNCTIONS, task_key, tokenizer
 from jobsync.errors import ConfigError
 
 TEXT = st.text(st.characters(exclude_categories=['Cs']))

@@ -11,9 +11,9 @@ import attrs
 import pytest
 from tests.core.builders import EPOCH, TIMELINE, Scene, assigned, lock, member, node, ref, revision, spelled
 
-from jobsync.core.model import NOBODY, Eviction, Pin, Revision, Timeline
-from jobsync.core.rebalance import rebalance
-from jobsync.core.tokens import Assignment
+from jobsync._core.assignment import Assignment
+from jobsync._core.planner.rebalance import rebalance
+from jobsync._core.records import NOBODY, Eviction, Pin, Revision, Timeline
 
 
 def forming(*names: str, tokens: int = 4) -> Scene:
@@ -139,7 +139,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append('planned')
         return rebalance(*arguments)
 
-    monkeypatch.setattr('jobsync.core.leader.rebalance', planned)
+    monkeypatch.setattr('jobsync._core.leader.decide.rebalance', planned)
     return made
 
 

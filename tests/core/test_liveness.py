@@ -5,15 +5,15 @@ from __future__ import annotations
 import attrs
 from tests.core.builders import node
 
-from jobsync.core.liveness import Observer
+from jobsync._core.agent.failure_detector import FailureDetector
 
 TIMEOUT, BLIND_AFTER = 15.0, 9.0
 TIMEOUTS = {'b': TIMEOUT}
 
 
-def watching(*until: float) -> Observer:
+def watching(*until: float) -> FailureDetector:
     """An observer that has read the same heartbeat of ``b`` at 0 and at each of ``until``."""
-    observer = Observer(BLIND_AFTER)
+    observer = FailureDetector(BLIND_AFTER)
     for time in (0.0, *until):
         observer.note_all([node('b')], time)
     return observer
@@ -28,7 +28,7 @@ def test_the_first_reading_counts() -> None:
 
 def test_a_heartbeat_read_late_is_not_yet_suspect() -> None:
     """However old a record is when it is first read, its timeout runs from that reading."""
-    observer = Observer(BLIND_AFTER)
+    observer = FailureDetector(BLIND_AFTER)
     observer.note_all([node('b')], 1000.0)
     assert observer.suspects(TIMEOUTS, 1014.0) == {}
 
@@ -81,7 +81,7 @@ def test_the_absent_are_forgotten() -> None:
 
 def test_each_by_its_own_timeout() -> None:
     """Each node is waited for as long as it asked for."""
-    observer = Observer(BLIND_AFTER)
+    observer = FailureDetector(BLIND_AFTER)
     observer.note_all([node('b'), node('c')], 0.0)
     assert set(observer.suspects({'b': 15.0, 'c': 60.0}, 20.0)) == {'b'}
 
@@ -93,7 +93,7 @@ def test_only_those_asked_for() -> None:
 
 def test_next_suspicion() -> None:
     """The next suspicion is the earliest of the first readings with the timeouts added."""
-    observer = Observer(BLIND_AFTER)
+    observer = FailureDetector(BLIND_AFTER)
     observer.note_all([node('b')], 0.0)
     observer.note_all([node('b'), node('c')], 4.0)
     assert observer.next_suspicion({'b': 30.0, 'c': 15.0}) == 19.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.core.builders import assigned, ref, token_of
 
-from jobsync.core.model import NOBODY, Pin
-from jobsync.core.ownership import Ownership
-from jobsync.core.tokens import Assignment
+from jobsync._core.agent.ownership import Ownership
+from jobsync._core.assignment import Assignment
+from jobsync._core.records import NOBODY, Pin
 
 
 def owned(assignment: Assignment, name: str = 'a', run: int = 1) -> Ownership:

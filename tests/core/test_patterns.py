@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobsync.core.patterns import choose, compile_like
+from jobsync._core.patterns import choose, compile_like
 from jobsync.errors import ConfigError
 
 

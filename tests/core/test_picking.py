@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from jobsync.core.picking import _lowest
+from jobsync._core.planner.selection import _lowest
 
 
 def plainly(place: array[int], quota: list[int], held: bytearray) -> tuple[list[int], list[int]]:

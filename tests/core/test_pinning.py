@@ -8,8 +8,8 @@ import attrs
 import pytest
 from tests.core.builders import EPOCH, Scene, assigned, lock, node, ref, spelled
 
-from jobsync.core.model import NOBODY, Pin, TaskLock
-from jobsync.core.tokens import Plan
+from jobsync._core.assignment import Plan
+from jobsync._core.records import NOBODY, Pin, TaskLock
 
 
 def locked(owners: str, *locks: TaskLock) -> Scene:

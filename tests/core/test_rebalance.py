@@ -21,7 +21,7 @@ from tests.core.rebalance_oracle import (
     unbalanced,
 )
 
-from jobsync.core.rebalance import FREE, STUCK, PinRequest, rebalance
+from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
 
 CROWDED = {'most_nodes': 9, 'most_tokens': 4, 'most_pins': 24}
 """Many pins and few tokens: pins in each other's way, and several prices."""

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from tests.core.rebalance_oracle import Case, cost_of, exhaustive, items_of, optimum, outcome, random_case
 
-from jobsync.core.rebalance import FREE, PinRequest
+from jobsync._core.planner.rebalance import FREE, PinRequest
 
 
 def carried_out(case: Case) -> Case:

@@ -10,9 +10,9 @@ import pytest
 from tests.core.bench import TASKS, Bench
 from tests.core.builders import EPOCH, Scene, member, node, ref, spelled
 
-from jobsync.core.model import Eviction, Node, NodeRef
-from jobsync.core.removals import Removals
-from jobsync.core.tokens import Plan
+from jobsync._core.assignment import Plan
+from jobsync._core.leader.removals import Removals
+from jobsync._core.records import Eviction, Node, NodeRef
 
 
 def aged(record: Node, minutes: int) -> Node:
@@ -105,5 +105,5 @@ def test_many_that_die_together_are_removed_by_plans_that_follow_at_once() -> No
     bench.run_until(lambda: len(bench.backend.snapshot().nodes) < 7)
     assert len(bench.backend.snapshot().nodes) == 5
     began = bench.now
-    bench.run_until(lambda: len(leader.tenure.ownership.tokens) == len(TASKS))
+    bench.run_until(lambda: len(leader.lease.ownership.tokens) == len(TASKS))
     assert bench.now <= began + 1.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.core.bench import AWAY, Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent, Phase
-from jobsync.core.events import Note
-from jobsync.core.model import NodeState, Settings
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.events import LogMessage
+from jobsync._core.records import NodeState, Settings
 from jobsync.errors import ConfigMismatch
 
 OTHER = Settings(8, 'xxh3')
@@ -29,7 +29,9 @@ def start_other(bench: Bench, name: str, **changes: float) -> Agent:
 
 def infos(agent: Agent) -> list[str]:
     return [
-        event.text for event in agent.events if isinstance(event, Note) and event.level == 'info' and 'settings' in event.text
+        event.text
+        for event in agent.events
+        if isinstance(event, LogMessage) and event.level == 'info' and 'settings' in event.text
     ]
 
 
@@ -46,7 +48,7 @@ def test_a_dead_cluster_gives_way_to_other_settings(name: str) -> None:
     assert '15 s' in told
     bench.run_until(lambda: agent.phase is Phase.MEMBER)
     assert began + 15.0 <= bench.now <= began + 17.0
-    bench.run_until(lambda: len(agent.tenure.ownership.tokens) == 8)
+    bench.run_until(lambda: len(agent.lease.ownership.tokens) == 8)
     assert [node.ref for node in bench.backend.snapshot().nodes] == [agent.ref]
 
 
@@ -86,10 +88,10 @@ def test_one_that_stirs_at_the_last_moment_is_seen_by_the_store() -> None:
     (agent,) = bench.cluster('a')
     bench.cut_off(agent)
     stranger = start_other(bench, 'b')
-    caught = bench.catch(stranger, calls.Open)
+    caught = bench.catch(stranger, commands.Open)
     while not caught.call.dead:
         bench.deliver(caught)
-        caught = bench.catch(stranger, calls.Open)
+        caught = bench.catch(stranger, commands.Open)
     bench.cut.clear()
     bench.run(2.0)
     bench.deliver(caught)
@@ -129,7 +131,7 @@ def test_several_that_start_together_agree() -> None:
     agents = [start_other(bench, name) for name in 'abcd']
     bench.run(60.0)
     assert all(agent.is_settled for agent in agents)
-    assert sorted(token for agent in agents for token in agent.tenure.ownership.tokens) == list(range(8))
+    assert sorted(token for agent in agents for token in agent.lease.ownership.tokens) == list(range(8))
 
 
 def test_one_that_starts_later_joins_whoever_came_first() -> None:
@@ -152,7 +154,7 @@ def test_a_timeline_with_other_settings_is_one_that_was_seen() -> None:
     bench.run(2.0)
     bench.store.wipe(keep_schema=False)
     wiped = bench.now
-    bench.run_until(lambda: not stranger.tenure.ownership.is_empty)
+    bench.run_until(lambda: not stranger.lease.ownership.is_empty)
     assert bench.now >= wiped + 15.0
 
 

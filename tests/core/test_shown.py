@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jobsync.core.shown import shown, shown_url
+from jobsync._core.redact import redact_url, safe_repr
 
 WORDS = st.text(st.characters(exclude_categories=['Cs']), min_size=1)
 
@@ -29,7 +29,7 @@ WORDS = st.text(st.characters(exclude_categories=['Cs']), min_size=1)
 )
 def test_a_password_is_masked(url: str, masked: str) -> None:
     """The password goes and what locates the store stays."""
-    assert shown_url(url) == masked
+    assert redact_url(url) == masked
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_password_is_masked(url: str, masked: str) -> None:
 )
 def test_nothing_of_a_malformed_url_is_shown(url: str, masked: str) -> None:
     """Whatever is not a URL in good order shows its scheme at most."""
-    assert shown_url(url) == masked
+    assert redact_url(url) == masked
 
 
 @given(user=WORDS.filter(lambda u: 'SECRET' not in u), password=WORDS.map(lambda p: f'{p}SECRET{p}'))
@@ -58,21 +58,21 @@ def test_no_password_survives(form: str, user: str, password: str) -> None:
     """However malformed the user and the password, quoted or not, nothing of the password is shown."""
     # Without an @ a password may look like the path after a port, or a host.
     assume('@' in form or '?' in form or not re.fullmatch(r'(.*:)?[0-9]{0,5}[/?].*', password))
-    assert 'SECRET' not in shown_url(f'postgresql://{form.format(user, password)}')
+    assert 'SECRET' not in redact_url(f'postgresql://{form.format(user, password)}')
 
 
 def test_value_and_type() -> None:
     """A value is shown with its type, so that '5' and 5 differ in a message."""
-    assert shown(5) == '5 (int)'
-    assert shown('5') == "'5' (str)"
+    assert safe_repr(5) == '5 (int)'
+    assert safe_repr('5') == "'5' (str)"
 
 
 @pytest.mark.parametrize('value', ['x' * 10_000, list(range(10_000)), {n: n for n in range(10_000)}, b'x' * 10_000, [[[[[[]]]]]]])
 def test_a_long_value_is_cut(value: object) -> None:
     """A message stays readable whatever the value."""
-    assert len(shown(value)) < 200
+    assert len(safe_repr(value)) < 200
 
 
 def test_a_value_that_cannot_be_shown() -> None:
     """A value without a usable repr gives its type alone."""
-    assert shown(10**5000) == '<not printable> (int)'
+    assert safe_repr(10**5000) == '<not printable> (int)'

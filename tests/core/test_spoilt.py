@@ -6,11 +6,11 @@ import attrs
 import pytest
 from tests.core.bench import Bench
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent
-from jobsync.core.events import Note
-from jobsync.core.model import LockReading, Snapshot, Unreadable
-from jobsync.core.spoilt import SpoiltRecords
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.events import LogMessage
+from jobsync._core.agent.unreadable import UnreadableRecords
+from jobsync._core.records import LockReading, Snapshot, Unreadable
 
 LOCK = Unreadable('lock', 't0', "expires_at is 'infinity': left out")
 NODE = Unreadable('node', 'x', "weight is 'NaN': read as 1")
@@ -21,7 +21,7 @@ class SpoiltBench(Bench):
 
     spoilt: tuple[Unreadable, ...] = ()
 
-    def perform(self, call: calls.Call) -> calls.Answer:
+    def perform(self, call: commands.Command) -> commands.Reply:
         """Let the store report them, as a backend does."""
         answer = super().perform(call)
         if isinstance(answer, (Snapshot, LockReading)):
@@ -32,7 +32,7 @@ class SpoiltBench(Bench):
 
 def told(agent: Agent) -> list[tuple[str, str]]:
     """What was told of such records since the last time."""
-    notes = [event for event in agent.events if isinstance(event, Note) and ' be read ' in event.text]
+    notes = [event for event in agent.events if isinstance(event, LogMessage) and ' be read ' in event.text]
     agent.events.clear()
     return [(note.level, note.text) for note in notes]
 
@@ -75,10 +75,10 @@ def test_everything_else_goes_on() -> None:
     leader, victim = bench.cluster('a', 'b')
     bench.kill(victim)
     bench.run(25.0)
-    assert len(leader.tenure.ownership.tokens) == 4
+    assert len(leader.lease.ownership.tokens) == 4
     bench.start('c')
     bench.run(3.0)
-    assert len(leader.tenure.ownership.tokens) == 2
+    assert len(leader.lease.ownership.tokens) == 2
 
 
 def test_an_incarnation_that_starts_over_does_not_tell_it_again() -> None:
@@ -97,6 +97,6 @@ def test_an_incarnation_that_starts_over_does_not_tell_it_again() -> None:
 def test_of_very_many_records_a_few_are_told_one_by_one() -> None:
     """A table spoilt as a whole does not fill the log."""
     notes: list[object] = []
-    SpoiltRecords(notes.append).take('lock', tuple(attrs.evolve(LOCK, key=f't{n}') for n in range(5000)), leads=True)
+    UnreadableRecords(notes.append).take('lock', tuple(attrs.evolve(LOCK, key=f't{n}') for n in range(5000)), leads=True)
     assert len(notes) == 11
     assert '4990 more' in str(notes[-1])

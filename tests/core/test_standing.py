@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.core.builders import member, node, revision, snapshot
 
-from jobsync.core.model import Member, Node
-from jobsync.core.standing import Roster, Standing
+from jobsync._core.leader.owners import OwnerStatus, OwnerTable
+from jobsync._core.records import Member, Node
 
 NOW = 100.0
 
@@ -17,9 +17,9 @@ def judge(
     silent: Node | None = None,
     absent: dict[tuple[str, str], float] | None = None,
     now: float = NOW,
-) -> Roster:
-    """The roster with ``b`` as an owner, meant to be its first run unless said otherwise."""
-    return Roster.judge(
+) -> OwnerTable:
+    """The owner table with ``b`` as an owner, meant to be its first run unless said otherwise."""
+    return OwnerTable.judge(
         snapshot=snapshot(nodes, revision(5)),
         owners=['b'],
         members={'b': meant or member('b')},
@@ -32,39 +32,39 @@ def judge(
 
 def test_registered_is_present() -> None:
     """A registered owner keeps its tokens until it lets go of them."""
-    roster = judge(node('b'))
-    assert roster.is_present('b')
-    assert roster.members == {'b': member('b')}
+    owner_table = judge(node('b'))
+    assert owner_table.is_present('b')
+    assert owner_table.members == {'b': member('b')}
 
 
 def test_left_is_gone() -> None:
     """The tokens of an owner that left may be given away."""
-    roster = judge(node('b', left=True))
-    assert roster.standing['b'] is Standing.GONE
-    assert roster.members == {}
+    owner_table = judge(node('b', left=True))
+    assert owner_table.standing['b'] is OwnerStatus.GONE
+    assert owner_table.members == {}
 
 
 def test_suspected_is_gone() -> None:
     """An owner that is silent is to be evicted in the commit that gives its tokens away."""
-    roster = judge(node('b'), silent=node('b'))
-    assert roster.standing['b'] is Standing.GONE
-    assert 'b' not in roster.alive
+    owner_table = judge(node('b'), silent=node('b'))
+    assert owner_table.standing['b'] is OwnerStatus.GONE
+    assert 'b' not in owner_table.alive
 
 
 def test_a_suspicion_of_an_older_heartbeat_is_void() -> None:
     """Suspicion falls on a heartbeat: whoever has beaten since is alive."""
-    roster = judge(node('b', heartbeat=8), silent=node('b', heartbeat=7))
-    assert roster.is_present('b')
+    owner_table = judge(node('b', heartbeat=8), silent=node('b', heartbeat=7))
+    assert owner_table.is_present('b')
 
 
 def test_absent_is_waited_for() -> None:
     """An owner without a record may still be working: its tokens wait one timeout from the first reading of that."""
     absent: dict[tuple[str, str], float] = {}
-    roster = judge(absent=absent)
-    assert roster.is_waiting('b')
-    assert roster.decided_at == NOW + 15
+    owner_table = judge(absent=absent)
+    assert owner_table.is_waiting('b')
+    assert owner_table.decided_at == NOW + 15
     assert judge(absent=absent, now=NOW + 14.9).is_waiting('b')
-    assert judge(absent=absent, now=NOW + 15).standing['b'] is Standing.GONE
+    assert judge(absent=absent, now=NOW + 15).standing['b'] is OwnerStatus.GONE
 
 
 def test_absent_keeps_what_its_name_means() -> None:
@@ -85,35 +85,35 @@ def test_the_leaders_timeout_is_the_least() -> None:
 
 def test_an_owner_that_is_no_member_is_waited_for() -> None:
     """A name that owns rows and is unknown (written by hand, say) is waited for one timeout too."""
-    roster = Roster.judge(snapshot([], revision(5)), ['z'], {}, {}, {}, 15.0, NOW)
-    assert roster.is_waiting('z')
-    assert roster.members == {}
+    owner_table = OwnerTable.judge(snapshot([], revision(5)), ['z'], {}, {}, {}, 15.0, NOW)
+    assert owner_table.is_waiting('z')
+    assert owner_table.members == {}
 
 
 def test_another_incarnation_is_waited_for() -> None:
     """A name registered by another run, which does not declare the owner over, is as good as absent."""
-    roster = judge(node('b', run=2))
-    assert roster.is_waiting('b')
-    assert not roster.is_present('b')
+    owner_table = judge(node('b', run=2))
+    assert owner_table.is_waiting('b')
+    assert not owner_table.is_present('b')
 
 
 def test_another_incarnation_takes_over_after_the_wait() -> None:
     """When the wait is over, what the name owned belongs to the run that is registered."""
-    roster = judge(node('b', run=2), absent={('b', 'b1'): NOW - 15})
-    assert roster.is_present('b')
-    assert roster.members == {'b': member('b', run=2)}
+    owner_table = judge(node('b', run=2), absent={('b', 'b1'): NOW - 15})
+    assert owner_table.is_present('b')
+    assert owner_table.members == {'b': member('b', run=2)}
 
 
 def test_replaced_belongs_to_the_replacement() -> None:
     """The tokens of an owner that is declared over by its name's present run are that run's at once."""
-    roster = judge(node('b', run=3, replaces=[1, 2]))
-    assert roster.is_present('b')
-    assert roster.members == {'b': member('b', run=3)}
+    owner_table = judge(node('b', run=3, replaces=[1, 2]))
+    assert owner_table.is_present('b')
+    assert owner_table.members == {'b': member('b', run=3)}
 
 
 def test_a_replacement_that_left_gives_away() -> None:
     """A replacement that left leaves the tokens of the replaced to be given away as well."""
-    assert judge(node('b', run=2, replaces=[1], left=True)).standing['b'] is Standing.GONE
+    assert judge(node('b', run=2, replaces=[1], left=True)).standing['b'] is OwnerStatus.GONE
 
 
 def test_a_stranger_that_left_says_nothing() -> None:
@@ -137,9 +137,9 @@ def test_the_wait_is_for_the_run() -> None:
 @pytest.mark.parametrize('name', [None, 'nobody'])
 def test_nobody_is_neither(name: str | None) -> None:
     """No owner, or one never heard of, is neither present nor waited for."""
-    roster = judge(node('b'))
-    assert not roster.is_present(name)
-    assert not roster.is_waiting(name)
+    owner_table = judge(node('b'))
+    assert not owner_table.is_present(name)
+    assert not owner_table.is_waiting(name)
 
 
 def test_a_member_takes_its_timeout_from_its_record() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsync.core.model import INITIAL, NOBODY, Member, NodeRef, Pin, Revision
-from jobsync.core.ownership import Ownership
-from jobsync.core.tokens import ABSENT, UNOWNED, Assignment, Changes, TokenGroup
+from jobsync._core.agent.ownership import Ownership
+from jobsync._core.assignment import ABSENT, UNOWNED, Assignment, Changes, TokenGroup
+from jobsync._core.records import INITIAL, NOBODY, Member, NodeRef, Pin, Revision
 
 NAMES = ('a', 'b', 'c')
 

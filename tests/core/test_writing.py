@@ -1,4 +1,4 @@
-"""The rows of a plan, each judged alone by the plain rule, against ``write``, which judges them by the sort."""
+"""The rows of a plan, each judged alone by the plain rule, against ``row_changes``, which judges them by the sort."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsync.core.model import INITIAL, NOBODY
-from jobsync.core.removals import Removals
-from jobsync.core.standing import Roster, Standing
-from jobsync.core.tokens import ABSENT, UNOWNED, Assignment
-from jobsync.core.writing import write
+from jobsync._core.assignment import ABSENT, UNOWNED, Assignment
+from jobsync._core.leader.owners import OwnerStatus, OwnerTable
+from jobsync._core.leader.removals import Removals
+from jobsync._core.leader.row_changes import row_changes
+from jobsync._core.records import INITIAL, NOBODY
 
 NAMES = ('gone', 'late', 'one', 'two', 'zero')
-ROSTER = Roster(
+ROSTER = OwnerTable(
     nodes={},
     alive={},
     standing={
-        'gone': Standing.GONE,
-        'late': Standing.WAITING,
-        'one': Standing.PRESENT,
-        'two': Standing.PRESENT,
-        'zero': Standing.PRESENT,
+        'gone': OwnerStatus.GONE,
+        'late': OwnerStatus.WAITING,
+        'one': OwnerStatus.PRESENT,
+        'two': OwnerStatus.PRESENT,
+        'zero': OwnerStatus.PRESENT,
     },
     members={},
     removals=Removals((), (), (), frozenset()),
@@ -35,7 +35,7 @@ Row = tuple[str | None, str | None, str | None]
 
 @attrs.frozen
 class Case:
-    """What ``write`` is given."""
+    """What ``row_changes`` is given."""
 
     old: Assignment
     handed_over: frozenset[int]
@@ -99,7 +99,7 @@ def row_after(case: Case, token: int, place: str | None) -> Row:
 @given(cases())
 def test_every_row_is_as_the_plain_rule_has_it(case: Case) -> None:
     """What changes is written, once; what does not is not; and the owners that follow are told."""
-    writing = write(case.old, ROSTER, case.handed_over, case.moves, case.receivers, 9)
+    writing = row_changes(case.old, ROSTER, case.handed_over, case.moves, case.receivers, 9)
     expected: dict[int, tuple[str | None, str | None, str | None, int]] = {}
     moved = 0
     for token in range(case.old.total_tokens):

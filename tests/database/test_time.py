@@ -88,19 +88,19 @@ class TestPostgresql:
 
     def test_is_the_processs(self, url: str, in_zone: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch) -> None:
         """By name where there is one: from TZ, else from where /etc/localtime leads; else by its distance from UTC."""
-        from jobsync.backends.sql.postgresql import users
+        from jobsync.backends.sql.postgresql import user_connection
 
         in_zone('America/New_York')
         assert self.zone_of(url) == 'America/New_York'
         in_zone('Nowhere/Nothing')
         assert self.zone_of(url) == '<+00:00>-00:00'
         in_zone('IST-5:30')
-        monkeypatch.setattr(users, 'local_zone', lambda: None)
+        monkeypatch.setattr(user_connection, 'local_zone', lambda: None)
         assert self.zone_of(url) == '<+05:30>-05:30'
 
     def test_without_tz(self, in_zone: Callable[[str | None], None]) -> None:
         """Without TZ the machine's own timezone is meant."""
-        from jobsync.backends.sql.postgresql.users import local_zone
+        from jobsync.backends.sql.postgresql.user_connection import local_zone
 
         in_zone(None)
         target = str(Path('/etc/localtime').resolve())

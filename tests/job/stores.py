@@ -12,8 +12,8 @@ import pytest
 from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, CoordinationConfig, Job, plugins
+from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Registration
 from jobsync.backend import Backend, BackendOptions
-from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef, Registration
 from jobsync.errors import NameTaken
 from jobsync.testing.stores import KINDS, Kind
 

@@ -24,8 +24,8 @@ from jobsync import (
     NodeNameInUse,
     SchemaMismatch,
 )
-from jobsync.core.model import NodeRef, Registration
-from jobsync.event_log import event_log
+from jobsync._core.records import NodeRef, Registration
+from jobsync._event_log import event_log
 
 
 def made(**arguments: Any) -> Job:

@@ -13,11 +13,11 @@ from tests.job.stores import TOKENS, Store
 from tests.job.waiting import wait_until
 
 from jobsync import Job, plugins
+from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.agent.ownership import Ownership
+from jobsync._runtime.callbacks import Callbacks, Functions
+from jobsync._runtime.clock import now
 from jobsync.backend import BackendOptions
-from jobsync.core.events import Change
-from jobsync.core.ownership import Ownership
-from jobsync.runtime.callbacks import Callbacks, Functions
-from jobsync.runtime.clock import now
 from jobsync.testing.faults import Fault, FaultyBackend
 
 _numbers = itertools.count()
@@ -273,7 +273,7 @@ def test_the_lease_is_judged_by_the_agent_alone() -> None:
     functions = Functions(on_assign=heard.on_assign, on_revoke=heard.on_revoke, on_lost=heard.on_lost)
     calls = Callbacks('a', functions, 30, lease_end=lambda: now() - 1, look_at_lease=look, release=lambda tokens: None)
     calls.start()
-    calls.put(Change(Ownership.nothing(TOKENS), mine))
+    calls.put(OwnershipChanged(Ownership.nothing(TOKENS), mine))
     assert looked.wait(30)
     calls.close()
     assert calls.wait_until_told(30)

@@ -371,7 +371,7 @@ def test_a_grace_for_those_who_come_back(store: Store) -> None:
         with store.job('b', config=config) as b:
             wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
             before, mine = b.my_tokens, a.my_tokens
-        wait_until(lambda: a._member.runtime is not None and a.get_dead_nodes(), 'b has left')
+        wait_until(lambda: a._session.runtime is not None and a.get_dead_nodes(), 'b has left')
         assert a.my_tokens == mine
         with store.job('b', config=config) as again:
             wait_until(lambda: again.my_tokens == before, 'it has its own again')

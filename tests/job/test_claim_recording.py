@@ -11,11 +11,12 @@ import pytest
 from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
 
-from jobsync import BackendUnavailable, Job, ledger, plugins
+from jobsync import BackendUnavailable, Job, plugins
+from jobsync._core.agent.lease import Lease
+from jobsync._core.records import Claim, HistoryKind
+from jobsync._runtime import clock
+from jobsync._worker import task_log
 from jobsync.backend import BackendOptions
-from jobsync.core.model import Claim, HistoryKind
-from jobsync.core.tenure import Tenure
-from jobsync.runtime import clock
 from jobsync.testing.faults import Fault, FaultyBackend
 
 QUICK = 400
@@ -33,8 +34,8 @@ def faulty(store: Store) -> Iterator[FaultyBackend]:
 
 def in_flight(job: Job) -> set[str]:
     """The tasks that hold up a hand-over."""
-    assert job._member.runtime is not None
-    return set(job._member.runtime.agent.tenure.in_flight)
+    assert job._session.runtime is not None
+    return set(job._session.runtime.agent.lease.in_flight)
 
 
 class Work:
@@ -87,7 +88,7 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
 ) -> None:
     """Once it has run for a second, tasks are claimed one at a time if they are slow, those of the batch first and in order."""
     skipped = [0.0]
-    for module in ('jobsync.claiming', 'jobsync.ledger'):
+    for module in ('jobsync._worker.claim_loop', 'jobsync._worker.task_log'):
         monkeypatch.setattr(f'{module}.now', lambda: clock.now() + skipped[0])
     with store.job('a', config={'backend': faulty, **PATIENT, 'heartbeat_timeout_sec': 100_000}) as job:
         out: list[int] = []
@@ -101,19 +102,19 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
                     break
         assert out == list(range(QUICK + 10))
         assert faulty.calls.count('append_claims') == 8
-        assert job._ledger._ahead == {}
+        assert job._task_log._ahead == {}
 
 
 def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its claims are renewed while it waits for its turn."""
-    monkeypatch.setattr(ledger, '_RENEW_SEC', 0.2)
+    monkeypatch.setattr(task_log, '_RENEW_SEC', 0.2)
 
     def claimed_at() -> dict[str, Any]:
         rows = store.handle.history(HistoryKind.CLAIM)
         return {row.item: row.created_on for row in reversed(rows) if isinstance(row, Claim)}
 
     with store.job('a', config=PATIENT) as job:
-        monkeypatch.setattr('jobsync.claiming._BATCH_SEC', 0.0)
+        monkeypatch.setattr('jobsync._worker.claim_loop._BATCH_SEC', 0.0)
         batches = job._batches(range(5), None)
         batches.size = 5
         loop = batches.work(range(5))
@@ -124,7 +125,7 @@ def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monk
         wait_until(lambda: all(claimed_at()[key] > before[key] for key in '1234'), 'they are claimed again')
         assert claimed_at()['0'] == before['0']
         batches.abandon()
-        assert job._ledger._ahead == {}
+        assert job._task_log._ahead == {}
 
 
 # --- stores that fail -------------------------------------------------------------------------------------------------------
@@ -136,8 +137,8 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
         assert job.add_task(1)
         faulty.faults.append(Fault('append_audits', times=1_000_000))
         calls = len(faulty.calls)
-        job._ledger.done(['1'])
-        job._ledger.flush_later()  # as a loop does that waits for its source
+        job._task_log.done(['1'])
+        job._task_log.flush_later()  # as a loop does that waits for its source
         patience = 2 * 2 * 0.2 / 0.05  # more calls than one ringing of the alarm makes
         wait_until(lambda: faulty.calls[calls:].count('append_audits') > patience, 'it has failed more than once')
         faulty.faults.clear()
@@ -147,7 +148,7 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
 def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread is to be had at one moment: that is no reason never to try again."""
     rung = threading.Event()
-    alarm = ledger._Alarm(0.01, rung.set)
+    alarm = task_log._Alarm(0.01, rung.set)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Timer, 'start', lambda _: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
         alarm.set()
@@ -210,7 +211,7 @@ def test_what_is_done_is_recorded_before_leaving_waits(store: Store, faulty: Fau
         other = threading.Thread(target=hold, args=(job,))
         other.start()
         assert begun.wait(60)
-        job._ledger._late.set = lambda: None  # type: ignore[method-assign]  # what an alarm would do
+        job._task_log._late.set = lambda: None  # type: ignore[method-assign]  # what an alarm would do
         assert job.add_task(1)
         faulty.faults.append(Fault('append_audits', times=1_000_000))
         with pytest.raises(BackendUnavailable):
@@ -301,20 +302,20 @@ def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.Mon
     the time it goes on, another node may own the task.
     """
     skipped, reads, here = [0.0], itertools.count(1), threading.get_ident()
-    monkeypatch.setattr(ledger, 'now', lambda: clock.now() + skipped[0])
+    monkeypatch.setattr(task_log, 'now', lambda: clock.now() + skipped[0])
 
-    def stopped(tenure: Tenure) -> object:
-        grant = vars(tenure)['grant']
+    def stopped(lease: Lease) -> object:
+        grant = vars(lease)['grant']
         if threading.get_ident() == here and next(reads) == nth:
             skipped[0] = 1_000_000.0
         return grant
 
     with store.job('a', config=PATIENT) as job:
-        monkeypatch.setattr(job._member.caller, '_thread_name', None)  # the store is called in this thread
+        monkeypatch.setattr(job._session.caller, '_thread_name', None)  # the store is called in this thread
         (task,) = owned_tasks(job)
-        grant = property(stopped, lambda tenure, grant: vars(tenure).update(grant=grant))
+        grant = property(stopped, lambda lease, grant: vars(lease).update(grant=grant))
         with monkeypatch.context() as patched:
-            patched.setattr(Tenure, 'grant', grant, raising=False)
+            patched.setattr(Lease, 'grant', grant, raising=False)
             begun = _begin_by(name, job, task)
         assert bool(begun) == (not skipped[0])
         assert skipped[0] or nth > 1

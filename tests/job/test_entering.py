@@ -15,11 +15,11 @@ from tests.job.stores import FAST, TOKENS, Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
+from jobsync._core.agent.agent import Phase
+from jobsync._core.records import NodeRef, NodeState, Registration
+from jobsync._runtime.node import Status
+from jobsync._runtime.startup import _waiting_for
 from jobsync.backend import BackendOptions
-from jobsync.core.agent import Phase
-from jobsync.core.model import NodeRef, NodeState, Registration
-from jobsync.runtime.entering import _waiting_for
-from jobsync.runtime.node import Status
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
 FORMING = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}

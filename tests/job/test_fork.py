@@ -18,7 +18,7 @@ from tests.job.stores import TOKENS, Store, owned_tasks
 from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, Job, WrongProcess
-from jobsync.core.model import NodeState
+from jobsync._core.records import NodeState
 
 
 def in_fork(work: Callable[[], Any]) -> Any:

@@ -13,8 +13,8 @@ from tests.job.stores import TOKENS, Store, owned_tasks
 from tests.job.waiting import wait_until
 
 from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
+from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
 from jobsync.backend import BackendOptions
-from jobsync.core.model import INITIAL, NodeRef, NodeState, Registration
 from jobsync.errors import NameTaken
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
@@ -108,7 +108,12 @@ def test_from_other_threads(store: Store) -> None:
 
 def test_no_thread_is_left(store: Store) -> None:
     """Two for a node, one for calls, a listener where the backend pushes, one to call back; after the block, none."""
-    always = ['jobsync-beat-a', 'jobsync-calls-a', 'jobsync-work-a', *(['jobsync-listen-a'] if store.handle.info.push else [])]
+    always = [
+        'jobsync-calls-a',
+        'jobsync-heartbeat-a',
+        'jobsync-work-a',
+        *(['jobsync-listen-a'] if store.handle.info.push else []),
+    ]
     wait_until(lambda: our_threads() == [], 'no other test runs one')
     with store.job('a'):
         assert our_threads() == sorted(always)

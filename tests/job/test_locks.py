@@ -12,7 +12,7 @@ from tests.job.waiting import wait_until
 
 import jobsync.database as db
 from jobsync import Job, UnsupportedOperation
-from jobsync.core.model import TaskLock
+from jobsync._core.records import TaskLock
 
 
 def wait_until_only(owner: Job, task: object, *others: Job) -> None:

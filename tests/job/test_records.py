@@ -10,8 +10,8 @@ from tests.job.stores import TOKENS, Store, foreign_task, owned_tasks
 from tests.job.waiting import wait_until
 
 from jobsync import BackendUnavailable, ConfigError, JobsyncError, Task, plugins
+from jobsync._core.records import HistoryKind
 from jobsync.backend import BackendOptions
-from jobsync.core.model import HistoryKind
 from jobsync.testing.faults import Fault, FaultyBackend
 
 DAY = dt.date(2024, 1, 18)

@@ -12,7 +12,7 @@ from tests.job.samples import load, loads
 from tests.job.stores import TOKENS, Store
 from tests.job.waiting import wait_until
 
-from jobsync.event_log import event_log
+from jobsync._event_log import event_log
 
 
 def test_a_filter_that_raises_ends_no_thread(store: Store) -> None:

@@ -26,8 +26,8 @@ from tests.signals import a_signal_comes
 
 import jobsync.database as db
 from jobsync import JobsyncError, plugins
+from jobsync._core.records import NodeState
 from jobsync.backend import Backend, BackendOptions
-from jobsync.core.model import NodeState
 from jobsync.testing.faults import FaultyBackend
 
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
@@ -331,7 +331,7 @@ def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[i
             pass
         raise AssertionError('the block goes on')
     assert ended.value.code == 128 + signal.SIGTERM
-    assert inner._member.is_over
+    assert inner._session.is_over
     assert former == []
 
 

@@ -11,7 +11,7 @@ from tests.job.waiting import wait_until
 
 import jobsync.database as db
 from jobsync import Job
-from jobsync.core.model import NodeRef, Registration
+from jobsync._core.records import NodeRef, Registration
 
 AGO = {
     'postgresql': "now() - interval '{}'",

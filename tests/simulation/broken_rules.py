@@ -9,27 +9,27 @@ from typing import Any
 
 import attrs
 
-from jobsync.backends.single_writer import Head, Moment, SingleWriterBackend
-from jobsync.core import leader
-from jobsync.core.agent import Agent
-from jobsync.core.agentconfig import AgentConfig
-from jobsync.core.candidacy import Candidacy
-from jobsync.core.decision import Decision, Memory, Policy, Situation
-from jobsync.core.history import History, WentBackError
-from jobsync.core.inflight import InFlight
-from jobsync.core.judgement import Judgement
-from jobsync.core.liveness import Observer
-from jobsync.core.lookout import Lookout
-from jobsync.core.model import Eviction, Guard, NodeRef, NodeState, Pulse, Revision, Settings, Snapshot
-from jobsync.core.naming import Naming
-from jobsync.core.ownership import Ownership
-from jobsync.core.pinning import PinPlanner
-from jobsync.core.removals import Removals
-from jobsync.core.standing import Roster
-from jobsync.core.tokens import Assignment, Plan
-from jobsync.core.writing import Writing
+from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.candidacy import Candidacy
+from jobsync._core.agent.config import AgentConfig
+from jobsync._core.agent.failure_detector import FailureDetector
+from jobsync._core.agent.in_flight import InFlight
+from jobsync._core.agent.monitor import ClusterMonitor
+from jobsync._core.agent.ownership import Ownership
+from jobsync._core.agent.registration import NameRegistration
+from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
+from jobsync._core.assignment import Assignment, Plan
+from jobsync._core.leader import decide as deciding
+from jobsync._core.leader.handover import Handover
+from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView, Policy
+from jobsync._core.leader.owners import OwnerTable
+from jobsync._core.leader.pins import PinPlanner
+from jobsync._core.leader.removals import Removals
+from jobsync._core.leader.row_changes import RowChanges
+from jobsync._core.records import Eviction, Guard, NodeRef, NodeState, Pulse, Revision, Settings, Snapshot
+from jobsync._runtime import executor as performing
+from jobsync.backends.single_writer import CallContext, NamespaceState, SingleWriterBackend
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
-from jobsync.runtime import perform as performing
 
 LONG_AGO = -1e9
 
@@ -64,8 +64,8 @@ def r1_a_lease_begins_again_with_what_was_owned() -> AbstractContextManager[None
     take = Agent._take_pulse
 
     def at_hand(self: Agent, issued: Any, call: Any, pulse: Pulse, now: float) -> None:
-        take(self, issued, call, attrs.evolve(pulse, version=self.tenure.assignment.version), now)
-        self._newest.note(pulse.version, now)
+        take(self, issued, call, attrs.evolve(pulse, version=self.lease.assignment.version), now)
+        self._refresh.note(pulse.version, now)
 
     return _patched(Agent, '_take_pulse', at_hand)
 
@@ -73,51 +73,51 @@ def r1_a_lease_begins_again_with_what_was_owned() -> AbstractContextManager[None
 def r2_own_timeout_for_all() -> AbstractContextManager[None]:
     """R2: an observer waits for its own timeout, whatever the other publishes."""
 
-    def own(self: Lookout, snapshot: Snapshot) -> dict[str, float]:
+    def own(self: ClusterMonitor, snapshot: Snapshot) -> dict[str, float]:
         return {node.name: self._config.heartbeat_timeout_sec for node in snapshot.nodes if node.name != self._config.name}
 
-    return _patched(Lookout, '_timeouts', own)
+    return _patched(ClusterMonitor, '_timeouts', own)
 
 
 def r2_longest_of_the_records() -> AbstractContextManager[None]:
     """R2: the longest timeout is that of the nodes whose records are present, and no other node is waited for."""
-    judge: Any = Judgement.__init__
+    judge: Any = Handover.__init__
 
-    def hasty(self: Judgement, situation: Situation, memory: Memory, policy: Policy) -> None:
+    def hasty(self: Handover, situation: LeaderView, memory: LeaderState, policy: Policy) -> None:
         judge(self, situation, memory, policy)
         self._is_any_waiting = False
         self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
 
-    return _patched(Judgement, '__init__', hasty)
+    return _patched(Handover, '__init__', hasty)
 
 
 def r2_longest_forgotten_by_a_renewal() -> AbstractContextManager[None]:
     """R2: after a rollback the timeouts of the nodes that are present are waited for."""
-    judge: Any = Judgement.__init__
+    judge: Any = Handover.__init__
 
-    def hasty(self: Judgement, situation: Situation, memory: Memory, policy: Policy) -> None:
+    def hasty(self: Handover, situation: LeaderView, memory: LeaderState, policy: Policy) -> None:
         judge(self, situation, memory, policy)
         self.longest_ever = self.longest_timeout
 
-    return _patched(Judgement, '__init__', hasty)
+    return _patched(Handover, '__init__', hasty)
 
 
 def r2_failures_are_no_blindness() -> AbstractContextManager[None]:
     """R2: a node whose own calls fail goes on counting the silence of the others."""
-    return _patched(Lookout, 'blinded', lambda self: None)
+    return _patched(ClusterMonitor, 'blinded', lambda self: None)
 
 
 @contextmanager
 def r2_silence_proves_death() -> Iterator[None]:
     """R2: a node that could not read goes on counting the silence of the others."""
-    with r2_failures_are_no_blindness(), _patched(Observer, 'note_reading', lambda self, now: None):
+    with r2_failures_are_no_blindness(), _patched(FailureDetector, 'note_reading', lambda self, now: None):
         yield
 
 
 def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
     """R2: a node is suspected when the store's clock says that its last heartbeat is older than its timeout."""
 
-    def by_clock(self: Lookout, _: float) -> dict[str, tuple[str, int]]:
+    def by_clock(self: ClusterMonitor, _: float) -> dict[str, tuple[str, int]]:
         snapshot = self.snapshot
         return {
             node.name: node.beat
@@ -126,30 +126,30 @@ def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
             if (snapshot.now - node.last_heartbeat).total_seconds() >= node.timeout_sec
         }
 
-    return _patched(Lookout, 'suspects', by_clock)
+    return _patched(ClusterMonitor, 'suspects', by_clock)
 
 
 def r3_no_acknowledgement() -> AbstractContextManager[None]:
     """R3: the leader does not wait until the owner has let go."""
 
-    def at_once(self: Judgement, owner: str, tokens: set[int]) -> set[int]:
+    def at_once(self: Handover, owner: str, tokens: set[int]) -> set[int]:
         self.acknowledged = True
         return tokens
 
-    return _patched(Judgement, 'let_go_of', at_once)
+    return _patched(Handover, 'let_go_of', at_once)
 
 
 def r3_holding_ignored() -> AbstractContextManager[None]:
     """R3: the leader does not look at what the owner is busy with."""
 
-    def seen_is_enough(self: Judgement, owner: str, tokens: set[int]) -> set[int]:
-        if self.roster.alive[owner].seen == self.old.version:
+    def seen_is_enough(self: Handover, owner: str, tokens: set[int]) -> set[int]:
+        if self.owner_table.alive[owner].seen == self.old.version:
             self.acknowledged = True
             return tokens
         self.outstanding = True
         return set()
 
-    return _patched(Judgement, 'let_go_of', seen_is_enough)
+    return _patched(Handover, 'let_go_of', seen_is_enough)
 
 
 def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
@@ -169,17 +169,17 @@ def r4_the_leader_is_always_a_candidate() -> AbstractContextManager[None]:
 
 def r4_no_candidates_are_not_passed_over() -> AbstractContextManager[None]:
     """R4: the oldest node is to lead, whether or not it is a candidate."""
-    take = Lookout.take_snapshot
+    take = ClusterMonitor.take_snapshot
 
-    def all_are(self: Lookout, snapshot: Snapshot, now: float) -> None:
+    def all_are(self: ClusterMonitor, snapshot: Snapshot, now: float) -> None:
         take(self, attrs.evolve(snapshot, nodes=tuple(attrs.evolve(node, candidate=True) for node in snapshot.nodes)), now)
 
-    return _patched(Lookout, 'take_snapshot', all_are)
+    return _patched(ClusterMonitor, 'take_snapshot', all_are)
 
 
 def r4_stuck_nodes_are_given_tokens() -> AbstractContextManager[None]:
     """R4: a node whose work does not get through is given tokens, which it never reads of."""
-    return _patched(Judgement, '_find_stuck', lambda self: frozenset())
+    return _patched(Handover, '_find_stuck', lambda self: frozenset())
 
 
 def r5_version_not_compared() -> AbstractContextManager[None]:
@@ -228,7 +228,7 @@ def r5_whole_revision_compared() -> AbstractContextManager[None]:
     """R5: a plan is refused if anything at all has changed since it was made."""
     propose = performing._propose
 
-    def strict(backend: Any, situation: Situation, *rest: Any) -> Any:
+    def strict(backend: Any, situation: LeaderView, *rest: Any) -> Any:
         if backend.snapshot().revision != situation.snapshot.revision:
             raise Conflict('something has changed')
         return propose(backend, situation, *rest)
@@ -243,28 +243,30 @@ class _LongAgo(dict[Any, Any]):
 
 def r5_absent_is_left() -> AbstractContextManager[None]:
     """R5: the tokens of an owner whose record is absent are given away at once."""
-    judge = Roster.judge.__func__  # type: ignore[attr-defined]
+    judge = OwnerTable.judge.__func__  # type: ignore[attr-defined]
 
-    def hasty(cls: type[Roster], snapshot: Any, owners: Any, members: Any, suspects: Any, absent: Any, *rest: Any) -> Roster:
+    def hasty(
+        cls: type[OwnerTable], snapshot: Any, owners: Any, members: Any, suspects: Any, absent: Any, *rest: Any
+    ) -> OwnerTable:
         return judge(cls, snapshot, owners, members, suspects, _LongAgo(), *rest)  # type: ignore[no-any-return]
 
-    return _patched(Roster, 'judge', classmethod(hasty))
+    return _patched(OwnerTable, 'judge', classmethod(hasty))
 
 
 def r5_lost_rows_are_free() -> AbstractContextManager[None]:
     """R5: a token whose row was deleted is given away at once."""
-    return _patched(Judgement, 'is_free_of_holders', lambda self, token: True)
+    return _patched(Handover, 'is_free_of_holders', lambda self, token: True)
 
 
 def r5_absent_members_hold_nothing() -> AbstractContextManager[None]:
     """R5: a token whose row was deleted is given away while a member may be working on it unseen."""
-    judge: Any = Judgement.__init__
+    judge: Any = Handover.__init__
 
-    def hasty(self: Judgement, situation: Situation, memory: Memory, policy: Policy) -> None:
+    def hasty(self: Handover, situation: LeaderView, memory: LeaderState, policy: Policy) -> None:
         judge(self, situation, memory, policy)
         self._is_any_waiting = False
 
-    return _patched(Judgement, '__init__', hasty)
+    return _patched(Handover, '__init__', hasty)
 
 
 def r5_name_owns() -> AbstractContextManager[None]:
@@ -280,14 +282,14 @@ def r5_name_owns() -> AbstractContextManager[None]:
 
 def r6_takes_names_at_once() -> AbstractContextManager[None]:
     """R6: a newcomer takes a registered name over without watching it, and declares the other over."""
-    registration = Naming.registration
+    registration = NameRegistration.registration
 
-    def hasty(self: Naming, now: float) -> Any:
+    def hasty(self: NameRegistration, now: float) -> Any:
         if self.watch is not None:
             self.watch._since = LONG_AGO
         return registration(self, now)
 
-    return _patched(Naming, 'registration', hasty)
+    return _patched(NameRegistration, 'registration', hasty)
 
 
 def r6_settings_replaced_unwatched() -> AbstractContextManager[None]:
@@ -311,7 +313,7 @@ def r7_first_owner() -> AbstractContextManager[None]:
     settle = PinPlanner.settle
 
     def straight(self: PinPlanner, *rest: Any) -> Any:
-        with _patched(Writing, 'owner_of', lambda self, token: (None, True)):
+        with _patched(RowChanges, 'owner_of', lambda self, token: (None, True)):
             return settle(self, *rest)
 
     return _patched(PinPlanner, 'settle', straight)
@@ -330,34 +332,34 @@ def r7_unpin_at_once() -> AbstractContextManager[None]:
 
 def r8_signs_ignored() -> AbstractContextManager[None]:
     """R8: a node does not notice that the store went back in time."""
-    check = History.check
+    check = RollbackDetector.check
 
-    def blind(self: History, *rest: Any, **more: Any) -> None:
-        with contextlib.suppress(WentBackError):
+    def blind(self: RollbackDetector, *rest: Any, **more: Any) -> None:
+        with contextlib.suppress(StoreRolledBack):
             check(self, *rest, **more)
 
-    return _patched(History, 'check', blind)
+    return _patched(RollbackDetector, 'check', blind)
 
 
 def r8_position_ignored() -> AbstractContextManager[None]:
     """R8: a position lower than one that was read before is no sign."""
-    check = History.check
+    check = RollbackDetector.check
 
-    def blind(self: History, answer: Pulse | Snapshot, *rest: Any, **more: Any) -> None:
+    def blind(self: RollbackDetector, answer: Pulse | Snapshot, *rest: Any, **more: Any) -> None:
         check(self, attrs.evolve(answer, position=None), *rest, **more)
 
-    return _patched(History, 'check', blind)
+    return _patched(RollbackDetector, 'check', blind)
 
 
 def r8_first_commit_at_once() -> AbstractContextManager[None]:
     """R8: the first commit of a timeline does not wait for the leases of older ones."""
-    decide = leader._Planner.decide
+    decide = deciding._Decision.decide
 
     def hasty(self: Any) -> Decision:
         self.memory.timeline_read_at = LONG_AGO
         return decide(self)
 
-    return _patched(leader._Planner, 'decide', hasty)
+    return _patched(deciding._Decision, 'decide', hasty)
 
 
 def r9_refusals_are_fatal() -> AbstractContextManager[None]:
@@ -372,14 +374,14 @@ def r9_refusals_are_fatal() -> AbstractContextManager[None]:
 
 def r9_unreadable_records_block() -> AbstractContextManager[None]:
     """R9: a snapshot fails while the record of any node cannot be read."""
-    snapshot = Head.snapshot
+    snapshot = NamespaceState.snapshot
 
-    def strict(self: Head, moment: Moment) -> Snapshot:
+    def strict(self: NamespaceState, moment: CallContext) -> Snapshot:
         if self.unreadable:
             raise BackendUnavailable('a record cannot be read')
         return snapshot(self, moment)
 
-    return _patched(Head, 'snapshot', strict)
+    return _patched(NamespaceState, 'snapshot', strict)
 
 
 # Those whose lack one storm in some hundreds or thousands shows have scenes of their own, in ``test_overtaken_commits``.
@@ -404,12 +406,12 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 def p7_a_new_run_keeps_the_fence() -> AbstractContextManager[None]:
     """P7: a run that takes over from another of its name has the same fences."""
-    return _patched(leader._Planner, '_with_since', lambda self, name, member: member)
+    return _patched(deciding._Decision, '_with_since', lambda self, name, member: member)
 
 
 def p7_a_removed_pin_leaves_the_fence() -> AbstractContextManager[None]:
     """P7: when a pin goes, the fence is that of the hash token, which may be older."""
-    return _patched(leader._Planner, '_fenced', lambda self, members, unpinned, writing: members)
+    return _patched(deciding._Decision, '_fenced', lambda self, members, unpinned, writing: members)
 
 
 def announced_tokens_go_at_once() -> AbstractContextManager[None]:

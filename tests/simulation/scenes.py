@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from jobsync.core import calls
-from jobsync.core.model import Node
+from jobsync._core.agent import commands
+from jobsync._core.records import Node
 from jobsync.testing.simulation import World, WorldConfig
 from jobsync.testing.simulation.node import Fault, SimNode
 from jobsync.testing.simulation.operators import Operators
@@ -178,7 +178,7 @@ def the_work_of_the_leader_hangs() -> list[str]:
 
 def the_commits_of_the_leader_are_refused() -> list[str]:
     """Every commit of the leader fails while everything else of it succeeds, and another node dies."""
-    return _stuck(Fault((calls.Propose,), hangs=False, until=float('inf')))
+    return _stuck(Fault((commands.PlanAndCommit,), hangs=False, until=float('inf')))
 
 
 def _stuck(fault: Fault) -> list[str]:
@@ -335,11 +335,11 @@ def the_rows_of_tokens_go_before_that_of_their_owner() -> list[str]:
     world = stage.world
 
     def deadline() -> float:
-        return owner.agent.tenure.deadline
+        return owner.agent.lease.deadline
 
     before = deadline()
     stage.expect(lambda: deadline() > before, 6.0, 'there was no heartbeat')
-    owner.fault = Fault((calls.Read,), hangs=False, until=float('inf'))
+    owner.fault = Fault((commands.ReadAssignment,), hangs=False, until=float('inf'))
     space = world.store.spaces[world.namespace]
     tokens = [token for token, row in enumerate(space.table.rows) if row is not None and row.owner == owner.name]
     world.store.delete_token_rows(world.namespace, tokens)
@@ -362,7 +362,7 @@ def the_only_node_that_may_own_tokens_is_stuck() -> list[str]:
     drained.weigh(0.0)
     stage.run(20.0)
     before = stuck.ownership.tokens
-    stuck.fault = Fault((calls.Propose,), hangs=False, until=float('inf'))
+    stuck.fault = Fault((commands.PlanAndCommit,), hangs=False, until=float('inf'))
     stage.world.edit_lock('t1', (stuck.name,))
     stage.expect(lambda: before > stuck.ownership.tokens, 60.0, 'all is well')
     lost = before - stuck.ownership.tokens

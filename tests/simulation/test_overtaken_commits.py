@@ -11,10 +11,10 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.simulation.broken_rules import r5_absent_not_compared, r5_eviction_not_compared, r5_version_not_compared
 
+from jobsync._core.agent import commands
+from jobsync._core.assignment import Plan
+from jobsync._core.records import Guard, NodeRef, Revision
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.core import calls
-from jobsync.core.model import Guard, NodeRef, Revision
-from jobsync.core.tokens import Plan
 from jobsync.errors import Conflict
 
 
@@ -48,11 +48,11 @@ def owners_after_a_late_commit() -> int:
     bench.cluster('a', 'b')
     newcomer = bench.start('c')
     bench.run_until(lambda: backend.late is not None)
-    assert newcomer.tenure.ownership.is_empty
-    bench.run_until(lambda: newcomer.is_settled and not newcomer.tenure.ownership.is_empty)
+    assert newcomer.lease.ownership.is_empty
+    bench.run_until(lambda: newcomer.is_settled and not newcomer.lease.ownership.is_empty)
     newcomer.weigh(0.0)
     bench.run(10.0)
-    assert newcomer.tenure.ownership.is_empty
+    assert newcomer.lease.ownership.is_empty
     assert [sum(owners) for owners in claims(bench)] == [1] * len(TASKS)
     late: Any = backend.late
     with contextlib.suppress(Conflict):
@@ -72,10 +72,10 @@ def owners_after_a_sign_of_life() -> int:
     bench = Bench()
     leader, other = bench.cluster('a', 'b')
     bench.cut_off(other)
-    while not (caught := bench.catch(leader, calls.Propose)).call.situation.suspects:
+    while not (caught := bench.catch(leader, commands.PlanAndCommit)).call.situation.suspects:
         bench.deliver(caught)
     bench.cut.clear()
-    bench.run_until(lambda: bench.now < other.tenure.deadline)
+    bench.run_until(lambda: bench.now < other.lease.deadline)
     bench.push = False
     bench.deliver(caught)
     bench.run(0.1)
@@ -96,14 +96,14 @@ def owners_after_a_row_was_put_back() -> int:
     record = bench.record('b')
     bench.store.delete_node_row('sync_', 'b')
     while True:
-        caught = bench.catch(leader, calls.Propose)
+        caught = bench.catch(leader, commands.PlanAndCommit)
         absent = caught.call.memory.absent
         if absent and caught.call.situation.now >= max(absent.values()) + leader.config.heartbeat_timeout_sec:
             break
         bench.deliver(caught)
     bench.store.insert_node_row('sync_', record)
     bench.cut.clear()
-    bench.run_until(lambda: bench.now < other.tenure.deadline)
+    bench.run_until(lambda: bench.now < other.lease.deadline)
     bench.push = False
     bench.deliver(caught)
     bench.run(0.1)

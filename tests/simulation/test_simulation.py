@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.simulation.broken_rules import BROKEN_ORDER, BROKEN_RULES
 
-from jobsync.core.admission import Admission
+from jobsync._core.leader.admission import Admission
 from jobsync.testing.simulate import main
 from jobsync.testing.simulation import World, WorldConfig
 

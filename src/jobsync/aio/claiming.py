@@ -11,8 +11,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
+from jobsync._worker.claim_loop import ClaimLoop
 from jobsync.aio.threads import Threads
-from jobsync.claiming import Batches
 from jobsync.errors import JobsyncError
 
 __all__ = ['Claims']
@@ -42,7 +42,7 @@ class Claims(AsyncIterator[T], Generic[T]):
     """
 
     def __init__(
-        self, batches: Batches[T], tasks: Iterable[T] | AsyncIterable[T], is_ours: Callable[[T], bool], threads: Threads
+        self, batches: ClaimLoop[T], tasks: Iterable[T] | AsyncIterable[T], is_ours: Callable[[T], bool], threads: Threads
     ) -> None:
         self._batches, self._is_ours, self._threads = batches, is_ours, threads
         self._work: Iterator[T] = iter(())

@@ -14,13 +14,13 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
+from jobsync._worker.session import not_to_be_copied
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig
 from jobsync.errors import JobsyncError
 from jobsync.job import Job
-from jobsync.membership import not_to_be_copied
 
 if TYPE_CHECKING:
     from jobsync.database import Connection
@@ -125,7 +125,7 @@ class AsyncJob:
     async def __aenter__(self) -> Self:
         """Register, and wait until this node owns its share, as ``Job`` does. Cancelled, it leaves again."""
         job = self._job
-        job._member.check_enterable()
+        job._session.check_enterable()
         self._on_loop.open()
         self._threads.open()
         try:
@@ -143,7 +143,7 @@ class AsyncJob:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop claiming, give the tokens back, leave. May be called again. Never marks a task complete."""
-        if self._threads.are_open and self._job._member.is_same_process:
+        if self._threads.are_open and self._job._session.is_same_process:
             await self._leave()
 
     async def _leave(self) -> None:
@@ -159,15 +159,15 @@ class AsyncJob:
 
     def _leave_in_thread(self) -> None:
         self._job.__exit__(None, None, None)
-        if (runtime := self._job._member.runtime) is not None:
+        if (runtime := self._job._session.runtime) is not None:
             runtime.wait_until_told(_LAST_CALLS_SEC)
 
     def _hurry(self) -> None:
-        self._job._member.begin_to_leave(at_once=True)
+        self._job._session.begin_to_leave(at_once=True)
         self._on_loop.cancel()
 
     async def _call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
-        self._job._member.check_process()
+        self._job._session.check_process()
         return await self._threads.call(action, undo)
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
@@ -185,11 +185,11 @@ class AsyncJob:
         Cancelled, it leaves the task incomplete if the claim was recorded already, but not in flight.
         """
         key, _ = self._job._parse(task)
-        was_open = self._job._ledger.is_open(key)
+        was_open = self._job._task_log.is_open(key)
 
         def undo(has_begun: bool) -> None:
             if has_begun and not was_open:
-                self._job._ledger.drop(key)
+                self._job._task_log.drop(key)
 
         return await self._call(lambda: self._job.add_task(task), undo)
 

@@ -7,13 +7,13 @@ import uuid
 from collections.abc import Callable
 
 from jobsync import plugins
+from jobsync._core.agent import commands
+from jobsync._core.assignment import Assignment
+from jobsync._core.hashing import tokenizer
+from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.records import NodeRef, Registration, Settings
+from jobsync._runtime.executor import execute
 from jobsync.backend import BackendOptions
-from jobsync.core import calls
-from jobsync.core.decision import Memory, Policy, Situation
-from jobsync.core.hashing import tokenizer
-from jobsync.core.model import NodeRef, Registration, Settings
-from jobsync.core.tokens import Assignment
-from jobsync.runtime.perform import perform
 
 __all__ = ['Leader']
 
@@ -32,7 +32,7 @@ class Leader:
         self._token_of = tokenizer(settings.hash_function, tokens)
         self._nodes = [self._register(number) for number in range(nodes)]
         self.backend.acquire_leadership(self.me, 0)
-        self._memory = Memory(timeline_read_at=0.0)
+        self._memory = LeaderState(timeline_read_at=0.0)
         self._assignment = Assignment.empty(tokens)
         self.settle()
 
@@ -51,12 +51,12 @@ class Leader:
         me = self.me
         snapshot = self.backend.snapshot()
         if snapshot.version != self._assignment.version:
-            reading = perform(self.backend, calls.Read(me, self._assignment), self._token_of)
-            assert isinstance(reading, calls.Reading)
+            reading = execute(self.backend, commands.ReadAssignment(me, self._assignment), self._token_of)
+            assert isinstance(reading, commands.AssignmentReading)
             self._assignment = reading.assignment
-        situation = Situation(me, snapshot, self._assignment, (), {}, time.monotonic())
-        made = perform(self.backend, calls.Propose(situation, self._memory, _POLICY), self._token_of)
-        assert isinstance(made, calls.Proposal)
+        situation = LeaderView(me, snapshot, self._assignment, (), {}, time.monotonic())
+        made = execute(self.backend, commands.PlanAndCommit(situation, self._memory, _POLICY), self._token_of)
+        assert isinstance(made, commands.CommitOutcome)
         return made.plan is not None
 
     def acknowledge(self) -> None:

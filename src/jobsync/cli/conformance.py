@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobsync.core.shown import shown_url
+from jobsync._core.redact import redact_url
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
     try:
         results = run(_maker(url, commands, harness, quick=quick), tell, select)
     except BackendUnavailable as error:
-        raise NoStore(f'the store at {shown_url(url)} does not answer: {error}') from error
+        raise NoStore(f'the store at {redact_url(url)} does not answer: {error}') from error
     _report(results)
     count = Counter(result.standing for result in results)
     click.echo(', '.join(f'{count[standing]} {standing.value}' for standing in Standing))

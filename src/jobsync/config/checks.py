@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import attrs
 
+from jobsync._core.redact import redact_url, safe_repr
 from jobsync.backend import Backend
-from jobsync.core.shown import shown, shown_url
 from jobsync.errors import ConfigError
 
 __all__ = [
@@ -99,7 +99,7 @@ def store(_: Any, attribute: Any, value: object) -> None:
     """A backend's URL, or a backend."""
     if isinstance(value, str):
         if '://' not in value:
-            raise ConfigError(f'{attribute.name} is {shown(shown_url(value))}: must be a URL such as sqlite:///jobsync.db')
+            raise ConfigError(f'{attribute.name} is {safe_repr(redact_url(value))}: must be a URL such as sqlite:///jobsync.db')
         return
     # A libb Setting has whatever it is asked for, so a mapping is not asked.
     missing = _BACKEND_METHODS if isinstance(value, Mapping) else {m for m in _BACKEND_METHODS if not hasattr(value, m)}
@@ -110,7 +110,7 @@ def store(_: Any, attribute: Any, value: object) -> None:
 
 def hides_password(value: object) -> str:
     """The repr of a backend field."""
-    return repr(shown_url(value) if isinstance(value, str) else value)
+    return repr(redact_url(value) if isinstance(value, str) else value)
 
 
 def nearest(name: object, known: Collection[str]) -> str | None:
@@ -136,7 +136,7 @@ def keywords_only(cls: type[T]) -> type[T]:
     @functools.wraps(init)
     def checked(self: T, *args: object, **fields: object) -> None:
         if args:
-            raise ConfigError(f'{cls.__name__} takes fields by name, as in total_tokens=5000; not {shown(args[0])}')
+            raise ConfigError(f'{cls.__name__} takes fields by name, as in total_tokens=5000; not {safe_repr(args[0])}')
         for name in fields:
             if name not in known:
                 raise unknown_field(name, known, cls.__name__)
@@ -148,4 +148,4 @@ def keywords_only(cls: type[T]) -> type[T]:
 
 def _check(name: str, ok: bool, value: object, allowed: str) -> None:
     if not ok:
-        raise ConfigError(f'{name} is {shown(value)}: must be {allowed}')
+        raise ConfigError(f'{name} is {safe_repr(value)}: must be {allowed}')

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import attrs
 
+from jobsync._core.hashing import DEFAULT_HASH, HASH_FUNCTIONS
+from jobsync._core.records import Settings
 from jobsync.backend import Backend, BackendOptions
 from jobsync.config import checks
-from jobsync.core.hashing import DEFAULT_HASH, HASH_FUNCTIONS
-from jobsync.core.model import Settings
 from jobsync.errors import ConfigError
 
 __all__ = ['MOST_WEIGHT', 'CoordinationConfig']

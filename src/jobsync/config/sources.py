@@ -15,10 +15,10 @@ from typing import Any
 
 import attrs
 
+from jobsync._core.redact import safe_repr
 from jobsync.backend import Backend
 from jobsync.config.checks import nearest, unknown_field
 from jobsync.config.fields import CoordinationConfig
-from jobsync.core.shown import shown
 from jobsync.errors import ConfigError
 
 __all__ = ['DEFAULT_BACKEND', 'ENVIRONMENT_VARIABLE', 'resolve']
@@ -58,7 +58,7 @@ def resolve(
     ``backend`` in the result is None only if coordination is off and nothing names a store. Raises ``ConfigError``.
     """
     if coordination_config is not None and not isinstance(coordination_config, CoordinationConfig):
-        raise ConfigError(f'coordination_config is {shown(coordination_config)}: must be a CoordinationConfig')
+        raise ConfigError(f'coordination_config is {safe_repr(coordination_config)}: must be a CoordinationConfig')
     sync = _sync(config)
     section = _coordination(sync.get('coordination'))
     sql = _sql(sync.get('sql'))
@@ -143,7 +143,7 @@ def _plain(section: object, known: tuple[str, ...], where: str, closed: bool = F
     if isinstance(section, Mapping):
         found = dict(section)
     elif isinstance(section, (str, bytes, int, float, Sequence, Set)):
-        raise ConfigError(f'{where} is {shown(section)}: must be a section with names for its values')
+        raise ConfigError(f'{where} is {safe_repr(section)}: must be a section with names for its values')
     else:
         own = getattr(section, '__dict__', {})
         found = {name: value for name, value in own.items() if not name.startswith('_') and not _is_code(value)}

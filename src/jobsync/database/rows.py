@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from jobsync.core.shown import shown
+from jobsync._core.redact import safe_repr
 from jobsync.errors import ConfigError
 
 __all__ = ['Rows']
@@ -29,5 +29,5 @@ class Rows:
     def to_dict(self, orient: str = 'records') -> list[dict[str, Any]]:
         """The rows as mappings. The word is that of data frames, of whose forms this is the only one here."""
         if orient != 'records':
-            raise ConfigError(f"orient is {shown(orient)}: must be 'records'")
+            raise ConfigError(f"orient is {safe_repr(orient)}: must be 'records'")
         return list(self)

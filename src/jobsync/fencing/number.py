@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobsync.core.shown import shown
+from jobsync._core.redact import safe_repr
 from jobsync.errors import ConfigError, StaleFence
 
 __all__ = ['check_keys', 'checked_fence', 'stale']
@@ -16,18 +16,18 @@ _BELOW = 2**53
 def checked_fence(fence: object) -> int:
     """A number that ``job.fence`` could have given."""
     if isinstance(fence, bool) or not isinstance(fence, int) or not 0 <= fence < _BELOW:
-        raise ConfigError(f'fence is {shown(fence)}: must be the number that job.fence(task) gave')
+        raise ConfigError(f'fence is {safe_repr(fence)}: must be the number that job.fence(task) gave')
     return fence
 
 
 def check_keys(key: object, fence_key: str | None, is_of_a_fence: Callable[[str], bool]) -> None:
     """Refuse a key whose value would stand where a fence is kept: the fence of another key, or its own."""
     if not isinstance(key, str) or not key:
-        raise ConfigError(f'key is {shown(key)}: must be a string that is not empty')
+        raise ConfigError(f'key is {safe_repr(key)}: must be a string that is not empty')
     if is_of_a_fence(key):
-        raise ConfigError(f'key is {shown(key)}: the fence of another key is kept under this name; give it another one')
+        raise ConfigError(f'key is {safe_repr(key)}: the fence of another key is kept under this name; give it another one')
     if fence_key == key:
-        raise ConfigError(f'fence_key is {shown(key)}: must be another key than that of the value')
+        raise ConfigError(f'fence_key is {safe_repr(key)}: must be another key than that of the value')
 
 
 def stale(fence: int, what: object, highest: object = None) -> StaleFence:

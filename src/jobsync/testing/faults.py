@@ -11,9 +11,11 @@ from typing import ParamSpec, TypeVar
 
 import attrs
 
-from jobsync.backend import Backend, BackendInfo
-from jobsync.core.model import (
+from jobsync.backend import (
     Audit,
+    Backend,
+    BackendInfo,
+    Changes,
     Claim,
     Guard,
     HistoryKind,
@@ -22,6 +24,7 @@ from jobsync.core.model import (
     LockReading,
     NodeRef,
     Opened,
+    Plan,
     Pulse,
     Rebalance,
     Registration,
@@ -30,7 +33,6 @@ from jobsync.core.model import (
     Snapshot,
     Timeline,
 )
-from jobsync.core.tokens import Changes, Plan
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['Fault', 'FaultyBackend', 'When']

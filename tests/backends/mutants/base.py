@@ -13,7 +13,7 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.backends.memory.backend import MemoryTurn
 from jobsync.backends.memory.store import Space
-from jobsync.backends.single_writer import Head, Trails
+from jobsync.backends.single_writer import History, NamespaceState
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.conformance.reference import MemoryHarness
@@ -97,18 +97,18 @@ class Hands(MemoryBackend):
     @property
     def number(self) -> int:
         """The revision's number, 0 where there is none."""
-        return self.glance() or 0
+        return self.current_revision() or 0
 
     @property
-    def head(self) -> Head:
+    def head(self) -> NamespaceState:
         """Its head."""
         return self.space.head
 
     @property
-    def trails(self) -> Trails:
+    def trails(self) -> History:
         """Its trails."""
         assert self.space
-        return self.store.trails.setdefault(self.options.namespace, Trails())
+        return self.store.trails.setdefault(self.options.namespace, History())
 
     def change(self, **fields: object) -> None:
         """Replace parts of the head past every rule."""

@@ -9,7 +9,8 @@ from collections.abc import Collection
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.core.model import (
+from jobsync._core.assignment import Plan
+from jobsync._core.records import (
     Guard,
     LockEdit,
     NodeRef,
@@ -22,7 +23,6 @@ from jobsync.core.model import (
     Snapshot,
     Timeline,
 )
-from jobsync.core.tokens import Plan
 from jobsync.errors import Conflict, Evicted, Fenced, NameTaken
 
 

@@ -24,7 +24,7 @@ from jobsync_files import backend as files
 from jobsync_files.folder import Folder
 
 from jobsync.backend import Backend, BackendOptions, Reach
-from jobsync.backends.single_writer import Head, Locks, Record, Table, Trails
+from jobsync.backends.single_writer import AssignmentTable, History, LockTable, NamespaceState, Record
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync.testing.conformance.harness import Ability, Harness
 
@@ -140,12 +140,12 @@ class HeadFirst(files.FilesTurn):
 
     def put(
         self,
-        head: Head,
+        head: NamespaceState,
         *,
-        table: Table | None = None,
-        locks: Locks | None = None,
+        table: AssignmentTable | None = None,
+        locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        trails: Trails | None = None,
+        trails: History | None = None,
     ) -> None:
         super().put(head)
         super().put(head, table=table, locks=locks, records=records, trails=trails)

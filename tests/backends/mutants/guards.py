@@ -9,8 +9,8 @@ import contextlib
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.core.model import Guard, Leadership, NodeRef, NodeState, Registration, Revision, Timeline
-from jobsync.core.tokens import Plan
+from jobsync._core.assignment import Plan
+from jobsync._core.records import Guard, Leadership, NodeRef, NodeState, Registration, Revision, Timeline
 from jobsync.errors import Conflict, Evicted, NameTaken
 
 

@@ -9,15 +9,15 @@ import time
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.backends.single_writer.table import Row, Table
-from jobsync.core.model import (
+from jobsync._core.assignment import Changes, Plan
+from jobsync._core.records import (
     Guard,
     Leadership,
     NodeRef,
     Revision,
     Snapshot,
 )
-from jobsync.core.tokens import Changes, Plan
+from jobsync.backends.single_writer.assignment import AssignmentTable, Row
 
 
 @mutant
@@ -154,7 +154,7 @@ class SnapshotOfTwoMoments(Hands):
 class CommitFromMemory(Hands):
     """Builds a commit on the assignment as this handle last wrote it, and undoes what another has written since."""
 
-    known: Table | None = None
+    known: AssignmentTable | None = None
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
@@ -166,7 +166,7 @@ class CommitFromMemory(Hands):
             return revision
 
     @staticmethod
-    def _as_remembered(table: Table, stale: Table) -> list[Row | None]:
+    def _as_remembered(table: AssignmentTable, stale: AssignmentTable) -> list[Row | None]:
         """The rows that are there, with the owners and versions that are remembered where both have a row."""
         rows = list(table.rows)
         for token, old in enumerate(stale.rows[: len(rows)]):

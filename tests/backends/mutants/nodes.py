@@ -7,7 +7,8 @@ from __future__ import annotations
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.core.model import (
+from jobsync._core.assignment import Plan
+from jobsync._core.records import (
     Guard,
     Leadership,
     Node,
@@ -18,7 +19,6 @@ from jobsync.core.model import (
     Revision,
     Timeline,
 )
-from jobsync.core.tokens import Plan
 
 
 @mutant

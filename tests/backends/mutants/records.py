@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.backends.single_writer import Record
-from jobsync.core.model import (
+from jobsync._core.assignment import Changes, Plan
+from jobsync._core.records import (
     Audit,
     Claim,
     Guard,
@@ -24,7 +24,7 @@ from jobsync.core.model import (
     Revision,
     Timeline,
 )
-from jobsync.core.tokens import Changes, Plan
+from jobsync.backends.single_writer import Record
 from jobsync.errors import Evicted
 
 

@@ -11,10 +11,8 @@ from collections.abc import Collection, Sequence
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.backend import BackendInfo, BackendOptions, Reach
-from jobsync.backends.memory import MemoryStore
-from jobsync.backends.single_writer import Locks
-from jobsync.core.model import (
+from jobsync._core.assignment import Plan
+from jobsync._core.records import (
     Claim,
     Guard,
     HistoryKind,
@@ -27,7 +25,9 @@ from jobsync.core.model import (
     Settings,
     Timeline,
 )
-from jobsync.core.tokens import Plan
+from jobsync.backend import BackendInfo, BackendOptions, Reach
+from jobsync.backends.memory import MemoryStore
+from jobsync.backends.single_writer import LockTable
 
 
 @mutant
@@ -38,7 +38,7 @@ class LockIdsReused(Hands):
         with self.store.changed:
             count = super().edit_locks(edit)
             if not self.space.locks.by_task:
-                self.change_space(locks=Locks())
+                self.change_space(locks=LockTable())
             return count
 
 
@@ -137,7 +137,7 @@ class RenewalClearsLocks(Hands):
             before = self.head.timeline
             super().renew_timeline(expected, at_least, longest_timeout_sec)
             if self.head.timeline != before:
-                self.change_space(locks=Locks())
+                self.change_space(locks=LockTable())
 
 
 @mutant

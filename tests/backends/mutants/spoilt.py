@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync.core.model import (
+from jobsync._core.assignment import Plan
+from jobsync._core.records import (
     Guard,
     LockEdit,
     LockReading,
@@ -22,7 +23,6 @@ from jobsync.core.model import (
     Snapshot,
     Timeline,
 )
-from jobsync.core.tokens import Plan
 from jobsync.errors import BackendUnavailable, Conflict, Evicted
 
 
@@ -231,6 +231,6 @@ class UnknownRevisionIsZero(Hands):
     """A wait that learns nothing answers 0, as if the store had gone back."""
 
     def wait(self, revision: int, timeout: float) -> int:
-        known = self.glance() is not None
+        known = self.current_revision() is not None
         number = super().wait(revision, timeout)
         return number if known else 0

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator
 import attrs
 from tests.backends.mutants.base import DistantStore, Hands, mutant
 
+from jobsync._core.records import LockEdit, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, Timeline
 from jobsync.backend import BackendInfo
 from jobsync.backends.memory.backend import MemoryTurn
-from jobsync.core.model import LockEdit, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, Timeline
 from jobsync.errors import Evicted, SchemaMismatch
 
 

@@ -15,9 +15,17 @@ from pathlib import Path
 
 import attrs
 
-from jobsync.backend import BackendInfo, BackendOptions, Reach
-from jobsync.backends.single_writer import Head, Locks, Moment, Record, SingleWriterBackend, Table, Trails, Turn
-from jobsync.core.tokens import Changes
+from jobsync.backend import BackendInfo, BackendOptions, Changes, Reach
+from jobsync.backends.single_writer import (
+    AssignmentTable,
+    CallContext,
+    History,
+    LockTable,
+    NamespaceState,
+    Record,
+    SingleWriterBackend,
+    Transaction,
+)
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync_files.folder import GATE, Folder, locked
 from jobsync_files.records import json_of, loaded, readable
@@ -31,7 +39,7 @@ HEAD, IDENTITY, FORMAT = 'head.json', 'identity', 2
 class Index:
     """What ``head.json`` holds."""
 
-    head: Head
+    head: NamespaceState
     table: str | None = None
     locks: str | None = None
     trails: str | None = None
@@ -46,7 +54,7 @@ class Index:
         return {GATE, HEAD, IDENTITY, *filter(None, (self.table, self.locks, self.trails))}
 
 
-class FilesTurn(Turn):
+class FilesTurn(Transaction):
     """A namespace's directory while nobody else has it."""
 
     def __init__(self, folder: Folder, *, create: bool) -> None:
@@ -56,10 +64,10 @@ class FilesTurn(Turn):
             folder.put(IDENTITY, secrets.token_hex(16).encode())
         identity = self._identity()
         if create and HEAD not in names:
-            self._index = Index(Head(Moment(identity).timeline()))
+            self._index = Index(NamespaceState(CallContext(identity).timeline()))
         else:
             self._index = self._index_of(folder.read(HEAD))
-        self.moment = Moment(identity, position=self._index.writes)
+        self.moment = CallContext(identity, position=self._index.writes)
         self.head = self._index.head
         if create:  # when a node starts, and seldom otherwise
             for leftover in names - self._index.files:
@@ -77,17 +85,19 @@ class FilesTurn(Turn):
         found = self._folder.stat(IDENTITY)
         return f'{self._folder.read(IDENTITY).decode()}:{found.st_ino}:{found.st_ctime_ns}'
 
-    def table(self) -> Table:
-        """See ``Turn``."""
-        return Table.of(loaded(self._folder.read(self._index.table), Changes)) if self._index.table else Table()
+    def table(self) -> AssignmentTable:
+        """See ``Transaction``."""
+        return (
+            AssignmentTable.of(loaded(self._folder.read(self._index.table), Changes)) if self._index.table else AssignmentTable()
+        )
 
-    def locks(self) -> Locks:
-        """See ``Turn``."""
-        return loaded(self._folder.read(self._index.locks), Locks) if self._index.locks else Locks()
+    def locks(self) -> LockTable:
+        """See ``Transaction``."""
+        return loaded(self._folder.read(self._index.locks), LockTable) if self._index.locks else LockTable()
 
-    def trails(self) -> Trails:
-        """See ``Turn``."""
-        trails = Trails()
+    def trails(self) -> History:
+        """See ``Transaction``."""
+        trails = History()
         if self._index.trails:
             lines = self._folder.read(self._index.trails, self._index.trails_length).splitlines()
             trails.add(readable(lines))
@@ -95,14 +105,14 @@ class FilesTurn(Turn):
 
     def put(
         self,
-        head: Head,
+        head: NamespaceState,
         *,
-        table: Table | None = None,
-        locks: Locks | None = None,
+        table: AssignmentTable | None = None,
+        locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        trails: Trails | None = None,
+        trails: History | None = None,
     ) -> None:
-        """See ``Turn``: first everything that nobody looks at yet, then the head, in one step."""
+        """See ``Transaction``: first everything that nobody looks at yet, then the head, in one step."""
         before, index = self._index, attrs.evolve(self._index, head=head, writes=self._index.writes + 1)
         if table is not None:
             index = attrs.evolve(index, table=self._write('table', table.read(None)))
@@ -148,7 +158,7 @@ class FilesBackend(SingleWriterBackend):
         except OSError as error:
             raise BackendUnavailable(f'{self.path} cannot be read or written: {error}') from error
 
-    def glance(self) -> int | None:
+    def current_revision(self) -> int | None:
         """See ``SingleWriterBackend``."""
         try:
             return int(json.loads((self.path / HEAD).read_bytes())['head']['revision']['number'])

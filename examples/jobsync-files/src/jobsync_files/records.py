@@ -11,8 +11,8 @@ from cattrs.gen import make_dict_structure_fn
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
 
-from jobsync.backends.single_writer import Head, Locks, Record
-from jobsync.core.model import Node, TaskLock, Unreadable
+from jobsync.backend import Node, TaskLock, Unreadable
+from jobsync.backends.single_writer import LockTable, NamespaceState, Record
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['json_of', 'loaded', 'readable']
@@ -49,8 +49,8 @@ def checked(record: Any, key: str) -> Any:
     return record
 
 
-json_of.register_structure_hook(Head, one_by_one(Head, 'nodes', Node, 'node'))
-json_of.register_structure_hook(Locks, one_by_one(Locks, 'by_task', TaskLock, 'lock'))
+json_of.register_structure_hook(NamespaceState, one_by_one(NamespaceState, 'nodes', Node, 'node'))
+json_of.register_structure_hook(LockTable, one_by_one(LockTable, 'by_task', TaskLock, 'lock'))
 
 
 def loaded(content: bytes, kind: type[T]) -> T:

@@ -6,17 +6,16 @@ from functools import partial
 
 import attrs
 
-from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.chain import Chain, Entry
-from jobsync.backends.etcd.nodes import Nodes, found, joined
+from jobsync.backend import Changes, Guard, NodeRef, Plan, Rebalance, Revision
+from jobsync.backends._common.commit_guard import check_guard, check_nodes
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.assignment import EtcdAssignment
+from jobsync.backends.etcd.chunked_log import ChunkedLog, Entry
+from jobsync.backends.etcd.claim_log import rebalance_value
+from jobsync.backends.etcd.nodes import EtcdNodes, found, joined
 from jobsync.backends.etcd.records import Records
-from jobsync.backends.etcd.state import State
-from jobsync.backends.etcd.store import Reading, Store, Write
-from jobsync.backends.etcd.table import Table
-from jobsync.backends.etcd.work import rebalance_value
-from jobsync.backends.guarding import check_guard, check_nodes
-from jobsync.core.model import Guard, NodeRef, Rebalance, Revision
-from jobsync.core.tokens import Changes, Plan
+from jobsync.backends.etcd.state import EtcdState
+from jobsync.backends.etcd.store import EtcdStore, KeyReading, Write
 
 __all__ = ['MOST_REMOVALS', 'Commits']
 
@@ -33,24 +32,24 @@ class Prepared:
     entry: Entry
     chunks: list[tuple[bytes, bytes]]
 
-    def chain(self, before: Chain, revision: Revision) -> Chain:
+    def chain(self, before: ChunkedLog, revision: Revision) -> ChunkedLog:
         """Return the chain after the commit."""
         entry = attrs.evolve(self.entry, revision=revision)
-        return Chain((entry,) if self.is_whole else (*before.entries, entry))
+        return ChunkedLog((entry,) if self.is_whole else (*before.entries, entry))
 
 
 class Commits:
     """Reads the assignment and commits to it."""
 
-    def __init__(self, store: Store, nodes: Nodes) -> None:
+    def __init__(self, store: EtcdStore, nodes: EtcdNodes) -> None:
         self._store = store
         self._nodes = nodes
         self._records = Records(store, store.keys.tokens)
-        self._table = Table(self._records)
+        self._table = EtcdAssignment(self._records)
 
     def read(self, since: Revision | None, deadline: float) -> Changes:
         """See ``Backend.read_assignment``."""
-        wanted = [kv.get(self._store.keys.state)]
+        wanted = [requests.get(self._store.keys.state)]
         return self._store.look(wanted, lambda reading: self._table.read(reading.state, since, deadline), deadline)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard, deadline: float) -> Revision:
@@ -61,7 +60,7 @@ class Commits:
         named = dict.fromkeys([ref.name, *gone, *(absent.name for absent in plan.absent)])
         prepared: Prepared | None = None
 
-        def decide(reading: Reading) -> Revision | Write[Revision]:
+        def decide(reading: KeyReading) -> Revision | Write[Revision]:
             nonlocal prepared
             leader, state = joined(reading, ref), reading.state
             check_guard(
@@ -79,28 +78,30 @@ class Commits:
             value = attrs.evolve(leader, node=attrs.evolve(leader.node, heartbeat=leader.node.heartbeat + 1)).encoded()
             table = prepared.chain(state.table, revision)
             after = attrs.evolve(state, revision=revision, version=revision, table=table)
-            operations = [kv.put(keys.state, after.encoded()), *self._records.clean_up(table)]
-            operations += [kv.delete(keys.node(name)) for name in gone]
+            operations = [requests.put(keys.state, after.encoded()), *self._records.clean_up(table)]
+            operations += [requests.delete(keys.node(name)) for name in gone]
             if ref.name not in gone:
-                operations.append(kv.put(keys.node(ref.name), value))
+                operations.append(requests.put(keys.node(ref.name), value))
             if plan.moved:
                 key = f'{revision.number:016x}-{revision.stamp:016x}'
-                operations.append(kv.put(keys.rebalances + key.encode(), self._rebalance(ref, plan)))
+                operations.append(requests.put(keys.rebalances + key.encode(), self._rebalance(ref, plan)))
 
-            def written(_: Reading) -> Revision:
+            def written(_: KeyReading) -> Revision:
                 self._nodes.remember(ref.name, value)
                 return revision
 
             # A node that left or joins changes the state; one that beats changes its own record alone.
-            unmoved = [kv.unwritten(keys.node(name), reading.at) for name in dead]
+            unmoved = [requests.unwritten(keys.node(name), reading.at) for name in dead]
             return Write(
                 [reading.same(keys.state), reading.same(keys.node(ref.name)), *unmoved], operations, written, prepared.chunks
             )
 
         self._nodes.read_time(deadline)
-        return self._store.change([kv.get(keys.state), *(kv.get(keys.node(name)) for name in named)], decide, deadline)
+        return self._store.change(
+            [requests.get(keys.state), *(requests.get(keys.node(name)) for name in named)], decide, deadline
+        )
 
-    def _prepared(self, state: State, plan: Plan, deadline: float) -> Prepared:
+    def _prepared(self, state: EtcdState, plan: Plan, deadline: float) -> Prepared:
         is_whole, data = self._table.planned(state, plan, deadline)
         entry = Entry(state.revision, len(data), state.table.new_place())
         return Prepared(is_whole, entry, self._records.chunks(entry, data))

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobsync.backends.etcd.channel import EtcdChannel
 from jobsync.backends.etcd.errors import Refused, not_let_in
 from jobsync.backends.etcd.forks import abandon, forget_in_child
-from jobsync.backends.etcd.link import Link
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.errors import BackendUnavailable
 
@@ -22,18 +22,18 @@ class Route:
     A server counts as proven once it has answered a question that it can only answer as a member of a majority.
     """
 
-    def __init__(self, links: tuple[Link, ...], probe: Any) -> None:
+    def __init__(self, links: tuple[EtcdChannel, ...], probe: Any) -> None:
         self._links = links
         self._probe = probe
         self._first = 0
-        self._proven: Link | None = None
+        self._proven: EtcdChannel | None = None
 
     @property
     def is_proven(self) -> bool:
         """Whether a server has answered, and none has failed since."""
         return self._proven is not None
 
-    def proven(self, deadline: float) -> Link:
+    def proven(self, deadline: float) -> EtcdChannel:
         """A server that answers; ``BackendUnavailable`` if none does in time."""
         if (link := self._proven) is not None:
             return link
@@ -80,7 +80,7 @@ class Connection:
 
     def __init__(
         self,
-        make_links: Callable[[], tuple[Link, ...]],
+        make_links: Callable[[], tuple[EtcdChannel, ...]],
         probe_key: bytes,
         patience_sec: float,
         *,
@@ -113,7 +113,7 @@ class Connection:
         """Do something once. After ``BackendUnavailable`` it may or may not have happened."""
         return self._route().call(method, request, self._soon(deadline))
 
-    def proven(self, deadline: float) -> Link:
+    def proven(self, deadline: float) -> EtcdChannel:
         """A server that answers; ``BackendUnavailable`` if none does in time."""
         return self._route().proven(deadline)
 

@@ -39,7 +39,7 @@ class Forgetful(Protocol):
         """Go on with nothing that the parent has open."""
 
 
-class Caller(Protocol):
+class ForkCaller(Protocol):
     """Something that has a channel."""
 
     def hang_up(self) -> None:
@@ -135,7 +135,7 @@ def abandon(thing: Any) -> None:
 
 
 GATE = Gate()
-_callers: set[weakref.ref[Caller]] = set()
+_callers: set[weakref.ref[ForkCaller]] = set()
 _forgetful: weakref.WeakSet[Any] = weakref.WeakSet()
 _is_prepared = False
 
@@ -145,7 +145,7 @@ def forget_in_child(thing: Forgetful) -> None:
     _forgetful.add(thing)
 
 
-def hang_up_before_fork(caller: Caller) -> None:
+def hang_up_before_fork(caller: ForkCaller) -> None:
     """Have ``caller.hang_up`` called before every fork from now on."""
     _callers.add(weakref.ref(caller, _callers.discard))
 

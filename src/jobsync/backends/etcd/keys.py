@@ -13,11 +13,11 @@ import attrs
 
 from jobsync.errors import ConfigError
 
-__all__ = ['Keys']
+__all__ = ['EtcdKeys']
 
 
 @attrs.frozen(slots=False)
-class Keys:
+class EtcdKeys:
     """The keys of one namespace."""
 
     namespace: str

@@ -10,17 +10,17 @@ from typing import Any
 
 import attrs
 
-from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.chain import Chain, Entry
-from jobsync.backends.etcd.nodes import Nodes
+from jobsync.backend import LockEdit, LockFilter, LockReading, Revision, TaskLock, Unreadable
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.chunked_log import ChunkedLog, Entry
+from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.backends.etcd.records import Records
-from jobsync.backends.etcd.state import State
-from jobsync.backends.etcd.store import Gone, Reading, Store, Write
+from jobsync.backends.etcd.state import EtcdState
+from jobsync.backends.etcd.store import EtcdStore, Gone, KeyReading, Write
 from jobsync.backends.etcd.storetime import StoreTime
-from jobsync.core.model import LockEdit, LockFilter, LockReading, Revision, TaskLock, Unreadable
 
-__all__ = ['Locks']
+__all__ = ['EtcdLocks']
 
 
 def encoded(rows: Iterable[Any], gone: Iterable[str]) -> bytes:
@@ -69,7 +69,7 @@ def meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
 
 
 @attrs.frozen
-class Whole:
+class WholeLocks:
     """All locks at one revision of the chain. What it holds is never written to."""
 
     revision: Revision
@@ -80,7 +80,7 @@ class Whole:
     problems: tuple[str, ...] = ()
     """Of records that cannot be read at all."""
 
-    def after(self, entry: Entry, data: bytes | None) -> Whole:
+    def after(self, entry: Entry, data: bytes | None) -> WholeLocks:
         """Return all locks after one more record."""
         rows, gone, problems = [], [], self.problems
         try:
@@ -100,7 +100,7 @@ class Whole:
                 locks[row[1]] = lock_of(row)
             except (ValueError, TypeError):
                 spoilt[row[1]] = row
-        return Whole(entry.revision, locks, spoilt, problems)
+        return WholeLocks(entry.revision, locks, spoilt, problems)
 
     def reading(self) -> LockReading:
         """Return what ``Backend.read_locks`` answers."""
@@ -118,23 +118,23 @@ class Whole:
         return gone & self.spoilt.keys()
 
 
-class Locks:
+class EtcdLocks:
     """Reads and edits the task locks. Thread-safe: what it remembers is one value, replaced as a whole."""
 
-    def __init__(self, store: Store, nodes: Nodes) -> None:
+    def __init__(self, store: EtcdStore, nodes: EtcdNodes) -> None:
         self._store = store
         self._nodes = nodes
         self._records = Records(store, store.keys.locks)
-        self._last: Whole | None = None
+        self._last: WholeLocks | None = None
 
-    def at(self, state: State, deadline: float) -> Whole:
+    def at(self, state: EtcdState, deadline: float) -> WholeLocks:
         """Return the locks in this state: what is remembered, and the records since then."""
         chain, last = state.locks, self._last
         start = chain.after(last.revision) if last and last.revision.number else 0
-        whole = last if last and start else Whole(chain.entries[0].revision)
+        whole = last if last and start else WholeLocks(chain.entries[0].revision)
         entries = chain.entries[start:]
         contents = self._records.read(entries, deadline)
-        if None in contents and self._store.read([kv.get(self._store.keys.state)], deadline).state.locks != chain:
+        if None in contents and self._store.read([requests.get(self._store.keys.state)], deadline).state.locks != chain:
             raise Gone('a record was replaced while it was read')
         for entry, data in zip(entries, contents, strict=True):
             whole = whole.after(entry, data)
@@ -143,13 +143,13 @@ class Locks:
 
     def read(self, deadline: float) -> LockReading:
         """See ``Backend.read_locks``."""
-        wanted = [kv.get(self._store.keys.state)]
+        wanted = [requests.get(self._store.keys.state)]
         return self._store.look(wanted, lambda reading: self.at(reading.state, deadline).reading(), deadline)
 
     def edit(self, edit: LockEdit, deadline: float) -> int:
         """See ``Backend.edit_locks``."""
 
-        def decide(reading: Reading) -> int | Write[int]:
+        def decide(reading: KeyReading) -> int | Write[int]:
             state = reading.state
             before = self.at(state, deadline)
             revision = state.next_revision()
@@ -165,11 +165,11 @@ class Locks:
             else:
                 data = encoded((row_of(lock) for task, lock in locks.items() if lock != before.locks.get(task)), gone | mended)
             entry = Entry(revision, len(data), state.locks.new_place())
-            chain = Chain((entry,) if is_whole else (*state.locks.entries, entry))
+            chain = ChunkedLog((entry,) if is_whole else (*state.locks.entries, entry))
             after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=chain, lock_ids=ids)
             return Write(
                 [reading.same(reading.keys.state)],
-                [kv.put(reading.keys.state, after.encoded()), *self._records.clean_up(chain)],
+                [requests.put(reading.keys.state, after.encoded()), *self._records.clean_up(chain)],
                 lambda _: len(gone),
                 self._records.chunks(entry, data),
             )
@@ -178,7 +178,7 @@ class Locks:
             self._nodes.watch_time(deadline)
         else:
             self._nodes.read_time(deadline)
-        return self._store.change([kv.get(self._store.keys.state)], decide, deadline)
+        return self._store.change([requests.get(self._store.keys.state)], decide, deadline)
 
 
 def after_edit(

@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
+from jobsync.backend import Node, NodeState, Revision
 from jobsync.backends.etcd.packing import packed, unpacked
-from jobsync.core.model import Node, NodeState, Revision
 
 __all__ = ['NodeRecord', 'record_of']
 

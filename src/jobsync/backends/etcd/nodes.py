@@ -9,15 +9,15 @@ from typing import Any
 
 import attrs
 
-from jobsync.backends.etcd import kv
+from jobsync.backend import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline, Unreadable
+from jobsync.backends._common.commit_guard import evicted
+from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.node_record import NodeRecord, record_of
-from jobsync.backends.etcd.state import State
-from jobsync.backends.etcd.store import Reading, Store, Write
-from jobsync.backends.guarding import evicted
-from jobsync.core.model import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline, Unreadable
+from jobsync.backends.etcd.state import EtcdState
+from jobsync.backends.etcd.store import EtcdStore, KeyReading, Write
 from jobsync.errors import NameTaken, TimelineChanged
 
-__all__ = ['Nodes', 'all_records', 'found', 'joined']
+__all__ = ['EtcdNodes', 'all_records', 'found', 'joined']
 
 TICK = dt.timedelta(microseconds=1)
 WATCH_EVERY_SEC = 0.25
@@ -25,7 +25,7 @@ WATCH_ENDS_SEC = 5.0
 """Before the deadline of the call that wants to know the time."""
 
 
-def found_record(reading: Reading, name: str) -> NodeRecord | None:
+def found_record(reading: KeyReading, name: str) -> NodeRecord | None:
     """Return a node's record from a reading that asked for it; one that cannot be read is not there (rule R9)."""
     value = reading.values.get(reading.keys.node(name))
     with contextlib.suppress(ValueError):
@@ -33,13 +33,13 @@ def found_record(reading: Reading, name: str) -> NodeRecord | None:
     return None
 
 
-def found(reading: Reading, name: str) -> Node | None:
+def found(reading: KeyReading, name: str) -> Node | None:
     """Return a node from a reading that asked for its record."""
     record = found_record(reading, name)
     return record.node if record else None
 
 
-def all_records(reading: Reading) -> tuple[list[NodeRecord], list[Unreadable]]:
+def all_records(reading: KeyReading) -> tuple[list[NodeRecord], list[Unreadable]]:
     """Return the records of a reading of everything, and those that cannot be read."""
     prefix = reading.keys.nodes
     records, unreadable = list[NodeRecord](), list[Unreadable]()
@@ -58,7 +58,7 @@ def is_run(node: Node | None, ref: NodeRef) -> bool:
     return node is not None and node.ref == ref and node.state is NodeState.JOINED
 
 
-def joined(reading: Reading, ref: NodeRef) -> NodeRecord:
+def joined(reading: KeyReading, ref: NodeRef) -> NodeRecord:
     """Return the record of ``ref``; raise ``Evicted`` unless exactly that incarnation is JOINED."""
     record = found_record(reading, ref.name)
     if record is None or not is_run(record.node, ref):
@@ -67,10 +67,10 @@ def joined(reading: Reading, ref: NodeRef) -> NodeRecord:
     return record
 
 
-class Nodes:
+class EtcdNodes:
     """Registering, beating, leaving, leading."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: EtcdStore) -> None:
         self._store = store
         self._keys = store.keys
         self._last: dict[str, bytes] = {}
@@ -78,20 +78,20 @@ class Nodes:
         self._leader = ''
         """Who led at the last heartbeat; nobody has this name."""
 
-    def last_known(self, name: str) -> Reading | None:
+    def last_known(self, name: str) -> KeyReading | None:
         """A reading of a node's record alone, if this handle was the last to write it, as far as is known."""
         value = self._last.get(name)
-        return None if value is None else Reading({self._keys.node(name): value}, self._keys)
+        return None if value is None else KeyReading({self._keys.node(name): value}, self._keys)
 
     def remember(self, name: str, value: bytes) -> None:
         """This is the record that was just written."""
         self._last[name] = value
 
-    def still(self, reading: Reading, name: str) -> list[Any]:
+    def still(self, reading: KeyReading, name: str) -> list[Any]:
         """Compare: the namespace is there, and the node's record as it was read."""
-        return [kv.exists(self._keys.state), reading.same(self._keys.node(name))]
+        return [requests.exists(self._keys.state), reading.same(self._keys.node(name))]
 
-    def snapshot(self, reading: Reading) -> Snapshot:
+    def snapshot(self, reading: KeyReading) -> Snapshot:
         """See ``Backend.snapshot``; of a reading of everything."""
         state = reading.state
         records, unreadable = all_records(reading)
@@ -130,7 +130,7 @@ class Nodes:
         """See ``Backend.register``."""
         key = self._keys.node(node.ref.name)
 
-        def decide(reading: Reading) -> bytes | Write[bytes]:
+        def decide(reading: KeyReading) -> bytes | Write[bytes]:
             state, before = reading.state, found(reading, node.ref.name)
             if state.timeline != timeline:
                 raise TimelineChanged(f'the namespace {self._keys.namespace!r} lives in {state.timeline}, not in {timeline}')
@@ -150,7 +150,7 @@ class Nodes:
         """See ``Backend.set_weight``."""
         key = self._keys.node(ref.name)
 
-        def decide(reading: Reading) -> bytes | Write[bytes]:
+        def decide(reading: KeyReading) -> bytes | Write[bytes]:
             record, state = joined(reading, ref), reading.state
             if record.node.weight == weight:
                 return record.encoded()
@@ -163,7 +163,7 @@ class Nodes:
         """See ``Backend.deregister``."""
         key = self._keys.node(ref.name)
 
-        def decide(reading: Reading) -> Write[None] | None:
+        def decide(reading: KeyReading) -> Write[None] | None:
             state, record = reading.state, found_record(reading, ref.name)
             if record is None or not is_run(record.node, ref):
                 return None
@@ -177,7 +177,7 @@ class Nodes:
     def acquire_leadership(self, ref: NodeRef, epoch: int, deadline: float) -> Leadership:
         """See ``Backend.acquire_leadership``."""
 
-        def decide(reading: Reading) -> Leadership | Write[Leadership]:
+        def decide(reading: KeyReading) -> Leadership | Write[Leadership]:
             state = reading.state
             joined(reading, ref)
             if state.leadership.epoch != epoch:
@@ -185,16 +185,18 @@ class Nodes:
             leadership = Leadership(epoch + 1, ref)
             after = attrs.evolve(state, leadership=leadership, revision=state.next_revision())
             # Whatever ends the node's registration changes the state too.
-            return Write([reading.same(self._keys.state)], [kv.put(self._keys.state, after.encoded())], lambda _: leadership)
+            return Write(
+                [reading.same(self._keys.state)], [requests.put(self._keys.state, after.encoded())], lambda _: leadership
+            )
 
         return self._store.change(self._state_and(self._keys.node(ref.name)), decide, deadline)
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool, deadline: float) -> Pulse:
         """See ``Backend.heartbeat``: one transaction, if the record is as this handle left it, and the leader who it was."""
         key, asked = self._keys.node(ref.name), self._leader
-        others = [kv.get(self._keys.state), kv.get(self._keys.node(asked))]
+        others = [requests.get(self._keys.state), requests.get(self._keys.node(asked))]
 
-        def decide(reading: Reading) -> tuple[NodeRecord, Reading] | Write[tuple[NodeRecord, Reading]]:
+        def decide(reading: KeyReading) -> tuple[NodeRecord, KeyReading] | Write[tuple[NodeRecord, KeyReading]]:
             node = joined(reading, ref).node
             record = self._told(
                 attrs.evolve(
@@ -206,10 +208,10 @@ class Nodes:
                     last_heartbeat=self._store.time.earliest(),
                 )
             )
-            operations = [kv.put(key, record.encoded()), *others]
+            operations = [requests.put(key, record.encoded()), *others]
             return Write(self.still(reading, ref.name), operations, lambda answered: (record, answered))
 
-        record, reading = self._store.change([kv.get(key), *others], decide, deadline, self.last_known(ref.name))
+        record, reading = self._store.change([requests.get(key), *others], decide, deadline, self.last_known(ref.name))
         self.remember(ref.name, record.encoded())
         self._store.time.beaten(record)
         while (leading := reading.state.leadership.node) is not None and leading.name not in (asked, ref.name):
@@ -226,7 +228,7 @@ class Nodes:
         """Return the record of a node of this handle, with what it tells of the time."""
         return NodeRecord(node, self._store.time.clock(), self._store.time.latest())
 
-    def _pulse(self, node: Node, reading: Reading, leader: Node | None) -> Pulse:
+    def _pulse(self, node: Node, reading: KeyReading, leader: Node | None) -> Pulse:
         """Return how things stand after a heartbeat of ``node``, while ``leader`` leads."""
         state = reading.state
         beat = leader and leader.last_heartbeat
@@ -244,9 +246,9 @@ class Nodes:
         )
 
     def _state_and(self, key: bytes) -> list[Any]:
-        return [kv.get(self._keys.state), kv.get(key)]
+        return [requests.get(self._keys.state), requests.get(key)]
 
-    def _write(self, reading: Reading, after: State, key: bytes, value: bytes, result: Any) -> Write[Any]:
+    def _write(self, reading: KeyReading, after: EtcdState, key: bytes, value: bytes, result: Any) -> Write[Any]:
         """The state and one node, if both are as they were read."""
         compares = [reading.same(self._keys.state), reading.same(key)]
-        return Write(compares, [kv.put(self._keys.state, after.encoded()), kv.put(key, value)], lambda _: result)
+        return Write(compares, [requests.put(self._keys.state, after.encoded()), requests.put(key, value)], lambda _: result)

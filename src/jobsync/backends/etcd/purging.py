@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import attrs
 
-from jobsync.backends.etcd import kv
+from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.protos import MESSAGES
-from jobsync.backends.etcd.store import AT_ONCE, Store
+from jobsync.backends.etcd.store import AT_ONCE, EtcdStore
 
 __all__ = ['Removal', 'purge']
 
@@ -37,12 +37,12 @@ class Removal:
     def operation(self, since: int) -> object:
         """All of it, unless something of it was written after etcd's revision ``since``."""
         puts = [] if self.left is None else [self.left[0], *self.left[1]]
-        success = [kv.delete_all(self.first, self.end), *(kv.put(*put) for put in puts)]
-        compares = [kv.unwritten(self.first, since, self.end)]
-        return MESSAGES['RequestOp'](request_txn=kv.when(compares, success))
+        success = [requests.delete_all(self.first, self.end), *(requests.put(*put) for put in puts)]
+        compares = [requests.unwritten(self.first, since, self.end)]
+        return MESSAGES['RequestOp'](request_txn=requests.when(compares, success))
 
 
-def purge(store: Store, find: Callable[[], tuple[int, Sequence[Removal | None]]], deadline: float) -> int:
+def purge(store: EtcdStore, find: Callable[[], tuple[int, Sequence[Removal | None]]], deadline: float) -> int:
     """Delete what ``find`` finds at the revision it tells, until it finds nothing; how many that were.
 
     It tells of every record there is: None is one that stays.
@@ -57,7 +57,7 @@ def purge(store: Store, find: Callable[[], tuple[int, Sequence[Removal | None]]]
                 if removal.left is not None and removal.size > AT_ONCE:
                     store.put_ahead(removal.left[1], deadline)
             part = [attrs.evolve(r, left=(r.left[0], [])) if r.left and r.size > AT_ONCE else r for r in part]
-            answer = store.connection.write('KV.Txn', kv.when((), (removal.operation(at) for removal in part)), deadline)
+            answer = store.connection.write('KV.Txn', requests.when((), (removal.operation(at) for removal in part)), deadline)
             for removal, response in zip(part, answer.responses, strict=True):
                 if response.response_txn.succeeded:
                     gone |= removal.gone

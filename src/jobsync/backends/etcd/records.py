@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.chain import CHUNK, Chain, Entry
-from jobsync.backends.etcd.store import Store
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.chunked_log import CHUNK, ChunkedLog, Entry
+from jobsync.backends.etcd.store import EtcdStore
 
 __all__ = ['Records']
 
@@ -18,7 +18,7 @@ BYTES_AT_ONCE = 2 * 1024 * 1024
 class Records:
     """The records of one chain, in a store."""
 
-    def __init__(self, store: Store, prefix: bytes) -> None:
+    def __init__(self, store: EtcdStore, prefix: bytes) -> None:
         self._store = store
         self._prefix = prefix
 
@@ -31,7 +31,7 @@ class Records:
         ]
         values: dict[bytes, bytes] = {}
         for keys in portions(sizes):
-            values |= self._store.read([kv.get(key) for key in keys], deadline).values
+            values |= self._store.read([requests.get(key) for key in keys], deadline).values
         chunks = ([values.get(key) for key in entry.keys(self._prefix)] for entry in entries)
         return [None if None in parts else b''.join(filter(None, parts)) for parts in chunks]
 
@@ -40,13 +40,13 @@ class Records:
         keys = enumerate(entry.keys(self._prefix))
         return [(key, data[number * CHUNK : (number + 1) * CHUNK]) for number, key in keys]
 
-    def clean_up(self, chain: Chain) -> list[object]:
+    def clean_up(self, chain: ChunkedLog) -> list[object]:
         """Return what to do beside writing the state: remove what no longer counts, if the chain has just begun anew.
 
         Left over from a writer that lost or died, too; not what another is about to swing to, or at worst what it then will not.
         """
         whole, *changes = chain.entries
-        return [] if changes else [kv.delete_all(self._prefix, whole.key(self._prefix))]
+        return [] if changes else [requests.delete_all(self._prefix, whole.key(self._prefix))]
 
 
 def portions(sizes: Sequence[tuple[bytes, int]]) -> Iterator[list[bytes]]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import attrs
 
-from jobsync.backends.etcd.chain import NOTHING, Chain, Entry
-from jobsync.core.model import INITIAL, Leadership, NodeRef, Revision, Settings, Timeline
+from jobsync.backend import INITIAL, Leadership, NodeRef, Revision, Settings, Timeline
+from jobsync.backends.etcd.chunked_log import NOTHING, ChunkedLog, Entry
 from jobsync.errors import SchemaMismatch
 
-__all__ = ['State', 'first_state', 'state_of']
+__all__ = ['EtcdState', 'first_state', 'state_of']
 
 SCHEMA_VERSION = 3
 """1 had all members in every record of the assignment; 2 had neither the longest timeout nor the nodes' clocks."""
@@ -27,7 +27,7 @@ NO_LEADER = Leadership(0, None)
 
 
 @attrs.frozen
-class State:
+class EtcdState:
     """What the whole cluster shares, nodes apart."""
 
     settings: Settings
@@ -38,9 +38,9 @@ class State:
     last_created: dt.datetime = BEFORE_ANY
     """The highest ``created_on`` ever given."""
     longest_timeout_sec: float = 0.0
-    table: Chain = NOTHING
+    table: ChunkedLog = NOTHING
     """Where the assignment is."""
-    locks: Chain = NOTHING
+    locks: ChunkedLog = NOTHING
     lock_ids: int = 0
     """The highest id of a lock ever given."""
     locks_revision: int = 0
@@ -49,7 +49,7 @@ class State:
         """Return the revision of a change to this."""
         return Revision(max(self.revision.number, at_least) + 1, secrets.randbits(62) + 1)
 
-    def renewed(self, cluster: str, at_least: int = 0, longest_timeout_sec: float = 0.0) -> State:
+    def renewed(self, cluster: str, at_least: int = 0, longest_timeout_sec: float = 0.0) -> EtcdState:
         """Return the state at the start of the next timeline; nodes and chunks of the assignment are to go with it."""
         revision = self.next_revision(at_least)
         return attrs.evolve(
@@ -59,7 +59,7 @@ class State:
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
             longest_timeout_sec=max(self.longest_timeout_sec, longest_timeout_sec),
-            table=Chain((Entry(revision),)),
+            table=ChunkedLog((Entry(revision),)),
         )
 
     def encoded(self) -> bytes:
@@ -85,12 +85,12 @@ class State:
         ).encode()
 
 
-def first_state(settings: Settings, cluster: str) -> State:
+def first_state(settings: Settings, cluster: str) -> EtcdState:
     """Return the state of a namespace in which nothing has happened."""
-    return State(settings, Timeline(0, uuid.uuid4().hex, cluster))
+    return EtcdState(settings, Timeline(0, uuid.uuid4().hex, cluster))
 
 
-def state_of(value: bytes) -> State:
+def state_of(value: bytes) -> EtcdState:
     """Return the state that is stored; raise ``SchemaMismatch`` if another version of jobsync has stored it."""
     try:
         data: dict[str, Any] = json.loads(value)
@@ -100,7 +100,7 @@ def state_of(value: bytes) -> State:
                 f'the namespace has schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: {what_to_do}'
             )
         leader = data['leader']
-        return State(
+        return EtcdState(
             settings=Settings(**data['settings']),
             timeline=Timeline(*data['timeline']),
             revision=Revision(*data['revision']),
@@ -108,8 +108,8 @@ def state_of(value: bytes) -> State:
             leadership=Leadership(data['epoch'], leader and NodeRef(*leader)),
             last_created=dt.datetime.fromisoformat(data['last_created']),
             longest_timeout_sec=data['longest_timeout_sec'],
-            table=Chain.of(data['table']),
-            locks=Chain.of(data['locks']),
+            table=ChunkedLog.of(data['table']),
+            locks=ChunkedLog.of(data['locks']),
             lock_ids=data['lock_ids'],
             locks_revision=data['locks_revision'],
         )

@@ -10,16 +10,16 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from jobsync.backends.etcd import kv
+from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.connection import Connection
 from jobsync.backends.etcd.errors import Compacted, TooLarge
-from jobsync.backends.etcd.keys import Keys
+from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
-from jobsync.backends.etcd.state import State, state_of
+from jobsync.backends.etcd.state import EtcdState, state_of
 from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 
-__all__ = ['Gone', 'Reading', 'Store', 'Write']
+__all__ = ['EtcdStore', 'Gone', 'KeyReading', 'Write']
 
 T = TypeVar('T')
 T_co = TypeVar('T_co', covariant=True)
@@ -42,18 +42,18 @@ class Gone(JobsyncError):
 
 
 @attrs.frozen
-class Reading:
+class KeyReading:
     """The keys that were asked for, as they were at one moment."""
 
     values: Mapping[bytes, bytes]
-    keys: Keys
+    keys: EtcdKeys
     cluster: str = ''
     """The store's own identity then; empty if this was put together from what is remembered."""
     at: int = 0
     """etcd's own revision of that moment."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> EtcdState:
         """The namespace's; ``SchemaMismatch`` if there is none."""
         value = self.values.get(self.keys.state)
         if value is None:
@@ -63,7 +63,7 @@ class Reading:
     def same(self, key: bytes) -> Any:
         """Compare: the key is as it was read."""
         value = self.values.get(key)
-        return kv.is_absent(key) if value is None else kv.is_value(key, value)
+        return requests.is_absent(key) if value is None else requests.is_value(key, value)
 
 
 @attrs.frozen
@@ -72,7 +72,7 @@ class Write(Generic[T_co]):
 
     compares: Sequence[Any]
     operations: Sequence[Any]
-    result: Callable[[Reading], T_co]
+    result: Callable[[KeyReading], T_co]
     """What the call comes to once it is written, given what the operations have read."""
     chunks: Sequence[tuple[bytes, bytes]] = ()
     """Keys that nobody looks for until the operations are done: written before them if they do not fit beside them, and once for
@@ -84,15 +84,15 @@ class Write(Generic[T_co]):
         return sum(len(key) + len(value) for key, value in self.chunks) > AT_ONCE
 
 
-class Store:
+class EtcdStore:
     """One namespace in a cluster."""
 
-    def __init__(self, connection: Connection, keys: Keys) -> None:
+    def __init__(self, connection: Connection, keys: EtcdKeys) -> None:
         self.connection = connection
         self.keys = keys
         self.time = StoreTime()
 
-    def reading(self, answer: Any) -> Reading:
+    def reading(self, answer: Any) -> KeyReading:
         """What the operations of a transaction have read."""
         values = {
             kv.key: kv.value
@@ -100,15 +100,15 @@ class Store:
             if response.HasField('response_range')
             for kv in response.response_range.kvs
         }
-        return Reading(values, self.keys, shown(answer.header.cluster_id), answer.header.revision)
+        return KeyReading(values, self.keys, shown(answer.header.cluster_id), answer.header.revision)
 
-    def read(self, wanted: Sequence[Any], deadline: float) -> Reading:
+    def read(self, wanted: Sequence[Any], deadline: float) -> KeyReading:
         """Read at one moment.
 
         A server whose space is used up refuses every transaction, also one that only reads.
         """
         try:
-            return self.reading(self.connection.read('KV.Txn', kv.when((), wanted), deadline))
+            return self.reading(self.connection.read('KV.Txn', requests.when((), wanted), deadline))
         except TooLarge:
             values, cluster, at = dict[bytes, bytes](), 0, 0
             for operation in wanted:
@@ -117,9 +117,9 @@ class Store:
                 answer = self.connection.read('KV.Range', request, deadline)
                 cluster, at = answer.header.cluster_id, at or answer.header.revision
                 values.update((found.key, found.value) for found in answer.kvs)
-            return Reading(values, self.keys, shown(cluster), at)
+            return KeyReading(values, self.keys, shown(cluster), at)
 
-    def look(self, wanted: Sequence[Any], work: Callable[[Reading], T], deadline: float) -> T:
+    def look(self, wanted: Sequence[Any], work: Callable[[KeyReading], T], deadline: float) -> T:
         """What ``work`` makes of a reading; of a new one if a record that the first leads to is gone meanwhile."""
         reading = self.read(wanted, deadline)
         while True:
@@ -130,7 +130,7 @@ class Store:
             except Compacted:
                 reading = self.read(wanted, deadline)
 
-    def _later(self, before: Reading, wanted: Sequence[Any], deadline: float) -> Reading:
+    def _later(self, before: KeyReading, wanted: Sequence[Any], deadline: float) -> KeyReading:
         """Another reading, for want of a record; ``SchemaMismatch`` if nothing has changed: then it will never be found."""
         reading = self.read(wanted, deadline)
         if reading.values.get(self.keys.state) == before.values.get(self.keys.state):
@@ -138,7 +138,11 @@ class Store:
         return reading
 
     def change(
-        self, wanted: Sequence[Any], decide: Callable[[Reading], T | Write[T]], deadline: float, known: Reading | None = None
+        self,
+        wanted: Sequence[Any],
+        decide: Callable[[KeyReading], T | Write[T]],
+        deadline: float,
+        known: KeyReading | None = None,
     ) -> T:
         """Have ``decide`` make of a reading what is to be written or, if nothing is, the result; again if others were faster.
 
@@ -162,8 +166,8 @@ class Store:
                 if decision.chunks is not there and decision.is_large:
                     self.put_ahead(decision.chunks, deadline)
                     there = decision.chunks
-                puts = (kv.put(*chunk) for chunk in decision.chunks if not decision.is_large)
-                request = kv.when(decision.compares, [*decision.operations, *puts], wanted)
+                puts = (requests.put(*chunk) for chunk in decision.chunks if not decision.is_large)
+                request = requests.when(decision.compares, [*decision.operations, *puts], wanted)
                 answer = self.connection.write('KV.Txn', request, deadline)
                 if answer.succeeded:
                     return decision.result(self._checked(reading, self.reading(answer)))
@@ -184,27 +188,29 @@ class Store:
     def put_ahead(self, chunks: Iterable[tuple[bytes, bytes]], deadline: float) -> None:
         """Write what does not fit beside the operations that will make it count."""
         for batch in batches(chunks):
-            self.connection.write('KV.Txn', kv.when((), (kv.put(*chunk) for chunk in batch)), deadline)
+            self.connection.write('KV.Txn', requests.when((), (requests.put(*chunk) for chunk in batch)), deadline)
 
-    def _checked(self, before: Reading, after: Reading) -> Reading:
+    def _checked(self, before: KeyReading, after: KeyReading) -> KeyReading:
         if before.cluster not in ('', after.cluster):
             raise BackendUnavailable(
                 f'another etcd cluster answers than a moment ago ({after.cluster}), and nobody knows what it has'
             )
         return after
 
-    def read_all(self, key: bytes, prefix: bytes, deadline: float) -> Reading:
+    def read_all(self, key: bytes, prefix: bytes, deadline: float) -> KeyReading:
         """Read a key, and all keys that begin with ``prefix``, at one moment: in one answer, unless that would be too large."""
         while True:
             last = b''
             try:
-                answer = self.connection.read('KV.Txn', kv.when((), [kv.get(key), kv.get_all(prefix, PAGE)]), deadline)
+                answer = self.connection.read(
+                    'KV.Txn', requests.when((), [requests.get(key), requests.get_all(prefix, PAGE)]), deadline
+                )
                 reading, page = self.reading(answer), answer.responses[1].response_range
                 if not page.more:
                     return reading
                 last = page.kvs[-1].key
             except TooLarge:
-                reading = self.read([kv.get(key)], deadline)
+                reading = self.read([requests.get(key)], deadline)
             with contextlib.suppress(Compacted):
                 rest = self.range(prefix, reading.at, deadline, after=last)
                 return attrs.evolve(reading, values={**reading.values, **dict(rest)})
@@ -213,7 +219,7 @@ class Store:
         """Yield all keys that begin so, as they were at etcd's revision ``at``. In pieces, for there may be many."""
         first, limit = (after and after + b'\0') or prefix, PAGE
         while True:
-            request = MESSAGES['RangeRequest'](key=first, range_end=kv.after(prefix), limit=limit, revision=at)
+            request = MESSAGES['RangeRequest'](key=first, range_end=requests.after(prefix), limit=limit, revision=at)
             try:
                 answer = self.connection.read('KV.Range', request, deadline)
             except TooLarge:

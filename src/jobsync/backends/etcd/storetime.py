@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
+from jobsync.backend import NodeState
 from jobsync.backends.etcd.node_record import NodeRecord
-from jobsync.core.model import NodeState
 
 __all__ = ['StoreTime']
 

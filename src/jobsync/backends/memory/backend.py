@@ -8,41 +8,50 @@ from collections.abc import Iterable, Iterator
 
 from jobsync.backend import BackendInfo, BackendOptions, Reach
 from jobsync.backends.memory.store import MemoryStore, Space
-from jobsync.backends.single_writer import Head, Locks, Moment, Record, SingleWriterBackend, Table, Trails, Turn
+from jobsync.backends.single_writer import (
+    AssignmentTable,
+    CallContext,
+    History,
+    LockTable,
+    NamespaceState,
+    Record,
+    SingleWriterBackend,
+    Transaction,
+)
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['MemoryBackend']
 
 
-class MemoryTurn(Turn):
+class MemoryTurn(Transaction):
     """One namespace of a store whose lock is held."""
 
-    def __init__(self, store: MemoryStore, name: str, space: Space, moment: Moment) -> None:
+    def __init__(self, store: MemoryStore, name: str, space: Space, moment: CallContext) -> None:
         self._store, self._name, self._space = store, name, space
         self.head, self.moment = space.head, moment
 
-    def table(self) -> Table:
-        """See ``Turn``."""
+    def table(self) -> AssignmentTable:
+        """See ``Transaction``."""
         return self._space.table
 
-    def locks(self) -> Locks:
-        """See ``Turn``."""
+    def locks(self) -> LockTable:
+        """See ``Transaction``."""
         return self._space.locks
 
-    def trails(self) -> Trails:
-        """See ``Turn``."""
-        return self._store.trails.setdefault(self._name, Trails())
+    def trails(self) -> History:
+        """See ``Transaction``."""
+        return self._store.trails.setdefault(self._name, History())
 
     def put(
         self,
-        head: Head,
+        head: NamespaceState,
         *,
-        table: Table | None = None,
-        locks: Locks | None = None,
+        table: AssignmentTable | None = None,
+        locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        trails: Trails | None = None,
+        trails: History | None = None,
     ) -> None:
-        """See ``Turn``."""
+        """See ``Transaction``."""
         self.head = head
         self._space = Space(head, table or self._space.table, locks or self._space.locks)
         self._store.put(self._name, self._space)
@@ -73,7 +82,7 @@ class MemoryBackend(SingleWriterBackend):
                 raise SchemaMismatch(f'there is no namespace {name!r} in this store; open it with create=True')
             yield MemoryTurn(self.store, name, space, self.store.moment())
 
-    def glance(self) -> int | None:
+    def current_revision(self) -> int | None:
         """See ``SingleWriterBackend``."""
         space = self.store.spaces.get(self.options.namespace)
         return space.head.revision.number if space else None
@@ -83,7 +92,7 @@ class MemoryBackend(SingleWriterBackend):
         deadline = time.monotonic() + timeout
         with self.store.changed:
             while True:
-                number = self.glance()
+                number = self.current_revision()
                 if number is None:
                     number = revision
                 left = deadline - time.monotonic()

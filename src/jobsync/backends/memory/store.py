@@ -13,8 +13,8 @@ from random import Random
 
 import attrs
 
-from jobsync.backends.single_writer import Head, Locks, Moment, Table, Trails
-from jobsync.core.model import Node, Unreadable
+from jobsync.backend import Node, Unreadable
+from jobsync.backends.single_writer import AssignmentTable, CallContext, History, LockTable, NamespaceState
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['Image', 'MemoryStore', 'Space']
@@ -24,9 +24,9 @@ __all__ = ['Image', 'MemoryStore', 'Space']
 class Space:
     """One namespace, trails apart."""
 
-    head: Head
-    table: Table = attrs.field(factory=Table)
-    locks: Locks = attrs.field(factory=Locks)
+    head: NamespaceState
+    table: AssignmentTable = attrs.field(factory=AssignmentTable)
+    locks: LockTable = attrs.field(factory=LockTable)
 
 
 @attrs.frozen(eq=False)
@@ -34,7 +34,7 @@ class Image:
     """The whole content of a store at one moment."""
 
     spaces: Mapping[str, Space] = attrs.field(repr=False)
-    trails: Mapping[str, Trails] = attrs.field(repr=False)
+    trails: Mapping[str, History] = attrs.field(repr=False)
     position: int = 0
 
 
@@ -67,7 +67,7 @@ class MemoryStore:
         self.refuses_writes = False
         """Set it to make every write fail as unavailable, while readings are answered."""
         self.spaces: dict[str, Space] = {}
-        self.trails: dict[str, Trails] = {}
+        self.trails: dict[str, History] = {}
         self.changed = threading.Condition()
         """Held for every change; notified when a revision rises."""
 
@@ -75,13 +75,13 @@ class MemoryStore:
         """A random id."""
         return f'{self._random.getrandbits(128):032x}'
 
-    def moment(self) -> Moment:
+    def moment(self) -> CallContext:
         """What a call at this moment goes by."""
-        return Moment(self.identity, self.now(), self._random, self.position if self.tells_position else None)
+        return CallContext(self.identity, self.now(), self._random, self.position if self.tells_position else None)
 
     def new_space(self) -> Space:
         """A namespace in which nothing has happened."""
-        return Space(Head(self.moment().timeline()))
+        return Space(NamespaceState(self.moment().timeline()))
 
     def put(self, name: str, space: Space) -> None:
         """Replace a namespace; wake who waits for its revision. The caller holds ``changed``."""

@@ -12,20 +12,12 @@ from typing import Any
 
 import attrs
 
-from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
-from jobsync.backends.redis import records
-from jobsync.backends.redis.connection import Deadline
-from jobsync.backends.redis.keys import Keys
-from jobsync.backends.redis.link import Link
-from jobsync.backends.redis.listener import Listener
-from jobsync.backends.redis.refusals import SCHEMA, refusal
-from jobsync.backends.redis.script import script
-from jobsync.backends.redis.seals import SpoiltError
-from jobsync.backends.redis.server import check_server
-from jobsync.backends.redis.table import Layer, entries_to_fold, is_long, merged, packed, unpacked
-from jobsync.backends.redis.url import Server, server_of
-from jobsync.core.model import (
+from jobsync.backend import (
     Audit,
+    Backend,
+    BackendInfo,
+    BackendOptions,
+    Changes,
     Claim,
     Guard,
     HistoryKind,
@@ -36,7 +28,9 @@ from jobsync.core.model import (
     NodeRef,
     Opened,
     Pin,
+    Plan,
     Pulse,
+    Reach,
     Rebalance,
     Registration,
     Revision,
@@ -44,7 +38,17 @@ from jobsync.core.model import (
     Snapshot,
     Timeline,
 )
-from jobsync.core.tokens import Changes, Plan
+from jobsync.backends.redis import records
+from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.keys import RedisKeys
+from jobsync.backends.redis.layers import Layer, entries_to_fold, is_long, merged, packed, unpacked
+from jobsync.backends.redis.listener import RedisListener
+from jobsync.backends.redis.pool import RedisPool
+from jobsync.backends.redis.refusals import SCHEMA, refusal
+from jobsync.backends.redis.script import script
+from jobsync.backends.redis.seals import SpoiltError
+from jobsync.backends.redis.server import check_server
+from jobsync.backends.redis.url import RedisServer, server_of
 from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['RedisBackend', 'connect']
@@ -60,7 +64,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
 
 @attrs.frozen
-class Reading:
+class LayeredReading:
     """The assignment, or what was written after the version ``since``, in layers."""
 
     version: Revision
@@ -77,13 +81,13 @@ class Reading:
 class RedisBackend:
     """A ``Backend`` on a Redis server."""
 
-    def __init__(self, server: Server, options: BackendOptions) -> None:
+    def __init__(self, server: RedisServer, options: BackendOptions) -> None:
         self._server = server
-        self._keys = Keys(options.namespace)
+        self._keys = RedisKeys(options.namespace)
         self._op_timeout, self._bulk_timeout = options.op_timeout_sec, options.bulk_timeout_sec
         self._standing = ('1' if server.durable else '0', self._keys.channel(server.db))
-        self._link = Link(server)
-        self._listener = Listener(self._link, self._keys, options.op_timeout_sec)
+        self._link = RedisPool(server)
+        self._listener = RedisListener(self._link, self._keys, options.op_timeout_sec)
         self._checked = False
         self._pins: tuple[bytes, tuple[Pin, ...]] = (b'0:0', ())
         """The pins of the last reading, and their version."""
@@ -248,7 +252,7 @@ class RedisBackend:
         found = self._read(since, self._bulk)
         return Changes(found.version, found.since, found.members, merged(found.layers), found.pins)
 
-    def _read(self, since: Revision | None, deadline: Deadline) -> Reading:
+    def _read(self, since: Revision | None, deadline: Deadline) -> LayeredReading:
         known, pins = self._pins
         *timeline, number, stamp, first, everybody, base, entries, version_of_pins, found = self._run(
             'read_assignment', deadline, since=records.joined_text(since), pins=known
@@ -266,7 +270,9 @@ class RedisBackend:
             # Without this record a token could be given away whose owner is at work: only the wait of a new timeline is safe.
             self.renew_timeline(records.timeline_of(*timeline), 0)
             raise BackendUnavailable(f'{self._server}: {error}, so that a new timeline begins') from error
-        return Reading(records.revision_of(number, stamp), since, first, [*map(len, (base, *entries))], layers, members, pins)
+        return LayeredReading(
+            records.revision_of(number, stamp), since, first, [*map(len, (base, *entries))], layers, members, pins
+        )
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""

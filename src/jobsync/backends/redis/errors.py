@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import redis
 
-from jobsync.backends.redis.url import Server
+from jobsync.backends.redis.url import RedisServer
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = ['translated']
@@ -59,7 +59,7 @@ def _code_of(error: Exception) -> str:
     return found[0] if found else ''
 
 
-def translate(error: Exception, server: Server) -> JobsyncError:
+def translate(error: Exception, server: RedisServer) -> JobsyncError:
     """The error to raise instead."""
     code, said = _code_of(error), str(error) or type(error).__name__
     if code in RIGHTS:
@@ -72,7 +72,7 @@ def translate(error: Exception, server: Server) -> JobsyncError:
 
 
 @contextlib.contextmanager
-def translated(server: Server) -> Iterator[None]:
+def translated(server: RedisServer) -> Iterator[None]:
     """Let no error of the driver out of the block."""
     try:
         yield

@@ -11,11 +11,11 @@ import attrs
 
 from jobsync.errors import ConfigError
 
-__all__ = ['Keys']
+__all__ = ['RedisKeys']
 
 
 @attrs.frozen
-class Keys:
+class RedisKeys:
     """The keys of one namespace."""
 
     namespace: str

@@ -9,13 +9,13 @@ import redis
 from redis.connection import AbstractConnection
 
 from jobsync.backend import EventLogger
-from jobsync.backends import listening
+from jobsync.backends._common import listening
 from jobsync.backends.redis.connection import Deadline, can_read, close, exchange
-from jobsync.backends.redis.keys import Keys
-from jobsync.backends.redis.link import Link, abandon
+from jobsync.backends.redis.keys import RedisKeys
+from jobsync.backends.redis.pool import RedisPool, abandon
 from jobsync.errors import BackendUnavailable, JobsyncError
 
-__all__ = ['Listener']
+__all__ = ['RedisListener']
 
 log = EventLogger('jobsync.backends.redis')
 
@@ -23,12 +23,12 @@ LEAST_SEC = 1.0
 """What it takes to connect is granted even to a shorter wait."""
 
 
-class Listener(listening.Listener):
+class RedisListener(listening.Listener):
     """Subscribed to the channel of a namespace."""
 
     losses = (redis.RedisError, OSError, JobsyncError)
 
-    def __init__(self, link: Link, keys: Keys, op_timeout_sec: float) -> None:
+    def __init__(self, link: RedisPool, keys: RedisKeys, op_timeout_sec: float) -> None:
         self._link = link
         self._state = keys.name('state')
         self._channel = keys.channel(link.server.db)

@@ -11,8 +11,7 @@ from typing import TypeVar
 
 import attrs
 
-from jobsync.backends.redis.seals import SpoiltError, sealed, unsealed
-from jobsync.core.model import (
+from jobsync.backend import (
     Audit,
     Claim,
     Leadership,
@@ -30,6 +29,7 @@ from jobsync.core.model import (
     Timeline,
     Unreadable,
 )
+from jobsync.backends.redis.seals import SpoiltError, sealed, unsealed
 
 __all__ = [
     'joined_text',

@@ -14,7 +14,7 @@ from importlib import resources
 
 import attrs
 
-from jobsync.backends.redis.keys import Keys
+from jobsync.backends.redis.keys import RedisKeys
 
 __all__ = ['Script', 'script']
 
@@ -30,13 +30,13 @@ class Script:
 
     name: str
     keys: tuple[str, ...]
-    """Kinds of records, as ``Keys.name`` takes them."""
+    """Kinds of records, as ``RedisKeys.name`` takes them."""
     arguments: tuple[str, ...]
     source: str = attrs.field(repr=False)
     digest: str = attrs.field(repr=False)
 
     def words(
-        self, keys: Keys, standing: tuple[str, str], named: dict[str, object], rest: Sequence[object]
+        self, keys: RedisKeys, standing: tuple[str, str], named: dict[str, object], rest: Sequence[object]
     ) -> tuple[object, ...]:
         """What follows ``EVALSHA digest``."""
         assert named.keys() == set(self.arguments), (self.name, named.keys() ^ set(self.arguments))

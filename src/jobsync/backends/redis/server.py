@@ -8,7 +8,7 @@ import redis
 
 from jobsync.backend import EventLogger
 from jobsync.backends.redis.connection import Deadline
-from jobsync.backends.redis.link import Link
+from jobsync.backends.redis.pool import RedisPool
 from jobsync.errors import ConfigError, JobsyncError
 
 __all__ = ['check_server']
@@ -19,7 +19,7 @@ OLDEST = (6, 2)
 """It has ZMSCORE."""
 
 
-def check_server(link: Link, deadline: Deadline) -> None:
+def check_server(link: RedisPool, deadline: Deadline) -> None:
     """Raise ``ConfigError`` if the server would lose what it has to keep, or is too old."""
     server, told = link.server, _info(link, deadline)
     version = tuple(map(int, told['redis_version'].split('.')[:2]))
@@ -41,12 +41,12 @@ def check_server(link: Link, deadline: Deadline) -> None:
         _check_durable(link, deadline)
 
 
-def _info(link: Link, deadline: Deadline) -> dict[str, str]:
+def _info(link: RedisPool, deadline: Deadline) -> dict[str, str]:
     text = '\n'.join(link.command(deadline, 'INFO', section).decode() for section in ('server', 'memory', 'replication'))
     return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
 
 
-def _check_durable(link: Link, deadline: Deadline) -> None:
+def _check_durable(link: RedisPool, deadline: Deadline) -> None:
     """A server that does not let itself be asked is taken at the URL's word."""
     for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always')):
         try:

@@ -12,7 +12,7 @@ import redis.connection
 
 from jobsync.errors import ConfigError
 
-__all__ = ['Sentinels', 'Server', 'server_of']
+__all__ = ['RedisServer', 'Sentinels', 'server_of']
 
 SENTINEL_PORT = 26379
 KEEPALIVE = {'socket_keepalive': True}
@@ -38,7 +38,7 @@ class Sentinels:
 
 
 @attrs.frozen
-class Server:
+class RedisServer:
     """How to reach a server."""
 
     parameters: dict[str, Any] = attrs.field(repr=False)
@@ -61,7 +61,7 @@ class Server:
         return f'redis {where} db {self.db}'
 
 
-def server_of(url: str) -> Server:
+def server_of(url: str) -> RedisServer:
     """The server that a URL names; ``ConfigError``, without the URL, if it cannot be read."""
     scheme, _, rest = url.partition('://')
     kind, _, sentinel = scheme.partition('+')
@@ -82,7 +82,7 @@ def _parts(url: str) -> SplitResult:
     return parts
 
 
-def _server(kind: str, parts: SplitResult) -> Server:
+def _server(kind: str, parts: SplitResult) -> RedisServer:
     options, durable = _options(parts, OPTIONS)
     if kind == 'unix':
         if not parts.path.strip('/') or parts.hostname:
@@ -92,10 +92,10 @@ def _server(kind: str, parts: SplitResult) -> Server:
         address = {'host': unquote(parts.hostname or 'localhost'), 'port': parts.port or 6379, **KEEPALIVE}
         options |= _database(parts.path.strip('/'), options)
     connection_class, typed = _typed(kind, options)
-    return Server({**address, **_credentials(parts), **typed}, connection_class, durable)
+    return RedisServer({**address, **_credentials(parts), **typed}, connection_class, durable)
 
 
-def _sentinel_server(kind: str, parts: SplitResult) -> Server:
+def _sentinel_server(kind: str, parts: SplitResult) -> RedisServer:
     options, durable = _options(parts, OPTIONS | {'sentinel_username', 'sentinel_password'})
     if durable:
         raise ConfigError(
@@ -114,7 +114,7 @@ def _sentinel_server(kind: str, parts: SplitResult) -> Server:
     connection_class, typed = _typed(kind, options)
     secured = {name: value for name, value in typed.items() if name.startswith('ssl_')}
     sentinels = Sentinels(tuple(addresses), unquote(service), {**own, **secured, **KEEPALIVE})
-    return Server({**_credentials(parts), **typed, **KEEPALIVE}, connection_class, durable, sentinels)
+    return RedisServer({**_credentials(parts), **typed, **KEEPALIVE}, connection_class, durable, sentinels)
 
 
 def _options(parts: SplitResult, allowed: set[str]) -> tuple[dict[str, str], bool]:

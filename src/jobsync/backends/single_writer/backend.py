@@ -11,13 +11,11 @@ from contextlib import AbstractContextManager
 
 import attrs
 
-from jobsync.backend import BackendInfo, BackendOptions
-from jobsync.backends.single_writer.head import Head, Moment
-from jobsync.backends.single_writer.locks import Locks
-from jobsync.backends.single_writer.table import Table
-from jobsync.backends.single_writer.trails import Record, Trails
-from jobsync.core.model import (
+from jobsync.backend import (
     Audit,
+    BackendInfo,
+    BackendOptions,
+    Changes,
     Claim,
     Guard,
     HistoryKind,
@@ -26,6 +24,7 @@ from jobsync.core.model import (
     LockReading,
     NodeRef,
     Opened,
+    Plan,
     Pulse,
     Rebalance,
     Registration,
@@ -34,38 +33,41 @@ from jobsync.core.model import (
     Snapshot,
     Timeline,
 )
-from jobsync.core.tokens import Changes, Plan
+from jobsync.backends.single_writer.assignment import AssignmentTable
+from jobsync.backends.single_writer.history import History, Record
+from jobsync.backends.single_writer.locks import LockTable
+from jobsync.backends.single_writer.namespace import CallContext, NamespaceState
 
-__all__ = ['SingleWriterBackend', 'Turn']
+__all__ = ['SingleWriterBackend', 'Transaction']
 
 
-class Turn(abc.ABC):
+class Transaction(abc.ABC):
     """A namespace for the length of one call, during which no other call anywhere has it."""
 
-    head: Head
-    moment: Moment
+    head: NamespaceState
+    moment: CallContext
 
     @abc.abstractmethod
-    def table(self) -> Table:
+    def table(self) -> AssignmentTable:
         """The assignment. Asked for by few calls, and never by a heartbeat."""
 
     @abc.abstractmethod
-    def locks(self) -> Locks:
+    def locks(self) -> LockTable:
         """The task locks. Asked for by few calls."""
 
     @abc.abstractmethod
-    def trails(self) -> Trails:
+    def trails(self) -> History:
         """The trails. Asked for by few calls."""
 
     @abc.abstractmethod
     def put(
         self,
-        head: Head,
+        head: NamespaceState,
         *,
-        table: Table | None = None,
-        locks: Locks | None = None,
+        table: AssignmentTable | None = None,
+        locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        trails: Trails | None = None,
+        trails: History | None = None,
     ) -> None:
         """Replace the head and whatever is given, and append ``records`` to the trails, all or nothing, also in a crash.
 
@@ -89,20 +91,20 @@ class SingleWriterBackend(abc.ABC):
         """See ``Backend.info``."""
 
     @abc.abstractmethod
-    def turn(self, *, bulk: bool = False, create: bool = False) -> AbstractContextManager[Turn]:
+    def turn(self, *, bulk: bool = False, create: bool = False) -> AbstractContextManager[Transaction]:
         """Wait for a turn, at most as long as ``options`` says, and hold it for the ``with`` block.
 
         No other caller anywhere has a turn meanwhile. A turn ends with its holder, however that ends, and is never taken from a
-        holder that lives, stopped as it may be; where the store cannot promise this, ``Turn.put`` must refuse, with
+        holder that lives, stopped as it may be; where the store cannot promise this, ``Transaction.put`` must refuse, with
         ``BackendUnavailable`` and without an effect, once the namespace is no longer as the turn has read it.
 
-        With ``create`` a namespace that is not there begins: with ``Head(moment.timeline())``, of which nothing needs to be
-        stored before ``put``. Raises ``SchemaMismatch`` if it is not there and not to be made, or of another format;
+        With ``create`` a namespace that is not there begins: with ``NamespaceState(moment.timeline())``, of which nothing needs
+        to be stored before ``put``. Raises ``SchemaMismatch`` if it is not there and not to be made, or of another format;
         ``BackendUnavailable`` for whatever goes wrong with the store before or within the block.
         """
 
     @abc.abstractmethod
-    def glance(self) -> int | None:
+    def current_revision(self) -> int | None:
         """Return the revision's number without a turn, for ``wait``; None if it is not known. Raises nothing."""
 
     # The namespace
@@ -125,8 +127,8 @@ class SingleWriterBackend(abc.ABC):
                 self._renew(turn, turn.head.renewed(turn.moment, at_least, longest_timeout_sec))
 
     @staticmethod
-    def _renew(turn: Turn, head: Head) -> None:
-        turn.put(head, table=Table.empty(head.version))
+    def _renew(turn: Transaction, head: NamespaceState) -> None:
+        turn.put(head, table=AssignmentTable.empty(head.version))
 
     def close(self) -> None:
         """See ``Backend.close``."""
@@ -141,7 +143,7 @@ class SingleWriterBackend(abc.ABC):
         """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout
         while True:
-            number = self.glance()
+            number = self.current_revision()
             if number is None:
                 number = revision
             left = deadline - time.monotonic()

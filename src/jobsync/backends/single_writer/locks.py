@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import attrs
 
-from jobsync.core.model import LockEdit, LockFilter, LockReading, TaskLock, Unreadable
+from jobsync.backend import LockEdit, LockFilter, LockReading, TaskLock, Unreadable
 
-__all__ = ['Locks']
+__all__ = ['LockTable']
 
 
 @attrs.frozen
-class Locks:
+class LockTable:
     """The task locks of a namespace."""
 
     by_task: Mapping[str, TaskLock] = attrs.field(factory=dict)
@@ -28,7 +28,7 @@ class Locks:
         locks = tuple(sorted(self.by_task.values(), key=lambda lock: lock.id))
         return LockReading(locks, tuple(self.unreadable.values()))
 
-    def edited(self, edit: LockEdit, now: dt.datetime, revision: int) -> Locks:
+    def edited(self, edit: LockEdit, now: dt.datetime, revision: int) -> LockTable:
         """See ``Backend.edit_locks``; ``revision`` is the number of the revision that the edit becomes if it changes anything."""
         before, locks, unreadable, highest = self.by_task, dict(self.by_task), dict(self.unreadable), self.highest_id
         if edit.remove is not None:
@@ -49,7 +49,7 @@ class Locks:
                 expires_at=None if put.expires_in is None else now + put.expires_in,
                 registered=old.registered if old else revision,
             )
-        return Locks(locks, highest, unreadable)
+        return LockTable(locks, highest, unreadable)
 
 
 def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:

@@ -8,12 +8,11 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from jobsync.backend import BackendInfo, BackendOptions
-from jobsync.backends.sql import commits, locks, migrations, nodes, readings, state, trails
-from jobsync.backends.sql.schema import SCHEMA_VERSION
-from jobsync.backends.sql.store import Mode, Store, Transaction
-from jobsync.core.model import (
+from jobsync.backend import (
     Audit,
+    BackendInfo,
+    BackendOptions,
+    Changes,
     Claim,
     Guard,
     HistoryKind,
@@ -22,6 +21,7 @@ from jobsync.core.model import (
     LockReading,
     NodeRef,
     Opened,
+    Plan,
     Pulse,
     Rebalance,
     Registration,
@@ -30,7 +30,9 @@ from jobsync.core.model import (
     Snapshot,
     Timeline,
 )
-from jobsync.core.tokens import Changes, Plan
+from jobsync.backends.sql import commits, history, locks, migrations, nodes, read_assignment, state
+from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction
 
 __all__ = ['SqlBackend']
 
@@ -38,9 +40,9 @@ T = TypeVar('T')
 
 
 class SqlBackend:
-    """A ``Backend`` on a ``Store``."""
+    """A ``Backend`` on a ``SqlStore``."""
 
-    def __init__(self, store: Store, options: BackendOptions) -> None:
+    def __init__(self, store: SqlStore, options: BackendOptions) -> None:
         self.store = store
         self._options = options
 
@@ -52,10 +54,10 @@ class SqlBackend:
         """What the dialect guarantees."""
         return self.store.info
 
-    def _run(self, mode: Mode, work: Callable[[Transaction], T]) -> T:
+    def _run(self, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
         return self.store.run(mode, self._options.op_timeout_sec, work)
 
-    def _bulk(self, mode: Mode, work: Callable[[Transaction], T]) -> T:
+    def _bulk(self, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
         return self.store.run(mode, self._options.bulk_timeout_sec, work)
 
     # For SQL users
@@ -131,7 +133,7 @@ class SqlBackend:
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
-        return self._bulk(Mode.READ, lambda tx: readings.read(tx, since))
+        return self._bulk(Mode.READ, lambda tx: read_assignment.read(tx, since))
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""
@@ -151,22 +153,22 @@ class SqlBackend:
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_claims``."""
-        self._bulk(Mode.WRITE, lambda tx: trails.append_claims(tx, ref, items, date))
+        self._bulk(Mode.WRITE, lambda tx: history.append_claims(tx, ref, items, date))
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""
-        self._bulk(Mode.WRITE, lambda tx: trails.append_audits(tx, node, items, date))
+        self._bulk(Mode.WRITE, lambda tx: history.append_audits(tx, node, items, date))
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Claim | Audit | Rebalance]:
         """See ``Backend.history``."""
-        return self._bulk(Mode.READ, lambda tx: trails.history(tx, kind, limit, date, item))
+        return self._bulk(Mode.READ, lambda tx: history.history(tx, kind, limit, date, item))
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
         """See ``Backend.incomplete``."""
-        return self._bulk(Mode.READ, lambda tx: trails.incomplete(tx, date, older_than))
+        return self._bulk(Mode.READ, lambda tx: history.incomplete(tx, date, older_than))
 
     def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
         """See ``Backend.purge``."""
-        return self._bulk(Mode.WRITE, lambda tx: trails.purge(tx, kind, before))
+        return self._bulk(Mode.WRITE, lambda tx: history.purge(tx, kind, before))

@@ -22,16 +22,15 @@ from sqlalchemy import (
     update,
 )
 
-from jobsync.backends.guarding import check_guard
+from jobsync.backend import Guard, NodeRef, NodeState, Plan, Revision
+from jobsync.backends._common.commit_guard import check_guard
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.nodes import is_joined, run_of
-from jobsync.backends.sql.pinrows import remove_pins, write_pins
+from jobsync.backends.sql.pin_rows import remove_pins, write_pins
 from jobsync.backends.sql.sound import is_readable
-from jobsync.backends.sql.state import State
-from jobsync.backends.sql.store import Store, Transaction
-from jobsync.backends.sql.tokenrows import write_groups
-from jobsync.core.model import Guard, NodeRef, NodeState, Revision
-from jobsync.core.tokens import Plan
+from jobsync.backends.sql.state import SqlState
+from jobsync.backends.sql.store import SqlStore, SqlTransaction
+from jobsync.backends.sql.token_rows import write_groups
 from jobsync.errors import Conflict
 
 __all__ = ['REMEMBERED', 'commit']
@@ -41,7 +40,7 @@ REMEMBERED = 64
 Twice as many are kept before the older half goes, so that few commits have any to delete."""
 
 
-def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     """See ``Backend.commit``."""
     row = tx.execute(tx.store.built(guarded), run_of(ref)).one_or_none()
     state = states.parse(row)
@@ -71,20 +70,20 @@ def commit(tx: Transaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
     return revision
 
 
-def guarded(store: Store) -> Select[Any]:
+def guarded(store: SqlStore) -> Select[Any]:
     """The state, and whether the leader is registered: nobody can change either before the transaction's end."""
     state, node = store.tables.state, store.tables.node
     query = select(*states.columns(store), state.c.builds_on, node.c.name.label('joined'))
     return query.select_from(state.outerjoin(node, is_joined(store)))
 
 
-def forget(store: Store) -> Executable:
+def forget(store: SqlStore) -> Executable:
     """Delete the changes that no difference needs any more."""
     change = store.tables.change
     return delete(change).where(change.c.revision <= bindparam('oldest', type_=BigInteger))
 
 
-def remove_nodes(tx: Transaction, plan: Plan) -> None:
+def remove_nodes(tx: SqlTransaction, plan: Plan) -> None:
     """Remove the evicted and the departed; ``Conflict`` if one of them, or of the absent, is not as the plan saw it."""
     evicted_at = {eviction.ref: eviction.heartbeat for eviction in plan.evictions}
     names = {ref.name for ref in (*evicted_at, *plan.departed, *plan.absent)}
@@ -110,7 +109,9 @@ def remove_nodes(tx: Transaction, plan: Plan) -> None:
         tx.execute(delete(node).where(tx.store.among(node.c.name, 'names')), {'names': tx.store.listed(gone)})
 
 
-def conclude(tx: Transaction, ref: NodeRef, plan: Plan, state: State, revision: Revision, builds_on: Sequence[Revision]) -> None:
+def conclude(
+    tx: SqlTransaction, ref: NodeRef, plan: Plan, state: SqlState, revision: Revision, builds_on: Sequence[Revision]
+) -> None:
     """Record the rebalance, count the leader's own write, and make the revision the namespace's and the assignment's."""
     given = {
         'triggered_at': state.now,
@@ -133,13 +134,13 @@ def conclude(tx: Transaction, ref: NodeRef, plan: Plan, state: State, revision: 
         tx.execute(tx.store.built(step), given)
 
 
-def all_at_once(store: Store) -> Update:
+def all_at_once(store: SqlStore) -> Update:
     """All of it in one statement."""
     beside = {'recorded': record, 'raised': raise_heartbeat, 'told': tell_members}
     return save_version(store).add_cte(*(build(store).cte(name) for name, build in beside.items()))
 
 
-def record(store: Store) -> Insert:
+def record(store: SqlStore) -> Insert:
     """Append a rebalance, if anything was moved."""
     rebalance = store.tables.rebalance
     columns = [column for column in rebalance.c if column is not rebalance.c.id]
@@ -147,7 +148,7 @@ def record(store: Store) -> Insert:
     return insert(rebalance).from_select(columns, row.where(bindparam('tokens_moved', type_=BigInteger) > 0))
 
 
-def raise_heartbeat(store: Store) -> Update:
+def raise_heartbeat(store: SqlStore) -> Update:
     """Count the leader's own write."""
     node = store.tables.node
     return update(node).where(is_joined(store)).values(heartbeat=node.c.heartbeat + 1)
@@ -158,7 +159,7 @@ NEW_MEMBERS = bindparam('new_members', type_=Text)
 NO_MEMBERS = literal_column(f"'{states.dump_members({})}'", Text)
 
 
-def tell_members(store: Store) -> Insert:
+def tell_members(store: SqlStore) -> Insert:
     """Insert into ``change`` which members were written, if any were."""
     given: dict[str, ColumnElement[Any]] = {'revision': NEW_NUMBER, 'version': NEW_NUMBER, 'members': NEW_MEMBERS}
     given |= {'numbers': literal_column("''")}
@@ -166,7 +167,7 @@ def tell_members(store: Store) -> Insert:
     return insert(store.tables.change).from_select(list(given), row)
 
 
-def save_version(store: Store) -> Update:
+def save_version(store: SqlStore) -> Update:
     """Make a revision the namespace's and the assignment's, and write the members that change."""
     state, stamp = store.tables.state, bindparam('new_stamp', type_=BigInteger)
     members = case((NEW_MEMBERS == NO_MEMBERS, state.c.members), else_=store.patched(state.c.members, NEW_MEMBERS))

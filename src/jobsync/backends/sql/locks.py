@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Insert, Row, Select, Update, bindparam, delete, exists, insert, select, true, update
 
+from jobsync.backend import LockEdit, LockFilter, LockReading, LockRequest, Revision, TaskLock, Unreadable
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.schema import Spoilt, UtcDateTime
-from jobsync.backends.sql.state import State
-from jobsync.backends.sql.store import Store, Transaction
-from jobsync.core.model import LockEdit, LockFilter, LockReading, LockRequest, Revision, TaskLock, Unreadable
+from jobsync.backends.sql.state import SqlState
+from jobsync.backends.sql.store import SqlStore, SqlTransaction
 
 __all__ = ['edit', 'read']
 
@@ -71,7 +71,7 @@ def parse(row: Row[Any]) -> TaskLock:
     )
 
 
-def read(tx: Transaction) -> LockReading:
+def read(tx: SqlTransaction) -> LockReading:
     """See ``Backend.read_locks``."""
     states.read(tx)
     lock = tx.tables.lock
@@ -89,7 +89,7 @@ Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None]
 """What a request asks for, its task apart: of thousands of requests most are of the kind of the one before."""
 
 
-def edit(tx: Transaction, change: LockEdit) -> int:
+def edit(tx: SqlTransaction, change: LockEdit) -> int:
     """See ``Backend.edit_locks``."""
     row = tx.execute(tx.store.built(numbered_state)).one_or_none()
     state, lock = states.parse(row), tx.tables.lock
@@ -106,12 +106,14 @@ def edit(tx: Transaction, change: LockEdit) -> int:
     return len(gone)
 
 
-def numbered_state(store: Store) -> Select[Any]:
+def numbered_state(store: SqlStore) -> Select[Any]:
     """The state with the last id that a lock was given."""
     return select(*states.columns(store), store.tables.state.c.last_lock)
 
 
-def put(tx: Transaction, wanted: Mapping[str, LockRequest], state: State, revision: Revision, last_lock: int) -> tuple[int, int]:
+def put(
+    tx: SqlTransaction, wanted: Mapping[str, LockRequest], state: SqlState, revision: Revision, last_lock: int
+) -> tuple[int, int]:
     """Put locks; how many are new, and how many are there and become others.
 
     Most edits make new locks. So those are inserted first, by the statement that looks which of them are new.
@@ -163,7 +165,7 @@ def columns(kind: Kind, now: dt.datetime) -> dict[str, Any]:
     }
 
 
-def add_locks(store: Store) -> Insert:
+def add_locks(store: SqlStore) -> Insert:
     """Insert the locks of those tasks that have none, numbered in their order. Each row given has the tasks of one kind."""
     lock = store.tables.lock
     kind = store.rows('locks', {'place': BigInteger(), 'tasks': JSON(), **{name: lock.c[name].type for name in COLUMNS}})
@@ -178,7 +180,7 @@ def add_locks(store: Store) -> Insert:
     return add.execution_options(preserve_rowcount=True)
 
 
-def change_locks(store: Store) -> Update:
+def change_locks(store: SqlStore) -> Update:
     """Put the rows given in the place of those of these ids."""
     lock = store.tables.lock
     row = store.rows('locks', {name: lock.c[name].type for name in ('id', *COLUMNS)})
@@ -199,7 +201,7 @@ def differs(row: Row[Any], request: LockRequest, values: dict[str, Any]) -> bool
     )
 
 
-def matching(tx: Transaction, condition: LockFilter, now: dt.datetime) -> dict[str, int]:
+def matching(tx: SqlTransaction, condition: LockFilter, now: dt.datetime) -> dict[str, int]:
     """The ids of the locks that a filter removes, by task."""
     lock = tx.tables.lock
     query, parameters = select(lock.c.task_id, lock.c.id), {}

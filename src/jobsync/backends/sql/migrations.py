@@ -14,16 +14,16 @@ from sqlalchemy import select, update
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.steps.owned_rows import owned_rows
 from jobsync.backends.sql.steps.sound_rows import sound_rows
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import SqlTransaction
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['STEPS', 'migrate', 'version']
 
-STEPS: Mapping[int, Callable[[Transaction], None]] = {1: owned_rows, 2: sound_rows}
+STEPS: Mapping[int, Callable[[SqlTransaction], None]] = {1: owned_rows, 2: sound_rows}
 """By the version that a step starts from. Version 1 is the first."""
 
 
-def version(tx: Transaction) -> int:
+def version(tx: SqlTransaction) -> int:
     """The schema's version; ``SchemaMismatch`` if the namespace's state is gone."""
     found: int | None = tx.execute(select(tx.tables.state.c.schema_version)).scalar_one_or_none()
     if found is None:
@@ -31,7 +31,7 @@ def version(tx: Transaction) -> int:
     return found
 
 
-def migrate(tx: Transaction) -> None:
+def migrate(tx: SqlTransaction) -> None:
     """Bring the tables to ``SCHEMA_VERSION``, from whatever version another process may have left them at."""
     found = version(tx)
     if found >= SCHEMA_VERSION:

@@ -26,13 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from jobsync.backends.guarding import evicted
-from jobsync.backends.sql import state as states
-from jobsync.backends.sql.schema import Spoilt
-from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable
-from jobsync.backends.sql.state import State
-from jobsync.backends.sql.store import Store, Transaction
-from jobsync.core.model import (
+from jobsync.backend import (
     INITIAL,
     Leadership,
     Node,
@@ -45,6 +39,12 @@ from jobsync.core.model import (
     Timeline,
     Unreadable,
 )
+from jobsync.backends._common.commit_guard import evicted
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.schema import Spoilt
+from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable
+from jobsync.backends.sql.state import SqlState
+from jobsync.backends.sql.store import SqlStore, SqlTransaction
 from jobsync.errors import Evicted, NameTaken, TimelineChanged
 
 __all__ = [
@@ -64,7 +64,7 @@ LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 """When a node registered whose row does not tell: the last in the line of those who may lead."""
 
 
-def is_joined(store: Store) -> ColumnElement[bool]:
+def is_joined(store: SqlStore) -> ColumnElement[bool]:
     """Whether a row is that of exactly the run given as ``run_of`` parameters, registered, and readable."""
     node = store.tables.node
     return and_(
@@ -80,13 +80,13 @@ def run_of(ref: NodeRef) -> dict[str, str]:
     return {'run_name': ref.name, 'run_incarnation': ref.incarnation}
 
 
-def joined_query(store: Store) -> Select[Any]:
+def joined_query(store: SqlStore) -> Select[Any]:
     """A row if the run is registered; it stays so until the end of the transaction."""
     node = store.tables.node
     return select(node.c.name).where(is_joined(store)).with_for_update(read=True, key_share=True)
 
 
-def check_joined(tx: Transaction, ref: NodeRef) -> None:
+def check_joined(tx: SqlTransaction, ref: NodeRef) -> None:
     """``Evicted`` unless exactly this run is registered; it stays so until the end of the transaction."""
     if tx.execute(tx.store.built(joined_query), run_of(ref)).first() is None:
         raise evicted(ref)
@@ -97,13 +97,13 @@ def dump_set(values: Iterable[Any]) -> str:
     return json.dumps(sorted(values))
 
 
-def columns(store: Store) -> list[ColumnElement[Any]]:
+def columns(store: SqlStore) -> list[ColumnElement[Any]]:
     """What ``read_nodes`` needs in a row, besides the state."""
     node = store.tables.node
     return [*node.c, store.is_sound(is_readable, node.name).label('is_readable')]
 
 
-def read_nodes(rows: Iterable[Row[Any]], state: State) -> tuple[tuple[Node, ...], tuple[Unreadable, ...]]:
+def read_nodes(rows: Iterable[Row[Any]], state: SqlState) -> tuple[tuple[Node, ...], tuple[Unreadable, ...]]:
     """Return the nodes in these rows, and a report for each that cannot be read in full."""
     nodes: list[Node] = []
     reports: list[Unreadable] = []
@@ -120,7 +120,7 @@ def read_nodes(rows: Iterable[Row[Any]], state: State) -> tuple[tuple[Node, ...]
     return tuple(nodes), tuple(reports)
 
 
-def parse(row: Row[Any], state: State, problems: list[str]) -> Node:
+def parse(row: Row[Any], state: SqlState, problems: list[str]) -> Node:
     """Return a node's record from its row, with harmless values where others cannot be read, which ``problems`` gets."""
 
     def sound(field: str, is_sound: bool, harmless: Any) -> Any:
@@ -156,7 +156,9 @@ def is_between(value: object, least: float, most: float) -> bool:
     return isinstance(value, (int, float)) and least <= value <= most
 
 
-def register(tx: Transaction, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None) -> None:
+def register(
+    tx: SqlTransaction, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None
+) -> None:
     """See ``Backend.register``."""
     state, table = states.read(tx), tx.tables.node
     if state.timeline != timeline:
@@ -195,7 +197,7 @@ def register(tx: Transaction, node: Registration, timeline: Timeline, at_least: 
     states.save(tx, states.raised(state, at_least), last_created=created_on, longest_timeout_sec=longest)
 
 
-def beat(store: Store) -> Update:
+def beat(store: SqlStore) -> Update:
     """Raise the counter of a run that is registered."""
     node = store.tables.node
     values = {
@@ -209,13 +211,13 @@ def beat(store: Store) -> Update:
     return update(node).where(is_joined(store)).values(**values)
 
 
-def pulse(store: Store) -> Select[Any]:
+def pulse(store: SqlStore) -> Select[Any]:
     """How things stand, for a run that is registered."""
     state, node = store.tables.state, store.tables.node
     return pulse_of(store, node.c.heartbeat).select_from(state.join(node, is_joined(store)).outerjoin(*leading(store)))
 
 
-def pulse_of(store: Store, own: ColumnElement[int], *more: ColumnElement[Any]) -> Select[Any]:
+def pulse_of(store: SqlStore, own: ColumnElement[int], *more: ColumnElement[Any]) -> Select[Any]:
     """The columns of a pulse."""
     leader, _ = leading(store)
     return select(
@@ -228,12 +230,12 @@ def pulse_of(store: Store, own: ColumnElement[int], *more: ColumnElement[Any]) -
     )
 
 
-def leading(store: Store) -> tuple[FromClause, ColumnElement[bool]]:
+def leading(store: SqlStore) -> tuple[FromClause, ColumnElement[bool]]:
     """The leader's row, and how it is found from the state."""
     return store.built(leader_row)
 
 
-def leader_row(store: Store) -> tuple[FromClause, ColumnElement[bool]]:
+def leader_row(store: SqlStore) -> tuple[FromClause, ColumnElement[bool]]:
     """See ``leading``."""
     state, leader = store.tables.state, store.tables.node.alias('leader')
     leads = and_(
@@ -245,7 +247,7 @@ def leader_row(store: Store) -> tuple[FromClause, ColumnElement[bool]]:
     return leader, leads
 
 
-def beat_and_pulse(store: Store) -> Select[Any]:
+def beat_and_pulse(store: SqlStore) -> Select[Any]:
     """Both in one statement. What it reads is as of its beginning: ``own_before`` tells whether that was before the beat."""
     state, node = store.tables.state, store.tables.node
     beaten = beat(store).returning(node.c.name, node.c.heartbeat).cte('beaten')
@@ -253,7 +255,7 @@ def beat_and_pulse(store: Store) -> Select[Any]:
     return pulse_of(store, beaten.c.heartbeat, node.c.heartbeat.label('own_before')).select_from(tables)
 
 
-def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool) -> Pulse:
+def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool) -> Pulse:
     """See ``Backend.heartbeat``."""
     values: dict[str, Any] = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': dump_set(holding)}
     values |= {'new_candidate': candidate, **run_of(ref)}
@@ -289,13 +291,13 @@ def heartbeat(tx: Transaction, ref: NodeRef, seen: Revision, holding: frozenset[
     )
 
 
-def not_beaten(tx: Transaction, ref: NodeRef) -> Evicted:
+def not_beaten(tx: SqlTransaction, ref: NodeRef) -> Evicted:
     """``Evicted``, unless the namespace itself is gone, which reading it tells."""
     states.read(tx)
     return evicted(ref)
 
 
-def set_weight(tx: Transaction, ref: NodeRef, weight: float) -> None:
+def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float) -> None:
     """See ``Backend.set_weight``."""
     state, node = states.read(tx), tx.tables.node
     check_joined(tx, ref)
@@ -304,7 +306,7 @@ def set_weight(tx: Transaction, ref: NodeRef, weight: float) -> None:
         states.save(tx, states.raised(state))
 
 
-def deregister(tx: Transaction, ref: NodeRef) -> None:
+def deregister(tx: SqlTransaction, ref: NodeRef) -> None:
     """See ``Backend.deregister``."""
     state, node = states.read(tx), tx.tables.node
     left = update(node).where(is_joined(tx.store)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
@@ -312,7 +314,7 @@ def deregister(tx: Transaction, ref: NodeRef) -> None:
         states.save(tx, states.raised(state))
 
 
-def acquire_leadership(tx: Transaction, ref: NodeRef, epoch: int) -> Leadership:
+def acquire_leadership(tx: SqlTransaction, ref: NodeRef, epoch: int) -> Leadership:
     """See ``Backend.acquire_leadership``."""
     state = states.read(tx)
     check_joined(tx, ref)
@@ -322,14 +324,14 @@ def acquire_leadership(tx: Transaction, ref: NodeRef, epoch: int) -> Leadership:
     return Leadership(epoch + 1, ref)
 
 
-def everything(store: Store) -> Select[Any]:
+def everything(store: SqlStore) -> Select[Any]:
     """State and nodes. One statement, so that it needs no more than that to be one reading."""
     state, node = store.tables.state, store.tables.node
     query = select(*states.columns(store), *columns(store)).select_from(state.outerjoin(node, true()))
     return query.order_by(node.c.created_on, node.c.name)
 
 
-def snapshot(tx: Transaction) -> Snapshot:
+def snapshot(tx: SqlTransaction) -> Snapshot:
     """See ``Backend.snapshot``."""
     rows = tx.conclude(tx.store.built(everything), {}).all()
     found = states.parse(rows[0] if rows else None)

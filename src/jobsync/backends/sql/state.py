@@ -12,14 +12,14 @@ from typing import Any
 import attrs
 from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
 
+from jobsync.backend import INITIAL, Leadership, Member, NodeRef, NodeState, Opened, Revision, Settings, Timeline
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.sound import is_readable
-from jobsync.backends.sql.store import Store, Transaction
-from jobsync.core.model import INITIAL, Leadership, Member, NodeRef, NodeState, Opened, Revision, Settings, Timeline
+from jobsync.backends.sql.store import SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
 
 __all__ = [
-    'State',
+    'SqlState',
     'check_version',
     'columns',
     'dump_members',
@@ -35,7 +35,7 @@ __all__ = [
 
 
 @attrs.frozen
-class State:
+class SqlState:
     """The row but for ``members``, ``builds_on`` and ``last_lock``, with the store's identity, position and time."""
 
     settings: Settings
@@ -56,7 +56,7 @@ def draw_stamp() -> int:
     return secrets.randbits(62) + 1
 
 
-def columns(store: Store) -> list[ColumnElement[Any]]:
+def columns(store: SqlStore) -> list[ColumnElement[Any]]:
     """What ``parse`` needs in a row."""
     state = store.tables.state
     left_out = {'id', 'writer', 'builds_on', 'members', 'store', 'last_lock'}
@@ -69,13 +69,13 @@ def columns(store: Store) -> list[ColumnElement[Any]]:
     ]
 
 
-def parse(row: Row[Any] | None) -> State:
+def parse(row: Row[Any] | None) -> SqlState:
     """The state in a row of ``columns``; ``SchemaMismatch`` if there is no row, or one of another schema."""
     if row is None:
         raise SchemaMismatch('the state of the namespace is gone: somebody emptied its table; open it anew')
     check_version(row.state_schema_version)
     leader = None if row.state_leader is None else NodeRef(row.state_leader, row.state_leader_incarnation)
-    return State(
+    return SqlState(
         settings=Settings(row.state_total_tokens, row.state_hash_function, row.state_format),
         timeline=Timeline(row.state_generation, row.state_timeline, row.timeline_store),
         revision=Revision(row.state_revision, row.state_stamp),
@@ -104,22 +104,22 @@ def check_version(found: int) -> None:
         )
 
 
-def query(store: Store) -> Select[Any]:
+def query(store: SqlStore) -> Select[Any]:
     """The state alone."""
     return select(*columns(store))
 
 
-def read(tx: Transaction) -> State:
+def read(tx: SqlTransaction) -> SqlState:
     """The state. In a STRUCTURE transaction it stays as read until the end."""
     return parse(tx.execute(tx.store.built(query)).one_or_none())
 
 
-def raised(state: State, at_least: int = 0) -> Revision:
+def raised(state: SqlState, at_least: int = 0) -> Revision:
     """The revision of a change to ``state``, above both its present number and ``at_least``."""
     return Revision(max(state.revision.number, at_least) + 1, draw_stamp())
 
 
-def save(tx: Transaction, revision: Revision, **changes: Any) -> None:
+def save(tx: SqlTransaction, revision: Revision, **changes: Any) -> None:
     """Make ``revision`` the namespace's, with other columns of the row."""
     tx.execute(update(tx.tables.state).values(revision=revision.number, stamp=revision.stamp, **changes))
 
@@ -149,7 +149,7 @@ def new_timeline(generation: int, store: str) -> dict[str, Any]:
     return {'generation': generation, 'timeline': uuid.uuid4().hex, 'store': store}
 
 
-def first(tx: Transaction, settings: Settings) -> None:
+def first(tx: SqlTransaction, settings: Settings) -> None:
     """Insert the row of a namespace in which nothing has happened."""
     identity = tx.execute(select(tx.store.identity())).scalar_one()
     tx.execute(
@@ -178,7 +178,7 @@ def setting_columns(settings: Settings) -> dict[str, Any]:
     return {'total_tokens': settings.total_tokens, 'hash_function': settings.hash_function, 'format': settings.format}
 
 
-def open_namespace(tx: Transaction, settings: Settings, dead: Collection[tuple[str, int]]) -> Opened:
+def open_namespace(tx: SqlTransaction, settings: Settings, dead: Collection[tuple[str, int]]) -> Opened:
     """``Backend.open`` where the schema is there: put other settings in force if no node is joined that is not ``dead``."""
     state = read(tx)
     node, lock = tx.tables.node, tx.tables.lock
@@ -192,7 +192,7 @@ def open_namespace(tx: Transaction, settings: Settings, dead: Collection[tuple[s
     return Opened(settings, read(tx).timeline)
 
 
-def renew(tx: Transaction, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0, **changes: Any) -> None:
+def renew(tx: SqlTransaction, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0, **changes: Any) -> None:
     """See ``Backend.renew_timeline``."""
     state = read(tx)
     if state.timeline != expected:

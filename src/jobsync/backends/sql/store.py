@@ -1,6 +1,6 @@
 """What a SQL backend asks of its database besides SQL: the seam between the shared code and a dialect.
 
-A ``Store`` runs *work*, a function of a ``Transaction``, inside one database transaction. Three kinds of it differ in what
+A ``SqlStore`` runs *work*, a function of a ``SqlTransaction``, inside one database transaction. Three kinds of it differ in what
 they lock and in what the triggers that watch for edits by hand make of them.
 """
 
@@ -23,12 +23,11 @@ from sqlalchemy import Boolean, ColumnElement, Connection, CursorResult, Executa
 from sqlalchemy.schema import Table
 from sqlalchemy.types import TypeEngine
 
-from jobsync.backend import BackendInfo
+from jobsync.backend import BackendInfo, Settings
 from jobsync.backends.sql.schema import Tables, moment_as_text
-from jobsync.core.model import Settings
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
-__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'Store', 'Transaction', 'abandon', 'patiently']
+__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'abandon', 'patiently']
 
 T = TypeVar('T')
 
@@ -49,12 +48,12 @@ class Busy(BackendUnavailable):
 
 
 @attrs.frozen
-class Transaction:
+class SqlTransaction:
     """A connection inside a transaction, with what the shared code needs to write its statements."""
 
     connection: Connection
     tables: Tables
-    store: Store
+    store: SqlStore
 
     def execute(
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
@@ -71,7 +70,7 @@ class Transaction:
         return self.execute(statement, parameters)
 
 
-class Store(abc.ABC):
+class SqlStore(abc.ABC):
     """A database and the tables of one namespace in it. Thread-safe."""
 
     writes_in_with = False
@@ -86,14 +85,14 @@ class Store(abc.ABC):
         self._built: dict[object, Any] = {}
         _stores.add(self)
 
-    def built(self, build: Callable[[Store], T]) -> T:
+    def built(self, build: Callable[[SqlStore], T]) -> T:
         """What ``build`` makes of this store: statements, which take longer to build than to run. Made once."""
         if build not in self._built:
             self._built[build] = build(self)
         found: T = self._built[build]
         return found
 
-    def run(self, mode: Mode, timeout_sec: float, work: Callable[[Transaction], T]) -> T:
+    def run(self, mode: Mode, timeout_sec: float, work: Callable[[SqlTransaction], T]) -> T:
         """Run ``work`` in a transaction, again while the database is merely busy and time is left.
 
         ``BackendUnavailable`` after ``timeout_sec``.
@@ -107,7 +106,7 @@ class Store(abc.ABC):
         return patiently(deadline, once)
 
     @abc.abstractmethod
-    def transaction(self, mode: Mode, deadline: float) -> AbstractContextManager[Transaction]:
+    def transaction(self, mode: Mode, deadline: float) -> AbstractContextManager[SqlTransaction]:
         """A transaction that commits at the end of the block; ``deadline`` is on ``time.monotonic``.
 
         Errors of the driver come out of it translated; ``Busy`` only if nothing was written.
@@ -118,10 +117,10 @@ class Store(abc.ABC):
         """Make the schema with these settings if there is none and ``create``; ``SchemaMismatch`` if it may not be used."""
 
     @abc.abstractmethod
-    def tables_there(self, tx: Transaction) -> set[str]:
+    def tables_there(self, tx: SqlTransaction) -> set[str]:
         """The names of the namespace's tables that exist."""
 
-    def has_schema(self, tx: Transaction) -> bool:
+    def has_schema(self, tx: SqlTransaction) -> bool:
         """Whether there is any of the tables; ``SchemaMismatch`` if they are not from this jobsync."""
         found, state = self.tables_there(tx), self.tables.state.name
         if found and state not in found:
@@ -131,7 +130,7 @@ class Store(abc.ABC):
             )
         return bool(found)
 
-    def check_complete(self, tx: Transaction) -> None:
+    def check_complete(self, tx: SqlTransaction) -> None:
         """``SchemaMismatch`` unless all tables are there."""
         if missing := set(self.tables.names().values()) - self.tables_there(tx):
             raise SchemaMismatch(
@@ -140,11 +139,11 @@ class Store(abc.ABC):
             )
 
     @abc.abstractmethod
-    def watch(self, tx: Transaction) -> None:
+    def watch(self, tx: SqlTransaction) -> None:
         """Make the triggers that notice edits by hand."""
 
     @abc.abstractmethod
-    def unwatch(self, tx: Transaction) -> None:
+    def unwatch(self, tx: SqlTransaction) -> None:
         """Remove them, of whatever version they are, so that the tables can be changed."""
 
     @abc.abstractmethod
@@ -239,7 +238,7 @@ def abandon(thing: object) -> None:
     pythonapi.Py_IncRef(py_object(thing))
 
 
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_stores: weakref.WeakSet[SqlStore] = weakref.WeakSet()
 
 
 def _forget_all() -> None:

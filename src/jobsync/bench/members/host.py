@@ -17,11 +17,11 @@ from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from jobsync import CoordinationConfig, plugins
+from jobsync._core.agent.agent import Phase
+from jobsync._runtime import NodeRuntime
+from jobsync._runtime.startup import agent_config
 from jobsync.backend import Backend
 from jobsync.bench.members.serving import order, serve
-from jobsync.core.agent import Phase
-from jobsync.runtime import NodeRuntime
-from jobsync.runtime.entering import agent_config
 from jobsync.testing.faults import FaultyBackend
 
 __all__ = ['main']
@@ -39,22 +39,22 @@ class Hints:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._newest = 0
+        self._refresh = 0
         self._changed = threading.Condition()
         threading.Thread(target=self._listen, name='jobsync-hints', daemon=True).start()
 
     def _listen(self) -> None:
         while True:
-            newest = self._backend.wait(self._newest, _LISTEN_SEC)
+            newest = self._backend.wait(self._refresh, _LISTEN_SEC)
             with self._changed:
-                self._newest = max(newest, self._newest)
+                self._refresh = max(newest, self._refresh)
                 self._changed.notify_all()
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
         with self._changed:
-            self._changed.wait_for(lambda: self._newest > revision, timeout)
-            return max(revision, self._newest)
+            self._changed.wait_for(lambda: self._refresh > revision, timeout)
+            return max(revision, self._refresh)
 
 
 class Counted(FaultyBackend):

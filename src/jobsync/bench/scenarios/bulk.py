@@ -9,13 +9,13 @@ from contextlib import closing
 from itertools import count
 
 from jobsync import CoordinationConfig, Job, plugins
+from jobsync._core.records import NodeRef, Registration, Settings
 from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Bench, Rounds
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Scenario
 from jobsync.bench.targets import Pick, Target
 from jobsync.bench.timing import seconds
-from jobsync.core.model import NodeRef, Registration, Settings
 
 __all__ = ['SCENARIO', 'number_of']
 
@@ -48,10 +48,10 @@ def wait_until_quiet(job: Job) -> None:
 
 def begin(job: Job, tasks: Sequence[str]) -> None:
     """Begin tasks as ``claim`` does, all at once, and leave them to ``write_audit``."""
-    ledger, tokens = job._ledger, {task: job.task_to_token(task) for task in tasks}
-    run = ledger.claim_ours(tokens)
+    task_log, tokens = job._task_log, {task: job.task_to_token(task) for task in tasks}
+    run = task_log.claim_ours(tokens)
     for task, token in tokens.items():
-        assert ledger.begin_claimed(task, token, run)
+        assert task_log.begin_claimed(task, token, run)
 
 
 def of_a_job(bench: Bench, namespace: str, number: int) -> dict[str, Callable[[], float]]:

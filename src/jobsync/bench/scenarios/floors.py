@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 
+from jobsync._core.hashing import tokenizer
+from jobsync._runtime.clock import now
 from jobsync.bench.bench import Bench, Run
 from jobsync.bench.figures import Figure, Side, Unit
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.timing import per_call, seconds
-from jobsync.core.hashing import tokenizer
-from jobsync.runtime.clock import now
 
 __all__ = ['SCENARIO', 'empty_call', 'read_clock']
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 import attrs
 
 from jobsync import plugins
+from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Bench
 from jobsync.bench.crew import Member, all_at_once, crew
@@ -16,7 +17,6 @@ from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.relay import Passed, Relay, address_of
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.targets import Pick, Target
-from jobsync.core.model import Settings
 from jobsync.errors import JobsyncError
 
 __all__ = ['SCENARIO']

@@ -10,13 +10,13 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from jobsync import plugins
+from jobsync._core.records import HistoryKind
 from jobsync.backend import Backend, BackendOptions
 from jobsync.bench.bench import Bench, Rounds
 from jobsync.bench.crew import Member, all_at_once, crew
 from jobsync.bench.figures import Figure, Unit
 from jobsync.bench.scenario import Needs, Scenario
 from jobsync.bench.targets import Pick, Target
-from jobsync.core.model import HistoryKind
 
 __all__ = ['SCENARIO', 'case_of']
 

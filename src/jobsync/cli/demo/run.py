@@ -13,6 +13,8 @@ from pathlib import Path
 import attrs
 
 from jobsync import plugins
+from jobsync._core.records import HistoryKind, Rebalance, Settings
+from jobsync._core.redact import redact_url
 from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.cli.demo.clock import now
 from jobsync.cli.demo.display import Display
@@ -23,8 +25,6 @@ from jobsync.cli.demo.results import save_results
 from jobsync.cli.demo.scene import Progress, Watcher
 from jobsync.cli.demo.supervisor import Fate, Supervisor, Worker
 from jobsync.cli.demo.verdict import Verdict, judge
-from jobsync.core.model import HistoryKind, Rebalance, Settings
-from jobsync.core.shown import shown_url
 from jobsync.errors import ConfigError
 
 __all__ = ['MAX_WORKERS', 'Options', 'Outcome', 'run']
@@ -114,7 +114,7 @@ def _open(orders: Orders) -> Backend:
     if backend.info.reach is Reach.PROCESS:
         backend.close()
         raise ConfigError(
-            f'backend is {shown_url(orders.backend)}: must be one that several processes can reach, as sqlite:///jobsync.db'
+            f'backend is {redact_url(orders.backend)}: must be one that several processes can reach, as sqlite:///jobsync.db'
         )
     backend.open(Settings(total_tokens=TOTAL_TOKENS, hash_function='xxh3'), create=True)
     return backend

@@ -7,11 +7,11 @@ from collections import Counter
 
 import attrs
 
+from jobsync._core.assignment import Assignment
+from jobsync._core.records import NodeState, Snapshot
 from jobsync.backend import Backend
 from jobsync.cli.demo.orders import TOTAL_TOKENS
 from jobsync.cli.demo.supervisor import Fate, Worker
-from jobsync.core.model import NodeState, Snapshot
-from jobsync.core.tokens import Assignment
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['Progress', 'Row', 'Scene', 'Watcher']

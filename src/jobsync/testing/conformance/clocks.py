@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from jobsync.backend import Reach
-from jobsync.core.model import INITIAL, LockEdit, LockFilter, NodeRef
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import INITIAL, LockEdit, LockFilter, NodeRef, Reach, TokenGroup
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.processes import NAMESPACE, common, processes, receive

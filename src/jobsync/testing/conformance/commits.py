@@ -5,8 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from jobsync.core.model import NOBODY, Eviction, Leadership, Member, NodeState, Pin, Rebalance, Revision
-from jobsync.core.tokens import Plan, TokenGroup, TokenRow
+from jobsync.backend import NOBODY, Eviction, Leadership, Member, NodeState, Pin, Plan, Rebalance, Revision, TokenGroup, TokenRow
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import TOKENS, Scene
 

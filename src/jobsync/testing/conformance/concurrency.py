@@ -8,9 +8,10 @@ from functools import partial
 
 import pytest
 
-from jobsync.backend import Backend
-from jobsync.core.model import (
+from jobsync.backend import (
     INITIAL,
+    Assignment,
+    Backend,
     Eviction,
     Leadership,
     LockEdit,
@@ -22,8 +23,9 @@ from jobsync.core.model import (
     Pin,
     Registration,
     Revision,
+    TokenGroup,
+    TokenRow,
 )
-from jobsync.core.tokens import Assignment, TokenGroup, TokenRow
 from jobsync.errors import Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene

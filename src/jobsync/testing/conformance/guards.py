@@ -9,8 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from jobsync.core.model import Eviction, LockEdit, LockFilter, Member, NodeRef, Pin, Revision
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import Eviction, LockEdit, LockFilter, Member, NodeRef, Pin, Revision, TokenGroup
 from jobsync.errors import Conflict, Evicted, Fenced
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import GONE, TOKENS, Scene

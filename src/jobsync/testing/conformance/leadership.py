@@ -7,8 +7,7 @@ import datetime as dt
 import attrs
 import pytest
 
-from jobsync.core.model import Leadership
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import Leadership, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import GONE, Scene

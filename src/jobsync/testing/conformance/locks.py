@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from jobsync.core.model import LockEdit, LockFilter, LockRequest, TaskLock
+from jobsync.backend import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import Scene
 

@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from jobsync.backend import Backend
-from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.core.model import (
+from jobsync.backend import (
     INITIAL,
     NOBODY,
+    Backend,
     Eviction,
     HistoryKind,
     LockEdit,
@@ -31,8 +30,9 @@ from jobsync.core.model import (
     Pin,
     Registration,
     Settings,
+    TokenGroup,
 )
-from jobsync.core.tokens import TokenGroup
+from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.sides import Side
 

@@ -6,8 +6,18 @@ import datetime as dt
 
 import pytest
 
-from jobsync.core.model import HistoryKind, LockEdit, LockFilter, LockRequest, Member, NodeRef, Pin, Registration, Settings
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import (
+    HistoryKind,
+    LockEdit,
+    LockFilter,
+    LockRequest,
+    Member,
+    NodeRef,
+    Pin,
+    Registration,
+    Settings,
+    TokenGroup,
+)
 from jobsync.errors import NameTaken
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene

@@ -7,8 +7,7 @@ import datetime as dt
 import attrs
 import pytest
 
-from jobsync.core.model import INITIAL, Node, NodeRef, NodeState, Registration, Revision
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import INITIAL, Node, NodeRef, NodeState, Registration, Revision, TokenGroup
 from jobsync.errors import Evicted, NameTaken, TimelineChanged
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import GONE, SETTINGS, Scene

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 import pytest
 
-from jobsync.backend import Backend, Reach
-from jobsync.core.model import (
+from jobsync.backend import (
     INITIAL,
+    Backend,
     Guard,
     HistoryKind,
     Leadership,
@@ -22,11 +22,13 @@ from jobsync.core.model import (
     Member,
     NodeRef,
     Pin,
+    Plan,
+    Reach,
     Registration,
     Settings,
     Timeline,
+    TokenGroup,
 )
-from jobsync.core.tokens import Plan, TokenGroup
 from jobsync.errors import Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene

@@ -13,9 +13,7 @@ from random import Random
 
 import pytest
 
-from jobsync.backend import Backend
-from jobsync.core.model import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Registration
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import INITIAL, Backend, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Registration, TokenGroup
 from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken, SchemaMismatch
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import SETTINGS, Scene

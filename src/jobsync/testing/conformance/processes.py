@@ -16,9 +16,7 @@ from typing import Any
 
 import pytest
 
-from jobsync.backend import Backend
-from jobsync.core.model import INITIAL, Member, NodeRef, Revision
-from jobsync.core.tokens import TokenGroup, TokenRow
+from jobsync.backend import INITIAL, Backend, Member, NodeRef, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.outages import eventually

@@ -7,8 +7,7 @@ from random import Random
 
 import pytest
 
-from jobsync.core.model import INITIAL, NOBODY, Member, NodeRef, Pin, Revision
-from jobsync.core.tokens import Assignment, Changes, TokenGroup
+from jobsync.backend import INITIAL, NOBODY, Assignment, Changes, Member, NodeRef, Pin, Revision, TokenGroup
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.conformance.surroundings import something_of_everything

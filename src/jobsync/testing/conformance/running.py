@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from jobsync.core.model import Settings
+from jobsync.backend import Settings
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance import MODULES
 from jobsync.testing.conformance.harness import Harness

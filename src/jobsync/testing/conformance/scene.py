@@ -11,10 +11,11 @@ from typing import Any
 import attrs
 import pytest
 
-from jobsync.backend import Backend
-from jobsync.core.model import (
+from jobsync.backend import (
     INITIAL,
+    Assignment,
     Audit,
+    Backend,
     Claim,
     Eviction,
     Guard,
@@ -25,6 +26,7 @@ from jobsync.core.model import (
     Node,
     NodeRef,
     Pin,
+    Plan,
     Pulse,
     Rebalance,
     Registration,
@@ -32,8 +34,9 @@ from jobsync.core.model import (
     Settings,
     Snapshot,
     TaskLock,
+    TokenGroup,
+    TokenRow,
 )
-from jobsync.core.tokens import Assignment, Plan, TokenGroup, TokenRow
 
 __all__ = ['GONE', 'SETTINGS', 'TOKENS', 'Scene', 'State']
 

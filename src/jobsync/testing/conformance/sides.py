@@ -8,9 +8,7 @@ from typing import Any
 
 import attrs
 
-from jobsync.backend import Backend
-from jobsync.core.model import Pin, Pulse, Revision, Settings, Snapshot, TaskLock, Timeline
-from jobsync.core.tokens import Assignment, TokenRow
+from jobsync.backend import Assignment, Backend, Pin, Pulse, Revision, Settings, Snapshot, TaskLock, Timeline, TokenRow
 from jobsync.errors import JobsyncError, NameTaken
 from jobsync.testing.conformance.scene import Scene
 

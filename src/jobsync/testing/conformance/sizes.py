@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from jobsync.core.model import Eviction, LockEdit, LockFilter, LockRequest, Member, Pin, Settings
-from jobsync.core.tokens import Assignment, TokenGroup
+from jobsync.backend import Assignment, Eviction, LockEdit, LockFilter, LockRequest, Member, Pin, Settings, TokenGroup
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.scene import Scene
 

@@ -14,9 +14,7 @@ from multiprocessing.connection import Connection
 from random import Random
 from types import FrameType, TracebackType
 
-from jobsync.backend import Backend
-from jobsync.core.model import INITIAL, NodeRef, Revision
-from jobsync.core.tokens import TokenGroup, TokenRow
+from jobsync.backend import INITIAL, Backend, NodeRef, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict
 from jobsync.testing.conformance.scene import TOKENS, Scene
 from jobsync.testing.conformance.threads import DEADLINE_SEC

@@ -8,8 +8,7 @@ from functools import partial
 
 import pytest
 
-from jobsync.core.model import INITIAL, Eviction, NodeRef, Pin
-from jobsync.core.tokens import Assignment, TokenGroup
+from jobsync.backend import INITIAL, Assignment, Eviction, NodeRef, Pin, TokenGroup
 from jobsync.errors import Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobsync.core.model import Audit, Claim, HistoryKind, NodeRef
+from jobsync.backend import Audit, Claim, HistoryKind, NodeRef
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import GONE, Scene

@@ -9,8 +9,7 @@ from functools import partial
 import attrs
 import pytest
 
-from jobsync.core.model import Eviction, LockEdit, LockFilter, Node, Snapshot
-from jobsync.core.tokens import TokenGroup
+from jobsync.backend import Eviction, LockEdit, LockFilter, Node, Snapshot, TokenGroup
 from jobsync.errors import Evicted, NameTaken
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.scene import SETTINGS, Scene

@@ -13,14 +13,14 @@ from typing import Any
 import attrs
 
 from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.etcd import kv
-from jobsync.backends.etcd.chain import Chain, Entry
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.chunked_log import ChunkedLog, Entry
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
-from jobsync.backends.etcd.locks import Locks, encoded, row_of
-from jobsync.backends.etcd.nodes import Nodes
+from jobsync.backends.etcd.locks import EtcdLocks, encoded, row_of
+from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.plugin import connect
-from jobsync.backends.etcd.store import Store
+from jobsync.backends.etcd.store import EtcdStore
 from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.testing.conformance.harness import Ability, Harness
 from jobsync.testing.servers import EtcdServer
@@ -72,9 +72,9 @@ def deadline() -> float:
     return time.monotonic() + SECONDS
 
 
-def put(store: Store, values: Mapping[bytes, bytes]) -> None:
+def put(store: EtcdStore, values: Mapping[bytes, bytes]) -> None:
     """Write as an operator might."""
-    store.connection.write('KV.Txn', kv.when((), (kv.put(*item) for item in values.items())), deadline())
+    store.connection.write('KV.Txn', requests.when((), (requests.put(*item) for item in values.items())), deadline())
 
 
 class EtcdHarness(Harness):
@@ -139,7 +139,7 @@ class EtcdHarness(Harness):
         """See ``Harness``."""
         with self._store(namespace) as store:
             key = store.keys.node(name)
-            fields = json.loads(store.read([kv.get(key)], deadline()).values[key])
+            fields = json.loads(store.read([requests.get(key)], deadline()).values[key])
             fields |= {way: NODE_FIELDS[way]} if way in NODE_FIELDS else {'another': 1}
             value = {'record': b'\xff{', 'no object': b'[[]]'}.get(way) or json.dumps(fields).encode()
             put(store, {key: value})
@@ -147,8 +147,8 @@ class EtcdHarness(Harness):
     def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
         """See ``Harness``: all locks are written as one record, in which this one's row is spoilt."""
         with self._store(namespace) as store:
-            state = store.read([kv.get(store.keys.state)], deadline()).state
-            whole = Locks(store, Nodes(store)).at(state, deadline())
+            state = store.read([requests.get(store.keys.state)], deadline()).state
+            whole = EtcdLocks(store, EtcdNodes(store)).at(state, deadline())
             row = row_of(whole.locks[task_id])
             if way in LOCK_FIELDS:
                 at, value = LOCK_FIELDS[way]
@@ -159,14 +159,14 @@ class EtcdHarness(Harness):
             data = encoded([*others, *whole.spoilt.values(), row], ())
             revision = state.next_revision()
             entry = Entry(revision, len(data), state.locks.new_place())
-            after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=Chain((entry,)))
+            after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=ChunkedLog((entry,)))
             put(store, {store.keys.state: after.encoded(), next(entry.keys(store.keys.locks)): data})
 
     def move_clock(self, by: dt.timedelta) -> None:
         """The clocks of all machines are set, and all nodes have sent a heartbeat since."""
         self._ahead += by
         with self._store('sync_') as store:
-            values = dict(store.read([kv.get_all(store.keys.nodes)], deadline()).values)
+            values = dict(store.read([requests.get_all(store.keys.nodes)], deadline()).values)
             for key, value in values.items():
                 fields = json.loads(value)
                 told = {field: dt.datetime.fromisoformat(fields[field]) + by for field in ('clock', 'latest')}
@@ -176,7 +176,7 @@ class EtcdHarness(Harness):
             backend.store.time = StoreTime(self._clock)
 
     @contextlib.contextmanager
-    def _store(self, namespace: str) -> Iterator[Store]:
+    def _store(self, namespace: str) -> Iterator[EtcdStore]:
         backend = connect_to(self.url, namespace)
         try:
             yield backend.store

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jobsync.core import calls
-from jobsync.core.admission import HELD_SEC
+from jobsync._core.agent import commands
+from jobsync._core.leader.admission import HELD_SEC
 from jobsync.testing.simulation.node import Fault
 from jobsync.testing.simulation.operators import Operators
 from jobsync.testing.simulation.processes import WORK
@@ -235,7 +235,7 @@ class Drills:
         world, owners, leader = self._world, self._owners(), self._leader()
         if len(owners) < 3 or leader is None:
             return []
-        leader.fault = Fault(world.random.choice([WORK, (calls.TakeSnapshot,)]), hangs=True, until=float('inf'))
+        leader.fault = Fault(world.random.choice([WORK, (commands.TakeSnapshot,)]), hangs=True, until=float('inf'))
         victim = world.random.choice([node for node in owners if node is not leader])
         world.record(f'drill: the work of {leader.name} hangs, and {victim.name} is killed')
         victim.alive = False

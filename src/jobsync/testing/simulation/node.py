@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, cast
 
 import attrs
 
-from jobsync.core import calls
-from jobsync.core.agent import Agent, Phase
-from jobsync.core.agentconfig import AgentConfig
-from jobsync.core.calls import Lane
-from jobsync.core.events import Change, Note
-from jobsync.core.hashing import tokenizer
-from jobsync.core.ownership import Ownership
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.config import AgentConfig
+from jobsync._core.agent.events import LogMessage, OwnershipChanged
+from jobsync._core.agent.ownership import Ownership
+from jobsync._core.hashing import tokenizer
+from jobsync._runtime.executor import execute
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
-from jobsync.runtime.perform import perform
 from jobsync.testing.simulation.store import TardyStore
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ DRIFT = 0.02
 class Fault:
     """One lane of a process in which calls fail or hang while the other lane works."""
 
-    kinds: tuple[type[calls.Call], ...]
+    kinds: tuple[type[commands.Command], ...]
     """The calls concerned."""
     hangs: bool
     """The call returns when the fault is over, rather than failing at once."""
@@ -81,7 +81,7 @@ class SimNode:
     @property
     def ownership(self) -> Ownership:
         """What it may claim while its lease runs."""
-        return self.agent.tenure.ownership
+        return self.agent.lease.ownership
 
     def clock(self) -> float:
         """What this process's clock shows now."""
@@ -93,7 +93,7 @@ class SimNode:
 
     def has_lease(self) -> bool:
         """Whether the lease runs at this true instant; a paused process counts, for it may stand between check and act."""
-        return self.alive and self.clock() < self.agent.tenure.deadline
+        return self.alive and self.clock() < self.agent.lease.deadline
 
     # --- the lanes -----------------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class SimNode:
             self._send(lane, answer)
         self._after_step()
 
-    def _send(self, lane: Lane, call: calls.Call) -> None:
+    def _send(self, lane: Lane, call: commands.Command) -> None:
         world = self.world
         out, back = world.latency(), world.latency()
 
@@ -135,7 +135,7 @@ class SimNode:
                 self._suffer(lane, call, fault)
                 return
             if world.now < max(world.down_until, self.cut_until) or world.fails(0.005):
-                answer: calls.Answer = BackendUnavailable('the store is away')
+                answer: commands.Reply = BackendUnavailable('the store is away')
             elif world.now < self.refused_until:
                 answer = ConfigError('permission denied')
             elif world.now < world.read_only_until:
@@ -152,11 +152,11 @@ class SimNode:
 
         world.at(world.now + out, arrive)
 
-    def _suffer(self, lane: Lane, call: calls.Call, fault: Fault) -> None:
+    def _suffer(self, lane: Lane, call: commands.Command, fault: Fault) -> None:
         """Let the call fail, or hang: what it asks for happens at once, at the end, or never."""
-        world, answer = self.world, cast('calls.Answer', BackendUnavailable('this lane is out of order'))
+        world, answer = self.world, cast('commands.Reply', BackendUnavailable('this lane is out of order'))
         if not fault.hangs:
-            if isinstance(call, calls.Propose):  # a plan is refused, and what needs no commit succeeds
+            if isinstance(call, commands.PlanAndCommit):  # a plan is refused, and what needs no commit succeeds
                 answer = self._effect(call, world.backend, refuses_writes=True)
             world.at(world.now + world.latency(), lambda: self._return(lane, answer))
             return
@@ -177,11 +177,11 @@ class SimNode:
         for lane, hung in list(self._hung.items()):
             self._release(lane, hung)
 
-    def _effect(self, call: calls.Call, backend: Backend, *, refuses_writes: bool = False) -> calls.Answer:
+    def _effect(self, call: commands.Command, backend: Backend, *, refuses_writes: bool = False) -> commands.Reply:
         before, store = self.world.revision(), self.world.store
         store.refuses_writes = refuses_writes
         try:
-            answer: calls.Answer = perform(backend, call, self.token_of)
+            answer: commands.Reply = execute(backend, call, self.token_of)
         except JobsyncError as error:
             answer = error
         finally:
@@ -190,7 +190,7 @@ class SimNode:
             self.world.announce()
         return answer
 
-    def _return(self, lane: Lane, answer: calls.Answer) -> None:
+    def _return(self, lane: Lane, answer: commands.Reply) -> None:
         if not self.alive or self._when_awake(lambda: self._return(lane, answer)):
             return
         self.agent.done(lane, answer, self.clock())
@@ -220,19 +220,19 @@ class SimNode:
         if not self.alive or self.world.now < self.paused_until or key in self.working:
             return
         token = self.token_of(key)
-        if self.agent.tenure.begin(key, token, self.clock):
+        if self.agent.lease.begin(key, token, self.clock):
             self.working[key] = self.agent.ref.incarnation
-            self.world.promises.check_fence(self, key, self.agent.tenure.fence(key, token, self.clock))
+            self.world.promises.check_fence(self, key, self.agent.lease.fence(key, token, self.clock))
             self.world.at(self.world.now + seconds, lambda: self._finish(key))
 
     def _finish(self, key: str) -> None:
         if not self.alive or self._when_awake(lambda: self._finish(key)):
             return
         self.working.pop(key, None)
-        self.agent.tenure.finish([key])
-        self.wake(Lane.BEAT, self.world.now)
+        self.agent.lease.finish([key])
+        self.wake(Lane.HEARTBEAT, self.world.now)
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: OwnershipChanged) -> None:
         """The user is told that tokens go: it takes a moment, or long, or he never returns."""
         telling = Telling(self.agent.ref.incarnation, change.asked, change.deadline)
         self.telling.append(telling)
@@ -250,7 +250,7 @@ class SimNode:
         if not self.alive or telling not in self.telling or self._when_awake(lambda: self._told(telling)):
             return
         self.telling.remove(telling)
-        self.agent.tenure.release(telling.tokens)
+        self.agent.lease.release(telling.tokens)
         for lane in Lane:
             self.wake(lane, self.world.now)
 
@@ -299,7 +299,7 @@ class SimNode:
     def _after_step(self) -> None:
         events, self.agent.events = self.agent.events, []
         for event in events:
-            if isinstance(event, Note):
+            if isinstance(event, LogMessage):
                 if event.text not in self._repeated:  # of calls that fail again and again the first of each kind
                     self.world.record(f'{self.name}: {event.text}')
                 self._repeated = {*self._repeated, event.text} if event.level == 'retry' else set()

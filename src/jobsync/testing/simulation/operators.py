@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from jobsync.core.model import Settings
+from jobsync._core.records import Settings
 
 if TYPE_CHECKING:
+    from jobsync._core.records import Node
     from jobsync.backends.memory import Space
-    from jobsync.core.model import Node
     from jobsync.testing.simulation.world import World
 
 __all__ = ['EDITS_PER_SEC', 'Operators']

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobsync.core import calls
+from jobsync._core.agent import commands
 from jobsync.testing.simulation.node import Fault
 
 if TYPE_CHECKING:
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 __all__ = ['WORK', 'Processes']
 
 WORK = (
-    calls.Open, calls.Register, calls.TakeSnapshot, calls.Read, calls.ReadLocks, calls.Acquire, calls.Propose,
-    calls.DropExpiredLocks, calls.Renew, calls.Weigh, calls.Deregister,
+    commands.Open, commands.Register, commands.TakeSnapshot, commands.ReadAssignment, commands.ReadLocks,
+    commands.AcquireLeadership, commands.PlanAndCommit, commands.DropExpiredLocks, commands.RenewTimeline, commands.SetWeight,
+    commands.Deregister,
 )  # fmt: skip
 """All that goes through the lane of work."""
 
@@ -94,7 +95,15 @@ class Processes:
         """The calls of one kind fail for a while, heartbeats or commits or readings, and the others succeed."""
         world = self._world
         if node := self._any():
-            kind = world.random.choice([calls.Propose, calls.Propose, calls.TakeSnapshot, calls.Read, calls.Heartbeat])
+            kind = world.random.choice(
+                [
+                    commands.PlanAndCommit,
+                    commands.PlanAndCommit,
+                    commands.TakeSnapshot,
+                    commands.ReadAssignment,
+                    commands.Heartbeat,
+                ]
+            )
             node.fault = Fault((kind,), hangs=False, until=world.now + world.random.uniform(5, 90))
             world.record(f'{node.name}: every {kind.__name__} fails until {node.fault.until:.3f}')
 
@@ -102,7 +111,7 @@ class Processes:
         """The next call of one lane does not return for a while, and the other lane goes on."""
         world = self._world
         if node := self._any():
-            kinds = world.random.choice([WORK, (calls.TakeSnapshot,), (calls.Heartbeat,)])
+            kinds = world.random.choice([WORK, (commands.TakeSnapshot,), (commands.Heartbeat,)])
             node.fault = Fault(kinds, hangs=True, until=world.now + world.random.uniform(5, 90))
             what = ' or '.join(kind.__name__ for kind in kinds) if kinds is not WORK else 'piece of work'
             world.record(f'{node.name}: the next {what} hangs until {node.fault.until:.3f}')

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobsync.core.agent import Phase
-from jobsync.core.patterns import choose
+from jobsync._core.agent.agent import Phase
+from jobsync._core.patterns import choose
 from jobsync.errors import ConfigMismatch, NodeNameInUse
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from jobsync.backends.memory import MemoryBackend
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
+    from jobsync._core.assignment import Plan
+    from jobsync._core.records import Guard, NodeRef, Revision
     from jobsync.backend import BackendInfo
-    from jobsync.core.model import Guard, NodeRef, Revision
-    from jobsync.core.tokens import Plan
     from jobsync.testing.simulation.world import World
 
 __all__ = ['SmallBackend', 'TardyStore']

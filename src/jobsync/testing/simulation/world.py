@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
+from jobsync._core.agent.config import AgentConfig
+from jobsync._core.records import LockEdit, LockFilter, LockRequest, Settings
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryStore
-from jobsync.core.agentconfig import AgentConfig
-from jobsync.core.model import LockEdit, LockFilter, LockRequest, Settings
 from jobsync.testing.simulation.chaos import Chaos
 from jobsync.testing.simulation.drills import Drills
 from jobsync.testing.simulation.node import SimNode

@@ -17,7 +17,7 @@ from psycopg.types.datetime import DateLoader, TimestamptzLoader
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobsync.backend import Diverted
-from jobsync.backends.sql.postgresql.url import Server
+from jobsync.backends.sql.postgresql.url import PostgresqlServer
 from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
@@ -166,7 +166,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             self.close()
 
 
-def connect(server: Server) -> BoundedConnection:
+def connect(server: PostgresqlServer) -> BoundedConnection:
     """A connection without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
     connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor)
     connection.adapters.register_loader('timestamptz', Moment)
@@ -178,7 +178,7 @@ def connect(server: Server) -> BoundedConnection:
     return connection
 
 
-def translate(error: psycopg.Error, server: Server, grants: str) -> JobsyncError:
+def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> JobsyncError:
     """The error to raise instead; ``grants`` is what gives a user its rights."""
     code = error.sqlstate or ''
     if code in BUSY:
@@ -201,7 +201,7 @@ def is_refused(error: psycopg.OperationalError) -> bool:
 
 
 @contextlib.contextmanager
-def translated(server: Server, grants: str) -> Iterator[None]:
+def translated(server: PostgresqlServer, grants: str) -> Iterator[None]:
     """Let no error of a driver out of the block."""
     try:
         yield

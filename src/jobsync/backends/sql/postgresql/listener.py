@@ -9,12 +9,12 @@ import psycopg
 from psycopg import sql
 
 from jobsync.backend import EventLogger
-from jobsync.backends import listening
+from jobsync.backends._common import listening
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, connect
 from jobsync.backends.sql.postgresql.ddl import CHANNEL
-from jobsync.backends.sql.postgresql.url import Server
+from jobsync.backends.sql.postgresql.url import PostgresqlServer
 
-__all__ = ['Listener']
+__all__ = ['PostgresqlListener']
 
 log = EventLogger('jobsync.backends.postgresql')
 
@@ -22,12 +22,12 @@ PROOF_SEC = 2.0
 """How long to wait for an announcement of our own before it is taken as lost, as behind pgbouncer in transaction mode."""
 
 
-class Listener(listening.Listener):
+class PostgresqlListener(listening.Listener):
     """Listens to the channel of a namespace."""
 
     losses = (psycopg.Error,)
 
-    def __init__(self, server: Server, state: str, op_timeout_sec: float) -> None:
+    def __init__(self, server: PostgresqlServer, state: str, op_timeout_sec: float) -> None:
         self._server = server
         self._state = state
         self._op_timeout = op_timeout_sec

@@ -36,19 +36,18 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
-from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach, Settings
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
-from jobsync.backends.sql.pools import autocommitting
+from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS, WRITER, functions_and_triggers
-from jobsync.backends.sql.postgresql.listener import Listener
-from jobsync.backends.sql.postgresql.url import Server, server_of
-from jobsync.backends.sql.postgresql.users import connect_for_user
+from jobsync.backends.sql.postgresql.listener import PostgresqlListener
+from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
+from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
-from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, Store, Transaction, abandon
-from jobsync.core.model import Settings
+from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, abandon
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']
@@ -104,7 +103,7 @@ def array_literal(values: Iterable[Any]) -> str:
 
 
 @attrs.frozen
-class Framed(Transaction):
+class Framed(SqlTransaction):
     """A transaction that begins with its first statement, in the same message, and may end with its last."""
 
     raw: BoundedConnection
@@ -113,17 +112,17 @@ class Framed(Transaction):
     def execute(
         self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
-        """See ``Transaction.execute``."""
+        """See ``SqlTransaction.execute``."""
         with self._framing():
             return super().execute(statement, parameters)
 
     def execute_text(self, statement: str) -> CursorResult[Any]:
-        """See ``Transaction.execute_text``."""
+        """See ``SqlTransaction.execute_text``."""
         with self._framing():
             return super().execute_text(statement)
 
     def conclude(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-        """See ``Transaction.conclude``."""
+        """See ``SqlTransaction.conclude``."""
         with self._framing('COMMIT'):
             return super().execute(statement, parameters)
 
@@ -140,13 +139,13 @@ class Framed(Transaction):
             raise
 
 
-class PostgresqlStore(Store):
+class PostgresqlStore(SqlStore):
     """A database on a server."""
 
     writes_in_with = True
     looks_before_it_puts = True
 
-    def __init__(self, server: Server, tables: Tables, op_timeout_sec: float) -> None:
+    def __init__(self, server: PostgresqlServer, tables: Tables, op_timeout_sec: float) -> None:
         super().__init__(INFO, tables)
         self.server = server
         self._op_timeout = op_timeout_sec
@@ -154,7 +153,7 @@ class PostgresqlStore(Store):
         self._set_up()
 
     def _set_up(self) -> None:
-        self._listener = Listener(self.server, self.tables.state.name, self._op_timeout)
+        self._listener = PostgresqlListener(self.server, self.tables.state.name, self._op_timeout)
         self._engine = autocommitting(
             'postgresql+psycopg',
             lambda: connect_to(self.server),
@@ -192,7 +191,7 @@ class PostgresqlStore(Store):
     # Opening and closing
 
     def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
-        """See ``Store.prepare``."""
+        """See ``SqlStore.prepare``."""
         if self.run(Mode.READ, timeout_sec, self.has_schema):
             return
         if not create:
@@ -201,14 +200,14 @@ class PostgresqlStore(Store):
             )
         self.run(Mode.WRITE, timeout_sec, lambda tx: self._make_schema(tx, settings))
 
-    def tables_there(self, tx: Transaction) -> set[str]:
-        """See ``Store.tables_there``."""
+    def tables_there(self, tx: SqlTransaction) -> set[str]:
+        """See ``SqlStore.tables_there``."""
         # Not to_regclass: in a transaction that had to wait for another's DDL it answers from before that.
         query: Select[Any] = select(literal_column('relname')).select_from(text('pg_catalog.pg_class'))
         named = literal_column('relname').in_(self.tables.names().values())
         return set(tx.execute(query.where(named, text('pg_catalog.pg_table_is_visible(oid)'))).scalars())
 
-    def _make_schema(self, tx: Transaction, settings: Settings) -> None:
+    def _make_schema(self, tx: SqlTransaction, settings: Settings) -> None:
         # Without it, two that create at once fail with a violation of a system index, whatever IF NOT EXISTS says.
         tx.execute_text(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
         if self.has_schema(tx):
@@ -219,17 +218,17 @@ class PostgresqlStore(Store):
         self.watch(tx)
         states.first(tx, settings)
 
-    def watch(self, tx: Transaction) -> None:
-        """See ``Store.watch``."""
+    def watch(self, tx: SqlTransaction) -> None:
+        """See ``SqlStore.watch``."""
         for statement in functions_and_triggers(self.tables, self._schema(tx)):
             tx.execute_text(statement.replace('%', '%%'))
 
-    def unwatch(self, tx: Transaction) -> None:
-        """See ``Store.unwatch``: the triggers go with their functions."""
+    def unwatch(self, tx: SqlTransaction) -> None:
+        """See ``SqlStore.unwatch``: the triggers go with their functions."""
         for name in FUNCTIONS:
             tx.execute_text(f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}{name}() CASCADE')
 
-    def _schema(self, tx: Transaction) -> str:
+    def _schema(self, tx: SqlTransaction) -> str:
         """Where the tables are, quoted."""
         state = self.tables.state.name
         query = f"SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '{state}'::regclass"  # noqa: S608 - our own
@@ -237,19 +236,19 @@ class PostgresqlStore(Store):
         return schema
 
     def connection(self) -> Connection:
-        """See ``Store.connection``."""
+        """See ``SqlStore.connection``."""
         with translated(self.server, self.grants):
             return self._users.connect()
 
     def close(self) -> None:
-        """See ``Store.close``."""
+        """See ``SqlStore.close``."""
         self._closed = True
         self._listener.close()
         self._engine.dispose()
         self._users.dispose()
 
     def forget(self) -> None:
-        """See ``Store.forget``."""
+        """See ``SqlStore.forget``."""
         for of_the_parent in (self._engine, self._users, self._listener):
             abandon(of_the_parent)
         self._set_up()
@@ -271,8 +270,8 @@ class PostgresqlStore(Store):
         return parts
 
     @contextlib.contextmanager
-    def transaction(self, mode: Mode, deadline: float) -> Iterator[Transaction]:
-        """See ``Store.transaction``."""
+    def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
+        """See ``SqlStore.transaction``."""
         with translated(self.server, self.grants), self._connected(deadline) as (connection, raw):
             try:
                 yield Framed(connection, self.tables, self, raw, partial(self._beginning, mode, deadline))
@@ -314,53 +313,53 @@ class PostgresqlStore(Store):
     # Expressions
 
     def identity(self) -> ColumnElement[str]:
-        """See ``Store.identity``."""
+        """See ``SqlStore.identity``."""
         return literal_column('(' + IDENTITY.format(state=self.tables.state.name) + ')', String)
 
     def position(self) -> ColumnElement[Any]:
-        """See ``Store.position``: the end of the write-ahead log that is on disk; what is only inserted, a crash takes back."""
+        """See ``SqlStore.position``: the end of the write-ahead log on disk; what is only inserted, a crash takes back."""
         return literal_column("(pg_current_wal_flush_lsn() - '0/0')::bigint", BigInteger)
 
     def clock(self) -> ColumnElement[Any]:
-        """See ``Store.clock``: the server's."""
+        """See ``SqlStore.clock``: the server's."""
         return func.clock_timestamp(type_=UtcDateTime)
 
     def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:
-        """See ``Store.elements``."""
+        """See ``SqlStore.elements``."""
         return func.unnest(cast(bindparam(name, type_=Text), ARRAY(type_))).table_valued('value').render_derived()
 
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-        """See ``Store.among``."""
+        """See ``SqlStore.among``."""
         # From a subquery: an array that it sees takes the planner long, and by its length, or by how it takes disks to be, it
         # may choose to read the whole table, which is all in memory.
         return column == func.any(func.array(select(self.elements(name, column.type).c.value).scalar_subquery()))
 
     def within(self, column: ColumnElement[Any], elements: ColumnElement[str]) -> ColumnElement[bool]:
-        """See ``Store.within``."""
+        """See ``SqlStore.within``."""
         return column == func.any(cast(elements, ARRAY(column.type)))
 
     def listed(self, values: Iterable[Any]) -> Any:
-        """See ``Store.listed``."""
+        """See ``SqlStore.listed``."""
         return array_literal(values)
 
     def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
-        """See ``Store.rows``."""
+        """See ``SqlStore.rows``."""
         rows = func.json_to_recordset(cast(bindparam(name, type_=Text), JSON))
         return rows.table_valued(*(column(key, type_) for key, type_ in types.items())).render_derived(with_types=True)
 
     def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
-        """See ``Store.joined``."""
+        """See ``SqlStore.joined``."""
         return func.string_agg(texts, literal_column("','"))
 
     def patched(self, text: ColumnElement[str], changes: ColumnElement[str]) -> ColumnElement[str]:
-        """See ``Store.patched``."""
+        """See ``SqlStore.patched``."""
         return cast(func.jsonb_strip_nulls(cast(text, JSONB).concat(cast(changes, JSONB))), Text)
 
     def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
-        """See ``Store.json_elements``."""
+        """See ``SqlStore.json_elements``."""
         found = func.json_array_elements_text(texts).table_valued('value', with_ordinality='nth').render_derived().lateral()
         return found, found.c.value, found.c.nth
 
     def insert(self, table: Table) -> Any:
-        """See ``Store.insert``."""
+        """See ``SqlStore.insert``."""
         return postgresql_insert(table)

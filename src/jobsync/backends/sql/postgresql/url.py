@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from jobsync.errors import ConfigError
 
-__all__ = ['Server', 'server_of']
+__all__ = ['PostgresqlServer', 'server_of']
 
 SHOWN = ('host', 'port', 'dbname', 'user')
 """What may be told of a server; a password is not among it, wherever in the URL it stands."""
@@ -20,7 +20,7 @@ SHORTEST_SEC = 2
 
 
 @attrs.frozen
-class Server:
+class PostgresqlServer:
     """How to reach a database."""
 
     parameters: dict[str, Any] = attrs.field(repr=False)
@@ -42,7 +42,7 @@ def _is_in_order(rest: str, given: dict[str, Any]) -> bool:
     return authority.count('@') <= 1 and '@' not in after and all(not port or port.isdecimal() for port in ports)
 
 
-def server_of(url: str, timeout_sec: float) -> Server:
+def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
     """The server that a URL names; ``ConfigError``, without the URL, if libpq cannot read it."""
     scheme, _, rest = url.partition('://')
     try:
@@ -63,7 +63,7 @@ def server_of(url: str, timeout_sec: float) -> Server:
     except ValueError:
         raise ConfigError('connect_timeout in the PostgreSQL URL must be a whole number of seconds') from None
     parameters['connect_timeout'] = min(chosen, wanted) if chosen > 0 else wanted
-    return Server(parameters)
+    return PostgresqlServer(parameters)
 
 
 def keepalive(timeout_sec: int) -> dict[str, int]:

@@ -18,17 +18,16 @@ from sqlalchemy import ColumnElement, Connection, FromClause, String, Table, bin
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.types import TypeEngine
 
-from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach, Settings
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
+from jobsync.backends.sql.sqlite.connection import SqliteConnection
 from jobsync.backends.sql.sqlite.ddl import triggers
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
-from jobsync.backends.sql.sqlite.link import Link
-from jobsync.backends.sql.sqlite.turns import Turns
-from jobsync.backends.sql.store import MAX_REMOVALS, Mode, Store, Transaction, abandon, patiently
-from jobsync.core.model import Settings
+from jobsync.backends.sql.sqlite.write_queue import WriteQueue
+from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction, abandon, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = ['SqliteStore', 'connect']
@@ -70,7 +69,7 @@ def path_of(url: str) -> Path:
     return Path(os.path.abspath(name[1:]))  # noqa: PTH100 - links in the path must be followed at each use, not now
 
 
-class SqliteStore(Store):
+class SqliteStore(SqlStore):
     """The database in one file."""
 
     def __init__(self, path: Path, tables: Tables, clock: Callable[[], dt.datetime] = utc_now) -> None:
@@ -79,9 +78,9 @@ class SqliteStore(Store):
         self.now = clock
         self._mutex = threading.Lock()
         self._closed = threading.Event()
-        self._link: Link | None = None
+        self._link: SqliteConnection | None = None
         self._here = threading.local()
-        self._turns = Turns()
+        self._turns = WriteQueue()
         self._revised = time.monotonic()
         self._watch_off = update(tables.state).values(writer=1)
         self._watch_on = update(tables.state).values(writer=0)
@@ -92,7 +91,7 @@ class SqliteStore(Store):
     # Opening and closing
 
     def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
-        """See ``Store.prepare``."""
+        """See ``SqlStore.prepare``."""
         deadline = time.monotonic() + timeout_sec
         patiently(deadline, lambda: self._reach(create, deadline))
         with translated(self.file.path, opening=True):
@@ -114,31 +113,31 @@ class SqliteStore(Store):
                     self.file.make()
             self._current(deadline)
 
-    def tables_there(self, tx: Transaction) -> set[str]:
-        """See ``Store.tables_there``."""
+    def tables_there(self, tx: SqlTransaction) -> set[str]:
+        """See ``SqlStore.tables_there``."""
         rows = tx.connection.exec_driver_sql("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
         return {name for (name,) in rows} & set(self.tables.names().values())
 
-    def _make_schema(self, tx: Transaction, settings: Settings) -> None:
+    def _make_schema(self, tx: SqlTransaction, settings: Settings) -> None:
         if self.has_schema(tx):
             return
         self.tables.metadata.create_all(tx.connection, checkfirst=False)
         self.watch(tx)
         states.first(tx, settings)
 
-    def watch(self, tx: Transaction) -> None:
-        """See ``Store.watch``."""
+    def watch(self, tx: SqlTransaction) -> None:
+        """See ``SqlStore.watch``."""
         for statement in triggers(self.tables):
             tx.connection.exec_driver_sql(statement)
 
-    def unwatch(self, tx: Transaction) -> None:
-        """See ``Store.unwatch``."""
+    def unwatch(self, tx: SqlTransaction) -> None:
+        """See ``SqlStore.unwatch``."""
         rows = tx.connection.exec_driver_sql("SELECT name, lower(tbl_name) FROM sqlite_master WHERE type = 'trigger'").all()
         for name, table in rows:
             if table in self.tables.names().values():
                 tx.connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
 
-    def _current(self, deadline: float) -> Link:
+    def _current(self, deadline: float) -> SqliteConnection:
         """The link to the file that is at the path now."""
         with self._mutex:
             if self._closed.is_set():
@@ -155,16 +154,16 @@ class SqliteStore(Store):
                     link.dispose()
             if self.file.identity() is None:
                 raise self.file.gone()
-            self._link = Link.open(self.file, deadline)
+            self._link = SqliteConnection.open(self.file, deadline)
             return self._link
 
     def connection(self) -> Connection:
-        """See ``Store.connection``."""
+        """See ``SqlStore.connection``."""
         with translated(self.file.path):
             return self._current(time.monotonic() + 5).users.connect()
 
     def close(self) -> None:
-        """See ``Store.close``."""
+        """See ``SqlStore.close``."""
         self._closed.set()
         with self._mutex:
             link, self._link = self._link, None
@@ -187,8 +186,8 @@ class SqliteStore(Store):
     # Transactions
 
     @contextlib.contextmanager
-    def transaction(self, mode: Mode, deadline: float) -> Iterator[Transaction]:
-        """See ``Store.transaction``."""
+    def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
+        """See ``SqlStore.transaction``."""
         with translated(self.file.path):
             link = self._current(deadline)
             with link.connected() as connection:
@@ -203,7 +202,7 @@ class SqliteStore(Store):
                     self._here.identity, self._here.time = link.identity, self.now()
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_off)
-                    yield Transaction(connection, self.tables, self)
+                    yield SqlTransaction(connection, self.tables, self)
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_on)
                     if mode is not Mode.READ:
@@ -216,7 +215,7 @@ class SqliteStore(Store):
                         raw.rollback()
                     raise
 
-    def _check(self, link: Link) -> None:
+    def _check(self, link: SqliteConnection) -> None:
         if not link.is_current(self.file):
             raise BackendUnavailable(f'{self.file.path} was replaced or deleted meanwhile; nothing was written')
 
@@ -224,7 +223,7 @@ class SqliteStore(Store):
         """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout_sec
         query = str(select(self.tables.state.c.revision))
-        link: Link | None = None
+        link: SqliteConnection | None = None
         seen: int | None = None
         written: tuple[int, int, int] | None = None
         thorough = -math.inf
@@ -254,49 +253,49 @@ class SqliteStore(Store):
     # Expressions
 
     def identity(self) -> ColumnElement[str]:
-        """See ``Store.identity``: the file that the transaction began on, which is looked at again before it commits."""
+        """See ``SqlStore.identity``: the file that the transaction began on, which is looked at again before it commits."""
         return bindparam('identity_now', type_=String, callable_=lambda: self._here.identity)
 
     def position(self) -> ColumnElement[Any]:
-        """See ``Store.position``: a file has none."""
+        """See ``SqlStore.position``: a file has none."""
         return null()
 
     def clock(self) -> ColumnElement[Any]:
-        """See ``Store.clock``: one moment for the whole transaction."""
+        """See ``SqlStore.clock``: one moment for the whole transaction."""
         return bindparam('time_now', type_=UtcDateTime, callable_=lambda: self._here.time)
 
     def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:  # noqa: ARG002 - JSON knows its types
-        """See ``Store.elements``. A list as JSON is one parameter, however long it is."""
+        """See ``SqlStore.elements``. A list as JSON is one parameter, however long it is."""
         return func.json_each(bindparam(name)).table_valued('value')
 
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-        """See ``Store.among``."""
+        """See ``SqlStore.among``."""
         return column.in_(select(self.elements(name, column.type).c.value))
 
     def listed(self, values: Iterable[Any]) -> Any:
-        """See ``Store.listed``."""
+        """See ``SqlStore.listed``."""
         return json.dumps(list(values))
 
     def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
-        """See ``Store.rows``."""
+        """See ``SqlStore.rows``."""
         row = func.json_each(bindparam(name)).table_valued('value')
         columns = [func.json_extract(row.c.value, f'$.{column}').label(column) for column in types]
         # A limit, though none, makes SQLite take the columns out of the JSON once, and not for each row this is joined with.
         return select(*columns).select_from(row).limit(-1).subquery()
 
     def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
-        """See ``Store.joined``."""
+        """See ``SqlStore.joined``."""
         return func.group_concat(texts, literal_column("','"))
 
     def patched(self, text: ColumnElement[str], changes: ColumnElement[str]) -> ColumnElement[str]:
-        """See ``Store.patched``."""
+        """See ``SqlStore.patched``."""
         return func.json_patch(text, changes)
 
     def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
-        """See ``Store.json_elements``."""
+        """See ``SqlStore.json_elements``."""
         found = func.json_each(texts).table_valued('key', 'value')
         return found, found.c.value, found.c.key + 1
 
     def insert(self, table: Table) -> Any:
-        """See ``Store.insert``."""
+        """See ``SqlStore.insert``."""
         return sqlite_insert(table)

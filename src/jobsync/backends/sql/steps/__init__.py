@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['run']
 
 
-def run(tx: Transaction, statements: Mapping[str, Sequence[str]]) -> None:
+def run(tx: SqlTransaction, statements: Mapping[str, Sequence[str]]) -> None:
     """Run the statements of the store's dialect, with the prefix of its tables in the place of ``{p}``."""
     for statement in statements[tx.store.info.name]:
         if statement.strip():

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jobsync.backends.sql.steps import run
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['owned_rows']
 
@@ -83,6 +83,6 @@ UPDATE {p}state SET builds_on = '[]', last_lock = coalesce((SELECT seq FROM sqli
 STATEMENTS: Mapping[str, Sequence[str]] = {'postgresql': [*POSTGRESQL, GRANT], 'sqlite': SQLITE}
 
 
-def owned_rows(tx: Transaction) -> None:
+def owned_rows(tx: SqlTransaction) -> None:
     """The step."""
     run(tx, STATEMENTS)

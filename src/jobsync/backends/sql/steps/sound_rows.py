@@ -8,7 +8,7 @@ Rows that cannot be read are put right first, or taken away where they say nothi
 from __future__ import annotations
 
 from jobsync.backends.sql.steps import run
-from jobsync.backends.sql.store import Transaction
+from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['sound_rows']
 
@@ -254,6 +254,6 @@ CREATE TABLE {p}change (
 STATEMENTS = {'postgresql': POSTGRESQL.split(';\n'), 'sqlite': SQLITE.split(';\n')}
 
 
-def sound_rows(tx: Transaction) -> None:
+def sound_rows(tx: SqlTransaction) -> None:
     """The step."""
     run(tx, STATEMENTS)

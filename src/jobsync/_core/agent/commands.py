@@ -1,0 +1,183 @@
+"""What an agent asks to have done, as values: calls of the backend, with the reckoning that belongs to them.
+
+The agent hands them out, somebody else performs them (``jobsync._runtime.executor``) and brings back the answer.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from jobsync._core.agent.ownership import Ownership
+from jobsync._core.assignment import Assignment, Plan
+from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.records import (
+    Leadership,
+    LockReading,
+    NodeRef,
+    Opened,
+    Pulse,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    Timeline,
+)
+
+__all__ = [
+    'AcquireLeadership',
+    'AssignmentReading',
+    'Command',
+    'CommitOutcome',
+    'Deregister',
+    'DropExpiredLocks',
+    'Heartbeat',
+    'Lane',
+    'Open',
+    'PlanAndCommit',
+    'ReadAssignment',
+    'ReadLocks',
+    'Register',
+    'RenewTimeline',
+    'Reply',
+    'SetWeight',
+    'TakeSnapshot',
+]
+
+
+class Lane(enum.Enum):
+    """An agent has at most one call under way in each lane, so that heartbeats never wait behind anything."""
+
+    HEARTBEAT = 'heartbeat'
+    WORK = 'work'
+
+
+@attrs.frozen
+class Open:
+    """``Backend.open``; answered by ``Opened``."""
+
+    settings: Settings
+    create: bool
+    dead: frozenset[tuple[str, int]] = frozenset()
+
+
+@attrs.frozen
+class Register:
+    """``Backend.register``; answered by None."""
+
+    node: Registration
+    timeline: Timeline
+    at_least: int
+    replacing: tuple[str, int] | None
+
+
+@attrs.frozen
+class Heartbeat:
+    """``Backend.heartbeat``; answered by a ``Pulse``."""
+
+    ref: NodeRef
+    seen: Revision
+    holding: frozenset[int]
+    candidate: bool = True
+
+
+@attrs.frozen
+class TakeSnapshot:
+    """``Backend.snapshot``; answered by a ``Snapshot``."""
+
+
+@attrs.frozen
+class ReadAssignment:
+    """``Backend.read_assignment`` on top of ``base``; answered by a ``AssignmentReading``."""
+
+    ref: NodeRef
+    base: Assignment = attrs.field(repr=False)
+
+
+@attrs.frozen
+class AssignmentReading:
+    """An assignment, and what it gives to the reader."""
+
+    assignment: Assignment
+    ownership: Ownership
+
+
+@attrs.frozen
+class ReadLocks:
+    """``Backend.read_locks``; answered by a ``LockReading``."""
+
+
+@attrs.frozen
+class AcquireLeadership:
+    """``Backend.acquire_leadership``; answered by the ``Leadership`` as it then stands."""
+
+    ref: NodeRef
+    epoch: int
+
+
+@attrs.frozen
+class PlanAndCommit:
+    """``leader.decide``, and ``Backend.commit`` if there is a plan; answered by a ``CommitOutcome``."""
+
+    situation: LeaderView
+    memory: LeaderState
+    """Brought up to date by ``decide``: nobody else touches it meanwhile."""
+    policy: Policy
+
+
+@attrs.frozen
+class CommitOutcome:
+    """What became of a ``PlanAndCommit``."""
+
+    plan: Plan | None
+    revision: Revision | None
+    """The new version, if a plan was committed."""
+    look_again_at: float | None
+    expired: bool
+
+
+@attrs.frozen
+class DropExpiredLocks:
+    """``Backend.edit_locks``: remove what has expired; answered by how many."""
+
+
+@attrs.frozen
+class RenewTimeline:
+    """``Backend.renew_timeline``; answered by None."""
+
+    expected: Timeline
+    at_least: int
+    longest_timeout_sec: float = 0.0
+
+
+@attrs.frozen
+class SetWeight:
+    """``Backend.set_weight``; answered by None."""
+
+    ref: NodeRef
+    weight: float
+
+
+@attrs.frozen
+class Deregister:
+    """``Backend.deregister``; answered by None."""
+
+    ref: NodeRef
+
+
+Command = (
+    Open
+    | Register
+    | Heartbeat
+    | TakeSnapshot
+    | ReadAssignment
+    | ReadLocks
+    | AcquireLeadership
+    | PlanAndCommit
+    | DropExpiredLocks
+    | RenewTimeline
+    | SetWeight
+    | Deregister
+)
+Reply = Opened | Pulse | Snapshot | AssignmentReading | LockReading | Leadership | CommitOutcome | int | None | Exception

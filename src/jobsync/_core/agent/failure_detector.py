@@ -1,0 +1,78 @@
+"""Who is suspected of being dead (rule R2).
+
+An observer goes by its own clock alone: a node is suspect once the observer has read the same heartbeat for the node's whole
+timeout, counted from the observer's first reading of it. A heartbeat was sent before it was read, and a lease is shorter than
+the timeout, so when a node becomes suspect its lease is over, whatever any wall clock says.
+
+An observer that could not read for a while was blind, and cannot tell silence from its own deafness. One of whose calls failed
+was blind too: a store that answers readings and refuses writes silences every heartbeat. Either way all its observations start
+again. That is why a store outage evicts nobody (promise P4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import attrs
+
+from jobsync._core.records import Node
+
+__all__ = ['FailureDetector']
+
+Beat = tuple[str, int]
+
+
+@attrs.define
+class FailureDetector:
+    """One node's readings of the others' heartbeats."""
+
+    blind_after_sec: float
+    """How long it may be without a reading."""
+    _first_read: dict[str, tuple[Beat, float]] = attrs.field(factory=dict, init=False)
+    _last_read_at: float | None = attrs.field(default=None, init=False)
+
+    def note_reading(self, now: float) -> None:
+        """A reading of the store succeeded at ``now``; forget everything if the one before it was too long ago."""
+        if self._last_read_at is not None and now - self._last_read_at > self.blind_after_sec:
+            self._first_read.clear()
+        self._last_read_at = now
+
+    def note(self, name: str, beat: Beat, now: float) -> None:
+        """``name`` was read with ``beat`` (incarnation, heartbeat) at ``now``."""
+        before = self._first_read.get(name)
+        if before is None or before[0] != beat:
+            self._first_read[name] = (beat, now)
+
+    def note_all(self, nodes: Iterable[Node], now: float) -> None:
+        """A complete reading: whoever is not in it is forgotten."""
+        self.note_reading(now)
+        present = set()
+        for node in nodes:
+            present.add(node.name)
+            self.note(node.name, node.beat, now)
+        for name in self._first_read.keys() - present:
+            del self._first_read[name]
+
+    @property
+    def observed(self) -> Collection[str]:
+        """The names that were read."""
+        return self._first_read.keys()
+
+    def suspects(self, timeouts: Mapping[str, float], now: float) -> dict[str, Beat]:
+        """Those of ``timeouts`` (name -> timeout in seconds) that are suspect now, with the heartbeat they stopped at."""
+        found = {}
+        for name, timeout in timeouts.items():
+            reading = self._first_read.get(name)
+            if reading is not None and now - reading[1] >= timeout:
+                found[name] = reading[0]
+        return found
+
+    def next_suspicion(self, timeouts: Mapping[str, float]) -> float | None:
+        """When the next of ``timeouts`` becomes suspect if it stays silent."""
+        times = [self._first_read[name][1] + timeout for name, timeout in timeouts.items() if name in self._first_read]
+        return min(times, default=None)
+
+    def clear(self) -> None:
+        """Start again."""
+        self._first_read.clear()
+        self._last_read_at = None

@@ -1,0 +1,88 @@
+"""What a node knows of the store's past, and the signs that the store has gone back in time (rule R8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from jobsync._core.records import INITIAL, Pulse, Revision, Snapshot, Timeline
+from jobsync.errors import TimelineChanged
+
+__all__ = ['Known', 'RollbackDetector', 'StoreRolledBack']
+
+
+class StoreRolledBack(Exception):
+    """A sign that the store went back in time."""
+
+
+@attrs.frozen
+class Known:
+    """The state of a ``RollbackDetector`` at the moment when a call goes out."""
+
+    top: Revision
+    heartbeat: int
+    position: int | None
+
+
+@attrs.define
+class RollbackDetector:
+    """The highest revision and position read, what this incarnation has written, and the longest timeout read of.
+
+    Several calls may be under way at once, so an answer is held against what was ``known`` when its call went out.
+    """
+
+    longest_timeout_sec: float
+    """The longest heartbeat timeout read of in any timeline of the namespace, the node's own among them."""
+    top: Revision = INITIAL
+    """The highest revision ever read, in this incarnation or an earlier one."""
+    timeline: Timeline | None = None
+    """The one this incarnation lives in; None until the store was opened."""
+    heartbeat: int = 0
+    """The own counter, as far as it is known."""
+    writes: int = 0
+    """How often this incarnation has tried to raise the own counter."""
+    _positions: dict[str, int] = attrs.field(factory=dict)
+    """For the id of each timeline, the highest position of the store that was read in it."""
+
+    def begin_session(self) -> None:
+        """A new incarnation: it has written nothing, and knows no timeline. What was read stays read."""
+        self.timeline, self.heartbeat, self.writes = None, 0, 0
+
+    @property
+    def known(self) -> Known:
+        """What the answer to a call that goes out now will be held against."""
+        return Known(self.top, self.heartbeat, None if self.timeline is None else self._positions.get(self.timeline.id))
+
+    def check(self, answer: Pulse | Snapshot, heartbeat: int, known: Known, least_heartbeat: int) -> None:
+        """Hold an answer, and the own counter in it, against what was known, and take note of both.
+
+        Raises ``TimelineChanged`` if it is from another timeline, ``StoreRolledBack`` if it shows a sign.
+        """
+        ours, revision, position = self.timeline, answer.revision, answer.position
+        if ours is None or answer.timeline != ours:
+            raise TimelineChanged(f'the namespace has passed from {ours} to {answer.timeline}')
+        if answer.store != ours.store:
+            raise StoreRolledBack(f'store {answer.store!r} answers in place of {ours.store!r}')
+        for top in (known.top, self.top):
+            if revision.number == top.number and revision.stamp != top.stamp and top != INITIAL:
+                raise StoreRolledBack(f'revision {revision.number} is another than the one read before')
+        if revision.number < known.top.number:
+            raise StoreRolledBack(f'revision {known.top.number} was read before, now it is {revision.number}')
+        if position is not None and known.position is not None and position < known.position:
+            raise StoreRolledBack(f"the store's position was {known.position} before, now it is {position}")
+        if not least_heartbeat <= heartbeat <= self.writes:
+            raise StoreRolledBack(f'own heartbeat counter is {heartbeat}, expected {least_heartbeat} to {self.writes}')
+        self.heartbeat = max(self.heartbeat, heartbeat)
+        self.note(revision)
+        if position is not None:
+            self._positions[ours.id] = max(position, self._positions.get(ours.id, position))
+
+    def note(self, revision: Revision) -> None:
+        """This revision was read, or made."""
+        if revision.number > self.top.number:
+            self.top = revision
+
+    def note_timeouts(self, timeouts: Iterable[float]) -> None:
+        """Remember the longest of these heartbeat timeouts, in seconds, if it is the longest so far."""
+        self.longest_timeout_sec = max([self.longest_timeout_sec, *timeouts])

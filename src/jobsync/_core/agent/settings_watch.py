@@ -1,0 +1,65 @@
+"""What a node does that finds other cluster settings in force: it replaces them, if all nodes of that cluster are dead.
+
+A store replaces settings while no node is registered. After a crash of all nodes their records are still there, so they are
+watched as rule R6 has it for one name: whoever stirs is alive, and the newcomer must not join; whoever does not, for its whole
+timeout, is dead. The store compares the records once more when it replaces the settings.
+"""
+
+from __future__ import annotations
+
+from jobsync._core.agent.config import AgentConfig, check_settings, differences
+from jobsync._core.agent.failure_detector import FailureDetector
+from jobsync._core.records import NodeState, Opened, Snapshot
+from jobsync.errors import TimelineChanged
+
+__all__ = ['SettingsWatch']
+
+
+class SettingsWatch:
+    """A watch over all nodes of a cluster with other settings."""
+
+    def __init__(self, config: AgentConfig, opened: Opened, now: float) -> None:
+        self._config, self._opened = config, opened
+        self._observer = FailureDetector(config.blind_after_sec)
+        self._beats: frozenset[tuple[str, int]] | None = None
+        """The (incarnation, heartbeat) of each registered node at the first reading."""
+        self.look_at = now
+        """When to read the nodes next."""
+        self.dead: frozenset[tuple[str, int]] | None = None
+        """Where all of them have stopped; None until they are proved dead."""
+
+    def take(self, snapshot: Snapshot, now: float) -> str | None:
+        """Take a reading of the nodes; return what there is to tell people, if anything.
+
+        Raises ``ConfigMismatch`` if any of them is alive, ``TimelineChanged`` if the namespace has passed on meanwhile.
+        """
+        if snapshot.timeline != self._opened.timeline:
+            raise TimelineChanged(f'the namespace has passed from {self._opened.timeline} to {snapshot.timeline}')
+        nodes = [node for node in snapshot.nodes if node.state is NodeState.JOINED]
+        beats = frozenset(node.beat for node in nodes)
+        if self._beats is not None and not beats <= self._beats:
+            self.refuse()
+        timeouts = {node.name: max(self._config.heartbeat_timeout_sec, node.timeout_sec) for node in nodes}
+        self._observer.note_all(nodes, now)
+        if len(self._observer.suspects(timeouts, now)) == len(nodes):
+            self.dead = beats
+        self.look_at = now + self._config.retry_sec
+        first, self._beats = self._beats is None, beats
+        return self._announcement(max(timeouts.values())) if first and nodes else None
+
+    def _announcement(self, timeout_sec: float) -> str:
+        names = sorted(self._observer.observed)
+        listed = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+        what = '; '.join(differences(self._config.settings, self._opened.settings))
+        return (
+            f'node {self._config.name!r} finds other settings in force ({what}) and nodes registered under them: {listed}; '
+            f'replacing the settings unless one of these stirs within {timeout_sec:g} s'
+        )
+
+    def blinded(self) -> None:
+        """Count anew from the next reading, because a call of this node failed (rule R2)."""
+        self._observer.clear()
+
+    def refuse(self) -> None:
+        """Raise ``ConfigMismatch``: a node of the cluster is alive."""
+        check_settings(self._config.name, self._config.settings, self._opened.settings)

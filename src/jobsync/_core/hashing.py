@@ -1,0 +1,123 @@
+"""Task id -> key -> token.
+
+A task is known everywhere (records, pins, log lines) by its *key*, which is ``str(id)``; so ``7`` and ``'7'`` are one task.
+The key's UTF-8 bytes are hashed, and the hash modulo the size of the pool is the token. Every node must come to the same
+token, so both the hash function and the size of the pool are cluster settings, and ``str(id)`` must not differ between
+processes.
+
+======================  =====================================================
+``xxh3`` (default)      XXH3, 64 bits, seed 0
+``md5``                 the whole digest as one big-endian integer
+``sha256``              the digest's first 8 bytes as a big-endian integer
+``double_sha256``       the same of ``sha256(sha256(key).digest())``
+======================  =====================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import md5, sha256
+from struct import Struct
+
+from xxhash import xxh3_64_intdigest
+
+from jobsync._core.redact import safe_repr
+from jobsync.errors import ConfigError
+
+__all__ = ['DEFAULT_HASH', 'HASH_FUNCTIONS', 'hasher', 'task_key', 'tokenizer']
+
+DEFAULT_HASH = 'xxh3'
+HASH_FUNCTIONS = (DEFAULT_HASH, 'md5', 'sha256', 'double_sha256')
+
+
+_FIRST_8 = Struct('>Q').unpack_from
+"""Of a digest the first 8 bytes as a big-endian integer."""
+
+
+def task_key(task_id: object) -> str:
+    """The text by which a task is known: ``str(task_id)``.
+
+    Raises ``ConfigError`` for an id that cannot be hashed; whose text differs from process to process, being the address of
+    an object; or whose text no store can record: a lone surrogate (as ``os.listdir`` makes of a file name that is not UTF-8)
+    or a NUL. Better here, at the first touch, than after the work is done.
+    """
+    key = task_id if type(task_id) is str else _text(task_id)
+    # Nearly every key is printable, and printable excludes all that needs a closer look.
+    if not key.isprintable():
+        _check_storable(key)
+    return key
+
+
+def tokenizer(hash_function: str, total_tokens: int) -> Callable[[str], int]:
+    """A function from a task's key to its token, in ``range(total_tokens)``.
+
+    The function raises ``ConfigError`` for a key with a lone surrogate, which has no UTF-8.
+    """
+    if isinstance(total_tokens, bool) or not isinstance(total_tokens, int) or total_tokens < 1:
+        raise ConfigError(f'total_tokens is {safe_repr(total_tokens)}: must be an integer of at least 1')
+    digest = hasher(hash_function)
+
+    def token(key: str) -> int:
+        try:
+            return digest(key.encode()) % total_tokens
+        except UnicodeEncodeError as error:
+            raise _no_utf8(key) from error
+
+    return token
+
+
+def hasher(hash_function: str) -> Callable[[bytes], int]:
+    """The function from a key's UTF-8 bytes to the integer whose remainder is the token."""
+    digest = _DIGESTS.get(hash_function) if isinstance(hash_function, str) else None
+    if digest is None:
+        raise ConfigError(f'hash_function is {safe_repr(hash_function)}: must be one of {", ".join(HASH_FUNCTIONS)}')
+    return digest
+
+
+def _md5(data: bytes) -> int:
+    return int.from_bytes(md5(data, usedforsecurity=False).digest(), 'big')
+
+
+def _sha256(data: bytes) -> int:
+    first: int = _FIRST_8(sha256(data).digest())[0]
+    return first
+
+
+def _double_sha256(data: bytes) -> int:
+    first: int = _FIRST_8(sha256(sha256(data).digest()).digest())[0]
+    return first
+
+
+_DIGESTS: dict[str, Callable[[bytes], int]] = {
+    'xxh3': xxh3_64_intdigest,
+    'md5': _md5,
+    'sha256': _sha256,
+    'double_sha256': _double_sha256,
+}
+
+
+def _text(task_id: object) -> str:
+    kind = type(task_id)
+    try:
+        if kind is int:
+            return str(task_id)
+        hash(task_id)
+        text = str(task_id)
+    except Exception as error:
+        raise ConfigError(f'task id {safe_repr(task_id)}: must be hashable and have a text ({error})') from error
+    if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
+        raise ConfigError(f'task id {safe_repr(task_id)}: its text is an address, another in each process; define __str__')
+    return text
+
+
+def _check_storable(key: str) -> None:
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise _no_utf8(key) from error
+    if '\0' in key:
+        raise ConfigError(f'task id {safe_repr(key)}: must not contain a NUL character')
+
+
+def _no_utf8(key: str) -> ConfigError:
+    return ConfigError(f'task id {safe_repr(key)}: must be text that has a UTF-8 form, without lone surrogates')

@@ -1,0 +1,1 @@
+"""From what the leader has read to what it commits."""

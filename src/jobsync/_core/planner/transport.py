@@ -1,0 +1,244 @@
+"""Filling nodes of one price: who keeps what, what goes where, who is pushed aside.
+
+See ``balance`` for the theory. Here is one transport problem: nodes that take so much each, and ``spare`` of them one item
+more; groups of pins and the pool of tokens that send it. The bulk is placed in closed form. A network is built only if
+pins are left over by that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from jobsync._core.planner.apportionment import QuotientScale
+from jobsync._core.planner.min_cost_flow import FlowNetwork
+
+__all__ = ['FREELY', 'Group', 'Part', 'Transport', 'TransportProblem']
+
+FREELY = -1
+"""In ``TransportProblem.homes``, as where a token is: nowhere, it needs a place."""
+
+
+@attrs.frozen
+class Group:
+    """Pins that may be on the same nodes."""
+
+    size: int
+    allowed: tuple[int, ...]
+    """Nodes, rising; at least one."""
+    here: Mapping[int, int]
+    """How many of them are now on each allowed node; the others need a place or have to move in any case."""
+
+
+@attrs.frozen
+class TransportProblem:
+    """What is to be shared out. Nodes are numbers, in the order in which they win ties."""
+
+    scale: QuotientScale
+    fixed: Sequence[int]
+    """For each node, the pins that can be nowhere else: load that is simply there."""
+    here: Sequence[int]
+    """For each node, the tokens it has."""
+    tokens: int
+    """All tokens: those, and those that need a place."""
+    groups: Sequence[Group]
+    homes: Mapping[tuple[int, int], int]
+    """How many tokens are on the first node (or ``FREELY`` nowhere) and were once lost by the second."""
+
+
+@attrs.frozen
+class Part:
+    """Nodes, and the items that are shared out among them alone."""
+
+    nodes: Sequence[int]
+    groups: Sequence[tuple[int, Sequence[int]]]
+    """The number of each group and which of these nodes it may use."""
+    tokens: int
+    items: int
+    """Tokens and pins."""
+
+
+class Transport:
+    """A part being filled at one price."""
+
+    def __init__(self, situation: TransportProblem, part: Part, price: int) -> None:
+        scale, fixed = situation.scale, situation.fixed
+        self.situation, self.part, self.price = situation, part, price
+        self.low = {node: max(0, scale.below(node, price) - fixed[node]) for node in part.nodes}
+        """What each node takes at least, fixed pins not counted; its marks below the price."""
+        self.top = {node: max(0, scale.upto(node, price) - fixed[node]) for node in part.nodes}
+        """And at most: the same, or one more if it has a mark equal to the price."""
+        self.spare = part.items - sum(self.low.values())
+        """How many more nodes may take that one."""
+        self.load = dict.fromkeys(part.nodes, 0)
+        self.tokens = dict.fromkeys(part.nodes, 0)
+        self.pins: list[dict[int, int]] = [{} for _ in part.groups]
+        self.left = [situation.groups[number].size for number, _ in part.groups]
+        """For each group, the pins without a place yet."""
+        self.crowded: set[int] = set()
+        """If pins remain without: the nodes on which they and all that they could push aside are confined."""
+
+    def fill(self) -> bool:
+        """Place everything. False if not all pins fit at this price: then see ``crowded``."""
+        self._keep_pins()
+        if self.part.tokens:
+            self._keep_tokens()
+        self._place_pins()
+        if any(self.left):
+            self._push_aside()
+        if any(self.left):
+            return False
+        if self.part.tokens:
+            self._place_tokens()
+        return True
+
+    def _take(self, node: int, items: int) -> int:
+        """Let a node take up to so many items, a tie last; how many it took."""
+        load = self.load[node]
+        taken = min(items, max(0, self.low[node] - load))
+        if taken < items and self.spare and load + taken < self.top[node]:
+            taken += 1
+            self.spare -= 1
+        self.load[node] = load + taken
+        return taken
+
+    def _put_pins(self, group: int, node: int, wanted: int) -> None:
+        taken = self._take(node, wanted)
+        if taken:
+            pins = self.pins[group]
+            pins[node] = pins.get(node, 0) + taken
+            self.left[group] -= taken
+
+    def _keep_pins(self) -> None:
+        for group, (number, allowed) in enumerate(self.part.groups):
+            here = self.situation.groups[number].here
+            for node in allowed:
+                if node in here:
+                    self._put_pins(group, node, here[node])
+
+    def _place_pins(self) -> None:
+        for group, (_, allowed) in enumerate(self.part.groups):
+            for node in allowed:
+                if not self.left[group]:
+                    break
+                self._put_pins(group, node, self.left[group])
+
+    def _keep_tokens(self) -> None:
+        """Keep what fits below the price, then the ties: first where one more to go would not be going home."""
+        here, load, low, top = self.situation.here, self.load, self.low, self.top
+        for node in self.part.nodes:
+            kept = min(here[node], max(0, low[node] - load[node]))
+            self.tokens[node] = kept
+            load[node] += kept
+        tied = [node for node in self.part.nodes if here[node] > self.tokens[node] and load[node] < top[node]]
+        homing = self._homing() if len(tied) > self.spare else {}
+        tied.sort(key=lambda node: (homing.get(node, 0) >= here[node] - self.tokens[node], node))
+        for node in tied[: self.spare]:
+            self.tokens[node] += self._take(node, 1)
+
+    def _homing(self) -> Counter[int]:
+        """For each node, how many of its tokens are at home where there is room."""
+        homing: Counter[int] = Counter()
+        for (node, home), count in self.situation.homes.items():
+            if home in self.load and self.load[home] < self.low[home]:
+                homing[node] += count
+        return homing
+
+    def _place_tokens(self) -> None:
+        """Fill up all room below the price, then the ties that are left: first where one more would be coming home."""
+        here, load, low, top = self.situation.here, self.load, self.low, self.top
+        for node in self.part.nodes:
+            self.tokens[node] += self._take(node, max(0, low[node] - load[node]))
+        if not self.spare:
+            return
+        away: Counter[int] = Counter()
+        for (_, home), count in self.situation.homes.items():
+            away[home] += count
+        tied = [node for node in self.part.nodes if load[node] < top[node]]
+        tied.sort(key=lambda node: (away[node] <= self.tokens[node] - here[node], node))
+        for node in tied[: self.spare]:
+            self.tokens[node] += self._take(node, 1)
+
+    def _push_aside(self) -> None:
+        """Find room for the pins left by moving as little as possible of what has been placed."""
+        paths = _Paths(self)
+        paths.network.send(paths.SOURCE, paths.SINK)
+        paths.read_back()
+
+
+class _Paths:
+    """The network of a filling as it stands: who could make room for whom, and at what cost.
+
+    Groups and the pool of tokens send to nodes, by one arc as many as are there now, for nothing, and by another any
+    number, each a move. Nodes send to the sink what they take below the price, and one item by way of the spare.
+    """
+
+    SOURCE, SINK, SPARE, TOKENS = range(4)
+
+    def __init__(self, filling: Transport) -> None:
+        part, situation = filling.part, filling.situation
+        self.filling = filling
+        self.points = {node: point for point, node in enumerate(part.nodes, start=4)}
+        self.network = FlowNetwork(4 + len(part.nodes) + len(part.groups))
+        self.token_move = 1 + part.items
+        """More than all pins together can add in trifles."""
+        self.sent = self._add_nodes()
+        used = sum(filling.load[node] > filling.low[node] for node in part.nodes)
+        self.ties = filling.spare + used
+        self.spare = self.network.add(self.SPARE, self.SINK, self.ties, flow=used)
+        self.tokens: dict[int, tuple[int, int]] = {}
+        if part.tokens:
+            here, moves = situation.here, self.token_move
+            for node, point in self.points.items():
+                self.tokens[node] = self._ways(self.TOKENS, point, here[node], filling.tokens[node], moves, part.tokens)
+        self.pins: list[dict[int, tuple[int, int]]] = [self._add_group(group) for group in range(len(part.groups))]
+
+    def _add_nodes(self) -> dict[int, tuple[int, int]]:
+        filling, network = self.filling, self.network
+        sent = {}
+        for node, point in self.points.items():
+            low, top, load = filling.low[node], filling.top[node], filling.load[node]
+            sent[node] = (
+                network.add(point, self.SINK, low, flow=min(load, low)),
+                network.add(point, self.SPARE, top - low, flow=max(0, load - low)),
+            )
+        return sent
+
+    def _add_group(self, group: int) -> dict[int, tuple[int, int]]:
+        filling = self.filling
+        number, allowed = filling.part.groups[group]
+        pins, left = self.filling.situation.groups[number], filling.left[group]
+        point = 4 + len(self.points) + group
+        if left:
+            self.network.add(self.SOURCE, point, left)
+        placed, move = filling.pins[group], self.token_move + 1
+        return {
+            node: self._ways(point, self.points[node], pins.here.get(node, 0), placed.get(node, 0), move, pins.size)
+            for node in allowed
+        }
+
+    def _ways(self, tail: int, head: int, here: int, placed: int, move: int, most: int) -> tuple[int, int]:
+        kept = min(here, placed)
+        return (
+            self.network.add(tail, head, here, flow=kept),
+            self.network.add(tail, head, most, move, flow=placed - kept),
+        )
+
+    def read_back(self) -> None:
+        """Write into the filling what flows now; if pins remain without a place, what they are confined to."""
+        filling, flow = self.filling, self.network.flow
+        for node, (below, tie) in self.sent.items():
+            filling.load[node] = flow(below) + flow(tie)
+        for node, ways in self.tokens.items():
+            filling.tokens[node] = sum(map(flow, ways))
+        for group, arcs in enumerate(self.pins):
+            placed = {node: sum(map(flow, ways)) for node, ways in arcs.items()}
+            filling.pins[group] = {node: count for node, count in placed.items() if count}
+            size = filling.situation.groups[filling.part.groups[group][0]].size
+            filling.left[group] = size - sum(placed.values())
+        filling.spare = self.ties - flow(self.spare)
+        if any(filling.left):
+            reached = self.network.reachable(self.SOURCE)
+            filling.crowded = {node for node, point in self.points.items() if point in reached}

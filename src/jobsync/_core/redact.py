@@ -1,0 +1,49 @@
+"""How a value from outside appears in a message: short, on one line, without a secret, and without an error of its own."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+
+__all__ = ['redact_url', 'safe_repr']
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 120
+_repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = _repr.maxdict = 4
+_repr.maxlevel = 3
+
+_HOST = r'(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?'
+_URL = re.compile(
+    rf"""
+    (?P<scheme> [A-Za-z][A-Za-z0-9+.-]*) ://
+    (?: (?P<user> [^\s:@/?\#]*) (?P<password> :[^\s@/?\#]*)? @ )?
+    (?P<place> (?:{_HOST}(?:,{_HOST})*)? (?:/(?:[^\s:@?\#%]|%[0-9A-Fa-f]{{2}})*)?)
+    (?P<query> \?[^@\#]*)?
+    """,
+    re.VERBOSE,
+)
+"""A URL in which each part is where it seems to be. A character of a password that was not written as %40 and so on is not."""
+_SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
+
+
+def safe_repr(value: object) -> str:
+    """Value and type, as in ``'abc' (str)``; a long value is cut, one that cannot be shown is replaced."""
+    try:
+        text = _repr.repr(value)
+    except Exception:  # noqa: BLE001  (somebody's __repr__, or an int of more digits than Python will print)
+        text = '<not printable>'
+    return f'{text} ({type(value).__name__})'
+
+
+def redact_url(url: str) -> str:
+    """Return what may be shown of a URL: ``***`` for its password and options, or for all but the scheme if it is malformed.
+
+    In a malformed URL no part is what it looks like: in ``postgresql://u:pw/secret@host/db`` a parser finds the host ``u`` and
+    the database ``secret@host/db``.
+    """
+    found = _URL.fullmatch(url)
+    if found is None:
+        scheme = _SCHEME.match(url)
+        return f'{scheme[0] if scheme else ""}***'
+    user = '' if found['user'] is None else f'{found["user"]}{":***" if found["password"] else ""}@'
+    return f'{found["scheme"]}://{user}{found["place"]}{"?***" if found["query"] else ""}'

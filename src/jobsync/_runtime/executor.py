@@ -1,0 +1,64 @@
+"""Doing what an agent asks: the one place where its calls meet a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobsync._core.agent import commands
+from jobsync._core.agent.ownership import Ownership
+from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.records import Guard, LockEdit, LockFilter
+from jobsync.backend import Backend
+
+__all__ = ['execute']
+
+
+def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], int]) -> commands.Reply:
+    """Make one call and return its answer. Raises what the backend raises.
+
+    Takes no lock: what a call carries is never changed by anybody else while it is under way.
+    """
+    match call:
+        case commands.Heartbeat(ref, seen, holding, candidate):
+            return backend.heartbeat(ref, seen, holding, candidate)
+        case commands.TakeSnapshot():
+            return backend.snapshot()
+        case commands.ReadAssignment(ref, base):
+            assignment = base.apply(backend.read_assignment(base.version))
+            return commands.AssignmentReading(assignment, Ownership.under(assignment, ref))
+        case commands.PlanAndCommit(situation, memory, policy):
+            return _propose(backend, situation, memory, policy, token_of)
+        case commands.ReadLocks():
+            return backend.read_locks()
+        case commands.AcquireLeadership(ref, epoch):
+            return backend.acquire_leadership(ref, epoch)
+        case commands.Open(settings, create, dead):
+            return backend.open(settings, create, dead)
+        case commands.Register(node, timeline, at_least, replacing):
+            backend.register(node, timeline, at_least, replacing)
+            return None
+        case commands.DropExpiredLocks():
+            return backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
+        case commands.RenewTimeline(expected, at_least, longest_timeout_sec):
+            backend.renew_timeline(expected, at_least, longest_timeout_sec)
+            return None
+        case commands.SetWeight(ref, weight):
+            backend.set_weight(ref, weight)
+            return None
+        case commands.Deregister(ref):
+            backend.deregister(ref)
+            return None
+
+
+def _propose(
+    backend: Backend, situation: LeaderView, memory: LeaderState, policy: Policy, token_of: Callable[[str], int]
+) -> commands.CommitOutcome:
+    from jobsync._core.leader.decide import decide  # only now: few nodes ever lead
+
+    decision = decide(situation, memory, policy, token_of)
+    revision = None
+    if decision.plan is not None:
+        snapshot = situation.snapshot
+        guard = Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.version)
+        revision = backend.commit(situation.me, decision.plan, guard)
+    return commands.CommitOutcome(decision.plan, revision, decision.look_again_at, decision.expired)

@@ -1,0 +1,37 @@
+"""What an agent's notes become: lines of the event log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from jobsync._core.agent.events import LogMessage
+from jobsync._event_log import EventLogger
+
+__all__ = ['Reporter']
+
+_logger = EventLogger('jobsync.node')
+_LEVELS = {'info': logging.INFO, 'warning': logging.WARNING, 'error': logging.ERROR}
+
+
+class Reporter:
+    """Reports each structural change once, and a repeated failure at a falling rate. Not for two threads at once."""
+
+    def __init__(self, node_name: str) -> None:
+        self._node_name = node_name
+        self._failures: dict[str, int] = {}
+
+    def note(self, events: Iterable[LogMessage], call: str) -> None:
+        """Report what happened in a step; ``call`` is the call whose answer the step took, if any."""
+        for event in events:
+            if event.level == 'retry':
+                count = self._failures[call] = self._failures.get(call, 0) + 1
+                if count & (count - 1) == 0:
+                    _logger.warning('node %r: %s (failure %d in a row)', self._node_name, event.text, count)
+            else:
+                _logger.log(_LEVELS[event.level], '%s', event.text)
+
+    def succeeded(self, call: str) -> None:
+        """Report that a call gets through again, if it had failed."""
+        if self._failures and (count := self._failures.pop(call, 0)):
+            _logger.info('node %r: %s succeeds again after %d failures', self._node_name, call, count)

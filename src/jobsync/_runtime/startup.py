@@ -1,0 +1,118 @@
+"""From a configuration to a node that is part of its cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from jobsync._core.agent.agent import Phase
+from jobsync._core.agent.config import AgentConfig
+from jobsync._runtime.node import NodeRuntime, Status
+from jobsync.backend import BackendInfo
+from jobsync.config import CoordinationConfig
+from jobsync.errors import ClusterTimeout, JobsyncError
+
+__all__ = ['agent_config', 'wait_until_entered']
+
+_logger = logging.getLogger('jobsync.job')
+_PROGRESS_SEC = 10.0
+_POLL_SEC = 0.01
+
+
+def agent_config(
+    name: str, config: CoordinationConfig, info: BackendInfo, create: bool, form_sec: float, announces: bool
+) -> AgentConfig:
+    """What the agent of this process is told; ``form_sec`` is ``wait_on_enter``."""
+    return AgentConfig(
+        name=name,
+        settings=config.settings,
+        create=create,
+        weight=config.weight,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        heartbeat_interval_sec=config.heartbeat_interval_sec,
+        heartbeat_timeout_sec=config.heartbeat_timeout_sec,
+        lease_margin=config.lease_margin,
+        rebalance_delay_sec=config.rebalance_delay_sec,
+        handover_timeout_sec=config.handover_timeout_sec,
+        shutdown_timeout_sec=config.shutdown_timeout_sec,
+        rejoin_grace_sec=config.rejoin_grace_sec,
+        announces=announces,
+        form_sec=form_sec,
+        minimum_nodes=int(config.minimum_nodes) if config.minimum_nodes_given else None,
+        look_sec=min(config.dead_node_check_interval_sec, config.rebalance_check_interval_sec),
+        refresh_initial_sec=config.token_refresh_initial_interval_sec,
+        refresh_sec=config.token_refresh_steady_interval_sec,
+        relock_sec=config.rebalance_check_interval_sec,
+        durable=info.durable,
+        max_removals=info.max_removals,
+        locks_enabled=config.locks_enabled,
+    )
+
+
+def wait_until_entered(
+    runtime: NodeRuntime, distribution_timeout_sec: float, prepare: Callable[[], object] | None = None
+) -> None:
+    """Return once the node owns its whole share, or at ``form_sec`` if it is at least part of the plan.
+
+    ``prepare`` is called as soon as the store is open with this node's settings.
+    Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
+    of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
+    """
+    config = runtime.agent.config
+    name, limit_sec, minimum_nodes = config.name, config.form_sec, config.minimum_nodes
+    started = time.monotonic()
+    next_word = started + min(_PROGRESS_SEC, 1.0)
+    while True:
+        status, waited = runtime.status, time.monotonic() - started
+        if status.failure is not None:
+            raise status.failure
+        if status.phase is Phase.LEFT:
+            raise JobsyncError(f'node {name!r} was told to leave while it was entering')
+        if prepare is not None and status.phase is not Phase.OPENING:
+            prepare()
+            prepare = None
+        if status.settled or (waited >= limit_sec and status.planned):
+            return
+        short = minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes
+        if waited >= limit_sec + (0 if short else distribution_timeout_sec):
+            raise ClusterTimeout(_why(name, status, minimum_nodes, limit_sec, waited, runtime.trouble))
+        if time.monotonic() >= next_word:
+            _logger.info('node %r: %s', name, _waiting_for(status, minimum_nodes, limit_sec, waited))
+            next_word = time.monotonic() + _PROGRESS_SEC
+        time.sleep(_POLL_SEC)
+
+
+def _waiting_for(status: Status, minimum_nodes: int | None, limit_sec: float, waited: float) -> str:
+    text = f'{status.phase.value} for {waited:.0f} s, {status.registered_nodes} nodes so far'
+    if status.planned:
+        return f'waiting for the rest of its tokens ({text})'
+    if status.distributed:
+        return f'waiting until the leader gives it a share of the tokens ({text})'
+    if minimum_nodes is not None and status.registered_nodes >= minimum_nodes:
+        return f'waiting for the first distribution ({text}, {minimum_nodes} needed)'
+    if minimum_nodes is not None:
+        return f'waiting until {minimum_nodes} nodes have joined ({text}, at most {limit_sec:g} s)'
+    return (
+        f'waiting for the cluster to form ({text}). A first distribution is made {limit_sec:g} s (wait_on_enter) after the first '
+        'node started, or as soon as minimum_nodes have joined if that is given'
+    )
+
+
+def _why(
+    name: str, status: Status, minimum_nodes: int | None, limit_sec: float, waited: float, trouble: JobsyncError | None
+) -> str:
+    waiting = f'node {name!r} waited {waited:.1f} s (wait_on_enter={limit_sec:g}'
+    if minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes:
+        return (
+            f'{waiting}) for {minimum_nodes} nodes (minimum_nodes), but only {status.registered_nodes} joined; '
+            'start the others, or lower minimum_nodes'
+        )
+    return (
+        f'{waiting}, and token_distribution_timeout_sec after it) to become part of a distribution; it is '
+        f'{status.phase.value}, {status.registered_nodes} nodes are registered. '
+        + ('Can the leader reach the store?' if trouble is None else f'Its last call of the store failed: {trouble}')
+    )

@@ -1,0 +1,1 @@
+"""What ``Job`` is made of."""

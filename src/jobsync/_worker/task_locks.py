@@ -1,0 +1,164 @@
+"""Task locks as users write and read them, and the book they are kept in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jobsync._core.patterns import compile_like
+from jobsync._core.records import LockEdit, LockFilter, LockRequest, Pin, TaskLock
+from jobsync._core.redact import safe_repr
+from jobsync._worker.session import Session
+from jobsync.errors import ConfigError
+from jobsync.task import key_of
+
+__all__ = ['TaskLocks', 'lock_request', 'lock_requests']
+
+_logger = logging.getLogger('jobsync.job')
+
+
+class TaskLocks:
+    """The task locks of a namespace, as one node edits them."""
+
+    def __init__(self, member: Session) -> None:
+        self._session, self._node_name = member, member.node_name
+        self._gathered: list[LockRequest] | None = None
+
+    def put(self, requests: list[LockRequest]) -> None:
+        """Register locks in one step, or gather them if a provider is at work."""
+        if not self._session.config.locks_enabled:
+            _logger.warning('node %r: locks_enabled is off, %d locks are not registered', self._node_name, len(requests))
+        elif self._gathered is not None:
+            self._gathered.extend(requests)
+        elif requests:
+            self._edit(LockEdit(put=_last_of_each(requests)))
+
+    def provide(self, provider: Callable[[], object] | None, replace: bool) -> None:
+        """Register what ``provider`` registers; with ``replace``, in the same step remove all else this node registered."""
+        if not self._session.config.locks_enabled:
+            _logger.warning('node %r: locks_enabled is off, lock_provider is not called', self._node_name)
+            return
+        gathered: list[LockRequest] = []
+        self._gathered = gathered
+        try:
+            if provider is not None:
+                provider()
+        finally:
+            self._gathered = None
+        mine = LockFilter(created_by=self._node_name) if replace else None
+        if gathered or mine:
+            self._edit(LockEdit(remove=mine, put=_last_of_each(gathered)))
+
+    def clear(self, condition: LockFilter) -> int:
+        """Remove locks; how many."""
+        return self._edit(LockEdit(remove=condition))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every lock as a mapping, by token_id."""
+        member = self._session
+        locks = member.caller.call(member.needed_backend.read_locks).locks
+        return _rows(locks, member.config.total_tokens, member.read_assignment().pins)
+
+    def _edit(self, edit: LockEdit) -> int:
+        backend = self._session.needed_backend
+        return self._session.caller.call(lambda: backend.edit_locks(edit))
+
+
+def lock_request(
+    creator: str, task_id: object, pattern: object, reason: object = None, expires_in_days: object = None
+) -> LockRequest:
+    """A checked request. Raises ``ConfigError`` naming what is wrong."""
+    return LockRequest(
+        task_id=key_of(task_id),
+        patterns=_patterns(pattern),
+        created_by=creator,
+        reason=_reason(reason),
+        expires_in=_expiry(expires_in_days),
+    )
+
+
+def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequest]:
+    """Checked requests of tuples (task_id, pattern[, reason[, expires_in_days]]); those of one task become one, in order."""
+    found: dict[str, LockRequest] = {}
+    like: LockRequest | None = None
+    terms: Sequence[Any] = ()
+    for lock in locks:
+        if not _is_row(lock) or not 2 <= len(lock) <= 4:
+            raise ConfigError(f'lock {safe_repr(lock)}: must be a tuple (task_id, node_pattern, reason)')
+        # Most locks are on the terms of the one before, and those have been checked.
+        if like is not None and len(lock) < 4 and lock[1:] == terms and type(lock[1]) is str:
+            request = LockRequest(key_of(lock[0]), like.patterns, creator, like.reason)
+        else:
+            request = like = lock_request(creator, *lock)
+            terms = lock[1:]
+        before = found.setdefault(request.task_id, request)
+        if before is not request:
+            patterns = tuple(dict.fromkeys((*before.patterns, *request.patterns)))
+            found[request.task_id] = LockRequest(
+                request.task_id, patterns, creator, before.reason or request.reason, before.expires_in or request.expires_in
+            )
+    return list(found.values())
+
+
+def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[dict[str, Any]]:
+    """Locks as mappings, by token_id."""
+    return [
+        {
+            'token_id': total_tokens + lock.id,
+            'task_id': lock.task_id,
+            'node_pattern': _in_force(lock, pins.get(total_tokens + lock.id)),
+            'patterns': list(lock.patterns),
+            'reason': lock.reason,
+            'created_by': lock.created_by,
+            'created_at': lock.created_at,
+            'expires_at': lock.expires_at,
+        }
+        for lock in locks
+    ]
+
+
+def _in_force(lock: TaskLock, pin: Pin | None) -> str:
+    """The pattern by which the leader last chose the task's place; the first of the list before it has."""
+    chosen = None if pin is None else pin.pattern
+    return chosen if chosen is not None and chosen in lock.patterns else lock.patterns[0]
+
+
+def _last_of_each(requests: list[LockRequest]) -> tuple[LockRequest, ...]:
+    return tuple({request.task_id: request for request in requests}.values())
+
+
+def _is_row(lock: object) -> bool:
+    """Whether it is a sequence, and not a text. To ask the abstract class alone takes ten times as long."""
+    return isinstance(lock, (tuple, list)) or (isinstance(lock, Sequence) and not isinstance(lock, str))
+
+
+def _patterns(pattern: object) -> tuple[str, ...]:
+    if isinstance(pattern, (list, tuple)):
+        if not pattern:
+            raise ConfigError(f'node pattern {safe_repr(pattern)}: must be a string, or a list of at least one')
+        return tuple(map(_pattern, pattern))
+    return (_pattern(pattern),)
+
+
+def _pattern(pattern: object) -> str:
+    text = compile_like(pattern).pattern
+    if not text:
+        raise ConfigError(f'node pattern {safe_repr(pattern)}: must not be empty; % matches every node')
+    return text
+
+
+def _reason(reason: object) -> str | None:
+    if reason is not None and not isinstance(reason, str):
+        raise ConfigError(f'reason is {safe_repr(reason)}: must be a string or None')
+    return reason
+
+
+def _expiry(days: object) -> dt.timedelta | None:
+    if days is None:
+        return None
+    if isinstance(days, bool) or not isinstance(days, (int, float)) or not math.isfinite(days) or not 0 < days <= 36_500:
+        raise ConfigError(f'expires_in_days is {safe_repr(days)}: must be a number of days above 0, at most 36500')
+    return dt.timedelta(days=days)

@@ -1,5 +1,0 @@
-"""Threads and clocks: what runs an agent against a backend."""
-
-from jobsync.runtime.node import NodeRuntime, Status
-
-__all__ = ['NodeRuntime', 'Status']

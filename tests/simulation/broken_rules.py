@@ -14,6 +14,7 @@ from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.in_flight import InFlight
+from jobsync._core.agent.leader_term import LeaderTerm
 from jobsync._core.agent.monitor import ClusterMonitor
 from jobsync._core.agent.ownership import Ownership
 from jobsync._core.agent.registration import NameRegistration
@@ -267,6 +268,15 @@ def r5_absent_members_hold_nothing() -> AbstractContextManager[None]:
         self._is_any_waiting = False
 
     return _patched(Handover, '__init__', hasty)
+
+
+def r5_absence_outlasts_a_return() -> AbstractContextManager[None]:
+    """R5: an owner is taken to have been absent since it first was, though its record was read since."""
+
+    def forgetful(self: LeaderTerm, snapshot: Snapshot, now: float) -> None:
+        self._propose_at, self._news_at = now, min(self._news_at, now)
+
+    return _patched(LeaderTerm, 'take_news', forgetful)
 
 
 def r5_name_owns() -> AbstractContextManager[None]:

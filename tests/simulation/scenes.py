@@ -130,6 +130,31 @@ def a_row_is_put_back() -> list[str]:
     return stage.broken()
 
 
+def a_row_is_put_back_for_a_moment() -> list[str]:
+    """The row of the oldest node is deleted, put back, and deleted again: its last heartbeat came in between.
+
+    t=0   its row is deleted, and it cannot reach the store; the next in line leads, and waits
+    t=10  the row is put back, and a heartbeat succeeds; the leader reads that, and makes no plan while an older node is there
+    t=13  the row is deleted again, and the node is cut off: the wait begins anew
+    """
+    stage = Stage()
+    oldest, *_ = stage.cluster(SHORT, SHORT, SHORT)
+    oldest.fault = Fault(WORK, hangs=False, until=float('inf'))
+    oldest.cut_until = stage.world.now + 9.9
+    record = stage.delete(oldest, tokens=False)
+    stage.run(9.8)
+    stage.put_back(record)
+    before = oldest.agent.lease.deadline
+    stage.expect(lambda: oldest.agent.lease.deadline > before, 3.0, 'there was no heartbeat')
+    stage.run(0.5)
+    oldest.cut_until = stage.world.now + 30.0
+    stage.delete(oldest, tokens=False)
+    stage.run(30.0)
+    oldest.heal()
+    stage.expect_settled(40.0)
+    return stage.broken()
+
+
 def _outages(begin: Callable[[World, float], None], lengths: Iterable[float]) -> list[str]:
     """The store is out of order for a while, again and again: the same runs own the same tokens all the while."""
     stage = Stage()

@@ -19,6 +19,7 @@ SCENES: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[str]]
     broken_rules.r4_the_leader_is_always_a_candidate: scenes.the_work_of_the_leader_hangs,
     broken_rules.r4_no_candidates_are_not_passed_over: scenes.the_work_of_the_leader_hangs,
     broken_rules.r4_stuck_nodes_are_given_tokens: scenes.the_work_of_the_leader_hangs,
+    broken_rules.r5_absence_outlasts_a_return: scenes.a_row_is_put_back_for_a_moment,
     broken_rules.r5_absent_members_hold_nothing: scenes.the_rows_of_tokens_go_before_that_of_their_owner,
     broken_rules.r5_whole_revision_compared: scenes.locks_are_edited_without_a_pause,
     broken_rules.r6_settings_replaced_unwatched: scenes.other_settings_while_all_are_cut_off,

@@ -488,7 +488,7 @@ class Agent:
         self._rollback.check(snapshot, counter, issued.known, issued.known.heartbeat)
         self._rollback.note_timeouts([snapshot.longest_timeout_sec, *(node.timeout_sec for node in snapshot.nodes)])
         self._refresh.note(snapshot.version, now)
-        self._leader_term.take_news(now)
+        self._leader_term.take_news(snapshot, now)
         self._leader_term.compare(snapshot.leadership)
         self._monitor.take_snapshot(snapshot, now)
         self._spoilt.take('node', snapshot.unreadable, self._leader_term.is_on)

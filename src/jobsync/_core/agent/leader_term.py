@@ -10,7 +10,7 @@ from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.assignment import Assignment
 from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
-from jobsync._core.records import Leadership, NodeRef, Snapshot, TaskLock
+from jobsync._core.records import Leadership, NodeRef, NodeState, Snapshot, TaskLock
 from jobsync._core.redact import safe_repr
 
 __all__ = ['LeaderTerm']
@@ -40,7 +40,7 @@ class LeaderTerm:
         self._trusts_timeline = False
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
-        self._propose_at = now
+        self._propose_at = self._read_at = now
         self._news_at = _FOREVER
         """When the nodes were read for the first time since the last proposal."""
         self._refusals = 0
@@ -135,9 +135,25 @@ class LeaderTerm:
         self._refusals += 1
         return pause
 
-    def take_news(self, now: float) -> None:
-        """The nodes were read: they may call for another plan."""
+    def take_news(self, snapshot: Snapshot, now: float) -> None:
+        """The nodes were read: they may call for another plan. Whoever is there is absent no more, whether or not one is made.
+
+        Without this a later absence would be counted from the first one::
+
+            t=0   an owner's row is deleted by hand; the leader begins to wait
+            t=10  the row is put back, and the owner has a lease again; it is older than the leader, which so makes no plan
+            t=13  the row is deleted again
+            t=15  the leader plans: it has waited since t=0
+
+        After a time without a reading nobody is known to have been absent in it, so the wait begins anew.
+        """
         self._propose_at, self._news_at = now, min(self._news_at, now)
+        if now - self._read_at > self._config.blind_after_sec:
+            self._memory.absent.clear()
+        self._read_at = now
+        for node in snapshot.nodes:
+            if node.state is NodeState.JOINED:
+                self._memory.absent.pop((node.name, node.incarnation), None)
 
     def must_plan(self, now: float) -> bool:
         """Whether the next proposal must come before the next reading of the nodes.

@@ -33,6 +33,7 @@ class Chaos:
             operators.lock, operators.lock, operators.lock, operators.unlock, operators.unlock, operators.edit_storm,
             operators.delete_node, operators.delete_tokens, operators.delete_lock, operators.delete_owner,
             operators.delete_owner, operators.spoil_node, operators.spoil_lock, operators.resize,
+            operators.rename_lock, operators.delete_by_and_by,
         ]  # fmt: skip
 
     def start(self) -> None:

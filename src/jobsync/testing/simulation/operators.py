@@ -11,6 +11,7 @@ from jobsync._core.records import Settings
 if TYPE_CHECKING:
     from jobsync._core.records import Node
     from jobsync.backends.memory import Space
+    from jobsync.testing.simulation.node import SimNode
     from jobsync.testing.simulation.world import World
 
 __all__ = ['EDITS_PER_SEC', 'Operators']
@@ -71,6 +72,14 @@ class Operators:
             world.record(f'row of the lock of {lock.task_id} deleted by hand')
             world.store.delete_lock_rows(world.namespace, [lock.id])
 
+    def rename_lock(self) -> None:
+        """Another task is put into the row of a lock by hand."""
+        world, space = self._world, self._space
+        if space is not None and space.locks.by_task:
+            task, other = world.random.choice(sorted(space.locks.by_task)), world.random.choice(world.tasks)
+            world.record(f'the lock of {task} is given to {other} by hand')
+            world.store.rename_lock(world.namespace, task, other)
+
     def spoil_lock(self) -> None:
         """The row of a lock is made unreadable by hand."""
         world, space = self._world, self._space
@@ -96,6 +105,24 @@ class Operators:
             tokens = world.random.sample(range(world.pool), world.random.choice([1, 3, world.pool]))
             world.record(f'rows of tokens {sorted(tokens)} deleted by hand')
             world.store.delete_token_rows(world.namespace, tokens)
+
+    def delete_by_and_by(self) -> None:
+        """The rows of a node's tokens are deleted by hand; it is cut off a little later, and then its own row is deleted."""
+        world, living = self._world, self._world.living()
+        if not living or self._space is None:
+            return
+        node, rows = world.random.choice(living), self._space.table.rows
+        tokens = [token for token, row in enumerate(rows) if row is not None and row.owner == node.name]
+        world.record(f'rows of tokens {tokens}, all of {node.name}, deleted by hand')
+        world.store.delete_token_rows(world.namespace, tokens)
+        world.at(world.now + world.random.uniform(0, 10), lambda: self._cut_and_delete(node))
+
+    def _cut_and_delete(self, node: SimNode) -> None:
+        world = self._world
+        if not world.quiet:
+            node.cut_until = world.now + world.random.uniform(5, 100)
+            world.record(f'{node.name}: cut off until {node.cut_until:.3f}')
+            self._delete_owner(node.name, node.cut_until)
 
     def delete_owner(self) -> None:
         """All rows of a node that is cut off are deleted by hand; perhaps its row is put back a little later."""

@@ -243,7 +243,8 @@ class Drills:
         bound = (2 * self._timeout + 3 * self._interval) * _DRIFT + 2.0 + 2 * self._steps_of_push
         found = self._expect(self._all_owned, bound, 'tokens are not owned', settle=False)
         leader.heal()
-        bound = self._timeout + 4 * self._steps_of_push
+        # Who owned nothing but pins is not missed until now, and may have to be watched for a whole timeout yet.
+        bound = (self._timeout + 2 * self._interval) * _DRIFT + 2.0 + 4 * self._steps_of_push
         return found + self._expect(lambda: not world.promises.unsettled(), bound, 'it is not settled')
 
     def _kill(self, victims: list[SimNode], slack: float) -> list[str]:

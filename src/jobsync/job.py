@@ -225,7 +225,7 @@ class Job(NodeStatus):
     def task(self, task: T) -> Iterator[T]:
         """One task of this node's: claimed at the beginning of the block, complete at its end, incomplete if it raises.
 
-        Raises ``NotOwned``, before the block, if the task is not this node's.
+        Raises ``NotOwned``, before the block, if the task is not this node's, or another thread has it in hand.
         """
         key, token = self._parse(task)
         task_log = self._task_log

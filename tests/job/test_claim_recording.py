@@ -11,7 +11,7 @@ import pytest
 from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
 
-from jobsync import BackendUnavailable, Job, plugins
+from jobsync import BackendUnavailable, Job, NotOwned, plugins
 from jobsync._core.agent.lease import Lease
 from jobsync._core.records import Claim, HistoryKind
 from jobsync._runtime import clock
@@ -282,6 +282,42 @@ def test_a_block_in_a_loop_over_the_same_task(store: Store) -> None:
             assert in_flight(job) == {'x'}
             assert store.audits == []
         assert store.audits == ['x']
+
+
+def test_a_block_over_a_task_that_another_thread_has(store: Store) -> None:
+    """The second block is refused, and the task stays in flight until the first one ends."""
+    with store.job('a', config=PATIENT) as job, job.task('x'):
+        refused: list[type[BaseException]] = []
+
+        def try_it() -> None:
+            try:
+                with job.task('x'):
+                    pass
+            except NotOwned as error:
+                refused.append(type(error))
+
+        thread = threading.Thread(target=try_it)
+        thread.start()
+        thread.join()
+        assert refused == [NotOwned]
+        assert in_flight(job) == {'x'}
+        assert store.audits == []
+
+
+def test_an_audit_leaves_what_another_thread_has(store: Store) -> None:
+    """``write_audit`` completes what was added, and not the task that is out in a loop of another thread."""
+    with store.job('a', config=PATIENT) as job:
+        work = Work(job, [1], quick=0)
+        try:
+            wait_until(lambda: work.out == [1], 'the task is out')
+            assert job.add_task(2)
+            job.write_audit()
+            assert store.audits == ['2']
+            assert in_flight(job) == {'1'}
+        finally:
+            work.end()
+        job.write_audit()
+        assert sorted(store.audits) == ['1', '2']
 
 
 # --- the clock ----------------------------------------------------------------------------------------------------------------

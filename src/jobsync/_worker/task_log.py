@@ -126,8 +126,10 @@ class TaskLog:
         return False
 
     def begin_out(self, key: str, token: int) -> bool:
-        """Begin a task, and count it as out with this worker until it is over."""
-        self._out[key] = worker_id()
+        """Begin a task, and count it as out with this worker until it is over; refuse it while another worker has it out."""
+        worker = worker_id()
+        if self._out.setdefault(key, worker) != worker:
+            return False
         has_begun = False
         try:
             has_begun = self.begin(key, token)
@@ -324,9 +326,10 @@ class TaskLog:
             _logger.info('node %r: done after the end of the block, and recorded: %s', self._node_name, _listed(keys))
 
     def audit(self) -> None:
-        """Record everything open as complete. If that fails it stays open."""
+        """Record everything open as complete, except what another worker has out. If that fails it stays open."""
         self._session.check_inside()
-        keys = list(self._open)
+        worker = worker_id()
+        keys = [key for key in list(self._open) if self._out.get(key, worker) == worker]
         self._record_complete([*self._done, *keys])
         for key in keys:
             self._open.pop(key, None)

@@ -20,8 +20,8 @@ from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Regis
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd import backend as backend_on
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable

@@ -43,8 +43,8 @@ from jobsync._core.records import (
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import backend as backend_on
 from jobsync.backends.etcd import channel, forks, requests
-from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene

@@ -19,6 +19,6 @@ def backend(client: Any, options: BackendOptions | None = None) -> Backend:
     it open, and a token that expires is not renewed, for the password is not known here. gRPC's own limit of
     4 MiB for an answer suffices. Raises ``ConfigError`` if the client has no channel.
     """
-    from jobsync.backends.etcd.backend import on_client
+    from jobsync.backends.etcd.etcd_backend import on_client
 
     return on_client(client, options or BackendOptions())

@@ -14,9 +14,9 @@ import attrs
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.chunked_log import ChunkedLog, Entry
 from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.locks import EtcdLocks, encoded, row_of
 from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.plugin import connect

@@ -43,7 +43,12 @@ def moved_back(pulse: Pulse) -> Pulse:
     return attrs.evolve(pulse, position=0)
 
 
-SIGNS = [other_store, lower, restamped, moved_back, behind, ahead]
+def older_version(pulse: Pulse) -> Pulse:
+    """The assignment is at a version before the one that was read, whatever the revision."""
+    return attrs.evolve(pulse, version=Revision(pulse.version.number - 1, 1))
+
+
+SIGNS = [other_store, lower, restamped, moved_back, older_version, behind, ahead]
 
 
 @pytest.mark.parametrize('sign', SIGNS)
@@ -62,7 +67,7 @@ def test_a_sign_in_a_heartbeat_ends_everything(sign: Callable[[Pulse], Pulse]) -
     assert renew.call == commands.RenewTimeline(timeline, bench.backend.snapshot().revision.number, longest_timeout_sec=15.0)
 
 
-@pytest.mark.parametrize('sign', [other_store, lower, restamped, moved_back])
+@pytest.mark.parametrize('sign', [other_store, lower, restamped, moved_back, older_version])
 def test_a_sign_in_a_snapshot_ends_everything(sign: Callable[[Pulse], Pulse]) -> None:
     """Snapshots are looked at like heartbeats."""
     bench = Bench()
@@ -72,6 +77,18 @@ def test_a_sign_in_a_snapshot_ends_everything(sign: Callable[[Pulse], Pulse]) ->
     assert isinstance(answer, Snapshot)
     bench.answer(caught, sign(answer))  # type: ignore[arg-type]
     assert owns_nothing(bench, agent)
+    assert agent.phase is Phase.RENEWING
+
+
+def test_a_reading_of_an_older_version_ends_everything() -> None:
+    """A version that was told of and cannot be read any more has gone: asking for it again and again would help nobody."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    image = bench.store.image()
+    bench.start('b')
+    reading = bench.catch(agent, commands.ReadAssignment)
+    bench.store.restore(image)
+    bench.answer(reading, bench.perform(reading.call))
     assert agent.phase is Phase.RENEWING
 
 

@@ -340,7 +340,8 @@ def r7_unpin_at_once() -> AbstractContextManager[None]:
     return _patched(PinPlanner, 'settle', hasty)
 
 
-def r8_signs_ignored() -> AbstractContextManager[None]:
+@contextlib.contextmanager
+def r8_signs_ignored() -> Iterator[None]:
     """R8: a node does not notice that the store went back in time."""
     check = RollbackDetector.check
 
@@ -348,7 +349,8 @@ def r8_signs_ignored() -> AbstractContextManager[None]:
         with contextlib.suppress(StoreRolledBack):
             check(self, *rest, **more)
 
-    return _patched(RollbackDetector, 'check', blind)
+    with _patched(RollbackDetector, 'check', blind), _patched(RollbackDetector, 'check_version', lambda *_: None):
+        yield
 
 
 def r8_position_ignored() -> AbstractContextManager[None]:

@@ -32,8 +32,8 @@ its other tokens pass on at once (unless they are to be kept for its return); an
 session is dropped; an acknowledgement counts only for the version it was issued under.
 
 *The store went back (R8)* if its own identity is not the timeline's, if a revision is below one that was known when the call was
-issued or equal to it with another stamp, if the store's position is below one that was known in the same timeline, or if the
-node's own counter is below what it was known to be, or above what could have been.
+issued or equal to it with another stamp, likewise the assignment's version, if the store's position is below one that was known
+in the same timeline, or if the node's own counter is below what it was known to be, or above what could have been.
 """
 
 from __future__ import annotations
@@ -397,6 +397,7 @@ class Agent:
             case commands.TakeSnapshot(), Snapshot() as snapshot:
                 self._take_snapshot(issued, snapshot, now)
             case commands.ReadAssignment() as call, commands.AssignmentReading() as reading:
+                self._rollback.check_version(reading.assignment.version, issued.known)
                 if call.base.version == self.lease.assignment.version:
                     self._take_reading(reading, now)
             case commands.PlanAndCommit(), commands.CommitOutcome() as proposal:
@@ -511,7 +512,7 @@ class Agent:
         if proposal.revision is None or proposal.plan is None:
             return
         self._rollback.heartbeat = max(self._rollback.heartbeat, issued.known.heartbeat + 1)
-        self._rollback.note(proposal.revision)
+        self._rollback.note_commit(proposal.revision)
         self._refresh.note(proposal.revision, now)
         self._monitor.look(now)
         plan = proposal.plan

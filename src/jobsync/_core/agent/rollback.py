@@ -23,6 +23,7 @@ class Known:
     top: Revision
     heartbeat: int
     position: int | None
+    version: Revision
 
 
 @attrs.define
@@ -42,17 +43,20 @@ class RollbackDetector:
     """The own counter, as far as it is known."""
     writes: int = 0
     """How often this incarnation has tried to raise the own counter."""
+    version: Revision = INITIAL
+    """The highest version of the assignment that this incarnation has read of."""
     _positions: dict[str, int] = attrs.field(factory=dict)
     """For the id of each timeline, the highest position of the store that was read in it."""
 
     def begin_session(self) -> None:
         """A new incarnation: it has written nothing, and knows no timeline. What was read stays read."""
-        self.timeline, self.heartbeat, self.writes = None, 0, 0
+        self.timeline, self.heartbeat, self.writes, self.version = None, 0, 0, INITIAL
 
     @property
     def known(self) -> Known:
         """What the answer to a call that goes out now will be held against."""
-        return Known(self.top, self.heartbeat, None if self.timeline is None else self._positions.get(self.timeline.id))
+        position = None if self.timeline is None else self._positions.get(self.timeline.id)
+        return Known(self.top, self.heartbeat, position, self.version)
 
     def check(self, answer: Pulse | Snapshot, heartbeat: int, known: Known, least_heartbeat: int) -> None:
         """Hold an answer, and the own counter in it, against what was known, and take note of both.
@@ -73,15 +77,39 @@ class RollbackDetector:
             raise StoreRolledBack(f"the store's position was {known.position} before, now it is {position}")
         if not least_heartbeat <= heartbeat <= self.writes:
             raise StoreRolledBack(f'own heartbeat counter is {heartbeat}, expected {least_heartbeat} to {self.writes}')
+        self.check_version(answer.version, known)
         self.heartbeat = max(self.heartbeat, heartbeat)
         self.note(revision)
         if position is not None:
             self._positions[ours.id] = max(position, self._positions.get(ours.id, position))
 
+    def check_version(self, version: Revision, known: Known) -> None:
+        """Hold the version of the assignment in an answer against what was known, and take note of it.
+
+        A version never falls in one history, whatever has happened to the revision since: edits raise that past what was known,
+        and a node would ask for ever for a version that has gone. Raises ``StoreRolledBack`` if it is lower, or another of the
+        same number.
+        """
+        for before in (known.version, self.version):
+            if version.number == before.number and version.stamp != before.stamp and before != INITIAL:
+                raise StoreRolledBack(f'version {version.number} of the assignment is another than the one read before')
+        if version.number < known.version.number:
+            raise StoreRolledBack(f'version {known.version.number} of the assignment was read before, now it is {version.number}')
+        self._note_version(version)
+
+    def _note_version(self, version: Revision) -> None:
+        if version.number > self.version.number:
+            self.version = version
+
     def note(self, revision: Revision) -> None:
-        """This revision was read, or made."""
+        """Remember this revision, which was read."""
         if revision.number > self.top.number:
             self.top = revision
+
+    def note_commit(self, revision: Revision) -> None:
+        """Remember this revision, which a commit of this node has made: it is the assignment's version."""
+        self.note(revision)
+        self._note_version(revision)
 
     def note_timeouts(self, timeouts: Iterable[float]) -> None:
         """Remember the longest of these heartbeat timeouts, in seconds, if it is the longest so far."""

@@ -109,7 +109,7 @@ class TestUrl:
 
     def test_connect_timeout(self, harness: PostgresqlHarness) -> None:
         """A word in place of a number is refused by name."""
-        with pytest.raises(ConfigError, match="connect_timeout='soon'"):
+        with pytest.raises(ConfigError, match='connect_timeout in the PostgreSQL URL must be a whole number'):
             connect(harness.url + '&connect_timeout=soon', BackendOptions())
 
     def test_errors_tell_no_password(self, server: PostgresServer) -> None:

@@ -82,7 +82,6 @@ def test_arguments(argument: str, value: Any) -> None:
         ('appname', 'a-b'),
         ('appname', ''),
         ('backend', 5),
-        ('backend', 'jobs.db'),
     ],
 )
 def test_settings(field: str, value: Any) -> None:
@@ -91,6 +90,13 @@ def test_settings(field: str, value: Any) -> None:
         CoordinationConfig(**{field: value})
     with pytest.raises(ConfigError, match=f'config.sync.coordination: {field} is {re.escape(repr(value))}'):
         Job('w1', 'test', {'sync': {'coordination': {field: value}}})
+
+
+def test_a_backend_that_is_no_url() -> None:
+    """The message says what a backend is, and repeats nothing of the value: it may be a DSN with a password."""
+    with pytest.raises(ConfigError, match=r'backend is .*must be a URL such as sqlite:///jobsync\.db') as caught:
+        CoordinationConfig(backend='jobs.db password=secret')
+    assert 'secret' not in str(caught.value)
 
 
 def test_unknown_field() -> None:

@@ -17,7 +17,7 @@ class _MarkdownTable(SphinxDirective):
     """A table in a Markdown page."""
 
     def lines(self) -> list[str]:
-        """The table."""
+        """Return the table as lines of Markdown."""
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:

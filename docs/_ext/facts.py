@@ -56,7 +56,7 @@ def config_fields() -> list[FieldFacts]:
 
 
 def _docstrings_of_fields(cls: type) -> dict[str, str]:
-    """The string that follows each annotated name in the class's source."""
+    """Return the string that follows each annotated name in the class's source."""
     (body,) = (node.body for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body if isinstance(node, ast.ClassDef))
     found = {}
     for before, after in itertools.pairwise(body):
@@ -67,7 +67,7 @@ def _docstrings_of_fields(cls: type) -> dict[str, str]:
 
 
 def _shown(value: Any) -> str:
-    """A default as it would be written; without what tells it from the same value given."""
+    """Return a default as it is written in a class, without what only a given value needs."""
     for plain in (bool, int, str):
         if isinstance(value, plain):
             return repr(plain(value))
@@ -95,6 +95,6 @@ def backends() -> list[BackendFacts]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     lines = [head, ['---'] * len(head), *rows]
     return ['| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |' for line in lines]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from jobsync.testing.stores import KINDS
+from tests.support.stores import KINDS
 
 __all__ = ['STORES', 'fresh']
 

@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 import attrs
 import psutil
+from tests.support.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess
+from tests.support.stores import KINDS, Kind
 
 from jobsync.bench.bench import Store
 from jobsync.bench.running import Place
 from jobsync.errors import ConfigError
-from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess
-from jobsync.testing.stores import KINDS, Kind
 
 __all__ = ['DEFAULT', 'QUICK', 'ServedStore', 'places']
 

@@ -9,9 +9,8 @@ import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
-
-from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
-from jobsync.testing.stores import many_databases
+from tests.support.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
+from tests.support.stores import many_databases
 
 
 def pytest_configure() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from tests.job.stores import MARKS
+from tests.support.stores import KINDS, Kind
 
 from jobsync import plugins
 from jobsync.backend import BackendOptions
-from jobsync.testing.stores import KINDS, Kind
 
 
 @pytest.mark.parametrize('kind', [pytest.param(kind, marks=MARKS.get(name, ()), id=name) for name, kind in KINDS.items()])

@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar
 
 from benchmarks.places import ServedStore
 from benchmarks.rivals.peer import admit
+from tests.support.servers import PostgresServer
 
 from jobsync.bench.bench import Bench, Contestant
-from jobsync.testing.servers import PostgresServer
 
 __all__ = ['ROLE', 'Offer', 'Slots', 'admitted', 'postgres_of']
 

@@ -13,9 +13,9 @@ from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.peer import admit
 from benchmarks.rivals.tooz_group import Group
 from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
+from tests.support.servers import PostgresServer, RedisServer
 
 from jobsync.bench.bench import Contestant
-from jobsync.testing.servers import PostgresServer, RedisServer
 
 __all__ = ['OFFERS']
 

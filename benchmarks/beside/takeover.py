@@ -13,11 +13,11 @@ from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.peer import settings
 from benchmarks.rivals.tooz_group import Group, tooz_url
 from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
+from tests.support.servers import EtcdServer, RedisServer
 
 from jobsync.bench.bench import Bench, Contestant
 from jobsync.bench.scenarios.takeover import FIGURES, case_of, played
 from jobsync.bench.watching import Cluster
-from jobsync.testing.servers import EtcdServer, RedisServer
 
 __all__ = ['OFFERS']
 

@@ -9,8 +9,7 @@ from contextlib import ExitStack, contextmanager
 from benchmarks.compare import Other, all_at_once
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.rounds import Round, judged, line
-
-from jobsync.testing.servers import PostgresServer
+from tests.support.servers import PostgresServer
 
 __all__ = ['Team', 'peers', 'queue']
 

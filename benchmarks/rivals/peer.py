@@ -13,7 +13,7 @@ _DATABASE = 'peer'
 
 
 class Server(Protocol):
-    """A ``jobsync.testing.servers.PostgresServer``."""
+    """A ``tests.support.servers.PostgresServer``."""
 
     port: int
 

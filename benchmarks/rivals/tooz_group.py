@@ -16,8 +16,7 @@ from contextlib import ExitStack
 import attrs
 from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import service
-
-from jobsync.testing.servers import EtcdServer, RedisServer
+from tests.support.servers import EtcdServer, RedisServer
 
 __all__ = ['Change', 'Group', 'admitted', 'tooz_url']
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from tests.job.stores import FAST
+from tests.support.harnesses.redis import eventually
 
 from jobsync import CoordinationConfig, Job
-from jobsync.testing.harnesses.redis import eventually
 
 __all__ = ['Cluster', 'Watch']
 

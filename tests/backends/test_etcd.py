@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.harnesses.etcd import EtcdHarness
+from tests.support.servers import EtcdServer
 
 from jobsync.testing.conformance import BackendSuite, Harness
-from jobsync.testing.harnesses.etcd import EtcdHarness
-from jobsync.testing.servers import EtcdServer
 
 pytestmark = pytest.mark.etcd
 

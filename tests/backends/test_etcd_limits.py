@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from tests.job.stores import FAST, TOKENS
 from tests.job.waiting import wait_until
+from tests.support.harnesses.etcd import EtcdHarness
+from tests.support.servers import EtcdServer
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import Plan, TokenGroup
@@ -26,8 +28,6 @@ from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.harnesses.etcd import EtcdHarness
-from jobsync.testing.servers import EtcdServer
 
 pytestmark = pytest.mark.etcd
 

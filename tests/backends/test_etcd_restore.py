@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.job.stores import FAST, TOKENS
 from tests.job.waiting import wait_until
+from tests.support.servers import EtcdServer
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.records import Pulse, Snapshot
@@ -18,7 +19,6 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.servers import EtcdServer
 
 pytestmark = pytest.mark.etcd
 

@@ -14,6 +14,7 @@ import pytest
 from tests.backends.redis_jobs import Cluster
 from tests.job.stores import FAST
 from tests.job.waiting import wait_until
+from tests.support.servers import EtcdServer
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import TokenGroup
@@ -23,7 +24,6 @@ from jobsync.backends.etcd import channel
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
-from jobsync.testing.servers import EtcdServer
 
 pytestmark = pytest.mark.etcd
 

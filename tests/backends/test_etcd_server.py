@@ -26,6 +26,8 @@ from urllib.parse import quote
 
 import pytest
 from tests.backends.relay import relayed
+from tests.support.harnesses.etcd import EtcdHarness
+from tests.support.servers import EtcdServer, free_port
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import TokenGroup
@@ -48,8 +50,6 @@ from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
-from jobsync.testing.harnesses.etcd import EtcdHarness
-from jobsync.testing.servers import EtcdServer, free_port
 
 pytestmark = pytest.mark.etcd
 

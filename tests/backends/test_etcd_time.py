@@ -13,6 +13,7 @@ import attrs
 import pytest
 from tests.job.stores import FAST, TOKENS
 from tests.job.waiting import wait_until
+from tests.support.servers import EtcdServer
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.records import LockEdit, LockFilter, NodeRef, NodeState, Registration, Settings
@@ -22,7 +23,6 @@ from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.servers import EtcdServer
 
 MONTH, WEEK, DAY, SECOND = dt.timedelta(days=30), dt.timedelta(days=7), dt.timedelta(days=1), dt.timedelta(seconds=1)
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)

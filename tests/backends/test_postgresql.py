@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.servers import PostgresServer
 
 from jobsync.testing.conformance import BackendSuite, Harness
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.servers import PostgresServer
 
 pytestmark = pytest.mark.postgres
 

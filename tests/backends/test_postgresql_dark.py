@@ -11,6 +11,8 @@ from contextlib import closing
 import pytest
 from tests.backends.dark import DarkRelay
 from tests.job.waiting import wait_until
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.servers import PostgresServer
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
@@ -18,8 +20,6 @@ from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.servers import PostgresServer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.skipif(sys.platform != 'linux', reason='packet filters are a thing of Linux')]
 

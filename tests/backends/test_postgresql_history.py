@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 from tests.job.waiting import wait_until
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.servers import PostgresServer, find_postgres
 
 from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockRequest, NodeRef, Registration
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.servers import PostgresServer, find_postgres
 
 pytestmark = pytest.mark.postgres
 

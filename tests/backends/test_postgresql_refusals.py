@@ -11,13 +11,13 @@ import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import wait_until_whole
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.servers import PostgresServer
 
 from jobsync import Job
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.errors import ConfigError, SchemaMismatch
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.servers import PostgresServer
 
 pytestmark = pytest.mark.postgres
 

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy.exc
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.servers import PostgresServer, free_port
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
@@ -27,8 +29,6 @@ from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.store import Mode
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.servers import PostgresServer, free_port
 
 pytestmark = pytest.mark.postgres
 

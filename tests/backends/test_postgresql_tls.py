@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 from tests.backends.tls import TlsFront
+from tests.support.servers import PostgresServer
 
 import jobsync.database as db
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.servers import PostgresServer
 
 pytestmark = pytest.mark.postgres
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.harnesses.redis import RedisHarness
+from tests.support.servers import RedisServer
 
 from jobsync.testing.conformance import BackendSuite, Harness
-from jobsync.testing.harnesses.redis import RedisHarness
-from jobsync.testing.servers import RedisServer
 
 pytestmark = pytest.mark.redis
 

@@ -9,6 +9,8 @@ from contextlib import closing
 
 import pytest
 from tests.backends.redis_jobs import Cluster
+from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.servers import RedisServer, SentinelServer, free_port
 
 from jobsync._core.records import Snapshot
 from jobsync._event_log import event_log
@@ -16,8 +18,6 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harnesses.redis import RedisHarness, eventually
-from jobsync.testing.servers import RedisServer, SentinelServer, free_port
 
 pytestmark = pytest.mark.redis
 

@@ -14,6 +14,8 @@ from redis._parsers.base import BaseParser
 from tests.backends.redis_jobs import Cluster
 from tests.backends.test_redis_rights import RULES, user
 from tests.job.stores import FAST
+from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.servers import RedisServer, free_port
 
 from jobsync._core.records import NodeRef, Revision
 from jobsync.backend import Backend, BackendOptions
@@ -22,8 +24,6 @@ from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harnesses.redis import RedisHarness, eventually
-from jobsync.testing.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.redis
 

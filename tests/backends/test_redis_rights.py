@@ -12,6 +12,8 @@ import pytest
 import redis
 from tests.backends.redis_calls import DAY, Waiting, everything
 from tests.backends.redis_jobs import Cluster
+from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.servers import RedisServer, SentinelServer
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, HistoryKind, LockEdit, LockFilter, LockRequest, Member, Pin
@@ -21,8 +23,6 @@ from jobsync.backends.redis.plugin import connect
 from jobsync.errors import ConfigError
 from jobsync.fencing import StaleFence, redis_set
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
-from jobsync.testing.harnesses.redis import RedisHarness, eventually
-from jobsync.testing.servers import RedisServer, SentinelServer
 
 pytestmark = pytest.mark.redis
 

@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import pytest
 from tests.backends.redis_calls import DAY, Waiting, everything
+from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.servers import RedisServer, free_port
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin
@@ -27,8 +29,6 @@ from jobsync.backends.redis.layers import MOST_ENTRIES
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
-from jobsync.testing.harnesses.redis import RedisHarness, eventually
-from jobsync.testing.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.redis
 

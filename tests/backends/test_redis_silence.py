@@ -11,6 +11,8 @@ from contextlib import closing
 import pytest
 from tests.backends.proxy import SilentProxy
 from tests.backends.redis_calls import Waiting
+from tests.support.harnesses.redis import RedisHarness
+from tests.support.servers import RedisServer
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Settings
@@ -19,8 +21,6 @@ from jobsync.backends.redis.connection import keepalive_options
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.harnesses.redis import RedisHarness
-from jobsync.testing.servers import RedisServer
 
 pytestmark = pytest.mark.redis
 

@@ -9,14 +9,14 @@ from contextlib import closing
 
 import pytest
 from tests.backends.redis_jobs import Cluster
+from tests.support.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, eventually, with_field
+from tests.support.servers import RedisServer
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, Evicted
 from jobsync.testing.conformance.scene import TOKENS, Scene
-from jobsync.testing.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, eventually, with_field
-from jobsync.testing.servers import RedisServer
 
 pytestmark = pytest.mark.redis
 

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 from tests.backends.tls import TlsFront
+from tests.support.servers import RedisServer
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.servers import RedisServer
 
 pytestmark = pytest.mark.redis
 

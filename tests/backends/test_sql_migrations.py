@@ -10,14 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.sqlite import SqliteHarness
+from tests.support.servers import PostgresServer
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, NodeRef, Pin, Rebalance, Settings
 from jobsync.errors import SchemaMismatch
 from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.harnesses.sqlite import SqliteHarness
-from jobsync.testing.servers import PostgresServer
 
 SCHEMAS = Path(__file__).parent / 'schemas'
 SETTINGS = Settings(24, 'xxh3', 1)

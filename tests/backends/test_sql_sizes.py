@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
 from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 MANY = 10_000
 LONG = 'x' * 200

@@ -14,12 +14,12 @@ import pytest
 from tests.job.stores import FAST, Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import wait_until_whole
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.records import HistoryKind, NodeRef, Registration
 from jobsync.errors import JobsyncError
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harnesses.postgresql import PostgresqlHarness
-from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 DAY = dt.date(2026, 3, 2)
 NO_MOMENTS = {

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.testing.conformance import BackendSuite, Harness
-from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 
 class TestSqlite(BackendSuite):

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.assignment import Plan, TokenGroup
 from jobsync._core.records import INITIAL, Member, Settings
@@ -28,7 +29,6 @@ from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 START = """
 import sys

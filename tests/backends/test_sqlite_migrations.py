@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backends.sql import migrations
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import SqlTransaction
 from jobsync.errors import SchemaMismatch
 from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 OLD = SCHEMA_VERSION - 1
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import NOBODY, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin, Revision, Settings
@@ -17,7 +18,6 @@ from jobsync.backend import Backend
 from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.errors import Conflict, Evicted
 from jobsync.testing.conformance.scene import TOKENS, Scene
-from jobsync.testing.harnesses.sqlite import SqliteHarness
 
 TODAY = dt.datetime.now(dt.UTC).date()
 

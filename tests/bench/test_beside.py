@@ -15,6 +15,7 @@ from benchmarks.rivals.environments import RivalUnavailable
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.plans import TASKS
 from tests.bench.made_up import scenario
+from tests.support.servers import PostgresServer
 
 from jobsync import plugins
 from jobsync._core.records import Settings
@@ -22,7 +23,6 @@ from jobsync.backend import BackendOptions
 from jobsync.bench.bench import Bench, Contestant, Nobody, Store
 from jobsync.bench.scenarios.ownership import KINDS
 from jobsync.bench.telling import PlainTeller
-from jobsync.testing.servers import PostgresServer
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import scenarios as all_scenarios
 from benchmarks.places import places
 from tests.bench.made_up import MACHINE
+from tests.support.servers import RedisServer
 
 from jobsync.bench import scenarios as shipped
 from jobsync.bench.bench import Bench, Nobody, Store
@@ -23,7 +24,6 @@ from jobsync.bench.scenarios import growth, tasks
 from jobsync.bench.targets import standing
 from jobsync.bench.telling import PlainTeller
 from jobsync.errors import ConfigError
-from jobsync.testing.servers import RedisServer
 
 BY_NAME = {scenario.name: scenario for scenario in all_scenarios.SCENARIOS}
 TELLER = PlainTeller(lambda _: None)

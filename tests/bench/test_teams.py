@@ -12,8 +12,7 @@ from benchmarks.beside import teams
 from benchmarks.beside.teams import Team
 from benchmarks.rivals.rounds import NotOnce, doing, judged
 from benchmarks.rivals.skip_locked import Queue
-
-from jobsync.testing.servers import PostgresServer
+from tests.support.servers import PostgresServer
 
 
 class Member:

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.servers import free_port
 
 from jobsync.testing.conformance import BackendSuite
 from jobsync.testing.conformance.promises import GUARDS, MEANING, guarded_by
-from jobsync.testing.servers import free_port
 
 TESTS = [(kind.__name__, name) for kind in BackendSuite.__mro__ for name in vars(kind) if name.startswith('test_')]
 BROKEN = """

@@ -9,11 +9,11 @@ import sqlalchemy
 import sqlalchemy.exc
 from tests.job.stores import TOKENS, Store
 from tests.job.waiting import wait_until
+from tests.support.servers import PostgresServer, free_port
 
 import jobsync.database as db
 from jobsync import CoordinationConfig, Job, JobsyncError
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.servers import PostgresServer, free_port
 
 COUNT = 'SELECT count(*) FROM notes'
 

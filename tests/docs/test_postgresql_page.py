@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from tests.docs.pages import DOCS, blocks
 from tests.job.waiting import wait_until
+from tests.support.servers import PostgresServer
 
 import jobsync.database as db
 from jobsync import ConfigError, CoordinationConfig, Job
-from jobsync.testing.servers import PostgresServer
 
 pytestmark = pytest.mark.postgres
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from tests.job.waiting import wait_until
+from tests.support.stores import KINDS, Kind
 
 from jobsync import AsyncJob, CoordinationConfig, Job, plugins
 from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Registration
 from jobsync.backend import Backend, BackendOptions
 from jobsync.errors import NameTaken
-from jobsync.testing.stores import KINDS, Kind
 
 _FIXTURES = {'postgresql': 'newest_postgres', 'redis': 'redis_of_many', 'etcd': 'etcd_server'}
 """The servers that tests share."""

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from tests.job.processes import Worker, workers
 from tests.job.waiting import wait_until
-
-from jobsync.testing.servers import PostgresServer, RedisServer, find_redis
+from tests.support.servers import PostgresServer, RedisServer, find_redis
 
 PATIENT = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 60, 'op_timeout_sec': 5}
 

@@ -12,10 +12,10 @@ from tests.job.waiting import wait_until
 from tests.seed.pages import example
 from tests.seed.running import namespace
 from tests.seed.scripts import Script, get
+from tests.support.servers import free_port
 
 import jobsync.database as db
 from jobsync import Job
-from jobsync.testing.servers import free_port
 
 SERVE = """
 port = int(sys.argv[1])

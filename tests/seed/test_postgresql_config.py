@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from libb import Setting  # type: ignore[import-untyped]
 from tests.job.stores import FAST, TOKENS
+from tests.support.servers import PostgresServer
 
 import jobsync.database as db
 from jobsync import CoordinationConfig, Job
-from jobsync.testing.servers import PostgresServer
 
 pytestmark = pytest.mark.postgres
 

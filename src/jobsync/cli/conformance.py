@@ -60,7 +60,7 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
 def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool) -> Callable[[], Harness]:
     """What makes a harness for each test."""
     from jobsync.testing.conformance import Harness
-    from jobsync.testing.harnesses.by_url import UrlHarness
+    from jobsync.testing.url_harness import UrlHarness
 
     if name is None:
         return lambda: UrlHarness(url, commands, quick=quick)

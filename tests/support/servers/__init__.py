@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jobsync.testing.servers.etcd import EtcdServer, find_etcd
-from jobsync.testing.servers.postgres import PostgresServer, find_postgres
-from jobsync.testing.servers.program import ServerNotFound, ServerProcess, find_program, find_programs, free_port
-from jobsync.testing.servers.redis import RedisServer, SentinelServer, find_redis
+from tests.support.servers.etcd import EtcdServer, find_etcd
+from tests.support.servers.postgres import PostgresServer, find_postgres
+from tests.support.servers.program import ServerNotFound, ServerProcess, find_program, find_programs, free_port
+from tests.support.servers.redis import RedisServer, SentinelServer, find_redis
 
 __all__ = [
     'EtcdServer',

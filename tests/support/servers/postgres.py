@@ -1,6 +1,6 @@
 """PostgreSQL. It refuses to run as root, so then it runs in a user namespace where it cannot tell."""
 
-# ruff: noqa: S105, S603 - programs of the machine's own, and a password that guards nothing
+# ruff: noqa: S105 - programs of the machine's own, and a password that guards nothing
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jobsync.testing.servers.program import ServerProcess, find_programs
+from tests.support.servers.program import ServerProcess, find_programs
 
 __all__ = ['PostgresServer', 'find_postgres']
 

@@ -7,10 +7,11 @@ import itertools
 import time
 from collections.abc import Callable, Iterable
 
+from tests.support.servers import PostgresServer
+
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.testing.conformance.harness import Ability, Harness
-from jobsync.testing.servers import PostgresServer
 
 __all__ = ['PostgresqlHarness']
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from tests.support.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess
 
 from jobsync.backend import Reach
-from jobsync.testing.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess
 
 __all__ = ['KINDS', 'Kind', 'many_databases']
 

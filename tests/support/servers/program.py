@@ -1,7 +1,5 @@
 """Finding a server's program, and what all of them have in common: starting, killing, pausing."""
 
-# ruff: noqa: S603, S607 - programs of the machine's own
-
 from __future__ import annotations
 
 import abc

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
+from tests.support.servers import EtcdServer
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import requests
@@ -23,7 +24,6 @@ from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.store import EtcdStore
 from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.testing.conformance.harness import Ability, Harness
-from jobsync.testing.servers import EtcdServer
 
 __all__ = ['EtcdHarness']
 

@@ -7,10 +7,11 @@ import json
 import time
 from collections.abc import Callable
 
+from tests.support.servers import RedisServer
+
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.testing.conformance.harness import Ability, Harness
-from jobsync.testing.servers import RedisServer
 
 __all__ = ['LOCK_FIELDS', 'NODE_FIELDS', 'SEAL', 'RedisHarness', 'eventually', 'with_field']
 

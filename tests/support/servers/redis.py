@@ -1,6 +1,6 @@
 """Redis or Valkey, whichever is there."""
 
-# ruff: noqa: S105, S603 - programs of the machine's own, and a password that guards nothing
+# ruff: noqa: S105 - programs of the machine's own, and a password that guards nothing
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from jobsync.testing.servers.program import ServerNotFound, ServerProcess, find_programs
+from tests.support.servers.program import ServerNotFound, ServerProcess, find_programs
 
 __all__ = ['RedisServer', 'SentinelServer', 'find_redis']
 

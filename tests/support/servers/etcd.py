@@ -1,7 +1,5 @@
 """etcd: a cluster of one member, which may become another cluster with the same content."""
 
-# ruff: noqa: S603 - programs of the machine's own
-
 from __future__ import annotations
 
 import importlib.util
@@ -13,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobsync.testing.servers.program import ServerProcess, find_programs, free_port
+from tests.support.servers.program import ServerProcess, find_programs, free_port
 
 __all__ = ['EtcdServer', 'find_etcd']
 

@@ -13,11 +13,11 @@ from benchmarks.pages import write_pages
 from benchmarks.places import DEFAULT, QUICK, places
 from benchmarks.scenarios import SCENARIOS
 
-from jobsync.bench.report import write
-from jobsync.bench.results import Results
-from jobsync.bench.scenario import chosen
-from jobsync.cli.bench import check_installed, listing, play
 from jobsync.errors import JobsyncError
+from jobsync_bench.play import check_installed, listing, play
+from jobsync_bench.report import write
+from jobsync_bench.results import Results
+from jobsync_bench.scenario import chosen
 
 _HERE = Path(__file__).parent
 _DOCS = _HERE.parent / 'docs' / 'benchmarks'

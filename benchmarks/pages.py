@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.rivals.catalogue import SERVICES
 from benchmarks.rivals.environments import PINS
 
-from jobsync.bench.report import PLOTS, circumstances, draw, page, targets_table
-from jobsync.bench.results import Results
-from jobsync.bench.scenario import Scenario
+from jobsync_bench.report import PLOTS, circumstances, draw, page, targets_table
+from jobsync_bench.results import Results
+from jobsync_bench.scenario import Scenario
 
 __all__ = ['write_pages']
 

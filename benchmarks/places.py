@@ -14,9 +14,9 @@ import psutil
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess
 from tests.support.stores import KINDS, Kind
 
-from jobsync.bench.bench import Store
-from jobsync.bench.running import Place
 from jobsync.errors import ConfigError
+from jobsync_bench.bench import Store
+from jobsync_bench.running import Place
 
 __all__ = ['DEFAULT', 'QUICK', 'ServedStore', 'places']
 

@@ -24,7 +24,7 @@ from benchmarks.fresh import STORES, fresh
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_scenes import SCENES, Outcome, flap
 
-from jobsync.bench.stopping import run_stoppable
+from jobsync_bench.stopping import run_stoppable
 
 TOKENS = 240
 FAST: dict[str, Any] = {

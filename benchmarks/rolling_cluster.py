@@ -23,8 +23,8 @@ from benchmarks.rolling_worker import Order
 from jobsync import CoordinationConfig, plugins
 from jobsync._core.assignment import Assignment
 from jobsync._core.records import HistoryKind, NodeState, Rebalance
-from jobsync.cli.demo.clock import now
-from jobsync.cli.demo.log import LogTail, WorkerLog, read_log
+from jobsync_demo.clock import now
+from jobsync_demo.log import LogTail, WorkerLog, read_log
 
 __all__ = ['Cluster', 'Worker']
 

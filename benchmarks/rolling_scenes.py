@@ -18,8 +18,8 @@ from benchmarks.rolling_worker import Load, read_tokens, work
 
 from jobsync import Job
 from jobsync._core.leader.admission import HELD_SEC
-from jobsync.cli.demo.clock import now
-from jobsync.cli.demo.log import LogWriter
+from jobsync_demo.clock import now
+from jobsync_demo.log import LogWriter
 
 __all__ = ['SCENES', 'Outcome', 'Scene', 'flap']
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 from benchmarks.rolling_worker import ROUND_SEC, round_of, tasks_of
 
-from jobsync.cli.demo.log import WorkerLog
-from jobsync.cli.demo.verdict import owned_at_once, worked_at_once
+from jobsync_demo.log import WorkerLog
+from jobsync_demo.verdict import owned_at_once, worked_at_once
 
 __all__ = ['Figures', 'judge', 'longest_gaps', 'passes']
 

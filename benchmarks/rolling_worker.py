@@ -2,7 +2,7 @@
 
 A *round* of tasks begins every second, at the same moment for all workers, and is *open* for some seconds. Each worker offers
 the tasks of all open rounds to ``job.claim``, over and over, but for those that it knows to be done: whoever has done a task
-puts a file of its name into the folder ``done``. The log is in the words of ``jobsync.cli.demo.log``. SIGTERM ends it all.
+puts a file of its name into the folder ``done``. The log is in the words of ``jobsync_demo.log``. SIGTERM ends it all.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import attrs
 
 from jobsync import CoordinationConfig, Job
-from jobsync.cli.demo.clock import now
-from jobsync.cli.demo.log import LogWriter
+from jobsync_demo.clock import now
+from jobsync_demo.log import LogWriter
 
 __all__ = ['ROUND_SEC', 'Load', 'Order', 'read_tokens', 'round_of', 'tasks_of', 'work']
 

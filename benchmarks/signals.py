@@ -30,7 +30,7 @@ from benchmarks.compare import ROOT, machine, markdown
 from benchmarks.fresh import STORES, fresh
 
 from jobsync import CoordinationConfig, Job
-from jobsync.bench.stopping import run_stoppable
+from jobsync_bench.stopping import run_stoppable
 
 PLACES = ('enter', 'add_task', 'write_audit', 'callback', 'claim', 'claim batch', 'exit')
 HANDLERS = ('guide', 'own')

@@ -35,6 +35,13 @@ def tox_config() -> configparser.ConfigParser:
     return config
 
 
+def build_wheel(folder: Path) -> Path:
+    build = 'import sys, hatchling.build; hatchling.build.build_wheel(sys.argv[1])'
+    subprocess.run([sys.executable, '-c', build, str(folder)], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob('*.whl')
+    return wheel
+
+
 def modules_after(statement: str) -> set[str]:
     code = f'{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))'
     done = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True)
@@ -57,7 +64,18 @@ def test_importing_jobsync_imports_nothing_that_only_a_job_at_work_needs() -> No
 
 def test_a_demo_worker_needs_no_tool_of_the_command_line() -> None:
     """A worker process starts without click and rich, so what it shows of start-up is a user's own."""
-    assert modules_after('import jobsync.cli.demo.worker').isdisjoint({'click', 'rich'})
+    assert modules_after('import jobsync_demo.worker').isdisjoint({'click', 'rich'})
+
+
+def test_the_wheel_has_the_tools_beside_the_library(tmp_path: Path) -> None:
+    """One distribution installs the library, the benchmarks and the demo, and the command finds the two by entry points."""
+    wheel = build_wheel(tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (entry_points,) = (archive.read(name).decode() for name in names if name.endswith('/entry_points.txt'))
+    packages = {name.partition('/')[0] for name in names} - {wheel.name.removesuffix('-py3-none-any.whl') + '.dist-info'}
+    assert packages == {'jobsync', 'jobsync_bench', 'jobsync_demo'}
+    assert '[jobsync.commands]\nbench = jobsync_bench.command:bench\ndemo = jobsync_demo.command:demo\n' in entry_points
 
 
 def locked(name: str) -> dict[str, set[str]]:
@@ -192,10 +210,7 @@ class TestWrong(BackendSuite):
 
 def test_the_suite_in_the_wheel_shows_what_it_compared(tmp_path: Path) -> None:
     """An author of a backend who has installed the package reads the values that differ, not that something does."""
-    build = 'import sys, hatchling.build; hatchling.build.build_wheel(sys.argv[1])'
-    subprocess.run([sys.executable, '-c', build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob('*.whl')
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(build_wheel(tmp_path)) as archive:
         archive.extractall(tmp_path / 'installed')
     (tmp_path / 'test_wrong.py').write_text(AUTHORS_TEST)
     done = subprocess.run(

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from jobsync import CoordinationConfig, Job, JobsyncError, plugins
 from jobsync.backend import BackendOptions
-from jobsync.bench.crew import Member
-from jobsync.bench.watching import Cluster
 from jobsync.cli.commands import cli
+from jobsync_bench.crew import Member
+from jobsync_bench.watching import Cluster
 
 SECRET = 'zqhunterzq'  # noqa: S105
 """No message has it by itself, and no parser changes it: it is in lower case, as hosts are made."""

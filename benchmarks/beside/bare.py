@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
-from jobsync.bench.timing import seconds
+from jobsync_bench.timing import seconds
 
 __all__ = ['Calls', 'bare_calls', 'bare_statements']
 

@@ -13,8 +13,8 @@ from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.peer import url_of
 
-from jobsync.bench.bench import Contestant
-from jobsync.bench.relay import Relay, address_of
+from jobsync_bench.bench import Contestant
+from jobsync_bench.relay import Relay, address_of
 
 __all__ = ['OFFERS']
 

@@ -11,7 +11,7 @@ from benchmarks.places import ServedStore
 from benchmarks.rivals.peer import admit
 from tests.support.servers import PostgresServer
 
-from jobsync.bench.bench import Bench, Contestant
+from jobsync_bench.bench import Bench, Contestant
 
 __all__ = ['ROLE', 'Offer', 'Slots', 'admitted', 'postgres_of']
 

@@ -15,7 +15,7 @@ from benchmarks.rivals.tooz_group import Group
 from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
 from tests.support.servers import PostgresServer, RedisServer
 
-from jobsync.bench.bench import Contestant
+from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']
 

@@ -11,7 +11,7 @@ from benchmarks.rivals.catalogue import RINGS, service
 from benchmarks.rivals.environments import python_of
 from benchmarks.scenarios.placement import FIGURES, words_of
 
-from jobsync.bench.bench import Contestant
+from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']
 

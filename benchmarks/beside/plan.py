@@ -9,7 +9,7 @@ from benchmarks.beside.offering import Offer, Slots
 from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import service
 
-from jobsync.bench.bench import Contestant
+from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']
 

@@ -9,7 +9,7 @@ from benchmarks.beside import idle, ownership, placement, plan, store, takeover,
 from benchmarks.beside.offering import Offer, Slots
 from benchmarks.rivals.environments import RivalUnavailable
 
-from jobsync.bench.bench import Bench, Contestant
+from jobsync_bench.bench import Bench, Contestant
 
 __all__ = ['Rivals']
 
@@ -27,7 +27,7 @@ _OFFERS: Mapping[tuple[str, str], Sequence[Offer]] = {
 
 @attrs.define
 class Rivals:
-    """See ``jobsync.bench.bench.Beside``. A rival that cannot be had is noted, once."""
+    """See ``jobsync_bench.bench.Beside``. A rival that cannot be had is noted, once."""
 
     _slots: dict[int, Slots] = attrs.field(factory=dict)
     """Of each bench that is at work."""

@@ -16,10 +16,10 @@ from benchmarks.rivals.environments import python_of
 from jobsync import plugins
 from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
-from jobsync.bench.bench import Contestant, Run
-from jobsync.bench.figures import Side
-from jobsync.bench.scenarios.bulk import number_of
-from jobsync.bench.timing import seconds
+from jobsync_bench.bench import Contestant, Run
+from jobsync_bench.figures import Side
+from jobsync_bench.scenarios.bulk import number_of
+from jobsync_bench.timing import seconds
 
 __all__ = ['OFFERS']
 

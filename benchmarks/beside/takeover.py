@@ -15,9 +15,9 @@ from benchmarks.rivals.tooz_group import Group, tooz_url
 from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
 from tests.support.servers import EtcdServer, RedisServer
 
-from jobsync.bench.bench import Bench, Contestant
-from jobsync.bench.scenarios.takeover import FIGURES, case_of, played
-from jobsync.bench.watching import Cluster
+from jobsync_bench.bench import Bench, Contestant
+from jobsync_bench.scenarios.takeover import FIGURES, case_of, played
+from jobsync_bench.watching import Cluster
 
 __all__ = ['OFFERS']
 

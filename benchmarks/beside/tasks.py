@@ -11,7 +11,7 @@ from benchmarks.beside.teams import Team, peers, queue
 from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.rounds import Round
 
-from jobsync.bench.bench import Contestant
+from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']
 

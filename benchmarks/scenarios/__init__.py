@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmarks.scenarios import assignment, imports, placement, plan, rolling, signals
 
-from jobsync.bench import scenarios as shipped
-from jobsync.bench.scenario import Scenario
+from jobsync_bench import scenarios as shipped
+from jobsync_bench.scenario import Scenario
 
 __all__ = ['SCENARIOS']
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from benchmarks.scenarios.steps import peak_mb, steps
 
-from jobsync.bench.bench import Bench
-from jobsync.bench.figures import Figure, Unit
-from jobsync.bench.scenario import Needs, Scenario
-from jobsync.bench.targets import Pick, Target
-from jobsync.bench.timing import cpu_seconds
+from jobsync_bench.bench import Bench
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.targets import Pick, Target
+from jobsync_bench.timing import cpu_seconds
 
 __all__ = ['SCENARIO']
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from jobsync.bench.bench import Bench
-from jobsync.bench.figures import Figure, Unit
-from jobsync.bench.scenario import Needs, Scenario
-from jobsync.bench.targets import Pick, Target
+from jobsync_bench.bench import Bench
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.targets import Pick, Target
 
 __all__ = ['SCENARIO']
 

@@ -10,9 +10,9 @@ from benchmarks.rivals.placing import Change, Placing, change
 
 from jobsync._core.hashing import tokenizer
 from jobsync._core.planner.rebalance import FREE, rebalance
-from jobsync.bench.bench import Bench
-from jobsync.bench.figures import Figure, Unit
-from jobsync.bench.scenario import Needs, Scenario
+from jobsync_bench.bench import Bench
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.scenario import Needs, Scenario
 
 __all__ = ['FIGURES', 'SCENARIO', 'ours', 'words_of']
 

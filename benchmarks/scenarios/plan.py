@@ -6,10 +6,10 @@ from functools import partial
 
 from benchmarks.scenarios import plans
 
-from jobsync.bench.bench import Bench, Rounds
-from jobsync.bench.figures import Figure, Unit
-from jobsync.bench.scenario import Needs, Scenario
-from jobsync.bench.targets import Pick, Target
+from jobsync_bench.bench import Bench, Rounds
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.targets import Pick, Target
 
 __all__ = ['SCENARIO', 'SIZES', 'case_of']
 

@@ -10,10 +10,10 @@ from benchmarks.rolling import FAST, TOKENS
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_scenes import SCENES, Outcome, flap
 
-from jobsync.bench.bench import Bench
-from jobsync.bench.figures import Figure, Unit
-from jobsync.bench.scenario import Needs, Scenario
-from jobsync.bench.targets import Pick, Target
+from jobsync_bench.bench import Bench
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.targets import Pick, Target
 
 __all__ = ['SCENARIO']
 

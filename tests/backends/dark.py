@@ -6,7 +6,7 @@ import ctypes
 import socket
 import struct
 
-from jobsync.bench.relay import Relay
+from jobsync_bench.relay import Relay
 
 __all__ = ['DarkRelay']
 

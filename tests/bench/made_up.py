@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 
-from jobsync.bench.bench import Bench
-from jobsync.bench.figures import Figure, Series, Side, Unit
-from jobsync.bench.machine import Machine
-from jobsync.bench.results import Part, Results
-from jobsync.bench.scenario import Needs, Scenario
-from jobsync.bench.targets import Pick, Target
+from jobsync_bench.bench import Bench
+from jobsync_bench.figures import Figure, Series, Side, Unit
+from jobsync_bench.machine import Machine
+from jobsync_bench.results import Part, Results
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.targets import Pick, Target
 
 __all__ = ['MACHINE', 'made_up_results', 'scenario', 'series']
 

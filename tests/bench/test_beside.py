@@ -20,9 +20,9 @@ from tests.support.servers import PostgresServer
 from jobsync import plugins
 from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
-from jobsync.bench.bench import Bench, Contestant, Nobody, Store
-from jobsync.bench.scenarios.ownership import KINDS
-from jobsync.bench.telling import PlainTeller
+from jobsync_bench.bench import Bench, Contestant, Nobody, Store
+from jobsync_bench.scenarios.ownership import KINDS
+from jobsync_bench.telling import PlainTeller
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.bench.made_up import made_up_results
 
-from jobsync.bench.results import Results
-from jobsync.cli import bench as helpers
 from jobsync.cli.commands import cli
+from jobsync_bench import play as helpers
+from jobsync_bench.results import Results
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,7 +108,7 @@ def test_a_report_is_made_of_earlier_results(tmp_path: Path) -> None:
 def is_node(process: psutil.Process) -> bool:
     """Whether it is one that takes part; one that has just ended is not."""
     with suppress(psutil.Error):
-        return 'jobsync.bench.members.idler' in process.cmdline()
+        return 'jobsync_bench.members.idler' in process.cmdline()
     return False
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobsync.bench.crew import Member, all_at_once, crew
-from jobsync.bench.stopping import Stopped
+from jobsync_bench.crew import Member, all_at_once, crew
+from jobsync_bench.stopping import Stopped
 
 
 def orders(folder: Path, nodes: int) -> list[dict[str, object]]:

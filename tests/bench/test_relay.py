@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobsync.bench.relay import Relay, address_of
+from jobsync_bench.relay import Relay, address_of
 
 
 @pytest.mark.parametrize(

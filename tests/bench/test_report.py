@@ -7,9 +7,9 @@ from pathlib import Path
 from benchmarks.pages import write_pages
 from tests.bench.made_up import FIVE_TIMES, made_up_results, scenario
 
-from jobsync.bench.report import text, write
-from jobsync.bench.scenario import Needs
-from jobsync.bench.targets import Pick, Target
+from jobsync_bench.report import text, write
+from jobsync_bench.scenario import Needs
+from jobsync_bench.targets import Pick, Target
 
 _MISSED = Target('walking', Pick('time'), at_most=0.001)
 _UNKNOWN = Target('swimming', Pick('time', case='under water'), at_most=0.001)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.bench.made_up import made_up_results
 
-from jobsync.bench.results import FORMAT, Results
 from jobsync.errors import JobsyncError
+from jobsync_bench.results import FORMAT, Results
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ import pytest
 from tests.bench.made_up import scenario
 
 from jobsync.backend import Reach
-from jobsync.bench.bench import Bench, Contestant, Rounds, Store
-from jobsync.bench.figures import Side
-from jobsync.bench.results import Results
-from jobsync.bench.running import Place, run
-from jobsync.bench.scenario import Needs, chosen
-from jobsync.bench.stopping import Stopped, stoppable
-from jobsync.bench.telling import PlainTeller
 from jobsync.errors import ConfigError
+from jobsync_bench.bench import Bench, Contestant, Rounds, Store
+from jobsync_bench.figures import Side
+from jobsync_bench.results import Results
+from jobsync_bench.running import Place, run
+from jobsync_bench.scenario import Needs, chosen
+from jobsync_bench.stopping import Stopped, stoppable
+from jobsync_bench.telling import PlainTeller
 
 TELLER = PlainTeller(lambda _: None)
 STORES = [Place(name, lambda name=name: nullcontext(Store(name, f'{name}://'))) for name in ('one', 'two')]  # type: ignore[misc]

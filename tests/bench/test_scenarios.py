@@ -12,18 +12,18 @@ from benchmarks.places import places
 from tests.bench.made_up import MACHINE
 from tests.support.servers import RedisServer
 
-from jobsync.bench import scenarios as shipped
-from jobsync.bench.bench import Bench, Nobody, Store
-from jobsync.bench.crew import crew
-from jobsync.bench.figures import Series
-from jobsync.bench.report import text
-from jobsync.bench.results import Results
-from jobsync.bench.running import run
-from jobsync.bench.scenario import Scenario
-from jobsync.bench.scenarios import growth, tasks
-from jobsync.bench.targets import standing
-from jobsync.bench.telling import PlainTeller
 from jobsync.errors import ConfigError
+from jobsync_bench import scenarios as shipped
+from jobsync_bench.bench import Bench, Nobody, Store
+from jobsync_bench.crew import crew
+from jobsync_bench.figures import Series
+from jobsync_bench.report import text
+from jobsync_bench.results import Results
+from jobsync_bench.running import run
+from jobsync_bench.scenario import Scenario
+from jobsync_bench.scenarios import growth, tasks
+from jobsync_bench.targets import standing
+from jobsync_bench.telling import PlainTeller
 
 BY_NAME = {scenario.name: scenario for scenario in all_scenarios.SCENARIOS}
 TELLER = PlainTeller(lambda _: None)

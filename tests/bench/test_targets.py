@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.bench.made_up import FIVE_TIMES, made_up_results, series
 
-from jobsync.bench.targets import Pick, Target, standing
+from jobsync_bench.targets import Pick, Target, standing
 
 
 def test_a_quotient_that_reaches_its_bound() -> None:

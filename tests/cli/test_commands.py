@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from jobsync.cli.commands import cli
+from jobsync.cli.group import GROUP
 
 
 def invoke(*arguments: str) -> Result:
     return CliRunner(env={'COLUMNS': '300'}).invoke(cli, arguments)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A directory with one file."""
-    (tmp_path / 'in').mkdir()
-    (tmp_path / 'in' / 'file').write_text('one line\n')
-    return tmp_path / 'in'
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'said'),
-    [
-        (['--workers', '0'], '0 is not in the range 1<=x<=64'),
-        (['--workers', '-3'], '-3 is not in the range'),
-        (['--workers', '65'], '65 is not in the range'),
-        (['--workers', 'many'], "'many' is not a valid integer"),
-        (['--path', '/no/such/place'], "'/no/such/place' does not exist"),
-        (['--path', __file__], 'is a file'),
-        (['--seed', 'x'], "'x' is not a valid integer"),
-        (['--backend', 'nonsense'], "backend is '***' (str): must be a URL"),
-        (['--backend', 'carrier-pigeon://coop'], 'no backend answers to carrier-pigeon://'),
-        (['--backend', 'memory://'], 'backend is memory://: must be one that several processes can reach'),
-        (['--backend', 'sqlite:////no/such/place/jobs.db'], '/no/such/place'),
-        (['--keep', __file__], 'is a file'),
-        (['--nonsense'], 'No such option'),
-    ],
-)
-def test_bad_input_gets_one_clear_error(arguments: list[str], said: str, folder: Path) -> None:
-    """The message names the value and what is wrong with it; no traceback, no worker started."""
-    result = invoke('demo', '--path', str(folder), *arguments)
-    assert result.exit_code != 0
-    assert said in result.output
-    assert 'Traceback' not in result.output
-    assert 'processes started' not in result.output
-    assert isinstance(result.exception, SystemExit)
-
-
-def test_a_directory_without_files_is_refused(tmp_path: Path) -> None:
-    """There must be something to do."""
-    result = invoke('demo', '--path', str(tmp_path))
-    assert result.exit_code == 1
-    assert f'{tmp_path} holds no files' in result.output
-
-
-def test_a_folder_in_use_is_not_written_into(folder: Path) -> None:
-    """``--keep`` takes a new or empty folder, so that no file of the user is mixed with those of the demo."""
-    result = invoke('demo', '--path', str(folder), '--keep', str(folder))
-    assert result.exit_code == 1
-    assert 'is not empty' in result.output
-    assert [path.name for path in folder.iterdir()] == ['file']
 
 
 def test_backends_lists_what_can_be_chosen() -> None:
@@ -92,14 +44,14 @@ def jobsync_backend():
 """
 
 
-def install(folder: Path, **plugins: str) -> None:
+def install(folder: Path, group: str = 'jobsync', value: str = '', metadata: str = '', **plugins: str) -> None:
     """Write a distribution for each plugin, given by name and source."""
     for name, source in plugins.items():
         (folder / f'{name}_plugin.py').write_text(source)
         info = folder / f'{name}-1.5.dist-info'
         info.mkdir()
-        (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n')
-        (info / 'entry_points.txt').write_text(f'[jobsync]\n{name} = {name}_plugin\n')
+        (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n{metadata}')
+        (info / 'entry_points.txt').write_text(f'[{group}]\n{name} = {name}_plugin{value}\n')
 
 
 def test_backends_says_why_one_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,3 +114,78 @@ def test_without_the_extra_the_command_says_what_to_install(hidden: str) -> None
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f"The command line needs {hidden}: pip install 'jobsync[cli]'\n"
+
+
+COMMAND = """
+import click
+
+@click.command()
+@click.option('--loud', is_flag=True)
+def command(loud):
+    "Greet."
+    click.echo('HELLO' if loud else 'hello')
+"""
+
+
+def install_command(folder: Path, metadata: str = '', **commands: str) -> None:
+    """Write a distribution with a command of each name, given by the source of a module with ``command``."""
+    install(folder, 'jobsync.commands', ':command', metadata, **commands)
+
+
+def test_the_tools_come_by_entry_points() -> None:
+    """The demo and the benchmarks are commands, and the library has neither of them in its own group."""
+    assert list(cli.commands) == ['backends', 'conformance']
+    assert {entry.name for entry in entry_points(group=GROUP)} >= {'bench', 'demo'}
+    assert all(f'\n  {name} ' in invoke('--help').output for name in ('backends', 'bench', 'conformance', 'demo'))
+
+
+def test_another_distribution_adds_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point of the group is a command like ours, with its options and its line in the help."""
+    install_command(tmp_path, greet=COMMAND)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert invoke('greet', '--loud').output == 'HELLO\n'
+    assert re.search(r'^  greet +Greet\.$', invoke('--help').output, flags=re.MULTILINE)
+
+
+def test_a_command_of_the_library_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point that is called like a command of the library is not used."""
+    install_command(tmp_path, backends=COMMAND)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert 'memory://' in invoke('backends').output
+
+
+@pytest.mark.parametrize(
+    ('source', 'said'),
+    [
+        ('raise RuntimeError("bad day")', 'broken_plugin:command of broken 1.5 cannot be loaded: RuntimeError: bad day'),
+        ('command = 5', 'broken_plugin:command of broken 1.5 is 5 (int): must be a click.Command'),
+        ('', "broken_plugin:command of broken 1.5 cannot be loaded: AttributeError: module 'broken_plugin' has no attribute"),
+        ('import no_such_module', "No module named 'no_such_module' (needed by broken_plugin:command of broken 1.5)"),
+    ],
+)
+def test_a_broken_command_disturbs_no_other(source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is listed, and fails with the reason whatever it is given; the other commands work."""
+    install_command(tmp_path, broken=source, greet=COMMAND)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'broken_plugin', raising=False)
+    for arguments in ([], ['--help'], ['--option', 'value']):
+        result = invoke('broken', *arguments)
+        assert result.exit_code == 1
+        assert f'the command broken cannot be used: {said}' in result.output
+    assert '\n  broken ' in invoke('--help').output
+    assert invoke('greet').output == 'hello\n'
+
+
+def test_a_command_whose_extra_is_missing_says_which_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a distribution has an extra of the command's name, a missing module is answered with that extra."""
+    install_command(tmp_path, metadata='Provides-Extra: extra\nProvides-Extra: lacking\n', lacking='import no_such_module')
+    monkeypatch.syspath_prepend(tmp_path)
+    said = "the command lacking cannot be used: No module named 'no_such_module': pip install 'lacking[lacking]'"
+    assert said in invoke('lacking').output
+
+
+def test_the_command_line_imports_a_tool_only_when_it_is_called() -> None:
+    """``jobsync backends`` imports neither the demo nor the benchmarks."""
+    code = 'import sys; from jobsync.cli.commands import cli; cli(["backends"], standalone_mode=False); print(*sys.modules)'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert not [name for name in done.stdout.split() if name.startswith(('jobsync_bench', 'jobsync_demo'))]

@@ -1,0 +1,81 @@
+"""Commands that distributions add to ``jobsync``: entry points of the group ``jobsync.commands``.
+
+The name of the entry point is the name of the command, and its object is a ``click.Command``. ``jobsync demo`` and ``jobsync
+bench`` come this way too, so the library imports neither.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+import click
+
+from jobsync._core.redact import safe_repr
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+__all__ = ['GROUP', 'CommandGroup']
+
+GROUP = 'jobsync.commands'
+
+
+class CommandGroup(click.Group):
+    """A group whose own commands are followed by those of entry points.
+
+    A command of its own wins over an entry point of that name. An entry point that cannot be loaded is listed with the reason,
+    and fails with it when it is called; the other commands work.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, sorted."""
+        return sorted({*super().list_commands(ctx), *(entry.name for entry in entry_points(group=GROUP))})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of that name, a stand-in for one that cannot be loaded, or None."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        entry = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+        return None if entry is None else _loaded(entry)
+
+
+def _loaded(entry: EntryPoint) -> click.Command:
+    try:
+        command = entry.load()
+    except ModuleNotFoundError as error:
+        return _Unusable(entry.name, f'{error}{_remedy(entry)}')
+    except Exception as error:  # noqa: BLE001  (a module of another distribution may raise anything)
+        return _Unusable(entry.name, f'{entry.value} of {_source(entry)} cannot be loaded: {type(error).__name__}: {error}')
+    if not isinstance(command, click.Command):
+        return _Unusable(entry.name, f'{entry.value} of {_source(entry)} is {safe_repr(command)}: must be a click.Command')
+    return command
+
+
+def _source(entry: EntryPoint) -> str:
+    return 'an unknown distribution' if entry.dist is None else f'{entry.dist.name} {entry.dist.version}'
+
+
+def _remedy(entry: EntryPoint) -> str:
+    """Return what to install for a command: the extra of its name where the distribution has one."""
+    dist: Distribution | None = entry.dist
+    if dist is None or entry.name not in (dist.metadata.get_all('Provides-Extra') or ()):
+        return f' (needed by {entry.value} of {_source(entry)})'
+    return f": pip install '{dist.name}[{entry.name}]'"
+
+
+class _Unusable(click.Command):
+    """A stand-in for a command that cannot be loaded."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            name,
+            help=f'Cannot be used: {reason}',
+            context_settings={'ignore_unknown_options': True, 'allow_extra_args': True, 'help_option_names': []},
+        )
+        self._reason = reason
+
+    def invoke(self, ctx: click.Context) -> None:  # noqa: ARG002  (click calls it so)
+        """Fail with the reason."""
+        raise click.ClickException(f'the command {self.name} cannot be used: {self._reason}')

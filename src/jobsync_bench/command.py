@@ -1,0 +1,52 @@
+"""The command ``jobsync bench``: its options, and a call of what does the work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from jobsync.cli.common import errors_as_lines, url_or_stdin
+
+__all__ = ['bench']
+
+
+@click.command()
+@click.option(
+    '--backend',
+    'url',
+    metavar='URL',
+    default=None,
+    callback=url_or_stdin,
+    help='The store; - reads the URL from standard input. Required but for --list.',
+)
+@click.option('--quick', is_flag=True, help='Fewer rounds and smaller sizes.')
+@click.option('--only', metavar='SCENARIO', multiple=True, help='This one only; may be given again.')
+@click.option(
+    '--output',
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help='A folder for results.json, report.md and plots. [default: the report on standard output]',
+)
+@click.option('--list', 'as_list', is_flag=True, help='Say which scenarios there are.')
+def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | None, as_list: bool) -> None:
+    """Measure what the store at the URL makes of jobsync, and jobsync of it.
+
+    The store need not be empty, and other clusters may be at work in it: everything happens in namespaces of its own, which
+    stay in it. Takes about ten minutes, and with --quick two.
+    """
+    from jobsync_bench.play import check_installed, listing, place_of, play
+    from jobsync_bench.results import Results
+    from jobsync_bench.scenario import chosen
+    from jobsync_bench.scenarios import SCENARIOS
+
+    if as_list:
+        click.echo(listing(SCENARIOS))
+        return
+    if url is None:
+        raise click.UsageError('--backend is needed: the URL of a store, such as sqlite:///jobs.db')
+    with errors_as_lines():
+        check_installed()
+        scenarios, place = chosen(only, SCENARIOS), place_of(url)
+        sys.exit(play(Results(quick=quick), scenarios, [place], output))

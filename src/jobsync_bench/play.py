@@ -1,0 +1,129 @@
+"""What ``jobsync bench`` does, and the project's own harness with it: tell what happens, play, keep the results, report."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from jobsync import plugins
+from jobsync.backend import BackendOptions
+from jobsync.errors import JobsyncError
+from jobsync_bench.bench import Beside, Store
+from jobsync_bench.report import text, write
+from jobsync_bench.results import Results
+from jobsync_bench.running import Place, run
+from jobsync_bench.scenario import Scenario
+from jobsync_bench.stopping import Stopped, stoppable
+from jobsync_bench.telling import PlainTeller, Teller
+
+__all__ = ['RESULTS', 'check_installed', 'listing', 'place_of', 'play', 'teller_for']
+
+RESULTS = 'results.json'
+_NEEDED = ('matplotlib', 'psutil')
+
+
+def check_installed() -> None:
+    """Raise ``JobsyncError`` if what the benchmarks need besides the command line is not there."""
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise JobsyncError(f"benchmarks need {' and '.join(missing)}: pip install 'jobsync[bench]'")
+
+
+def listing(scenarios: Sequence[Scenario]) -> str:
+    """What there is to choose from."""
+    width = max(len(scenario.name) for scenario in scenarios)
+    return '\n'.join(
+        f'{scenario.name:{width}}  {scenario.title}; on {scenario.needs.value}{"" if scenario.by_default else "; only by name"}'
+        for scenario in scenarios
+    )
+
+
+def place_of(url: str) -> Place:
+    """The store at a URL, called like its scheme. Raises ``ConfigError``, ``BackendNotFound``."""
+    backend = plugins.connect(url, BackendOptions())
+    reach = backend.info.reach
+    backend.close()
+    name = url.partition(':')[0]
+    return Place(name, lambda: nullcontext(Store(name, url)), reach)
+
+
+@contextmanager
+def teller_for(console: Console) -> Iterator[Teller]:
+    """One that draws on a terminal, or one that writes lines anywhere else."""
+    if not console.is_terminal:
+        yield PlainTeller(partial(console.print, soft_wrap=True, markup=False, highlight=False))
+        return
+    columns = (SpinnerColumn(), TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield LiveTeller(progress)
+
+
+class LiveTeller:
+    """A bar for the turns of the present measurement, under lines that stay."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task('', total=None)
+        self._lines = PlainTeller(partial(progress.console.print, soft_wrap=True, markup=False, highlight=False))
+
+    def begins(self, title: str, number: int, total: int) -> None:
+        """See ``Teller``."""
+        self._lines.begins(title, number, total)
+        self._progress.reset(self._task, description=title)
+
+    def turn(self, what: str, done: int, total: int) -> None:
+        """See ``Teller``."""
+        self._progress.update(self._task, description=what, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """See ``Teller``."""
+        self._lines.say(text)
+
+
+def play(
+    results: Results,
+    scenarios: Sequence[Scenario],
+    places: Sequence[Place],
+    folder: Path | None,
+    *,
+    aloud: bool = False,
+    beside: Beside | None = None,
+    only_measured: bool = True,
+    then: Callable[[Results], object] = lambda _: None,
+) -> int:
+    """Play and report, into a folder if one is given, and on standard output otherwise or if it is to be read ``aloud``.
+
+    Gives the exit status.
+
+    Whatever was measured before a signal or a failure is reported. ``then`` is called with the results at the end.
+    """
+    teller: AbstractContextManager[Teller] = teller_for(Console(stderr=True))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    status = 0
+    try:
+        with stoppable(), teller as told:
+            run(results, scenarios, places, told, beside, (lambda so_far: _keep(so_far, folder)))
+    except Stopped as stopped:
+        status = stopped.status
+    if any(part.fault for part in results.parts):
+        status = status or 1
+    if folder is None or aloud:
+        click.echo(text(results, scenarios, only_measured=only_measured))
+    if folder is not None:
+        click.echo(f'{write(results, scenarios, folder, only_measured=only_measured)}', err=True)
+    then(results)
+    sys.stdout.flush()
+    return status
+
+
+def _keep(results: Results, folder: Path | None) -> None:
+    if folder is not None:
+        results.write(folder / RESULTS)

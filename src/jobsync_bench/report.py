@@ -1,0 +1,97 @@
+"""The report of one run, in Markdown: made from the results and the scenarios' own words, and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from jobsync_bench.results import Results
+from jobsync_bench.scenario import Scenario
+from jobsync_bench.tables import figure_table
+from jobsync_bench.targets import Standing, standing
+from jobsync_bench.wording import quantity, table, times
+
+__all__ = ['PLOTS', 'circumstances', 'draw', 'page', 'standings', 'targets_table', 'text', 'write']
+
+PLOTS = 'plots'
+"""The folder of the pictures, beside the report."""
+
+
+def write(results: Results, scenarios: Sequence[Scenario], folder: Path, *, only_measured: bool = False) -> Path:
+    """Write ``report.md`` and its pictures into a folder; the report's path."""
+    path = folder / 'report.md'
+    drawn = draw(results, scenarios, folder / PLOTS)
+    path.write_text(text(results, scenarios, only_measured=only_measured, pictures=drawn))
+    return path
+
+
+def draw(results: Results, scenarios: Iterable[Scenario], folder: Path) -> set[str]:
+    """Draw a picture of each scenario into a folder; the names of those of which there was something to draw."""
+    from jobsync_bench.plots import plot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return {each.name for each in scenarios if plot(each, list(results.of(each.name)), folder / f'{each.name}.png')}
+
+
+def text(
+    results: Results, scenarios: Sequence[Scenario], *, only_measured: bool = False, pictures: Container[str] = frozenset()
+) -> str:
+    """The whole report. ``pictures``: the names of the scenarios that have one in the folder ``plots``."""
+    parts = ['# Benchmarks', *circumstances(results)]
+    if targets := targets_table(results, scenarios, only_measured=only_measured):
+        parts += ['## What must be reached', targets]
+    for scenario in scenarios:
+        if part := page(scenario, results, f'{PLOTS}/{scenario.name}.png' if scenario.name in pictures else None):
+            parts += [f'## {scenario.title}', part]
+    return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def circumstances(results: Results) -> Iterator[str]:
+    """When, where and with what it was measured, and what has to be known about it."""
+    kind = 'a quick run: fewer rounds, smaller sizes' if results.quick else 'a full run'
+    yield f'Measured on {results.started:%Y-%m-%d %H:%M} UTC in {results.took_sec / 60:.0f} minutes ({kind}). {results.machine}.'
+    yield ', '.join(f'{name} {version}' for name, version in results.versions.items()) + '.'
+    notes = list(results.notes)
+    if results.stopped_by:
+        notes.insert(0, f'The run was ended early by {results.stopped_by}.')
+    notes += [f'{part.scenario}{_on(part.store)} was not played to its end: {part.fault}' for part in results.parts if part.fault]
+    yield '\n'.join(f'- {note}' for note in notes)
+
+
+def _on(store: str) -> str:
+    return f' on {store}' if store else ''
+
+
+def page(scenario: Scenario, results: Results, picture: str | None) -> str:
+    """The part of one scenario, without a heading; empty if nothing was measured."""
+    series = list(results.of(scenario.name))
+    if not series:
+        return ''
+    parts = [f'**What it means.** {scenario.means}', f'**What bounds it.** {scenario.bounds}']
+    if picture:
+        parts.append(f'![{scenario.title}]({picture})')
+    for figure in scenario.figures:
+        here = [each for each in series if each.figure == figure.name]
+        if here:
+            parts += [f'**{figure.name}**: {figure.says}', figure_table(figure, here)]
+    return '\n\n'.join(parts)
+
+
+def standings(results: Results, scenarios: Iterable[Scenario]) -> list[tuple[Scenario, Standing]]:
+    """How the run stands to every target."""
+    return [(scenario, standing(target, results.of(scenario.name))) for scenario in scenarios for target in scenario.targets]
+
+
+def targets_table(results: Results, scenarios: Iterable[Scenario], *, only_measured: bool = False) -> str:
+    """Target, measured, reached or not; what was not measured is left out if that is wanted."""
+    rows = []
+    for scenario, stands in standings(results, scenarios):
+        if only_measured and stands.value is None:
+            continue
+        unit = scenario.figure(stands.target.number.figure).unit
+        shown: Callable[[float], str] = times if stands.target.against else lambda value, unit=unit: quantity(value, unit)  # type: ignore[misc]
+        sign = 'at most' if stands.target.at_most is not None else 'at least'
+        measured = 'not measured' if stands.value is None else shown(stands.value)
+        reached = {True: 'reached', False: '**not reached**', None: ''}[stands.is_reached]
+        rows.append([stands.target.what, f'{sign} {shown(stands.target.bound)}', measured, reached, stands.where])
+    return table(['what', 'target', 'measured', '', 'the worst of all: in'], rows) if rows else ''

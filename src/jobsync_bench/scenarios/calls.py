@@ -1,0 +1,51 @@
+"""What one call of the store costs: those that a node makes all its life."""
+
+from __future__ import annotations
+
+import datetime as dt
+from contextlib import closing
+from functools import partial
+from itertools import count
+
+from jobsync_bench.bench import Bench, Rounds
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.leading import Leader
+from jobsync_bench.scenario import Scenario
+from jobsync_bench.timing import seconds
+
+__all__ = ['SCENARIO']
+
+_TOKENS, _NODES = 10_000, 10
+
+
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+    leader = bench.stack.enter_context(closing(Leader(bench.store.url, bench.store.namespace(), _TOKENS, _NODES)))
+    backend, me = leader.backend, leader.me
+    version, date, items = backend.snapshot().version, dt.datetime.now(dt.UTC).date(), map('task-{}'.format, count())
+    rounds = Rounds(50 if bench.quick else 300, least=10, seconds=10)
+    calls = {
+        'heartbeat': lambda: backend.heartbeat(me, version, frozenset()),
+        'snapshot of 10 nodes': backend.snapshot,
+        'what is new? nothing': lambda: backend.read_assignment(version),
+        'one claim': lambda: backend.append_claims(me, [next(items)], date),
+    }
+    for case, call in calls.items():
+        bench.in_turns('call', case, {'ours': partial(seconds, call)}, rounds)
+
+
+SCENARIO = Scenario(
+    name='calls',
+    title='One call of the store',
+    means="""
+        A node calls the store about 13 times a minute, and none of its answers to can_claim_task waits for it. What
+        does wait is a hand-over, which takes a few of these calls, and a task begun by itself (add_task), which takes
+        one.
+    """,
+    bounds="""
+        The way to the store and back, and for a heartbeat and a claim the store's own disk: both are written before
+        they are acknowledged.
+    """,
+    figures=(Figure('call', Unit.SECONDS, 'From the call to its answer, on the wall.', tail=True),),
+    play=play,
+)

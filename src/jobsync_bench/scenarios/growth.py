@@ -1,0 +1,145 @@
+"""From two nodes to five hundred on one store."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from typing import Any
+
+from jobsync import plugins
+from jobsync.backend import BackendOptions
+from jobsync_bench.bench import Bench
+from jobsync_bench.crew import Member, all_at_once, crew
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.relay import Relay, address_of
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.targets import Pick, Target
+
+__all__ = ['SCENARIO', 'case_of']
+
+_TOKENS = 10_000
+_SETTLE_SEC = 180.0
+_INTERVAL_SEC = 5.0
+"""Of heartbeats, which all nodes send at about the same time: what is measured for a part of it has them all, or none."""
+
+
+def case_of(nodes: int) -> str:
+    """The case of so many nodes."""
+    return f'{nodes} nodes'
+
+
+def settle(hosts: Sequence[Member], nodes: int) -> float:
+    """Wait until every node has its share; seconds."""
+    start = time.monotonic()
+    while (settled := sum(all_at_once(hosts, 'settled'))) < nodes:
+        if time.monotonic() > start + _SETTLE_SEC:
+            raise TimeoutError(f'{settled} of {nodes} nodes have their share after {_SETTLE_SEC:.0f} s')
+        time.sleep(0.1)
+    return time.monotonic() - start
+
+
+def measure(bench: Bench, hosts: Sequence[Member], nodes: int, seconds: float) -> None:
+    """Note what so many nodes cost while nothing happens."""
+    used = bench.store.cpu_seconds
+    all_at_once(hosts, 'cost')
+    before, start = used() if used else 0.0, time.monotonic()
+    bench.pause(seconds)
+    took = time.monotonic() - start
+    busy = used() - before if used else None
+    costs: list[dict[str, Any]] = all_at_once(hosts, 'cost')
+    if lost := sum(cost['lost'] for cost in costs):
+        raise RuntimeError(f'{lost} of {nodes} nodes have lost their place meanwhile')
+    calls = {who: sum((Counter(cost[who]) for cost in costs), Counter()) for who in ('follower', 'leader')}
+    case = case_of(nodes)
+    bench.record('all calls', case, [(calls['follower'].total() + calls['leader'].total()) / took], at=nodes)
+    bench.record('calls of a follower', case, [60 * calls['follower'].total() / took / (nodes - 1)], at=nodes)
+    bench.record('calls of the leader', case, [60 * calls['leader'].total() / took], at=nodes)
+    bench.record('heartbeat', case, [took for cost in costs for took in cost['heartbeats']], at=nodes)
+    if busy is not None:
+        bench.record('store', case, [100 * busy / took], at=nodes)
+
+
+def one_more(bench: Bench, hosts: Sequence[Member], namespace: str, nodes: int) -> None:
+    """Let one node join so many, and note what each of those reads then."""
+    with ExitStack() as stack:
+        relay = stack.enter_context(Relay(bench.store.url))
+        backend = stack.enter_context(closing(plugins.connect(relay.url, BackendOptions(namespace))))
+        version = backend.read_assignment().version
+        hosts[0].ask('enter', nodes, nodes + 1)
+        settle(hosts, nodes + 1)
+        before = relay.passed()
+        backend.read_assignment(version)
+        after = relay.passed()
+    passed = after.sent + after.received - before.sent - before.received
+    bench.record('reading', case_of(nodes), [float(passed)], at=nodes)
+
+
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+    sizes = (2, 40) if bench.quick else (2, 50, 500)
+    namespace = bench.store.namespace()
+    orders = [{'url': bench.store.url, 'namespace': namespace, 'tokens': _TOKENS}] * (2 if bench.quick else 4)
+    with crew('host', orders) as hosts:
+        here = 0
+        for nodes in sizes:
+            for number, host in enumerate(hosts):
+                first, end = (here + (nodes - here) * part // len(hosts) for part in (number, number + 1))
+                host.ask('enter', first, end)
+            bench.record('settled', f'{here} to {nodes} nodes', [settle(hosts, nodes)], at=nodes)
+            here = nodes
+            bench.pause(2 * _INTERVAL_SEC)
+            measure(bench, hosts, nodes, (2 if bench.quick else 4) * _INTERVAL_SEC)
+            if address_of(bench.store.url) is not None:
+                one_more(bench, hosts, namespace, here)
+                here += 1
+
+
+_MANY, _TWO = case_of(500), case_of(2)
+_NETWORKED = ('postgresql', 'redis', 'etcd')
+
+SCENARIO = Scenario(
+    name='growth',
+    title='From two nodes to five hundred',
+    means="""
+        How many workers one store carries, and what it is busy with then. The nodes are simulated: many of them share a process,
+        and each makes the calls of a real one on the real store, at default settings.
+    """,
+    bounds="""
+        One heartbeat of each node in five seconds. Nothing else grows with the number of nodes but what the leader reads when it
+        looks at all of them, once a heartbeat, and what a change of membership moves. What is not simulated is the store's part
+        in connections: real nodes hold two each.
+    """,
+    figures=(
+        Figure('all calls', Unit.CALLS_A_SECOND, 'Calls of the store, of all nodes together.', axis='nodes'),
+        Figure('calls of a follower', Unit.CALLS_A_MINUTE, 'Calls of one follower.', axis='nodes'),
+        Figure('calls of the leader', Unit.CALLS_A_MINUTE, 'Calls of the leader.', axis='nodes'),
+        Figure('heartbeat', Unit.SECONDS, 'A heartbeat, from the call to its answer.', tail=True, axis='nodes'),
+        Figure('store', Unit.PERCENT_OF_A_CORE, 'CPU of all processes of the store.', axis='nodes'),
+        Figure('reading', Unit.BYTES, 'What every node reads when one more joins: bytes to the store and back.', axis='nodes'),
+        Figure('settled', Unit.SECONDS, 'From the beginning of a growth until every node, old and new, has its whole share.',
+               axis='nodes'),
+    ),
+    play=play,
+    needs=Needs.NETWORK,
+    targets=(
+        Target(
+            '500 nodes: calls of a follower, times those at 2 nodes',
+            Pick('calls of a follower', case=_MANY),
+            at_most=1.1,
+            against=Pick('calls of a follower', case=_TWO),
+        ),
+        Target(
+            '500 nodes: bytes that a follower reads when one joins, times those at 2 nodes',
+            Pick('reading', case=_MANY),
+            at_most=1.0,
+            against=Pick('reading', case=_TWO),
+        ),
+        Target(
+            '500 nodes: heartbeats, the 99th percentile',
+            Pick('heartbeat', case=_MANY, stores=_NETWORKED, statistic='p99'),
+            at_most=0.1,
+        ),
+    ),
+)  # fmt: skip

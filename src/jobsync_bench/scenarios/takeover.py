@@ -1,0 +1,130 @@
+"""Joins, leaves and kills of real processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+from jobsync_bench.bench import Bench
+from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.targets import Pick, Target
+from jobsync_bench.watching import Cluster, Outcome
+
+__all__ = ['FIGURES', 'ROUND', 'SCENARIO', 'case_of', 'played']
+
+ROUND = ('join', 'leave', 'join', 'kill follower', 'join', 'kill leader')
+_NODES = 3
+_TIMINGS = {'default timings': (), 'fast timings': ('fast',)}
+"""What the workers are told: 5 s between heartbeats and a timeout of 15 s, or 1 s and 3 s."""
+
+FIGURES: dict[str, Callable[[Outcome], float]] = {
+    'settled': lambda outcome: outcome.settled_sec,
+    'unowned': lambda outcome: outcome.unowned_sec,
+    'owned by two': lambda outcome: float(outcome.doubles),
+}
+
+
+def case_of(event: str, timing: str) -> str:
+    """An event at a timing."""
+    return f'{event}, {timing}'
+
+
+def played(cluster: Cluster, seconds: float, rounds: int) -> Iterator[tuple[str, Outcome]]:
+    """Every event and what it led to, for so long or so many rounds, whichever ends first; one round at least."""
+    cluster.form(_NODES)
+    events = {
+        'join': cluster.join,
+        'leave': cluster.leave,
+        'kill follower': cluster.kill_follower,
+        'kill leader': cluster.kill_leader,
+    }
+    started = time.monotonic()
+    for number, name in enumerate(cycle(ROUND)):
+        if number >= rounds * len(ROUND) or (number >= len(ROUND) and time.monotonic() - started > seconds):
+            return
+        yield name, events[name]()
+
+
+def take(bench: Bench, timing: str, outcomes: Iterator[tuple[str, Outcome]]) -> None:
+    """Note what events led to, those before a failure too."""
+    values: dict[tuple[str, str], list[float]] = {}
+    try:
+        for name, outcome in outcomes:
+            bench.say(f'{bench.place}: {name}, {timing}: settled after {outcome.settled_sec:.2f} s')
+            for figure, of in FIGURES.items():
+                if not math.isnan(value := of(outcome)):
+                    values.setdefault((figure, case_of(name, timing)), []).append(value)
+    finally:
+        for (figure, case), these in values.items():
+            bench.record(figure, case, these)
+
+
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+
+    def others() -> None:
+        for figure in FIGURES:
+            for event in dict.fromkeys(ROUND):
+                bench.record_beside(figure, case_of(event, 'default timings'))
+
+    with bench.aside(others):
+        for timing, options in _TIMINGS.items():
+            if bench.quick and not options:
+                continue
+            place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
+            with Cluster(place, options, check=bench.check) as cluster:
+                take(bench, timing, played(cluster, 10.0 if bench.quick else 70.0, 99))
+
+
+_NETWORKED = ('postgresql', 'redis', 'etcd')
+
+SCENARIO = Scenario(
+    name='takeover',
+    title='Joining, leaving, being killed',
+    means="""
+        How long tasks wait for a worker when workers come and go, and whether two ever work on one. Three workers ask for a
+        thousand tasks each, over and over, while others join, leave and are killed; what they hear is all that counts.
+    """,
+    bounds="""
+        A join: half a second in which the leader waits for more to come (rebalance_delay_sec), and two commits with each
+        worker's acknowledgement between them. A leave: the same without the wait. A kill: nobody can tell a dead worker from a
+        slow one before heartbeat_timeout_sec is over.
+    """,
+    figures=(
+        Figure('settled', Unit.SECONDS, 'From the event until every token has one owner and all shares are even.', tail=True),
+        Figure(
+            'unowned', Unit.SECONDS, 'The longest that any token was seen without an owner; up to 0.05 s too much.', tail=True
+        ),
+        Figure(
+            'owned by two', Unit.COUNT, 'Tokens, of the thousand, that two workers certainly owned at one instant.', tail=True
+        ),
+    ),
+    play=play,
+    needs=Needs.PROCESSES,
+    at_once=2,
+    targets=(
+        Target(
+            'join until it owns its share, default timings',
+            Pick('settled', case=case_of('join', 'default timings'), stores=_NETWORKED),
+            at_most=1.0,
+        ),
+        *(
+            Target(
+                f'graceful leave, the longest gap, {what}', Pick('unowned', case='leave, *', statistic=statistic), at_most=bound
+            )
+            for what, statistic, bound in (('median', 'median', 0.3), ('99th percentile', 'p99', 1.0))
+        ),
+        *(
+            Target(
+                f'SIGKILL, the longest gap, 99th percentile, {timing} (timeout {timeout} s)',
+                Pick('unowned', case=f'kill *, {timing}', statistic='p99'),
+                at_most=timeout + 1.0,
+            )
+            for timing, timeout in (('default timings', 15), ('fast timings', 3))
+        ),
+        Target('tokens owned by two', Pick('owned by two', statistic='most'), at_most=0),
+    ),
+)

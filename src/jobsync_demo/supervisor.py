@@ -1,0 +1,129 @@
+"""Starts, kills and ends the worker processes. It signals only processes that it started, by their handle."""
+
+from __future__ import annotations
+
+import enum
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from jobsync_demo.clock import now
+from jobsync_demo.log import LogTail
+from jobsync_demo.orders import log_path
+
+__all__ = ['Fate', 'Supervisor', 'Worker']
+
+_LEAVE_SEC = 15.0
+"""How long a worker may take to finish its file and leave before it is told again, less politely."""
+
+
+class Fate(enum.Enum):
+    """What became of a worker."""
+
+    RUNNING = 'running'
+    KILLED = 'killed'
+    LEFT = 'left'
+    DIED = 'died'
+    """It ended, and nobody had asked it to."""
+
+
+@attrs.define
+class Worker:
+    """One worker process."""
+
+    node: str
+    process: subprocess.Popen[bytes]
+    tail: LogTail
+    complaints: Path
+    """Where its standard error goes."""
+    fate: Fate = Fate.RUNNING
+    killed_at: float = 0.0
+    """Just before the signal was sent."""
+
+    def last_words(self) -> str:
+        """The last line of its standard error."""
+        lines = self.complaints.read_text(encoding='utf-8', errors='replace').split('\n')
+        return next((line.strip() for line in reversed(lines) if line.strip()), '(it said nothing)')
+
+
+class Supervisor:
+    """The workers of one demo. Leaving the ``with`` block ends all of them, whatever happened inside."""
+
+    def __init__(self, folder: Path, orders: Path) -> None:
+        self._folder = folder
+        self._orders = orders
+        self.workers: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop(patience_sec=_LEAVE_SEC if kind is None else 2.0)
+
+    def start(self, node: str, minimum_nodes: int) -> Worker:
+        """Start a worker process."""
+        complaints = self._folder / f'{node}.err'
+        # -P: nothing is imported from the working directory.
+        command = [sys.executable, '-P', '-m', 'jobsync_demo.worker', str(self._orders), node, str(minimum_nodes)]
+        with complaints.open('wb') as file:
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                start_new_session=True,  # Ctrl-C is for the supervisor, which then ends the workers in order
+            )
+        worker = Worker(node, process, LogTail(log_path(self._folder, node)), complaints)
+        self.workers.append(worker)
+        return worker
+
+    @property
+    def running(self) -> list[Worker]:
+        """Those that were not killed and have not ended, as far as ``look`` has seen."""
+        return [worker for worker in self.workers if worker.fate is Fate.RUNNING]
+
+    def kill(self, worker: Worker) -> None:
+        """``kill -9``: the process gets no chance to say anything to anybody."""
+        worker.killed_at = now()
+        worker.process.send_signal(signal.SIGKILL)
+        worker.process.wait()
+        worker.fate = Fate.KILLED
+
+    def look(self) -> list[Worker]:
+        """Workers that have ended by themselves since the last look."""
+        ended = [worker for worker in self.running if worker.process.poll() is not None]
+        for worker in ended:
+            worker.fate = Fate.DIED
+        return ended
+
+    def stop(self, patience_sec: float = _LEAVE_SEC) -> list[Worker]:
+        """Ask all workers to leave and see to it that they do; returns those that had to be forced or ended badly."""
+        leaving = self.running
+        for worker in self.workers:
+            if worker.process.stdin is not None:
+                worker.process.stdin.close()
+        deadline = now() + patience_sec
+        forced = [worker for worker in leaving if not _ends_by(worker, deadline)]
+        for worker in forced:
+            worker.process.terminate()
+        deadline = now() + 2.0
+        for worker in forced:
+            if not _ends_by(worker, deadline):
+                worker.process.kill()
+                worker.process.wait()
+        for worker in leaving:
+            worker.fate = Fate.LEFT if worker.process.returncode == 0 else Fate.DIED
+        return [worker for worker in leaving if worker.fate is Fate.DIED]
+
+
+def _ends_by(worker: Worker, deadline: float) -> bool:
+    try:
+        worker.process.wait(max(deadline - now(), 0.01))
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -13,7 +13,14 @@ project = 'jobsync'
 copyright = 'the authors of jobsync'  # noqa: A001 - Sphinx's word
 release = version = importlib.metadata.version('jobsync')
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx_click', 'sphinx_copybutton', 'docs._ext.directives']
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.napoleon',
+    'sphinx_click',
+    'sphinx_copybutton',
+    'docs._ext.directives',
+]
 exclude_patterns = ['_build', '_ext']
 html_theme = 'furo'
 html_title = f'jobsync {release}'

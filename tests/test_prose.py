@@ -20,7 +20,6 @@ NOT_YET = (
     'src/jobsync/_worker',
     'src/jobsync/_event_log.py',
     'src/jobsync/aio',
-    'src/jobsync/backend.py',
     'src/jobsync/backends/_common',
     'src/jobsync/backends/etcd',
     'src/jobsync/backends/memory',

@@ -1,42 +1,45 @@
-"""The Backend protocol: what jobsync asks of a store.
+"""The Backend protocol and its records: all that a backend imports of jobsync, besides ``jobsync.errors`` and the hook.
 
-A store keeps the records of one *namespace* (``appname``, a prefix; namespaces that are prefixes of each other do not see
-each other). It decides nothing. It offers two atomic shapes: put one record if what it replaces is as expected, and write
-many records if two integers are as expected. It needs no TTL, no lock and no trusted clock.
+A store keeps the records of *namespaces*. A namespace is a prefix (``appname``); two namespaces never see each other's records,
+even if one prefix begins with the other. A backend decides nothing. It offers two atomic shapes: write one record if the record
+it replaces is as expected, and write many records if the epoch and the assignment's version are as expected. It needs no
+expiring keys, no locks that it hands out, and no trusted clock.
 
-Every method
+**Every method**
 
-- is atomic: concurrent callers see all of it or nothing, and a reading never mixes two states;
-- is synchronous and may be called from any thread;
-- is bounded by ``op_timeout_sec`` (those marked *bulk*: ``bulk_timeout_sec``);
-- raises ``BackendUnavailable`` when the store did not answer, in which case it may or may not have happened, and may be
-  repeated verbatim: the second call then changes nothing that the first did not, but for counters and the store's times;
-- raises ``SchemaMismatch``, ``open`` and ``close`` apart, while the namespace is not there (never opened, or lost with all
-  its records since): the caller opens it anew;
-- changes nothing when it raises any other error of ``jobsync.errors``;
-- lets no exception of a driver escape;
-- logs, if at all, through an ``EventLogger``: the threads that call it must not wait for a log.
+- is atomic: a concurrent caller sees all of its effects or none, and a reading never mixes two states;
+- is synchronous, and may be called from any thread;
+- ends within ``op_timeout_sec``, or within ``bulk_timeout_sec`` if it is marked *bulk*; ``wait`` has a timeout of its own;
+- raises ``BackendUnavailable`` if the store did not answer. The call may have happened or not, and the caller may repeat it
+  verbatim. A repeated call changes nothing that the first one did not change, except heartbeat counters and the store's times.
+  It may be refused because the first one happened: ``commit`` with ``Conflict``, ``register`` with ``NameTaken``;
+- raises ``SchemaMismatch`` while the namespace does not exist: never opened, or lost with all its records. The caller opens it
+  again. ``open`` without ``create`` raises it too; ``close`` and ``wait`` never do;
+- raises ``ConfigError`` if the store refuses the credentials or rights in the URL, and ``open`` if the store would lose records;
+- has changed nothing when it raises an error of ``jobsync.errors`` other than ``BackendUnavailable``;
+- raises no exception of a driver: it raises one of ``jobsync.errors`` instead, with the driver's exception as ``__cause__``;
+- logs, if at all, through an ``EventLogger``, because the threads that call it must not wait for a log handler.
 
-Names, ids, task ids, patterns and reasons are any text of one character or more that UTF-8 can carry, NUL apart; the store
-compares them exactly (case, blanks at the end, forms of Unicode). Times are the store's, with a timezone.
+**Text and times.** Names, ids, task ids, patterns and reasons are text of at least one character, any that UTF-8 encodes except
+NUL. The store compares text exactly: case, trailing blanks and Unicode forms count. Times are the store's and carry a timezone.
 
-**Revision.** One number for the namespace with a random stamp beside it, INITIAL at first. ``register``, ``commit``, and, if
-they changed anything, ``set_weight``, ``deregister``, ``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` raise the
-number by at least one and draw a new stamp; so does ``open`` when it replaces settings. Nothing else touches either. The
-assignment's **version** is the revision of its last commit or renewal.
+**Revision.** A namespace has one revision: a number and a random stamp, ``INITIAL`` at first. A structural change raises the
+number by at least one and draws a new stamp. Structural changes are ``register`` and ``commit``; ``set_weight``, ``deregister``,
+``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` if they change anything; and ``open`` if it replaces settings. No
+other method changes the revision. The assignment's **version** is the revision of the last commit or renewal.
 
-**Records that cannot be read** (rule R9). Where people can reach the records with other tools, one of them may be spoilt. A
-spoilt record never makes a reading fail: ``snapshot`` and ``read_locks`` report it as unreadable and leave it out, ``history``
-and ``incomplete`` leave it out. A node's record may instead be read with a harmless value in the place of a spoilt weight (1),
-timeout (the namespace's longest) or time, and is reported all the same. A record of a node that is left out counts as absent for
-every method: ``heartbeat`` raises ``Evicted``, and ``register`` puts a new record in its place. A lock that is left out gives way
-to one that is put for its task, and goes with an edit that removes its task by name, or all locks.
+**Unreadable records** (rule R9). Where people can edit records with other tools, a record may become unreadable. An unreadable
+record never makes a reading fail. ``snapshot`` and ``read_locks`` leave it out and report it; ``history`` and ``incomplete``
+leave it out. A backend may instead read a node's record with a harmless value in place of an unreadable weight (1), timeout (the
+namespace's longest) or time, and must report it as well. A node whose record is left out is absent for every method: its
+``heartbeat`` raises ``Evicted``, and ``register`` replaces the record. A lock that is left out is replaced by the next lock for
+its task, and removed by an edit that removes the task's lock by name, or all locks.
 
-**Edits by hand.** Where people can reach the records with other tools (SQL), an edit of token rows must become the
-namespace's new revision *and* version, and the next ``read_assignment`` with an older ``since`` must be complete; an edit of
-nodes or locks must become its new revision. The row of a pin must survive an attempt to delete it by hand (ignore it):
-without the row its task would fall back to its hash while the pin's holder may still be at work. A store where that is
-impossible says so in its documentation.
+**Manual edits.** Where people can edit records with other tools (SQL), a manual edit of token rows becomes the namespace's new
+revision *and* version, and the next ``read_assignment`` with an older ``since`` is complete. A manual edit of nodes or locks
+becomes the new revision. The row of a pin survives a manual deletion: the store ignores the deletion. Without the row, the task
+would fall back to its hash token while the pin's owner may still be at work. A store that cannot do this says so in its
+documentation.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ from typing import Protocol
 import attrs
 
 from jobsync._core.assignment import ABSENT, UNOWNED, Assignment, Changes, Plan, TokenGroup, TokenRow, members_after
+from jobsync._core.commit_guard import check_guard, check_nodes, evicted
 from jobsync._core.records import (
     INITIAL,
     NOBODY,
@@ -122,6 +126,9 @@ __all__ = [
     'TokenGroup',
     'TokenRow',
     'Unreadable',
+    'check_guard',
+    'check_nodes',
+    'evicted',
     'members_after',
     'redact_url',
     'safe_repr',
@@ -132,172 +139,327 @@ class Reach(enum.Enum):
     """How far apart two nodes of a cluster on this store may be."""
 
     PROCESS = 'process'
+    """Threads of one process."""
     HOST = 'host'
+    """Processes of one host."""
     NETWORK = 'network'
+    """Processes of any hosts that reach the store."""
 
 
 @attrs.frozen
 class BackendInfo:
-    """What a backend declares of its store. The conformance suite checks each field."""
+    """What a backend declares about its store. The conformance suite checks each declaration."""
 
     name: str
+    """The backend's name in lists and messages."""
     durable: bool
-    """An acknowledged write survives a crash of the store."""
+    """Whether an acknowledged write survives a crash of the store."""
     push: bool
-    """``wait`` returns promptly after a change, rather than at the end of a poll."""
+    """Whether ``wait`` returns promptly after a change. Without push it returns at the end of a poll."""
     reach: Reach
+    """How far apart two nodes may be."""
     max_tokens: int
-    """The largest pool it carries."""
+    """The largest ``total_tokens`` that the store carries."""
     max_removals: int = 1000
-    """The most nodes that one plan may name as evicted, departed or absent together; the leader spreads more over several."""
+    """The most nodes that one plan may name as evicted, departed or absent together. The leader splits what is more."""
     sql: bool = False
-    """Offers ``connection()`` and ``tables`` (see ``jobsync.database``)."""
+    """Whether the backend has ``connection()`` and ``tables`` (see ``jobsync.database``)."""
 
 
 @attrs.frozen
 class BackendOptions:
-    """What a backend is told besides its URL."""
+    """What a backend is given besides its URL."""
 
     namespace: str = 'sync_'
-    """How the names of tables and keys begin: letters, digits and underscores; case alone tells no two apart."""
+    """The prefix of table and key names: letters, digits and underscores. Namespaces that differ only in case are one."""
     op_timeout_sec: float = 5.0
+    """The time in which a call must end."""
     bulk_timeout_sec: float = 60.0
+    """The time in which a call marked *bulk* must end."""
 
 
 class Backend(Protocol):
-    """A store, seen through one namespace."""
+    """One namespace of a store."""
 
     @property
     def info(self) -> BackendInfo:
         """What this store guarantees; constant."""
 
+    # The namespace
+
     def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
-        """Make the store ready and return the settings in force and the timeline.
+        """Make the namespace ready, and return the settings in force and the timeline.
 
-        Makes the schema if ``create`` (safely when many start at once). Stores ``settings`` if there are none. If others are
-        stored and no node is JOINED, except those at an (incarnation, heartbeat) in ``dead``, stores ``settings`` in their place
-        and renews the timeline, for the tokens of the old pool mean nothing in the new one. If others are stored and another
-        node is JOINED, changes nothing: the caller compares. May be called again.
+        Stores ``settings`` if the namespace has none. Replaces other settings only if no node is JOINED except those in ``dead``,
+        and renews the timeline with them, because the tokens of the old pool mean nothing in the new one. Otherwise changes
+        nothing: the caller compares the settings returned with its own. May be repeated at any time, also by several callers at
+        once.
 
-        Raises ``SchemaMismatch`` if the schema is of another format, or absent and ``create`` is False.
+        Args:
+            settings: the settings that the caller wants.
+            create: whether to make the schema and the namespace if they do not exist.
+            dead: incarnation and heartbeat of each node that the caller knows to be dead. A node in another incarnation or at
+                another heartbeat counts as JOINED.
+
+        Returns:
+            The settings in force after the call, and the timeline.
+
+        Raises:
+            SchemaMismatch: the schema has another format, or does not exist and ``create`` is False.
+            ConfigError: the store refuses the credentials or rights in the URL, or would lose records as it is configured.
         """
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        """Begin a new timeline (rule R8), only if the present one is still ``expected``; else do nothing.
+        """Begin a new timeline (rule R8) if the present one is ``expected``; otherwise do nothing.
 
-        Generation + 1, a new random id, the store's identity as it is now; no nodes, no leader (the epoch stays), no owners,
-        no token rows, no pins, no members; revision and version become one revision whose number is one above the higher of
-        the revision's and ``at_least``. Locks (with the numbering of their ids), settings and trails stay, and so does the
-        longest timeout, which is raised to ``longest_timeout_sec`` if that is more.
+        The new timeline has the next generation, a new random id and the store's identity as it is now. It begins without nodes,
+        members, token rows and pins, and without a leader; the epoch stays. Revision and version become one new revision. Locks
+        and the numbering of their ids, settings and history stay.
+
+        Args:
+            expected: the timeline that the caller wants to end.
+            at_least: the highest revision number that the caller has read. The new number is one above the higher of this and the
+                present one.
+            longest_timeout_sec: the longest heartbeat timeout that the caller has read. Raises the namespace's longest timeout
+                if it is more.
         """
 
     def close(self) -> None:
-        """Release everything and wake any ``wait``. Does not deregister. May be repeated."""
+        """Release all resources and end every ``wait``. Does not deregister. May be repeated, and called before ``open``."""
+
+    def snapshot(self) -> Snapshot:
+        """Return one consistent reading of everything except tokens, pins, members and locks.
+
+        Returns:
+            The snapshot, its nodes in the order of ``created_on``.
+        """
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """Return the revision's number as soon as it exceeds ``revision``, or after the timeout whatever it is.
+
+        A hint: an answer may be early, late or repeated. Returns at once after ``close``. Raises nothing: if the store does not
+        answer, returns ``revision`` at the end of the timeout.
+
+        Args:
+            revision: the number that the caller knows.
+            timeout: the longest wait in seconds.
+
+        Returns:
+            The number last read, or ``revision``.
+        """
+
+    # A node's own record
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
-        """Add the node as JOINED with heartbeat 0, ``seen`` INITIAL and nothing held.
+        """Add the node's record: JOINED, heartbeat 0, ``seen`` INITIAL, holding nothing.
 
-        The name must be free, or its record LEFT, or its (incarnation, heartbeat) exactly ``replacing``; the incarnation
-        that goes is added to the new record's ``replaces``. The revision's number becomes one above the higher of itself and
-        ``at_least``. ``created_on`` is later than that of every record ever made in this namespace, whatever the clock says;
-        ``last_heartbeat`` begins as the store's time. The namespace's longest timeout becomes the longest of itself and the two
-        that the registration names.
+        The name must be free, or its record LEFT, or exactly at ``replacing``. The incarnation of a replaced record is added to
+        ``replaces`` of the new one. ``created_on`` is later than that of every record ever made in this namespace, whatever the
+        store's clock shows; ``last_heartbeat`` begins as the store's time. Raises the namespace's longest timeout to the two
+        timeouts of the registration, if one is more.
 
-        Raises ``TimelineChanged`` if the timeline is not ``timeline``, ``NameTaken`` with the record that has the name (which
-        may be the caller's own, from a call whose answer was lost).
+        Args:
+            node: the record's content.
+            timeline: the timeline that the node has read.
+            at_least: the highest revision number that the node has read. The new number is one above the higher of this and the
+                present one.
+            replacing: incarnation and heartbeat of the JOINED record that the node may replace; None for no such record.
+
+        Raises:
+            TimelineChanged: the timeline is not ``timeline``.
+            NameTaken: another record has the name, and may not be replaced. The error carries that record. It may be the caller's
+                own, from a call whose answer was lost.
         """
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
-        """Raise the node's counter, store the arguments and the store's time, and return how things stand after it.
+        """Raise the node's heartbeat by one, store the arguments and the store's time, and read what the node must know.
 
-        Raises ``Evicted`` unless exactly this incarnation is JOINED.
+        Args:
+            ref: the node and its incarnation.
+            seen: the assignment version that the node has applied.
+            holding: the tokens and pins that the node was requested to release and is still busy with.
+            candidate: whether the node may lead.
+
+        Returns:
+            The state after the heartbeat, read in the same atomic step.
+
+        Raises:
+            Evicted: exactly this incarnation is not JOINED.
         """
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
-        """Change the node's weight, if it is another. Leaves its heartbeat alone.
+        """Change the node's weight, if it differs. Leaves the heartbeat as it is.
 
-        Raises ``Evicted`` unless exactly this incarnation is JOINED.
+        Args:
+            ref: the node and its incarnation.
+            weight: the new weight.
+
+        Raises:
+            Evicted: exactly this incarnation is not JOINED.
         """
 
     def deregister(self, ref: NodeRef) -> None:
-        """Mark the node LEFT, hold nothing, no ``last_heartbeat``, if exactly this incarnation is JOINED; else do nothing.
+        """Mark the node LEFT, if exactly this incarnation is JOINED; otherwise do nothing.
 
-        Leadership, members and token rows stay as they are: giving them away is the leader's part.
+        The node holds nothing any more and has no ``last_heartbeat``. Leadership, members and token rows stay: the leader gives
+        the node's tokens to others.
+
+        Args:
+            ref: the node and its incarnation.
         """
+
+    # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        """Make ``ref`` the leader with ``epoch`` + 1 if the epoch is still ``epoch``; return the leadership as it now stands.
+        """Make the node leader of the next epoch, if the present epoch is ``epoch``; otherwise change nothing.
 
-        Raises ``Evicted`` unless exactly this incarnation is JOINED.
+        Args:
+            ref: the node and its incarnation.
+            epoch: the epoch that the node has read.
+
+        Returns:
+            The leadership after the call.
+
+        Raises:
+            Evicted: exactly this incarnation is not JOINED.
         """
 
-    def snapshot(self) -> Snapshot:
-        """One consistent reading of everything but tokens, pins and locks. Nodes in order of ``created_on``."""
-
     def read_assignment(self, since: Revision | None = None) -> Changes:
-        """*Bulk.* The whole assignment, or what was written after version ``since``; never a mix of two versions.
+        """Return the assignment, or what was written after a version.
 
-        A store may always answer in full (``base`` is None), and must if ``since`` is not a version of this history that it
-        can build on. Each token is in one group at most, and no member of a full answer is None.
+        A *bulk* call.
+
+        A store may return the whole assignment at any time (``base`` is None). It must do so if ``since`` is not a version of
+        this history on which it can build.
+
+        Args:
+            since: the version that the caller has; None for the whole assignment.
+
+        Returns:
+            Changes of one version, never a mix of two. Each token is in at most one group. A whole assignment has no member that
+            is None.
         """
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        """*Bulk.* Write a plan (rule R5), all or nothing, and return the revision, which is the new version.
+        """Write a plan if everything it was made from is unchanged (rule R5), all or nothing.
 
-        Writes the groups, pins and members as they are given, versions included; removes the members that are None, the pins
-        in ``unpinned``, the evicted and the departed; raises the leader's own heartbeat counter by one; appends a rebalance
-        record if ``plan.moved``. The new revision's number is above the present one's, and at least ``plan.number``.
+        A *bulk* call.
 
-        Raises, in this order: ``Evicted`` unless exactly ``ref`` is JOINED; ``Fenced`` unless the leadership is
-        (``guard.epoch``, ``ref``); ``Conflict`` unless timeline and version (number and stamp) are the guard's, the store's
-        own identity is that of the timeline, each eviction's node is still at that incarnation and heartbeat, each departed one
-        still LEFT in that incarnation, and none of ``plan.absent`` JOINED in that incarnation.
+        Writes groups, pins and members as they are given, their versions included. Removes the members that are None, the pins
+        in ``unpinned``, and the records of evicted and departed nodes. Raises the leader's own heartbeat by one. Appends a
+        rebalance to the history if ``plan.moved`` is not 0. ``check_guard`` and ``check_nodes`` have the comparisons, for stores
+        that compare in Python.
+
+        Args:
+            ref: the leader and its incarnation.
+            plan: what to write. The new revision's number is above the present one and at least ``plan.number``.
+            guard: what the plan was made from.
+
+        Returns:
+            The new revision, which is the assignment's new version.
+
+        Raises:
+            Evicted: exactly ``ref`` is not JOINED. This is checked first.
+            Fenced: the leadership is not (``guard.epoch``, ``ref``). This is checked second.
+            Conflict: timeline or version (number or stamp) is not the guard's; the store's identity is not the timeline's; an
+                evicted node is not at that incarnation and heartbeat; a departed node is not LEFT in that incarnation; or an
+                absent node is JOINED in that incarnation.
         """
+
+    # Task locks
 
     def read_locks(self) -> LockReading:
-        """*Bulk.* All task locks, expired ones included, by id."""
+        """Return all task locks in the order of their ids, expired ones included.
 
-    def edit_locks(self, edit: LockEdit) -> int:
-        """*Bulk.* Remove and put task locks in one step; return how many were there before and are gone after it.
-
-        A new lock's id is above every id ever given in this namespace; a task that has a lock (or had one that this very edit
-        removed) keeps its id, its ``registered`` and its ``created_at``. Of several requests for one task the last counts.
-        An edit after which all locks are as before leaves the revision alone.
+        A *bulk* call.
         """
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
-        """*Bulk.* Record that ``ref`` began these items, each once however often it is given; the store's time.
+    def edit_locks(self, edit: LockEdit) -> int:
+        """Remove task locks and put others in one step.
 
-        Raises ``Evicted`` unless exactly this incarnation is JOINED, and then writes nothing.
+        A *bulk* call.
+
+        The id of a new lock is above every id ever given in this namespace. The lock of a task that had one before the edit keeps
+        its id, ``registered`` and ``created_at``, even if the edit removes it first. Of several requests for one task the last
+        counts. An edit that leaves all locks as they were leaves the revision as it was.
+
+        Args:
+            edit: what to remove, then what to put.
+
+        Returns:
+            How many locks existed before the edit and do not exist after it.
+        """
+
+    # History
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+        """Record that the node began these items, at the store's time.
+
+        A *bulk* call.
+
+        One record for each item, date and node: an item given twice is recorded once, and a second claim renews ``created_on``.
+
+        Args:
+            ref: the node and its incarnation.
+            items: ids of tasks.
+            date: the date under which the items are recorded.
+
+        Raises:
+            Evicted: exactly this incarnation is not JOINED.
         """
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
-        """*Bulk.* Record that ``node`` completed these items; the store's time. Accepted from anyone: the work was done.
+        """Record that the node completed these items, at the store's time.
 
-        What it has completed already at this date stays as it was recorded.
+        A *bulk* call.
+
+        Accepted from any node, registered or not, because the work is done. One record for each item, date and node: the first
+        one stays as it was recorded.
+
+        Args:
+            node: the name of the node.
+            items: ids of tasks.
+            date: the date under which the items are recorded.
         """
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Claim | Audit | Rebalance]:
-        """*Bulk.* A trail, newest first; of one date or one item if given (not for rebalances, which have neither)."""
+        """Return claims, audits or rebalances, newest first.
+
+        A *bulk* call.
+
+        Args:
+            kind: which records.
+            limit: how many records at most; None for all.
+            date: the date whose records to return; None for all. Rebalances have no date: the argument is ignored.
+            item: the item whose records to return; None for all. Rebalances have no item: the argument is ignored.
+        """
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
-        """*Bulk.* The work that was begun and not completed, oldest first.
+        """Return the work that was begun and not completed, oldest first.
 
-        For each (item, date) that was claimed, at ``date`` unless that is None, and not audited by anyone: its newest claim,
-        if that is at least ``older_than`` old by the store's time.
+        A *bulk* call.
+
+        Args:
+            date: the date of the claims; None for all.
+            older_than: the least age of a claim by the store's time.
+
+        Returns:
+            The newest claim of each item and date that no node has audited, if that claim is old enough.
         """
 
     def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
-        """*Bulk.* Delete the trail's records older than ``before``; return how many.
+        """Delete claims, audits or rebalances older than ``before``.
 
-        Claims only of an (item, date) that is audited: work that is not complete stays on record.
-        """
+        A *bulk* call.
 
-    def wait(self, revision: int, timeout: float) -> int:
-        """Return the revision's number as soon as it exceeds ``revision``, or whatever it is after ``timeout`` seconds.
+        A claim is deleted only if its item is audited at its date, because incomplete work stays on record.
 
-        A hint: early, late and doubled answers are allowed. Returns at once after ``close``. Does not raise for a store that
-        is away: returns ``revision`` at the end of the time.
+        Args:
+            kind: which records.
+            before: the time at which the oldest record that stays was made, at the earliest.
+
+        Returns:
+            How many records were deleted.
         """

@@ -6,8 +6,7 @@ from functools import partial
 
 import attrs
 
-from jobsync.backend import Changes, Guard, NodeRef, Plan, Rebalance, Revision
-from jobsync.backends._common.commit_guard import check_guard, check_nodes
+from jobsync.backend import Changes, Guard, NodeRef, Plan, Rebalance, Revision, check_guard, check_nodes
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment import EtcdAssignment
 from jobsync.backends.etcd.chunked_log import ChunkedLog, Entry

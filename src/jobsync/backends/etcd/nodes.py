@@ -9,8 +9,19 @@ from typing import Any
 
 import attrs
 
-from jobsync.backend import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline, Unreadable
-from jobsync.backends._common.commit_guard import evicted
+from jobsync.backend import (
+    Leadership,
+    Node,
+    NodeRef,
+    NodeState,
+    Pulse,
+    Registration,
+    Revision,
+    Snapshot,
+    Timeline,
+    Unreadable,
+    evicted,
+)
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.node_record import NodeRecord, record_of
 from jobsync.backends.etcd.state import EtcdState

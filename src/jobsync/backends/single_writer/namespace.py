@@ -27,8 +27,10 @@ from jobsync.backend import (
     Snapshot,
     Timeline,
     Unreadable,
+    check_guard,
+    check_nodes,
+    evicted,
 )
-from jobsync.backends._common.commit_guard import check_guard, check_nodes, evicted
 from jobsync.errors import NameTaken, TimelineChanged
 
 __all__ = ['CallContext', 'NamespaceState']

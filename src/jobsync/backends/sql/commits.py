@@ -22,8 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from jobsync.backend import Guard, NodeRef, NodeState, Plan, Revision
-from jobsync.backends._common.commit_guard import check_guard
+from jobsync.backend import Guard, NodeRef, NodeState, Plan, Revision, check_guard
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.nodes import is_joined, run_of
 from jobsync.backends.sql.pin_rows import remove_pins, write_pins

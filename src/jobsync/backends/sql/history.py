@@ -27,8 +27,7 @@ from sqlalchemy import (
     true,
 )
 
-from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance
-from jobsync.backends._common.commit_guard import evicted
+from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, evicted
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.nodes import check_joined, joined_query, run_of
 from jobsync.backends.sql.schema import SCHEMA_VERSION, Spoilt

@@ -38,8 +38,8 @@ from jobsync.backend import (
     Snapshot,
     Timeline,
     Unreadable,
+    evicted,
 )
-from jobsync.backends._common.commit_guard import evicted
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.schema import Spoilt
 from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable

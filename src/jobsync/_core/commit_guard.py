@@ -1,29 +1,42 @@
-"""What a commit is refused for, for the stores that compare in Python.
+"""The comparisons of a commit (rule R5), for stores that compare in Python.
 
-The caller reads what is compared in the transaction, turn or attempt in which it writes, so that nothing changes in between.
+The caller reads what is compared in the transaction in which it writes, so that nothing changes in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobsync.backend import Guard, Leadership, Node, NodeRef, NodeState, Plan, Revision, Timeline
+from jobsync._core.assignment import Plan
+from jobsync._core.records import Guard, Leadership, Node, NodeRef, NodeState, Revision, Timeline
 from jobsync.errors import Conflict, Evicted, Fenced
 
 __all__ = ['check_guard', 'check_nodes', 'evicted']
 
 
 def evicted(ref: NodeRef) -> Evicted:
-    """Return the error of a run that is not registered."""
+    """Return the error for a run that is not registered."""
     return Evicted(f'node {ref.name!r} is no longer registered as incarnation {ref.incarnation}; register it anew')
 
 
 def check_guard(
     ref: NodeRef, guard: Guard, *, is_joined: bool, leadership: Leadership, timeline: Timeline, store: str, version: Revision
 ) -> None:
-    """Raise ``Evicted``, ``Fenced`` or ``Conflict``, in this order, unless what ``guard`` names still stands.
+    """Compare a guard with what the namespace holds.
 
-    ``store`` is the store's identity now, the other arguments by name are what the namespace holds.
+    Args:
+        ref: the run that commits.
+        guard: what the plan was made from.
+        is_joined: whether exactly this run is JOINED.
+        leadership: the namespace's leadership.
+        timeline: the namespace's timeline.
+        store: the store's own identity now.
+        version: the assignment's version.
+
+    Raises:
+        Evicted: the run is not JOINED. This is checked first.
+        Fenced: another run leads, or in another epoch. This is checked second.
+        Conflict: timeline, store or version is not what the plan was made from.
     """
     if not is_joined:
         raise evicted(ref)
@@ -36,8 +49,19 @@ def check_guard(
 
 
 def check_nodes(plan: Plan, record: Callable[[str], Node | None]) -> None:
-    """Raise ``Conflict`` if a node is no longer as ``plan`` saw it; ``record`` returns the record of a name."""
+    """Compare the nodes that a plan removes or takes for absent with their records.
+
+    Args:
+        plan: the plan to commit.
+        record: returns the record that has a name, or None.
+
+    Raises:
+        Conflict: a node has changed since the plan was made.
+    """
     for eviction in plan.evictions:
+        # t=0  the leader reads node b, silent for its timeout at (run, heartbeat 7), and plans to evict it
+        # t=1  b wakes, and its heartbeat raises the counter to 8: b has a new lease and goes on claiming
+        # t=2  the commit arrives. Without this comparison b's tokens would have two owners.
         node = record(eviction.ref.name)
         if node is None or node.beat != (eviction.ref.incarnation, eviction.heartbeat):
             raise Conflict(f'node {eviction.ref.name!r} is not as it was when it was taken for dead')

@@ -15,7 +15,7 @@ from jobsync._core.hashing import hasher, task_key
 from jobsync._core.records import LockFilter
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
-from jobsync._worker.claim_loop import ClaimLoop, claimed
+from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
 from jobsync._worker.session import not_to_be_copied
 from jobsync._worker.signals import Signals
 from jobsync._worker.status import NodeStatus
@@ -154,7 +154,7 @@ class Job(NodeStatus):
             clear_frames(traceback)
         if self._signals is not None:
             self._signals.is_leaving = True
-        self._session.leave(self._wait_on_exit, self._task_log.begin_to_close, self._task_log.close)
+        self._session.leave(self._wait_on_exit, self._task_log.completions.flush_before_leaving, self._task_log.close)
         if self._signals is not None:
             self._signals.let_go()
 
@@ -197,12 +197,12 @@ class Job(NodeStatus):
         long as the lease lasts.
         """
         key = key_of(task)
-        return self._task_log.begin(key, self._token_of(key))
+        return self._task_log.start(key, self._token_of(key))
 
     def set_claim(self, tasks: object) -> bool:
         """Record that this node began a task, or each of several, without marking it in flight; False if it may not."""
         several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
-        return self._task_log.claim({key: self._token_of(key) for key in map(key_of, several)})
+        return self._task_log.record_claims({key: self._token_of(key) for key in map(key_of, several)})
 
     def claim(self, tasks: Iterable[T], batch: int | None = None) -> Iterator[T]:
         """The tasks (``Task`` objects or bare ids) that are this node's, one after the other: the loop to work in.
@@ -214,9 +214,9 @@ class Job(NodeStatus):
         Claims are recorded many at a time, never later than a task is yielded: up to 1,000 where ``tasks`` has a length, one by
         one where it has none, for there the next may be long in coming; ``batch`` sets another limit.
         """
-        return claimed(self._batches(tasks, batch), tasks, self.can_claim_task)
+        return claimed_tasks(self._claim_loop(tasks, batch), tasks, self.can_claim_task)
 
-    def _batches(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
+    def _claim_loop(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
         checked_batch(batch)
         self._session.check_process()
         return ClaimLoop(self._task_log, tasks, self._parse, batch)
@@ -229,15 +229,15 @@ class Job(NodeStatus):
         """
         key, token = self._parse(task)
         task_log = self._task_log
-        if task_log.is_out(key):  # this worker has it in hand already: whoever handed it out records its end
+        if task_log.has_checked_out(key):  # this worker has it in hand already: whoever handed it out records its end
             yield task
             return
-        if not task_log.begin_out(key, token):
+        if not task_log.check_out(key, token):
             raise NotOwned(f"node {self.node_name!r}: task {key!r} is not this node's: ask can_claim_task first, and skip it")
         try:
             yield task
         except BaseException:
-            task_log.drop(key)
+            task_log.abandon(key)
             raise
         task_log.complete(key)
 
@@ -246,23 +246,23 @@ class Job(NodeStatus):
 
         Raises ``BackendUnavailable`` if the store stays away; then it is recorded by the next ``write_audit``.
         """
-        self._task_log.done([key_of(task)])
-        self._task_log.flush()
+        self._task_log.finish(key_of(task))
+        self._task_log.completions.flush()
 
     def write_audit(self) -> None:
         """Mark every task added since the last time as complete.
 
         Raises ``BackendUnavailable`` if the store stays away; nothing is lost then, and it can be called again.
         """
-        self._task_log.audit()
+        self._task_log.complete_all()
 
     def get_audit(self) -> list[dict[str, Any]]:
         """The tasks completed for this job's date, by any node, newest first: item, node, date, created_on."""
-        return self._task_log.audited()
+        return self._task_log.read_audits()
 
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
         """Tasks of this job's date that were begun longer ago than that (seconds, if a number) and never completed."""
-        return self._task_log.incomplete(checked_age(older_than))
+        return self._task_log.read_incomplete(checked_age(older_than))
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from jobsync._core.agent.lease import Lease
 from jobsync._core.records import Claim, HistoryKind
 from jobsync._runtime import clock
 from jobsync._worker import task_log
+from jobsync._worker.alarm import Alarm
 from jobsync.backend import BackendOptions
 from jobsync.testing.faults import Fault, FaultyBackend
 
@@ -88,7 +89,7 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
 ) -> None:
     """Once it has run for a second, tasks are claimed one at a time if they are slow, those of the batch first and in order."""
     skipped = [0.0]
-    for module in ('jobsync._worker.claim_loop', 'jobsync._worker.task_log'):
+    for module in ('jobsync._worker.claim_loop', 'jobsync._worker.completions', 'jobsync._worker.task_log'):
         monkeypatch.setattr(f'{module}.now', lambda: clock.now() + skipped[0])
     with store.job('a', config={'backend': faulty, **PATIENT, 'heartbeat_timeout_sec': 100_000}) as job:
         out: list[int] = []
@@ -102,7 +103,7 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
                     break
         assert out == list(range(QUICK + 10))
         assert faulty.calls.count('append_claims') == 8
-        assert job._task_log._ahead == {}
+        assert job._task_log._deferred == {}
 
 
 def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,17 +116,17 @@ def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monk
 
     with store.job('a', config=PATIENT) as job:
         monkeypatch.setattr('jobsync._worker.claim_loop._BATCH_SEC', 0.0)
-        batches = job._batches(range(5), None)
+        batches = job._claim_loop(range(5), None)
         batches.size = 5
-        loop = batches.work(range(5))
+        loop = batches.run_batch(range(5))
         assert next(loop) == 0
         assert list(loop) == []  # over after its first task: four wait
         before = claimed_at()
         assert set(before) == {'0', '1', '2', '3', '4'}
         wait_until(lambda: all(claimed_at()[key] > before[key] for key in '1234'), 'they are claimed again')
         assert claimed_at()['0'] == before['0']
-        batches.abandon()
-        assert job._task_log._ahead == {}
+        batches.leave()
+        assert job._task_log._deferred == {}
 
 
 # --- stores that fail -------------------------------------------------------------------------------------------------------
@@ -137,8 +138,8 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
         assert job.add_task(1)
         faulty.faults.append(Fault('append_audits', times=1_000_000))
         calls = len(faulty.calls)
-        job._task_log.done(['1'])
-        job._task_log.flush_later()  # as a loop does that waits for its source
+        job._task_log.finish('1')
+        job._task_log.completions.schedule_flush()  # as a loop does that waits for its source
         patience = 2 * 2 * 0.2 / 0.05  # more calls than one ringing of the alarm makes
         wait_until(lambda: faulty.calls[calls:].count('append_audits') > patience, 'it has failed more than once')
         faulty.faults.clear()
@@ -148,7 +149,7 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
 def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread is to be had at one moment: that is no reason never to try again."""
     rung = threading.Event()
-    alarm = task_log._Alarm(0.01, rung.set)
+    alarm = Alarm(0.01, rung.set)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Timer, 'start', lambda _: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
         alarm.set()
@@ -211,7 +212,7 @@ def test_what_is_done_is_recorded_before_leaving_waits(store: Store, faulty: Fau
         other = threading.Thread(target=hold, args=(job,))
         other.start()
         assert begun.wait(60)
-        job._task_log._late.set = lambda: None  # type: ignore[method-assign]  # what an alarm would do
+        job._task_log.completions._alarm.set = lambda: None  # type: ignore[method-assign]  # what an alarm would do
         assert job.add_task(1)
         faulty.faults.append(Fault('append_audits', times=1_000_000))
         with pytest.raises(BackendUnavailable):

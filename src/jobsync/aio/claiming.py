@@ -42,9 +42,9 @@ class Claims(AsyncIterator[T], Generic[T]):
     """
 
     def __init__(
-        self, batches: ClaimLoop[T], tasks: Iterable[T] | AsyncIterable[T], is_ours: Callable[[T], bool], threads: Threads
+        self, loop: ClaimLoop[T], tasks: Iterable[T] | AsyncIterable[T], is_ours: Callable[[T], bool], threads: Threads
     ) -> None:
-        self._batches, self._is_ours, self._threads = batches, is_ours, threads
+        self._loop, self._is_ours, self._threads = loop, is_ours, threads
         self._work: Iterator[T] = iter(())
         self._leaving: asyncio.Future[None] | None = None
         """Done once the batch that a cancelled call was in is left."""
@@ -59,18 +59,18 @@ class Claims(AsyncIterator[T], Generic[T]):
     async def __anext__(self) -> T:
         while (task := await self._next_at_work()) is END:
             await self._take()
-            if not self._taken and not self._batches.have_more:
-                await self._threads.call(self._batches.finish)
+            if not self._taken and not self._loop.has_waiting:
+                await self._threads.call(self._loop.finish)
                 raise StopAsyncIteration
             taken, self._taken = self._taken, []
-            self._work = self._batches.work(taken)
+            self._work = self._loop.run_batch(taken)
         return task
 
     async def aclose(self) -> None:
         """Leave the loop: the task that is out stays incomplete."""
         await self._until_left()
         self._close(self._work)
-        self._batches.abandon()
+        self._loop.leave()
         self._work = self._source = iter(())
         self._taken.clear()
         self._unread.clear()
@@ -78,7 +78,7 @@ class Claims(AsyncIterator[T], Generic[T]):
     def __del__(self) -> None:
         # A loop that is left lets go of this at once, or once the thread is back that was in its batch when it was cancelled.
         self._close(self._work)
-        self._batches.abandon()
+        self._loop.leave()
 
     async def _next_at_work(self) -> T | Literal[_End.END]:
         await self._until_left()
@@ -115,8 +115,7 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     async def _take(self) -> None:
         """Take what the next batch is short of. Takes nothing at the end."""
-        batches = self._batches
-        while len(self._taken) < batches.missing:
+        while len(self._taken) < self._loop.missing:
             task = await self._next_of_source()
             if task is END:
                 break
@@ -134,7 +133,7 @@ class Claims(AsyncIterator[T], Generic[T]):
             return next(source, END)
         step = asyncio.ensure_future(_step(source))
         try:
-            while not step.done() and not self._batches.are_over:
+            while not step.done() and not self._loop.is_over:
                 await asyncio.wait([step], timeout=_LOOK_SEC)
         except asyncio.CancelledError:
             await self._cut(step)

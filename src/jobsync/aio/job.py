@@ -189,7 +189,7 @@ class AsyncJob:
 
         def undo(has_begun: bool) -> None:
             if has_begun and not was_open:
-                self._job._task_log.drop(key)
+                self._job._task_log.abandon(key)
 
         return await self._call(lambda: self._job.add_task(task), undo)
 
@@ -199,7 +199,7 @@ class AsyncJob:
         ``tasks`` is read on the event loop. If it is an asynchronous iterable, the loop also ends when the node is to leave while
         it waits for the next task.
         """
-        return Claims(self._job._batches(tasks, batch), tasks, self._job.can_claim_task, self._threads)
+        return Claims(self._job._claim_loop(tasks, batch), tasks, self._job.can_claim_task, self._threads)
 
     @asynccontextmanager
     async def task(self, task: T) -> AsyncIterator[T]:

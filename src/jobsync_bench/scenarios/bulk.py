@@ -49,9 +49,9 @@ def wait_until_quiet(job: Job) -> None:
 def begin(job: Job, tasks: Sequence[str]) -> None:
     """Begin tasks as ``claim`` does, all at once, and leave them to ``write_audit``."""
     task_log, tokens = job._task_log, {task: job.task_to_token(task) for task in tasks}
-    run = task_log.claim_ours(tokens)
+    run = task_log.claim_owned(tokens)
     for task, token in tokens.items():
-        assert task_log.begin_claimed(task, token, run)
+        assert task_log.start_claimed(task, token, run)
 
 
 def of_a_job(bench: Bench, namespace: str, number: int) -> dict[str, Callable[[], float]]:

@@ -1,0 +1,144 @@
+"""Finished tasks on their way into the store: gathered, recorded as complete, and recorded again after an error."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+
+from jobsync._event_log import EventLogger
+from jobsync._runtime.clock import now
+from jobsync._worker.alarm import Alarm
+from jobsync._worker.session import Session
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+
+__all__ = ['Completions', 'listed', 'refusal_as_outage']
+
+_logger = EventLogger('jobsync.job')
+
+_GATHER_SEC = 0.25
+"""How long finished tasks are gathered before they are recorded. An alarm records them after twice as long if no call does."""
+
+
+class Completions:
+    """The finished tasks of one node at one date that the store does not have yet.
+
+    A key leaves this object only when the store has confirmed its audit, so an error loses none.
+    """
+
+    def __init__(self, session: Session, date: dt.date) -> None:
+        self._session, self._node_name, self._date = session, session.node_name, date
+        self._finished: dict[str, None] = {}
+        self._recorded_at = float('-inf')
+        self._alarm = Alarm(2 * _GATHER_SEC, self._flush_by_alarm)
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Add finished tasks, to be recorded by the next flush."""
+        self._finished.update(dict.fromkeys(keys))
+
+    def record_with(self, keys: Iterable[str]) -> None:
+        """Record all finished tasks and these in one call. Raise ``BackendUnavailable`` if the store stays away."""
+        self._record([*self._finished, *keys])
+
+    def flush(self) -> None:
+        """Record all finished tasks as complete. After an error an alarm tries again, and so may the caller."""
+        self._session.check_inside()
+        try:
+            self._record(list(self._finished))
+        except BaseException:
+            self.schedule_flush()
+            raise
+
+    def flush_if_due(self) -> None:
+        """Record the finished tasks now, or by an alarm if the last ones were recorded a moment ago."""
+        if now() < self._recorded_at + _GATHER_SEC and not self._session.is_over:
+            self.schedule_flush()
+        else:
+            self.flush_now()
+
+    def flush_now(self) -> None:
+        """Record the finished tasks now, also after the end of the block. Raise only inside the block."""
+        # t=0  this thread flushes; the session is not over
+        # t=1  another thread leaves and closes the backend: the flush fails
+        # t=2  the session is over: the tasks are recorded by a connection of their own, and no error reaches the user's loop
+        if self._finished and not self._session.is_over:
+            try:
+                self.flush()
+            except JobsyncError:
+                if not self._session.is_over:
+                    raise
+        if self._finished and self._session.is_over:
+            self._flush_after_the_end()
+
+    def schedule_flush(self) -> None:
+        """Have an alarm record the finished tasks: the user's loop may not come back for long."""
+        if self._finished and not self._session.is_over:
+            self._alarm.set()
+
+    def flush_before_leaving(self) -> None:
+        """Record the finished tasks in one attempt, before leaving waits for anything: leaving may be interrupted."""
+        with suppress(JobsyncError):
+            self._record(list(self._finished), while_=lambda: False)
+
+    def close(self) -> None:
+        """Record the finished tasks before the backend is closed; log a warning if that fails."""
+        try:
+            self._record(list(self._finished))
+        except JobsyncError as error:
+            count = len(self._finished)
+            _logger.warning('node %r: %d finished tasks could not be recorded as complete: %s', self._node_name, count, error)
+        self._alarm.cancel()
+
+    def _record(self, keys: list[str], while_: Callable[[], bool] | None = None) -> None:
+        if not keys:
+            return
+        backend = self._session.backend
+        if backend is not None:
+            write = refusal_as_outage(lambda: backend.append_audits(self._node_name, keys, self._date))
+            self._session.caller.call(write, while_)
+        self._recorded_at = now()
+        for key in keys:
+            self._finished.pop(key, None)
+
+    def _flush_by_alarm(self) -> None:
+        if not self._finished or self._session.is_over:
+            return
+        try:
+            self.flush()
+        except Exception as error:  # noqa: BLE001 - an alarm's thread has no caller to raise to
+            _logger.info('node %r: finished tasks are not recorded as complete yet: %s', self._node_name, error)
+
+    def _flush_after_the_end(self) -> None:
+        keys = list(self._finished)
+        self._finished.clear()
+        try:
+            self._session.after_the_end(lambda backend: backend.append_audits(self._node_name, keys, self._date))
+        except JobsyncError as error:
+            _logger.warning(
+                'node %r: finished after the end of the block, and not recorded as complete: %s (%s)',
+                self._node_name,
+                listed(keys),
+                error,
+            )
+        else:
+            _logger.info('node %r: finished after the end of the block, and recorded: %s', self._node_name, listed(keys))
+
+
+def refusal_as_outage(action: Callable[[], object]) -> Callable[[], object]:
+    """Wrap a call so that a refusal by the store counts as an outage.
+
+    This node could make the call as a member, so it may be able to again (rule R9).
+    """
+
+    def act() -> object:
+        try:
+            return action()
+        except (ConfigError, SchemaMismatch) as error:
+            raise BackendUnavailable(str(error)) from error
+
+    return act
+
+
+def listed(keys: Collection[str]) -> str:
+    """Return tasks as text for a log line: the first key, and how many more there are."""
+    return f'task {next(iter(keys))!r}' + (f' and {len(keys) - 1} more' if len(keys) > 1 else '') if keys else 'no task'

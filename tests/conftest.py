@@ -20,11 +20,13 @@ def pytest_configure() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a server once for each version that is installed."""
+    """Run what needs a server on the server of the test dependencies; with ``--full`` also on each version installed here."""
+    count = None if metafunc.config.getoption('full') else 1
     if 'postgres_server' in metafunc.fixturenames:
-        metafunc.parametrize('postgres_server', sorted(find_postgres()), ids='postgres{}'.format, scope='session', indirect=True)
+        versions = list(find_postgres())[:count]
+        metafunc.parametrize('postgres_server', versions, ids='postgres{}'.format, scope='session', indirect=True)
     if 'redis_server' in metafunc.fixturenames:
-        metafunc.parametrize('redis_server', list(find_redis()), scope='session', indirect=True)
+        metafunc.parametrize('redis_server', list(find_redis())[:count], scope='session', indirect=True)
 
 
 @pytest.fixture(scope='session')
@@ -50,8 +52,8 @@ def postgres_server(request: pytest.FixtureRequest, postgres_of: Callable[[int],
 
 @pytest.fixture(scope='session')
 def newest_postgres(postgres_of: Callable[[int], PostgresServer]) -> PostgresServer:
-    """A PostgreSQL server of the newest version."""
-    return postgres_of(max(find_postgres()))
+    """The PostgreSQL server of the test dependencies."""
+    return postgres_of(next(iter(find_postgres())))
 
 
 @pytest.fixture(scope='session')

@@ -9,21 +9,28 @@ import pytest
 from jobsync.backend import Backend
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing.conformance import Harness
+from jobsync.testing.conformance.comparing import MachineTests
 from jobsync.testing.conformance.reference import MemoryHarness
 from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.conformance.waiting import WaitTests
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
 
-class TestFaultless(BackendSuite):
-    """Without faults the wrapper is as good a backend as the one inside."""
+class TestFaultless(MachineTests, WaitTests):
+    """Without faults the wrapper answers every method as the backend inside does."""
 
     @pytest.fixture
     def harness(self) -> Harness:
         """A memory store behind the wrapper."""
         harness = MemoryHarness(lambda store, options: FaultyBackend(MemoryBackend(store, options)))
-        harness.pool_sizes, harness.lock_counts, harness.examples = (1_000,), (100,), 10
+        harness.hurry()
         return harness
+
+    @pytest.fixture
+    def scene(self, harness: Harness) -> Scene:
+        """Return one opened namespace of the store."""
+        return Scene(harness.connect())
 
 
 def test_every_method_can_fail() -> None:

@@ -1,4 +1,4 @@
-"""The PostgreSQL backend: the conformance suite, on every version that is to be had here."""
+"""The PostgreSQL backend: the conformance suite, on the tests' own server; with ``--full`` on every version installed here."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ LONG_SEC = 100.0
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer(find_postgres()[max(find_postgres())])
+    server = PostgresServer(next(iter(find_postgres().values())))
     yield server
     server.close()
 

@@ -1,4 +1,4 @@
-"""The Redis backend: the conformance suite, on every server that is to be had here."""
+"""The Redis backend: the conformance suite, on the tests' own server; with ``--full`` on every server installed here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer
 
 from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
+from jobsync.testing.conformance.outages import OutageTests
+from jobsync.testing.conformance.readings import PositionTests
+from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.conformance.surroundings import FailoverTests
 
 pytestmark = pytest.mark.redis
 
@@ -24,12 +29,33 @@ class TestRedis(BackendSuite):
         harness.close()
 
 
-class TestForgetfulRedis(BackendSuite):
-    """A server that keeps nothing keeps all of it but what ``durable`` promises."""
+@pytest.fixture
+def forgetful(forgetful_redis_server: RedisServer) -> Iterator[Harness]:
+    """Return a server that is empty and keeps nothing."""
+    harness = RedisHarness(forgetful_redis_server)
+    yield harness
+    harness.close()
+
+
+class TestForgetfulRedis(InfoTests, OpeningTests, TimelineTests, PositionTests, FailoverTests, OutageTests):
+    """A server that keeps nothing keeps the parts of the contract that its memory has to do with."""
 
     @pytest.fixture
-    def harness(self, forgetful_redis_server: RedisServer) -> Iterator[Harness]:
-        """A server that is empty."""
-        harness = RedisHarness(forgetful_redis_server)
-        yield harness
-        harness.close()
+    def harness(self, forgetful: Harness) -> Harness:
+        """Return a server that is empty and keeps nothing."""
+        return forgetful
+
+    @pytest.fixture
+    def scene(self, harness: Harness) -> Scene:
+        """Return one opened namespace of the server."""
+        return Scene(harness.connect())
+
+
+@pytest.mark.full
+class TestAllOfForgetfulRedis(BackendSuite):
+    """A server that keeps nothing keeps the whole contract, except what ``durable`` promises."""
+
+    @pytest.fixture
+    def harness(self, forgetful: Harness) -> Harness:
+        """Return a server that is empty and keeps nothing."""
+        return forgetful

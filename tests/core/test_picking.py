@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections import Counter
 
 import pytest
 
@@ -33,8 +34,8 @@ def test_the_lowest_tokens_at_each_position(blocks: bool, wanted: int, share: fl
     place = array('i', sorted(drawn) if blocks else drawn)
     held = bytearray(rng.random() < 0.1 for _ in place)
     quota = [0] * (len(positions))
+    free = Counter(at for token, at in enumerate(place) if not held[token])
     for position in rng.sample(positions, wanted):
-        free = sum(at == position and not held[token] for token, at in enumerate(place))
-        quota[position] = min(free, max(1, round(share * free)))
+        quota[position] = min(free[position], max(1, round(share * free[position])))
     expected = plainly(place, quota, held)
     assert (list(_lowest(place, quota, held)), quota) == expected

@@ -12,6 +12,8 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import CoordinationConfig, Job, JobsyncError
 
+pytestmark = pytest.mark.any_store
+
 THREADS = 4
 
 

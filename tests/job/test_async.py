@@ -16,6 +16,8 @@ from jobsync import AsyncJob, JobsyncError, NotOwned, plugins
 from jobsync.backend import BackendOptions
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
+pytestmark = pytest.mark.any_store
+
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600, 'shutdown_timeout_sec': 60}
 
 

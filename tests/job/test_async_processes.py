@@ -10,6 +10,8 @@ from tests.job.samples import loads, overlaps, owned_at
 from tests.job.stores import TOKENS, Store
 from tests.job.waiting import wait_until
 
+pytestmark = pytest.mark.any_store
+
 CRASH = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 2}
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 

@@ -27,6 +27,8 @@ from jobsync import (
 from jobsync._core.records import NodeRef, Registration
 from jobsync._event_log import event_log
 
+pytestmark = pytest.mark.any_store
+
 
 def made(**arguments: Any) -> Job:
     """A job that is never entered."""

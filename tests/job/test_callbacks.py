@@ -20,6 +20,8 @@ from jobsync._runtime.clock import now
 from jobsync.backend import BackendOptions
 from jobsync.testing.faults import Fault, FaultyBackend
 
+pytestmark = pytest.mark.any_store
+
 _numbers = itertools.count()
 
 

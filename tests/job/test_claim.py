@@ -26,6 +26,7 @@ def test_two_loops_share_the_tasks(store: Store) -> None:
     assert sorted(store.claims) == sorted(store.audits) == sorted(task.key for task in tasks)
 
 
+@pytest.mark.any_store
 def test_a_task_is_claimed_before_it_is_out(store: Store) -> None:
     """When the body has a task its claim is on record and it is in flight; it is not complete yet."""
     with store.job('a') as job:
@@ -36,6 +37,7 @@ def test_a_task_is_claimed_before_it_is_out(store: Store) -> None:
         assert job.get_coordination_status()['open_tasks'] == 0
 
 
+@pytest.mark.any_store
 def test_a_body_that_raises_leaves_its_task_incomplete(store: Store) -> None:
     """The tasks before are complete, the one it raised in is not, and none is in flight."""
     with store.job('a') as job:
@@ -49,6 +51,7 @@ def test_a_body_that_raises_leaves_its_task_incomplete(store: Store) -> None:
         assert '4' in {task.key for task in job.get_incomplete_tasks(older_than=0)}
 
 
+@pytest.mark.any_store
 def test_a_break_leaves_its_task_incomplete(store: Store) -> None:
     """Nobody has said that the work is over, unless by ``complete``."""
     with store.job('a') as job:
@@ -63,6 +66,7 @@ def test_a_break_leaves_its_task_incomplete(store: Store) -> None:
     assert sorted(store.audits, key=int) == ['0', '1', '10', '11', '12']
 
 
+@pytest.mark.any_store
 def test_what_is_done_is_recorded_on_leaving(store: Store) -> None:
     """Completions that wait for their batch are recorded at the end of the block, without ``write_audit``."""
     with store.job('a') as job:
@@ -84,6 +88,7 @@ def test_a_list_is_claimed_in_batches(store: Store) -> None:
     backend.inner.close()
 
 
+@pytest.mark.any_store
 def test_an_iterator_is_not_read_ahead(store: Store) -> None:
     """A task of a source that blocks is out before the next one is asked for."""
     source: queue.Queue[int | None] = queue.Queue()
@@ -104,6 +109,7 @@ def test_an_iterator_is_not_read_ahead(store: Store) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.any_store
 def test_short_tasks_of_an_iterator_are_completed_together(store: Store) -> None:
     """Each is claimed by itself, and several are recorded as complete at once."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -116,6 +122,7 @@ def test_short_tasks_of_an_iterator_are_completed_together(store: Store) -> None
     backend.inner.close()
 
 
+@pytest.mark.any_store
 def test_a_completion_does_not_wait_for_the_next_task(store: Store) -> None:
     """What has been done is recorded while the loop waits for its source."""
     source: queue.Queue[int | None] = queue.Queue()
@@ -130,6 +137,7 @@ def test_a_completion_does_not_wait_for_the_next_task(store: Store) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.any_store
 def test_a_batch_of_the_users_choice(store: Store) -> None:
     """``batch=1`` claims one by one, and what is no such number is refused."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -166,6 +174,7 @@ def test_a_task_that_moves_after_its_claim_is_not_out(store: Store) -> None:
         assert not set(mine) & set(others)
 
 
+@pytest.mark.any_store
 def test_the_loop_ends_when_the_node_leaves(store: Store) -> None:
     """An endless loop ends when another thread leaves, with the task at hand complete."""
     out: list[int] = []
@@ -182,6 +191,7 @@ def test_the_loop_ends_when_the_node_leaves(store: Store) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.any_store
 def test_a_loop_in_a_loop(store: Store) -> None:
     """What the inner loop does is complete when it ends, and what the outer one has out is still in flight."""
     with store.job('a') as job:
@@ -194,6 +204,7 @@ def test_a_loop_in_a_loop(store: Store) -> None:
     assert len(set(store.audits)) == 8
 
 
+@pytest.mark.any_store
 def test_threads_share_the_tasks(store: Store) -> None:
     """What is out in one thread's loop is passed over in another's, and comes out again if the first one failed."""
     with store.job('a') as job:
@@ -210,6 +221,7 @@ def test_threads_share_the_tasks(store: Store) -> None:
         assert sorted(store.audits) == ['1', '2', '3']
 
 
+@pytest.mark.any_store
 def test_threads_never_have_one_task_at_once(store: Store) -> None:
     """However many loop over one list."""
     lock, at_work, clashes = threading.Lock(), set[int](), list[int]()
@@ -248,6 +260,7 @@ def test_an_outage_loses_no_completion(store: Store) -> None:
     backend.inner.close()
 
 
+@pytest.mark.any_store
 def test_without_coordination(store: Store) -> None:
     """With coordination off every task comes out, and is recorded as complete."""
     config = CoordinationConfig(backend=store.url, enabled=False)
@@ -260,6 +273,7 @@ def test_without_coordination(store: Store) -> None:
 # --- one task ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_store
 def test_a_task_block(store: Store) -> None:
     """The task is claimed in the block, and complete after it."""
     with store.job('a') as job:
@@ -270,6 +284,7 @@ def test_a_task_block(store: Store) -> None:
         assert store.audits == ['x']
 
 
+@pytest.mark.any_store
 def test_a_task_block_that_raises(store: Store) -> None:
     """The exception comes through, and the task stays incomplete and is not in flight."""
     with store.job('a') as job:
@@ -280,6 +295,7 @@ def test_a_task_block_that_raises(store: Store) -> None:
         assert job.get_coordination_status()['open_tasks'] == 0
 
 
+@pytest.mark.any_store
 def test_a_task_block_for_anothers_task(store: Store) -> None:
     """It is refused before the block begins, with an error that names the task."""
     with store.job('a') as a, store.job('b'):
@@ -289,6 +305,7 @@ def test_a_task_block_for_anothers_task(store: Store) -> None:
             raise AssertionError('never')
 
 
+@pytest.mark.any_store
 def test_complete_lets_go(store: Store) -> None:
     """A task that is complete holds up no hand-over, while the one beside it does."""
     with store.job('a', config={'handover_timeout_sec': 60}) as a:
@@ -349,6 +366,7 @@ def test_a_fence_rises_with_every_owner(store: Store) -> None:
     assert seen == sorted(set(seen))
 
 
+@pytest.mark.any_store
 def test_weights_at_run_time(store: Store) -> None:
     """A node that weighs nothing owns nothing and stays a member; with a weight it has its share again."""
     with store.job('a') as a, store.job('b') as b:
@@ -363,6 +381,7 @@ def test_weights_at_run_time(store: Store) -> None:
                 b.set_weight(weight)  # type: ignore[arg-type]
 
 
+@pytest.mark.any_store
 def test_a_grace_for_those_who_come_back(store: Store) -> None:
     """A node that leaves and returns within ``rejoin_grace_sec`` has its tokens again, and nobody else's have moved."""
     config = {'rejoin_grace_sec': 60}

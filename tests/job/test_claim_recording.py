@@ -20,6 +20,8 @@ from jobsync._worker.alarm import Alarm
 from jobsync.backend import BackendOptions
 from jobsync.testing.faults import Fault, FaultyBackend
 
+pytestmark = pytest.mark.any_store
+
 QUICK = 400
 TASKS = 2000
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}

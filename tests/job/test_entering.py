@@ -22,6 +22,8 @@ from jobsync._runtime.startup import _waiting_for
 from jobsync.backend import BackendOptions
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
+pytestmark = pytest.mark.any_store
+
 FORMING = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}
 
 

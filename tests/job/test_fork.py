@@ -57,6 +57,7 @@ def test_a_fork_owns_nothing(store: Store) -> None:
         wait_until(lambda: job._last_heartbeat_sent != beat, 'the parent goes on')
 
 
+@pytest.mark.any_store
 @pytest.mark.parametrize(
     'use',
     [
@@ -99,6 +100,7 @@ def test_use_in_a_fork_is_refused(store: Store, use: Callable[[Job], object]) ->
     assert store.claims == []
 
 
+@pytest.mark.any_store
 @pytest.mark.parametrize('how', ['in a loop', 'in a block'])
 def test_a_fork_amid_a_task(store: Store, how: str) -> None:
     """A child forked in the midst of a task cannot end it: the loop or the block raises there, and the parent's goes on."""
@@ -126,6 +128,7 @@ def test_a_fork_amid_a_task(store: Store, how: str) -> None:
     assert store.audits == ['1']
 
 
+@pytest.mark.any_store
 def test_a_fork_of_an_event_loop(store: Store) -> None:
     """In the child of an ``AsyncJob`` nothing is this node's, all that reaches the store is refused, the end ends nothing."""
 

@@ -13,6 +13,8 @@ from tests.job.stores import FAST, Store
 from jobsync import CoordinationConfig, Job, JobsyncError, SchemaMismatch, plugins
 from jobsync.backend import BackendOptions
 
+pytestmark = pytest.mark.any_store
+
 
 def settings_module(store: Store) -> types.ModuleType:
     """A user's ``config.py``."""

@@ -18,6 +18,8 @@ from jobsync.backend import BackendOptions
 from jobsync.errors import NameTaken
 from jobsync.testing.faults import Fault, FaultyBackend, When
 
+pytestmark = pytest.mark.any_store
+
 
 def our_threads() -> list[str]:
     """The names of jobsync's threads in this process."""

@@ -42,6 +42,7 @@ def test_registered_while_running(store: Store) -> None:
         wait_until(lambda: (a.my_tokens, b.my_tokens) == before, 'all is as before')
 
 
+@pytest.mark.any_store
 @pytest.mark.parametrize('pattern', ['prod-%', '%-gpu', '%1%', 'prod-1_gpu', ['x%', 'prod-%'], ('y', 'prod-1-gpu')])
 def test_patterns(store: Store, pattern: Any) -> None:
     """Prefix, suffix, contained, single character, and lists in which the first that anyone matches decides."""
@@ -52,6 +53,7 @@ def test_patterns(store: Store, pattern: Any) -> None:
             wait_until_only(one, task, two)
 
 
+@pytest.mark.any_store
 def test_bulk_tuples_for_one_task_are_alternatives(store: Store) -> None:
     """The guide's 'worker-01,worker-02': the first is preferred, the second has the task while the first is away."""
     with store.job('worker-03') as three, store.job('worker-02') as two:
@@ -65,6 +67,7 @@ def test_bulk_tuples_for_one_task_are_alternatives(store: Store) -> None:
         wait_until_only(two, 100, three)
 
 
+@pytest.mark.any_store
 def test_nobody_matches(store: Store) -> None:
     """A task whose pattern no live node matches is claimable nowhere, until one that matches joins."""
     with store.job('a') as a, store.job('b') as b:
@@ -142,6 +145,7 @@ def test_provider_first_node(store: Store) -> None:
         assert is_pinned(job, 2)
 
 
+@pytest.mark.any_store
 def test_provider_of_a_joiner(store: Store) -> None:
     """They hold for a node that joins a running cluster as well, those that name it and those that name others."""
     with store.job('a') as a:
@@ -156,6 +160,7 @@ def test_provider_of_a_joiner(store: Store) -> None:
             wait_until(lambda: all(a.can_claim_task(number) for number in range(0, 20, 2)), 'a has the others')
 
 
+@pytest.mark.any_store
 def test_provider_sees_the_store(store: Store) -> None:
     """Within ``lock_provider`` the job knows its date and the locks there are, and may clear some."""
     seen: list[Any] = []
@@ -173,6 +178,7 @@ def test_provider_sees_the_store(store: Store) -> None:
     assert seen[2] == 1
 
 
+@pytest.mark.any_store
 def test_provider_that_raises(store: Store) -> None:
     """An exception of ``lock_provider`` comes out of the ``with`` statement; no node has registered, and no lock."""
 
@@ -186,6 +192,7 @@ def test_provider_that_raises(store: Store) -> None:
     assert store.handle.read_locks().locks == ()
 
 
+@pytest.mark.any_store
 def test_clear_existing_locks(store: Store) -> None:
     """``clear_existing_locks`` leaves exactly what the provider registers, of this creator; without it all stay."""
     with store.job('b', lock_provider=lambda job: job.register_task_lock('of b', '%')):
@@ -238,6 +245,7 @@ def test_pin_follows_the_fallback(store: Store) -> None:
         wait_until_only(b, 'x', a)
 
 
+@pytest.mark.any_store
 def test_locks_disabled(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """With ``locks_enabled=False`` no lock is registered, and a warning says so."""
     called: list[Job] = []
@@ -255,6 +263,7 @@ def test_aliases() -> None:
     assert Job.register_locks_bulk is Job.register_task_locks_bulk
 
 
+@pytest.mark.any_store
 def test_locks_of_one_who_left_stay(store: Store) -> None:
     """A lock outlives the node that registered it."""
     with store.job('a') as a:

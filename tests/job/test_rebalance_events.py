@@ -10,6 +10,8 @@ from tests.job.waiting import wait_until
 
 from jobsync import Job, RebalanceEvent
 
+pytestmark = pytest.mark.any_store
+
 
 def test_events_add_up(store: Store) -> None:
     """The events of a node, applied one after the other, give its tokens at every stage, and none when it has left."""

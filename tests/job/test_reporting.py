@@ -14,6 +14,8 @@ from tests.job.waiting import wait_until
 
 from jobsync._event_log import event_log
 
+pytestmark = pytest.mark.any_store
+
 
 def test_a_filter_that_raises_ends_no_thread(store: Store) -> None:
     """The leader goes on leading: who joins gets a share, and what was not logged is counted."""

@@ -137,6 +137,7 @@ def test_while_entering(shared_store: Store, after_sec: float) -> None:
         wait_until(lambda: shared_store.node_names == ['a'] and len(other.my_tokens) == TOKENS, 'the worker is forgotten')
 
 
+@pytest.mark.any_store
 def test_while_it_waits_for_others(shared_store: Store) -> None:
     """The same while the cluster is short of ``minimum_nodes``."""
     worker = Worker(shared_store.url, 'worker', 'idle', minimum_nodes=5, **PATIENT)
@@ -147,6 +148,7 @@ def test_while_it_waits_for_others(shared_store: Store) -> None:
     assert [node.last_heartbeat for node in shared_store.handle.snapshot().nodes] == [None]
 
 
+@pytest.mark.any_store
 def test_again_while_leaving(shared_store: Store) -> None:
     """More signals while the first is being handled change nothing."""
     with shared_store.job('a', config=PATIENT) as other:
@@ -163,6 +165,7 @@ def test_again_while_leaving(shared_store: Store) -> None:
 # --- handle_signals ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_store
 def test_handled_signals_end_the_loop(shared_store: Store) -> None:
     """The task at hand is finished and recorded, the block ends by itself, and the tokens are another's at once."""
     with shared_store.job('a', config=PATIENT) as other:
@@ -195,6 +198,7 @@ def test_handled_signals_in_the_block(shared_store: Store, mode: str, callbacks:
         wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
 
 
+@pytest.mark.any_store
 def test_a_second_signal_leaves_at_once(shared_store: Store) -> None:
     """A task that never ends holds nothing up when somebody insists; it stays incomplete."""
     with shared_store.job('a', config=PATIENT) as other:
@@ -210,6 +214,7 @@ def test_a_second_signal_leaves_at_once(shared_store: Store) -> None:
         assert str(task) not in shared_store.audits
 
 
+@pytest.mark.any_store
 def test_a_second_signal_waits_for_no_callback(shared_store: Store) -> None:
     """An ``on_revoke`` that hangs while the block is being left holds nothing up when somebody insists: exit status 0."""
     with shared_store.job('a', config=PATIENT) as other:
@@ -225,6 +230,7 @@ def test_a_second_signal_waits_for_no_callback(shared_store: Store) -> None:
         wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
 
 
+@pytest.mark.any_store
 def test_the_shutdown_timeout_ends_the_block(shared_store: Store) -> None:
     """A task that never ends is interrupted when ``shutdown_timeout_sec`` is over: exit status 0."""
     worker = Worker(shared_store.url, 'worker', 'stuck', handle_signals=True, shutdown_timeout_sec=0.5, **PATIENT)
@@ -234,6 +240,7 @@ def test_the_shutdown_timeout_ends_the_block(shared_store: Store) -> None:
         assert worker.wait() == 0, ''.join(worker.errors)
 
 
+@pytest.mark.any_store
 def test_handled_signals_while_entering(shared_store: Store) -> None:
     """A node that waits for others ends with status 0, and nothing of it stays behind."""
     worker = Worker(shared_store.url, 'worker', 'idle', minimum_nodes=5, handle_signals=True, **PATIENT)
@@ -244,6 +251,7 @@ def test_handled_signals_while_entering(shared_store: Store) -> None:
     assert [node.state for node in shared_store.handle.snapshot().nodes] == [NodeState.LEFT]
 
 
+@pytest.mark.any_store
 def test_signals_are_handled_in_the_main_thread_only(store: Store) -> None:
     """Elsewhere Python cannot, which an error says; the handlers of before are back after the block."""
     before = signal.getsignal(signal.SIGTERM)
@@ -286,6 +294,7 @@ def former() -> Iterator[list[int]]:
     assert now_there == {handler}
 
 
+@pytest.mark.any_store
 @one_store
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_overlapping_jobs_all_hear_of_a_signal(store: Store, former: list[int], number: int) -> None:
@@ -302,6 +311,7 @@ def test_overlapping_jobs_all_hear_of_a_signal(store: Store, former: list[int], 
     assert former == [number]
 
 
+@pytest.mark.any_store
 @one_store
 def test_nested_jobs_all_hear_of_a_signal(store: Store, former: list[int]) -> None:
     """The first signal asks both to leave, the second ends both blocks."""
@@ -317,6 +327,7 @@ def test_nested_jobs_all_hear_of_a_signal(store: Store, former: list[int]) -> No
     assert former == []
 
 
+@pytest.mark.any_store
 @one_store
 def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[int]) -> None:
     """The inner job leaves in good order; then the block around it is ended too."""
@@ -335,6 +346,7 @@ def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[i
     assert former == []
 
 
+@pytest.mark.any_store
 @one_store
 def test_a_job_entered_after_a_signal(store: Store, former: list[int]) -> None:
     """A job that is entered while another has been told to leave is told as well: entering ends with exit status 0."""
@@ -346,6 +358,7 @@ def test_a_job_entered_after_a_signal(store: Store, former: list[int]) -> None:
     assert former == []
 
 
+@pytest.mark.any_store
 @one_store
 def test_a_job_left_in_another_thread(store: Store, former: list[int]) -> None:
     """Only the main thread can put handlers back, so the next signal does, and is handed on."""
@@ -359,6 +372,7 @@ def test_a_job_left_in_another_thread(store: Store, former: list[int]) -> None:
     assert former == [signal.SIGTERM, signal.SIGINT]
 
 
+@pytest.mark.any_store
 @one_store
 def test_overlapping_async_jobs_all_hear_of_a_signal(store: Store, former: list[int]) -> None:
     """Two asyncio tasks with a job each, of which the one entered first leaves first."""
@@ -376,6 +390,7 @@ def test_overlapping_async_jobs_all_hear_of_a_signal(store: Store, former: list[
     assert former == []
 
 
+@pytest.mark.any_store
 @one_store
 @pytest.mark.parametrize('as_none', [False, True])
 def test_a_handler_of_c_code_comes_back(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_none: bool) -> None:
@@ -395,6 +410,7 @@ def test_a_handler_of_c_code_comes_back(store: Store, tmp_path: Path, monkeypatc
     assert 'test_a_handler_of_c_code_comes_back' in traces.read_text()
 
 
+@pytest.mark.any_store
 @one_store
 def test_a_handler_installed_in_the_block_stays(store: Store, former: list[int]) -> None:
     """What the program has installed since is not taken away."""
@@ -407,6 +423,7 @@ def test_a_handler_installed_in_the_block_stays(store: Store, former: list[int])
     assert before is not former_handler
 
 
+@pytest.mark.any_store
 @one_store
 def test_a_fork_has_the_former_handlers(store: Store, former: list[int]) -> None:
     """A forked child, which is no part of the job, does at a signal what the program did before it entered the job."""

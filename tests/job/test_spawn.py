@@ -15,6 +15,8 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import CoordinationConfig, Job, WrongProcess
 
+pytestmark = pytest.mark.any_store
+
 one_store = pytest.mark.parametrize('store', kinds(['sqlite']), indirect=True)
 """The store is not the subject, as long as other processes reach it."""
 

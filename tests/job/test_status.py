@@ -64,6 +64,7 @@ def test_dead_nodes(store: Store) -> None:
     blind.inner.close()
 
 
+@pytest.mark.any_store
 def test_my_tokens(store: Store) -> None:
     """A frozen set of all the tokens, pins included; the same object while nothing changes."""
     with store.job('a') as job:
@@ -88,6 +89,7 @@ def test_token_version(store: Store) -> None:
             wait_until(lambda: job.token_version > before, 'it has risen')
 
 
+@pytest.mark.any_store
 def test_heartbeat_time(store: Store) -> None:
     """``_last_heartbeat_sent`` is None before the first, then a moment ago, with a timezone."""
     job = store.job('a')
@@ -124,6 +126,7 @@ def test_check_of_the_guide(store: Store) -> None:
     }
 
 
+@pytest.mark.any_store
 def test_coordination_status(store: Store) -> None:
     """The status follows the node through its life."""
     job = store.job('a')

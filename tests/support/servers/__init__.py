@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.servers.etcd import EtcdServer, find_etcd
 from tests.support.servers.postgres import PostgresServer, find_postgres
-from tests.support.servers.program import ServerNotFound, ServerProcess, find_program, find_programs, free_port
+from tests.support.servers.program import ServerNotFound, ServerProcess, find_programs, free_port
 from tests.support.servers.redis import RedisServer, SentinelServer, find_redis
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     'ServerProcess',
     'find_etcd',
     'find_postgres',
-    'find_program',
     'find_programs',
     'find_redis',
     'free_port',

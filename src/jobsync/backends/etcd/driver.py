@@ -1,8 +1,8 @@
-"""python-etcd3, made to work beside any protobuf of today.
+"""python-etcd3, importable beside any current protobuf.
 
-What it brings of etcd's definitions was generated in 2020 and cannot be imported any more. It looks for them in one module, so
-that module is put into its place before it is imported, with what ``protos`` makes. The package is unchanged since, so what this
-leans on does not move. Whoever imports ``etcd3`` after a backend for etcd was made finds it working too.
+The definitions that the package ships were generated in 2020 and fail to import today. The package reads them from one module,
+``etcd3.etcdrpc``, so this module puts a stand-in made of ``protos`` there before the import. python-etcd3 has not changed since
+2020. A program that imports ``etcd3`` after a backend for etcd was made gets the same working package.
 """
 
 from __future__ import annotations
@@ -11,38 +11,31 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from jobsync.backends.etcd.protos import ENUM_VALUES, MESSAGES, METHODS
+from jobsync.backends.etcd.protos import ENUM_VALUES, MESSAGES, calls_on
 
 __all__ = ['etcd3']
 
 MODULE = 'etcd3.etcdrpc'
+SERVICES = ('KV', 'Watch', 'Auth', 'Lease', 'Cluster', 'Maintenance')
 
 
-def stub_class(service: str) -> type:
-    """The class whose instances have the methods of a service as functions on one channel."""
+def _stub_class(service: str) -> type:
+    """Return the class that python-etcd3 expects for a service: its instances hold the calls on one channel."""
 
     def connect(self: Any, channel: Any) -> None:
-        for method in METHODS.values():
-            if method.service == service:
-                setattr(self, method.name, method.on(channel))
+        for name, call in calls_on(channel).items():
+            if name.startswith(f'{service}.'):
+                setattr(self, name.removeprefix(f'{service}.'), call)
 
     return type(f'{service}Stub', (), {'__init__': connect})
 
 
-def definitions() -> ModuleType:
-    """What stands in for ``etcd3.etcdrpc``."""
-    module = ModuleType(MODULE, 'Definitions of etcd that jobsync made, for want of ones that can be imported.')
-    vars(module).update(MESSAGES)
-    vars(module).update(ENUM_VALUES)
-    for service in {method.service for method in METHODS.values()}:
-        setattr(module, f'{service}Stub', stub_class(service))
-    return module
-
-
-def import_etcd3() -> ModuleType:
-    """The package, with its own definitions if somebody got it to work with them already."""
+def _import_etcd3() -> ModuleType:
+    """Import the package, with its own definitions if the program has imported it with these already."""
     if 'etcd3' not in sys.modules:
-        sys.modules.setdefault(MODULE, definitions())
+        stand_in = ModuleType(MODULE, 'Definitions of etcd, made by jobsync.')
+        vars(stand_in).update(MESSAGES | ENUM_VALUES | {f'{service}Stub': _stub_class(service) for service in SERVICES})
+        sys.modules.setdefault(MODULE, stand_in)
     import etcd3
 
     if not hasattr(etcd3, 'etcdrpc'):
@@ -51,4 +44,4 @@ def import_etcd3() -> ModuleType:
     return found
 
 
-etcd3: Any = import_etcd3()
+etcd3: Any = _import_etcd3()

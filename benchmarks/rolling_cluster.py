@@ -16,15 +16,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
+
 from benchmarks.compare import ROOT
 from benchmarks.rolling_verdict import Figures, judge
 from benchmarks.rolling_worker import Order
-
 from jobsync import CoordinationConfig, plugins
 from jobsync._core.assignment import Assignment
 from jobsync._core.records import HistoryKind, NodeState, Rebalance
-from jobsync_demo.clock import now
-from jobsync_demo.log import LogTail, WorkerLog, read_log
+from jobsync.testing.worker_log import LogTail, WorkerLog, now, read_log
 
 __all__ = ['Cluster', 'Worker']
 

@@ -12,14 +12,13 @@ from functools import partial
 from typing import Any
 
 import attrs
+
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_verdict import Figures, passes
-from benchmarks.rolling_worker import Load, read_tokens, work
-
+from benchmarks.rolling_worker import READ_SEC, Load, work
 from jobsync import Job
 from jobsync._core.leader.admission import HELD_SEC
-from jobsync_demo.clock import now
-from jobsync_demo.log import LogWriter
+from jobsync.testing.worker_log import LogWriter, log_tokens, now
 
 __all__ = ['SCENES', 'Outcome', 'Scene', 'flap']
 
@@ -103,7 +102,7 @@ def flap(cluster: Cluster, workers: int, seconds: float, say: Say) -> Outcome:
         order, over = cluster.order('flapper', f'flapper.{stays:02}'), threading.Event()
         log = LogWriter(cluster.folder / f'{order.run}.log')
         log.write('start', node=order.node, pid=os.getpid(), t=start)
-        reading = threading.Thread(target=read_tokens, args=(job, log, over))
+        reading = threading.Thread(target=log_tokens, args=(job, log, READ_SEC, over))
         working = threading.Thread(target=work, args=(job, Load(order), log))
         reading.start()
         with job:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
+
 from benchmarks.rolling_worker import ROUND_SEC, round_of, tasks_of
+from jobsync.testing.verdict import finished, gaps, owned_at_once, worked_at_once
+from jobsync.testing.worker_log import WorkerLog
 
-from jobsync_demo.log import WorkerLog
-from jobsync_demo.verdict import owned_at_once, worked_at_once
+__all__ = ['Figures', 'judge', 'passes']
 
-__all__ = ['Figures', 'judge', 'longest_gaps', 'passes']
+_READINGS_SEC = 0.5
+"""A token whose last reading is no older than this at the end still has its owner."""
 
 
 @attrs.frozen
@@ -41,54 +43,39 @@ class Figures:
 
 def judge(logs: Sequence[WorkerLog], *, origin: float, tasks: int, open_sec: float, first: float, until: float) -> Figures:
     """Judge the rounds that began after ``first`` and were over by ``until``, and the tokens between these times."""
-    finished: defaultdict[str, list[float]] = defaultdict(list)
-    for log in logs:
-        for work in log.works:
-            if work.end is not None:
-                finished[work.file].append(work.end)
+    done = finished(logs)
     rounds = range(int((first - origin) / ROUND_SEC) + 1, int((until - open_sec - origin) / ROUND_SEC) + 1)
     expected = [task for number in rounds for task in tasks_of(number, tasks)]
 
     def is_missed(task: str) -> bool:
         over = origin + ROUND_SEC * round_of(task) + open_sec
-        return all(end > over for end in finished[task])
+        return all(work.end is not None and work.end > over for work in done.get(task, ()))
 
-    gaps = longest_gaps(logs, first, until)
+    longest = longest_gaps(logs, first, until)
     return Figures(
         tasks=len(expected),
-        worked_by_two=len(worked_at_once(logs, {})),
-        owned_by_two=len({clash.thing for clash in owned_at_once(logs)}),
+        worked_by_two=len(worked_at_once(logs)),
+        owned_by_two=len({overlap.thing for overlap in owned_at_once(logs)}),
         missed=tuple(filter(is_missed, expected)),
-        twice=sum(len(ends) > 1 for ends in finished.values()),
-        gap_sec=max(gaps.values(), default=0.0),
-        median_gap_sec=statistics.median(gaps.values()) if gaps else 0.0,
+        twice=sum(len(works) > 1 for works in done.values()),
+        gap_sec=max(longest.values(), default=0.0),
+        median_gap_sec=statistics.median(longest.values()) if longest else 0.0,
     )
 
 
 def longest_gaps(logs: Iterable[WorkerLog], first: float, until: float) -> Mapping[int, float]:
-    """For each token that changed hands: the longest time in which nobody was seen to own it; an upper bound, by two readings."""
-    sightings = sorted((s for log in logs for s in log.sightings if s.first <= until), key=lambda s: s.first)
-    seen_until: dict[int, tuple[float, str]] = {}
-    gaps: dict[int, float] = {}
-    for sighting in sightings:
-        for token in sighting.tokens:
-            before, node = seen_until.get(token, (sighting.first, sighting.node))
-            if sighting.first > first and (node != sighting.node or sighting.first > before):
-                gaps[token] = max(gaps.get(token, 0.0), sighting.first - max(before, first))
-            if sighting.last >= before:
-                seen_until[token] = (sighting.last, sighting.node)
-    for token, (before, _) in seen_until.items():
-        if before < until - 0.5:
-            gaps[token] = max(gaps.get(token, 0.0), until - before)
-    return gaps
+    """Return the longest gap, in seconds, of each token that changed its owner or had none; an upper bound, by two readings."""
+    longest: dict[int, float] = {}
+    for gap in gaps(logs, until, first):
+        counts = gap.seconds > _READINGS_SEC if not gap.after else gap.before != gap.after or gap.seconds > 0
+        if counts:
+            longest[gap.token] = max(longest.get(gap.token, 0.0), gap.seconds)
+    return longest
 
 
 def passes(logs: Iterable[WorkerLog], until: float) -> Iterator[tuple[str, str]]:
-    """For each time that a token was seen to pass from one node to another: who had it before, and after."""
-    had: dict[int, str] = {}
-    for sighting in sorted((s for log in logs for s in log.sightings if s.first <= until), key=lambda s: s.first):
-        node = sighting.node.partition('.')[0]
-        for token in sighting.tokens:
-            if had.get(token, node) != node:
-                yield had[token], node
-            had[token] = node
+    """Yield the former and the new owner's name for each time that a token was seen to pass from one node to another."""
+    for gap in gaps(logs, until):
+        before, after = (run.partition('.')[0] for run in (gap.before, gap.after))
+        if after and before != after:
+            yield before, after

@@ -2,7 +2,7 @@
 
 A *round* of tasks begins every second, at the same moment for all workers, and is *open* for some seconds. Each worker offers
 the tasks of all open rounds to ``job.claim``, over and over, but for those that it knows to be done: whoever has done a task
-puts a file of its name into the folder ``done``. The log is in the words of ``jobsync_demo.log``. SIGTERM ends it all.
+puts a file of its name into the folder ``done``. Its log is that of ``jobsync.testing.worker_log``. SIGTERM ends it all.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 import attrs
 
 from jobsync import CoordinationConfig, Job
-from jobsync_demo.clock import now
-from jobsync_demo.log import LogWriter
+from jobsync.testing.worker_log import LogWriter, log_tokens, now
 
-__all__ = ['ROUND_SEC', 'Load', 'Order', 'read_tokens', 'round_of', 'tasks_of', 'work']
+__all__ = ['READ_SEC', 'ROUND_SEC', 'Load', 'Order', 'round_of', 'tasks_of', 'work']
 
 ROUND_SEC = 1.0
-_WORK_SEC, _PAUSE_SEC, _READ_SEC = 0.004, 0.05, 0.02
+READ_SEC = 0.02
+_WORK_SEC, _PAUSE_SEC = 0.004, 0.05
 
 
 @attrs.frozen
@@ -85,30 +85,13 @@ class Load:
         self._pending.get(round_of(task), set()).discard(task)
 
 
-def read_tokens(job: Job, log: LogWriter, until: threading.Event) -> None:
-    """Log which tokens may be claimed."""
-    known: frozenset[int] | None = None
-    number = 0
-    while not until.is_set():
-        before = now()
-        tokens = job.my_tokens
-        after = now()
-        if tokens is not known:
-            old = known or frozenset()
-            number += 1
-            log.write('tokens', set=number, gained=sorted(tokens - old), lost=sorted(old - tokens))
-            known = tokens
-        log.write('seen', set=number, before=before, after=after)
-        time.sleep(_READ_SEC)
-
-
 def work(job: Job, load: Load, log: LogWriter) -> None:
     """Until the node is to leave."""
     for task in _until_it_leaves(job, load):
-        log.write('begin', file=task, t=now())
+        log.write('begin', task=task, t=now())
         time.sleep(_WORK_SEC)
         load.finish(task)
-        log.write('end', file=task, t=now(), lines=0, words=0, sha256='', error='')
+        log.write('end', task=task, t=now())
 
 
 def _until_it_leaves(job: Job, load: Load) -> Iterator[str]:
@@ -123,7 +106,7 @@ def main(text: str) -> None:
     log = LogWriter(Path(order.folder, f'{order.run}.log'))
     config = CoordinationConfig(**order.settings)
     job = Job(order.node, coordination_config=config, wait_on_enter=10, handle_signals=True)
-    threading.Thread(target=read_tokens, args=(job, log, threading.Event()), daemon=True).start()
+    threading.Thread(target=log_tokens, args=(job, log, READ_SEC, threading.Event()), daemon=True).start()
     log.write('start', node=order.node, pid=os.getpid(), t=now())
     with job:
         log.write('entered', t=now())

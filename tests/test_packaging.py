@@ -64,7 +64,7 @@ def test_importing_jobsync_imports_nothing_that_only_a_job_at_work_needs() -> No
 
 def test_a_demo_worker_needs_no_tool_of_the_command_line() -> None:
     """A worker process starts without click and rich, so what it shows of start-up is a user's own."""
-    assert modules_after('import jobsync_demo.worker').isdisjoint({'click', 'rich'})
+    assert modules_after('import jobsync_demo.worker').isdisjoint({'click', 'rich', 'hypothesis', 'pytest'})
 
 
 def test_the_wheel_has_the_tools_beside_the_library(tmp_path: Path) -> None:

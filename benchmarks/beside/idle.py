@@ -12,7 +12,6 @@ from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.peer import url_of
-
 from jobsync_bench.bench import Contestant
 from jobsync_bench.relay import Relay, address_of
 

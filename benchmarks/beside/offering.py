@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from benchmarks.places import ServedStore
-from benchmarks.rivals.peer import admit
 from tests.support.servers import PostgresServer
 
+from benchmarks.places import ServedStore
+from benchmarks.rivals.peer import admit
 from jobsync_bench.bench import Bench, Contestant
 
 __all__ = ['ROLE', 'Offer', 'Slots', 'admitted', 'postgres_of']

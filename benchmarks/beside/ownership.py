@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
+from tests.support.servers import PostgresServer, RedisServer
+
 from benchmarks.beside.offering import ROLE, Offer, Slots
 from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import service
@@ -13,8 +15,6 @@ from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.peer import admit
 from benchmarks.rivals.tooz_group import Group
 from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
-from tests.support.servers import PostgresServer, RedisServer
-
 from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']

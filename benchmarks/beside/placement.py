@@ -10,7 +10,6 @@ from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import RINGS, service
 from benchmarks.rivals.environments import python_of
 from benchmarks.scenarios.placement import FIGURES, words_of
-
 from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']

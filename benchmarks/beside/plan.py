@@ -8,7 +8,6 @@ from functools import partial
 from benchmarks.beside.offering import Offer, Slots
 from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import service
-
 from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import attrs
+
 from benchmarks.beside import idle, ownership, placement, plan, store, takeover, tasks
 from benchmarks.beside.offering import Offer, Slots
 from benchmarks.rivals.environments import RivalUnavailable
-
 from jobsync_bench.bench import Bench, Contestant
 
 __all__ = ['Rivals']

@@ -12,7 +12,6 @@ from benchmarks.beside.offering import ROLE, Offer, Slots, admitted, postgres_of
 from benchmarks.compare import Other
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.environments import python_of
-
 from jobsync import plugins
 from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+from tests.support.servers import EtcdServer, RedisServer
+
 from benchmarks.beside.offering import ROLE, Offer, Slots, admitted, postgres_of
 from benchmarks.places import ServedStore
 from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.peer import settings
 from benchmarks.rivals.tooz_group import Group, tooz_url
 from benchmarks.rivals.tooz_group import admitted as admitted_to_redis
-from tests.support.servers import EtcdServer, RedisServer
-
 from jobsync_bench.bench import Bench, Contestant
 from jobsync_bench.scenarios.takeover import FIGURES, case_of, played
 from jobsync_bench.watching import Cluster

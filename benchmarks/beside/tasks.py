@@ -10,7 +10,6 @@ from benchmarks.beside.offering import ROLE, Offer, Slots, admitted, postgres_of
 from benchmarks.beside.teams import Team, peers, queue
 from benchmarks.rivals.environments import python_of
 from benchmarks.rivals.rounds import Round
-
 from jobsync_bench.bench import Contestant
 
 __all__ = ['OFFERS']

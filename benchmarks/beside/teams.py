@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from tests.support.servers import PostgresServer
+
 from benchmarks.compare import Other, all_at_once
 from benchmarks.rivals.catalogue import service
 from benchmarks.rivals.rounds import Round, judged, line
-from tests.support.servers import PostgresServer
 
 __all__ = ['Team', 'peers', 'queue']
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from benchmarks.scenarios import assignment, imports, placement, plan, rolling, signals
-
 from jobsync_bench import scenarios as shipped
 from jobsync_bench.scenario import Scenario
 

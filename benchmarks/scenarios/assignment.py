@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from benchmarks.scenarios.steps import peak_mb, steps
-
 from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario

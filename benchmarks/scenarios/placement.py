@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from benchmarks.rivals.placing import Change, Placing, change
-
 from jobsync._core.hashing import tokenizer
 from jobsync._core.planner.rebalance import FREE, rebalance
 from jobsync_bench.bench import Bench

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.scenarios import plans
-
 from jobsync_bench.bench import Bench, Rounds
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario

@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks.rolling import FAST, TOKENS
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_scenes import SCENES, Outcome, flap
-
 from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario

@@ -18,10 +18,10 @@ from typing import Self
 
 import attrs
 
+from jobsync.testing.verdict import longest_gap, owned_at_once
+from jobsync.testing.worker_log import Event, LogTail, summarise
 from jobsync_bench.members import watcher
 from jobsync_bench.members.watcher import EVERY, TOTAL, now
-from jobsync_demo.log import Event, LogTail, summarise
-from jobsync_demo.verdict import longest_gap, owned_at_once
 
 __all__ = ['Cluster', 'Outcome']
 
@@ -44,8 +44,6 @@ class Outcome:
     """The longest that a token was seen with no owner; two sweeps too much at most."""
     doubles: int
     """Tokens that two processes certainly owned at one instant."""
-    doubled_sec: float
-    """The longest of these times."""
 
 
 class Worker:
@@ -188,13 +186,11 @@ class Cluster:
         for worker in present:
             worker.read()
         logs = [summarise(worker.node, worker.events) for worker in present]
-        gap, clashes = longest_gap(logs, until + _QUIET_SEC / 2), owned_at_once(logs)
-        longest = max((clash.end - clash.begin for clash in clashes), default=0.0)
+        gap = longest_gap(logs, until + _QUIET_SEC / 2)
         return Outcome(
             settled_sec=max(until - begin, 0.0),
             unowned_sec=gap.seconds if gap else float('nan'),
-            doubles=len({clash.thing for clash in clashes}),
-            doubled_sec=longest,
+            doubles=len({overlap.thing for overlap in owned_at_once(logs)}),
         )
 
     def _settle(self) -> float:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobsync.testing.verdict import Overlap
 from jobsync_demo.run import Outcome
-from jobsync_demo.verdict import Clash
 
 __all__ = ['figures', 'print_report']
 
@@ -29,8 +29,8 @@ def figures(outcome: Outcome) -> dict[str, object]:
         'done_twice_after_kill': verdict.redone_after_kill,
         'missed': list(verdict.missed),
         'wrong': list(verdict.wrong),
-        'worked_at_once': [_clash(clash) for clash in verdict.worked_at_once],
-        'owned_at_once': [_clash(clash) for clash in verdict.owned_at_once],
+        'worked_at_once': [_overlap(each) for each in verdict.worked_at_once],
+        'owned_at_once': [_overlap(each) for each in verdict.owned_at_once],
         'longest_unowned_sec': round(verdict.gap.seconds, 3) if verdict.gap else None,
         'heartbeat_timeout_sec': outcome.heartbeat_timeout_sec,
         'widest_reading_sec': round(verdict.widest_reading_sec, 3),
@@ -45,8 +45,8 @@ def figures(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _clash(clash: Clash) -> dict[str, object]:
-    return {'thing': clash.thing, 'nodes': list(clash.nodes), 'seconds': round(clash.end - clash.begin, 4)}
+def _overlap(overlap: Overlap) -> dict[str, object]:
+    return {'thing': overlap.thing, 'nodes': list(overlap.nodes), 'seconds': round(overlap.seconds, 4)}
 
 
 def print_report(outcome: Outcome, console: Console) -> None:
@@ -71,8 +71,8 @@ def print_report(outcome: Outcome, console: Console) -> None:
         ('done twice', str(len(verdict.done_twice)), _about_twice(outcome)),
         ('missed', str(len(verdict.missed)), _some(verdict.missed)),
         ('wrong result', str(len(verdict.wrong)), _some(verdict.wrong)),
-        ('files worked on by two at once', str(len(verdict.worked_at_once)), _some_clashes(verdict.worked_at_once)),
-        ('tokens owned by two at once', str(len(verdict.owned_at_once)), _some_clashes(verdict.owned_at_once)),
+        ('files worked on by two at once', str(len(verdict.worked_at_once)), _some_overlaps(verdict.worked_at_once)),
+        ('tokens owned by two at once', str(len(verdict.owned_at_once)), _some_overlaps(verdict.owned_at_once)),
         (
             'longest time a token had no owner',
             f'{verdict.gap.seconds:.2f} s' if verdict.gap else '-',
@@ -111,5 +111,5 @@ def _some(names: Sequence[str]) -> str:
     return ', '.join(names[:_SHOWN]) + (', ...' if len(names) > _SHOWN else '')
 
 
-def _some_clashes(clashes: Sequence[Clash]) -> str:
-    return _some([f'{c.thing} ({c.nodes[0]} and {c.nodes[1]}, {c.end - c.begin:.3f} s)' for c in clashes])
+def _some_overlaps(overlaps: Sequence[Overlap]) -> str:
+    return _some([f'{o.thing} ({o.nodes[0]} and {o.nodes[1]}, {o.seconds:.3f} s)' for o in overlaps])

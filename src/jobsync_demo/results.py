@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from jobsync_demo.log import WorkerLog
+from jobsync.testing.worker_log import WorkerLog
 
 __all__ = ['save_results']
 
@@ -29,10 +29,10 @@ create table result (
 def save_results(path: Path, logs: Iterable[WorkerLog]) -> None:
     """Write every result of every worker, those of files done twice included, into a new SQLite file."""
     rows = [
-        (w.file, w.node, w.result.lines, w.result.words, w.result.sha256, w.result.error, w.begin, w.end)
+        (w.task, w.node, w.result['lines'], w.result['words'], w.result['sha256'], w.result['error'], w.begin, w.end)
         for log in logs
         for w in log.works
-        if w.result is not None
+        if w.end is not None
     ]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(_TABLE)

@@ -17,10 +17,9 @@ from jobsync._core.records import HistoryKind, Rebalance, Settings
 from jobsync._core.redact import redact_url
 from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.errors import ConfigError
-from jobsync_demo.clock import now
+from jobsync.testing.worker_log import now, read_log
 from jobsync_demo.display import Display
 from jobsync_demo.files import digest, find_files, task_id
-from jobsync_demo.log import read_log
 from jobsync_demo.orders import TOTAL_TOKENS, Orders, log_path
 from jobsync_demo.results import save_results
 from jobsync_demo.scene import Progress, Watcher

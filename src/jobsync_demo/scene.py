@@ -62,9 +62,9 @@ class Progress:
                 case 'entered':
                     self.entered.add(worker.node)
                 case 'begin':
-                    self.doing[worker.node] = event['file']
+                    self.doing[worker.node] = event['task']
                 case 'end':
-                    self.done.add(event['file'])
+                    self.done.add(event['task'])
                     self.by_node[worker.node] += 1
                     self.doing.pop(worker.node, None)
                 case 'complete':

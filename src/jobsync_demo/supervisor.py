@@ -12,8 +12,7 @@ from typing import Self
 
 import attrs
 
-from jobsync_demo.clock import now
-from jobsync_demo.log import LogTail
+from jobsync.testing.worker_log import LogTail, now
 from jobsync_demo.orders import log_path
 
 __all__ = ['Fate', 'Supervisor', 'Worker']

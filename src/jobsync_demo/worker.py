@@ -19,9 +19,8 @@ from pathlib import Path
 import attrs
 
 from jobsync import Job, Task
-from jobsync_demo.clock import now
+from jobsync.testing.worker_log import LogWriter, log_tokens, now
 from jobsync_demo.files import digest, task_id
-from jobsync_demo.log import LogWriter
 from jobsync_demo.orders import Orders, log_path
 
 __all__ = ['main']
@@ -47,7 +46,7 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
     job = Job(node, wait_on_enter=_WAIT_ON_ENTER_SEC * orders.ease, coordination_config=orders.config(minimum_nodes))
-    threading.Thread(target=_watch_tokens, args=(job, log, _SAMPLE_SEC * orders.ease), daemon=True).start()
+    threading.Thread(target=log_tokens, args=(job, log, _SAMPLE_SEC * orders.ease, threading.Event()), daemon=True).start()
     with job:
         log.write('entered', t=now())
         _work(job, orders, log, stop)
@@ -59,22 +58,6 @@ def _wait_for_end_of_input(stop: threading.Event) -> None:
     while os.read(0, 1024):
         pass
     stop.set()
-
-
-def _watch_tokens(job: Job, log: LogWriter, every_sec: float) -> None:
-    known: frozenset[int] = frozenset()
-    number = 0
-    pause = threading.Event()
-    while True:
-        before = now()
-        tokens = job.my_tokens
-        after = now()
-        if tokens is not known:
-            number += 1
-            log.write('tokens', set=number, gained=sorted(tokens - known), lost=sorted(known - tokens))
-            known = tokens
-        log.write('seen', set=number, before=before, after=after)
-        pause.wait(every_sec)
 
 
 def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> None:
@@ -102,11 +85,11 @@ def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> No
                 break
             if not job.add_task(task):
                 continue
-            log.write('begin', file=item, t=now())
+            log.write('begin', task=item, t=now())
             pause = orders.pace_sec * dice.uniform(0.5, 1.5)
             result = digest(Path(orders.root, names[item]))
             stop.wait(pause)
-            log.write('end', file=item, t=now(), **attrs.asdict(result))
+            log.write('end', task=item, t=now(), **attrs.asdict(result))
             done += 1
             if done % _AUDIT_EVERY == 0 or now() - audited_at > _AUDIT_EVERY_SEC:
                 job.write_audit()

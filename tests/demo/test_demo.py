@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from jobsync_demo.log import Event, LogTail
+from jobsync.testing.worker_log import Event, LogTail
 
 _JOBSYNC = [sys.executable, '-m', 'jobsync.cli.main', 'demo']
 

@@ -8,11 +8,12 @@ import json
 import attrs
 from rich.console import Console
 
+from jobsync.testing.verdict import Gap, Overlap
 from jobsync_demo.display import LiveDisplay, PlainDisplay, display_for
 from jobsync_demo.report import figures, print_report
 from jobsync_demo.run import Outcome
 from jobsync_demo.scene import Row, Scene
-from jobsync_demo.verdict import Clash, Gap, Share, Verdict
+from jobsync_demo.verdict import Share, Verdict
 
 ROW = Row(node='w1', pid=77, state='working', leads=True, tokens=600, handing_over=4, files=12, doing='a/[b].py')
 DEAD = Row(node='w2', pid=78, state='killed', leads=False, tokens=400, handing_over=0, files=9, doing='')
@@ -92,7 +93,7 @@ def test_a_good_outcome_says_so() -> None:
 
 def test_a_bad_outcome_names_what_is_bad() -> None:
     """A clash, a missed file and a fault are each named, and the last line says that it failed."""
-    clash = Clash('a/b.py', ('w1', 'w2'), begin=1.0, end=1.5)
+    clash = Overlap('a/b.py', ('w1', 'w2'), begin=1.0, end=1.5)
     bad = attrs.evolve(GOOD, done=79, missed=('c.py',), worked_at_once=(clash,), faults=('w3 ended by itself',))
     text = report_on(bad)
     for part in ('a/b.py (w1 and w2, 0.500 s)', 'c.py', 'FAULT: w3 ended by itself'):

@@ -1,4 +1,4 @@
-"""The demo's work and its logs."""
+"""The demo's work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from jobsync.errors import ConfigError
 from jobsync_demo import files
 from jobsync_demo.files import digest, find_files, task_id
-from jobsync_demo.log import LogTail, LogWriter
 
 
 @given(content=st.binary(max_size=40) | st.text(' \n\tab', max_size=40).map(str.encode), chunk=st.integers(1, 50))
@@ -55,17 +54,3 @@ def test_a_name_that_is_no_text_makes_a_task_id_that_is() -> None:
     """A name with bytes that are not UTF-8 is spelled out; any other is its own id."""
     assert task_id('caf\udce9') == 'caf\\udce9'
     assert task_id('café/ü') == 'café/ü'
-
-
-def test_a_torn_last_line_waits_until_it_is_whole(tmp_path: Path) -> None:
-    """A reader sees whole lines only, each once."""
-    path = tmp_path / 'log'
-    tail = LogTail(path)
-    assert tail.read() == []
-    LogWriter(path).write('begin', file='f', t=1.0)
-    with path.open('a') as file:
-        file.write('{"what": "en')
-    assert tail.read() == [{'what': 'begin', 'file': 'f', 't': 1.0}]
-    with path.open('a') as file:
-        file.write('d"}\n')
-    assert tail.read() == [{'what': 'end'}]

@@ -1,8 +1,8 @@
 """A worker that asks which tasks are its own, over and over, and logs what it hears.
 
-It asks ``can_claim_task`` for one task of every tenth token, and logs in the words of ``jobsync_demo.log``: ``tokens`` when
-the answers have changed, ``seen`` after every sweep, the tokens being those asked for. It leaves when its standard input is
-closed, so no worker outlives the process that started it.
+It calls ``can_claim_task`` for one task of every tenth token. Its log is that of ``jobsync.testing.worker_log``: ``tokens`` when
+the answers have changed, ``seen`` after every sweep. It leaves when its standard input is closed, so no worker outlives the
+process that started it.
 
 It is run by its path, and imports nothing of ours but what every ``jobsync`` has: other versions are watched by it as well.
 """

@@ -20,19 +20,7 @@ from jobsync._worker.session import not_to_be_copied
 from jobsync._worker.signals import Signals
 from jobsync._worker.status import NodeStatus
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
-from jobsync.config import CoordinationConfig, resolve
-from jobsync.config.arguments import (
-    checked_age,
-    checked_batch,
-    checked_callable,
-    checked_creator,
-    checked_date,
-    checked_flag,
-    checked_name,
-    checked_seconds,
-    checked_site,
-    checked_weight,
-)
+from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.task import Task, key_of
 
@@ -89,25 +77,25 @@ class Job(NodeStatus):
         Raises ``ConfigError``.
         """
         super().__init__(
-            checked_name(node_name),
-            checked_date(date),
+            checks.node_name.of('node_name', node_name),
+            checks.date_of_work(date),
             resolve(config, coordination_config, os.environ),
-            create=not checked_flag('skip_db_init', skip_db_init),
+            create=not checks.flag.of('skip_db_init', skip_db_init),
         )
-        self.site = checked_site(site)
-        self._wait_on_enter = checked_seconds('wait_on_enter', wait_on_enter)
-        self._wait_on_exit = checked_seconds('wait_on_exit', wait_on_exit)
-        self._lock_provider = checked_callable('lock_provider', lock_provider)
+        self.site = checks.site.of('site', site)
+        self._wait_on_enter = checks.seconds.of('wait_on_enter', wait_on_enter)
+        self._wait_on_exit = checks.seconds.of('wait_on_exit', wait_on_exit)
+        self._lock_provider = checks.optional_callable.of('lock_provider', lock_provider)
         self._functions = Functions(
-            on_assign=checked_callable('on_assign', on_assign),
-            on_revoke=checked_callable('on_revoke', on_revoke),
-            on_lost=checked_callable('on_lost', on_lost),
-            on_rebalance=checked_callable('on_rebalance', on_rebalance),
+            on_assign=checks.optional_callable.of('on_assign', on_assign),
+            on_revoke=checks.optional_callable.of('on_revoke', on_revoke),
+            on_lost=checks.optional_callable.of('on_lost', on_lost),
+            on_rebalance=checks.optional_callable.of('on_rebalance', on_rebalance),
         )
-        self._clear_existing_locks = checked_flag('clear_existing_locks', clear_existing_locks)
+        self._clear_existing_locks = checks.flag.of('clear_existing_locks', clear_existing_locks)
         self._hash, self._total_tokens = hasher(self._config.hash_function), self._config.total_tokens
         self._locks = TaskLocks(self._session)
-        caught = checked_flag('handle_signals', handle_signals)
+        caught = checks.flag.of('handle_signals', handle_signals)
         self._signals = Signals(self._session, self._config.shutdown_timeout_sec) if caught else None
 
     def __reduce_ex__(self, _: object) -> NoReturn:
@@ -217,7 +205,7 @@ class Job(NodeStatus):
         return claimed_tasks(self._claim_loop(tasks, batch), tasks, self.can_claim_task)
 
     def _claim_loop(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
-        checked_batch(batch)
+        checks.batch.of('batch', batch)
         self._session.check_process()
         return ClaimLoop(self._task_log, tasks, self._parse, batch)
 
@@ -262,7 +250,7 @@ class Job(NodeStatus):
 
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
         """Tasks of this job's date that were begun longer ago than that (seconds, if a number) and never completed."""
-        return self._task_log.read_incomplete(checked_age(older_than))
+        return self._task_log.read_incomplete(checks.age(older_than))
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 
@@ -295,7 +283,7 @@ class Job(NodeStatus):
 
     def clear_locks_by_creator(self, creator: str) -> int:
         """Remove the locks that a node registered; how many."""
-        return self._locks.clear(LockFilter(created_by=checked_creator(creator)))
+        return self._locks.clear(LockFilter(created_by=checks.creator.of('creator', creator)))
 
     def clear_all_locks(self) -> int:
         """Remove every lock; how many."""
@@ -305,7 +293,7 @@ class Job(NodeStatus):
 
     def set_weight(self, weight: float) -> None:
         """Weigh this much from now on, relative to the others. 0 drains the node: it stays a member and owns nothing."""
-        checked_weight(weight)
+        checks.weight.of('weight', weight)
         self._session.check_inside()
         if self._session.runtime is not None:
             self._session.runtime.ask_for_weight(float(weight))

@@ -282,4 +282,4 @@ def test_a_store_that_is_away_is_told_before_patience_ends(caplog: pytest.LogCap
     assert event_log.flush(30)
     told = [record.getMessage() for record in caplog.records if record.name == 'jobsync.job']
     assert len(told) == 1
-    assert re.match(r'asking the store again: postgresql host=127\.0\.0\.1 port=1 .*refused', told[0])
+    assert re.match(r'calling the store again: postgresql host=127\.0\.0\.1 port=1 .*refused', told[0])

@@ -15,8 +15,7 @@ from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
 from jobsync._runtime.patched_threads import refuse_patched_threads
 from jobsync._runtime.startup import agent_config, wait_until_entered
-from jobsync._worker.store_calls import StoreCalls
-from jobsync._worker.workers import worker_id
+from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess

@@ -9,9 +9,9 @@ import attrs
 
 from jobsync._core.agent.agent import Phase
 from jobsync._core.hashing import tokenizer
+from jobsync._core.records import NodeState, Snapshot
 from jobsync._event_log import event_log
 from jobsync._runtime.clock import now
-from jobsync._worker.node_rows import node_rows
 from jobsync._worker.session import Session
 from jobsync._worker.task_log import TaskLog
 from jobsync.config import CoordinationConfig
@@ -124,7 +124,7 @@ class NodeStatus:
         if not self._config.enabled:
             return []
         snapshot = self._session.caller.call(self._session.needed_backend.snapshot)
-        return node_rows(snapshot, self._config.heartbeat_timeout_sec)
+        return _node_rows(snapshot, self._config.heartbeat_timeout_sec)
 
     def get_active_nodes(self) -> list[dict[str, Any]]:
         """The nodes heard of within ``heartbeat_timeout_sec``, oldest first. Asks the store; for people, by its clock."""
@@ -152,3 +152,21 @@ class NodeStatus:
             'unplaced_locks': 0 if runtime is None else len(runtime.agent.lease.assignment.unplaced),
             'unreadable': [] if runtime is None else [attrs.asdict(record) for record in runtime.status.unreadable],
         }
+
+
+def _node_rows(snapshot: Snapshot, timeout_sec: float) -> list[dict[str, Any]]:
+    """Return every node's record, oldest first. ``active`` goes by the store's clock, and is for people only."""
+    limit = dt.timedelta(seconds=timeout_sec)
+    return [
+        {
+            'name': node.name,
+            'created_on': node.created_on,
+            'last_heartbeat': (seen := node.last_heartbeat),
+            'active': node.state is NodeState.JOINED and seen is not None and snapshot.now - seen < limit,
+            'is_leader': node.ref == snapshot.leadership.node,
+            'weight': node.weight,
+            'host': node.host,
+            'pid': node.pid,
+        }
+        for node in snapshot.nodes
+    ]

@@ -1,4 +1,4 @@
-"""Calls of the backend on behalf of the user: repeated while the store does not answer, known to be under way, and whole."""
+"""Calls of the backend on behalf of the user: repeated while the store does not answer, and never ended half-way by a signal."""
 
 from __future__ import annotations
 
@@ -6,139 +6,214 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
-from contextvars import copy_context
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from jobsync._event_log import EventLogger
 from jobsync.errors import BackendUnavailable, WrongProcess
 
-__all__ = ['StoreCalls']
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+__all__ = ['StoreCalls', 'acting_for', 'worker_id']
 
 T = TypeVar('T')
 Condition = Callable[[], bool]
 
-_LOOK_SEC = 0.5
-"""How often a thread that waits for its stand-in looks whether that is still there."""
+_logger = EventLogger('jobsync.job')
+_QUIET_SEC = 1.0
+"""How long a call is repeated before that is logged."""
+_CHECK_SEC = 0.5
+"""How often a thread that waits for the call thread checks that it is alive."""
+
+# --- the worker that a call is for ------------------------------------------------------------------------------------------
+
+_acting_for: ContextVar[int | None] = ContextVar('jobsync_acting_for', default=None)
 
 
-class _Here(threading.local):
+def worker_id() -> int:
+    """Return the number of the worker that runs this code: a thread, or the asyncio task on whose behalf a thread acts.
+
+    Each task in flight carries it, since leaving must not wait for the tasks of the worker that leaves.
+    """
+    worker = _acting_for.get()
+    return threading.get_ident() if worker is None else worker
+
+
+@contextmanager
+def acting_for(worker: int) -> Iterator[None]:
+    """Have this thread act for another worker within the block. A ``worker`` below 0 is the number of no thread."""
+    token = _acting_for.set(worker)
+    try:
+        yield
+    finally:
+        _acting_for.reset(token)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------------
+
+
+class _CallDepth(threading.local):
     """How many calls the present thread is in, one within the other."""
 
     depth = 0
 
 
 class StoreCalls:
-    """Makes the calls, knows for each thread whether it is inside one, and lets no signal end one half-way.
+    """Makes calls, knows for each thread whether it is inside one, and lets no signal end one half-way.
 
-    **Signals.** Python runs a signal's handler in the main thread, between any two steps of what that is doing; the exception
-    it raises (``sys.exit``, ``KeyboardInterrupt``) ends that there. In a driver it would leave locks taken that are never
-    given back: a ``with`` on a ``threading.Condition``, for one, may be left after the lock is taken and before the block has
-    begun. Then whoever else needs the driver waits for ever, such as the node that is to leave. So another thread makes the
-    calls of the main thread, one after the other, and all that a signal can end is the wait for it.
+    **Signals.** Python runs a signal's handler in the main thread, between any two steps of the code there, and an exception
+    that the handler raises (``sys.exit``, ``KeyboardInterrupt``) ends that code::
+
+        t=0  main thread: the driver takes a lock (``with`` on a ``threading.Condition``)
+        t=1  main thread: the handler raises before the block of the ``with`` has begun: the lock is never released
+        t=2  heartbeat thread: the node wants to leave, and waits for that lock for ever
+
+    So another thread makes the calls of the main thread, one after the other, and a signal can end only the wait for it.
     """
 
     def __init__(self, patience_sec: float, thread_name: str | None = None) -> None:
-        """``patience_sec``: how long a store that does not answer is asked again. ``thread_name``: None for no such thread."""
+        """Store how long a call is repeated (``patience_sec``), and the name of the call thread. None: no call thread."""
         self._patience_sec, self._thread_name = patience_sec, thread_name
-        self._here = _Here()
-        self._stand_in: _CallThread | None = None
-        self._closed = False
+        self._here = _CallDepth()
+        self._call_thread: _CallThread | None = None
 
     @property
     def is_calling(self) -> bool:
-        """Whether the present thread (or what a signal has interrupted in it) is inside a call."""
+        """Return whether the present thread, or the code that a signal has interrupted in it, is inside a call."""
         return self._here.depth > 0
 
     def call(self, action: Callable[[], T], while_: Condition | None = None) -> T:
-        """Do ``action``, which may be repeated verbatim, until the store answers, patience ends or ``while_`` says no.
+        """Return the result of ``action``, which is repeated verbatim until the store answers or ``while_`` returns False.
 
-        Raises what ``action`` raises, ``BackendUnavailable`` after the last attempt.
+        Without ``while_`` a call is repeated for ``patience_sec``. Raises what ``action`` raises; ``BackendUnavailable`` only
+        after the last attempt.
         """
         name = self._thread_name
-        if name is None or self._closed or threading.get_ident() != threading.main_thread().ident:
+        if name is None or threading.get_ident() != threading.main_thread().ident:
             return self.call_here(action, while_)
         here = self._here
         here.depth += 1
         try:
-            if self._stand_in is None:
-                self._stand_in = _CallThread(name)
-            until = self._patience(while_)
-            return self._stand_in.do(lambda is_awaited: self.call_here(action, lambda: is_awaited() and until()))
+            if self._call_thread is None:
+                self._call_thread = _CallThread(name)
+            go_on = self._patience(while_)
+            return self._call_thread.run(lambda is_awaited: self.call_here(action, lambda: is_awaited() and go_on()))
         finally:
             here.depth -= 1
 
     def call_here(self, action: Callable[[], T], while_: Condition | None = None) -> T:
-        """The same in the present thread, whichever that is: a signal ends it where it is, be that half-way."""
+        """Make a call as ``call`` does, but in the present thread, where a signal may end it half-way."""
         here = self._here
         here.depth += 1
         try:
-            until = self._patience(while_)
+            go_on = self._patience(while_)
             failed = []
             try:
                 return action()
             except BackendUnavailable as error:
                 failed.append(error)
-            # Only now, for what it needs takes a tenth of the time that all of jobsync takes to import.
-            from jobsync._worker.retries import ask_again
-
-            return ask_again(action, failed, until)
+            return _call_again(action, failed, go_on)
         finally:
             here.depth -= 1
 
     def close(self, timeout_sec: float) -> None:
-        """Wait at most so long for a call that a signal has left under way. Later ones are made in the thread that makes them."""
-        self._closed = True
-        if self._stand_in is not None:
-            self._stand_in.end(timeout_sec)
+        """Wait at most ``timeout_sec`` for a call that a signal has left under way. Later calls have no call thread."""
+        self._thread_name = None
+        if self._call_thread is not None:
+            self._call_thread.end(timeout_sec)
 
     def _patience(self, while_: Condition | None) -> Condition:
         end = time.monotonic() + self._patience_sec
         return while_ or (lambda: time.monotonic() < end)
 
 
+def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while_: Condition) -> T:
+    """Return the result of ``action`` once the store answers; raise its last error when ``while_`` returns False.
+
+    ``failed`` has the error of the first attempt, which was made already, and is emptied.
+    """
+    # Imported only now: tenacity takes a tenth of the time that all of jobsync takes to import, and few processes need it.
+    from tenacity import Retrying, retry_if_exception_type, wait_exponential, wait_random
+
+    def attempt() -> T:
+        if failed:
+            raise failed.pop()
+        return action()
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(BackendUnavailable),
+        stop=lambda _: not while_(),
+        wait=wait_exponential(multiplier=0.05, max=1.0) + wait_random(0, 0.05),
+        before_sleep=_warn_once(),
+        reraise=True,
+    )
+    return retrying(attempt)
+
+
+def _warn_once() -> Callable[[RetryCallState], None]:
+    """Return a function that logs, once, the error of a call that has been repeated for longer than ``_QUIET_SEC``."""
+    is_logged = False
+
+    def warn(state: RetryCallState) -> None:
+        nonlocal is_logged
+        if not is_logged and state.outcome is not None and (state.seconds_since_start or 0) >= _QUIET_SEC:
+            is_logged = True
+            _logger.warning('calling the store again: %s', state.outcome.exception())
+
+    return warn
+
+
+# --- the call thread --------------------------------------------------------------------------------------------------------
+
+
 class _CallThread:
-    """A thread that works in the place of another, in the order in which it is asked to."""
+    """A thread that makes the calls of the main thread, in their order."""
 
     def __init__(self, name: str) -> None:
-        self._pieces: SimpleQueue[_PendingCall[Any] | None] = SimpleQueue()
+        self._calls: SimpleQueue[_PendingCall[Any] | None] = SimpleQueue()
         self._pid = os.getpid()
-        self._thread = threading.Thread(target=_work, args=(self._pieces,), name=name, daemon=True)
+        self._thread = threading.Thread(target=_make_calls, args=(self._calls,), name=name, daemon=True)
         self._thread.start()
-        weakref.finalize(self, self._pieces.put, None).atexit = False
+        weakref.finalize(self, self._calls.put, None).atexit = False
 
-    def do(self, work: Callable[[Condition], T]) -> T:
-        """What ``work`` returns or raises. It can ask whether that is still waited for."""
-        piece = _PendingCall(work)
+    def run(self, work: Callable[[Condition], T]) -> T:
+        """Return what ``work`` returns, or raise what it raises. Its argument says whether the result is still awaited."""
+        call = _PendingCall(work)
         try:
-            self._pieces.put(piece)
-            while not piece.wait(_LOOK_SEC):
+            self._calls.put(call)
+            while not call.wait(_CHECK_SEC):
                 if os.getpid() != self._pid:  # the handler of a signal has forked
                     raise WrongProcess(f'this is process {os.getpid()}, a fork of {self._pid}, which is making this call')
-                if not self._thread.is_alive() and not piece.wait(0):  # another thread has ended it just before
-                    piece.carry_out()
-            return piece.result()
+                # t=0  this thread puts the call into the queue
+                # t=1  another thread leaves: ``end`` has put None before the call, and the call thread is over
+                # t=2  no thread makes the call: it is made here. The second ``wait`` is for a result that came since the first.
+                if not self._thread.is_alive() and not call.wait(0):
+                    call.make()
+            return call.result()
         finally:
-            piece.is_awaited = False
+            call.is_awaited = False
 
     def end(self, timeout_sec: float) -> None:
-        """Take no more work. Wait until what there is has been done, at most so long."""
+        """Take no more calls. Wait at most ``timeout_sec`` until those in the queue are made."""
         last = _PendingCall(lambda _: None)
-        self._pieces.put(last)
-        self._pieces.put(None)
+        self._calls.put(last)
+        self._calls.put(None)
         if self._thread.is_alive():
             last.wait(timeout_sec)
 
 
-def _work(pieces: SimpleQueue[_PendingCall[Any] | None]) -> None:
-    while (piece := pieces.get()) is not None:
-        piece.carry_out()
-        del piece  # until the next comes it would hold what it was made of
+def _make_calls(calls: SimpleQueue[_PendingCall[Any] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call.make()
+        del call  # until the next call arrives, the name would keep this one and its result in memory
 
 
 class _PendingCall(Generic[T]):
-    """A piece of work, and what came of it."""
+    """A call to be made by another thread, and its result."""
 
     def __init__(self, work: Callable[[Condition], T]) -> None:
         self.is_awaited = True
@@ -148,8 +223,8 @@ class _PendingCall(Generic[T]):
         self._results: list[T] = []
         self._error: BaseException | None = None
 
-    def carry_out(self) -> None:
-        """Do it."""
+    def make(self) -> None:
+        """Make the call, in the context of the thread that waits for it, and keep its result or error."""
         try:
             self._results.append(self._context.run(self._work, lambda: self.is_awaited))
         except BaseException as error:  # noqa: BLE001 - raised again by ``result``
@@ -157,7 +232,7 @@ class _PendingCall(Generic[T]):
         self._done.put(None)
 
     def wait(self, timeout_sec: float) -> bool:
-        """Whether it is done within this time. A plain look into a queue: a signal can end it anywhere."""
+        """Wait at most ``timeout_sec`` for the result; return whether there is one. A signal may end this anywhere."""
         if not self._is_done:
             with suppress(Empty):
                 self._done.get(timeout=timeout_sec)
@@ -165,11 +240,11 @@ class _PendingCall(Generic[T]):
         return self._is_done
 
     def result(self) -> T:
-        """What came of it, once."""
+        """Return the result or raise the error. To be called once."""
         if self._error is not None:
             error, self._error = self._error, None
             try:
                 raise error
             finally:
-                del error  # a traceback that holds its own frame is garbage
+                del error  # a traceback that refers to its own frame is garbage that only the collector finds
         return self._results.pop()

@@ -16,7 +16,7 @@ from jobsync._runtime.clock import now
 from jobsync._worker.alarm import Alarm
 from jobsync._worker.completions import Completions, listed, refusal_as_outage
 from jobsync._worker.session import Session
-from jobsync._worker.workers import worker_id
+from jobsync._worker.store_calls import worker_id
 from jobsync.errors import JobsyncError
 from jobsync.task import Task
 

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from jobsync._worker.workers import acting_for
+from jobsync._worker.store_calls import acting_for
 
 __all__ = ['Threads']
 

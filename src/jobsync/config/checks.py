@@ -1,10 +1,12 @@
-"""Validators whose message names the field, its value and what is allowed.
+"""What values must be: for the fields of ``CoordinationConfig`` and for the arguments of ``Job``.
 
-Nothing is coerced: ``'5'`` is not a number and ``1`` is not True, for a guess that is wrong here is two clusters later.
+An error names the field or argument, its value and what is allowed. Nothing is coerced: ``'5'`` is not a number and ``1`` is not
+True, since a wrong guess here shows as two clusters later.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import functools
 import math
@@ -19,122 +21,180 @@ from jobsync.backend import Backend
 from jobsync.errors import ConfigError
 
 __all__ = [
+    'Check',
+    'age',
+    'batch',
     'choice',
+    'creator',
+    'date_of_work',
     'flag',
     'hides_password',
     'integer',
     'keywords_only',
     'nearest',
+    'node_name',
     'number',
+    'optional_callable',
     'prefix',
+    'seconds',
+    'site',
     'store',
     'text',
     'unknown_field',
+    'weight',
 ]
 
-Validator = Callable[[Any, Any, Any], None]
-T = TypeVar('T', bound=attrs.AttrsInstance)
+T = TypeVar('T')
+A = TypeVar('A', bound=attrs.AttrsInstance)
 
+_LONGEST_NAME = 200
 _BACKEND_METHODS = frozenset(name for name in vars(Backend) if not name.startswith('_'))
 
 
-def flag(_: Any, attribute: Any, value: object) -> None:
-    """True or False, and nothing that merely counts as one."""
-    _check(attribute.name, isinstance(value, bool), value, 'True or False')
+@attrs.frozen
+class Check:
+    """A condition for a value: a validator for fields of attrs classes, and ``of`` for arguments."""
+
+    is_allowed: Callable[[Any], bool]
+    allowed: str
+    """What is allowed, as the error says it after "must be"."""
+
+    def of(self, name: str, value: T) -> T:
+        """Return the value of an argument. Raise ``ConfigError`` with its name if it is not allowed."""
+        if not self.is_allowed(value):
+            raise ConfigError(f'{name} is {safe_repr(value)}: must be {self.allowed}')
+        return value
+
+    def __call__(self, _: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        """Check a field of an attrs class."""
+        self.of(attribute.name, value)
 
 
-def integer(low: int, high: int) -> Validator:
-    """An integer from ``low`` to ``high``, both allowed."""
-
-    def validate(_: Any, attribute: Any, value: object) -> None:
-        ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        _check(attribute.name, ok, value, f'an integer from {low} to {high}')
-
-    return validate
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def number(low: float, high: float, unit: str = '') -> Validator:
-    """An int or float from ``low`` to ``high``, both allowed; neither NaN nor infinite."""
-
-    def validate(_: Any, attribute: Any, value: object) -> None:
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
-        _check(attribute.name, ok, value, f'a number{unit and " of "}{unit} from {low} to {high}')
-
-    return validate
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-def choice(allowed: Collection[str]) -> Validator:
-    """One of a few words."""
+# --- fields -----------------------------------------------------------------------------------------------------------------
 
-    def validate(_: Any, attribute: Any, value: object) -> None:
-        _check(attribute.name, isinstance(value, str) and value in allowed, value, f'one of {", ".join(allowed)}')
-
-    return validate
+flag = Check(lambda value: isinstance(value, bool), 'True or False')
+"""True or False; not the text 'False', which counts as true."""
 
 
-def prefix(longest: int) -> Validator:
-    """The beginning of a SQL identifier."""
-
-    def validate(_: Any, attribute: Any, value: object) -> None:
-        ok = isinstance(value, str) and len(value) <= longest and re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', value) is not None
-        allowed = f'an identifier prefix: up to {longest} ASCII letters, digits and underscores, not starting with a digit'
-        _check(attribute.name, ok, value, allowed)
-
-    return validate
+def integer(low: int, high: int) -> Check:
+    """Return the check for an integer from ``low`` to ``high``, both allowed."""
+    return Check(lambda value: _is_integer(value) and low <= value <= high, f'an integer from {low} to {high}')
 
 
-def text(secret: bool = False) -> Validator:
-    """Text, not empty; a secret is not shown."""
+def number(low: float, high: float, unit: str = '') -> Check:
+    """Return the check for an int or float from ``low`` to ``high``, both allowed; neither NaN nor infinite."""
+    allowed = f'a number{unit and " of "}{unit} from {low} to {high}'
+    return Check(lambda value: _is_number(value) and low <= value <= high, allowed)
 
-    def validate(_: Any, attribute: Any, value: object) -> None:
-        ok = isinstance(value, str) and value.isprintable() and bool(value or secret)
-        if not ok and secret:
+
+def choice(allowed: Collection[str]) -> Check:
+    """Return the check for one of a few words."""
+    return Check(lambda value: isinstance(value, str) and value in allowed, f'one of {", ".join(allowed)}')
+
+
+def prefix(longest: int) -> Check:
+    """Return the check for the beginning of a SQL identifier."""
+    return Check(
+        lambda value: isinstance(value, str) and len(value) <= longest and bool(re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', value)),
+        f'an identifier prefix: up to {longest} ASCII letters, digits and underscores, not starting with a digit',
+    )
+
+
+def text(secret: bool = False) -> Callable[[Any, Any, Any], None]:
+    """Return the check for printable text. Only a secret may be empty, and no error shows a secret."""
+    if not secret:
+        return Check(lambda value: isinstance(value, str) and value.isprintable() and bool(value), 'printable text, not empty')
+
+    def validate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, str) or not value.isprintable():
             raise ConfigError(f'{attribute.name} is of type {type(value).__name__} or not printable: must be printable text')
-        _check(attribute.name, ok, value, 'printable text, not empty')
 
     return validate
 
 
-def store(_: Any, attribute: Any, value: object) -> None:
-    """A backend's URL, or a backend."""
+def store(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check that a field is a backend's URL, or a backend."""
     if isinstance(value, str):
         if '://' not in value:
             raise ConfigError(f'{attribute.name} is {safe_repr(redact_url(value))}: must be a URL such as sqlite:///jobsync.db')
         return
-    # A libb Setting has whatever it is asked for, so a mapping is not asked.
+    # A Setting of libb is a mapping that has every attribute it is asked for, so a mapping is refused without a question.
     missing = _BACKEND_METHODS if isinstance(value, Mapping) else {m for m in _BACKEND_METHODS if not hasattr(value, m)}
-    if missing:
-        allowed = f'a URL or a backend (this one has no {", ".join(sorted(missing)[:3])})'
-        _check(attribute.name, False, value, allowed)
+    Check(lambda _: not missing, f'a URL or a backend (this one has no {", ".join(sorted(missing)[:3])})').of(
+        attribute.name, value
+    )
+
+
+weight = number(0, 1_000_000)
+"""A node's share of the tokens relative to the others'."""
+
+# --- arguments --------------------------------------------------------------------------------------------------------------
+
+node_name = Check(
+    lambda name: isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME and name == name.strip(),
+    f'1 to {_LONGEST_NAME} printable characters, no space at either end',
+)
+"""A node's name, which people read in a table and compare."""
+seconds = Check(lambda value: _is_number(value) and value >= 0, 'a number of seconds, 0 or more')
+site = Check(lambda value: value is None or isinstance(value, str), 'a string or None; other arguments are given by name')
+batch = Check(lambda value: value is None or (_is_integer(value) and value >= 1), 'an integer of at least 1, or None')
+creator = Check(lambda value: isinstance(value, str) and bool(value), 'the name of a node')
+"""The node whose task locks are meant; never None, which would mean those of all nodes."""
+optional_callable = Check(lambda value: value is None or callable(value), 'callable')
+
+
+def date_of_work(date: object) -> dt.date:
+    """Return the date or datetime as it was given; today for None."""
+    if date is None:
+        return dt.date.today()
+    if not isinstance(date, dt.date):
+        raise ConfigError(f'date is {safe_repr(date)}: must be a datetime.date or datetime.datetime')
+    return date
+
+
+def age(older_than: dt.timedelta | float) -> dt.timedelta:
+    """Return an age, given as a timedelta or in seconds."""
+    return older_than if isinstance(older_than, dt.timedelta) else dt.timedelta(seconds=seconds.of('older_than', older_than))
+
+
+# --- names ------------------------------------------------------------------------------------------------------------------
 
 
 def hides_password(value: object) -> str:
-    """The repr of a backend field."""
+    """Return the repr of a field that holds a backend or its URL, without the URL's password."""
     return repr(redact_url(value) if isinstance(value, str) else value)
 
 
 def nearest(name: object, known: Collection[str]) -> str | None:
-    """The known name that ``name`` is probably a slip for."""
+    """Return the known name that ``name`` is probably a misspelling of."""
     return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1)), None)
 
 
 def unknown_field(name: object, known: Collection[str], where: str) -> ConfigError:
-    """The error for a field there is not, with the nearest that there is."""
+    """Return the error for a field that does not exist, with the nearest one that does."""
     near = nearest(name, known)
     hint = f'did you mean {near}?' if near else f'there are {", ".join(sorted(known))}'
     return ConfigError(f'{where} has no field {name!r}: {hint}')
 
 
-def keywords_only(cls: type[T]) -> type[T]:
-    """Make an attrs class refuse an unknown or positional argument with ``ConfigError``, in place of Python's ``TypeError``.
+def keywords_only(cls: type[A]) -> type[A]:
+    """Make an attrs class refuse an unknown or positional argument with ``ConfigError`` in place of Python's ``TypeError``.
 
-    Class decorators do not change how a type checker sees the signature, and ``inspect`` follows ``__wrapped__``.
+    Class decorators do not change the signature that a type checker sees, and ``inspect`` follows ``__wrapped__``.
     """
     init: Callable[..., None] = cls.__init__
     known = frozenset(attrs.fields_dict(cls))
 
     @functools.wraps(init)
-    def checked(self: T, *args: object, **fields: object) -> None:
+    def checked(self: A, *args: object, **fields: object) -> None:
         if args:
             raise ConfigError(f'{cls.__name__} takes fields by name, as in total_tokens=5000; not {safe_repr(args[0])}')
         for name in fields:
@@ -144,8 +204,3 @@ def keywords_only(cls: type[T]) -> type[T]:
 
     setattr(cls, '__init__', checked)  # noqa: B010  (mypy refuses the plain assignment)
     return cls
-
-
-def _check(name: str, ok: bool, value: object, allowed: str) -> None:
-    if not ok:
-        raise ConfigError(f'{name} is {safe_repr(value)}: must be {allowed}')

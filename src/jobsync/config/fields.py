@@ -20,9 +20,7 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.config import checks
 from jobsync.errors import ConfigError
 
-__all__ = ['MOST_WEIGHT', 'CoordinationConfig']
-
-MOST_WEIGHT = 1_000_000
+__all__ = ['CoordinationConfig']
 
 _WEEK = 7 * 24 * 3600
 _poll = checks.number(0.01, _WEEK, 'seconds')
@@ -131,7 +129,7 @@ class CoordinationConfig:
     bulk_timeout_sec: float = attrs.field(default=60, validator=_bound)
     """The bound of a call that carries many records."""
 
-    weight: float = attrs.field(default=1, validator=checks.number(0, MOST_WEIGHT))
+    weight: float = attrs.field(default=1, validator=checks.weight)
     """This node's share of the tokens relative to the others'. 0: owns nothing."""
 
     host: str | None = attrs.field(default=None, validator=_optional_text)

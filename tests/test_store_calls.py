@@ -108,7 +108,7 @@ def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
             StoreCalls(2.5).call(long)
         assert event_log.flush(30)
     assert [record.getMessage() for record in caplog.records] == [caplog.records[0].getMessage()]
-    assert caplog.records[0].getMessage().startswith('asking the store again: error ')
+    assert caplog.records[0].getMessage().startswith('calling the store again: error ')
 
 
 # --- in the main thread, where signals fall ---------------------------------------------------------------------------------
@@ -218,12 +218,12 @@ def test_a_handler_can_call_while_it_interrupts_a_call(caller: StoreCalls) -> No
 def test_once_it_is_closed_everyone_calls_for_himself(caller: StoreCalls) -> None:
     """Also one who asked before it was closed, and was not heard any more."""
     assert caller.call(lambda: 1) == 1
-    stand_in = caller._stand_in
-    assert stand_in is not None
+    call_thread = caller._call_thread
+    assert call_thread is not None
     caller.close(30)
     assert caller.call(threading.get_ident) == threading.get_ident()
     wait_until(lambda: 'jobsync-calls-test' not in [thread.name for thread in threading.enumerate()], 'its thread ends')
-    assert stand_in.do(lambda _: threading.get_ident()) == threading.get_ident()
+    assert call_thread.run(lambda _: threading.get_ident()) == threading.get_ident()
 
 
 def test_a_call_that_hangs_does_not_hold_up_closing() -> None:

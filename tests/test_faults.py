@@ -9,12 +9,9 @@ import pytest
 from jobsync.backend import Backend
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance import Harness
+from jobsync.testing import Fault, FaultyBackend, Harness, MemoryHarness, Namespace, When
 from jobsync.testing.conformance.comparing import MachineTests
-from jobsync.testing.conformance.reference import MemoryHarness
-from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.conformance.waiting import WaitTests
-from jobsync.testing.faults import Fault, FaultyBackend, When
 
 
 class TestFaultless(MachineTests, WaitTests):
@@ -28,9 +25,9 @@ class TestFaultless(MachineTests, WaitTests):
         return harness
 
     @pytest.fixture
-    def scene(self, harness: Harness) -> Scene:
+    def namespace(self, harness: Harness) -> Namespace:
         """Return one opened namespace of the store."""
-        return Scene(harness.connect())
+        return Namespace(harness.connect())
 
 
 def test_every_method_can_fail() -> None:
@@ -50,19 +47,19 @@ def test_every_method_can_fail() -> None:
 def test_before_and_after(when: When, happened: bool) -> None:
     """A call fails the same way whether or not it had its effect."""
     faulty = FaultyBackend(MemoryBackend(MemoryStore()))
-    scene = Scene(faulty)
+    namespace = Namespace(faulty)
     faulty.faults.append(Fault('register', when))
     with pytest.raises(BackendUnavailable):
-        scene.join('a')
-    assert ('a' in scene.nodes()) == happened
-    scene.join('b')
-    assert 'b' in scene.nodes()
+        namespace.join('a')
+    assert ('a' in namespace.nodes()) == happened
+    namespace.join('b')
+    assert 'b' in namespace.nodes()
 
 
 def test_skip_times_and_calls() -> None:
     """A fault lets some calls through, hits some, and is then used up; every call is listed."""
     faulty = FaultyBackend(MemoryBackend(MemoryStore()), Fault('snapshot', skip=1, times=2))
-    scene = Scene(faulty)
+    namespace = Namespace(faulty)
     results = []
     for _ in range(5):
         try:
@@ -72,7 +69,7 @@ def test_skip_times_and_calls() -> None:
         else:
             results.append('done')
     assert results == ['done', 'failed', 'failed', 'done', 'done']
-    scene.join('a')
+    namespace.join('a')
     assert faulty.calls == ['open', *['snapshot'] * 5, 'register']
 
 
@@ -80,5 +77,5 @@ def test_delay_alone() -> None:
     """A fault may only cost time."""
     slept: list[float] = []
     faulty = FaultyBackend(MemoryBackend(MemoryStore()), Fault(None, When.NEVER, delay_sec=2.5), sleep=slept.append)
-    Scene(faulty).join('a')
+    Namespace(faulty).join('a')
     assert slept == [2.5]

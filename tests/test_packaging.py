@@ -188,7 +188,7 @@ AUTHORS_TEST = """
 import attrs
 import pytest
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing import BackendSuite, Harness
 
 
 class Wrong(MemoryBackend):

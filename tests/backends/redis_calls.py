@@ -8,7 +8,7 @@ import threading
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, LockEdit, LockFilter, NodeRef, Pin
 from jobsync.backend import Backend
-from jobsync.testing.conformance.scene import TOKENS, Scene
+from jobsync.testing.conformance.namespace import TOKENS, Namespace
 
 __all__ = ['DAY', 'Waiting', 'everything']
 
@@ -17,29 +17,29 @@ DAY = dt.date(2026, 3, 2)
 
 def everything(backend: Backend) -> NodeRef:
     """Call every method, each with something to do."""
-    scene = Scene(backend)
-    leader = scene.leader()
-    left, dead = scene.join('left'), scene.join('dead')
+    namespace = Namespace(backend)
+    leader = namespace.leader()
+    left, dead = namespace.join('left'), namespace.join('dead')
     backend.deregister(left)
-    scene.beat(leader, scene.revision, {1, 2})
-    scene.lock('x', 'y')
+    namespace.beat(leader, namespace.revision, {1, 2})
+    namespace.lock('x', 'y')
     backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
-    scene.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=9)
-    scene.evict(leader, dead)
-    scene.commit(leader, TokenGroup([1], 'b'), departed=(left,), unpinned=frozenset({TOKENS + 1}))
+    namespace.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=9)
+    namespace.evict(leader, dead)
+    namespace.commit(leader, TokenGroup([1], 'b'), departed=(left,), unpinned=frozenset({TOKENS + 1}))
     backend.append_claims(leader, ['x', 'y'], DAY)
     backend.append_audits('leader', ['x'], DAY)
     backend.incomplete(DAY, dt.timedelta(0))
     backend.incomplete(None, dt.timedelta(0))
     backend.history(HistoryKind.CLAIM, item='x')
-    scene.state()
+    namespace.state()
     for kind in HistoryKind:
         backend.history(kind, date=DAY)
         backend.purge(kind, backend.snapshot().now + dt.timedelta(hours=1))
-    backend.renew_timeline(scene.timeline, 0)
-    scene.timeline = backend.snapshot().timeline
+    backend.renew_timeline(namespace.timeline, 0)
+    namespace.timeline = backend.snapshot().timeline
     assert backend.wait(0, 10.0) > 0
-    return scene.join('a')
+    return namespace.join('a')
 
 
 class Waiting:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.servers import EtcdServer
 
-from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing import BackendSuite, Harness
 
 pytestmark = pytest.mark.etcd
 

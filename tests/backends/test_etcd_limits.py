@@ -27,7 +27,7 @@ from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 pytestmark = pytest.mark.etcd
 
@@ -45,15 +45,15 @@ def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
 
 
 @pytest.fixture
-def scene(harness: EtcdHarness) -> Scene:
+def namespace(harness: EtcdHarness) -> Namespace:
     """With the largest pool."""
-    return Scene(harness.connect(), Settings(POOL, 'xxh3'))
+    return Namespace(harness.connect(), Settings(POOL, 'xxh3'))
 
 
-def add_nodes(scene: Scene, count: int) -> list[NodeRef]:
+def add_nodes(namespace: Namespace, count: int) -> list[NodeRef]:
     """Put the records of many nodes, as if they had registered."""
-    assert isinstance(scene.backend, EtcdBackend)
-    store, now, refs = scene.backend.store, dt.datetime.now(dt.UTC), []
+    assert isinstance(namespace.backend, EtcdBackend)
+    store, now, refs = namespace.backend.store, dt.datetime.now(dt.UTC), []
     for start in range(0, count, 100):
         puts = []
         for number in range(start, start + 100):
@@ -69,9 +69,9 @@ def add_nodes(scene: Scene, count: int) -> list[NodeRef]:
 class TestRequests:
     """128 operations and comparisons, and 1.5 MiB."""
 
-    def test_ten_thousand_nodes_and_a_hundred_thousand_pins(self, scene: Scene, etcd_server: EtcdServer) -> None:
+    def test_ten_thousand_nodes_and_a_hundred_thousand_pins(self, namespace: Namespace, etcd_server: EtcdServer) -> None:
         """All are read at one moment, and written by one commit, also over a client of the user's with gRPC's own limit."""
-        leader, refs = scene.leader(), add_nodes(scene, NODES)
+        leader, refs = namespace.leader(), add_nodes(namespace, NODES)
         members = {ref.name: Member(ref.incarnation, 15.0) for ref in refs}
         pins = tuple(
             Pin(POOL + n, f'a task with a name of some length {n}', refs[n % NODES].name, version=1) for n in range(PINS)
@@ -79,45 +79,45 @@ class TestRequests:
         client = etcd3.client(port=etcd_server.port)
         backend = backend_on(client)
         assert [node.ref for node in backend.snapshot().nodes if node.ref != leader] == refs
-        version = backend.commit(leader, Plan('test', members=members, pins=pins, moved=PINS), scene.guard())
-        found = scene.backend.read_assignment()
+        version = backend.commit(leader, Plan('test', members=members, pins=pins, moved=PINS), namespace.guard())
+        found = namespace.backend.read_assignment()
         assert (found.version, len(found.members), len(found.pins)) == (version, NODES, PINS)
         assert found.pins == pins
         client.close()
 
-    def test_ten_thousand_nodes_die(self, scene: Scene) -> None:
+    def test_ten_thousand_nodes_die(self, namespace: Namespace) -> None:
         """A commit removes as many as are declared, wherever they stand among those that live."""
-        leader, refs = scene.leader(), add_nodes(scene, NODES)
-        most = scene.backend.info.max_removals
+        leader, refs = namespace.leader(), add_nodes(namespace, NODES)
+        most = namespace.backend.info.max_removals
         dead = refs[:: NODES // most]
         plan = Plan('test', evictions=tuple(Eviction(ref, 0) for ref in dead[:most]))
-        scene.backend.commit(leader, plan, scene.guard())
-        left = {node.ref for node in scene.backend.snapshot().nodes}
+        namespace.backend.commit(leader, plan, namespace.guard())
+        left = {node.ref for node in namespace.snapshot().nodes}
         assert left == {leader, *refs} - set(dead[:most])
 
-    def test_a_node_that_holds_very_many(self, scene: Scene) -> None:
+    def test_a_node_that_holds_very_many(self, namespace: Namespace) -> None:
         """Half of a million tokens, at random, go into its record."""
-        ref = scene.join('a')
+        ref = namespace.join('a')
         held = frozenset(number for number, byte in enumerate(os.urandom(POOL)) if byte & 1)
-        assert scene.backend.heartbeat(ref, INITIAL, held).heartbeat == 1
-        assert scene.node('a').holding == held
-        assert scene.beat(ref).heartbeat == 2
+        assert namespace.backend.heartbeat(ref, INITIAL, held).heartbeat == 1
+        assert namespace.node('a').holding == held
+        assert namespace.beat(ref).heartbeat == 2
 
-    def test_answers_too_large_for_a_client_of_the_users(self, scene: Scene, etcd_server: EtcdServer) -> None:
+    def test_answers_too_large_for_a_client_of_the_users(self, namespace: Namespace, etcd_server: EtcdServer) -> None:
         """Nodes' records that exceed four megabytes together are read in several answers, at one moment."""
         client = etcd3.client(port=etcd_server.port)
         for name in 'abcdefghijklmnopqrst':
-            scene.join(name, replaces=frozenset(os.urandom(16).hex() for _ in range(8_000)))
+            namespace.join(name, replaces=frozenset(os.urandom(16).hex() for _ in range(8_000)))
         snapshot = backend_on(client).snapshot()
         assert len(snapshot.nodes) == 20
         assert all(len(node.replaces) == 8_000 for node in snapshot.nodes)
         client.close()
 
-    def test_records_that_fill_every_answer(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_records_that_fill_every_answer(self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
         """Forty megabytes in the place of nodes' records are read in pieces, and reported in few words."""
-        leader = scene.leader()
-        assert isinstance(scene.backend, EtcdBackend)
-        store = scene.backend.store
+        leader = namespace.leader()
+        assert isinstance(namespace.backend, EtcdBackend)
+        store = namespace.backend.store
         for number in range(30):
             put = requests.put(store.keys.node(f'forged {number}'), b'{"name": "' + b'x' * 1_350_000 + b'"}')
             store.connection.write('KV.Txn', requests.when((), [put]), time.monotonic() + 30)
@@ -129,17 +129,17 @@ class TestRequests:
             return answer
 
         monkeypatch.setattr(store.connection, 'read', measured)
-        snapshot = scene.backend.snapshot()
+        snapshot = namespace.snapshot()
         assert [node.ref for node in snapshot.nodes] == [leader]
         assert len(snapshot.unreadable) == 30
         assert max(sizes) <= 32 << 20
         assert all(len(report.problem) < 500 for report in snapshot.unreadable)
 
-    def test_a_large_commit_amid_edits(self, scene: Scene, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_large_commit_amid_edits(self, namespace: Namespace, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         """What goes ahead of a commit is written once, however often others change the state before the commit counts."""
-        leader, other = scene.leader(), Scene(harness.connect(), scene.settings)
-        assert isinstance(scene.backend, EtcdBackend)
-        store, written = scene.backend.store, list[int]()
+        leader, other = namespace.leader(), Namespace(harness.connect(), namespace.settings)
+        assert isinstance(namespace.backend, EtcdBackend)
+        store, written = namespace.backend.store, list[int]()
         put_ahead, write = store.put_ahead, store.connection.write
 
         def once(chunks: Sequence[tuple[bytes, bytes]], deadline: float) -> None:
@@ -155,23 +155,23 @@ class TestRequests:
         monkeypatch.setattr(store.connection, 'write', after_an_edit)
         tokens = sorted(random.Random(7).sample(range(POOL), POOL // 2))
         plan = Plan('test', groups=tuple(TokenGroup(tokens[start::50], f'n{start}', version=1) for start in range(50)))
-        scene.backend.commit(leader, plan, scene.guard())
+        namespace.backend.commit(leader, plan, namespace.guard())
         assert len(written) == 1
         assert len(other.locks()) == 5
         found = {group.owner: len(group.tokens) for group in other.backend.read_assignment().groups}
         assert found == {f'n{start}': POOL // 100 for start in range(50)}
 
-    def test_what_is_too_large_all_the_same(self, scene: Scene) -> None:
+    def test_what_is_too_large_all_the_same(self, namespace: Namespace) -> None:
         """The server refuses it, which is told as an outage is: no node fails for it; the next call is answered."""
-        leader, refs = scene.leader(), add_nodes(scene, 200)
-        before = scene.backend.snapshot()
+        leader, refs = namespace.leader(), add_nodes(namespace, 200)
+        before = namespace.snapshot()
         plan = Plan('test', evictions=tuple(Eviction(ref, 0) for ref in refs))
         with pytest.raises(BackendUnavailable, match='too many operations'):
-            scene.backend.commit(leader, plan, scene.guard())
+            namespace.backend.commit(leader, plan, namespace.guard())
         replaces = frozenset(f'run-{number:064}' for number in range(50_000))
         with pytest.raises(BackendUnavailable, match='too large'):
-            scene.join('x', replaces=replaces)
-        assert scene.backend.snapshot().nodes == before.nodes
+            namespace.join('x', replaces=replaces)
+        assert namespace.snapshot().nodes == before.nodes
 
 
 class TestSpace:

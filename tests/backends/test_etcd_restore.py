@@ -18,7 +18,7 @@ from jobsync._core.records import Pulse, Snapshot
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 pytestmark = pytest.mark.etcd
 
@@ -65,8 +65,8 @@ def test_the_position_shows_what_the_identity_hides(
     """Claims alone are lost, so revision and counters are as they were; the position is lower, the store's identity the same."""
     save, restore = way
     with closing(connect(server.url(), BackendOptions())) as backend:
-        scene = Scene(backend)
-        ref = scene.join('a')
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
         saved = save(server)
         answered(backend.snapshot)
         for number in range(9):
@@ -74,7 +74,7 @@ def test_the_position_shows_what_the_identity_hides(
         before = backend.snapshot()
         restore(server, saved)
         after = answered(backend.snapshot)
-        pulse = answered(lambda: scene.beat(ref))
+        pulse = answered(lambda: namespace.beat(ref))
         assert (after.store, after.revision) == (before.store, before.revision)
         assert isinstance(after, Snapshot)
         assert after.nodes == before.nodes

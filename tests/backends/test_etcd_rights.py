@@ -23,7 +23,7 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import channel
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.etcd
 
@@ -83,28 +83,28 @@ def guarded(server: EtcdServer) -> EtcdServer:
 
 def everything(backend: Backend) -> None:
     """Make every call that there is."""
-    scene = Scene(backend)
-    leader, dead, left = scene.leader(), scene.join('dead'), scene.join('left')
-    scene.beat(leader, scene.revision, {1})
+    namespace = Namespace(backend)
+    leader, dead, left = namespace.leader(), namespace.join('dead'), namespace.join('left')
+    namespace.beat(leader, namespace.revision, {1})
     backend.set_weight(leader, 2.0)
     backend.deregister(left)
-    scene.lock('x', expires_in=dt.timedelta(days=1))
+    namespace.lock('x', expires_in=dt.timedelta(days=1))
     members = {'leader': Member(leader.incarnation, 15.0)}
     pins = (Pin(TOKENS + 1, 'x', 'leader'),)
     evictions = (Eviction(dead, 0),)
-    scene.commit(
+    namespace.commit(
         leader, TokenGroup(range(9), 'leader'), members=members, pins=pins, evictions=evictions, departed=(left,), moved=9
     )
     for step in range(40):  # the whole is written anew
-        scene.commit(leader, TokenGroup([step % TOKENS], 'leader'))
+        namespace.commit(leader, TokenGroup([step % TOKENS], 'leader'))
     backend.append_claims(leader, ['x', 'y'], DAY)
     backend.append_audits('leader', ['x'], DAY)
     assert [claim.item for claim in backend.incomplete(DAY, dt.timedelta(0))] == ['y']
-    scene.state()
+    namespace.state()
     assert [backend.purge(kind, backend.snapshot().now) for kind in HistoryKind] == [1, 1, 1]
     assert backend.edit_locks(LockEdit(remove=LockFilter())) == 1
     assert backend.wait(0, DEADLINE_SEC) > 0
-    backend.renew_timeline(scene.timeline, 0)
+    backend.renew_timeline(namespace.timeline, 0)
 
 
 class TestPage:

@@ -49,7 +49,7 @@ from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.etcd
 
@@ -67,8 +67,8 @@ def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
 
 
 @pytest.fixture
-def scene(harness: EtcdHarness) -> Scene:
-    return Scene(harness.connect())
+def namespace(harness: EtcdHarness) -> Namespace:
+    return Namespace(harness.connect())
 
 
 def with_users(server: EtcdServer) -> EtcdServer:
@@ -188,8 +188,8 @@ class TestUrl:
 
     def test_case_alone_tells_no_namespaces_apart(self, harness: EtcdHarness) -> None:
         """As on the other stores."""
-        Scene(harness.connect('App_')).join('a')
-        assert list(Scene(harness.connect('aPP_')).nodes()) == ['a']
+        Namespace(harness.connect('App_')).join('a')
+        assert list(Namespace(harness.connect('aPP_')).nodes()) == ['a']
 
     def test_the_servers_show(self) -> None:
         """In the repr, in their order, with their ports; user and password do not."""
@@ -207,8 +207,8 @@ class TestEndpoints:
             silent.listen()
             hosts = f'127.0.0.1:{free_port()},127.0.0.1:{silent.getsockname()[1]},{etcd_server.endpoint}'
             with closing(connect(f'etcd://{hosts}', BackendOptions(op_timeout_sec=6.0))) as backend:
-                scene = Scene(backend)
-                assert scene.beat(scene.join('a')).heartbeat == 1
+                namespace = Namespace(backend)
+                assert namespace.beat(namespace.join('a')).heartbeat == 1
 
     def test_another_takes_over(self, harness: EtcdHarness, etcd_server: EtcdServer) -> None:
         """When the server that was spoken to stops, the next call, or the one after it, is answered by another."""
@@ -245,9 +245,9 @@ class TestSilence:
 
     def test_a_bulk_reading_ends(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """Amid a long reading nothing comes any more: it fails long before its own deadline, and the next call is answered."""
-        scene = Scene(harness.connect())
+        namespace = Namespace(harness.connect())
         for number in range(40):
-            scene.backend.append_audits('a', [os.urandom(50_000).hex() + str(number)], DAY)
+            namespace.backend.append_audits('a', [os.urandom(50_000).hex() + str(number)], DAY)
         with relayed(etcd_server.port) as relay:
             options = BackendOptions(op_timeout_sec=2.0, bulk_timeout_sec=3600.0)
             with closing(connect(f'etcd://127.0.0.1:{relay.port}', options)) as backend:
@@ -266,13 +266,13 @@ class TestSilence:
         with relayed(etcd_server.port) as relay:
             options = BackendOptions(op_timeout_sec=2.0)
             with closing(connect(f'etcd://127.0.0.1:{relay.port}', options)) as backend:
-                scene, other = Scene(backend), Scene(harness.connect())
-                ref = scene.join('a')
+                namespace, other = Namespace(backend), Namespace(harness.connect())
+                ref = namespace.join('a')
                 assert backend.wait(0, DEADLINE_SEC) == 1
                 relay.silence()
                 with pytest.raises(BackendUnavailable):
-                    scene.beat(ref)
-                assert scene.beat(ref).heartbeat in (1, 2)
+                    namespace.beat(ref)
+                assert namespace.beat(ref).heartbeat in (1, 2)
                 other.join('b')
                 assert backend.wait(1, DEADLINE_SEC) == 2
 
@@ -293,14 +293,14 @@ class TestUsers:
         """It reaches the server as it is, and shows nowhere; a role for the keys ``jobsync/`` suffices for everything."""
         caplog.set_level(logging.DEBUG)
         with closing(connect(guarded_url, BackendOptions())) as backend:
-            scene = Scene(backend)
-            leader = scene.leader()
-            scene.lock('x')
-            scene.commit(leader, TokenGroup(range(9), 'a'), moved=9)
+            namespace = Namespace(backend)
+            leader = namespace.leader()
+            namespace.lock('x')
+            namespace.commit(leader, TokenGroup(range(9), 'a'), moved=9)
             backend.append_claims(leader, ['x'], DAY)
             backend.append_audits('leader', ['x'], DAY)
             assert backend.wait(0, DEADLINE_SEC) > 0
-            scene.state()
+            namespace.state()
             assert [backend.purge(kind, dt.datetime.now(dt.UTC)) for kind in HistoryKind] == [1, 1, 1]
             shown = f'{backend!r} {vars(backend)!r} {caplog.text}'
         for secret in (PASSWORD, quote(PASSWORD, safe='')):
@@ -309,14 +309,14 @@ class TestUsers:
     def test_a_token_that_has_expired_is_renewed(self, guarded_url: str) -> None:
         """Neither a reading nor a heartbeat notices, and the heartbeat counts once."""
         with closing(connect(guarded_url, BackendOptions())) as backend:
-            scene = Scene(backend)
-            ref = scene.join('a')
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
             for count in (1, 2):
                 token = self.expired(backend)
-                assert scene.beat(ref).heartbeat == count
+                assert namespace.beat(ref).heartbeat == count
                 assert token != self.token(backend)
             self.expired(backend)
-            assert scene.node('a').heartbeat == 2
+            assert namespace.node('a').heartbeat == 2
 
     def token(self, backend: object) -> str:
         return raw(backend).store.connection.proven(time.monotonic() + 5)._token
@@ -344,25 +344,25 @@ class TestUsers:
             closing(connect(guarded_url, BackendOptions())) as backend,
             closing(connect(guarded_url, BackendOptions())) as other,
         ):
-            scene = Scene(other)
+            namespace = Namespace(other)
             assert backend.wait(-1, DEADLINE_SEC) == 0
             self.expired(backend)
             for number in (1, 2):
                 end_watch(backend)
-                scene.join(f'n{number}')
+                namespace.join(f'n{number}')
                 assert backend.wait(number - 1, DEADLINE_SEC) >= number
 
     def test_changed_roles_are_survived(self, signing: EtcdServer) -> None:
         """A change of users or roles makes signed tokens stale. Readings go on; a heartbeat does, or at once after an error."""
         with closing(connect(signing.url(WORKER), BackendOptions())) as backend:
-            scene = Scene(backend)
-            ref = scene.join('a')
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
             change_roles(signing)
-            assert scene.node('a').heartbeat == 0
+            assert namespace.node('a').heartbeat == 0
             change_roles(signing)
-            if not is_there(lambda: scene.beat(ref)):
-                scene.beat(ref)
-            assert scene.node('a').heartbeat == 1
+            if not is_there(lambda: namespace.beat(ref)):
+                namespace.beat(ref)
+            assert namespace.node('a').heartbeat == 1
 
     @pytest.mark.parametrize('user', ['', 'worker:wrongsecret', 'nobody:wrongsecret', 'stranger:stranger'])
     def test_whoever_may_not(self, guarded: EtcdServer, user: str) -> None:
@@ -402,8 +402,8 @@ class TestTls:
         user = f'root:{quote(PASSWORD, safe="")}'
         url = f'{encrypted.url(user).replace("etcds", scheme)}?{self.options(certificates)}{more}'
         with closing(connect(url, BackendOptions())) as backend:
-            scene = Scene(backend)
-            scene.join(f'{scheme}{more}')
+            namespace = Namespace(backend)
+            namespace.join(f'{scheme}{more}')
             assert backend.wait(0, DEADLINE_SEC) > 0
 
     @pytest.mark.parametrize('options', ['', '?ca={}/other.pem', '?ca={}/ca.pem', '?ca={0}/ca.pem&server_name=other.example'])
@@ -420,44 +420,46 @@ class TestContent:
     def test_values_and_leftovers(self, harness: EtcdHarness) -> None:
         """No value exceeds 256 KiB, and only what the state names is kept, whatever was left behind by a writer that lost."""
         backend = harness.connect()
-        scene = Scene(backend, Settings(100_000, 'xxh3'))
-        leader = scene.leader()
+        namespace = Namespace(backend, Settings(100_000, 'xxh3'))
+        leader = namespace.leader()
         connection, prefix = raw(backend).store.connection, raw(backend).store.keys.tokens
         left = requests.put(prefix + b'0000000000000001-0000000000000001/000000', b'left behind')
         connection.write('KV.Txn', requests.when((), [left]), time.monotonic() + 5)
         for step in range(40):
             groups = [TokenGroup(range(start, 100_000, 50 + step), f'n{start}') for start in range(50 + step)]
-            scene.commit(leader, *groups)
+            namespace.commit(leader, *groups)
         values = keys_of(backend)
         assert max(map(len, values.values())) <= 256 * 1024
         state = raw(backend).store.read([requests.get(raw(backend).store.keys.state)], time.monotonic() + 5).state
         named = {key for entry in state.table.entries for key in entry.keys(prefix)}
         assert keys_of(backend, b'token/').keys() == named
         assert len(state.table.entries) < 40
-        fresh = Scene(harness.connect(), Settings(100_000, 'xxh3'))
-        assert fresh.assignment().owner == scene.assignment().owner
+        fresh = Namespace(harness.connect(), Settings(100_000, 'xxh3'))
+        assert fresh.assignment().owner == namespace.assignment().owner
 
-    def test_locks_are_written_anew_now_and_then(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_locks_are_written_anew_now_and_then(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """After many edits only what the state names is kept, and another handle reads the same."""
         for number in range(80):
-            scene.lock(f'task {number % 50}', patterns=(f'p{number}',))
-        state = raw(scene.backend).store.read([requests.get(raw(scene.backend).store.keys.state)], time.monotonic() + 5).state
-        named = {key for entry in state.locks.entries for key in entry.keys(raw(scene.backend).store.keys.locks)}
-        assert keys_of(scene.backend, b'lock/').keys() == named
+            namespace.lock(f'task {number % 50}', patterns=(f'p{number}',))
+        state = (
+            raw(namespace.backend).store.read([requests.get(raw(namespace.backend).store.keys.state)], time.monotonic() + 5).state
+        )
+        named = {key for entry in state.locks.entries for key in entry.keys(raw(namespace.backend).store.keys.locks)}
+        assert keys_of(namespace.backend, b'lock/').keys() == named
         assert len(state.locks.entries) <= 33
-        assert Scene(harness.connect()).locks() == scene.locks()
-        assert len(scene.locks()) == 50
+        assert Namespace(harness.connect()).locks() == namespace.locks()
+        assert len(namespace.locks()) == 50
 
-    def test_a_part_that_somebody_deleted(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_part_that_somebody_deleted(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Is told, rather than looked for without end or taken for nothing."""
-        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'a'))
         harness.server.ctl('del', '--prefix', 'jobsync/sync_/token/')
         with pytest.raises(SchemaMismatch, match='deleted it by hand'):
             harness.connect().read_assignment()
 
-    def test_a_state_of_another_format(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_state_of_another_format(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A state from before or after this format is refused with both versions; what is no state at all is refused too."""
-        state = keys_of(scene.backend)[b'jobsync/sync_/state'].decode()
+        state = keys_of(namespace.backend)[b'jobsync/sync_/state'].decode()
         for value, message in (
             (state.replace('"schema_version":3', '"schema_version":7'), r'version 7.*needs version 3.*upgrade'),
             (state.replace('"schema_version":3', '"schema_version":2'), r'version 2.*needs version 3.*another appname'),
@@ -468,36 +470,36 @@ class TestContent:
                 with pytest.raises(SchemaMismatch, match=message):
                     harness.connect().open(SETTINGS, create=create)
 
-    def test_what_is_appended_again_costs_no_space(self, scene: Scene) -> None:
+    def test_what_is_appended_again_costs_no_space(self, namespace: Namespace) -> None:
         """A claim that is repeated takes the place of the one before it."""
-        ref = scene.join('a')
+        ref = namespace.join('a')
         for _ in range(5):
-            scene.backend.append_claims(ref, ['x', 'y'], DAY)
-            scene.backend.append_audits('a', ['x', 'y'], DAY)
-        assert len(keys_of(scene.backend, b'claim/')) == len(keys_of(scene.backend, b'audit/')) == 1
+            namespace.backend.append_claims(ref, ['x', 'y'], DAY)
+            namespace.backend.append_audits('a', ['x', 'y'], DAY)
+        assert len(keys_of(namespace.backend, b'claim/')) == len(keys_of(namespace.backend, b'audit/')) == 1
 
-    def test_an_audit_may_follow_a_purge(self, scene: Scene, harness: EtcdHarness) -> None:
+    def test_an_audit_may_follow_a_purge(self, namespace: Namespace, harness: EtcdHarness) -> None:
         """What was purged in part can be recorded again under what it was recorded with before."""
-        scene.backend.append_audits('a', ['x'], DAY)
+        namespace.backend.append_audits('a', ['x'], DAY)
         harness.move_clock(dt.timedelta(hours=2))
-        scene.backend.append_audits('a', ['x', 'y'], DAY)
-        assert scene.backend.purge(HistoryKind.AUDIT, scene.backend.snapshot().now - dt.timedelta(hours=1)) == 1
-        assert [audit.item for audit in scene.audits()] == ['y']
-        scene.backend.append_audits('a', ['x', 'y'], DAY)
-        assert sorted(audit.item for audit in scene.audits()) == ['x', 'y']
+        namespace.backend.append_audits('a', ['x', 'y'], DAY)
+        assert namespace.backend.purge(HistoryKind.AUDIT, namespace.snapshot().now - dt.timedelta(hours=1)) == 1
+        assert [audit.item for audit in namespace.audits()] == ['y']
+        namespace.backend.append_audits('a', ['x', 'y'], DAY)
+        assert sorted(audit.item for audit in namespace.audits()) == ['x', 'y']
 
-    def test_a_large_append_is_there_whole(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_large_append_is_there_whole(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Items that fill several requests are recorded in one step, purged in part, and purged."""
-        ref, items = scene.join('a'), [f'{number:05}' + os.urandom(300).hex() for number in range(6_000)]
-        scene.backend.append_claims(ref, items, DAY)
-        assert len(keys_of(scene.backend, b'claim/')) > 4
-        scene.backend.append_audits('a', items[::2], DAY)
-        assert [claim.item for claim in scene.backend.incomplete(DAY, dt.timedelta(0))] == items[1::2]
-        assert scene.backend.purge(HistoryKind.CLAIM, scene.backend.snapshot().now) == 3_000
-        assert sorted(claim.item for claim in scene.claims()) == items[1::2]
-        scene.backend.append_audits('a', items, DAY)
-        assert scene.backend.purge(HistoryKind.CLAIM, scene.backend.snapshot().now) == 3_000
-        assert keys_of(scene.backend, b'claim/') == {}
+        ref, items = namespace.join('a'), [f'{number:05}' + os.urandom(300).hex() for number in range(6_000)]
+        namespace.backend.append_claims(ref, items, DAY)
+        assert len(keys_of(namespace.backend, b'claim/')) > 4
+        namespace.backend.append_audits('a', items[::2], DAY)
+        assert [claim.item for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))] == items[1::2]
+        assert namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now) == 3_000
+        assert sorted(claim.item for claim in namespace.claims()) == items[1::2]
+        namespace.backend.append_audits('a', items, DAY)
+        assert namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now) == 3_000
+        assert keys_of(namespace.backend, b'claim/') == {}
 
 
 WORK: dict[str, Callable[[bytes], bytes]] = {
@@ -520,93 +522,93 @@ class TestSpoilt:
     """Records that jobsync did not write (rule R9); those of nodes and locks are in the conformance suite."""
 
     @pytest.mark.parametrize('way', WORK)
-    def test_a_claim_or_an_audit(self, harness: EtcdHarness, scene: Scene, way: str) -> None:
+    def test_a_claim_or_an_audit(self, harness: EtcdHarness, namespace: Namespace, way: str) -> None:
         """It is left out of the trail and of what is incomplete, and a purge of what is around it leaves it alone."""
-        ref = scene.join('a')
+        ref = namespace.join('a')
         for item in 'xyz':
-            scene.backend.append_claims(ref, [item], DAY)
-            scene.backend.append_audits('a', [item], DAY)
-        spoilt = [self.spoil(scene, trail, way) for trail in (b'claim/', b'audit/')]
-        assert len(scene.claims()) == len(scene.audits()) == 2
-        assert len(scene.backend.incomplete(None, dt.timedelta(0))) <= 1
-        assert scene.backend.purge(HistoryKind.CLAIM, scene.backend.snapshot().now) <= 2
-        assert scene.backend.purge(HistoryKind.AUDIT, scene.backend.snapshot().now) == 2
-        assert set(spoilt) <= keys_of(scene.backend).keys()
-        scene.backend.append_audits('a', ['xyz'], DAY)
-        assert [audit.item for audit in scene.audits()] == ['xyz']
+            namespace.backend.append_claims(ref, [item], DAY)
+            namespace.backend.append_audits('a', [item], DAY)
+        spoilt = [self.spoil(namespace, trail, way) for trail in (b'claim/', b'audit/')]
+        assert len(namespace.claims()) == len(namespace.audits()) == 2
+        assert len(namespace.backend.incomplete(None, dt.timedelta(0))) <= 1
+        assert namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now) <= 2
+        assert namespace.backend.purge(HistoryKind.AUDIT, namespace.snapshot().now) == 2
+        assert set(spoilt) <= keys_of(namespace.backend).keys()
+        namespace.backend.append_audits('a', ['xyz'], DAY)
+        assert [audit.item for audit in namespace.audits()] == ['xyz']
 
-    def test_a_rebalance(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_rebalance(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """It is left out of the trail, and stays."""
-        leader = scene.leader()
+        leader = namespace.leader()
         for count in range(1, 4):
-            scene.commit(leader, TokenGroup([1], f'n{count}'), moved=count)
-        keys = sorted(keys_of(scene.backend, b'rebalance/'))
+            namespace.commit(leader, TokenGroup([1], f'n{count}'), moved=count)
+        keys = sorted(keys_of(namespace.backend, b'rebalance/'))
         for value in (b'\xff', b'{}', b'{"triggered_at": "+10000-01-01"}'):
-            put(scene, keys[1], value)
-            assert [rebalance.tokens_moved for rebalance in scene.rebalances()] == [3, 1]
-        assert scene.backend.purge(HistoryKind.REBALANCE, scene.backend.snapshot().now) == 2
-        assert list(keys_of(scene.backend, b'rebalance/')) == [keys[1]]
+            put(namespace, keys[1], value)
+            assert [rebalance.tokens_moved for rebalance in namespace.rebalances()] == [3, 1]
+        assert namespace.backend.purge(HistoryKind.REBALANCE, namespace.snapshot().now) == 2
+        assert list(keys_of(namespace.backend, b'rebalance/')) == [keys[1]]
 
-    def test_a_record_of_locks(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_record_of_locks(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """The locks in it are left out, and reported; others are read and edited, and to remove all ends the report."""
-        scene.lock('x')
-        (key,) = keys_of(scene.backend, b'lock/')
-        scene.lock('y')
+        namespace.lock('x')
+        (key,) = keys_of(namespace.backend, b'lock/')
+        namespace.lock('y')
         for value in (b'nonsense', zlib.compress(b'{}'), zlib.compress(b' ' * 60_000_000, 9), None):
-            put(scene, key, value)
+            put(namespace, key, value)
             backend = harness.connect()
             reading = backend.read_locks()
             assert [lock.task_id for lock in reading.locks] == ['y']
             assert [(report.kind, report.key) for report in reading.unreadable] == [('lock', '')]
             assert 'cannot be read' in reading.unreadable[0].problem
-        other = Scene(harness.connect())
+        other = Namespace(harness.connect())
         other.lock('z')
         assert set(other.locks()) == {'y', 'z'}
         other.backend.edit_locks(LockEdit(remove=LockFilter()))
         assert other.backend.read_locks() == LockReading(())
 
     @pytest.mark.parametrize('value', [b'nonsense', zlib.compress(b'[[],[],[]'), zlib.compress(b'0' * 60_000_000, 9), b''])
-    def test_a_record_of_the_assignment(self, harness: EtcdHarness, scene: Scene, value: bytes) -> None:
+    def test_a_record_of_the_assignment(self, harness: EtcdHarness, namespace: Namespace, value: bytes) -> None:
         """Without it nobody knows who owns what, and that is what the error says."""
-        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
-        (key,) = keys_of(scene.backend, b'token/')
-        put(scene, key, value)
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'a'))
+        (key,) = keys_of(namespace.backend, b'token/')
+        put(namespace, key, value)
         with pytest.raises(SchemaMismatch, match='cannot be read'):
             harness.connect().read_assignment()
 
-    def spoil(self, scene: Scene, trail: bytes, way: str) -> bytes:
+    def spoil(self, namespace: Namespace, trail: bytes, way: str) -> bytes:
         """Spoil the record between two others; its key."""
-        values = keys_of(scene.backend, trail)
+        values = keys_of(namespace.backend, trail)
         key = sorted(values)[1]
-        put(scene, key, WORK[way](values[key]))
+        put(namespace, key, WORK[way](values[key]))
         return key
 
 
-def put(scene: Scene, key: bytes, value: bytes | None) -> None:
+def put(namespace: Namespace, key: bytes, value: bytes | None) -> None:
     """As an operator might; None deletes."""
     operation = requests.delete(key) if value is None else requests.put(key, value)
-    raw(scene.backend).store.connection.write('KV.Txn', requests.when((), [operation]), time.monotonic() + 30)
+    raw(namespace.backend).store.connection.write('KV.Txn', requests.when((), [operation]), time.monotonic() + 30)
 
 
 class TestLimits:
     """128 operations in a transaction, and 1.5 MiB."""
 
-    def test_as_many_die_as_one_commit_takes(self, scene: Scene) -> None:
+    def test_as_many_die_as_one_commit_takes(self, namespace: Namespace) -> None:
         """All are evicted in one commit, and one that has beaten meanwhile is enough to refuse it."""
-        leader = scene.leader('n 50 leads')
-        refs = [scene.join(f'n {number}') for number in range(scene.backend.info.max_removals)]
-        snapshot = scene.backend.snapshot()
+        leader = namespace.leader('n 50 leads')
+        refs = [namespace.join(f'n {number}') for number in range(namespace.backend.info.max_removals)]
+        snapshot = namespace.snapshot()
         evictions = tuple(Eviction(ref, 0) for ref in refs)
-        plan, guard = scene.plan(evictions=evictions), scene.guard()
-        other = Scene(connect_like(scene))
+        plan, guard = namespace.plan(evictions=evictions), namespace.guard()
+        other = Namespace(connect_like(namespace))
         other.beat(refs[70])
-        with scene.refused(Conflict):
-            scene.backend.commit(leader, plan, guard)
+        with namespace.refused(Conflict):
+            namespace.backend.commit(leader, plan, guard)
         assert len(snapshot.nodes) == len(refs) + 1
-        scene.beat(leader)
+        namespace.beat(leader)
         evictions = tuple(Eviction(ref, int(ref == refs[70])) for ref in refs)
-        scene.backend.commit(leader, scene.plan(evictions=evictions), scene.guard())
-        assert list(scene.nodes()) == ['n 50 leads']
+        namespace.backend.commit(leader, namespace.plan(evictions=evictions), namespace.guard())
+        assert list(namespace.nodes()) == ['n 50 leads']
 
     def test_the_space_is_used_up(self) -> None:
         """The error says what an operator has to do."""
@@ -627,70 +629,70 @@ def append_until_full(backend: Backend) -> None:
         backend.append_audits('a', [os.urandom(100_000).hex()], DAY)
 
 
-def connect_like(scene: Scene) -> Any:
+def connect_like(namespace: Namespace) -> Any:
     """Another handle onto the same namespace."""
-    endpoint = raw(scene.backend)._shown.removeprefix('etcd ')
+    endpoint = raw(namespace.backend)._shown.removeprefix('etcd ')
     return connect(f'etcd://{endpoint}', BackendOptions())
 
 
 class TestCompaction:
     """Old revisions that go."""
 
-    def compact(self, harness: EtcdHarness, scene: Scene) -> None:
-        harness.server.ctl('compact', str(scene_revision(scene)))
+    def compact(self, harness: EtcdHarness, namespace: Namespace) -> None:
+        harness.server.ctl('compact', str(revision_of_keys(namespace)))
 
-    def test_a_long_reading(self, harness: EtcdHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_long_reading(self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
         """A trail whose revision is compacted while it is read is read anew."""
         from jobsync.backends.etcd import store
 
         monkeypatch.setattr(store, 'PAGE', 1)
         for number in range(3):
-            scene.backend.append_audits('a', [f'x{number}'], DAY)
-        connection, compacted = raw(scene.backend).store.connection, list[bool]()
+            namespace.backend.append_audits('a', [f'x{number}'], DAY)
+        connection, compacted = raw(namespace.backend).store.connection, list[bool]()
         read = connection.read
 
         def and_compact(method: str, request: Any, deadline: float) -> Any:
             answer = read(method, request, deadline)
             if method == 'KV.Range' and not compacted:
                 compacted.append(True)
-                scene.join('a')
-                self.compact(harness, scene)
+                namespace.join('a')
+                self.compact(harness, namespace)
             return answer
 
         monkeypatch.setattr(connection, 'read', and_compact)
-        assert len(scene.audits()) == 3
+        assert len(namespace.audits()) == 3
         assert compacted
 
-    def test_a_watch_that_was_away(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_watch_that_was_away(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A change that happens, and is compacted, while no watch is open is noticed all the same."""
         backend = harness.connect()
         assert backend.wait(-1, DEADLINE_SEC) == 0
         end_watch(backend)
         for number in range(3):
-            scene.join(f'n{number}')
-            self.compact(harness, scene)
+            namespace.join(f'n{number}')
+            self.compact(harness, namespace)
         assert backend.wait(2, DEADLINE_SEC) == 3
 
 
-def scene_revision(scene: Scene) -> int:
-    store = raw(scene.backend).store
+def revision_of_keys(namespace: Namespace) -> int:
+    store = raw(namespace.backend).store
     return store.read([requests.get(store.keys.state)], time.monotonic() + 5).at
 
 
 class TestWatch:
     """Waiting for a change."""
 
-    def test_it_is_opened_again(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_it_is_opened_again(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """After a kill of the server the same handle wakes for changes as before."""
         backend = harness.connect()
         assert backend.wait(-1, DEADLINE_SEC) == 0
         harness.restart()
-        eventually(lambda: joins(scene, 'a'))
+        eventually(lambda: joins(namespace, 'a'))
         assert backend.wait(0, DEADLINE_SEC) == 1
         answers: list[int] = []
         waiting = threading.Thread(target=lambda: answers.append(backend.wait(1, DEADLINE_SEC)))
         waiting.start()
-        scene.join('b')
+        namespace.join('b')
         waiting.join(DEADLINE_SEC)
         assert answers == [2]
 
@@ -720,7 +722,7 @@ class TestWatch:
         finally:
             server.close()
 
-    def test_its_thread_ends(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_its_thread_ends(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A closed handle leaves no thread behind."""
         backend = harness.connect()
         backend.wait(-1, DEADLINE_SEC)
@@ -731,11 +733,11 @@ class TestWatch:
         assert not thread.is_alive()
 
 
-def joins(scene: Scene, name: str) -> bool:
+def joins(namespace: Namespace, name: str) -> bool:
     """Register a node; False if the server is not back yet."""
     with contextlib.suppress(BackendUnavailable):
-        if name not in scene.nodes():
-            scene.join(name)
+        if name not in namespace.nodes():
+            namespace.join(name)
         return True
     return False
 
@@ -743,23 +745,23 @@ def joins(scene: Scene, name: str) -> bool:
 class TestAnotherCluster:
     """The same content on another cluster, which a restored snapshot is."""
 
-    def test_a_plan_from_the_one_is_not_for_the_other(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_plan_from_the_one_is_not_for_the_other(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A commit that was planned from a reading of the old cluster is refused, though nothing else has changed."""
-        leader = scene.leader()
-        plan, guard = scene.plan(TokenGroup(range(9), 'a')), scene.guard()
+        leader = namespace.leader()
+        plan, guard = namespace.plan(TokenGroup(range(9), 'a')), namespace.guard()
         harness.fail_over()
-        eventually(lambda: is_there(lambda: scene.beat(leader)))
+        eventually(lambda: is_there(lambda: namespace.beat(leader)))
         with pytest.raises(Conflict):
-            scene.backend.commit(leader, plan, guard)
-        assert scene.backend.snapshot().version == guard.version
+            namespace.backend.commit(leader, plan, guard)
+        assert namespace.snapshot().version == guard.version
 
-    def test_a_commit_that_is_the_first_to_meet_it(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_commit_that_is_the_first_to_meet_it(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """It is refused, or nobody knows: it never counts as done."""
-        leader = scene.leader()
-        plan, guard = scene.plan(TokenGroup(range(9), 'a')), scene.guard()
+        leader = namespace.leader()
+        plan, guard = namespace.plan(TokenGroup(range(9), 'a')), namespace.guard()
         harness.fail_over()
         with pytest.raises((Conflict, BackendUnavailable)):
-            scene.backend.commit(leader, plan, guard)
+            namespace.backend.commit(leader, plan, guard)
 
 
 def is_there(call: Callable[[], object]) -> bool:
@@ -776,8 +778,8 @@ class TestClients:
         """It is used, and left open: the user's watch and readings go on after ``close``."""
         client = etcd3.client(port=etcd_server.port)
         backend = backend_on(client, BackendOptions('own_'))
-        scene = Scene(backend)
-        scene.beat(scene.join('a'))
+        namespace = Namespace(backend)
+        namespace.beat(namespace.join('a'))
         assert backend.wait(0, DEADLINE_SEC) == 1
         backend.close()
         with pytest.raises(BackendUnavailable, match='closed'):
@@ -799,7 +801,7 @@ class TestClients:
         request = etcd3.etcdrpc.AuthenticateRequest(name='worker', password=PASSWORD)
         client.metadata = (('token', etcd3.etcdrpc.AuthStub(client.channel).Authenticate(request).token),)
         with closing(backend_on(client)) as backend:
-            Scene(backend).join('a')
+            Namespace(backend).join('a')
             change_roles(signing)
             with pytest.raises((ConfigError, BackendUnavailable), match=r'auth.* is old'):
                 backend.snapshot()
@@ -822,10 +824,10 @@ class TestClients:
     def test_answers_too_large_for_a_ready_client(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """A trail is read in smaller pieces where the channel has gRPC's own limit of 4 MiB."""
         client = etcd3.client(port=etcd_server.port)
-        scene = Scene(backend_on(client))
+        namespace = Namespace(backend_on(client))
         for number in range(50):
-            scene.backend.append_audits('a', [os.urandom(100_000).hex() + str(number)], DAY)
-        assert len(scene.audits()) == 50
+            namespace.backend.append_audits('a', [os.urandom(100_000).hex() + str(number)], DAY)
+        assert len(namespace.audits()) == 50
         client.close()
 
     def test_python_etcd3_works(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
@@ -885,27 +887,27 @@ backend.close()
 class TestForks:
     """A process that is forked while its threads are at work."""
 
-    def test_both_go_on(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_both_go_on(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Parent and child each on a connection of its own, waiting included, and no heartbeat is lost or doubled.
 
         A child finds nothing of gRPC running, which might crash it.
         """
-        ref = scene.join('parent')
-        scene.backend.wait(0, 1.0)
+        ref = namespace.join('parent')
+        namespace.backend.wait(0, 1.0)
         done = threading.Event()
         beats = [0]
 
         def beat() -> None:
             while not done.is_set():
-                scene.beat(ref)
+                namespace.beat(ref)
                 beats[0] += 1
 
         def child(number: int) -> None:
             assert not forks.has_threads()
-            scene.beat(scene.join(f'child {number}'))
-            assert scene.backend.wait(0, 5.0) > 0
+            namespace.beat(namespace.join(f'child {number}'))
+            assert namespace.backend.wait(0, 5.0) > 0
             assert forks.has_threads()
-            scene.backend.close()
+            namespace.backend.close()
 
         beating = threading.Thread(target=beat)
         beating.start()
@@ -918,18 +920,18 @@ class TestForks:
         finally:
             done.set()
             beating.join(DEADLINE_SEC)
-        assert scene.node('parent').heartbeat == beats[0]
-        assert {name for name in scene.nodes() if name.startswith('child')} == {f'child {number}' for number in range(20)}
-        newest = scene.revision.number
-        scene.join('afterwards')
-        assert scene.backend.wait(newest, DEADLINE_SEC) > newest
+        assert namespace.node('parent').heartbeat == beats[0]
+        assert {name for name in namespace.nodes() if name.startswith('child')} == {f'child {number}' for number in range(20)}
+        newest = namespace.revision.number
+        namespace.join('afterwards')
+        assert namespace.backend.wait(newest, DEADLINE_SEC) > newest
 
-    def test_a_handler_that_forks(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_handler_that_forks(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered.
 
         gRPC is left as it is then, and may send once more what the fork came across.
         """
-        ref, forked = scene.join('a'), []
+        ref, forked = namespace.join('a'), []
 
         def handler(*_: object) -> None:
             if (pid := os.fork()) == 0:
@@ -943,7 +945,7 @@ class TestForks:
                 known = len(forked)
                 threading.Timer(random.uniform(0.0, 0.003), os.kill, (os.getpid(), signal.SIGUSR1)).start()
                 while len(forked) == known:
-                    scene.beat(ref)
+                    namespace.beat(ref)
                     beats += 1
         finally:
             signal.signal(signal.SIGUSR1, before)
@@ -951,13 +953,13 @@ class TestForks:
         for pid in forked:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        assert beats <= scene.node('a').heartbeat <= beats + len(forked)
+        assert beats <= namespace.node('a').heartbeat <= beats + len(forked)
 
     def test_a_ready_client_stays_with_its_process(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """In the child the backend says what to do; the parent goes on."""
         client = etcd3.client(port=etcd_server.port)
         backend = backend_on(client)
-        scene = Scene(backend)
+        namespace = Namespace(backend)
 
         def child() -> None:
             with pytest.raises(BackendUnavailable, match='make both anew'):
@@ -967,85 +969,87 @@ class TestForks:
         process.start()
         process.join(DEADLINE_SEC)
         assert process.exitcode == 0
-        scene.join('a')
+        namespace.join('a')
         client.close()
 
 
 class TestOneOwner:
     """What the promise of one owner rests on in this backend."""
 
-    def test_calls_carried_out_late(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_calls_carried_out_late(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A heartbeat and a commit whose records have moved on since they were prepared are not carried out as they are."""
-        leader, other = scene.leader(), scene.join('b')
-        store, keys = raw(scene.backend).store, raw(scene.backend).store.keys
+        leader, other = namespace.leader(), namespace.join('b')
+        store, keys = raw(namespace.backend).store, raw(namespace.backend).store.keys
         before = store.read([requests.get(keys.state), requests.get_all(keys.nodes)], time.monotonic() + 5)
-        scene.beat(other)
-        scene.commit(leader)
+        namespace.beat(other)
+        namespace.commit(leader)
         for key in (keys.state, keys.node('b')):
             late = requests.when([before.same(key)], [requests.put(key, b'late')])
             assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
         dead = requests.when([requests.unwritten(keys.node('b'), before.at)], [requests.delete(keys.node('b'))])
         assert not store.connection.write('KV.Txn', dead, time.monotonic() + 5).succeeded
 
-    def test_a_remembered_record_is_not_believed(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_remembered_record_is_not_believed(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A handle that registered a run notices at once that another has its name, at heartbeats and at claims."""
-        ref = scene.join('a')
-        other = Scene(harness.connect())
+        ref = namespace.join('a')
+        other = Namespace(harness.connect())
         other.join('a', replacing=(ref.incarnation, 0))
-        with scene.refused(Evicted):
-            scene.beat(ref)
-        with scene.refused(Evicted):
-            scene.backend.append_claims(ref, ['x'], DAY)
+        with namespace.refused(Evicted):
+            namespace.beat(ref)
+        with namespace.refused(Evicted):
+            namespace.backend.append_claims(ref, ['x'], DAY)
 
-    def test_heartbeats_of_two_handles_are_counted_once_each(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_heartbeats_of_two_handles_are_counted_once_each(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """However the two alternate, each is told the count that it made."""
-        ref, other = scene.join('a'), Scene(harness.connect())
-        counts = [(scene, other)[number % 3 == 0].beat(ref, INITIAL).heartbeat for number in range(12)]
+        ref, other = namespace.join('a'), Namespace(harness.connect())
+        counts = [(namespace, other)[number % 3 == 0].beat(ref, INITIAL).heartbeat for number in range(12)]
         assert counts == list(range(1, 13))
 
-    def test_a_claim_and_an_eviction(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_a_claim_and_an_eviction(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A claim prepared before an eviction is refused after it."""
-        leader, ref = scene.leader(), scene.join('a')
-        other = Scene(harness.connect())
+        leader, ref = namespace.leader(), namespace.join('a')
+        other = Namespace(harness.connect())
         other.evict(leader, ref)
-        with scene.refused(Evicted):
-            scene.backend.append_claims(ref, ['x'], DAY)
-        assert scene.claims() == []
+        with namespace.refused(Evicted):
+            namespace.backend.append_claims(ref, ['x'], DAY)
+        assert namespace.claims() == []
 
-    def test_other_settings_arrive_with_a_node(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_other_settings_arrive_with_a_node(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A node that joins while the settings are being replaced keeps them: the state has changed."""
         backend = harness.connect()
         store = raw(backend).store
         wanted = [requests.get(store.keys.state), requests.get_all(store.keys.nodes)]
         empty = store.read(wanted, time.monotonic() + 5)
-        scene.backend.register(Registration(scene.ref('a'), 15.0), scene.timeline, 0)
+        namespace.backend.register(Registration(namespace.ref('a'), 15.0), namespace.timeline, 0)
         write = raw(backend)._all_anew(empty, empty.state.renewed(empty.cluster))
         late = requests.when(write.compares, write.operations)
         assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
-        assert list(scene.nodes()) == ['a']
+        assert list(namespace.nodes()) == ['a']
 
-    def test_a_node_taken_for_dead_that_beats(self, harness: EtcdHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_node_taken_for_dead_that_beats(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Other settings do not replace those of a node that sends a heartbeat while they are being replaced."""
-        ref, backend, others = scene.join('a'), harness.connect(), Settings(7, 'md5')
+        ref, backend, others = namespace.join('a'), harness.connect(), Settings(7, 'md5')
         store = raw(backend).store
         read_all = store.read_all
 
         def and_beat(*arguments: Any) -> Any:
             reading = read_all(*arguments)
-            if scene.node('a').heartbeat == 0:
-                scene.beat(ref)
+            if namespace.node('a').heartbeat == 0:
+                namespace.beat(ref)
             return reading
 
         monkeypatch.setattr(store, 'read_all', and_beat)
         assert backend.open(others, True, [(ref.incarnation, 0)]).settings == SETTINGS
         assert backend.open(others, True, [(ref.incarnation, 1)]).settings == others
 
-    def test_locks_edited_by_two(self, harness: EtcdHarness, scene: Scene) -> None:
+    def test_locks_edited_by_two(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A handle that remembers the locks edits them as they are now."""
-        other = Scene(harness.connect())
+        other = Namespace(harness.connect())
         for number in range(6):
-            (scene, other)[number % 2].lock(f'x{number}')
+            (namespace, other)[number % 2].lock(f'x{number}')
         other.backend.edit_locks(LockEdit(put=(LockRequest('x0', ('b',), 'me'),)))
-        assert [lock.task_id for lock in scene.backend.read_locks().locks] == [f'x{number}' for number in range(6)]
-        assert scene.locks()['x0'].patterns == ('b',)
+        assert [lock.task_id for lock in namespace.backend.read_locks().locks] == [f'x{number}' for number in range(6)]
+        assert namespace.locks()['x0'].patterns == ('b',)
         assert TOKENS

@@ -22,7 +22,7 @@ from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.storetime import StoreTime
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 MONTH, WEEK, DAY, SECOND = dt.timedelta(days=30), dt.timedelta(days=7), dt.timedelta(days=1), dt.timedelta(seconds=1)
 START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
@@ -201,14 +201,14 @@ def handle(url: str, off: dt.timedelta) -> EtcdBackend:
 
 
 @contextmanager
-def beating(scene: Scene, refs: list[NodeRef]) -> Iterator[None]:
+def beating(namespace: Namespace, refs: list[NodeRef]) -> Iterator[None]:
     """Let nodes send heartbeats for the length of the block."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(0.2):
             for ref in refs:
-                scene.beat(ref)
+                namespace.beat(ref)
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -227,10 +227,10 @@ class TestLocks:
     def test_a_caller_from_outside(self, url: str, off: dt.timedelta) -> None:
         """A command on a machine whose clock is wrong watches the nodes until it knows the time."""
         with closing(handle(url, NONE)) as right, closing(handle(url, off)) as wrong:
-            scene = Scene(right)
-            refs = [scene.join(name, timeout_sec=2.0) for name in 'abc']
-            outside = Scene(wrong)
-            with beating(scene, refs):
+            namespace = Namespace(right)
+            refs = [namespace.join(name, timeout_sec=2.0) for name in 'abc']
+            outside = Namespace(wrong)
+            with beating(namespace, refs):
                 outside.lock('x', expires_in=WEEK)
             (lock,) = right.read_locks().locks
             assert lock.expires_at is not None
@@ -248,11 +248,11 @@ class TestLocks:
             outside = stack.enter_context(closing(handle(url, NONE)))
             wait_until(lambda: all(job.my_tokens for job in jobs), 'all have tokens', DEADLINE_SEC)
             assert jobs[0].am_i_leader()
-            scene = Scene(outside, outside.open(Settings(TOKENS, 'xxh3'), create=False).settings)
-            scene.lock('week', expires_in=WEEK)
+            namespace = Namespace(outside, outside.open(Settings(TOKENS, 'xxh3'), create=False).settings)
+            namespace.lock('week', expires_in=WEEK)
             for number in range(3):
-                scene.lock(f'short {number}', expires_in=SECOND)
-                wait_until(lambda: set(scene.locks()) == {'week'}, 'the short one has gone, the long one stays', DEADLINE_SEC)
+                namespace.lock(f'short {number}', expires_in=SECOND)
+                wait_until(lambda: set(namespace.locks()) == {'week'}, 'the short one has gone, the long one stays', DEADLINE_SEC)
             for job in jobs[1:]:
                 job.register_task_lock('by a worker', 'a%', 'test', expires_in_days=7)
-                assert 'by a worker' in scene.locks()
+                assert 'by a worker' in namespace.locks()

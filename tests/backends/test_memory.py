@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobsync.testing.conformance import BackendSuite, Harness
-from jobsync.testing.conformance.reference import MemoryHarness
+from jobsync.testing import BackendSuite, Harness, MemoryHarness
 
 
 class TestMemory(BackendSuite):

@@ -12,25 +12,25 @@ from jobsync._core.records import NodeRef
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore, connect, shared_store
 from jobsync.errors import ConfigError, Conflict, Evicted
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 DAY = NOON.date()
 
 
-def scene_on(store: MemoryStore) -> Scene:
-    """A scene on a store, with incarnations that are the same in every run."""
-    scene = Scene(MemoryBackend(store))
-    scene.ref = lambda name: NodeRef(name, f'{name}-run')  # type: ignore[method-assign]
-    return scene
+def namespace_on(store: MemoryStore) -> Namespace:
+    """A namespace on a store, with incarnations that are the same in every run."""
+    namespace = Namespace(MemoryBackend(store))
+    namespace.ref = lambda name: NodeRef(name, f'{name}-run')  # type: ignore[method-assign]
+    return namespace
 
 
 def test_a_name_means_one_store() -> None:
     """``memory://name`` is the same store in the whole process, another name another one."""
     options = BackendOptions()
-    Scene(connect('memory://shared-by-name', options)).join('a')
-    assert list(Scene(connect('memory://shared-by-name', options)).nodes()) == ['a']
-    assert list(Scene(connect('memory://another-name', options)).nodes()) == []
+    Namespace(connect('memory://shared-by-name', options)).join('a')
+    assert list(Namespace(connect('memory://shared-by-name', options)).nodes()) == ['a']
+    assert list(Namespace(connect('memory://another-name', options)).nodes()) == []
     assert shared_store() is shared_store('') is not shared_store('shared-by-name')
 
 
@@ -45,11 +45,11 @@ def test_a_seeded_store_is_deterministic() -> None:
     """With one seed and one clock, the same calls leave the same state to the last stamp."""
 
     def play() -> object:
-        scene = scene_on(MemoryStore(lambda: NOON, Random(7)))
-        scene.commit(scene.leader(), TokenGroup([1], 'leader'), moved=1)
-        scene.lock('x')
-        scene.backend.renew_timeline(scene.timeline, 5)
-        return scene.state()
+        namespace = namespace_on(MemoryStore(lambda: NOON, Random(7)))
+        namespace.commit(namespace.leader(), TokenGroup([1], 'leader'), moved=1)
+        namespace.lock('x')
+        namespace.backend.renew_timeline(namespace.timeline, 5)
+        return namespace.state()
 
     assert play() == play()
 
@@ -57,58 +57,58 @@ def test_a_seeded_store_is_deterministic() -> None:
 def test_restore_goes_back() -> None:
     """The state is that of the image, trails included, and what was done since is unknown again."""
     store = MemoryStore()
-    scene = Scene(MemoryBackend(store))
-    leader = scene.leader()
-    scene.backend.append_claims(leader, ['before'], DAY)
-    image, before = store.image(), scene.state()
-    ref = scene.join('a')
-    version = scene.commit(leader, TokenGroup([1], 'a'), moved=1)
-    guard = scene.guard()
-    scene.backend.append_claims(leader, ['after'], DAY)
+    namespace = Namespace(MemoryBackend(store))
+    leader = namespace.leader()
+    namespace.backend.append_claims(leader, ['before'], DAY)
+    image, before = store.image(), namespace.state()
+    ref = namespace.join('a')
+    version = namespace.commit(leader, TokenGroup([1], 'a'), moved=1)
+    guard = namespace.guard()
+    namespace.backend.append_claims(leader, ['after'], DAY)
     for _ in range(2):
         store.restore(image)
-        assert scene.state() == before
+        assert namespace.state() == before
         with pytest.raises(Evicted):
-            scene.beat(ref)
+            namespace.beat(ref)
         with pytest.raises(Conflict):
-            scene.backend.commit(leader, scene.plan(), guard)
-        assert scene.backend.read_assignment(version).base is None
-        scene.join('b')
+            namespace.backend.commit(leader, namespace.plan(), guard)
+        assert namespace.backend.read_assignment(version).base is None
+        namespace.join('b')
 
 
 def test_restore_with_another_identity_shows() -> None:
     """With an identity given, the store is another one than the timeline was made on; without, nothing shows."""
     store = MemoryStore(identity='one')
-    scene = Scene(MemoryBackend(store))
+    namespace = Namespace(MemoryBackend(store))
     image = store.image()
     store.restore(image)
-    assert scene.backend.snapshot().store == scene.timeline.store == 'one'
+    assert namespace.snapshot().store == namespace.timeline.store == 'one'
     store.restore(image, identity='two')
-    assert (scene.backend.snapshot().store, scene.backend.snapshot().timeline) == ('two', scene.timeline)
+    assert (namespace.snapshot().store, namespace.snapshot().timeline) == ('two', namespace.timeline)
 
 
 def test_wipe_with_the_schema_kept() -> None:
     """The namespace is there, without settings or records, in another timeline of generation 0."""
     store = MemoryStore()
-    scene = Scene(MemoryBackend(store))
-    ref = scene.leader()
+    namespace = Namespace(MemoryBackend(store))
+    ref = namespace.leader()
     store.wipe(identity='two')
     with pytest.raises(Evicted):
-        scene.beat(ref)
-    timeline = scene.backend.snapshot().timeline
+        namespace.beat(ref)
+    timeline = namespace.snapshot().timeline
     assert (timeline.generation, timeline.store) == (0, 'two')
-    assert timeline.id != scene.timeline.id
-    assert scene.state().snapshot.nodes == ()
+    assert timeline.id != namespace.timeline.id
+    assert namespace.state().snapshot.nodes == ()
 
 
 def test_a_node_deleted_past_the_revision() -> None:
     """An edit that raises no revision can be feigned too."""
     store = MemoryStore()
-    scene = Scene(MemoryBackend(store))
-    scene.join('a')
-    with scene.same_revision():
+    namespace = Namespace(MemoryBackend(store))
+    namespace.join('a')
+    with namespace.same_revision():
         store.delete_node_row('sync_', 'a', raise_revision=False)
-    assert scene.nodes() == {}
+    assert namespace.nodes() == {}
 
 
 def test_durable_can_be_denied() -> None:
@@ -120,11 +120,11 @@ def test_durable_can_be_denied() -> None:
 def test_a_deleted_node_can_be_put_back() -> None:
     """An operator who deleted a row and puts the row back as it was restores the registration."""
     store = MemoryStore()
-    scene = Scene(MemoryBackend(store))
-    ref = scene.join('a')
-    scene.join('b')
-    record = scene.nodes()['a']
+    namespace = Namespace(MemoryBackend(store))
+    ref = namespace.join('a')
+    namespace.join('b')
+    record = namespace.nodes()['a']
     store.delete_node_row('sync_', 'a')
     store.insert_node_row('sync_', record)
-    assert list(scene.nodes()) == ['a', 'b']
-    scene.backend.heartbeat(ref, record.seen, frozenset())
+    assert list(namespace.nodes()) == ['a', 'b']
+    namespace.backend.heartbeat(ref, record.seen, frozenset())

@@ -8,7 +8,7 @@ import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer
 
-from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing import BackendSuite, Harness
 
 pytestmark = pytest.mark.postgres
 

@@ -19,7 +19,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 pytestmark = [pytest.mark.postgres, pytest.mark.skipif(sys.platform != 'linux', reason='packet filters are a thing of Linux')]
 
@@ -44,7 +44,7 @@ def relay(harness: PostgresqlHarness) -> Iterator[DarkRelay]:
 @pytest.fixture
 def backend(harness: PostgresqlHarness, relay: DarkRelay) -> Iterator[SqlBackend]:
     """A handle by way of the relay."""
-    Scene(harness.connect())
+    Namespace(harness.connect())
     with closing(connect(relay.url, OPTIONS)) as backend:
         assert isinstance(backend, SqlBackend)
         yield backend
@@ -92,15 +92,15 @@ def test_a_bulk_call_that_waits_for_its_answer(backend: SqlBackend, relay: DarkR
 
 def test_a_listener_comes_back(backend: SqlBackend, relay: DarkRelay, harness: PostgresqlHarness) -> None:
     """It gives the silent connection up, and hears on another one."""
-    scene = Scene(harness.connect())
-    revision = scene.revision.number
+    namespace = Namespace(harness.connect())
+    revision = namespace.revision.number
     backend.wait(revision, 0.5)
     relay.go_dark()
     relay.light_up()
     answers: list[int] = []
     thread = threading.Thread(target=lambda: answers.append(backend.wait(revision, LONG_SEC)))
     thread.start()
-    scene.join('a')
+    namespace.join('a')
     thread.join(LONG_SEC)
     assert answers == [revision + 1]
 

@@ -14,7 +14,7 @@ from tests.support.servers import PostgresServer, find_postgres
 
 from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockRequest, NodeRef, Registration
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.postgres
 
@@ -53,43 +53,43 @@ def put_back(server: PostgresServer) -> None:
 
 def test_a_copy_put_back_is_told_by_its_position(harness: PostgresqlHarness, server: PostgresServer) -> None:
     """It has the identity and the timeline that the store had, and a shorter log; a restart, or a kill, does not shorten it."""
-    scene = Scene(harness.connect(op_timeout_sec=LONG_SEC))
-    ref = scene.join('a')
-    positions = [told(scene, ref)]
+    namespace = Namespace(harness.connect(op_timeout_sec=LONG_SEC))
+    ref = namespace.join('a')
+    positions = [told(namespace, ref)]
     copy(server)
-    positions.append(told(scene, ref))
+    positions.append(told(namespace, ref))
     for number in range(20):
-        scene.lock(f'x{number}')
-        positions.append(told(scene, ref))
+        namespace.lock(f'x{number}')
+        positions.append(told(namespace, ref))
     server.kill()
     server.start()
-    positions.append(told(scene, ref))
+    positions.append(told(namespace, ref))
     assert positions == sorted(positions)
-    before = scene.backend.snapshot()
+    before = namespace.snapshot()
     put_back(server)
-    after = scene.backend.snapshot()
+    after = namespace.snapshot()
     assert (after.store, after.timeline) == (before.store, before.timeline)
     assert after.position is not None
     assert before.position is not None
     assert after.position < before.position
-    assert told(scene, ref) < before.position
+    assert told(namespace, ref) < before.position
 
 
-def told(scene: Scene, ref: NodeRef) -> int:
+def told(namespace: Namespace, ref: NodeRef) -> int:
     """The position that a heartbeat brings, once the server answers; a reading right after it has no lower one."""
-    wait_until(lambda: answers(scene), 'the server answers', LONG_SEC)
-    position = scene.beat(ref).position
+    wait_until(lambda: answers(namespace), 'the server answers', LONG_SEC)
+    position = namespace.beat(ref).position
     assert position is not None
-    read = scene.backend.snapshot().position
+    read = namespace.snapshot().position
     assert read is not None
     assert read >= position
     return position
 
 
-def answers(scene: Scene) -> bool:
+def answers(namespace: Namespace) -> bool:
     """Whether the server answers a reading."""
     try:
-        scene.backend.snapshot()
+        namespace.snapshot()
     except BackendUnavailable:
         return False
     return True
@@ -97,19 +97,19 @@ def answers(scene: Scene) -> bool:
 
 def test_a_standby_is_unavailable(harness: PostgresqlHarness, server: PostgresServer) -> None:
     """A server in recovery answers no call of the protocol, not even those that only read; promoted, it is another store."""
-    scene = Scene(harness.connect(op_timeout_sec=LONG_SEC))
-    leader = scene.leader()
-    before, plan, guard = scene.backend.snapshot(), scene.plan(), scene.guard()
+    namespace = Namespace(harness.connect(op_timeout_sec=LONG_SEC))
+    leader = namespace.leader()
+    before, plan, guard = namespace.snapshot(), namespace.plan(), namespace.guard()
     server.kill()
     (server.folder / 'data' / 'standby.signal').touch()
     server.start()
-    backend = scene.backend
+    backend = namespace.backend
     newcomer = Registration(NodeRef('b', 'x'), 15.0)
     calls: dict[str, Callable[[], object]] = {
         'open': partial(backend.open, SETTINGS, True),
         'skip_db_init': partial(backend.open, SETTINGS, False),
-        'renew_timeline': partial(backend.renew_timeline, scene.timeline, 0),
-        'register': partial(backend.register, newcomer, scene.timeline, 0),
+        'renew_timeline': partial(backend.renew_timeline, namespace.timeline, 0),
+        'register': partial(backend.register, newcomer, namespace.timeline, 0),
         'heartbeat': partial(backend.heartbeat, leader, INITIAL, frozenset()),
         'set_weight': partial(backend.set_weight, leader, 2.0),
         'deregister': partial(backend.deregister, leader),
@@ -132,7 +132,7 @@ def test_a_standby_is_unavailable(harness: PostgresqlHarness, server: PostgresSe
             answer = error
         assert isinstance(answer, BackendUnavailable), (name, answer)
     server.psql('SELECT pg_promote()')
-    wait_until(lambda: answers(scene), 'the server is promoted', LONG_SEC)
+    wait_until(lambda: answers(namespace), 'the server is promoted', LONG_SEC)
     after = backend.snapshot()
     assert after.timeline == before.timeline
     assert after.store != before.store
@@ -140,8 +140,8 @@ def test_a_standby_is_unavailable(harness: PostgresqlHarness, server: PostgresSe
 
 def test_a_full_disk(harness: PostgresqlHarness) -> None:
     """What the server says when its disk is full, or its memory, is a matter of time, and never for good."""
-    scene = Scene(harness.connect())
-    ref = scene.join('a')
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('a')
     for code in ('53100', '53200', '53300', '58030', '57P03', '55P03', '25006'):
         harness.execute(
             f"""CREATE OR REPLACE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS
@@ -149,6 +149,6 @@ def test_a_full_disk(harness: PostgresqlHarness) -> None:
             'CREATE OR REPLACE TRIGGER full_disk BEFORE UPDATE ON sync_node FOR EACH ROW EXECUTE FUNCTION full()',
         )
         with pytest.raises(BackendUnavailable, match='no room'):
-            scene.beat(ref)
+            namespace.beat(ref)
     harness.execute('DROP TRIGGER full_disk ON sync_node')
-    assert scene.beat(ref).heartbeat == 1
+    assert namespace.beat(ref).heartbeat == 1

@@ -28,7 +28,7 @@ from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.store import Mode
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.postgres
 
@@ -46,8 +46,8 @@ def harness(server: PostgresServer) -> Iterator[PostgresqlHarness]:
 
 
 @pytest.fixture
-def scene(harness: PostgresqlHarness) -> Scene:
-    return Scene(harness.connect())
+def namespace(harness: PostgresqlHarness) -> Namespace:
+    return Namespace(harness.connect())
 
 
 def eventually(condition: object) -> None:
@@ -140,7 +140,7 @@ class TestRights:
     def test_skip_db_init_needs_the_tables_alone(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
         """A role with the rights that the error names, and none to make anything, does all that a node does."""
         made = harness.connect()
-        Scene(made)
+        Namespace(made)
         assert isinstance(made, SqlBackend)
         assert isinstance(made.store, PostgresqlStore)
         role = f'node_{harness.schema}'
@@ -152,12 +152,12 @@ class TestRights:
         url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
         with closing(connect(url, BackendOptions())) as backend:
             opened = backend.open(SETTINGS, create=False)
-            scene = Scene.__new__(Scene)
-            scene.backend, scene.settings, scene.timeline = backend, SETTINGS, opened.timeline
-            leader = scene.leader()
+            namespace = Namespace.__new__(Namespace)
+            namespace.backend, namespace.settings, namespace.timeline = backend, SETTINGS, opened.timeline
+            leader = namespace.leader()
             backend.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
-            scene.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=10)
-            scene.commit(leader, TokenGroup([1], None), TokenGroup([2], 'b'), unpinned=frozenset({TOKENS + 1}))
+            namespace.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=10)
+            namespace.commit(leader, TokenGroup([1], None), TokenGroup([2], 'b'), unpinned=frozenset({TOKENS + 1}))
             for kind in HistoryKind:
                 backend.purge(kind, dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
             backend.set_weight(leader, 2.0)
@@ -165,7 +165,7 @@ class TestRights:
             backend.append_audits('leader', ['x'], dt.date(2026, 1, 1))
             backend.edit_locks(LockEdit(remove=LockFilter()))
             assert backend.wait(0, 10.0) > 0
-            scene.state()
+            namespace.state()
             with backend.connection() as connection:  # type: ignore[attr-defined]
                 connection.exec_driver_sql('DELETE FROM sync_node')
                 connection.commit()
@@ -174,7 +174,7 @@ class TestRights:
 
     def test_without_rights(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
         """What is not allowed is told as a matter of configuration."""
-        Scene(harness.connect())
+        Namespace(harness.connect())
         role = f'none_{harness.schema}'
         harness.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f'GRANT USAGE ON SCHEMA {harness.schema} TO {role}')
         url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
@@ -185,7 +185,7 @@ class TestRights:
             backend.open(SETTINGS, create=False)
         harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')
 
-    def test_a_schema_from_the_future(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_a_schema_from_the_future(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """Refused with both versions."""
         harness.execute('UPDATE sync_state SET schema_version = 7')
         for create in (True, False):
@@ -199,16 +199,16 @@ class TestRights:
             with pytest.raises(SchemaMismatch, match='sync_node but no sync_state'):
                 harness.connect().open(SETTINGS, create=create)
 
-    def test_tables_that_were_dropped_are_made_again(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_tables_that_were_dropped_are_made_again(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """The functions that DROP TABLE leaves behind are in nobody's way."""
-        scene.join('a')
+        namespace.join('a')
         tables = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
         harness.execute(*(f'DROP TABLE sync_{table} CASCADE' for table in tables))
         with pytest.raises(SchemaMismatch):
-            scene.backend.snapshot()
-        assert scene.backend.open(SETTINGS, create=True).timeline != scene.timeline
-        assert scene.backend.snapshot().nodes == ()
-        assert Scene(harness.connect()).join('a') is not None
+            namespace.snapshot()
+        assert namespace.backend.open(SETTINGS, create=True).timeline != namespace.timeline
+        assert namespace.snapshot().nodes == ()
+        assert Namespace(harness.connect()).join('a') is not None
 
 
 class TestConnections:
@@ -218,9 +218,9 @@ class TestConnections:
         """One for calls and one that listens, whatever went on before."""
         name = f'idle_{harness.schema}'
         backend = connect(f'{harness.url}&application_name={name}', BackendOptions())
-        scene = Scene(backend)
-        ref = scene.join('a')
-        threads = [threading.Thread(target=lambda: [scene.beat(ref) for _ in range(20)]) for _ in range(8)]
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        threads = [threading.Thread(target=lambda: [namespace.beat(ref) for _ in range(20)]) for _ in range(8)]
         waiting = threading.Thread(target=lambda: backend.wait(10**9, 100.0))
         for thread in (*threads, waiting):
             thread.start()
@@ -232,38 +232,38 @@ class TestConnections:
         waiting.join(100)
         eventually(lambda: server.psql(count) == ['0'])
 
-    def test_a_restart_is_survived(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_a_restart_is_survived(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """After a kill of the server the same handle goes on, at its first call, and waits again."""
-        ref = scene.join('a')
-        scene.backend.wait(0, 1.0)
+        ref = namespace.join('a')
+        namespace.backend.wait(0, 1.0)
         harness.restart()
-        assert scene.beat(ref).heartbeat == 1
-        revision = scene.revision.number
+        assert namespace.beat(ref).heartbeat == 1
+        revision = namespace.revision.number
         answers: list[int] = []
-        waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(revision, 100.0)))
+        waiting = threading.Thread(target=lambda: answers.append(namespace.backend.wait(revision, 100.0)))
         waiting.start()
-        scene.join('b')
+        namespace.join('b')
         waiting.join(100)
         assert answers == [revision + 1]
 
-    def test_a_cut_listener_listens_again(self, harness: PostgresqlHarness, scene: Scene, server: PostgresServer) -> None:
+    def test_a_cut_listener_listens_again(self, harness: PostgresqlHarness, namespace: Namespace, server: PostgresServer) -> None:
         """What happens while a listener is cut off is found when it is back."""
-        scene.join('a')
-        revision = scene.revision.number
+        namespace.join('a')
+        revision = namespace.revision.number
         answers: list[int] = []
-        waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(revision, 100.0)))
+        waiting = threading.Thread(target=lambda: answers.append(namespace.backend.wait(revision, 100.0)))
         waiting.start()
         listeners = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query LIKE '%sync_state%' AND state = 'idle'"
         eventually(lambda: server.psql(f'SELECT count(*) {listeners}') != ['0'])
         server.psql(f'SELECT pg_terminate_backend(pid) {listeners}')
-        scene.join('b')
+        namespace.join('b')
         waiting.join(100)
         assert answers == [revision + 1]
 
     def test_a_deaf_server_costs_the_time_for_the_call(self, harness: PostgresqlHarness) -> None:
         """A server that is stopped with its connections open: the statement timeout is its own, the deadline is ours."""
-        scene, hasty = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0)
-        ref = scene.join('a')
+        namespace, hasty = Namespace(harness.connect()), harness.connect(op_timeout_sec=1.0)
+        ref = namespace.join('a')
         eventually(lambda: succeeds(lambda: hasty.open(SETTINGS, create=False)))
         harness.stop()
         try:
@@ -271,49 +271,49 @@ class TestConnections:
                 hasty.heartbeat(ref, INITIAL, frozenset())
         finally:
             harness.start()
-        eventually(lambda: succeeds(lambda: scene.beat(ref)))
+        eventually(lambda: succeeds(lambda: namespace.beat(ref)))
 
     def test_a_lock_left_open(self, harness: PostgresqlHarness) -> None:
         """While another session holds the state, structure cannot change, and heartbeats and reading go on."""
-        scene, hasty = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0)
-        ref = scene.join('a')
-        with scene.backend.connection() as other:  # type: ignore[attr-defined]
+        namespace, hasty = Namespace(harness.connect()), harness.connect(op_timeout_sec=1.0)
+        ref = namespace.join('a')
+        with namespace.backend.connection() as other:  # type: ignore[attr-defined]
             other.exec_driver_sql('BEGIN; SELECT * FROM sync_state FOR UPDATE')
             with pytest.raises(BackendUnavailable):
                 hasty.set_weight(ref, 2.0)
-            assert scene.beat(ref).heartbeat == 1
+            assert namespace.beat(ref).heartbeat == 1
             other.rollback()
-        scene.join('b')
+        namespace.join('b')
 
     def test_a_process_that_stops_in_a_transaction(self, harness: PostgresqlHarness) -> None:
         """It holds the others up for some seconds, not for as long as it is stopped; its own call has not happened."""
         stopped = harness.connect()
-        Scene(stopped).join('a')
+        Namespace(stopped).join('a')
         assert isinstance(stopped, SqlBackend)
         with pytest.raises(BackendUnavailable), stopped.store.transaction(Mode.STRUCTURE, time.monotonic() + 600) as tx:
             tx.execute_text('DELETE FROM sync_lock')
-            Scene(harness.connect(op_timeout_sec=100.0)).join('b')
+            Namespace(harness.connect(op_timeout_sec=100.0)).join('b')
             tx.execute_text('DELETE FROM sync_node')
         assert [node.name for node in stopped.snapshot().nodes] == ['a', 'b']
 
-    def test_a_connection_lost_while_idle(self, harness: PostgresqlHarness, scene: Scene, server: PostgresServer) -> None:
+    def test_a_connection_lost_while_idle(self, harness: PostgresqlHarness, namespace: Namespace, server: PostgresServer) -> None:
         """Another one is made, and no call fails, whether it is one message or several."""
-        ref = scene.join('a')
+        ref = namespace.join('a')
         idle = "FROM pg_stat_activity WHERE query LIKE '%sync_%' AND query NOT LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
-        for call in (lambda: scene.beat(ref), scene.backend.snapshot, lambda: scene.join('b')):
+        for call in (lambda: namespace.beat(ref), namespace.backend.snapshot, lambda: namespace.join('b')):
             server.psql(f'SELECT pg_terminate_backend(pid) {idle}')
             eventually(lambda: server.psql(f'SELECT count(*) {idle}') == ['0'])
             call()
-        assert scene.node('a').heartbeat == 1
+        assert namespace.node('a').heartbeat == 1
 
-    def test_many_claims_that_another_call_is_writing(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_many_claims_that_another_call_is_writing(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """The same call once more, as after an answer that was lost: it waits for the first one, and all is recorded once."""
-        ref, items = scene.join('a'), [f'task {number}' for number in range(500)]
-        assert isinstance(scene.backend, SqlBackend)
+        ref, items = namespace.join('a'), [f'task {number}' for number in range(500)]
+        assert isinstance(namespace.backend, SqlBackend)
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sync_claim%'"
-        with scene.backend.connection() as other:
+        with namespace.backend.connection() as other:
             other.exec_driver_sql("BEGIN; INSERT INTO sync_claim VALUES ('task 7', '2026-01-02', 'a', '2000-01-01')")
-            thread = threading.Thread(target=scene.backend.append_claims, args=(ref, items, dt.date(2026, 1, 2)))
+            thread = threading.Thread(target=namespace.backend.append_claims, args=(ref, items, dt.date(2026, 1, 2)))
             thread.start()
             eventually(lambda: harness.query(waiting) == [('1',)])
             other.commit()
@@ -321,76 +321,78 @@ class TestConnections:
         assert not thread.is_alive()
         assert harness.query("SELECT count(*), min(created_on) > '2020-01-01' FROM sync_claim") == [('500', 't')]
 
-    def test_a_users_connection(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_a_users_connection(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""
-        scene.join('a')
-        assert isinstance(scene.backend, SqlBackend)
-        with scene.backend.connection() as connection:
-            with scene.raises_revision():
-                connection.exec_driver_sql(f'DELETE FROM {scene.backend.tables["Node"]}')
+        namespace.join('a')
+        assert isinstance(namespace.backend, SqlBackend)
+        with namespace.backend.connection() as connection:
+            with namespace.raises_revision():
+                connection.exec_driver_sql(f'DELETE FROM {namespace.backend.tables["Node"]}')
                 connection.commit()
             with pytest.raises(sqlalchemy.exc.ProgrammingError):
                 connection.exec_driver_sql('SELECT * FROM absent')
 
     @pytest.mark.filterwarnings('ignore::DeprecationWarning')
-    def test_a_forked_child_uses_nothing_of_its_parents(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_a_forked_child_uses_nothing_of_its_parents(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """Both go on after a fork, each on connections of its own."""
-        ref = scene.join('parent')
-        scene.backend.wait(0, 1.0)
+        ref = namespace.join('parent')
+        namespace.backend.wait(0, 1.0)
 
         def child() -> None:
-            scene.join('child')
-            scene.backend.wait(0, 1.0)
-            scene.backend.close()
+            namespace.join('child')
+            namespace.backend.wait(0, 1.0)
+            namespace.backend.close()
 
         process = multiprocessing.get_context('fork').Process(target=child)
         process.start()
         for _ in range(50):
-            scene.beat(ref)
+            namespace.beat(ref)
         process.join(100)
         assert process.exitcode == 0
-        assert scene.node('parent').heartbeat == 50
-        assert 'child' in scene.nodes()
+        assert namespace.node('parent').heartbeat == 50
+        assert 'child' in namespace.nodes()
 
 
 class TestHints:
     """LISTEN and NOTIFY."""
 
-    def test_one_announcement_for_each_change(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_one_announcement_for_each_change(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """Each change of the revision is announced once, a heartbeat never, an edit by hand too."""
-        ref = scene.leader()
-        assert isinstance(scene.backend, SqlBackend)
-        with scene.backend.connection() as connection:
+        ref = namespace.leader()
+        assert isinstance(namespace.backend, SqlBackend)
+        with namespace.backend.connection() as connection:
             raw = connection.connection.dbapi_connection
             assert raw is not None
             (oid,) = harness.query("SELECT 'sync_state'::regclass::oid")[0]
             connection.exec_driver_sql(f'LISTEN jobsync_{oid}')
             connection.commit()
-            before = scene.revision.number
-            scene.beat(ref)
-            scene.join('b')
-            scene.commit(ref, TokenGroup(range(9), 'leader'))
-            scene.beat(ref)
-            scene.backend.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
+            before = namespace.revision.number
+            namespace.beat(ref)
+            namespace.join('b')
+            namespace.commit(ref, TokenGroup(range(9), 'leader'))
+            namespace.beat(ref)
+            namespace.backend.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
             harness.execute('DELETE FROM sync_token WHERE token_id < 5')
             connection.exec_driver_sql('SELECT 1')
             connection.commit()
             heard = [int(notify.payload) for notify in raw.notifies(timeout=2, stop_after=4)]
         assert heard == list(range(before + 1, before + 5))
 
-    def test_what_is_announced_is_not_believed(self, harness: PostgresqlHarness, scene: Scene, server: PostgresServer) -> None:
+    def test_what_is_announced_is_not_believed(
+        self, harness: PostgresqlHarness, namespace: Namespace, server: PostgresServer
+    ) -> None:
         """A role that may only connect announces revisions to come: whoever waits is not woken, and hears the next change."""
         (oid,) = harness.query("SELECT 'sync_state'::regclass::oid")[0]
-        revision = scene.revision.number
+        revision = namespace.revision.number
         answers: list[int] = []
-        waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(revision, 100.0)))
+        waiting = threading.Thread(target=lambda: answers.append(namespace.backend.wait(revision, 100.0)))
         waiting.start()
         eventually(lambda: server.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT revision%'") != ['0'])
         server.psql(f'CREATE ROLE nobody_{harness.schema} LOGIN')
         for forged in (str(2**62), str(revision + 1), 'nonsense', ''):
             server.psql(f'SET ROLE nobody_{harness.schema}', f"SELECT pg_notify('jobsync_{oid}', '{forged}')")
         for name in 'abc':
-            scene.join(name)
+            namespace.join(name)
         waiting.join(100)
         server.psql(f'DROP ROLE nobody_{harness.schema}')
         assert answers
@@ -406,14 +408,14 @@ class TestHints:
         monkeypatch.setattr(listener, 'CHANNEL', 'a channel that nobody uses')
         monkeypatch.setattr(listener, 'PROOF_SEC', 0.0)
         monkeypatch.setattr('jobsync.backends._common.listening.POLL_SEC', 0.05)
-        scene = Scene(harness.connect())
+        namespace = Namespace(harness.connect())
         with caplog.at_level(logging.INFO, 'jobsync.backends.postgresql'):
             for name in 'ab':
-                revision = scene.revision.number
+                revision = namespace.revision.number
                 answers: list[int] = []
-                waiting = threading.Thread(target=lambda r=revision, a=answers: a.append(scene.backend.wait(r, 100.0)))
+                waiting = threading.Thread(target=lambda r=revision, a=answers: a.append(namespace.backend.wait(r, 100.0)))
                 waiting.start()
-                scene.join(name)
+                namespace.join(name)
                 waiting.join(100)
                 assert answers == [revision + 1]
             assert event_log.flush(30)
@@ -425,7 +427,7 @@ class TestHints:
 
         monkeypatch.setattr(listener.PostgresqlListener, '_is_direct', lambda self, connection: False)
         backend = harness.connect()
-        Scene(backend).join('a')
+        Namespace(backend).join('a')
         backend.wait(0, 5.0)
         assert isinstance(backend, SqlBackend)
         assert backend.store._listener._listens  # type: ignore[attr-defined]
@@ -434,80 +436,80 @@ class TestHints:
 class TestByHand:
     """Edits with psql."""
 
-    def test_a_transaction_is_one_revision(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_a_transaction_is_one_revision(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """However many rows it deletes."""
-        scene.commit(scene.leader(), TokenGroup(range(TOKENS), 'gone'))
-        before = scene.revision.number
+        namespace.commit(namespace.leader(), TokenGroup(range(TOKENS), 'gone'))
+        before = namespace.revision.number
         harness.execute('DELETE FROM sync_token WHERE node NOT IN (SELECT name FROM sync_node)')
-        snapshot = scene.backend.snapshot()
+        snapshot = namespace.snapshot()
         assert snapshot.version == snapshot.revision
         assert snapshot.revision.number == before + 1
-        assert all(scene.row(token).absent for token in range(TOKENS))
+        assert all(namespace.row(token).absent for token in range(TOKENS))
 
-    def test_what_is_rolled_back_does_not_count(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_what_is_rolled_back_does_not_count(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """Neither a transaction nor a savepoint of it; what follows a savepoint counts."""
-        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
-        with scene.same_revision():
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'a'))
+        with namespace.same_revision():
             harness.execute('BEGIN', 'DELETE FROM sync_token', 'ROLLBACK')
-        with scene.raises_revision():
+        with namespace.raises_revision():
             harness.execute(
                 'BEGIN; SAVEPOINT s; DELETE FROM sync_token; ROLLBACK TO s; DELETE FROM sync_token WHERE token_id = 1; COMMIT'
             )
-        assert [scene.row(token).absent for token in range(3)] == [False, True, False]
+        assert [namespace.row(token).absent for token in range(3)] == [False, True, False]
 
-    def test_pins_stay_whatever_is_tried(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_pins_stay_whatever_is_tried(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """Neither a deletion, nor another number or task, nor TRUNCATE takes a pin away."""
-        scene.commit(scene.leader(), TokenGroup([0], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
-        pins = scene.pins()
+        namespace.commit(namespace.leader(), TokenGroup([0], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        pins = namespace.pins()
         harness.execute('DELETE FROM sync_token')
         harness.execute('UPDATE sync_token SET token_id = 1')
         harness.execute('UPDATE sync_token SET task_id = NULL')
         with pytest.raises(RuntimeError, match='the rows of pins must stay'):
             harness.execute('TRUNCATE sync_token')
-        assert scene.pins() == pins
-        assert scene.row(0).absent
+        assert namespace.pins() == pins
+        assert namespace.row(0).absent
 
-    def test_an_owner_changed_by_hand_gets_a_new_fence(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_an_owner_changed_by_hand_gets_a_new_fence(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """A new owner never has an older fence than the one before it."""
-        scene.commit(scene.leader(), TokenGroup(range(9), 'a'))
-        fences = [scene.row(token).version for token in range(9)]
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'a'))
+        fences = [namespace.row(token).version for token in range(9)]
         harness.execute("UPDATE sync_token SET node = 'b' WHERE token_id < 3", 'DELETE FROM sync_token WHERE token_id = 8')
         harness.execute("INSERT INTO sync_token (token_id, node) VALUES (8, 'c')")
-        rows = [scene.row(token) for token in range(9)]
+        rows = [namespace.row(token) for token in range(9)]
         assert [row.owner for row in rows] == ['b'] * 3 + ['a'] * 5 + ['c']
         assert [row.version > fence for row, fence in zip(rows, fences, strict=True)] == [True] * 3 + [False] * 5 + [True]
 
-    def test_locks(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_locks(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """A lock written by hand is filled in, a changed pattern counts, TRUNCATE is noticed, and ids rise."""
-        scene.backend.edit_locks(LockEdit(put=(LockRequest('x', ('a', 'b'), 'me'),)))
-        with scene.raises_revision():
+        namespace.backend.edit_locks(LockEdit(put=(LockRequest('x', ('a', 'b'), 'me'),)))
+        with namespace.raises_revision():
             harness.execute("INSERT INTO sync_lock (task_id, node_pattern) VALUES ('z', 'gpu-%')")
-        found = scene.locks()['z']
+        found = namespace.locks()['z']
         assert (found.id, found.patterns, found.registered, found.created_by) == (2, ('gpu-%',), 0, '')
         assert harness.query("SELECT token_id FROM sync_lock WHERE task_id = 'z'") == [(str(TOKENS + 2),)]
-        with scene.raises_revision():
+        with namespace.raises_revision():
             harness.execute("UPDATE sync_lock SET node_pattern = 'c%' WHERE task_id = 'x'")
-        assert scene.locks()['x'].patterns == ('c%',)
-        with scene.raises_revision():
+        assert namespace.locks()['x'].patterns == ('c%',)
+        with namespace.raises_revision():
             harness.execute('TRUNCATE sync_lock')
-        assert scene.locks() == {}
-        scene.lock('new')
-        assert scene.locks()['new'].id == 3
+        assert namespace.locks() == {}
+        namespace.lock('new')
+        assert namespace.locks()['new'].id == 3
 
-    def test_nodes(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_nodes(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """What others go by is noticed; times that are only for people are not."""
-        scene.join('a')
+        namespace.join('a')
         for change in ("state = 'left'", 'weight = 2', "incarnation = 'x'"):
-            with scene.raises_revision():
+            with namespace.raises_revision():
                 harness.execute(f'UPDATE sync_node SET {change}')
-        with scene.same_revision():
+        with namespace.same_revision():
             harness.execute('UPDATE sync_node SET last_heartbeat = NULL')
-        with scene.raises_revision():
+        with namespace.raises_revision():
             harness.execute('TRUNCATE sync_node')
 
-    def test_edits_and_our_own_writes_do_not_wait_for_each_other(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_edits_and_our_own_writes_do_not_wait_for_each_other(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """While nodes register, leave and are weighed all the time, an edit of all rows fails no more than they do."""
-        refs = [scene.join(name) for name in 'abcd']
+        refs = [namespace.join(name) for name in 'abcd']
         stop = threading.Event()
         failures: list[Exception] = []
 
@@ -516,7 +518,7 @@ class TestByHand:
             try:
                 while not stop.is_set():
                     weight += 1
-                    scene.backend.set_weight(ref, weight)
+                    namespace.backend.set_weight(ref, weight)
             except Exception as error:  # noqa: BLE001 - looked at below
                 failures.append(error)
 
@@ -532,21 +534,21 @@ class TestByHand:
                 thread.join(100)
         assert failures == []
 
-    def test_an_edit_and_a_commit_at_once(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_an_edit_and_a_commit_at_once(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """A plan that was made before an edit by hand conflicts, though the edit is committed while the commit waits."""
-        leader = scene.leader()
-        scene.commit(leader, TokenGroup(range(9), 'a'))
-        plan, guard = scene.plan(TokenGroup([1], 'b')), scene.guard()
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(9), 'a'))
+        plan, guard = namespace.plan(TokenGroup([1], 'b')), namespace.guard()
         outcome: list[object] = []
 
         def commit() -> None:
             try:
-                outcome.append(scene.backend.commit(leader, plan, guard))
+                outcome.append(namespace.backend.commit(leader, plan, guard))
             except Exception as error:  # noqa: BLE001 - looked at below
                 outcome.append(error)
 
-        assert isinstance(scene.backend, SqlBackend)
-        with scene.backend.connection() as connection:
+        assert isinstance(namespace.backend, SqlBackend)
+        with namespace.backend.connection() as connection:
             connection.exec_driver_sql('BEGIN; DELETE FROM sync_token WHERE token_id = 2')
             committing = threading.Thread(target=commit)
             committing.start()
@@ -560,22 +562,22 @@ class TestByHand:
 class TestOutcomes:
     """Calls of unknown outcome."""
 
-    def test_a_heartbeat_meets_a_commit(self, harness: PostgresqlHarness, scene: Scene) -> None:
+    def test_a_heartbeat_meets_a_commit(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """A leader's heartbeat that waited for its commit tells the revision of that commit, never an older one."""
-        leader = scene.leader()
+        leader = namespace.leader()
         stop = threading.Event()
         seen: list[tuple[int, int]] = []
 
         def beat() -> None:
             while not stop.is_set():
-                before = scene.revision.number
-                seen.append((before, scene.beat(leader, INITIAL).revision.number))
+                before = namespace.revision.number
+                seen.append((before, namespace.beat(leader, INITIAL).revision.number))
 
         beating = threading.Thread(target=beat)
         beating.start()
         for number in range(60):
-            committed = scene.commit(leader, TokenGroup([number % TOKENS], 'a'))
-            assert scene.beat(leader, INITIAL).revision == committed
+            committed = namespace.commit(leader, TokenGroup([number % TOKENS], 'a'))
+            assert namespace.beat(leader, INITIAL).revision == committed
         stop.set()
         beating.join(100)
         assert all(before <= after for before, after in seen)

@@ -8,12 +8,11 @@ import pytest
 from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer
 
-from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing import BackendSuite, Harness, Namespace
+from jobsync.testing.conformance.external_changes import FailoverTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
 from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.readings import PositionTests
-from jobsync.testing.conformance.scene import Scene
-from jobsync.testing.conformance.surroundings import FailoverTests
 
 pytestmark = pytest.mark.redis
 
@@ -46,9 +45,9 @@ class TestForgetfulRedis(InfoTests, OpeningTests, TimelineTests, PositionTests, 
         return forgetful
 
     @pytest.fixture
-    def scene(self, harness: Harness) -> Scene:
+    def namespace(self, harness: Harness) -> Namespace:
         """Return one opened namespace of the server."""
-        return Scene(harness.connect())
+        return Namespace(harness.connect())
 
 
 @pytest.mark.full

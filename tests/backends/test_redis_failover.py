@@ -17,7 +17,7 @@ from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -41,9 +41,9 @@ def replica_of(master: RedisServer) -> RedisServer:
     return replica
 
 
-def is_the_same(scene: Scene) -> bool:
+def is_the_same(namespace: Namespace) -> bool:
     """Whether snapshot and heartbeat of a new node tell the store that the timeline was made on."""
-    snapshot = scene.backend.snapshot()
+    snapshot = namespace.snapshot()
     return snapshot.store == snapshot.timeline.store
 
 
@@ -53,48 +53,48 @@ class TestIdentity:
     def test_a_first_replica(self, server: RedisServer) -> None:
         """The server takes a new replication id when its first replica arrives, and is the same server."""
         with closing(RedisServer(server.program)) as alone, closing(RedisHarness(alone)) as harness:
-            scene = Scene(harness.connect())
+            namespace = Namespace(harness.connect())
             before = alone.ask('INFO', 'replication').partition('master_replid:')[2][:40]
             with closing(replica_of(alone)):
                 assert alone.ask('INFO', 'replication').partition('master_replid:')[2][:40] != before
-                assert is_the_same(scene)
-            assert is_the_same(scene)
+                assert is_the_same(namespace)
+            assert is_the_same(namespace)
 
     def test_a_restart_of_a_durable_server(self, harness: RedisHarness) -> None:
         """It has everything, so it is the same, again and again, and after its log was rewritten."""
-        scene = Scene(harness.connect())
+        namespace = Namespace(harness.connect())
         for _ in range(2):
             harness.server.ask('BGREWRITEAOF')
             eventually(lambda: 'aof_rewrite_in_progress:0' in harness.server.ask('INFO', 'persistence'))
             harness.restart()
-            assert is_the_same(scene)
+            assert is_the_same(namespace)
 
     def test_a_restart_of_any_other_server(self, harness: RedisHarness, server: RedisServer) -> None:
         """Without ``durable`` it may have lost something, even if it has not."""
         with closing(connect(server.url(), BackendOptions())) as backend:
-            scene = Scene(backend)
-            scene.join('a')
+            namespace = Namespace(backend)
+            namespace.join('a')
             harness.restart()
-            assert not is_the_same(scene)
-            assert 'a' in scene.nodes()
+            assert not is_the_same(namespace)
+            assert 'a' in namespace.nodes()
 
     def test_a_promoted_replica_that_restarts(self, harness: RedisHarness, server: RedisServer) -> None:
         """Once it has been seen that another server answers, its restart does not hide it."""
-        scene = Scene(harness.connect())
+        namespace = Namespace(harness.connect())
         harness.fail_over()
-        assert not is_the_same(scene)
+        assert not is_the_same(namespace)
         harness.restart()
-        assert not is_the_same(scene)
+        assert not is_the_same(namespace)
 
     def test_a_copy_without_its_log(self, harness: RedisHarness, server: RedisServer) -> None:
         """A server that is started again without the log that made it durable is another."""
-        scene = Scene(harness.connect())
+        namespace = Namespace(harness.connect())
         server.ask('SAVE')
         server.ask('CONFIG', 'SET', 'appendonly', 'no')
         server.is_durable = False
         try:
             harness.restart()
-            assert not is_the_same(scene)
+            assert not is_the_same(namespace)
         finally:
             server.is_durable = True
             server.ask('CONFIG', 'SET', 'appendonly', 'yes')
@@ -103,16 +103,16 @@ class TestIdentity:
 
     def test_an_older_copy_of_its_log(self, harness: RedisHarness, server: RedisServer) -> None:
         """A durable server that is started again on an older copy of its files shows it by its position, and by that alone."""
-        scene = Scene(harness.connect())
-        ref = scene.join('a')
-        known = scene.beat(ref)
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('a')
+        known = namespace.beat(ref)
         shutil.copytree(server.folder / 'appendonlydir', server.folder / 'copy')
-        last = scene.beat(ref)
+        last = namespace.beat(ref)
         server.kill()
         shutil.rmtree(server.folder / 'appendonlydir')
         (server.folder / 'copy').rename(server.folder / 'appendonlydir')
         server.start()
-        now = scene.backend.snapshot()
+        now = namespace.snapshot()
         assert (now.store, now.timeline, now.revision) == (last.store, last.timeline, last.revision)
         assert known.position is not None
         assert last.position is not None
@@ -120,15 +120,15 @@ class TestIdentity:
 
     def test_a_position_never_falls(self, harness: RedisHarness, server: RedisServer) -> None:
         """It counts the writes of the namespace, through restarts, replicas that come and go, and a renewal."""
-        scene = Scene(harness.connect())
-        ref = scene.join('a')
-        positions = [scene.beat(ref).position]
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('a')
+        positions = [namespace.beat(ref).position]
         with closing(replica_of(server)):
-            positions.append(scene.beat(ref).position)
+            positions.append(namespace.beat(ref).position)
         harness.restart()
-        positions.append(scene.beat(ref).position)
-        scene.backend.renew_timeline(scene.timeline, 0)
-        positions.append(scene.backend.snapshot().position)
+        positions.append(namespace.beat(ref).position)
+        namespace.backend.renew_timeline(namespace.timeline, 0)
+        positions.append(namespace.snapshot().position)
         assert positions == list(range(2, 6))
 
 
@@ -143,25 +143,25 @@ class TestSentinel:
             closing(SentinelServer(master)) as sentinel,
             closing(connect(sentinel.url(), BackendOptions())) as backend,
         ):
-            scene = Scene(backend)
-            ref = scene.join('a')
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
             eventually(lambda: replica.ask('HLEN', 'jobsync:{sync_}:nodes') == '1')
             eventually(lambda: replica.port == slave_port(sentinel))
             master.kill()
 
             def beats() -> bool:
                 try:
-                    pulse = scene.beat(ref)
+                    pulse = namespace.beat(ref)
                 except BackendUnavailable:
                     return False
                 return pulse.store != pulse.timeline.store
 
             eventually(beats)
-            revision = scene.revision.number
+            revision = namespace.revision.number
             answers: list[int] = []
             waiting = threading.Thread(target=lambda: answers.append(backend.wait(revision, 100.0)))
             waiting.start()
-            backend.renew_timeline(scene.timeline, 0)
+            backend.renew_timeline(namespace.timeline, 0)
             waiting.join(100)
             assert answers == [revision + 1]
             assert replica.ask('HGET', 'jobsync:{sync_}:state', 'generation') == '1'

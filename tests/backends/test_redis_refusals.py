@@ -23,7 +23,7 @@ from jobsync.backends.redis.errors import OUTAGES, RIGHTS, translate
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -247,7 +247,7 @@ class TestStart:
 
             def is_loading() -> bool:
                 try:
-                    Scene(backend)
+                    Namespace(backend)
                 except BackendUnavailable as error:
                     seen.append(str(error))
                 else:
@@ -281,15 +281,15 @@ class TestStart:
             one.ask('CLUSTER', 'MEET', '127.0.0.1', str(two.port), str(port))
             other = two.ask('CLUSTER', 'MYID')
             eventually(lambda: other in one.ask('CLUSTER', 'NODES') and 'cluster_state:ok' in one.ask('CLUSTER', 'INFO'))
-            scene = Scene(backend)
-            ref = scene.join('a')
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
             slot = one.ask('CLUSTER', 'KEYSLOT', 'jobsync:{sync_}:state')
             one.ask('CLUSTER', 'SETSLOT', slot, 'MIGRATING', other)
             with pytest.raises(BackendUnavailable, match=f'TRYAGAIN: {OUTAGES["TRYAGAIN"]}'):
                 backend.read_assignment()
             one.ask('CLUSTER', 'SETSLOT', slot, 'STABLE')
             backend.read_assignment()
-            assert scene.beat(ref).store == scene.timeline.store
+            assert namespace.beat(ref).store == namespace.timeline.store
 
 
 def beats_again(backend: Backend, names: str) -> Callable[[], bool]:

@@ -22,7 +22,7 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import ConfigError
 from jobsync.fencing import StaleFence, redis_set
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -130,16 +130,16 @@ class TestPage:
             closing(connect(user(server, *RULES), BackendOptions())) as backend,
             closing(connect(server.url(), BackendOptions())) as own,
         ):
-            scene, others = Scene(backend), Scene(own)
-            leader, left, dead = scene.leader(), scene.join('left'), scene.join('dead')
+            namespace, others = Namespace(backend), Namespace(own)
+            leader, left, dead = namespace.leader(), namespace.join('left'), namespace.join('dead')
             backend.deregister(left)
-            scene.lock('x', 'y')
-            scene.commit(
+            namespace.lock('x', 'y')
+            namespace.commit(
                 leader, TokenGroup([1], 'a'), members={'a': Member('1', 15.0)}, pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=1
             )
             backend.append_claims(leader, ['x', 'y'], DAY)
             backend.append_audits('leader', ['x'], DAY)
-            plan = scene.plan(
+            plan = namespace.plan(
                 TokenGroup([2], 'b'),
                 members={'a': None, 'b': Member('2', 15.0)},
                 pins=(Pin(TOKENS + 2, 'y', 'b'),),
@@ -148,20 +148,20 @@ class TestPage:
                 departed=(left,),
                 moved=1,
             )
-            guard, now = scene.guard(), backend.snapshot().now
+            guard, now = namespace.guard(), backend.snapshot().now
             user(server, *RULES, f'-{right}')
             calls: list[Callable[[], object]] = [
-                lambda: scene.beat(leader),
-                lambda: scene.join('new'),
+                lambda: namespace.beat(leader),
+                lambda: namespace.join('new'),
                 lambda: backend.deregister(leader),
                 lambda: backend.acquire_leadership(leader, 1),
                 lambda: backend.commit(leader, plan, guard),
-                lambda: scene.lock('z'),
+                lambda: namespace.lock('z'),
                 lambda: backend.edit_locks(LockEdit(remove=LockFilter(), put=(LockRequest('z', ('a',), 'me'),))),
                 lambda: backend.append_claims(leader, ['z'], DAY),
                 lambda: backend.append_audits('leader', ['y'], DAY),
                 lambda: backend.purge(HistoryKind.AUDIT, now + dt.timedelta(hours=1)),
-                lambda: backend.renew_timeline(scene.timeline, 0),
+                lambda: backend.renew_timeline(namespace.timeline, 0),
             ]
             for call in calls:
                 with others.unchanged(), pytest.raises(ConfigError, match='may not'):
@@ -197,7 +197,7 @@ class TestPage:
             sentinel.ask('ACL', 'SETUSER', 'finder', 'reset', 'on', '>found', *rules.split())
             url = sentinel.url(query='sentinel_username=finder&sentinel_password=found')
             with closing(connect(url, BackendOptions())) as backend:
-                Scene(backend).join('a')
+                Namespace(backend).join('a')
 
 
 class TestRights:
@@ -220,11 +220,11 @@ class TestRights:
             caplog.at_level(logging.INFO, 'jobsync.backends.redis'),
             closing(connect(user(server, *RULES, without), BackendOptions())) as backend,
         ):
-            scene = Scene(backend)
+            namespace = Namespace(backend)
             for name in 'ab':
-                revision = scene.revision.number
+                revision = namespace.revision.number
                 waiting = Waiting(backend, revision)
-                scene.join(name)
+                namespace.join(name)
                 assert waiting.answer() == revision + 1
             assert event_log.flush(30)
         assert len([record for record in caplog.records if 'looking every' in record.message]) == 1

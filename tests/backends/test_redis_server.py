@@ -28,7 +28,7 @@ from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.layers import MOST_ENTRIES
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -46,8 +46,8 @@ def harness(server: RedisServer) -> Iterator[RedisHarness]:
 
 
 @pytest.fixture
-def scene(harness: RedisHarness) -> Scene:
-    return Scene(harness.connect())
+def namespace(harness: RedisHarness) -> Namespace:
+    return Namespace(harness.connect())
 
 
 def clients(server: RedisServer, name: str) -> int:
@@ -153,7 +153,7 @@ class TestUrl:
     def test_databases_are_apart(self, harness: RedisHarness, server: RedisServer) -> None:
         """One namespace in two databases is two, and neither wakes the other."""
         backends = [connect(server.url(db), BackendOptions()) for db in (1, 2)]
-        one, two = map(Scene, backends)
+        one, two = map(Namespace, backends)
         one.join('a')
         assert one.timeline != two.timeline
         assert not two.nodes()
@@ -193,20 +193,20 @@ class TestServer:
             server.ask('CONFIG', 'SET', setting, right)
             eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
 
-    def test_full_memory(self, scene: Scene, server: RedisServer) -> None:
+    def test_full_memory(self, namespace: Namespace, server: RedisServer) -> None:
         """A server that cannot store more says so, and nothing is written by halves."""
-        leader = scene.leader()
-        before = scene.state()
-        plan, guard = scene.plan(TokenGroup([1], 'a'), moved=1), scene.guard()
+        leader = namespace.leader()
+        before = namespace.state()
+        plan, guard = namespace.plan(TokenGroup([1], 'a'), moved=1), namespace.guard()
         server.ask('CONFIG', 'SET', 'maxmemory', '1')
         try:
             with pytest.raises(BackendUnavailable):
-                scene.backend.commit(leader, plan, guard)
+                namespace.backend.commit(leader, plan, guard)
             with pytest.raises(BackendUnavailable):
-                scene.backend.append_claims(leader, ['x'], DAY)
+                namespace.backend.append_claims(leader, ['x'], DAY)
         finally:
             server.ask('CONFIG', 'SET', 'maxmemory', '0')
-        assert scene.state() == before
+        assert namespace.state() == before
 
     def test_a_key_of_somebody_elses(self, harness: RedisHarness, server: RedisServer) -> None:
         """A key of ours that holds something else is neither used nor replaced."""
@@ -216,18 +216,18 @@ class TestServer:
         assert server.ask('GET', 'jobsync:{sync_}:state') == 'mine'
 
     @pytest.mark.parametrize('schema', ['7', '2'])
-    def test_another_format(self, harness: RedisHarness, scene: Scene, server: RedisServer, schema: str) -> None:
+    def test_another_format(self, harness: RedisHarness, namespace: Namespace, server: RedisServer, schema: str) -> None:
         """From the future or the past: refused with both versions, and with what to do."""
         server.ask('HSET', 'jobsync:{sync_}:state', 'schema', schema)
         for create in (True, False):
             with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 3: use another appname'):
                 harness.connect().open(SETTINGS, create=create)
 
-    def test_forgotten_scripts(self, scene: Scene, server: RedisServer) -> None:
+    def test_forgotten_scripts(self, namespace: Namespace, server: RedisServer) -> None:
         """They are sent again."""
-        ref = scene.join('a')
+        ref = namespace.join('a')
         server.ask('SCRIPT', 'FLUSH')
-        assert scene.beat(ref).heartbeat == 1
+        assert namespace.beat(ref).heartbeat == 1
 
 
 class TestKeys:
@@ -281,76 +281,76 @@ class TestKeys:
 class TestLog:
     """The log of the assignment is folded into its base now and then."""
 
-    def test_many_commits_of_two_handles(self, harness: RedisHarness, scene: Scene, server: RedisServer) -> None:
+    def test_many_commits_of_two_handles(self, harness: RedisHarness, namespace: Namespace, server: RedisServer) -> None:
         """No row is lost, the log stays short, and a reader who is a little behind has a difference."""
-        other = Scene(harness.connect())
-        leader = scene.leader()
-        scene.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        other = Namespace(harness.connect())
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
         longest = 0
         for round_ in range(MOST_ENTRIES + 3):
             theirs = other.commit(leader, TokenGroup([round_ % TOKENS], f'n{round_}'))
-            scene.commit(leader, TokenGroup([(round_ + 1) % TOKENS], None, home=f'n{round_}'))
+            namespace.commit(leader, TokenGroup([(round_ + 1) % TOKENS], None, home=f'n{round_}'))
             changes = other.backend.read_assignment(theirs)
             assert changes.base == theirs
             assert [list(group.tokens) for group in changes.groups] == [[(round_ + 1) % TOKENS]]
             longest = max(longest, int(server.ask('LLEN', 'jobsync:{sync_}:log')))
-            assert scene.row(round_ % TOKENS).owner == f'n{round_}'
+            assert namespace.row(round_ % TOKENS).owner == f'n{round_}'
         assert longest == MOST_ENTRIES
-        assert scene.pins()[TOKENS + 1].owner == 'a'
+        assert namespace.pins()[TOKENS + 1].owner == 'a'
 
     def test_what_becomes_of_the_log_is_no_failure_of_the_commit(
-        self, scene: Scene, monkeypatch: pytest.MonkeyPatch, server: RedisServer
+        self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, server: RedisServer
     ) -> None:
         """A commit whose folding fails is written and says so; the next one folds."""
-        leader = scene.leader()
+        leader = namespace.leader()
         with monkeypatch.context() as patch:
             patch.setattr(RedisBackend, '_fold', Mock(side_effect=BackendUnavailable('away')))
             for round_ in range(MOST_ENTRIES + 5):
-                scene.commit(leader, TokenGroup([1], f'n{round_}'))
-        assert scene.row(1).owner == f'n{round_}'
+                namespace.commit(leader, TokenGroup([1], f'n{round_}'))
+        assert namespace.row(1).owner == f'n{round_}'
         assert int(server.ask('LLEN', 'jobsync:{sync_}:log')) == MOST_ENTRIES + 5
-        scene.commit(leader, TokenGroup([1], 'b'))
+        namespace.commit(leader, TokenGroup([1], 'b'))
         assert int(server.ask('LLEN', 'jobsync:{sync_}:log')) == MOST_ENTRIES // 2
 
-    def test_a_fold_that_comes_second(self, harness: RedisHarness, scene: Scene) -> None:
+    def test_a_fold_that_comes_second(self, harness: RedisHarness, namespace: Namespace) -> None:
         """Two handles fold at once: the second one's base is not taken, and nothing is lost."""
         other = harness.connect()
         assert isinstance(other, RedisBackend)
-        leader = scene.leader()
+        leader = namespace.leader()
         for round_ in range(MOST_ENTRIES):
-            scene.commit(leader, TokenGroup([round_ % TOKENS], f'n{round_}'))
+            namespace.commit(leader, TokenGroup([round_ % TOKENS], f'n{round_}'))
         run = other._run
 
         def late(name: str, *arguments: Any, **named: object) -> object:
             if name == 'compact':
-                scene.commit(leader, TokenGroup([0], 'last'))
+                namespace.commit(leader, TokenGroup([0], 'last'))
             return run(name, *arguments, **named)
 
         with patch.object(other, '_run', late):
             other._fold(Deadline(100.0))
-        assert scene.row(0).owner == 'last'
-        assert scene.row((MOST_ENTRIES - 1) % TOKENS).owner == f'n{MOST_ENTRIES - 1}'
+        assert namespace.row(0).owner == 'last'
+        assert namespace.row((MOST_ENTRIES - 1) % TOKENS).owner == f'n{MOST_ENTRIES - 1}'
 
 
 class TestSizes:
     """What one call carries, far beyond what any cluster asks of it."""
 
-    def test_much_at_once(self, harness: RedisHarness, scene: Scene) -> None:
+    def test_much_at_once(self, harness: RedisHarness, namespace: Namespace) -> None:
         """One commit has ten thousand members and a hundred thousand pins; a heartbeat holds ten thousand tokens."""
-        leader = scene.leader()
+        leader = namespace.leader()
         members = {f'node {number}': Member(f'run {number}', 15.0) for number in range(10_000)}
         pins = tuple(
             Pin(TOKENS + number, f'task {number}', f'node {number % 10_000}', pattern='n%') for number in range(1, 100_001)
         )
-        scene.commit(leader, members=members, pins=pins, moved=1)
+        namespace.commit(leader, members=members, pins=pins, moved=1)
         with closing(harness.connect()) as other:
             changes = other.read_assignment()
         assert changes.members == members
         assert len(changes.pins) == len(pins)
-        scene.commit(leader, members=dict.fromkeys(members), unpinned=frozenset(pin.id for pin in pins))
-        assert (scene.assignment().members, scene.pins()) == ({}, {})
-        scene.beat(leader, holding=range(10_000))
-        assert scene.node('leader').holding == frozenset(range(10_000))
+        namespace.commit(leader, members=dict.fromkeys(members), unpinned=frozenset(pin.id for pin in pins))
+        assert (namespace.assignment().members, namespace.pins()) == ({}, {})
+        namespace.beat(leader, holding=range(10_000))
+        assert namespace.node('leader').holding == frozenset(range(10_000))
 
 
 class TestConnections:
@@ -359,9 +359,9 @@ class TestConnections:
     def test_an_idle_backend_holds_two(self, harness: RedisHarness, server: RedisServer) -> None:
         """One for calls and one that listens, whatever went on before."""
         backend = connect(server.url(query='client_name=idle'), BackendOptions())
-        scene = Scene(backend)
-        ref = scene.join('a')
-        threads = [threading.Thread(target=lambda: [scene.beat(ref) for _ in range(20)]) for _ in range(8)]
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        threads = [threading.Thread(target=lambda: [namespace.beat(ref) for _ in range(20)]) for _ in range(8)]
         waiting = threading.Thread(target=lambda: backend.wait(10**9, 100.0))
         for thread in (*threads, waiting):
             thread.start()
@@ -372,38 +372,40 @@ class TestConnections:
         waiting.join(100)
         eventually(lambda: clients(server, 'idle') == 0)
 
-    def test_a_restart_is_survived(self, harness: RedisHarness, scene: Scene) -> None:
+    def test_a_restart_is_survived(self, harness: RedisHarness, namespace: Namespace) -> None:
         """After a kill of the server the same handle goes on, at its first call, and waits again."""
-        ref = scene.join('a')
-        scene.backend.wait(0, 1.0)
+        ref = namespace.join('a')
+        namespace.backend.wait(0, 1.0)
         harness.restart()
-        assert scene.beat(ref).heartbeat == 1
-        revision = scene.revision.number
-        waiting = Waiting(scene.backend, revision)
-        scene.join('b')
+        assert namespace.beat(ref).heartbeat == 1
+        revision = namespace.revision.number
+        waiting = Waiting(namespace.backend, revision)
+        namespace.join('b')
         assert waiting.answer() == revision + 1
 
-    def test_what_a_cut_listener_missed(self, harness: RedisHarness, scene: Scene, server: RedisServer) -> None:
+    def test_what_a_cut_listener_missed(self, harness: RedisHarness, namespace: Namespace, server: RedisServer) -> None:
         """What is announced while a listener is cut off is lost, and is found when it is back."""
-        other = Scene(harness.connect())
-        revision = scene.revision.number
-        waiting = Waiting(scene.backend, revision)
+        other = Namespace(harness.connect())
+        revision = namespace.revision.number
+        waiting = Waiting(namespace.backend, revision)
         eventually(lambda: 'jobsync:{sync_}:0:revision' in server.ask('PUBSUB', 'CHANNELS'))
         server.ask('CLIENT', 'KILL', 'TYPE', 'pubsub')
         other.join('b')
         assert waiting.answer() == revision + 1
 
     @pytest.mark.parametrize('announced', ['999999', '9' * 10_000, '-1', 'x', ''])
-    def test_what_others_announce(self, harness: RedisHarness, scene: Scene, server: RedisServer, announced: str) -> None:
+    def test_what_others_announce(self, harness: RedisHarness, namespace: Namespace, server: RedisServer, announced: str) -> None:
         """A revision that is announced by somebody else is no revision, and hides none."""
-        other = Scene(harness.connect())
+        other = Namespace(harness.connect())
         revision = other.revision.number
-        waiting = Waiting(scene.backend, revision)
+        waiting = Waiting(namespace.backend, revision)
         eventually(lambda: int(server.ask('PUBLISH', 'jobsync:{sync_}:0:revision', announced)) > 0)
         other.join('b')
         assert waiting.answer() == revision + 1
 
-    def test_a_listener_knocks_now_and_then(self, harness: RedisHarness, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_listener_knocks_now_and_then(
+        self, harness: RedisHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """While the server is down it is not asked without pause; when it is back it is found."""
         from jobsync.backends.redis.pool import RedisPool
 
@@ -416,92 +418,92 @@ class TestConnections:
 
         monkeypatch.setattr(RedisPool, 'connect', knock)
         monkeypatch.setattr('jobsync.backends._common.listening.RETRY_SEC', 0.2)
-        scene.join('a')
-        revision = scene.revision.number
-        scene.backend.wait(0, 1.0)
+        namespace.join('a')
+        revision = namespace.revision.number
+        namespace.backend.wait(0, 1.0)
         harness.server.kill()
         try:
-            assert scene.backend.wait(revision, 1.0) == revision
+            assert namespace.backend.wait(revision, 1.0) == revision
             assert 1 <= len(knocks) <= 1.0 / 0.2 + 2
         finally:
             harness.server.start()
-        waiting = Waiting(scene.backend, revision)
-        Scene(harness.connect()).join('b')
+        waiting = Waiting(namespace.backend, revision)
+        Namespace(harness.connect()).join('b')
         assert waiting.answer() == revision + 1
 
     def test_a_deaf_server_costs_the_time_for_the_call(self, harness: RedisHarness) -> None:
         """A server that is stopped with its connections open answers nothing, on old connections or on new ones."""
-        scene = Scene(harness.connect(op_timeout_sec=0.5))
-        ref = scene.join('a')
+        namespace = Namespace(harness.connect(op_timeout_sec=0.5))
+        ref = namespace.join('a')
         harness.stop()
         try:
             for _ in range(3):
                 with pytest.raises(BackendUnavailable):
-                    scene.beat(ref)
+                    namespace.beat(ref)
         finally:
             harness.start()
 
         def beats() -> bool:
             try:
-                return scene.beat(ref).heartbeat >= 1
+                return namespace.beat(ref).heartbeat >= 1
             except BackendUnavailable:
                 return False
 
         eventually(beats)
 
     @pytest.mark.filterwarnings('ignore::DeprecationWarning')
-    def test_a_forked_child_uses_nothing_of_its_parents(self, harness: RedisHarness, scene: Scene) -> None:
+    def test_a_forked_child_uses_nothing_of_its_parents(self, harness: RedisHarness, namespace: Namespace) -> None:
         """Both go on after a fork, each on connections of its own."""
-        ref = scene.join('parent')
-        scene.backend.wait(0, 1.0)
+        ref = namespace.join('parent')
+        namespace.backend.wait(0, 1.0)
 
         def child() -> None:
-            scene.join('child')
-            scene.backend.wait(0, 1.0)
-            scene.backend.close()
+            namespace.join('child')
+            namespace.backend.wait(0, 1.0)
+            namespace.backend.close()
 
         process = multiprocessing.get_context('fork').Process(target=child)
         process.start()
         for _ in range(50):
-            scene.beat(ref)
+            namespace.beat(ref)
         process.join(100)
         assert process.exitcode == 0
-        assert scene.node('parent').heartbeat == 50
-        assert 'child' in scene.nodes()
-        revision = scene.revision.number
-        waiting = Waiting(scene.backend, revision)
-        scene.join('another')
+        assert namespace.node('parent').heartbeat == 50
+        assert 'child' in namespace.nodes()
+        revision = namespace.revision.number
+        waiting = Waiting(namespace.backend, revision)
+        namespace.join('another')
         assert waiting.answer() > revision
 
-    def test_one_script_for_each_heartbeat(self, scene: Scene, server: RedisServer) -> None:
+    def test_one_script_for_each_heartbeat(self, namespace: Namespace, server: RedisServer) -> None:
         """A heartbeat is one command to the server."""
-        ref = scene.join('a')
+        ref = namespace.join('a')
 
         def calls() -> int:
             found = re.findall(r'cmdstat_eval(?:sha)?:calls=(\d+)', server.ask('INFO', 'commandstats'))
             return sum(map(int, found))
 
-        scene.beat(ref)
+        namespace.beat(ref)
         before = calls()
         for _ in range(10):
-            scene.beat(ref)
+            namespace.beat(ref)
         assert calls() - before == 10
 
-    def test_a_demoted_master(self, scene: Scene, server: RedisServer) -> None:
+    def test_a_demoted_master(self, namespace: Namespace, server: RedisServer) -> None:
         """A server that has become a replica is no store to write to, and is one again when it is back."""
-        ref = scene.join('a')
+        ref = namespace.join('a')
         server.ask('REPLICAOF', '127.0.0.1', str(free_port()))
         try:
-            for call in (lambda: scene.beat(ref), scene.backend.snapshot, scene.backend.read_assignment):
+            for call in (lambda: namespace.beat(ref), namespace.backend.snapshot, namespace.backend.read_assignment):
                 with pytest.raises(BackendUnavailable):
                     call()
         finally:
             server.ask('REPLICAOF', 'NO', 'ONE')
-        assert scene.backend.snapshot().store != scene.timeline.store
+        assert namespace.snapshot().store != namespace.timeline.store
 
-    def test_a_heartbeat_after_close(self, scene: Scene) -> None:
+    def test_a_heartbeat_after_close(self, namespace: Namespace) -> None:
         """A closed handle opens no connection again."""
-        ref = scene.join('a')
-        scene.backend.close()
+        ref = namespace.join('a')
+        namespace.backend.close()
         with pytest.raises(BackendUnavailable, match='closed'):
-            scene.backend.heartbeat(ref, INITIAL, frozenset())
+            namespace.backend.heartbeat(ref, INITIAL, frozenset())

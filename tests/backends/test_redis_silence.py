@@ -20,7 +20,7 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.connection import keepalive_options
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -77,7 +77,7 @@ def ended(call: Callable[[], object]) -> object:
 @pytest.mark.parametrize('after_bytes', [0, 100_000], ids=['at first', 'half way'])
 def test_a_bulk_reading(harness: RedisHarness, backend: Backend, proxy: SilentProxy, for_all: bool, after_bytes: int) -> None:
     """A reading whose connection goes silent ends long before its own time is over, and succeeds on another connection."""
-    own = Scene(harness.connect(), Settings(TOKENS, 'xxh3'))
+    own = Namespace(harness.connect(), Settings(TOKENS, 'xxh3'))
     own.commit(own.leader(), TokenGroup(range(TOKENS), 'a'))
     backend.snapshot()
     proxy.fall_silent(for_all=for_all, after_bytes=after_bytes)
@@ -90,8 +90,8 @@ def test_a_bulk_reading(harness: RedisHarness, backend: Backend, proxy: SilentPr
 @pytest.mark.parametrize('limit', ['50', '5000'], ids=['says that it is busy', 'says nothing'])
 def test_a_server_at_work(harness: RedisHarness, backend: Backend, server: RedisServer, limit: str) -> None:
     """A server that is silent because the call takes long is waited for."""
-    scene = Scene(backend)
-    leader = scene.leader()
+    namespace = Namespace(backend)
+    leader = namespace.leader()
     server.ask('CONFIG', 'SET', 'lua-time-limit', limit)
     try:
         backend.append_claims(leader, [f'item {number}' for number in range(150_000)], dt.date(2026, 3, 2))
@@ -102,7 +102,7 @@ def test_a_server_at_work(harness: RedisHarness, backend: Backend, server: Redis
 
 def test_a_listener(harness: RedisHarness, backend: Backend, proxy: SilentProxy) -> None:
     """A listener whose connection goes silent finds out, and hears on another one."""
-    other = Scene(harness.connect())
+    other = Namespace(harness.connect())
     other.join('a')
     revision = other.revision.number
     assert backend.wait(0, 10.0) == revision
@@ -115,9 +115,9 @@ def test_a_listener(harness: RedisHarness, backend: Backend, proxy: SilentProxy)
 
 def test_a_listener_in_peace(harness: RedisHarness, backend: Backend, server: RedisServer) -> None:
     """A listener that hears nothing for long, because nothing happens, keeps its connection."""
-    scene = Scene(backend)
-    scene.join('a')
-    revision = scene.revision.number
+    namespace = Namespace(backend)
+    namespace.join('a')
+    revision = namespace.revision.number
     assert backend.wait(0, 10.0) == revision
 
     def listeners() -> list[str]:
@@ -139,7 +139,7 @@ def test_the_system_watches_connections(server: RedisServer) -> None:
         assert options[socket.TCP_USER_TIMEOUT] == 5000
     assert all(value >= 1 for value in keepalive_options(0.1).values())
     with closing(connect(server.url(), BackendOptions(op_timeout_sec=5.0))) as backend:
-        Scene(backend)
+        Namespace(backend)
         (connection,) = backend._link._idle  # type: ignore[attr-defined]
         assert connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         for option, value in options.items():

@@ -16,7 +16,7 @@ from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, Evicted
-from jobsync.testing.conformance.scene import TOKENS, Scene
+from jobsync.testing.conformance.namespace import TOKENS, Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -51,8 +51,8 @@ def harness(server: RedisServer) -> Iterator[RedisHarness]:
 
 
 @pytest.fixture
-def scene(harness: RedisHarness) -> Scene:
-    return Scene(harness.connect())
+def namespace(harness: RedisHarness) -> Namespace:
+    return Namespace(harness.connect())
 
 
 def unreadable(backend: Backend) -> list[tuple[str, str]]:
@@ -65,111 +65,111 @@ def unreadable(backend: Backend) -> list[tuple[str, str]]:
 class TestNodes:
     """A node's record that was changed counts as absent for every method."""
 
-    def check(self, scene: Scene, leader: NodeRef, spoilt: NodeRef) -> None:
+    def check(self, namespace: Namespace, leader: NodeRef, spoilt: NodeRef) -> None:
         """Call everything that could stumble over the record, and put another in its place."""
-        backend, name = scene.backend, spoilt.name
+        backend, name = namespace.backend, spoilt.name
         assert unreadable(backend) == [('node', name)]
-        assert name not in scene.nodes()
-        before = scene.revision
+        assert name not in namespace.nodes()
+        before = namespace.revision
         for call in (
-            lambda: scene.beat(spoilt),
+            lambda: namespace.beat(spoilt),
             lambda: backend.set_weight(spoilt, 2.0),
             lambda: backend.acquire_leadership(spoilt, 1),
             lambda: backend.append_claims(spoilt, ['x'], backend.snapshot().now.date()),
-            lambda: backend.commit(spoilt, scene.plan(), scene.guard()),
+            lambda: backend.commit(spoilt, namespace.plan(), namespace.guard()),
         ):
             with pytest.raises(Evicted):
                 call()
         backend.deregister(spoilt)
-        assert scene.revision == before
-        assert scene.beat(leader).leader_heartbeat == scene.node('leader').heartbeat
-        scene.evict(leader, scene.join('dead'))
-        scene.commit(leader, TokenGroup([1], 'leader'), absent=(spoilt,))
+        assert namespace.revision == before
+        assert namespace.beat(leader).leader_heartbeat == namespace.node('leader').heartbeat
+        namespace.evict(leader, namespace.join('dead'))
+        namespace.commit(leader, TokenGroup([1], 'leader'), absent=(spoilt,))
         assert unreadable(backend) == [('node', name)]
-        again = scene.join(name)
+        again = namespace.join(name)
         assert unreadable(backend) == []
-        assert scene.beat(again).heartbeat == 1
+        assert namespace.beat(again).heartbeat == 1
 
     @pytest.mark.parametrize('field', NODE_FIELDS)
-    def test_any_field(self, scene: Scene, server: RedisServer, field: str) -> None:
+    def test_any_field(self, namespace: Namespace, server: RedisServer, field: str) -> None:
         """Whatever was put in the place of any field of it."""
-        leader = scene.leader()
+        leader = namespace.leader()
         assert json.loads(server.ask('HGET', key('nodes'), 'leader')[SEAL:]).keys() == set(NODE_FIELDS)
         for value in WRONG:
-            ref = scene.join('a')
+            ref = namespace.join('a')
             spoil(server, 'nodes', 'a', with_value(field, value))
-            self.check(scene, leader, ref)
-            scene.backend.deregister(NodeRef('a', scene.node('a').incarnation))
+            self.check(namespace, leader, ref)
+            namespace.backend.deregister(NodeRef('a', namespace.node('a').incarnation))
 
     @pytest.mark.parametrize('text', ['', 'x', '{}', '[]', 'null', 'x' * SEAL, 'x' * SEAL + '{}', '1' * 100_000])
-    def test_any_text(self, scene: Scene, server: RedisServer, text: str) -> None:
+    def test_any_text(self, namespace: Namespace, server: RedisServer, text: str) -> None:
         """Whatever was put in the place of it as a whole."""
-        leader, ref = scene.leader(), scene.join('a')
+        leader, ref = namespace.leader(), namespace.join('a')
         spoil(server, 'nodes', 'a', lambda raw: text)
-        self.check(scene, leader, ref)
+        self.check(namespace, leader, ref)
 
-    def test_no_text(self, scene: Scene, server: RedisServer) -> None:
+    def test_no_text(self, namespace: Namespace, server: RedisServer) -> None:
         """Bytes that are no UTF-8, as record and as name."""
-        leader, ref = scene.leader(), scene.join('a')
+        leader, ref = namespace.leader(), namespace.join('a')
         script = "redis.call('HSET', KEYS[1], 'a', '\\255', '\\254', '\\255')"
         server.ask('EVAL', script, '1', key('nodes'))
-        assert {name for _, name in unreadable(scene.backend)} == {'a', '\N{REPLACEMENT CHARACTER}'}
-        assert scene.beat(leader).heartbeat == 1
+        assert {name for _, name in unreadable(namespace.backend)} == {'a', '\N{REPLACEMENT CHARACTER}'}
+        assert namespace.beat(leader).heartbeat == 1
         with pytest.raises(Evicted):
-            scene.beat(ref)
+            namespace.beat(ref)
 
-    def test_the_record_of_another(self, scene: Scene, server: RedisServer) -> None:
+    def test_the_record_of_another(self, namespace: Namespace, server: RedisServer) -> None:
         """A record that jobsync wrote, copied to another name, is none of that name's."""
-        leader, ref = scene.leader(), scene.join('a')
+        leader, ref = namespace.leader(), namespace.join('a')
         spoil(server, 'nodes', 'a', lambda raw: server.ask('HGET', key('nodes'), 'leader'))
-        self.check(scene, leader, ref)
+        self.check(namespace, leader, ref)
 
-    def test_other_settings(self, scene: Scene, server: RedisServer) -> None:
+    def test_other_settings(self, namespace: Namespace, server: RedisServer) -> None:
         """A spoilt record keeps nobody from replacing the settings when no other node is registered."""
-        scene.join('a')
+        namespace.join('a')
         spoil(server, 'nodes', 'a', lambda raw: 'x')
         other = Settings(total_tokens=TOKENS + 1, hash_function='xxh3')
-        assert scene.backend.open(other, create=False).settings == other
+        assert namespace.backend.open(other, create=False).settings == other
 
 
 class TestLocks:
     """A task lock that was changed is left out, and can be put again or removed."""
 
     @pytest.mark.parametrize('field', range(len(LOCK_FIELDS)))
-    def test_any_field(self, scene: Scene, server: RedisServer, field: int) -> None:
+    def test_any_field(self, namespace: Namespace, server: RedisServer, field: int) -> None:
         """Whatever was put in the place of any field of it."""
         for number, value in enumerate(WRONG):
-            scene.lock('x', 'y', expires_in=None)
-            before = scene.locks()
+            namespace.lock('x', 'y', expires_in=None)
+            before = namespace.locks()
             spoil(server, 'locks', 'x', with_value(field, value))
-            self.check(scene, highest=max(lock.id for lock in before.values()))
+            self.check(namespace, highest=max(lock.id for lock in before.values()))
             assert number < 1 or before['x'].id > number
 
     @pytest.mark.parametrize('text', ['', 'x', '{}', '[]', 'null', 'x' * SEAL, 'x' * SEAL + '[]', '1' * 100_000])
-    def test_any_text(self, scene: Scene, server: RedisServer, text: str) -> None:
+    def test_any_text(self, namespace: Namespace, server: RedisServer, text: str) -> None:
         """Whatever was put in the place of it as a whole."""
-        scene.lock('x', 'y')
+        namespace.lock('x', 'y')
         spoil(server, 'locks', 'x', lambda raw: text)
-        self.check(scene, highest=2)
+        self.check(namespace, highest=2)
 
-    def check(self, scene: Scene, highest: int) -> None:
+    def check(self, namespace: Namespace, highest: int) -> None:
         """Call everything that could stumble over the lock of x, and remove all."""
-        edit = scene.backend.edit_locks
-        reading = scene.backend.read_locks()
+        edit = namespace.backend.edit_locks
+        reading = namespace.backend.read_locks()
         assert [lock.task_id for lock in reading.locks] == ['y']
         assert [(report.kind, report.key) for report in reading.unreadable] == [('lock', 'x')]
         assert edit(LockEdit(remove=LockFilter(expired=True))) == 0
         assert edit(LockEdit(remove=LockFilter(created_by='you'))) == 0
-        scene.lock('x')
-        assert scene.backend.read_locks().unreadable == ()
-        assert scene.locks()['x'].id > highest
+        namespace.lock('x')
+        assert namespace.backend.read_locks().unreadable == ()
+        assert namespace.locks()['x'].id > highest
         assert edit(LockEdit(remove=LockFilter())) == 2
 
-    def test_all_go(self, scene: Scene, server: RedisServer) -> None:
+    def test_all_go(self, namespace: Namespace, server: RedisServer) -> None:
         """A lock that cannot be read goes where all go."""
-        scene.lock('x', 'y')
+        namespace.lock('x', 'y')
         spoil(server, 'locks', 'x', lambda raw: 'x')
-        assert scene.backend.edit_locks(LockEdit(remove=LockFilter())) == 2
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter())) == 2
         assert server.ask('EXISTS', key('locks')) == '0'
 
 
@@ -180,23 +180,23 @@ class TestTrails:
         'row', ['', 'x', '2026-03-02', '10000-01-01\0x\0a', '2026-03-02\0x', 'infinity\0x\0a', '\0\0\0\0', '[]']
     )
     @pytest.mark.parametrize('score', ['1', '1.5', 'inf', '1e300'])
-    def test_any_row(self, scene: Scene, server: RedisServer, row: str, score: str) -> None:
+    def test_any_row(self, namespace: Namespace, server: RedisServer, row: str, score: str) -> None:
         """History, incomplete and purge go on, with it and with rows of a time that is none."""
-        leader = scene.leader()
-        today = scene.backend.snapshot().now.date()
-        scene.backend.append_claims(leader, ['x', 'y'], today)
-        scene.backend.append_audits('leader', ['x'], today)
-        scene.commit(leader, TokenGroup([1], 'leader'), moved=1)
+        leader = namespace.leader()
+        today = namespace.snapshot().now.date()
+        namespace.backend.append_claims(leader, ['x', 'y'], today)
+        namespace.backend.append_audits('leader', ['x'], today)
+        namespace.commit(leader, TokenGroup([1], 'leader'), moved=1)
         for kind in ('claims', 'claims_by_date', 'open', 'audits', 'audits_by_date', 'rebalances'):
             server.ask('ZADD', key(kind), '0' if kind.endswith('by_date') else score, row)
-        assert [claim.item for claim in scene.claims()] == ['x', 'y']
-        assert [claim.item for claim in scene.claims(date=today)] == ['x', 'y']
-        assert [audit.item for audit in scene.audits(item='x')] == ['x']
-        assert len(scene.rebalances()) == 1
-        assert [claim.item for claim in scene.backend.incomplete(None, dt.timedelta(0))] == ['y']
+        assert [claim.item for claim in namespace.claims()] == ['x', 'y']
+        assert [claim.item for claim in namespace.claims(date=today)] == ['x', 'y']
+        assert [audit.item for audit in namespace.audits(item='x')] == ['x']
+        assert len(namespace.rebalances()) == 1
+        assert [claim.item for claim in namespace.backend.incomplete(None, dt.timedelta(0))] == ['y']
         for trail in HistoryKind:
-            scene.backend.purge(trail, scene.backend.snapshot().now)
-        assert scene.audits() == []
+            namespace.backend.purge(trail, namespace.snapshot().now)
+        assert namespace.audits() == []
 
 
 ASSIGNMENT: dict[str, Callable[[RedisServer], object]] = {
@@ -214,21 +214,21 @@ class TestAssignment:
     """Without a row of the assignment a token could be given to another while its owner is at work: a new timeline begins."""
 
     @pytest.mark.parametrize('what', ASSIGNMENT)
-    def test_a_complete_reading(self, harness: RedisHarness, scene: Scene, server: RedisServer, what: str) -> None:
+    def test_a_complete_reading(self, harness: RedisHarness, namespace: Namespace, server: RedisServer, what: str) -> None:
         """The reading that finds it ends the timeline, and the next one is well."""
-        leader = scene.leader()
+        leader = namespace.leader()
         members = {name: Member('run', 15.0) for name in 'ab'}
-        scene.commit(leader, TokenGroup(range(TOKENS), 'a'), members=members, pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), members=members, pins=(Pin(TOKENS + 1, 'x', 'a'),))
         ASSIGNMENT[what](server)
         with closing(harness.connect()) as other:
             with pytest.raises(BackendUnavailable, match='new timeline'):
                 other.read_assignment()
             changes, after = other.read_assignment(), other.snapshot()
         assert (changes.groups, changes.pins, changes.members, changes.base) == ((), (), {}, None)
-        assert after.timeline.generation == scene.timeline.generation + 1
+        assert after.timeline.generation == namespace.timeline.generation + 1
         assert after.longest_timeout_sec == 15.0
         with pytest.raises(Evicted):
-            scene.beat(leader)
+            namespace.beat(leader)
 
 
 class TestJobs:

@@ -16,7 +16,7 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -40,9 +40,9 @@ def test_everything_goes_through_it(front: TlsFront, certificates: Path) -> None
     """A node registers, beats and hears of changes, on connections that are all encrypted."""
     client = {'ssl_certfile': certificates / 'client.pem', 'ssl_keyfile': certificates / 'client.key'}
     with closing(connect(url(front, '127.0.0.1', ssl_ca_certs=certificates / 'ca.pem', **client), BackendOptions())) as backend:
-        scene = Scene(backend)
-        ref = scene.join('a')
-        assert scene.beat(ref).heartbeat == 1
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        assert namespace.beat(ref).heartbeat == 1
         assert backend.wait(0, 60.0) > 0
     assert front.served >= 2
 

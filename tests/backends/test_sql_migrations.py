@@ -17,7 +17,7 @@ from tests.support.servers import PostgresServer
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, NodeRef, Pin, Rebalance, Settings
 from jobsync.errors import SchemaMismatch
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 SCHEMAS = Path(__file__).parent / 'schemas'
 SETTINGS = Settings(24, 'xxh3', 1)
@@ -98,9 +98,9 @@ def test_everything_is_still_there(old: SqliteHarness | PostgresqlHarness) -> No
     backend = old.connect()
     opened = backend.open(SETTINGS, create=True)
     assert opened.settings == SETTINGS
-    scene = Scene(backend)
-    assert list(scene.nodes()) == ['a', 'b']
-    assignment = scene.assignment()
+    namespace = Namespace(backend)
+    assert list(namespace.nodes()) == ['a', 'b']
+    assignment = namespace.assignment()
     assert [len(assignment.owned_by(name)) for name in 'ab'] == [10, 10]
     assert assignment.row(0).target == 'b'
     assert [(row.owner, row.home, row.absent) for row in map(assignment.row, (20, 21, 22))] == [
@@ -109,12 +109,12 @@ def test_everything_is_still_there(old: SqliteHarness | PostgresqlHarness) -> No
         (None, None, True),
     ]
     fence = assignment.row(0).version
-    assert list(scene.pins().values()) == [
+    assert list(namespace.pins().values()) == [
         Pin(25, 'p', 'a', None, fence, 'a'),
         Pin(26, 'q', None, None, fence, None),
         Pin(27, 'r', None, 'b', fence, None),
     ]
-    assert {task: lock.id for task, lock in scene.locks().items()} == {'p': 1, 'q': 2, 'r': 3}
+    assert {task: lock.id for task, lock in namespace.locks().items()} == {'p': 1, 'q': 2, 'r': 3}
     for kind, items in ((HistoryKind.CLAIM, {'p', 'x'}), (HistoryKind.AUDIT, {'p'})):
         assert {row.item for row in backend.history(kind, date=DAY) if not isinstance(row, Rebalance)} == items
     shown = old.query('SELECT node, count(*) FROM sync_token GROUP BY node ORDER BY node')
@@ -126,24 +126,24 @@ def test_it_goes_on_from_there(old: SqliteHarness | PostgresqlHarness) -> None:
     backend = old.connect()
     timeline = backend.open(SETTINGS, create=True).timeline
     backend.renew_timeline(timeline, 0)
-    scene = Scene(backend)
-    scene.timeline = backend.snapshot().timeline
-    assert scene.assignment().is_unowned
-    leader = scene.leader()
-    version = scene.commit(leader, TokenGroup(range(10), 'leader'), pins=(Pin(26, 'q', None),))
-    before = scene.assignment()
-    scene.commit(leader, TokenGroup([0, 1], 'b'), pins=(Pin(26, 'q', 'b'),))
+    namespace = Namespace(backend)
+    namespace.timeline = backend.snapshot().timeline
+    assert namespace.assignment().is_unowned
+    leader = namespace.leader()
+    version = namespace.commit(leader, TokenGroup(range(10), 'leader'), pins=(Pin(26, 'q', None),))
+    before = namespace.assignment()
+    namespace.commit(leader, TokenGroup([0, 1], 'b'), pins=(Pin(26, 'q', 'b'),))
     changes = backend.read_assignment(version)
     assert changes.base == version
     assert list(before.apply(changes).owned_by('b')) == [0, 1]
-    scene.lock('new')
-    assert scene.locks()['new'].id == 5
-    with scene.raises_revision():
+    namespace.lock('new')
+    assert namespace.locks()['new'].id == 5
+    with namespace.raises_revision():
         old.execute("INSERT INTO sync_lock (task_id, node_pattern) VALUES ('by hand', 'a%')")
-    assert (scene.locks()['by hand'].id, scene.locks()['by hand'].patterns) == (6, ('a%',))
-    with scene.raises_revision():
+    assert (namespace.locks()['by hand'].id, namespace.locks()['by hand'].patterns) == (6, ('a%',))
+    with namespace.raises_revision():
         old.delete_token_rows('sync_', [3])
-    assert scene.row(3).absent
+    assert namespace.row(3).absent
     backend.append_claims(NodeRef(leader.name, leader.incarnation), ['y'], DAY)
 
 

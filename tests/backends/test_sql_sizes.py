@@ -13,7 +13,7 @@ from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing import Namespace
 
 MANY = 10_000
 LONG = 'x' * 200
@@ -41,22 +41,22 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sql]:
 
 def test_many_of_everything_in_one_commit(harness: Sql) -> None:
     """Ten thousand evictions and as many members, a token for each, and twenty thousand pins of locked tasks."""
-    scene = Scene(harness.connect(op_timeout_sec=100.0, bulk_timeout_sec=600.0), Settings(MANY, 'xxh3'))
-    leader = scene.leader()
-    kind = scene.backend.info.name
+    namespace = Namespace(harness.connect(op_timeout_sec=100.0, bulk_timeout_sec=600.0), Settings(MANY, 'xxh3'))
+    leader = namespace.leader()
+    kind = namespace.backend.info.name
     values = f"'{LONG}' || i, '2026-03-02 10:00', 'joined', 'run-' || i, i, 0, 0, '[]', '[]', 1, 15, '', 0, {{}}"
     harness.execute(f'INSERT INTO sync_node ({NODE}) SELECT {values.format("1 = 1")} FROM {NUMBERS[kind]}')
     refs = [NodeRef(f'{LONG}{number}', f'run-{number}') for number in range(MANY)]
     requests = tuple(LockRequest(f'{LONG}{number}', (f'{LONG}%', LONG), LONG, LONG) for number in range(2 * MANY))
-    scene.backend.edit_locks(LockEdit(put=requests))
-    locks = scene.backend.read_locks().locks
+    namespace.backend.edit_locks(LockEdit(put=requests))
+    locks = namespace.backend.read_locks().locks
     assert len(locks) == 2 * MANY
     pins = tuple(
         Pin(MANY + lock.id, lock.task_id, refs[at % MANY].name, home=LONG, pattern=LONG) for at, lock in enumerate(locks)
     )
     members = {ref.name: Member(ref.incarnation, 15.0, 1) for ref in refs}
     groups = tuple(TokenGroup([at], ref.name, home=LONG) for at, ref in enumerate(refs))
-    version = scene.commit(
+    version = namespace.commit(
         leader,
         *groups,
         pins=pins,
@@ -65,14 +65,14 @@ def test_many_of_everything_in_one_commit(harness: Sql) -> None:
         absent=tuple(NodeRef(f'ghost {LONG}{number}', 'x') for number in range(MANY)),
         moved=3 * MANY,
     )
-    assert list(scene.nodes()) == ['leader']
-    found = scene.assignment()
+    assert list(namespace.nodes()) == ['leader']
+    found = namespace.assignment()
     assert found.version == version
     assert found.members == members
     assert len(found.pins) == 2 * MANY
     assert {found.row(at).owner for at in range(MANY)} == set(members)
-    later = scene.commit(leader, members=dict.fromkeys(members), unpinned=frozenset(found.pins), moved=1)
-    changes = scene.backend.read_assignment(version)
+    later = namespace.commit(leader, members=dict.fromkeys(members), unpinned=frozenset(found.pins), moved=1)
+    changes = namespace.backend.read_assignment(version)
     assert changes.base == version
     after = found.apply(changes)
     assert (after.version, after.members, after.pins) == (later, {}, {})

@@ -19,7 +19,7 @@ from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.records import HistoryKind, NodeRef, Registration
 from jobsync.errors import JobsyncError
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 DAY = dt.date(2026, 3, 2)
 NO_MOMENTS = {
@@ -67,8 +67,8 @@ class TestRefused:
 
     def test_nodes(self, kind: str, harness: Sql) -> None:
         """Weights, timeouts and times that mean nothing, and lists that are none."""
-        scene = Scene(harness.connect())
-        scene.join('a')
+        namespace = Namespace(harness.connect())
+        namespace.join('a')
         values = {
             'weight': NO_NUMBERS[kind],
             'timeout_sec': (*NO_NUMBERS[kind], '0', '1e9'),
@@ -77,17 +77,17 @@ class TestRefused:
             'holding': ("'[1, '", "'[[1]]'", """'["a"]'""", "'1'", "''"),
             'replaces': ('\'["a"\'', "'[[1]]'", "'[1]'", "''"),
         }
-        with scene.unchanged():
+        with namespace.unchanged():
             for column, bad in values.items():
                 for value in bad:
                     refused(harness, f'UPDATE sync_node SET {column} = {value}')
 
     def test_locks(self, kind: str, harness: Sql) -> None:
         """Times that mean nothing, and patterns that are no list of texts."""
-        scene = Scene(harness.connect())
-        scene.lock('x')
+        namespace = Namespace(harness.connect())
+        namespace.lock('x')
         values = {'expires_at': NO_MOMENTS[kind], 'created_at': NO_MOMENTS[kind], 'patterns': NO_PATTERNS}
-        with scene.unchanged():
+        with namespace.unchanged():
             for column, bad in values.items():
                 for value in bad:
                     refused(harness, f'UPDATE sync_lock SET {column} = {value}')
@@ -95,8 +95,8 @@ class TestRefused:
 
     def test_trails(self, kind: str, harness: Sql) -> None:
         """Days and times that mean nothing."""
-        scene = Scene(harness.connect())
-        with scene.unchanged():
+        namespace = Namespace(harness.connect())
+        with namespace.unchanged():
             for table in ('claim', 'audit'):
                 insert = f'INSERT INTO sync_{table} (item, node, date, created_on) VALUES'
                 for day in NO_DAYS[kind]:
@@ -106,8 +106,8 @@ class TestRefused:
 
     def test_what_people_write_is_accepted(self, kind: str, harness: Sql) -> None:
         """Shorter times, other zones, patterns with blanks; on PostgreSQL a lock that expires at infinity does not expire."""
-        scene = Scene(harness.connect())
-        scene.lock('x')
+        namespace = Namespace(harness.connect())
+        namespace.lock('x')
         for value in (
             "'2026-03-02'",
             "'2026-03-02 10:00'",
@@ -117,13 +117,13 @@ class TestRefused:
             'CURRENT_TIMESTAMP',
         ):
             harness.execute(f'UPDATE sync_lock SET expires_at = {value}, created_at = {value}')
-            assert scene.backend.read_locks().unreadable == ()
+            assert namespace.backend.read_locks().unreadable == ()
         for value in ("""'["a", "b%"]'""", """' [ "a" ,"b%" ] '""", """'["a\\"\\\\\\u0041"]'"""):
             harness.execute(f'UPDATE sync_lock SET patterns = {value}')
-            assert len(scene.locks()['x'].patterns) == value.count(',') + 1
+            assert len(namespace.locks()['x'].patterns) == value.count(',') + 1
         if kind == 'postgresql':
             harness.execute("UPDATE sync_lock SET expires_at = 'infinity'")
-            assert scene.locks()['x'].expires_at is None
+            assert namespace.locks()['x'].expires_at is None
 
 
 class TestAllTheSame:
@@ -160,12 +160,12 @@ class TestAllTheSame:
     @pytest.mark.parametrize('table', ['claim', 'audit', 'rebalance'])
     def test_trails(self, kind: str, harness: Sql, table: str) -> None:
         """What anybody can read is read by everybody, whatever else is there; what is asked for is given in full."""
-        scene = Scene(harness.connect())
-        ref = scene.leader()
-        scene.commit(ref, moved=1)
-        scene.backend.append_claims(ref, ['x', 'y'], DAY)
-        scene.backend.append_audits('leader', ['y'], DAY)
-        before = scene.state()
+        namespace = Namespace(harness.connect())
+        ref = namespace.leader()
+        namespace.commit(ref, moved=1)
+        namespace.backend.append_claims(ref, ['x', 'y'], DAY)
+        namespace.backend.append_audits('leader', ['y'], DAY)
+        before = namespace.state()
         columns = 'item, node, date, created_on'
         if table == 'rebalance':
             columns = 'leader_node, trigger_reason, triggered_at, nodes_before, nodes_after, tokens_moved, duration_ms'
@@ -176,12 +176,12 @@ class TestAllTheSame:
         if table != 'rebalance':
             forged += [f"('z', 'a', {day}, '2026-03-02 10:00')" for day in NO_DAYS[kind]]
         unconditionally(harness, table, f'INSERT INTO sync_{table} ({columns}) VALUES {", ".join(forged)}')
-        assert scene.state() == before
-        assert [claim.item for claim in scene.backend.incomplete(None, dt.timedelta(0))] == ['x']
+        assert namespace.state() == before
+        assert [claim.item for claim in namespace.backend.incomplete(None, dt.timedelta(0))] == ['x']
         for trail, count in ((HistoryKind.CLAIM, 2), (HistoryKind.AUDIT, 1), (HistoryKind.REBALANCE, 1)):
-            assert len(scene.backend.history(trail, limit=2)) == count
-            assert scene.backend.purge(trail, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)) >= 0
-        assert scene.backend.open(SETTINGS, create=True).settings == SETTINGS
+            assert len(namespace.backend.history(trail, limit=2)) == count
+            assert namespace.backend.purge(trail, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)) >= 0
+        assert namespace.backend.open(SETTINGS, create=True).settings == SETTINGS
 
 
 def unconditionally(harness: Sql, table: str, statement: str) -> None:
@@ -195,7 +195,7 @@ def unconditionally(harness: Sql, table: str, statement: str) -> None:
 
 def test_errors_of_the_driver_are_told_apart(harness: Sql) -> None:
     """A refusal by a condition is for good: it is never called unavailable."""
-    scene = Scene(harness.connect())
+    namespace = Namespace(harness.connect())
     with pytest.raises(JobsyncError) as caught:
-        scene.join('a', weight=float('nan'))
+        namespace.join('a', weight=float('nan'))
     assert type(caught.value).__name__ == 'SchemaMismatch'

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.harnesses.sqlite import SqliteHarness
 
-from jobsync.testing.conformance import BackendSuite, Harness
+from jobsync.testing import BackendSuite, Harness
 
 
 class TestSqlite(BackendSuite):

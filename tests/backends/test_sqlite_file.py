@@ -28,7 +28,7 @@ from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 START = """
 import sys
@@ -108,7 +108,7 @@ class TestOpening:
         before = os.umask(0)
         try:
             with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
-                Scene(backend).join('a')
+                Namespace(backend).join('a')
                 modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
         finally:
             os.umask(before)
@@ -120,25 +120,25 @@ class TestOpening:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
-                Scene(backend).join('a')
+                Namespace(backend).join('a')
         finally:
             os.close(descriptor)
 
     def test_a_disk_that_is_full(self, harness: SqliteHarness) -> None:
         """Writes are refused as by a store that is away, readings are answered, and all goes on when there is room again."""
-        scene = Scene(harness.connect())
-        ref = scene.leader('a')
+        namespace = Namespace(harness.connect())
+        ref = namespace.leader('a')
         size = harness.path.with_name('jobs.db-wal').stat().st_size
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         try:
-            for write in (lambda: scene.beat(ref), lambda: scene.lock('x'), lambda: scene.commit(ref)):
+            for write in (lambda: namespace.beat(ref), lambda: namespace.lock('x'), lambda: namespace.commit(ref)):
                 with pytest.raises(BackendUnavailable):
                     write()
-            assert scene.node('a').heartbeat == 0
+            assert namespace.node('a').heartbeat == 0
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert scene.beat(ref).heartbeat == 1
+        assert namespace.beat(ref).heartbeat == 1
 
     def test_ten_processes_make_one_file(self, tmp_path: Path) -> None:
         """Ten first starts at once agree on one timeline, and all ten nodes are registered."""
@@ -198,7 +198,7 @@ backend.close()
     def test_a_file_of_the_users_is_shared(self, harness: SqliteHarness) -> None:
         """Tables of other programs in the same file stay as they are."""
         harness.execute('CREATE TABLE mine (x)', 'INSERT INTO mine VALUES (7)')
-        Scene(harness.connect()).join('a')
+        Namespace(harness.connect()).join('a')
         assert harness.query('SELECT x FROM mine') == [(7,)]
 
     @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ else:
 
     def test_another_process_has_the_file_to_itself(self, harness: SqliteHarness) -> None:
         """Whoever opens the file waits for that to end; longer than its time it does not wait, and says what is in the way."""
-        Scene(harness.connect()).join('a')
+        Namespace(harness.connect()).join('a')
         harness.close()
         with closing(sqlite3.connect(harness.path, isolation_level=None, check_same_thread=False)) as other:
             other.execute('PRAGMA locking_mode = EXCLUSIVE')
@@ -317,43 +317,43 @@ class TestChangingFiles:
 
     def test_a_backup_moved_into_place_is_seen(self, harness: SqliteHarness) -> None:
         """All handles see the backup's content and another identity; the old log beside it does no harm."""
-        scene = Scene(harness.connect())
-        scene.join('before')
+        namespace = Namespace(harness.connect())
+        namespace.join('before')
         backup = harness.backup()
         other = harness.connect()
         other.open(SETTINGS, create=False)
         for number in range(40):
-            scene.join(f'after-{number}')
+            namespace.join(f'after-{number}')
         harness.replace(backup)
-        for backend in (scene.backend, other):
+        for backend in (namespace.backend, other):
             snapshot = backend.snapshot()
             assert [node.name for node in snapshot.nodes] == ['before']
-            assert snapshot.store != scene.timeline.store
-        scene.join('new')
+            assert snapshot.store != namespace.timeline.store
+        namespace.join('new')
         assert [node.name for node in other.snapshot().nodes] == ['before', 'new']
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
     def test_no_write_goes_to_a_deleted_file(self, harness: SqliteHarness) -> None:
         """Once the file is deleted nothing is acknowledged until it is made anew, and then all see the new one."""
-        scene = Scene(harness.connect())
-        ref = scene.join('a')
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('a')
         other = harness.connect()
         other.open(SETTINGS, create=False)
         harness.wipe()
-        for backend in (scene.backend, other):
+        for backend in (namespace.backend, other):
             with pytest.raises(SchemaMismatch, match='no database'):
                 backend.heartbeat(ref, INITIAL, frozenset())
         assert not harness.path.exists()
-        scene = Scene(harness.connect())
-        scene.join('b')
-        for backend in (scene.backend, other):
+        namespace = Namespace(harness.connect())
+        namespace.join('b')
+        for backend in (namespace.backend, other):
             assert [node.name for node in backend.snapshot().nodes] == ['b']
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
     def test_the_file_goes_in_the_middle_of_a_write(self, harness: SqliteHarness) -> None:
         """A transaction whose file is deleted before it commits is refused."""
-        scene = Scene(harness.connect())
-        store = scene.backend.store  # type: ignore[attr-defined]
+        namespace = Namespace(harness.connect())
+        store = namespace.backend.store  # type: ignore[attr-defined]
 
         from jobsync.backends.sql.store import Mode
 
@@ -362,7 +362,7 @@ class TestChangingFiles:
 
     def test_a_lost_log_is_noticed(self, harness: SqliteHarness) -> None:
         """With the ``-wal`` removed by hand, all handles write to one log again."""
-        scene, other = Scene(harness.connect()), harness.connect()
+        namespace, other = Namespace(harness.connect()), harness.connect()
         other.open(SETTINGS, create=False)
         harness.path.with_name('jobs.db-wal').unlink()
 
@@ -374,53 +374,53 @@ class TestChangingFiles:
             return True
 
         # Within a process SQLite shares the old log between connections: both handles must have let go of it.
-        eventually(lambda: [reached(scene.backend), reached(other)] == [True, True])
-        scene.timeline = other.snapshot().timeline
-        scene.join('a')
+        eventually(lambda: [reached(namespace.backend), reached(other)] == [True, True])
+        namespace.timeline = other.snapshot().timeline
+        namespace.join('a')
         assert [node.name for node in other.snapshot().nodes] == ['a']
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
     def test_an_absent_folder_may_come_back(self, harness: SqliteHarness) -> None:
         """A volume that is not mounted is an outage, not a lost namespace."""
-        scene = Scene(harness.connect())
+        namespace = Namespace(harness.connect())
         away = harness.path.parent.with_name('away')
         harness.path.parent.rename(away)
         with pytest.raises(BackendUnavailable):
-            scene.backend.snapshot()
+            namespace.snapshot()
         away.rename(harness.path.parent)
-        assert scene.backend.snapshot().timeline == scene.timeline
+        assert namespace.snapshot().timeline == namespace.timeline
 
     def test_wait_slows_down_and_misses_nothing(self, harness: SqliteHarness) -> None:
         """After a long calm a change is noticed, whoever made it; so is one that leaves the log's size and time as they were."""
-        scene = Scene(harness.connect())
-        assert isinstance(scene.backend, SqlBackend)
-        assert isinstance(scene.backend.store, SqliteStore)
-        scene.backend.store._revised -= 3600
-        for change in (partial(scene.join, 'b'), partial(harness.delete_node_row, 'sync_', 'b')):
+        namespace = Namespace(harness.connect())
+        assert isinstance(namespace.backend, SqlBackend)
+        assert isinstance(namespace.backend.store, SqliteStore)
+        namespace.backend.store._revised -= 3600
+        for change in (partial(namespace.join, 'b'), partial(harness.delete_node_row, 'sync_', 'b')):
             answers: list[int] = []
-            before = scene.revision.number
-            waiting = threading.Thread(target=lambda a=answers, n=before: a.append(scene.backend.wait(n, 60.0)))
+            before = namespace.revision.number
+            waiting = threading.Thread(target=lambda a=answers, n=before: a.append(namespace.backend.wait(n, 60.0)))
             waiting.start()
             change()
             waiting.join(200)
             assert answers == [before + 1]
-        mark = scene.backend.store.file.log_written()
+        mark = namespace.backend.store.file.log_written()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(DatabaseFile, 'log_written', lambda self: mark)
-            before = scene.revision.number
-            waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(before, 60.0)))
+            before = namespace.revision.number
+            waiting = threading.Thread(target=lambda: answers.append(namespace.backend.wait(before, 60.0)))
             waiting.start()
-            scene.join('c')
+            namespace.join('c')
             waiting.join(200)
         assert answers[-1] == before + 1
 
     def test_wait_notices_another_file(self, harness: SqliteHarness) -> None:
         """A waiting node is woken, though the new file's revision is lower."""
-        scene = Scene(harness.connect())
+        namespace = Namespace(harness.connect())
         backup = harness.backup()
-        scene.join('a')
+        namespace.join('a')
         answers: list[int] = []
-        waiting = threading.Thread(target=lambda: answers.append(scene.backend.wait(scene.revision.number, 60.0)))
+        waiting = threading.Thread(target=lambda: answers.append(namespace.backend.wait(namespace.revision.number, 60.0)))
         waiting.start()
         time.sleep(0.2)
         harness.replace(backup)
@@ -433,15 +433,15 @@ class TestOtherProcesses:
 
     def test_a_lock_left_open(self, harness: SqliteHarness) -> None:
         """While another program holds the write lock, writing ends after ``op_timeout_sec``, and reading goes on."""
-        scene, hasty = Scene(harness.connect()), harness.connect(op_timeout_sec=0.3)
-        ref = scene.join('a')
+        namespace, hasty = Namespace(harness.connect()), harness.connect(op_timeout_sec=0.3)
+        ref = namespace.join('a')
         with closing(sqlite3.connect(harness.path, isolation_level=None)) as other:
             other.execute('BEGIN IMMEDIATE')
             with pytest.raises(BackendUnavailable, match='locked by another'):
                 hasty.heartbeat(ref, INITIAL, frozenset())
-            assert scene.node('a').heartbeat == 0
+            assert namespace.node('a').heartbeat == 0
             other.execute('ROLLBACK')
-        assert scene.beat(ref).heartbeat == 1
+        assert namespace.beat(ref).heartbeat == 1
 
     def test_writers_take_turns(self, harness: SqliteHarness) -> None:
         """Of several processes that write without a pause, none is left behind."""
@@ -483,10 +483,10 @@ while min(node.heartbeat for node in backend.snapshot().nodes) < 30:
     def test_a_long_statement_is_cut_off(self, harness: SqliteHarness) -> None:
         """A bulk call ends with its time, though SQLite is busy with it, and writes nothing."""
         backend = harness.connect(bulk_timeout_sec=0.05)
-        scene = Scene(backend, Settings(1_000_000, 'xxh3'))
-        leader = scene.leader()
+        namespace = Namespace(backend, Settings(1_000_000, 'xxh3'))
+        leader = namespace.leader()
         plan = Plan('first', 1, {'leader': Member(leader.incarnation, 15.0)}, (TokenGroup(range(1_000_000), 'leader'),))
-        guard = scene.guard()
+        guard = namespace.guard()
         with pytest.raises(BackendUnavailable, match='time for this call'):
             backend.commit(leader, plan, guard)
         assert harness.query('SELECT count(*) FROM sync_token') == [(0,)]
@@ -535,22 +535,22 @@ for number in range(10_000):
     @pytest.mark.filterwarnings('ignore::DeprecationWarning')
     def test_a_forked_child_uses_nothing_of_its_parents(self, harness: SqliteHarness) -> None:
         """Both go on with the backend after a fork, each on connections of its own."""
-        scene = Scene(harness.connect())
-        ref = scene.join('parent')
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('parent')
 
         def child() -> None:
             for _ in range(20):
-                scene.join('child', replacing=scene.node('child').beat if 'child' in scene.nodes() else None)
-            scene.backend.close()
+                namespace.join('child', replacing=namespace.node('child').beat if 'child' in namespace.nodes() else None)
+            namespace.backend.close()
 
         process = multiprocessing.get_context('fork').Process(target=child)
         process.start()
         for _ in range(50):
-            scene.beat(ref)
+            namespace.beat(ref)
         process.join(200)
         assert process.exitcode == 0
-        assert scene.node('parent').heartbeat == 50
-        assert len(scene.node('child').replaces) == 1
+        assert namespace.node('parent').heartbeat == 50
+        assert len(namespace.node('child').replaces) == 1
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
 
@@ -560,28 +560,28 @@ class TestClosing:
     def test_a_closed_backend_says_so(self, harness: SqliteHarness) -> None:
         """Whatever is asked of it."""
         backend = harness.connect()
-        Scene(backend)
+        Namespace(backend)
         backend.close()
         with pytest.raises(BackendUnavailable, match='closed'):
             backend.snapshot()
 
     def test_nothing_stays_open(self, harness: SqliteHarness) -> None:
         """Threads that are in the middle of a call give back the last file descriptors."""
-        scene = Scene(harness.connect())
-        ref = scene.join('a')
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('a')
 
         def beat() -> None:
             while True:
                 try:
-                    scene.beat(ref)
+                    namespace.beat(ref)
                 except BackendUnavailable:
                     return
 
         threads = [threading.Thread(target=beat) for _ in range(6)]
         for thread in threads:
             thread.start()
-        eventually(lambda: scene.node('a').heartbeat > 20)
-        scene.backend.close()
+        eventually(lambda: namespace.node('a').heartbeat > 20)
+        namespace.backend.close()
         for thread in threads:
             thread.join(200)
         assert not open_files(harness.path)
@@ -589,8 +589,8 @@ class TestClosing:
     def test_a_users_connection_is_the_users(self, harness: SqliteHarness) -> None:
         """It is none of the pool's, and outlives ``close``."""
         backend = harness.connect()
-        scene = Scene(backend)
-        scene.join('a')
+        namespace = Namespace(backend)
+        namespace.join('a')
         with backend.connection() as connection:  # type: ignore[attr-defined]
             backend.close()
             table = backend.tables['Node']  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from jobsync.backends.sql import migrations
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import SqlTransaction
 from jobsync.errors import SchemaMismatch
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 OLD = SCHEMA_VERSION - 1
 
@@ -27,7 +27,7 @@ def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
 @pytest.fixture
 def old(harness: SqliteHarness) -> SqliteHarness:
     """A namespace whose schema is a version behind."""
-    Scene(harness.connect()).join('a')
+    Namespace(harness.connect()).join('a')
     harness.execute(f'UPDATE sync_state SET schema_version = {OLD}')  # noqa: S608 - a number of our own
     return harness
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support.servers import free_port
 
-from jobsync.testing.conformance import BackendSuite
+from jobsync.testing import BackendSuite
 from jobsync.testing.conformance.promises import GUARDS, MEANING, guarded_by
 
 TESTS = [(kind.__name__, name) for kind in BackendSuite.__mro__ for name in vars(kind) if name.startswith('test_')]
@@ -68,7 +68,7 @@ HARNESS = """
 import secrets
 from jobsync.backend import BackendOptions
 from jobsync.plugins import connect
-from jobsync.testing.conformance import Ability, Harness
+from jobsync.testing import Ability, Harness
 
 class Mine(Harness):
     abilities = frozenset({Ability.CRASH, Ability.RESTART})
@@ -145,7 +145,7 @@ def test_trouble_around_a_test_that_cannot_be_tried(tmp_path: Path) -> None:
         ('nosuchmodule:Harness', 'must be module:Class'),
         ('my_harness:Nosuch', 'must be module:Class'),
         ('my_harness', 'must be module:Class'),
-        ('my_harness:nothing', 'must give a jobsync.testing.conformance.Harness, and gave 3'),
+        ('my_harness:nothing', 'must give a jobsync.testing.Harness, and gave 3'),
     ],
 )
 def test_a_harness_that_is_none(tmp_path: Path, harness: str, said: str) -> None:

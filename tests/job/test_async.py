@@ -14,7 +14,7 @@ from tests.job.waiting import DEADLINE_SEC
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, plugins
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend, When
+from jobsync.testing import Fault, FaultyBackend, When
 
 pytestmark = pytest.mark.any_store
 

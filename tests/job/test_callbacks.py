@@ -18,7 +18,7 @@ from jobsync._core.agent.ownership import Ownership
 from jobsync._runtime.callbacks import Callbacks, Functions
 from jobsync._runtime.clock import now
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend
+from jobsync.testing import Fault, FaultyBackend
 
 pytestmark = pytest.mark.any_store
 

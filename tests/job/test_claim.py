@@ -12,7 +12,7 @@ from tests.job.waiting import wait_until
 
 from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, NotOwned, Task, plugins
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend
+from jobsync.testing import Fault, FaultyBackend
 
 
 def test_two_loops_share_the_tasks(store: Store) -> None:

@@ -18,7 +18,7 @@ from jobsync._runtime import clock
 from jobsync._worker import task_log
 from jobsync._worker.alarm import Alarm
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend
+from jobsync.testing import Fault, FaultyBackend
 
 pytestmark = pytest.mark.any_store
 

@@ -13,7 +13,7 @@ from tests.job.waiting import wait_until
 
 from jobsync import CoordinationConfig, Job, Task, plugins
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend
+from jobsync.testing import Fault, FaultyBackend
 
 ODD_IDS: list[Hashable] = [
     0,

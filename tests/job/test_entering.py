@@ -20,7 +20,7 @@ from jobsync._core.records import NodeRef, NodeState, Registration
 from jobsync._runtime.node import Status
 from jobsync._runtime.startup import _waiting_for
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend, When
+from jobsync.testing import Fault, FaultyBackend, When
 
 pytestmark = pytest.mark.any_store
 

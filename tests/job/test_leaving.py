@@ -16,7 +16,7 @@ from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
 from jobsync.backend import BackendOptions
 from jobsync.errors import NameTaken
-from jobsync.testing.faults import Fault, FaultyBackend, When
+from jobsync.testing import Fault, FaultyBackend, When
 
 pytestmark = pytest.mark.any_store
 

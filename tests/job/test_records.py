@@ -12,7 +12,7 @@ from tests.job.waiting import wait_until
 from jobsync import BackendUnavailable, ConfigError, JobsyncError, Task, plugins
 from jobsync._core.records import HistoryKind
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend
+from jobsync.testing import Fault, FaultyBackend
 
 DAY = dt.date(2024, 1, 18)
 

@@ -28,7 +28,7 @@ import jobsync.database as db
 from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
 from jobsync.backend import Backend, BackendOptions
-from jobsync.testing.faults import FaultyBackend
+from jobsync.testing import FaultyBackend
 
 PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""

@@ -13,7 +13,7 @@ from tests.job.waiting import wait_until
 import jobsync.database as db
 from jobsync import UnsupportedOperation, plugins
 from jobsync.backend import BackendOptions
-from jobsync.testing.faults import Fault, FaultyBackend
+from jobsync.testing import Fault, FaultyBackend
 
 
 def test_health_and_leadership(store: Store) -> None:

@@ -14,8 +14,8 @@ import pytest
 from jobsync import plugins
 from jobsync.backend import Backend, BackendOptions
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
-from jobsync.testing.conformance import Ability, BackendSuite, Harness
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing import Ability, BackendSuite, Harness
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 
 def connect_to(folder: Path, namespace: str, **options: float) -> Backend:
@@ -120,7 +120,7 @@ def test_bad_urls_are_refused(url: str) -> None:
 def test_another_format_is_refused(tmp_path: Path, content: str) -> None:
     """Files of an older version are left alone, and say which format they have."""
     harness = FilesHarness(tmp_path)
-    Scene(harness.connect())
+    Namespace(harness.connect())
     (tmp_path / 'store' / 'sync_' / 'head.json').write_text(content)
     with pytest.raises(SchemaMismatch, match='this package reads 2'):
         harness.connect().open(SETTINGS, create=True)
@@ -129,36 +129,36 @@ def test_another_format_is_refused(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize('content', ['', '{"format": 2}', '{"format": 2, "head": 3}'])
 def test_a_head_that_cannot_be_read_is_an_outage(tmp_path: Path, content: str) -> None:
     """What is wrong with a whole file can be mended, and the workers go on then."""
-    scene = Scene(FilesHarness(tmp_path).connect())
+    namespace = Namespace(FilesHarness(tmp_path).connect())
     path = tmp_path / 'store' / 'sync_' / 'head.json'
     before = path.read_bytes()
     path.write_text(content)
     with pytest.raises(BackendUnavailable):
-        scene.backend.snapshot()
+        namespace.snapshot()
     path.write_bytes(before)
-    scene.backend.snapshot()
+    namespace.snapshot()
 
 
 def test_a_line_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     """One line of the trails that a person has typed hides no other."""
-    scene = Scene(FilesHarness(tmp_path).connect())
-    scene.backend.append_audits('a', ['x'], dt.date(2026, 3, 2))
+    namespace = Namespace(FilesHarness(tmp_path).connect())
+    namespace.backend.append_audits('a', ['x'], dt.date(2026, 3, 2))
     (path,) = (tmp_path / 'store' / 'sync_').glob('trails.*')
     line = path.read_bytes()
     path.write_bytes(line.replace(b'2026-03-02', b'infinity00'))
-    scene.backend.append_audits('a', ['y'], dt.date(2026, 3, 2))
-    assert [audit.item for audit in scene.audits()] == ['y']
+    namespace.backend.append_audits('a', ['y'], dt.date(2026, 3, 2))
+    assert [audit.item for audit in namespace.audits()] == ['y']
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """A namespace has its few files, however much is written, and the next ``open`` removes what a crash has left."""
     harness = FilesHarness(tmp_path)
-    scene = Scene(harness.connect())
-    leader = scene.leader()
+    namespace = Namespace(harness.connect())
+    leader = namespace.leader()
     for number in range(5):
-        scene.commit(leader, moved=1)
-        scene.lock(f'task {number}')
+        namespace.commit(leader, moved=1)
+        namespace.lock(f'task {number}')
     harness.restart()
-    Scene(harness.connect())
+    Namespace(harness.connect())
     kinds = sorted(path.name.split('.')[0] for path in (tmp_path / 'store' / 'sync_').iterdir())
     assert kinds == ['gate', 'head', 'identity', 'locks', 'table', 'trails']

@@ -71,7 +71,7 @@ def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool)
     def make() -> Harness:
         harness = kind(url)
         if not isinstance(harness, Harness):
-            raise ConfigError(f'--harness is {name!r}: must give a jobsync.testing.conformance.Harness, and gave {harness!r}')
+            raise ConfigError(f'--harness is {name!r}: must give a jobsync.testing.Harness, and gave {harness!r}')
         if quick:
             harness.hurry()
         return harness

@@ -1,0 +1,55 @@
+"""Tools for tests of a backend, or of a program that uses jobsync.
+
+* ``BackendSuite``: every sentence of ``jobsync.backend`` as a test. ``Harness`` and ``Ability`` describe the store under test.
+* ``UrlHarness``: the harness of ``jobsync conformance``, for any store that is reached by its URL alone.
+* ``MemoryHarness``: the harness of the reference that other backends are compared with.
+* ``Namespace``: short ways to make nodes join, lead and commit on a backend without a job.
+* ``FaultyBackend``, ``Fault`` and ``When``: a backend that fails on request, before or after the effect of a call.
+* ``World``, ``WorldConfig`` and ``Outcome``: a simulated cluster in virtual time, with a seeded adversary.
+
+Everything except the faults needs the extra ``testing`` (pytest and hypothesis), so each name is imported when it is first read.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobsync.testing.conformance import BackendSuite
+    from jobsync.testing.conformance.harness import Ability, Harness
+    from jobsync.testing.conformance.namespace import Namespace
+    from jobsync.testing.conformance.reference import MemoryHarness
+    from jobsync.testing.faults import Fault, FaultyBackend, When
+    from jobsync.testing.simulation import Outcome, World, WorldConfig
+    from jobsync.testing.url_harness import UrlHarness
+
+__all__ = [
+    'Ability',
+    'BackendSuite',
+    'Fault',
+    'FaultyBackend',
+    'Harness',
+    'MemoryHarness',
+    'Namespace',
+    'Outcome',
+    'UrlHarness',
+    'When',
+    'World',
+    'WorldConfig',
+]
+
+_MODULES = {
+    'conformance': ('Ability', 'BackendSuite', 'Harness'),
+    'conformance.namespace': ('Namespace',),
+    'conformance.reference': ('MemoryHarness',),
+    'faults': ('Fault', 'FaultyBackend', 'When'),
+    'simulation': ('Outcome', 'World', 'WorldConfig'),
+    'url_harness': ('UrlHarness',),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of ``__all__`` when it is first read."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f'{__name__}.{module}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

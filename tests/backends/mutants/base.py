@@ -15,8 +15,7 @@ from jobsync.backends.memory.backend import MemoryTurn
 from jobsync.backends.memory.store import Space
 from jobsync.backends.single_writer import History, NamespaceState
 from jobsync.errors import BackendUnavailable, SchemaMismatch
-from jobsync.testing.conformance.harness import Ability, Harness
-from jobsync.testing.conformance.reference import MemoryHarness
+from jobsync.testing import Ability, Harness, MemoryHarness
 
 __all__ = ['MUTANTS', 'DistantStore', 'Hands', 'Mutant', 'MutantHarness', 'mutant']
 

@@ -26,7 +26,7 @@ from jobsync_files.folder import Folder
 from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.backends.single_writer import AssignmentTable, History, LockTable, NamespaceState, Record
 from jobsync.errors import BackendUnavailable, SchemaMismatch
-from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing import Ability, Harness
 
 LIVES_SEC = 0.2
 """How long the lock of a file lives without its holder."""

@@ -23,7 +23,7 @@ from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.store import EtcdStore
 from jobsync.backends.etcd.storetime import StoreTime
-from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing import Ability, Harness
 
 __all__ = ['EtcdHarness']
 

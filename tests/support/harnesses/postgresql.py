@@ -11,7 +11,7 @@ from tests.support.servers import PostgresServer
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.postgresql.plugin import connect
-from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing import Ability, Harness
 
 __all__ = ['PostgresqlHarness']
 

@@ -11,7 +11,7 @@ from tests.support.servers import RedisServer
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
-from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing import Ability, Harness
 
 __all__ = ['LOCK_FIELDS', 'NODE_FIELDS', 'SEAL', 'RedisHarness', 'eventually', 'with_field']
 

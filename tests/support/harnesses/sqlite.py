@@ -13,7 +13,7 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
-from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing import Ability, Harness
 
 __all__ = ['SqliteHarness']
 

@@ -17,8 +17,8 @@ import pytest
 from jobsync.backend import INITIAL, LockEdit, LockFilter, NodeRef, Reach, TokenGroup
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.namespace import Namespace
 from jobsync.testing.conformance.processes import NAMESPACE, common, processes, receive
-from jobsync.testing.conformance.scene import Scene
 
 __all__ = ['ClockTests', 'shift_wall_clock']
 
@@ -67,25 +67,25 @@ def shift_wall_clock(by: dt.timedelta) -> None:
     time.time_ns = lambda: time_ns_of() + int(seconds * 1e9)
 
 
-def write_with_a_wrong_clock(by: dt.timedelta, scene: Scene, _number: int, pipe: Connection) -> object:
+def write_with_a_wrong_clock(by: dt.timedelta, namespace: Namespace, _number: int, pipe: Connection) -> object:
     """Do one of everything that has a time, with this process's clock set wrong; tell what was removed, and what was read."""
     shift_wall_clock(by)
-    ref = scene.join('wrong')
+    ref = namespace.join('wrong')
     for _ in range(3):
-        scene.beat(ref)
+        namespace.beat(ref)
         pipe.send('beaten')
         pipe.recv()
-    scene.lock('short', expires_in=HOUR)
-    scene.lock('old', expires_in=dt.timedelta(0))
-    removed = scene.backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
+    namespace.lock('short', expires_in=HOUR)
+    namespace.lock('old', expires_in=dt.timedelta(0))
+    removed = namespace.backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
     date = dt.date(2026, 3, 2)
-    scene.backend.append_claims(ref, ['x', 'y'], date)
-    scene.backend.append_audits('wrong', ['x'], date)
-    scene.lead(ref)
-    scene.commit(ref, TokenGroup([1], 'wrong'), moved=1)
-    late = [claim.item for claim in scene.backend.incomplete(date, HOUR)]
-    early = [claim.item for claim in scene.backend.incomplete(date, dt.timedelta(0))]
-    return removed, late, early, scene.backend.snapshot().now.isoformat()  # as text: pickle finds another type by its name
+    namespace.backend.append_claims(ref, ['x', 'y'], date)
+    namespace.backend.append_audits('wrong', ['x'], date)
+    namespace.lead(ref)
+    namespace.commit(ref, TokenGroup([1], 'wrong'), moved=1)
+    late = [claim.item for claim in namespace.backend.incomplete(date, HOUR)]
+    early = [claim.item for claim in namespace.backend.incomplete(date, dt.timedelta(0))]
+    return removed, late, early, namespace.snapshot().now.isoformat()  # as text: pickle finds another type by its name
 
 
 class ClockTests:
@@ -99,10 +99,10 @@ class ClockTests:
         """
         if harness.connect(NAMESPACE).info.reach is not Reach.NETWORK:
             pytest.skip('all callers are on one host, and share its clock')
-        scene = common(harness)
-        scene.lock('week', expires_in=7 * DAY)
-        refs = [scene.join(f'n{number}') for number in range(OTHERS)]
-        before = scene.backend.snapshot().now
+        namespace = common(harness)
+        namespace.lock('week', expires_in=7 * DAY)
+        refs = [namespace.join(f'n{number}') for number in range(OTHERS)]
+        before = namespace.snapshot().now
         with (
             beating(harness, [*refs, NodeRef('common', 'run')]),
             processes(harness, partial(write_with_a_wrong_clock, by), 1) as ((_, pipe),),
@@ -111,19 +111,19 @@ class ClockTests:
             for _ in range(3):
                 assert receive(pipe) == 'beaten'
                 for ref in refs:
-                    scene.beat(ref)
+                    namespace.beat(ref)
                 pipe.send('go on')
             removed, late, early, theirs = receive(pipe)
-            after = scene.backend.snapshot().now
+            after = namespace.snapshot().now
         assert (removed, late, early) == (1, [], ['y'])
-        assert set(scene.locks()) == {'week', 'short'}
+        assert set(namespace.locks()) == {'week', 'short'}
         times = {
             'snapshot': dt.datetime.fromisoformat(theirs),
-            'lock': scene.locks()['short'].created_at,
-            'end of a lock': (scene.locks()['short'].expires_at or before) - HOUR,
-            'claim': scene.claims(item='x')[0].created_on,
-            'audit': scene.audits()[0].created_on,
-            'rebalance': scene.rebalances()[0].triggered_at,
+            'lock': namespace.locks()['short'].created_at,
+            'end of a lock': (namespace.locks()['short'].expires_at or before) - HOUR,
+            'claim': namespace.claims(item='x')[0].created_on,
+            'audit': namespace.audits()[0].created_on,
+            'rebalance': namespace.rebalances()[0].triggered_at,
         }
         wrong = {what: time for what, time in times.items() if not before - HOUR / 4 <= time <= after + HOUR / 4}
         assert not wrong, f'between {before} and {after}, by the clock of the store'

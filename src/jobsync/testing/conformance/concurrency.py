@@ -28,7 +28,7 @@ from jobsync.backend import (
 )
 from jobsync.errors import Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['ConcurrencyTests']
@@ -66,85 +66,87 @@ class ConcurrencyTests:
         """Nodes that open and register at once on an absent store are all there, in an order without ties."""
 
         def start(number: int) -> NodeRef:
-            return Scene(patient(harness)).join(f'n{number}')
+            return Namespace(patient(harness)).join(f'n{number}')
 
         refs = race([partial(start, number) for number in range(2 * THREADS)])
-        scene = Scene(harness.connect())
-        nodes = scene.nodes()
+        namespace = Namespace(harness.connect())
+        nodes = namespace.nodes()
         assert {node.ref for node in nodes.values()} == set(refs)
         assert len({node.created_on for node in nodes.values()}) == len(refs)
-        assert scene.revision.number == len(refs)
+        assert namespace.revision.number == len(refs)
 
-    def test_one_wins_each_epoch(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_one_wins_each_epoch(self, namespace: Namespace, backends: list[Backend]) -> None:
         """Of those that compare the same epoch exactly one leads; all are told the same leadership."""
-        refs = [scene.join(f'n{number}') for number in range(THREADS)]
+        refs = [namespace.join(f'n{number}') for number in range(THREADS)]
         for epoch in range(ROUNDS):
             found = race([partial(b.acquire_leadership, ref, epoch) for b, ref in zip(backends, refs, strict=True)])
             assert found == [found[0]] * THREADS
             assert isinstance(found[0], Leadership), found[0]
             assert found[0].epoch == epoch + 1
-            assert found[0] == scene.backend.snapshot().leadership
+            assert found[0] == namespace.snapshot().leadership
 
-    def test_one_wins_a_name(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_one_wins_a_name(self, namespace: Namespace, backends: list[Backend]) -> None:
         """Of those that register one name at once exactly one gets it, the others get its record; so for a take-over."""
         for number in range(ROUNDS):
             name = f'n{number // 2}'
-            replacing = None if number % 2 == 0 else scene.node(name).beat
-            refs = [scene.ref(name) for _ in range(THREADS)]
+            replacing = None if number % 2 == 0 else namespace.node(name).beat
+            refs = [namespace.ref(name) for _ in range(THREADS)]
             calls = [
-                partial(b.register, Registration(ref, 15.0), scene.timeline, 0, replacing)
+                partial(b.register, Registration(ref, 15.0), namespace.timeline, 0, replacing)
                 for b, ref in zip(backends, refs, strict=True)
             ]
-            before = scene.revision.number
+            before = namespace.revision.number
             found = race(calls)
             assert found.count(None) == 1, found
             winner = refs[found.index(None)]
-            assert scene.node(name).ref == winner
+            assert namespace.node(name).ref == winner
             assert {type(error) for error in found if error is not None} == {NameTaken}
             assert {error.record.ref for error in found if isinstance(error, NameTaken)} == {winner}
-            assert scene.revision.number == before + 1
+            assert namespace.revision.number == before + 1
 
-    def test_one_commit_for_each_guard(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_one_commit_for_each_guard(self, namespace: Namespace, backends: list[Backend]) -> None:
         """Of plans made from one revision exactly one is written, whole, and the others leave nothing."""
-        leader = scene.leader()
+        leader = namespace.leader()
         gone = {f'n{n}': None for n in range(THREADS)}
         for _ in range(ROUNDS):
             plans = [
-                scene.plan(TokenGroup(range(TOKENS), f'n{n}', f'n{n}'), members={**gone, f'n{n}': Member('1', 1.0)}, moved=n + 1)
+                namespace.plan(
+                    TokenGroup(range(TOKENS), f'n{n}', f'n{n}'), members={**gone, f'n{n}': Member('1', 1.0)}, moved=n + 1
+                )
                 for n in range(THREADS)
             ]
-            guard, before = scene.guard(), scene.node('leader').heartbeat
-            trail = len(scene.rebalances())
+            guard, before = namespace.guard(), namespace.node('leader').heartbeat
+            trail = len(namespace.rebalances())
             found = race([partial(b.commit, leader, plan, guard) for b, plan in zip(backends, plans, strict=True)])
             (winner,) = [number for number, result in enumerate(found) if isinstance(result, Revision)]
             assert {type(result) for result in found} == {Revision, Conflict}
-            state = scene.state()
+            state = namespace.state()
             assert state.snapshot.version == state.snapshot.revision == found[winner]
             assert {(row.owner, row.target) for row in state.rows} == {(f'n{winner}', f'n{winner}')}
             assert list(state.members) == [f'n{winner}']
             assert len(state.rebalances) == trail + 1
-            assert scene.node('leader').heartbeat == before + 1
+            assert namespace.node('leader').heartbeat == before + 1
 
-    def test_a_commit_and_a_heartbeat(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_a_commit_and_a_heartbeat(self, namespace: Namespace, backends: list[Backend]) -> None:
         """A node is either evicted, and its heartbeat refused, or it beats, and the commit is refused: never both."""
-        leader = scene.leader()
+        leader = namespace.leader()
         for number in range(ROUNDS):
-            ref = scene.join(f'n{number}')
-            guard, plan = scene.guard(), scene.plan(evictions=(Eviction(ref, 0),))
+            ref = namespace.join(f'n{number}')
+            guard, plan = namespace.guard(), namespace.plan(evictions=(Eviction(ref, 0),))
             beats = [partial(b.heartbeat, ref, INITIAL, frozenset()) for b in backends[1:3]]
             jobs: list[Callable[[], object]] = [partial(backends[0].commit, leader, plan, guard), *beats]
             commit, *pulses = race(jobs)
             if isinstance(commit, Revision):
                 assert {type(pulse) for pulse in pulses} == {Evicted}
-                assert ref.name not in scene.nodes()
+                assert ref.name not in namespace.nodes()
             else:
                 assert type(commit) is Conflict
                 assert not any(isinstance(pulse, Exception) for pulse in pulses), pulses
-                assert scene.node(ref.name).heartbeat == 2
+                assert namespace.node(ref.name).heartbeat == 2
 
-    def test_no_heartbeat_is_lost(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_no_heartbeat_is_lost(self, namespace: Namespace, backends: list[Backend]) -> None:
         """Each heartbeat counts one up, and no two bring back the same number; other nodes' do not interfere."""
-        ref, others = scene.join('a'), [scene.join(f'n{number}') for number in range(THREADS)]
+        ref, others = namespace.join('a'), [namespace.join(f'n{number}') for number in range(THREADS)]
 
         def beat(backend: Backend, other: NodeRef) -> list[int]:
             counts = []
@@ -156,38 +158,38 @@ class ConcurrencyTests:
         found = race([partial(beat, b, other) for b, other in zip(backends, others, strict=True)])
         counts = sorted(count for part in found if isinstance(part, list) for count in part)
         assert counts == list(range(1, THREADS * ROUNDS + 1)), found
-        assert {node.heartbeat for name, node in scene.nodes().items() if name != 'a'} == {ROUNDS}
+        assert {node.heartbeat for name, node in namespace.nodes().items() if name != 'a'} == {ROUNDS}
 
-    def test_every_change_raises_the_revision(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_every_change_raises_the_revision(self, namespace: Namespace, backends: list[Backend]) -> None:
         """Structural changes of different kinds at once each raise the revision by one at least; none is lost."""
-        refs = [scene.join(f'n{number}') for number in range(THREADS)]
+        refs = [namespace.join(f'n{number}') for number in range(THREADS)]
 
         def changes(backend: Backend, number: int) -> None:
             for step in range(ROUNDS):
                 task = f'task {number} {step}'
                 backend.edit_locks(LockEdit(put=(LockRequest(task, ('a',), 'me'),)))
                 new = NodeRef(f'new {number} {step}', 'x')
-                backend.register(Registration(new, 15.0), scene.timeline, 0)
+                backend.register(Registration(new, 15.0), namespace.timeline, 0)
                 backend.deregister(new)
                 backend.append_claims(refs[number], [task], dt.date(2026, 1, 1))
 
-        before = scene.revision.number
+        before = namespace.revision.number
         assert race([partial(changes, b, n) for n, b in enumerate(backends)]) == [None] * THREADS
-        assert scene.revision.number >= before + 3 * THREADS * ROUNDS
-        locks = scene.backend.read_locks().locks
+        assert namespace.revision.number >= before + 3 * THREADS * ROUNDS
+        locks = namespace.backend.read_locks().locks
         assert len({lock.id for lock in locks}) == len({lock.registered for lock in locks}) == THREADS * ROUNDS
-        assert len(scene.claims()) == THREADS * ROUNDS
-        nodes = scene.nodes()
+        assert len(namespace.claims()) == THREADS * ROUNDS
+        nodes = namespace.nodes()
         assert len(nodes) == THREADS * (ROUNDS + 1)
         assert len({node.created_on for node in nodes.values()}) == len(nodes)
 
-    def test_readers_never_see_a_mix(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_readers_never_see_a_mix(self, namespace: Namespace, backends: list[Backend]) -> None:
         """While commits follow each other, each reading, whole or difference, is one version throughout."""
-        leader = scene.leader()
+        leader = namespace.leader()
         last = [0]
 
         def write(backend: Backend) -> int:
-            writer = Scene(backend)
+            writer = Namespace(backend)
             for step in range(1, 2 * ROUNDS + 1):
                 name = f'v{step}'
                 pins = (Pin(TOKENS + 1, name, name, name), Pin(TOKENS + 2, name, name, name))
@@ -210,13 +212,13 @@ class ConcurrencyTests:
         found = race(jobs)
         assert not [error for error in found if isinstance(error, Exception)], found
 
-    def test_what_is_acknowledged_is_there(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_what_is_acknowledged_is_there(self, namespace: Namespace, backends: list[Backend]) -> None:
         """While others write, each write is seen by every handle as soon as it is acknowledged, and stays: none is lost."""
-        refs = [scene.join(f'n{number}') for number in range(THREADS)]
+        refs = [namespace.join(f'n{number}') for number in range(THREADS)]
         day = dt.date(2026, 1, 1)
 
         def write(number: int) -> None:
-            backend, reader, ref = backends[number], Scene(backends[number - 1]), refs[number]
+            backend, reader, ref = backends[number], Namespace(backends[number - 1]), refs[number]
             for step in range(1, ROUNDS + 1):
                 name = f'{number} {step}'
                 backend.set_weight(ref, float(step))
@@ -230,20 +232,20 @@ class ConcurrencyTests:
                 assert backend.heartbeat(ref, INITIAL, frozenset({step})).heartbeat == step
                 assert reader.node(ref.name).holding == {step}
                 new = NodeRef(f'new {name}', 'x')
-                backend.register(Registration(new, 15.0), scene.timeline, 0)
+                backend.register(Registration(new, 15.0), namespace.timeline, 0)
                 backend.deregister(new)
                 assert reader.node(new.name).state is NodeState.LEFT
 
         assert race([partial(write, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
-        assert len(scene.locks()) == len(scene.audits()) == len(scene.claims()) == THREADS * ROUNDS
+        assert len(namespace.locks()) == len(namespace.audits()) == len(namespace.claims()) == THREADS * ROUNDS
 
-    def test_versions_never_go_back(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend]) -> None:
         """While commits follow each other, no reading of any kind shows a version below one that was read before."""
-        leader, ref = scene.leader(), scene.join('a')
+        leader, ref = namespace.leader(), namespace.join('a')
         done = [0]
 
         def write(backend: Backend) -> int:
-            writer = Scene(backend)
+            writer = Namespace(backend)
             for step in range(3 * ROUNDS):
                 writer.commit(leader, TokenGroup([step % TOKENS], f'v{step}'))
             done[0] = 1
@@ -268,14 +270,14 @@ class ConcurrencyTests:
         found = race(jobs)
         assert not [error for error in found if isinstance(error, Exception)], found
 
-    def test_snapshots_never_see_a_mix(self, scene: Scene, backends: list[Backend]) -> None:
+    def test_snapshots_never_see_a_mix(self, namespace: Namespace, backends: list[Backend]) -> None:
         """While a leader commits and changes hands, version, revision, counters and leadership of a snapshot agree."""
-        a, b = scene.join('a'), scene.join('b')
-        base = scene.revision.number
+        a, b = namespace.join('a'), namespace.join('b')
+        base = namespace.revision.number
         done = [0]
 
         def write(backend: Backend) -> int:
-            writer = Scene(backend)
+            writer = Namespace(backend)
             for step in range(2 * ROUNDS):
                 leader = (a, b)[step % 2]
                 writer.lead(leader)

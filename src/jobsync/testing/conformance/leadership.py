@@ -10,7 +10,7 @@ import pytest
 from jobsync.backend import Leadership, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.scene import GONE, Scene
+from jobsync.testing.conformance.namespace import GONE, Namespace
 
 __all__ = ['LeadershipTests']
 
@@ -18,75 +18,75 @@ __all__ = ['LeadershipTests']
 class LeadershipTests:
     """``acquire_leadership``."""
 
-    def test_the_epoch_rises_by_one(self, scene: Scene) -> None:
+    def test_the_epoch_rises_by_one(self, namespace: Namespace) -> None:
         """Each node that compares the present epoch leads with the next one, and the snapshot shows it."""
-        a, b = scene.join('a'), scene.join('b')
+        a, b = namespace.join('a'), namespace.join('b')
         for epoch, ref in enumerate([a, b, a, a, b]):
-            with scene.raises_revision():
-                assert scene.backend.acquire_leadership(ref, epoch) == Leadership(epoch + 1, ref)
-            assert scene.backend.snapshot().leadership == Leadership(epoch + 1, ref)
+            with namespace.raises_revision():
+                assert namespace.backend.acquire_leadership(ref, epoch) == Leadership(epoch + 1, ref)
+            assert namespace.snapshot().leadership == Leadership(epoch + 1, ref)
 
-    def test_only_leadership_and_revision_change(self, scene: Scene) -> None:
+    def test_only_leadership_and_revision_change(self, namespace: Namespace) -> None:
         """Nodes, assignment, version and locks are as before."""
-        leader, ref = scene.leader(), scene.join('a')
-        scene.commit(leader, TokenGroup(range(9), 'leader'))
-        before = scene.state()
-        scene.lead(ref)
-        after = scene.state()
+        leader, ref = namespace.leader(), namespace.join('a')
+        namespace.commit(leader, TokenGroup(range(9), 'leader'))
+        before = namespace.state()
+        namespace.lead(ref)
+        after = namespace.state()
         same = attrs.evolve(after.snapshot, leadership=before.snapshot.leadership, revision=before.snapshot.revision)
         assert attrs.evolve(after, snapshot=same) == before
 
     @pytest.mark.parametrize('epoch', [0, 1, 3, 100])
-    def test_another_epoch_changes_nothing(self, scene: Scene, epoch: int) -> None:
+    def test_another_epoch_changes_nothing(self, namespace: Namespace, epoch: int) -> None:
         """Unless the epoch is the present one, the leadership that stands is returned and nothing changes."""
-        scene.leader('a')
-        leader, ref = scene.leader('b'), scene.join('c')
-        with scene.unchanged():
-            assert scene.backend.acquire_leadership(ref, epoch) == Leadership(2, leader)
+        namespace.leader('a')
+        leader, ref = namespace.leader('b'), namespace.join('c')
+        with namespace.unchanged():
+            assert namespace.backend.acquire_leadership(ref, epoch) == Leadership(2, leader)
 
     @pytest.mark.parametrize('how', GONE)
-    def test_a_gone_run_cannot_lead(self, scene: Scene, how: str) -> None:
+    def test_a_gone_run_cannot_lead(self, namespace: Namespace, how: str) -> None:
         """Only an incarnation that is JOINED leads; another is refused, whatever epoch it names."""
-        ref = scene.gone(how)
-        epoch = scene.backend.snapshot().leadership.epoch
+        ref = namespace.gone(how)
+        epoch = namespace.snapshot().leadership.epoch
         for named in (epoch, epoch + 1):
-            with scene.refused(Evicted):
-                scene.backend.acquire_leadership(ref, named)
+            with namespace.refused(Evicted):
+                namespace.backend.acquire_leadership(ref, named)
 
-    def test_acquire_repeated_happens_once(self, scene: Scene) -> None:
+    def test_acquire_repeated_happens_once(self, namespace: Namespace) -> None:
         """The same call again returns the leadership that the first one made, and changes nothing."""
-        ref = scene.join('a')
-        leadership = scene.backend.acquire_leadership(ref, 0)
-        with scene.unchanged():
-            assert scene.backend.acquire_leadership(ref, 0) == leadership
+        ref = namespace.join('a')
+        leadership = namespace.backend.acquire_leadership(ref, 0)
+        with namespace.unchanged():
+            assert namespace.backend.acquire_leadership(ref, 0) == leadership
 
-    def test_the_epoch_is_never_reused(self, scene: Scene) -> None:
+    def test_the_epoch_is_never_reused(self, namespace: Namespace) -> None:
         """Neither the leader's leaving, nor its eviction, nor a renewal sets the epoch back."""
-        scene.backend.deregister(scene.leader('a'))
-        leader = scene.leader('b')
-        scene.evict(leader, leader)
-        assert scene.backend.snapshot().leadership == Leadership(2, leader)
-        scene.backend.renew_timeline(scene.timeline, 0)
-        scene.timeline = scene.backend.snapshot().timeline
-        ref = scene.join('a')
-        assert scene.backend.acquire_leadership(ref, 2) == Leadership(3, ref)
+        namespace.backend.deregister(namespace.leader('a'))
+        leader = namespace.leader('b')
+        namespace.evict(leader, leader)
+        assert namespace.snapshot().leadership == Leadership(2, leader)
+        namespace.backend.renew_timeline(namespace.timeline, 0)
+        namespace.timeline = namespace.snapshot().timeline
+        ref = namespace.join('a')
+        assert namespace.backend.acquire_leadership(ref, 2) == Leadership(3, ref)
 
-    def test_the_leaders_age(self, scene: Scene) -> None:
+    def test_the_leaders_age(self, namespace: Namespace) -> None:
         """A Pulse that tells it gives seconds since the leader's last heartbeat, none of them if nobody leads."""
-        ref = scene.join('a')
-        assert scene.beat(ref).leader_age_sec is None
-        leader = scene.leader()
+        ref = namespace.join('a')
+        assert namespace.beat(ref).leader_age_sec is None
+        leader = namespace.leader()
         for beating in (leader, ref):
-            age = scene.beat(beating).leader_age_sec
+            age = namespace.beat(beating).leader_age_sec
             assert age is None or age >= 0
-        scene.backend.deregister(leader)
-        assert scene.beat(ref).leader_age_sec is None
+        namespace.backend.deregister(leader)
+        assert namespace.beat(ref).leader_age_sec is None
 
     @needs(Ability.CLOCK)
-    def test_the_leaders_age_goes_by_the_stores_time(self, scene: Scene, harness: Harness) -> None:
+    def test_the_leaders_age_goes_by_the_stores_time(self, namespace: Namespace, harness: Harness) -> None:
         """If told, it is the difference of the store's times."""
-        ref = scene.join('a')
-        scene.beat(scene.leader())
+        ref = namespace.join('a')
+        namespace.beat(namespace.leader())
         harness.move_clock(dt.timedelta(hours=1))
-        age = scene.beat(ref).leader_age_sec
+        age = namespace.beat(ref).leader_age_sec
         assert age is None or 3600 <= age < 3700

@@ -33,8 +33,8 @@ from jobsync.backend import (
     TokenGroup,
 )
 from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.testing.conformance.comparison import Side
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.sides import Side
 
 __all__ = ['ComparisonMachine', 'compare']
 
@@ -107,7 +107,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         def state(side: Side) -> object:
             snapshot = side.backend.snapshot()
             assert snapshot.store == snapshot.timeline.store
-            state = side.scene.state()
+            state = side.namespace.state()
             return attrs.evolve(state, rebalances=tuple(sorted(state.rebalances, key=lambda record: record.tokens_moved)))
 
         self.both(state)
@@ -135,7 +135,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         def call(side: Side) -> object:
             reading = side.before if dead == 'then' else side.backend.snapshot()
             opened = side.backend.open(wanted, create, [node.beat for node in reading.nodes] if dead else ())
-            side.scene.settings = opened.settings
+            side.namespace.settings = opened.settings
             return opened
 
         self.both(call)
@@ -233,7 +233,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         def call(side: Side) -> object:
             reading = side.before if late else side.backend.snapshot()
             gone = [node for node in reading.nodes if node.name in evict]
-            plan = side.scene.plan(
+            plan = side.namespace.plan(
                 *groups,
                 members=members,
                 pins=tuple(pin for pin in pins if pin.id not in unpinned),
@@ -244,7 +244,7 @@ class ComparisonMachine(RuleBasedStateMachine):
                 moved=moved,
             )
             guard = attrs.evolve(
-                side.scene.guard(), timeline=reading.timeline, epoch=reading.leadership.epoch, version=reading.version
+                side.namespace.guard(), timeline=reading.timeline, epoch=reading.leadership.epoch, version=reading.version
             )
             return side.backend.commit(other or reading.leadership.node or NodeRef('a', 'run-1'), plan, guard)
 
@@ -255,7 +255,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         """A reader that reads differences has what a complete reading brings."""
         for side in self.sides:
             side.follower = side.follower.apply(side.backend.read_assignment(side.follower.version))
-            whole = side.scene.assignment()
+            whole = side.namespace.assignment()
             assert (side.follower.version, side.follower.members) == (whole.version, whole.members)
             assert [side.follower.row(token) for token in range(TOKENS)] == [whole.row(token) for token in range(TOKENS)]
 

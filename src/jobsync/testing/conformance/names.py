@@ -20,7 +20,7 @@ from jobsync.backend import (
 )
 from jobsync.errors import NameTaken
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 __all__ = ['NameTests', 'NamespaceTests']
 
@@ -60,41 +60,41 @@ ALIKE = ('name', 'Name', 'NAME', 'name ', ' name', 'name\n', 'náme', 'na\u0301m
 class NamespaceTests:
     """Namespaces of one store do not see each other."""
 
-    def fill(self, scene: Scene, number: int) -> NodeRef:
+    def fill(self, namespace: Namespace, number: int) -> NodeRef:
         """Give a namespace something of everything, different in each."""
-        leader = scene.leader(f'leader {number}')
-        scene.lock(f'task {number}')
-        scene.commit(
+        leader = namespace.leader(f'leader {number}')
+        namespace.lock(f'task {number}')
+        namespace.commit(
             leader, TokenGroup(range(number + 1), f'n{number}'), pins=(Pin(TOKENS + 1, f'task {number}', None),), moved=number
         )
-        scene.backend.append_claims(leader, [f'task {number}'], DAY)
-        scene.backend.append_audits(leader.name, [f'task {number}'], DAY)
+        namespace.backend.append_claims(leader, [f'task {number}'], DAY)
+        namespace.backend.append_audits(leader.name, [f'task {number}'], DAY)
         return leader
 
     def test_namespaces_are_apart(self, harness: Harness) -> None:
         """What one writes no other sees, though the names be prefixes of each other."""
-        scenes = [Scene(harness.connect(namespace=name)) for name in NAMESPACES]
+        namespaces = [Namespace(harness.connect(namespace=name)) for name in NAMESPACES]
         states = []
-        for number, scene in enumerate(scenes, 1):
-            self.fill(scene, number)
-            states.append(scene.state())
-        assert [scene.state() for scene in scenes] == states
+        for number, namespace in enumerate(namespaces, 1):
+            self.fill(namespace, number)
+            states.append(namespace.state())
+        assert [namespace.state() for namespace in namespaces] == states
         assert len({state.snapshot.timeline.id for state in states}) == len(NAMESPACES)
 
     @pytest.mark.parametrize('changed', NAMESPACES)
     def test_emptying_one_leaves_the_others(self, harness: Harness, changed: str) -> None:
         """Renewing, clearing and purging one namespace changes no other."""
-        scenes = {name: Scene(harness.connect(namespace=name)) for name in NAMESPACES}
-        for number, scene in enumerate(scenes.values(), 1):
-            self.fill(scene, number)
-        victim = scenes.pop(changed)
-        before = {name: scene.state() for name, scene in scenes.items()}
+        namespaces = {name: Namespace(harness.connect(namespace=name)) for name in NAMESPACES}
+        for number, namespace in enumerate(namespaces.values(), 1):
+            self.fill(namespace, number)
+        victim = namespaces.pop(changed)
+        before = {name: namespace.state() for name, namespace in namespaces.items()}
         victim.backend.edit_locks(LockEdit(remove=LockFilter()))
         victim.backend.renew_timeline(victim.timeline, 1000)
         for kind in HistoryKind:
             victim.backend.purge(kind, victim.backend.snapshot().now + dt.timedelta(hours=1))
         victim.backend.open(Settings(5, 'md5'), create=True)
-        assert {name: scene.state() for name, scene in scenes.items()} == before
+        assert {name: namespace.state() for name, namespace in namespaces.items()} == before
         state = victim.backend.snapshot()
         assert not state.nodes
         assert not victim.backend.read_locks().locks
@@ -102,13 +102,13 @@ class NamespaceTests:
     def test_one_handle_sees_one_namespace(self, harness: Harness) -> None:
         """A name registered in one namespace is free in the next, and so is the leadership."""
         for name in NAMESPACES:
-            scene = Scene(harness.connect(namespace=name))
-            assert scene.backend.acquire_leadership(scene.join('a'), 0).epoch == 1
+            namespace = Namespace(harness.connect(namespace=name))
+            assert namespace.backend.acquire_leadership(namespace.join('a'), 0).epoch == 1
 
     def test_settings_are_each_namespaces_own(self, harness: Harness) -> None:
         """Each namespace has settings of its own, which hold while a node is registered there."""
         for number, name in enumerate(NAMESPACES, 1):
-            Scene(harness.connect(namespace=name), Settings(number, 'md5')).join('a')
+            Namespace(harness.connect(namespace=name), Settings(number, 'md5')).join('a')
         for number, name in enumerate(NAMESPACES, 1):
             assert harness.connect(namespace=name).open(SETTINGS, create=False).settings == Settings(number, 'md5')
 
@@ -117,67 +117,71 @@ class NameTests:
     """Node names, task ids and other text come back as they went in."""
 
     @pytest.mark.parametrize('kind', ODD)
-    def test_odd_node_names(self, scene: Scene, kind: str) -> None:
+    def test_odd_node_names(self, namespace: Namespace, kind: str) -> None:
         """A node of any name registers, beats, leads, owns and leaves."""
         name = ODD[kind]
-        ref = scene.join(name, host=name)
-        scene.join('other')
-        scene.lead(ref)
-        scene.commit(ref, TokenGroup([1], name, name, name), members={name: Member(ref.incarnation, 15.0)}, reason=name, moved=1)
-        assert scene.beat(ref).leadership.node == ref
-        assert (scene.node(name).ref, scene.node(name).host) == (ref, name)
-        row = scene.row(1)
+        ref = namespace.join(name, host=name)
+        namespace.join('other')
+        namespace.lead(ref)
+        namespace.commit(
+            ref, TokenGroup([1], name, name, name), members={name: Member(ref.incarnation, 15.0)}, reason=name, moved=1
+        )
+        assert namespace.beat(ref).leadership.node == ref
+        assert (namespace.node(name).ref, namespace.node(name).host) == (ref, name)
+        row = namespace.row(1)
         assert (row.owner, row.target, row.home) == (name, name, name)
-        assert list(scene.backend.read_assignment().members) == [name]
-        assert (scene.rebalances()[0].leader_node, scene.rebalances()[0].trigger_reason) == (name, name)
-        with scene.refused(NameTaken):
-            scene.join(name)
-        scene.backend.deregister(ref)
-        scene.commit(scene.lead(scene.node('other').ref), departed=(ref,))
-        assert list(scene.nodes()) == ['other']
+        assert list(namespace.backend.read_assignment().members) == [name]
+        assert (namespace.rebalances()[0].leader_node, namespace.rebalances()[0].trigger_reason) == (name, name)
+        with namespace.refused(NameTaken):
+            namespace.join(name)
+        namespace.backend.deregister(ref)
+        namespace.commit(namespace.lead(namespace.node('other').ref), departed=(ref,))
+        assert list(namespace.nodes()) == ['other']
 
     @pytest.mark.parametrize('kind', ODD)
-    def test_odd_incarnations(self, scene: Scene, kind: str) -> None:
+    def test_odd_incarnations(self, namespace: Namespace, kind: str) -> None:
         """Incarnations are any text, alone and among those replaced."""
         ref = NodeRef('a', ODD[kind])
-        scene.backend.register(Registration(ref, 15.0, replaces=frozenset(ODD_NAMES)), scene.timeline, 0)
-        assert scene.node('a').ref == ref
-        assert scene.node('a').replaces == frozenset(ODD_NAMES)
-        scene.join('a', replacing=(ref.incarnation, 0))
-        assert scene.node('a').replaces == {ref.incarnation}
+        namespace.backend.register(Registration(ref, 15.0, replaces=frozenset(ODD_NAMES)), namespace.timeline, 0)
+        assert namespace.node('a').ref == ref
+        assert namespace.node('a').replaces == frozenset(ODD_NAMES)
+        namespace.join('a', replacing=(ref.incarnation, 0))
+        assert namespace.node('a').replaces == {ref.incarnation}
 
     @pytest.mark.parametrize('kind', ODD)
-    def test_odd_tasks(self, scene: Scene, kind: str) -> None:
+    def test_odd_tasks(self, namespace: Namespace, kind: str) -> None:
         """A task of any id is locked, pinned, claimed, audited and found."""
-        task, leader = ODD[kind], scene.leader()
+        task, leader = ODD[kind], namespace.leader()
         patterns = (task, *ODD_NAMES, task)
-        scene.backend.edit_locks(LockEdit(put=(LockRequest(task, patterns, task, task), LockRequest('other', ('a',), 'other'))))
-        lock = scene.locks()[task]
+        namespace.backend.edit_locks(
+            LockEdit(put=(LockRequest(task, patterns, task, task), LockRequest('other', ('a',), 'other')))
+        )
+        lock = namespace.locks()[task]
         assert (lock.task_id, lock.patterns, lock.created_by, lock.reason) == (task, patterns, task, task)
-        scene.commit(leader, pins=(Pin(TOKENS + lock.id, task, leader.name, task, pattern=task),))
-        pin = scene.pins()[TOKENS + lock.id]
+        namespace.commit(leader, pins=(Pin(TOKENS + lock.id, task, leader.name, task, pattern=task),))
+        pin = namespace.pins()[TOKENS + lock.id]
         assert (pin.task_id, pin.target, pin.pattern) == (task, task, task)
-        scene.backend.append_claims(leader, [task, 'other'], DAY)
-        assert task in {claim.item for claim in scene.backend.incomplete(DAY, dt.timedelta(0))}
-        scene.backend.append_audits(task, [task], DAY)
-        assert [claim.item for claim in scene.backend.incomplete(DAY, dt.timedelta(0))] == ['other']
-        assert [claim.item for claim in scene.claims(item=task)] == [task]
-        assert [(audit.item, audit.node) for audit in scene.audits(item=task)] == [(task, task)]
-        assert scene.backend.edit_locks(LockEdit(remove=LockFilter(created_by=task, task_ids=frozenset({task})))) == 1
-        assert list(scene.locks()) == ['other']
+        namespace.backend.append_claims(leader, [task, 'other'], DAY)
+        assert task in {claim.item for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))}
+        namespace.backend.append_audits(task, [task], DAY)
+        assert [claim.item for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))] == ['other']
+        assert [claim.item for claim in namespace.claims(item=task)] == [task]
+        assert [(audit.item, audit.node) for audit in namespace.audits(item=task)] == [(task, task)]
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by=task, task_ids=frozenset({task})))) == 1
+        assert list(namespace.locks()) == ['other']
 
-    def test_all_odd_names_at_once(self, scene: Scene) -> None:
+    def test_all_odd_names_at_once(self, namespace: Namespace) -> None:
         """Nodes and tasks of all these names live side by side."""
-        refs = [scene.join(name) for name in ODD_NAMES]
-        scene.lock(*ODD_NAMES)
-        scene.backend.append_claims(refs[0], ODD_NAMES, DAY)
-        assert list(scene.nodes()) == ODD_NAMES
-        assert list(scene.locks()) == ODD_NAMES
-        assert {claim.item for claim in scene.claims()} == set(ODD_NAMES)
+        refs = [namespace.join(name) for name in ODD_NAMES]
+        namespace.lock(*ODD_NAMES)
+        namespace.backend.append_claims(refs[0], ODD_NAMES, DAY)
+        assert list(namespace.nodes()) == ODD_NAMES
+        assert list(namespace.locks()) == ODD_NAMES
+        assert {claim.item for claim in namespace.claims()} == set(ODD_NAMES)
 
-    def test_odd_names_of_members(self, scene: Scene) -> None:
+    def test_odd_names_of_members(self, namespace: Namespace) -> None:
         """Members of all these names, and of names that are nearly the same, are put, changed and removed by name."""
-        leader, names = scene.leader(), [*ODD_NAMES, *ALIKE]
+        leader, names = namespace.leader(), [*ODD_NAMES, *ALIKE]
         steps: list[dict[str, Member | None]] = [
             {name: Member('1', 15.0) for name in names},
             {name: Member('2', 2.5, since=number) for number, name in enumerate(names[::2])},
@@ -185,34 +189,34 @@ class NameTests:
         ]
         expected: dict[str, Member] = {}
         for step in steps:
-            before = scene.assignment()
-            scene.commit(leader, members=step)
+            before = namespace.assignment()
+            namespace.commit(leader, members=step)
             expected = {name: member for name, member in (expected | step).items() if member is not None}
-            assert dict(scene.backend.read_assignment().members) == expected
-            assert dict(before.apply(scene.backend.read_assignment(before.version)).members) == expected
+            assert dict(namespace.backend.read_assignment().members) == expected
+            assert dict(before.apply(namespace.backend.read_assignment(before.version)).members) == expected
 
-    def test_names_are_compared_exactly(self, scene: Scene) -> None:
+    def test_names_are_compared_exactly(self, namespace: Namespace) -> None:
         """Case, blanks, accents and wildcards tell names apart: nodes, locks, claims and owners."""
-        refs = {name: scene.join(name) for name in ALIKE}
-        scene.lock(*ALIKE)
+        refs = {name: namespace.join(name) for name in ALIKE}
+        namespace.lock(*ALIKE)
         for number, name in enumerate(ALIKE):
-            scene.beat(refs[name])
-            scene.backend.append_claims(refs[name], [name], DAY)
-            scene.commit(scene.lead(refs[name]), TokenGroup([number], name))
-        assert [node.heartbeat for node in scene.nodes().values()] == [2] * len(ALIKE)
-        assert [scene.row(number).owner for number in range(len(ALIKE))] == list(ALIKE)
-        assert list(scene.locks()) == list(ALIKE)
-        assert {claim.node for claim in scene.claims(item='name')} == {'name'}
-        assert scene.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'n%', 'n_me'})))) == 2
-        assert scene.backend.edit_locks(LockEdit(remove=LockFilter(created_by='ME'))) == 0
+            namespace.beat(refs[name])
+            namespace.backend.append_claims(refs[name], [name], DAY)
+            namespace.commit(namespace.lead(refs[name]), TokenGroup([number], name))
+        assert [node.heartbeat for node in namespace.nodes().values()] == [2] * len(ALIKE)
+        assert [namespace.row(number).owner for number in range(len(ALIKE))] == list(ALIKE)
+        assert list(namespace.locks()) == list(ALIKE)
+        assert {claim.node for claim in namespace.claims(item='name')} == {'name'}
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'n%', 'n_me'})))) == 2
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by='ME'))) == 0
 
     @pytest.mark.parametrize('length', [1_000, 2_000])
-    def test_long_task_ids(self, scene: Scene, length: int) -> None:
+    def test_long_task_ids(self, namespace: Namespace, length: int) -> None:
         """Task ids, patterns and reasons of two thousand characters are kept whole, and told apart by the last one."""
-        leader = scene.leader()
+        leader = namespace.leader()
         tasks = ['é' * (length - 1) + letter for letter in 'ab']
-        scene.lock(*tasks, patterns=('p' * length,), reason='r' * length)
-        scene.backend.append_claims(leader, tasks, DAY)
-        scene.backend.append_audits('leader', tasks[:1], DAY)
-        assert list(scene.locks()) == tasks
-        assert [claim.item for claim in scene.backend.incomplete(DAY, dt.timedelta(0))] == tasks[1:]
+        namespace.lock(*tasks, patterns=('p' * length,), reason='r' * length)
+        namespace.backend.append_claims(leader, tasks, DAY)
+        namespace.backend.append_audits('leader', tasks[:1], DAY)
+        assert list(namespace.locks()) == tasks
+        assert [claim.item for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))] == tasks[1:]

@@ -31,7 +31,7 @@ from jobsync.backend import (
 )
 from jobsync.errors import Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 __all__ = ['InfoTests', 'OpeningTests', 'TimelineTests']
 
@@ -79,12 +79,12 @@ class InfoTests:
         assert info.max_removals > 0
         assert {type(info.durable), type(info.push), type(info.sql)} == {bool}
 
-    def test_sql_is_offered_where_it_is_declared(self, scene: Scene) -> None:
+    def test_sql_is_offered_where_it_is_declared(self, namespace: Namespace) -> None:
         """A backend that declares ``sql`` shows its nodes to a query over ``connection()``, by the names in ``tables``."""
-        backend: Any = scene.backend
+        backend: Any = namespace.backend
         if not backend.info.sql:
             pytest.skip('the backend does not declare sql')
-        scene.join('a')
+        namespace.join('a')
         with contextlib.closing(backend.connection()) as connection:
             found = connection.exec_driver_sql(f'SELECT name FROM {backend.tables["Node"]}')  # noqa: S608 - a name of its own
             assert found.scalars().all() == ['a']
@@ -109,7 +109,7 @@ class OpeningTests:
     @pytest.mark.parametrize('method', NEEDS_A_NAMESPACE)
     def test_a_namespace_must_have_been_opened(self, harness: Harness, method: str) -> None:
         """Whatever is asked of a namespace that is not there raises ``SchemaMismatch``."""
-        timeline = Scene(harness.connect(namespace='elsewhere_')).timeline
+        timeline = Namespace(harness.connect(namespace='elsewhere_')).timeline
         with pytest.raises(SchemaMismatch):
             NEEDS_A_NAMESPACE[method](harness.connect(), timeline)
 
@@ -122,8 +122,8 @@ class OpeningTests:
 
     def test_a_new_namespace_is_empty(self, harness: Harness) -> None:
         """It has no nodes, no leader, no rows, no locks and no trail, at INITIAL, in generation 0 of this store."""
-        scene = Scene(harness.connect())
-        state = scene.state()
+        namespace = Namespace(harness.connect())
+        state = namespace.state()
         snapshot = state.snapshot
         assert (snapshot.revision, snapshot.version, snapshot.locks_revision) == (INITIAL, INITIAL, 0)
         assert (snapshot.nodes, snapshot.leadership) == ((), Leadership(0, None))
@@ -134,67 +134,67 @@ class OpeningTests:
         assert not state.members
         assert all(row.absent for row in state.rows)
 
-    def test_open_again_changes_nothing(self, scene: Scene) -> None:
+    def test_open_again_changes_nothing(self, namespace: Namespace) -> None:
         """``open`` may be repeated at any time, by any handle."""
-        scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
-        with scene.unchanged():
-            scene.backend.open(SETTINGS, create=True)
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'leader'))
+        with namespace.unchanged():
+            namespace.backend.open(SETTINGS, create=True)
 
-    def test_other_settings_are_kept_while_a_node_is_joined(self, scene: Scene) -> None:
+    def test_other_settings_are_kept_while_a_node_is_joined(self, namespace: Namespace) -> None:
         """A newcomer with other settings gets those in force back, and changes nothing."""
-        scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
-        with scene.unchanged():
-            opened = scene.backend.open(OTHERS, create=True)
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'leader'))
+        with namespace.unchanged():
+            opened = namespace.backend.open(OTHERS, create=True)
         assert opened.settings == SETTINGS
-        assert opened.timeline == scene.timeline
+        assert opened.timeline == namespace.timeline
 
     @pytest.mark.parametrize('left', [False, True])
-    def test_other_settings_replace_those_of_an_empty_cluster(self, harness: Harness, scene: Scene, left: bool) -> None:
+    def test_other_settings_replace_those_of_an_empty_cluster(self, harness: Harness, namespace: Namespace, left: bool) -> None:
         """With no node JOINED the settings are replaced and the timeline is renewed, the rows of the old pool with it."""
-        leader = scene.leader()
-        scene.commit(leader, TokenGroup(range(9), 'leader'))
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(9), 'leader'))
         if left:
-            scene.backend.deregister(leader)
+            namespace.backend.deregister(leader)
         else:
-            other = scene.leader('other')
-            scene.evict(other, leader)
-            scene.backend.deregister(other)
-        with scene.raises_revision():
+            other = namespace.leader('other')
+            namespace.evict(other, leader)
+            namespace.backend.deregister(other)
+        with namespace.raises_revision():
             opened = harness.connect().open(OTHERS, create=True)
         assert opened.settings == OTHERS
         assert opened.timeline.generation == 1
-        assert opened.timeline.id != scene.timeline.id
-        snapshot = scene.backend.snapshot()
+        assert opened.timeline.id != namespace.timeline.id
+        snapshot = namespace.snapshot()
         assert snapshot.nodes == ()
         assert snapshot.timeline == opened.timeline
         assert snapshot.version == snapshot.revision
-        assert scene.backend.read_assignment().groups == ()
-        assert scene.backend.open(OTHERS, create=True) == opened
+        assert namespace.backend.read_assignment().groups == ()
+        assert namespace.backend.open(OTHERS, create=True) == opened
 
     @pytest.mark.parametrize('beats', [0, 2])
-    def test_other_settings_replace_those_of_a_dead_cluster(self, scene: Scene, beats: int) -> None:
+    def test_other_settings_replace_those_of_a_dead_cluster(self, namespace: Namespace, beats: int) -> None:
         """Nodes that the caller knows to be dead, each by incarnation and heartbeat, do not keep the settings."""
-        refs = [scene.leader('a'), scene.join('b')]
-        scene.backend.deregister(scene.join('left'))
-        scene.commit(refs[0], TokenGroup(range(9), 'a'))
+        refs = [namespace.leader('a'), namespace.join('b')]
+        namespace.backend.deregister(namespace.join('left'))
+        namespace.commit(refs[0], TokenGroup(range(9), 'a'))
         for _ in range(beats):
-            scene.beat(refs[1])
+            namespace.beat(refs[1])
         dead = [(refs[0].incarnation, 1), (refs[1].incarnation, beats), ('other', 5)]
-        with scene.raises_revision():
-            opened = scene.backend.open(OTHERS, True, dead)
-        snapshot = scene.backend.snapshot()
+        with namespace.raises_revision():
+            opened = namespace.backend.open(OTHERS, True, dead)
+        snapshot = namespace.snapshot()
         assert (opened.settings, opened.timeline.generation, snapshot.nodes) == (OTHERS, 1, ())
         assert snapshot.timeline == opened.timeline
-        assert scene.backend.read_assignment().groups == ()
+        assert namespace.backend.read_assignment().groups == ()
         with pytest.raises(Evicted):
-            scene.beat(refs[1])
+            namespace.beat(refs[1])
 
     @pytest.mark.parametrize('wrong', ['none', 'incarnation', 'heartbeat before', 'heartbeat after', 'one of two'])
-    def test_settings_are_kept_unless_all_are_dead(self, scene: Scene, wrong: str) -> None:
+    def test_settings_are_kept_unless_all_are_dead(self, namespace: Namespace, wrong: str) -> None:
         """A JOINED node at any other incarnation or heartbeat than those that are dead keeps the settings."""
-        refs = [scene.leader('a'), scene.join('b')]
+        refs = [namespace.leader('a'), namespace.join('b')]
         for ref in refs:
-            scene.beat(ref)
+            namespace.beat(ref)
         right = [(ref.incarnation, 1) for ref in refs]
         dead = {
             'none': [],
@@ -203,22 +203,22 @@ class OpeningTests:
             'heartbeat after': [right[0], (refs[1].incarnation, 2)],
             'one of two': right[1:],
         }[wrong]
-        with scene.unchanged():
-            opened = scene.backend.open(OTHERS, True, dead)
-        assert (opened.settings, opened.timeline) == (SETTINGS, scene.timeline)
+        with namespace.unchanged():
+            opened = namespace.backend.open(OTHERS, True, dead)
+        assert (opened.settings, opened.timeline) == (SETTINGS, namespace.timeline)
 
-    def test_the_same_settings_leave_the_dead_alone(self, scene: Scene) -> None:
+    def test_the_same_settings_leave_the_dead_alone(self, namespace: Namespace) -> None:
         """Where nothing is to be replaced, knowing that all are dead changes nothing."""
-        ref = scene.leader('a')
-        with scene.unchanged():
-            scene.backend.open(SETTINGS, True, [(ref.incarnation, 0)])
+        ref = namespace.leader('a')
+        with namespace.unchanged():
+            namespace.backend.open(SETTINGS, True, [(ref.incarnation, 0)])
 
     @pytest.mark.parametrize('changed', [{'total_tokens': 1}, {'hash_function': 'sha256'}, {'format': 2}])
-    def test_every_setting_counts(self, scene: Scene, changed: dict[str, Any]) -> None:
+    def test_every_setting_counts(self, namespace: Namespace, changed: dict[str, Any]) -> None:
         """Settings are others if any field differs."""
         wanted: Settings = attrs.evolve(SETTINGS, **changed)
-        assert scene.backend.open(wanted, create=True).settings == wanted
-        assert scene.backend.snapshot().timeline.generation == 1
+        assert namespace.backend.open(wanted, create=True).settings == wanted
+        assert namespace.snapshot().timeline.generation == 1
 
     def test_close_can_be_repeated(self, harness: Harness) -> None:
         """``close`` may come before ``open``, and twice."""
@@ -230,83 +230,85 @@ class OpeningTests:
         opened.close()
         opened.close()
 
-    def test_close_does_not_deregister(self, harness: Harness, scene: Scene) -> None:
+    def test_close_does_not_deregister(self, harness: Harness, namespace: Namespace) -> None:
         """What a handle registered stays when the handle is closed."""
         backend = harness.connect()
-        ref = Scene(backend).join('a')
-        with scene.unchanged():
+        ref = Namespace(backend).join('a')
+        with namespace.unchanged():
             backend.close()
-        assert scene.node('a').ref == ref
+        assert namespace.node('a').ref == ref
 
 
 class TimelineTests:
     """``renew_timeline``."""
 
-    def test_renewal_removes_nodes_leader_and_assignment(self, scene: Scene) -> None:
+    def test_renewal_removes_nodes_leader_and_assignment(self, namespace: Namespace) -> None:
         """No nodes, no leader, no rows, no pins, no members; the generation and the id are new, the epoch stays."""
-        leader = scene.leader()
+        leader = namespace.leader()
         members = {'leader': Member(leader.incarnation, 15.0)}
-        scene.commit(leader, TokenGroup(range(9), 'leader', home='b'), pins=(Pin(TOKENS + 1, 'x', 'leader'),), members=members)
-        before = scene.backend.snapshot()
-        scene.backend.renew_timeline(scene.timeline, 0)
-        after = scene.backend.snapshot()
+        namespace.commit(
+            leader, TokenGroup(range(9), 'leader', home='b'), pins=(Pin(TOKENS + 1, 'x', 'leader'),), members=members
+        )
+        before = namespace.snapshot()
+        namespace.backend.renew_timeline(namespace.timeline, 0)
+        after = namespace.snapshot()
         assert after.timeline.generation == before.timeline.generation + 1
         assert after.timeline.id != before.timeline.id
         assert after.timeline.store == after.store == before.store
         assert after.nodes == ()
         assert after.leadership == Leadership(before.leadership.epoch, None)
-        changes = scene.backend.read_assignment()
+        changes = namespace.backend.read_assignment()
         assert (changes.groups, changes.pins, dict(changes.members)) == ((), (), {})
 
-    def test_renewal_keeps_locks_settings_and_trails(self, scene: Scene) -> None:
+    def test_renewal_keeps_locks_settings_and_trails(self, namespace: Namespace) -> None:
         """Locks with their ids and revision, settings, claims, audits and rebalances stay, and so does the ids' numbering."""
-        leader = scene.leader()
-        scene.lock('x', 'y')
-        highest = max(lock.id for lock in scene.backend.read_locks().locks)
-        scene.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
-        scene.commit(leader, TokenGroup(range(9), 'leader'), moved=9)
-        scene.backend.append_claims(leader, ['x'], dt.date(2026, 1, 1))
-        scene.backend.append_audits('leader', ['x'], dt.date(2026, 1, 1))
-        before = scene.state()
-        scene.backend.renew_timeline(scene.timeline, 0)
-        after = scene.state()
+        leader = namespace.leader()
+        namespace.lock('x', 'y')
+        highest = max(lock.id for lock in namespace.backend.read_locks().locks)
+        namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))
+        namespace.commit(leader, TokenGroup(range(9), 'leader'), moved=9)
+        namespace.backend.append_claims(leader, ['x'], dt.date(2026, 1, 1))
+        namespace.backend.append_audits('leader', ['x'], dt.date(2026, 1, 1))
+        before = namespace.state()
+        namespace.backend.renew_timeline(namespace.timeline, 0)
+        after = namespace.state()
         for field in ('settings', 'locks', 'claims', 'audits', 'rebalances'):
             assert getattr(after, field) == getattr(before, field), field
         assert after.snapshot.locks_revision == before.snapshot.locks_revision
-        scene.lock('z')
-        assert scene.locks()['z'].id > highest
+        namespace.lock('z')
+        assert namespace.locks()['z'].id > highest
 
     @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000])
-    def test_renewal_raises_revision_above_both(self, scene: Scene, ahead: int) -> None:
+    def test_renewal_raises_revision_above_both(self, namespace: Namespace, ahead: int) -> None:
         """Revision and version become one revision, one above the higher of the present number and ``at_least``."""
-        scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
-        before = scene.revision
-        scene.backend.renew_timeline(scene.timeline, before.number + ahead)
-        snapshot = scene.backend.snapshot()
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'leader'))
+        before = namespace.revision
+        namespace.backend.renew_timeline(namespace.timeline, before.number + ahead)
+        snapshot = namespace.snapshot()
         assert snapshot.revision.number == before.number + max(ahead, 0) + 1
         assert snapshot.revision.stamp != before.stamp
-        assert snapshot.version == snapshot.revision == scene.backend.read_assignment().version
+        assert snapshot.version == snapshot.revision == namespace.backend.read_assignment().version
 
-    def test_renewal_compares_the_timeline(self, scene: Scene) -> None:
+    def test_renewal_compares_the_timeline(self, namespace: Namespace) -> None:
         """Nothing happens unless the present timeline is the expected one in every part."""
-        scene.leader()
+        namespace.leader()
         for part in ({'generation': 7}, {'id': 'other'}, {'store': 'other'}):
-            with scene.unchanged():
-                scene.backend.renew_timeline(attrs.evolve(scene.timeline, **part), 1000)
+            with namespace.unchanged():
+                namespace.backend.renew_timeline(attrs.evolve(namespace.timeline, **part), 1000)
 
-    def test_renewal_repeated_happens_once(self, scene: Scene) -> None:
+    def test_renewal_repeated_happens_once(self, namespace: Namespace) -> None:
         """The same call again finds another timeline and does nothing."""
-        scene.backend.renew_timeline(scene.timeline, 5)
-        with scene.unchanged():
-            scene.backend.renew_timeline(scene.timeline, 5)
+        namespace.backend.renew_timeline(namespace.timeline, 5)
+        with namespace.unchanged():
+            namespace.backend.renew_timeline(namespace.timeline, 5)
 
-    def test_plan_of_the_old_timeline_is_refused(self, scene: Scene) -> None:
+    def test_plan_of_the_old_timeline_is_refused(self, namespace: Namespace) -> None:
         """What was planned before a renewal cannot be committed after it, and old versions cannot be built on."""
-        old = scene.timeline
-        version = scene.commit(scene.leader(), TokenGroup(range(9), 'leader'))
-        scene.backend.renew_timeline(old, 0)
-        scene.timeline = scene.backend.snapshot().timeline
-        leader = scene.leader('other')
-        with scene.refused(Conflict):
-            scene.backend.commit(leader, scene.plan(), scene.guard(timeline=old))
-        assert scene.backend.read_assignment(version).base is None
+        old = namespace.timeline
+        version = namespace.commit(namespace.leader(), TokenGroup(range(9), 'leader'))
+        namespace.backend.renew_timeline(old, 0)
+        namespace.timeline = namespace.snapshot().timeline
+        leader = namespace.leader('other')
+        with namespace.refused(Conflict):
+            namespace.backend.commit(leader, namespace.plan(), namespace.guard(timeline=old))
+        assert namespace.backend.read_assignment(version).base is None

@@ -15,9 +15,9 @@ import pytest
 
 from jobsync.backend import INITIAL, Backend, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Registration, TokenGroup
 from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken, SchemaMismatch
+from jobsync.testing.conformance.external_changes import DAY, something_of_everything
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.scene import SETTINGS, Scene
-from jobsync.testing.conformance.surroundings import DAY, something_of_everything
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['OutageTests', 'RefusalTests', 'RepetitionTests']
@@ -61,36 +61,36 @@ class OutageTests:
     """The store goes away and comes back."""
 
     @needs(Ability.RESTART)
-    def test_acknowledged_writes_survive(self, scene: Scene, harness: Harness) -> None:
+    def test_acknowledged_writes_survive(self, namespace: Namespace, harness: Harness) -> None:
         """After a restart a durable store has everything it acknowledged, its identity included."""
-        if not scene.backend.info.durable:
+        if not namespace.backend.info.durable:
             pytest.skip('the backend does not declare durable')
-        something_of_everything(scene)
-        before = scene.state()
+        something_of_everything(namespace)
+        before = namespace.state()
         harness.restart()
-        assert Scene(harness.connect()).state() == before
+        assert Namespace(harness.connect()).state() == before
 
     @needs(Ability.RESTART)
-    def test_handles_outlive_a_restart(self, scene: Scene, harness: Harness) -> None:
+    def test_handles_outlive_a_restart(self, namespace: Namespace, harness: Harness) -> None:
         """A handle that was open goes on by itself once the store is back, at worst after ``BackendUnavailable``."""
-        scene.join('a')
+        namespace.join('a')
         harness.restart()
-        eventually(partial(scene.backend.open, SETTINGS, True))
-        scene.timeline = scene.backend.snapshot().timeline
-        ref = scene.join('b')
-        assert scene.beat(ref).heartbeat == 1
+        eventually(partial(namespace.backend.open, SETTINGS, True))
+        namespace.timeline = namespace.snapshot().timeline
+        ref = namespace.join('b')
+        assert namespace.beat(ref).heartbeat == 1
 
     @needs(Ability.OUTAGE)
     def test_every_call_says_that_the_store_is_away(self, harness: Harness) -> None:
         """While the store is away each method but ``wait`` and ``close`` raises ``BackendUnavailable`` within its time."""
         backend = harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
-        scene = Scene(backend)
-        leader = something_of_everything(scene)
-        plan, guard, timeline = scene.plan(), scene.guard(), scene.timeline
+        namespace = Namespace(backend)
+        leader = something_of_everything(namespace)
+        plan, guard, timeline = namespace.plan(), namespace.guard(), namespace.timeline
         calls: list[Callable[[], object]] = [
             partial(backend.open, SETTINGS, True),
             partial(backend.renew_timeline, timeline, 0),
-            partial(backend.register, Registration(scene.ref('b'), 15.0), timeline, 0),
+            partial(backend.register, Registration(namespace.ref('b'), 15.0), timeline, 0),
             partial(backend.heartbeat, leader, INITIAL, frozenset()),
             partial(backend.set_weight, leader, 2.0),
             partial(backend.deregister, leader),
@@ -106,7 +106,7 @@ class OutageTests:
             partial(backend.incomplete, DAY, dt.timedelta(0)),
             partial(backend.purge, HistoryKind.AUDIT, dt.datetime.now(dt.UTC)),
         ]
-        number = scene.revision.number
+        number = namespace.revision.number
         harness.stop()
         try:
             for call in calls:
@@ -118,7 +118,7 @@ class OutageTests:
         eventually(backend.snapshot)
 
     @needs(Ability.CRASH)
-    def test_writes_acknowledged_under_load_survive(self, scene: Scene, harness: Harness) -> None:
+    def test_writes_acknowledged_under_load_survive(self, namespace: Namespace, harness: Harness) -> None:
         """The store is killed again and again while several write: whatever it had acknowledged to any of them is there."""
         backends = [harness.connect() for _ in 'abc']
         for backend in backends:
@@ -148,7 +148,7 @@ class OutageTests:
                     for _ in range(random.randint(5, 30)):
                         assert enough.acquire(timeout=DEADLINE_SEC)
                     harness.restart()
-                    eventually(partial(scene.backend.open, SETTINGS, True))
+                    eventually(partial(namespace.backend.open, SETTINGS, True))
             finally:
                 over.set()
             return []
@@ -158,27 +158,27 @@ class OutageTests:
         for found in race(jobs, 4 * DEADLINE_SEC):
             assert isinstance(found, list), found
             acknowledged += found
-        if not scene.backend.info.durable:
+        if not namespace.backend.info.durable:
             pytest.skip('the backend does not declare durable')
-        assert set(acknowledged) <= {audit.item for audit in scene.audits()} | set(scene.locks())
+        assert set(acknowledged) <= {audit.item for audit in namespace.audits()} | set(namespace.locks())
 
     @needs(Ability.CRASH)
-    def test_wait_outlives_a_crash(self, scene: Scene, harness: Harness) -> None:
+    def test_wait_outlives_a_crash(self, namespace: Namespace, harness: Harness) -> None:
         """Whoever waits while the store crashes hears of the next change, or is told to look."""
         waiter = harness.connect()
         waiter.open(SETTINGS, create=True)
-        scene.join('a')
-        number = scene.revision.number
+        namespace.join('a')
+        number = namespace.revision.number
         answers: list[int] = []
         thread = threading.Thread(target=lambda: answers.append(waiter.wait(number, 2 * DEADLINE_SEC)), daemon=True)
         thread.start()
         assert waiter.wait(number, 0.1) == number  # whoever waits is there by now
         harness.restart()
-        eventually(partial(scene.backend.open, SETTINGS, True))
-        scene.timeline = scene.backend.snapshot().timeline
+        eventually(partial(namespace.backend.open, SETTINGS, True))
+        namespace.timeline = namespace.snapshot().timeline
         for name in ('b', 'c'):  # a store that forgot begins to count anew
-            if scene.revision.number <= number:
-                scene.join(name)
+            if namespace.revision.number <= number:
+                namespace.join(name)
         thread.join(DEADLINE_SEC)
         assert answers, f'wait has not returned after {DEADLINE_SEC} s'
 
@@ -194,27 +194,27 @@ class OutageTests:
             harness.start()
 
 
-Unknown = Callable[[Scene, Backend, NodeRef, NodeRef], tuple[Callable[[], object], Callable[[], int]]]
-"""From a scene, the handle to call, the leader and another node to a call, and to how often it has had its effect."""
+Unknown = Callable[[Namespace, Backend, NodeRef, NodeRef], tuple[Callable[[], object], Callable[[], int]]]
+"""From a namespace, the handle to call, the leader and another node to a call, and to how often it has had its effect."""
 
 
 def unknown_outcomes() -> dict[str, Unknown]:
     """Every call that changes something. A structural one shows in the revision, which must rise by one alone."""
 
-    def structural(make: Callable[[Scene, Backend, NodeRef, NodeRef], Callable[[], object]]) -> Unknown:
+    def structural(make: Callable[[Namespace, Backend, NodeRef, NodeRef], Callable[[], object]]) -> Unknown:
         def prepared(
-            scene: Scene, handle: Backend, leader: NodeRef, ref: NodeRef
+            namespace: Namespace, handle: Backend, leader: NodeRef, ref: NodeRef
         ) -> tuple[Callable[[], object], Callable[[], int]]:
-            call, before = make(scene, handle, leader, ref), scene.revision.number
-            return call, lambda: scene.revision.number - before
+            call, before = make(namespace, handle, leader, ref), namespace.revision.number
+            return call, lambda: namespace.revision.number - before
 
         return prepared
 
-    def register(scene: Scene, handle: Backend, _leader: NodeRef, _ref: NodeRef) -> Callable[[], object]:
-        return partial(handle.register, Registration(scene.ref('new'), 15.0), scene.timeline, 0)
+    def register(namespace: Namespace, handle: Backend, _leader: NodeRef, _ref: NodeRef) -> Callable[[], object]:
+        return partial(handle.register, Registration(namespace.ref('new'), 15.0), namespace.timeline, 0)
 
-    def commit(scene: Scene, handle: Backend, leader: NodeRef, _ref: NodeRef) -> Callable[[], object]:
-        return partial(handle.commit, leader, scene.plan(TokenGroup([1], 'b'), moved=1), scene.guard())
+    def commit(namespace: Namespace, handle: Backend, leader: NodeRef, _ref: NodeRef) -> Callable[[], object]:
+        return partial(handle.commit, leader, namespace.plan(TokenGroup([1], 'b'), moved=1), namespace.guard())
 
     return {
         'register': structural(register),
@@ -225,14 +225,14 @@ def unknown_outcomes() -> dict[str, Unknown]:
         'edit_locks': structural(
             lambda _, handle, *__: partial(handle.edit_locks, LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
         ),
-        'renew_timeline': structural(lambda scene, handle, *_: partial(handle.renew_timeline, scene.timeline, 0)),
-        'append_claims': lambda scene, handle, _, ref: (
+        'renew_timeline': structural(lambda namespace, handle, *_: partial(handle.renew_timeline, namespace.timeline, 0)),
+        'append_claims': lambda namespace, handle, _, ref: (
             partial(handle.append_claims, ref, ['x'], DAY),
-            lambda: len(scene.claims()),
+            lambda: len(namespace.claims()),
         ),
-        'append_audits': lambda scene, handle, *_: (
+        'append_audits': lambda namespace, handle, *_: (
             partial(handle.append_audits, 'a', ['x'], DAY),
-            lambda: len(scene.audits()),
+            lambda: len(namespace.audits()),
         ),
     }
 
@@ -248,17 +248,17 @@ class RefusalTests:
     @pytest.mark.parametrize('what', UNKNOWN)
     def test_a_refused_write_is_never_reported_as_success(self, harness: Harness, what: str) -> None:
         """It raises ``BackendUnavailable`` and has changed nothing; repeated once the store accepts writes, it happens once."""
-        scene, handle = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
-        leader, ref = scene.leader(), scene.join('a')
-        scene.commit(leader, TokenGroup([1], 'a'))
+        namespace, handle = Namespace(harness.connect()), harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
+        leader, ref = namespace.leader(), namespace.join('a')
+        namespace.commit(leader, TokenGroup([1], 'a'))
         eventually(partial(handle.open, SETTINGS, True))
-        call, count = UNKNOWN[what](scene, handle, leader, ref)
-        before = scene.state()
+        call, count = UNKNOWN[what](namespace, handle, leader, ref)
+        before = namespace.state()
         harness.refuse_writes()
         try:
             ended = outcome_within(LIMIT_SEC, call)
             assert isinstance(ended, BackendUnavailable), ended
-            assert scene.state() == before
+            assert namespace.state() == before
         finally:
             harness.accept_writes()
         eventually(call)
@@ -267,19 +267,19 @@ class RefusalTests:
     @needs(Ability.REFUSAL)
     def test_a_refused_heartbeat_does_not_count(self, harness: Harness) -> None:
         """A heartbeat that the store refuses raises, so that the lease ends, and the next one counts on from before."""
-        scene, handle = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0)
-        ref = scene.join('a')
-        scene.beat(ref)
+        namespace, handle = Namespace(harness.connect()), harness.connect(op_timeout_sec=1.0)
+        ref = namespace.join('a')
+        namespace.beat(ref)
         eventually(partial(handle.open, SETTINGS, True))
         harness.refuse_writes()
         try:
             ended = outcome_within(LIMIT_SEC, partial(handle.heartbeat, ref, INITIAL, frozenset({1})))
             assert isinstance(ended, BackendUnavailable), ended
-            assert (scene.node('a').heartbeat, scene.node('a').holding) == (1, frozenset())
+            assert (namespace.node('a').heartbeat, namespace.node('a').holding) == (1, frozenset())
         finally:
             harness.accept_writes()
         eventually(partial(handle.heartbeat, ref, INITIAL, frozenset()))
-        assert scene.node('a').heartbeat == 2
+        assert namespace.node('a').heartbeat == 2
 
 
 class RepetitionTests:
@@ -289,18 +289,18 @@ class RepetitionTests:
     @pytest.mark.parametrize('what', UNKNOWN)
     def test_a_call_of_unknown_outcome_is_repeated(self, harness: Harness, what: str) -> None:
         """What failed while the store was away, and is repeated verbatim once it is back, has happened exactly once."""
-        scene, handle = Scene(harness.connect()), harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
-        leader, ref = scene.leader(), scene.join('a')
-        scene.commit(leader, TokenGroup([1], 'a'))
+        namespace, handle = Namespace(harness.connect()), harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
+        leader, ref = namespace.leader(), namespace.join('a')
+        namespace.commit(leader, TokenGroup([1], 'a'))
         eventually(partial(handle.open, SETTINGS, True))
-        call, count = UNKNOWN[what](scene, handle, leader, ref)
+        call, count = UNKNOWN[what](namespace, handle, leader, ref)
         harness.stop()
         try:
             first = outcome_within(LIMIT_SEC, call)
         finally:
             harness.start()
         assert isinstance(first, BackendUnavailable), first
-        eventually(scene.backend.snapshot)
+        eventually(namespace.backend.snapshot)
         with contextlib.suppress(NameTaken, Conflict, Evicted):
             eventually(call)
         assert count() == 1

@@ -19,8 +19,8 @@ import pytest
 from jobsync.backend import INITIAL, Backend, Member, NodeRef, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 from jobsync.testing.conformance.outages import eventually
-from jobsync.testing.conformance.scene import SETTINGS, TOKENS, Scene
 from jobsync.testing.conformance.steps import Ledger, Steps, audit, kill, spread, stop, stopped
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
@@ -35,7 +35,7 @@ START_SEC = 4 * DEADLINE_SEC
 """For processes to start, each of which imports all that it needs."""
 
 Connector = Callable[[str], Backend]
-Work = Callable[[Scene, int, Connection], object]
+Work = Callable[[Namespace, int, Connection], object]
 
 
 def run(work: Work, connector: Connector, number: int, pipe: Connection) -> None:
@@ -43,7 +43,7 @@ def run(work: Work, connector: Connector, number: int, pipe: Connection) -> None
     pipe.send('ready')
     pipe.recv()
     try:
-        result: object = work(Scene(connector(NAMESPACE)), number, pipe)
+        result: object = work(Namespace(connector(NAMESPACE)), number, pipe)
     except JobsyncError as error:
         result = repr(error)
     pipe.send(result)
@@ -84,45 +84,47 @@ def at_once(harness: Harness, work: Work) -> list[Any]:
         return [receive(pipe) for _, pipe in started]
 
 
-def first_start(scene: Scene, number: int, _pipe: Connection) -> object:
+def first_start(namespace: Namespace, number: int, _pipe: Connection) -> object:
     """Open (as every process does), register, beat."""
-    scene.beat(scene.join(f'n{number}'))
-    return scene.timeline
+    namespace.beat(namespace.join(f'n{number}'))
+    return namespace.timeline
 
 
-def contend(scene: Scene, number: int, _pipe: Connection) -> object:
+def contend(namespace: Namespace, number: int, _pipe: Connection) -> object:
     """Take the leadership again and again, beat the common node, and count the epochs won."""
     ref = NodeRef(f'n{number}', 'run')
     won = []
     for epoch in range(ROUNDS):
-        if scene.backend.acquire_leadership(ref, epoch).node == ref:
+        if namespace.backend.acquire_leadership(ref, epoch).node == ref:
             won.append(epoch + 1)
-        scene.beat(NodeRef('common', 'run'))
-        while scene.backend.snapshot().leadership.epoch <= epoch:
+        namespace.beat(NodeRef('common', 'run'))
+        while namespace.snapshot().leadership.epoch <= epoch:
             pass
     return won
 
 
-def rival_commits(scene: Scene, number: int, _pipe: Connection) -> object:
+def rival_commits(namespace: Namespace, number: int, _pipe: Connection) -> object:
     """Commit under the common leader until ten went through."""
     done = 0
     while done < ROUNDS:
         try:
-            scene.commit(NodeRef('common', 'run'), TokenGroup(range(TOKENS), f'p{number}', home=f'p{number}'), moved=1)
+            namespace.commit(NodeRef('common', 'run'), TokenGroup(range(TOKENS), f'p{number}', home=f'p{number}'), moved=1)
         except Conflict:
             continue
         done += 1
     return done
 
 
-def commit_forever(scene: Scene, _number: int, pipe: Connection) -> object:
+def commit_forever(namespace: Namespace, _number: int, pipe: Connection) -> object:
     """Commit one pattern after another, telling of each that was acknowledged."""
     step = 0
     while True:
         step += 1
         name = f'v{step}'
         members = {f'v{step - 1}': None, name: Member(name, 1.0)}
-        version = scene.commit(NodeRef('common', 'run'), TokenGroup(range(TOKENS), name, name, name), members=members, moved=step)
+        version = namespace.commit(
+            NodeRef('common', 'run'), TokenGroup(range(TOKENS), name, name, name), members=members, moved=step
+        )
         pipe.send((step, version))
 
 
@@ -135,11 +137,11 @@ def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
     return partial(backend.heartbeat, NodeRef('stopped', 'run'), INITIAL, frozenset())
 
 
-def write_in_steps(what: str, scene: Scene, _number: int, pipe: Connection) -> object:
+def write_in_steps(what: str, namespace: Namespace, _number: int, pipe: Connection) -> object:
     """Write whatever is ordered, and stop at the call that is named; tell the calls made, and what came of it."""
     while (order := pipe.recv()) is not None:
         number, at = order
-        call = write(what, scene.backend, number)
+        call = write(what, namespace.backend, number)
         with Steps(at, stop) as steps:
             try:
                 result: object = call()
@@ -149,7 +151,7 @@ def write_in_steps(what: str, scene: Scene, _number: int, pipe: Connection) -> o
     return None
 
 
-def write_until_killed(scene: Scene, number: int, pipe: Connection) -> object:
+def write_until_killed(namespace: Namespace, number: int, pipe: Connection) -> object:
     """Write one thing after another until the call at which this process is to be killed; tell of each what came of it."""
     wave, at = pipe.recv()
     with Steps(at, kill) as steps:
@@ -157,7 +159,7 @@ def write_until_killed(scene: Scene, number: int, pipe: Connection) -> object:
             what, name = ('commit', 'audit')[step % 2], (wave * PROCESSES + number) * 1000 + step + 1
             pipe.send(('tried', what, name))
             try:
-                result: object = write(what, scene.backend, name)()
+                result: object = write(what, namespace.backend, name)()
             except Conflict as error:
                 result = error
             except BackendUnavailable:
@@ -166,12 +168,12 @@ def write_until_killed(scene: Scene, number: int, pipe: Connection) -> object:
     return steps.count
 
 
-def common(harness: Harness) -> Scene:
-    """A scene with the node that all processes know."""
-    scene = Scene(harness.connect(NAMESPACE))
-    scene.ref = lambda name: NodeRef(name, 'run')  # type: ignore[method-assign]
-    scene.leader('common')
-    return scene
+def common(harness: Harness) -> Namespace:
+    """A namespace with the node that all processes know."""
+    namespace = Namespace(harness.connect(NAMESPACE))
+    namespace.ref = lambda name: NodeRef(name, 'run')  # type: ignore[method-assign]
+    namespace.leader('common')
+    return namespace
 
 
 class ProcessTests:
@@ -181,36 +183,36 @@ class ProcessTests:
     def test_processes_open_an_absent_store(self, harness: Harness) -> None:
         """Processes that start at once on an absent store all enter it, with one timeline."""
         timelines = at_once(harness, first_start)
-        scene = Scene(harness.connect(NAMESPACE))
-        assert timelines == [scene.timeline] * PROCESSES
-        assert {name: node.heartbeat for name, node in scene.nodes().items()} == {f'n{n}': 1 for n in range(PROCESSES)}
+        namespace = Namespace(harness.connect(NAMESPACE))
+        assert timelines == [namespace.timeline] * PROCESSES
+        assert {name: node.heartbeat for name, node in namespace.nodes().items()} == {f'n{n}': 1 for n in range(PROCESSES)}
 
     @needs(Ability.PROCESSES)
     def test_processes_contend_for_leadership(self, harness: Harness) -> None:
         """Each epoch is won by exactly one process, and no heartbeat of a common record is lost."""
-        scene = Scene(harness.connect(NAMESPACE))
-        scene.ref = lambda name: NodeRef(name, 'run')  # type: ignore[method-assign]
+        namespace = Namespace(harness.connect(NAMESPACE))
+        namespace.ref = lambda name: NodeRef(name, 'run')  # type: ignore[method-assign]
         for name in ('common', *(f'n{number}' for number in range(PROCESSES))):
-            scene.join(name)
+            namespace.join(name)
         won = at_once(harness, contend)
         assert sorted(epoch for part in won for epoch in part) == list(range(1, ROUNDS + 1)), won
-        assert scene.node('common').heartbeat == PROCESSES * ROUNDS
+        assert namespace.node('common').heartbeat == PROCESSES * ROUNDS
 
     @needs(Ability.PROCESSES)
     def test_processes_commit_one_after_the_other(self, harness: Harness) -> None:
         """Rival commits are all or nothing: each that went through has its revision, its record and its heartbeat."""
-        scene = common(harness)
-        before = scene.revision.number
+        namespace = common(harness)
+        before = namespace.revision.number
         assert at_once(harness, rival_commits) == [ROUNDS] * PROCESSES
-        state = scene.state()
+        state = namespace.state()
         assert state.snapshot.revision.number == before + PROCESSES * ROUNDS
-        assert len(state.rebalances) == scene.node('common').heartbeat == PROCESSES * ROUNDS
+        assert len(state.rebalances) == namespace.node('common').heartbeat == PROCESSES * ROUNDS
         assert len({(row.owner, row.home) for row in state.rows}) == 1
 
     @needs(Ability.PROCESSES)
     def test_a_process_killed_at_work(self, harness: Harness) -> None:
         """What a killed process had acknowledged is there; what it was at is there whole or not at all."""
-        scene = common(harness)
+        namespace = common(harness)
         with processes(harness, commit_forever, count=1) as ((process, pipe),):
             pipe.send('go')
             for _ in range(ROUNDS):
@@ -221,15 +223,15 @@ class ProcessTests:
                 while pipe.poll(0):
                     acknowledged = pipe.recv()
         step, version = acknowledged
-        state = scene.state()
+        state = namespace.state()
         found = len(state.rebalances)
         assert found in (step, step + 1)
         assert state.snapshot.version.number >= version.number
         name, number = f'v{found}', state.snapshot.version.number
         assert set(state.rows) == {TokenRow(name, name, name, number)}
         assert list(state.members) == [name]
-        assert scene.node('common').heartbeat == found
-        assert scene.backend.heartbeat(NodeRef('common', 'run'), INITIAL, frozenset()).heartbeat == found + 1
+        assert namespace.node('common').heartbeat == found
+        assert namespace.backend.heartbeat(NodeRef('common', 'run'), INITIAL, frozenset()).heartbeat == found + 1
 
     @needs(Ability.PROCESSES)
     @pytest.mark.parametrize('what', ['commit', 'audit', 'heartbeat'])
@@ -239,9 +241,9 @@ class ProcessTests:
         """
         if not hasattr(os, 'waitid'):
             pytest.skip('this system does not tell that a process has stopped')
-        scene, ledger, numbers = common(harness), Ledger(), itertools.count(1)
-        observer, beats = scene.join('observer'), [0, 0]
-        scene.join('stopped')
+        namespace, ledger, numbers = common(harness), Ledger(), itertools.count(1)
+        observer, beats = namespace.join('observer'), [0, 0]
+        namespace.join('stopped')
         limit = min(1.0, harness.stopped_sec)
         backend = harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)
         backend.open(SETTINGS, create=True)
@@ -259,10 +261,10 @@ class ProcessTests:
                 calls, result = receive(pipe)
                 if what == 'heartbeat':
                     beats[isinstance(result, BackendUnavailable)] += 1
-                    assert beats[0] <= scene.node('stopped').heartbeat <= sum(beats)
+                    assert beats[0] <= namespace.node('stopped').heartbeat <= sum(beats)
                 else:
                     ledger.note(what, number, result)
-                ledger.check(scene)
+                ledger.check(namespace)
                 return calls
 
             order(0)  # what is made at the first time only
@@ -274,7 +276,7 @@ class ProcessTests:
         """Of what processes write that are killed somewhere in the middle, the acknowledged is there, and the refused is not;
         others go on.
         """
-        scene, ledger, random = common(harness), Ledger(), Random(1)
+        namespace, ledger, random = common(harness), Ledger(), Random(1)
         calls = 0
         for wave in range(WAVES):
             with processes(harness, write_until_killed, PROCESSES if wave else 1) as started:
@@ -286,9 +288,9 @@ class ProcessTests:
                         process.join(DEADLINE_SEC)
                         assert process.exitcode == -signal.SIGKILL
                     calls = ledger.told(pipe) or calls
-            ledger.check(scene)
+            ledger.check(namespace)
             number = WAVES * PROCESSES * 1000 + wave + 1
-            eventually(lambda number=number: ledger.note('commit', number, Ledger.commit(scene.backend, number)()))  # type: ignore[misc]
+            eventually(lambda number=number: ledger.note('commit', number, Ledger.commit(namespace.backend, number)()))  # type: ignore[misc]
 
     @needs(Ability.PROCESSES)
     def test_wait_hears_of_other_processes(self, harness: Harness) -> None:

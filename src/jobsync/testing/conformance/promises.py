@@ -60,7 +60,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'SizeTests': ('use', 'P5'),
     'SnapshotTests': ('P1', 'R2', 'R5'),
     'TimelineTests': ('P1', 'R8'),
-    'TrailTests': ('trail',),
+    'HistoryTests': ('trail',),
     'UnreadableTests': ('P3', 'P6', 'R9'),
     'WaitTests': ('P2',),
     'WeightTests': ('P5',),

@@ -6,7 +6,7 @@ import datetime as dt
 
 from jobsync.backend import Assignment, Eviction, LockEdit, LockFilter, LockRequest, Member, Pin, Settings, TokenGroup
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.conformance.namespace import Namespace
 
 __all__ = ['SizeTests']
 
@@ -25,16 +25,16 @@ class SizeTests:
     def check_pool(self, harness: Harness, tokens: int) -> None:
         """One pool in a namespace of its own."""
         backend = harness.connect(namespace=f'pool_{tokens}_')
-        scene = Scene(backend, Settings(tokens, 'xxh3'))
-        leader = scene.leader()
+        namespace = Namespace(backend, Settings(tokens, 'xxh3'))
+        leader = namespace.leader()
         groups = [TokenGroup(range(start, tokens, NODES), f'n{start}') for start in range(NODES)]
         members = {f'n{number}': Member('1', 15.0) for number in range(NODES)}
-        version = scene.commit(leader, *groups, members=members, moved=tokens)
-        before = scene.assignment()
+        version = namespace.commit(leader, *groups, members=members, moved=tokens)
+        before = namespace.assignment()
         assert {name: len(before.owned_by(name)) for name in members} == dict.fromkeys(members, tokens // NODES)
-        scene.commit(leader, TokenGroup(range(0, tokens, NODES), 'n1', home='n0'), moved=tokens // NODES)
+        namespace.commit(leader, TokenGroup(range(0, tokens, NODES), 'n1', home='n0'), moved=tokens // NODES)
         after = before.apply(backend.read_assignment(version))
-        whole = scene.assignment()
+        whole = namespace.assignment()
         assert after.version == whole.version
         assert len(whole.owned_by('n1')) == 2 * tokens // NODES
         assert [after.owned_by(name) for name in members] == [whole.owned_by(name) for name in members]
@@ -47,75 +47,75 @@ class SizeTests:
 
     def check_locks(self, harness: Harness, locks: int) -> None:
         """One number of locks in a namespace of its own."""
-        scene = Scene(harness.connect(namespace=f'locks_{locks}_'), Settings(10_000, 'xxh3'))
-        leader = scene.leader()
+        namespace = Namespace(harness.connect(namespace=f'locks_{locks}_'), Settings(10_000, 'xxh3'))
+        leader = namespace.leader()
         requests = tuple(LockRequest(f'task {number}', ('a%', 'b%'), f'creator {number % 2}') for number in range(locks))
-        scene.backend.edit_locks(LockEdit(put=requests))
-        found = scene.backend.read_locks().locks
+        namespace.backend.edit_locks(LockEdit(put=requests))
+        found = namespace.backend.read_locks().locks
         assert [lock.task_id for lock in found] == [request.task_id for request in requests]
-        scene.commit(leader, pins=tuple(Pin(10_000 + lock.id, lock.task_id, 'a') for lock in found), moved=locks)
-        assert len(scene.pins()) == locks
-        scene.commit(leader, unpinned=frozenset(10_000 + lock.id for lock in found[::2]))
-        assert set(scene.pins()) == {10_000 + lock.id for lock in found[1::2]}
-        assert scene.backend.edit_locks(LockEdit(remove=LockFilter(created_by='creator 0'))) == locks // 2
+        namespace.commit(leader, pins=tuple(Pin(10_000 + lock.id, lock.task_id, 'a') for lock in found), moved=locks)
+        assert len(namespace.pins()) == locks
+        namespace.commit(leader, unpinned=frozenset(10_000 + lock.id for lock in found[::2]))
+        assert set(namespace.pins()) == {10_000 + lock.id for lock in found[1::2]}
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by='creator 0'))) == locks // 2
         names = frozenset(lock.task_id for lock in found[1::2])
-        assert scene.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names))) == locks - locks // 2
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names))) == locks - locks // 2
 
-    def test_many_nodes(self, scene: Scene) -> None:
+    def test_many_nodes(self, namespace: Namespace) -> None:
         """Two hundred nodes register, beat, and are removed by as few commits as the backend declares."""
-        leader, most = scene.leader(), scene.backend.info.max_removals
-        refs = [scene.join(f'node {number}') for number in range(200)]
+        leader, most = namespace.leader(), namespace.backend.info.max_removals
+        refs = [namespace.join(f'node {number}') for number in range(200)]
         for ref in refs:
-            scene.beat(ref, holding=range(50))
-        assert [node.ref for node in scene.backend.snapshot().nodes] == [leader, *refs]
+            namespace.beat(ref, holding=range(50))
+        assert [node.ref for node in namespace.snapshot().nodes] == [leader, *refs]
         for ref in refs:
-            scene.backend.deregister(ref)
+            namespace.backend.deregister(ref)
         for start in range(0, len(refs), most):
-            scene.commit(leader, departed=tuple(refs[start : start + most]))
-        assert list(scene.nodes()) == ['leader']
+            namespace.commit(leader, departed=tuple(refs[start : start + most]))
+        assert list(namespace.nodes()) == ['leader']
 
-    def test_as_many_removals_as_declared(self, scene: Scene) -> None:
+    def test_as_many_removals_as_declared(self, namespace: Namespace) -> None:
         """One commit takes as many evicted, departed and absent nodes together as the backend declares."""
-        leader, most = scene.leader(), scene.backend.info.max_removals
-        stays = scene.join('stays')
-        refs = [scene.join(f'worker-{number:06}.example') for number in range(most // 2)]  # to register takes time
+        leader, most = namespace.leader(), namespace.backend.info.max_removals
+        stays = namespace.join('stays')
+        refs = [namespace.join(f'worker-{number:06}.example') for number in range(most // 2)]  # to register takes time
         evicted, departed = refs[most // 4 :], refs[: most // 4]
         for ref in departed:
-            scene.backend.deregister(ref)
-        version = scene.commit(
+            namespace.backend.deregister(ref)
+        version = namespace.commit(
             leader,
             TokenGroup([1], 'stays'),
             evictions=tuple(Eviction(ref, 0) for ref in evicted),
             departed=tuple(departed),
-            absent=tuple(scene.ref(f'ghost-{number:06}.example') for number in range(most - most // 2)),
+            absent=tuple(namespace.ref(f'ghost-{number:06}.example') for number in range(most - most // 2)),
         )
-        assert [node.ref for node in scene.backend.snapshot().nodes] == [leader, stays]
-        assert scene.assignment().version == version
+        assert [node.ref for node in namespace.snapshot().nodes] == [leader, stays]
+        assert namespace.assignment().version == version
 
     def test_the_largest_pool_declared(self, harness: Harness) -> None:
         """The last token of the largest pool, and a pin above it, are stored as any other."""
         backend = harness.connect()
         tokens = backend.info.max_tokens
-        scene = Scene(backend, Settings(tokens, 'xxh3'))
-        leader = scene.leader()
-        scene.commit(leader, TokenGroup([0, tokens - 1], 'a'), pins=(Pin(tokens + 1, 'x', 'a'),))
-        scene.beat(leader, holding=[tokens - 1, tokens + 1])
+        namespace = Namespace(backend, Settings(tokens, 'xxh3'))
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup([0, tokens - 1], 'a'), pins=(Pin(tokens + 1, 'x', 'a'),))
+        namespace.beat(leader, holding=[tokens - 1, tokens + 1])
         changes = backend.read_assignment()
         assert [(list(group.tokens), group.owner) for group in changes.groups] == [([0, tokens - 1], 'a')]
         assert [pin.id for pin in changes.pins] == [tokens + 1]
-        assert scene.node('leader').holding == {tokens - 1, tokens + 1}
+        assert namespace.node('leader').holding == {tokens - 1, tokens + 1}
 
-    def test_many_tasks_of_one_day(self, scene: Scene) -> None:
+    def test_many_tasks_of_one_day(self, namespace: Namespace) -> None:
         """Ten thousand claims and audits, in one call each."""
         day, items = dt.date(2026, 3, 2), [f'item {number}' for number in range(10_000)]
-        scene.backend.append_claims(scene.join('a'), items, day)
-        scene.backend.append_audits('a', items[:-1], day)
-        assert [claim.item for claim in scene.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
-        assert len(scene.claims(date=day)) == 10_000
+        namespace.backend.append_claims(namespace.join('a'), items, day)
+        namespace.backend.append_audits('a', items[:-1], day)
+        assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
+        assert len(namespace.claims(date=day)) == 10_000
 
     def test_an_empty_reading(self, harness: Harness) -> None:
         """The smallest pool is one token."""
-        scene = Scene(harness.connect(), Settings(1, 'xxh3'))
-        assert Assignment.empty(1).apply(scene.backend.read_assignment()).is_unowned
-        scene.commit(scene.leader(), TokenGroup([0], 'leader'))
-        assert scene.row(0).owner == 'leader'
+        namespace = Namespace(harness.connect(), Settings(1, 'xxh3'))
+        assert Assignment.empty(1).apply(namespace.backend.read_assignment()).is_unowned
+        namespace.commit(namespace.leader(), TokenGroup([0], 'leader'))
+        assert namespace.row(0).owner == 'leader'

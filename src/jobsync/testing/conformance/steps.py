@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 
 from jobsync.backend import INITIAL, Backend, NodeRef, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict
-from jobsync.testing.conformance.scene import TOKENS, Scene
+from jobsync.testing.conformance.namespace import TOKENS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
 __all__ = ['COMMON', 'Ledger', 'Steps', 'audit', 'kill', 'read_everything', 'spread', 'stop', 'stopped']
@@ -83,8 +83,8 @@ class Ledger:
     @staticmethod
     def commit(backend: Backend, number: int) -> Callable[[], Revision]:
         """Return a commit of everything to one name, planned from the present state."""
-        scene, name = Scene(backend), f'v{number}'
-        plan, guard = scene.plan(TokenGroup(range(TOKENS), name, name, name), moved=number), scene.guard()
+        namespace, name = Namespace(backend), f'v{number}'
+        plan, guard = namespace.plan(TokenGroup(range(TOKENS), name, name, name), moved=number), namespace.guard()
         return lambda: backend.commit(COMMON, plan, guard)
 
     def note(self, what: str, number: int, result: object) -> None:
@@ -125,9 +125,9 @@ class Ledger:
                     self.note(what, number, result)
                 return
 
-    def check(self, scene: Scene) -> None:
+    def check(self, namespace: Namespace) -> None:
         """Whatever was acknowledged must be there once, and nothing else that is not unknown; the state is that of one commit."""
-        state = scene.state()
+        state = namespace.state()
         recorded = [record.tokens_moved for record in state.rebalances]
         assert len(recorded) == len(set(recorded)), f'commits recorded twice: {sorted(recorded)}'
         lost = self.commits.keys() - set(recorded)
@@ -139,7 +139,7 @@ class Ledger:
         assert found <= self.audits | {item for item in self.unknown if isinstance(item, str)}
         common = next(node for node in state.snapshot.nodes if node.name == COMMON.name)
         assert common.heartbeat == len(recorded), 'the leader counts its commits'
-        assert state.snapshot.version == scene.backend.read_assignment().version
+        assert state.snapshot.version == namespace.backend.read_assignment().version
         if recorded:
             (row,) = set(state.rows)
             assert row == TokenRow(row.owner, row.owner, row.owner, row.version)
@@ -159,7 +159,7 @@ def audit(backend: Backend, number: int) -> None:
 def read_everything(backend: Backend, observer: NodeRef) -> None:
     """Whatever is read in the middle of another's write must be one state, and no older than what was read before it."""
     before = backend.snapshot().version
-    assignment = Scene(backend).assignment()
+    assignment = Namespace(backend).assignment()
     assert assignment.version.number >= before.number
     assert len({assignment.row(token) for token in range(TOKENS)}) == 1
     pulse = backend.heartbeat(observer, INITIAL, frozenset())

@@ -10,11 +10,14 @@ from jobsync.testing.conformance.clocks import ClockTests
 from jobsync.testing.conformance.commits import CommitEffectTests
 from jobsync.testing.conformance.comparing import MachineTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
+from jobsync.testing.conformance.external_changes import FailoverTests, HandEditTests
 from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.history import HistoryTests
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
 from jobsync.testing.conformance.names import NamespaceTests, NameTests
+from jobsync.testing.conformance.namespace import Namespace
 from jobsync.testing.conformance.nodes import (
     DeregisterTests,
     HeartbeatTests,
@@ -26,10 +29,7 @@ from jobsync.testing.conformance.opening import InfoTests, OpeningTests, Timelin
 from jobsync.testing.conformance.outages import OutageTests, RefusalTests, RepetitionTests
 from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.readings import PositionTests, ReadingTests, SnapshotTests
-from jobsync.testing.conformance.scene import Scene
 from jobsync.testing.conformance.sizes import SizeTests
-from jobsync.testing.conformance.surroundings import FailoverTests, HandEditTests
-from jobsync.testing.conformance.trails import TrailTests
 from jobsync.testing.conformance.unreadable import UnreadableTests
 from jobsync.testing.conformance.waiting import WaitTests
 
@@ -51,7 +51,7 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
     HandEditTests,
     UnreadableTests,
     FailoverTests,
-    TrailTests,
+    HistoryTests,
     LockTests,
     PositionTests,
     SnapshotTests,
@@ -76,6 +76,6 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
         raise NotImplementedError('override the fixture "harness"')
 
     @pytest.fixture
-    def scene(self, harness: Harness) -> Scene:
+    def namespace(self, harness: Harness) -> Namespace:
         """One opened namespace of it."""
-        return Scene(harness.connect())
+        return Namespace(harness.connect())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.scene import SETTINGS, Scene
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
 __all__ = ['WaitTests']
@@ -37,36 +37,36 @@ class Waiting:
 class WaitTests:
     """``wait``."""
 
-    def test_wait_returns_what_is_there(self, scene: Scene) -> None:
+    def test_wait_returns_what_is_there(self, namespace: Namespace) -> None:
         """If the revision is above the argument already, its number comes at once."""
-        scene.join('a')
-        assert Waiting(scene.backend.wait, 0, 2 * DEADLINE_SEC).answer() == scene.revision.number
+        namespace.join('a')
+        assert Waiting(namespace.backend.wait, 0, 2 * DEADLINE_SEC).answer() == namespace.revision.number
 
-    def test_wait_ends_with_its_timeout(self, scene: Scene) -> None:
+    def test_wait_ends_with_its_timeout(self, namespace: Namespace) -> None:
         """With no change it returns the revision that stands."""
-        scene.join('a')
-        number = scene.revision.number
-        assert scene.backend.wait(number, 0.0) == number
-        assert scene.backend.wait(number, 0.05) == number
-        assert scene.backend.wait(number + 5, 0.05) <= number + 5
+        namespace.join('a')
+        number = namespace.revision.number
+        assert namespace.backend.wait(number, 0.0) == number
+        assert namespace.backend.wait(number, 0.05) == number
+        assert namespace.backend.wait(number + 5, 0.05) <= number + 5
 
-    def test_wait_wakes_on_a_change(self, scene: Scene, harness: Harness) -> None:
+    def test_wait_wakes_on_a_change(self, namespace: Namespace, harness: Harness) -> None:
         """A structural change by another handle ends it with a revision above the argument."""
         waiter = harness.connect()
         waiter.open(SETTINGS, create=True)
-        number = scene.revision.number
+        number = namespace.revision.number
         waiting = Waiting(waiter.wait, number, 2 * DEADLINE_SEC)
-        scene.join('a')
+        namespace.join('a')
         assert waiting.answer() > number
 
-    def test_push_is_prompt(self, scene: Scene, harness: Harness) -> None:
+    def test_push_is_prompt(self, namespace: Namespace, harness: Harness) -> None:
         """A backend that declares push wakes a waiter sooner than a poll would; one that does not still wakes it."""
         waiter = harness.connect()
         waiter.open(SETTINGS, create=True)
         changed, ready, is_over = threading.Event(), threading.Event(), threading.Event()
 
         def follow() -> None:
-            number = scene.revision.number
+            number = namespace.revision.number
             ready.set()
             while not is_over.is_set():
                 if (found := waiter.wait(number, DEADLINE_SEC)) > number:
@@ -78,7 +78,7 @@ class WaitTests:
             took = []
             for number in range(ROUNDS):
                 changed.clear()
-                scene.join(f'n{attempt}-{number}')
+                namespace.join(f'n{attempt}-{number}')
                 started = time.monotonic()
                 assert changed.wait(DEADLINE_SEC), f'no hint of change {number} after {DEADLINE_SEC} s'
                 took.append(time.monotonic() - started)
@@ -89,31 +89,31 @@ class WaitTests:
         assert ready.wait(DEADLINE_SEC)
         # A machine may be busy for a while; whoever polls is never any sooner.
         took = [typical(0)]
-        while scene.backend.info.push and took[-1] >= PROMPT_SEC and len(took) < ATTEMPTS:
+        while namespace.backend.info.push and took[-1] >= PROMPT_SEC and len(took) < ATTEMPTS:
             took.append(typical(len(took)))
         is_over.set()
-        scene.join('last')
+        namespace.join('last')
         thread.join(DEADLINE_SEC)
         assert not thread.is_alive()
-        assert min(took) < PROMPT_SEC or not scene.backend.info.push, f'a hint took {min(took):.1f} s, which is no push'
+        assert min(took) < PROMPT_SEC or not namespace.backend.info.push, f'a hint took {min(took):.1f} s, which is no push'
 
-    def test_close_wakes_every_wait(self, harness: Harness, scene: Scene) -> None:
+    def test_close_wakes_every_wait(self, harness: Harness, namespace: Namespace) -> None:
         """``close`` ends the waits on that handle, and later ones return at once."""
         backend = harness.connect()
         backend.open(SETTINGS, create=True)
-        number = scene.revision.number
+        number = namespace.revision.number
         waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(3)]
         backend.close()
         for waiting in waits:
             waiting.answer()
         Waiting(backend.wait, number, 2 * DEADLINE_SEC).answer()
 
-    def test_close_of_one_handle_leaves_the_others(self, harness: Harness, scene: Scene) -> None:
+    def test_close_of_one_handle_leaves_the_others(self, harness: Harness, namespace: Namespace) -> None:
         """Another handle goes on working when one is closed."""
         backend = harness.connect()
         backend.open(SETTINGS, create=True)
         backend.close()
-        number = scene.revision.number
-        assert scene.backend.wait(number, 0.05) == number
-        scene.join('a')
-        assert scene.backend.wait(number, DEADLINE_SEC) > number
+        number = namespace.revision.number
+        assert namespace.backend.wait(number, 0.05) == number
+        namespace.join('a')
+        assert namespace.backend.wait(number, DEADLINE_SEC) > number

@@ -10,7 +10,7 @@ import attrs
 
 from jobsync.backend import Assignment, Backend, Pin, Pulse, Revision, Settings, Snapshot, TaskLock, Timeline, TokenRow
 from jobsync.errors import JobsyncError, NameTaken
-from jobsync.testing.conformance.scene import Scene
+from jobsync.testing.conformance.namespace import Namespace
 
 __all__ = ['Side']
 
@@ -32,7 +32,7 @@ class Side:
 
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self.backend = backend
-        self.scene = Scene(backend, settings)
+        self.namespace = Namespace(backend, settings)
         self.follower = Assignment.empty(settings.total_tokens)
         """Kept up to date by differences."""
         self.before = backend.snapshot()

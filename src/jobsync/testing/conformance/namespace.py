@@ -38,7 +38,7 @@ from jobsync.backend import (
     TokenRow,
 )
 
-__all__ = ['GONE', 'SETTINGS', 'TOKENS', 'Scene', 'State']
+__all__ = ['GONE', 'SETTINGS', 'TOKENS', 'Namespace', 'State']
 
 TOKENS = 24
 SETTINGS = Settings(total_tokens=TOKENS, hash_function='xxh3')
@@ -65,7 +65,7 @@ class State:
     rebalances: tuple[Rebalance, ...]
 
 
-class Scene:
+class Namespace:
     """One opened namespace. Every node's incarnation is new."""
 
     def __init__(self, backend: Backend, settings: Settings = SETTINGS) -> None:
@@ -89,7 +89,7 @@ class Scene:
 
     def lead(self, ref: NodeRef) -> NodeRef:
         """Make a node the leader, whoever led before."""
-        leadership = self.backend.acquire_leadership(ref, self.backend.snapshot().leadership.epoch)
+        leadership = self.backend.acquire_leadership(ref, self.snapshot().leadership.epoch)
         assert leadership.node == ref
         return ref
 
@@ -99,7 +99,7 @@ class Scene:
 
     def guard(self, **changes: Any) -> Guard:
         """What a plan made from the present snapshot is guarded by."""
-        now = self.backend.snapshot()
+        now = self.snapshot()
         return attrs.evolve(Guard(now.timeline, now.leadership.epoch, now.version), **changes)
 
     def plan(self, *groups: TokenGroup, **fields: Any) -> Plan:
@@ -137,19 +137,23 @@ class Scene:
             self.join('ghost', replacing=(ref.incarnation, 0))
         else:
             self.backend.renew_timeline(self.timeline, 0)
-            self.timeline = self.backend.snapshot().timeline
+            self.timeline = self.snapshot().timeline
         return ref
 
     # What can be seen
 
+    def snapshot(self) -> Snapshot:
+        """Return ``Backend.snapshot()``."""
+        return self.backend.snapshot()
+
     @property
     def revision(self) -> Revision:
         """The namespace's revision."""
-        return self.backend.snapshot().revision
+        return self.snapshot().revision
 
     def nodes(self) -> dict[str, Node]:
         """All records, by name, in the order of the snapshot."""
-        return {node.name: node for node in self.backend.snapshot().nodes}
+        return {node.name: node for node in self.snapshot().nodes}
 
     def node(self, name: str) -> Node:
         """The record of a name."""
@@ -188,7 +192,7 @@ class Scene:
 
     def state(self) -> State:
         """Everything."""
-        snapshot, assignment = self.backend.snapshot(), self.assignment()
+        snapshot, assignment = self.snapshot(), self.assignment()
         return State(
             settings=self.backend.open(self.settings, create=False).settings,
             snapshot=attrs.evolve(snapshot, now=NO_TIME, position=None),
@@ -227,9 +231,9 @@ class Scene:
     @contextlib.contextmanager
     def same_version(self) -> Iterator[None]:
         """Fail if the block touches the assignment's version."""
-        before = self.backend.snapshot().version
+        before = self.snapshot().version
         yield
-        assert self.backend.snapshot().version == before
+        assert self.snapshot().version == before
 
     @contextlib.contextmanager
     def same_revision(self) -> Iterator[None]:

@@ -1,0 +1,249 @@
+"""Claims, audits and rebalances: ``append_claims``, ``append_audits``, ``history``, ``incomplete`` and ``purge``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+import pytest
+
+from jobsync.backend import Audit, Claim, HistoryKind, NodeRef
+from jobsync.errors import Evicted
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.namespace import GONE, Namespace
+from jobsync.testing.conformance.threads import DEADLINE_SEC
+
+__all__ = ['HistoryTests']
+
+MONDAY, TUESDAY = dt.date(2026, 3, 2), dt.date(2026, 3, 3)
+NONE, HOUR = dt.timedelta(0), dt.timedelta(hours=1)
+
+
+def three_commits(namespace: Namespace) -> None:
+    """Three rebalances, told apart by their reasons."""
+    leader = namespace.leader()
+    for number in range(1, 4):
+        namespace.commit(leader, reason=f'reason {number}', moved=number)
+
+
+class HistoryTests:
+    """The three trails."""
+
+    def test_claims_are_recorded(self, namespace: Namespace) -> None:
+        """One record for each item, with the node, the date and the store's time; nothing structural changes."""
+        ref = namespace.join('a')
+        before = namespace.snapshot().now
+        with namespace.same_revision():
+            namespace.backend.append_claims(ref, ['x', 'y'], MONDAY)
+        after = namespace.snapshot().now
+        claims = namespace.claims()
+        assert {(c.item, c.node, c.date) for c in claims} == {('x', 'a', MONDAY), ('y', 'a', MONDAY)}
+        assert len(claims) == 2
+        assert all(isinstance(c, Claim) and before <= c.created_on <= after for c in claims)
+
+    def test_claims_are_kept_by_item_date_and_node(self, namespace: Namespace) -> None:
+        """The same item at another date or by another node is another record."""
+        a, b = namespace.join('a'), namespace.join('b')
+        for ref, date in ((a, MONDAY), (a, TUESDAY), (b, MONDAY)):
+            namespace.backend.append_claims(ref, ['x'], date)
+        assert len(namespace.claims()) == 3
+
+    def test_beginning_again_renews_the_claim(self, namespace: Namespace) -> None:
+        """A claim repeated stays one record, with the store's time at the repetition."""
+        ref = namespace.join('a')
+        namespace.backend.append_claims(ref, ['x', 'y'], MONDAY)
+        before = {claim.item: claim.created_on for claim in namespace.claims()}
+        deadline = time.monotonic() + DEADLINE_SEC
+        while (now := namespace.snapshot().now) <= before['x']:
+            assert time.monotonic() < deadline, f'the time of the store has been {now} for {DEADLINE_SEC} s'
+            namespace.beat(ref)
+        namespace.backend.append_claims(ref, ['x'], MONDAY)
+        after = {claim.item: claim.created_on for claim in namespace.claims()}
+        assert len(namespace.claims()) == 2
+        assert after['x'] >= now > before['x']
+        assert after['y'] == before['y']
+
+    def test_an_item_twice_in_one_call(self, namespace: Namespace) -> None:
+        """An item given twice is recorded once, by claims and by audits."""
+        ref = namespace.join('a')
+        namespace.backend.append_claims(ref, ['x', 'y', 'x'], MONDAY)
+        namespace.backend.append_audits('a', ['x', 'y', 'x'], MONDAY)
+        assert len(namespace.claims()) == len(namespace.audits()) == 2
+
+    def test_no_items(self, namespace: Namespace) -> None:
+        """A call without items records nothing."""
+        ref = namespace.join('a')
+        with namespace.unchanged():
+            namespace.backend.append_claims(ref, [], MONDAY)
+            namespace.backend.append_audits('a', [], MONDAY)
+
+    @pytest.mark.parametrize('how', GONE)
+    def test_claims_of_a_gone_run_are_refused(self, namespace: Namespace, how: str) -> None:
+        """Only an incarnation that is JOINED may claim; of a refused call nothing is written."""
+        ref = namespace.gone(how)
+        with namespace.refused(Evicted):
+            namespace.backend.append_claims(ref, ['x', 'y'], MONDAY)
+
+    @pytest.mark.parametrize('how', GONE)
+    def test_audits_are_accepted_from_anyone(self, namespace: Namespace, how: str) -> None:
+        """What was done is recorded, whether or not the node is still registered."""
+        name = namespace.gone(how).name
+        with namespace.same_revision():
+            namespace.backend.append_audits(name, ['x', 'y'], MONDAY)
+        audits = namespace.audits()
+        assert all(isinstance(a, Audit) for a in audits)
+        assert {(a.item, a.node, a.date) for a in audits} == {('x', name, MONDAY), ('y', name, MONDAY)}
+
+    def test_audit_repeated_happens_once(self, namespace: Namespace) -> None:
+        """The same call again changes nothing, the time of completion included."""
+        namespace.backend.append_audits('a', ['x', 'y'], MONDAY)
+        with namespace.unchanged():
+            namespace.backend.append_audits('a', ['y', 'x'], MONDAY)
+
+    def test_audits_are_kept_by_item_date_and_node(self, namespace: Namespace) -> None:
+        """The same item at another date or by another node is another record."""
+        for name, date in (('a', MONDAY), ('a', TUESDAY), ('b', MONDAY)):
+            namespace.backend.append_audits(name, ['x'], date)
+        assert len(namespace.audits()) == 3
+
+    @needs(Ability.CLOCK)
+    def test_history_is_newest_first(self, namespace: Namespace, harness: Harness) -> None:
+        """Each trail comes newest first; ``limit`` keeps the newest; a claim begun again is new."""
+        ref = namespace.leader('a')
+        for item in ('w', 'x', 'y', 'w'):
+            namespace.backend.append_claims(ref, [item], MONDAY)
+            namespace.backend.append_audits('a', [item], MONDAY)
+            namespace.commit(ref, reason=item, moved=1)
+            harness.move_clock(HOUR)
+        assert [c.item for c in namespace.claims()] == ['w', 'y', 'x']
+        assert [a.item for a in namespace.audits()] == ['y', 'x', 'w']
+        assert [r.trigger_reason for r in namespace.rebalances()] == ['w', 'y', 'x', 'w']
+        assert [c.item for c in namespace.claims(limit=2)] == ['w', 'y']
+        assert [r.trigger_reason for r in namespace.rebalances(limit=2)] == ['w', 'y']
+
+    def test_history_does_not_ascend(self, namespace: Namespace) -> None:
+        """Times in a history never rise, and ``limit`` bounds its length."""
+        ref = namespace.join('a')
+        for number in range(6):
+            namespace.backend.append_claims(ref, [f'x{number}'], MONDAY)
+            namespace.backend.append_audits('a', [f'x{number}'], MONDAY)
+        for found in (namespace.claims(), namespace.audits()):
+            times = [record.created_on for record in found]
+            assert times == sorted(times, reverse=True)
+            assert len(found) == 6
+        assert len(namespace.claims(limit=4)) == len(namespace.audits(limit=4)) == 4
+        assert namespace.claims(limit=100) == namespace.claims()
+        assert namespace.claims(limit=0) == []
+
+    def test_rebalances_are_newest_first(self, namespace: Namespace) -> None:
+        """Rebalances come with their times never rising, every one of them, and ``limit`` bounds their number."""
+        three_commits(namespace)
+        found = namespace.rebalances()
+        times = [record.triggered_at for record in found]
+        assert times == sorted(times, reverse=True)
+        assert {record.tokens_moved for record in found} == {1, 2, 3}
+        assert len(namespace.rebalances(limit=2)) == 2
+
+    def test_history_of_a_date_or_an_item(self, namespace: Namespace) -> None:
+        """``date`` and ``item`` each narrow the trail, together both; items are compared exactly."""
+        ref = namespace.join('a')
+        for date in (MONDAY, TUESDAY):
+            namespace.backend.append_claims(ref, ['x', 'y', 'X', 'x%'], date)
+            namespace.backend.append_audits('a', ['x', 'y', 'X', 'x%'], date)
+        for of in (namespace.claims, namespace.audits):
+            assert {(r.item, r.date) for r in of(date=MONDAY)} == {(item, MONDAY) for item in ('x', 'y', 'X', 'x%')}
+            assert {(r.item, r.date) for r in of(item='x')} == {('x', MONDAY), ('x', TUESDAY)}
+            assert {(r.item, r.date) for r in of(item='x%', date=TUESDAY)} == {('x%', TUESDAY)}
+            assert of(item='z') == []
+
+    def test_incomplete_is_claimed_and_not_audited(self, namespace: Namespace) -> None:
+        """An item is incomplete at the date of its claim until anyone audits it at that date, evicted nodes' included."""
+        leader, ref = namespace.leader(), namespace.join('a')
+        namespace.backend.append_claims(ref, ['done', 'other day', 'by another', 'open'], MONDAY)
+        namespace.backend.append_audits('a', ['done'], MONDAY)
+        namespace.backend.append_audits('a', ['other day'], TUESDAY)
+        namespace.backend.append_audits('someone', ['by another'], MONDAY)
+        namespace.evict(leader, ref)
+        for date in (MONDAY, None):
+            assert {claim.item for claim in namespace.backend.incomplete(date, NONE)} == {'other day', 'open'}
+        assert namespace.backend.incomplete(TUESDAY, NONE) == ()
+        namespace.backend.append_audits('a', ['other day', 'open'], MONDAY)
+        assert namespace.backend.incomplete(None, NONE) == ()
+
+    def test_incomplete_counts_each_date(self, namespace: Namespace) -> None:
+        """An item claimed at two dates is incomplete at each of them on its own."""
+        ref = namespace.join('a')
+        namespace.backend.append_claims(ref, ['x'], MONDAY)
+        namespace.backend.append_claims(ref, ['x'], TUESDAY)
+        assert {claim.date for claim in namespace.backend.incomplete(None, NONE)} == {MONDAY, TUESDAY}
+        namespace.backend.append_audits('a', ['x'], TUESDAY)
+        assert [claim.date for claim in namespace.backend.incomplete(None, NONE)] == [MONDAY]
+        assert namespace.backend.incomplete(TUESDAY, NONE) == ()
+
+    def test_incomplete_is_old_enough(self, namespace: Namespace) -> None:
+        """Only claims of at least that age count."""
+        namespace.backend.append_claims(namespace.join('a'), ['x'], MONDAY)
+        assert namespace.backend.incomplete(MONDAY, HOUR) == ()
+        assert len(namespace.backend.incomplete(MONDAY, NONE)) == 1
+
+    @needs(Ability.CLOCK)
+    def test_incomplete_brings_the_newest_claim(self, namespace: Namespace, harness: Harness) -> None:
+        """Of an item begun twice the newest claim counts, for the record and for its age; the oldest record comes first."""
+        a, b = namespace.join('a'), namespace.join('b')
+        for ref, item in ((a, 'x'), (a, 'y'), (b, 'x')):
+            namespace.backend.append_claims(ref, [item], MONDAY)
+            harness.move_clock(HOUR)
+        found = namespace.backend.incomplete(MONDAY, NONE)
+        assert [(claim.item, claim.node) for claim in found] == [('y', 'a'), ('x', 'b')]
+        assert [claim.item for claim in namespace.backend.incomplete(MONDAY, 2 * HOUR)] == ['y']
+        assert namespace.backend.incomplete(MONDAY, 3 * HOUR) == ()
+
+    def test_purge_keeps_what_is_not_older(self, namespace: Namespace) -> None:
+        """Only records before the moment go, of that trail alone; how many is returned, and again none."""
+        leader = namespace.leader('a')
+        start = namespace.snapshot().now - HOUR
+        namespace.backend.append_claims(leader, ['x', 'y'], MONDAY)
+        namespace.backend.append_audits('a', ['x', 'y'], MONDAY)
+        namespace.commit(leader, moved=1)
+        with namespace.unchanged():
+            assert [namespace.backend.purge(kind, start) for kind in HistoryKind] == [0, 0, 0]
+        sizes = {HistoryKind.CLAIM: 2, HistoryKind.AUDIT: 2, HistoryKind.REBALANCE: 1}
+        for kind in HistoryKind:
+            with namespace.same_revision():
+                assert namespace.backend.purge(kind, start + 2 * HOUR) == sizes.pop(kind)
+            assert {k: len(namespace.backend.history(k)) for k in sizes} == sizes
+            assert not namespace.backend.history(kind)
+            assert namespace.backend.purge(kind, start + 2 * HOUR) == 0
+
+    def test_purge_keeps_claims_without_audit(self, namespace: Namespace) -> None:
+        """Claims stay until the work is complete, however old they are."""
+        ref = namespace.join('a')
+        namespace.backend.append_claims(ref, ['done', 'open'], MONDAY)
+        namespace.backend.append_claims(ref, ['done'], TUESDAY)
+        namespace.backend.append_audits('b', ['done'], MONDAY)
+        assert namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now + HOUR) == 1
+        assert {(claim.item, claim.date) for claim in namespace.claims()} == {('open', MONDAY), ('done', TUESDAY)}
+
+    @needs(Ability.CLOCK)
+    def test_purge_by_age(self, namespace: Namespace, harness: Harness) -> None:
+        """Records before the moment go, later ones stay, in each trail."""
+        ref = namespace.leader('a')
+        for item in ('old', 'new'):
+            namespace.backend.append_claims(ref, [item], MONDAY)
+            namespace.backend.append_audits('a', [item], MONDAY)
+            namespace.commit(ref, reason=item, moved=1)
+            between = namespace.snapshot().now + HOUR
+            harness.move_clock(2 * HOUR)
+            if item == 'old':
+                moment = between
+        assert [namespace.backend.purge(kind, moment) for kind in HistoryKind] == [1, 1, 1]
+        assert [c.item for c in namespace.claims()] == [a.item for a in namespace.audits()] == ['new']
+        assert [r.trigger_reason for r in namespace.rebalances()] == ['new']
+
+    def test_claims_of_many_items(self, namespace: Namespace) -> None:
+        """A thousand items are recorded in one call."""
+        ref: NodeRef = namespace.join('a')
+        items = [f'item {number}' for number in range(1000)]
+        namespace.backend.append_claims(ref, items, MONDAY)
+        namespace.backend.append_audits('a', items, MONDAY)
+        assert {c.item for c in namespace.claims()} == {a.item for a in namespace.audits()} == set(items)

@@ -62,7 +62,7 @@ def test_many_commits(tokens: int, share: float) -> None:
             base, log = packed(merged([unpacked(blob)[0] for blob in (base, *log[:folded])])), log[folded:]
             assert not is_long(len(log), sum(map(len, log)), len(base))
         most = max(most, len(log))
-        reference = reference.after(plan, revision)
+        reference = reference.commit(plan, revision)
         expected = rows(Assignment.empty(tokens).apply(reference.read(None)))
         assert rows(applied([unpacked(blob)[0] for blob in (base, *log)], tokens, revision)) == expected
     assert 1 <= foldings <= commits / 2

@@ -186,7 +186,7 @@ class Bench:
 
     def _revision(self) -> object:
         space = self.store.spaces.get('sync_')
-        return space.head.revision if space else None
+        return space.state.revision if space else None
 
     def _go_on(self, end: float, enough: Callable[[], bool]) -> None:
         for _ in range(100 * _MOST_STEPS):

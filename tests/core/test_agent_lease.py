@@ -145,9 +145,9 @@ def test_a_lease_that_had_ended_needs_the_version_at_hand() -> None:
 def put_back(bench: Bench, record: Node) -> None:
     """Insert a node's row by hand."""
     space = bench.store.spaces['sync_']
-    head = attrs.evolve(space.head, nodes={**space.head.nodes, record.name: record})
+    head = attrs.evolve(space.state, nodes={**space.state.nodes, record.name: record})
     with bench.store.changed:
-        bench.store.put('sync_', attrs.evolve(space, head=head.changed(bench.store.moment())))
+        bench.store.put('sync_', attrs.evolve(space, state=head.changed(bench.store.context())))
 
 
 def test_a_lease_that_ended_in_an_outage_is_back_with_the_first_heartbeat() -> None:

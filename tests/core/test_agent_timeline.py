@@ -344,7 +344,7 @@ def test_the_longest_timeout_of_a_member_is_remembered() -> None:
     bench.cut_off(b)
     bench.store.delete_node_row('sync_', 'b')
     space = bench.store.spaces['sync_']
-    forgetful = attrs.evolve(space, head=attrs.evolve(space.head, longest_timeout_sec=0.0))
+    forgetful = attrs.evolve(space, state=attrs.evolve(space.state, longest_timeout_sec=0.0))
     bench.store.spaces['sync_'] = forgetful
     c = bench.start('c')
     bench.run(12.0)

@@ -388,10 +388,10 @@ def r9_unreadable_records_block() -> AbstractContextManager[None]:
     """R9: a snapshot fails while the record of any node cannot be read."""
     snapshot = NamespaceState.snapshot
 
-    def strict(self: NamespaceState, moment: CallContext) -> Snapshot:
+    def strict(self: NamespaceState, context: CallContext) -> Snapshot:
         if self.unreadable:
             raise BackendUnavailable('a record cannot be read')
-        return snapshot(self, moment)
+        return snapshot(self, context)
 
     return _patched(NamespaceState, 'snapshot', strict)
 

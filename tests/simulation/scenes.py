@@ -71,10 +71,10 @@ class Stage:
         """Delete the row of a node by hand, and those of its tokens; return the node's record."""
         world = self.world
         space = world.store.spaces[world.namespace]
-        record = space.head.nodes[node.name]
+        record = space.state.nodes[node.name]
         world.store.delete_node_row(world.namespace, node.name)
         if tokens:
-            owned = [token for token, row in enumerate(space.table.rows) if row is not None and row.owner == node.name]
+            owned = [token for token, row in enumerate(space.assignment.rows) if row is not None and row.owner == node.name]
             world.store.delete_token_rows(world.namespace, owned)
         world.announce()
         return record
@@ -264,7 +264,7 @@ def the_store_goes_back_to_a_lower_position() -> list[str]:
     world = stage.world
 
     def counter() -> int:
-        return world.store.spaces[world.namespace].head.nodes[first.name].heartbeat
+        return world.store.spaces[world.namespace].state.nodes[first.name].heartbeat
 
     before = counter()
     stage.expect(lambda: counter() > before, 20.0, 'there was no heartbeat')
@@ -275,7 +275,7 @@ def the_store_goes_back_to_a_lower_position() -> list[str]:
         other.alive = False
     world.store.restore(image)
     world.edit_lock('t0', ('w0',))
-    stage.expect(lambda: world.store.spaces[world.namespace].head.timeline.generation == 1, 20.0, 'it was not noticed')
+    stage.expect(lambda: world.store.spaces[world.namespace].state.timeline.generation == 1, 20.0, 'it was not noticed')
     stage.expect_settled(90.0)
     return stage.broken()
 
@@ -366,7 +366,7 @@ def the_rows_of_tokens_go_before_that_of_their_owner() -> list[str]:
     stage.expect(lambda: deadline() > before, 6.0, 'there was no heartbeat')
     owner.fault = Fault((commands.ReadAssignment,), hangs=False, until=float('inf'))
     space = world.store.spaces[world.namespace]
-    tokens = [token for token, row in enumerate(space.table.rows) if row is not None and row.owner == owner.name]
+    tokens = [token for token, row in enumerate(space.assignment.rows) if row is not None and row.owner == owner.name]
     world.store.delete_token_rows(world.namespace, tokens)
     world.announce()
     stage.run(3.0)
@@ -428,7 +428,7 @@ def _five_of_fifty(*numbers: int, within: float) -> list[str]:
     oldest_first = [node.name for node in world.backend.snapshot().nodes]
 
     def counter() -> int:
-        return world.store.spaces[world.namespace].head.nodes[oldest_first[0]].heartbeat
+        return world.store.spaces[world.namespace].state.nodes[oldest_first[0]].heartbeat
 
     before = counter()
     stage.expect(lambda: counter() > before, 6.0, 'there was no heartbeat')

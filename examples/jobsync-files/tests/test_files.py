@@ -54,7 +54,7 @@ class FilesHarness(Harness):
         return functools.partial(connect_to, self.folder)
 
     def restart(self) -> None:
-        """Leave what a power failure does: half a file beside each, half a line at the end of the trails."""
+        """Leave what a power failure does: half a file beside each, half a line at the end of the history."""
         for path in list(self.folder.glob('*/*.json*')):
             path.with_name(f'{path.name}.new').write_bytes(path.read_bytes()[:20])
             if path.suffix == '.jsonl':
@@ -69,8 +69,8 @@ class FilesHarness(Harness):
         backup.rename(self.folder)
 
     def spoil_node(self, namespace: str, name: str, way: str) -> None:
-        """Edit the head, as a person with an editor would."""
-        spoil(self.folder / namespace / 'head.json', ['head', 'nodes', name], way)
+        """Edit the state, as a person with an editor would."""
+        spoil(self.folder / namespace / 'state.json', ['state', 'nodes', name], way)
 
     def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
         """Edit the file of locks."""
@@ -78,13 +78,13 @@ class FilesHarness(Harness):
         spoil(path, ['by_task', task_id], way)
 
     def refuse_writes(self) -> None:
-        """Put a folder where each new head is to be written."""
-        for path in self.folder.glob('*/head.json'):
-            path.with_name('head.json.new').mkdir()
+        """Put a folder where each new state is to be written."""
+        for path in self.folder.glob('*/state.json'):
+            path.with_name('state.json.new').mkdir()
 
     def accept_writes(self) -> None:
         """Take it away."""
-        for path in self.folder.glob('*/head.json.new'):
+        for path in self.folder.glob('*/state.json.new'):
             path.rmdir()
 
     def wipe(self) -> None:
@@ -116,21 +116,21 @@ def test_bad_urls_are_refused(url: str) -> None:
         plugins.connect(url, BackendOptions())
 
 
-@pytest.mark.parametrize('content', ['{"format": 1}', '{}'])
+@pytest.mark.parametrize('content', ['{"format": 2}', '{}'])
 def test_another_format_is_refused(tmp_path: Path, content: str) -> None:
     """Files of an older version are left alone, and say which format they have."""
     harness = FilesHarness(tmp_path)
     Namespace(harness.connect())
-    (tmp_path / 'store' / 'sync_' / 'head.json').write_text(content)
-    with pytest.raises(SchemaMismatch, match='this package reads 2'):
+    (tmp_path / 'store' / 'sync_' / 'state.json').write_text(content)
+    with pytest.raises(SchemaMismatch, match='this package reads 3'):
         harness.connect().open(SETTINGS, create=True)
 
 
-@pytest.mark.parametrize('content', ['', '{"format": 2}', '{"format": 2, "head": 3}'])
-def test_a_head_that_cannot_be_read_is_an_outage(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize('content', ['', '{"format": 3}', '{"format": 3, "state": 3}'])
+def test_a_state_that_cannot_be_read_is_an_outage(tmp_path: Path, content: str) -> None:
     """What is wrong with a whole file can be mended, and the workers go on then."""
     namespace = Namespace(FilesHarness(tmp_path).connect())
-    path = tmp_path / 'store' / 'sync_' / 'head.json'
+    path = tmp_path / 'store' / 'sync_' / 'state.json'
     before = path.read_bytes()
     path.write_text(content)
     with pytest.raises(BackendUnavailable):
@@ -140,10 +140,10 @@ def test_a_head_that_cannot_be_read_is_an_outage(tmp_path: Path, content: str) -
 
 
 def test_a_line_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
-    """One line of the trails that a person has typed hides no other."""
+    """One line of the history that a person has typed hides no other."""
     namespace = Namespace(FilesHarness(tmp_path).connect())
     namespace.backend.append_audits('a', ['x'], dt.date(2026, 3, 2))
-    (path,) = (tmp_path / 'store' / 'sync_').glob('trails.*')
+    (path,) = (tmp_path / 'store' / 'sync_').glob('history.*')
     line = path.read_bytes()
     path.write_bytes(line.replace(b'2026-03-02', b'infinity00'))
     namespace.backend.append_audits('a', ['y'], dt.date(2026, 3, 2))
@@ -161,4 +161,4 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     harness.restart()
     Namespace(harness.connect())
     kinds = sorted(path.name.split('.')[0] for path in (tmp_path / 'store' / 'sync_').iterdir())
-    assert kinds == ['gate', 'head', 'identity', 'locks', 'table', 'trails']
+    assert kinds == ['assignment', 'gate', 'history', 'identity', 'locks', 'state']

@@ -11,7 +11,7 @@ import attrs
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.backends.memory.backend import MemoryTurn
+from jobsync.backends.memory.backend import MemoryTransaction
 from jobsync.backends.memory.store import Space
 from jobsync.backends.single_writer import History, NamespaceState
 from jobsync.errors import BackendUnavailable, SchemaMismatch
@@ -66,11 +66,11 @@ class Hands(MemoryBackend):
         return MutantHarness(cls)
 
     @contextlib.contextmanager
-    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTurn]:
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
         """See ``SingleWriterBackend``."""
         try:
-            with super().turn(bulk=bulk, create=create) as turn:
-                yield turn
+            with super().transaction(bulk=bulk, create=create) as tx:
+                yield tx
         finally:
             if isinstance(self.store, DistantStore) and self.store.is_away:
                 self.miss(self.store)
@@ -99,19 +99,19 @@ class Hands(MemoryBackend):
         return self.current_revision() or 0
 
     @property
-    def head(self) -> NamespaceState:
-        """Its head."""
-        return self.space.head
+    def state(self) -> NamespaceState:
+        """Its state."""
+        return self.space.state
 
     @property
-    def trails(self) -> History:
-        """Its trails."""
+    def records(self) -> History:
+        """Its history."""
         assert self.space
-        return self.store.trails.setdefault(self.options.namespace, History())
+        return self.store.histories.setdefault(self.options.namespace, History())
 
     def change(self, **fields: object) -> None:
-        """Replace parts of the head past every rule."""
-        self.change_space(head=attrs.evolve(self.head, **fields))  # type: ignore[arg-type]
+        """Replace parts of the state past every rule."""
+        self.change_space(state=attrs.evolve(self.state, **fields))  # type: ignore[arg-type]
 
     def change_space(self, **fields: object) -> None:
         """Replace parts of the namespace past every rule."""
@@ -121,7 +121,7 @@ class Hands(MemoryBackend):
     def change_node(self, name: str, **fields: object) -> None:
         """Replace parts of one node's record."""
         with self.store.changed:
-            nodes = self.head.nodes
+            nodes = self.state.nodes
             if name in nodes:
                 self.change(nodes={**nodes, name: attrs.evolve(nodes[name], **fields)})  # type: ignore[arg-type]
 
@@ -155,8 +155,8 @@ class MutantHarness(MemoryHarness):
         """The last changes may be lost."""
         if self._kind.loses:
             for name, space in self.store.spaces.items():
-                head = attrs.evolve(space.head, nodes=dict(list(space.head.nodes.items())[: -self._kind.loses]))
-                self.store.spaces[name] = attrs.evolve(space, head=head)
+                state = attrs.evolve(space.state, nodes=dict(list(space.state.nodes.items())[: -self._kind.loses]))
+                self.store.spaces[name] = attrs.evolve(space, state=state)
         super().restart()
         if self._kind.forgets_position:
             self.store.position = 0

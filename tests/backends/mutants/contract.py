@@ -33,7 +33,7 @@ class LockEditIsAVersion(Hands):
     def edit_locks(self, edit: LockEdit) -> int:
         with self.store.changed:
             count = super().edit_locks(edit)
-            self.change(version=self.head.revision)
+            self.change(version=self.state.revision)
             return count
 
 
@@ -44,7 +44,7 @@ class RegistrationIsAVersion(Hands):
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         with self.store.changed:
             super().register(node, timeline, at_least, replacing)
-            self.change(version=self.head.revision)
+            self.change(version=self.state.revision)
 
 
 @mutant
@@ -52,8 +52,8 @@ class VersionsWorkedOut(Hands):
     """Gives a row that changes its owner the commit's number, in the place of the version that the plan has for it."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        with self.store.changed, self.turn() as turn:
-            before = turn.table().rows
+        with self.store.changed, self.transaction() as tx:
+            before = tx.assignment().rows
             revision = super().commit(ref, plan, guard)
             written = {token for group in plan.groups for token in group.tokens}
             owners = {token: row.owner for token, row in enumerate(before) if row}
@@ -61,9 +61,9 @@ class VersionsWorkedOut(Hands):
                 attrs.evolve(row, version=revision.number)
                 if row and token in written and owners.get(token, '') != row.owner
                 else row
-                for token, row in enumerate(self.space.table.rows)
+                for token, row in enumerate(self.space.assignment.rows)
             ]
-            self.change_space(table=attrs.evolve(self.space.table, rows=rows, readings={}))
+            self.change_space(assignment=attrs.evolve(self.space.assignment, rows=rows, readings={}))
             return revision
 
 
@@ -72,16 +72,16 @@ class PinVersionsWorkedOut(Hands):
     """Gives a pin that changes its owner the commit's number, in the place of the version that the plan has for it."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        with self.store.changed, self.turn() as turn:
-            before = turn.table().pins
+        with self.store.changed, self.transaction() as tx:
+            before = tx.assignment().pins
             revision = super().commit(ref, plan, guard)
             changed = {
                 pin.id: attrs.evolve(pin, version=revision.number)
                 for pin in plan.pins
                 if pin.id not in before or before[pin.id].owner != pin.owner
             }
-            table = self.space.table
-            self.change_space(table=attrs.evolve(table, pins={**table.pins, **changed}, readings={}))
+            table = self.space.assignment
+            self.change_space(assignment=attrs.evolve(table, pins={**table.pins, **changed}, readings={}))
             return revision
 
 
@@ -115,7 +115,7 @@ class AbsentByName(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            nodes = self.head.nodes
+            nodes = self.state.nodes
             if any(absent.name in nodes and nodes[absent.name].state is NodeState.JOINED for absent in plan.absent):
                 raise Conflict('an absent owner is registered')
             return super().commit(ref, plan, guard)
@@ -127,7 +127,7 @@ class AbsentByRecord(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            if {node.ref for node in self.head.nodes.values()}.intersection(plan.absent):
+            if {node.ref for node in self.state.nodes.values()}.intersection(plan.absent):
                 raise Conflict('an absent owner has a record')
             return super().commit(ref, plan, guard)
 
@@ -146,8 +146,8 @@ class ConflictBeforeFence(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            if (guard.timeline, guard.version) != (self.head.timeline, self.head.version):
-                self.head.joined(ref)
+            if (guard.timeline, guard.version) != (self.state.timeline, self.state.version):
+                self.state.joined(ref)
                 raise Conflict('planned from another version')
             return super().commit(ref, plan, guard)
 
@@ -161,7 +161,7 @@ class FenceBeforeEviction(Hands):
             try:
                 return super().commit(ref, plan, guard)
             except Evicted as error:
-                if self.head.leadership.node != ref:
+                if self.state.leadership.node != ref:
                     raise Fenced('another leads') from error
                 raise
 
@@ -190,7 +190,7 @@ class NeverAgainACandidate(Hands):
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:
-            node = self.head.nodes.get(ref.name)
+            node = self.state.nodes.get(ref.name)
             return super().heartbeat(ref, seen, holding, candidate and (node is None or node.candidate))
 
 
@@ -200,7 +200,7 @@ class CandidacyInherited(Hands):
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         with self.store.changed:
-            before = self.head.nodes.get(node.ref.name) if self.options.namespace in self.store.spaces else None
+            before = self.state.nodes.get(node.ref.name) if self.options.namespace in self.store.spaces else None
             super().register(node, timeline, at_least, replacing)
             if before:
                 self.change_node(node.ref.name, candidate=before.candidate)
@@ -212,10 +212,10 @@ class CandidacyIsStructural(Hands):
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:
-            before = self.head.nodes.get(ref.name)
+            before = self.state.nodes.get(ref.name)
             pulse = super().heartbeat(ref, seen, holding, candidate)
             if before and before.candidate != candidate:
-                self.change(revision=self.head.next_revision(self.store.moment()))
+                self.change(revision=self.state.next_revision(self.store.context()))
             return pulse
 
 
@@ -272,7 +272,7 @@ class LongestRaisedByARefusal(Hands):
             try:
                 super().register(node, timeline, at_least, replacing)
             except NameTaken:
-                self.change(longest_timeout_sec=max(self.head.longest_timeout_sec, node.timeout_sec))
+                self.change(longest_timeout_sec=max(self.state.longest_timeout_sec, node.timeout_sec))
                 raise
 
 
@@ -282,9 +282,9 @@ class LongestLostInRenewal(Hands):
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed:
-            before = self.head.timeline
+            before = self.state.timeline
             super().renew_timeline(expected, at_least, longest_timeout_sec)
-            if self.head.timeline != before:
+            if self.state.timeline != before:
                 self.change(longest_timeout_sec=longest_timeout_sec)
 
 
@@ -340,7 +340,7 @@ class DeadWhateverTheyBeat(Hands):
 
     def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
-            nodes = self.head.nodes.values() if self.options.namespace in self.store.spaces else ()
+            nodes = self.state.nodes.values() if self.options.namespace in self.store.spaces else ()
             gone = {incarnation for incarnation, _ in dead}
             return super().open(settings, create, [node.beat for node in nodes if node.incarnation in gone])
 
@@ -351,5 +351,5 @@ class OneDeadIsEnough(Hands):
 
     def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
-            beats = [node.beat for node in self.head.nodes.values()] if self.options.namespace in self.store.spaces else []
+            beats = [node.beat for node in self.state.nodes.values()] if self.options.namespace in self.store.spaces else []
             return super().open(settings, create, beats if set(beats).intersection(dead) else ())

@@ -13,7 +13,7 @@ from tests.backends.mutants.base import DistantStore, Hands, mutant
 
 from jobsync._core.records import LockEdit, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, Timeline
 from jobsync.backend import BackendInfo
-from jobsync.backends.memory.backend import MemoryTurn
+from jobsync.backends.memory.backend import MemoryTransaction
 from jobsync.errors import Evicted, SchemaMismatch
 
 
@@ -51,8 +51,8 @@ class HeartbeatNotAtomic(Hands):
     races = True
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
-        with self.turn() as turn:
-            before = turn.head.nodes.get(ref.name)
+        with self.transaction() as tx:
+            before = tx.state.nodes.get(ref.name)
         time.sleep(0)
         with self.store.changed:
             pulse = super().heartbeat(ref, seen, holding, candidate)
@@ -69,8 +69,8 @@ class LocksNotAtomic(Hands):
     races = True
 
     def edit_locks(self, edit: LockEdit) -> int:
-        with self.turn() as turn:
-            before = turn.locks()
+        with self.transaction() as tx:
+            before = tx.locks()
         time.sleep(0)
         with self.store.changed:
             if before is not self.space.locks:
@@ -110,7 +110,7 @@ class SettingsWithoutTimeline(Hands):
             opened = super().open(settings, create, dead)
             if opened.timeline.generation:
                 self.change(timeline=attrs.evolve(opened.timeline, generation=0))
-            return attrs.evolve(opened, timeline=self.head.timeline)
+            return attrs.evolve(opened, timeline=self.state.timeline)
 
 
 @mutant
@@ -118,9 +118,9 @@ class AbsentIsEmpty(Hands):
     """A namespace that is lost looks like one in which nothing has happened."""
 
     @contextlib.contextmanager
-    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTurn]:
-        with super().turn(bulk=bulk, create=True) as turn:
-            yield turn
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
+        with super().transaction(bulk=bulk, create=True) as tx:
+            yield tx
 
 
 @mutant
@@ -136,8 +136,8 @@ class RenewalVersionStays(Hands):
     """The emptied assignment of a new timeline has the version of the old one."""
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        with self.store.changed, self.turn() as turn:
-            before = turn.head.version
+        with self.store.changed, self.transaction() as tx:
+            before = tx.state.version
             super().renew_timeline(expected, at_least, longest_timeout_sec)
             self.change(version=before)
 
@@ -147,8 +147,8 @@ class NodesOutliveRenewal(Hands):
     """Nodes of the old timeline stay registered in the new one."""
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        with self.store.changed, self.turn() as turn:
-            before = turn.head.nodes
+        with self.store.changed, self.transaction() as tx:
+            before = tx.state.nodes
             super().renew_timeline(expected, at_least, longest_timeout_sec)
             self.change(nodes=before)
 
@@ -158,10 +158,10 @@ class RowsOutliveRenewal(Hands):
     """The assignment of the old timeline holds in the new one."""
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        with self.store.changed, self.turn() as turn:
-            before = turn.table()
+        with self.store.changed, self.transaction() as tx:
+            before = tx.assignment()
             super().renew_timeline(expected, at_least, longest_timeout_sec)
-            self.change_space(table=attrs.evolve(before, version=self.head.version, readings={}))
+            self.change_space(assignment=attrs.evolve(before, version=self.state.version, readings={}))
 
 
 @mutant
@@ -219,10 +219,10 @@ class DriverErrorForAbsent(Hands):
     """Lets a KeyError out where the namespace is not there."""
 
     @contextlib.contextmanager
-    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTurn]:
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
         try:
-            with super().turn(bulk=bulk, create=create) as turn:
-                yield turn
+            with super().transaction(bulk=bulk, create=create) as tx:
+                yield tx
         except SchemaMismatch as error:
             raise KeyError(self.options.namespace) from error
 

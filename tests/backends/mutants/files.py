@@ -78,11 +78,11 @@ class OnFiles(files.FilesBackend):
 
 
 @mutant
-class TurnTaken(OnFiles):
-    """Takes the turn from a process that has been stopped for longer than its lock lives, and does not stop it when it wakes."""
+class TransactionTaken(OnFiles):
+    """Takes the lock from a process that has been stopped for longer than the lock lives, and does not stop it when it wakes."""
 
     @contextlib.contextmanager
-    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTurn]:
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTransaction]:
         if create:
             self.path.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + (self.options.bulk_timeout_sec if bulk else self.options.op_timeout_sec)
@@ -92,7 +92,7 @@ class TurnTaken(OnFiles):
             try:
                 directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    yield files.FilesTurn(Folder(directory), create=create)
+                    yield files.FilesTransaction(Folder(directory), create=create)
                 finally:
                     os.close(directory)
             finally:
@@ -119,8 +119,8 @@ class TurnTaken(OnFiles):
 
 
 @mutant
-class LockOutlivesItsHolder(TurnTaken):
-    """The lock of a process that was killed stays: nobody else gets a turn."""
+class LockOutlivesItsHolder(TransactionTaken):
+    """The lock of a process that was killed stays: nobody else gets a tx."""
 
     @staticmethod
     def _take(lock: Path, deadline: float) -> None:
@@ -135,31 +135,31 @@ class LockOutlivesItsHolder(TurnTaken):
                 return
 
 
-class HeadFirst(files.FilesTurn):
-    """A turn that replaces the head before what it names."""
+class StateFirst(files.FilesTransaction):
+    """A transaction that replaces the state before the files it names."""
 
     def put(
         self,
-        head: NamespaceState,
+        state: NamespaceState,
         *,
-        table: AssignmentTable | None = None,
+        assignment: AssignmentTable | None = None,
         locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        trails: History | None = None,
+        history: History | None = None,
     ) -> None:
-        super().put(head)
-        super().put(head, table=table, locks=locks, records=records, trails=trails)
+        super().put(state)
+        super().put(state, assignment=assignment, locks=locks, records=records, history=history)
 
 
 @mutant
-class HeadReplacedFirst(OnFiles):
-    """Replaces the head, and what it stands for a moment later: a process that is killed in between leaves half of a commit."""
+class StateReplacedFirst(OnFiles):
+    """Replaces the state, and what it stands for a moment later: a process that is killed in between leaves half of a commit."""
 
     @contextlib.contextmanager
-    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTurn]:
-        with super().turn(bulk=bulk, create=create) as turn:
-            turn.__class__ = HeadFirst
-            yield turn
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTransaction]:
+        with super().transaction(bulk=bulk, create=create) as tx:
+            tx.__class__ = StateFirst
+            yield tx
 
 
 @mutant

@@ -20,7 +20,7 @@ class CommitIgnoresTimeline(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            return super().commit(ref, plan, attrs.evolve(guard, timeline=self.head.timeline))
+            return super().commit(ref, plan, attrs.evolve(guard, timeline=self.state.timeline))
 
 
 @mutant
@@ -29,7 +29,7 @@ class CommitOnAnotherStore(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            before, self.store.identity = self.store.identity, self.head.timeline.store
+            before, self.store.identity = self.store.identity, self.state.timeline.store
             try:
                 return super().commit(ref, plan, guard)
             finally:
@@ -42,7 +42,7 @@ class CommitIgnoresVersion(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            return super().commit(ref, plan, attrs.evolve(guard, version=self.head.version))
+            return super().commit(ref, plan, attrs.evolve(guard, version=self.state.version))
 
 
 @mutant
@@ -54,7 +54,7 @@ class CommitTwice(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             repeated, self.last = guard == self.last, guard
-            return super().commit(ref, plan, attrs.evolve(guard, version=self.head.version) if repeated else guard)
+            return super().commit(ref, plan, attrs.evolve(guard, version=self.state.version) if repeated else guard)
 
 
 @mutant
@@ -66,8 +66,8 @@ class RefusedAndDone(Hands):
             try:
                 return super().commit(ref, plan, guard)
             except Conflict:
-                if plan.evictions and guard.version == self.head.version:
-                    self.change_space(table=attrs.evolve(self.space.table.after(plan, self.head.version)))
+                if plan.evictions and guard.version == self.state.version:
+                    self.change_space(assignment=attrs.evolve(self.space.assignment.commit(plan, self.state.version)))
                 raise
 
 
@@ -79,7 +79,7 @@ class DepartedNotCompared(Hands):
         with self.store.changed:
             gone = {node.name for node in plan.departed}
             revision = super().commit(ref, attrs.evolve(plan, departed=()), guard)
-            self.change(nodes={name: node for name, node in self.head.nodes.items() if name not in gone})
+            self.change(nodes={name: node for name, node in self.state.nodes.items() if name not in gone})
             return revision
 
 
@@ -88,8 +88,8 @@ class RegisterInAnyTimeline(Hands):
     """Lets a node register that knows another timeline."""
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
-        with self.store.changed, self.turn() as turn:
-            super().register(node, turn.head.timeline, at_least, replacing)
+        with self.store.changed, self.transaction() as tx:
+            super().register(node, tx.state.timeline, at_least, replacing)
 
 
 @mutant
@@ -127,9 +127,9 @@ class GhostLeads(Hands):
             try:
                 return super().acquire_leadership(ref, epoch)
             except Evicted:
-                if self.head.leadership.epoch == epoch:
+                if self.state.leadership.epoch == epoch:
                     self.change(leadership=Leadership(epoch + 1, ref))
-                return self.head.leadership
+                return self.state.leadership
 
 
 @mutant
@@ -137,8 +137,8 @@ class EpochNotCompared(Hands):
     """Whoever asks for the leadership has it."""
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        with self.store.changed, self.turn() as turn:
-            return super().acquire_leadership(ref, turn.head.leadership.epoch)
+        with self.store.changed, self.transaction() as tx:
+            return super().acquire_leadership(ref, tx.state.leadership.epoch)
 
 
 @mutant
@@ -146,8 +146,8 @@ class LeavesForItsNamesake(Hands):
     """A run that was replaced marks the one that has its name as left."""
 
     def deregister(self, ref: NodeRef) -> None:
-        with self.store.changed, self.turn() as turn:
-            node = turn.head.nodes.get(ref.name)
+        with self.store.changed, self.transaction() as tx:
+            node = tx.state.nodes.get(ref.name)
             super().deregister(node.ref if node else ref)
 
 
@@ -159,6 +159,6 @@ class LeavesTwice(Hands):
         with self.store.changed:
             super().deregister(ref)
             with contextlib.suppress(KeyError):
-                node = self.head.nodes[ref.name]
+                node = self.state.nodes[ref.name]
                 if node.ref == ref and node.state is NodeState.LEFT:
-                    self.change(revision=self.head.next_revision(self.store.moment()))
+                    self.change(revision=self.state.next_revision(self.store.context()))

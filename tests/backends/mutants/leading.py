@@ -27,12 +27,12 @@ class LeadershipNotAtomic(Hands):
     races = True
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        found = self.head.leadership
+        found = self.state.leadership
         if found.epoch != epoch:
             return super().acquire_leadership(ref, found.epoch + 1)
         time.sleep(0)
         with self.store.changed:
-            self.change(leadership=Leadership(epoch, self.head.leadership.node))
+            self.change(leadership=Leadership(epoch, self.state.leadership.node))
             return super().acquire_leadership(ref, epoch)
 
 
@@ -44,10 +44,10 @@ class CommitNotAtomic(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            stale = self.head.version != guard.version
+            stale = self.state.version != guard.version
         time.sleep(0.0001)
         with self.store.changed:
-            return super().commit(ref, plan, guard if stale else attrs.evolve(guard, version=self.head.version))
+            return super().commit(ref, plan, guard if stale else attrs.evolve(guard, version=self.state.version))
 
 
 @mutant
@@ -69,7 +69,7 @@ class EvictionNotCompared(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            nodes = self.head.nodes
+            nodes = self.state.nodes
             evictions = tuple(
                 attrs.evolve(eviction, heartbeat=nodes[eviction.ref.name].heartbeat) if eviction.ref.name in nodes else eviction
                 for eviction in plan.evictions
@@ -84,7 +84,7 @@ class LeaderDoesNotCountCommits(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             revision = super().commit(ref, plan, guard)
-            node = self.head.nodes.get(ref.name)
+            node = self.state.nodes.get(ref.name)
             if node:
                 self.change_node(ref.name, heartbeat=node.heartbeat - 1)
             return revision
@@ -96,8 +96,8 @@ class AnyoneCommits(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            leader = self.head.leadership.node
-            known = self.head.nodes.get(ref.name)
+            leader = self.state.leadership.node
+            known = self.state.nodes.get(ref.name)
             return super().commit(leader if leader and known and known.ref == ref else ref, plan, guard)
 
 
@@ -119,7 +119,7 @@ class DifferenceFromAnything(Hands):
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
         with self.store.changed:
-            table = self.space.table
+            table = self.space.assignment
             known = {version.number: version for version in table.builds_on}
             found = known.get(since.number) if since else None
             changes = super().read_assignment(found)
@@ -159,10 +159,10 @@ class CommitFromMemory(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             space = self.space
-            stale = self.known if self.known and self.known.version.number else space.table
-            self.change_space(table=attrs.evolve(space.table, rows=self._as_remembered(space.table, stale)))
+            stale = self.known if self.known and self.known.version.number else space.assignment
+            self.change_space(assignment=attrs.evolve(space.assignment, rows=self._as_remembered(space.assignment, stale)))
             revision = super().commit(ref, plan, guard)
-            self.known = self.space.table
+            self.known = self.space.assignment
             return revision
 
     @staticmethod

@@ -27,7 +27,7 @@ class CommitIgnoresStamp(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            now = self.head.version
+            now = self.state.version
             if guard.version.number == now.number:
                 guard = attrs.evolve(guard, version=now)
             return super().commit(ref, plan, guard)
@@ -39,7 +39,7 @@ class LostRevisionBump(Hands):
 
     def deregister(self, ref: NodeRef) -> None:
         with self.store.changed:
-            before = self.head.revision
+            before = self.state.revision
             super().deregister(ref)
             self.change(revision=before)
 
@@ -50,7 +50,7 @@ class WeightUnseen(Hands):
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         with self.store.changed:
-            before = self.head.revision
+            before = self.state.revision
             super().set_weight(ref, weight)
             self.change(revision=before)
 
@@ -61,7 +61,7 @@ class GhostWeighs(Hands):
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         with self.store.changed:
-            node = self.head.nodes.get(ref.name)
+            node = self.state.nodes.get(ref.name)
             super().set_weight(ref if node is None or node.state is NodeState.LEFT else node.ref, weight)
 
 
@@ -71,9 +71,9 @@ class StampStays(Hands):
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         with self.store.changed:
-            before = self.head.revision
+            before = self.state.revision
             leadership = super().acquire_leadership(ref, epoch)
-            self.change(revision=Revision(self.head.revision.number, before.stamp))
+            self.change(revision=Revision(self.state.revision.number, before.stamp))
             return leadership
 
 
@@ -92,7 +92,7 @@ class HeartbeatRaisesRevision(Hands):
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:
             pulse = super().heartbeat(ref, seen, holding, candidate)
-            self.change(revision=self.head.next_revision(self.store.moment()))
+            self.change(revision=self.state.next_revision(self.store.context()))
             return pulse
 
 
@@ -102,9 +102,9 @@ class HeartbeatRevives(Hands):
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:
-            node = self.head.nodes.get(ref.name)
+            node = self.state.nodes.get(ref.name)
             if node is None:
-                timeline = self.head.timeline
+                timeline = self.state.timeline
                 super().register(Registration(ref, 15.0), timeline, 0)
             elif node.incarnation == ref.incarnation:
                 self.change_node(ref.name, state=NodeState.JOINED)
@@ -117,7 +117,7 @@ class TakeOverIgnoresHeartbeat(Hands):
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         with self.store.changed:
-            found = self.head.nodes.get(node.ref.name)
+            found = self.state.nodes.get(node.ref.name)
             if found and replacing and found.incarnation == replacing[0]:
                 replacing = found.beat
             super().register(node, timeline, at_least, replacing)
@@ -152,5 +152,5 @@ class LateLeaderHeartbeat(Hands):
             pulse = super().heartbeat(ref, seen, holding, candidate)
             leader: Node | None = None
             if pulse.leadership.node:
-                leader = self.head.nodes.get(pulse.leadership.node.name)
+                leader = self.state.nodes.get(pulse.leadership.node.name)
             return attrs.evolve(pulse, leader_heartbeat=leader.heartbeat if leader else None)

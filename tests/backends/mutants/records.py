@@ -41,8 +41,8 @@ class SeenBySomeoneElse(Hands):
     """Stores the present version as seen, whatever the node acknowledged."""
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
-        with self.store.changed, self.turn() as turn:
-            return super().heartbeat(ref, turn.head.version, holding, candidate)
+        with self.store.changed, self.transaction() as tx:
+            return super().heartbeat(ref, tx.state.version, holding, candidate)
 
 
 @mutant
@@ -52,9 +52,9 @@ class LeftIsGone(Hands):
     def deregister(self, ref: NodeRef) -> None:
         with self.store.changed:
             super().deregister(ref)
-            node = self.head.nodes.get(ref.name)
+            node = self.state.nodes.get(ref.name)
             if node and node.ref == ref:
-                self.change(nodes={name: other for name, other in self.head.nodes.items() if name != ref.name})
+                self.change(nodes={name: other for name, other in self.state.nodes.items() if name != ref.name})
 
 
 @mutant
@@ -70,15 +70,15 @@ class FenceStays(Hands):
     """A token keeps its version when it goes to another owner."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        with self.store.changed, self.turn() as turn:
-            before = turn.table().rows
+        with self.store.changed, self.transaction() as tx:
+            before = tx.assignment().rows
             revision = super().commit(ref, plan, guard)
-            table = self.space.table
+            table = self.space.assignment
             rows = [
                 attrs.evolve(row, version=before[token].version) if row and token < len(before) and before[token] else row  # type: ignore[union-attr]
                 for token, row in enumerate(table.rows)
             ]
-            self.change_space(table=attrs.evolve(table, rows=rows, readings={}))
+            self.change_space(assignment=attrs.evolve(table, rows=rows, readings={}))
             return revision
 
 
@@ -89,12 +89,12 @@ class FenceAlwaysRises(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             revision = super().commit(ref, plan, guard)
-            table, written = self.space.table, {token for group in plan.groups for token in group.tokens}
+            table, written = self.space.assignment, {token for group in plan.groups for token in group.tokens}
             rows = [
                 attrs.evolve(row, version=revision.number) if row and token in written else row
                 for token, row in enumerate(table.rows)
             ]
-            self.change_space(table=attrs.evolve(table, rows=rows, readings={}))
+            self.change_space(assignment=attrs.evolve(table, rows=rows, readings={}))
             return revision
 
 
@@ -105,17 +105,17 @@ class PinRemembersItsFence(Hands):
     known: dict[int, Pin] | None = None
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        with self.store.changed, self.turn() as turn:
-            self.known = {**(self.known or {}), **turn.table().pins}
-            before = dict(turn.table().pins)
+        with self.store.changed, self.transaction() as tx:
+            self.known = {**(self.known or {}), **tx.assignment().pins}
+            before = dict(tx.assignment().pins)
             revision = super().commit(ref, plan, guard)
             pins = {
                 id_: attrs.evolve(pin, version=self.known[id_].version)
                 if id_ not in before and id_ in self.known and self.known[id_].owner == pin.owner
                 else pin
-                for id_, pin in self.space.table.pins.items()
+                for id_, pin in self.space.assignment.pins.items()
             }
-            self.change_space(table=attrs.evolve(self.space.table, pins=pins, readings={}))
+            self.change_space(assignment=attrs.evolve(self.space.assignment, pins=pins, readings={}))
             return revision
 
 
@@ -178,7 +178,7 @@ class LockedAnew(Hands):
     def edit_locks(self, edit: LockEdit) -> int:
         with self.store.changed:
             count = super().edit_locks(edit)
-            now, tasks, revision = self.store.now(), {request.task_id for request in edit.put}, self.head.revision.number
+            now, tasks, revision = self.store.now(), {request.task_id for request in edit.put}, self.state.revision.number
             locks = dict(self.space.locks.by_task)
             for task in tasks:
                 locks[task] = attrs.evolve(locks[task], created_at=now, registered=revision)
@@ -191,8 +191,8 @@ class LockRevisionStays(Hands):
     """The leader is not told that locks have changed."""
 
     def edit_locks(self, edit: LockEdit) -> int:
-        with self.store.changed, self.turn() as turn:
-            before = turn.head.locks_revision
+        with self.store.changed, self.transaction() as tx:
+            before = tx.state.locks_revision
             count = super().edit_locks(edit)
             self.change(locks_revision=before)
             return count
@@ -234,7 +234,7 @@ class ClaimedThoughRefused(Hands):
             try:
                 super().append_claims(ref, items, date)
             except Evicted:
-                self.trails.add([Claim(item, ref.name, date, self.store.now()) for item in items[:1]])
+                self.records.add([Claim(item, ref.name, date, self.store.now()) for item in items[:1]])
                 raise
 
 
@@ -243,8 +243,8 @@ class AuditsFenced(Hands):
     """Refuses to record work that was done by a node that has been evicted since."""
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
-        with self.turn() as turn:
-            if node not in turn.head.nodes:
+        with self.transaction() as tx:
+            if node not in tx.state.nodes:
                 raise Evicted(f'{node} is not registered')
         super().append_audits(node, items, date)
 
@@ -257,7 +257,7 @@ class AuditRenewed(Hands):
         with self.store.changed:
             super().append_audits(node, items, date)
             now = self.store.now()
-            self.trails.audits.update({(item, date, node): Audit(item, node, date, now) for item in items})
+            self.records.audits.update({(item, date, node): Audit(item, node, date, now) for item in items})
 
 
 @mutant
@@ -266,7 +266,7 @@ class DoneOnAnyDay(Hands):
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
         with self.store.changed:
-            done = {item for item, _ in self.trails.audited}
+            done = {item for item, _ in self.records.audited}
             return tuple(claim for claim in super().incomplete(date, older_than) if claim.item not in done)
 
 

@@ -69,7 +69,7 @@ class ClaimsNotFenced(Hands):
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         with self.store.changed:
-            self.trails.add([Claim(item, ref.name, date, self.store.now()) for item in items])
+            self.records.add([Claim(item, ref.name, date, self.store.now()) for item in items])
 
 
 @mutant
@@ -79,7 +79,7 @@ class ClaimsOverwritten(Hands):
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         with self.store.changed:
             super().append_claims(ref, items, date)
-            claims = self.trails.claims
+            claims = self.records.claims
             for key in [key for key in claims if key[0] in items and key[1] != date]:
                 del claims[key]
 
@@ -92,7 +92,7 @@ class PurgeForgetsOpenWork(Hands):
         with self.store.changed:
             count = super().purge(kind, before)
             if kind is HistoryKind.CLAIM:
-                claims = self.trails.claims
+                claims = self.records.claims
                 old = [key for key, claim in claims.items() if claim.created_on < before]
                 for key in old:
                     del claims[key]
@@ -125,7 +125,7 @@ class RenewalNotCompared(Hands):
     """Renews whatever timeline there is: twice, where two nodes see one sign."""
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        super().renew_timeline(self.head.timeline, at_least, longest_timeout_sec)
+        super().renew_timeline(self.state.timeline, at_least, longest_timeout_sec)
 
 
 @mutant
@@ -134,9 +134,9 @@ class RenewalClearsLocks(Hands):
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed:
-            before = self.head.timeline
+            before = self.state.timeline
             super().renew_timeline(expected, at_least, longest_timeout_sec)
-            if self.head.timeline != before:
+            if self.state.timeline != before:
                 self.change_space(locks=LockTable())
 
 
@@ -146,9 +146,9 @@ class EpochFallsBack(Hands):
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed:
-            before = self.head.timeline
+            before = self.state.timeline
             super().renew_timeline(expected, at_least, longest_timeout_sec)
-            if self.head.timeline != before:
+            if self.state.timeline != before:
                 self.change(leadership=Leadership(0, None))
 
 

@@ -51,8 +51,8 @@ class SpoiltNodeStopsCommits(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            self.head.joined(ref)
-            if self.head.unreadable:
+            self.state.joined(ref)
+            if self.state.unreadable:
                 raise Conflict('a record cannot be read')
             return super().commit(ref, plan, guard)
 
@@ -63,7 +63,7 @@ class SpoiltNodeKeepsItsName(Hands):
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         with self.store.changed:
-            if node.ref.name in self.head.unreadable:
+            if node.ref.name in self.state.unreadable:
                 raise BackendUnavailable('the record cannot be read')
             super().register(node, timeline, at_least, replacing)
 
@@ -77,9 +77,9 @@ class SpoiltNodeBeatsOn(Hands):
             try:
                 return super().heartbeat(ref, seen, holding, candidate)
             except Evicted:
-                if ref.name not in self.head.unreadable:
+                if ref.name not in self.state.unreadable:
                     raise
-                head = self.head
+                head = self.state
                 return Pulse(
                     1, head.timeline, self.store.identity, head.revision, head.version, head.leadership, None, position=0
                 )
@@ -91,7 +91,7 @@ class SpoiltNodeOutlivesRenewal(Hands):
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         with self.store.changed:
-            before = self.head.unreadable
+            before = self.state.unreadable
             super().renew_timeline(expected, at_least, longest_timeout_sec)
             self.change(unreadable=before)
 
@@ -144,7 +144,7 @@ class ClaimKeepsItsTime(Hands):
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         with self.store.changed:
-            known = set(self.trails.claims) if self.options.namespace in self.store.spaces else set()
+            known = set(self.records.claims) if self.options.namespace in self.store.spaces else set()
             super().append_claims(ref, [item for item in items if (item, date, ref.name) not in known], date)
 
 
@@ -171,7 +171,7 @@ class RefusedHeartbeatIsSuccess(Hands):
             except BackendUnavailable:
                 if not self.store.refuses_writes:
                     raise
-                return self.head.pulse(ref, self.store.moment())
+                return self.state.pulse(ref, self.store.context())
 
 
 @mutant
@@ -181,11 +181,11 @@ class LosesARaceSilently(Hands):
     races = True
 
     def edit_locks(self, edit: LockEdit) -> int:
-        with self.turn() as turn:
-            before = turn.head.revision
+        with self.transaction() as tx:
+            before = tx.state.revision
         time.sleep(0.0001)
         with self.store.changed:
-            return super().edit_locks(edit) if self.head.revision == before else 0
+            return super().edit_locks(edit) if self.state.revision == before else 0
 
 
 @mutant
@@ -196,14 +196,14 @@ class HeadBeforeTable(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            before = self.space.table
+            before = self.space.assignment
             revision = super().commit(ref, plan, guard)
-            after = self.space.table
-            self.change_space(table=before)
+            after = self.space.assignment
+            self.change_space(assignment=before)
         time.sleep(0.0005)
         with self.store.changed:
-            if self.head.version == revision:
-                self.change_space(table=after)
+            if self.state.version == revision:
+                self.change_space(assignment=after)
         return revision
 
 
@@ -215,13 +215,13 @@ class TableBeforeHead(Hands):
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
-            before = self.head
+            before = self.state
             revision = super().commit(ref, plan, guard)
-            after = self.head
+            after = self.state
             self.change(version=before.version, revision=before.revision)
         time.sleep(0.0005)
         with self.store.changed:
-            if self.head.version == before.version:
+            if self.state.version == before.version:
                 self.change(version=after.version, revision=after.revision)
         return revision
 

@@ -12,7 +12,7 @@ __all__ = ['connect', 'jobsync_backend']
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
-    """The backend for ``files:///absolute/folder`` or ``files://relative/folder``."""
+    """Return the backend for ``files:///absolute/folder`` or ``files://relative/folder``."""
     path = url.partition('://')[2]
     if not path or not set('?#').isdisjoint(path):
         raise ConfigError('backend must be files:// and the path of a folder')
@@ -23,7 +23,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
 @jobsync.hookimpl
 def jobsync_backend() -> jobsync.BackendPlugin:
-    """Answer to ``files://``."""
+    """Describe the backend for ``files://``."""
     return jobsync.BackendPlugin(
         name='files',
         schemes=('files',),

@@ -1,8 +1,8 @@
-"""What is in a namespace's directory, and how a change of it happens all at once.
+"""A namespace's directory, and how a change of the whole directory happens at once.
 
-``head.json`` is all that a heartbeat needs. It names the other files: the assignment and the task locks, each written whole
-under a new name, and the trails, of which only as many bytes count as it says. So whatever a call writes, nobody sees it before
-``head.json`` has been replaced, and a crash at any point leaves either the old state or the new one.
+``state.json`` has all that a heartbeat needs. It names the other files: the assignment and the task locks, each written whole
+under a new name, and the history, of which as many bytes count as ``state.json`` says. So no reader sees what a call writes
+before ``state.json`` has been replaced, and a crash at any point leaves either the old state or the new one.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from jobsync_files.records import json_of, loaded, readable
 
 __all__ = ['FilesBackend']
 
-HEAD, IDENTITY, FORMAT = 'head.json', 'identity', 2
+STATE, IDENTITY, FORMAT = 'state.json', 'identity', 3
 
 
 @attrs.frozen
 class Index:
-    """What ``head.json`` holds."""
+    """The content of ``state.json``."""
 
-    head: NamespaceState
-    table: str | None = None
+    state: NamespaceState
+    assignment: str | None = None
     locks: str | None = None
-    trails: str | None = None
-    trails_length: int = 0
+    history: str | None = None
+    history_length: int = 0
     writes: int = 0
     """How often this file has been replaced: the position of the store."""
     format: int = FORMAT
 
     @property
     def files(self) -> set[str]:
-        """All files that count."""
-        return {GATE, HEAD, IDENTITY, *filter(None, (self.table, self.locks, self.trails))}
+        """The files of the directory that count."""
+        return {GATE, STATE, IDENTITY, *filter(None, (self.assignment, self.locks, self.history))}
 
 
-class FilesTurn(Transaction):
-    """A namespace's directory while nobody else has it."""
+class FilesTransaction(Transaction):
+    """A namespace's directory while no other caller has it."""
 
     def __init__(self, folder: Folder, *, create: bool) -> None:
         self._folder = folder
@@ -63,12 +63,12 @@ class FilesTurn(Transaction):
         if create and IDENTITY not in names:
             folder.put(IDENTITY, secrets.token_hex(16).encode())
         identity = self._identity()
-        if create and HEAD not in names:
+        if create and STATE not in names:
             self._index = Index(NamespaceState(CallContext(identity).timeline()))
         else:
-            self._index = self._index_of(folder.read(HEAD))
-        self.moment = CallContext(identity, position=self._index.writes)
-        self.head = self._index.head
+            self._index = self._index_of(folder.read(STATE))
+        self.state = self._index.state
+        self.context = CallContext(identity, position=self._index.writes)
         if create:  # when a node starts, and seldom otherwise
             for leftover in names - self._index.files:
                 folder.remove(leftover)
@@ -81,56 +81,58 @@ class FilesTurn(Transaction):
         return loaded(content, Index)
 
     def _identity(self) -> str:
-        """What tells these files from a copy of them: a file's number and the time of its making cannot be copied."""
+        """Return what a copy of these files does not have: the file's number and the time of its last change."""
         found = self._folder.stat(IDENTITY)
         return f'{self._folder.read(IDENTITY).decode()}:{found.st_ino}:{found.st_ctime_ns}'
 
-    def table(self) -> AssignmentTable:
+    def assignment(self) -> AssignmentTable:
         """See ``Transaction``."""
-        return (
-            AssignmentTable.of(loaded(self._folder.read(self._index.table), Changes)) if self._index.table else AssignmentTable()
-        )
+        name = self._index.assignment
+        return AssignmentTable.of(loaded(self._folder.read(name), Changes)) if name else AssignmentTable()
 
     def locks(self) -> LockTable:
         """See ``Transaction``."""
-        return loaded(self._folder.read(self._index.locks), LockTable) if self._index.locks else LockTable()
+        name = self._index.locks
+        return loaded(self._folder.read(name), LockTable) if name else LockTable()
 
-    def trails(self) -> History:
+    def history(self) -> History:
         """See ``Transaction``."""
-        trails = History()
-        if self._index.trails:
-            lines = self._folder.read(self._index.trails, self._index.trails_length).splitlines()
-            trails.add(readable(lines))
-        return trails
+        name, history = self._index.history, History()
+        if name:
+            history.add(readable(self._folder.read(name, self._index.history_length).splitlines()))
+        return history
 
     def put(
         self,
-        head: NamespaceState,
+        state: NamespaceState,
         *,
-        table: AssignmentTable | None = None,
+        assignment: AssignmentTable | None = None,
         locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        trails: History | None = None,
+        history: History | None = None,
     ) -> None:
-        """See ``Transaction``: first everything that nobody looks at yet, then the head, in one step."""
-        before, index = self._index, attrs.evolve(self._index, head=head, writes=self._index.writes + 1)
-        if table is not None:
-            index = attrs.evolve(index, table=self._write('table', table.read(None)))
+        """See ``Transaction``."""
+        before, index = self._index, attrs.evolve(self._index, state=state, writes=self._index.writes + 1)
+        if assignment is not None:
+            index = attrs.evolve(index, assignment=self._write('assignment', assignment.read(None)))
         if locks is not None:
             index = attrs.evolve(index, locks=self._write('locks', locks))
-        name, length = (None, 0) if trails is not None else (index.trails, index.trails_length)
-        lines = b''.join(json_of.dumps(record, Record).encode() + b'\n' for record in (*(trails or ()), *records))
+        name, length = (None, 0) if history is not None else (index.history, index.history_length)
+        lines = b''.join(json_of.dumps(record, Record).encode() + b'\n' for record in (*(history or ()), *records))
         if lines:
-            name = name or f'trails.{secrets.token_hex(8)}.jsonl'
+            name = name or f'history.{secrets.token_hex(8)}.jsonl'
             self._folder.write(name, length, lines)
-        index = attrs.evolve(index, trails=name, trails_length=length + len(lines))
-        self._folder.put(HEAD, json_of.dumps(index).encode())
+        index = attrs.evolve(index, history=name, history_length=length + len(lines))
+        # t=0  the new files are on the disk, and no reader knows their names
+        # t=1  state.json is replaced, by a rename: from now on the new files count, all of them at once
+        # t=2  the old files are removed. A process that is killed before leaves them to the next ``open``.
+        self._folder.put(STATE, json_of.dumps(index).encode())
         for outdated in before.files - index.files:
             self._folder.remove(outdated)
-        self._index, self.head = index, head
+        self._index, self.state = index, state
 
     def _write(self, kind: str, value: object) -> str:
-        """Write a file under a name that counts once the head has it."""
+        """Write a file under a new name, and return the name. The file counts once ``state.json`` names it."""
         name = f'{kind}.{secrets.token_hex(8)}.json'
         self._folder.put(name, json_of.dumps(value).encode())
         return name
@@ -146,13 +148,13 @@ class FilesBackend(SingleWriterBackend):
         self.path = path / options.namespace
 
     @contextlib.contextmanager
-    def turn(self, *, bulk: bool = False, create: bool = False) -> Iterator[FilesTurn]:
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[FilesTransaction]:
         """See ``SingleWriterBackend``. No exception of the operating system gets out of here."""
         try:
             if create:
                 self.path.mkdir(parents=True, exist_ok=True)
             with locked(self.path, self.options.bulk_timeout_sec if bulk else self.options.op_timeout_sec) as folder:
-                yield FilesTurn(folder, create=create)
+                yield FilesTransaction(folder, create=create)
         except FileNotFoundError:
             raise SchemaMismatch(f'there is no namespace at {self.path}; open it with create=True') from None
         except OSError as error:
@@ -161,6 +163,6 @@ class FilesBackend(SingleWriterBackend):
     def current_revision(self) -> int | None:
         """See ``SingleWriterBackend``."""
         try:
-            return int(json.loads((self.path / HEAD).read_bytes())['head']['revision']['number'])
+            return int(json.loads((self.path / STATE).read_bytes())['state']['revision']['number'])
         except (OSError, ValueError, LookupError, TypeError):
             return None

@@ -1,7 +1,7 @@
-"""A directory in which one process at a time works, and in which a file is whole or not there.
+"""A directory that one caller at a time has, and in which a file is whole or does not exist.
 
-Everything goes through the directory's own descriptor. If somebody deletes the directory and another is made under its name,
-whoever still has the old one open cannot write into the new one.
+Every access goes through the directory's own descriptor. If a person deletes the directory and another is made under its name, a
+process that still has the old one open cannot write into the new one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,23 @@ POLL_SEC = 0.001
 
 @contextlib.contextmanager
 def locked(path: Path, timeout_sec: float) -> Iterator[Folder]:
-    """The directory at ``path`` for this caller alone, among all threads and processes of the host.
+    """Keep the directory at ``path`` from all other callers, among the threads and processes of the host.
 
-    Raises ``BackendUnavailable`` if that takes longer. The lock ends with the process, however it ends.
+    The lock ends with the process, however the process ends.
+
+    Args:
+        path: the directory.
+        timeout_sec: the longest wait for the lock.
+
+    Raises:
+        BackendUnavailable: other callers had the directory for all of this time.
     """
     deadline = time.monotonic() + timeout_sec
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # One waits for the lock, the others for the gate: without it, whoever lets go would have the lock again before they look.
+        # t=0  caller a has the directory; b has the gate and waits for the directory; c waits for the gate
+        # t=1  a leaves, and comes back at once: it has to wait for the gate, behind c
+        # t=2  b gets the directory. Without the gate a would have it again before b polls, and b could wait for ever.
         gate = os.open(GATE, os.O_RDONLY | os.O_CREAT, 0o666, dir_fd=directory)
         try:
             _lock(gate, deadline)
@@ -54,32 +63,32 @@ def _lock(descriptor: int, deadline: float) -> None:
 
 
 class Folder:
-    """The files of a directory that is open."""
+    """The files of an open directory."""
 
     def __init__(self, descriptor: int) -> None:
         self._at = descriptor
 
     def names(self) -> set[str]:
-        """All files."""
+        """Return the names of all files."""
         return set(os.listdir(self._at))  # noqa: PTH208 - Path has no descriptors
 
     def read(self, name: str, length: int = -1) -> bytes:
-        """A file, or how it begins."""
+        """Return the content of a file, or its first ``length`` bytes."""
         with self._open(name, os.O_RDONLY, 'rb') as file:
             return file.read(length)
 
     def stat(self, name: str) -> os.stat_result:
-        """What the file system knows of a file."""
+        """Return what the file system knows of a file."""
         return os.stat(name, dir_fd=self._at)
 
     def put(self, name: str, content: bytes) -> None:
-        """Make a file or replace it, all or nothing; on disk when this returns."""
+        """Make a file or replace it, all or nothing. The file is on the disk when this returns."""
         self.write(f'{name}.new', 0, content)
         os.rename(f'{name}.new', name, src_dir_fd=self._at, dst_dir_fd=self._at)
         os.fsync(self._at)
 
     def write(self, name: str, start: int, content: bytes) -> None:
-        """Write after the first ``start`` bytes of a file, in place of anything that follows them."""
+        """Write after the first ``start`` bytes of a file, in place of the rest. On the disk when this returns."""
         with self._open(name, os.O_WRONLY | os.O_CREAT, 'wb') as file:
             file.truncate(start)
             file.seek(start)
@@ -88,7 +97,7 @@ class Folder:
             os.fsync(file.fileno())
 
     def remove(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._at)
 

@@ -1,4 +1,4 @@
-"""Records as JSON and back, where people have editors: what cannot be read is reported and left out, and stops nothing else."""
+"""Records as JSON and back. People have editors: a record that cannot be read is reported and left out, and stops no other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ configure_tagged_union(Record, json_of)
 
 
 def one_by_one(kind: type[T], field: str, of: type, what: str) -> Callable[[Mapping[str, Any], Any], T]:
-    """Return what structures a ``kind`` whose records in ``field`` may be spoilt: those move to its ``unreadable``."""
+    """Return a cattrs hook for a ``kind`` with records in ``field``: those that cannot be read move to its ``unreadable``."""
     rest = make_dict_structure_fn(kind, json_of)
 
     def structure(value: Mapping[str, Any], _: Any) -> T:
@@ -40,9 +40,9 @@ def one_by_one(kind: type[T], field: str, of: type, what: str) -> Callable[[Mapp
 
 
 def checked(record: Any, key: str) -> Any:
-    """Return the record, if it says what it is filed under and its numbers are finite."""
+    """Return the record, if it has the name under which it is stored and its numbers are finite; else raise ``ValueError``."""
     if key != (record.name if isinstance(record, Node) else record.task_id):
-        raise ValueError(f'it is filed under {key!r}')
+        raise ValueError(f'it is stored under {key!r}')
     for value in attrs.astuple(record, recurse=False):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f'{value} is no number')
@@ -54,7 +54,7 @@ json_of.register_structure_hook(LockTable, one_by_one(LockTable, 'by_task', Task
 
 
 def loaded(content: bytes, kind: type[T]) -> T:
-    """Return what a file holds; ``BackendUnavailable`` if that cannot be read as a whole."""
+    """Return the content of a file; ``BackendUnavailable`` if the file cannot be read as a whole."""
     try:
         return json_of.loads(content, kind)
     except Exception as error:

@@ -1,7 +1,7 @@
 """The reference backend: a store in this process's memory.
 
-It is what every other backend is compared with, what tests and the simulator run on, and enough for nodes that are
-threads of one process. ``memory://name`` means the store of that name in this process; all of it goes with the process.
+Other backends are compared with it. Tests and the simulator run on it, and it serves nodes that are threads of one process.
+``memory://name`` is the store of that name in this process, and ends with the process.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _stores_lock = threading.Lock()
 
 
 def shared_store(name: str = '') -> MemoryStore:
-    """The store that ``memory://name`` means in this process, made at its first use."""
+    """Return the store of this process that ``memory://name`` names, made at its first use."""
     with _stores_lock:
         return _stores.setdefault(name, MemoryStore())
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
-    """The backend for ``memory://`` or ``memory://name``."""
+    """Return the backend for ``memory://`` or ``memory://name``; ``ConfigError`` for any other URL."""
     scheme, separator, name = url.partition('://')
     if scheme != 'memory' or not separator or not set('/?#@:').isdisjoint(name):
         raise ConfigError('a memory URL is memory:// or memory://name, with nothing else in it')
@@ -36,7 +36,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
 @hookimpl
 def jobsync_backend() -> BackendPlugin:
-    """Answer to ``memory://``."""
+    """Describe the backend for ``memory://``."""
     return BackendPlugin(
         name='memory',
         schemes=('memory',),

@@ -1,7 +1,7 @@
-"""The memory store: the namespaces as values, under one lock, and what may happen to a store from outside.
+"""The memory store: namespaces as values under one lock, and what can happen to a store from outside.
 
-The trails (claims, audits, rebalances) only grow, so they are kept in place; everything else is a value that a change
-replaces. An image of the whole store is therefore cheap, and so is going back to one.
+Claims, audits and rebalances only grow, so they are kept in place. Everything else is a value that a change replaces, so that an
+image of the whole store is cheap, and going back to one too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from random import Random
 
 import attrs
 
-from jobsync.backend import Node, Unreadable
+from jobsync.backend import Node, TaskLock, Unreadable
+from jobsync.backends._common.values import draw_id, utc_now
 from jobsync.backends.single_writer import AssignmentTable, CallContext, History, LockTable, NamespaceState
 from jobsync.errors import BackendUnavailable
 
@@ -22,10 +23,10 @@ __all__ = ['Image', 'MemoryStore', 'Space']
 
 @attrs.frozen(eq=False)
 class Space:
-    """One namespace, trails apart."""
+    """One namespace without its history."""
 
-    head: NamespaceState
-    table: AssignmentTable = attrs.field(factory=AssignmentTable)
+    state: NamespaceState
+    assignment: AssignmentTable = attrs.field(factory=AssignmentTable)
     locks: LockTable = attrs.field(factory=LockTable)
 
 
@@ -34,17 +35,12 @@ class Image:
     """The whole content of a store at one moment."""
 
     spaces: Mapping[str, Space] = attrs.field(repr=False)
-    trails: Mapping[str, History] = attrs.field(repr=False)
+    histories: Mapping[str, History] = attrs.field(repr=False)
     position: int = 0
 
 
-def utc_now() -> dt.datetime:
-    """The wall clock."""
-    return dt.datetime.now(dt.UTC)
-
-
 class MemoryStore:
-    """Any number of namespaces. With a seeded ``random`` and a ``clock`` of its own it is deterministic."""
+    """Any number of namespaces. With a seeded ``random`` and a ``clock`` of its own the store is deterministic."""
 
     def __init__(
         self,
@@ -58,130 +54,131 @@ class MemoryStore:
         self._random = random or Random()
         self.now = clock
         self.identity = identity or self.draw_id()
-        """What tells this store from another under the same address; set it to feign a failover."""
+        """The store's own identity; set it to simulate a failover."""
         self.position = 0
-        """How many writes there have been: what the store has of a position, as far as an image does not take it back."""
+        """The number of writes there have been. An image takes it back."""
         self.tells_position = tells_position
         self.durable = durable
         """What backends on this store declare."""
         self.refuses_writes = False
         """Set it to make every write fail as unavailable, while readings are answered."""
         self.spaces: dict[str, Space] = {}
-        self.trails: dict[str, History] = {}
+        self.histories: dict[str, History] = {}
         self.changed = threading.Condition()
         """Held for every change; notified when a revision rises."""
 
     def draw_id(self) -> str:
-        """A random id."""
-        return f'{self._random.getrandbits(128):032x}'
+        """Return a random id."""
+        return draw_id(self._random)
 
-    def moment(self) -> CallContext:
-        """What a call at this moment goes by."""
+    def context(self) -> CallContext:
+        """Return what a call needs from outside the records now."""
         return CallContext(self.identity, self.now(), self._random, self.position if self.tells_position else None)
 
     def new_space(self) -> Space:
-        """A namespace in which nothing has happened."""
-        return Space(NamespaceState(self.moment().timeline()))
+        """Return a namespace in which nothing has happened."""
+        return Space(NamespaceState(self.context().timeline()))
 
     def put(self, name: str, space: Space) -> None:
-        """Replace a namespace; wake who waits for its revision. The caller holds ``changed``."""
+        """Replace a namespace, and wake the callers that wait for its revision. The caller holds ``changed``."""
         if self.refuses_writes:
             raise BackendUnavailable('the store refuses writes')
         before = self.spaces.get(name)
         self.spaces[name] = space
         self.position += 1
-        if before is None or before.head.revision is not space.head.revision:
+        if before is None or before.state.revision is not space.state.revision:
             self.changed.notify_all()
 
-    # What may happen to a store from outside.
+    # What can happen to a store from outside
 
     def image(self) -> Image:
-        """The content now, to go back to later. The store's identity is no part of it."""
+        """Return the content now, without the store's identity, to go back to later."""
         with self.changed:
-            return Image(dict(self.spaces), {name: trails.copy() for name, trails in self.trails.items()}, self.position)
+            return Image(dict(self.spaces), {name: history.copy() for name, history in self.histories.items()}, self.position)
 
     def restore(self, image: Image, identity: str | None = None) -> None:
-        """Go back to an image, as a stale replica or a restored backup would; with another identity, or unnoticed."""
+        """Go back to an image, as a stale replica or a restored backup would; without ``identity`` the store's stays."""
         with self.changed:
             self.spaces = dict(image.spaces)
-            self.trails = {name: trails.copy() for name, trails in image.trails.items()}
+            self.histories = {name: history.copy() for name, history in image.histories.items()}
             self.identity = identity or self.identity
             self.position = image.position
             self.changed.notify_all()
 
     def wipe(self, identity: str | None = None, *, keep_schema: bool = True) -> None:
-        """Lose everything. With the schema kept, a namespace is as after its first ``open``, but for the settings."""
+        """Lose everything. With the schema kept, each namespace is as new, without settings."""
         with self.changed:
             self.identity = identity or self.identity
-            self.spaces = {name: self.new_space() for name in self.spaces} if keep_schema else {}
-            self.trails = {}
-            self.position = 0
-            self.changed.notify_all()
+            spaces = {name: self.new_space() for name in self.spaces} if keep_schema else {}
+            self.restore(Image(spaces, {}))
 
     def delete_node_row(self, namespace: str, name: str, *, raise_revision: bool = True) -> None:
-        """Delete a node's record by hand, with the trigger that raises the revision or past it."""
+        """Delete a node's record manually, with the trigger that raises the revision or without it."""
         with self.changed:
-            space = self.spaces[namespace]
-            if name in space.head.nodes:
-                head = attrs.evolve(space.head, nodes={key: node for key, node in space.head.nodes.items() if key != name})
-                self.put(namespace, attrs.evolve(space, head=head.changed(self.moment()) if raise_revision else head))
+            state = self.spaces[namespace].state
+            if name in state.nodes:
+                nodes = {key: node for key, node in state.nodes.items() if key != name}
+                self._edit(namespace, raise_revision=raise_revision, nodes=nodes)
 
     def insert_node_row(self, namespace: str, node: Node) -> None:
-        """Put a node's record back by hand, as it once was, unless another has its name."""
+        """Put a node's record back manually, as it once was, unless another record has its name."""
         with self.changed:
-            space = self.spaces[namespace]
-            if node.name not in space.head.nodes:
-                nodes = dict(sorted({**space.head.nodes, node.name: node}.items(), key=lambda item: item[1].created_on))
-                unreadable = {name: found for name, found in space.head.unreadable.items() if name != node.name}
-                head = space.head.changed(self.moment(), nodes=nodes, unreadable=unreadable)
-                self.put(namespace, attrs.evolve(space, head=head))
+            state = self.spaces[namespace].state
+            if node.name not in state.nodes:
+                nodes = dict(sorted({**state.nodes, node.name: node}.items(), key=lambda item: item[1].created_on))
+                unreadable = {name: found for name, found in state.unreadable.items() if name != node.name}
+                self._edit(namespace, nodes=nodes, unreadable=unreadable)
 
     def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
-        """Delete rows of tokens by hand: that is the new revision and version. Pins are passed over: they cannot go so."""
+        """Delete rows of tokens manually, which becomes the new revision and version. Rows of pins stay."""
         with self.changed:
             space = self.spaces[namespace]
-            found = [token for token in tokens if token < len(space.table.rows) and space.table.rows[token] is not None]
+            found = [token for token in tokens if token < len(space.assignment.rows) and space.assignment.rows[token] is not None]
             if found:
-                head = space.head.changed(self.moment())
-                table = space.table.without(found, head.revision)
-                self.put(namespace, attrs.evolve(space, head=attrs.evolve(head, version=head.revision), table=table))
+                state = space.state.changed(self.context())
+                assignment = space.assignment.without_rows(found, state.revision)
+                state = attrs.evolve(state, version=state.revision)
+                self.put(namespace, attrs.evolve(space, state=state, assignment=assignment))
 
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
-        """Delete task locks by hand."""
+        """Delete task locks manually."""
         gone = frozenset(ids)
         with self.changed:
-            space = self.spaces[namespace]
-            locks = {task: lock for task, lock in space.locks.by_task.items() if lock.id not in gone}
-            if len(locks) < len(space.locks.by_task):
-                head = space.head.changed(self.moment())
-                head = attrs.evolve(head, locks_revision=head.revision.number)
-                self.put(namespace, attrs.evolve(space, head=head, locks=attrs.evolve(space.locks, by_task=locks)))
+            locks = self.spaces[namespace].locks.by_task
+            self._edit_locks(namespace, {task: lock for task, lock in locks.items() if lock.id not in gone})
 
     def rename_lock(self, namespace: str, task_id: str, other: str) -> None:
-        """Put another task into the row of a lock by hand, in place of the other task's own lock, if it has one."""
+        """Change the task in the row of a lock manually, in place of the other task's own lock, if there is one."""
         with self.changed:
-            space = self.spaces[namespace]
-            locks = {task: lock for task, lock in space.locks.by_task.items() if task != other}
+            locks = {task: lock for task, lock in self.spaces[namespace].locks.by_task.items() if task != other}
             if task_id in locks and task_id != other:
                 locks[other] = attrs.evolve(locks.pop(task_id), task_id=other)
-                head = space.head.changed(self.moment())
-                head = attrs.evolve(head, locks_revision=head.revision.number)
-                self.put(namespace, attrs.evolve(space, head=head, locks=attrs.evolve(space.locks, by_task=locks)))
+                self._edit_locks(namespace, locks)
+
+    def _edit(self, namespace: str, *, raise_revision: bool = True, **fields: object) -> None:
+        space = self.spaces[namespace]
+        state = space.state.changed(self.context()) if raise_revision else space.state
+        self.put(namespace, attrs.evolve(space, state=attrs.evolve(state, **fields)))  # type: ignore[arg-type]
+
+    def _edit_locks(self, namespace: str, by_task: Mapping[str, TaskLock]) -> None:
+        space = self.spaces[namespace]
+        if by_task != space.locks.by_task:
+            state = space.state.changed(self.context(), locks_revision=space.state.revision.number + 1)
+            self.put(namespace, attrs.evolve(space, state=state, locks=attrs.evolve(space.locks, by_task=by_task)))
 
     def spoil_node(self, namespace: str, name: str) -> None:
         """Make a node's record unreadable."""
         with self.changed:
-            space = self.spaces[namespace]
-            nodes = {key: node for key, node in space.head.nodes.items() if key != name}
+            state = self.spaces[namespace].state
+            nodes = {key: node for key, node in state.nodes.items() if key != name}
             problem = Unreadable('node', name, 'the record is spoilt; it is left out')
-            head = attrs.evolve(space.head, nodes=nodes, unreadable={**space.head.unreadable, name: problem})
-            self.put(namespace, attrs.evolve(space, head=head))
+            self._edit(namespace, raise_revision=False, nodes=nodes, unreadable={**state.unreadable, name: problem})
 
     def spoil_lock(self, namespace: str, task_id: str) -> None:
         """Make a task lock unreadable."""
         with self.changed:
             space = self.spaces[namespace]
-            locks = {task: lock for task, lock in space.locks.by_task.items() if task != task_id}
+            by_task = {task: lock for task, lock in space.locks.by_task.items() if task != task_id}
             problem = Unreadable('lock', task_id, 'the lock is spoilt; it is left out')
-            unreadable = {**space.locks.unreadable, task_id: problem}
-            self.put(namespace, attrs.evolve(space, locks=attrs.evolve(space.locks, by_task=locks, unreadable=unreadable)))
+            locks = attrs.evolve(space.locks, by_task=by_task, unreadable={**space.locks.unreadable, task_id: problem})
+            self.put(namespace, attrs.evolve(space, locks=locks))

@@ -1,11 +1,10 @@
-"""The protocol for any store that lets one caller at a time read a namespace and replace it: a directory under a lock, say.
+"""The protocol for a store that lets one caller at a time read a namespace and replace it, such as a directory under a lock.
 
-What each call makes of a namespace is here once, as values: ``NamespaceState``, ``AssignmentTable``, ``LockTable``, ``History``.
-A backend adds how the store gives one caller a *turn*, how it keeps these four, and what it declares of itself: it subclasses
-``SingleWriterBackend`` and ``Transaction``. The reference backend (``jobsync.backends.memory``) is one, and
-``examples/jobsync-files`` another.
+The effect of each call is stated here once, on values: ``NamespaceState``, ``AssignmentTable``, ``LockTable``, ``History``. A
+backend subclasses ``SingleWriterBackend`` and ``Transaction``. It adds how one caller gets the namespace, how the four values are
+stored, and what the store guarantees. The backend in memory and ``examples/jobsync-files`` are built on it.
 
-Not for stores that do better than one writer at a time, such as the databases: their backends let the store compare.
+A store that compares by itself, such as a database, does not need it: its writers need not wait for each other.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""The assignment as a value that knows when each of its rows was last written."""
+"""The assignment as a value that keeps, for each token, the revision that last wrote its row."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import attrs
 
@@ -12,12 +14,14 @@ from jobsync.backend import INITIAL, Changes, Member, Pin, Plan, Revision, Token
 __all__ = ['AssignmentTable', 'Row']
 
 REMEMBERED = 64
-"""Versions a difference can build on. A node reads every version or is far behind; then a complete reading is as cheap."""
+"""Versions on which a difference can build. A node reads every version or is far behind; then a whole reading is as cheap."""
+
+_no_tokens: Callable[[], array[int]] = partial(array, 'i')
 
 
 @attrs.frozen(eq=False)
 class Row:
-    """A token's row. Tokens written together share one, so a pool of a million holds a few thousand."""
+    """A token's row. Tokens written together share one, so a pool of a million tokens has a few thousand rows."""
 
     owner: str | None
     target: str | None
@@ -29,7 +33,7 @@ class Row:
 
 @attrs.frozen(eq=False)
 class AssignmentTable:
-    """The assignment at one version. Never changed, but for the readings it remembers."""
+    """The assignment at one version. Never changed, except for the readings that it caches."""
 
     version: Revision = INITIAL
     members: Mapping[str, Member] = attrs.field(factory=dict)
@@ -39,55 +43,39 @@ class AssignmentTable:
     builds_on: tuple[Revision, ...] = (INITIAL,)
     """Versions of this history since which no row was deleted, oldest first."""
     touched: Mapping[str, int] = attrs.field(factory=dict)
-    """The members that changed since the first of ``builds_on``, and at the number of which revision."""
+    """The members that changed since the first of ``builds_on``, with the number of the revision that changed each."""
     _readings: dict[Revision | None, Changes] = attrs.field(factory=dict)
 
     @classmethod
     def empty(cls, version: Revision) -> AssignmentTable:
-        """Without rows, at the start of a history: nothing older can be built on."""
+        """Return a table without rows, on whose version alone a difference can build."""
         return cls(version, builds_on=(version,))
 
     @classmethod
     def of(cls, changes: Changes) -> AssignmentTable:
-        """The table of which this is a complete reading. That reading is all that can be built on."""
-        rows: list[Row | None] = []
-        for group in changes.groups:
-            row = Row(group.owner, group.target, group.home, group.version, changes.version.number)
-            for token in group.tokens:
-                if token >= len(rows):
-                    rows.extend([None] * (token + 1 - len(rows)))
-                rows[token] = row
-        members = members_after({}, changes.members)
-        return cls(changes.version, members, rows, {pin.id: pin for pin in changes.pins}, (changes.version,))
+        """Return the table of a whole reading, on whose version alone a difference can build."""
+        rows = _written([], changes.groups, changes.version.number)
+        pins = {pin.id: pin for pin in changes.pins}
+        return cls(changes.version, members_after({}, changes.members), rows, pins, (changes.version,))
 
-    def after(self, plan: Plan, revision: Revision) -> AssignmentTable:
-        """The table with a plan written at ``revision``."""
-        number, rows = revision.number, self.rows[:]
-        for group in plan.groups:
-            row = Row(group.owner, group.target, group.home, group.version, number)
-            for token in group.tokens:
-                if token >= len(rows):
-                    rows.extend([None] * (token + 1 - len(rows)))
-                rows[token] = row
+    def commit(self, plan: Plan, revision: Revision) -> AssignmentTable:
+        """Return the table with a plan written at ``revision``."""
         pins = {id_: pin for id_, pin in self.pins.items() if id_ not in plan.unpinned}
         pins.update({pin.id: pin for pin in plan.pins})
         builds_on = (*self.builds_on[1 - REMEMBERED :], revision)
         touched = {name: at for name, at in self.touched.items() if at > builds_on[0].number}
-        touched.update(dict.fromkeys(plan.members, number))
-        return AssignmentTable(
-            revision, members_after(self.members, plan.members), rows, dict(sorted(pins.items())), builds_on, touched
-        )
+        touched.update(dict.fromkeys(plan.members, revision.number))
+        rows, members = _written(self.rows, plan.groups, revision.number), members_after(self.members, plan.members)
+        return AssignmentTable(revision, members, rows, dict(sorted(pins.items())), builds_on, touched)
 
-    def without(self, tokens: Iterable[int], revision: Revision) -> AssignmentTable:
-        """The table with rows of tokens deleted by hand at ``revision``: nothing older can be built on. Pins stay."""
-        rows = self.rows[:]
-        for token in tokens:
-            if token < len(rows):
-                rows[token] = None
+    def without_rows(self, tokens: Iterable[int], revision: Revision) -> AssignmentTable:
+        """Return the table with rows deleted manually at ``revision``, on which alone a difference can build. Pins stay."""
+        gone = frozenset(tokens)
+        rows = [None if token in gone else row for token, row in enumerate(self.rows)]
         return AssignmentTable(revision, self.members, rows, self.pins, (revision,))
 
     def read(self, since: Revision | None) -> Changes:
-        """Everything, or what was written after ``since`` where that is a version to build on."""
+        """Return what ``Backend.read_assignment`` returns."""
         if since not in self.builds_on:
             since = None
         reading = self._readings.get(since)
@@ -101,16 +89,23 @@ class AssignmentTable:
         return self.members if after < 0 else {name: self.members.get(name) for name, at in self.touched.items() if at > after}
 
     def _groups(self, after: int) -> tuple[TokenGroup, ...]:
-        by_row: dict[int, tuple[Row, array[int]]] = {}
+        by_row: defaultdict[Row, array[int]] = defaultdict(_no_tokens)
         for token, row in enumerate(self.rows):
-            if row is None or row.written <= after:
-                continue
-            if id(row) in by_row:
-                by_row[id(row)][1].append(token)
-            else:
-                by_row[id(row)] = row, array('i', [token])
-        alike: dict[tuple[str | None, str | None, str | None, int], array[int]] = {}
-        for row, tokens in by_row.values():
-            key = row.owner, row.target, row.home, row.version
-            alike[key] = array('i', sorted(alike[key] + tokens)) if key in alike else tokens
-        return tuple(TokenGroup(tokens, *key) for key, tokens in alike.items())
+            if row is not None and row.written > after:
+                by_row[row].append(token)
+        alike: defaultdict[tuple[str | None, str | None, str | None, int], array[int]] = defaultdict(_no_tokens)
+        for row, tokens in by_row.items():
+            alike[row.owner, row.target, row.home, row.version] += tokens
+        return tuple(TokenGroup(array('i', sorted(tokens)), *key) for key, tokens in alike.items())
+
+
+def _written(rows: list[Row | None], groups: Iterable[TokenGroup], number: int) -> list[Row | None]:
+    """Return the rows after the revision ``number`` has written these groups."""
+    rows = rows[:]
+    for group in groups:
+        row = Row(group.owner, group.target, group.home, group.version, number)
+        for token in group.tokens:
+            if token >= len(rows):
+                rows.extend([None] * (token + 1 - len(rows)))
+            rows[token] = row
+    return rows

@@ -1,4 +1,4 @@
-"""Every method of the protocol as one turn: read, look, put."""
+"""Every method of the protocol as one transaction: read, compare, put."""
 
 from __future__ import annotations
 
@@ -42,44 +42,54 @@ __all__ = ['SingleWriterBackend', 'Transaction']
 
 
 class Transaction(abc.ABC):
-    """A namespace for the length of one call, during which no other call anywhere has it."""
+    """A namespace for the length of one call, during which no other call anywhere has it.
 
-    head: NamespaceState
-    moment: CallContext
+    Subclasses set ``state`` and ``context`` when they begin. The other parts are read only by the calls that need them.
+    """
+
+    state: NamespaceState
+    context: CallContext
 
     @abc.abstractmethod
-    def table(self) -> AssignmentTable:
-        """The assignment. Asked for by few calls, and never by a heartbeat."""
+    def assignment(self) -> AssignmentTable:
+        """Read the assignment. A heartbeat never does."""
 
     @abc.abstractmethod
     def locks(self) -> LockTable:
-        """The task locks. Asked for by few calls."""
+        """Read the task locks."""
 
     @abc.abstractmethod
-    def trails(self) -> History:
-        """The trails. Asked for by few calls."""
+    def history(self) -> History:
+        """Read claims, audits and rebalances."""
 
     @abc.abstractmethod
     def put(
         self,
-        head: NamespaceState,
+        state: NamespaceState,
         *,
-        table: AssignmentTable | None = None,
+        assignment: AssignmentTable | None = None,
         locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        trails: History | None = None,
+        history: History | None = None,
     ) -> None:
-        """Replace the head and whatever is given, and append ``records`` to the trails, all or nothing, also in a crash.
+        """Replace the state and every other part that is given, all or nothing, also in a crash.
 
-        Whoever waits for a revision is to learn of a higher one.
+        Wakes the callers of ``wait`` if the revision has risen.
+
+        Args:
+            state: the new state, which ``self.state`` must be afterwards.
+            assignment: the new assignment; None to leave it.
+            locks: the new task locks; None to leave them.
+            records: what to append to the history.
+            history: a new history, to which ``records`` are appended; None to leave it.
         """
 
 
 class SingleWriterBackend(abc.ABC):
-    """A ``Backend``, but for ``info``, ``turn`` and ``glance``."""
+    """A ``Backend`` without ``info``, ``transaction`` and ``current_revision``, which a subclass adds."""
 
     poll_sec = 0.05
-    """How often ``wait`` glances at the store."""
+    """How often ``wait`` reads the revision."""
 
     def __init__(self, options: BackendOptions) -> None:
         self.options = options
@@ -91,44 +101,52 @@ class SingleWriterBackend(abc.ABC):
         """See ``Backend.info``."""
 
     @abc.abstractmethod
-    def turn(self, *, bulk: bool = False, create: bool = False) -> AbstractContextManager[Transaction]:
-        """Wait for a turn, at most as long as ``options`` says, and hold it for the ``with`` block.
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> AbstractContextManager[Transaction]:
+        """Wait until no other caller has the namespace, and keep it for the ``with`` block.
 
-        No other caller anywhere has a turn meanwhile. A turn ends with its holder, however that ends, and is never taken from a
-        holder that lives, stopped as it may be; where the store cannot promise this, ``Transaction.put`` must refuse, with
-        ``BackendUnavailable`` and without an effect, once the namespace is no longer as the turn has read it.
+        No other caller, on any thread, process or machine, has a transaction meanwhile. A transaction ends with its process,
+        however the process ends, and is never taken from a process that lives, not even from a stopped one. Where the store
+        cannot promise this, ``Transaction.put`` must compare: if the namespace is not as the transaction has read it, ``put``
+        raises ``BackendUnavailable`` and has no effect.
 
-        With ``create`` a namespace that is not there begins: with ``NamespaceState(moment.timeline())``, of which nothing needs
-        to be stored before ``put``. Raises ``SchemaMismatch`` if it is not there and not to be made, or of another format;
-        ``BackendUnavailable`` for whatever goes wrong with the store before or within the block.
+        Args:
+            bulk: whether the whole call may take ``bulk_timeout_sec`` rather than ``op_timeout_sec``.
+            create: whether a namespace that does not exist begins, with ``NamespaceState(context.timeline())``. Nothing of it
+                needs to be stored before ``put``.
+
+        Raises:
+            SchemaMismatch: the namespace does not exist and ``create`` is False, or it has another format.
+            BackendUnavailable: the store failed, or the wait was too long. An error of the store within the block is raised as
+                this too.
         """
 
     @abc.abstractmethod
     def current_revision(self) -> int | None:
-        """Return the revision's number without a turn, for ``wait``; None if it is not known. Raises nothing."""
+        """Return the revision's number without a transaction, or None if it cannot be read. Raises nothing."""
 
     # The namespace
 
     def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
-        with self.turn(create=create) as turn:
-            head = turn.head
-            if head.settings is None:
-                turn.put(attrs.evolve(head, settings=settings))
-            elif head.settings != settings and head.is_empty(dead):
-                self._renew(turn, attrs.evolve(head.renewed(turn.moment), settings=settings))
-            assert turn.head.settings is not None
-            return Opened(turn.head.settings, turn.head.timeline)
+        with self.transaction(create=create) as tx:
+            state = tx.state
+            if state.settings is None:
+                tx.put(attrs.evolve(state, settings=settings))
+            elif state.settings != settings and state.is_empty(dead):
+                state = attrs.evolve(state.renew_timeline(tx.context), settings=settings)
+                tx.put(state, assignment=AssignmentTable.empty(state.version))
+            assert tx.state.settings is not None
+            return Opened(tx.state.settings, tx.state.timeline)
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""
-        with self.turn() as turn:
-            if turn.head.timeline == expected:
-                self._renew(turn, turn.head.renewed(turn.moment, at_least, longest_timeout_sec))
-
-    @staticmethod
-    def _renew(turn: Transaction, head: NamespaceState) -> None:
-        turn.put(head, table=AssignmentTable.empty(head.version))
+        with self.transaction() as tx:
+            # t=0  nodes a and b both read a sign that the store went back
+            # t=1  a renews the timeline, and registers in the new one
+            # t=2  b renews the timeline that it knew. Without this comparison b would remove a.
+            if tx.state.timeline == expected:
+                state = tx.state.renew_timeline(tx.context, at_least, longest_timeout_sec)
+                tx.put(state, assignment=AssignmentTable.empty(state.version))
 
     def close(self) -> None:
         """See ``Backend.close``."""
@@ -136,16 +154,15 @@ class SingleWriterBackend(abc.ABC):
 
     def snapshot(self) -> Snapshot:
         """See ``Backend.snapshot``."""
-        with self.turn() as turn:
-            return turn.head.snapshot(turn.moment)
+        with self.transaction() as tx:
+            return tx.state.snapshot(tx.context)
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout
         while True:
-            number = self.current_revision()
-            if number is None:
-                number = revision
+            found = self.current_revision()
+            number = revision if found is None else found
             left = deadline - time.monotonic()
             if number > revision or left <= 0 or self._closed.wait(min(left, self.poll_sec)):
                 return number
@@ -154,93 +171,93 @@ class SingleWriterBackend(abc.ABC):
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         """See ``Backend.register``."""
-        with self.turn() as turn:
-            turn.put(turn.head.registered(node, timeline, at_least, replacing, turn.moment))
+        with self.transaction() as tx:
+            tx.put(tx.state.register(node, timeline, at_least, replacing, tx.context))
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         """See ``Backend.heartbeat``."""
-        with self.turn() as turn:
-            turn.put(turn.head.beaten(ref, seen, holding, candidate, turn.moment))
-            return turn.head.pulse(ref, turn.moment)
+        with self.transaction() as tx:
+            tx.put(tx.state.heartbeat(ref, seen, holding, candidate, tx.context))
+            return tx.state.pulse(ref, tx.context)
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         """See ``Backend.set_weight``."""
-        with self.turn() as turn:
-            turn.put(turn.head.weighed(ref, weight, turn.moment))
+        with self.transaction() as tx:
+            tx.put(tx.state.set_weight(ref, weight, tx.context))
 
     def deregister(self, ref: NodeRef) -> None:
         """See ``Backend.deregister``."""
-        with self.turn() as turn:
-            turn.put(turn.head.left(ref, turn.moment))
+        with self.transaction() as tx:
+            tx.put(tx.state.deregister(ref, tx.context))
 
-    # The leader's
+    # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         """See ``Backend.acquire_leadership``."""
-        with self.turn() as turn:
-            turn.put(turn.head.led(ref, epoch, turn.moment))
-            return turn.head.leadership
+        with self.transaction() as tx:
+            tx.put(tx.state.acquire_leadership(ref, epoch, tx.context))
+            return tx.state.leadership
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
-        with self.turn(bulk=True) as turn:
-            return turn.table().read(since)
+        with self.transaction(bulk=True) as tx:
+            return tx.assignment().read(since)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""
-        with self.turn(bulk=True) as turn:
-            head = turn.head.committed(ref, plan, guard, turn.moment)
+        with self.transaction(bulk=True) as tx:
+            state = tx.state.commit(ref, plan, guard, tx.context)
             counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
-            moved = [Rebalance(turn.moment.now, plan.reason, ref.name, *counts)] if plan.moved else []
-            turn.put(head, table=turn.table().after(plan, head.version), records=moved)
-            return head.version
+            moved = [Rebalance(tx.context.now, plan.reason, ref.name, *counts)] if plan.moved else []
+            tx.put(state, assignment=tx.assignment().commit(plan, state.version), records=moved)
+            return state.version
 
     # Task locks
 
     def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
-        with self.turn(bulk=True) as turn:
-            return turn.locks().reading()
+        with self.transaction(bulk=True) as tx:
+            return tx.locks().reading()
 
     def edit_locks(self, edit: LockEdit) -> int:
         """See ``Backend.edit_locks``."""
-        with self.turn(bulk=True) as turn:
-            before, head = turn.locks(), turn.head.changed(turn.moment)
-            after = before.edited(edit, turn.moment.now, head.revision.number)
+        with self.transaction(bulk=True) as tx:
+            before, number = tx.locks(), tx.state.revision.number + 1
+            after = before.edit(edit, tx.context.now, number)
             if (after.by_task, after.unreadable) != (before.by_task, before.unreadable):
-                turn.put(attrs.evolve(head, locks_revision=head.revision.number), locks=after)
+                tx.put(tx.state.changed(tx.context, locks_revision=number), locks=after)
             return len(before.by_task.keys() - after.by_task.keys())
 
-    # Trails
+    # History
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_claims``."""
-        with self.turn(bulk=True) as turn:
-            turn.head.joined(ref)
-            turn.put(turn.head, records=[Claim(item, ref.name, date, turn.moment.now) for item in items])
+        with self.transaction(bulk=True) as tx:
+            tx.state.joined(ref)
+            tx.put(tx.state, records=[Claim(item, ref.name, date, tx.context.now) for item in items])
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""
-        with self.turn(bulk=True) as turn:
-            turn.put(turn.head, records=[Audit(item, node, date, turn.moment.now) for item in items])
+        with self.transaction(bulk=True) as tx:
+            tx.put(tx.state, records=[Audit(item, node, date, tx.context.now) for item in items])
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Record]:
         """See ``Backend.history``."""
-        with self.turn(bulk=True) as turn:
-            return turn.trails().history(kind, limit, date, item)
+        with self.transaction(bulk=True) as tx:
+            return tx.history().history(kind, limit, date, item)
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
         """See ``Backend.incomplete``."""
-        with self.turn(bulk=True) as turn:
-            return turn.trails().incomplete(date, turn.moment.now - older_than)
+        with self.transaction(bulk=True) as tx:
+            return tx.history().incomplete(date, tx.context.now - older_than)
 
     def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
         """See ``Backend.purge``."""
-        with self.turn(bulk=True) as turn:
-            trails = turn.trails()
-            after = trails.purged(kind, before)
-            if len(after) < len(trails):
-                turn.put(turn.head, trails=after)
-            return len(trails) - len(after)
+        with self.transaction(bulk=True) as tx:
+            found = tx.history()
+            after = found.purged(kind, before)
+            if len(after) < len(found):
+                tx.put(tx.state, history=after)
+            return len(found) - len(after)

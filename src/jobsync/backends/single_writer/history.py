@@ -1,4 +1,4 @@
-"""Claims, audits and rebalances of one namespace. They only grow, so they are changed in place and copied for an image."""
+"""Claims, audits and rebalances of one namespace. They only grow, so they are changed in place, and copied where that matters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Record = Claim | Audit | Rebalance
 
 @attrs.define
 class History:
-    """What a namespace appends, oldest first. Made again by adding its records in order, the outdated ones too."""
+    """The records that a namespace appends, oldest first.
+
+    Adding all records ever appended in their order, outdated ones included, makes the same history again.
+    """
 
     claims: dict[tuple[str, dt.date, str], Claim] = attrs.field(factory=dict)
     """By item, date and node."""
@@ -26,20 +29,20 @@ class History:
     rebalances: list[Rebalance] = attrs.field(factory=list)
 
     def copy(self) -> History:
-        """The trails as they are now."""
+        """Return the history as it is now."""
         return History(dict(self.claims), dict(self.audits), set(self.audited), list(self.rebalances))
 
     def __len__(self) -> int:
         return len(self.claims) + len(self.audits) + len(self.rebalances)
 
     def __iter__(self) -> Iterator[Record]:
-        """All records there are, each trail's oldest first."""
+        """Yield all claims, then all audits, then all rebalances, each oldest first."""
         yield from self.claims.values()
         yield from self.audits.values()
         yield from self.rebalances
 
     def add(self, records: Iterable[Record]) -> None:
-        """Append records. A claim made again moves to the end; an audit made again stays as it was."""
+        """Append records. A repeated claim replaces the earlier one and moves to the end; a repeated audit changes nothing."""
         for record in records:
             if isinstance(record, Rebalance):
                 self.rebalances.append(record)
@@ -53,7 +56,7 @@ class History:
                 self.audited.add(key[:2])
 
     def history(self, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None) -> Sequence[Record]:
-        """One trail, newest first."""
+        """Return what ``Backend.history`` returns."""
         found: list[Record]
         if kind is HistoryKind.REBALANCE:
             found = list(self.rebalances)
@@ -64,7 +67,7 @@ class History:
         return tuple(sorted(found, key=_when, reverse=True)[:limit])
 
     def incomplete(self, date: dt.date | None, before: dt.datetime) -> tuple[Claim, ...]:
-        """The newest claim of each item and date that nobody audited, if made at ``before`` or earlier; oldest first."""
+        """Return what ``Backend.incomplete`` returns, for claims made at ``before`` or earlier."""
         newest: dict[tuple[str, dt.date], Claim] = {}
         for claim in self.claims.values():
             key = claim.item, claim.date
@@ -73,7 +76,7 @@ class History:
         return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=_when))
 
     def purged(self, kind: HistoryKind, before: dt.datetime) -> History:
-        """Return the trails without what ``Backend.purge`` deletes."""
+        """Return a history without what ``Backend.purge`` deletes."""
         after = self.copy()
         if kind is HistoryKind.REBALANCE:
             after.rebalances = [r for r in self.rebalances if r.triggered_at >= before]

@@ -1,4 +1,4 @@
-"""All task locks, as a value, and what an edit makes of them."""
+"""The task locks of a namespace as a value."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ __all__ = ['LockTable']
 
 @attrs.frozen
 class LockTable:
-    """The task locks of a namespace."""
+    """All task locks at one revision. Its mappings are never written to."""
 
     by_task: Mapping[str, TaskLock] = attrs.field(factory=dict)
-    """Never written to."""
     highest_id: int = 0
-    """Ever given."""
+    """The highest id ever given in this namespace."""
     unreadable: Mapping[str, Unreadable] = attrs.field(factory=dict)
-    """By task, the locks that cannot be read; no such task is in ``by_task``. Never written to."""
+    """By task, the locks that cannot be read; no such task is in ``by_task``."""
 
     def reading(self) -> LockReading:
-        """See ``Backend.read_locks``."""
+        """Return what ``Backend.read_locks`` returns."""
         locks = tuple(sorted(self.by_task.values(), key=lambda lock: lock.id))
         return LockReading(locks, tuple(self.unreadable.values()))
 
-    def edited(self, edit: LockEdit, now: dt.datetime, revision: int) -> LockTable:
-        """See ``Backend.edit_locks``; ``revision`` is the number of the revision that the edit becomes if it changes anything."""
+    def edit(self, edit: LockEdit, now: dt.datetime, revision: int) -> LockTable:
+        """Return the locks after ``Backend.edit_locks``, at the revision with this number."""
         before, locks, unreadable, highest = self.by_task, dict(self.by_task), dict(self.unreadable), self.highest_id
         if edit.remove is not None:
             unreadable = {task: found for task, found in unreadable.items() if not _names(edit.remove, task)}
@@ -53,7 +52,7 @@ class LockTable:
 
 
 def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
-    """Whether a filter removes this lock."""
+    """Return whether a filter removes this lock."""
     return (
         (condition.created_by is None or lock.created_by == condition.created_by)
         and (not condition.expired or (lock.expires_at is not None and lock.expires_at <= now))
@@ -62,5 +61,5 @@ def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
 
 
 def _names(condition: LockFilter, task_id: str) -> bool:
-    """Whether a filter removes the lock of a task, whatever else the lock says."""
+    """Return whether a filter removes the lock of this task without reading the lock."""
     return condition == LockFilter(task_ids=condition.task_ids) and (condition.task_ids is None or task_id in condition.task_ids)

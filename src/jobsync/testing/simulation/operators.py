@@ -93,8 +93,8 @@ class Operators:
     def delete_node(self) -> None:
         """A node's row is deleted by hand."""
         world, space = self._world, self._space
-        if space is not None and space.head.nodes:
-            name = world.random.choice(sorted(space.head.nodes))
+        if space is not None and space.state.nodes:
+            name = world.random.choice(sorted(space.state.nodes))
             world.record(f'row of node {name} deleted by hand')
             world.store.delete_node_row(world.namespace, name, raise_revision=world.random.random() < 0.5)
 
@@ -111,7 +111,7 @@ class Operators:
         world, living = self._world, self._world.living()
         if not living or self._space is None:
             return
-        node, rows = world.random.choice(living), self._space.table.rows
+        node, rows = world.random.choice(living), self._space.assignment.rows
         tokens = [token for token, row in enumerate(rows) if row is not None and row.owner == node.name]
         world.record(f'rows of tokens {tokens}, all of {node.name}, deleted by hand')
         world.store.delete_token_rows(world.namespace, tokens)
@@ -136,10 +136,10 @@ class Operators:
 
     def _delete_owner(self, name: str, cut_until: float) -> None:
         world, space = self._world, self._space
-        record = space.head.nodes.get(name) if space is not None else None
+        record = space.state.nodes.get(name) if space is not None else None
         if world.quiet or space is None or record is None:
             return
-        tokens = [token for token, row in enumerate(space.table.rows) if row is not None and row.owner == name]
+        tokens = [token for token, row in enumerate(space.assignment.rows) if row is not None and row.owner == name]
         with_tokens = world.random.random() < 0.7
         world.record(f'row of node {name} deleted by hand' + (f', and those of tokens {tokens}' if with_tokens else ''))
         world.store.delete_node_row(world.namespace, name)
@@ -152,9 +152,9 @@ class Operators:
     def spoil_node(self) -> None:
         """A node's row is made unreadable by hand; perhaps it is mended a little later."""
         world, space = self._world, self._space
-        if space is None or not space.head.nodes:
+        if space is None or not space.state.nodes:
             return
-        record = space.head.nodes[world.random.choice(sorted(space.head.nodes))]
+        record = space.state.nodes[world.random.choice(sorted(space.state.nodes))]
         world.record(f'row of node {record.name} made unreadable')
         world.store.spoil_node(world.namespace, record.name)
         if world.random.random() < 0.5:

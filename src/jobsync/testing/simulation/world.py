@@ -112,13 +112,13 @@ class World:
     def revision(self) -> object:
         """The namespace's revision, to see whether a call has changed it."""
         space = self.store.spaces.get(self.namespace)
-        return space.head.revision if space is not None else None
+        return space.state.revision if space is not None else None
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
         space = self.store.spaces.get(self.namespace)
-        return (space and space.head.settings) or Settings(self.config.tokens, 'xxh3')
+        return (space and space.state.settings) or Settings(self.config.tokens, 'xxh3')
 
     @property
     def pool(self) -> int:
@@ -134,7 +134,7 @@ class World:
         space = self.store.spaces.get(self.namespace)
         if not self.push or space is None:
             return
-        number = space.head.revision.number
+        number = space.state.revision.number
         for node in self.nodes:
             if node.alive and not self.fails(0.1):
                 self.at(self.now + self.latency(), lambda node=node: node.hint(number))  # type: ignore[misc]

@@ -1,0 +1,38 @@
+"""The values with which a namespace begins, and those that are drawn for a change."""
+
+from __future__ import annotations
+
+import datetime as dt
+from random import Random, SystemRandom
+
+from jobsync.backend import Leadership
+
+__all__ = ['BEFORE_ANY', 'NO_LEADER', 'draw_id', 'draw_stamp', 'next_created_on', 'utc_now']
+
+NO_LEADER = Leadership(0, None)
+"""The leadership of a namespace that never had a leader."""
+BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
+"""A time before every ``created_on``."""
+
+_TICK = dt.timedelta(microseconds=1)
+_SYSTEM = SystemRandom()
+
+
+def utc_now() -> dt.datetime:
+    """Return the wall clock's time."""
+    return dt.datetime.now(dt.UTC)
+
+
+def next_created_on(last: dt.datetime, now: dt.datetime) -> dt.datetime:
+    """Return ``created_on`` of a record made at the store's time ``now``, later than ``last``, even if the clock went back."""
+    return max(now, last + _TICK)
+
+
+def draw_id(random: Random = _SYSTEM) -> str:
+    """Return a random id, of a timeline for instance."""
+    return f'{random.getrandbits(128):032x}'
+
+
+def draw_stamp(random: Random = _SYSTEM) -> int:
+    """Return the stamp of a new revision: 62 random bits, never 0."""
+    return random.getrandbits(62) + 1

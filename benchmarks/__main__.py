@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import click
-from benchmarks.beside import Rivals
+
+from benchmarks.baselines import Baselines
 from benchmarks.pages import write_pages
 from benchmarks.places import DEFAULT, QUICK, places
 from benchmarks.scenarios import SCENARIOS
-
 from jobsync.errors import JobsyncError
 from jobsync_bench.play import check_installed, listing, play
 from jobsync_bench.report import write
@@ -55,7 +55,7 @@ def main(
             return
         scenarios, where = chosen(only, SCENARIOS), places(stores or (QUICK if quick else DEFAULT))
         results = Results(quick=quick)
-        beside = Rivals() if rivals else None
+        baselines = Baselines().find if rivals else None
         sys.exit(
             play(
                 results,
@@ -63,7 +63,7 @@ def main(
                 where,
                 folder,
                 aloud=bool(only),
-                beside=beside,
+                baselines=baselines,
                 only_measured=False,
                 then=partial(report, docs=docs),
             )

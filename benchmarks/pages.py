@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.rivals.catalogue import SERVICES
-from benchmarks.rivals.environments import PINS
-
+from benchmarks.libraries.catalogue import SERVICES
+from benchmarks.libraries.environments import PINS
 from jobsync_bench.report import PLOTS, circumstances, draw, page, targets_table
 from jobsync_bench.results import Results
 from jobsync_bench.scenario import Scenario

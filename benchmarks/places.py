@@ -16,7 +16,7 @@ from tests.support.stores import KINDS, Kind
 
 from jobsync.errors import ConfigError
 from jobsync_bench.bench import Store
-from jobsync_bench.running import Place
+from jobsync_bench.run import Place
 
 __all__ = ['DEFAULT', 'QUICK', 'ServedStore', 'places']
 

@@ -23,8 +23,7 @@ from benchmarks.compare import machine, markdown
 from benchmarks.fresh import STORES, fresh
 from benchmarks.rolling_cluster import Cluster
 from benchmarks.rolling_scenes import SCENES, Outcome, flap
-
-from jobsync_bench.stopping import run_stoppable
+from jobsync_bench.interrupts import run_interruptible
 
 TOKENS = 240
 FAST: dict[str, Any] = {
@@ -94,4 +93,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    run_stoppable(partial(main, sys.argv[1:]))
+    run_interruptible(partial(main, sys.argv[1:]))

@@ -26,11 +26,11 @@ from functools import partial
 from typing import Any
 
 import attrs
+
 from benchmarks.compare import ROOT, machine, markdown
 from benchmarks.fresh import STORES, fresh
-
 from jobsync import CoordinationConfig, Job
-from jobsync_bench.stopping import run_stoppable
+from jobsync_bench.interrupts import run_interruptible
 
 PLACES = ('enter', 'add_task', 'write_audit', 'callback', 'claim', 'claim batch', 'exit')
 HANDLERS = ('guide', 'own')
@@ -204,4 +204,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    run_stoppable(partial(main, sys.argv[1:]))
+    run_interruptible(partial(main, sys.argv[1:]))

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from jobsync import CoordinationConfig, Job, JobsyncError, plugins
 from jobsync.backend import BackendOptions
 from jobsync.cli.commands import cli
-from jobsync_bench.crew import Member
-from jobsync_bench.watching import Cluster
+from jobsync_bench.churn import ChurnCluster
+from jobsync_bench.processes.child import ChildProcess
 
 SECRET = 'zqhunterzq'  # noqa: S105
 """No message has it by itself, and no parser changes it: it is in lower case, as hosts are made."""
@@ -114,8 +114,8 @@ def test_no_process_has_the_url_as_an_argument(tmp_path: Path) -> None:
     """Of the processes that measure, whose arguments all users of a machine can read."""
     url = f'sqlite:///{tmp_path}/{SECRET}.db'
     order = {'node': 'n', 'url': url, 'namespace': 'crew_', 'tokens': 20, 'nodes': 1}
-    with Member('claimer', order) as member, Cluster({'backend': url, 'minimum_nodes': 1}, ['fast']) as cluster:
-        member.hear()
+    with ChildProcess('claimer', order) as member, ChurnCluster({'backend': url, 'minimum_nodes': 1}, ['fast']) as cluster:
+        member.receive()
         cluster.form(1)
         children = psutil.Process().children(recursive=True)
         assert len(children) >= 2
@@ -137,7 +137,11 @@ def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, module: 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
     order = {'node': 'n', 'url': f'sqlite:///{tmp_path}/jobs.db', 'namespace': 'crew_', 'tokens': 20, 'nodes': 1}
-    with contextlib.chdir(tmp_path), Member('claimer', order) as member, Cluster({'backend': order['url']}, ['fast']) as cluster:
-        member.hear()
+    with (
+        contextlib.chdir(tmp_path),
+        ChildProcess('claimer', order) as member,
+        ChurnCluster({'backend': order['url']}, ['fast']) as cluster,
+    ):
+        member.receive()
         cluster.form(1)
     assert not (tmp_path / 'RAN').exists()

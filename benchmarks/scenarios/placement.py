@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from benchmarks.rivals.placing import Change, Placing, change
+from benchmarks.libraries.placing import Change, Placing, change
 from jobsync._core.hashing import tokenizer
 from jobsync._core.planner.rebalance import FREE, rebalance
 from jobsync_bench.bench import Bench
@@ -24,7 +24,7 @@ FIGURES: dict[str, Callable[[Mapping[str, float]], float]] = {
     'change': lambda came: came['change_sec'],
     'look': lambda came: came['look_sec'],
 }
-"""Each figure, of what ``benchmarks.rivals.placing.change`` tells."""
+"""Each figure, of what ``benchmarks.libraries.placing.change`` tells."""
 
 
 class Planned:
@@ -76,7 +76,7 @@ def play(bench: Bench) -> None:
         came = ours(nodes, tokens, what)
         for name, of in FIGURES.items():
             bench.record(name, case, [of(came)])
-            bench.record_beside(name, case)
+            bench.record_baselines(name, case)
 
 
 SCENARIO = Scenario(

@@ -8,17 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
 
 import attrs
 
 from jobsync_bench.figures import Series, Side
+from jobsync_bench.interrupts import Interrupted
+from jobsync_bench.progress import ProgressReporter
 from jobsync_bench.scenario import Scenario
-from jobsync_bench.stopping import Stopped
-from jobsync_bench.telling import Teller
 from jobsync_bench.threads import Awaited
 
-__all__ = ['Bench', 'Beside', 'Contestant', 'Nobody', 'Rounds', 'Run', 'Store']
+__all__ = ['Baselines', 'Bench', 'Party', 'Rounds', 'Run', 'Store']
 
 Run = Callable[[], float]
 """Does the work once and gives the number that was measured."""
@@ -51,7 +50,7 @@ class Rounds:
 
 
 @attrs.frozen
-class Contestant:
+class Party:
     """Somebody else who does the same work."""
 
     run: Run
@@ -60,19 +59,11 @@ class Contestant:
     """How often it is run where there are no turns."""
 
 
-class Beside(Protocol):
-    """Who is measured in the same turns as ours."""
+Baselines = Callable[['Bench', str, str], Mapping[str, Party]]
+"""Given the bench, a figure and a case: the other parties that can do the same work, by name.
 
-    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Contestant]:
-        """Whoever can do the same work, by name; what they need to run ends with the bench's ``stack``."""
-
-
-class Nobody:
-    """Ours alone."""
-
-    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Contestant]:  # noqa: ARG002
-        """See ``Beside``."""
-        return {}
+What they need in order to run ends with the bench's ``stack``.
+"""
 
 
 @attrs.define
@@ -82,8 +73,9 @@ class Bench:
     scenario: Scenario
     _store: Store | None
     quick: bool
-    teller: Teller
-    beside: Beside
+    progress: ProgressReporter
+    _baselines: Baselines | None
+    """None: only jobsync is measured."""
     stack: ExitStack
     """Ends when the scenario is over, well or not."""
     series: list[Series] = attrs.field(factory=list)
@@ -106,7 +98,7 @@ class Bench:
 
     def say(self, text: str) -> None:
         """Tell whoever watches."""
-        self.teller.say(text)
+        self.progress.say(text)
 
     def note(self, text: str) -> None:
         """Tell it, and have it in the report."""
@@ -128,13 +120,16 @@ class Bench:
         self.scenario.figure(figure)
         self.series.append(Series(self.scenario.name, figure, self.place, case, who, side, list(values), at))
 
-    def record_beside(self, figure: str, case: str) -> None:
+    def record_baselines(self, figure: str, case: str) -> None:
         """Measure whoever is beside us, and note it: where turns make no sense, as whole minutes are measured."""
-        for who, other in self.beside.runs(self, figure, case).items():
+        for who, other in self._others(figure, case).items():
             if values := [value for _ in range(other.times) if (value := self._run(who, other)) is not None]:
                 self.record(figure, case, values, who=who, side=other.side)
 
-    def _run(self, who: str, contestant: Contestant) -> float | None:
+    def _others(self, figure: str, case: str) -> Mapping[str, Party]:
+        return {} if self._baselines is None else self._baselines(self, figure, case)
+
+    def _run(self, who: str, contestant: Party) -> float | None:
         """Have one run made. A failure of ours is one of the scenario; another's is noted, and gives None."""
         try:
             return contestant.run()
@@ -145,25 +140,25 @@ class Bench:
             return None
 
     def check(self) -> None:
-        """Raise ``Stopped`` if the run is to end: for what is played on a thread of its own, which signals do not reach."""
+        """Raise ``Interrupted`` if the run is to end: for what is played on a thread of its own, which signals do not reach."""
         if any(stop.is_set() for stop in self._stops):
-            raise Stopped(signal.SIGTERM)
+            raise Interrupted(signal.SIGTERM)
 
     @contextmanager
-    def aside(self, action: Callable[[], object]) -> Iterator[None]:
+    def alongside(self, action: Callable[[], object]) -> Iterator[None]:
         """Have something done at the same time, on a thread of its own, and wait for it; if the block fails, it is to end."""
 
         def act() -> None:
             try:
                 action()
-            except Stopped:
+            except Interrupted:
                 pass
             except Exception as error:  # noqa: BLE001  (another's failure is none of ours)
                 self.note(f'{self.scenario.name}: {type(error).__name__}: {error}')
 
         stop, before = threading.Event(), self._stops
         self._stops = [*before, stop]
-        thread = Awaited(f'aside-{self.scenario.name}', act)
+        thread = Awaited(f'alongside-{self.scenario.name}', act)
         try:
             yield
             thread.wait()
@@ -177,7 +172,7 @@ class Bench:
         start = time.monotonic()
         while (over := time.monotonic() - start) < seconds:
             self.check()
-            self.teller.turn(f'{self.scenario.title}, {self.place}: seconds', round(over), round(seconds))
+            self.progress.turn(f'{self.scenario.title}, {self.place}: seconds', round(over), round(seconds))
             time.sleep(min(0.5, seconds - over))
 
     def in_turns(
@@ -194,9 +189,9 @@ class Bench:
 
         Each round begins with another one. So whatever else the machine does meanwhile meets them all alike.
         """
-        all_of_them = {who: Contestant(run, Side.OURS) for who, run in ours.items()}
-        all_of_them |= self.beside.runs(self, figure, case)
-        all_of_them |= {who: Contestant(run, Side.FLOOR) for who, run in (floors or {}).items()}
+        all_of_them = {who: Party(run, Side.OURS) for who, run in ours.items()}
+        all_of_them |= self._others(figure, case)
+        all_of_them |= {who: Party(run, Side.FLOOR) for who, run in (floors or {}).items()}
         taken: dict[str, list[float]] = {who: [] for who in all_of_them}
         names, started, done = list(all_of_them), time.monotonic(), 0
         while done < rounds.most and (done < rounds.least or time.monotonic() - started < rounds.seconds):
@@ -208,7 +203,7 @@ class Bench:
                 else:
                     taken[who].append(value)
             done += 1
-            self.teller.turn(f'{case}, {figure}', done, rounds.most)
+            self.progress.turn(f'{case}, {figure}', done, rounds.most)
         for who, values in taken.items():
             if values:
                 self.record(figure, case, values, who=who, side=all_of_them[who].side, at=at)

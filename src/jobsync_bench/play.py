@@ -16,15 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from jobsync import plugins
 from jobsync.backend import BackendOptions
 from jobsync.errors import JobsyncError
-from jobsync_bench.bench import Beside, Store
+from jobsync_bench.bench import Baselines, Store
+from jobsync_bench.interrupts import Interrupted, interruptible
+from jobsync_bench.progress import PlainProgress, ProgressReporter
 from jobsync_bench.report import text, write
 from jobsync_bench.results import Results
-from jobsync_bench.running import Place, run
+from jobsync_bench.run import Place, run
 from jobsync_bench.scenario import Scenario
-from jobsync_bench.stopping import Stopped, stoppable
-from jobsync_bench.telling import PlainTeller, Teller
 
-__all__ = ['RESULTS', 'check_installed', 'listing', 'place_of', 'play', 'teller_for']
+__all__ = ['RESULTS', 'check_installed', 'listing', 'place_of', 'play', 'progress_on']
 
 RESULTS = 'results.json'
 _NEEDED = ('matplotlib', 'psutil')
@@ -55,35 +55,35 @@ def place_of(url: str) -> Place:
 
 
 @contextmanager
-def teller_for(console: Console) -> Iterator[Teller]:
+def progress_on(console: Console) -> Iterator[ProgressReporter]:
     """One that draws on a terminal, or one that writes lines anywhere else."""
     if not console.is_terminal:
-        yield PlainTeller(partial(console.print, soft_wrap=True, markup=False, highlight=False))
+        yield PlainProgress(partial(console.print, soft_wrap=True, markup=False, highlight=False))
         return
     columns = (SpinnerColumn(), TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        yield LiveTeller(progress)
+        yield LiveProgress(progress)
 
 
-class LiveTeller:
+class LiveProgress:
     """A bar for the turns of the present measurement, under lines that stay."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task('', total=None)
-        self._lines = PlainTeller(partial(progress.console.print, soft_wrap=True, markup=False, highlight=False))
+        self._lines = PlainProgress(partial(progress.console.print, soft_wrap=True, markup=False, highlight=False))
 
     def begins(self, title: str, number: int, total: int) -> None:
-        """See ``Teller``."""
+        """See ``ProgressReporter``."""
         self._lines.begins(title, number, total)
         self._progress.reset(self._task, description=title)
 
     def turn(self, what: str, done: int, total: int) -> None:
-        """See ``Teller``."""
+        """See ``ProgressReporter``."""
         self._progress.update(self._task, description=what, completed=done, total=total)
 
     def say(self, text: str) -> None:
-        """See ``Teller``."""
+        """See ``ProgressReporter``."""
         self._lines.say(text)
 
 
@@ -94,7 +94,7 @@ def play(
     folder: Path | None,
     *,
     aloud: bool = False,
-    beside: Beside | None = None,
+    baselines: Baselines | None = None,
     only_measured: bool = True,
     then: Callable[[Results], object] = lambda _: None,
 ) -> int:
@@ -104,14 +104,14 @@ def play(
 
     Whatever was measured before a signal or a failure is reported. ``then`` is called with the results at the end.
     """
-    teller: AbstractContextManager[Teller] = teller_for(Console(stderr=True))
+    progress: AbstractContextManager[ProgressReporter] = progress_on(Console(stderr=True))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     status = 0
     try:
-        with stoppable(), teller as told:
-            run(results, scenarios, places, told, beside, (lambda so_far: _keep(so_far, folder)))
-    except Stopped as stopped:
+        with interruptible(), progress as told:
+            run(results, scenarios, places, told, baselines, (lambda so_far: _keep(so_far, folder)))
+    except Interrupted as stopped:
         status = stopped.status
     if any(part.fault for part in results.parts):
         status = status or 1

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from jobsync_bench.figures import Figure, Series, Side, Unit
+from jobsync_bench.formatting import number, quantity
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.tables import rows_of
-from jobsync_bench.wording import number, quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from jobsync_bench.formatting import quantity, table, times
 from jobsync_bench.results import Results
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.tables import figure_table
 from jobsync_bench.targets import Standing, standing
-from jobsync_bench.wording import quantity, table, times
 
 __all__ = ['PLOTS', 'circumstances', 'draw', 'page', 'standings', 'targets_table', 'text', 'write']
 

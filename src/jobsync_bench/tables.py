@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from jobsync_bench.figures import Figure, Series, Side, ratio
-from jobsync_bench.wording import quantity, spread, table, times
+from jobsync_bench.formatting import quantity, spread, table, times
 
 __all__ = ['Row', 'figure_table', 'rows_of']
 
@@ -22,7 +22,7 @@ class Row:
     case: str
     ours: Series | None
     beside: Mapping[str, Series]
-    """Rivals and floors by name."""
+    """Baselines and floors by name."""
 
     @property
     def label(self) -> str:

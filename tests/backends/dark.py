@@ -6,7 +6,7 @@ import ctypes
 import socket
 import struct
 
-from jobsync_bench.relay import Relay
+from jobsync_bench.proxy import CountingProxy
 
 __all__ = ['DarkRelay']
 
@@ -15,7 +15,7 @@ DROP_ALL = struct.pack('HBBI', 0x06, 0, 0, 0)
 """The one instruction of a packet filter that lets nothing through: return 0."""
 
 
-class DarkRelay(Relay):
+class DarkRelay(CountingProxy):
     """Hands all on until it is told to fall silent. Only on Linux."""
 
     def go_dark(self) -> None:

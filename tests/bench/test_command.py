@@ -108,7 +108,7 @@ def test_a_report_is_made_of_earlier_results(tmp_path: Path) -> None:
 def is_node(process: psutil.Process) -> bool:
     """Whether it is one that takes part; one that has just ended is not."""
     with suppress(psutil.Error):
-        return 'jobsync_bench.members.idler' in process.cmdline()
+        return 'jobsync_bench.processes.idler' in process.cmdline()
     return False
 
 

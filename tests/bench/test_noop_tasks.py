@@ -1,11 +1,11 @@
-"""``benchmarks.rivals.rounds``: what the answers of several processes come to."""
+"""``benchmarks.libraries.rounds``: what the answers of several processes come to."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from benchmarks.rivals.rounds import NotOnce, Round, doing, judged, line, numbers
+from benchmarks.libraries.rounds import NotOnce, Round, doing, judged, line, numbers
 
 
 def answer(began: float, ended: float, *tasks: int) -> dict[str, Any]:

@@ -15,15 +15,15 @@ from tests.bench.made_up import scenario
 
 from jobsync.backend import Reach
 from jobsync.errors import ConfigError
-from jobsync_bench.bench import Bench, Contestant, Rounds, Store
+from jobsync_bench.bench import Bench, Party, Rounds, Store
 from jobsync_bench.figures import Side
+from jobsync_bench.interrupts import Interrupted, interruptible
+from jobsync_bench.progress import PlainProgress
 from jobsync_bench.results import Results
-from jobsync_bench.running import Place, run
+from jobsync_bench.run import Place, run
 from jobsync_bench.scenario import Needs, chosen
-from jobsync_bench.stopping import Stopped, stoppable
-from jobsync_bench.telling import PlainTeller
 
-TELLER = PlainTeller(lambda _: None)
+TELLER = PlainProgress(lambda _: None)
 STORES = [Place(name, lambda name=name: nullcontext(Store(name, f'{name}://'))) for name in ('one', 'two')]  # type: ignore[misc]
 
 
@@ -38,7 +38,7 @@ class Others:
         self._order = order
         self._runs = count()
 
-    def runs(self, bench: Bench, figure: str, case: str) -> Mapping[str, Contestant]:  # noqa: D102
+    def __call__(self, bench: Bench, figure: str, case: str) -> Mapping[str, Party]:  # noqa: D102
         def walk() -> float:
             self._order.append('peer')
             return 2.0
@@ -48,7 +48,7 @@ class Others:
                 raise RuntimeError('tired')
             return 3.0
 
-        return {'peer': Contestant(walk), 'weak': Contestant(give_up), 'crow': Contestant(lambda: 1.0, Side.FLOOR)}
+        return {'peer': Party(walk), 'weak': Party(give_up), 'crow': Party(lambda: 1.0, Side.FLOOR)}
 
 
 def test_rounds_are_played_in_turns_and_each_begins_with_another_one() -> None:
@@ -163,7 +163,7 @@ def test_a_signal_ends_the_run_and_what_was_measured_is_kept(at_once: int) -> No
     results = Results(quick=True)
     kept: list[Results] = []
     never = scenario('run', failing)
-    with pytest.raises(Stopped) as stopped, stoppable():
+    with pytest.raises(Interrupted) as stopped, interruptible():
         run(results, [scenario(play=play, needs=Needs.STORE, at_once=at_once), never], STORES, TELLER, keep=kept.append)
     assert stopped.value.status == 128 + signal.SIGTERM
     assert results.stopped_by == 'SIGTERM'
@@ -174,7 +174,7 @@ def test_a_signal_ends_the_run_and_what_was_measured_is_kept(at_once: int) -> No
 
 
 def test_a_second_signal_does_not_disturb_the_end() -> None:
-    with pytest.raises(Stopped), stoppable():
+    with pytest.raises(Interrupted), interruptible():
         try:
             interrupt()
             time.sleep(60)
@@ -187,7 +187,7 @@ def test_a_second_signal_does_not_disturb_the_end() -> None:
 
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with stoppable():
+    with interruptible():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -209,7 +209,7 @@ def test_what_is_done_aside_is_waited_for_and_its_failure_is_noted() -> None:
         raise RuntimeError('tired')
 
     def play(bench: Bench) -> None:
-        with bench.aside(slowly):
+        with bench.alongside(slowly):
             bench.record('time', 'uphill', [1.0])
         assert over == ['slowly']
         bench.check()
@@ -222,7 +222,7 @@ def test_what_is_done_aside_is_waited_for_and_its_failure_is_noted() -> None:
 
 def test_what_is_done_aside_ends_when_ours_fails() -> None:
     def play(bench: Bench) -> None:
-        with bench.aside(lambda: bench.pause(60)):
+        with bench.alongside(lambda: bench.pause(60)):
             failing(bench)
 
     results, started = Results(quick=True), time.monotonic()

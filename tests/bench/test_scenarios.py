@@ -14,19 +14,19 @@ from tests.support.servers import RedisServer
 
 from jobsync.errors import ConfigError
 from jobsync_bench import scenarios as shipped
-from jobsync_bench.bench import Bench, Nobody, Store
-from jobsync_bench.crew import crew
+from jobsync_bench.bench import Bench, Store
 from jobsync_bench.figures import Series
+from jobsync_bench.processes.child import child_processes
+from jobsync_bench.progress import PlainProgress
 from jobsync_bench.report import text
 from jobsync_bench.results import Results
-from jobsync_bench.running import run
+from jobsync_bench.run import run
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.scenarios import growth, tasks
 from jobsync_bench.targets import standing
-from jobsync_bench.telling import PlainTeller
 
 BY_NAME = {scenario.name: scenario for scenario in all_scenarios.SCENARIOS}
-TELLER = PlainTeller(lambda _: None)
+TELLER = PlainProgress(lambda _: None)
 everyone = pytest.mark.parametrize('scenario', BY_NAME.values(), ids=list(BY_NAME))
 
 
@@ -112,13 +112,13 @@ class Sharing:
         self._done = done
         self._told: tuple[int, int] = (0, 0)
 
-    def tell(self, verb: str, loop: str, first: int, count: int) -> None:
-        """See ``Member``."""
+    def send(self, verb: str, loop: str, first: int, count: int) -> None:
+        """See ``ChildProcess``."""
         assert (verb, loop) == ('work', 'claim')
         self._told = (first, count)
 
-    def hear(self) -> object:
-        """See ``Member``."""
+    def receive(self) -> object:
+        """See ``ChildProcess``."""
         return {'began': 1.0, 'ended': 2.0, 'done': self._done(*self._told)}
 
 
@@ -169,15 +169,15 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     """A bench on SQLite."""
     with ExitStack() as stack:
         store = Store('sqlite', f'sqlite:///{tmp_path}/jobs.db', lambda: 0.0)
-        yield Bench(growth.SCENARIO, store, True, TELLER, Nobody(), stack)
+        yield Bench(growth.SCENARIO, store, True, TELLER, None, stack)
 
 
 def test_growth(bench: Bench) -> None:
     """Hosts have real nodes in them: they get their shares, and make the calls of nodes."""
     orders = [{'url': bench.store.url, 'namespace': bench.store.namespace(), 'tokens': 100}] * 2
-    with crew('host', orders) as hosts:
-        hosts[0].ask('enter', 0, 2)
-        hosts[1].ask('enter', 2, 3)
+    with child_processes('host', orders) as hosts:
+        hosts[0].request('enter', 0, 2)
+        hosts[1].request('enter', 2, 3)
         growth.settle(hosts, 3)
         growth.measure(bench, hosts, 3, 6.0)
     (all_calls,) = medians(bench.series, 'all calls').values()
@@ -194,13 +194,13 @@ def test_what_is_read_when_one_joins(redis_of_many: RedisServer) -> None:
     """It is counted on the way to the store; fewer tokens move between more nodes, and nothing else grows."""
     url = redis_of_many.url()
     with ExitStack() as stack:
-        bench = Bench(growth.SCENARIO, Store('redis', url, lambda: 0.0), True, TELLER, Nobody(), stack)
+        bench = Bench(growth.SCENARIO, Store('redis', url, lambda: 0.0), True, TELLER, None, stack)
         namespace = bench.store.namespace()
-        with crew('host', [{'url': url, 'namespace': namespace, 'tokens': 100}]) as hosts:
-            hosts[0].ask('enter', 0, 2)
+        with child_processes('host', [{'url': url, 'namespace': namespace, 'tokens': 100}]) as hosts:
+            hosts[0].request('enter', 0, 2)
             growth.settle(hosts, 2)
             growth.one_more(bench, hosts, namespace, 2)
-            hosts[0].ask('enter', 3, 20)
+            hosts[0].request('enter', 3, 20)
             growth.settle(hosts, 20)
             growth.one_more(bench, hosts, namespace, 20)
     few, many = medians(bench.series, 'reading').values()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.bench.made_up import series
 
 from jobsync_bench.figures import Summary, Unit, ratio
-from jobsync_bench.wording import quantity, spread, table, times
+from jobsync_bench.formatting import quantity, spread, table, times
 
 numbers = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=300)
 

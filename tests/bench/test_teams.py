@@ -8,10 +8,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from benchmarks.beside import teams
-from benchmarks.beside.teams import Team
-from benchmarks.rivals.rounds import NotOnce, doing, judged
-from benchmarks.rivals.skip_locked import Queue
+from benchmarks.baselines import teams
+from benchmarks.baselines.teams import Team
+from benchmarks.libraries.rounds import NotOnce, doing, judged
+from benchmarks.libraries.skip_locked import Queue
 from tests.support.servers import PostgresServer
 
 

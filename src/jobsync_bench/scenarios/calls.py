@@ -9,7 +9,7 @@ from itertools import count
 
 from jobsync_bench.bench import Bench, Rounds
 from jobsync_bench.figures import Figure, Unit
-from jobsync_bench.leading import Leader
+from jobsync_bench.leader_driver import LeaderDriver
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.timing import seconds
 
@@ -20,7 +20,7 @@ _TOKENS, _NODES = 10_000, 10
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    leader = bench.stack.enter_context(closing(Leader(bench.store.url, bench.store.namespace(), _TOKENS, _NODES)))
+    leader = bench.stack.enter_context(closing(LeaderDriver(bench.store.url, bench.store.namespace(), _TOKENS, _NODES)))
     backend, me = leader.backend, leader.me
     version, date, items = backend.snapshot().version, dt.datetime.now(dt.UTC).date(), map('task-{}'.format, count())
     rounds = Rounds(50 if bench.quick else 300, least=10, seconds=10)

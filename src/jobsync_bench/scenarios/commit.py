@@ -7,7 +7,7 @@ from functools import partial
 
 from jobsync_bench.bench import Bench, Rounds
 from jobsync_bench.figures import Figure, Unit
-from jobsync_bench.leading import Leader
+from jobsync_bench.leader_driver import LeaderDriver
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.targets import Pick, Target
 
@@ -24,12 +24,12 @@ def case_of(tokens: int) -> str:
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     for tokens in (10_000, 100_000) if bench.quick else (10_000, 100_000, 1_000_000):
-        with closing(Leader(bench.store.url, bench.store.namespace(), tokens, _NODES)) as leader:
+        with closing(LeaderDriver(bench.store.url, bench.store.namespace(), tokens, _NODES)) as leader:
             if leader.backend.info.max_tokens < tokens:
                 bench.say(f'{bench.place} carries {leader.backend.info.max_tokens:,} tokens at most')
                 continue
 
-            def join(leader: Leader = leader) -> float:
+            def join(leader: LeaderDriver = leader) -> float:
                 took = leader.join()
                 leader.leave()
                 return took

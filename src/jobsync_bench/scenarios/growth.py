@@ -11,9 +11,9 @@ from typing import Any
 from jobsync import plugins
 from jobsync.backend import BackendOptions
 from jobsync_bench.bench import Bench
-from jobsync_bench.crew import Member, all_at_once, crew
 from jobsync_bench.figures import Figure, Unit
-from jobsync_bench.relay import Relay, address_of
+from jobsync_bench.processes.child import ChildProcess, child_processes, request_all
+from jobsync_bench.proxy import CountingProxy, address_of
 from jobsync_bench.scenario import Needs, Scenario
 from jobsync_bench.targets import Pick, Target
 
@@ -30,25 +30,25 @@ def case_of(nodes: int) -> str:
     return f'{nodes} nodes'
 
 
-def settle(hosts: Sequence[Member], nodes: int) -> float:
+def settle(hosts: Sequence[ChildProcess], nodes: int) -> float:
     """Wait until every node has its share; seconds."""
     start = time.monotonic()
-    while (settled := sum(all_at_once(hosts, 'settled'))) < nodes:
+    while (settled := sum(request_all(hosts, 'settled'))) < nodes:
         if time.monotonic() > start + _SETTLE_SEC:
             raise TimeoutError(f'{settled} of {nodes} nodes have their share after {_SETTLE_SEC:.0f} s')
         time.sleep(0.1)
     return time.monotonic() - start
 
 
-def measure(bench: Bench, hosts: Sequence[Member], nodes: int, seconds: float) -> None:
+def measure(bench: Bench, hosts: Sequence[ChildProcess], nodes: int, seconds: float) -> None:
     """Note what so many nodes cost while nothing happens."""
     used = bench.store.cpu_seconds
-    all_at_once(hosts, 'cost')
+    request_all(hosts, 'cost')
     before, start = used() if used else 0.0, time.monotonic()
     bench.pause(seconds)
     took = time.monotonic() - start
     busy = used() - before if used else None
-    costs: list[dict[str, Any]] = all_at_once(hosts, 'cost')
+    costs: list[dict[str, Any]] = request_all(hosts, 'cost')
     if lost := sum(cost['lost'] for cost in costs):
         raise RuntimeError(f'{lost} of {nodes} nodes have lost their place meanwhile')
     calls = {who: sum((Counter(cost[who]) for cost in costs), Counter()) for who in ('follower', 'leader')}
@@ -61,17 +61,17 @@ def measure(bench: Bench, hosts: Sequence[Member], nodes: int, seconds: float) -
         bench.record('store', case, [100 * busy / took], at=nodes)
 
 
-def one_more(bench: Bench, hosts: Sequence[Member], namespace: str, nodes: int) -> None:
+def one_more(bench: Bench, hosts: Sequence[ChildProcess], namespace: str, nodes: int) -> None:
     """Let one node join so many, and note what each of those reads then."""
     with ExitStack() as stack:
-        relay = stack.enter_context(Relay(bench.store.url))
+        relay = stack.enter_context(CountingProxy(bench.store.url))
         backend = stack.enter_context(closing(plugins.connect(relay.url, BackendOptions(namespace))))
         version = backend.read_assignment().version
-        hosts[0].ask('enter', nodes, nodes + 1)
+        hosts[0].request('enter', nodes, nodes + 1)
         settle(hosts, nodes + 1)
-        before = relay.passed()
+        before = relay.traffic()
         backend.read_assignment(version)
-        after = relay.passed()
+        after = relay.traffic()
     passed = after.sent + after.received - before.sent - before.received
     bench.record('reading', case_of(nodes), [float(passed)], at=nodes)
 
@@ -81,12 +81,12 @@ def play(bench: Bench) -> None:
     sizes = (2, 40) if bench.quick else (2, 50, 500)
     namespace = bench.store.namespace()
     orders = [{'url': bench.store.url, 'namespace': namespace, 'tokens': _TOKENS}] * (2 if bench.quick else 4)
-    with crew('host', orders) as hosts:
+    with child_processes('host', orders) as hosts:
         here = 0
         for nodes in sizes:
             for number, host in enumerate(hosts):
                 first, end = (here + (nodes - here) * part // len(hosts) for part in (number, number + 1))
-                host.ask('enter', first, end)
+                host.request('enter', first, end)
             bench.record('settled', f'{here} to {nodes} nodes', [settle(hosts, nodes)], at=nodes)
             here = nodes
             bench.pause(2 * _INTERVAL_SEC)

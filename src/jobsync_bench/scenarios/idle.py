@@ -13,9 +13,9 @@ from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
 from jobsync.errors import JobsyncError
 from jobsync_bench.bench import Bench
-from jobsync_bench.crew import Member, all_at_once, crew
 from jobsync_bench.figures import Figure, Unit
-from jobsync_bench.relay import Passed, Relay, address_of
+from jobsync_bench.processes.child import ChildProcess, child_processes, request_all
+from jobsync_bench.proxy import CountingProxy, Traffic, address_of
 from jobsync_bench.scenario import Needs, Scenario
 from jobsync_bench.targets import Pick, Target
 
@@ -25,12 +25,12 @@ _NODES = 3
 _FOLLOWER, _LEADER = 'follower', 'leader'
 
 
-def relays(bench: Bench, stack: ExitStack) -> Sequence[Relay]:
+def relays(bench: Bench, stack: ExitStack) -> Sequence[CountingProxy]:
     """One for each node, if the store is one that can be reached through them."""
     url = bench.store.url
     if address_of(url) is None:
         return []
-    made = [stack.enter_context(Relay(url)) for _ in range(_NODES)]
+    made = [stack.enter_context(CountingProxy(url)) for _ in range(_NODES)]
     try:
         with closing(plugins.connect(made[0].url, BackendOptions(bench.store.namespace()))) as backend:
             backend.open(Settings(1, 'xxh3', 1), create=True)
@@ -41,12 +41,12 @@ def relays(bench: Bench, stack: ExitStack) -> Sequence[Relay]:
 
 
 @contextmanager
-def nodes(bench: Bench, found: Sequence[Relay]) -> Iterator[list[Member]]:
+def nodes(bench: Bench, found: Sequence[CountingProxy]) -> Iterator[list[ChildProcess]]:
     """Nodes with default settings, all of them entered."""
     namespace = bench.store.namespace()
     urls = [relay.url for relay in found] or [bench.store.url] * _NODES
     orders = ({'node': f'node-{number}', 'url': url, 'namespace': namespace, 'nodes': _NODES} for number, url in enumerate(urls))
-    with crew('idler', orders) as members:
+    with child_processes('idler', orders) as members:
         yield members
 
 
@@ -65,7 +65,7 @@ class Cost:
         return Cost(*(now - then for now, then in zip(attrs.astuple(self), attrs.astuple(earlier), strict=True)))
 
 
-def cost_of(told: Mapping[str, float], passed: Passed) -> Cost:
+def cost_of(told: Mapping[str, float], passed: Traffic) -> Cost:
     """What a member tells of itself, and a relay of it."""
     return Cost(told['calls'], told['readings'], told['cpu'], passed.sent + passed.received, passed.turns)
 
@@ -76,20 +76,20 @@ def measure(bench: Bench, stack: ExitStack) -> None:
     found = relays(bench, stack)
     members = stack.enter_context(nodes(bench, found))
 
-    def passed() -> list[Passed]:
-        return [relay.passed() for relay in found] or [Passed()] * len(members)
+    def traffic() -> list[Traffic]:
+        return [relay.traffic() for relay in found] or [Traffic()] * len(members)
 
     def costs() -> list[Cost]:
-        return [cost_of(*pair) for pair in zip(all_at_once(members, 'cost'), passed(), strict=True)]
+        return [cost_of(*pair) for pair in zip(request_all(members, 'cost'), traffic(), strict=True)]
 
     bench.pause(settle_sec)
     before, start = costs(), time.monotonic()
     bench.pause(measure_sec)
-    connections = [float(each.most_connections) for each in passed()]
-    memory = [told['memory'] for told in all_at_once(members, 'cost')]
+    connections = [float(each.most_connections) for each in traffic()]
+    memory = [told['memory'] for told in request_all(members, 'cost')]
     minutes = (time.monotonic() - start) / 60
     spent = [now.since(then) for now, then in zip(costs(), before, strict=True)]
-    leads = all_at_once(members, 'leads')
+    leads = request_all(members, 'leads')
     for case, leader in ((_FOLLOWER, False), (_LEADER, True)):
         who = [number for number, each in enumerate(leads) if each is leader]
         bench.record('calls', case, [spent[number].calls / minutes for number in who])
@@ -108,9 +108,9 @@ def play(bench: Bench) -> None:
     def others() -> None:
         for figure in ('bytes', 'turns', 'connections', 'cpu', 'memory'):
             for case in (_FOLLOWER, _LEADER):
-                bench.record_beside(figure, case)
+                bench.record_baselines(figure, case)
 
-    with bench.aside(others), ExitStack() as stack:
+    with bench.alongside(others), ExitStack() as stack:
         measure(bench, stack)
 
 

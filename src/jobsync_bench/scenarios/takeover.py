@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 
 from jobsync_bench.bench import Bench
+from jobsync_bench.churn import ChurnCluster, ChurnOutcome
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario
 from jobsync_bench.targets import Pick, Target
-from jobsync_bench.watching import Cluster, Outcome
 
 __all__ = ['FIGURES', 'ROUND', 'SCENARIO', 'case_of', 'played']
 
@@ -20,7 +20,7 @@ _NODES = 3
 _TIMINGS = {'default timings': (), 'fast timings': ('fast',)}
 """What the workers are told: 5 s between heartbeats and a timeout of 15 s, or 1 s and 3 s."""
 
-FIGURES: dict[str, Callable[[Outcome], float]] = {
+FIGURES: dict[str, Callable[[ChurnOutcome], float]] = {
     'settled': lambda outcome: outcome.settled_sec,
     'unowned': lambda outcome: outcome.unowned_sec,
     'owned by two': lambda outcome: float(outcome.doubles),
@@ -32,7 +32,7 @@ def case_of(event: str, timing: str) -> str:
     return f'{event}, {timing}'
 
 
-def played(cluster: Cluster, seconds: float, rounds: int) -> Iterator[tuple[str, Outcome]]:
+def played(cluster: ChurnCluster, seconds: float, rounds: int) -> Iterator[tuple[str, ChurnOutcome]]:
     """Every event and what it led to, for so long or so many rounds, whichever ends first; one round at least."""
     cluster.form(_NODES)
     events = {
@@ -48,7 +48,7 @@ def played(cluster: Cluster, seconds: float, rounds: int) -> Iterator[tuple[str,
         yield name, events[name]()
 
 
-def take(bench: Bench, timing: str, outcomes: Iterator[tuple[str, Outcome]]) -> None:
+def take(bench: Bench, timing: str, outcomes: Iterator[tuple[str, ChurnOutcome]]) -> None:
     """Note what events led to, those before a failure too."""
     values: dict[tuple[str, str], list[float]] = {}
     try:
@@ -68,14 +68,14 @@ def play(bench: Bench) -> None:
     def others() -> None:
         for figure in FIGURES:
             for event in dict.fromkeys(ROUND):
-                bench.record_beside(figure, case_of(event, 'default timings'))
+                bench.record_baselines(figure, case_of(event, 'default timings'))
 
-    with bench.aside(others):
+    with bench.alongside(others):
         for timing, options in _TIMINGS.items():
             if bench.quick and not options:
                 continue
             place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
-            with Cluster(place, options, check=bench.check) as cluster:
+            with ChurnCluster(place, options, check=bench.check) as cluster:
                 take(bench, timing, played(cluster, 10.0 if bench.quick else 70.0, 99))
 
 

@@ -13,8 +13,8 @@ from jobsync import plugins
 from jobsync._core.records import HistoryKind
 from jobsync.backend import Backend, BackendOptions
 from jobsync_bench.bench import Bench, Rounds
-from jobsync_bench.crew import Member, all_at_once, crew
 from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.processes.child import ChildProcess, child_processes, request_all
 from jobsync_bench.scenario import Needs, Scenario
 from jobsync_bench.targets import Pick, Target
 
@@ -34,7 +34,7 @@ def case_of(processes: int) -> str:
 class Team:
     """Workers that do rounds of tasks together."""
 
-    def __init__(self, members: Sequence[Member], backend: Backend) -> None:
+    def __init__(self, members: Sequence[ChildProcess], backend: Backend) -> None:
         self._members, self._backend = members, backend
         self._next = 0
 
@@ -42,7 +42,7 @@ class Team:
         """Wait until each has its share."""
         deadline = time.monotonic() + _SETTLE_SEC
         while True:
-            shares = all_at_once(self._members, 'tokens')
+            shares = request_all(self._members, 'tokens')
             if sum(shares) == _TOKENS and max(shares) - min(shares) <= 1:
                 return
             if time.monotonic() > deadline:
@@ -53,7 +53,7 @@ class Team:
         """Tasks a second. Raises ``RuntimeError`` unless each was done exactly once, and is on record as done."""
         self._forget()
         first, self._next = self._next, self._next + number
-        answers = all_at_once(self._members, 'work', loop, first, number)
+        answers = request_all(self._members, 'work', loop, first, number)
         times = Counter(task for answer in answers for task in answer['done'])
         recorded = {row.item for row in self._backend.history(HistoryKind.AUDIT)}  # type: ignore[union-attr]
         if not (len(times) == sum(times.values()) == len(recorded) == number):
@@ -75,7 +75,7 @@ def team(bench: Bench, processes: int) -> Iterator[Team]:
     url, namespace = bench.store.url, bench.store.namespace()
     place = {'url': url, 'namespace': namespace, 'tokens': _TOKENS, 'nodes': processes}
     with (
-        crew('claimer', ({'node': f'worker-{number}', **place} for number in range(processes))) as members,
+        child_processes('claimer', ({'node': f'worker-{number}', **place} for number in range(processes))) as members,
         closing(plugins.connect(url, BackendOptions(namespace))) as backend,
     ):
         made = Team(members, backend)

@@ -1,0 +1,32 @@
+"""Beside our plan: the peer's, for the tasks that it can express."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from benchmarks.baselines.offering import Offer, Slots
+from benchmarks.compare import Other
+from benchmarks.libraries.catalogue import service
+from jobsync_bench.bench import Party
+
+__all__ = ['OFFERS']
+
+_TASKS = {'one joins': 'join', 'one leaves': 'leave', 'nothing to do': 'nothing', 'first plan': 'first'}
+"""Ours, in the words of ``peer_plan``."""
+
+
+def peer(slots: Slots, case: str) -> Mapping[str, Party]:
+    """A process with the same owners as ours."""
+    name, _, size = case.partition(': ')
+    if name not in _TASKS:
+        return {}
+    tokens, nodes = (int(number.replace(',', '')) for number in size.split(' x '))
+
+    def started() -> Other:
+        return service('peer plan').start(change=_TASKS[name], nodes=nodes, tokens=tokens)
+
+    return {'peer': Party(partial(slots.have('peer', case, started).run, 'plan'))}
+
+
+OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {('plan', 'plan'): (peer,)}

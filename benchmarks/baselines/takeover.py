@@ -1,0 +1,91 @@
+"""Beside joins, leaves and kills: the peer's workers on the same PostgreSQL, and tooz's on the same Redis or etcd."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from tests.support.servers import EtcdServer, RedisServer
+
+from benchmarks.baselines.offering import ROLE, Offer, Slots, admitted, postgres_of
+from benchmarks.libraries.environments import python_of
+from benchmarks.libraries.peer import settings
+from benchmarks.libraries.tooz_group import Group, tooz_url
+from benchmarks.libraries.tooz_group import admitted as admitted_to_redis
+from benchmarks.places import ServedStore
+from jobsync_bench.bench import Bench, Party
+from jobsync_bench.churn import ChurnCluster
+from jobsync_bench.scenarios.takeover import FIGURES, case_of, played
+
+__all__ = ['OFFERS']
+
+_TOOZ_ROUNDS, _WATCH_SEC = 5, 1.0
+_TIMING = 'default timings'
+Values = dict[tuple[str, str], list[float]]
+"""By figure and case."""
+
+
+@contextmanager
+def peers(slots: Slots) -> Iterator[Values]:
+    """What one round of events comes to among the peer's workers."""
+    bench, python, server = slots.bench, str(python_of('peer')), postgres_of(slots.bench)
+    assert server is not None
+    values: Values = defaultdict(list)
+    with ChurnCluster(settings(admitted(server, ROLE), ROLE), python=python, check=bench.check) as cluster:
+        for event, outcome in played(cluster, 0.0, 1):
+            bench.say(f'peer: {event}: settled after {outcome.settled_sec:.2f} s')
+            for figure, of in FIGURES.items():
+                values[figure, case_of(event, _TIMING)].append(of(outcome))
+    yield values
+
+
+def url_for_tooz(bench: Bench) -> str | None:
+    """The store that ours is on, in tooz's words; None if that is none of tooz's."""
+    server = bench.store.server if isinstance(bench.store, ServedStore) else None
+    if isinstance(server, RedisServer):
+        return admitted_to_redis(server)
+    return tooz_url(server) if isinstance(server, EtcdServer) else None
+
+
+@contextmanager
+def members(slots: Slots, url: str) -> Iterator[Values]:
+    """The same of tooz's members, who look every second who is there."""
+    python_of('tooz')
+    values: Values = defaultdict(list)
+    with ExitStack() as stack:
+        group = Group(stack, url, _WATCH_SEC)
+        for _ in range(_TOOZ_ROUNDS):
+            slots.bench.check()
+            join, leave = group.come_and_go()
+            values['settled', case_of('join', _TIMING)].append(join.seen_sec)
+            values['settled', case_of('leave', _TIMING)].append(leave.seen_sec)
+            values['unowned', case_of('leave', _TIMING)].append(leave.seen_sec)
+    yield values
+
+
+def measured(slots: Slots) -> tuple[str, Values] | None:
+    """Whoever can be measured on this store, and what came of it."""
+    if slots.bench.quick:
+        return None
+    if postgres_of(slots.bench) is not None:
+        return 'peer', slots.have('peer', '', lambda: peers(slots))
+    if (url := url_for_tooz(slots.bench)) is not None:
+        return 'tooz, looking every second', slots.have('tooz', '', lambda: members(slots, url))
+    return None
+
+
+def offer_for(figure: str) -> Offer:
+    """All of them, at one figure."""
+
+    def offer(slots: Slots, case: str) -> Mapping[str, Party]:
+        found = measured(slots)
+        if found is None or not (values := found[1].get((figure, case))):
+            return {}
+        return {found[0]: Party(partial(next, iter(values)), times=len(values))}
+
+    return offer
+
+
+OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {('takeover', figure): (offer_for(figure),) for figure in FIGURES}

@@ -1,0 +1,66 @@
+"""Beside ``claim``: the peer's loop, a queue in a table, and procrastinate, all on the PostgreSQL that ours is on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+
+from benchmarks.baselines.offering import ROLE, Offer, Slots, admitted, postgres_of
+from benchmarks.baselines.teams import Team, peers, queue
+from benchmarks.libraries.environments import python_of
+from benchmarks.libraries.rounds import Round
+from jobsync_bench.bench import Party
+
+__all__ = ['OFFERS']
+
+_PROCESSES = (1, 4)
+"""Baselines are not measured with other numbers of processes: it would take half of the time there is."""
+_TASKS = {
+    ('peer', 'steps'): 2_000,
+    ('skip-locked', 'one'): 2_000,
+    ('skip-locked', 'kept'): 1_000,
+    ('skip-locked', 'batch'): 20_000,
+    ('procrastinate', 'one'): 500,
+    ('procrastinate', 'many'): 1_000,
+}
+"""In a round: about a second's or two."""
+_QUICK = (('peer', 'steps'), ('skip-locked', 'one'))
+
+
+def rate(team: Team, verb: str, count: int) -> float:
+    """Tasks a second. Raises ``RuntimeError`` for a round in which some were done twice or not at all: that is no result."""
+    done: Round = team.round(verb, count)
+    if done.twice or done.missed:
+        raise RuntimeError(f'{team.name}: of {count} tasks {done.twice} were done more than once, {done.missed} by nobody')
+    return 1 / done.per_task
+
+
+def contestants(slots: Slots, case: str) -> Mapping[str, Party]:
+    """All of them, with as many processes as ours."""
+    server, processes = postgres_of(slots.bench), int(case.split()[0])
+    if server is None or processes not in _PROCESSES or (slots.bench.quick and processes > 1):
+        return {}
+    teams: dict[str, Callable[[], AbstractContextManager[Team]]] = {
+        'peer': lambda: peers(server, processes),
+        'skip-locked': lambda: queue('skip-locked', server.url(), processes),
+        'procrastinate': lambda: queue('procrastinate', server.url(), processes),
+    }
+    found: dict[str, Party] = {}
+    for (name, verb), count in _TASKS.items():
+        if slots.bench.quick and (name, verb) not in _QUICK:
+            continue
+
+        def started(name: str = name) -> AbstractContextManager[Team]:
+            python_of(name)
+            if name == 'peer':
+                admitted(server, ROLE)
+            return teams[name]()
+
+        team = slots.have(name, processes, started)
+        who = name if name == 'peer' else f'{name}, {verb}'
+        found[who] = Party(partial(rate, team, verb, count // 2 if slots.bench.quick else count))
+    return found
+
+
+OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {('tasks', 'rate'): (contestants,)}

@@ -1,0 +1,64 @@
+"""Teams of processes that do rounds of tasks together: the peer's workers, and those of queues."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from tests.support.servers import PostgresServer
+
+from benchmarks.compare import Other, all_at_once
+from benchmarks.libraries.catalogue import service
+from benchmarks.libraries.rounds import Round, judged, line
+
+__all__ = ['Team', 'peers', 'queue']
+
+_TOKENS = 10_000
+_ROLE = 'peer'
+_SETTLE_SEC = 120.0
+
+
+class Team:
+    """Processes that do the tasks of a round together. The first one also prepares it, and looks at the record."""
+
+    def __init__(self, name: str, members: Sequence[Other]) -> None:
+        self.name, self._members = name, members
+        self._next = 0
+
+    def settle(self) -> None:
+        """Wait until each member has its share of the tokens, where members have tokens."""
+        deadline = time.monotonic() + _SETTLE_SEC
+        count = len(self._members)
+        while True:
+            shares = [int(member.ask('tokens 0 0')) for member in self._members]
+            if sum(shares) == _TOKENS and max(shares) - min(shares) <= 1:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'{self.name}: {count} processes have {shares} tokens after {_SETTLE_SEC:g} s')
+            time.sleep(0.1)
+
+    def round(self, verb: str, count: int) -> Round:
+        """Have ``count`` tasks done."""
+        first, self._next = self._next, self._next + count
+        self._members[0].ask(line('fill', first, count))
+        answers = all_at_once(self._members, [line(verb, first, count)] * len(self._members))
+        return judged(answers, first, count, self._members[0].ask(line('recorded', first, count)))
+
+
+@contextmanager
+def peers(server: PostgresServer, processes: int) -> Iterator[Team]:
+    """The peer's workers, on a server that has admitted it; verb ``steps``. Raises ``LibraryUnavailable``."""
+    with ExitStack() as stack:
+        start = service('peer tasks').start
+        members = [stack.enter_context(start(port=server.port, role=_ROLE, node=f'peer-{number}')) for number in range(processes)]
+        team = Team('peer', members)
+        team.settle()
+        yield team
+
+
+@contextmanager
+def queue(name: str, url: str, processes: int) -> Iterator[Team]:
+    """The workers of a queue, ``skip-locked`` or ``procrastinate``. Raises ``LibraryUnavailable``."""
+    with ExitStack() as stack:
+        yield Team(name, [stack.enter_context(service(name).start(url=url)) for _ in range(processes)])

@@ -1,7 +1,0 @@
-"""Who is measured beside us, and at what. Each module here offers rivals and limits for some scenarios' figures."""
-
-from __future__ import annotations
-
-from benchmarks.beside.rivals import Rivals
-
-__all__ = ['Rivals']

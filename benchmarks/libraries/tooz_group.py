@@ -1,0 +1,108 @@
+"""A group of tooz: from a member's coming and going until the others' hash rings have it.
+
+Three members, a process each, look every ``watch_sec`` who is there; others join and leave. From the moment a newcomer's own ring
+is made until the others' rings have it, two members answer True for the same tasks; from the moment one is told to leave until
+they have it no more, nobody does for those that were its own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from contextlib import ExitStack
+
+import attrs
+from benchmarks.compare import Other
+from benchmarks.libraries.catalogue import service
+from tests.support.servers import EtcdServer, RedisServer
+
+__all__ = ['Change', 'Group', 'admitted', 'tooz_url']
+
+_OTHERS = 3
+_TOOZ = 'tooz'
+_POLL_SEC = 0.005
+_LONGEST_SEC = 90.0
+
+
+@attrs.frozen
+class Change:
+    """One member's coming or going, in seconds from the moment it was told to."""
+
+    own_sec: float
+    """Until it was done itself."""
+    seen_sec: float
+    """Until the last of the others had seen it."""
+
+    @property
+    def wrong_sec(self) -> float:
+        """How long members disagreed."""
+        return self.seen_sec - self.own_sec
+
+
+def admitted(redis: RedisServer) -> str:
+    """A Redis URL for tooz, which takes a password from it as it stands: so it gets a user with a plain one."""
+    redis.ask('ACL', 'SETUSER', _TOOZ, 'on', f'>{_TOOZ}', '~*', '&*', '+@all')
+    return f'redis://{_TOOZ}:{_TOOZ}@127.0.0.1:{redis.port}'
+
+
+def tooz_url(etcd: EtcdServer) -> str:
+    """An etcd URL for tooz, by etcd3gw."""
+    return f'etcd3+http://{etcd.endpoint}'
+
+
+class Group:
+    """The three that stay, and those who come and go. Raises ``LibraryUnavailable``."""
+
+    def __init__(self, stack: ExitStack, url: str, watch_sec: float) -> None:
+        self._url, self._watch_sec = url, watch_sec
+        self._others = [stack.enter_context(self._start(f'stays-{number}')) for number in range(_OTHERS)]
+        self._names = {f'stays-{number}' for number in range(_OTHERS)}
+        self._came = 0
+        self._random = random.Random(1)
+        for other in self._others:
+            other.ask('join')
+        self._seen_by_all(self._names)
+
+    def _start(self, name: str) -> Other:
+        return service('tooz').start(url=self._url, member=name, watch_sec=self._watch_sec)
+
+    @property
+    def member(self) -> Other:
+        """One of those that stay."""
+        return self._others[0]
+
+    def _seen_by_all(self, names: set[str]) -> float:
+        """The moment at which the last of those who stay had exactly these members in its ring."""
+        deadline = time.monotonic() + _LONGEST_SEC
+        while True:
+            rings = [other.ask('ring') for other in self._others]
+            if all(set(members) == names for members, _ in rings):
+                return max(float(since) for _, since in rings)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'tooz: after {_LONGEST_SEC:g} s the rings have {[members for members, _ in rings]}')
+            time.sleep(_POLL_SEC)
+
+    def _pause(self) -> None:
+        """So that the others are found at any moment between two looks."""
+        time.sleep(self._random.uniform(0, self._watch_sec))
+
+    def come_and_go(self, *, killed: bool = False) -> tuple[Change, Change]:
+        """One more joins, and leaves or is killed."""
+        self._came += 1
+        name = f'comes-{self._came}'
+        newcomer = self._start(name)
+        try:
+            self._pause()
+            began, joined = newcomer.ask('join')
+            join = Change(joined - began, self._seen_by_all({*self._names, name}) - began)
+            self._pause()
+            if killed:
+                began = left = time.monotonic()
+                os.kill(newcomer.pid, signal.SIGKILL)
+            else:
+                began, left = newcomer.ask('leave')
+            return join, Change(left - began, self._seen_by_all(self._names) - began)
+        finally:
+            newcomer.__exit__(None, None, None)

@@ -1,0 +1,233 @@
+"""ChurnWorker processes that come and go, and what their logs say: who owned what, from one event until all is settled."""
+
+# ruff: noqa: S603 - an interpreter that runs a module of ours
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from jobsync.testing.verdict import longest_gap, owned_at_once
+from jobsync.testing.worker_log import Event, LogTail, summarise
+from jobsync_bench.processes import watcher
+from jobsync_bench.processes.watcher import EVERY, TOTAL, now
+
+__all__ = ['ChurnCluster', 'ChurnOutcome']
+
+_QUIET_SEC = 1.0
+"""A cluster is settled when it has looked so for this long."""
+_LIMIT_SEC = 420.0
+_LOOK_SEC = 0.05
+_SWEEPS = 4
+"""So many events of each worker are on record before anything happens to it."""
+_ALL = TOTAL // EVERY
+
+
+@attrs.frozen
+class ChurnOutcome:
+    """What one event led to."""
+
+    settled_sec: float
+    """Until every token has one owner and the shares are even."""
+    unowned_sec: float
+    """The longest that a token was seen with no owner; two sweeps too much at most."""
+    doubles: int
+    """Tokens that two processes certainly owned at one instant."""
+
+
+class ChurnWorker:
+    """One process, and what its log has said so far."""
+
+    def __init__(self, command: Sequence[str], place: str, options: Sequence[str], folder: Path, node: str) -> None:
+        self.node, self._errors = node, folder / f'{node}.err'
+        log = folder / f'{node}.log'
+        with self._errors.open('wb') as errors:
+            whole = [*command, node, str(log), *options]
+            self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, start_new_session=True)
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, which is noticed when it is looked at
+            self.process.stdin.write(f'{place}\n'.encode())
+            self.process.stdin.flush()
+        self._tail = LogTail(log)
+        self.times: dict[str, float] = {}
+        """When it noted ``entering``, ``entered``, ``leaving`` and ``left``."""
+        self.tokens: frozenset[int] = frozenset()
+        self.mine, self.changed_at = 0, 0.0
+        self._set = 0
+        self.events: list[Event] = []
+
+    def read(self) -> None:
+        """Take in what is new."""
+        for event in self._tail.read():
+            match event['what']:
+                case 'tokens':
+                    self.tokens = (self.tokens - frozenset(event['lost'])) | frozenset(event['gained'])
+                    self._set = event['set']
+                    self.changed_at = now()
+                case 'seen':
+                    if event['mine'] != self.mine or self.events[-1]['what'] == 'tokens':
+                        self.changed_at = event['after']
+                    self.mine = event['mine']
+                case what:
+                    self.times[what] = event['t']
+            self.events.append(event)
+
+    def begin(self) -> None:
+        """Forget all events but what it owns."""
+        self.read()
+        self.events = [{'what': 'tokens', 'set': self._set, 'gained': sorted(self.tokens), 'lost': []}]
+
+    def last_words(self) -> str:
+        """The end of its standard error."""
+        return self._errors.read_text(errors='replace')[-2000:]
+
+
+class ChurnCluster:
+    """Workers of one kind. Leaving the ``with`` block ends them all."""
+
+    def __init__(
+        self, place: Mapping[str, object], options: Sequence[str] = (), python: str = sys.executable,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        """``place`` is what the configuration is told of the store, ``options`` the workers' (``fast``).
+
+        ``python`` is that of the environment whose ``jobsync`` is watched. ``check`` is called again and again while anything is
+        waited for, and may raise.
+        """
+        self._command = (python, '-P', watcher.__file__)  # -P: nothing is imported from the folder of the script
+        self._place = json.dumps(place)
+        self._options, self._check = options, check
+        self._folder = tempfile.TemporaryDirectory(prefix='jobsync-takeover-')
+        self._workers: list[ChurnWorker] = []
+        self._started = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.communicate()
+        self._folder.cleanup()
+
+    # What happens
+
+    def form(self, nodes: int) -> None:
+        """The first worker, then the others."""
+        self.join()
+        for _ in range(nodes - 1):
+            self._start()
+        self._settle()
+
+    def join(self) -> ChurnOutcome:
+        """A worker enters."""
+
+        def event() -> float:
+            worker = self._start()
+            self._await(lambda: 'entering' in worker.times)
+            return worker.times['entering']
+
+        return self._scene(event)
+
+    def leave(self) -> ChurnOutcome:
+        """The youngest leaves in good order."""
+
+        def event() -> float:
+            worker = self._workers[-1]
+            assert worker.process.stdin
+            worker.process.stdin.close()
+            self._await(lambda: 'left' in worker.times)
+            worker.process.wait()
+            return worker.times['leaving']
+
+        return self._scene(event)
+
+    def kill_follower(self) -> ChurnOutcome:
+        """The youngest is killed."""
+        return self._scene(lambda: self._kill(self._workers[-1]))
+
+    def kill_leader(self) -> ChurnOutcome:
+        """The oldest, which leads, is killed."""
+        return self._scene(lambda: self._kill(self._workers[0]))
+
+    # How
+
+    def _start(self) -> ChurnWorker:
+        self._started += 1
+        worker = ChurnWorker(self._command, self._place, self._options, Path(self._folder.name), f'w{self._started:02}')
+        self._workers.append(worker)
+        return worker
+
+    def _kill(self, worker: ChurnWorker) -> float:
+        killed_at = now()
+        worker.process.send_signal(signal.SIGKILL)
+        worker.process.wait()
+        return killed_at
+
+    def _scene(self, event: Callable[[], float]) -> ChurnOutcome:
+        for worker in self._workers:
+            worker.begin()
+        self._await(lambda: all(len(worker.events) >= _SWEEPS for worker in self._workers))
+        begin = event()
+        present = list(self._workers)
+        self._workers = [worker for worker in present if worker.process.poll() is None]
+        until = self._settle()
+        for worker in present:
+            worker.read()
+        logs = [summarise(worker.node, worker.events) for worker in present]
+        gap = longest_gap(logs, until + _QUIET_SEC / 2)
+        return ChurnOutcome(
+            settled_sec=max(until - begin, 0.0),
+            unowned_sec=gap.seconds if gap else float('nan'),
+            doubles=len({overlap.thing for overlap in owned_at_once(logs)}),
+        )
+
+    def _settle(self) -> float:
+        """Wait until the shares are as they should be; when they became so."""
+        quiet_since: float | None = None
+
+        def is_settled() -> bool:
+            nonlocal quiet_since
+            if not self._looks_settled():
+                quiet_since = None
+                return False
+            quiet_since = quiet_since or now()
+            return now() - quiet_since >= _QUIET_SEC
+
+        self._await(is_settled)
+        return max(worker.changed_at for worker in self._workers)
+
+    def _looks_settled(self) -> bool:
+        owned = [worker.tokens for worker in self._workers]
+        shares = [worker.mine for worker in self._workers]
+        whole = len(frozenset().union(*owned)) == sum(map(len, owned)) == _ALL
+        return whole and sum(shares) == TOTAL and max(shares) - min(shares) <= 1
+
+    def _await(self, condition: Callable[[], bool]) -> None:
+        deadline = now() + _LIMIT_SEC
+        while True:
+            self._check()
+            for worker in self._workers:
+                worker.read()
+            if condition():
+                return
+            for worker in self._workers:
+                if worker.process.poll():
+                    raise RuntimeError(
+                        f'worker {worker.node} ended with status {worker.process.returncode}: {worker.last_words()}'
+                    )
+            if now() > deadline:
+                shares = ', '.join(f'{worker.node} {worker.mine}' for worker in self._workers)
+                raise RuntimeError(f'not settled after {_LIMIT_SEC:.0f} s: {shares}')
+            time.sleep(_LOOK_SEC)

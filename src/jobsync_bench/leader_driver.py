@@ -1,0 +1,111 @@
+"""A leader at work on a store, step by step, and one node that comes and goes."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+from jobsync import plugins
+from jobsync._core.agent import commands
+from jobsync._core.assignment import Assignment
+from jobsync._core.hashing import tokenizer
+from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.records import NodeRef, Registration, Settings
+from jobsync._runtime.executor import execute
+from jobsync.backend import BackendOptions
+
+__all__ = ['LeaderDriver']
+
+_TIMEOUT_SEC = 15
+_POLICY = Policy(_TIMEOUT_SEC, rebalance_delay_sec=0, form_at=0, minimum_nodes=None, trust_first_timeline=True)
+
+
+class LeaderDriver:
+    """Leads a cluster whose other nodes do nothing but register, acknowledge and leave."""
+
+    def __init__(self, url: str, namespace: str, tokens: int, nodes: int) -> None:
+        """Settled, with ``nodes`` nodes."""
+        settings = Settings(tokens, 'xxh3', 1)
+        self.backend = plugins.connect(url, BackendOptions(namespace, bulk_timeout_sec=600))
+        self._timeline = self.backend.open(settings, create=True).timeline
+        self._token_of = tokenizer(settings.hash_function, tokens)
+        self._nodes = [self._register(number) for number in range(nodes)]
+        self.backend.acquire_leadership(self.me, 0)
+        self._memory = LeaderState(timeline_read_at=0.0)
+        self._assignment = Assignment.empty(tokens)
+        self.settle()
+
+    def _register(self, number: int) -> NodeRef:
+        ref = NodeRef(f'node-{number:04}', uuid.uuid4().hex)
+        self.backend.register(Registration(ref, _TIMEOUT_SEC), self._timeline, 0)
+        return ref
+
+    @property
+    def me(self) -> NodeRef:
+        """The leading node."""
+        return self._nodes[0]
+
+    def propose(self) -> bool:
+        """What the leader does when something has changed: read, decide and commit. Whether there was a plan."""
+        me = self.me
+        snapshot = self.backend.snapshot()
+        if snapshot.version != self._assignment.version:
+            reading = execute(self.backend, commands.ReadAssignment(me, self._assignment), self._token_of)
+            assert isinstance(reading, commands.AssignmentReading)
+            self._assignment = reading.assignment
+        situation = LeaderView(me, snapshot, self._assignment, (), {}, time.monotonic())
+        made = execute(self.backend, commands.PlanAndCommit(situation, self._memory, _POLICY), self._token_of)
+        assert isinstance(made, commands.CommitOutcome)
+        return made.plan is not None
+
+    def acknowledge(self) -> None:
+        """Every node has seen the latest version, and lets go of what it is asked for."""
+        version = self.backend.snapshot().version
+        for ref in self._nodes:
+            self.backend.heartbeat(ref, version, frozenset())
+
+    def settle(self) -> None:
+        """Until there is nothing more to do."""
+        while self.propose():
+            self.acknowledge()
+
+    def join(self, written: Callable[[], object] = lambda: None) -> float:
+        """One node more: seconds from the leader's first reading until the tokens' rows name their new owner.
+
+        What the nodes do between the leader's two commits is not counted. ``written`` is called after each of the two.
+        """
+        self._nodes.append(self._register(len(self._nodes)))
+        seconds = 0.0
+        for _ in range(2):
+            start = time.perf_counter()
+            proposed = self.propose()
+            seconds += time.perf_counter() - start
+            assert proposed
+            written()
+            self.acknowledge()
+        self.settle()
+        return seconds
+
+    def leave(self) -> None:
+        """The last node goes."""
+        self.backend.deregister(self._nodes.pop())
+        self.settle()
+
+    def nothing(self) -> float:
+        """Seconds of a look at a cluster in which all is well."""
+        start = time.perf_counter()
+        proposed = self.propose()
+        assert not proposed
+        return time.perf_counter() - start
+
+    def read(self, changes: bool = False) -> float:
+        """Seconds that a node spends on reading the whole assignment, or on being told that nothing has changed since."""
+        base = self._assignment if changes else Assignment.empty(self._assignment.total_tokens)
+        start = time.perf_counter()
+        base.apply(self.backend.read_assignment(base.version if changes else None))
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        """Close the backend."""
+        self.backend.close()

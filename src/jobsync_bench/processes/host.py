@@ -1,0 +1,152 @@
+"""Many nodes in one process, each with threads and a life of its own; what they share is a few handles onto the store.
+
+A node cannot tell: it makes the calls that it would make anyway, and they reach the store. Two things differ. All nodes of a host
+share one that waits for the store's hints; and no more than some calls are under way at once, for so many threads of one
+interpreter would keep each other waiting. The wait for one's turn is not counted as the call's. Each turn has a backend of its
+own, whose connection stays, as that of a real node does: to connect takes longer than to call.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+from jobsync import CoordinationConfig, plugins
+from jobsync._core.agent.agent import Phase
+from jobsync._runtime import NodeRuntime
+from jobsync._runtime.startup import agent_config
+from jobsync.backend import Backend
+from jobsync.testing.faults import FaultyBackend
+from jobsync_bench.processes.serving import order, serve
+
+__all__ = ['main']
+
+P = ParamSpec('P')
+T = TypeVar('T')
+
+_AT_ONCE = 4
+_LISTEN_SEC = 5.0
+_FORM_SEC = 3600.0
+
+
+class Hints:
+    """One waits for all."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._refresh = 0
+        self._changed = threading.Condition()
+        threading.Thread(target=self._listen, name='jobsync-hints', daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            newest = self._backend.wait(self._refresh, _LISTEN_SEC)
+            with self._changed:
+                self._refresh = max(newest, self._refresh)
+                self._changed.notify_all()
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._refresh > revision, timeout)
+            return max(revision, self._refresh)
+
+
+class Counted(FaultyBackend):
+    """One node's way to the store, on which its calls are counted and heartbeats are timed."""
+
+    def __init__(self, inner: Backend, turns: SimpleQueue[Backend], hints: Hints) -> None:
+        super().__init__(inner)
+        self._turns, self._hints = turns, hints
+        self.counts: Counter[str] = Counter()
+        self.heartbeats: list[float] = []
+
+    def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        name = method.__name__
+        backend = self._turns.get()
+        self.counts[name] += 1
+        start = time.perf_counter()
+        try:
+            answer: T = getattr(backend, name)(*args, **kwargs)
+            return answer
+        finally:
+            if name == 'heartbeat':
+                self.heartbeats.append(time.perf_counter() - start)
+            self._turns.put(backend)
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``; sends nothing."""
+        return self._hints.wait(revision, timeout)
+
+
+class Host:
+    """The nodes of this process."""
+
+    def __init__(self, backends: Sequence[Backend], config: CoordinationConfig) -> None:
+        self._backend, self._config = backends[0], config
+        self._turns, self._hints = SimpleQueue[Backend](), Hints(backends[0])
+        for backend in backends:
+            self._turns.put(backend)
+        self._nodes: list[tuple[NodeRuntime, Counted]] = []
+
+    def enter(self, first: int, end: int) -> None:
+        """Start nodes of these numbers; does not wait for them."""
+        for number in range(first, end):
+            told = agent_config(f'node-{number:04}', self._config, self._backend.info, True, _FORM_SEC, False)
+            way = Counted(self._backend, self._turns, self._hints)
+            node = NodeRuntime(way, told)
+            self._nodes.append((node, way))
+            node.start()
+
+    def settled(self) -> int:
+        """How many have all that is theirs. Raises what stopped a node."""
+        for node, _ in self._nodes:
+            if node.status.failure is not None:
+                raise node.status.failure
+        return sum(node.status.settled for node, _ in self._nodes)
+
+    def cost(self) -> dict[str, Any]:
+        """Calls since the last time, of followers and of the leader, and what each heartbeat took."""
+        calls: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        most, heartbeats = 0, []
+        for node, way in self._nodes:
+            counts, way.counts = way.counts, Counter()
+            taken, way.heartbeats = way.heartbeats, []
+            calls[node.status.leads] += counts
+            heartbeats += taken
+            most = max(most, 0 if node.status.leads else counts.total())
+        return {
+            'follower': calls[False],
+            'leader': calls[True],
+            'busiest follower': most,
+            'heartbeats': heartbeats,
+            'lost': sum(node.status.phase is not Phase.MEMBER for node, _ in self._nodes),
+        }
+
+    def leave(self) -> None:
+        """All of them leave, in good order."""
+        for node, _ in self._nodes:
+            node.ask_to_leave()
+        for node, _ in self._nodes:
+            node.wait_until_over(10)
+            node.close()
+
+
+def main(url: str, namespace: str, tokens: int) -> None:
+    """Host nodes until there is no more input; then they are gone without a word, as their store will be."""
+    config = CoordinationConfig(backend=url, appname=namespace, total_tokens=tokens, minimum_nodes=1)
+    with ExitStack() as stack:
+        backends = [stack.enter_context(closing(plugins.connect(url, config.options))) for _ in range(_AT_ONCE)]
+        for backend in backends:
+            backend.open(config.settings, True)
+        host = Host(backends, config)
+        serve({'enter': host.enter, 'settled': host.settled, 'cost': host.cost, 'leave': host.leave})
+
+
+if __name__ == '__main__':
+    main(**order())

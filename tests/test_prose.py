@@ -37,7 +37,6 @@ NOT_YET = (
     'src/jobsync/task.py',
     'src/jobsync/testing',
     'src/jobsync_bench',
-    'src/jobsync_demo',
     'docs/benchmarks',
     'docs/decisions/0009-the-users-connection.md',
     'docs/decisions/0014-owned-rows-and-changes.md',

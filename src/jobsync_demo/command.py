@@ -1,4 +1,4 @@
-"""The command ``jobsync demo``: its options, and a call of what does the work."""
+"""The command ``jobsync demo``: its options, and the call of ``jobsync_demo.run``."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ __all__ = ['demo']
     help='The store; - reads the URL from standard input. [default: SQLite in a temporary folder]',
 )
 @click.option('--kill/--no-kill', default=True, show_default=True, help='Kill one worker midway and start another.')
-@click.option('--seed', type=int, default=None, help='Decides who is killed and who does what when. [default: drawn]')
+@click.option(
+    '--seed', type=int, default=None, help='Decides which worker is killed, and the order and pace of the work. [default: drawn]'
+)
 @click.option('--keep', type=click.Path(file_okay=False, path_type=Path), default=None, help='A new folder for logs and results.')
-@click.option('--json', 'as_json', is_flag=True, help='Print the figures as JSON; what happens goes to standard error.')
+@click.option('--json', 'as_json', is_flag=True, help='Print the figures as JSON; events go to standard error.')
 def demo(
     workers: int, root: Path | None, backend: str | None, kill: bool, seed: int | None, keep: Path | None, as_json: bool
 ) -> None:
@@ -79,7 +81,7 @@ def demo(
 
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
-    """The folder that was asked for, which must be new or empty, or one that goes away."""
+    """Yield the given folder, which must be new or empty, or a temporary folder."""
     if keep is not None:
         try:
             keep.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _keep_evidence(outcome: Outcome, folder: Path, keep: Path | None) -> Outcome:
-    """Note where the files are; those of a failure are saved from the temporary folder's end."""
+    """Return the outcome with the folder of its files. The files of a failed demo are copied out of the temporary folder."""
     if keep is None and outcome.verdict.ok:
         return outcome
     if keep is None:

@@ -1,4 +1,4 @@
-"""Shows the scenes: a table that renews itself on a terminal, plain lines anywhere else."""
+"""Displays of a demo: a table that renews itself on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLAIN_ROWS = 10
 
 
 class Display(Protocol):
-    """Where the demo shows itself. A context manager, as a terminal must be given back as it was."""
+    """An output of the demo. A context manager, because a terminal must be restored at the end."""
 
     def __enter__(self) -> Self: ...
 
@@ -31,19 +31,19 @@ class Display(Protocol):
     ) -> None: ...
 
     def show(self, scene: Scene) -> None:
-        """The latest scene."""
+        """Show the latest scene."""
 
     def say(self, elapsed_sec: float, text: str) -> None:
-        """Something happened."""
+        """Show an event and when it happened."""
 
 
 def display_for(console: Console) -> Display:
-    """The display that suits where the output goes."""
+    """Return the display that suits the output."""
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(lambda line: console.print(line, soft_wrap=True))
 
 
 class PlainDisplay:
-    """A line a second, and one for each event."""
+    """Writes a line a second, and one for each event."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -81,7 +81,7 @@ def _in_short(rows: Sequence[Row]) -> str:
 
 
 class LiveDisplay:
-    """One table, drawn over and over, with the events below it."""
+    """Draws one table again and again, with the events below it."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)

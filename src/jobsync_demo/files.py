@@ -1,4 +1,4 @@
-"""The work: which files there are, and what is found out about each."""
+"""The tasks of the demo: files of a directory, and the digest of each."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from jobsync.errors import ConfigError
 __all__ = ['MAX_FILES', 'Digest', 'digest', 'find_files', 'task_id']
 
 MAX_FILES = 50_000
-"""More would not be done within a few minutes, as each file is claimed on its own."""
+"""More files would take longer than a few minutes, because each file is claimed on its own."""
 
 _LEFT_OUT = frozenset({'__pycache__', 'site-packages', 'dist-packages'})
-"""Folders that change while Python runs, or hold what others have installed."""
+"""Folders that change while Python runs, or hold installed packages."""
 
 _CHUNK = 1 << 20
 
 
 @attrs.frozen
 class Digest:
-    """What ``wc`` and ``sha256sum`` say of a file, or why it could not be read."""
+    """The figures of ``wc`` and ``sha256sum`` for a file, or the reason why it could not be read."""
 
     lines: int = 0
     words: int = 0
@@ -33,9 +33,9 @@ class Digest:
 
 
 def find_files(root: Path) -> list[str]:
-    """All regular files below ``root``, as paths relative to it, in order. Links are not followed.
+    """Return all regular files below ``root``, as sorted paths relative to ``root``. Links are not followed.
 
-    Raises ``ConfigError`` if there are none or too many.
+    Raises ``ConfigError`` if there are no files, or too many.
     """
     found: list[str] = []
     for path in _walk(root):
@@ -57,12 +57,12 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def task_id(name: str) -> str:
-    """The name as a task id: a file name that is not valid text is spelled out, as every store takes text only."""
+    """Return the task id of a file name. Bytes that are not UTF-8 are spelled out, because stores accept text only."""
     return name.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def digest(path: Path) -> Digest:
-    """Count lines and words as ``wc`` does, and hash the content. Never raises: a file may have gone meanwhile."""
+    """Count lines and words as ``wc`` does, and hash the content. Never raises: a file may be deleted at any time."""
     lines = words = 0
     in_word = False
     sha256 = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What every worker of one demo is told."""
+"""The orders that all workers of one demo get."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ __all__ = ['TOTAL_TOKENS', 'Orders', 'log_path']
 TOTAL_TOKENS = 1000
 _HEARTBEAT_SEC = 0.5
 _HEARTBEATS_TO_TIMEOUT = 5
-"""Few, so that a killed worker's files are taken up while one watches; but a busy host must not look like a dead worker."""
+"""Few, so that a killed worker's files soon have another owner. Not fewer: a busy host must not look like a dead worker."""
 
 
 @attrs.frozen
 class Orders:
-    """The same for all workers; passed to them as a file."""
+    """One set of orders for all workers, passed to them as a file."""
 
     root: str
     """The directory to digest."""
     files: list[str]
-    """Relative to it."""
+    """Paths relative to ``root``."""
     backend: str
     namespace: str
     pace_sec: float
-    """Time a file takes at least: what makes work of a few seconds out of files that are read in a moment."""
+    """The least time per file, in seconds. Without it all files would be read in a moment."""
     seed: int
     ease: float = 1.0
-    """How many times slower everything periodic is: more than 1 for more workers than the processors can serve."""
+    """The factor on all intervals: more than 1 for more workers than the processors can serve."""
 
     def save(self, path: Path) -> None:
-        """Write them to a file, for its owner's eyes only: the backend's URL may hold a password."""
+        """Write the orders to a file that only its owner can read: the backend's URL may contain a password."""
         path.touch(mode=0o600)
         path.write_text(json.dumps(attrs.asdict(self)), encoding='utf-8')
 
     @classmethod
     def load(cls, path: Path) -> Orders:
-        """Read them back."""
+        """Read the orders from a file."""
         return cls(**json.loads(path.read_text(encoding='utf-8')))
 
     @property
     def heartbeat_timeout_sec(self) -> float:
-        """How long a worker may be silent before it is taken for dead."""
+        """The heartbeat timeout of all workers, in seconds."""
         return _HEARTBEATS_TO_TIMEOUT * _HEARTBEAT_SEC * self.ease
 
     def config(self, minimum_nodes: int) -> CoordinationConfig:
-        """The coordination of one worker: everything fast, as the whole demo is to be over within a minute."""
+        """Return the configuration of one worker. All intervals are short, so that the whole demo takes less than a minute."""
         interval = _HEARTBEAT_SEC * self.ease
         return CoordinationConfig(
             backend=self.backend,
@@ -67,5 +67,5 @@ class Orders:
 
 
 def log_path(folder: Path, node: str) -> Path:
-    """Where a worker writes its log."""
+    """Return the path of a worker's log."""
     return folder / f'{node}.log'

@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def figures(outcome: Outcome) -> dict[str, object]:
-    """Everything that was measured, ready for JSON."""
+    """Return all figures in a form for JSON."""
     verdict = outcome.verdict
     return {
         'ok': verdict.ok,
@@ -50,7 +50,7 @@ def _overlap(overlap: Overlap) -> dict[str, object]:
 
 
 def print_report(outcome: Outcome, console: Console) -> None:
-    """Two tables and a sentence."""
+    """Print two tables and a sentence."""
     verdict = outcome.verdict
     workers = Table(title='What each worker did')
     for name in ('worker', 'pid', 'files done', 'tokens at most', ''):

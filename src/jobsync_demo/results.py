@@ -1,4 +1,4 @@
-"""The work's outcome as a table that anybody can check with ``wc`` and ``sha256sum``."""
+"""The results of the work as a table, which can be checked with ``wc`` and ``sha256sum``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ create table result (
 
 
 def save_results(path: Path, logs: Iterable[WorkerLog]) -> None:
-    """Write every result of every worker, those of files done twice included, into a new SQLite file."""
+    """Write all results of all workers into a new SQLite file. A file that was done twice has two rows."""
     rows = [
         (w.task, w.node, w.result['lines'], w.result['words'], w.result['sha256'], w.result['error'], w.begin, w.end)
         for log in logs

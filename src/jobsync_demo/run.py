@@ -22,7 +22,7 @@ from jobsync_demo.display import Display
 from jobsync_demo.files import digest, find_files, task_id
 from jobsync_demo.orders import TOTAL_TOKENS, Orders, log_path
 from jobsync_demo.results import save_results
-from jobsync_demo.scene import Progress, Watcher
+from jobsync_demo.scene import ClusterReader, Progress
 from jobsync_demo.supervisor import Fate, Supervisor, Worker
 from jobsync_demo.verdict import Verdict, judge
 
@@ -30,19 +30,19 @@ __all__ = ['MAX_WORKERS', 'Options', 'Outcome', 'run']
 
 MAX_WORKERS = 64
 _WORK_SEC = 12.0
-"""How long the files should keep all workers busy; longer if there are more workers than the processors can serve."""
+"""The time that the files should keep all workers busy; longer if there are more workers than the processors can serve."""
 _MOST_PACE_SEC = 0.25
 _WORKERS_PER_CPU = 4
 _KILL_AT = 0.4
-"""Part of the files that are done when a worker is killed."""
+"""The share of the files that are done when a worker is killed."""
 _STANDSTILL_SEC = 60.0
-"""Nothing finished for this long means that something is wrong."""
-_LOOK_SEC = 0.25
+"""The demo fails when no file was finished for this long."""
+_POLL_SEC = 0.25
 
 
 @attrs.frozen
 class Options:
-    """What the user chose."""
+    """Options that the user chose."""
 
     root: Path
     workers: int
@@ -53,7 +53,7 @@ class Options:
 
 @attrs.frozen
 class Outcome:
-    """What came of it."""
+    """The outcome of one demo."""
 
     verdict: Verdict
     rebalances: tuple[Rebalance, ...]
@@ -62,16 +62,16 @@ class Outcome:
     seed: int
     heartbeat_timeout_sec: float
     folder: Path | None = None
-    """Where logs and results are, if they were kept."""
+    """The folder of logs and results, if they were kept."""
 
     @property
     def tokens_moved(self) -> int:
-        """By all rebalances, the first distribution included."""
+        """Tokens moved by all rebalances, the first distribution included."""
         return sum(rebalance.tokens_moved for rebalance in self.rebalances)
 
 
 def run(options: Options, folder: Path, display: Display) -> Outcome:
-    """Start the workers, watch them, kill one, and judge by their logs. ``folder`` takes all files it makes."""
+    """Start the workers, kill one, and judge by their logs. All files of the demo go to ``folder``."""
     if not 1 <= options.workers <= MAX_WORKERS:
         raise ConfigError(f'workers is {options.workers}: allowed is 1 to {MAX_WORKERS}')
     files = find_files(options.root)
@@ -89,7 +89,7 @@ def run(options: Options, folder: Path, display: Display) -> Outcome:
     orders.save(orders_path)
     with closing(_open(orders)) as backend:
         with Supervisor(folder, orders_path) as supervisor:
-            show = _Show(options, supervisor, Watcher(backend), display, len(files), _STANDSTILL_SEC * ease)
+            show = _Show(options, supervisor, ClusterReader(backend), display, len(files), _STANDSTILL_SEC * ease)
             show.play()
             rebalances = _rebalances(backend)
             until = show.progress.complete_at or now()
@@ -129,14 +129,14 @@ def _fault(worker: Worker, what: str) -> str:
 
 
 class _Show:
-    """The part between the start of the workers and the end of their work."""
+    """The time between the start of the workers and the end of their work."""
 
     def __init__(
-        self, options: Options, supervisor: Supervisor, watcher: Watcher, display: Display, files: int, patience_sec: float
+        self, options: Options, supervisor: Supervisor, reader: ClusterReader, display: Display, files: int, patience_sec: float
     ) -> None:
         self._options = options
         self._supervisor = supervisor
-        self._watcher = watcher
+        self._reader = reader
         self._display = display
         self._files = files
         self._patience_sec = patience_sec
@@ -152,7 +152,7 @@ class _Show:
         return now() - self._began
 
     def play(self) -> None:
-        """Return when every file is audited, or when it is clear that this will not happen."""
+        """Return when every file is audited, or when no further progress is to be expected."""
         workers = self._options.workers
         for number in range(1, workers + 1):
             self._supervisor.start(f'worker-{number}', minimum_nodes=workers)
@@ -160,13 +160,13 @@ class _Show:
         grown_at, done = now(), 0
         to_kill = self._options.kill
         while self.progress.complete_at is None:
-            time.sleep(_LOOK_SEC)
+            time.sleep(_POLL_SEC)
             for worker in self._supervisor.workers:
                 self.progress.follow(worker)
             if len(self.progress.done) > done:
                 grown_at, done = now(), len(self.progress.done)
-            self._display.show(self._watcher.look(self._supervisor.workers, self.progress, self._files, self.elapsed))
-            self._note_deaths(self._supervisor.look())
+            self._display.show(self._reader.scene(self._supervisor.workers, self.progress, self._files, self.elapsed))
+            self._note_deaths(self._supervisor.find_ended())
             if to_kill and len(self.progress.done) >= _KILL_AT * self._files:
                 to_kill = False
                 self._kill_one(workers + 1)
@@ -186,7 +186,7 @@ class _Show:
             return
         victim = self._dice.choice(candidates)
         self._supervisor.kill(victim)
-        self._say(f'kill -9 {victim.process.pid}: {victim.node} is gone, without a word to anybody')
+        self._say(f'kill -9 {victim.process.pid}: {victim.node} had no time to leave')
         successor = self._supervisor.start(f'worker-{next_number}', minimum_nodes=1)
         self._say(f'{successor.node} (pid {successor.process.pid}) started')
 

@@ -1,4 +1,4 @@
-"""What there is to see: who owns what (from the store), who has done what (from the workers' logs)."""
+"""Scenes of the demo: owners of tokens (from the store) and finished files (from the workers' logs)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jobsync.errors import BackendUnavailable
 from jobsync_demo.orders import TOTAL_TOKENS
 from jobsync_demo.supervisor import Fate, Worker
 
-__all__ = ['Progress', 'Row', 'Scene', 'Watcher']
+__all__ = ['ClusterReader', 'Progress', 'Row', 'Scene']
 
 
 @attrs.frozen
 class Row:
-    """One worker as it stands."""
+    """The state of one worker."""
 
     node: str
     pid: int
@@ -27,14 +27,14 @@ class Row:
     leads: bool
     tokens: int
     handing_over: int
-    """Tokens it is asked to give up."""
+    """Tokens that have another target."""
     files: int
     doing: str
 
 
 @attrs.frozen
 class Scene:
-    """Everything at one moment."""
+    """The state of the whole demo at one moment."""
 
     elapsed_sec: float
     files: int
@@ -45,7 +45,7 @@ class Scene:
 
 
 class Progress:
-    """Follows the workers' logs."""
+    """Progress of the work, from the workers' logs."""
 
     def __init__(self) -> None:
         self.done: set[str] = set()
@@ -53,10 +53,10 @@ class Progress:
         self.doing: dict[str, str] = {}
         self.entered: set[str] = set()
         self.complete_at: float | None = None
-        """When the first worker saw that every file is audited."""
+        """When the first worker read that every file is audited."""
 
     def follow(self, worker: Worker) -> None:
-        """Take in what the worker has logged since."""
+        """Read the worker's new events."""
         for event in worker.tail.read():
             match event['what']:
                 case 'entered':
@@ -73,16 +73,16 @@ class Progress:
                     pass
 
 
-class Watcher:
-    """Reads the cluster's state from the store, as any operator's tool would."""
+class ClusterReader:
+    """Reads the cluster's state from the store, as a tool of an operator would."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._assignment = Assignment.empty(TOTAL_TOKENS)
         self._snapshot: Snapshot | None = None
 
-    def look(self, workers: list[Worker], progress: Progress, files: int, elapsed_sec: float) -> Scene:
-        """The present scene. While the store is busy, what it said last."""
+    def scene(self, workers: list[Worker], progress: Progress, files: int, elapsed_sec: float) -> Scene:
+        """Return the present scene. While the store does not answer, its part of the scene is the last that was read."""
         with contextlib.suppress(BackendUnavailable):
             self._snapshot = self._backend.snapshot()
             if self._snapshot.version != self._assignment.version:

@@ -1,4 +1,4 @@
-"""Starts, kills and ends the worker processes. It signals only processes that it started, by their handle."""
+"""Worker processes of the demo: started, killed and ended. Signals go only to processes that the supervisor itself started."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from jobsync_demo.orders import log_path
 __all__ = ['Fate', 'Supervisor', 'Worker']
 
 _LEAVE_SEC = 15.0
-"""How long a worker may take to finish its file and leave before it is told again, less politely."""
+"""How long a worker may take to finish its file and leave before it gets SIGTERM."""
 
 
 class Fate(enum.Enum):
-    """What became of a worker."""
+    """The fate of a worker."""
 
     RUNNING = 'running'
     KILLED = 'killed'
     LEFT = 'left'
     DIED = 'died'
-    """It ended, and nobody had asked it to."""
+    """The process ended without a request."""
 
 
 @attrs.define
@@ -39,19 +39,19 @@ class Worker:
     process: subprocess.Popen[bytes]
     tail: LogTail
     complaints: Path
-    """Where its standard error goes."""
+    """The file of its standard error."""
     fate: Fate = Fate.RUNNING
     killed_at: float = 0.0
-    """Just before the signal was sent."""
+    """The time just before the signal was sent."""
 
     def last_words(self) -> str:
-        """The last line of its standard error."""
+        """Return the last line of its standard error."""
         lines = self.complaints.read_text(encoding='utf-8', errors='replace').split('\n')
-        return next((line.strip() for line in reversed(lines) if line.strip()), '(it said nothing)')
+        return next((line.strip() for line in reversed(lines) if line.strip()), '(no output)')
 
 
 class Supervisor:
-    """The workers of one demo. Leaving the ``with`` block ends all of them, whatever happened inside."""
+    """The workers of one demo. The end of the ``with`` block ends all of them, with or without an error."""
 
     def __init__(self, folder: Path, orders: Path) -> None:
         self._folder = folder
@@ -83,25 +83,25 @@ class Supervisor:
 
     @property
     def running(self) -> list[Worker]:
-        """Those that were not killed and have not ended, as far as ``look`` has seen."""
+        """Workers that were not killed and have not ended, as of the last ``find_ended``."""
         return [worker for worker in self.workers if worker.fate is Fate.RUNNING]
 
     def kill(self, worker: Worker) -> None:
-        """``kill -9``: the process gets no chance to say anything to anybody."""
+        """Kill a worker with SIGKILL: the process can neither leave nor release anything."""
         worker.killed_at = now()
         worker.process.send_signal(signal.SIGKILL)
         worker.process.wait()
         worker.fate = Fate.KILLED
 
-    def look(self) -> list[Worker]:
-        """Workers that have ended by themselves since the last look."""
+    def find_ended(self) -> list[Worker]:
+        """Return the workers that have ended by themselves since the last call."""
         ended = [worker for worker in self.running if worker.process.poll() is not None]
         for worker in ended:
             worker.fate = Fate.DIED
         return ended
 
     def stop(self, patience_sec: float = _LEAVE_SEC) -> list[Worker]:
-        """Ask all workers to leave and see to it that they do; returns those that had to be forced or ended badly."""
+        """End all workers, by force if they do not leave; return those that had to be forced or ended with an error."""
         leaving = self.running
         for worker in self.workers:
             if worker.process.stdin is not None:

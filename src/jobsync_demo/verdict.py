@@ -16,7 +16,7 @@ __all__ = ['Share', 'Verdict', 'judge']
 
 @attrs.frozen
 class Share:
-    """What one worker did."""
+    """The work of one worker."""
 
     node: str
     pid: int
@@ -35,9 +35,9 @@ class Verdict:
     done_twice: tuple[str, ...]
     """Files that were finished more than once, one after the other or not."""
     redone_after_kill: int
-    """Those of them where all but the last were finished by a worker that was killed."""
+    """Files of ``done_twice`` that were finished by killed workers all times but the last."""
     missed: tuple[str, ...]
-    """Files nobody finished."""
+    """Files that no worker finished."""
     wrong: tuple[str, ...]
     """Files with a result that differs from the one computed afterwards."""
     worked_at_once: tuple[Overlap, ...]
@@ -46,11 +46,11 @@ class Verdict:
     widest_reading_sec: float
     shares: tuple[Share, ...]
     faults: tuple[str, ...] = ()
-    """What went wrong with a process: an end that nobody asked for, a standstill."""
+    """Faults of processes: an unexpected end, a standstill."""
 
     @property
     def ok(self) -> bool:
-        """Every file done rightly, nothing had by two processes at once, no process failed."""
+        """True if every file was done rightly, nothing belonged to two processes at once, and no process failed."""
         clean = not self.worked_at_once and not self.owned_at_once and not self.faults
         return clean and self.done == self.files
 
@@ -63,7 +63,7 @@ def judge(
     until: float,
     faults: Sequence[str] = (),
 ) -> Verdict:
-    """All figures: ``expected`` holds for each file what is found in it by another process, after the fact."""
+    """Return all figures. ``expected`` has the digest of each file, computed by another process after the work."""
     done = finished(logs)
     twice = tuple(sorted(file for file, works in done.items() if len(works) > 1))
     wrong = tuple(sorted(f for f, digest in expected.items() if any(Digest(**work.result) != digest for work in done.get(f, ()))))

@@ -1,9 +1,9 @@
 """One worker process: ``python -m jobsync_demo.worker ORDERS NODE MINIMUM_NODES``.
 
-Its loop is the one from the user's guide: ask ``can_claim_task``, ``add_task``, work, ``write_audit``. Around that loop there
-is only what a worker needs that takes over files of others: it reads the audit again whenever its tokens have changed.
+Its loop is that of the user's guide: ``can_claim_task``, ``add_task``, work, ``write_audit``. The worker reads the audit again
+whenever its tokens have changed, because it takes over files of other workers.
 
-It leaves when its standard input is closed, so no worker outlives the process that started it.
+The worker leaves when its standard input is closed, so no worker outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from jobsync_demo.orders import Orders, log_path
 __all__ = ['main']
 
 _AUDIT_EVERY = 20
-"""Files, at most; also how many are done again at most when this worker is killed."""
+"""Files between two audits; also the most files that are done again when this worker is killed."""
 _AUDIT_EVERY_SEC = 0.5
 _SAMPLE_SEC = 0.02
 _IDLE_SEC = 1.0
-"""Between two readings of the audit by a worker that has nothing to do."""
-_GLANCE_SEC = 0.05
+"""Time between two readings of the audit by a worker that has nothing to do."""
+_POLL_SEC = 0.05
 _WAIT_ON_ENTER_SEC = 60
 
 
 def main() -> None:
-    """Work until every file is done, then wait to be told to leave."""
+    """Work until every file is done, then wait for the end of the input."""
     orders_path, node, minimum_nodes = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(name)s: %(message)s')
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -101,7 +101,7 @@ def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> No
 
 def _wait_for_a_change(job: Job, mine: frozenset[int], stop: threading.Event, limit_sec: float) -> None:
     until = now() + limit_sec
-    while job.my_tokens is mine and now() < until and not stop.wait(_GLANCE_SEC):
+    while job.my_tokens is mine and now() < until and not stop.wait(_POLL_SEC):
         pass
 
 

@@ -78,7 +78,7 @@ class Folder:
             return file.read(length)
 
     def stat(self, name: str) -> os.stat_result:
-        """Return what the file system knows of a file."""
+        """Return what the file system has about a file."""
         return os.stat(name, dir_fd=self._at)
 
     def put(self, name: str, content: bytes) -> None:

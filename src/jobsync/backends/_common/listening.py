@@ -1,7 +1,7 @@
-"""Waiting for a new revision on a connection of its own, for drivers that have one: listen, or ask now and then where nothing is
-announced, and begin again whenever the connection is lost.
+"""Wait for a new revision on a connection of its own: receive announcements, or poll where there are none.
 
-What is announced is a hint. It may come late, twice or never; so whoever has just connected asks once.
+An announcement is a hint. It may come late, twice or never, so a listener reads the revision each time it has connected. A lost
+connection is replaced after ``RETRY_SEC``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import ClassVar
 __all__ = ['POLL_SEC', 'RETRY_SEC', 'Listener']
 
 POLL_SEC = 1.0
-"""How often to ask where nothing is announced."""
+"""How often to read the revision where nothing is announced."""
 RETRY_SEC = 0.5
-"""Between two attempts to reach a server that is away."""
+"""The pause between two attempts to reach a server that is away."""
 
 
 class Listener(abc.ABC):
-    """One per backend. Thread-safe, though only one thread at a time is served; the others wait their turn."""
+    """A connection on which a backend waits. Thread-safe: one thread waits on the connection, the others wait for that thread."""
 
     losses: ClassVar[tuple[type[Exception], ...]]
-    """What the methods below raise when the connection is lost or not to be had."""
+    """What the methods below raise when the connection is lost or cannot be made."""
 
     def __init__(self) -> None:
         self._closed = False
@@ -39,29 +39,29 @@ class Listener(abc.ABC):
         self._newest = 0
         self._wake, self._woken = os.pipe()
 
-    # What a driver adds
+    # For the driver to implement
 
     @abc.abstractmethod
     def _open(self, within_sec: float) -> None:
-        """Connect, and listen if that is possible."""
+        """Connect, and subscribe to announcements where that is possible."""
 
     @abc.abstractmethod
-    def _ask(self) -> int:
-        """The revision's number now."""
+    def _read_revision(self) -> int:
+        """Return the revision's number now."""
 
     @abc.abstractmethod
-    def _heard_on(self) -> int | None:
-        """The descriptor on which announcements come, or None if none do."""
+    def _descriptor(self) -> int | None:
+        """Return the descriptor on which announcements come, or None to poll."""
 
     @abc.abstractmethod
-    def _hear(self) -> None:
-        """Read what has been announced into ``_newest``, without waiting."""
+    def _receive(self) -> None:
+        """Receive announcements without waiting; if there are any, read the revision into ``_newest``."""
 
     @abc.abstractmethod
     def _disconnect(self) -> None:
         """Close the connection, if there is one. Raises nothing."""
 
-    # The same for all
+    # For every driver
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""
@@ -72,7 +72,7 @@ class Listener(abc.ABC):
             newest = revision
             while not self._closed:
                 try:
-                    newest = self._look(revision, deadline)
+                    newest = self._wait_for_newer(revision, deadline)
                 except self.losses:
                     self._drop()
                     self._sleep(min(RETRY_SEC, deadline - time.monotonic()))
@@ -85,35 +85,38 @@ class Listener(abc.ABC):
             self._lock.release()
 
     def close(self) -> None:
-        """Wake whoever waits and close the connection."""
+        """Wake the waiting threads and close the connection."""
         self._closed = True
         with contextlib.suppress(OSError):
             os.write(self._woken, b'x')
-        # Whoever waits does the rest.
+        # A thread that waits closes the connection itself.
         if self._lock.acquire(blocking=False):
             try:
                 self._end()
             finally:
                 self._lock.release()
 
-    def _look(self, revision: int, deadline: float) -> int:
-        """The newest revision, as soon as it exceeds ``revision`` or the time is over."""
+    def _wait_for_newer(self, revision: int, deadline: float) -> int:
+        """Return the newest revision, as soon as it exceeds ``revision`` or the time is over."""
         if not self._is_open:
+            # t=0  the listener subscribes
+            # t=1  revision 8 is announced, and received later
+            # t=2  the listener reads the revision: 8. Read before subscribing, it could be 7, and the announcement of 8 lost.
             self._open(deadline - time.monotonic())
             self._is_open = True
-            self._newest = self._ask()
+            self._newest = self._read_revision()
         while self._newest <= revision and not self._closed and (left := deadline - time.monotonic()) > 0:
-            descriptor = self._heard_on()
+            descriptor = self._descriptor()
             if descriptor is None:
                 self._sleep(min(POLL_SEC, left))
-                self._newest = self._ask()
+                self._newest = self._read_revision()
             else:
                 self._sleep(left, descriptor)
-                self._hear()
+                self._receive()
         return self._newest
 
     def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
-        """Until the time is over, ``close`` is called, or something comes on ``descriptor``."""
+        """Sleep until the time is over, ``close`` is called, or ``descriptor`` can be read."""
         poll = select.poll()
         for watched in (self._wake, descriptor):
             if watched is not None:

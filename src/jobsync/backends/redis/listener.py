@@ -40,8 +40,8 @@ class RedisListener(listening.Listener):
         super()._begin()
         self._process = os.getpid()
         self._connection: AbstractConnection | None = None
-        self._heard_at = 0.0
-        self._asked_at: float | None = None
+        self._received_at = 0.0
+        self._pinged_at: float | None = None
         """When the server was asked for a sign of life that has not come yet."""
 
     def poll(self, why: str) -> None:
@@ -82,15 +82,15 @@ class RedisListener(listening.Listener):
             raise
         else:
             self._connection = connection
-            self._heard_at, self._asked_at = time.monotonic(), None
+            self._received_at, self._pinged_at = time.monotonic(), None
 
-    def _ask(self) -> int:
+    def _read_revision(self) -> int:
         found = self._link.command(Deadline(self._op_timeout), 'HGET', self._state, 'revision')
         if found is None:
             raise BackendUnavailable('the namespace is not there')
         return int(found)
 
-    def _heard_on(self) -> int | None:
+    def _descriptor(self) -> int | None:
         if self._connection is None:
             return None
         if self._connection._sock is None:
@@ -104,26 +104,26 @@ class RedisListener(listening.Listener):
         if connection._sock is not None and can_read(connection._sock, 0):
             return
         now = time.monotonic()
-        if self._asked_at is not None and now - self._asked_at > self._op_timeout:
+        if self._pinged_at is not None and now - self._pinged_at > self._op_timeout:
             raise redis.ConnectionError('no answer to a listener')
-        if self._asked_at is None and now - self._heard_at > self._op_timeout:
+        if self._pinged_at is None and now - self._received_at > self._op_timeout:
             # Subscribing again changes nothing, is answered, and takes no right of its own.
             connection.send_command('SUBSCRIBE', self._channel, check_health=False)  # type: ignore[no-untyped-call]
-            self._asked_at = now
+            self._pinged_at = now
 
     def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
         super()._sleep(min(seconds, self._op_timeout), descriptor)
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         connection = self._connection
         announced = False
         while connection is not None and connection.can_read(0):
             message = connection.read_response()
             announced = announced or message[0] == b'message'
-            self._heard_at, self._asked_at = time.monotonic(), None
+            self._received_at, self._pinged_at = time.monotonic(), None
         if announced:
             # Anybody may have announced anything: a number too high would hide all that come after it.
-            self._newest = self._ask()
+            self._newest = self._read_revision()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -87,7 +87,7 @@ class PostgresqlListener(listening.Listener):
         """Note that an announcement came along with the answer to a statement."""
         self._hinted = True
 
-    def _ask(self) -> int:
+    def _read_revision(self) -> int:
         assert self._connection is not None
         self._connection.deadline = time.monotonic() + self._op_timeout
         query = sql.SQL('SELECT revision FROM {}').format(sql.Identifier(self._state))
@@ -98,10 +98,10 @@ class PostgresqlListener(listening.Listener):
             if not self._hinted:
                 return 0 if row is None else int(row[0])
 
-    def _heard_on(self) -> int | None:
+    def _descriptor(self) -> int | None:
         return self._connection.fileno() if self._connection is not None and self._listens else None
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         assert self._connection is not None
         self._connection.pgconn.consume_input()
         hinted = False
@@ -109,7 +109,7 @@ class PostgresqlListener(listening.Listener):
             hinted = True
         # Anybody who may connect may announce anything: what counts is what the table says.
         if hinted:
-            self._newest = self._ask()
+            self._newest = self._read_revision()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -16,7 +16,7 @@ from jobsync._core.records import LockFilter
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
-from jobsync._worker.session import not_to_be_copied
+from jobsync._worker.session import copy_error
 from jobsync._worker.signals import Signals
 from jobsync._worker.status import NodeStatus
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
@@ -100,7 +100,7 @@ class Job(NodeStatus):
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled: a node is one process's own."""
-        raise not_to_be_copied(self.node_name)
+        raise copy_error(self.node_name)
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Job(NodeStatus):
             self._session.enter(self._wait_on_enter, self._provide_locks, self._functions)
         except BaseException as error:
             self.__exit__(None, None, None)
-            if self._signals is not None and self._signals.caught and isinstance(error, JobsyncError):
+            if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):
                 raise SystemExit(0) from error
             raise
         if self._config.enabled:
@@ -140,11 +140,9 @@ class Job(NodeStatus):
             # A signal handler's sys.exit may have fallen between a transaction's beginning and the block that would end it.
             # What is suspended there holds the store's write lock for as long as the traceback holds its frames.
             clear_frames(traceback)
-        if self._signals is not None:
-            self._signals.is_leaving = True
         self._session.leave(self._wait_on_exit, self._task_log.completions.flush_before_leaving, self._task_log.close)
         if self._signals is not None:
-            self._signals.let_go()
+            self._signals.release()
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
 

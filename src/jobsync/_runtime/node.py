@@ -100,7 +100,6 @@ class NodeRuntime:
         )
         self._leave_wanted: _Wish | None = None
         self._weight_wanted: float | None = None
-        self._closed = False
         self.status = Status(Phase.OPENING, False, False, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
         """Wall time at which the last successful heartbeat was sent; for people."""
@@ -158,10 +157,9 @@ class NodeRuntime:
 
     def close(self) -> None:
         """Release the threads, whether or not the node could leave. After ``ask_to_leave`` and the wait for it."""
-        self._closed = True
+        _running.discard(self)
         self.poke()
         self._callbacks.close()
-        _running.discard(self)
 
     def wait_until_told(self, timeout: float) -> bool:
         """After ``close``: wait until the user's functions have been told all; say whether they have."""
@@ -171,7 +169,7 @@ class NodeRuntime:
 
     @property
     def _is_done(self) -> bool:
-        return self._closed or self.is_over
+        return self.is_over or self not in _running
 
     def _run(self, lane: Lane) -> None:
         while not self._is_done:

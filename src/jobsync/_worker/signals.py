@@ -1,12 +1,12 @@
 """``handle_signals``: from SIGTERM and SIGINT to blocks that end in good order.
 
 A process has one handler for each signal, and may have several jobs: nested, overlapping, or on one event loop. So one handler of
-the process stands for all of them. The first job that is entered installs the handler, the last job that has left takes it away::
+the process stands for all of them. The first job that is entered installs the handler, the last job that has left removes it::
 
     enter A    the former handler is kept, jobs {A}
     enter B    jobs {A, B}
-    SIGTERM    A and B are told to leave
-    leave A    jobs {B}: the handler stays, and B still hears a second signal
+    SIGTERM    A and B stop
+    leave A    jobs {B}: the handler stays, and a second signal reaches B
     leave B    jobs {}: the former handler is back
 """
 
@@ -18,146 +18,159 @@ import threading
 from types import FrameType
 
 from jobsync._worker.session import Session
+from jobsync._worker.stages import Event, Stage
 from jobsync.errors import JobsyncError
 
 __all__ = ['Signals']
 
-_CAUGHT = (signal.SIGTERM, signal.SIGINT)
+_HANDLED = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """What signals mean to one job, from its entering to its leaving.
+    """The signals of one job, from its entering to its leaving.
 
-    The first signal asks the node to leave and lets the program go on: its loop ends for want of tasks, and so does its block. If
-    the block has not ended when ``shutdown_timeout_sec`` is over, or at a second signal, ``SystemExit`` is raised in it.
+    The first signal stops the node and lets the program go on: its loop ends for want of tasks, and so does its block. A second
+    signal raises ``SystemExit`` in the block, as does the end of ``shutdown_timeout_sec`` if the block still runs then.
     """
 
-    def __init__(self, member: Session, shutdown_timeout_sec: float) -> None:
-        self._session, self._shutdown_timeout_sec = member, shutdown_timeout_sec
+    def __init__(self, session: Session, shutdown_timeout_sec: float) -> None:
+        self.session, self._shutdown_timeout_sec = session, shutdown_timeout_sec
         self._timer: threading.Timer | None = None
-        self._ending = threading.Lock()
-        self.caught = False
-        """Whether a signal has come."""
-        self.is_leaving = False
-        """Whether the block is being left: then there is nothing to interrupt."""
+        self._is_sending = threading.Lock()
+
+    @property
+    def have_come(self) -> bool:
+        """Return whether a signal has come."""
+        return self.session.stages.has_seen(Event.SIGNAL)
+
+    @property
+    def has_ended_block(self) -> bool:
+        """Return whether the block is being left or was left: then there is nothing to interrupt."""
+        return self.session.stages.stage in (Stage.LEAVING, Stage.LEFT)
 
     def catch(self) -> None:
-        """Handle the signals from now on. Only Python's main thread can begin to."""
+        """Handle signals from now on. Raise ``JobsyncError`` outside the main thread, where Python allows no handler."""
         if threading.current_thread() is not threading.main_thread():
             raise JobsyncError(
-                f'job {self._session.node_name!r}: handle_signals=True works in the main thread only; enter the job there, or '
+                f'job {self.session.node_name!r}: handle_signals=True works in the main thread only; enter the job there, or '
                 'handle signals yourself'
             )
         _process.add(self)
 
-    def let_go(self) -> None:
-        """Handle the signals no longer.
+    def release(self) -> None:
+        """Handle signals no longer.
 
-        In the main thread this raises ``SystemExit`` if a second signal came while this job was leaving, and found another job's
-        block around this one that is to end too.
+        In the main thread this raises ``SystemExit`` if a second signal came while this job was leaving, and another job's block
+        around this one is to end too.
         """
         if self not in _process.jobs:
             return
         if self._timer is not None:
             self._timer.cancel()
-        with self._ending:  # else the timer of a block that has ended could still send the signal, to the former handler
+        # t=0  timer thread: shutdown_timeout_sec is over, the job is in ``jobs``, a signal is to be sent
+        # t=1  main thread: the block ends, and the former handler comes back
+        # t=2  timer thread: sends the signal, and the former handler ends the program
+        # The lock closes this: the signal is sent before t=1, or the timer finds the job gone.
+        with self._is_sending:
             _process.jobs.discard(self)
         _process.settle()
 
-    def tell(self, number: int) -> None:
-        """Ask the node to leave, and end its block when its time is over."""
-        self.caught = True
-        self._session.begin_to_leave()
-        self._timer = threading.Timer(self._shutdown_timeout_sec, self._end, (number,))
+    def stop(self, number: int) -> None:
+        """Have the node stop, and send the signal again when the block's time is over."""
+        self.session.stop(Event.SIGNAL)
+        self._timer = threading.Timer(self._shutdown_timeout_sec, self._end_block, (number,))
         self._timer.daemon = True
         self._timer.start()
 
-    def insist(self) -> None:
-        """Ask the node to leave without waiting for anything in flight."""
-        self._session.begin_to_leave(at_once=True)
+    def hurry(self) -> None:
+        """Have the node leave without waiting for tasks in flight."""
+        self.session.stop(Event.HURRY)
 
-    def _end(self, number: int) -> None:
-        with self._ending:
+    def _end_block(self, number: int) -> None:
+        with self._is_sending:
             if self in _process.jobs:
-                _process.is_late = True
+                self.session.stages.record(Event.TIMEOUT)
                 os.kill(os.getpid(), number)
 
 
 class _Process:
     """The handler of this process, and the jobs that it stands for.
 
-    The handler runs in the main thread between any two steps of what is written here, so it takes no lock, and each step may be
-    made twice.
+    The handler runs in the main thread between any two steps of the code here, so it takes no lock, and each step may be made
+    twice.
     """
 
     def __init__(self) -> None:
         self.jobs: set[Signals] = set()
-        self.is_late = False
-        """Whether the time of a job is over: then the exit is in good order."""
         self._former: dict[signal.Signals, _Disposition] = {}
-        self._owed: int | None = None
-        """The status of an exit that could not be raised, since a job was leaving."""
+        self._pending_status: int | None = None
+        """The status of an exit that could not be raised yet, since a job was leaving."""
 
     def add(self, job: Signals) -> None:
-        """Let a job be told of signals; at once, if the others have been."""
+        """Let signals stop a job; at once, if a signal has stopped the others."""
         if not self.jobs:
             self.restore()  # if the last one has left in another thread
-        is_told = any(each.caught for each in self.jobs)
+        is_stopping = any(each.have_come for each in self.jobs)
         self.jobs.add(job)
-        for number in _CAUGHT:
+        for number in _HANDLED:
             if number not in self._former:
+                # The former handler is stored before ours is installed: a signal in between can be passed on to it.
                 self._former[number] = _Disposition(number)
                 signal.signal(number, _handle)
-        if is_told and not job.caught:
-            job.tell(signal.SIGTERM)
+        if is_stopping and not job.have_come:
+            job.stop(signal.SIGTERM)
 
     def settle(self) -> None:
-        """Do what is due when a job has gone: take the handler away after the last one, raise an exit that is owed."""
+        """Remove the handler after the last job has gone, or raise an exit that was waiting for this one."""
         if threading.current_thread() is not threading.main_thread():
             return
         if not self.jobs:
             self.restore()
-        elif self._owed is not None and not any(each.is_leaving for each in self.jobs):
-            status, self._owed = self._owed, None
+        elif self._pending_status is not None and not any(job.has_ended_block for job in self.jobs):
+            status, self._pending_status = self._pending_status, None
             raise SystemExit(status)
 
     def restore(self) -> None:
-        """Put back what was there before the first job."""
+        """Put the handlers of before the first job back."""
         for number in list(self._former):
+            # Restored first, then forgotten: restored once more by a handler in between, nothing changes.
             self._former[number].restore()
             self._former.pop(number, None)
-        self.is_late, self._owed = False, None
+        self._pending_status = None
 
     def handle(self, number: int) -> None:
-        """Tell all jobs of a signal; at the next one end the block that the main thread is in."""
+        """Stop all jobs; at the next signal end the block that the main thread is in."""
         jobs = tuple(self.jobs)
-        if not jobs:  # the last one has left in another thread, which cannot take the handler away
+        if not jobs:  # the last one has left in another thread, which cannot remove the handler
             self.restore()
             signal.raise_signal(number)
             return
-        untold = [job for job in jobs if not job.caught]
-        for job in untold:
-            job.tell(number)
-        if untold:
+        running = [job for job in jobs if not job.have_come]
+        for job in running:
+            job.stop(number)
+        if running:
             return
         for job in jobs:
-            job.insist()
-        status = 0 if self.is_late else 128 + number
-        if not any(job.is_leaving for job in jobs):
+            job.hurry()
+        is_in_time = any(job.session.stages.has_seen(Event.TIMEOUT) for job in jobs)
+        status = 0 if is_in_time else 128 + number
+        # t=0  main thread: leaves the inner of two blocks; its tokens are being given back
+        # t=1  a second signal: SystemExit here would cut that short, and the inner node's tokens would wait for its lease
+        # t=2  the inner job has left: ``settle`` raises the exit in the outer block
+        if not any(job.has_ended_block for job in jobs):
             raise SystemExit(status)
-        self._owed = status
+        self._pending_status = status
 
     def after_fork(self) -> None:
-        """Give a forked child the former handlers, for it is no part of any job here."""
+        """Give a forked child the former handlers: no job here is the child's."""
         self.jobs.clear()
         self.restore()
 
 
 class _Disposition:
-    """What a signal did before the handler was there, in Python's books and in the system's.
+    """What a signal did before the handler was installed, for Python and for the operating system.
 
-    The two differ if C code has installed a handler: then Python names another one, or knows none and says None, which
-    ``signal.signal`` refuses.
+    The two differ if C code has installed a handler: then Python returns another one, or None, which ``signal.signal`` refuses.
     """
 
     def __init__(self, number: signal.Signals) -> None:

@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
-from jobsync._worker.session import not_to_be_copied
+from jobsync._worker.session import copy_error
+from jobsync._worker.stages import Event
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.threads import Threads
@@ -118,7 +119,7 @@ class AsyncJob:
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled, as ``Job`` does."""
-        raise not_to_be_copied(self.node_name)
+        raise copy_error(self.node_name)
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class AsyncJob:
             await self._threads.see_through(job.__enter__, self._hurry)
         except BaseException as error:
             await self._leave()
-            if self._signals is not None and self._signals.caught and isinstance(error, JobsyncError):
+            if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):
                 raise SystemExit(0) from error
             raise
         return self
@@ -147,15 +148,14 @@ class AsyncJob:
             await self._leave()
 
     async def _leave(self) -> None:
-        if self._signals is not None:
-            self._signals.is_leaving = True
+        self._job._session.stages.record(Event.LEAVE)  # from now on a signal has no block to end
         try:
             await self._threads.see_through(self._leave_in_thread, self._hurry)
         finally:
             await self._on_loop.close()
             self._threads.close()
             if self._signals is not None:
-                self._signals.let_go()
+                self._signals.release()
 
     def _leave_in_thread(self) -> None:
         self._job.__exit__(None, None, None)
@@ -163,7 +163,7 @@ class AsyncJob:
             runtime.wait_until_told(_LAST_CALLS_SEC)
 
     def _hurry(self) -> None:
-        self._job._session.begin_to_leave(at_once=True)
+        self._job._session.stop(Event.HURRY)
         self._on_loop.cancel()
 
     async def _call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:

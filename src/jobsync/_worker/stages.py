@@ -1,0 +1,121 @@
+"""The stages of a session, from a job that was never entered to one that has left, as one table.
+
+Signal handlers, other threads and an event loop may all want a session to end, in any order and at any moment. So the events that
+have happened are the state, and the stage follows from them: an append is one step, which no signal and no thread can interrupt,
+and no event is lost to another one.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from jobsync.errors import JobsyncError
+
+__all__ = ['TRANSITIONS', 'Event', 'Stage', 'Stages']
+
+
+class Stage(enum.Enum):
+    """Where a session is."""
+
+    NEW = 'new'
+    """The block was not entered yet."""
+    INSIDE = 'inside its block'
+    """The block is being entered, or was entered."""
+    STOPPING = 'stopping'
+    """The block goes on, and no further task is started."""
+    LEAVING = 'leaving'
+    """The block is being left."""
+    LEFT = 'over'
+    """The session is over, or will never be entered."""
+
+
+class Event(enum.Enum):
+    """An event in the life of a session."""
+
+    ENTER = 'entered'
+    """The block is entered."""
+    SIGNAL = 'stopped by a signal'
+    """The first signal has come."""
+    HURRY = 'hurried'
+    """A second signal has come, or entering or leaving was cancelled: leaving waits for no task in flight and no other node."""
+    TIMEOUT = 'hurried by shutdown_timeout_sec'
+    """As ``HURRY``, since the block has not ended in time after the signal."""
+    LEAVE = 'left'
+    """The block has ended, or ``__exit__`` was called."""
+    END = 'ended'
+    """The node has left the cluster, or could not in time: what the session has opened is closed."""
+
+
+TRANSITIONS: dict[Stage, dict[Event, Stage]] = {
+    Stage.NEW: {
+        Event.ENTER: Stage.INSIDE,
+        Event.SIGNAL: Stage.LEFT,
+        Event.HURRY: Stage.LEFT,
+        Event.TIMEOUT: Stage.LEFT,
+        Event.LEAVE: Stage.LEFT,
+    },
+    Stage.INSIDE: {
+        Event.SIGNAL: Stage.STOPPING,
+        Event.HURRY: Stage.STOPPING,
+        Event.TIMEOUT: Stage.STOPPING,
+        Event.LEAVE: Stage.LEAVING,
+    },
+    Stage.STOPPING: {
+        Event.SIGNAL: Stage.STOPPING,
+        Event.HURRY: Stage.STOPPING,
+        Event.TIMEOUT: Stage.STOPPING,
+        Event.LEAVE: Stage.LEAVING,
+    },
+    Stage.LEAVING: {
+        Event.SIGNAL: Stage.LEAVING,
+        Event.HURRY: Stage.LEAVING,
+        Event.TIMEOUT: Stage.LEAVING,
+        Event.LEAVE: Stage.LEAVING,
+        Event.END: Stage.LEFT,
+    },
+    Stage.LEFT: {
+        Event.SIGNAL: Stage.LEFT,
+        Event.HURRY: Stage.LEFT,
+        Event.TIMEOUT: Stage.LEFT,
+        Event.LEAVE: Stage.LEFT,
+        Event.END: Stage.LEFT,
+    },
+}
+"""The stage that each event leads to. A stage refuses an event that it does not list."""
+
+
+class Stages:
+    """The stage of one session, and the events that led to it. Any thread and any signal handler may call any method."""
+
+    def __init__(self, node_name: str) -> None:
+        self._node_name = node_name
+        self._events: list[Event] = []
+        self.stage = Stage.NEW
+
+    def record(self, event: Event) -> None:
+        """Add an event, and move to the stage it leads to. Raise ``JobsyncError`` if the present stage refuses it."""
+        if event not in TRANSITIONS[self.stage]:
+            raise JobsyncError(f'job {self._node_name!r} is {self.stage.value}, and cannot be {event.value}')
+        if event not in self._events:
+            self._events.append(event)
+        # t=0  main thread, in a signal's handler: appends SIGNAL, and computes STOPPING
+        # t=1  another thread leaves: appends LEAVE, and stores LEAVING
+        # t=2  main thread: stores STOPPING, computes again, and stores LEAVING
+        # The last thread to store computes again afterwards, so the stage ends up right whatever the order.
+        while self.stage is not (stage := self._reached()):
+            self.stage = stage
+
+    def has_seen(self, event: Event) -> bool:
+        """Return whether the event has happened."""
+        return event in self._events
+
+    @property
+    def is_hurried(self) -> bool:
+        """Return whether leaving waits for no task in flight and for no other node."""
+        return self.has_seen(Event.HURRY) or self.has_seen(Event.TIMEOUT)
+
+    def _reached(self) -> Stage:
+        stage = Stage.NEW
+        for event in self._events:
+            stage = TRANSITIONS[stage].get(event, stage)
+        return stage

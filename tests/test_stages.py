@@ -1,0 +1,114 @@
+"""The stages of a session: every stage with every event, in every order, from any thread."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+
+from jobsync._worker.stages import TRANSITIONS, Event, Stage, Stages
+from jobsync.errors import JobsyncError
+
+WAY_TO: dict[Stage, list[Event]] = {
+    Stage.NEW: [],
+    Stage.INSIDE: [Event.ENTER],
+    Stage.STOPPING: [Event.ENTER, Event.SIGNAL],
+    Stage.LEAVING: [Event.ENTER, Event.LEAVE],
+    Stage.LEFT: [Event.ENTER, Event.LEAVE, Event.END],
+}
+ORDER = list(Stage)
+
+
+def after(*events: Event) -> Stages:
+    stages = Stages('a')
+    for event in events:
+        stages.record(event)
+    return stages
+
+
+@pytest.mark.parametrize('event', Event)
+@pytest.mark.parametrize('stage', Stage)
+def test_every_event_at_every_stage(stage: Stage, event: Event) -> None:
+    """An event leads to the stage in the table, or is refused with an error and changes nothing."""
+    stages = after(*WAY_TO[stage])
+    assert stages.stage is stage
+    if event in TRANSITIONS[stage]:
+        stages.record(event)
+        assert stages.stage is TRANSITIONS[stage][event]
+        assert stages.has_seen(event)
+    else:
+        with pytest.raises(JobsyncError, match='and cannot be'):
+            stages.record(event)
+        assert stages.stage is stage
+        assert event in WAY_TO[stage] or not stages.has_seen(event)
+
+
+def test_what_is_refused() -> None:
+    """A block is entered once, and only a block that is being left ends."""
+    refused = {(stage, event) for stage in Stage for event in Event if event not in TRANSITIONS[stage]}
+    entered_again = {(stage, Event.ENTER) for stage in Stage if stage is not Stage.NEW}
+    ended_early = {(stage, Event.END) for stage in (Stage.NEW, Stage.INSIDE, Stage.STOPPING)}
+    assert refused == entered_again | ended_early
+
+
+def test_no_way_leads_back() -> None:
+    """No event leads to an earlier stage, and an event that has happened changes nothing when it happens again."""
+    for stage, ways in TRANSITIONS.items():
+        for event, reached in ways.items():
+            assert ORDER.index(reached) >= ORDER.index(stage)
+            assert TRANSITIONS[reached].get(event, reached) is reached
+
+
+@pytest.mark.parametrize('events', [*itertools.permutations([Event.SIGNAL, Event.HURRY, Event.TIMEOUT, Event.LEAVE])])
+def test_the_order_of_what_asks_to_leave_does_not_matter(events: tuple[Event, ...]) -> None:
+    """Signals, timeouts and the end of the block come in any order: the block is being left in a hurry."""
+    stages = after(Event.ENTER, *events)
+    assert stages.stage is Stage.LEAVING
+    assert stages.is_hurried
+
+
+@pytest.mark.parametrize(('event', 'is_hurried'), [(Event.SIGNAL, False), (Event.HURRY, True), (Event.TIMEOUT, True)])
+def test_hurried_after_the_end(event: Event, is_hurried: bool) -> None:
+    """A signal that comes while the job waits for other nodes to own its tokens still ends that wait."""
+    assert after(*WAY_TO[Stage.LEFT], event).is_hurried is is_hurried
+
+
+def test_threads_lose_no_event() -> None:
+    """Events from many threads at one moment are all kept, and the stage is the last one."""
+    for _ in range(200):
+        stages, start = after(Event.ENTER), threading.Barrier(4)
+
+        def record(event: Event, stages: Stages = stages, start: threading.Barrier = start) -> None:
+            start.wait()
+            stages.record(event)
+
+        events = [Event.SIGNAL, Event.HURRY, Event.TIMEOUT, Event.LEAVE]
+        threads = [threading.Thread(target=record, args=(event,)) for event in events]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert stages.stage is Stage.LEAVING
+        assert all(stages.has_seen(event) for event in events)
+
+
+def test_an_older_stage_that_is_stored_late_is_corrected() -> None:
+    """A thread that has computed a stage, and is interrupted before it stores it by a later event, stores the later stage."""
+
+    class Interrupted(Stages):
+        """Leaves, as a signal's handler would, when SIGNAL has been computed and not stored."""
+
+        is_interrupted = False
+
+        def _reached(self) -> Stage:
+            reached = super()._reached()
+            if reached is Stage.STOPPING and not self.is_interrupted:
+                self.is_interrupted = True
+                self.record(Event.LEAVE)
+            return reached
+
+    stages = Interrupted('a')
+    stages.record(Event.ENTER)
+    stages.record(Event.SIGNAL)
+    assert stages.stage is Stage.LEAVING

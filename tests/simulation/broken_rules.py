@@ -396,7 +396,7 @@ def r9_unreadable_records_block() -> AbstractContextManager[None]:
     return _patched(NamespaceState, 'snapshot', strict)
 
 
-# Those whose lack one storm in some hundreds or thousands shows have scenes of their own, in ``test_overtaken_commits``.
+# Those whose lack one storm in some hundreds or thousands shows have scenarios of their own, in ``test_overtaken_commits``.
 BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     function.__name__: function
     for function in (

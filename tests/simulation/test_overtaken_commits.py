@@ -133,21 +133,21 @@ def claims(bench: Bench) -> list[tuple[bool, ...]]:
     return list(zip(*(bench.claims(agent, *TASKS) for agent in bench.agents), strict=True))
 
 
-SCENES: dict[Callable[[], AbstractContextManager[None]], Callable[[], int]] = {
+SCENARIOS: dict[Callable[[], AbstractContextManager[None]], Callable[[], int]] = {
     r5_version_not_compared: owners_after_a_late_commit,
     r5_eviction_not_compared: owners_after_a_sign_of_life,
     r5_absent_not_compared: owners_after_a_row_was_put_back,
 }
 
 
-@pytest.mark.parametrize('scene', SCENES.values())
-def test_a_commit_that_was_overtaken_is_refused(scene: Callable[[], int]) -> None:
+@pytest.mark.parametrize('scenario', SCENARIOS.values())
+def test_a_commit_that_was_overtaken_is_refused(scenario: Callable[[], int]) -> None:
     """A plan is good for what it was made from, and for nothing else."""
-    assert scene() == 1
+    assert scenario() == 1
 
 
-@pytest.mark.parametrize('rule', SCENES)
+@pytest.mark.parametrize('rule', SCENARIOS)
 def test_what_is_not_compared_makes_two_owners(rule: Callable[[], AbstractContextManager[None]]) -> None:
-    """With the comparison taken away, the same scene ends with two."""
+    """With the comparison taken away, the same scenario ends with two."""
     with rule():
-        assert SCENES[rule]() == 2
+        assert SCENARIOS[rule]() == 2

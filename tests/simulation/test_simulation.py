@@ -7,7 +7,7 @@ from tests.simulation.broken_rules import BROKEN_ORDER, BROKEN_RULES
 
 from jobsync._core.leader.admission import Admission
 from jobsync.testing.simulate import main
-from jobsync.testing.simulation import World, WorldConfig
+from jobsync.testing.simulation import WorldConfig, run
 
 ORDINARY = WorldConfig(drills=False)
 SHOWN_BY = {
@@ -33,13 +33,13 @@ SHOWN_BY = {
 def test_every_promise_holds(first: int) -> None:
     """P1, P7 and the order of announcements at every step of a storm, and P2 to P6 in the drills after it."""
     for seed in range(first, first + 4):
-        outcome = World(seed).run()
+        outcome = run(seed)
         assert outcome.is_good, '\n'.join([*outcome.violations, *outcome.broken, *outcome.unsettled, *outcome.history[-40:]])
 
 
 def test_a_seed_replays_exactly() -> None:
     """A seed determines everything that happens."""
-    assert World(5).run() == World(5).run()
+    assert run(5) == run(5)
 
 
 @pytest.mark.parametrize('rule', BROKEN_RULES)
@@ -48,8 +48,8 @@ def test_a_missing_rule_is_noticed(rule: str) -> None:
     first = SHOWN_BY.get(rule, 0)
     for seed in range(first, first + 400):
         with BROKEN_RULES[rule]():
-            violated = bool(World(seed, ORDINARY).run().violations)
-        if violated and not World(seed, ORDINARY).run().violations:
+            violated = bool(run(seed, ORDINARY).violations)
+        if violated and not run(seed, ORDINARY).violations:
             return
     pytest.fail(f'no seed noticed that {rule}')
 
@@ -60,9 +60,9 @@ def test_a_fence_or_an_announcement_that_breaks_is_noticed(rule: str) -> None:
     first = SHOWN_BY.get(rule, 0)
     for seed in range(first, first + 200):
         with BROKEN_ORDER[rule]():
-            broken = bool(World(seed, ORDINARY).run().broken)
+            broken = bool(run(seed, ORDINARY).broken)
         if broken:
-            assert not World(seed, ORDINARY).run().broken
+            assert not run(seed, ORDINARY).broken
             return
     pytest.fail(f'no seed noticed that {rule}')
 
@@ -72,9 +72,9 @@ def test_a_replacement_that_moves_everything_twice_is_noticed(monkeypatch: pytes
     for seed in range(100):
         with monkeypatch.context() as patch:
             patch.setattr(Admission, 'is_rolling', lambda self, now: False)
-            noticed = any('replace: ' in text for text in World(seed).run().unsettled)
+            noticed = any('replace: ' in text for text in run(seed).unsettled)
         if noticed:
-            assert World(seed).run().is_good
+            assert run(seed).is_good
             return
     pytest.fail('no seed noticed')
 

@@ -5,9 +5,9 @@
 * ``MemoryHarness``: the harness of the reference that other backends are compared with.
 * ``Namespace``: short ways to make nodes join, lead and commit on a backend without a job.
 * ``FaultyBackend``, ``Fault`` and ``When``: a backend that fails on request, before or after the effect of a call.
-* ``World``, ``WorldConfig`` and ``Outcome``: a simulated cluster in virtual time, with a seeded adversary.
 
-Everything except the faults needs the extra ``testing`` (pytest and hypothesis), so each name is imported when it is first read.
+The suite and the harnesses need the extra ``testing`` (pytest and hypothesis), so each name is imported when it is first read.
+``python -m jobsync.testing.simulate`` tests the protocol itself: whole clusters in virtual time, against a seeded adversary.
 """
 
 import importlib
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from jobsync.testing.conformance.namespace import Namespace
     from jobsync.testing.conformance.reference import MemoryHarness
     from jobsync.testing.faults import Fault, FaultyBackend, When
-    from jobsync.testing.simulation import Outcome, World, WorldConfig
     from jobsync.testing.url_harness import UrlHarness
 
 __all__ = [
@@ -30,11 +29,8 @@ __all__ = [
     'Harness',
     'MemoryHarness',
     'Namespace',
-    'Outcome',
     'UrlHarness',
     'When',
-    'World',
-    'WorldConfig',
 ]
 
 _MODULES = {
@@ -42,7 +38,6 @@ _MODULES = {
     'conformance.namespace': ('Namespace',),
     'conformance.reference': ('MemoryHarness',),
     'faults': ('Fault', 'FaultyBackend', 'When'),
-    'simulation': ('Outcome', 'World', 'WorldConfig'),
     'url_harness': ('UrlHarness',),
 }
 

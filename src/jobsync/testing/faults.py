@@ -1,4 +1,4 @@
-"""A backend that fails on demand, before or after the effect."""
+"""A backend that fails on request, before or after the effect of a call."""
 
 from __future__ import annotations
 
@@ -42,34 +42,39 @@ T = TypeVar('T')
 
 
 class When(enum.Enum):
-    """On which side of the effect a call fails: the caller cannot tell."""
+    """On which side of its effect a call fails. The caller sees the same error."""
 
     BEFORE = 'before'
     AFTER = 'after'
     NEVER = 'never'
-    """Only the delay."""
+    """The call does not fail: only the delay of the fault applies."""
 
 
 @attrs.define
 class Fault:
-    """What happens to the next calls of a method."""
+    """A failure, a delay, or both, for the next calls of a method."""
 
     method: str | None = None
-    """The method's name; None: any."""
+    """Name of a method of ``Backend``; None for every method."""
     when: When = When.BEFORE
     skip: int = 0
-    """This many calls go through first."""
+    """How many calls succeed before the first one that is hit."""
     times: int = 1
-    """Then this many are hit."""
+    """How many calls are hit after that."""
     delay_sec: float = 0.0
-    """How long a call that is hit takes, before anything else."""
+    """Seconds that a call that is hit waits before anything else happens."""
 
 
 class FaultyBackend:
-    """A ``Backend`` that hands every call on to ``inner``, unless one of ``faults`` says otherwise.
+    """A ``Backend`` that forwards every call to ``inner``, unless one of ``faults`` applies to the call.
 
-    The first fault that applies to a call is used up by one. Add to ``faults`` at any time. ``calls`` lists the names of
-    the methods called, those that failed included.
+    Of several faults that apply the first is used, and its ``times`` falls by one. A test may append to ``faults`` at any time.
+    ``calls`` lists the names of the methods called, failed calls included.
+
+    Args:
+        inner: The backend that receives the calls.
+        faults: The first faults.
+        sleep: Waits for ``Fault.delay_sec``; a test may pass a function that only records the seconds.
     """
 
     def __init__(self, inner: Backend, *faults: Fault, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -100,19 +105,19 @@ class FaultyBackend:
         if fault.delay_sec:
             self._sleep(fault.delay_sec)
         if fault.when is When.BEFORE:
-            raise BackendUnavailable(f'{name} was not done: a fault was asked for')
+            raise BackendUnavailable(f'{name} was not done, because a fault is set')
         result = method(*args, **kwargs)
         if fault.when is When.AFTER:
-            raise BackendUnavailable(f'{name} was done, but its answer is lost: a fault was asked for')
+            raise BackendUnavailable(f'{name} was done, and its answer is lost, because a fault is set')
         return result
 
     @property
     def info(self) -> BackendInfo:
-        """As the inner backend declares."""
+        """Return the declarations of the inner backend."""
         return self.inner.info
 
     def close(self) -> None:
-        """Close the inner backend; never fails."""
+        """Close the inner backend; no fault applies."""
         self.inner.close()
 
     # The protocol, method by method

@@ -1,4 +1,4 @@
-"""``python -m jobsync.testing.simulate --seeds 0:1000``: simulate many clusters and say whether everything held."""
+"""``python -m jobsync.testing.simulate --seeds 0:1000``: simulate many clusters and report whether every promise held."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from jobsync.testing.simulation import Outcome, World, WorldConfig
+from jobsync.testing.simulation import Outcome, WorldConfig, run
 
 __all__ = ['main']
 
@@ -18,7 +18,7 @@ _MOST_FINDINGS = 5
 
 
 def _run(config: WorldConfig, seed: int) -> Outcome:
-    return World(seed, config).run()
+    return run(seed, config)
 
 
 def _seeds(text: str) -> range:
@@ -30,19 +30,18 @@ def _seeds(text: str) -> range:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the seeds; print for each that breaks a promise which one and what led to it, and a line at the end.
-
-    Returns the exit status.
-    """
+    """Run the seeds, print the findings of each seed that breaks a promise, and a summary; return the exit status."""
     parser = argparse.ArgumentParser(prog='python -m jobsync.testing.simulate', description=__doc__)
-    parser.add_argument('--seeds', type=_seeds, default=range(100), metavar='FIRST:END', help='which seeds (default 0:100)')
-    parser.add_argument('--nodes', type=int, default=WorldConfig().nodes, help='names in use (default %(default)s)')
+    parser.add_argument('--seeds', type=_seeds, default=range(100), metavar='FIRST:END', help='seeds to run (default 0:100)')
+    parser.add_argument('--nodes', type=int, default=WorldConfig().nodes, help='node names in use (default %(default)s)')
     parser.add_argument('--tokens', type=int, default=WorldConfig().tokens, help='size of the pool (default %(default)s)')
     parser.add_argument(
-        '--hidden-rollbacks', action='store_true', help='the store goes back in time without a sign in its identity'
+        '--hidden-rollbacks', action='store_true', help='let the store go back in time without a sign in its identity'
     )
-    parser.add_argument('--processes', type=int, default=os.cpu_count() or 1, help='how many at once (default %(default)s)')
-    parser.add_argument('--history', type=int, default=60, help='lines of the timeline to show (default %(default)s)')
+    parser.add_argument(
+        '--processes', type=int, default=os.cpu_count() or 1, help='seeds that run at the same time (default %(default)s)'
+    )
+    parser.add_argument('--history', type=int, default=60, help='lines of the history to show (default %(default)s)')
     options = parser.parse_args(arguments)
     if options.nodes < 1 or options.tokens < 1 or options.processes < 1:
         parser.error('--nodes, --tokens and --processes must be at least 1')
@@ -62,22 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.stderr.isatty():
         print('\r', end='', file=sys.stderr)
     seconds = time.monotonic() - started
-    told = f'{violated} with two owners, {broken} with a fence or an announcement broken, {unsettled} not settled'
+    figures = f'{violated} with two owners, {broken} with a fence or an announcement broken, {unsettled} not settled'
     which = ''.join(f', {promise} broken in {count}' for promise, count in sorted(promises.items()))
-    print(f'{len(options.seeds)} seeds, {told}{which}, {seconds:.0f} s')
+    print(f'{len(options.seeds)} seeds, {figures}{which}, {seconds:.0f} s')
     return 1 if promises else 0
 
 
 def _explain(outcome: Outcome, options: argparse.Namespace) -> None:
-    """Print which promise broke, how to see it again, and what led to it."""
+    """Print which promise broke, the command that repeats the run, and its history."""
     again = f'python -m jobsync.testing.simulate --seeds {outcome.seed} --nodes {options.nodes} --tokens {options.tokens}'
-    print(f'\nseed {outcome.seed} breaks {", ".join(outcome.promises)}. To see it again:')
+    print(f'\nseed {outcome.seed} breaks {", ".join(outcome.promises)}. To repeat the run:')
     print(f'  {again}' + (' --hidden-rollbacks' if options.hidden_rollbacks else ''))
     for findings in (outcome.violations, outcome.broken, outcome.unsettled):
         print(*(f'  {finding}' for finding in findings[:_MOST_FINDINGS]), sep='\n', end='\n' if findings else '')
         if len(findings) > _MOST_FINDINGS:
             print(f'  and {len(findings) - _MOST_FINDINGS} more of this kind')
-    print('timeline, in seconds:', *outcome.history[-options.history :], sep='\n')
+    print('history, with times in seconds:', *outcome.history[-options.history :], sep='\n')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Any backend, by its URL alone: for who has written one and wants to know whether it holds."""
+"""The harness of ``jobsync conformance``: any backend, reached by its URL alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobsync.testing.conformance.harness import Ability, Harness
 __all__ = ['Commands', 'UrlHarness']
 
 Commands = dict[str, str]
-"""What is run to do something to the store, by the name of a method of ``Harness``."""
+"""Shell commands that act on the store, by the name of the ``Harness`` method that runs them."""
 
 OFFERED = {
     Ability.OUTAGE: {'stop', 'start'},
@@ -27,18 +27,23 @@ OFFERED = {
 
 
 def connect_to(url: str, prefix: str, namespace: str, **options: float) -> Backend:
-    """A handle onto a namespace that begins with ``prefix``."""
+    """Connect to the namespace whose name is ``prefix`` and ``namespace`` in one."""
     return plugins.connect(url, BackendOptions(prefix + namespace, **options))
 
 
 class UrlHarness(Harness):
-    """A store that need not be empty: the namespaces of each test begin with letters drawn for it.
+    """A harness for a store that need not be empty: the namespaces of each test begin with random letters of their own.
 
-    ``{unique}`` in the URL is other letters for each test, which gives each a store of its own where a URL makes one (a file).
+    ``{unique}`` in the URL is replaced by other letters for each test. Where the URL names a file, each test has a store of its
+    own. An ability without its commands is missing, and a declaration that needs it is no failure here.
 
-    It does to the store what the commands offer; what else the backend declares is not tried, which is no failure.
+    The protocol has no call that deletes a namespace, so the records of a test stay in the store.
 
-    The protocol has no way to delete a namespace, so what a test has made stays in the store; only ``close`` is called.
+    Args:
+        url: URL of the store.
+        commands: Shell commands by the name of a ``Harness`` method: ``restart``, ``stop`` and ``start``, ``refuse_writes`` and
+            ``accept_writes``, ``wipe``, ``fail_over``.
+        quick: Whether to call ``Harness.hurry``.
     """
 
     proves_declarations = False

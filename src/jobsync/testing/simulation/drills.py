@@ -1,36 +1,32 @@
-"""Drills on a quiet cluster: one thing happens at a time, and the promises with a bound are held against it.
+"""Drills on a quiet cluster: one event at a time, with the bounds that the promises P2 to P6 state.
 
-Bounds are those of a backend that pushes; without push each step may wait for a heartbeat besides.
+Bounds are those of a backend with push. Without push each step may wait for one more heartbeat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from jobsync._core.agent import commands
 from jobsync._core.leader.admission import HELD_SEC
-from jobsync.testing.simulation.node import Fault
+from jobsync.testing.simulation.node import WORK, Fault, SimNode
 from jobsync.testing.simulation.operators import Operators
-from jobsync.testing.simulation.processes import WORK
-
-if TYPE_CHECKING:
-    from jobsync.testing.simulation.node import SimNode
-    from jobsync.testing.simulation.world import World
+from jobsync.testing.simulation.settlement import unsettled
+from jobsync.testing.simulation.world import World
 
 __all__ = ['Drills']
 
 _DRIFT = 1.05
-"""A clock that is slow by as much as they are here lengthens a bound by this factor."""
+"""The factor by which the slowest clock of the simulation lengthens a bound."""
 _NODES = 4
-"""There are so many before a drill, where the world has as many names."""
+"""How many nodes a drill needs, where the world has as many names."""
 _STORM_SEC = 10.0
 _STORMS = 4
-"""One world in so many is put through the drills that take long to simulate."""
+"""One world in this many runs the drills that take long to simulate."""
 
 
 class Drills:
-    """Runs them in turn; each returns what it found wrong."""
+    """Runs the drills in turn. Each returns its findings."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -39,7 +35,7 @@ class Drills:
         self._steps_of_push = 0.0 if world.push else (1.1 * self._interval + 0.5) * _DRIFT
 
     def run(self) -> list[str]:
-        """All drills, if there is a settled cluster to run them on."""
+        """Run the drills until one finds something; without a node that may own tokens, run none."""
         found: list[str] = []
         drills = (
             ('P4', self.outage), ('P4', self.read_only), ('R9', self.refusal), ('P6', self.lock), ('P2', self.join),
@@ -51,7 +47,7 @@ class Drills:
             found += [f'P2: fill_up: {text}' for text in self._fill_up()]
             if not found:
                 found += [f'{promise}: {drill.__name__}: {text}' for text in drill()]
-                found += [f'{text}, after {drill.__name__}' for text in self._world.promises.unsettled()]
+                found += [f'{text}, after {drill.__name__}' for text in unsettled(self._world)]
             if found:
                 break
         return found
@@ -59,12 +55,12 @@ class Drills:
     def _fill_up(self) -> list[str]:
         """Start nodes until there are enough for any drill."""
         world = self._world
-        free = sorted(set(world.names) - {node.name for node in world.living()})
+        free = world.free_names()
         missing = free[: max(0, _NODES - len(self._owners()))]
         for name in missing:
             world.spawn(name)
         bound = 2 * HELD_SEC + 4 * self._steps_of_push
-        return self._expect(lambda: not world.promises.unsettled(), bound, 'it is not settled') if missing else []
+        return self._expect(lambda: not unsettled(world), bound, 'it is not settled') if missing else []
 
     def _owners(self) -> list[SimNode]:
         return [node for node in self._world.living() if node.agent.weight > 0]
@@ -75,15 +71,15 @@ class Drills:
     # --- the store ----------------------------------------------------------------------------------------------------------
 
     def outage(self) -> list[str]:
-        """P4: the store is away for any time; the same runs own the same tokens afterwards."""
+        """P4: take the store away for some time; afterwards each run owns the tokens that it owned before."""
         return self._sit_out('away')
 
     def read_only(self) -> list[str]:
-        """P4: the store refuses writes for any time; the same runs own the same tokens afterwards."""
+        """P4: let the store refuse writes for some time; afterwards each run owns the tokens that it owned before."""
         return self._sit_out('read-only')
 
     def refusal(self) -> list[str]:
-        """R9: the store refuses every node for any time; the same runs own the same tokens afterwards."""
+        """R9: let the store refuse every node for some time; afterwards each run owns the tokens that it owned before."""
         return self._sit_out('closed to all')
 
     def _sit_out(self, how: str) -> list[str]:
@@ -101,10 +97,10 @@ class Drills:
         after = self._runs()
         return [] if after == before else [f'in {seconds:.1f} s, {before} became {after}']
 
-    # --- what changes -------------------------------------------------------------------------------------------------------
+    # --- changes -------------------------------------------------------------------------------------------------------
 
     def lock(self) -> list[str]:
-        """P6: a task locked to another node is that node's within 2 s."""
+        """P6: lock a task to a node; the node owns it within 2 s."""
         world = self._world
         owners = self._owners()
         task = world.random.choice(world.tasks)
@@ -115,9 +111,9 @@ class Drills:
         return self._expect(lambda: target.works_on(task), bound, f'{task} is not on {target.name}')
 
     def join(self) -> list[str]:
-        """P2, P5: a newcomer gets its share; no token is unowned for long, and none moves between the others."""
+        """P2, P5: let a node join; it gets its share, no token is unowned for long, and none moves between the others."""
         world = self._world
-        free = sorted(set(world.names) - {node.name for node in world.living()})
+        free = world.free_names()
         if not free:
             return []
         others = self._owners()
@@ -140,9 +136,9 @@ class Drills:
         return found
 
     def join_in_a_storm(self) -> list[str]:
-        """R5: edits of task locks, as many as two loops make, do not keep a newcomer from its share."""
+        """R5: let a node join while two loops edit task locks; it gets its share in spite of them."""
         world = self._world
-        free = sorted(set(world.names) - {node.name for node in world.living()})
+        free = world.free_names()
         if not free or world.random.random() > 1 / _STORMS:
             return []
         world.record(f'drill: {free[0]} joins while locks are edited')
@@ -155,7 +151,7 @@ class Drills:
         )
 
     def leave(self) -> list[str]:
-        """P2: what a leaving node owned has new owners within the hand-over."""
+        """P2: let a node leave; its tokens have new owners within the hand-over."""
         node = self._world.random.choice(self._owners())
         self._world.record(f'drill: {node.name} leaves')
         node.leave()
@@ -163,7 +159,7 @@ class Drills:
         return self._expect(self._all_owned, 10.0 + bound, 'tokens are not owned', gap=bound)
 
     def rejoin(self) -> list[str]:
-        """A node that leaves and is back within the grace has its tokens again, and nobody else's are touched."""
+        """P2: let a node leave and return within the grace; it has its tokens again, and no other node's tokens move."""
         world = self._world
         if not world.grace_sec:
             return []
@@ -179,7 +175,7 @@ class Drills:
         return found or ([] if after == before else [f'tokens moved from {before} to {after}'])
 
     def drain(self) -> list[str]:
-        """A node that weighs nothing owns nothing soon, and is not unowned for longer than a hand-over takes."""
+        """P2: give a node weight 0; it soon owns no token, and none is unowned for longer than a hand-over takes."""
         node = self._world.random.choice(self._owners())
         self._world.record(f'drill: {node.name} is drained')
         node.weigh(0.0)
@@ -189,16 +185,16 @@ class Drills:
             lambda: node.ownership.is_empty and goal(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
         )
         node.weigh(node.agent.config.weight)
-        return found + self._expect(lambda: not self._world.promises.unsettled(), bound, 'it is not settled')
+        return found + self._expect(lambda: not unsettled(self._world), bound, 'it is not settled')
 
     # --- deaths -------------------------------------------------------------------------------------------------------------
 
     def kill(self) -> list[str]:
-        """P3: what a dead node owned has new owners within the timeout and 2 s; nobody else's tokens are touched."""
+        """P3: kill a node; its tokens have new owners within the timeout and 2 s, and no other node loses a token."""
         return self._kill([self._world.random.choice(self._owners())], 2.0)
 
     def kill_changed(self) -> list[str]:
-        """The same of the leader, or of whoever else, at most an interval after something has changed."""
+        """P3: kill the leader or another node at most one interval after a change."""
         world, owners = self._world, self._owners()
         task = world.random.choice(world.tasks)
         leader = self._leader() or owners[0]
@@ -210,9 +206,9 @@ class Drills:
         return self._kill([world.random.choice([leader, leader, *owners])], 2.0)
 
     def kill_two(self) -> list[str]:
-        """P3: another node dies with the leader; it is watched from when the leader is late, an interval later.
+        """P3: kill the leader and another node; the other is watched from when the leader is late, one interval later.
 
-        Nodes that beat in step know within a tenth of an interval that it is; that takes them a while to reach.
+        Nodes that beat in step notice within a tenth of an interval that the leader is late. To get into step takes them a while.
         """
         owners, leader = self._owners(), self._leader()
         if len(owners) < 3 or leader is None:
@@ -220,18 +216,18 @@ class Drills:
         return self._kill_together([leader, self._world.random.choice([node for node in owners if node is not leader])])
 
     def kill_most(self) -> list[str]:
-        """P3: all but one die at once, which is more than one commit may remove."""
+        """P3: kill all nodes except one, which is more than one commit may remove."""
         owners = self._owners()
         last = self._world.random.choice(owners)
         return self._kill_together([node for node in owners if node is not last])
 
     def _kill_together(self, victims: list[SimNode]) -> list[str]:
         self._until(lambda: False, 12 * self._interval)
-        # Who has another interval than the leader cannot tell when it is late: the others are watched from its timeout.
+        # A node of another interval than the leader's cannot notice that it is late: the others are watched from its timeout.
         return self._kill(victims, 2.0 + (self._timeout if self._world.is_mixed else self._interval) * _DRIFT)
 
     def stuck_leader(self) -> list[str]:
-        """R4: the leader's work does not return while its heartbeats go on; what a dead node owned is owned again."""
+        """R4: let the leader's work hang while its heartbeats go on, and kill another node; its tokens are owned again."""
         world, owners, leader = self._world, self._owners(), self._leader()
         if len(owners) < 3 or leader is None:
             return []
@@ -239,13 +235,13 @@ class Drills:
         victim = world.random.choice([node for node in owners if node is not leader])
         world.record(f'drill: the work of {leader.name} hangs, and {victim.name} is killed')
         victim.alive = False
-        # The leader is stuck for a timeout before it says so, and its successor watches the dead for another.
+        # The leader is stuck for a timeout before it reports that, and its successor watches the dead node for another.
         bound = (2 * self._timeout + 3 * self._interval) * _DRIFT + 2.0 + 2 * self._steps_of_push
         found = self._expect(self._all_owned, bound, 'tokens are not owned', settle=False)
         leader.heal()
-        # Who owned nothing but pins is not missed until now, and may have to be watched for a whole timeout yet.
+        # A dead node that owned only pins is noticed now, and may have to be watched for one more timeout.
         bound = (self._timeout + 2 * self._interval) * _DRIFT + 2.0 + 4 * self._steps_of_push
-        return found + self._expect(lambda: not world.promises.unsettled(), bound, 'it is not settled')
+        return found + self._expect(lambda: not unsettled(world), bound, 'it is not settled')
 
     def _kill(self, victims: list[SimNode], slack: float) -> list[str]:
         world = self._world
@@ -257,7 +253,7 @@ class Drills:
             victim.alive = False
         slack += 1.2 * self._interval if world.is_mixed else 0.0  # nodes of different intervals do not beat in step
         bound = self._timeout * _DRIFT + slack + (0.0 if self._world.push else self._interval + self._steps_of_push)
-        found = self._expect(lambda: self._all_owned() and not self._world.promises.unsettled(), bound, 'tokens are not owned')
+        found = self._expect(lambda: self._all_owned() and not unsettled(self._world), bound, 'tokens are not owned')
         for node in others:
             lost = [token for token, mine in enumerate(before[node]) if mine and not node.ownership.mine[token]]
             if len(lost) > len(node.ownership.pin_ids - pins[node]):  # a pin that falls back to it may push a token out
@@ -265,13 +261,13 @@ class Drills:
         return found
 
     def replace(self) -> list[str]:
-        """Every node is replaced by one of a new name that joins first: the pool moves once, and the first step costs twice.
+        """P5: replace every node by one of a new name that joins first: the pool moves once, and the first step costs twice.
 
-        A pin that loses its node by that leaves room there for a token of another.
+        Each pin may cost one more move, because it takes up or frees the room of a token.
         """
         world, found, moved = self._world, list[str](), 0
         self._until(lambda: False, HELD_SEC * _DRIFT)
-        olds, before = self._owners(), self._whose()
+        olds, before = self._owners(), self._owner_of()
         most = world.pool + max(len(node.ownership.tokens) for node in olds)
         most += sum(len(node.ownership.pin_ids) for node in olds)
         gap = 1.0 + 2 * self._steps_of_push + (world.grace_sec and world.grace_sec * _DRIFT + self._interval)
@@ -293,29 +289,29 @@ class Drills:
                 gap=gap,
                 settle=False,
             )
-            self._until(lambda: not world.promises.unsettled(), 1.0 + 2 * self._steps_of_push)
-            after = self._whose()
+            self._until(lambda: not unsettled(world), 1.0 + 2 * self._steps_of_push)
+            after = self._owner_of()
             moved += sum(after.get(token) != name for token, name in before.items())
             before = after
             if found:
                 break
         self._until(lambda: False, HELD_SEC * _DRIFT + self._steps_of_push)
-        if moved > most and not world.grace_sec and not world.jumps:  # the store's clock tells who is replaced
+        if moved > most and not world.grace_sec and not world.jumps:  # the store's clock shows which node is replaced
             found.append(f'{moved} tokens moved, and {most} would do')
         return found
 
-    # --- watching ----------------------------------------------------------------------------------------------------------
+    # --- observation ----------------------------------------------------------------------------------------------------------
 
     def _tokens(self) -> dict[str, list[int]]:
-        """What each node owns."""
+        """Return the tokens of each node by its name."""
         return {node.name: sorted(node.ownership.tokens) for node in self._world.living()}
 
     def _runs(self) -> dict[str, tuple[str, list[int]]]:
-        """Each node's present run, and what it owns."""
+        """Return the present incarnation and the tokens of each node by its name."""
         return {node.name: (node.agent.ref.incarnation, sorted(node.ownership.tokens)) for node in self._world.living()}
 
-    def _whose(self) -> dict[int, str]:
-        """The owner of each hash token that has one."""
+    def _owner_of(self) -> dict[int, str]:
+        """Return the owner of each hash token that has one."""
         return {token: node.name for node in self._world.living() for token, own in enumerate(node.ownership.mine) if own}
 
     def _owned(self) -> int:
@@ -331,9 +327,9 @@ class Drills:
     def _expect(
         self, goal: Callable[[], bool], bound: float, complaint: str, gap: float | None = None, settle: bool = True
     ) -> list[str]:
-        """Go on until ``goal``; complain if that takes longer than ``bound``, or any token is unowned longer than ``gap``.
+        """Run until ``goal``; return a finding if that takes longer than ``bound``, or a token is unowned longer than ``gap``.
 
-        With ``settle``, go on some more, so that what follows from it has happened as well.
+        With ``settle``, run a few more intervals, so that consequences of the event show as well. Times are in seconds.
         """
         started = self._world.now
         longest = self._until(goal, bound)
@@ -345,7 +341,7 @@ class Drills:
         return found
 
     def _until(self, goal: Callable[[], bool], seconds: float) -> float:
-        """Let time pass until ``goal`` or ``seconds`` are over; the longest time that any token had no owner."""
+        """Run until ``goal`` or for ``seconds``; return the longest time in seconds that any token had no owner."""
         world, longest = self._world, 0.0
         horizon, all_tokens = world.now + seconds, world.pool
         unowned_since: dict[int, float] = {}

@@ -1,10 +1,10 @@
-"""A simulated process: one agent, a clock of its own, and calls that take time and may come to nothing."""
+"""A simulated process: one agent, a clock of its own, and calls that take time and may be lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import attrs
 
@@ -16,48 +16,69 @@ from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.ownership import Ownership
 from jobsync._core.hashing import tokenizer
 from jobsync._runtime.executor import execute
+from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
-from jobsync.testing.simulation.store import TardyStore
+from jobsync.testing.simulation.backends import TardyBackend
+from jobsync.testing.simulation.environment import Environment
 
-if TYPE_CHECKING:
-    from jobsync.backend import Backend
-    from jobsync.testing.simulation.world import World
+__all__ = ['WORK', 'Fault', 'Judge', 'SimNode']
 
-__all__ = ['Fault', 'SimNode']
+WORK = (
+    commands.Open, commands.Register, commands.TakeSnapshot, commands.ReadAssignment, commands.ReadLocks,
+    commands.AcquireLeadership, commands.PlanAndCommit, commands.DropExpiredLocks, commands.RenewTimeline, commands.SetWeight,
+    commands.Deregister,
+)  # fmt: skip
+"""Every command of the work lane."""
 
 OP_TIMEOUT_SEC = 5.0
-"""When a node gives up waiting for an answer."""
+"""How long a node waits for an answer."""
 DRIFT = 0.02
-"""Clocks run at rates up to this far from the true one: two of them well within the lease margin."""
+"""The most by which a clock is faster or slower than true time. Two clocks stay well within the lease margin."""
 
 
 @attrs.frozen
 class Fault:
-    """One lane of a process in which calls fail or hang while the other lane works."""
+    """Calls of some kinds that fail or hang while all other calls succeed."""
 
     kinds: tuple[type[commands.Command], ...]
-    """The calls concerned."""
+    """The kinds of calls that it hits."""
     hangs: bool
-    """The call returns when the fault is over, rather than failing at once."""
+    """Whether a call returns when the fault is over, instead of failing at once."""
     until: float
-    """On the true clock."""
+    """True time."""
 
 
 @attrs.frozen(eq=False)
-class Telling:
+class Revocation:
     """A call of ``on_revoke`` that has not returned."""
 
     incarnation: str
     tokens: frozenset[int]
     deadline: float
-    """On the node's clock."""
+    """By the node's clock."""
+
+
+class Judge(Protocol):
+    """Checks what must hold of all processes after a step of one of them."""
+
+    def check_one_owner(self, node: SimNode) -> None:
+        """Check P1 after any step of ``node``."""
+
+    def check_fence(self, node: SimNode, task: str, fence: int | None) -> None:
+        """Check P7 when ``node`` begins a task."""
+
+    def check_announced(self, node: SimNode, gained: frozenset[int]) -> None:
+        """Check that tokens which ``node`` gains were released by their owner's user."""
+
+    def check_failure(self, node: SimNode) -> None:
+        """Check R9 when ``node`` ends."""
 
 
 class SimNode:
     """One process of the simulated cluster."""
 
-    def __init__(self, world: World, config: AgentConfig) -> None:
-        self.world, self.name = world, config.name
+    def __init__(self, world: Environment, config: AgentConfig, judge: Judge) -> None:
+        self._world, self.name, self._judge = world, config.name, judge
         random = world.random
         self._rate = 1 + random.uniform(-DRIFT, DRIFT)
         self._offset = world.now - random.uniform(0, 1000)
@@ -69,9 +90,9 @@ class SimNode:
         self.token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
         self.agent = Agent(config, self.token_of, world.new_id, self.clock())
         self.working: dict[str, str] = {}
-        """Tasks being worked on, with the incarnation that began them."""
-        self.telling: list[Telling] = []
-        """What the user is being told, or has yet to hear."""
+        """Tasks in progress, with the incarnation that began them."""
+        self.revocations: list[Revocation] = []
+        """Calls of ``on_revoke`` that run or are due."""
         self._wakes: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._claims: tuple[Ownership, int] | None = None
         self._repeated: set[str] = set()
@@ -80,33 +101,33 @@ class SimNode:
 
     @property
     def ownership(self) -> Ownership:
-        """What it may claim while its lease runs."""
+        """Return what this process may claim while its lease runs."""
         return self.agent.lease.ownership
 
     def clock(self) -> float:
-        """What this process's clock shows now."""
-        return (self.world.now - self._offset) * self._rate
+        """Return the time that this process's clock shows."""
+        return (self._world.now - self._offset) * self._rate
 
     def true_time(self, clock: float) -> float:
-        """When this process's clock will show ``clock``."""
+        """Return the true time at which this process's clock shows ``clock``."""
         return clock / self._rate + self._offset
 
     def has_lease(self) -> bool:
-        """Whether the lease runs at this true instant; a paused process counts, for it may stand between check and act."""
+        """Return whether the lease runs at this true instant; a paused process counts, for it may stand between check and act."""
         return self.alive and self.clock() < self.agent.lease.deadline
 
     # --- the lanes -----------------------------------------------------------------------------------------------------------
 
     def wake(self, lane: Lane, at: float) -> None:
-        """Ask the agent at true time ``at`` what to do next in this lane; the latest such wish stands."""
+        """Call ``Agent.next`` for this lane at true time ``at``; a later call of ``wake`` for the lane replaces this one."""
         self._wakes[lane] += 1
         number = self._wakes[lane]
-        self.world.at(max(at, self.world.now), lambda: self._turn(lane) if self._wakes[lane] == number else None)
+        self._world.at(max(at, self._world.now), lambda: self._turn(lane) if self._wakes[lane] == number else None)
 
     def _when_awake(self, action: Callable[[], None]) -> bool:
-        """Run ``action`` when the pause is over, if there is one; say whether there is."""
-        if self.world.now < self.paused_until:
-            self.world.at(min(self.paused_until, self.world.now + 1.0), action)
+        """Return whether the process is paused; if so, run ``action`` when the pause is over."""
+        if self._world.now < self.paused_until:
+            self._world.at(min(self.paused_until, self._world.now + 1.0), action)
             return True
         return False
 
@@ -124,7 +145,7 @@ class SimNode:
         self._after_step()
 
     def _send(self, lane: Lane, call: commands.Command) -> None:
-        world = self.world
+        world = self._world
         out, back = world.latency(), world.latency()
 
         def arrive() -> None:
@@ -141,7 +162,7 @@ class SimNode:
             elif world.now < world.read_only_until:
                 answer = self._effect(call, world.backend, refuses_writes=True)
             elif world.fails(0.01):
-                answer = self._effect(call, cast('Backend', TardyStore(world)))
+                answer = self._effect(call, cast('Backend', TardyBackend(world)))
                 world.at(world.now + OP_TIMEOUT_SEC, lambda: self._return(lane, answer))
                 return
             else:
@@ -153,10 +174,10 @@ class SimNode:
         world.at(world.now + out, arrive)
 
     def _suffer(self, lane: Lane, call: commands.Command, fault: Fault) -> None:
-        """Let the call fail, or hang: what it asks for happens at once, at the end, or never."""
-        world, answer = self.world, cast('commands.Reply', BackendUnavailable('this lane is out of order'))
+        """Fail the call or let it hang; where it hangs, its effect happens at once or never."""
+        world, answer = self._world, cast('commands.Reply', BackendUnavailable('this lane is out of order'))
         if not fault.hangs:
-            if isinstance(call, commands.PlanAndCommit):  # a plan is refused, and what needs no commit succeeds
+            if isinstance(call, commands.PlanAndCommit):  # a call that needs no commit succeeds
                 answer = self._effect(call, world.backend, refuses_writes=True)
             world.at(world.now + world.latency(), lambda: self._return(lane, answer))
             return
@@ -166,19 +187,19 @@ class SimNode:
         world.at(fault.until, lambda: self._release(lane, hung))
 
     def _release(self, lane: Lane, hung: Callable[[], None]) -> None:
-        """Let a call that hangs return, unless it has."""
+        """Let a call that hangs return, unless it has returned."""
         if self._hung.get(lane) is hung:
             del self._hung[lane]
             hung()
 
     def heal(self) -> None:
-        """End what is wrong with a lane."""
+        """End the fault, and let every call that hangs return."""
         self.fault = None
         for lane, hung in list(self._hung.items()):
             self._release(lane, hung)
 
     def _effect(self, call: commands.Command, backend: Backend, *, refuses_writes: bool = False) -> commands.Reply:
-        before, store = self.world.revision(), self.world.store
+        before, store = self._world.revision(), self._world.store
         store.refuses_writes = refuses_writes
         try:
             answer: commands.Reply = execute(backend, call, self.token_of)
@@ -186,8 +207,8 @@ class SimNode:
             answer = error
         finally:
             store.refuses_writes = False
-        if self.world.revision() != before:
-            self.world.announce()
+        if self._world.revision() != before:
+            self._world.announce()
         return answer
 
     def _return(self, lane: Lane, answer: commands.Reply) -> None:
@@ -195,94 +216,95 @@ class SimNode:
             return
         self.agent.done(lane, answer, self.clock())
         for other in Lane:
-            self.wake(other, self.world.now)
+            self.wake(other, self._world.now)
         self._after_step()
 
     def hint(self, revision: int) -> None:
-        """The change hint, when it arrives."""
+        """Receive a change hint."""
         if not self.alive or self._when_awake(lambda: self.hint(revision)):
             return
         self.agent.hint(revision, self.clock())
         for lane in Lane:
-            self.wake(lane, self.world.now)
+            self.wake(lane, self._world.now)
 
     def leave(self) -> None:
         """Leave the cluster in good order."""
         if self.alive:
             self.agent.leave(self.clock())
             for lane in Lane:
-                self.wake(lane, self.world.now)
+                self.wake(lane, self._world.now)
 
-    # --- the user's part -----------------------------------------------------------------------------------------------------
+    # --- the user's code -----------------------------------------------------------------------------------------------------
 
     def begin(self, key: str, seconds: float) -> None:
-        """Begin a task if it is ours, and be busy with it for a while."""
-        if not self.alive or self.world.now < self.paused_until or key in self.working:
+        """Begin a task if this process may claim it, and finish it after ``seconds``."""
+        if not self.alive or self._world.now < self.paused_until or key in self.working:
             return
         token = self.token_of(key)
         if self.agent.lease.begin(key, token, self.clock):
             self.working[key] = self.agent.ref.incarnation
-            self.world.promises.check_fence(self, key, self.agent.lease.fence(key, token, self.clock))
-            self.world.at(self.world.now + seconds, lambda: self._finish(key))
+            self._judge.check_fence(self, key, self.agent.lease.fence(key, token, self.clock))
+            self._world.at(self._world.now + seconds, lambda: self._finish(key))
 
     def _finish(self, key: str) -> None:
         if not self.alive or self._when_awake(lambda: self._finish(key)):
             return
         self.working.pop(key, None)
         self.agent.lease.finish([key])
-        self.wake(Lane.HEARTBEAT, self.world.now)
+        self.wake(Lane.HEARTBEAT, self._world.now)
 
-    def _tell(self, change: OwnershipChanged) -> None:
-        """The user is told that tokens go: it takes a moment, or long, or he never returns."""
-        telling = Telling(self.agent.ref.incarnation, change.asked, change.deadline)
-        self.telling.append(telling)
-        random = self.world.random
-        if self.world.quiet or random.random() < 0.6:
+    def _revoke(self, change: OwnershipChanged) -> None:
+        """Call ``on_revoke``: it returns after a moment, after long, or never."""
+        revocation = Revocation(self.agent.ref.incarnation, change.asked, change.deadline)
+        self.revocations.append(revocation)
+        random = self._world.random
+        if self._world.quiet or random.random() < 0.6:
             seconds = random.uniform(0, 0.01)
         else:
             seconds = random.choice([random.uniform(0, 20.0), float('inf')])
         if seconds != float('inf'):
-            self.world.at(self.world.now + seconds, lambda: self._told(telling))
-        # Whoever hangs is given up at the deadline, and what he held is released.
-        self.world.at(self.true_time(change.deadline), lambda: self._told(telling))
+            self._world.at(self._world.now + seconds, lambda: self._revoked(revocation))
+        # A callback that hangs is abandoned at its deadline, and its tokens are released.
+        self._world.at(self.true_time(change.deadline), lambda: self._revoked(revocation))
 
-    def _told(self, telling: Telling) -> None:
-        if not self.alive or telling not in self.telling or self._when_awake(lambda: self._told(telling)):
+    def _revoked(self, revocation: Revocation) -> None:
+        """Release the tokens of an ``on_revoke`` that has returned or is abandoned."""
+        if not self.alive or revocation not in self.revocations or self._when_awake(lambda: self._revoked(revocation)):
             return
-        self.telling.remove(telling)
-        self.agent.lease.release(telling.tokens)
+        self.revocations.remove(revocation)
+        self.agent.lease.release(revocation.tokens)
         for lane in Lane:
-            self.wake(lane, self.world.now)
+            self.wake(lane, self._world.now)
 
-    def is_telling(self, tokens: frozenset[int]) -> frozenset[int]:
-        """Those of the tokens that the user of this process still has time to give up.
+    def announced(self, tokens: frozenset[int]) -> frozenset[int]:
+        """Return the tokens among these for which ``on_revoke`` runs and has time left.
 
-        Whoever leaves has until the end of the shutdown timeout, even if he was given longer before.
+        A process that leaves has time until the end of its shutdown timeout, even if a callback was given longer before.
         """
         now, mine = self.clock(), self.agent.ref.incarnation
         if self.agent.leave_by is not None and now >= self.agent.leave_by:
             return frozenset()
-        told = [telling.tokens for telling in self.telling if telling.incarnation == mine and now < telling.deadline]
-        return tokens & frozenset().union(*told) if told and self.has_lease() else frozenset()
+        running = [each.tokens for each in self.revocations if each.incarnation == mine and now < each.deadline]
+        return tokens & frozenset().union(*running) if running and self.has_lease() else frozenset()
 
     def weigh(self, weight: float) -> None:
-        """Have another weight from now on."""
+        """Have this weight from now on."""
         self.agent.weigh(weight)
-        self.wake(Lane.WORK, self.world.now)
+        self.wake(Lane.WORK, self._world.now)
 
     def works_on(self, key: str) -> bool:
-        """Whether this process, with a valid lease, has the task in hand or would claim it now."""
-        return bool(self.claims() >> self.world.tasks.index(key) & 1)
+        """Return whether this process, with a valid lease, works on the task or would claim it now."""
+        return bool(self.claims() >> self._world.tasks.index(key) & 1)
 
     def claims(self) -> int:
-        """Return all that this process claims at this true instant: a bit for each task, and above these one for each token.
+        """Return what this process claims at this true instant: a bit for each task, and above these one for each token.
 
-        Each pool has tokens of its own. A process that leaves has to have stopped its tasks by the end of its shutdown timeout,
-        ready or not.
+        Each pool has bits of its own (``Environment.shift``). A task in progress counts, except after the end of the shutdown
+        timeout of a process that leaves.
         """
         if not self.has_lease():
             return 0
-        world, ownership = self.world, self.ownership
+        world, ownership = self._world, self.ownership
         if self._claims is None or self._claims[0] is not ownership:
             bits = int(''.join(map(str, ownership.mine[::-1])) or '0', 2) << world.shift(len(ownership.mine))
             for number, key in enumerate(world.tasks):
@@ -300,16 +322,16 @@ class SimNode:
         events, self.agent.events = self.agent.events, []
         for event in events:
             if isinstance(event, LogMessage):
-                if event.text not in self._repeated:  # of calls that fail again and again the first of each kind
-                    self.world.record(f'{self.name}: {event.text}')
+                if event.text not in self._repeated:  # of a failure that repeats only the first
+                    self._world.record(f'{self.name}: {event.text}')
                 self._repeated = {*self._repeated, event.text} if event.level == 'retry' else set()
                 continue
-            self.world.promises.check_told(self, event.gained)
+            self._judge.check_announced(self, event.gained)
             if event.asked:
-                self._tell(event)
+                self._revoke(event)
         self.has_been_member = self.has_been_member or self.agent.phase is Phase.MEMBER
         if self.agent.phase in (Phase.LEFT, Phase.FAILED):
             self.alive = False
-            self.world.promises.check_failure(self)
-            self.world.record(f'{self.name}: {self.agent.phase.value}')
-        self.world.promises.check_one_owner(self)
+            self._judge.check_failure(self)
+            self._world.record(f'{self.name}: {self.agent.phase.value}')
+        self._judge.check_one_owner(self)

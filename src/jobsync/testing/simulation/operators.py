@@ -1,30 +1,25 @@
-"""What the operators and users of a simulated cluster do: task locks, and edits by hand."""
+"""Task locks, and manual edits of the rows, as users and operators of a cluster make them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 
-from jobsync._core.records import Settings
-
-if TYPE_CHECKING:
-    from jobsync._core.records import Node
-    from jobsync.backends.memory import Space
-    from jobsync.testing.simulation.node import SimNode
-    from jobsync.testing.simulation.world import World
+from jobsync.backend import Node, Settings
+from jobsync.backends.memory import Space
+from jobsync.testing.simulation.node import SimNode
+from jobsync.testing.simulation.world import World
 
 __all__ = ['EDITS_PER_SEC', 'Operators']
 
 EDITS_PER_SEC = 35
-"""In a storm of edits: two loops that lock tasks one by one."""
+"""Edits in a burst: two loops that lock tasks one by one."""
 _BURST_SEC = 2.0
 OTHER_POOL = 7
-"""How many tokens more a cluster has whose operators have changed the size of the pool."""
+"""By how many tokens the pool grows when its size is changed."""
 
 
 class Operators:
-    """Each method is one deed, or none where there is nothing to do it to."""
+    """Each method makes one edit, or none where no record qualifies."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -36,7 +31,7 @@ class Operators:
     # --- task locks ---------------------------------------------------------------------------------------------------------
 
     def lock(self) -> None:
-        """A lock is registered, with one or more patterns, for good or for a while."""
+        """Register a lock with one or more patterns, which may expire."""
         world, random = self._world, self._world.random
         patterns = tuple(random.choice([*world.names, 'w%', '_1', 'none%']) for _ in range(random.choice([1, 1, 2])))
         expires = random.uniform(1, 60) if random.random() < 0.2 else None
@@ -45,43 +40,43 @@ class Operators:
         world.edit_lock(task, patterns, expires)
 
     def unlock(self) -> None:
-        """A lock is cleared."""
+        """Clear a lock."""
         task = self._world.random.choice(self._world.tasks)
         self._world.record(f'unlock {task}')
         self._world.edit_lock(task, None)
 
     def edit_storm(self) -> None:
-        """Locks are edited without a pause for a moment."""
+        """Edit locks without a pause for a few seconds."""
         world = self._world
         if world.random.random() < 0.3:
             world.record(f'{EDITS_PER_SEC} edits of locks a second until {world.now + _BURST_SEC:.3f}')
             self.edit_until(world.now + _BURST_SEC)
 
     def edit_until(self, end: float) -> None:
-        """Edit one lock after another until then."""
+        """Edit one lock after another until true time ``end``."""
         world = self._world
         if world.now < end:
             world.edit_lock(world.random.choice(world.tasks), (world.random.choice(world.names), '%'))
             world.at(world.now + 1 / EDITS_PER_SEC, lambda: self.edit_until(end))
 
     def delete_lock(self) -> None:
-        """The row of a lock is deleted by hand."""
+        """Delete the row of a lock."""
         world, space = self._world, self._space
         if space is not None and space.locks.by_task:
             lock = world.random.choice(sorted(space.locks.by_task.values(), key=lambda lock: lock.id))
-            world.record(f'row of the lock of {lock.task_id} deleted by hand')
+            world.record(f'row of the lock of {lock.task_id} deleted manually')
             world.store.delete_lock_rows(world.namespace, [lock.id])
 
     def rename_lock(self) -> None:
-        """Another task is put into the row of a lock by hand."""
+        """Put another task into the row of a lock."""
         world, space = self._world, self._space
         if space is not None and space.locks.by_task:
             task, other = world.random.choice(sorted(space.locks.by_task)), world.random.choice(world.tasks)
-            world.record(f'the lock of {task} is given to {other} by hand')
+            world.record(f'the lock of {task} is given to {other} manually')
             world.store.rename_lock(world.namespace, task, other)
 
     def spoil_lock(self) -> None:
-        """The row of a lock is made unreadable by hand."""
+        """Make the row of a lock unreadable."""
         world, space = self._world, self._space
         if space is not None and space.locks.by_task:
             task = world.random.choice(sorted(space.locks.by_task))
@@ -91,29 +86,29 @@ class Operators:
     # --- nodes and tokens ---------------------------------------------------------------------------------------------------
 
     def delete_node(self) -> None:
-        """A node's row is deleted by hand."""
+        """Delete the row of a node."""
         world, space = self._world, self._space
         if space is not None and space.state.nodes:
             name = world.random.choice(sorted(space.state.nodes))
-            world.record(f'row of node {name} deleted by hand')
+            world.record(f'row of node {name} deleted manually')
             world.store.delete_node_row(world.namespace, name, raise_revision=world.random.random() < 0.5)
 
     def delete_tokens(self) -> None:
-        """Rows of tokens are deleted by hand."""
+        """Delete rows of tokens."""
         world = self._world
         if self._space is not None:
             tokens = world.random.sample(range(world.pool), world.random.choice([1, 3, world.pool]))
-            world.record(f'rows of tokens {sorted(tokens)} deleted by hand')
+            world.record(f'rows of tokens {sorted(tokens)} deleted manually')
             world.store.delete_token_rows(world.namespace, tokens)
 
-    def delete_by_and_by(self) -> None:
-        """The rows of a node's tokens are deleted by hand; it is cut off a little later, and then its own row is deleted."""
+    def delete_in_steps(self) -> None:
+        """Delete the rows of a node's tokens; a little later cut the node off, and then delete its own row."""
         world, living = self._world, self._world.living()
         if not living or self._space is None:
             return
         node, rows = world.random.choice(living), self._space.assignment.rows
         tokens = [token for token, row in enumerate(rows) if row is not None and row.owner == node.name]
-        world.record(f'rows of tokens {tokens}, all of {node.name}, deleted by hand')
+        world.record(f'rows of tokens {tokens}, all of {node.name}, deleted manually')
         world.store.delete_token_rows(world.namespace, tokens)
         world.at(world.now + world.random.uniform(0, 10), lambda: self._cut_and_delete(node))
 
@@ -125,13 +120,13 @@ class Operators:
             self._delete_owner(node.name, node.cut_until)
 
     def delete_owner(self) -> None:
-        """All rows of a node that is cut off are deleted by hand; perhaps its row is put back a little later."""
+        """Cut a node off and delete all its rows; its own row may be put back a little later."""
         world, living = self._world, self._world.living()
         if not living or self._space is None:
             return
         node = world.random.choice(living)
         node.cut_until = world.now + world.random.uniform(5, 100)
-        world.record(f'{node.name}: cut off until {node.cut_until:.3f}, to be deleted by hand')
+        world.record(f'{node.name}: cut off until {node.cut_until:.3f}, to be deleted manually')
         world.at(world.now + world.random.uniform(0, 15), lambda: self._delete_owner(node.name, node.cut_until))
 
     def _delete_owner(self, name: str, cut_until: float) -> None:
@@ -141,7 +136,7 @@ class Operators:
             return
         tokens = [token for token, row in enumerate(space.assignment.rows) if row is not None and row.owner == name]
         with_tokens = world.random.random() < 0.7
-        world.record(f'row of node {name} deleted by hand' + (f', and those of tokens {tokens}' if with_tokens else ''))
+        world.record(f'row of node {name} deleted manually' + (f', and those of tokens {tokens}' if with_tokens else ''))
         world.store.delete_node_row(world.namespace, name)
         if with_tokens:
             world.store.delete_token_rows(world.namespace, tokens)
@@ -150,7 +145,7 @@ class Operators:
             world.at(max(world.now, world.random.choice([just_in_time, any_time])), lambda: self._put_back(record))
 
     def spoil_node(self) -> None:
-        """A node's row is made unreadable by hand; perhaps it is mended a little later."""
+        """Make the row of a node unreadable; it may be put back a little later."""
         world, space = self._world, self._space
         if space is None or not space.state.nodes:
             return
@@ -163,11 +158,11 @@ class Operators:
     def _put_back(self, record: Node) -> None:
         world = self._world
         if not world.quiet and self._space is not None:
-            world.record(f'row of node {record.name} ({record.incarnation}) put back by hand')
+            world.record(f'row of node {record.name} ({record.incarnation}) put back manually')
             world.store.insert_node_row(world.namespace, record)
 
     def resize(self) -> None:
-        """After a crash of all processes, or while no process reaches the store, one is started with another size of pool."""
+        """Kill all processes or cut them off, and start one with another size of pool."""
         world = self._world
         if world.random.random() > 0.3:
             return

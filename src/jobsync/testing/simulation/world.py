@@ -1,10 +1,4 @@
-"""The simulated world: virtual time, the store, the processes, and what must hold of them.
-
-Only what happens at an event can make a second owner (time alone only ends leases), so P1 is checked after every step of
-every agent, against true time and the true state of all processes (``promises``). When the adversary falls silent, the rest is
-checked: every token and task owned by exactly one, loads balanced to one token per unit of weight and pins in their place (P5,
-P6). Then come the drills, which hold P2 to P6 against their bounds.
-"""
+"""The simulated world: virtual time, chance, the store, and the processes."""
 
 from __future__ import annotations
 
@@ -16,15 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 from jobsync._core.agent.config import AgentConfig
-from jobsync._core.records import LockEdit, LockFilter, LockRequest, Settings
-from jobsync.backend import BackendOptions
+from jobsync.backend import Backend, BackendOptions, LockEdit, LockFilter, LockRequest, Settings
 from jobsync.backends.memory import MemoryStore
-from jobsync.testing.simulation.chaos import Chaos
-from jobsync.testing.simulation.drills import Drills
+from jobsync.testing.simulation.backends import SmallBackend
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.outcome import Outcome, WorldConfig
 from jobsync.testing.simulation.promises import Promises
-from jobsync.testing.simulation.store import SmallBackend
 
 __all__ = ['World']
 
@@ -34,10 +25,12 @@ TIMINGS = ((5.0, 15.0), (5.0, 20.0), (5.0, 60.0), (15.0, 60.0))
 """Heartbeat interval and timeout of a node, where they differ from node to node; the first where they do not."""
 MOST_EVENTS = 20_000
 """In one second of virtual time: more means that a node runs in circles."""
+HISTORY = 400
+"""Lines of the history that are kept."""
 
 
 class World:
-    """One run, fully determined by its seed."""
+    """One cluster, fully determined by its seed and by what is done to it."""
 
     def __init__(self, seed: int, config: WorldConfig | None = None) -> None:
         self.seed, self.config = seed, config or WorldConfig()
@@ -52,7 +45,7 @@ class World:
             tells_position=not self.config.hidden_rollbacks,
         )
         self.namespace = 'sync_'
-        self.backend = SmallBackend(self.store, BackendOptions(namespace=self.namespace))
+        self.backend: Backend = SmallBackend(self.store, BackendOptions(namespace=self.namespace))
         self.names = [f'w{number}' for number in range(self.config.nodes)]
         self.tasks = [f't{number}' for number in range(self.config.tasks)]
         self.nodes: list[SimNode] = []
@@ -67,70 +60,88 @@ class World:
         self.grace_sec = self.random.choice([0.0, 0.0, 10.0])
         self.timings = TIMINGS if self.random.random() < 0.4 else TIMINGS[:1]
         self.promises = Promises(self)
-        self._history: deque[str] = deque(maxlen=400)
-        self._timeline: tuple[str, ...] = ()
+        self._history: deque[str] = deque(maxlen=HISTORY)
+        self._first_finding: tuple[str, ...] = ()
+        """The history up to the first promise that broke."""
 
     # --- time and chance ----------------------------------------------------------------------------------------------------
 
     def store_time(self) -> dt.datetime:
-        """What the store's clock shows."""
+        """Return the time that the store's clock shows."""
         return _EPOCH + dt.timedelta(seconds=self.now) + self.clock_is_off
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """Let ``action`` happen at true time ``time``."""
+        """See ``Environment``."""
         heapq.heappush(self._queue, (time, next(self._order), action))
 
+    def steps(self, horizon: float) -> Iterator[None]:
+        """Run one event after another until true time ``horizon``; yield after each."""
+        while self._queue and self._queue[0][0] < horizon:
+            before = self.now
+            self.now, _, action = heapq.heappop(self._queue)
+            self._events_now = self._events_now + 1 if int(before) == int(self.now) else 0
+            if self._events_now > MOST_EVENTS:
+                raise RuntimeError(f'seed {self.seed}: more than {MOST_EVENTS} events in one second, at {self.now:.3f}')
+            action()
+            yield
+        self.now = horizon
+
+    def run_until(self, horizon: float) -> None:
+        """Run all events until true time ``horizon``."""
+        for _ in self.steps(horizon):
+            pass
+
     def new_id(self) -> str:
-        """An id as an incarnation draws it."""
+        """See ``Environment``."""
         return f'{self.random.getrandbits(64):016x}'
 
     def new_name(self) -> str:
-        """A name that nobody has had."""
+        """Return a node name that has not been used."""
         return f'new{next(self._unused)}'
 
     def latency(self) -> float:
-        """How long one way to the store or back takes: short, and now and then very long."""
+        """See ``Environment``: short, and now and then very long."""
         if self.quiet or self.random.random() < 0.97:
             return self.random.expovariate(1 / 0.02)
         return self.random.uniform(0, 20)
 
     def fails(self, probability: float) -> bool:
-        """Whether something that goes wrong with this probability does."""
+        """See ``Environment``."""
         return not self.quiet and self.random.random() < probability
 
     def record(self, text: str) -> None:
-        """Remember what happened, for the timeline of a finding."""
+        """See ``Environment``."""
         self._history.append(f'{self.now:9.3f}  {text}')
 
     def found(self, text: str) -> None:
-        """Remember that a promise broke; what led to the first such finding is the timeline of this world."""
+        """Record that a promise broke; the history up to the first such finding is kept for the outcome."""
         self.record(text)
-        self._timeline = self._timeline or tuple(self._history)
+        self._first_finding = self._first_finding or tuple(self._history)
 
     # --- the store ----------------------------------------------------------------------------------------------------------
 
     def revision(self) -> object:
-        """The namespace's revision, to see whether a call has changed it."""
+        """See ``Environment``."""
         space = self.store.spaces.get(self.namespace)
         return space.state.revision if space is not None else None
 
     @property
     def settings(self) -> Settings:
-        """The settings in force."""
+        """Return the settings in force, or those of the configuration where the store has none."""
         space = self.store.spaces.get(self.namespace)
         return (space and space.state.settings) or Settings(self.config.tokens, 'xxh3')
 
     @property
     def pool(self) -> int:
-        """How many tokens there are."""
+        """Return the number of tokens."""
         return self.settings.total_tokens
 
     def shift(self, pool: int) -> int:
-        """Return where the bits of a pool's tokens begin in what a process claims: no two pools have any in common."""
+        """See ``Environment``: pools of different sizes have no bit in common."""
         return self.config.tasks + (0 if pool == self.config.tokens else self.config.tokens)
 
     def announce(self) -> None:
-        """Hint at a change to every process, late or never as it may be."""
+        """See ``Environment``: each hint may come late or never."""
         space = self.store.spaces.get(self.namespace)
         if not self.push or space is None:
             return
@@ -140,7 +151,7 @@ class World:
                 self.at(self.now + self.latency(), lambda node=node: node.hint(number))  # type: ignore[misc]
 
     def edit_lock(self, task: str, patterns: tuple[str, ...] | None, expires_in: float | None = None) -> None:
-        """Register, replace or (None) clear the lock of a task."""
+        """Register or replace the lock of a task; with ``patterns`` None, clear it."""
         if self.namespace not in self.store.spaces:
             return
         if patterns is None:
@@ -170,45 +181,25 @@ class World:
             max_removals=self.backend.info.max_removals,
         )
         self.record(f'{name}: started' + (f', heartbeats every {interval:g} s, timeout {timeout:g} s' if self.is_mixed else ''))
-        node = SimNode(self, config)
+        node = SimNode(self, config, self.promises)
         self.nodes = [*(other for other in self.nodes if other.alive), node]
         return node
 
     @property
     def is_mixed(self) -> bool:
-        """Whether timeouts differ from node to node."""
+        """Return whether timeouts differ from node to node."""
         return len(self.timings) > 1
 
     def living(self) -> list[SimNode]:
-        """The processes that run (or are paused) and are not on their way out."""
+        """Return the processes that have not ended, paused ones included."""
         return [node for node in self.nodes if node.alive]
 
-    # --- the run ------------------------------------------------------------------------------------------------------------
-
-    def run(self) -> Outcome:
-        """Let the storm rage, then the calm settle, and say what held."""
-        for name in self.names[: max(1, len(self.names) // 2)]:
-            self.spawn(name)
-        chaos = Chaos(self)
-        chaos.start()
-        self.run_until(self.config.storm_sec)
-        chaos.stop()
-        self.calm_down()
-        self.run_until(self.now + self.config.calm_sec * (1.7 if self.is_mixed else 1))
-        unsettled = self.promises.unsettled()
-        if not unsettled and not self.promises.violations and self.config.drills:
-            unsettled = Drills(self).run()
-        return self.outcome(unsettled)
-
-    def outcome(self, unsettled: Iterable[str] = ()) -> Outcome:
-        """Say what has held until now."""
-        held = self.promises
-        return Outcome(
-            self.seed, tuple(held.violations), tuple(held.broken), tuple(unsettled), self._timeline or tuple(self._history)
-        )
+    def free_names(self) -> list[str]:
+        """Return the names of the configuration that no living process has."""
+        return sorted(set(self.names) - {node.name for node in self.living()})
 
     def calm_down(self) -> None:
-        """From now on nothing goes wrong, and what is wrong is mended."""
+        """End every fault, and cause no more by chance."""
         self.quiet = True
         self.down_until = self.read_only_until = 0.0
         for node in self.nodes:
@@ -217,19 +208,7 @@ class World:
             node.heal()
             node.weigh(node.agent.config.weight)
 
-    def steps(self, horizon: float) -> Iterator[None]:
-        """Let one event after another happen, until true time ``horizon``."""
-        while self._queue and self._queue[0][0] < horizon:
-            before = self.now
-            self.now, _, action = heapq.heappop(self._queue)
-            self._events_now = self._events_now + 1 if int(before) == int(self.now) else 0
-            if self._events_now > MOST_EVENTS:
-                raise RuntimeError(f'seed {self.seed}: some node never rests, at {self.now:.3f}')
-            action()
-            yield
-        self.now = horizon
-
-    def run_until(self, horizon: float) -> None:
-        """Let true time pass until ``horizon``."""
-        for _ in self.steps(horizon):
-            pass
+    def outcome(self, unsettled: Iterable[str] = ()) -> Outcome:
+        """Return what has held until now, and what the caller found ``unsettled``."""
+        promises, history = self.promises, self._first_finding or tuple(self._history)
+        return Outcome(self.seed, tuple(promises.violations), tuple(promises.broken), tuple(unsettled), history)

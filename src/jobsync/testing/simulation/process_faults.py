@@ -1,52 +1,38 @@
-"""What happens to the processes of a simulated cluster."""
+"""Faults of the processes of a simulated cluster, and of their ways to the store."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from jobsync._core.agent import commands
-from jobsync.testing.simulation.node import Fault
+from jobsync.testing.simulation.node import WORK, Fault, SimNode
+from jobsync.testing.simulation.world import World
 
-if TYPE_CHECKING:
-    from jobsync.testing.simulation.node import SimNode
-    from jobsync.testing.simulation.world import World
-
-__all__ = ['WORK', 'Processes']
-
-WORK = (
-    commands.Open, commands.Register, commands.TakeSnapshot, commands.ReadAssignment, commands.ReadLocks,
-    commands.AcquireLeadership, commands.PlanAndCommit, commands.DropExpiredLocks, commands.RenewTimeline, commands.SetWeight,
-    commands.Deregister,
-)  # fmt: skip
-"""All that goes through the lane of work."""
+__all__ = ['ProcessFaults']
 
 
-class Processes:
-    """Each method is one misfortune, or none where there is nobody to suffer it."""
+class ProcessFaults:
+    """Each method causes one fault, or none where no process qualifies."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def _any(self, least: int = 1) -> SimNode | None:
-        """Draw a living process, if there are that many."""
+        """Return a random living process; None if fewer than ``least`` live."""
         living = self._world.living()
         return self._world.random.choice(living) if len(living) >= least else None
 
     def join(self) -> None:
-        """Another process starts under a free name."""
-        world = self._world
-        free = sorted(set(world.names) - {node.name for node in world.living()})
-        if free:
-            world.spawn(world.random.choice(free))
+        """Start another process under a free name."""
+        if free := self._world.free_names():
+            self._world.spawn(self._world.random.choice(free))
 
     def kill(self) -> None:
-        """A process dies at once."""
+        """Kill one process."""
         if victim := self._any(2):
             victim.alive = False
             self._world.record(f'{victim.name}: killed')
 
     def kill_several(self) -> None:
-        """Several processes die at once, all but one perhaps."""
+        """Kill several processes at one time, and leave at least one."""
         world, living = self._world, self._world.living()
         if len(living) > 2:
             victims = world.random.sample(living, world.random.randint(2, len(living) - 1))
@@ -55,13 +41,13 @@ class Processes:
                 victim.alive = False
 
     def leave(self) -> None:
-        """A process leaves in good order."""
+        """Let one process leave gracefully."""
         if node := self._any(2):
             self._world.record(f'{node.name}: asked to leave')
             node.leave()
 
     def rejoin(self) -> None:
-        """A process leaves in good order, and another starts under its name a little later, as a deploy has it."""
+        """Let one process leave gracefully, and start another under its name a little later, as a deployment does."""
         if node := self._any():
             world = self._world
             world.record(f'{node.name}: asked to leave, to be started again')
@@ -73,26 +59,26 @@ class Processes:
             self._world.spawn(name)
 
     def weigh(self) -> None:
-        """A process is given another weight, or none."""
+        """Give one process another weight, which may be 0."""
         if node := self._any():
             weight = self._world.random.choice([0.0, 0.0, 1.0, 2.0])
             self._world.record(f'{node.name}: weighs {weight}')
             node.weigh(weight)
 
     def pause(self) -> None:
-        """A process is stopped for a while, as by SIGSTOP or a suspended machine."""
+        """Stop one process for a while, as SIGSTOP or a suspended machine does."""
         if node := self._any():
             node.paused_until = self._world.now + self._world.random.uniform(1, 60)
             self._world.record(f'{node.name}: paused until {node.paused_until:.3f}')
 
     def cut(self) -> None:
-        """A process cannot reach the store for a while."""
+        """Cut one process off from the store for a while."""
         if node := self._any():
             node.cut_until = self._world.now + self._world.random.uniform(1, 60)
             self._world.record(f'{node.name}: cut off until {node.cut_until:.3f}')
 
     def lane_fails(self) -> None:
-        """The calls of one kind fail for a while, heartbeats or commits or readings, and the others succeed."""
+        """Let the calls of one kind fail for a while: heartbeats, commits or reads. All other calls succeed."""
         world = self._world
         if node := self._any():
             kind = world.random.choice(
@@ -108,7 +94,7 @@ class Processes:
             world.record(f'{node.name}: every {kind.__name__} fails until {node.fault.until:.3f}')
 
     def lane_hangs(self) -> None:
-        """The next call of one lane does not return for a while, and the other lane goes on."""
+        """Let the next call of one lane hang for a while. The other lane goes on."""
         world = self._world
         if node := self._any():
             kinds = world.random.choice([WORK, (commands.TakeSnapshot,), (commands.Heartbeat,)])
@@ -117,7 +103,7 @@ class Processes:
             world.record(f'{node.name}: the next {what} hangs until {node.fault.until:.3f}')
 
     def refuse(self) -> None:
-        """One process, or each of them, is refused for a while: a wrong password, rights taken away."""
+        """Let the store refuse one process, or every process, for a while: a wrong password, revoked rights."""
         world = self._world
         if (node := self._any()) and world.random.random() < 0.5:
             until = world.now + world.random.uniform(1, 40)
@@ -127,21 +113,21 @@ class Processes:
                 node.refused_until = until
 
     def restart(self) -> None:
-        """A process dies and another starts under its name."""
+        """Kill one process, and start another under its name."""
         if victim := self._any():
             victim.alive = False
             self._world.record(f'{victim.name}: killed, to be started again')
             self._world.spawn(victim.name)
 
     def twin(self) -> None:
-        """A second process starts under the name of a living one."""
+        """Start a second process under the name of a living one."""
         if (node := self._any()) and self._world.random.random() < 0.3:
             self._world.spawn(node.name)
 
     def usurp(self) -> None:
-        """An operator deletes a living node's row, and starts another process under its name."""
+        """Delete a living node's row as an operator does, and start another process under its name."""
         world = self._world
         if (node := self._any()) and world.namespace in world.store.spaces and world.random.random() < 0.5:
-            world.record(f'row of node {node.name} deleted by hand, and its name taken')
+            world.record(f'row of node {node.name} deleted manually, and its name taken')
             world.store.delete_node_row(world.namespace, node.name, raise_revision=world.random.random() < 0.5)
             world.spawn(node.name)

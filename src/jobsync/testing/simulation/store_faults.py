@@ -1,44 +1,45 @@
-"""What happens to the store of a simulated cluster."""
+"""Faults of the store of a simulated cluster."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jobsync.backends.memory import Image
-    from jobsync.testing.simulation.world import World
+from jobsync.backends.memory import Image
+from jobsync.testing.simulation.world import World
 
-__all__ = ['Stores']
+__all__ = ['StoreFaults']
+
+IMAGES = 4
+"""How many images of the store are kept to go back to."""
 
 
-class Stores:
-    """Each method is one misfortune."""
+class StoreFaults:
+    """Each method causes one fault, or by chance none."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._images: list[Image] = []
 
     def remember(self) -> None:
-        """Take an image to go back to later."""
-        self._images = [*self._images, self._world.store.image()][-4:]
+        """Take an image of the store for ``roll_back``."""
+        self._images = [*self._images, self._world.store.image()][-IMAGES:]
 
     def go_down(self) -> None:
-        """No process reaches the store for a while."""
+        """Let no call reach the store for a while."""
         world = self._world
         if world.random.random() < 0.4:
             world.down_until = world.now + world.random.uniform(1, 60)
             world.record(f'store away until {world.down_until:.3f}')
 
     def refuse_writes(self) -> None:
-        """The store answers reads and refuses writes for a while."""
+        """Let the store answer reads and refuse writes for a while."""
         world = self._world
         if world.random.random() < 0.4:
             world.read_only_until = world.now + world.random.uniform(1, 60)
             world.record(f'store read-only until {world.read_only_until:.3f}')
 
     def jump(self) -> None:
-        """The store's clock jumps, by days perhaps, forwards or back; or is set right."""
+        """Set the store's clock wrong by seconds to weeks, forwards or back, or set it right."""
         world = self._world
         if not world.jumps:
             return
@@ -47,18 +48,18 @@ class Stores:
         world.record(f'clock of the store is {seconds:.0f} s off')
 
     def roll_back(self) -> None:
-        """The store goes back to an earlier state: under another identity, or to a lower position, or without a sign."""
+        """Put the store back to an earlier state: under another identity, at a lower position, or without any sign."""
         world = self._world
         if world.random.random() < 0.6 and not world.store.durable:
             hidden = world.config.hidden_rollbacks
-            keeps = hidden or world.random.random() < 0.5
-            how = ', unnoticeably' if hidden else ', under the same identity' if keeps else ''
+            keeps_identity = hidden or world.random.random() < 0.5
+            how = ', without a sign' if hidden else ', under the same identity' if keeps_identity else ''
             world.record(f'store rolled back{how}')
             world.promises.forget_fences()
-            world.store.restore(world.random.choice(self._images), None if keeps else world.new_id())
+            world.store.restore(world.random.choice(self._images), None if keeps_identity else world.new_id())
 
     def wipe(self) -> None:
-        """The store loses everything."""
+        """Let the store lose everything."""
         world = self._world
         if world.random.random() < 0.2 and not world.store.durable:
             world.record('store wiped')

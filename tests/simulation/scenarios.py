@@ -1,6 +1,6 @@
 """Small clusters to which one thing happens: a script on the simulated world, with nothing left to chance but latencies.
 
-Each scene says what broke, if anything did. Storms meet most of them too, but only one in hundreds.
+Each scenario says what broke, if anything did. Storms meet most of them too, but only one in hundreds.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import attrs
 from jobsync._core.agent import commands
 from jobsync._core.records import Node
 from jobsync.testing.simulation import World, WorldConfig
-from jobsync.testing.simulation.node import Fault, SimNode
+from jobsync.testing.simulation.node import WORK, Fault, SimNode
 from jobsync.testing.simulation.operators import Operators
-from jobsync.testing.simulation.processes import WORK
+from jobsync.testing.simulation.settlement import unsettled
 
 SHORT, LONG = (5.0, 15.0), (5.0, 60.0)
 """Heartbeat interval and timeout."""
 
 
 class Stage:
-    """A quiet world, in which nothing happens that the scene does not say."""
+    """A quiet world, in which nothing happens that the scenario does not say."""
 
     def __init__(self, *, push: bool = True, tokens: int = 24) -> None:
         self.world = World(0, WorldConfig(nodes=3, tokens=tokens))
@@ -42,7 +42,7 @@ class Stage:
             nodes.append(self.start(f'w{number}', timing))
             self.run(8.0)
         self.run(60.0)
-        assert not self.world.promises.unsettled()
+        assert not unsettled(self.world)
         return nodes
 
     def run(self, seconds: float) -> None:
@@ -58,7 +58,7 @@ class Stage:
 
     def expect_settled(self, within: float) -> None:
         """Let time pass until every promise holds that can be held when all is quiet."""
-        self.expect(lambda: not self.world.promises.unsettled(), within, 'it is not settled')
+        self.expect(lambda: not unsettled(self.world), within, 'it is not settled')
 
     def broken(self) -> list[str]:
         """Say what broke."""
@@ -211,7 +211,7 @@ def _stuck(fault: Fault) -> list[str]:
     leader, _, victim = stage.cluster(SHORT, SHORT, SHORT)
     leader.fault = fault
     victim.alive = False
-    stage.expect(lambda: not any('token' in text for text in stage.world.promises.unsettled()), 50.0, 'tokens are not owned')
+    stage.expect(lambda: not any('token' in text for text in unsettled(stage.world)), 50.0, 'tokens are not owned')
     leader.heal()
     stage.expect_settled(30.0)
     return stage.broken()

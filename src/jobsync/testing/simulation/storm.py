@@ -1,31 +1,27 @@
-"""The adversary: everything that happens to a cluster, at random and in quick succession."""
+"""The adversary: every kind of trouble a cluster can meet, at random and in quick succession."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from jobsync.testing.simulation.operators import Operators
-from jobsync.testing.simulation.processes import Processes
-from jobsync.testing.simulation.stores import Stores
+from jobsync.testing.simulation.process_faults import ProcessFaults
+from jobsync.testing.simulation.store_faults import StoreFaults
+from jobsync.testing.simulation.world import World
 
-if TYPE_CHECKING:
-    from jobsync.testing.simulation.world import World
-
-__all__ = ['Chaos']
+__all__ = ['Storm']
 
 _MEAN_SEC = 6.0
-"""Between two blows."""
+"""The mean time between two faults."""
 
 
-class Chaos:
-    """Draws one misfortune after another until it is stopped."""
+class Storm:
+    """Causes one fault after another, and begins tasks, until it is stopped."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._stopped = False
-        processes, stores, operators = Processes(world), Stores(world), Operators(world)
+        processes, stores, operators = ProcessFaults(world), StoreFaults(world), Operators(world)
         self._stores = stores
-        self._blows = [
+        self._faults = [
             processes.join, processes.join, processes.kill, processes.kill_several, processes.leave, processes.rejoin,
             processes.pause, processes.cut, processes.restart, processes.twin, processes.usurp, processes.weigh,
             processes.lane_fails, processes.lane_hangs, processes.refuse,
@@ -33,16 +29,16 @@ class Chaos:
             operators.lock, operators.lock, operators.lock, operators.unlock, operators.unlock, operators.edit_storm,
             operators.delete_node, operators.delete_tokens, operators.delete_lock, operators.delete_owner,
             operators.delete_owner, operators.spoil_node, operators.spoil_lock, operators.resize,
-            operators.rename_lock, operators.delete_by_and_by,
+            operators.rename_lock, operators.delete_in_steps,
         ]  # fmt: skip
 
     def start(self) -> None:
-        """Begin a little after the cluster does."""
+        """Begin a few seconds after the cluster does."""
         self._world.at(10.0, self._strike)
         self._world.at(5.0, self._work)
 
     def stop(self) -> None:
-        """No more blows."""
+        """Cause no more faults, and begin no more tasks."""
         self._stopped = True
 
     def _strike(self) -> None:
@@ -50,11 +46,11 @@ class Chaos:
             return
         world = self._world
         self._stores.remember()
-        world.random.choice(self._blows)()
+        world.random.choice(self._faults)()
         world.at(world.now + world.random.expovariate(1 / _MEAN_SEC), self._strike)
 
     def _work(self) -> None:
-        """The users of the cluster begin tasks wherever they are allowed to."""
+        """Begin a task on every node that may claim it."""
         if self._stopped:
             return
         world = self._world

@@ -1,0 +1,51 @@
+"""What must hold of a cluster once the adversary is silent and the cluster has had time to settle."""
+
+from __future__ import annotations
+
+from jobsync._core.patterns import choose
+from jobsync.testing.simulation.node import SimNode
+from jobsync.testing.simulation.world import World
+
+__all__ = ['unsettled']
+
+
+def unsettled(world: World) -> list[str]:
+    """Return what is not as it should be; each finding begins with the promise that it breaks."""
+    living = world.living()
+    if not living:
+        return []
+    unowned = (
+        f'P3: token {token} is owned by {names}'
+        for token in range(world.pool)
+        if len(names := [node.name for node in living if node.has_lease() and node.ownership.mine[token]]) != 1
+    )
+    unready = (f'P2: {node.name} is {node.agent.phase.value} and not settled' for node in living if not node.agent.is_settled)
+    return [*unowned, *_misplaced(world, living), *_unbalanced(living), *unready]
+
+
+def _misplaced(world: World, living: list[SimNode]) -> list[str]:
+    """Return the tasks that no node owns, or a node that their lock does not allow (P6)."""
+    locks = {
+        lock.task_id: lock
+        for lock in world.backend.read_locks().locks
+        if lock.expires_at is None or lock.expires_at > world.store_time()
+    }
+    names = [node.name for node in living if node.agent.weight > 0]
+    wrong = []
+    for task in world.tasks:
+        holders = [node.name for node in living if node.works_on(task)]
+        allowed = choose(locks[task].patterns, names)[1] if task in locks else frozenset(names)
+        if len(holders) != min(1, len(allowed)) or not allowed.issuperset(holders):
+            wrong.append(f'P6: task {task} is owned by {holders}, allowed {sorted(allowed)}')
+    return wrong
+
+
+def _unbalanced(living: list[SimNode]) -> list[str]:
+    """Return the pairs of nodes of which one should hand a token to the other (P5). Hash tokens may go anywhere."""
+    load = {node: sum(node.ownership.mine) + len(node.ownership.pin_ids) for node in living}
+    return [
+        f'P5: {giver.name} has {load[giver]} and {taker.name} {load[taker]}'
+        for giver in living
+        for taker in living
+        if 1 in giver.ownership.mine and load[giver] * taker.agent.weight > (load[taker] + 1) * giver.agent.weight
+    ]

@@ -38,8 +38,8 @@ class Cluster:
         me = NodeRef(self.names[0], 'run-' + self.names[0])
         nodes = tuple(self._node(name, version) for name in self.names)
         snapshot = Snapshot(timeline, 'store', _START, version, version, Leadership(1, me), nodes, 0)
-        situation = LeaderView(me, snapshot, self.assignment, (), {}, now=1_000.0)
-        return decide(situation, LeaderState(timeline_read_at=0.0), _POLICY, tokenizer('xxh3', self.assignment.total_tokens)).plan
+        view = LeaderView(me, snapshot, self.assignment, (), {}, now=1_000.0)
+        return decide(view, LeaderState(timeline_read_at=0.0), _POLICY, tokenizer('xxh3', self.assignment.total_tokens)).plan
 
     def _node(self, name: str, seen: Revision) -> Node:
         state = NodeState.LEFT if name in self.left else NodeState.JOINED

@@ -54,8 +54,8 @@ class LeaderDriver:
             reading = execute(self.backend, commands.ReadAssignment(me, self._assignment), self._token_of)
             assert isinstance(reading, commands.AssignmentReading)
             self._assignment = reading.assignment
-        situation = LeaderView(me, snapshot, self._assignment, (), {}, time.monotonic())
-        made = execute(self.backend, commands.PlanAndCommit(situation, self._memory, _POLICY), self._token_of)
+        view = LeaderView(me, snapshot, self._assignment, (), {}, time.monotonic())
+        made = execute(self.backend, commands.PlanAndCommit(view, self._memory, _POLICY), self._token_of)
         assert isinstance(made, commands.CommitOutcome)
         return made.plan is not None
 

@@ -172,7 +172,7 @@ def snapshot(
 
 @attrs.define
 class Scene:
-    """What a leader has read, its memory and its clock; ``a`` leads."""
+    """What a leader has read, its state and its clock; ``a`` leads."""
 
     assignment: Assignment
     nodes: dict[str, Node]
@@ -182,7 +182,7 @@ class Scene:
     timeline: Timeline = TIMELINE
     longest_timeout_sec: float = 0.0
     now: float = 1000.0
-    memory: LeaderState = attrs.field(factory=lambda: LeaderState(timeline_read_at=0.0))
+    state: LeaderState = attrs.field(factory=lambda: LeaderState(timeline_read_at=0.0))
     policy: Policy = _POLICY
 
     @classmethod
@@ -196,7 +196,7 @@ class Scene:
 
     def decide(self) -> Decision:
         """What the leader would do now."""
-        situation = LeaderView(
+        view = LeaderView(
             me=ref('a'),
             snapshot=snapshot(self.nodes.values(), self.assignment.version, self.timeline, self.now, self.longest_timeout_sec),
             assignment=self.assignment,
@@ -204,7 +204,7 @@ class Scene:
             suspects={name: self.nodes[name].beat for name in self.silent},
             now=self.now,
         )
-        return decide(situation, self.memory, self.policy, token_of)
+        return decide(view, self.state, self.policy, token_of)
 
     def plan(self) -> Plan:
         """The plan there must be now."""

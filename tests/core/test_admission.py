@@ -84,7 +84,7 @@ def test_every_node_but_the_first_costs_one_move() -> None:
         moved += settle(scene)
         scene.now += 5.0
         leave(scene, old)
-        scene.memory = LeaderState(timeline_read_at=0.0)  # it led, and the next that leads remembers nothing
+        scene.state = LeaderState(timeline_read_at=0.0)  # it led, and the next that leads remembers nothing
         moved += settle(scene)
         scene.now += 20.0
     assert sorted(map(spelled(scene.assignment).count, 'wxyz')) == [3, 3, 3, 3]
@@ -149,7 +149,7 @@ def test_another_leader_lets_everybody_in() -> None:
     scene = rolling()
     join(scene, 'o')
     settle(scene)
-    scene.memory = LeaderState(timeline_read_at=0.0)
+    scene.state = LeaderState(timeline_read_at=0.0)
     assert settle(scene) == 2
 
 

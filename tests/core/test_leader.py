@@ -24,7 +24,7 @@ def forming(*names: str, tokens: int = 4) -> Scene:
 def joining() -> Scene:
     """``a`` and ``b`` have three tokens each, and ``c`` gets two of them, one from each: the targets are committed."""
     scene = Scene.of('aaabbb', node('c'))
-    scene.memory.admission.newcomers[ref('c')] = 0.0
+    scene.state.admission.newcomers[ref('c')] = 0.0
     scene.commit()
     return scene
 
@@ -75,7 +75,7 @@ def test_the_first_distribution_of_a_timeline_waits_a_timeout(trusted: bool, tim
     """R8: leases of older timelines must have ended, unless this is the first one of a store that is trusted."""
     scene = forming('a', 'b')
     scene.policy_with(trust_first_timeline=trusted)
-    scene.timeline, scene.memory.timeline_read_at = timeline, 990.0
+    scene.timeline, scene.state.timeline_read_at = timeline, 990.0
     decision = scene.decide()
     assert (decision.plan, decision.look_again_at) == (None, 1005.0)
     scene.now = 1005.0
@@ -86,7 +86,7 @@ def test_the_wait_is_the_longest_timeout() -> None:
     """R8: every node's timeout must have passed, not only the leader's."""
     scene = Scene.of(Assignment.empty(4), node('a'), node('b', timeout_sec=60))
     scene.policy_with(trust_first_timeline=False)
-    scene.memory.timeline_read_at = 990.0
+    scene.state.timeline_read_at = 990.0
     assert scene.decide().look_again_at == 1050.0
 
 
@@ -99,7 +99,7 @@ def test_the_first_commit_of_a_timeline_waits_the_longest_timeout_ever_known(kno
         scene.longest_timeout_sec = 60.0
     else:
         scene.policy_with(longest_timeout_sec=60.0)
-    scene.memory.timeline_read_at = 990.0
+    scene.state.timeline_read_at = 990.0
     assert scene.decide().look_again_at == 1050.0
     scene.now = 1050.0
     assert scene.plan().groups
@@ -108,7 +108,7 @@ def test_the_first_commit_of_a_timeline_waits_the_longest_timeout_ever_known(kno
 def test_the_first_timeline_of_a_trusted_store_need_not_wait() -> None:
     """Generation 0 on a trusted store has no past."""
     scene = forming('a', 'b')
-    scene.memory.timeline_read_at = 1000.0
+    scene.state.timeline_read_at = 1000.0
     assert scene.plan().groups
 
 
@@ -246,7 +246,7 @@ def test_tokens_of_the_living_become_targets_first() -> None:
 def test_only_what_balance_needs_is_asked_for() -> None:
     """A join writes the rows of the tokens that move, and no others."""
     scene = Scene.of('aaabbb', node('c'))
-    scene.memory.admission.newcomers[ref('c')] = 0.0
+    scene.state.admission.newcomers[ref('c')] = 0.0
     assert sum(len(group.tokens) for group in scene.plan().groups) == 2
 
 
@@ -436,7 +436,7 @@ def test_an_absent_owners_tokens_wait() -> None:
 def test_an_absent_owner_does_not_hold_up_the_others() -> None:
     """While an absent owner is waited for, the tokens of the living are balanced among themselves."""
     scene = Scene.of('aaaabb', node('c'))
-    scene.memory.admission.newcomers[ref('c')] = 0.0
+    scene.state.admission.newcomers[ref('c')] = 0.0
     del scene.nodes['b']
     scene.commit()
     assert spelled(scene.assignment) == 'aaaabb'
@@ -621,8 +621,8 @@ def test_a_stuck_node_is_no_target() -> None:
     scene = Scene.of(assigned('aaaa..', targets={2: 'b', 3: 'b'}, members='b'))
     scene.nodes['a'] = attrs.evolve(scene.nodes['a'], holding=frozenset({3}))
     scene.nodes['b'] = attrs.evolve(scene.nodes['b'], candidate=False)
-    scene.memory.acknowledged_at = 0.0
-    scene.memory.version = scene.assignment.version
+    scene.state.released_at = 0.0
+    scene.state.version = scene.assignment.version
     scene.commit()
     assert spelled(scene.assignment) == 'aaaaaa'
     assert not scene.assignment.targets
@@ -669,7 +669,7 @@ def test_tokens_remember_who_lost_them() -> None:
 def test_tokens_go_back_to_who_lost_them() -> None:
     """A node that returns gets its own tokens back, and the mark is gone when it has them."""
     scene = Scene.of(assigned('aaaa', homes={1: 'b', 3: 'b'}), node('b', run=2))
-    scene.memory.admission.newcomers[ref('b', 2)] = 0.0
+    scene.state.admission.newcomers[ref('b', 2)] = 0.0
     scene.commit()
     assert dict(scene.assignment.targets) == {1: 'b', 3: 'b'}
     assert scene.assignment.row(1).home == 'b'
@@ -693,7 +693,7 @@ def test_the_last_loss_counts() -> None:
 def test_moves_are_counted_when_they_happen() -> None:
     """A token counts as moved once: in the commit that gives it to its new owner, not in the one that asks for it."""
     scene = Scene.of('aaabbb', node('c'))
-    scene.memory.admission.newcomers[ref('c')] = 0.0
+    scene.state.admission.newcomers[ref('c')] = 0.0
     assert scene.commit().moved == 0
     scene.acknowledge()
     assert scene.commit().moved == 2
@@ -724,7 +724,7 @@ def test_a_settled_cluster_forgets_the_reason() -> None:
 def test_reasons_are_put_together() -> None:
     """A plan that serves several ends names them all."""
     scene = Scene.of('aabbccdd', node('c', left=True), node('e'))
-    scene.memory.admission.newcomers[ref('e')] = 0.0
+    scene.state.admission.newcomers[ref('e')] = 0.0
     scene.silent = frozenset('b')
     plan = scene.plan()
     assert plan.reason == 'node dead: b; node left: c; node joined: e'
@@ -735,7 +735,7 @@ def test_long_lists_of_names_are_cut() -> None:
     """A reason stays a line: five names, and how many more."""
     scene = Scene.of('a' * 8, *(node(name) for name in 'bcdefgh'))
     for name in 'bcdefgh':
-        scene.memory.admission.newcomers[ref(name)] = 0.0
+        scene.state.admission.newcomers[ref(name)] = 0.0
     assert scene.plan().reason == 'node joined: b, c, d, e, f and 2 more'
 
 

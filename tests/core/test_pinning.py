@@ -195,7 +195,7 @@ def test_a_pin_goes_back_to_its_preferred_node() -> None:
     """When a node that matches an earlier pattern comes, the pin is handed over to it."""
     scene = pinned('aabb', Pin(5, 't0', 'a', None, 3, 'a'), lock(1, 't0', 'c', 'a'))
     scene.nodes['c'] = node('c')
-    scene.memory.admission.newcomers[ref('c')] = 0.0
+    scene.state.admission.newcomers[ref('c')] = 0.0
     scene.commit()
     assert (scene.assignment.pins[5].owner, scene.assignment.pins[5].target) == ('a', 'c')
 
@@ -318,7 +318,7 @@ def test_a_pin_lost_by_a_death_has_its_home_there_and_goes_back() -> None:
     scene.commit()
     assert attrs.evolve(scene.assignment.pins[5], version=0) == Pin(5, 't0', 'a', None, 0, '%', home='b')
     scene.nodes['b'] = node('b', run=2)
-    scene.memory.admission.newcomers[ref('b', 2)] = 0.0
+    scene.state.admission.newcomers[ref('b', 2)] = 0.0
     scene.commit()
     assert attrs.evolve(scene.assignment.pins[5], version=0) == Pin(5, 't0', 'a', 'b', 0, '%', home='b')
     scene.acknowledge()

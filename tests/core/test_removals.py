@@ -35,7 +35,7 @@ def losing_five() -> Scene:
         scene.nodes[name] = aged(node(name, seen=5, left=name in 'cf'), minutes)
     del scene.nodes['d']
     scene.silent = frozenset('be')
-    scene.memory.absent['d', ref('d').incarnation] = 0.0
+    scene.state.absent_since = {('d', ref('d').incarnation): 0.0}
     scene.policy_with(max_removals=2)
     return scene
 

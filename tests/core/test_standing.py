@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.core.builders import member, node, revision, snapshot
 
@@ -9,6 +11,7 @@ from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.records import Member, Node
 
 NOW = 100.0
+SETTINGS: Any = {'timeout_sec': 15.0, 'longest_timeout_sec': 15.0, 'rejoin_grace_sec': 0.0, 'max_removals': 1000}
 
 
 def judge(
@@ -18,16 +21,20 @@ def judge(
     absent: dict[tuple[str, str], float] | None = None,
     now: float = NOW,
 ) -> OwnerTable:
-    """The owner table with ``b`` as an owner, meant to be its first run unless said otherwise."""
-    return OwnerTable.judge(
+    """The owner table with ``b`` as an owner, its first run unless said otherwise; ``absent`` is brought up to date."""
+    owner_table = OwnerTable.judge(
         snapshot=snapshot(nodes, revision(5)),
         owners=['b'],
         members={'b': meant or member('b')},
         suspects={silent.name: silent.beat} if silent else {},
-        absent_since=absent if absent is not None else {},
-        timeout_sec=15.0,
+        absent_since=absent or {},
         now=now,
+        **SETTINGS,
     )
+    if absent is not None:
+        absent.clear()
+        absent.update(owner_table.absent_since)
+    return owner_table
 
 
 def test_registered_is_present() -> None:
@@ -40,14 +47,14 @@ def test_registered_is_present() -> None:
 def test_left_is_gone() -> None:
     """The tokens of an owner that left may be given away."""
     owner_table = judge(node('b', left=True))
-    assert owner_table.standing['b'] is OwnerStatus.GONE
+    assert owner_table.status['b'] is OwnerStatus.GONE
     assert owner_table.members == {}
 
 
 def test_suspected_is_gone() -> None:
     """An owner that is silent is to be evicted in the commit that gives its tokens away."""
     owner_table = judge(node('b'), silent=node('b'))
-    assert owner_table.standing['b'] is OwnerStatus.GONE
+    assert owner_table.status['b'] is OwnerStatus.GONE
     assert 'b' not in owner_table.alive
 
 
@@ -62,9 +69,9 @@ def test_absent_is_waited_for() -> None:
     absent: dict[tuple[str, str], float] = {}
     owner_table = judge(absent=absent)
     assert owner_table.is_waiting('b')
-    assert owner_table.decided_at == NOW + 15
+    assert owner_table.look_at == NOW + 15
     assert judge(absent=absent, now=NOW + 14.9).is_waiting('b')
-    assert judge(absent=absent, now=NOW + 15).standing['b'] is OwnerStatus.GONE
+    assert judge(absent=absent, now=NOW + 15).status['b'] is OwnerStatus.GONE
 
 
 def test_absent_keeps_what_its_name_means() -> None:
@@ -75,17 +82,17 @@ def test_absent_keeps_what_its_name_means() -> None:
 
 def test_absent_is_waited_for_as_long_as_it_asked() -> None:
     """The timeout of an absent owner is its own, if that is longer than the leader's."""
-    assert judge(meant=member('b', timeout_sec=60)).decided_at == NOW + 60
+    assert judge(meant=member('b', timeout_sec=60)).look_at == NOW + 60
 
 
 def test_the_leaders_timeout_is_the_least() -> None:
     """An absent owner with a shorter timeout than the leader's is waited for as long as the leader's."""
-    assert judge(meant=member('b', timeout_sec=1)).decided_at == NOW + 15
+    assert judge(meant=member('b', timeout_sec=1)).look_at == NOW + 15
 
 
 def test_an_owner_that_is_no_member_is_waited_for() -> None:
     """A name that owns rows and is unknown (written by hand, say) is waited for one timeout too."""
-    owner_table = OwnerTable.judge(snapshot([], revision(5)), ['z'], {}, {}, {}, 15.0, NOW)
+    owner_table = OwnerTable.judge(snapshot([], revision(5)), ['z'], {}, {}, {}, now=NOW, **SETTINGS)
     assert owner_table.is_waiting('z')
     assert owner_table.members == {}
 
@@ -113,7 +120,7 @@ def test_replaced_belongs_to_the_replacement() -> None:
 
 def test_a_replacement_that_left_gives_away() -> None:
     """A replacement that left leaves the tokens of the replaced to be given away as well."""
-    assert judge(node('b', run=2, replaces=[1], left=True)).standing['b'] is OwnerStatus.GONE
+    assert judge(node('b', run=2, replaces=[1], left=True)).status['b'] is OwnerStatus.GONE
 
 
 def test_a_stranger_that_left_says_nothing() -> None:
@@ -125,13 +132,13 @@ def test_who_comes_back_is_forgotten_as_absent() -> None:
     """An owner that is seen again and vanishes again is waited for anew."""
     absent = {('b', 'b1'): NOW - 10}
     judge(node('b'), absent=absent)
-    assert judge(absent=absent).decided_at == NOW + 15
+    assert judge(absent=absent).look_at == NOW + 15
 
 
 def test_the_wait_is_for_the_run() -> None:
     """That one run has been absent for long does not shorten the wait for another."""
     absent = {('b', 'b1'): NOW - 10}
-    assert judge(meant=member('b', run=2), absent=absent).decided_at == NOW + 15
+    assert judge(meant=member('b', run=2), absent=absent).look_at == NOW + 15
 
 
 @pytest.mark.parametrize('name', [None, 'nobody'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping
 
@@ -19,7 +20,7 @@ NAMES = ('gone', 'late', 'one', 'two', 'zero')
 ROSTER = OwnerTable(
     nodes={},
     alive={},
-    standing={
+    status={
         'gone': OwnerStatus.GONE,
         'late': OwnerStatus.WAITING,
         'one': OwnerStatus.PRESENT,
@@ -28,7 +29,8 @@ ROSTER = OwnerTable(
     },
     members={},
     removals=Removals((), (), (), frozenset()),
-    decided_at=None,
+    absent_since={},
+    look_at=math.inf,
 )
 Row = tuple[str | None, str | None, str | None]
 

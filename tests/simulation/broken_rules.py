@@ -21,9 +21,9 @@ from jobsync._core.agent.registration import NameRegistration
 from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
 from jobsync._core.assignment import Assignment, Plan
 from jobsync._core.leader import decide as deciding
-from jobsync._core.leader.handover import Handover
-from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView, Policy
-from jobsync._core.leader.owners import OwnerTable
+from jobsync._core.leader import handover
+from jobsync._core.leader.inputs import Decision, LeaderView
+from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.pins import PinPlanner
 from jobsync._core.leader.removals import Removals
 from jobsync._core.leader.row_changes import RowChanges
@@ -80,27 +80,33 @@ def r2_own_timeout_for_all() -> AbstractContextManager[None]:
     return _patched(ClusterMonitor, '_timeouts', own)
 
 
-def r2_longest_of_the_records() -> AbstractContextManager[None]:
+def _none_is_waiting() -> AbstractContextManager[None]:
+    find = handover.find_rowless
+
+    def hasty(assignment: Assignment, owner_table: OwnerTable, *rest: Any) -> handover.Rowless:
+        status = {name: OwnerStatus.GONE for name, status in owner_table.status.items() if status is OwnerStatus.WAITING}
+        return find(assignment, attrs.evolve(owner_table, status={**owner_table.status, **status}), *rest)
+
+    return _patched(deciding, 'find_rowless', hasty)
+
+
+@contextmanager
+def r2_longest_of_the_records() -> Iterator[None]:
     """R2: the longest timeout is that of the nodes whose records are present, and no other node is waited for."""
-    judge: Any = Handover.__init__
-
-    def hasty(self: Handover, situation: LeaderView, memory: LeaderState, policy: Policy) -> None:
-        judge(self, situation, memory, policy)
-        self._is_any_waiting = False
-        self.longest_timeout = max([policy.timeout_sec, *(node.timeout_sec for node in self.snapshot.nodes)])
-
-    return _patched(Handover, '__init__', hasty)
+    longest = handover.longest_timeout
+    with _none_is_waiting(), _patched(deciding, 'longest_timeout', lambda own, nodes, members: longest(own, nodes, {})):
+        yield
 
 
 def r2_longest_forgotten_by_a_renewal() -> AbstractContextManager[None]:
     """R2: after a rollback the timeouts of the nodes that are present are waited for."""
-    judge: Any = Handover.__init__
+    prepare: Any = deciding._Decision.__init__
 
-    def hasty(self: Handover, situation: LeaderView, memory: LeaderState, policy: Policy) -> None:
-        judge(self, situation, memory, policy)
-        self.longest_ever = self.longest_timeout
+    def forgetful(self: deciding._Decision, view: LeaderView, state: Any, policy: Any, token_of: Any) -> None:
+        present = attrs.evolve(view, snapshot=attrs.evolve(view.snapshot, longest_timeout_sec=0.0))
+        prepare(self, present, state, attrs.evolve(policy, longest_timeout_sec=0.0), token_of)
 
-    return _patched(Handover, '__init__', hasty)
+    return _patched(deciding._Decision, '__init__', forgetful)
 
 
 def r2_failures_are_no_blindness() -> AbstractContextManager[None]:
@@ -132,25 +138,12 @@ def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
 
 def r3_no_acknowledgement() -> AbstractContextManager[None]:
     """R3: the leader does not wait until the owner has let go."""
-
-    def at_once(self: Handover, owner: str, tokens: set[int]) -> set[int]:
-        self.acknowledged = True
-        return tokens
-
-    return _patched(Handover, 'let_go_of', at_once)
+    return _patched(handover, '_released_by', lambda owner, version, tokens: tokens)
 
 
 def r3_holding_ignored() -> AbstractContextManager[None]:
     """R3: the leader does not look at what the owner is busy with."""
-
-    def seen_is_enough(self: Handover, owner: str, tokens: set[int]) -> set[int]:
-        if self.owner_table.alive[owner].seen == self.old.version:
-            self.acknowledged = True
-            return tokens
-        self.outstanding = True
-        return set()
-
-    return _patched(Handover, 'let_go_of', seen_is_enough)
+    return _patched(handover, '_released_by', lambda owner, version, tokens: tokens if owner.seen == version else set())
 
 
 def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
@@ -180,7 +173,7 @@ def r4_no_candidates_are_not_passed_over() -> AbstractContextManager[None]:
 
 def r4_stuck_nodes_are_given_tokens() -> AbstractContextManager[None]:
     """R4: a node whose work does not get through is given tokens, which it never reads of."""
-    return _patched(Handover, '_find_stuck', lambda self: frozenset())
+    return _patched(deciding, 'find_stuck', lambda alive, version_number, doubted: (frozenset(), doubted))
 
 
 def r5_version_not_compared() -> AbstractContextManager[None]:
@@ -229,10 +222,10 @@ def r5_whole_revision_compared() -> AbstractContextManager[None]:
     """R5: a plan is refused if anything at all has changed since it was made."""
     propose = performing._propose
 
-    def strict(backend: Any, situation: LeaderView, *rest: Any) -> Any:
-        if backend.snapshot().revision != situation.snapshot.revision:
+    def strict(backend: Any, view: LeaderView, *rest: Any) -> Any:
+        if backend.snapshot().revision != view.snapshot.revision:
             raise Conflict('something has changed')
-        return propose(backend, situation, *rest)
+        return propose(backend, view, *rest)
 
     return _patched(performing, '_propose', strict)
 
@@ -247,27 +240,27 @@ def r5_absent_is_left() -> AbstractContextManager[None]:
     judge = OwnerTable.judge.__func__  # type: ignore[attr-defined]
 
     def hasty(
-        cls: type[OwnerTable], snapshot: Any, owners: Any, members: Any, suspects: Any, absent: Any, *rest: Any
+        cls: type[OwnerTable], snapshot: Any, owners: Any, members: Any, suspects: Any, absent: Any, /, **rest: Any
     ) -> OwnerTable:
-        return judge(cls, snapshot, owners, members, suspects, _LongAgo(), *rest)  # type: ignore[no-any-return]
+        return judge(cls, snapshot, owners, members, suspects, _LongAgo(), **rest)  # type: ignore[no-any-return]
 
     return _patched(OwnerTable, 'judge', classmethod(hasty))
 
 
 def r5_lost_rows_are_free() -> AbstractContextManager[None]:
     """R5: a token whose row was deleted is given away at once."""
-    return _patched(Handover, 'is_free_of_holders', lambda self, token: True)
+    find = handover.find_rowless
+
+    def hasty(*rest: Any) -> handover.Rowless:
+        found = find(*rest)
+        return attrs.evolve(found, free=frozenset(found.first_read))
+
+    return _patched(deciding, 'find_rowless', hasty)
 
 
 def r5_absent_members_hold_nothing() -> AbstractContextManager[None]:
     """R5: a token whose row was deleted is given away while a member may be working on it unseen."""
-    judge: Any = Handover.__init__
-
-    def hasty(self: Handover, situation: LeaderView, memory: LeaderState, policy: Policy) -> None:
-        judge(self, situation, memory, policy)
-        self._is_any_waiting = False
-
-    return _patched(Handover, '__init__', hasty)
+    return _none_is_waiting()
 
 
 def r5_absence_outlasts_a_return() -> AbstractContextManager[None]:
@@ -367,8 +360,8 @@ def r8_first_commit_at_once() -> AbstractContextManager[None]:
     """R8: the first commit of a timeline does not wait for the leases of older ones."""
     decide = deciding._Decision.decide
 
-    def hasty(self: Any) -> Decision:
-        self.memory.timeline_read_at = LONG_AGO
+    def hasty(self: Any) -> tuple[Decision, bool]:
+        self.state.timeline_read_at = LONG_AGO
         return decide(self)
 
     return _patched(deciding._Decision, 'decide', hasty)

@@ -72,7 +72,7 @@ def owners_after_a_sign_of_life() -> int:
     """
     bench, leader, other = leader_and_another()
     bench.cut_off(other)
-    while not (caught := bench.catch(leader, commands.PlanAndCommit)).call.situation.suspects:
+    while not (caught := bench.catch(leader, commands.PlanAndCommit)).call.view.suspects:
         bench.deliver(caught)
     bench.cut.clear()
     bench.run_until(lambda: bench.now < other.lease.deadline)
@@ -96,8 +96,8 @@ def owners_after_a_row_was_put_back() -> int:
     bench.store.delete_node_row('sync_', 'c')
     while True:
         caught = bench.catch(leader, commands.PlanAndCommit)
-        absent = caught.call.memory.absent
-        if absent and caught.call.situation.now >= max(absent.values()) + leader.config.heartbeat_timeout_sec:
+        absent = caught.call.state.absent_since
+        if absent and caught.call.view.now >= max(absent.values()) + leader.config.heartbeat_timeout_sec:
             break
         bench.deliver(caught)
     bench.store.insert_node_row('sync_', record)

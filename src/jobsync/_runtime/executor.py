@@ -26,8 +26,8 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
         case commands.ReadAssignment(ref, base):
             assignment = base.apply(backend.read_assignment(base.version))
             return commands.AssignmentReading(assignment, Ownership.under(assignment, ref))
-        case commands.PlanAndCommit(situation, memory, policy):
-            return _propose(backend, situation, memory, policy, token_of)
+        case commands.PlanAndCommit(view, state, policy):
+            return _propose(backend, view, state, policy, token_of)
         case commands.ReadLocks():
             return backend.read_locks()
         case commands.AcquireLeadership(ref, epoch):
@@ -51,14 +51,14 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
 
 
 def _propose(
-    backend: Backend, situation: LeaderView, memory: LeaderState, policy: Policy, token_of: Callable[[str], int]
+    backend: Backend, view: LeaderView, state: LeaderState, policy: Policy, token_of: Callable[[str], int]
 ) -> commands.CommitOutcome:
     from jobsync._core.leader.decide import decide  # only now: few nodes ever lead
 
-    decision = decide(situation, memory, policy, token_of)
+    decision = decide(view, state, policy, token_of)
     revision = None
     if decision.plan is not None:
-        snapshot = situation.snapshot
+        snapshot = view.snapshot
         guard = Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.version)
-        revision = backend.commit(situation.me, decision.plan, guard)
+        revision = backend.commit(view.me, decision.plan, guard)
     return commands.CommitOutcome(decision.plan, revision, decision.look_again_at, decision.expired)

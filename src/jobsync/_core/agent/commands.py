@@ -120,9 +120,9 @@ class AcquireLeadership:
 class PlanAndCommit:
     """``leader.decide``, and ``Backend.commit`` if there is a plan; answered by a ``CommitOutcome``."""
 
-    situation: LeaderView
-    memory: LeaderState
-    """Brought up to date by ``decide``: nobody else touches it meanwhile."""
+    view: LeaderView
+    state: LeaderState
+    """Brought up to date by ``decide``; nothing else reads it meanwhile."""
     policy: Policy
 
 

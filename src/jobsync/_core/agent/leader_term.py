@@ -10,7 +10,7 @@ from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.assignment import Assignment
 from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
-from jobsync._core.records import Leadership, NodeRef, NodeState, Snapshot, TaskLock
+from jobsync._core.records import Leadership, NodeRef, Snapshot, TaskLock
 from jobsync._core.redact import safe_repr
 
 __all__ = ['LeaderTerm']
@@ -36,7 +36,7 @@ class LeaderTerm:
         self._config, self._ref, self._history, self._started_at, self._tell = config, ref, history, started_at, tell
         self.epoch: int | None = None
         """The term in which this node leads; None while it does not."""
-        self._memory = LeaderState(timeline_read_at=now)
+        self._state = LeaderState(timeline_read_at=now)
         self._trusts_timeline = False
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
@@ -55,7 +55,7 @@ class LeaderTerm:
 
     def begin_timeline(self, now: float, is_first: bool) -> None:
         """The timeline was read now; ``is_first``: it is the only one that this process has ever seen."""
-        self._memory = LeaderState(timeline_read_at=now)
+        self._state = LeaderState(timeline_read_at=now)
         self._trusts_timeline = self._config.durable and is_first
 
     def compare(self, leadership: Leadership) -> None:
@@ -83,8 +83,8 @@ class LeaderTerm:
         if now < self._propose_at:
             return self._propose_at
         self._propose_at = self._news_at = _FOREVER
-        situation = LeaderView(self._ref, snapshot, assignment, self._locks, suspects, now)
-        return commands.PlanAndCommit(situation, self._memory, self._policy())
+        view = LeaderView(self._ref, snapshot, assignment, self._locks, suspects, now)
+        return commands.PlanAndCommit(view, self._state, self._policy())
 
     def _policy(self) -> Policy:
         config = self._config
@@ -108,7 +108,7 @@ class LeaderTerm:
         if leadership.node != self._ref:
             return
         self.epoch = leadership.epoch
-        self._memory = LeaderState(timeline_read_at=self._memory.timeline_read_at)
+        self._state = LeaderState(timeline_read_at=self._state.timeline_read_at)
         self._locks = None
         self._tell(LogMessage('info', f'node {self._ref.name!r} leads in epoch {leadership.epoch}'))
         self._unplaced = frozenset()
@@ -148,12 +148,8 @@ class LeaderTerm:
         After a time without a reading nobody is known to have been absent in it, so the wait begins anew.
         """
         self._propose_at, self._news_at = now, min(self._news_at, now)
-        if now - self._read_at > self._config.blind_after_sec:
-            self._memory.absent.clear()
+        self._state.read_present(snapshot.nodes, was_blind=now - self._read_at > self._config.blind_after_sec)
         self._read_at = now
-        for node in snapshot.nodes:
-            if node.state is NodeState.JOINED:
-                self._memory.absent.pop((node.name, node.incarnation), None)
 
     def must_plan(self, now: float) -> bool:
         """Whether the next proposal must come before the next reading of the nodes.

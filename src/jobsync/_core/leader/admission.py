@@ -1,4 +1,4 @@
-"""When a newcomer gets its share. Nothing here decides who may own what: only how long a plan waits.
+"""When a newcomer gets its share. Nothing here decides which node may own what: only how long a plan waits.
 
 **Gathering.** Newcomers are gathered for ``rebalance_delay_sec``, so that several that start together are one rebalance. Where
 tokens have to move anyway, newcomers get theirs at once.
@@ -6,17 +6,17 @@ tokens have to move anyway, newcomers get theirs at once.
 **Replacements.** A rolling replacement starts a node under a new name, and then stops an old one; again and again. Sharing with
 each newcomer would move its tokens twice: first from all to the newcomer, then from the old node to all. So while that goes on,
 a newcomer becomes a member that is given nothing. It gets its share from the next node that goes, one newcomer for one node, or
-when it has been held back for ``HELD_SEC``. What tells of a replacement is a node that leaves in good order and is older, by
-``HELD_SEC``, than one that registered within the last ``ROLL_SEC``; whoever joins within ``ROLL_SEC`` after it is a part of it.
-So the first node of a replacement costs two moves, and each later one costs one.
+when it has been held back for ``HELD_SEC``. A replacement shows by a node that leaves in good order and is older, by
+``HELD_SEC``, than one that registered within the last ``ROLL_SEC``; each node that joins within ``ROLL_SEC`` after it is a part
+of it. So the first node of a replacement costs two moves, and each later one costs one.
 
-The ages are by the store's clock: if it jumps, a newcomer waits that need not, or the other way round. The times of waiting are
-by the leader's own. Another leader, which remembers nothing, lets in whoever is held back.
+The ages are by the store's clock: if it jumps, a newcomer waits without need, or does not wait. The times of waiting are by the
+leader's own clock. Another leader, which remembers nothing, admits every node that is held back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 
 import attrs
 
@@ -26,9 +26,10 @@ __all__ = ['HELD_SEC', 'ROLL_SEC', 'Admission']
 
 HELD_SEC = 30.0
 """How long a newcomer is held back at the longest, from the leader's first reading of it. Kubernetes needs some ten seconds to
-see that it is ready, and to tell an old node to stop."""
+see that it is ready, and to stop an old node."""
 ROLL_SEC = 120.0
 """How long after one step of a replacement the next may follow."""
+_FOREVER = float('inf')
 
 
 @attrs.define
@@ -36,16 +37,16 @@ class Admission:
     """What a leader remembers of newcomers, on its own clock."""
 
     newcomers: dict[NodeRef, float] = attrs.field(factory=dict)
-    """Those that are no members yet, and when each was first read."""
+    """For each registered node that is no member yet, when it was first read."""
     held: dict[NodeRef, float] = attrs.field(factory=dict)
     """Members that are given nothing yet, the oldest first, and until when."""
     going: frozenset[NodeRef] = frozenset()
-    """Nodes that own something and are on their way out, for each of which a newcomer has been let in, if there was one."""
+    """Nodes that own something and leave or have died, for each of which a newcomer has been admitted, if there was one."""
     rolls_until: float = float('-inf')
-    """Until when whoever joins is taken for a part of a replacement."""
+    """Until when a node that joins is taken for a part of a replacement."""
 
-    def note(self, newcomers: Iterable[Node], snapshot: Snapshot, departed: Set[NodeRef], now: float) -> None:
-        """Take in what the leader has read: nodes that are no members yet, and those that have left in good order."""
+    def read(self, newcomers: Iterable[Node], snapshot: Snapshot, departed: Set[NodeRef], now: float) -> None:
+        """Remember the nodes that are no members yet, and whether those that have left in good order are being replaced."""
         self.newcomers = {node.ref: self.newcomers.get(node.ref, now) for node in newcomers}
         left = [node.created_on for node in snapshot.nodes if node.ref in departed]
         recent = [
@@ -56,19 +57,48 @@ class Admission:
         if left and recent and (max(recent) - min(left)).total_seconds() >= HELD_SEC:
             self.rolls_until = now + ROLL_SEC
 
-    def hold(self, newcomers: Iterable[Node]) -> None:
-        """These become members, and are given nothing for now."""
-        for node in sorted((node for node in newcomers if node.weight > 0), key=lambda node: (node.created_on, node.name)):
-            self.held[node.ref] = self.newcomers[node.ref] + HELD_SEC
+    def admit(
+        self,
+        newcomers: list[Node],
+        is_returning: Callable[[str], bool],
+        alive: Mapping[str, Node],
+        gone: Set[NodeRef],
+        going: frozenset[NodeRef],
+        delay_sec: float,
+        now: float,
+    ) -> tuple[list[Node], float]:
+        """Return the newcomers that become members now, some of them held back, and when to decide on the others.
 
-    def let_in(self, alive: Mapping[str, Node], going: frozenset[NodeRef], now: float) -> None:
-        """One newcomer for each node that goes, and those that have waited long enough."""
+        ``is_returning`` says of a name whether it has tokens to get back. ``gone`` are the nodes this plan removes, ``going``
+        those of them, and of the nodes of weight 0, that own anything. A plan that moves their tokens serves newcomers too.
+        """
+        strangers = [node for node in newcomers if now < self.rolls_until and not is_returning(node.name)]
+        for node in sorted((node for node in strangers if node.weight > 0), key=lambda node: (node.created_on, node.name)):
+            self.held[node.ref] = self.newcomers[node.ref] + HELD_SEC
+        look_at = _FOREVER
+        if len(strangers) < len(newcomers) and not (gone or going):
+            due = min(self.newcomers[node.ref] for node in newcomers) + delay_sec
+            if now < due:
+                newcomers, look_at = strangers, due
         able = {node.ref for node in alive.values() if node.weight > 0}
         self.held = {ref: until for ref, until in self.held.items() if now < until and ref in able}
         for ref in list(self.held)[: len(going - self.going)]:
             del self.held[ref]
         self.going = going
+        return newcomers, look_at
 
-    def is_rolling(self, now: float) -> bool:
-        """Whether a replacement is going on."""
-        return now < self.rolls_until
+    def held_among(self, names: Set[str]) -> frozenset[str]:
+        """Return those of ``names`` that have not waited long enough."""
+        return frozenset(ref.name for ref in self.held if ref.name in names)
+
+    def hold_back(self, names: Set[str], needed: Set[str]) -> frozenset[str]:
+        """Return those of ``names`` that are given nothing yet: never all of them, and none of the ``needed``."""
+        held = self.held_among(names)
+        freed = held & needed or (held if held == names else frozenset())
+        self.held = {ref: until for ref, until in self.held.items() if ref.name not in freed}
+        return held - freed
+
+    @property
+    def look_at(self) -> float:
+        """When the first member that is held back has waited long enough; infinity if none is held back."""
+        return min(self.held.values(), default=_FOREVER)

@@ -1,20 +1,21 @@
-"""What a leader goes by and what comes of it, as values; and what it remembers from one time to the next."""
+"""What a leader decides from (``LeaderView``), what it remembers (``LeaderState``), and what it decides (``Decision``)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
 import attrs
 
 from jobsync._core.assignment import Assignment, Plan
 from jobsync._core.leader.admission import Admission
-from jobsync._core.records import Node, NodeRef, Revision, Snapshot, TaskLock
+from jobsync._core.leader.handover import Released
+from jobsync._core.records import Node, NodeRef, NodeState, Revision, Snapshot, TaskLock
 
 __all__ = ['Decision', 'LeaderState', 'LeaderView', 'Policy']
 
 _STEADY = attrgetter(*(field.name for field in attrs.fields(Node) if field.name not in {'heartbeat', 'last_heartbeat'}))
-"""What of a node's record stays the same from one heartbeat to the next."""
+"""The fields of a node's record that a heartbeat leaves as they are."""
 
 
 @attrs.frozen
@@ -42,19 +43,19 @@ class Policy:
 
 @attrs.frozen
 class LeaderView:
-    """What the leader has read. Assignment and snapshot are of one version, locks of one revision with the snapshot."""
+    """What the leader has read. Assignment and snapshot are of one version, locks and snapshot of one revision."""
 
     me: NodeRef
     snapshot: Snapshot
     assignment: Assignment = attrs.field(repr=False)
     locks: tuple[TaskLock, ...] = attrs.field(repr=False)
     suspects: Mapping[str, tuple[str, int]]
-    """Name -> the (incarnation, heartbeat) at which it stopped."""
+    """For each suspected node's name, the (incarnation, heartbeat) at which it stopped."""
     now: float
 
     @property
     def substance(self) -> tuple[object, ...]:
-        """All of it but the time and the heartbeats. A node that misses its heartbeats comes in as a suspect."""
+        """Return all of it except the time and the heartbeats. A node that misses its heartbeats comes in as a suspect."""
         snapshot = self.snapshot
         structure = snapshot.timeline, snapshot.store, snapshot.revision, snapshot.version, snapshot.leadership
         return self.me, structure, tuple(map(_STEADY, snapshot.nodes)), self.assignment, self.locks, dict(self.suspects)
@@ -62,34 +63,57 @@ class LeaderView:
 
 @attrs.define
 class LeaderState:
-    """When this leader first read a thing, on its own clock."""
+    """What a leader remembers from one decision to the next: times on its own clock. ``decide`` alone changes it.
+
+    Losing it makes things slower, not unsafe.
+    """
 
     timeline_read_at: float
-    absent: dict[tuple[str, str], float] = attrs.field(factory=dict)
-    """Owners (name, incarnation) whose record is not there, or says that they left."""
-    lost: dict[int, float] = attrs.field(factory=dict)
-    """Tokens without a row."""
-    doubted: dict[NodeRef, int] = attrs.field(factory=dict)
-    """Nodes that are no candidates, and the number of the version at which that was first read."""
+    absent_since: Mapping[tuple[str, str], float] = attrs.field(factory=dict)
+    """For owners (name, incarnation) whose record is absent, or says that they left: when that was first read."""
+    rowless: Mapping[int, float] = attrs.field(factory=dict)
+    """For each token without a row: when that was first read."""
+    doubted: Mapping[NodeRef, int] = attrs.field(factory=dict)
+    """For each node that is no candidate: the number of the version at which that was first read."""
     admission: Admission = attrs.field(factory=Admission)
     version: Revision | None = None
     version_read_at: float = 0.0
-    acknowledged_at: float | None = None
+    released_at: float | None = None
     """When the first acknowledgement of that version that frees a token was read."""
     seen_at: float | None = None
-    """When it was first read that all who are to let go of something have seen that version."""
+    """When it was first read that every owner with tokens to release has acknowledged that version."""
     unsettled_since: float | None = None
     cause: tuple[str, int] | None = None
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
-    rest: tuple[object, Decision] | None = attrs.field(default=None, repr=False)
-    """What was last decided, and from what, if nothing was to be done and nothing to be waited for."""
+    idle: tuple[object, Decision] | None = attrs.field(default=None, repr=False)
+    """The last decision and what it was made from, if there was nothing to do and nothing to wait for."""
+
+    def read_present(self, nodes: Iterable[Node], was_blind: bool) -> None:
+        """Forget the absence of every registered node; of all owners if the leader ``was_blind`` since it read them."""
+        present = {(node.name, node.incarnation) for node in nodes if node.state is NodeState.JOINED}
+        absent = () if was_blind else self.absent_since.items()
+        self.absent_since = {owner: since for owner, since in absent if owner not in present}
+
+    def read_version(self, version: Revision, now: float) -> None:
+        """Begin to wait for the acknowledgements of a version, if it is a new one."""
+        if self.version != version:
+            self.version, self.version_read_at = version, now
+            self.released_at = self.seen_at = None
+
+    def read_released(self, released: Released, now: float) -> None:
+        """Remember when acknowledgements of the version began to come, and when all were there."""
+        if released.tokens and self.released_at is None:
+            self.released_at = now
+        if released.is_seen and self.seen_at is None:
+            self.seen_at = now
 
 
 @attrs.frozen
 class Decision:
-    """A plan to commit, or none yet; and when to look again at the latest."""
+    """A plan to commit, or none yet; and when to decide again at the latest."""
 
     plan: Plan | None
     look_again_at: float | None
+    """None: not before something changes."""
     expired: bool = False
-    """Expired locks can be removed from the store: their pins are gone."""
+    """Whether expired locks can be removed from the store: their pins are gone."""

@@ -1,9 +1,9 @@
 """Pins: the leader's part of rule R7.
 
-Every lock in force has a pin, a token of its own. A new pin's first owner is the owner of the task's hash token, for that node
-alone may be working on the task; from the version that shows the pin, every node goes by it and not by the hash. From there a
-pin is handed over like any token, within what the lock's patterns allow. When the lock goes, the pin's holder lets go of it
-and the pin is removed; then the hash applies again.
+Every lock in force has a pin, a token of its own. A new pin's first owner is the owner of the task's hash token, the only node
+that may be working on the task; from the version that shows the pin, every node treats the task by its pin and not by its hash.
+From there a pin is handed over like any token, within what the lock's patterns allow. When the lock goes, the pin's owner
+releases it and the pin is removed; then the hash applies again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 import attrs
 
-from jobsync._core.leader.handover import Handover
+from jobsync._core.leader.inputs import LeaderView
+from jobsync._core.leader.owners import OwnerTable
 from jobsync._core.leader.row_changes import RowChanges
 from jobsync._core.patterns import choose
 from jobsync._core.planner.rebalance import PinRequest
@@ -21,21 +22,24 @@ from jobsync._core.records import NOBODY, Pin, TaskLock
 
 __all__ = ['PinPlanner', 'wanted']
 
+_LEAST_WAIT_SEC = 0.05
+_FOREVER = float('inf')
+
 
 def wanted(locks: Iterable[TaskLock], names: Set[str], spare: Set[str]) -> frozenset[str]:
-    """Those of ``spare`` without whom some lock would have to make do with a later pattern, or with none (promise P6)."""
+    """Return those of ``spare`` without which some lock would have a later pattern of its list, or none (promise P6)."""
     choices = (choose(patterns, names)[1] for patterns in {lock.patterns for lock in locks})
     return frozenset().union(*(chosen for chosen in choices if chosen <= spare))
 
 
 @attrs.frozen
 class _Draft:
-    """A pin as it stands before places are chosen."""
+    """A pin before its place is chosen."""
 
     id: int
     task_id: str
     owner: str | None
-    """None: in nobody's hands."""
+    """None: no node can hold it."""
     target: str | None
     lock: TaskLock | None
     before: Pin | None
@@ -47,37 +51,39 @@ class _Draft:
 
 
 class PinPlanner:
-    """The pins' part of one decision."""
+    """The pins' part of one decision: what to request of the planner, and what to write once the planner has chosen."""
 
-    def __init__(self, handover: Handover, token_of: Callable[[str], int], receivers: Set[str], stuck: frozenset[str]) -> None:
-        self._handover, self._token_of, self._receivers = handover, token_of, receivers
-        self._stuck = frozenset(name for name in stuck if handover.owner_table.alive[name].weight > 0)
+    def __init__(
+        self,
+        view: LeaderView,
+        owner_table: OwnerTable,
+        released: Set[int],
+        receivers: Set[str],
+        stuck: Set[str],
+        token_of: Callable[[str], int],
+        locks_enabled: bool,
+    ) -> None:
+        self._old, self._owner_table, self._released = view.assignment, owner_table, released
+        self._receivers, self._token_of = receivers, token_of
+        self._stuck = frozenset(name for name in stuck if owner_table.alive[name].weight > 0)
         self._choices: dict[tuple[str, ...], tuple[str | None, frozenset[str]]] = {}
-        in_force: dict[str, TaskLock] = {}
-        self.has_expired = self.expiring = False
-        """Whether an expired lock is still in the store; whether such a lock still has a pin."""
-        expired = set()
-        if handover.policy.locks_enabled:
-            for lock in handover.locks:
-                if lock.expires_at is None or lock.expires_at > handover.snapshot.now:
-                    in_force[lock.task_id] = lock
-                    if lock.expires_at is not None:
-                        left = (lock.expires_at - handover.snapshot.now).total_seconds()
-                        handover.look_at.append(handover.now + max(left, 0.05))
-                else:
-                    self.has_expired = True
-                    expired.add(handover.old.total_tokens + lock.id)
-        self._locks = in_force
-        self.expiring = not expired.isdisjoint(handover.old.pins)
+        now, locks = view.snapshot.now, view.locks if locks_enabled else ()
+        expired = {self._old.total_tokens + lock.id for lock in locks if lock.expires_at is not None and lock.expires_at <= now}
+        self._locks = {lock.task_id: lock for lock in locks if lock.expires_at is None or lock.expires_at > now}
+        self.can_drop_expired = bool(expired) and expired.isdisjoint(self._old.pins)
+        """Whether an expired lock is still in the store, and no such lock has a pin any more."""
+        expiries = [(lock.expires_at - now).total_seconds() for lock in self._locks.values() if lock.expires_at is not None]
+        self.look_at = view.now + max(min(expiries), _LEAST_WAIT_SEC) if expiries else _FOREVER
+        """When the first lock in force expires; infinity if none does."""
         self._drafts = tuple(self._draft())
 
     def _draft(self) -> Iterator[_Draft]:
-        handover, owner_table = self._handover, self._handover.owner_table
-        # A lock's row may have been given another task by hand, and that task would overwrite the pin of the first one, which is
-        # let go of before. If the first task has another lock by now, it has another pin after that.
-        numbers = {handover.old.total_tokens + lock.id: lock.task_id for lock in self._locks.values()}
+        old, owner_table = self._old, self._owner_table
+        # A lock's row may have been given another task manually. The pin of that task would overwrite the pin of the first one,
+        # which is released before. If the first task has another lock by now, it has another pin after that.
+        numbers = {old.total_tokens + lock.id: lock.task_id for lock in self._locks.values()}
         pinned = set()
-        for pin in handover.old.pins.values():
+        for pin in old.pins.values():
             pinned.add(pin.task_id)
             lock = self._locks.get(pin.task_id) if numbers.get(pin.id, pin.task_id) == pin.task_id else None
             if owner_table.is_waiting(pin.owner):
@@ -89,11 +95,11 @@ class PinPlanner:
                 owner, target = None, target if target in self._receivers else None
             elif target is not None and target != NOBODY and target not in self._receivers:
                 target = NOBODY
-            if owner is not None and target is not None and handover.let_go_of(owner, {pin.id}):
+            if pin.id in self._released:
                 owner, target, home = None, None if target == NOBODY else target, None
             yield _Draft(pin.id, pin.task_id, owner, target, lock, pin, home=home)
         for number, task_id in numbers.items():
-            if task_id not in pinned and number not in handover.old.pins:
+            if task_id not in pinned and number not in old.pins:
                 yield _Draft(number, task_id, None, None, self._locks[task_id], None)
 
     def _choice(self, lock: TaskLock) -> tuple[str | None, frozenset[str]]:
@@ -102,7 +108,7 @@ class PinPlanner:
         return self._choices[lock.patterns]
 
     def _settled(self, draft: _Draft) -> str | None:
-        """Return the stuck node that a pin stays on, or is to be on for want of another; None if the planner is to choose."""
+        """Return the stuck node that a pin stays on, or goes to because no other node is left; None if the planner chooses."""
         if not self._stuck or draft.lock is None:
             return None
         chosen = self._choice(draft.lock)[1]
@@ -113,8 +119,8 @@ class PinPlanner:
         return None
 
     def requests(self, place: array[int], names: Sequence[str]) -> list[PinRequest]:
-        """What the planner is asked to place: every pin with a lock, whose owner may be asked."""
-        asked = []
+        """Return what the planner is to place: every pin with a lock, unless its owner may be working unseen or is stuck."""
+        requests = []
         for draft in self._drafts:
             if draft.lock is None or draft.frozen or self._settled(draft):
                 continue
@@ -122,52 +128,52 @@ class PinPlanner:
             if draft.before is None:
                 position = place[self._token_of(draft.task_id)]
                 at = names[position] if position >= 0 else None
-            asked.append(PinRequest(draft.id, at, self._choice(draft.lock)[1], draft.home))
-        return asked
+            requests.append(PinRequest(draft.id, at, self._choice(draft.lock)[1], draft.home))
+        return requests
 
     def settle(
-        self, places: Mapping[int, str | None], writing: RowChanges, number: int
+        self, places: Mapping[int, str | None], changes: RowChanges, number: int
     ) -> tuple[tuple[Pin, ...], frozenset[int], int]:
-        """Return pins to write, pins to remove, and how many pass to a new owner, where ``writing`` has settled the hash tokens.
+        """Return pins to write, pins to remove, and how many pass to a new owner, where ``changes`` are of the hash tokens.
 
         ``number`` becomes the version of the pins whose owner changes, new ones included.
         """
-        self._number = number
         written: list[Pin] = []
         removed: set[int] = set()
         moved = 0
         for draft in self._drafts:
             if draft.frozen:
                 continue
+            owner, place, pattern = draft.owner, None, None
             if draft.lock is None:
-                home, known = writing.owner_of(self._token_of(draft.task_id))
-                if draft.owner is None or (known and home == draft.owner):
+                # t=0   a works on the pinned task; the lock is cleared
+                # t=1   removed at once, the pin would leave the task to its hash token, which b owns: b begins it too
+                # So the pin has no target but NOBODY until a has released it, unless a owns the hash token as well.
+                home, known = changes.owner_of(self._token_of(draft.task_id))
+                if owner is None or (known and home == owner):
                     removed.add(draft.id)
-                else:
-                    self._put(written, draft, draft.owner, NOBODY, None)
-                continue
-            place = self._settled(draft) or places.get(draft.id)
-            pattern = self._choice(draft.lock)[0] if place is not None else _last_pattern(draft.before, draft.lock)
-            owner = draft.owner
-            if draft.before is None and not self._handover.fresh:
-                owner, known = writing.owner_of(self._token_of(draft.task_id))
-                if not known:
                     continue
-            if owner is None:
-                self._put(written, draft, place, None, pattern)
-                moved += draft.before is not None and place is not None and place != draft.before.owner
             else:
-                self._put(written, draft, owner, None if place == owner else NOBODY if place is None else place, pattern)
+                place = self._settled(draft) or places.get(draft.id)
+                pattern = self._choice(draft.lock)[0] if place is not None else _last_pattern(draft.before, draft.lock)
+                if draft.before is None and self._old.members:
+                    # The task may be in flight on the node that owns its hash token: the pin begins there, whatever its place.
+                    owner, known = changes.owner_of(self._token_of(draft.task_id))
+                    if not known:
+                        continue
+            if owner is None:
+                moved += draft.before is not None and place is not None and place != draft.before.owner
+                owner, target = place, None
+            else:
+                target = None if place == owner else NOBODY if place is None else place
+            before = draft.before
+            version = before.version if before is not None and before.owner == owner else number
+            pin = Pin(draft.id, draft.task_id, owner, target, version, pattern, None if draft.home == owner else draft.home)
+            if pin != before:
+                written.append(pin)
         return tuple(written), frozenset(removed), moved
-
-    def _put(self, written: list[Pin], draft: _Draft, owner: str | None, target: str | None, pattern: str | None) -> None:
-        before = draft.before
-        version = before.version if before is not None and before.owner == owner else self._number
-        pin = Pin(draft.id, draft.task_id, owner, target, version, pattern, None if draft.home == owner else draft.home)
-        if pin != before:
-            written.append(pin)
 
 
 def _last_pattern(pin: Pin | None, lock: TaskLock) -> str | None:
-    """The pattern that was in force before no live node matched any, if the lock still has it."""
+    """Return the pattern that was in force before no live node matched any, if the lock still has it."""
     return pin.pattern if pin is not None and pin.pattern in lock.patterns else None

@@ -1,8 +1,8 @@
-"""What one plan removes (rules R5 and R9): nodes that are dead, that left, and owners without a record.
+"""What one plan removes (rules R5 and R9): nodes that are dead, nodes that left, and owners without a record.
 
-A store carries only so many comparisons in one commit, and says how many (``BackendInfo.max_removals``). A leader that finds more
-to remove begins with the oldest, and goes on with its next plan, which follows at once. Whoever is left for later keeps what it
-owns until then.
+A commit carries only so many comparisons, and each backend declares how many (``BackendInfo.max_removals``). A leader that finds
+more to remove begins with the oldest, and goes on with its next plan, which follows at once. A node that is left for later keeps
+what it owns until then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 @attrs.frozen
 class _Removal:
-    """What goes under one name: a record, an owner that is not the record's run, or both."""
+    """What is removed under one name: a record, an owner that is not the record's run, or both."""
 
     name: str
     eviction: Eviction | None
@@ -31,7 +31,7 @@ class _Removal:
 
     @property
     def size(self) -> int:
-        """How many nodes a plan names for it."""
+        """How many nodes a plan names for this removal."""
         return sum(part is not None for part in (self.eviction, self.departed, self.absent))
 
 
@@ -53,9 +53,9 @@ class Removals:
         gone: Mapping[str, Member | None],
         most: int,
     ) -> Removals:
-        """Choose, the oldest first, at most ``most`` of what can be removed, but at least what one name stands for.
+        """Choose what to remove, the oldest first: at most ``most`` nodes, but at least those of one name.
 
-        ``nodes`` are the records; of those the ``alive`` and the ``returning`` stay. ``gone`` are the owners that may have no
+        ``nodes`` are the records; of those the ``alive`` and the ``returning`` stay. ``gone`` are the owners that can have no
         lease any more, with the runs that their names mean.
         """
         found = sorted(cls._found(nodes, alive, returning, gone), key=lambda removal: (removal.since, removal.name))

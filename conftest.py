@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
+
+MEMORY_FILES = Path('/dev/shm')  # noqa: S108 - the folder is a parent of temporary folders with names of their own
+ROOM = 4 * 1024**3
+"""Bytes that must be free there: each process of the tests may start a server of each kind."""
 
 SAMPLE_STORES = {'memory', 'postgresql'}
 """The stores of a test marked ``any_store``: one within the process, one across the network."""
@@ -11,6 +20,16 @@ SAMPLE_STORES = {'memory', 'postgresql'}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--full``."""
     parser.addoption('--full', action='store_true', help='run every test on every store, and on every server installed here')
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    """Put temporary files where a flush to the disk costs nothing, if there is such a place and ``TMPDIR`` names no other.
+
+    A server flushes with each write that it acknowledges. What it has flushed outlives its own death there just as on a disk.
+    """
+    if 'TMPDIR' not in os.environ and MEMORY_FILES.is_dir() and shutil.disk_usage(MEMORY_FILES).free >= ROOM:
+        os.environ['TMPDIR'] = tempfile.tempdir = str(MEMORY_FILES)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""``Job``: a worker's way into its cluster."""
+"""``Job``: a worker's node in its cluster, for the time of a ``with`` block."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from jobsync._core.hashing import hasher, task_key
+from jobsync._core.hashing import hasher, task_key, tokenizer
 from jobsync._core.records import LockFilter
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
+from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
-from jobsync._worker.session import copy_error
+from jobsync._worker.session import Session, copy_error
 from jobsync._worker.signals import Signals
-from jobsync._worker.status import NodeStatus
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
+from jobsync._worker.task_log import TaskLog
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.task import Task, key_of
@@ -33,11 +34,11 @@ _logger = logging.getLogger('jobsync.job')
 T = TypeVar('T')
 
 
-class Job(NodeStatus):
+class Job:
     """A node of a cluster, for the time of a ``with`` block.
 
-    Inside the block exactly those tasks are this node's for which ``can_claim_task`` says so. Leaving the block gives its
-    tokens back.
+    Inside the block this node owns exactly the tasks for which ``can_claim_task`` returns True. Leaving the block gives its
+    tokens back. Any thread may call any method.
     """
 
     def __init__(
@@ -59,56 +60,71 @@ class Job(NodeStatus):
         on_lost: Callable[[frozenset[int]], object] | None = None,
         handle_signals: bool = False,
     ) -> None:
-        """Check the arguments; nothing is reached before the block is entered.
+        """Check the arguments. The store is not reached before the block is entered.
 
-        ``node_name`` must be this worker's alone in its cluster; a stable name gets its former tokens back after a
-        restart. ``site`` is a label. ``config`` holds the settings (see ``jobsync.config``), unless
-        ``coordination_config`` is given. ``date`` is the date of the work, today by default. ``wait_on_enter`` limits in
-        seconds how long entering waits, ``wait_on_exit`` how long leaving waits until others own what this node gave
-        back. ``skip_db_init`` uses the store's tables as they are. ``lock_provider`` is called with the job while it
-        enters, and the locks it registers hold from the start; with ``clear_existing_locks`` they replace, in one step,
-        all that this node registered before. ``on_rebalance`` is called with a ``RebalanceEvent`` (or nothing) whenever
-        the node's tokens have changed. ``on_assign(tokens)`` is called when tokens have become this node's,
-        ``on_revoke(tokens, deadline)`` before others pass on, which they do when it returns and at the latest at ``deadline`` (on
-        ``time.monotonic``), ``on_lost(tokens)`` when they are gone without having been asked for. One call at a time, in order,
-        on a thread of their own. With ``handle_signals`` the first SIGTERM or SIGINT ends ``claim`` loops and gives the tokens
-        back once nothing is in flight; a second one, or the end of ``shutdown_timeout_sec``, ends the block.
+        The callbacks run one at a time and in order, on a thread of their own.
 
-        Raises ``ConfigError``.
+        Args:
+            node_name: This worker's name, unique in its cluster. A name that stays the same gets its tokens back after a restart.
+            site: A label, which jobsync does not use.
+            config: The settings of the program, with a section ``sync`` (see ``jobsync.config``).
+            date: The date of the work. None: today.
+            wait_on_enter: How many seconds entering waits for this node's share of the tokens, at most; and how long a new
+                cluster forms, if ``minimum_nodes`` is not given.
+            wait_on_exit: How many seconds leaving waits, at most, until other nodes own what this node gave back.
+            skip_db_init: Use the store's tables as they are, and make none.
+            lock_provider: Called with the job while it enters. The task locks that it registers hold from the start.
+            clear_existing_locks: Have the locks of ``lock_provider`` replace, in one step, all that this node registered before.
+            coordination_config: The settings of the node, in place of ``config.sync.coordination``.
+            on_rebalance: Called with a ``RebalanceEvent``, or with no argument, after the node's tokens have changed.
+            on_assign: Called with the tokens that have become this node's.
+            on_revoke: Called with tokens that other nodes are to own, and with the deadline, on ``time.monotonic``. The tokens
+                pass on when it returns, at the latest at the deadline.
+            on_lost: Called with tokens that this node has lost without a request: the lease has ended, or the node was evicted.
+            handle_signals: Have the first SIGTERM or SIGINT end ``claim`` loops and give the tokens back once no task is in
+                flight. A second one, or the end of ``shutdown_timeout_sec``, ends the block.
+
+        Raises:
+            ConfigError: An argument or a setting is not allowed.
         """
-        super().__init__(
-            checks.node_name.of('node_name', node_name),
-            checks.date_of_work(date),
-            resolve(config, coordination_config, os.environ),
-            create=not checks.flag.of('skip_db_init', skip_db_init),
-        )
+        self.node_name = checks.node_name.of('node_name', node_name)
+        self.date = checks.date_of_work(date)
         self.site = checks.site.of('site', site)
+        self._config = resolve(config, coordination_config, os.environ)
         self._wait_on_enter = checks.seconds.of('wait_on_enter', wait_on_enter)
         self._wait_on_exit = checks.seconds.of('wait_on_exit', wait_on_exit)
         self._lock_provider = checks.optional_callable.of('lock_provider', lock_provider)
+        self._clear_existing_locks = checks.flag.of('clear_existing_locks', clear_existing_locks)
         self._functions = Functions(
             on_assign=checks.optional_callable.of('on_assign', on_assign),
             on_revoke=checks.optional_callable.of('on_revoke', on_revoke),
             on_lost=checks.optional_callable.of('on_lost', on_lost),
             on_rebalance=checks.optional_callable.of('on_rebalance', on_rebalance),
         )
-        self._clear_existing_locks = checks.flag.of('clear_existing_locks', clear_existing_locks)
-        self._hash, self._total_tokens = hasher(self._config.hash_function), self._config.total_tokens
+        hash_function, self._total_tokens = self._config.hash_function, self._config.total_tokens
+        self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
+        self._session = Session(self.node_name, self._config, create=not checks.flag.of('skip_db_init', skip_db_init))
+        self._task_log = TaskLog(self._session, self.date)
         self._locks = TaskLocks(self._session)
-        caught = checks.flag.of('handle_signals', handle_signals)
-        self._signals = Signals(self._session, self._config.shutdown_timeout_sec) if caught else None
+        is_handling = checks.flag.of('handle_signals', handle_signals)
+        self._signals = Signals(self._session, self._config.shutdown_timeout_sec) if is_handling else None
 
     def __reduce_ex__(self, _: object) -> NoReturn:
-        """Refuse to be copied and pickled: a node is one process's own."""
+        """Refuse to be copied and pickled: a node belongs to one process."""
         raise copy_error(self.node_name)
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        """Register, and wait until this node owns its share (see ``wait_on_enter``).
+        """Register, and wait until this node owns its share of the tokens (see ``wait_on_enter``).
 
-        Raises ``ClusterTimeout``, ``ConfigMismatch``, ``NodeNameInUse``, ``SchemaMismatch``, ``BackendNotFound``,
-        ``BackendUnavailable``.
+        Raises:
+            ClusterTimeout: The cluster was not ready in time.
+            ConfigMismatch: The cluster has other settings than this node.
+            NodeNameInUse: A live process has this node's name.
+            SchemaMismatch: The store's tables belong to another version, or are missing and may not be made.
+            BackendNotFound: No backend can be used for the configured URL.
+            BackendUnavailable: The store does not answer.
         """
         self._session.check_enterable()  # not in the block below, which leaves what was entered
         try:
@@ -130,15 +146,16 @@ class Job(NodeStatus):
             self._locks.provide(None if provider is None else lambda: provider(self), self._clear_existing_locks)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        """Stop claiming, give the tokens back, leave. May be called again, and from a signal handler at any moment.
+        """Stop claiming, give the tokens back, and leave. May be called again, and from a signal handler at any moment.
 
-        Never marks a task complete: only ``write_audit`` does. Called from a signal handler that has interrupted one of
-        this object's own calls, it does not wait for the end, since the end may be waiting for that call: it comes when the
-        block ends, as it does if the handler calls ``sys.exit``.
+        Marks no task complete: only ``write_audit`` does. If a signal handler calls this while one of this object's own calls is
+        interrupted, it returns before the node has left, since the end may have to wait for that call. The node then leaves when
+        the block ends, which it does if the handler calls ``sys.exit``.
         """
         if exc is not None and not isinstance(exc, Exception):
-            # A signal handler's sys.exit may have fallen between a transaction's beginning and the block that would end it.
-            # What is suspended there holds the store's write lock for as long as the traceback holds its frames.
+            # t=0  a transaction has begun, and holds the store's write lock
+            # t=1  a signal handler's sys.exit ends the code before the block that would end the transaction
+            # t=2  leaving writes to the store: it would wait for that lock, which the suspended frames keep alive
             clear_frames(traceback)
         self._session.leave(self._wait_on_exit, self._task_log.completions.flush_before_leaving, self._task_log.close)
         if self._signals is not None:
@@ -147,8 +164,15 @@ class Job(NodeStatus):
     # --- tasks --------------------------------------------------------------------------------------------------------------
 
     def can_claim_task(self, task: object) -> bool:
-        """Whether the task (a ``Task`` or a bare id) is this node's at this moment. No I/O, no lock."""
-        # Every task of every loop comes through here: key_of and tokenizer are written out (see bench/scenarios/ownership.py).
+        """Return whether this node owns the task at this moment. No I/O, no lock.
+
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Raises:
+            ConfigError: The id cannot be a task's.
+        """
+        # Every task of every loop comes through here: key_of and tokenizer are written out for speed.
         kind = type(task)
         try:
             if kind is str and '\0' not in task:  # type: ignore[operator]  # known by type(): isinstance takes longer
@@ -162,43 +186,71 @@ class Job(NodeStatus):
             data = key.encode()
         except ConfigError:
             raise
-        except ValueError:  # too many digits, or no UTF-8: task_key says so
+        except ValueError:  # too many digits, or no UTF-8: task_key raises an error that says so
             data = task_key(task).encode()
         lease = self._session.lease
         if lease is None:
             return not self._config.enabled
-        # First what is granted, as one value, then the clock. So a True was true when the grant was read, however long this
-        # thread had to wait between the two: the lease had not ended yet then, for it has not ended by now. The other way round
-        # the grant could have ended since the clock was read; and read one by one, its parts could be of two times.
+        # t=0   this thread reads the grant: these tokens, until 15
+        # t=20  the process was stopped until now, and another node owns the token
+        # t=20  this thread reads the clock: 20 is not before 15, so False
+        # With the clock read first, at t=0, the answer at t=20 would be True. And the grant is one value: were its parts read
+        # one by one, a new lease between them could give an old token a new deadline.
         deadline, pins, mine = lease.grant
         if pins is not None and key in pins:
             return pins[key] and now() < deadline
-        digest = self._hash  # called as self._hash(…), it would be looked for among the methods first
+        digest = self._hash  # called as self._hash(…), it would be looked up among the methods first
         return mine[digest(data) % self._total_tokens] and now() < deadline
 
     def add_task(self, task: object) -> bool:
-        """Begin a task: mark it in flight, record the claim, and say whether it may be worked on.
+        """Start a task: mark it in flight, record its claim, and return whether this node may work on it.
 
-        False, with nothing written, if the task is no longer this node's. While the store is away this waits for it, as
-        long as the lease lasts.
+        While the store does not answer, this waits for as long as the lease lasts.
+
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Returns:
+            False, with nothing recorded, if this node does not own the task any more.
+
+        Raises:
+            ConfigError: The id cannot be a task's.
         """
-        key = key_of(task)
-        return self._task_log.start(key, self._token_of(key))
+        key, token = self._parse(task)
+        return self._task_log.start(key, token)
 
     def set_claim(self, tasks: object) -> bool:
-        """Record that this node began a task, or each of several, without marking it in flight; False if it may not."""
+        """Record the claims of tasks without marking them in flight.
+
+        Args:
+            tasks: One task (a ``Task`` or a bare id), or a list, tuple or set of tasks.
+
+        Returns:
+            False, with nothing recorded, if this node does not own all of them.
+
+        Raises:
+            ConfigError: An id cannot be a task's.
+        """
         several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
-        return self._task_log.record_claims({key: self._token_of(key) for key in map(key_of, several)})
+        return self._task_log.record_claims(dict(map(self._parse, several)))
 
     def claim(self, tasks: Iterable[T], batch: int | None = None) -> Iterator[T]:
-        """The tasks (``Task`` objects or bare ids) that are this node's, one after the other: the loop to work in.
+        """Yield the tasks that this node owns, one after the other: the loop to work in.
 
-        Each is claimed, and in flight while the body is at work on it; it is complete when the loop asks for the next, which is
-        recorded within about a second. If the body raises, or leaves the loop by ``break``, the task stays incomplete (call
+        Each task is claimed, and in flight while the body works on it. It is complete when the loop requests the next one, and
+        recorded so within about a second. If the body raises, or leaves the loop by ``break``, the task stays incomplete (call
         ``complete`` before a ``break``). The loop ends early when this node is to leave.
 
-        Claims are recorded many at a time, never later than a task is yielded: up to 1,000 where ``tasks`` has a length, one by
-        one where it has none, for there the next may be long in coming; ``batch`` sets another limit.
+        Claims are recorded many at a time, and never later than their task is yielded: up to 1,000 where ``tasks`` has a length,
+        one by one where it has none, since the next task may be long in coming there.
+
+        Args:
+            tasks: ``Task`` objects or bare ids, of which this node takes its own.
+            batch: How many claims are recorded at a time, at most. None: as said above.
+
+        Raises:
+            ConfigError: ``batch`` or an id is not allowed.
+            BackendUnavailable: The store does not answer.
         """
         return claimed_tasks(self._claim_loop(tasks, batch), tasks, self.can_claim_task)
 
@@ -207,15 +259,25 @@ class Job(NodeStatus):
         self._session.check_process()
         return ClaimLoop(self._task_log, tasks, self._parse, batch)
 
+    def _parse(self, task: object) -> tuple[str, int]:
+        """Return a task's key and its hash token."""
+        key = key_of(task)
+        return key, self._token_of(key)
+
     @contextmanager
     def task(self, task: T) -> Iterator[T]:
-        """One task of this node's: claimed at the beginning of the block, complete at its end, incomplete if it raises.
+        """Work on one task: claimed at the start of the block, complete at its end, incomplete if the block raises.
 
-        Raises ``NotOwned``, before the block, if the task is not this node's, or another thread has it in hand.
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Raises:
+            NotOwned: Before the block: this node does not own the task, or another thread works on it.
+            ConfigError: The id cannot be a task's.
         """
         key, token = self._parse(task)
         task_log = self._task_log
-        if task_log.has_checked_out(key):  # this worker has it in hand already: whoever handed it out records its end
+        if task_log.has_checked_out(key):  # by a loop or a block around this one, which records its end
             yield task
             return
         if not task_log.check_out(key, token):
@@ -228,26 +290,45 @@ class Job(NodeStatus):
         task_log.complete(key)
 
     def complete(self, task: object) -> None:
-        """Record one task as complete, which was begun by ``add_task`` or is out in a ``claim`` loop; it is no longer in flight.
+        """Record one task as complete, which ``add_task`` or a ``claim`` loop has started; it is no longer in flight.
 
-        Raises ``BackendUnavailable`` if the store stays away; then it is recorded by the next ``write_audit``.
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Raises:
+            BackendUnavailable: The store does not answer. The next ``write_audit`` records the task.
         """
         self._task_log.finish(key_of(task))
         self._task_log.completions.flush()
 
     def write_audit(self) -> None:
-        """Mark every task added since the last time as complete.
+        """Record every task added since the last time as complete.
 
-        Raises ``BackendUnavailable`` if the store stays away; nothing is lost then, and it can be called again.
+        Raises:
+            BackendUnavailable: The store does not answer. No task is lost: call this again.
         """
         self._task_log.complete_all()
 
     def get_audit(self) -> list[dict[str, Any]]:
-        """The tasks completed for this job's date, by any node, newest first: item, node, date, created_on."""
+        """Return the tasks that any node has completed for this job's date, newest first.
+
+        Returns:
+            Mappings with ``item``, ``node``, ``date`` and ``created_on``.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
         return self._task_log.read_audits()
 
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
-        """Tasks of this job's date that were begun longer ago than that (seconds, if a number) and never completed."""
+        """Return the tasks of this job's date that any node has started and none has completed.
+
+        Args:
+            older_than: How long ago they were started at least; a number is seconds.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
         return self._task_log.read_incomplete(checks.age(older_than))
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
@@ -259,16 +340,30 @@ class Job(NodeStatus):
         reason: str | None = None,
         expires_in_days: float | None = None,
     ) -> None:
-        """Lock a task to the nodes that match a SQL LIKE pattern, or the first of several that any node matches.
+        """Lock a task to the nodes that match a pattern, in place of the lock that the task has. Holds within two seconds.
 
-        Holds within two seconds, in place of the task's present lock if it has one. Raises ``ConfigError``.
+        Args:
+            task_id: A ``Task`` or a bare id.
+            node_pattern: A SQL ``LIKE`` pattern of node names, or several in order: the first counts that a live node matches.
+            reason: Text for people.
+            expires_in_days: After how many days the lock ends. None: never.
+
+        Raises:
+            ConfigError: An argument is not allowed.
+            BackendUnavailable: The store does not answer.
         """
         self._locks.put([lock_request(self.node_name, task_id, node_pattern, reason, expires_in_days)])
 
     def register_task_locks_bulk(self, locks: Iterable[Sequence[Any]]) -> None:
-        """Lock many tasks in one step: tuples (task_id, pattern, reason), reason optional, as may be expires_in_days after it.
+        """Lock many tasks in one step.
 
-        Several tuples for one task are alternatives in order. Raises ``ConfigError``, and then registers none.
+        Args:
+            locks: Tuples of task id, pattern, reason and days until the lock ends; reason and days are optional. Several tuples
+                for one task are alternatives, in order.
+
+        Raises:
+            ConfigError: A tuple is not allowed, and no lock is registered.
+            BackendUnavailable: The store does not answer.
         """
         self._locks.put(lock_requests(self.node_name, locks))
 
@@ -276,38 +371,202 @@ class Job(NodeStatus):
     register_locks_bulk = register_task_locks_bulk
 
     def list_locks(self) -> list[dict[str, Any]]:
-        """Every task lock: token_id, task_id, node_pattern, patterns, reason, created_by, created_at, expires_at."""
+        """Return every task lock, by ``token_id``.
+
+        Returns:
+            Mappings with ``token_id``, ``task_id``, ``node_pattern``, ``patterns``, ``reason``, ``created_by``, ``created_at``
+            and ``expires_at``.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
         return self._locks.rows()
 
     def clear_locks_by_creator(self, creator: str) -> int:
-        """Remove the locks that a node registered; how many."""
+        """Remove the task locks that a node has registered.
+
+        Args:
+            creator: The node's name.
+
+        Returns:
+            How many locks were removed.
+
+        Raises:
+            ConfigError: ``creator`` is not a name.
+            BackendUnavailable: The store does not answer.
+        """
         return self._locks.clear(LockFilter(created_by=checks.creator.of('creator', creator)))
 
     def clear_all_locks(self) -> int:
-        """Remove every lock; how many."""
+        """Remove every task lock.
+
+        Returns:
+            How many locks were removed.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
         return self._locks.clear(LockFilter())
 
-    # --- its part ----------------------------------------------------------------------------------------------------------
+    # --- this node ----------------------------------------------------------------------------------------------------------
 
     def set_weight(self, weight: float) -> None:
-        """Weigh this much from now on, relative to the others. 0 drains the node: it stays a member and owns nothing."""
+        """Change this node's share of the tokens, relative to the other nodes'.
+
+        Args:
+            weight: A number from 0 to 1,000,000. 0 drains the node: it stays a member and owns nothing.
+
+        Raises:
+            ConfigError: ``weight`` is not allowed.
+        """
         checks.weight.of('weight', weight)
         self._session.check_inside()
         if self._session.runtime is not None:
             self._session.runtime.ask_for_weight(float(weight))
 
-    # --- the store's own ways in --------------------------------------------------------------------------------------------
+    @property
+    def my_tokens(self) -> frozenset[int]:
+        """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over."""
+        return status.owned_tokens(self._session)
+
+    @property
+    def token_version(self) -> int:
+        """The number of the assignment's version that this node has applied; every change raises it."""
+        return status.token_version(self._session)
+
+    def owns(self, token: int) -> bool:
+        """Return whether this node may claim the tasks of a token, or the task of a pin, at this moment. No I/O, no lock.
+
+        Args:
+            token: A number of ``my_tokens`` or ``task_to_token``.
+        """
+        return token in self.my_tokens
+
+    def owner_of(self, task: object) -> str | None:
+        """Return the name of the node that owns the task, from the store; None if no node does.
+
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        key, token = self._parse(task)
+        self._session.check_inside()
+        return self.node_name if self._session.runtime is None else self._session.read_assignment().owner_of(key, token)
+
+    def fence(self, task: object) -> int:
+        """Return a number that is higher with every new owner of the task, so that a late write can be refused. No I/O.
+
+        See ``jobsync.fencing``. The number rises through hand-overs, crashes, restarts and task locks, and never falls while the
+        store keeps what it has confirmed.
+
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Raises:
+            NotOwned: This node neither owns the task now nor has it in flight.
+        """
+        key, token = self._parse(task)
+        self._session.check_inside()
+        runtime = self._session.runtime
+        fence = None if runtime is None else runtime.agent.lease.fence(key, token, now)
+        if fence is None:
+            why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
+            raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
+        return fence
+
+    def task_to_token(self, task: object) -> int:
+        """Return the token that decides about the task: its pin's if it has a task lock, else its hash token.
+
+        Args:
+            task: A ``Task`` or a bare id.
+        """
+        key, runtime = key_of(task), self._session.runtime
+        pin = None if runtime is None else runtime.agent.lease.assignment.pin_of.get(key)
+        return self._token_of(key) if pin is None else pin.id
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this node starts no further task: it is to leave (after a signal, say), has left, or cannot go on.
+
+        A ``claim`` loop ends by itself then; a loop of your own should.
+        """
+        return self._session.is_leaving
+
+    def am_i_healthy(self) -> bool:
+        """Return whether this node is a member with a valid lease (always, with coordination off). No I/O."""
+        return status.is_healthy(self._session)
+
+    def am_i_leader(self) -> bool:
+        """Return whether this node leads the cluster, with a valid lease. No I/O."""
+        return status.is_leader(self._session)
+
+    def get_coordination_status(self) -> dict[str, Any]:
+        """Return this node's state in one mapping. No I/O."""
+        return status.coordination_status(self._session, self._task_log.open_tasks)
+
+    # --- all nodes ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """Every node's record in the store, oldest first: name, created_on, last_heartbeat, active and more.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        if not self._config.enabled:
+            return []
+        snapshot = self._session.caller.call(self._session.needed_backend.snapshot)
+        return status.node_rows(snapshot, self._config.heartbeat_timeout_sec)
+
+    def get_active_nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes with a heartbeat within ``heartbeat_timeout_sec``, by the store's clock, oldest first. For people.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return [node for node in self.nodes if node['active']]
+
+    def get_dead_nodes(self) -> list[dict[str, Any]]:
+        """Return the registered nodes without such a heartbeat, or that have left and are still to be removed by the leader.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return [node for node in self.nodes if not node['active']]
+
+    # --- the store, and names of the 1.x guide ------------------------------------------------------------------------------
 
     @property
     def _tables(self) -> Mapping[str, str]:
-        """The names of the tables by the seed's words: Node, Token, Lock, Rebalance, Claim, Audit."""
+        """The names of the tables, by the guide's words: Node, Token, Lock, Rebalance, Claim, Audit, State."""
         tables: Mapping[str, str] = self._session.sql_backend.tables
         return tables
 
     @property
     def _cn(self) -> Connection:
-        """The way to the backend's database for the user's own statements (see ``jobsync.database``). From any thread.
+        """The connection to the backend's database for the user's own statements (see ``jobsync.database``), from any thread.
 
-        Connects at the first statement, and is closed on leaving. Raises ``UnsupportedOperation`` if the backend has no SQL.
+        Connects at the first statement, and is closed on leaving.
+
+        Raises:
+            UnsupportedOperation: The backend has no SQL.
         """
         return self._session.connection
+
+    @property
+    def _my_tokens(self) -> frozenset[int]:
+        return self.my_tokens
+
+    @property
+    def _token_version(self) -> int:
+        return self.token_version
+
+    @property
+    def _last_heartbeat_sent(self) -> dt.datetime | None:
+        return status.last_heartbeat_sent(self._session)
+
+    @property
+    def _coordination_enabled(self) -> bool:
+        return self._config.enabled

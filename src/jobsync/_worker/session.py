@@ -91,7 +91,7 @@ class Session:
     def check_enterable(self) -> None:
         """Raise ``JobsyncError`` if this was entered, left or asked to leave before."""
         if self.stages.stage is not Stage.NEW:
-            raise JobsyncError(f'job {self.node_name!r} has been entered or left before: make a new one for each block')
+            raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
 
     @property
     def is_leaving(self) -> bool:

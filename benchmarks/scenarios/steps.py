@@ -16,11 +16,21 @@ from jobsync._core.agent.ownership import Ownership
 from jobsync._core.assignment import Assignment, Changes, Plan
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.decide import decide
-from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import Leadership, Node, NodeRef, NodeState, Revision, Snapshot, Timeline
+from jobsync._runtime.startup import node_config
+from jobsync.backend import BackendInfo, Reach
+from jobsync.config import CoordinationConfig
 
 _START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-_POLICY = Policy(timeout_sec=15, rebalance_delay_sec=0, form_at=0, minimum_nodes=None, trust_first_timeline=True)
+_CONFIG = node_config(
+    'leader',
+    CoordinationConfig(rebalance_delay_sec=0),
+    BackendInfo('none', durable=True, push=True, reach=Reach.PROCESS, max_tokens=2**30),
+    create=True,
+    wait_on_enter=0.0,
+    announces=False,
+)
 
 
 @attrs.frozen
@@ -38,8 +48,18 @@ class Cluster:
         me = NodeRef(self.names[0], 'run-' + self.names[0])
         nodes = tuple(self._node(name, version) for name in self.names)
         snapshot = Snapshot(timeline, 'store', _START, version, version, Leadership(1, me), nodes, 0)
-        view = LeaderView(me, snapshot, self.assignment, (), {}, now=1_000.0)
-        return decide(view, LeaderState(timeline_read_at=0.0), _POLICY, tokenizer('xxh3', self.assignment.total_tokens)).plan
+        view = LeaderView(
+            me=me,
+            snapshot=snapshot,
+            assignment=self.assignment,
+            locks=(),
+            suspects={},
+            now=1_000.0,
+            started_at=0.0,
+            is_first_timeline=True,
+            longest_timeout_sec=0.0,
+        )
+        return decide(view, LeaderState(timeline_read_at=0.0), _CONFIG, tokenizer('xxh3', self.assignment.total_tokens)).plan
 
     def _node(self, name: str, seen: Revision) -> Node:
         state = NodeState.LEFT if name in self.left else NodeState.JOINED

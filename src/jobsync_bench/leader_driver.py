@@ -6,19 +6,23 @@ import time
 import uuid
 from collections.abc import Callable
 
+import attrs
+
 from jobsync import plugins
 from jobsync._core.agent import commands
 from jobsync._core.assignment import Assignment
 from jobsync._core.hashing import tokenizer
-from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import NodeRef, Registration, Settings
 from jobsync._runtime.executor import execute
+from jobsync._runtime.startup import node_config
 from jobsync.backend import BackendOptions
+from jobsync.config import CoordinationConfig
 
 __all__ = ['LeaderDriver']
 
 _TIMEOUT_SEC = 15
-_POLICY = Policy(_TIMEOUT_SEC, rebalance_delay_sec=0, form_at=0, minimum_nodes=None, trust_first_timeline=True)
+_SETTINGS = CoordinationConfig(heartbeat_timeout_sec=_TIMEOUT_SEC, rebalance_delay_sec=0)
 
 
 class LeaderDriver:
@@ -32,7 +36,11 @@ class LeaderDriver:
         self._token_of = tokenizer(settings.hash_function, tokens)
         self._nodes = [self._register(number) for number in range(nodes)]
         self.backend.acquire_leadership(self.me, 0)
-        self._memory = LeaderState(timeline_read_at=0.0)
+        self._state = LeaderState(timeline_read_at=0.0)
+        self._config = attrs.evolve(
+            node_config(self.me.name, _SETTINGS, self.backend.info, create=True, wait_on_enter=0.0, announces=False),
+            durable=True,  # an empty store is nothing to wait for
+        )
         self._assignment = Assignment.empty(tokens)
         self.settle()
 
@@ -54,8 +62,18 @@ class LeaderDriver:
             reading = execute(self.backend, commands.ReadAssignment(me, self._assignment), self._token_of)
             assert isinstance(reading, commands.AssignmentReading)
             self._assignment = reading.assignment
-        view = LeaderView(me, snapshot, self._assignment, (), {}, time.monotonic())
-        made = execute(self.backend, commands.PlanAndCommit(view, self._memory, _POLICY), self._token_of)
+        view = LeaderView(
+            me=me,
+            snapshot=snapshot,
+            assignment=self._assignment,
+            locks=(),
+            suspects={},
+            now=time.monotonic(),
+            started_at=0.0,
+            is_first_timeline=True,
+            longest_timeout_sec=0.0,
+        )
+        made = execute(self.backend, commands.PlanAndCommit(view, self._state, self._config), self._token_of)
         assert isinstance(made, commands.CommitOutcome)
         return made.plan is not None
 

@@ -14,10 +14,11 @@ from tests.core.builders import EPOCH, token_of
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
-from jobsync._core.agent.config import AgentConfig
+from jobsync._core.config import NodeConfig
 from jobsync._core.records import LockEdit, Node, Settings
 from jobsync._runtime.executor import execute
 from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.config import CoordinationConfig
 from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['AWAY', 'TASKS', 'Bench', 'Caught', 'Made']
@@ -75,17 +76,27 @@ class Bench:
         self._caught: list[Caught] = []
 
     def start(self, name: str, **changes: Any) -> Agent:
-        """Another agent, from now on. No cluster waits to form unless ``form_sec`` is given."""
-        config = AgentConfig(
-            **{
-                'name': name,
-                'settings': self.settings,
-                'form_sec': 0.0,
-                'host': f'host of {name}',
-                'pid': 1,
-                'durable': self.store.durable,
-                **changes,
-            }
+        """Another agent, from now on, with these changes of its ``CoordinationConfig`` or ``NodeConfig``.
+
+        No cluster waits to form, and a node that leaves waits for nothing, unless the changes say so.
+        """
+        coordination = {
+            key: changes.pop(key) for key in [*changes] if key != 'host' and key in attrs.fields_dict(CoordinationConfig)
+        }
+        given = {
+            'name': name,
+            'settings': self.settings,
+            'wait_on_enter': 0.0,
+            'host': f'host of {name}',
+            'pid': 1,
+            'create': True,
+            'announces': False,
+            **changes,
+        }
+        config = NodeConfig.of(
+            CoordinationConfig(**{'shutdown_timeout_sec': 0.0, **coordination}),
+            self.backend.info,
+            **given,
         )
         agent = Agent(config, token_of, lambda: f'run{next(self._ids)}', self.now)
         self.agents.append(agent)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from jobsync._core.assignment import Assignment, Changes, Plan, TokenGroup
+from jobsync._core.config import NodeConfig
 from jobsync._core.leader.decide import decide
-from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView, Policy
+from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView
 from jobsync._core.records import (
     Leadership,
     Member,
@@ -25,6 +26,8 @@ from jobsync._core.records import (
     TaskLock,
     Timeline,
 )
+from jobsync.backend import BackendInfo, Reach
+from jobsync.config import CoordinationConfig
 
 __all__ = [
     'EPOCH',
@@ -47,7 +50,16 @@ EPOCH = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 TIMELINE = Timeline(0, 'first', 'store')
 TIMEOUT_SEC = 15.0
 UNOWNED, ABSENT = '.', '-'
-_POLICY = Policy(timeout_sec=TIMEOUT_SEC, rebalance_delay_sec=0.5, form_at=0.0, minimum_nodes=None, trust_first_timeline=True)
+_CONFIG = NodeConfig.of(
+    CoordinationConfig(heartbeat_timeout_sec=TIMEOUT_SEC, rebalance_delay_sec=0.5),
+    BackendInfo('memory', durable=True, push=True, reach=Reach.PROCESS, max_tokens=10_000),
+    name='a',
+    host='here',
+    pid=1,
+    create=True,
+    announces=False,
+    wait_on_enter=0.0,
+)
 
 
 def token_of(key: str) -> int:
@@ -183,7 +195,10 @@ class Scene:
     longest_timeout_sec: float = 0.0
     now: float = 1000.0
     state: LeaderState = attrs.field(factory=lambda: LeaderState(timeline_read_at=0.0))
-    policy: Policy = _POLICY
+    config: NodeConfig = _CONFIG
+    longest_read_sec: float = 0.0
+    """The longest heartbeat timeout that the leader's node has ever read."""
+    is_first_timeline: bool = True
 
     @classmethod
     def of(cls, assignment: Assignment | str, *nodes: Node) -> Scene:
@@ -203,8 +218,11 @@ class Scene:
             locks=self.locks,
             suspects={name: self.nodes[name].beat for name in self.silent},
             now=self.now,
+            started_at=0.0,
+            is_first_timeline=self.is_first_timeline,
+            longest_timeout_sec=self.longest_read_sec,
         )
-        return decide(view, self.state, self.policy, token_of)
+        return decide(view, self.state, self.config, token_of)
 
     def plan(self) -> Plan:
         """The plan there must be now."""
@@ -226,6 +244,6 @@ class Scene:
         for name in names or tuple(self.nodes):
             self.nodes[name] = attrs.evolve(self.nodes[name], seen=self.assignment.version, holding=frozenset(holding))
 
-    def policy_with(self, **changes: object) -> None:
-        """Change the policy."""
-        self.policy = attrs.evolve(self.policy, **changes)  # type: ignore[arg-type]
+    def config_with(self, **changes: object) -> None:
+        """Change the leader's configuration."""
+        self.config = attrs.evolve(self.config, **changes)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def joining() -> Scene:
 def test_the_first_distribution_waits_while_the_cluster_forms() -> None:
     """Before its time nothing is distributed; the leader looks again when it has come."""
     scene = forming('a', 'b')
-    scene.policy_with(form_at=1030.0)
+    scene.config_with(wait_on_enter=1030.0)
     decision = scene.decide()
     assert (decision.plan, decision.look_again_at) == (None, 1030.0)
     scene.now = 1030.0
@@ -45,21 +45,21 @@ def test_the_first_distribution_waits_while_the_cluster_forms() -> None:
 def test_the_first_distribution_waits_for_minimum_nodes() -> None:
     """With ``minimum_nodes`` given, nothing is distributed among fewer, however late it is."""
     scene = forming('a', 'b')
-    scene.policy_with(minimum_nodes=3, form_at=0.0)
+    scene.config_with(minimum_nodes=3, minimum_nodes_given=True, wait_on_enter=0.0)
     assert scene.decide().plan is None
 
 
 def test_the_first_distribution_waits_for_minimum_nodes_alone() -> None:
     """With ``minimum_nodes`` given, as many are enough, however early it is."""
     scene = forming('a', 'b', 'c')
-    scene.policy_with(minimum_nodes=3, form_at=9999.0)
+    scene.config_with(minimum_nodes=3, minimum_nodes_given=True, wait_on_enter=9999.0)
     assert scene.plan().groups
 
 
 def test_suspects_do_not_make_up_the_minimum() -> None:
     """Only nodes that are not suspected count towards ``minimum_nodes``."""
     scene = forming('a', 'b', 'c')
-    scene.policy_with(minimum_nodes=3)
+    scene.config_with(minimum_nodes=3, minimum_nodes_given=True)
     scene.silent = frozenset('c')
     assert scene.decide().plan is None
 
@@ -74,7 +74,7 @@ def test_suspects_do_not_make_up_the_minimum() -> None:
 def test_the_first_distribution_of_a_timeline_waits_a_timeout(trusted: bool, timeline: Timeline) -> None:
     """R8: leases of older timelines must have ended, unless this is the first one of a store that is trusted."""
     scene = forming('a', 'b')
-    scene.policy_with(trust_first_timeline=trusted)
+    scene.config_with(durable=trusted)
     scene.timeline, scene.state.timeline_read_at = timeline, 990.0
     decision = scene.decide()
     assert (decision.plan, decision.look_again_at) == (None, 1005.0)
@@ -85,7 +85,7 @@ def test_the_first_distribution_of_a_timeline_waits_a_timeout(trusted: bool, tim
 def test_the_wait_is_the_longest_timeout() -> None:
     """R8: every node's timeout must have passed, not only the leader's."""
     scene = Scene.of(Assignment.empty(4), node('a'), node('b', timeout_sec=60))
-    scene.policy_with(trust_first_timeline=False)
+    scene.config_with(durable=False)
     scene.state.timeline_read_at = 990.0
     assert scene.decide().look_again_at == 1050.0
 
@@ -94,11 +94,11 @@ def test_the_wait_is_the_longest_timeout() -> None:
 def test_the_first_commit_of_a_timeline_waits_the_longest_timeout_ever_known(known_by: str) -> None:
     """R8: the nodes of an older timeline have no record in this one; the longest timeout is what tells of their leases."""
     scene = forming('a', 'b')
-    scene.policy_with(trust_first_timeline=False)
+    scene.config_with(durable=False)
     if known_by == 'the store':
         scene.longest_timeout_sec = 60.0
     else:
-        scene.policy_with(longest_timeout_sec=60.0)
+        scene.longest_read_sec = 60.0
     scene.state.timeline_read_at = 990.0
     assert scene.decide().look_again_at == 1050.0
     scene.now = 1050.0
@@ -170,7 +170,7 @@ CHANGES: dict[str, Callable[[Scene], object]] = {
     'a lock': lambda scene: setattr(scene, 'locks', (lock(1, 't0', 'a'),)),
     'another version': lambda scene: setattr(scene, 'assignment', assigned('aabb', version=6)),
     'another timeline': lambda scene: setattr(scene, 'timeline', Timeline(1, 'second', 'store')),
-    'the policy': lambda scene: scene.policy_with(rejoin_grace_sec=9.0),
+    'the configuration': lambda scene: scene.config_with(rejoin_grace_sec=9.0),
 }
 
 
@@ -467,7 +467,7 @@ def test_a_namesake_does_not_inherit_at_once() -> None:
 def test_a_join_waits_for_no_gathering_where_another_leaves() -> None:
     """Where tokens have to move anyway they go to the newcomer at once, and none moves twice."""
     scene = Scene.of('aabb', node('c'), node('b', left=True))
-    scene.policy_with(rebalance_delay_sec=10.0)
+    scene.config_with(rebalance_delay_sec=10.0)
     plan = scene.commit()
     assert spelled(scene.assignment) == 'aacc'
     assert (plan.moved, dict(scene.assignment.targets)) == (2, {})
@@ -476,7 +476,7 @@ def test_a_join_waits_for_no_gathering_where_another_leaves() -> None:
 def test_a_node_that_left_is_expected_back() -> None:
     """For ``rejoin_grace_sec`` its tokens and its record stay, and the leader looks again when they are over."""
     scene = Scene.of('aabb', node('b', left=True))
-    scene.policy_with(rejoin_grace_sec=20.0)
+    scene.config_with(rejoin_grace_sec=20.0)
     decision = scene.decide()
     assert (decision.plan, decision.look_again_at) == (None, scene.now + 20.0)
     scene.now += 20.0
@@ -488,7 +488,7 @@ def test_a_node_that_left_is_expected_back() -> None:
 def test_a_node_that_is_back_in_time_has_its_tokens_again() -> None:
     """Not one row is written: the tokens are the new run's, and nobody else's move."""
     scene = Scene.of('aabb', node('b', left=True))
-    scene.policy_with(rejoin_grace_sec=20.0)
+    scene.config_with(rejoin_grace_sec=20.0)
     scene.decide()
     scene.now += 10.0
     scene.nodes['b'] = node('b', run=2, replaces=[1])
@@ -500,7 +500,7 @@ def test_a_node_that_is_back_in_time_has_its_tokens_again() -> None:
 def test_the_others_are_balanced_while_one_is_expected_back() -> None:
     """A join meanwhile shares what the others have; what is kept for the one that left stays."""
     scene = Scene.of('aaaabb', node('b', left=True), node('c'))
-    scene.policy_with(rejoin_grace_sec=20.0, rebalance_delay_sec=0.0)
+    scene.config_with(rejoin_grace_sec=20.0, rebalance_delay_sec=0.0)
     scene.commit()
     scene.acknowledge('a', 'c')
     scene.commit()

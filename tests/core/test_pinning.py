@@ -303,7 +303,7 @@ def test_expired_locks_are_dropped_when_their_pins_are_gone() -> None:
 def test_without_locks_enabled_there_are_no_pins() -> None:
     """A leader that is told to disregard locks lets go of the pins there are."""
     scene = pinned('aabb', Pin(5, 't0', 'a', None, 3, 'a'), lock(1, 't0', 'a'), lock(2, 't1', 'b'))
-    scene.policy_with(locks_enabled=False)
+    scene.config_with(locks_enabled=False)
     plan = scene.plan()
     assert (plan.pins, plan.unpinned) == ((), frozenset([5]))
 

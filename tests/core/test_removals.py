@@ -36,7 +36,7 @@ def losing_five() -> Scene:
     del scene.nodes['d']
     scene.silent = frozenset('be')
     scene.state.absent_since = {('d', ref('d').incarnation): 0.0}
-    scene.policy_with(max_removals=2)
+    scene.config_with(max_removals=2)
     return scene
 
 
@@ -62,7 +62,7 @@ def test_who_is_left_for_later_keeps_what_it_owns_and_is_given_nothing() -> None
 def test_one_that_goes_and_owns_nothing_is_left_for_later_as_well() -> None:
     """Its record alone counts as much."""
     scene = Scene.of('aaa', *(aged(node(name, left=True), minutes) for minutes, name in enumerate('xyz')))
-    scene.policy_with(max_removals=2)
+    scene.config_with(max_removals=2)
     assert scene.commit().departed == (ref('x'), ref('y'))
     assert scene.commit().departed == (ref('z'),)
 
@@ -70,7 +70,7 @@ def test_one_that_goes_and_owns_nothing_is_left_for_later_as_well() -> None:
 def test_all_that_a_store_carries_go_at_once() -> None:
     """The number is a bound, and nothing is split without need."""
     scene = losing_five()
-    scene.policy_with(max_removals=5)
+    scene.config_with(max_removals=5)
     assert removed(scene.commit()) == ['b', 'c', 'd', 'e', 'f']
 
 

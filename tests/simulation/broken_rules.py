@@ -11,7 +11,6 @@ import attrs
 
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.candidacy import Candidacy
-from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.leader_term import LeaderTerm
@@ -30,6 +29,7 @@ from jobsync._core.leader.row_changes import RowChanges
 from jobsync._core.records import Eviction, Guard, NodeRef, NodeState, Pulse, Revision, Settings, Snapshot
 from jobsync._runtime import executor as performing
 from jobsync.backends.single_writer import CallContext, NamespaceState, SingleWriterBackend
+from jobsync.config import CoordinationConfig
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 
 LONG_AGO = -1e9
@@ -47,7 +47,7 @@ def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def r1_lease_never_ends() -> AbstractContextManager[None]:
     """R1: a heartbeat that once succeeded is good for ever."""
-    return _patched(AgentConfig, 'lease_sec', property(lambda self: 1e9))
+    return _patched(CoordinationConfig, 'lease_sec', property(lambda self: 1e9))
 
 
 def r1_lease_from_the_answer() -> AbstractContextManager[None]:
@@ -102,9 +102,9 @@ def r2_longest_forgotten_by_a_renewal() -> AbstractContextManager[None]:
     """R2: after a rollback the timeouts of the nodes that are present are waited for."""
     prepare: Any = deciding._Decision.__init__
 
-    def forgetful(self: deciding._Decision, view: LeaderView, state: Any, policy: Any, token_of: Any) -> None:
-        present = attrs.evolve(view, snapshot=attrs.evolve(view.snapshot, longest_timeout_sec=0.0))
-        prepare(self, present, state, attrs.evolve(policy, longest_timeout_sec=0.0), token_of)
+    def forgetful(self: deciding._Decision, view: LeaderView, *rest: Any) -> None:
+        snapshot = attrs.evolve(view.snapshot, longest_timeout_sec=0.0)
+        prepare(self, attrs.evolve(view, snapshot=snapshot, longest_timeout_sec=0.0), *rest)
 
     return _patched(deciding._Decision, '__init__', forgetful)
 

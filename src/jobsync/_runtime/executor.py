@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.ownership import Ownership
-from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.config import NodeConfig
+from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import Guard, LockEdit, LockFilter
 from jobsync.backend import Backend
 
@@ -26,8 +27,8 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
         case commands.ReadAssignment(ref, base):
             assignment = base.apply(backend.read_assignment(base.version))
             return commands.AssignmentReading(assignment, Ownership.under(assignment, ref))
-        case commands.PlanAndCommit(view, state, policy):
-            return _propose(backend, view, state, policy, token_of)
+        case commands.PlanAndCommit(view, state, config):
+            return _propose(backend, view, state, config, token_of)
         case commands.ReadLocks():
             return backend.read_locks()
         case commands.AcquireLeadership(ref, epoch):
@@ -51,11 +52,11 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
 
 
 def _propose(
-    backend: Backend, view: LeaderView, state: LeaderState, policy: Policy, token_of: Callable[[str], int]
+    backend: Backend, view: LeaderView, state: LeaderState, config: NodeConfig, token_of: Callable[[str], int]
 ) -> commands.CommitOutcome:
     from jobsync._core.leader.decide import decide  # only now: few nodes ever lead
 
-    decision = decide(view, state, policy, token_of)
+    decision = decide(view, state, config, token_of)
     revision = None
     if decision.plan is not None:
         snapshot = view.snapshot

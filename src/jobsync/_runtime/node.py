@@ -23,8 +23,8 @@ import attrs
 
 from jobsync._core.agent.agent import Agent, Phase
 from jobsync._core.agent.commands import Command, Lane, Reply
-from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
+from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._core.records import Node, Pulse, Unreadable
 from jobsync._event_log import EventLogger, event_log
@@ -81,7 +81,7 @@ class NodeRuntime:
     def __init__(
         self,
         backend: Backend,
-        config: AgentConfig,
+        config: NodeConfig,
         functions: Functions | None = None,
     ) -> None:
         self._backend = backend

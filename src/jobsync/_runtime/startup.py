@@ -9,61 +9,47 @@ import time
 from collections.abc import Callable
 
 from jobsync._core.agent.agent import Phase
-from jobsync._core.agent.config import AgentConfig
+from jobsync._core.config import NodeConfig
 from jobsync._runtime.node import NodeRuntime, Status
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ClusterTimeout, JobsyncError
 
-__all__ = ['agent_config', 'wait_until_entered']
+__all__ = ['node_config', 'wait_until_entered']
 
 _logger = logging.getLogger('jobsync.job')
 _PROGRESS_SEC = 10.0
 _POLL_SEC = 0.01
 
 
-def agent_config(
-    name: str, config: CoordinationConfig, info: BackendInfo, create: bool, form_sec: float, announces: bool
-) -> AgentConfig:
-    """What the agent of this process is told; ``form_sec`` is ``wait_on_enter``."""
-    return AgentConfig(
+def node_config(
+    name: str, config: CoordinationConfig, info: BackendInfo, *, create: bool, wait_on_enter: float, announces: bool
+) -> NodeConfig:
+    """Return the configuration of this process's node: what is given, and every other field as ``config`` or ``info`` has it."""
+    return NodeConfig.of(
+        config,
+        info,
         name=name,
-        settings=config.settings,
-        create=create,
-        weight=config.weight,
         host=socket.gethostname(),
         pid=os.getpid(),
-        heartbeat_interval_sec=config.heartbeat_interval_sec,
-        heartbeat_timeout_sec=config.heartbeat_timeout_sec,
-        lease_margin=config.lease_margin,
-        rebalance_delay_sec=config.rebalance_delay_sec,
-        handover_timeout_sec=config.handover_timeout_sec,
-        shutdown_timeout_sec=config.shutdown_timeout_sec,
-        rejoin_grace_sec=config.rejoin_grace_sec,
+        create=create,
+        wait_on_enter=wait_on_enter,
         announces=announces,
-        form_sec=form_sec,
-        minimum_nodes=int(config.minimum_nodes) if config.minimum_nodes_given else None,
-        look_sec=min(config.dead_node_check_interval_sec, config.rebalance_check_interval_sec),
-        refresh_initial_sec=config.token_refresh_initial_interval_sec,
-        refresh_sec=config.token_refresh_steady_interval_sec,
-        relock_sec=config.rebalance_check_interval_sec,
-        durable=info.durable,
-        max_removals=info.max_removals,
-        locks_enabled=config.locks_enabled,
     )
 
 
 def wait_until_entered(
     runtime: NodeRuntime, distribution_timeout_sec: float, prepare: Callable[[], object] | None = None
 ) -> None:
-    """Return once the node owns its whole share, or at ``form_sec`` if it is at least part of the plan.
+    """Return once the node owns its whole share, or at ``wait_on_enter`` if it is at least part of the plan.
 
     ``prepare`` is called as soon as the store is open with this node's settings.
     Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
     of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
     """
     config = runtime.agent.config
-    name, limit_sec, minimum_nodes = config.name, config.form_sec, config.minimum_nodes
+    name, limit_sec = config.name, config.wait_on_enter
+    minimum_nodes = config.minimum_nodes if config.minimum_nodes_given else None
     started = time.monotonic()
     next_word = started + min(_PROGRESS_SEC, 1.0)
     while True:

@@ -14,7 +14,7 @@ from jobsync._runtime import NodeRuntime
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
 from jobsync._runtime.patched_threads import refuse_patched_threads
-from jobsync._runtime.startup import agent_config, wait_until_entered
+from jobsync._runtime.startup import node_config, wait_until_entered
 from jobsync._worker.stages import Event, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend
@@ -52,7 +52,7 @@ class Session:
 
     # --- in and out ---------------------------------------------------------------------------------------------------------
 
-    def enter(self, form_sec: float, prepare: Callable[[], object], functions: Functions) -> None:
+    def enter(self, wait_on_enter: float, prepare: Callable[[], object], functions: Functions) -> None:
         """Become part of the cluster. If this raises, ``leave`` must be called.
 
         ``prepare`` is called once the store is open with this node's settings. That is before the node registers, unless the
@@ -77,8 +77,15 @@ class Session:
         has_same_settings = opened.settings == config.settings
         if has_same_settings:
             prepare()
-        agent = agent_config(self.node_name, config, backend.info, self._create, form_sec, functions.announces)
-        runtime = self.runtime = NodeRuntime(backend, agent, functions)
+        own = node_config(
+            self.node_name,
+            config,
+            backend.info,
+            create=self._create,
+            wait_on_enter=wait_on_enter,
+            announces=functions.announces,
+        )
+        runtime = self.runtime = NodeRuntime(backend, own, functions)
         # t=0  a signal's handler, before the line above: records the event, and finds no runtime to stop
         # t=1  this thread stores the runtime, and finds the event here: the runtime is never started
         # A handler after the line above finds the runtime and stops it, so that it leaves as soon as it is started.

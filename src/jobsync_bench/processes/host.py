@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from jobsync import CoordinationConfig, plugins
 from jobsync._core.agent.agent import Phase
 from jobsync._runtime import NodeRuntime
-from jobsync._runtime.startup import agent_config
+from jobsync._runtime.startup import node_config
 from jobsync.backend import Backend
 from jobsync.testing.faults import FaultyBackend
 from jobsync_bench.processes.serving import order, serve
@@ -97,9 +97,11 @@ class Host:
     def enter(self, first: int, end: int) -> None:
         """Start nodes of these numbers; does not wait for them."""
         for number in range(first, end):
-            told = agent_config(f'node-{number:04}', self._config, self._backend.info, True, _FORM_SEC, False)
+            config = node_config(
+                f'node-{number:04}', self._config, self._backend.info, create=True, wait_on_enter=_FORM_SEC, announces=False
+            )
             way = Counted(self._backend, self._turns, self._hints)
-            node = NodeRuntime(way, told)
+            node = NodeRuntime(way, config)
             self._nodes.append((node, way))
             node.start()
 

@@ -46,7 +46,6 @@ import attrs
 from jobsync._core.agent import commands
 from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.commands import Lane
-from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.leader_term import LeaderTerm
 from jobsync._core.agent.lease import Lease
@@ -58,6 +57,7 @@ from jobsync._core.agent.schedule import HeartbeatSchedule
 from jobsync._core.agent.settings_watch import SettingsWatch
 from jobsync._core.agent.unreadable import UnreadableRecords
 from jobsync._core.agent.weight import WeightSync
+from jobsync._core.config import NodeConfig
 from jobsync._core.records import (
     Leadership,
     LockReading,
@@ -111,7 +111,7 @@ class _Issued:
 class Agent:
     """One node. Not thread-safe, but for ``lease``, of which any thread may ask what stands there under that heading."""
 
-    def __init__(self, config: AgentConfig, token_of: Callable[[str], int], new_id: Callable[[], str], now: float) -> None:
+    def __init__(self, config: NodeConfig, token_of: Callable[[str], int], new_id: Callable[[], str], now: float) -> None:
         self.config, self._new_id, self._started_at = config, new_id, now
         self.phase = Phase.OPENING
         self.failure: JobsyncError | None = None
@@ -416,7 +416,7 @@ class Agent:
             case commands.Register(), None:
                 self._registered(now)
             case commands.SetWeight(_, weight), None:
-                self._weight_sync.given(weight, now + self.config.refresh_sec)
+                self._weight_sync.given(weight, now + self.config.token_refresh_steady_interval_sec)
                 self._monitor.look(now)
             case commands.RenewTimeline(), None:
                 self._restart(now, 'a new timeline was begun')

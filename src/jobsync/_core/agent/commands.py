@@ -11,7 +11,8 @@ import attrs
 
 from jobsync._core.agent.ownership import Ownership
 from jobsync._core.assignment import Assignment, Plan
-from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.config import NodeConfig
+from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import (
     Leadership,
     LockReading,
@@ -123,7 +124,7 @@ class PlanAndCommit:
     view: LeaderView
     state: LeaderState
     """Brought up to date by ``decide``; nothing else reads it meanwhile."""
-    policy: Policy
+    config: NodeConfig
 
 
 @attrs.frozen

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.assignment import Assignment
-from jobsync._core.leader.inputs import LeaderState, LeaderView, Policy
+from jobsync._core.config import NodeConfig
+from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import Leadership, NodeRef, Snapshot, TaskLock
 from jobsync._core.redact import safe_repr
 
@@ -26,18 +26,18 @@ class LeaderTerm:
 
     def __init__(
         self,
-        config: AgentConfig,
+        config: NodeConfig,
         ref: NodeRef,
-        history: RollbackDetector,
+        rollback: RollbackDetector,
         started_at: float,
         now: float,
         tell: Callable[[Event], object],
     ) -> None:
-        self._config, self._ref, self._history, self._started_at, self._tell = config, ref, history, started_at, tell
+        self._config, self._ref, self._rollback, self._started_at, self._tell = config, ref, rollback, started_at, tell
         self.epoch: int | None = None
         """The term in which this node leads; None while it does not."""
         self._state = LeaderState(timeline_read_at=now)
-        self._trusts_timeline = False
+        self._is_first_timeline = False
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
         self._propose_at = self._read_at = now
@@ -56,7 +56,7 @@ class LeaderTerm:
     def begin_timeline(self, now: float, is_first: bool) -> None:
         """The timeline was read now; ``is_first``: it is the only one that this process has ever seen."""
         self._state = LeaderState(timeline_read_at=now)
-        self._trusts_timeline = self._config.durable and is_first
+        self._is_first_timeline = is_first
 
     def compare(self, leadership: Leadership) -> None:
         """The store says who leads."""
@@ -83,22 +83,18 @@ class LeaderTerm:
         if now < self._propose_at:
             return self._propose_at
         self._propose_at = self._news_at = _FOREVER
-        view = LeaderView(self._ref, snapshot, assignment, self._locks, suspects, now)
-        return commands.PlanAndCommit(view, self._state, self._policy())
-
-    def _policy(self) -> Policy:
-        config = self._config
-        return Policy(
-            timeout_sec=config.heartbeat_timeout_sec,
-            longest_timeout_sec=self._history.longest_timeout_sec,
-            rebalance_delay_sec=config.rebalance_delay_sec,
-            form_at=self._started_at + config.form_sec,
-            minimum_nodes=config.minimum_nodes,
-            trust_first_timeline=self._trusts_timeline,
-            max_removals=config.max_removals,
-            locks_enabled=config.locks_enabled,
-            rejoin_grace_sec=config.rejoin_grace_sec,
+        view = LeaderView(
+            me=self._ref,
+            snapshot=snapshot,
+            assignment=assignment,
+            locks=self._locks,
+            suspects=suspects,
+            now=now,
+            started_at=self._started_at,
+            is_first_timeline=self._is_first_timeline,
+            longest_timeout_sec=self._rollback.longest_timeout_sec,
         )
+        return commands.PlanAndCommit(view, self._state, self._config)
 
     # --- taking answers -----------------------------------------------------------------------------------------------------
 
@@ -117,7 +113,7 @@ class LeaderTerm:
     def take_locks(self, locks: tuple[TaskLock, ...], revision: int, now: float) -> None:
         """The task locks, read when they were of this revision or a newer one."""
         self._locks, self._locks_revision = locks, revision
-        self._locks_at, self._propose_at = now + self._config.relock_sec, now
+        self._locks_at, self._propose_at = now + self._config.rebalance_check_interval_sec, now
 
     def take_proposal(self, proposal: commands.CommitOutcome) -> None:
         """What became of a proposal."""

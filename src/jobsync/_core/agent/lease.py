@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.events import Event, LogMessage, OwnershipChanged
 from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.ownership import Grant, Ownership
 from jobsync._core.assignment import Assignment
+from jobsync._core.config import NodeConfig
 from jobsync._core.records import NodeRef, Revision
 
 __all__ = ['Clock', 'Lease']
@@ -40,7 +40,7 @@ _NEVER = float('-inf')
 class Lease:
     """One node's hold on its tokens, through all its incarnations."""
 
-    def __init__(self, config: AgentConfig, token_of: Callable[[str], int], tell: Callable[[Event], object]) -> None:
+    def __init__(self, config: NodeConfig, token_of: Callable[[str], int], tell: Callable[[Event], object]) -> None:
         self._config, self._token_of, self._tell = config, token_of, tell
         self._nothing = Ownership.nothing(config.settings.total_tokens)
         self._blank = Assignment.empty(config.settings.total_tokens)

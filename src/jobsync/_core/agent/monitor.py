@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from heapq import nsmallest
 
 from jobsync._core.agent.candidacy import Candidacy
-from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.schedule import STEP
+from jobsync._core.config import NodeConfig
 from jobsync._core.records import Member, Node, NodeRef, NodeState, Pulse, Snapshot
 
 __all__ = ['ClusterMonitor']
@@ -33,7 +33,7 @@ the nodes that die together with the leader from about when they died, unless al
 class ClusterMonitor:
     """One incarnation's view of the others."""
 
-    def __init__(self, config: AgentConfig, ref: NodeRef, candidacy: Candidacy, now: float) -> None:
+    def __init__(self, config: NodeConfig, ref: NodeRef, candidacy: Candidacy, now: float) -> None:
         self._config, self._ref, self._candidacy = config, ref, candidacy
         self._observer = FailureDetector(config.blind_after_sec)
         self.snapshot: Snapshot | None = None
@@ -129,7 +129,11 @@ class ClusterMonitor:
         config, leader = self._config, snapshot.leadership.node
         timeouts = self._timeouts(snapshot)
         if self.is_first_in_line(now):
-            regular = now + min(config.look_sec, (1 + 3 * STEP) * config.heartbeat_interval_sec)
+            regular = now + min(
+                config.dead_node_check_interval_sec,
+                config.rebalance_check_interval_sec,
+                (1 + 3 * STEP) * config.heartbeat_interval_sec,
+            )
             suspicion = self._observer.next_suspicion(timeouts)
             return (regular if suspicion is None or suspicion <= now else min(regular, suspicion)), _FOREVER
         led = leader is not None and any(node.ref == leader and node.state is NodeState.JOINED for node in snapshot.nodes)

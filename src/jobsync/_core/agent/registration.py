@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobsync._core.agent.config import AgentConfig
+from jobsync._core.config import NodeConfig
 from jobsync._core.records import Node
 from jobsync.errors import NodeNameInUse
 
@@ -63,7 +63,7 @@ class _NameWatch:
 class NameRegistration:
     """One node's name, through all its incarnations."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._past: set[str] = set()
         """Its incarnations, the present one included."""

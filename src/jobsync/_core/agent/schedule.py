@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from jobsync._core.agent.config import AgentConfig
+from jobsync._core.config import NodeConfig
 
 __all__ = ['STEP', 'HeartbeatSchedule']
 
@@ -24,7 +24,7 @@ _NEVER = float('-inf')
 class HeartbeatSchedule:
     """One incarnation's heartbeats."""
 
-    def __init__(self, config: AgentConfig, now: float) -> None:
+    def __init__(self, config: NodeConfig, now: float) -> None:
         self._config = config
         self._place = STEP * (0.5 + crc32(config.name.encode()) / 2**32)
         self._is_urgent = self._in_turn = False

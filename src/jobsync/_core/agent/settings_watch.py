@@ -7,10 +7,14 @@ timeout, is dead. The store compares the records once more when it replaces the 
 
 from __future__ import annotations
 
-from jobsync._core.agent.config import AgentConfig, check_settings, differences
+from typing import NoReturn
+
+import attrs
+
 from jobsync._core.agent.failure_detector import FailureDetector
+from jobsync._core.config import NodeConfig
 from jobsync._core.records import NodeState, Opened, Snapshot
-from jobsync.errors import TimelineChanged
+from jobsync.errors import ConfigMismatch, TimelineChanged
 
 __all__ = ['SettingsWatch']
 
@@ -18,7 +22,7 @@ __all__ = ['SettingsWatch']
 class SettingsWatch:
     """A watch over all nodes of a cluster with other settings."""
 
-    def __init__(self, config: AgentConfig, opened: Opened, now: float) -> None:
+    def __init__(self, config: NodeConfig, opened: Opened, now: float) -> None:
         self._config, self._opened = config, opened
         self._observer = FailureDetector(config.blind_after_sec)
         self._beats: frozenset[tuple[str, int]] | None = None
@@ -50,9 +54,9 @@ class SettingsWatch:
     def _announcement(self, timeout_sec: float) -> str:
         names = sorted(self._observer.observed)
         listed = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
-        what = '; '.join(differences(self._config.settings, self._opened.settings))
         return (
-            f'node {self._config.name!r} finds other settings in force ({what}) and nodes registered under them: {listed}; '
+            f'node {self._config.name!r} finds other settings in force ({self._differences}) '
+            f'and nodes registered under them: {listed}; '
             f'replacing the settings unless one of these stirs within {timeout_sec:g} s'
         )
 
@@ -60,6 +64,19 @@ class SettingsWatch:
         """Count anew from the next reading, because a call of this node failed (rule R2)."""
         self._observer.clear()
 
-    def refuse(self) -> None:
+    def refuse(self) -> NoReturn:
         """Raise ``ConfigMismatch``: a node of the cluster is alive."""
-        check_settings(self._config.name, self._config.settings, self._opened.settings)
+        raise ConfigMismatch(
+            f'node {self._config.name!r} cannot join: {self._differences}. Every node of a cluster must have the same; '
+            'to change them, stop all nodes first'
+        )
+
+    @property
+    def _differences(self) -> str:
+        """Each setting in which this node differs from the cluster."""
+        here = attrs.asdict(self._config.settings)
+        return '; '.join(
+            f'{field} is {value!r} in the cluster and {here[field]!r} here'
+            for field, value in attrs.asdict(self._opened.settings).items()
+            if value != here[field]
+        )

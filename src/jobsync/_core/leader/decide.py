@@ -27,8 +27,9 @@ from collections.abc import Callable, Mapping, Set
 import attrs
 
 from jobsync._core.assignment import ABSENT, UNOWNED, Plan
+from jobsync._core.config import NodeConfig
 from jobsync._core.leader.handover import Released, Rowless, find_released, find_rowless, longest_timeout
-from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView, Policy
+from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView
 from jobsync._core.leader.owners import OwnerTable, find_stuck
 from jobsync._core.leader.pins import PinPlanner, wanted
 from jobsync._core.leader.row_changes import RowChanges, row_changes
@@ -46,16 +47,16 @@ _GATHER_HELD_SEC = 0.1
 _FOREVER = float('inf')
 
 
-def decide(view: LeaderView, state: LeaderState, policy: Policy, token_of: Callable[[str], int]) -> Decision:
+def decide(view: LeaderView, state: LeaderState, config: NodeConfig, token_of: Callable[[str], int]) -> Decision:
     """Return what the leader commits now, if anything. ``token_of`` gives the hash token of a task's key.
 
     The leader of an idle cluster reads again and again what it has read before, and need not go through every token again: a
     decision to do nothing and wait for nothing stands until something changes.
     """
-    made_from = view.substance, policy
+    made_from = view.substance, config
     if state.idle is not None and state.idle[0] == made_from:
         return state.idle[1]
-    decision, is_idle = _Decision(view, state, policy, token_of).decide()
+    decision, is_idle = _Decision(view, state, config, token_of).decide()
     state.idle = (made_from, decision) if is_idle else None
     return decision
 
@@ -63,8 +64,8 @@ def decide(view: LeaderView, state: LeaderState, policy: Policy, token_of: Calla
 class _Decision:
     """One decision in the making."""
 
-    def __init__(self, view: LeaderView, state: LeaderState, policy: Policy, token_of: Callable[[str], int]) -> None:
-        self.view, self.state, self.policy, self.token_of = view, state, policy, token_of
+    def __init__(self, view: LeaderView, state: LeaderState, config: NodeConfig, token_of: Callable[[str], int]) -> None:
+        self.view, self.state, self.config, self.token_of = view, state, config, token_of
         self.now, self.old = view.now, view.assignment
         self.is_first = not self.old.members
         """No distribution has been made in this timeline."""
@@ -73,8 +74,8 @@ class _Decision:
         self.owners = {self.old.names[position] for position in self.old.owners if position >= 0}
         """The names that own anything."""
         self.owners.update(pin.owner for pin in self.old.pins.values() if pin.owner is not None)
-        self.longest_timeout = longest_timeout(policy.timeout_sec, view.snapshot.nodes, self.old.members)
-        self.longest_ever = max(self.longest_timeout, view.snapshot.longest_timeout_sec, policy.longest_timeout_sec)
+        self.longest_timeout = longest_timeout(config.heartbeat_timeout_sec, view.snapshot.nodes, self.old.members)
+        self.longest_ever = max(self.longest_timeout, view.snapshot.longest_timeout_sec, view.longest_timeout_sec)
         """After that, not even a node of an older timeline has a lease, or one without any record."""
         self.owner_table = OwnerTable.judge(
             view.snapshot,
@@ -83,10 +84,10 @@ class _Decision:
             view.suspects,
             state.absent_since,
             now=self.now,
-            timeout_sec=policy.timeout_sec,
+            timeout_sec=config.heartbeat_timeout_sec,
             longest_timeout_sec=self.longest_ever,
-            rejoin_grace_sec=policy.rejoin_grace_sec,
-            max_removals=policy.max_removals,
+            rejoin_grace_sec=config.rejoin_grace_sec,
+            max_removals=config.max_removals,
         )
         self.evictions, self.departed = self.owner_table.removals.evictions, self.owner_table.removals.departed
 
@@ -106,7 +107,7 @@ class _Decision:
         state.rowless = rowless.first_read
         state.read_released(released, self.now)
         names, place, home = self._places(receivers, stuck, released, rowless)
-        pins = PinPlanner(view, owner_table, released.tokens, receivers, stuck, self.token_of, self.policy.locks_enabled)
+        pins = PinPlanner(view, owner_table, released.tokens, receivers, stuck, self.token_of, self.config.locks_enabled)
         placement = rebalance(weights, names, place, home, pins.requests(place, names))
         changes = row_changes(self.old, owner_table, released.tokens, placement.moves, receivers, self.next_number)
         written, unpinned, pin_moves = pins.settle(placement.pins, changes, self.next_number)
@@ -160,22 +161,23 @@ class _Decision:
 
     def _members(self) -> tuple[dict[str, Member] | None, float]:
         """Return the members from this plan on, or None while no plan may be made; and when that may change."""
-        owner_table, state, policy, snapshot = self.owner_table, self.state, self.policy, self.view.snapshot
+        owner_table, state, config, snapshot = self.owner_table, self.state, self.config, self.view.snapshot
         members, look_at = dict(owner_table.members), _FOREVER
         newcomers = [node for name, node in owner_table.alive.items() if name not in members and not owner_table.is_waiting(name)]
         state.admission.read(newcomers, snapshot, set(self.departed), self.now)
         if self.is_first:
-            if policy.minimum_nodes is not None:
-                if len(owner_table.alive) < policy.minimum_nodes:
+            form_at = self.view.started_at + config.wait_on_enter
+            if config.minimum_nodes_given:
+                if len(owner_table.alive) < config.minimum_nodes:
                     return None, _FOREVER
-            elif self.now < policy.form_at:
-                return None, policy.form_at
+            elif self.now < form_at:
+                return None, form_at
             # t=0   a owns tokens; the store goes back in time, and a is cut off from it
             # t=1   b begins a new timeline, in which no record of a is left, and leads
             # t=14  the lease of a ends
             # t=16  b may commit: the longest timeout ever known has passed since it first read the timeline
             safe_at = state.timeline_read_at + self.longest_ever
-            trusted = policy.trust_first_timeline and snapshot.timeline.generation == 0
+            trusted = config.durable and self.view.is_first_timeline and snapshot.timeline.generation == 0
             if not trusted and self.now < safe_at:
                 return None, safe_at
         elif any(owner_table.is_present(name) for name in members):
@@ -183,7 +185,7 @@ class _Decision:
             drained = {node.ref for node in owner_table.alive.values() if node.weight == 0}
             going = frozenset(ref for ref in gone | drained if ref.name in self.owners)
             newcomers, look_at = state.admission.admit(
-                newcomers, self._has_home, owner_table.alive, gone, going, policy.rebalance_delay_sec, self.now
+                newcomers, self._has_home, owner_table.alive, gone, going, config.rebalance_delay_sec, self.now
             )
         members.update({node.name: Member(node.incarnation, node.timeout_sec) for node in newcomers})
         return {name: self._with_since(name, member) for name, member in members.items()}, look_at
@@ -210,7 +212,7 @@ class _Decision:
         weights.update(dict.fromkeys(stuck & weights.keys(), 0.0))
         names = {name for name, weight in weights.items() if weight > 0}
         held = admission.held_among(names)
-        needed = wanted(self.view.locks, names, held) if held and self.policy.locks_enabled else frozenset()
+        needed = wanted(self.view.locks, names, held) if held and self.config.locks_enabled else frozenset()
         held_back = admission.hold_back(names, needed)
         weights.update(dict.fromkeys(held_back, 0.0))
         return weights, stuck, held_back

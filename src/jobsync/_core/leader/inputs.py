@@ -12,33 +12,10 @@ from jobsync._core.leader.admission import Admission
 from jobsync._core.leader.handover import Released
 from jobsync._core.records import Node, NodeRef, NodeState, Revision, Snapshot, TaskLock
 
-__all__ = ['Decision', 'LeaderState', 'LeaderView', 'Policy']
+__all__ = ['Decision', 'LeaderState', 'LeaderView']
 
 _STEADY = attrgetter(*(field.name for field in attrs.fields(Node) if field.name not in {'heartbeat', 'last_heartbeat'}))
 """The fields of a node's record that a heartbeat leaves as they are."""
-
-
-@attrs.frozen
-class Policy:
-    """How a leader goes about it; nothing here decides who may own what."""
-
-    timeout_sec: float
-    """Its own heartbeat timeout."""
-    rebalance_delay_sec: float
-    """Newcomers are gathered this long into one rebalance."""
-    form_at: float
-    """When the first distribution is due at the latest, on the leader's clock."""
-    minimum_nodes: int | None
-    """Given: the first distribution waits for this many nodes, and for nothing else."""
-    trust_first_timeline: bool
-    """The store declares itself durable: generation 0 has no past to wait for."""
-    longest_timeout_sec: float = 0.0
-    """The longest heartbeat timeout that it has ever read of in the namespace, in whatever timeline."""
-    max_removals: int = 1000
-    """The most nodes that one plan may name as evicted, departed or absent together."""
-    locks_enabled: bool = True
-    rejoin_grace_sec: float = 0.0
-    """How long the tokens of a node that left are kept for it."""
 
 
 @attrs.frozen
@@ -52,13 +29,20 @@ class LeaderView:
     suspects: Mapping[str, tuple[str, int]]
     """For each suspected node's name, the (incarnation, heartbeat) at which it stopped."""
     now: float
+    started_at: float
+    """When the leader's agent began, on its own clock: a first distribution waits ``wait_on_enter`` from there."""
+    is_first_timeline: bool
+    """Whether the leader's process has seen no other timeline."""
+    longest_timeout_sec: float
+    """The longest heartbeat timeout that the leader's node has ever read in the namespace, in any timeline."""
 
     @property
     def substance(self) -> tuple[object, ...]:
         """Return all of it except the time and the heartbeats. A node that misses its heartbeats comes in as a suspect."""
         snapshot = self.snapshot
         structure = snapshot.timeline, snapshot.store, snapshot.revision, snapshot.version, snapshot.leadership
-        return self.me, structure, tuple(map(_STEADY, snapshot.nodes)), self.assignment, self.locks, dict(self.suspects)
+        known = self.started_at, self.is_first_timeline, self.longest_timeout_sec
+        return self.me, structure, known, tuple(map(_STEADY, snapshot.nodes)), self.assignment, self.locks, dict(self.suspects)
 
 
 @attrs.define

@@ -11,9 +11,9 @@ import attrs
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent, Phase
 from jobsync._core.agent.commands import Lane
-from jobsync._core.agent.config import AgentConfig
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.ownership import Ownership
+from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._runtime.executor import execute
 from jobsync.backend import Backend
@@ -77,7 +77,7 @@ class Judge(Protocol):
 class SimNode:
     """One process of the simulated cluster."""
 
-    def __init__(self, world: Environment, config: AgentConfig, judge: Judge) -> None:
+    def __init__(self, world: Environment, config: NodeConfig, judge: Judge) -> None:
         self._world, self.name, self._judge = world, config.name, judge
         random = world.random
         self._rate = 1 + random.uniform(-DRIFT, DRIFT)

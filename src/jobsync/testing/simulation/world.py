@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
-from jobsync._core.agent.config import AgentConfig
+from jobsync._core.config import NodeConfig
 from jobsync.backend import Backend, BackendOptions, LockEdit, LockFilter, LockRequest, Settings
 from jobsync.backends.memory import MemoryStore
+from jobsync.config import CoordinationConfig
 from jobsync.testing.simulation.backends import SmallBackend
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.outcome import Outcome, WorldConfig
@@ -166,19 +167,26 @@ class World:
     def spawn(self, name: str, weight: float | None = None, settings: Settings | None = None) -> SimNode:
         """Start a process under this name, with the settings in force if none are given."""
         interval, timeout = self.random.choice(self.timings)
-        config = AgentConfig(
-            name=name,
-            settings=settings or self.settings,
-            weight=self.random.choice([1, 1, 1, 1, 2, 0.5]) if weight is None else weight,
+        weight = self.random.choice([1, 1, 1, 1, 2, 0.5]) if weight is None else weight
+        wait_on_enter = self.random.choice([0.0, 5.0])
+        coordination = CoordinationConfig(
+            weight=weight,
             heartbeat_interval_sec=interval,
             heartbeat_timeout_sec=timeout,
             handover_timeout_sec=HANDOVER_SEC,
-            form_sec=self.random.choice([0.0, 5.0]),
             shutdown_timeout_sec=self.random.choice([0.0, 5.0]),
-            durable=self.store.durable,
-            announces=self.random.random() < 0.5,
             rejoin_grace_sec=self.grace_sec,
-            max_removals=self.backend.info.max_removals,
+        )
+        config = NodeConfig.of(
+            coordination,
+            self.backend.info,
+            name=name,
+            host='',
+            pid=0,
+            create=True,
+            settings=settings or self.settings,
+            wait_on_enter=wait_on_enter,
+            announces=self.random.random() < 0.5,
         )
         self.record(f'{name}: started' + (f', heartbeats every {interval:g} s, timeout {timeout:g} s' if self.is_mixed else ''))
         node = SimNode(self, config, self.promises)

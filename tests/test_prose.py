@@ -23,7 +23,6 @@ NOT_YET = (
     'src/jobsync/backends/etcd',
     'src/jobsync/backends/redis',
     'src/jobsync/backends/sql',
-    'src/jobsync/cli',
     'src/jobsync/config',
     'src/jobsync/database',
     'src/jobsync/errors.py',

@@ -1,4 +1,4 @@
-"""The command ``jobsync bench``: its options, and a call of what does the work."""
+"""The command ``jobsync bench``: its options, and the call of ``jobsync_bench.play``."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ['bench']
     metavar='URL',
     default=None,
     callback=url_or_stdin,
-    help='The store; - reads the URL from standard input. Required but for --list.',
+    help='The store; - reads the URL from standard input. Required except with --list.',
 )
 @click.option('--quick', is_flag=True, help='Fewer rounds and smaller sizes.')
-@click.option('--only', metavar='SCENARIO', multiple=True, help='This one only; may be given again.')
+@click.option('--only', metavar='SCENARIO', multiple=True, help='Measure only this one; may be given again.')
 @click.option(
     '--output',
     type=click.Path(file_okay=False, path_type=Path),
     default=None,
     help='A folder for results.json, report.md and plots. [default: the report on standard output]',
 )
-@click.option('--list', 'as_list', is_flag=True, help='Say which scenarios there are.')
+@click.option('--list', 'as_list', is_flag=True, help='List the scenarios.')
 def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | None, as_list: bool) -> None:
-    """Measure what the store at the URL makes of jobsync, and jobsync of it.
+    """Measure the store at a URL, and jobsync on that store.
 
-    The store need not be empty, and other clusters may be at work in it: everything happens in namespaces of its own, which
-    stay in it. Takes about ten minutes, and with --quick two.
+    The store need not be empty, and other clusters may be at work in it: all writes go to new namespaces, which stay in the
+    store. The run takes about ten minutes, and two with --quick.
     """
     from jobsync_bench.play import check_installed, listing, place_of, play
     from jobsync_bench.results import Results

@@ -18,7 +18,7 @@ PLACES = {Reach.PROCESS: 'one process', Reach.HOST: 'one host', Reach.NETWORK: '
 
 
 def print_backends(console: Console) -> None:
-    """Who brings each backend, and below that one line for each of its examples."""
+    """Print each backend with its distribution, and below it one line for each of its example URLs."""
     for backend in plugins.installed():
         versions = ', '.join([f'{backend.distribution} {backend.version}', *map(_driver, backend.drivers)])
         console.print(Text.assemble((backend.name, 'bold'), f'  {backend.summary}' if backend.summary else ''))

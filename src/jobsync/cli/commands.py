@@ -1,4 +1,4 @@
-"""The commands of ``jobsync`` that belong to the library, one function each: names, options, and a call of what does the work."""
+"""The commands of ``jobsync`` that belong to the library: their options, and calls of the modules that do the work."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ['cli']
 @click.group(cls=CommandGroup, context_settings={'help_option_names': ['-h', '--help']})
 @click.version_option(package_name='jobsync')
 def cli() -> None:
-    """Many worker processes share a pile of tasks, and exactly one says yes to each."""
+    """Many worker processes share a pile of tasks, and exactly one may claim each."""
 
 
 @cli.command()
 def backends() -> None:
-    """List the stores a cluster can run on, those of installed plugins included, and what each declares of itself."""
+    """List the stores a cluster can run on, those of installed plugins included, and what each backend declares."""
     with errors_as_lines():
         print_backends(Console())
 
@@ -32,19 +32,21 @@ def backends() -> None:
 @click.option('--quick', is_flag=True, help='Smaller pools, fewer sequences of calls.')
 @click.option('--select', metavar='EXPRESSION', default='', help='Only tests whose names match, as for pytest -k.')
 @click.option('--stop-command', default=None, help='Makes the store stop answering.')
-@click.option('--start-command', default=None, help='Ends that; returns when the store answers.')
+@click.option('--start-command', default=None, help='Undoes --stop-command; returns when the store answers.')
 @click.option('--restart-command', default=None, help='Kills the store and starts it again; returns when it answers.')
-@click.option('--refuse-writes-command', default=None, help='Makes the store answer readings alone, and refuse writes.')
-@click.option('--accept-writes-command', default=None, help='Ends that; returns when the store accepts writes.')
+@click.option('--refuse-writes-command', default=None, help='Makes the store answer reads and refuse writes.')
+@click.option(
+    '--accept-writes-command', default=None, help='Undoes --refuse-writes-command; returns when the store accepts writes.'
+)
 @click.option('--wipe-command', default=None, help='Deletes everything in the store.')
 @click.option('--fail-over-command', default=None, help='Puts another store with the same content in its place.')
 @click.option('--harness', metavar='MODULE:CLASS', default=None, help='A Harness of your own, called with the URL for each test.')
 def conformance(url: str, quick: bool, select: str, harness: str | None, **commands: str | None) -> None:
-    """Check that the backend at URL keeps the protocol, and say what each failure costs.
+    """Check that the backend at URL keeps the protocol, and report which promise each failure costs.
 
-    The store need not be empty: each test uses namespaces of its own, which stay in it. A URL with {unique} in it is another
-    for each test, and - reads it from standard input. What can be done to the store (stop it, restart it, …) is said by the
-    commands, or by a harness of your own. The exit status is 1 unless everything that was tried holds, and 2 if the store does
+    The store need not be empty: each test uses namespaces of its own, which stay in the store. If the URL contains {unique},
+    each test gets a URL of its own; - reads the URL from standard input. The commands, or a harness of your own, do things to
+    the store (stop it, restart it, …). The exit status is 1 unless everything that was tried holds, and 2 if the store does
     not answer at all.
     """
     from jobsync.cli.conformance import check

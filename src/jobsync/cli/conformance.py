@@ -22,33 +22,33 @@ __all__ = ['check']
 
 
 SHOWN_LINES = 12
-"""Of what a failed test says."""
+"""The most lines of a failed test's detail that are printed."""
 
 
 class NoStore(click.ClickException):
-    """There is nothing to check."""
+    """The store does not answer, so no test was run. The exit status is 2."""
 
     exit_code = 2
 
 
 def check(url: str, commands: dict[str, str], *, harness: str | None, quick: bool, select: str) -> bool:
-    """Run the suite and print the report; whether all that was tried holds, and anything was.
+    """Run the suite, print the report, and return True if at least one test was tried and all tried tests hold.
 
-    ``harness`` names a class, as ``module:Class``, that is called with the URL for each test and gives its ``Harness``.
+    ``harness`` names a class as ``module:Class``. It is called with the URL for each test and returns the test's ``Harness``.
     """
     missing = [name for name in ('hypothesis', 'pytest') if importlib.util.find_spec(name) is None]
     if missing:
         raise JobsyncError(f"the conformance suite needs {' and '.join(missing)}: pip install 'jobsync[testing]'")
     from jobsync.testing.conformance.running import Standing, run
 
-    def tell(result: Result, number: int, total: int) -> None:
+    def report_progress(result: Result, number: int, total: int) -> None:
         if result.standing is Standing.FAILS:
             click.echo(f'FAILS {result.test}', err=True)
         elif sys.stderr.isatty() or number % 50 == 0:
             click.echo(f'\r{number} of {total} ' if sys.stderr.isatty() else f'{number} of {total}\n', nl=False, err=True)
 
     try:
-        results = run(_maker(url, commands, harness, quick=quick), tell, select)
+        results = run(_maker(url, commands, harness, quick=quick), report_progress, select)
     except BackendUnavailable as error:
         raise NoStore(f'the store at {redact_url(url)} does not answer: {error}') from error
     _report(results)
@@ -58,7 +58,7 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
 
 
 def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool) -> Callable[[], Harness]:
-    """What makes a harness for each test."""
+    """Return the function that makes a harness for each test."""
     from jobsync.testing.conformance import Harness
     from jobsync.testing.url_harness import UrlHarness
 
@@ -80,7 +80,7 @@ def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool)
 
 
 def _named(name: str) -> Callable[[str], object]:
-    """The class that ``module:Class`` names; modules of the present folder are found too."""
+    """Return the class that ``module:Class`` names. Modules of the working directory are found too."""
     module, _, attribute = name.partition(':')
     if '' not in sys.path:
         sys.path.insert(0, '')
@@ -92,7 +92,7 @@ def _named(name: str) -> Callable[[str], object]:
 
 
 def _report(results: Sequence[Result]) -> None:
-    """What fails and what that costs, what was not tried, and how each promise stands."""
+    """Print each failure with the promises that it costs, the verdict on each promise, and the reasons of tests not tried."""
     from jobsync.testing.conformance.promises import MEANING
     from jobsync.testing.conformance.running import Standing
 

@@ -1,6 +1,6 @@
 """The command ``jobsync``.
 
-click and rich come with the extra ``cli``. Nothing else in the package needs them, so their absence is told here, in words.
+click and rich come with the extra ``cli``. No other part of the library needs them, so this module reports their absence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _NEEDED = ('click', 'rich')
 
 
 def main() -> None:
-    """Run the command line; the way in that ``pyproject.toml`` names."""
+    """Run the command line. This is the entry point of the script ``jobsync``."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"The command line needs {' and '.join(missing)}: pip install 'jobsync[cli]'")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.baselines import Baselines
+from benchmarks.baselines import BaselineRegistry
 from benchmarks.pages import write_pages
 from benchmarks.places import DEFAULT, QUICK, places
 from benchmarks.scenarios import SCENARIOS
@@ -55,7 +55,7 @@ def main(
             return
         scenarios, where = chosen(only, SCENARIOS), places(stores or (QUICK if quick else DEFAULT))
         results = Results(quick=quick)
-        baselines = Baselines().find if rivals else None
+        baselines = BaselineRegistry().find if rivals else None
         sys.exit(
             play(
                 results,

@@ -16,9 +16,10 @@ __all__ = ['write_pages']
 _INTRODUCTION = """\
 # Benchmarks
 
-Every number here was measured by `tox -e bench`, and this page and those below it were written by it. What is compared was
-measured in turns in one run, on one machine, so the ratios say more than the times; each table begins with them.
-`peer / ours` of 5 means that ours takes a fifth of the peer's time. The peer is jobsync 1.3.14, the earlier package of that name.
+`tox -e bench` measured every number here, and wrote this page and the pages below it. Parties that are compared were measured in
+turns in one run, on one machine. So the ratios say more than the times, and each table begins with the ratios. "ours" is this
+jobsync. A ratio `peer / ours` of 5 means that ours takes a fifth of the peer's time. The peer is jobsync 1.3.14, the earlier
+package of that name.
 """
 _OWN = """\
 To measure your own store: `jobsync bench --backend URL` (`pip install 'jobsync[bench,cli]'`).
@@ -44,11 +45,11 @@ def write_pages(results: Results, scenarios: Sequence[Scenario], folder: Path) -
         _INTRODUCTION,
         *circumstances(results),
         _OWN,
-        '## What must be reached' if targets else '',
+        '## Targets' if targets else '',
         targets,
         '## All scenarios',
         tree,
-        '## Who is beside ours',
+        '## Other libraries',
         rivals,
     ]
     (folder / 'index.md').write_text('\n\n'.join(part.strip() for part in parts if part) + '\n')

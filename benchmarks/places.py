@@ -15,7 +15,7 @@ from tests.support.servers import EtcdServer, PostgresServer, RedisServer, Serve
 from tests.support.stores import KINDS, Kind
 
 from jobsync.errors import ConfigError
-from jobsync_bench.bench import Store
+from jobsync_bench.bench import BenchStore
 from jobsync_bench.run import Place
 
 __all__ = ['DEFAULT', 'QUICK', 'ServedStore', 'places']
@@ -26,7 +26,7 @@ QUICK = ('postgresql', 'redis')
 
 
 @attrs.frozen
-class ServedStore(Store):
+class ServedStore(BenchStore):
     """A store of whose server the harness knows more than a URL."""
 
     server: ServerProcess | None = None
@@ -61,7 +61,7 @@ def version_of(server: ServerProcess | None) -> str:
 
 
 @contextmanager
-def opened(kind: Kind) -> Iterator[Store]:
+def opened(kind: Kind) -> Iterator[BenchStore]:
     """A store of its own, its server included."""
     with kind.server() as server, TemporaryDirectory(prefix=f'jobsync-{kind.name}-') as folder:
         used = None if server is None else partial(cpu_seconds, server)

@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks.compare import machine, markdown
 from benchmarks.fresh import STORES, fresh
-from benchmarks.rolling_cluster import Cluster
-from benchmarks.rolling_scenes import SCENES, Outcome, flap
+from benchmarks.rolling_cluster import RollingCluster
+from benchmarks.rolling_scenes import SCENES, RollingOutcome, flap
 from jobsync_bench.interrupts import run_interruptible
 
 TOKENS = 240
@@ -44,7 +44,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def row(store: str, scene: str, outcome: Outcome) -> list[object]:
+def row(store: str, scene: str, outcome: RollingOutcome) -> list[object]:
     figures = outcome.figures
     return [
         store, scene, figures.tasks, figures.worked_by_two, figures.owned_by_two, len(figures.missed), figures.twice,
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--open', type=float, default=30, help='seconds that a task has: more than a restart takes')
     parser.add_argument('--fast', action='store_true', help='short intervals')
     options = parser.parse_args(arguments)
-    scenes: dict[str, Callable[[Cluster], Outcome]] = {}
+    scenes: dict[str, Callable[[RollingCluster], RollingOutcome]] = {}
     workers = options.workers or (5 if options.flap else 10)
     common = {'total_tokens': TOKENS, 'minimum_nodes': workers, **(FAST if options.fast else {})}
     settings: dict[str, dict[str, Any]] = {}
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
             with nullcontext(options.backend) if options.backend else fresh(kind) as url:
                 place = {'backend': url, 'appname': f'roll{number}_'}
                 say(f'{kind}: {name}')
-                with Cluster({**common, **settings[name], **place}, options.tasks, options.open) as cluster:
+                with RollingCluster({**common, **settings[name], **place}, options.tasks, options.open) as cluster:
                     outcome = play(cluster)
             rows.append(row(kind, name, outcome))
             for fault in (*outcome.faults, *(f'missed: {task}' for task in outcome.figures.missed[:10])):

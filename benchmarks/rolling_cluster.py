@@ -25,7 +25,7 @@ from jobsync._core.assignment import Assignment
 from jobsync._core.records import HistoryKind, NodeState, Rebalance
 from jobsync.testing.worker_log import LogTail, WorkerLog, now, read_log
 
-__all__ = ['Cluster', 'Worker']
+__all__ = ['RollingCluster', 'RollingWorker']
 
 _LIMIT_SEC = 90.0
 _LOOK_SEC = 0.02
@@ -33,7 +33,7 @@ _COMMIT = re.compile(r'tokens moved, \d+ rows written')
 _BAD = re.compile(r'^.*(?:Traceback|WARNING|ERROR|Exception).*$', re.MULTILINE)
 
 
-class Worker:
+class RollingWorker:
     """One process, and what it has logged so far."""
 
     def __init__(self, order: Order) -> None:
@@ -56,7 +56,7 @@ class Worker:
         return self._errors.read_text(errors='replace')
 
 
-class Cluster:
+class RollingCluster:
     """Workers under load on one store. Leaving the ``with`` block ends them all, by force if need be."""
 
     def __init__(self, settings: dict[str, Any], tasks: int, open_sec: float) -> None:
@@ -69,8 +69,8 @@ class Cluster:
         self._backend = plugins.connect(self.config.backend, self.config.options)
         self._backend.open(self.config.settings, create=True)
         self._origin = now()
-        self.workers: list[Worker] = []
-        self._all: list[Worker] = []
+        self.workers: list[RollingWorker] = []
+        self._all: list[RollingWorker] = []
         self._first, self._rows = 0.0, 0
         self.until, self.moved_in_time = 0.0, 0.0
         """When the end began, and what ``moved`` was then."""
@@ -97,9 +97,9 @@ class Cluster:
         self.wait_until(self._is_even, 'the tokens are shared out')
         self._first, self._rows = now(), len(self.rebalances())
 
-    def start(self, name: str) -> Worker:
+    def start(self, name: str) -> RollingWorker:
         """A process under this name."""
-        worker = Worker(self.order(name, f'{name}.{sum(worker.node == name for worker in self._all)}'))
+        worker = RollingWorker(self.order(name, f'{name}.{sum(worker.node == name for worker in self._all)}'))
         self.workers.append(worker)
         self._all.append(worker)
         return worker
@@ -108,7 +108,7 @@ class Cluster:
         """What a worker is told."""
         return Order(name, run, self._folder.name, self._origin, self._tasks, self._open_sec, self._settings)
 
-    def stop(self, worker: Worker, limit_sec: float = _LIMIT_SEC) -> float:
+    def stop(self, worker: RollingWorker, limit_sec: float = _LIMIT_SEC) -> float:
         """SIGTERM, and wait for its end; how long that took."""
         began = now()
         worker.process.send_signal(signal.SIGTERM)

@@ -13,14 +13,14 @@ from typing import Any
 
 import attrs
 
-from benchmarks.rolling_cluster import Cluster
+from benchmarks.rolling_cluster import RollingCluster
 from benchmarks.rolling_verdict import Figures, passes
 from benchmarks.rolling_worker import READ_SEC, Load, work
 from jobsync import Job
 from jobsync._core.leader.admission import HELD_SEC
 from jobsync.testing.worker_log import LogWriter, log_tokens, now
 
-__all__ = ['SCENES', 'Outcome', 'Scene', 'flap']
+__all__ = ['SCENES', 'RollingOutcome', 'RollingRestart', 'flap']
 
 _GRACE_SEC = 30.0
 _PERIOD_SEC = 1.0
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 @attrs.frozen
-class Outcome:
+class RollingOutcome:
     """What a scenario led to."""
 
     figures: Figures
@@ -43,7 +43,7 @@ class Outcome:
 
 
 @attrs.frozen
-class Scene:
+class RollingRestart:
     """A rolling restart. ``new_names``: the successor has another name, and its predecessor is stopped when it has entered."""
 
     new_names: bool
@@ -53,7 +53,7 @@ class Scene:
         """What ``CoordinationConfig`` is given for it."""
         return {} if self.new_names else {'rejoin_grace_sec': _GRACE_SEC}
 
-    def play(self, cluster: Cluster, workers: int, between_sec: float, say: Say) -> Outcome:
+    def play(self, cluster: RollingCluster, workers: int, between_sec: float, say: Say) -> RollingOutcome:
         """Replace every worker, the oldest first."""
         cluster.form([f'w{number:02}' for number in range(workers)])
         if self.new_names:
@@ -74,7 +74,7 @@ class Scene:
             backs.append(now() - began)
             say(f'  {old.run} stopped in {stops[-1]:.2f} s, {new.run} in after {backs[-1]:.2f} s, {cluster.moved():.2f} moved')
         figures = cluster.end()
-        return Outcome(
+        return RollingOutcome(
             figures,
             cluster.moved_in_time,
             cluster.commits() - commits,
@@ -85,12 +85,12 @@ class Scene:
 
 
 SCENES = {
-    'stable names': Scene(new_names=False),
-    'new names': Scene(new_names=True),
+    'stable names': RollingRestart(new_names=False),
+    'new names': RollingRestart(new_names=True),
 }
 
 
-def flap(cluster: Cluster, workers: int, seconds: float, say: Say) -> Outcome:
+def flap(cluster: RollingCluster, workers: int, seconds: float, say: Say) -> RollingOutcome:
     """A worker that joins and leaves every second stands beside the others."""
     names = [f'w{number:02}' for number in range(workers)]
     cluster.form(names)
@@ -124,4 +124,4 @@ def flap(cluster: Cluster, workers: int, seconds: float, say: Say) -> Outcome:
     most = 2 * fair * stays / pool
     say(f'  {stays} stays in {lasted:.0f} s, {60 * made / lasted:.0f} commits a minute ({made / stays:.1f} a stay)')
     say(f'  moved {cluster.moved_in_time:.2f} x pool; balance demands {most:.2f}; between the others {aside} tokens')
-    return Outcome(figures, cluster.moved_in_time, made, tuple(cluster.faults))
+    return RollingOutcome(figures, cluster.moved_in_time, made, tuple(cluster.faults))

@@ -32,8 +32,6 @@ NOT_YET = (
     'src/jobsync/plugins.py',
     'src/jobsync/task.py',
     'src/jobsync/testing',
-    'src/jobsync_bench',
-    'docs/benchmarks',
     'docs/decisions/0009-the-users-connection.md',
     'docs/decisions/0014-owned-rows-and-changes.md',
     'docs/decisions/0016-one-writer-toolkit.md',

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.baselines.registry import Baselines
+from benchmarks.baselines.registry import BaselineRegistry
 
-__all__ = ['Baselines']
+__all__ = ['BaselineRegistry']

@@ -11,7 +11,7 @@ from benchmarks.baselines.offering import Offer, Slots
 from benchmarks.libraries.environments import LibraryUnavailable
 from jobsync_bench.bench import Bench, Party
 
-__all__ = ['Baselines']
+__all__ = ['BaselineRegistry']
 
 _OFFERS: Mapping[tuple[str, str], Sequence[Offer]] = {
     **ownership.OFFERS,
@@ -26,7 +26,7 @@ _OFFERS: Mapping[tuple[str, str], Sequence[Offer]] = {
 
 
 @attrs.define
-class Baselines:
+class BaselineRegistry:
     """All other parties of a run. A library that cannot be had is noted once."""
 
     _slots: dict[int, Slots] = attrs.field(factory=dict)

@@ -109,11 +109,11 @@ _ALL = (
         'peer',
         'benchmarks.libraries.peer_store',
         ('port', 'role', 'tokens', 'nodes'),
-        'jobsync 1.3.14, its monitors told to look once an hour; it leads nodes that are rows',
+        'jobsync 1.3.14, its monitors run once an hour; the leader of nodes that exist only as rows',
         _verbs(
-            ('join', 'distribute, when one more has joined (seconds)', 'Leader.join'),
-            ('leave', 'distribute, when that one has left', 'Leader.leave'),
-            ('nothing', 'distribute, when nothing has changed', 'Leader.nothing'),
+            ('join', 'distribute, when one more has joined (seconds)', 'LeaderDriver.join'),
+            ('leave', 'distribute, when that one has left', 'LeaderDriver.leave'),
+            ('nothing', 'distribute, when nothing has changed', 'LeaderDriver.nothing'),
         ),
         ('joining',),
     ),
@@ -122,7 +122,7 @@ _ALL = (
         'peer',
         'benchmarks.libraries.peer_store',
         ('port', 'role', 'tokens', 'number'),
-        'jobsync 1.3.14, its monitors told to look once an hour; it owns everything',
+        'jobsync 1.3.14, its monitors run once an hour; it owns all tokens',
         _verbs(
             ('locks', 'register_locks_bulk of so many (seconds)', 'the bulk scenario: locks'),
             ('claims', 'set_claim of a list of so many', 'the bulk scenario: claims'),
@@ -136,7 +136,7 @@ _ALL = (
         'peer',
         'benchmarks.libraries.peer_idle',
         ('port', 'role', 'wait_on_enter'),
-        'jobsync 1.3.14, default settings; a node that does nothing',
+        'jobsync 1.3.14, default settings; an idle node',
         _verbs(
             ('leads', 'whether it leads the cluster', 'the idle scenario: leads'),
             ('tokens', 'how many tokens it has', 'the idle scenario: tokens'),
@@ -149,7 +149,7 @@ _ALL = (
         'skip-locked',
         'benchmarks.libraries.skip_locked',
         ('url',),
-        'a table taken from with FOR UPDATE SKIP LOCKED; it keeps no affinity: any worker may get any task',
+        'a table, read with FOR UPDATE SKIP LOCKED; without affinity: any worker may get any task',
         _verbs(
             *_ROUND,
             ('one', 'take and delete one, do it, commit', 'the tasks scenario'),
@@ -163,7 +163,7 @@ _ALL = (
         'procrastinate',
         'benchmarks.libraries.procrastinate_jobs',
         ('url',),
-        'coroutine jobs, a worker as it is by default but for ending when nothing is left',
+        'coroutine jobs, a worker with default settings that ends when no job is left',
         _verbs(
             *_ROUND,
             ('one', 'a worker with one job at a time', 'the tasks scenario'),
@@ -175,7 +175,7 @@ _ALL = (
         'tooz',
         'benchmarks.libraries.tooz_member',
         ('url', 'member', 'watch_sec'),
-        'a partitioned group: a hash ring in each member, brought up to date when it looks; until then two own the same',
+        'a partitioned group: a hash ring in each member, updated at intervals; until then two members own one task',
         _verbs(
             ('join', 'become a member, to when its own ring was made', 'the takeover scenario: entering'),
             ('leave', 'leave the group', 'the takeover scenario: leaving'),

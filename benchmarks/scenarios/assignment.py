@@ -28,15 +28,17 @@ SCENARIO = Scenario(
     name='assignment',
     title="The leader's decision, and each node's part in it",
     means="""
-        What a change costs in memory and CPU besides the store: the leader decides, every node makes the next assignment from the
-        last one and the rows that changed, and finds out what it may claim. In a quiet cluster only "nothing: decide" happens.
+        The cost of a change in memory and CPU, without the store: the leader decides, and every node makes the next
+        assignment from the last one and the changed rows, and derives its own tokens. In a quiet cluster only "nothing:
+        decide" happens.
     """,
     bounds="""
-        One pass over the tokens in the leader, a copy of the owners in each node; what a node may claim is one byte a token.
+        One pass over the tokens in the leader, and a copy of the owners in each node. The set of claimable tokens takes one
+        byte per token.
     """,
     figures=(
         Figure('step', Unit.SECONDS, 'CPU time of one step. decide: the leader; apply, under, both: every node at each version.'),
-        Figure('memory', Unit.MEGABYTES, 'The most that the step holds beyond what was there before, in a run by itself.'),
+        Figure('memory', Unit.MEGABYTES, 'The most memory of the step beyond that before the step, in a separate run.'),
     ),
     play=play,
     needs=Needs.NOTHING,

@@ -33,12 +33,12 @@ SCENARIO = Scenario(
     name='imports',
     title='import jobsync',
     means="""
-        What every process pays once, when it starts, before it has done anything: a command that runs for a second as well as a
+        The cost of the import, which every process has once at its start: a command that runs for a second as well as a
         worker that runs for a month.
     """,
     bounds="""
-        Python's own modules and four small libraries. No driver of a store is imported before it is used, which would take
-        several times as long.
+        Python's own modules and four small libraries. The driver of a store is imported only when the store is used; that
+        would take several times as long.
     """,
     figures=(Figure('import', Unit.SECONDS, 'CPU time of the import in a fresh interpreter.'),),
     play=play,

@@ -83,13 +83,13 @@ SCENARIO = Scenario(
     name='placement',
     title='How evenly, and how much moves',
     means="""
-        The fullest node decides when all work is done. What moves is what has to be handed over, and what a worker kept in memory
-        for it is lost: tokens that move between two nodes that both stay were moved for nothing.
+        The fullest node decides when all work is done. A token that moves has to be handed over, and its new worker starts
+        with an empty cache. Tokens that move between two nodes that both stay were moved for nothing.
     """,
     bounds="""
-        Ours is planned and therefore exact; it costs a plan, which the leader makes and every node reads. The others compute the
-        node of a key from the names of the nodes, and nobody has to read anything: what they give up is that no two nodes agree
-        on the names at every moment, and a node that is a tenth or a half fuller than the mean.
+        The placement of jobsync is planned and therefore exact. It costs a plan, which the leader makes and every node reads.
+        The other libraries compute the node of a key from the names of the nodes, without a plan. Their price: two nodes do
+        not agree on the names at every moment, and one node is a tenth or a half fuller than the mean.
     """,
     figures=(
         Figure('fullest node', Unit.PERCENT, 'How much more than the mean the fullest node has after the change.'),

@@ -42,17 +42,17 @@ SCENARIO = Scenario(
     name='plan',
     title='Planning who gets what',
     means="""
-        How long the leader thinks when a node joins, leaves or comes back, or when locks change. Meanwhile every node goes on
-        with what it has. What comes out is exactly balanced, and moves no token that need not move.
+        How long the leader needs for a plan when a node joins, leaves or comes back, or when task locks change. Meanwhile
+        every node goes on with its tokens. The plan is exactly balanced, and moves no token that need not move.
     """,
     bounds="""
-        Each token has to be looked at once, and its owner's number copied: that is what a plan for nothing to do costs. Pins
-        are a flow through a network of their groups, so it matters how many groups of nodes they name and not how many pins
-        there are.
+        Each token's owner has to be read and copied once: that is the cost of a plan that changes nothing. Pins are a flow
+        through a network of their groups, so the cost depends on the number of groups of nodes that they name, and not on the
+        number of pins.
     """,
     figures=(
-        Figure('plan', Unit.SECONDS, 'One plan, from the owners as they are to the owners as they shall be.'),
-        Figure('memory', Unit.MEGABYTES, 'The most that one plan holds beyond what was there before, in a run by itself.'),
+        Figure('plan', Unit.SECONDS, 'One plan, from the present owners to the planned owners.'),
+        Figure('memory', Unit.MEGABYTES, 'The most memory of one plan beyond that before the plan, in a separate run.'),
     ),
     play=play,
     needs=Needs.NOTHING,

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from benchmarks.rolling import FAST, TOKENS
-from benchmarks.rolling_cluster import Cluster
-from benchmarks.rolling_scenes import SCENES, Outcome, flap
+from benchmarks.rolling_cluster import RollingCluster
+from benchmarks.rolling_scenes import SCENES, RollingOutcome, flap
 from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario
@@ -19,7 +19,7 @@ __all__ = ['SCENARIO']
 _WORKERS, _FEW_WORKERS, _BESIDE = 10, 4, 5
 _TASKS_A_SECOND, _OPEN_SEC, _BETWEEN_SEC = 30, 8.0, 1.0
 _FLAP_SEC, _FEW_FLAPS_SEC = 30.0, 10.0
-_FIGURES: dict[str, Callable[[Outcome], float]] = {
+_FIGURES: dict[str, Callable[[RollingOutcome], float]] = {
     'worked on by two': lambda outcome: outcome.figures.worked_by_two,
     'missed': lambda outcome: len(outcome.figures.missed),
     'moved': lambda outcome: outcome.moved,
@@ -32,7 +32,7 @@ _FIGURES: dict[str, Callable[[Outcome], float]] = {
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     workers = _FEW_WORKERS if bench.quick else _WORKERS
-    scenes: dict[str, tuple[int, dict[str, Any], Callable[[Cluster], Outcome]]] = {
+    scenes: dict[str, tuple[int, dict[str, Any], Callable[[RollingCluster], RollingOutcome]]] = {
         name: (workers, dict(scene.settings), partial(scene.play, workers=workers, between_sec=_BETWEEN_SEC, say=bench.say))
         for name, scene in SCENES.items()
     }
@@ -41,7 +41,7 @@ def play(bench: Bench) -> None:
     for case, (nodes, settings, play_scene) in scenes.items():
         place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
         common = {'total_tokens': TOKENS, 'minimum_nodes': nodes, **FAST}
-        with Cluster({**common, **settings, **place}, _TASKS_A_SECOND, _OPEN_SEC) as cluster:
+        with RollingCluster({**common, **settings, **place}, _TASKS_A_SECOND, _OPEN_SEC) as cluster:
             outcome = play_scene(cluster)
         for figure, of in _FIGURES.items():
             bench.record(figure, case, [float(of(outcome))])
@@ -53,18 +53,18 @@ SCENARIO = Scenario(
     name='rolling',
     title='Rolling restarts under load',
     means="""
-        What a deployment costs: ten workers with thirty tasks a second are replaced one after the other, the oldest, which leads,
-        first. Every task is to be done once, by one worker at a time, and in time.
+        The cost of a deployment: ten workers with thirty tasks per second are replaced one after the other. The oldest, which
+        leads, is always first. Every task has to be done once, by one worker at a time, and in time.
     """,
     bounds="""
-        With stable names the gap is the restart of the process itself, for nothing moves. With new names each token of the old
-        worker has to move once; what moves twice was given to a newcomer before its predecessor went.
+        With stable names the gap is the restart of the process itself, because nothing moves. With new names each token of
+        the old worker has to move once. A token that moves twice was given to a new worker before its predecessor left.
     """,
     figures=(
-        Figure('worked on by two', Unit.COUNT, 'Tasks that two processes had in hand at one instant.'),
-        Figure('missed', Unit.COUNT, 'Tasks that nobody finished within 8 s.'),
+        Figure('worked on by two', Unit.COUNT, 'Tasks that two processes worked on at one instant.'),
+        Figure('missed', Unit.COUNT, 'Tasks that no worker finished within 8 s.'),
         Figure('moved', Unit.TIMES, 'Tokens that passed to another name, as a multiple of the pool.'),
-        Figure('gap', Unit.SECONDS, 'The longest that a token was seen without an owner.'),
+        Figure('gap', Unit.SECONDS, 'The longest time that a token was seen without an owner.'),
         Figure('stop', Unit.SECONDS, 'From SIGTERM to the end of a process, the longest.'),
         Figure('faults', Unit.COUNT, 'Exit statuses other than 0, warnings and errors in logs, records that stayed.'),
     ),

@@ -28,16 +28,16 @@ SCENARIO = Scenario(
     name='signals',
     title='SIGTERM at random moments',
     means="""
-        Whether a worker that is told to stop does so in time and gives its tokens back, wherever it is just then: entering,
-        beginning tasks, auditing, being called back, in a claim loop or leaving. With the handler of the user's guide
+        Whether a worker that receives SIGTERM ends in time and gives its tokens back, whatever it is doing: entering,
+        beginning tasks, auditing, running a callback, in a claim loop or leaving. With the handler of the user's guide
         ("guide") and with handle_signals ("own").
     """,
     bounds="""
-        What is in flight is finished first, for at most shutdown_timeout_sec, two seconds here.
+        Tasks in flight are finished first, for at most shutdown_timeout_sec, which is two seconds here.
     """,
     figures=(
         Figure('not ended well', Unit.COUNT, 'Processes that did not end with status 0 within 20 s.'),
-        Figure('tokens left behind', Unit.COUNT, 'Processes after whose end some token or record had not been given back.'),
+        Figure('tokens left behind', Unit.COUNT, 'Processes that left a token or a record behind.'),
         Figure('to the end', Unit.SECONDS, 'From the signal to the end of the process; the longest.'),
         Figure('with errors', Unit.COUNT, 'Processes that wrote a traceback or an error.'),
     ),

@@ -1,4 +1,4 @@
-"""What a scenario is given: the store it takes place on, how much it may do, and where its numbers go."""
+"""The context of a scenario: its store, its extent, and the place for its measurements."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from jobsync_bench.progress import ProgressReporter
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.threads import Awaited
 
-__all__ = ['Baselines', 'Bench', 'Party', 'Rounds', 'Run', 'Store']
+__all__ = ['Baselines', 'Bench', 'BenchStore', 'Party', 'Rounds', 'Run']
 
 Run = Callable[[], float]
-"""Does the work once and gives the number that was measured."""
+"""Does the work once and returns the measured number."""
 
 
 @attrs.frozen
-class Store:
-    """Where a scenario takes place. It need not be empty: everything is in namespaces drawn for it."""
+class BenchStore:
+    """The store of a scenario. It need not be empty: each scenario draws namespaces of its own."""
 
     name: str
-    """In tables: the kind of store, or the scheme of the URL."""
+    """The kind of store, or the scheme of the URL. Tables show this name."""
     url: str
     cpu_seconds: Callable[[], float] | None = None
-    """CPU that the store's own processes have used so far, where they can be seen."""
+    """Returns the CPU seconds that the store's processes have used so far; None if they cannot be read."""
     version: str = ''
-    """Of the store, where it is known."""
+    """The server's version; empty if unknown."""
 
     def namespace(self) -> str:
-        """A name for ``appname`` that nobody else has."""
+        """Return a new name for ``appname``."""
         return f'bench_{secrets.token_hex(4)}_'
 
 
 @attrs.frozen
 class Rounds:
-    """How often things are measured in turns: ``most`` times, but no longer than ``seconds``, unless that is ``least`` times."""
+    """How often parties are measured in turns: ``most`` times, or fewer after ``seconds``, but at least ``least`` times."""
 
     most: int
     least: int = 3
@@ -51,57 +51,57 @@ class Rounds:
 
 @attrs.frozen
 class Party:
-    """Somebody else who does the same work."""
+    """A party of a measurement, with its way to do the work."""
 
     run: Run
     side: Side = Side.RIVAL
     times: int = 1
-    """How often it is run where there are no turns."""
+    """How often the party is run where there are no turns."""
 
 
 Baselines = Callable[['Bench', str, str], Mapping[str, Party]]
-"""Given the bench, a figure and a case: the other parties that can do the same work, by name.
+"""Returns the other parties that can do the same work, by name, for a bench, a figure and a case.
 
-What they need in order to run ends with the bench's ``stack``.
+Their processes end with the bench's ``stack``.
 """
 
 
 @attrs.define
 class Bench:
-    """One scenario on one store, while it is played."""
+    """One scenario on one store, while the scenario is played."""
 
     scenario: Scenario
-    _store: Store | None
+    _store: BenchStore | None
     quick: bool
     progress: ProgressReporter
     _baselines: Baselines | None
     """None: only jobsync is measured."""
     stack: ExitStack
-    """Ends when the scenario is over, well or not."""
+    """Ends with the scenario, whether or not the scenario fails."""
     series: list[Series] = attrs.field(factory=list)
-    """What has been measured so far."""
+    """All series so far."""
     notes: list[str] = attrs.field(factory=list)
-    """What a reader must know of it."""
+    """Notes for the reader of the report."""
     _stops: Sequence[threading.Event] = attrs.field(factory=list)
-    """Any of them set: the run is to end."""
+    """Events that end the run as soon as one of them is set."""
 
     @property
-    def store(self) -> Store:
-        """Of a scenario that needs one."""
+    def store(self) -> BenchStore:
+        """The store of a scenario that needs one."""
         assert self._store is not None, f'{self.scenario.name} needs a store'
         return self._store
 
     @property
     def place(self) -> str:
-        """The store's name; empty without one."""
+        """The store's name; empty without a store."""
         return '' if self._store is None else self._store.name
 
     def say(self, text: str) -> None:
-        """Tell whoever watches."""
+        """Show a line to the user."""
         self.progress.say(text)
 
     def note(self, text: str) -> None:
-        """Tell it, and have it in the report."""
+        """Show a line to the user, and add it to the report."""
         if text not in self.notes:
             self.notes.append(text)
             self.say(text)
@@ -116,12 +116,12 @@ class Bench:
         side: Side = Side.OURS,
         at: float | None = None,
     ) -> None:
-        """Note what was measured."""
+        """Record a series."""
         self.scenario.figure(figure)
         self.series.append(Series(self.scenario.name, figure, self.place, case, who, side, list(values), at))
 
     def record_baselines(self, figure: str, case: str) -> None:
-        """Measure whoever is beside us, and note it: where turns make no sense, as whole minutes are measured."""
+        """Measure the other parties alone: for figures that take minutes, for which turns make no sense."""
         for who, other in self._others(figure, case).items():
             if values := [value for _ in range(other.times) if (value := self._run(who, other)) is not None]:
                 self.record(figure, case, values, who=who, side=other.side)
@@ -130,7 +130,7 @@ class Bench:
         return {} if self._baselines is None else self._baselines(self, figure, case)
 
     def _run(self, who: str, contestant: Party) -> float | None:
-        """Have one run made. A failure of ours is one of the scenario; another's is noted, and gives None."""
+        """Run a party once. A failure of jobsync's own passes on; a failure of another party is noted, and None is returned."""
         try:
             return contestant.run()
         except Exception as error:
@@ -140,20 +140,20 @@ class Bench:
             return None
 
     def check(self) -> None:
-        """Raise ``Interrupted`` if the run is to end: for what is played on a thread of its own, which signals do not reach."""
+        """Raise ``Interrupted`` if the run is to end. For threads other than the main thread, which signals do not reach."""
         if any(stop.is_set() for stop in self._stops):
             raise Interrupted(signal.SIGTERM)
 
     @contextmanager
     def alongside(self, action: Callable[[], object]) -> Iterator[None]:
-        """Have something done at the same time, on a thread of its own, and wait for it; if the block fails, it is to end."""
+        """Run an action on another thread during the block, and wait for its end. If the block fails, the action is ended."""
 
         def act() -> None:
             try:
                 action()
             except Interrupted:
                 pass
-            except Exception as error:  # noqa: BLE001  (another's failure is none of ours)
+            except Exception as error:  # noqa: BLE001  (a failure of another party does not fail the scenario)
                 self.note(f'{self.scenario.name}: {type(error).__name__}: {error}')
 
         stop, before = threading.Event(), self._stops
@@ -168,7 +168,7 @@ class Bench:
             self._stops = before
 
     def pause(self, seconds: float) -> None:
-        """Wait, and say so now and then."""
+        """Wait, and show the progress."""
         start = time.monotonic()
         while (over := time.monotonic() - start) < seconds:
             self.check()
@@ -185,9 +185,9 @@ class Bench:
         floors: Mapping[str, Run] | None = None,
         at: float | None = None,
     ) -> None:
-        """Measure ours, the floors, and whoever is beside us, each once a round, and note it all.
+        """Measure jobsync, the floors and the other parties, each once a round, and record all series.
 
-        Each round begins with another one. So whatever else the machine does meanwhile meets them all alike.
+        Each round begins with another party, so other load on the machine meets all of them alike.
         """
         all_of_them = {who: Party(run, Side.OURS) for who, run in ours.items()}
         all_of_them |= self._others(figure, case)

@@ -1,4 +1,4 @@
-"""ChurnWorker processes that come and go, and what their logs say: who owned what, from one event until all is settled."""
+"""Churn: worker processes that join, leave and are killed, and the ownership that their logs show until all is settled."""
 
 # ruff: noqa: S603 - an interpreter that runs a module of ours
 
@@ -26,28 +26,28 @@ from jobsync_bench.processes.watcher import EVERY, TOTAL, now
 __all__ = ['ChurnCluster', 'ChurnOutcome']
 
 _QUIET_SEC = 1.0
-"""A cluster is settled when it has looked so for this long."""
+"""A cluster is settled when its shares have been right for this long."""
 _LIMIT_SEC = 420.0
-_LOOK_SEC = 0.05
+_POLL_SEC = 0.05
 _SWEEPS = 4
-"""So many events of each worker are on record before anything happens to it."""
+"""The events of each worker that are logged before the next event of the cluster."""
 _ALL = TOTAL // EVERY
 
 
 @attrs.frozen
 class ChurnOutcome:
-    """What one event led to."""
+    """The consequences of one event."""
 
     settled_sec: float
-    """Until every token has one owner and the shares are even."""
+    """Seconds until every token has one owner and the shares are even."""
     unowned_sec: float
-    """The longest that a token was seen with no owner; two sweeps too much at most."""
+    """The longest time that a token was seen without an owner; at most two sweeps too long."""
     doubles: int
     """Tokens that two processes certainly owned at one instant."""
 
 
 class ChurnWorker:
-    """One process, and what its log has said so far."""
+    """One worker process, and the content of its log so far."""
 
     def __init__(self, command: Sequence[str], place: str, options: Sequence[str], folder: Path, node: str) -> None:
         self.node, self._errors = node, folder / f'{node}.err'
@@ -56,19 +56,19 @@ class ChurnWorker:
             whole = [*command, node, str(log), *options]
             self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, start_new_session=True)
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, which is noticed when it is looked at
+        with suppress(BrokenPipeError):  # the process has ended, which ``_await`` finds
             self.process.stdin.write(f'{place}\n'.encode())
             self.process.stdin.flush()
         self._tail = LogTail(log)
         self.times: dict[str, float] = {}
-        """When it noted ``entering``, ``entered``, ``leaving`` and ``left``."""
+        """The times of ``entering``, ``entered``, ``leaving`` and ``left``."""
         self.tokens: frozenset[int] = frozenset()
         self.mine, self.changed_at = 0, 0.0
         self._set = 0
         self.events: list[Event] = []
 
     def read(self) -> None:
-        """Take in what is new."""
+        """Read the new events."""
         for event in self._tail.read():
             match event['what']:
                 case 'tokens':
@@ -84,26 +84,27 @@ class ChurnWorker:
             self.events.append(event)
 
     def begin(self) -> None:
-        """Forget all events but what it owns."""
+        """Drop all events, except for the tokens that the worker owns now."""
         self.read()
         self.events = [{'what': 'tokens', 'set': self._set, 'gained': sorted(self.tokens), 'lost': []}]
 
     def last_words(self) -> str:
-        """The end of its standard error."""
+        """Return the end of its standard error."""
         return self._errors.read_text(errors='replace')[-2000:]
 
 
 class ChurnCluster:
-    """Workers of one kind. Leaving the ``with`` block ends them all."""
+    """Workers of one kind. The end of the ``with`` block ends all of them."""
 
     def __init__(
         self, place: Mapping[str, object], options: Sequence[str] = (), python: str = sys.executable,
         check: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
-        """``place`` is what the configuration is told of the store, ``options`` the workers' (``fast``).
+        """Make a cluster without workers.
 
-        ``python`` is that of the environment whose ``jobsync`` is watched. ``check`` is called again and again while anything is
-        waited for, and may raise.
+        ``place`` has the arguments of ``CoordinationConfig`` for the store, ``options`` those of the worker's command (``fast``).
+        ``python`` is the interpreter of the environment whose ``jobsync`` is measured. ``check`` is called repeatedly during all
+        waits, and may raise.
         """
         self._command = (python, '-P', watcher.__file__)  # -P: nothing is imported from the folder of the script
         self._place = json.dumps(place)
@@ -121,27 +122,27 @@ class ChurnCluster:
             worker.process.communicate()
         self._folder.cleanup()
 
-    # What happens
+    # Events
 
     def form(self, nodes: int) -> None:
-        """The first worker, then the others."""
+        """Start the first worker, then the others, and wait until the cluster is settled."""
         self.join()
         for _ in range(nodes - 1):
             self._start()
         self._settle()
 
     def join(self) -> ChurnOutcome:
-        """A worker enters."""
+        """Let a worker join."""
 
         def event() -> float:
             worker = self._start()
             self._await(lambda: 'entering' in worker.times)
             return worker.times['entering']
 
-        return self._scene(event)
+        return self._measure(event)
 
     def leave(self) -> ChurnOutcome:
-        """The youngest leaves in good order."""
+        """Let the youngest worker leave."""
 
         def event() -> float:
             worker = self._workers[-1]
@@ -151,17 +152,17 @@ class ChurnCluster:
             worker.process.wait()
             return worker.times['leaving']
 
-        return self._scene(event)
+        return self._measure(event)
 
     def kill_follower(self) -> ChurnOutcome:
-        """The youngest is killed."""
-        return self._scene(lambda: self._kill(self._workers[-1]))
+        """Kill the youngest worker."""
+        return self._measure(lambda: self._kill(self._workers[-1]))
 
     def kill_leader(self) -> ChurnOutcome:
-        """The oldest, which leads, is killed."""
-        return self._scene(lambda: self._kill(self._workers[0]))
+        """Kill the oldest worker, which leads."""
+        return self._measure(lambda: self._kill(self._workers[0]))
 
-    # How
+    # Steps of an event
 
     def _start(self) -> ChurnWorker:
         self._started += 1
@@ -175,7 +176,7 @@ class ChurnCluster:
         worker.process.wait()
         return killed_at
 
-    def _scene(self, event: Callable[[], float]) -> ChurnOutcome:
+    def _measure(self, event: Callable[[], float]) -> ChurnOutcome:
         for worker in self._workers:
             worker.begin()
         self._await(lambda: all(len(worker.events) >= _SWEEPS for worker in self._workers))
@@ -194,7 +195,7 @@ class ChurnCluster:
         )
 
     def _settle(self) -> float:
-        """Wait until the shares are as they should be; when they became so."""
+        """Wait until the cluster is settled, and return the time of the last change."""
         quiet_since: float | None = None
 
         def is_settled() -> bool:
@@ -230,4 +231,4 @@ class ChurnCluster:
             if now() > deadline:
                 shares = ', '.join(f'{worker.node} {worker.mine}' for worker in self._workers)
                 raise RuntimeError(f'not settled after {_LIMIT_SEC:.0f} s: {shares}')
-            time.sleep(_LOOK_SEC)
+            time.sleep(_POLL_SEC)

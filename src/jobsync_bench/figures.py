@@ -1,4 +1,4 @@
-"""What a benchmark measures, as values: a figure is a kind of number, a series is one that was measured again and again."""
+"""Measurements as values: a figure is a kind of number, and a series is the numbers of one figure, party and case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ['Figure', 'Series', 'Side', 'Summary', 'Unit', 'ratio']
 
 
 class Unit(enum.Enum):
-    """What is counted, and whether more of it is better."""
+    """A unit, and whether higher numbers are better."""
 
     SECONDS = 's', False
     PER_SECOND = '/s', True
@@ -33,13 +33,13 @@ class Unit(enum.Enum):
 
 
 class Side(enum.Enum):
-    """Whose number it is."""
+    """The kind of party that a series belongs to."""
 
     OURS = 'ours'
     RIVAL = 'rival'
-    """What a user could take instead of jobsync."""
+    """Software that a user could choose instead of jobsync."""
     FLOOR = 'floor'
-    """The least that any way of doing it costs."""
+    """The least that any implementation costs."""
 
 
 @attrs.frozen
@@ -48,12 +48,12 @@ class Figure:
 
     name: str
     unit: Unit
-    says: str
+    description: str
     """One sentence on what is counted, from where to where."""
     tail: bool = False
-    """The 99th percentile matters as well as the median."""
+    """Whether the 99th percentile matters as well as the median."""
     axis: str = ''
-    """What the numbers are drawn over, such as ``nodes``; empty: they are drawn as bars."""
+    """The axis that the numbers are drawn over, such as ``nodes``; empty for bars."""
 
 
 def _frozen(values: Sequence[float]) -> Sequence[float]:
@@ -67,23 +67,23 @@ class Series:
     scenario: str
     figure: str
     store: str
-    """Empty where no store takes part."""
+    """The store's name; empty without a store."""
     case: str
     who: str
     side: Side
     values: Sequence[float] = attrs.field(converter=_frozen, validator=attrs.validators.min_len(1))
     at: float | None = None
-    """The place on the figure's axis."""
+    """The position on the figure's axis."""
 
     @property
     def summary(self) -> Summary:
-        """Its middle and its spread."""
+        """The middle and the spread of the values."""
         return Summary.of(self.values)
 
 
 @attrs.frozen
 class Summary:
-    """The middle of some measurements, and their spread."""
+    """The middle and the spread of a series' values."""
 
     count: int
     least: float
@@ -93,26 +93,26 @@ class Summary:
     upper: float
     """The third quartile."""
     p99: float
-    """The 99th percentile; of fewer than a hundred measurements the highest."""
+    """The 99th percentile; the highest of fewer than a hundred values."""
     most: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Summary:
-        """Of one measurement or more."""
+        """Summarise one value or more."""
         ordered = sorted(values)
         lower, median, upper = (_quantile(ordered, part) for part in (0.25, 0.5, 0.75))
         return cls(len(ordered), ordered[0], lower, median, upper, ordered[math.ceil(0.99 * len(ordered)) - 1], ordered[-1])
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:
-    """Between the two nearest measurements, in proportion."""
+    """Interpolate between the two nearest values."""
     if len(ordered) == 1:
         return ordered[0]
     return statistics.quantiles(ordered, n=100, method='inclusive')[round(100 * part) - 1]
 
 
 def ratio(one: float, other: float) -> float:
-    """How many times ``other`` is ``one``; infinite if only the other is nothing, and 1 if both are."""
+    """Return ``one / other``: infinity if only ``other`` is 0, and 1 if both are 0."""
     if other:
         return one / other
     return math.inf if one else 1.0

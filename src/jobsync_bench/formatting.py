@@ -1,4 +1,4 @@
-"""Numbers as people read them, and Markdown tables."""
+"""Numbers for readers, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = ((1.0, 's'), (1e-3, 'ms'), (1e-6, 'µs'), (1e-9, 'ns'))
 
 
 def number(value: float) -> str:
-    """Three digits, or all those before the point."""
+    """Return the number with three digits, or with all digits before the point."""
     if not math.isfinite(value):
         return str(value)
     if value == 0 or abs(value) >= 100:
@@ -23,7 +23,7 @@ def number(value: float) -> str:
 
 
 def quantity(value: float, unit: Unit) -> str:
-    """With its unit; of a time, with the unit that suits it."""
+    """Return the number with its unit. A time gets the unit that suits its size."""
     if unit is not Unit.SECONDS:
         return f'{number(value)} {unit.sign}'.strip()
     size, sign = next(((size, sign) for size, sign in _SECONDS if abs(value) >= size), _SECONDS[-1])
@@ -31,7 +31,7 @@ def quantity(value: float, unit: Unit) -> str:
 
 
 def spread(lower: float, upper: float, unit: Unit) -> str:
-    """From here to there, with the unit once if it is the same."""
+    """Return a range, with the unit once if both ends have one unit."""
     one, other = quantity(lower, unit), quantity(upper, unit)
     if one == other:
         return one
@@ -40,12 +40,12 @@ def spread(lower: float, upper: float, unit: Unit) -> str:
 
 
 def times(value: float) -> str:
-    """How many times something is something else; nothing can be said of how many times nothing it is."""
+    """Return a quotient with an ``x``, or a dash if it is infinite."""
     return f'{number(value)}x' if math.isfinite(value) else '-'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, legible as it is. Columns without a cell are left out; those after the first are set right."""
+    """Return a Markdown table with aligned columns. Empty columns are left out; all but the first are set right."""
     lines = [list(columns), *map(list, rows)]
     kept = [index for index, column in enumerate(zip(*lines, strict=True)) if any(column[1:])]
     lines = [[line[index].replace('|', '\\|') for index in kept] for line in lines]

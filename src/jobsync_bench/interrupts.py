@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run as an exception does: what was started is ended, and what was measured is kept."""
+"""Ctrl-C and SIGTERM as an exception: a run ends its processes and keeps its measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has come. No ``except Exception`` stands in its way."""
+    """A signal was received. ``except Exception`` does not catch this."""
 
     def __init__(self, number: int) -> None:
         self.signal = signal.Signals(number)
@@ -23,12 +23,12 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """The exit status that says so."""
+        """The exit status after this signal."""
         return 128 + self.signal
 
 
 def run_interruptible(action: Callable[[], object]) -> NoReturn:
-    """Do something as a whole program: a signal ends it, with everything that it has started, and with a status that says so."""
+    """Run an action as a whole program, and exit. After a signal the exit status is that of the signal."""
     try:
         with interruptible():
             action()
@@ -39,7 +39,7 @@ def run_interruptible(action: Callable[[], object]) -> NoReturn:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """The first signal raises ``Interrupted`` in the main thread; later ones are ignored: all that is left is to clean up."""
+    """Make the first signal raise ``Interrupted`` in the main thread. Later signals are ignored during the clean-up."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:

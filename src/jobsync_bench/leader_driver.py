@@ -1,4 +1,4 @@
-"""A leader at work on a store, step by step, and one node that comes and goes."""
+"""A leader that is driven step by step on a store, while a node joins and leaves."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SETTINGS = CoordinationConfig(heartbeat_timeout_sec=_TIMEOUT_SEC, rebalance_del
 
 
 class LeaderDriver:
-    """Leads a cluster whose other nodes do nothing but register, acknowledge and leave."""
+    """Leads a cluster whose other nodes only register, acknowledge and leave."""
 
     def __init__(self, url: str, namespace: str, tokens: int, nodes: int) -> None:
-        """Settled, with ``nodes`` nodes."""
+        """Register ``nodes`` nodes, and distribute the tokens."""
         settings = Settings(tokens, 'xxh3', 1)
         self.backend = plugins.connect(url, BackendOptions(namespace, bulk_timeout_sec=600))
         self._timeline = self.backend.open(settings, create=True).timeline
@@ -51,11 +51,11 @@ class LeaderDriver:
 
     @property
     def me(self) -> NodeRef:
-        """The leading node."""
+        """The leader's node."""
         return self._nodes[0]
 
     def propose(self) -> bool:
-        """What the leader does when something has changed: read, decide and commit. Whether there was a plan."""
+        """Read, decide and commit as a leader does after a change, and return True if there was a plan."""
         me = self.me
         snapshot = self.backend.snapshot()
         if snapshot.version != self._assignment.version:
@@ -78,20 +78,20 @@ class LeaderDriver:
         return made.plan is not None
 
     def acknowledge(self) -> None:
-        """Every node has seen the latest version, and lets go of what it is asked for."""
+        """Send a heartbeat of every node that acknowledges the latest version and holds no token."""
         version = self.backend.snapshot().version
         for ref in self._nodes:
             self.backend.heartbeat(ref, version, frozenset())
 
     def settle(self) -> None:
-        """Until there is nothing more to do."""
+        """Commit and acknowledge until there is no further plan."""
         while self.propose():
             self.acknowledge()
 
     def join(self, written: Callable[[], object] = lambda: None) -> float:
-        """One node more: seconds from the leader's first reading until the tokens' rows name their new owner.
+        """Add a node, and return the seconds of the leader's two commits with the reads and decisions before them.
 
-        What the nodes do between the leader's two commits is not counted. ``written`` is called after each of the two.
+        The heartbeats between the two commits are not counted. ``written`` is called after each of the two.
         """
         self._nodes.append(self._register(len(self._nodes)))
         seconds = 0.0
@@ -106,19 +106,19 @@ class LeaderDriver:
         return seconds
 
     def leave(self) -> None:
-        """The last node goes."""
+        """Remove the last node."""
         self.backend.deregister(self._nodes.pop())
         self.settle()
 
     def nothing(self) -> float:
-        """Seconds of a look at a cluster in which all is well."""
+        """Return the seconds of a decision that nothing has to change."""
         start = time.perf_counter()
         proposed = self.propose()
         assert not proposed
         return time.perf_counter() - start
 
     def read(self, changes: bool = False) -> float:
-        """Seconds that a node spends on reading the whole assignment, or on being told that nothing has changed since."""
+        """Return the seconds of reading the whole assignment, or of reading that nothing has changed (``changes``)."""
         base = self._assignment if changes else Assignment.empty(self._assignment.total_tokens)
         start = time.perf_counter()
         base.apply(self.backend.read_assignment(base.version if changes else None))

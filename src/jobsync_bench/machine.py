@@ -1,4 +1,4 @@
-"""What it was measured on."""
+"""The machine and the library versions of a run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Machine:
     cpus: int
     memory_gb: float
     load: float
-    """The average over the minute before the run: others' work, for the most part."""
+    """The load average of the minute before the run: mostly other programs."""
 
     @classmethod
     def here(cls) -> Machine:
-        """This one."""
+        """Return this machine."""
         memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
         system = f'{platform.system()} {platform.release()}'
         return cls(system, _processor(), os.cpu_count() or 1, round(memory, 1), round(os.getloadavg()[0], 2))
@@ -46,7 +46,7 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of ours and the drivers as far as they are installed."""
+    """Return the versions of Python, jobsync and the installed drivers."""
     found = {'Python': platform.python_version()}
     for name in _LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""What ``jobsync bench`` does, and the project's own harness with it: tell what happens, play, keep the results, report."""
+"""The work of ``jobsync bench`` and of the repository's harness: play scenarios, show progress, keep the results, report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from jobsync import plugins
 from jobsync.backend import BackendOptions
 from jobsync.errors import JobsyncError
-from jobsync_bench.bench import Baselines, Store
+from jobsync_bench.bench import Baselines, BenchStore
 from jobsync_bench.interrupts import Interrupted, interruptible
 from jobsync_bench.progress import PlainProgress, ProgressReporter
 from jobsync_bench.report import text, write
@@ -31,13 +31,13 @@ _NEEDED = ('matplotlib', 'psutil')
 
 
 def check_installed() -> None:
-    """Raise ``JobsyncError`` if what the benchmarks need besides the command line is not there."""
+    """Raise ``JobsyncError`` if the extra ``bench`` is not installed."""
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise JobsyncError(f"benchmarks need {' and '.join(missing)}: pip install 'jobsync[bench]'")
 
 
 def listing(scenarios: Sequence[Scenario]) -> str:
-    """What there is to choose from."""
+    """Return a list of the scenarios, one line for each."""
     width = max(len(scenario.name) for scenario in scenarios)
     return '\n'.join(
         f'{scenario.name:{width}}  {scenario.title}; on {scenario.needs.value}{"" if scenario.by_default else "; only by name"}'
@@ -46,17 +46,17 @@ def listing(scenarios: Sequence[Scenario]) -> str:
 
 
 def place_of(url: str) -> Place:
-    """The store at a URL, called like its scheme. Raises ``ConfigError``, ``BackendNotFound``."""
+    """Return the place for the store at a URL, named by its scheme. Raises ``ConfigError`` and ``BackendNotFound``."""
     backend = plugins.connect(url, BackendOptions())
     reach = backend.info.reach
     backend.close()
     name = url.partition(':')[0]
-    return Place(name, lambda: nullcontext(Store(name, url)), reach)
+    return Place(name, lambda: nullcontext(BenchStore(name, url)), reach)
 
 
 @contextmanager
 def progress_on(console: Console) -> Iterator[ProgressReporter]:
-    """One that draws on a terminal, or one that writes lines anywhere else."""
+    """Yield a reporter that draws bars on a terminal, or one that writes lines anywhere else."""
     if not console.is_terminal:
         yield PlainProgress(partial(console.print, soft_wrap=True, markup=False, highlight=False))
         return
@@ -66,16 +66,16 @@ def progress_on(console: Console) -> Iterator[ProgressReporter]:
 
 
 class LiveProgress:
-    """A bar for the turns of the present measurement, under lines that stay."""
+    """Draws a bar for the turns of the present measurement, below lines that stay."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task('', total=None)
         self._lines = PlainProgress(partial(progress.console.print, soft_wrap=True, markup=False, highlight=False))
 
-    def begins(self, title: str, number: int, total: int) -> None:
+    def begin(self, title: str, number: int, total: int) -> None:
         """See ``ProgressReporter``."""
-        self._lines.begins(title, number, total)
+        self._lines.begin(title, number, total)
         self._progress.reset(self._task, description=title)
 
     def turn(self, what: str, done: int, total: int) -> None:
@@ -98,19 +98,18 @@ def play(
     only_measured: bool = True,
     then: Callable[[Results], object] = lambda _: None,
 ) -> int:
-    """Play and report, into a folder if one is given, and on standard output otherwise or if it is to be read ``aloud``.
+    """Play scenarios, report the measurements, and return the exit status.
 
-    Gives the exit status.
-
-    Whatever was measured before a signal or a failure is reported. ``then`` is called with the results at the end.
+    The report goes to ``folder`` if one is given. It goes to standard output without a folder, or if ``aloud`` is set.
+    Measurements from before a signal or a failure are reported too. ``then`` is called with the results at the end.
     """
     progress: AbstractContextManager[ProgressReporter] = progress_on(Console(stderr=True))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     status = 0
     try:
-        with interruptible(), progress as told:
-            run(results, scenarios, places, told, baselines, (lambda so_far: _keep(so_far, folder)))
+        with interruptible(), progress as reporter:
+            run(results, scenarios, places, reporter, baselines, (lambda so_far: _keep(so_far, folder)))
     except Interrupted as stopped:
         status = stopped.status
     if any(part.fault for part in results.parts):

@@ -1,4 +1,4 @@
-"""A picture for each scenario, with a panel for each of its figures."""
+"""Plots: one picture per scenario, with a panel for each of its figures."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _RIVALS = ('#8c564b', '#d16ba5', '#9a9a2e', '#2ba6b8', '#6f6f6f', '#c49c6b')
 _STORES = ('#1f5fa8', '#d9822b', '#3a8f3a', '#a83250', '#7d5ba6')
 _WIDTH_IN, _BAR_IN, _LINES_IN, _FRAME_IN = 9.0, 0.17, 1.7, 0.9
 _FEW_LINES = 5
-"""More than these are named beside their panel rather than in it."""
+"""More lines than these have their legend outside the panel."""
 _FAR_APART = 20.0
 """From this quotient of the highest and the lowest number on, the scale is logarithmic."""
 
 
 def plot(scenario: Scenario, series: Sequence[Series], path: Path) -> bool:
-    """Draw what a scenario has measured; whether there was anything to draw.
+    """Draw the series of a scenario, and return False if there was nothing to draw.
 
-    Of ours only the usual one is drawn: others are in the tables, and so are cases that are nothing but zeros.
+    Only the usual variant of jobsync is drawn. Other variants, and cases with zeros only, are in the tables.
     """
     usual = [each for each in series if each.side is not Side.OURS or each.who == 'ours']
     telling = {(each.figure, each.store, each.case) for each in usual if any(each.values)}
@@ -69,18 +69,18 @@ def _far_apart(values: Sequence[float]) -> bool:
 
 def _bars(series: Sequence[Series]) -> int:
     rows = rows_of(series)
-    return sum(1 + len(row.beside) for row in rows) + len(rows)
+    return sum(1 + len(row.others) for row in rows) + len(rows)
 
 
 def _draw_bars(panel: Axes, figure: Figure, series: Sequence[Series]) -> None:
-    """A group for each case, with the median and the middle half of each party."""
+    """Draw a group for each case, with the median and the middle half of each party."""
     rivals = list(dict.fromkeys(each.who for each in series if each.side is Side.RIVAL))
     places: list[float] = []
     labels: list[str] = []
     named: set[str] = set()
     place = 0.0
     for row in rows_of(series):
-        group = [each for each in (row.ours, *row.beside.values()) if each is not None]
+        group = [each for each in (row.ours, *row.others.values()) if each is not None]
         places.append(place + (len(group) - 1) / 2)
         labels.append(', '.join(filter(None, (row.store, row.label))))
         for each in group:
@@ -113,7 +113,7 @@ def _draw_bars(panel: Axes, figure: Figure, series: Sequence[Series]) -> None:
 
 
 def _draw_lines(panel: Axes, figure: Figure, series: Sequence[Series]) -> None:
-    """A line for each store and party, with the middle half shaded; ours in the store's colour, a rival in its own."""
+    """Draw a line for each store and party, with the middle half shaded. A rival has a colour of its own in all stores."""
     lines: dict[tuple[str, str], list[Series]] = {}
     for each in series:
         if each.at is not None:
@@ -141,7 +141,7 @@ def _draw_lines(panel: Axes, figure: Figure, series: Sequence[Series]) -> None:
 
 
 def _shown(figure: Figure, series: Series) -> tuple[float, ...]:
-    """The numbers of a series that are drawn."""
+    """Return the numbers of a series that are drawn."""
     summary = series.summary
     return (summary.median, summary.upper, *([summary.p99] if figure.tail else []))
 
@@ -152,7 +152,7 @@ def _place(series: Series) -> float:
 
 
 def _scale(panel: Axes, figure: Figure, places: Sequence[float], shown: Sequence[float]) -> None:
-    """Logarithmic where numbers are far apart; ticks where something was measured."""
+    """Set logarithmic scales where numbers are far apart, and ticks where something was measured."""
     if _far_apart(places):
         panel.set_xscale('log')
     panel.set_xticks(places, [f'{place:,.0f}' for place in places])

@@ -1,4 +1,4 @@
-"""Where a run says how far it has come."""
+"""Progress of a run, as shown to the user."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _EVERY_SEC = 10.0
 
 
 class ProgressReporter(Protocol):
-    """Told what happens while it happens."""
+    """Shows the progress of a run."""
 
-    def begins(self, title: str, number: int, total: int) -> None:
-        """One of the run's parts begins."""
+    def begin(self, title: str, number: int, total: int) -> None:
+        """Show that a part of the run begins."""
 
     def turn(self, what: str, done: int, total: int) -> None:
-        """So many turns of one measurement are over; called often."""
+        """Show how many turns of a measurement are over. Called often."""
 
     def say(self, text: str) -> None:
-        """Something worth a line."""
+        """Show a line."""
 
 
 class PlainProgress:
-    """Lines, not too many of them."""
+    """Writes lines, with turns at most every ten seconds."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._started = self._told = time.monotonic()
 
-    def begins(self, title: str, number: int, total: int) -> None:
+    def begin(self, title: str, number: int, total: int) -> None:
         """See ``ProgressReporter``."""
         self._line(f'{number} of {total}: {title}')
 
     def turn(self, what: str, done: int, total: int) -> None:
-        """See ``ProgressReporter``; one line in ten seconds at most."""
+        """See ``ProgressReporter``. Writes at most one line every ten seconds."""
         if time.monotonic() - self._told >= _EVERY_SEC:
             self._line(f'  {what}: {done} of {total}')
 

@@ -1,4 +1,4 @@
-"""A relay between a node and its store that counts what passes, of whatever speaks TCP, and understands none of it."""
+"""A TCP proxy between a node and its store, which counts the bytes and the round trips of any protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHUNK = 1 << 16
 
 
 def address_of(url: str) -> tuple[str, int] | None:
-    """The host and port in a URL; None if it has not exactly one of each."""
+    """Return the host and the port of a URL; None if it does not have exactly one of each."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -28,21 +28,22 @@ def address_of(url: str) -> tuple[str, int] | None:
 
 @attrs.define
 class Traffic:
-    """What has passed so far."""
+    """The traffic through a proxy so far."""
 
     connections: int = 0
-    """Open at this moment."""
+    """Connections that are open now."""
     most_connections: int = 0
-    """The most that were open at one time, since the last time this was asked for."""
+    """The most connections that were open at one time, since the last call of ``traffic``."""
     sent: int = 0
     """Bytes to the store."""
     received: int = 0
+    """Bytes from the store."""
     turns: int = 0
-    """How often the node spoke after the store, or first: round trips, unless it does not wait for an answer."""
+    """How often the node sent after the store, or first. These are round trips if the node waits for each answer."""
 
 
 class CountingProxy:
-    """Listens on the loopback and hands all on to one store. Leaving the block ends it."""
+    """Listens on the loopback and passes all traffic to one store. The end of the block ends the proxy."""
 
     def __init__(self, url: str) -> None:
         """``url`` must have an address (``address_of``)."""
@@ -52,23 +53,23 @@ class CountingProxy:
         self._listener = socket.create_server(('127.0.0.1', 0))
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._passed = Traffic()
-        threading.Thread(target=self._accept, name='jobsync-relay', daemon=True).start()
+        self._traffic = Traffic()
+        threading.Thread(target=self._accept, name='jobsync-proxy', daemon=True).start()
 
     @property
     def url(self) -> str:
-        """The store's, by way of the relay."""
+        """The store's URL with the address of the proxy."""
         parts = urlsplit(self._url)
         user, at, _ = parts.netloc.rpartition('@')
         port = self._listener.getsockname()[1]
         return urlunsplit(parts._replace(netloc=f'{user}{at}127.0.0.1:{port}'))
 
     def traffic(self) -> Traffic:
-        """What has passed so far; ``most_connections`` begins again."""
+        """Return the traffic so far, and reset ``most_connections``."""
         with self._lock:
-            passed = attrs.evolve(self._passed)
-            self._passed.most_connections = self._passed.connections
-            return passed
+            traffic = attrs.evolve(self._traffic)
+            self._traffic.most_connections = self._traffic.connections
+            return traffic
 
     def _accept(self) -> None:
         while True:
@@ -87,22 +88,22 @@ class CountingProxy:
             connection = _Connection(self, client, store)
             with self._lock:
                 self._open |= {client, store}
-                self._passed.connections += 1
-                self._passed.most_connections = max(self._passed.most_connections, self._passed.connections)
+                self._traffic.connections += 1
+                self._traffic.most_connections = max(self._traffic.most_connections, self._traffic.connections)
             connection.start()
 
     def count(self, sent: int, received: int, turn: bool) -> None:
-        """So much has passed."""
+        """Add bytes and a turn to the traffic."""
         with self._lock:
-            self._passed.sent += sent
-            self._passed.received += received
-            self._passed.turns += turn
+            self._traffic.sent += sent
+            self._traffic.received += received
+            self._traffic.turns += turn
 
     def closed(self, *ends: socket.socket) -> None:
-        """A connection is over."""
+        """Record the end of a connection."""
         with self._lock:
             self._open -= set(ends)
-            self._passed.connections -= 1
+            self._traffic.connections -= 1
 
     def __enter__(self) -> Self:
         return self
@@ -119,25 +120,25 @@ class CountingProxy:
 
 
 class _Connection:
-    """Both directions of one connection, a thread each."""
+    """The two directions of one connection, with one thread each."""
 
-    def __init__(self, relay: CountingProxy, client: socket.socket, store: socket.socket) -> None:
-        self._relay, self._client, self._store = relay, client, store
+    def __init__(self, proxy: CountingProxy, client: socket.socket, store: socket.socket) -> None:
+        self._proxy, self._client, self._store = proxy, client, store
         self._last: socket.socket | None = None
         self._running = 2
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads of both directions."""
         for ends in ((self._client, self._store), (self._store, self._client)):
-            threading.Thread(target=self._pump, args=ends, name='jobsync-relay', daemon=True).start()
+            threading.Thread(target=self._pump, args=ends, name='jobsync-proxy', daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(_CHUNK):
                 is_up = source is self._client
                 turn, self._last = is_up and self._last is not source, source
-                self._relay.count(len(data) if is_up else 0, 0 if is_up else len(data), turn)
+                self._proxy.count(len(data) if is_up else 0, 0 if is_up else len(data), turn)
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):
@@ -148,4 +149,4 @@ class _Connection:
         if over:
             self._client.close()
             self._store.close()
-            self._relay.closed(self._client, self._store)
+            self._proxy.closed(self._client, self._store)

@@ -1,4 +1,4 @@
-"""The report of one run, in Markdown: made from the results and the scenarios' own words, and from nothing else."""
+"""The report of one run, in Markdown, made from the results and the descriptions of the scenarios."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from jobsync_bench.formatting import quantity, table, times
 from jobsync_bench.results import Results
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.tables import figure_table
-from jobsync_bench.targets import Standing, standing
+from jobsync_bench.targets import TargetResult, compare
 
-__all__ = ['PLOTS', 'circumstances', 'draw', 'page', 'standings', 'targets_table', 'text', 'write']
+__all__ = ['PLOTS', 'circumstances', 'draw', 'page', 'target_results', 'targets_table', 'text', 'write']
 
 PLOTS = 'plots'
-"""The folder of the pictures, beside the report."""
+"""The folder of the plots, in the folder of the report."""
 
 
 def write(results: Results, scenarios: Sequence[Scenario], folder: Path, *, only_measured: bool = False) -> Path:
-    """Write ``report.md`` and its pictures into a folder; the report's path."""
+    """Write ``report.md`` and its plots to a folder, and return the report's path."""
     path = folder / 'report.md'
     drawn = draw(results, scenarios, folder / PLOTS)
     path.write_text(text(results, scenarios, only_measured=only_measured, pictures=drawn))
@@ -26,7 +26,7 @@ def write(results: Results, scenarios: Sequence[Scenario], folder: Path, *, only
 
 
 def draw(results: Results, scenarios: Iterable[Scenario], folder: Path) -> set[str]:
-    """Draw a picture of each scenario into a folder; the names of those of which there was something to draw."""
+    """Draw a plot of each scenario into a folder, and return the names of the scenarios that had something to draw."""
     from jobsync_bench.plots import plot
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,10 +36,10 @@ def draw(results: Results, scenarios: Iterable[Scenario], folder: Path) -> set[s
 def text(
     results: Results, scenarios: Sequence[Scenario], *, only_measured: bool = False, pictures: Container[str] = frozenset()
 ) -> str:
-    """The whole report. ``pictures``: the names of the scenarios that have one in the folder ``plots``."""
+    """Return the whole report. ``pictures`` has the names of the scenarios with a plot."""
     parts = ['# Benchmarks', *circumstances(results)]
     if targets := targets_table(results, scenarios, only_measured=only_measured):
-        parts += ['## What must be reached', targets]
+        parts += ['## Targets', targets]
     for scenario in scenarios:
         if part := page(scenario, results, f'{PLOTS}/{scenario.name}.png' if scenario.name in pictures else None):
             parts += [f'## {scenario.title}', part]
@@ -47,7 +47,7 @@ def text(
 
 
 def circumstances(results: Results) -> Iterator[str]:
-    """When, where and with what it was measured, and what has to be known about it."""
+    """Yield paragraphs on the time, the machine and the versions of the run, and its notes."""
     kind = 'a quick run: fewer rounds, smaller sizes' if results.quick else 'a full run'
     yield f'Measured on {results.started:%Y-%m-%d %H:%M} UTC in {results.took_sec / 60:.0f} minutes ({kind}). {results.machine}.'
     yield ', '.join(f'{name} {version}' for name, version in results.versions.items()) + '.'
@@ -63,7 +63,7 @@ def _on(store: str) -> str:
 
 
 def page(scenario: Scenario, results: Results, picture: str | None) -> str:
-    """The part of one scenario, without a heading; empty if nothing was measured."""
+    """Return the part of one scenario, without a heading; empty if nothing was measured."""
     series = list(results.of(scenario.name))
     if not series:
         return ''
@@ -73,19 +73,19 @@ def page(scenario: Scenario, results: Results, picture: str | None) -> str:
     for figure in scenario.figures:
         here = [each for each in series if each.figure == figure.name]
         if here:
-            parts += [f'**{figure.name}**: {figure.says}', figure_table(figure, here)]
+            parts += [f'**{figure.name}**: {figure.description}', figure_table(figure, here)]
     return '\n\n'.join(parts)
 
 
-def standings(results: Results, scenarios: Iterable[Scenario]) -> list[tuple[Scenario, Standing]]:
-    """How the run stands to every target."""
-    return [(scenario, standing(target, results.of(scenario.name))) for scenario in scenarios for target in scenario.targets]
+def target_results(results: Results, scenarios: Iterable[Scenario]) -> list[tuple[Scenario, TargetResult]]:
+    """Compare the run with every target."""
+    return [(scenario, compare(target, results.of(scenario.name))) for scenario in scenarios for target in scenario.targets]
 
 
 def targets_table(results: Results, scenarios: Iterable[Scenario], *, only_measured: bool = False) -> str:
-    """Target, measured, reached or not; what was not measured is left out if that is wanted."""
+    """Return the table of targets. With ``only_measured``, targets without a measurement are left out."""
     rows = []
-    for scenario, stands in standings(results, scenarios):
+    for scenario, stands in target_results(results, scenarios):
         if only_measured and stands.value is None:
             continue
         unit = scenario.figure(stands.target.number.figure).unit

@@ -1,4 +1,4 @@
-"""Playing scenarios one after the other."""
+"""Runs: scenarios are played one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import groupby
 import attrs
 
 from jobsync.backend import Reach
-from jobsync_bench.bench import Baselines, Bench, Store
+from jobsync_bench.bench import Baselines, Bench, BenchStore
 from jobsync_bench.interrupts import Interrupted
 from jobsync_bench.progress import ProgressReporter
 from jobsync_bench.results import Part, Results
@@ -34,13 +34,13 @@ class Place:
     """A kind of store that scenarios take place on."""
 
     name: str
-    open: Callable[[], AbstractContextManager[Store]]
-    """Gives the store for the time of one scenario."""
+    open: Callable[[], AbstractContextManager[BenchStore]]
+    """Provides the store for the time of one scenario."""
     reach: Reach = Reach.NETWORK
-    """How far apart those who use it may be."""
+    """How far apart the users of the store may be."""
 
     def suits(self, scenario: Scenario) -> bool:
-        """Whether the scenario can take place on it."""
+        """Return True if the scenario can be played on this kind of store."""
         return self.reach in _ENOUGH[scenario.needs]
 
 
@@ -52,20 +52,20 @@ def run(
     baselines: Baselines | None = None,
     keep: Callable[[Results], object] = lambda _: None,
 ) -> None:
-    """Play every scenario on every place that suits it, into ``results``, which ``keep`` is given after each of them.
+    """Play every scenario on every place that suits it, and add the measurements to ``results``.
 
-    A scenario that fails is noted, and the next one follows. A signal ends the run (see ``interruptible``): ``Interrupted``
-    passes on, once what was measured until then is kept.
+    ``keep`` is called with the results after each scenario. A failure of a scenario is recorded, and the next scenario follows. A
+    signal ends the run (see ``interruptible``): ``Interrupted`` passes on after the measurements so far are kept.
     """
     parts = list(_parts(scenarios, places))
-    started, told = time.monotonic(), 0
+    started, begun = time.monotonic(), 0
     for scenario, group in groupby(parts, key=lambda part: part[0]):
         here = [place for _, place in group]
         for first in range(0, len(here), scenario.at_once):
             some = here[first : first + scenario.at_once]
             for place in some:
-                told += 1
-                progress.begins(f'{scenario.title}, {place.name}' if place else scenario.title, told, len(parts))
+                begun += 1
+                progress.begin(f'{scenario.title}, {place.name}' if place else scenario.title, begun, len(parts))
             try:
                 _play_all(results, scenario, some, progress, baselines)
             except Interrupted as stopped:
@@ -79,7 +79,7 @@ def run(
 def _play_all(
     results: Results, scenario: Scenario, places: Sequence[Place | None], progress: ProgressReporter, baselines: Baselines | None
 ) -> None:
-    """Play a scenario on some places at the same time; on one, in this very thread."""
+    """Play a scenario on several places at the same time, or on one place in the calling thread."""
     if len(places) == 1:
         _play(results, scenario, places[0], progress, baselines, [])
         return
@@ -124,7 +124,7 @@ def _play(
                 results.versions[f'{store.name} server'] = store.version
             bench = Bench(scenario, store, results.quick, progress, baselines, stack, results.series, results.notes, stops)
             scenario.play(bench)
-    except Exception as error:  # noqa: BLE001  (whatever one scenario runs into, the others are worth having)
+    except Exception as error:  # noqa: BLE001  (after a failure of one scenario the others are still played)
         fault = ' '.join(f'{type(error).__name__}: {error}'.splitlines()[:1])
         progress.say(f'{scenario.name} could not be played to its end: {type(error).__name__}: {error}')
     except Interrupted:

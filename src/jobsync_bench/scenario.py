@@ -1,4 +1,4 @@
-"""What a scenario says of itself. The report, the pages of the documentation and the listing are made from this alone."""
+"""Scenarios and their descriptions. The report, the documentation's pages and the listing use these descriptions alone."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ['Needs', 'Scenario', 'chosen']
 
 
 def _flowing(text: str) -> str:
-    """A text without the line breaks of its source."""
+    """Return a text without the line breaks of its source."""
     return ' '.join(text.split())
 
 
 class Needs(enum.Enum):
-    """What a scenario takes place on."""
+    """The kind of store that a scenario needs."""
 
     NOTHING = 'no store'
     STORE = 'any store'
@@ -34,31 +34,34 @@ class Needs(enum.Enum):
 
 @attrs.frozen
 class Scenario:
-    """One thing that is measured."""
+    """One subject of measurement."""
 
     name: str
-    """As it is chosen by: one word."""
+    """The word that selects the scenario."""
     title: str
     means: str = attrs.field(converter=_flowing)
-    """What it means to who uses jobsync."""
+    """The meaning to a user of jobsync."""
     bounds: str = attrs.field(converter=_flowing)
-    """What bounds it: why it cannot be better, or what it would take."""
+    """The bound: why the numbers cannot be better, or what that would take."""
     figures: tuple[Figure, ...]
     play: Callable[[Bench], None]
     needs: Needs = Needs.STORE
     targets: tuple[Target, ...] = ()
     by_default: bool = True
-    """Whether it is played when no scenario is named; what takes long is not."""
+    """Whether the scenario is played when none is named. False for scenarios that take long."""
     at_once: int = 1
-    """On how many stores it is played at the same time: more than one if its processes do little but wait."""
+    """The number of stores that the scenario is played on at the same time: more than 1 if its processes mostly wait."""
 
     def figure(self, name: str) -> Figure:
-        """The figure of that name."""
+        """Return the figure of that name."""
         return next(figure for figure in self.figures if figure.name == name)
 
 
 def chosen(names: Iterable[str], among: Sequence[Scenario]) -> tuple[Scenario, ...]:
-    """The scenarios of these names in their usual order; those played by default if none is given. Raises ``ConfigError``."""
+    """Return the scenarios of these names in their usual order, or those played by default if no name is given.
+
+    Raises ``ConfigError`` for an unknown name.
+    """
     known: Mapping[str, Scenario] = {scenario.name: scenario for scenario in among}
     wanted = set(names)
     if unknown := sorted(wanted - known.keys()):

@@ -1,4 +1,4 @@
-"""The series of one figure as a table: how many times better or worse first, then what was measured."""
+"""The series of one figure as a table: quotients first, then measurements."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import attrs
 from jobsync_bench.figures import Figure, Series, Side, ratio
 from jobsync_bench.formatting import quantity, spread, table, times
 
-__all__ = ['Row', 'figure_table', 'rows_of']
+__all__ = ['CaseRow', 'figure_table', 'rows_of']
 
 _OURS = 'ours'
 
 
 @attrs.frozen
-class Row:
-    """One of ours in one case, with all that was measured beside it."""
+class CaseRow:
+    """One series of jobsync in one case, with the series of the other parties."""
 
     store: str
     case: str
     ours: Series | None
-    beside: Mapping[str, Series]
-    """Baselines and floors by name."""
+    others: Mapping[str, Series]
+    """Rivals and floors by name."""
 
     @property
     def label(self) -> str:
-        """The case, and which of ours it is, if not the usual one."""
+        """The case, and the variant of jobsync if it is not the usual one."""
         if self.ours is None or self.ours.who == _OURS:
             return self.case
         return f'{self.case} ({self.ours.who.removeprefix(_OURS).lstrip(", ")})'
 
 
-def rows_of(series: Iterable[Series]) -> list[Row]:
-    """The rows of one figure, those of a store together, in the order in which they were measured."""
+def rows_of(series: Iterable[Series]) -> list[CaseRow]:
+    """Return the rows of one figure, grouped by store, in the order of measurement."""
     cases: dict[tuple[str, str], list[Series]] = {}
     series = list(series)
     stores = list(dict.fromkeys(each.store for each in series))
@@ -41,18 +41,18 @@ def rows_of(series: Iterable[Series]) -> list[Row]:
         cases.setdefault((each.store, each.case), []).append(each)
     rows = []
     for (store, case), here in cases.items():
-        beside = {each.who: each for each in here if each.side is not Side.OURS}
+        others = {each.who: each for each in here if each.side is not Side.OURS}
         ours: list[Series | None] = [each for each in here if each.side is Side.OURS]
-        rows += [Row(store, case, each, beside) for each in ours or [None]]
+        rows += [CaseRow(store, case, each, others) for each in ours or [None]]
     return rows
 
 
 def figure_table(figure: Figure, series: Iterable[Series]) -> str:
-    """The table of one figure."""
+    """Return the table of one figure."""
     rows = rows_of(series)
-    beside = {who: each.side for row in rows for who, each in row.beside.items()}
-    rivals = [who for who, side in beside.items() if side is Side.RIVAL]
-    floors = [who for who, side in beside.items() if side is Side.FLOOR]
+    others = {who: each.side for row in rows for who, each in row.others.items()}
+    rivals = [who for who, side in others.items() if side is Side.RIVAL]
+    floors = [who for who, side in others.items() if side is Side.FLOOR]
     more = figure.unit.more_is_better
     columns = ['case', 'store']
     columns += [f'ours / {who}' if more else f'{who} / ours' for who in rivals]
@@ -61,16 +61,16 @@ def figure_table(figure: Figure, series: Iterable[Series]) -> str:
     return table(columns, [_cells(row, figure, rivals, floors) for row in rows])
 
 
-def _cells(row: Row, figure: Figure, rivals: list[str], floors: list[str]) -> list[str]:
+def _cells(row: CaseRow, figure: Figure, rivals: list[str], floors: list[str]) -> list[str]:
     ours = None if row.ours is None else row.ours.summary
 
     def shown(value: float) -> str:
         return quantity(value, figure.unit)
 
     def quotient(who: str, upside_down: bool) -> str:
-        if ours is None or who not in row.beside:
+        if ours is None or who not in row.others:
             return ''
-        theirs = row.beside[who].summary.median
+        theirs = row.others[who].summary.median
         return times(ratio(ours.median, theirs) if upside_down else ratio(theirs, ours.median))
 
     more = figure.unit.more_is_better
@@ -81,6 +81,6 @@ def _cells(row: Row, figure: Figure, rivals: list[str], floors: list[str]) -> li
     else:
         middle = spread(ours.lower, ours.upper, figure.unit) if ours.count > 1 else ''
         cells += [shown(ours.median), middle, *([shown(ours.p99)] if figure.tail else [])]
-    cells += [shown(row.beside[who].summary.median) if who in row.beside else '' for who in (*rivals, *floors)]
-    measured = ours or next(iter(row.beside.values())).summary
+    cells += [shown(row.others[who].summary.median) if who in row.others else '' for who in (*rivals, *floors)]
+    measured = ours or next(iter(row.others.values())).summary
     return [*cells, str(measured.count)]

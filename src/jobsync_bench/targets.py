@@ -1,4 +1,4 @@
-"""What must be reached, as data, and whether it was."""
+"""Targets as data, and how a run compares with them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import attrs
 
 from jobsync_bench.figures import Series, ratio
 
-__all__ = ['Pick', 'Standing', 'Target', 'standing']
+__all__ = ['Pick', 'Target', 'TargetResult', 'compare']
 
 
 @attrs.frozen
 class Pick:
-    """One number of each series that fits."""
+    """Selects one number of each series that fits."""
 
     figure: str
     who: str = 'ours'
     case: str = '*'
-    """A pattern, as of file names."""
+    """A pattern, as for file names."""
     stores: tuple[str, ...] = ()
-    """Those of these stores; empty: of any."""
+    """The stores whose series fit; empty for all stores."""
     statistic: str = 'median'
-    """Of the series' summary."""
+    """The field of the series' summary."""
 
     def fits(self, series: Series) -> bool:
-        """Whether the series is meant."""
+        """Return True if the series fits."""
         here = not self.stores or series.store in self.stores
         return here and (series.figure, series.who) == (self.figure, self.who) and fnmatchcase(series.case, self.case)
 
     def of(self, series: Series) -> float:
-        """Its number."""
+        """Return the number of a series."""
         number: float = getattr(series.summary, self.statistic)
         return number
 
@@ -43,51 +43,51 @@ class Pick:
 
 @attrs.frozen
 class Target:
-    """A bound for a number, or for how many times another number it is."""
+    """A bound for a number, or for the quotient of two numbers."""
 
     what: str
-    """In the words of the report."""
+    """The text of the report."""
     number: Pick
     at_most: float | None = None
     at_least: float | None = None
     against: Pick | None = None
-    """Given: the bound is for the quotient of the two, in the same store, and in the same case if its case is a pattern."""
+    """The divisor, if the bound is for a quotient: of the same store, and of the same case if its case is a pattern."""
 
     @property
     def bound(self) -> float:
-        """The one that is given."""
+        """The bound that is given."""
         bound = self.at_most if self.at_most is not None else self.at_least
         assert bound is not None
         return bound
 
     def holds(self, value: float) -> bool:
-        """Whether this is good enough."""
+        """Return True if the value reaches the target."""
         return value <= self.bound if self.at_most is not None else value >= self.bound
 
 
 @attrs.frozen
-class Standing:
-    """How a run stands to a target: the worst of what fits, or nothing if nothing does."""
+class TargetResult:
+    """A target and the worst fitting value of a run, or None if no series fits."""
 
     target: Target
     value: float | None = None
     where: str = ''
-    """Store and case of the worst."""
+    """Store and case of the worst value."""
 
     @property
     def is_reached(self) -> bool | None:
-        """None: not measured."""
+        """Whether the target is reached; None if it was not measured."""
         return None if self.value is None else self.target.holds(self.value)
 
 
-def standing(target: Target, series: Iterable[Series]) -> Standing:
-    """How the series of a scenario stand to a target of it."""
+def compare(target: Target, series: Iterable[Series]) -> TargetResult:
+    """Compare the series of a scenario with one of its targets."""
     values = list(_values(target, list(series)))
     if not values:
-        return Standing(target)
+        return TargetResult(target)
     worst = max if target.at_most is not None else min
     value, where = worst(values)
-    return Standing(target, value, where)
+    return TargetResult(target, value, where)
 
 
 def _values(target: Target, series: list[Series]) -> Iterator[tuple[float, str]]:

@@ -1,4 +1,4 @@
-"""Threads that can be waited for while signals come."""
+"""Threads whose end can be awaited while signals are handled."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LOOK_SEC = 0.5
 
 
 class Awaited:
-    """A thread, from its construction.
+    """A thread, which runs from its construction on.
 
-    ``Thread.join`` is no good here: interrupted by the exception of a signal handler, it takes the thread for ended (CPython
-    before 3.13).
+    ``Thread.join`` does not do here: after an exception of a signal handler in ``join``, CPython before 3.13 treats the thread
+    as ended.
     """
 
     def __init__(self, name: str, action: Callable[[], object]) -> None:
@@ -29,6 +29,6 @@ class Awaited:
             self._over.set()
 
     def wait(self) -> None:
-        """Until it is over."""
+        """Wait for the end of the action."""
         while not self._over.wait(_LOOK_SEC):
             pass

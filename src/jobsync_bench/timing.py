@@ -1,4 +1,4 @@
-"""How long something takes."""
+"""Measurements of the time that calls take."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ T = TypeVar('T')
 
 
 def seconds(call: Callable[..., object], *arguments: object) -> float:
-    """By the clock on the wall, which other programs' work is part of."""
+    """Return the elapsed seconds of one call, with the work of other programs."""
     start = time.perf_counter()
     call(*arguments)
     return time.perf_counter() - start
 
 
 def cpu_seconds(call: Callable[..., object], *arguments: object) -> float:
-    """Of this thread's CPU: a busy machine makes it less exact, but not wrong."""
+    """Return the CPU seconds of this thread for one call. Other load makes them less exact."""
     start = time.thread_time()
     call(*arguments)
     return time.thread_time() - start
 
 
 def per_call(call: Callable[[T], object], arguments: Sequence[T]) -> float:
-    """CPU seconds of one call, over one for each of ``arguments``; the loop itself is counted in."""
+    """Return the CPU seconds per call, over one call for each of ``arguments``. The loop is included."""
     start = time.thread_time()
     for argument in arguments:
         call(argument)

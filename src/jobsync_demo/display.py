@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobsync_demo.scene import Row, Scene
+from jobsync_demo.scene import Scene, WorkerRow
 
 __all__ = ['Display', 'LiveDisplay', 'PlainDisplay', 'display_for']
 
@@ -68,12 +68,12 @@ class PlainDisplay:
         self._write(f'{elapsed_sec:5.1f} s  {text}')
 
 
-def _in_words(row: Row) -> str:
+def _in_words(row: WorkerRow) -> str:
     state = '' if row.state == 'working' else f' ({row.state})'
     return f'{row.node} {row.tokens}{state}'
 
 
-def _in_short(rows: Sequence[Row]) -> str:
+def _in_short(rows: Sequence[WorkerRow]) -> str:
     tokens: defaultdict[str, list[int]] = defaultdict(list)
     for row in rows:
         tokens[row.state].append(row.tokens)

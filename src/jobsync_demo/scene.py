@@ -14,11 +14,11 @@ from jobsync.errors import BackendUnavailable
 from jobsync_demo.orders import TOTAL_TOKENS
 from jobsync_demo.supervisor import Fate, Worker
 
-__all__ = ['ClusterReader', 'Progress', 'Row', 'Scene']
+__all__ = ['ClusterReader', 'Progress', 'Scene', 'WorkerRow']
 
 
 @attrs.frozen
-class Row:
+class WorkerRow:
     """The state of one worker."""
 
     node: str
@@ -41,7 +41,7 @@ class Scene:
     done: int
     total_tokens: int
     unowned: int
-    rows: tuple[Row, ...]
+    rows: tuple[WorkerRow, ...]
 
 
 class Progress:
@@ -93,7 +93,7 @@ class ClusterReader:
         joined = {n.name for n in snapshot.nodes if n.state is NodeState.JOINED} if snapshot else set()
         leader = snapshot.leadership.node.name if snapshot and snapshot.leadership.node else ''
         rows = tuple(
-            Row(
+            WorkerRow(
                 node=worker.node,
                 pid=worker.process.pid,
                 state=_state(worker, joined, progress),

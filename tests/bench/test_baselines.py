@@ -10,7 +10,7 @@ import pytest
 from benchmarks.baselines import ownership, plan, registry
 from benchmarks.baselines.bare import bare_calls, bare_statements
 from benchmarks.baselines.offering import Slots
-from benchmarks.baselines.registry import Baselines
+from benchmarks.baselines.registry import BaselineRegistry
 from benchmarks.libraries.environments import LibraryUnavailable
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.plans import TASKS
@@ -20,7 +20,7 @@ from tests.support.servers import PostgresServer
 from jobsync import plugins
 from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
-from jobsync_bench.bench import Bench, Party, Store
+from jobsync_bench.bench import Bench, BenchStore, Party
 from jobsync_bench.progress import PlainProgress
 from jobsync_bench.scenarios.ownership import KINDS
 
@@ -29,7 +29,7 @@ from jobsync_bench.scenarios.ownership import KINDS
 def bench() -> Iterator[Bench]:
     """On a store that is never reached."""
     with ExitStack() as stack:
-        yield Bench(scenario(), Store('paper', 'paper://'), True, PlainProgress(lambda _: None), None, stack)
+        yield Bench(scenario(), BenchStore('paper', 'paper://'), True, PlainProgress(lambda _: None), None, stack)
 
 
 class Things:
@@ -96,7 +96,7 @@ def test_rivals_that_cannot_be_had_are_noted_once_and_the_others_run(bench: Benc
         return {'peer': Party(lambda: 2.0)}
 
     monkeypatch.setattr(registry, '_OFFERS', {('walk', 'time'): (absent, broken, there)})
-    beside = Baselines()
+    beside = BaselineRegistry()
     for _ in range(2):
         assert list(beside.find(bench, 'time', 'uphill')) == ['peer']
     assert beside.find(bench, 'speed', 'uphill') == {}
@@ -115,7 +115,7 @@ def test_what_is_in_slots_ends_with_the_scenario(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(registry, '_OFFERS', {('walk', 'time'): (there,)})
     with ExitStack() as stack:
         bench = Bench(scenario(), None, True, PlainProgress(lambda _: None), None, stack)
-        Baselines().find(bench, 'time', 'uphill')
+        BaselineRegistry().find(bench, 'time', 'uphill')
         assert things.log == ['peer begins']
     assert things.log == ['peer begins', 'peer ends']
 

@@ -15,7 +15,7 @@ from tests.bench.made_up import scenario
 
 from jobsync.backend import Reach
 from jobsync.errors import ConfigError
-from jobsync_bench.bench import Bench, Party, Rounds, Store
+from jobsync_bench.bench import Bench, BenchStore, Party, Rounds
 from jobsync_bench.figures import Side
 from jobsync_bench.interrupts import Interrupted, interruptible
 from jobsync_bench.progress import PlainProgress
@@ -24,7 +24,7 @@ from jobsync_bench.run import Place, run
 from jobsync_bench.scenario import Needs, chosen
 
 TELLER = PlainProgress(lambda _: None)
-STORES = [Place(name, lambda name=name: nullcontext(Store(name, f'{name}://'))) for name in ('one', 'two')]  # type: ignore[misc]
+STORES = [Place(name, lambda name=name: nullcontext(BenchStore(name, f'{name}://'))) for name in ('one', 'two')]  # type: ignore[misc]
 
 
 def failing(_bench: Bench) -> None:

@@ -14,7 +14,7 @@ from tests.support.servers import RedisServer
 
 from jobsync.errors import ConfigError
 from jobsync_bench import scenarios as shipped
-from jobsync_bench.bench import Bench, Store
+from jobsync_bench.bench import Bench, BenchStore
 from jobsync_bench.figures import Series
 from jobsync_bench.processes.child import child_processes
 from jobsync_bench.progress import PlainProgress
@@ -23,7 +23,7 @@ from jobsync_bench.results import Results
 from jobsync_bench.run import run
 from jobsync_bench.scenario import Scenario
 from jobsync_bench.scenarios import growth, tasks
-from jobsync_bench.targets import standing
+from jobsync_bench.targets import compare
 
 BY_NAME = {scenario.name: scenario for scenario in all_scenarios.SCENARIOS}
 TELLER = PlainProgress(lambda _: None)
@@ -48,7 +48,7 @@ def test_it_says_what_it_means_and_what_bounds_it(scenario: Scenario) -> None:
     assert scenario.means
     assert scenario.bounds
     assert '\n' not in scenario.means + scenario.bounds
-    assert all(figure.says.endswith('.') for figure in scenario.figures)
+    assert all(figure.description.endswith('.') for figure in scenario.figures)
     names = [figure.name for figure in scenario.figures]
     assert len(set(names)) == len(names)
 
@@ -74,7 +74,7 @@ def test_ownership() -> None:
     series = played('ownership')
     assert {each.who for each in series} >= {'ours', 'ours, 1,000 locks', 'bare hash', 'empty call', 'clock'}
     assert len(medians(series, 'call')) == 6
-    assert standing(BY_NAME['ownership'].targets[1], series).value is not None
+    assert compare(BY_NAME['ownership'].targets[1], series).value is not None
 
 
 @pytest.mark.parametrize('store', ['memory', 'sqlite'])
@@ -168,7 +168,7 @@ def test_a_round_of_one_second() -> None:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A bench on SQLite."""
     with ExitStack() as stack:
-        store = Store('sqlite', f'sqlite:///{tmp_path}/jobs.db', lambda: 0.0)
+        store = BenchStore('sqlite', f'sqlite:///{tmp_path}/jobs.db', lambda: 0.0)
         yield Bench(growth.SCENARIO, store, True, TELLER, None, stack)
 
 
@@ -194,7 +194,7 @@ def test_what_is_read_when_one_joins(redis_of_many: RedisServer) -> None:
     """It is counted on the way to the store; fewer tokens move between more nodes, and nothing else grows."""
     url = redis_of_many.url()
     with ExitStack() as stack:
-        bench = Bench(growth.SCENARIO, Store('redis', url, lambda: 0.0), True, TELLER, None, stack)
+        bench = Bench(growth.SCENARIO, BenchStore('redis', url, lambda: 0.0), True, TELLER, None, stack)
         namespace = bench.store.namespace()
         with child_processes('host', [{'url': url, 'namespace': namespace, 'tokens': 100}]) as hosts:
             hosts[0].request('enter', 0, 2)

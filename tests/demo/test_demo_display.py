@@ -12,11 +12,11 @@ from jobsync.testing.verdict import Gap, Overlap
 from jobsync_demo.display import LiveDisplay, PlainDisplay, display_for
 from jobsync_demo.report import figures, print_report
 from jobsync_demo.run import Outcome
-from jobsync_demo.scene import Row, Scene
+from jobsync_demo.scene import Scene, WorkerRow
 from jobsync_demo.verdict import Share, Verdict
 
-ROW = Row(node='w1', pid=77, state='working', leads=True, tokens=600, handing_over=4, files=12, doing='a/[b].py')
-DEAD = Row(node='w2', pid=78, state='killed', leads=False, tokens=400, handing_over=0, files=9, doing='')
+ROW = WorkerRow(node='w1', pid=77, state='working', leads=True, tokens=600, handing_over=4, files=12, doing='a/[b].py')
+DEAD = WorkerRow(node='w2', pid=78, state='killed', leads=False, tokens=400, handing_over=0, files=9, doing='')
 SCENE = Scene(elapsed_sec=1.25, files=80, done=21, total_tokens=1000, unowned=0, rows=(ROW, DEAD))
 GOOD = Verdict(
     files=80,

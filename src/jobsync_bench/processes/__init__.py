@@ -1,1 +1,1 @@
-"""What runs in processes of its own, one module for each kind; ``jobsync_bench.processes.child`` starts and asks them."""
+"""Processes of scenarios, one module for each kind. ``child`` starts them and sends requests, ``serving`` is their side."""

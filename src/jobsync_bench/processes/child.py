@@ -1,4 +1,4 @@
-"""Processes that take part in a scenario: started, asked, and ended with it, whatever happens."""
+"""Child processes of a scenario: started, used by requests, and ended with the scenario, whether or not it fails."""
 
 # ruff: noqa: S603 - this very interpreter
 
@@ -17,18 +17,18 @@ from typing import Any, Self
 __all__ = ['ChildProcess', 'child_processes', 'request_all']
 
 _LIMIT_SEC = 300.0
-"""A member that has not answered after this is killed."""
+"""A process that has not answered after this time is killed."""
 _ENDING_SEC = 20.0
 
 
 class ChildProcess:
-    """A process that runs a module of ``jobsync_bench.processes``. Leaving the block ends it."""
+    """A process that runs a module of ``jobsync_bench.processes``. The end of the block ends the process."""
 
     def __init__(self, module: str, order: Mapping[str, object]) -> None:
-        """Start it; ``hear`` waits until it is ready."""
+        """Start the process. The first ``receive`` waits until it is ready."""
         self.module = module
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in __exit__)
-        # A session of its own: a Ctrl-C is for the one who started it, who ends it.
+        # A session of its own: Ctrl-C goes to the starting process alone, which ends this one.
         self._process = subprocess.Popen(
             # -P: nothing is imported from the working directory.
             [sys.executable, '-P', '-m', f'jobsync_bench.processes.{module}'],
@@ -38,16 +38,16 @@ class ChildProcess:
             text=True,
             start_new_session=True,
         )
-        with suppress(RuntimeError):  # if it has ended already, whoever hears it is told
+        with suppress(RuntimeError):  # if the process has ended already, ``receive`` raises
             self._write(order)  # not as an argument: its URL may hold a password, and all users of a machine see arguments
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of the process."""
         return self._process.pid
 
     def send(self, verb: str, *arguments: object) -> None:
-        """Begin something."""
+        """Send a request without waiting for the reply."""
         self._write([verb, *arguments])
 
     def _write(self, what: object) -> None:
@@ -56,10 +56,13 @@ class ChildProcess:
             self._process.stdin.write(json.dumps(what) + '\n')
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise RuntimeError(self._obituary()) from None
+            raise RuntimeError(self._failure()) from None
 
     def receive(self) -> Any:
-        """What it answers to what it was told first, or that it is ready. Raises ``RuntimeError`` if it has ended."""
+        """Return the reply to the oldest open request; the first call returns None when the process is ready.
+
+        Raises ``RuntimeError`` if the process has ended.
+        """
         assert self._process.stdout is not None
         limit = threading.Timer(_LIMIT_SEC, self._process.kill)
         limit.start()
@@ -68,34 +71,34 @@ class ChildProcess:
         finally:
             limit.cancel()
         if not line:
-            raise RuntimeError(self._obituary())
+            raise RuntimeError(self._failure())
         return json.loads(line)
 
     def request(self, verb: str, *arguments: object) -> Any:
-        """Have something done, and the answer."""
+        """Send a request and return the reply."""
         self.send(verb, *arguments)
         return self.receive()
 
-    def _obituary(self) -> str:
+    def _failure(self) -> str:
         status = self._process.wait()
         self._errors.seek(0)
         words = self._errors.read().decode(errors='replace').strip()
-        last = words.splitlines()[-1] if words else 'it said nothing'
+        last = words.splitlines()[-1] if words else 'no output'
         return f'a process of {self.module} ended with status {status}: {last}\n{words[-3000:]}'
 
     def __enter__(self) -> Self:
         return self
 
-    def dismiss(self) -> None:
-        """Let it leave in good order; does not wait."""
+    def close_input(self) -> None:
+        """Close the input, on which the process leaves. Does not wait."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Wait until it has left, unless something went wrong, and see that it is gone."""
+        """Wait until the process has left, unless the block failed, and kill it if it has not."""
         try:
-            self.dismiss()
+            self.close_input()
             if error is None:
                 self._process.wait(_ENDING_SEC)
         except subprocess.TimeoutExpired:
@@ -110,19 +113,19 @@ class ChildProcess:
 
 @contextmanager
 def child_processes(module: str, orders: Iterable[Mapping[str, object]]) -> Iterator[list[ChildProcess]]:
-    """One process for each order, all of them ready."""
+    """Start one process for each order, and yield them when all are ready."""
     with ExitStack() as stack:
-        members = [stack.enter_context(ChildProcess(module, order)) for order in orders]
-        for member in members:
-            member.receive()
-        yield members
-        # All of them at once: each may take a while to leave.
-        for member in members:
-            member.dismiss()
+        processes = [stack.enter_context(ChildProcess(module, order)) for order in orders]
+        for process in processes:
+            process.receive()
+        yield processes
+        # All of them at once: each may take some time to leave.
+        for process in processes:
+            process.close_input()
 
 
-def request_all(members: Sequence[ChildProcess], verb: str, *arguments: object) -> list[Any]:
-    """Have the same thing done by all at the same time, and their answers."""
-    for member in members:
-        member.send(verb, *arguments)
-    return [member.receive() for member in members]
+def request_all(processes: Sequence[ChildProcess], verb: str, *arguments: object) -> list[Any]:
+    """Send one request to all processes at the same time, and return their replies."""
+    for process in processes:
+        process.send(verb, *arguments)
+    return [process.receive() for process in processes]

@@ -1,9 +1,9 @@
-"""Many nodes in one process, each with threads and a life of its own; what they share is a few handles onto the store.
+"""Many nodes in one process, each with its own threads. The nodes share a few backends.
 
-A node cannot tell: it makes the calls that it would make anyway, and they reach the store. Two things differ. All nodes of a host
-share one that waits for the store's hints; and no more than some calls are under way at once, for so many threads of one
-interpreter would keep each other waiting. The wait for one's turn is not counted as the call's. Each turn has a backend of its
-own, whose connection stays, as that of a real node does: to connect takes longer than to call.
+A node makes the same calls as in a process of its own, and all calls reach the store. Two things differ. One thread waits for the
+store's hints for all nodes of a host. And only a few calls are under way at once, because so many threads of one interpreter
+would delay each other; a call's time does not include its wait for a backend. Each backend keeps its connection, as that of a
+real node does, because to connect takes longer than to call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FORM_SEC = 3600.0
 
 
 class Hints:
-    """One waits for all."""
+    """Change hints for all nodes, from one thread."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -58,7 +58,7 @@ class Hints:
 
 
 class Counted(FaultyBackend):
-    """One node's way to the store, on which its calls are counted and heartbeats are timed."""
+    """The backend of one node, which counts calls and times heartbeats."""
 
     def __init__(self, inner: Backend, turns: SimpleQueue[Backend], hints: Hints) -> None:
         super().__init__(inner)
@@ -80,12 +80,12 @@ class Counted(FaultyBackend):
             self._turns.put(backend)
 
     def wait(self, revision: int, timeout: float) -> int:
-        """See ``Backend.wait``; sends nothing."""
+        """See ``Backend.wait``. Sends nothing."""
         return self._hints.wait(revision, timeout)
 
 
 class Host:
-    """The nodes of this process."""
+    """All nodes of this process."""
 
     def __init__(self, backends: Sequence[Backend], config: CoordinationConfig) -> None:
         self._backend, self._config = backends[0], config
@@ -95,7 +95,7 @@ class Host:
         self._nodes: list[tuple[NodeRuntime, Counted]] = []
 
     def enter(self, first: int, end: int) -> None:
-        """Start nodes of these numbers; does not wait for them."""
+        """Start the nodes of these numbers, without waiting for them."""
         for number in range(first, end):
             config = node_config(
                 f'node-{number:04}', self._config, self._backend.info, create=True, wait_on_enter=_FORM_SEC, announces=False
@@ -106,14 +106,14 @@ class Host:
             node.start()
 
     def settled(self) -> int:
-        """How many have all that is theirs. Raises what stopped a node."""
+        """Return the number of nodes that have their whole share. Raises the error that stopped a node."""
         for node, _ in self._nodes:
             if node.status.failure is not None:
                 raise node.status.failure
         return sum(node.status.settled for node, _ in self._nodes)
 
     def cost(self) -> dict[str, Any]:
-        """Calls since the last time, of followers and of the leader, and what each heartbeat took."""
+        """Return the calls of followers and of the leader and the times of all heartbeats since the last request."""
         calls: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
         most, heartbeats = 0, []
         for node, way in self._nodes:
@@ -131,7 +131,7 @@ class Host:
         }
 
     def leave(self) -> None:
-        """All of them leave, in good order."""
+        """Let all nodes leave."""
         for node, _ in self._nodes:
             node.ask_to_leave()
         for node, _ in self._nodes:
@@ -140,7 +140,7 @@ class Host:
 
 
 def main(url: str, namespace: str, tokens: int) -> None:
-    """Host nodes until there is no more input; then they are gone without a word, as their store will be."""
+    """Host nodes until the end of the input. The nodes then end without leaving, because their store ends too."""
     config = CoordinationConfig(backend=url, appname=namespace, total_tokens=tokens, minimum_nodes=1)
     with ExitStack() as stack:
         backends = [stack.enter_context(closing(plugins.connect(url, config.options))) for _ in range(_AT_ONCE)]

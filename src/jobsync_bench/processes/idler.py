@@ -1,4 +1,4 @@
-"""A node with default settings and nothing to do, which says what it costs."""
+"""A node with default settings and no tasks, which reports its cost."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WAIT_SEC = 60
 
 
 def main(url: str, namespace: str, node: str, nodes: int) -> None:
-    """Enter, and answer until there is no more input."""
+    """Enter, and serve requests until the end of the input."""
     process = psutil.Process()
     config = CoordinationConfig(appname=namespace, backend=url, minimum_nodes=nodes)
-    with closing(FaultyBackend(plugins.connect(url, config.options))) as backend:  # without faults: it counts
+    with closing(FaultyBackend(plugins.connect(url, config.options))) as backend:  # no faults: the wrapper counts calls
         imported = process.memory_info().rss
         config = CoordinationConfig(appname=namespace, backend=backend, minimum_nodes=nodes)
         with Job(node, coordination_config=config, wait_on_enter=_WAIT_SEC) as job:

@@ -1,4 +1,4 @@
-"""A member's side of the conversation: a line of JSON comes, a line of JSON goes. The end of the input ends the member."""
+"""The child's side of the requests: one line of JSON in, one line of JSON out. The end of the input ends the process."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ['order', 'serve']
 
 
 def order() -> dict[str, Any]:
-    """Read the first line: what the member is started with."""
-    told: dict[str, Any] = json.loads(sys.stdin.readline())
-    return told
+    """Read the first line of the input: the arguments of the process."""
+    arguments: dict[str, Any] = json.loads(sys.stdin.readline())
+    return arguments
 
 
 def serve(verbs: Mapping[str, Callable[..., object]]) -> None:
-    """Say that all is ready, then do what each line asks for: a verb and its arguments."""
+    """Report that the process is ready, then serve requests: each line has a verb and its arguments."""
     with os.fdopen(os.dup(1), 'w') as answers:
-        os.dup2(2, 1)  # what anybody prints is no answer
+        os.dup2(2, 1)  # printed output must not be taken for a reply
         print('null', file=answers, flush=True)
         for line in sys.stdin:
             verb, *arguments = json.loads(line)

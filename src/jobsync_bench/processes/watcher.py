@@ -1,10 +1,10 @@
-"""A worker that asks which tasks are its own, over and over, and logs what it hears.
+"""A worker that calls ``can_claim_task`` again and again, and logs the answers.
 
-It calls ``can_claim_task`` for one task of every tenth token. Its log is that of ``jobsync.testing.worker_log``: ``tokens`` when
-the answers have changed, ``seen`` after every sweep. It leaves when its standard input is closed, so no worker outlives the
-process that started it.
+Each sweep has one task of every tenth token. The log is that of ``jobsync.testing.worker_log``: ``tokens`` when the answers have
+changed, ``seen`` after every sweep. The worker leaves when its standard input is closed, so no worker outlives the process that
+started it.
 
-It is run by its path, and imports nothing of ours but what every ``jobsync`` has: other versions are watched by it as well.
+This module is run by its path, and imports only what every version of ``jobsync`` has, so it measures other versions too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 __all__ = ['EVERY', 'TOTAL', 'now']
 
 EVERY = 10
-"""One token in so many is asked for."""
+"""One token in this many has a task in each sweep."""
 TOTAL = 10_000
 _PAUSE_SEC = 0.02
 _WAIT_ON_ENTER_SEC = 5
@@ -33,12 +33,12 @@ _FAST: dict[str, Any] = dict.fromkeys(
 
 
 def now() -> float:
-    """Seconds of the clock that all processes of this host share."""
+    """Return the seconds of the clock that all processes of this host share."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Log:
-    """Lines, each with one ``write`` to the kernel: nothing is lost with the process."""
+    """Appends lines, each with one ``write`` to the kernel, so nothing is lost with the process."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -49,7 +49,7 @@ class Log:
 
 
 def tasks(job: Any) -> dict[int, str]:
-    """A task for each token that is asked for."""
+    """Return a task for each token of a sweep."""
     found: dict[int, str] = {}
     for task in map('task-{}'.format, count()):
         token = job.task_to_token(task)
@@ -61,7 +61,7 @@ def tasks(job: Any) -> dict[int, str]:
 
 
 def watch(job: Any, asked: dict[int, str], log: Log) -> None:
-    """Sweep for as long as the process lives."""
+    """Sweep until the end of the process."""
     known: set[int] = set()
     number = 0
     while True:
@@ -77,7 +77,7 @@ def watch(job: Any, asked: dict[int, str], log: Log) -> None:
 
 
 def drivers(url: str) -> None:
-    """Import what the backend needs: that is a part of a process's start, not of its join. Others have done it by now."""
+    """Import the backend's driver, because that belongs to the start of the process and not to its join."""
     from jobsync import plugins
     from jobsync.backend import BackendOptions
 
@@ -85,7 +85,7 @@ def drivers(url: str) -> None:
 
 
 def main(node: str, path: str, *options: str) -> None:
-    """Enter, and stay until there is no more input. Its first line: what ``CoordinationConfig`` is told of the store, as JSON."""
+    """Enter, and stay until the end of the input. Its first line has the arguments of ``CoordinationConfig`` as JSON."""
     from jobsync import CoordinationConfig, Job
 
     where: dict[str, Any] = json.loads(sys.stdin.readline())

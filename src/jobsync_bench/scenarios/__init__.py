@@ -1,4 +1,4 @@
-"""The scenarios that need a backend's URL and nothing else, in the order in which they are played and shown."""
+"""The scenarios that need only the URL of a backend, in the order of the run and of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many locks, claims and audits at once."""
+"""Many task locks, claims and audits at once."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _QUIET_SEC = 1.0
 _CASES = ('locks', 'claims', 'audits')
 _MANY, _FEW, _ONE_BY_ONE = 10_000, 2_000, 100
 _rounds = count()
-"""So that no two runs write the same items."""
+"""Numbers of rounds, so that no two rounds write the same items."""
 
 
 def number_of(bench: Bench) -> int:
-    """How many are written at once."""
+    """Return the number of tasks per call."""
     return _FEW if bench.quick else _MANY
 
 
 def items(number: int) -> list[str]:
-    """Task ids that were never used."""
+    """Return new task ids."""
     this_round = next(_rounds)
     return [f'task-{this_round}-{each}' for each in range(number)]
 
 
 def wait_until_quiet(job: Job) -> None:
-    """The leader, which is this very process, pins what is locked: until it has done so and there is nothing left to do."""
+    """Wait until the leader, which is this process, has pinned the locked tasks and has nothing left to do."""
     known, since = job.token_version, time.monotonic()
     while time.monotonic() < since + _QUIET_SEC:
         time.sleep(0.05)
@@ -47,7 +47,7 @@ def wait_until_quiet(job: Job) -> None:
 
 
 def begin(job: Job, tasks: Sequence[str]) -> None:
-    """Begin tasks as ``claim`` does, all at once, and leave them to ``write_audit``."""
+    """Begin all tasks at once, as ``claim`` does. ``write_audit`` completes them."""
     task_log, tokens = job._task_log, {task: job.task_to_token(task) for task in tasks}
     run = task_log.claim_owned(tokens)
     for task, token in tokens.items():
@@ -55,7 +55,7 @@ def begin(job: Job, tasks: Sequence[str]) -> None:
 
 
 def of_a_job(bench: Bench, namespace: str, number: int) -> dict[str, Callable[[], float]]:
-    """What a user calls, on a job that owns everything."""
+    """Return the calls of a user, on a job that owns all tokens."""
     config = CoordinationConfig(backend=bench.store.url, appname=namespace, minimum_nodes=1)
     job = bench.stack.enter_context(Job('node-0000', coordination_config=config))
 
@@ -84,7 +84,7 @@ def of_a_job(bench: Bench, namespace: str, number: int) -> dict[str, Callable[[]
 
 
 def of_the_backend(bench: Bench, namespace: str, number: int) -> dict[str, Callable[[], float]]:
-    """The same without the job."""
+    """Return the calls of the backend without a job."""
     backend = bench.stack.enter_context(closing(plugins.connect(bench.store.url, BackendOptions(namespace))))
     timeline = backend.open(Settings(10_000, 'xxh3', 1), create=True).timeline
     ref, date = NodeRef('node-0000', 'run'), dt.datetime.now(dt.UTC).date()
@@ -109,14 +109,14 @@ def play(bench: Bench) -> None:
 
 SCENARIO = Scenario(
     name='bulk',
-    title='Many locks, claims and audits at once',
+    title='Many task locks, claims and audits at once',
     means="""
-        What a list of ten thousand tasks costs when all of them are tied to nodes, begun or completed in one call:
-        register_task_locks_bulk, set_claim, write_audit. And what one task costs that is begun by itself.
+        The cost of a list of ten thousand tasks that are locked to nodes, begun or completed in one call:
+        register_task_locks_bulk, set_claim, write_audit. And the cost of one task that is begun alone.
     """,
     bounds="""
-        One row for each, in one statement or script; one round trip and one write to the disk for each task that is
-        begun by itself. The job asks for each task whether it is its own, before and after.
+        One row for each task, in one statement or script. A task that is begun alone needs one round trip and one write to
+        the disk. Before and after the call, the job checks for each task that it owns the task.
     """,
     figures=(
         Figure('bulk', Unit.SECONDS, f'One call with {_MANY:,} tasks, {_FEW:,} in a quick run.'),

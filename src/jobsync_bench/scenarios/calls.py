@@ -1,4 +1,4 @@
-"""What one call of the store costs: those that a node makes all its life."""
+"""The cost of the calls of the store that every node repeats."""
 
 from __future__ import annotations
 
@@ -38,14 +38,13 @@ SCENARIO = Scenario(
     name='calls',
     title='One call of the store',
     means="""
-        A node calls the store about 13 times a minute, and none of its answers to can_claim_task waits for it. What
-        does wait is a hand-over, which takes a few of these calls, and a task begun by itself (add_task), which takes
-        one.
+        A node calls the store 12 to 26 times a minute, and can_claim_task never waits for a call. A hand-over waits for a few
+        of these calls, and a task that is begun alone (add_task) for one.
     """,
     bounds="""
-        The way to the store and back, and for a heartbeat and a claim the store's own disk: both are written before
-        they are acknowledged.
+        The round trip to the store. A heartbeat and a claim also wait for the store's disk: both are written before they are
+        acknowledged.
     """,
-    figures=(Figure('call', Unit.SECONDS, 'From the call to its answer, on the wall.', tail=True),),
+    figures=(Figure('call', Unit.SECONDS, 'Elapsed time from the call to its answer.', tail=True),),
     play=play,
 )

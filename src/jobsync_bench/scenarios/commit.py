@@ -1,4 +1,4 @@
-"""What the leader writes when a node joins, and what every node reads then."""
+"""The writes of the leader after a join, and the reads of every node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NODES = 10
 
 
 def case_of(tokens: int) -> str:
-    """The case of so many tokens."""
+    """Return the case of a number of tokens."""
     return f'{tokens:,} tokens'
 
 
@@ -47,25 +47,30 @@ SCENARIO = Scenario(
     name='commit',
     title='Writing and reading an assignment',
     means="""
-        How long the store is busy when a node joins or leaves, and so how soon the newcomer gets its share. A join
-        moves one token in eleven here.
+        How long the store is busy when a node joins or leaves, and so how soon a new node gets its share. Here a join moves
+        one token in eleven.
     """,
     bounds="""
-        The rows or bytes that name the new owners, on the disk. Two commits for a join: in the first the leader says
-        what is to pass on, in the second it passes what has been let go of. That is what keeps a task from having two
+        The rows or bytes that name the new owners, on the disk. A join takes two commits: the first sets the targets of the
+        tokens, the second makes the targets owners after the former owners have released the tokens. So no task ever has two
         owners.
     """,
     figures=(
         Figure(
             'join',
             Unit.SECONDS,
-            'All that the leader does for a node that joins ten: two looks, two decisions, two commits, '
+            'The work of the leader for a node that joins ten: two snapshots, two decisions, two commits, '
             "and the reading between them. The other nodes' heartbeats are not counted.",
             axis='tokens',
         ),
-        Figure('nothing', Unit.SECONDS, 'The same when nothing has changed: one look, and nothing is written.', axis='tokens'),
+        Figure(
+            'nothing',
+            Unit.SECONDS,
+            'The same when nothing has changed: one snapshot, and no write.',
+            axis='tokens',
+        ),
         Figure('read', Unit.SECONDS, 'A node that enters reads the whole assignment.', axis='tokens'),
-        Figure('look', Unit.SECONDS, 'A node asks what has changed since the version it has, and nothing has.', axis='tokens'),
+        Figure('look', Unit.SECONDS, 'A node reads the changes since its version, and there are none.', axis='tokens'),
     ),
     play=play,
     targets=tuple(

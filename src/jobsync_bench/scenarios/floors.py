@@ -1,4 +1,4 @@
-"""What nothing can be faster than: a call, a clock, a hash, a write to the disk, a round trip to the store."""
+"""The least that any implementation costs: a call, a clock, a hash, a write to the disk."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _BLOCK = b'x' * 4096
 
 
 def empty_call(_: object) -> bool:
-    """What a function costs that does nothing."""
+    """Do nothing: the cost of a call alone."""
     return False
 
 
 def read_clock(_: object) -> float:
-    """What any call costs that checks a lease: a look at the clock that counts suspended time."""
+    """Read the clock that counts suspended time, as each check of a lease does."""
     return now()
 
 
 def fsync(bench: Bench) -> Callable[[], float]:
-    """Writing 4 kB to a file in the folder for temporary files, and waiting until the disk has them."""
+    """Return a run that writes 4 kB to a file in the folder for temporary files, and waits for the disk."""
     folder = bench.stack.enter_context(tempfile.TemporaryDirectory(prefix='jobsync-bench-'))
     file = os.open(f'{folder}/file', os.O_WRONLY | os.O_CREAT)
     bench.stack.callback(os.close, file)
@@ -61,13 +61,13 @@ SCENARIO = Scenario(
     name='floors',
     title='The limits of this machine',
     means="""
-        Everything else is to be held against these: no library can answer in less than an empty call, or keep a
-        promise on the disk in less than one fsync.
+        The scale for all other numbers: no library can answer in less than an empty call, or make a write durable in less
+        than one fsync.
     """,
     bounds="""
         The processor, the operating system and the disk.
     """,
-    figures=(Figure('time', Unit.SECONDS, 'One call; of the fsync, the time on the wall.'),),
+    figures=(Figure('time', Unit.SECONDS, 'CPU time of one call; for the fsync, the elapsed time.'),),
     play=play,
     needs=Needs.NOTHING,
 )

@@ -22,16 +22,16 @@ __all__ = ['SCENARIO', 'case_of']
 _TOKENS = 10_000
 _SETTLE_SEC = 180.0
 _INTERVAL_SEC = 5.0
-"""Of heartbeats, which all nodes send at about the same time: what is measured for a part of it has them all, or none."""
+"""The interval of heartbeats. All nodes send them at about the same time, so a part of an interval has all of them or none."""
 
 
 def case_of(nodes: int) -> str:
-    """The case of so many nodes."""
+    """Return the case of a number of nodes."""
     return f'{nodes} nodes'
 
 
 def settle(hosts: Sequence[ChildProcess], nodes: int) -> float:
-    """Wait until every node has its share; seconds."""
+    """Wait until every node has its share, and return the seconds."""
     start = time.monotonic()
     while (settled := sum(request_all(hosts, 'settled'))) < nodes:
         if time.monotonic() > start + _SETTLE_SEC:
@@ -41,7 +41,7 @@ def settle(hosts: Sequence[ChildProcess], nodes: int) -> float:
 
 
 def measure(bench: Bench, hosts: Sequence[ChildProcess], nodes: int, seconds: float) -> None:
-    """Note what so many nodes cost while nothing happens."""
+    """Record the cost of the nodes while nothing happens."""
     used = bench.store.cpu_seconds
     request_all(hosts, 'cost')
     before, start = used() if used else 0.0, time.monotonic()
@@ -62,18 +62,18 @@ def measure(bench: Bench, hosts: Sequence[ChildProcess], nodes: int, seconds: fl
 
 
 def one_more(bench: Bench, hosts: Sequence[ChildProcess], namespace: str, nodes: int) -> None:
-    """Let one node join so many, and note what each of those reads then."""
+    """Let one node join, and record the bytes that each of the others reads then."""
     with ExitStack() as stack:
-        relay = stack.enter_context(CountingProxy(bench.store.url))
-        backend = stack.enter_context(closing(plugins.connect(relay.url, BackendOptions(namespace))))
+        proxy = stack.enter_context(CountingProxy(bench.store.url))
+        backend = stack.enter_context(closing(plugins.connect(proxy.url, BackendOptions(namespace))))
         version = backend.read_assignment().version
         hosts[0].request('enter', nodes, nodes + 1)
         settle(hosts, nodes + 1)
-        before = relay.traffic()
+        before = proxy.traffic()
         backend.read_assignment(version)
-        after = relay.traffic()
-    passed = after.sent + after.received - before.sent - before.received
-    bench.record('reading', case_of(nodes), [float(passed)], at=nodes)
+        after = proxy.traffic()
+    moved = after.sent + after.received - before.sent - before.received
+    bench.record('reading', case_of(nodes), [float(moved)], at=nodes)
 
 
 def play(bench: Bench) -> None:
@@ -103,13 +103,13 @@ SCENARIO = Scenario(
     name='growth',
     title='From two nodes to five hundred',
     means="""
-        How many workers one store carries, and what it is busy with then. The nodes are simulated: many of them share a process,
-        and each makes the calls of a real one on the real store, at default settings.
+        How many workers one store can serve, and the load on the store. The nodes are simulated: many of them share a
+        process, and each makes the calls of a real node on the real store, with default settings.
     """,
     bounds="""
-        One heartbeat of each node in five seconds. Nothing else grows with the number of nodes but what the leader reads when it
-        looks at all of them, once a heartbeat, and what a change of membership moves. What is not simulated is the store's part
-        in connections: real nodes hold two each.
+        One heartbeat of each node in five seconds. Only two other things grow with the number of nodes: the snapshot that the
+        leader and the nodes next in line read once per heartbeat, and the tokens that a change of membership moves. The
+        store's cost of connections is not simulated: real nodes hold two each.
     """,
     figures=(
         Figure('all calls', Unit.CALLS_A_SECOND, 'Calls of the store, of all nodes together.', axis='nodes'),
@@ -117,7 +117,7 @@ SCENARIO = Scenario(
         Figure('calls of the leader', Unit.CALLS_A_MINUTE, 'Calls of the leader.', axis='nodes'),
         Figure('heartbeat', Unit.SECONDS, 'A heartbeat, from the call to its answer.', tail=True, axis='nodes'),
         Figure('store', Unit.PERCENT_OF_A_CORE, 'CPU of all processes of the store.', axis='nodes'),
-        Figure('reading', Unit.BYTES, 'What every node reads when one more joins: bytes to the store and back.', axis='nodes'),
+        Figure('reading', Unit.BYTES, 'Bytes to the store and back when a node reads the changes after a join.', axis='nodes'),
         Figure('settled', Unit.SECONDS, 'From the beginning of a growth until every node, old and new, has its whole share.',
                axis='nodes'),
     ),

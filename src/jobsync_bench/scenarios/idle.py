@@ -1,4 +1,4 @@
-"""What a cluster costs in which nothing happens."""
+"""The cost of a cluster in which nothing happens."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NODES = 3
 _FOLLOWER, _LEADER = 'follower', 'leader'
 
 
-def relays(bench: Bench, stack: ExitStack) -> Sequence[CountingProxy]:
-    """One for each node, if the store is one that can be reached through them."""
+def start_proxies(bench: Bench, stack: ExitStack) -> Sequence[CountingProxy]:
+    """Start a proxy for each node, or none if the store cannot be reached through a proxy."""
     url = bench.store.url
     if address_of(url) is None:
         return []
@@ -35,16 +35,16 @@ def relays(bench: Bench, stack: ExitStack) -> Sequence[CountingProxy]:
         with closing(plugins.connect(made[0].url, BackendOptions(bench.store.namespace()))) as backend:
             backend.open(Settings(1, 'xxh3', 1), create=True)
     except JobsyncError as error:
-        bench.say(f'bytes are not counted: the store cannot be reached through a relay ({error})')
+        bench.say(f'bytes are not counted: the store cannot be reached through a proxy ({error})')
         return []
     return made
 
 
 @contextmanager
-def nodes(bench: Bench, found: Sequence[CountingProxy]) -> Iterator[list[ChildProcess]]:
-    """Nodes with default settings, all of them entered."""
+def nodes(bench: Bench, proxies: Sequence[CountingProxy]) -> Iterator[list[ChildProcess]]:
+    """Start nodes with default settings, and yield them when all have entered."""
     namespace = bench.store.namespace()
-    urls = [relay.url for relay in found] or [bench.store.url] * _NODES
+    urls = [proxy.url for proxy in proxies] or [bench.store.url] * _NODES
     orders = ({'node': f'node-{number}', 'url': url, 'namespace': namespace, 'nodes': _NODES} for number, url in enumerate(urls))
     with child_processes('idler', orders) as members:
         yield members
@@ -52,7 +52,7 @@ def nodes(bench: Bench, found: Sequence[CountingProxy]) -> Iterator[list[ChildPr
 
 @attrs.frozen
 class Cost:
-    """What a node has cost so far, or in between."""
+    """The cost of a node, so far or between two readings."""
 
     calls: float
     readings: float
@@ -61,23 +61,23 @@ class Cost:
     turns: float
 
     def since(self, earlier: Cost) -> Cost:
-        """What has come to it."""
+        """Return the difference to an earlier cost."""
         return Cost(*(now - then for now, then in zip(attrs.astuple(self), attrs.astuple(earlier), strict=True)))
 
 
-def cost_of(told: Mapping[str, float], passed: Traffic) -> Cost:
-    """What a member tells of itself, and a relay of it."""
-    return Cost(told['calls'], told['readings'], told['cpu'], passed.sent + passed.received, passed.turns)
+def cost_of(reported: Mapping[str, float], traffic: Traffic) -> Cost:
+    """Combine the figures of a process with the traffic of its proxy."""
+    return Cost(reported['calls'], reported['readings'], reported['cpu'], traffic.sent + traffic.received, traffic.turns)
 
 
 def measure(bench: Bench, stack: ExitStack) -> None:
-    """Have a cluster, leave it alone, and note what each node costs."""
+    """Start a cluster, leave it idle, and record the cost of each node."""
     settle_sec, measure_sec = (4.0, 20.0) if bench.quick else (10.0, 60.0)
-    found = relays(bench, stack)
-    members = stack.enter_context(nodes(bench, found))
+    proxies = start_proxies(bench, stack)
+    members = stack.enter_context(nodes(bench, proxies))
 
     def traffic() -> list[Traffic]:
-        return [relay.traffic() for relay in found] or [Traffic()] * len(members)
+        return [proxy.traffic() for proxy in proxies] or [Traffic()] * len(members)
 
     def costs() -> list[Cost]:
         return [cost_of(*pair) for pair in zip(request_all(members, 'cost'), traffic(), strict=True)]
@@ -86,7 +86,7 @@ def measure(bench: Bench, stack: ExitStack) -> None:
     before, start = costs(), time.monotonic()
     bench.pause(measure_sec)
     connections = [float(each.most_connections) for each in traffic()]
-    memory = [told['memory'] for told in request_all(members, 'cost')]
+    memory = [reported['memory'] for reported in request_all(members, 'cost')]
     minutes = (time.monotonic() - start) / 60
     spent = [now.since(then) for now, then in zip(costs(), before, strict=True)]
     leads = request_all(members, 'leads')
@@ -96,7 +96,7 @@ def measure(bench: Bench, stack: ExitStack) -> None:
         bench.record('readings', case, [spent[number].readings / minutes for number in who])
         bench.record('cpu', case, [100 * spent[number].cpu_sec / (60 * minutes) for number in who])
         bench.record('memory', case, [memory[number] for number in who])
-        if found:
+        if proxies:
             bench.record('bytes', case, [spent[number].bytes / minutes for number in who])
             bench.record('turns', case, [spent[number].turns / minutes for number in who])
             bench.record('connections', case, [connections[number] for number in who])
@@ -120,23 +120,24 @@ SCENARIO = Scenario(
     name='idle',
     title='A cluster in which nothing happens',
     means="""
-        What the store and the machines bear day and night for each worker, whether there is work or not. Three nodes with default
-        settings, a process each, are left alone.
+        The constant load of each worker on the store and on its machine, with or without work. Three nodes with default
+        settings, one process each, are left idle.
     """,
     bounds="""
-        A node that is to be found dead within 15 seconds has to give a sign of life more often than that: one call every five
-        seconds is twelve a minute. The leader looks at the others' signs as often. Connections: one for calls, and one that waits
-        for news where the store pushes. On etcd most of the CPU is gRPC's: of 69 ms a minute in the process of a leader, its own
-        threads took 29, and the wait for news, which gRPC interrupts five times a second, 9; the calls themselves took 28.
+        To be found dead within 15 seconds, a node has to send heartbeats more often: one every five seconds is twelve a
+        minute. The leader and the five nodes next in line read a snapshot as often. Connections: one for calls, and one that
+        waits for change hints where the store pushes them. On etcd most of the CPU belongs to gRPC: of 69 ms a minute in the
+        process of a leader, the threads of gRPC took 29, the wait for hints, which gRPC interrupts five times a second, 9,
+        and the calls themselves 28.
     """,
     figures=(
-        Figure('calls', Unit.CALLS_A_MINUTE, 'Calls of the backend; waiting for news sends nothing and is not counted.'),
-        Figure('readings', Unit.CALLS_A_MINUTE, 'Those of them that read the assignment: none while it stands.'),
-        Figure('turns', Unit.A_MINUTE, 'Messages to the store that follow an answer: the round trips a node waits for.'),
-        Figure('bytes', Unit.BYTES_A_MINUTE, 'Bytes to the store and back, as a relay between them counts them.'),
+        Figure('calls', Unit.CALLS_A_MINUTE, 'Calls of the backend. The wait for change hints sends nothing and is not counted.'),
+        Figure('readings', Unit.CALLS_A_MINUTE, 'Calls that read the assignment: none while it does not change.'),
+        Figure('turns', Unit.A_MINUTE, 'Messages to the store that follow an answer: the round trips that a node waits for.'),
+        Figure('bytes', Unit.BYTES_A_MINUTE, 'Bytes to the store and back, counted by a proxy.'),
         Figure('connections', Unit.COUNT, 'The most connections that were open at one time.'),
         Figure('cpu', Unit.PERCENT_OF_A_CORE, 'CPU of the whole process.'),
-        Figure('memory', Unit.MEGABYTES, 'Resident memory beyond what it was when everything had been imported.'),
+        Figure('memory', Unit.MEGABYTES, 'Resident memory beyond that after all imports.'),
     ),
     play=play,
     needs=Needs.PROCESSES,

@@ -1,4 +1,4 @@
-"""What ``can_claim_task`` costs."""
+"""The cost of ``can_claim_task``."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _TOTAL, _CALLS, _DISTINCT = 10_000, 1_000, 1_000
 
 
 def ids(kind: str, owned: bool, can_claim: Callable[[Any], bool]) -> list[Any]:
-    """As many ids as there are calls, of which up to a thousand differ, that this worker owns, or does not."""
+    """Return one id for each call, up to a thousand of them different, all owned by this worker or all not."""
     every = map(KINDS[kind], count(100_000))
     return list(islice(cycle(islice((task for task in every if can_claim(task) is owned), _DISTINCT)), _CALLS))
 
 
 def enter(bench: Bench, locks: int = 0, **settings: Any) -> Job:
-    """A worker that shares the tokens with another one, once both have entered; with task locks, of other tasks."""
+    """Start two workers that share the tokens, and return the first when both have entered. ``locks`` are of other tasks."""
     config = CoordinationConfig(backend=f'memory://{uuid.uuid4().hex}', minimum_nodes=2, total_tokens=_TOTAL, **settings)
     wanted = [(f'lock-{number}', 'one') for number in range(locks)]
     provider = (lambda job: job.register_task_locks_bulk(wanted)) if wanted else None
@@ -47,7 +47,7 @@ def enter(bench: Bench, locks: int = 0, **settings: Any) -> Job:
 
 
 def bare_hash(kind: str) -> Callable[[Any], int]:
-    """Id to token and nothing else: str, encode, hash, modulo; in one function call. A ``Task`` has its text at hand."""
+    """Return a function from an id to its token: text, encoding, hash, modulo. A ``Task`` already has its text."""
     digest = xxh3_64_intdigest
     match kind:
         case 'int':
@@ -83,12 +83,12 @@ SCENARIO = Scenario(
     name='ownership',
     title='Is this task mine?',
     means="""
-        What a worker pays for each task it looks at, most of which are not its own. It is paid by every worker for
-        every task, so with ten workers and a million tasks ten million times.
+        The cost of each check of a task, of which most belong to other workers. Every worker checks every task: with ten
+        workers and a million tasks that is ten million checks.
     """,
     bounds="""
-        The id must be turned into text and hashed, and the lease held against a clock that counts suspended time. All
-        of this is in memory: the store is not asked, and no lock is taken.
+        The id must be converted to text and hashed, and the lease compared with a clock that counts suspended time. All of
+        this is in memory: no call of the store is made, and no mutex is taken.
     """,
     figures=(Figure('call', Unit.SECONDS, 'CPU time of one call of can_claim_task, over a thousand ids in a loop.'),),
     play=play,

@@ -18,7 +18,7 @@ __all__ = ['FIGURES', 'ROUND', 'SCENARIO', 'case_of', 'played']
 ROUND = ('join', 'leave', 'join', 'kill follower', 'join', 'kill leader')
 _NODES = 3
 _TIMINGS = {'default timings': (), 'fast timings': ('fast',)}
-"""What the workers are told: 5 s between heartbeats and a timeout of 15 s, or 1 s and 3 s."""
+"""Options of the workers: 5 s between heartbeats and a timeout of 15 s, or 1 s and 3 s."""
 
 FIGURES: dict[str, Callable[[ChurnOutcome], float]] = {
     'settled': lambda outcome: outcome.settled_sec,
@@ -28,12 +28,12 @@ FIGURES: dict[str, Callable[[ChurnOutcome], float]] = {
 
 
 def case_of(event: str, timing: str) -> str:
-    """An event at a timing."""
+    """Return the case of an event at a timing."""
     return f'{event}, {timing}'
 
 
 def played(cluster: ChurnCluster, seconds: float, rounds: int) -> Iterator[tuple[str, ChurnOutcome]]:
-    """Every event and what it led to, for so long or so many rounds, whichever ends first; one round at least."""
+    """Play rounds of events until the time or the number of rounds is over, at least one, and yield each event's outcome."""
     cluster.form(_NODES)
     events = {
         'join': cluster.join,
@@ -49,7 +49,7 @@ def played(cluster: ChurnCluster, seconds: float, rounds: int) -> Iterator[tuple
 
 
 def take(bench: Bench, timing: str, outcomes: Iterator[tuple[str, ChurnOutcome]]) -> None:
-    """Note what events led to, those before a failure too."""
+    """Record the outcomes of events, also those before a failure."""
     values: dict[tuple[str, str], list[float]] = {}
     try:
         for name, outcome in outcomes:
@@ -85,18 +85,22 @@ SCENARIO = Scenario(
     name='takeover',
     title='Joining, leaving, being killed',
     means="""
-        How long tasks wait for a worker when workers come and go, and whether two ever work on one. Three workers ask for a
-        thousand tasks each, over and over, while others join, leave and are killed; what they hear is all that counts.
+        How long tasks have no owner when workers join and leave, and whether two workers ever own one task. Three workers
+        call can_claim_task for a thousand tasks, again and again, while others join, leave and are killed. Only the answers
+        count.
     """,
     bounds="""
-        A join: half a second in which the leader waits for more to come (rebalance_delay_sec), and two commits with each
-        worker's acknowledgement between them. A leave: the same without the wait. A kill: nobody can tell a dead worker from a
+        A join: half a second in which the leader waits for further nodes (rebalance_delay_sec), and two commits with each
+        worker's acknowledgement between them. A leave has no such wait. A kill: a dead worker cannot be distinguished from a
         slow one before heartbeat_timeout_sec is over.
     """,
     figures=(
         Figure('settled', Unit.SECONDS, 'From the event until every token has one owner and all shares are even.', tail=True),
         Figure(
-            'unowned', Unit.SECONDS, 'The longest that any token was seen without an owner; up to 0.05 s too much.', tail=True
+            'unowned',
+            Unit.SECONDS,
+            'The longest time that a token was seen without an owner; up to 0.05 s too long.',
+            tail=True,
         ),
         Figure(
             'owned by two', Unit.COUNT, 'Tokens, of the thousand, that two workers certainly owned at one instant.', tail=True

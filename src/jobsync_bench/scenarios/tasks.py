@@ -1,4 +1,4 @@
-"""Tasks a second, from end to end."""
+"""Tasks per second, from end to end."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ['SCENARIO', 'case_of']
 _TOKENS = 10_000
 _SETTLE_SEC = 60.0
 _LOOPS = {'ours, over an iterator': 'stream', 'ours, add_task and write_audit': 'steps'}
-"""Other ways to write the loop."""
+"""Other forms of the loop."""
 
 
 def case_of(processes: int) -> str:
-    """The case of so many processes."""
+    """Return the case of a number of processes."""
     return f'{processes} process{"es" if processes > 1 else ""}'
 
 
@@ -39,7 +39,7 @@ class Team:
         self._next = 0
 
     def settle(self) -> None:
-        """Wait until each has its share."""
+        """Wait until each worker has its share."""
         deadline = time.monotonic() + _SETTLE_SEC
         while True:
             shares = request_all(self._members, 'tokens')
@@ -50,20 +50,23 @@ class Team:
             time.sleep(0.05)
 
     def round(self, number: int, loop: str = 'claim') -> float:
-        """Tasks a second. Raises ``RuntimeError`` unless each was done exactly once, and is on record as done."""
+        """Play a round, and return the tasks per second.
+
+        Raises ``RuntimeError`` unless each task was done exactly once and is recorded as complete.
+        """
         self._forget()
         first, self._next = self._next, self._next + number
         answers = request_all(self._members, 'work', loop, first, number)
         times = Counter(task for answer in answers for task in answer['done'])
         recorded = {row.item for row in self._backend.history(HistoryKind.AUDIT)}  # type: ignore[union-attr]
         if not (len(times) == sum(times.values()) == len(recorded) == number):
-            told = f'{sum(times.values())} times, {len(times)} different ones, and {len(recorded)} are on record as done'
-            raise RuntimeError(f'of {number} tasks some were done {told}')
+            counts = f'{sum(times.values())} times, {len(times)} different ones, and {len(recorded)} are on record as done'
+            raise RuntimeError(f'of {number} tasks some were done {counts}')
         took: float = max(answer['ended'] for answer in answers) - min(answer['began'] for answer in answers)
         return number / took
 
     def _forget(self) -> None:
-        """Delete the trail, so that no round has a longer one than the others."""
+        """Delete the history, so that no round has a longer one than the others."""
         tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
         for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
             self._backend.purge(kind, tomorrow)
@@ -71,7 +74,7 @@ class Team:
 
 @contextmanager
 def team(bench: Bench, processes: int) -> Iterator[Team]:
-    """Workers that have settled."""
+    """Start workers, and yield them when each has its share."""
     url, namespace = bench.store.url, bench.store.namespace()
     place = {'url': url, 'namespace': namespace, 'tokens': _TOKENS, 'nodes': processes}
     with (
@@ -80,7 +83,7 @@ def team(bench: Bench, processes: int) -> Iterator[Team]:
     ):
         made = Team(members, backend)
         made.settle()
-        made.round(1_000)  # so that everything is warm
+        made.round(1_000)  # a first round, so that caches are warm
         yield made
 
 
@@ -110,15 +113,15 @@ SCENARIO = Scenario(
     name='tasks',
     title='Tasks a second, from end to end',
     means="""
-        The most tasks that workers get through when the tasks themselves take no time: finding out whose each one is, recording
-        that it began and that it is done. Every round counts only if each task was done by exactly one worker and is on record.
+        The most tasks that workers can do when the tasks themselves take no time: the check of the owner, the claim and the
+        audit. A round counts only if each task was done by exactly one worker and is recorded as complete.
     """,
     bounds="""
-        Two rows for each task, on the disk before the work begins and after it has ended; claim writes them up to a thousand at
-        a time, so most of the time is the store's own. Every worker looks at every task.
+        Two rows for each task, on the disk before the work begins and after its end. claim writes up to a thousand at a time,
+        so most of the time is spent in the store. Every worker checks every task.
     """,
     figures=(
-        Figure('rate', Unit.PER_SECOND, 'Tasks of a round by the time from the first worker\'s beginning to the last one\'s end.',
+        Figure('rate', Unit.PER_SECOND, 'Tasks of a round, divided by the time from the first begin of a worker to the last end.',
                axis='processes'),
     ),
     play=play,

@@ -6,10 +6,7 @@ makes one run for each line it reads.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ['Other', 'all_at_once', 'machine', 'markdown', 'per_call', 'serve']
+__all__ = ['ROOT', 'Other', 'all_at_once', 'per_call', 'serve']
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,23 +27,6 @@ def per_call(call: Callable[[Any], object], arguments: Sequence[Any]) -> float:
     for argument in arguments:
         call(argument)
     return (time.thread_time() - start) / len(arguments)
-
-
-def machine() -> str:
-    """What it was measured on, for the line above a table."""
-    now = dt.datetime.now(dt.UTC)
-    return f'{now:%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}'
-
-
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, legible as it is; cells after the first are set to the right. Columns without a cell are left out."""
-    lines = [[str(cell) for cell in row] for row in (columns, *rows)]
-    kept = [number for number, column in enumerate(zip(*lines, strict=True)) if any(column[1:])]
-    lines = [[line[number] for number in kept] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ['-' * widths[0]] + ['-' * (width - 1) + ':' for width in widths[1:]]
-    lines.insert(1, rule)
-    return '\n'.join(f'| {" | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])} |' for line in lines)
 
 
 class Other:

@@ -19,11 +19,12 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from benchmarks.compare import machine, markdown
 from benchmarks.fresh import STORES, fresh
 from benchmarks.rolling_cluster import RollingCluster
 from benchmarks.rolling_scenes import SCENES, RollingOutcome, flap
+from jobsync_bench.formatting import table
 from jobsync_bench.interrupts import run_interruptible
+from jobsync_bench.machine import Machine
 
 TOKENS = 240
 FAST: dict[str, Any] = {
@@ -55,7 +56,7 @@ def row(store: str, scene: str, outcome: RollingOutcome) -> list[object]:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--backend', help='a URL of a store that nobody uses; its trail is added to')
+    parser.add_argument('--backend', help='a URL of a store that nobody uses; its history is added to')
     parser.add_argument('--store', choices=STORES, action='append', help='start this one only; may be given again')
     parser.add_argument('--scene', choices=list(SCENES), action='append', help='this one only; may be given again')
     parser.add_argument('--flap', action='store_true', help='a node that joins and leaves, in place of the restarts')
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str]) -> None:
             rows.append(row(kind, name, outcome))
             for fault in (*outcome.faults, *(f'missed: {task}' for task in outcome.figures.missed[:10])):
                 say(f'{kind}: {name}: {fault}')
-    print(machine(), markdown(_COLUMNS, rows), sep='\n\n')
+    print(Machine.here(), table(_COLUMNS, [[str(cell) for cell in line] for line in rows]), sep='\n\n')
     sys.exit(any(int(str(cell)) for line in rows for cell in (line[3], line[4], line[5])))
 
 

@@ -153,11 +153,11 @@ class RollingCluster:
         return {node.name for node in self._backend.snapshot().nodes if node.state is NodeState.JOINED}
 
     def rebalances(self) -> list[Rebalance]:
-        """The whole trail, oldest first."""
+        """Return the whole history of rebalances, oldest first."""
         return [row for row in reversed(self._backend.history(HistoryKind.REBALANCE)) if isinstance(row, Rebalance)]
 
     def since_formed(self) -> list[Rebalance]:
-        """That part of the trail that belongs to what is judged."""
+        """Return the rebalances since the cluster was formed."""
         return self.rebalances()[self._rows :]
 
     def moved(self) -> float:

@@ -27,10 +27,12 @@ from typing import Any
 
 import attrs
 
-from benchmarks.compare import ROOT, machine, markdown
+from benchmarks.compare import ROOT
 from benchmarks.fresh import STORES, fresh
 from jobsync import CoordinationConfig, Job
+from jobsync_bench.formatting import table
 from jobsync_bench.interrupts import run_interruptible
+from jobsync_bench.machine import Machine
 
 PLACES = ('enter', 'add_task', 'write_audit', 'callback', 'claim', 'claim batch', 'exit')
 HANDLERS = ('guide', 'own')
@@ -199,7 +201,7 @@ def main(arguments: Sequence[str]) -> None:
         rows += [[kind, *what, *map(str, attrs.astuple(tally)[:3]), f'{tally.longest_sec:.2f}', str(tally.noise)]
                  for what, tally in tallies.items() if tally.runs]  # fmt: skip
     columns = ['store', 'place', 'handler', 'runs', 'ended well', 'tokens back', 'longest s', 'with errors']
-    print(machine(), markdown(columns, rows), sep='\n\n')
+    print(Machine.here(), table(columns, rows), sep='\n\n')
     sys.exit(any(row[3] != row[4] or row[3] != row[5] for row in rows))
 
 

@@ -198,7 +198,7 @@ class TestSpace:
             assert {node.ref for node in during.nodes} == {node.ref for node in before.nodes}
             with pytest.raises(BackendUnavailable):
                 backend.append_audits('a', ['x'], DAY)
-            server.ctl('del', '--prefix', 'jobsync/sync_/audit/')
+            server.ctl('del', '--prefix', 'jobsync/sync_/history/audit/')
             server.ctl('compact', str(backend.snapshot().position))
             server.ctl('defrag', '--command-timeout=60s')
             server.ctl('alarm', 'disarm')

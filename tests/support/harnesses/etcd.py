@@ -15,11 +15,10 @@ from tests.support.servers import EtcdServer
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.chunked_log import ChunkedLog, Entry
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
-from jobsync.backends.etcd.locks import EtcdLocks, encoded, row_of
-from jobsync.backends.etcd.nodes import EtcdNodes
+from jobsync.backends.etcd.json_form import to_json
+from jobsync.backends.etcd.locks import EtcdLocks, encoded
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.store import EtcdStore
 from jobsync.backends.etcd.storetime import StoreTime
@@ -47,17 +46,17 @@ NODE_FIELDS: Mapping[str, Any] = {
     'latest': 7,
 }
 """Values that no node has."""
-LOCK_FIELDS: Mapping[str, tuple[int, Any]] = {
-    'id': (0, 'x'),
-    'patterns': (2, 'a%'),
-    'nested patterns': (2, [['a%']]),
-    'reason': (3, 7),
-    'creator': (4, None),
-    'created_at': (5, 'infinity'),
-    'expires_at': (6, '+10000-01-01'),
-    'registered': (7, None),
+LOCK_FIELDS: Mapping[str, tuple[str, Any]] = {
+    'id': ('id', 'x'),
+    'patterns': ('patterns', 'a%'),
+    'nested patterns': ('patterns', [['a%']]),
+    'reason': ('reason', 7),
+    'creator': ('created_by', None),
+    'created_at': ('created_at', 'infinity'),
+    'expires_at': ('expires_at', '+10000-01-01'),
+    'registered': ('registered', None),
 }
-"""Values that no lock has, each with its place in the row."""
+"""Values that no lock has, each with its field."""
 
 
 def connect_to(url: str, namespace: str, **options: float) -> EtcdBackend:
@@ -139,34 +138,35 @@ class EtcdHarness(Harness):
         """See ``Harness``."""
         with self._store(namespace) as store:
             key = store.keys.node(name)
-            fields = json.loads(store.read([requests.get(key)], deadline()).values[key])
+            record = json.loads(store.read([requests.get(key)], deadline()).values[key])
+            fields = record if way in record else record['node']
             fields |= {way: NODE_FIELDS[way]} if way in NODE_FIELDS else {'another': 1}
-            value = {'record': b'\xff{', 'no object': b'[[]]'}.get(way) or json.dumps(fields).encode()
+            value = {'record': b'\xff{', 'no object': b'[[]]'}.get(way) or json.dumps(record).encode()
             put(store, {key: value})
 
     def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
-        """See ``Harness``: all locks are written as one record, in which this one's row is spoilt."""
+        """See ``Harness``: all locks are written as one record, in which this one's form is spoilt."""
         with self._store(namespace) as store:
-            state = store.read([requests.get(store.keys.state)], deadline()).state
-            whole = EtcdLocks(store, EtcdNodes(store)).at(state, deadline())
-            row = row_of(whole.locks[task_id])
+            reading = store.read_state(deadline())
+            state, found = reading.state, EtcdLocks(store).at(reading, deadline())
+            form = json.loads(to_json(found.locks[task_id]))
             if way in LOCK_FIELDS:
-                at, value = LOCK_FIELDS[way]
-                row[at] = value
+                field, value = LOCK_FIELDS[way]
+                form[field] = value
             else:
-                row = row[:3]
-            others = [row_of(lock) for task, lock in whole.locks.items() if task != task_id]
-            data = encoded([*others, *whole.spoilt.values(), row], ())
+                del form['patterns']
+            others = [lock for task, lock in found.locks.items() if task != task_id]
+            draft = state.locks.draft(store.keys.locks, encoded([*others, *found.spoilt.values(), form]), is_whole=True)
             revision = state.next_revision()
-            entry = Entry(revision, len(data), state.locks.new_place())
-            after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=ChunkedLog((entry,)))
-            put(store, {store.keys.state: after.encoded(), next(entry.keys(store.keys.locks)): data})
+            locks = draft.appended(state.locks, revision)
+            after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=locks)
+            put(store, {store.keys.state: after.encoded(), **dict(draft.chunks)})
 
     def move_clock(self, by: dt.timedelta) -> None:
         """The clocks of all machines are set, and all nodes have sent a heartbeat since."""
         self._ahead += by
         with self._store('sync_') as store:
-            values = dict(store.read([requests.get_all(store.keys.nodes)], deadline()).values)
+            values = dict(store.range(store.keys.nodes, 0, deadline()))
             for key, value in values.items():
                 fields = json.loads(value)
                 told = {field: dt.datetime.fromisoformat(fields[field]) + by for field in ('clock', 'latest')}

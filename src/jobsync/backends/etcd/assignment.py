@@ -1,146 +1,140 @@
-"""The assignment: records of tokens, members and pins in a chain."""
+"""The assignment: a chunked log that the leader's commits append to (rule R5)."""
 
 from __future__ import annotations
 
-import json
-import sys
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import filterfalse
-
 import attrs
 
-from jobsync.backend import INITIAL, Changes, Member, Pin, Plan, Revision, TokenGroup
-from jobsync.backends.etcd.chunked_log import ChunkedLog
-from jobsync.backends.etcd.packing import packed, unpacked
-from jobsync.backends.etcd.records import Records
-from jobsync.backends.etcd.state import EtcdState
-from jobsync.backends.etcd.store import Gone
+from jobsync.backend import (
+    INITIAL,
+    Changes,
+    Guard,
+    HistoryKind,
+    NodeRef,
+    Pin,
+    Plan,
+    Rebalance,
+    Revision,
+    check_guard,
+    check_nodes,
+)
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.assignment_record import (
+    Record,
+    decoded,
+    encoded,
+    latest_groups,
+    latest_members,
+    pins_after,
+    whole,
+)
+from jobsync.backends.etcd.chunked_log import Draft
+from jobsync.backends.etcd.json_form import to_json
+from jobsync.backends.etcd.reading import KeyReading
+from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.errors import SchemaMismatch
 
-__all__ = ['EtcdAssignment', 'Record', 'decoded', 'encoded']
+__all__ = ['MOST_REMOVALS', 'EtcdAssignment']
 
-
-@attrs.frozen
-class Record:
-    """What one commit wrote, or all there is."""
-
-    members: Mapping[str, Member | None] = attrs.field(factory=dict)
-    """Those written; None for a name that is no member any more."""
-    groups: Sequence[TokenGroup] = ()
-    pins: Sequence[Pin] = ()
-    """Those written."""
-    unpinned: Iterable[int] = ()
-
-
-def encoded(record: Record) -> bytes:
-    """Return JSON, a zero byte, and the numbers of the tokens of all groups; compressed."""
-    groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in record.groups]
-    members = [[name, *(attrs.astuple(member) if member else ())] for name, member in record.members.items()]
-    head = [members, groups, [attrs.astuple(pin) for pin in record.pins], sorted(record.unpinned)]
-    numbers = array('i')
-    for group in record.groups:
-        numbers.extend(group.tokens)
-    return packed(json.dumps(head, separators=(',', ':')).encode() + b'\0' + little(numbers).tobytes())
-
-
-def decoded(data: bytes) -> Record:
-    """Return the record that ``encoded`` was given; raise ``SchemaMismatch`` for other data."""
-    try:
-        head, _, tail = unpacked(data).partition(b'\0')
-        members, groups, pins, unpinned = json.loads(head)
-        numbers, start, found = little(array('i', tail)), 0, []
-        for owner, target, home, version, count in groups:
-            found.append(TokenGroup(numbers[start : start + count], owner, target, home, version))
-            start += count
-        return Record(
-            members={name: Member(*fields) if fields else None for name, *fields in members},
-            groups=found,
-            pins=[Pin(*pin) for pin in pins],
-            unpinned=unpinned,
-        )
-    except (ValueError, TypeError, RecursionError) as error:
-        raise SchemaMismatch(f'a part of the assignment cannot be read ({error!r}): another program has written it') from error
-
-
-def little(numbers: array[int]) -> array[int]:
-    """Return numbers in the byte order of the store, or back in that of this machine."""
-    if sys.byteorder == 'big':
-        numbers.byteswap()
-    return numbers
-
-
-def latest(records: Sequence[Record]) -> tuple[TokenGroup, ...]:
-    """Return the tokens of successive records, each as the last record that has it."""
-    if len(records) == 1:
-        return tuple(records[0].groups)
-    rows: dict[TokenGroup, array[int]] = {}
-    seen: set[int] = set()
-    for record in reversed(records):
-        tokens = array('i')
-        for group in record.groups:
-            left = array('i', filterfalse(seen.__contains__, group.tokens))
-            rows.setdefault(attrs.evolve(group, tokens=()), array('i')).extend(left)
-            tokens.extend(left)
-        if record is not records[0]:
-            seen.update(tokens)
-    return tuple(attrs.evolve(row, tokens=array('i', sorted(tokens))) for row, tokens in rows.items() if tokens)
-
-
-def members_of(records: Iterable[Record]) -> dict[str, Member | None]:
-    """Return the members of successive records, each as the last record that has it."""
-    return {name: member for record in records for name, member in record.members.items()}
-
-
-def pins_after(pins: Mapping[int, Pin], records: Iterable[Record]) -> dict[int, Pin]:
-    """Return all pins, by id, after successive records that changed them."""
-    after = dict(pins)
-    for record in records:
-        for id_ in record.unpinned:
-            after.pop(id_, None)
-        after.update((pin.id, pin) for pin in record.pins)
-    return dict(sorted(after.items()))
-
-
-def whole(records: Sequence[Record]) -> Record:
-    """Return successive records, of which the first is of the whole, in one."""
-    members = {name: member for name, member in members_of(records).items() if member is not None}
-    return Record(members, latest(records), tuple(pins_after({}, records).values()))
+MOST_REMOVALS = 100
+"""Nodes in one plan. A transaction takes 128 operations and as many comparisons. Each eviction needs one of each."""
 
 
 class EtcdAssignment:
-    """Reads the assignment, and prepares what a commit adds to it. Thread-safe."""
+    """Reads the assignment and commits to it. Thread-safe."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._pins: tuple[Revision, Mapping[int, Pin]] = INITIAL, {}
-        """All pins as last read, and the version of which they are: most readings then need the last records only."""
+    def __init__(self, store: EtcdStore) -> None:
+        self._store = store
+        self._pins: tuple[Revision, tuple[Pin, ...]] = INITIAL, ()
+        """All pins as last read, and their version: most readings then need the last records only."""
 
-    def read(self, state: EtcdState, since: Revision | None, deadline: float) -> Changes:
-        """Return what ``Backend.read_assignment`` answers in this state."""
-        chain, (known, pins) = state.table, self._pins
-        start, pins_start = chain.after(since), chain.after(known)
+    def read(self, since: Revision | None = None) -> Changes:
+        """See ``Backend.read_assignment``."""
+        deadline = self._store.later()
+        return self._store.look(lambda reading: self._changes(reading, since, deadline), deadline)
+
+    def _changes(self, reading: KeyReading, since: Revision | None, deadline: float) -> Changes:
+        log, version, (known, pins) = reading.state.assignment, reading.state.version, self._pins
+        start, pins_start = log.after(since), log.after(known)
         first = min(start, pins_start)
-        records = self._read(chain, first, deadline)
-        pins = pins_after(pins if pins_start else {}, records[pins_start - first :])
-        self._pins = state.version, pins
-        if start:
-            later = records[start - first :]
-            changes = Record(members_of(later), latest(later) if later else ())
-        else:
-            changes = whole(records)
-        return Changes(state.version, since if start else None, changes.members, tuple(changes.groups), tuple(pins.values()))
+        records = self._records(reading, first, deadline)
+        pins = pins_after(pins if pins_start else (), records[pins_start - first :])
+        self._pins = version, pins
+        if not start:
+            return Changes(version, None, latest_members(records, drop_gone=True), latest_groups(records), pins)
+        later = records[start - first :]
+        return Changes(version, since, latest_members(later), latest_groups(later), pins)
 
-    def _read(self, chain: ChunkedLog, first: int, deadline: float) -> list[Record]:
-        entries = chain.entries[first:]
-        contents = self._records.read(entries, deadline)
+    def _records(self, reading: KeyReading, first: int, deadline: float) -> list[Record]:
+        """Return the records of the log from ``first`` on."""
+        prefix, entries = self._store.keys.tokens, reading.state.assignment.entries[first:]
+        contents = self._store.records(prefix, entries, reading.at, deadline)
         if None in contents:
-            raise Gone('a record was replaced while it was read')
+            raise SchemaMismatch(f'a part of the namespace {self._store.keys.namespace!r} is missing: it was deleted manually')
         return [decoded(data or b'') if entry.size else Record() for entry, data in zip(entries, contents, strict=True)]
 
-    def planned(self, state: EtcdState, plan: Plan, deadline: float) -> tuple[bool, bytes]:
-        """Return whether a commit writes the whole anew, and the record to put there for it."""
-        record = Record(plan.members, plan.groups, plan.pins, plan.unpinned)
-        if not state.table.is_long:
-            return False, encoded(record)
-        return True, encoded(whole([*self._read(state.table, 0, deadline), record]))
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        """See ``Backend.commit``."""
+        store, keys, deadline = self._store, self._store.keys, self._store.later()
+        store.read_time(deadline)
+        leader_key = keys.node(ref.name)
+        dead = [keys.node(eviction.ref.name) for eviction in plan.evictions]
+        gone = [*dead, *(keys.node(departed.name) for departed in plan.departed)]
+        named = dict.fromkeys([leader_key, *gone, *(keys.node(absent.name) for absent in plan.absent)])
+        rebalance = [] if not plan.moved else [self._rebalance(ref, plan)]
+        draft: Draft | None = None
+
+        def decide(reading: KeyReading) -> tuple[Revision, bytes] | Write[tuple[Revision, bytes]]:
+            nonlocal draft
+            leader, state = reading.joined(ref), reading.state
+            check_guard(
+                ref,
+                guard,
+                is_joined=True,
+                leadership=state.leadership,
+                timeline=state.timeline,
+                store=reading.cluster,
+                version=state.version,
+            )
+            check_nodes(plan, reading.node)
+            draft = draft or self._draft(reading, plan, deadline)
+            revision = state.next_revision(plan.number - 1)
+            value = attrs.evolve(leader, node=attrs.evolve(leader.node, heartbeat=leader.node.heartbeat + 1)).encoded()
+            log = draft.appended(state.assignment, revision)
+            after = attrs.evolve(state, revision=revision, version=revision, assignment=log)
+            operations = [requests.put(keys.state, after.encoded()), *draft.clean_up()]
+            operations += [requests.delete(key) for key in gone]
+            operations += [requests.put(leader_key, value)] * (leader_key not in gone)
+            name = keys.history(HistoryKind.REBALANCE) + b'%016x-%016x/000000' % (revision.number, revision.stamp)
+            operations += [requests.put(name, value) for value in rebalance]
+            # t=0  the leader reads that node b has not sent a heartbeat for its timeout, and plans to evict it
+            # t=1  node b sends a heartbeat, which changes its own record and not the state
+            # t=2  the commit arrives
+            # So each evicted node's record is compared beside the state: the heartbeat came first, and b stays.
+            alive = [requests.unwritten(key, reading.at) for key in dead]
+            compares = [reading.same(keys.state), reading.same(leader_key), *alive]
+            return Write(compares, operations, (revision, value), draft.chunks)
+
+        wanted = [requests.get(keys.state), *map(requests.get, named)]
+        (revision, value), _ = store.change(wanted, decide, deadline)
+        store.remember(leader_key, value)
+        return revision
+
+    def _draft(self, reading: KeyReading, plan: Plan, deadline: float) -> Draft:
+        """Return the record to append. The guard fixes the version that the record builds on, so one serves all attempts."""
+        log, record = reading.state.assignment, Record(plan.members, plan.groups, plan.pins, plan.unpinned)
+        if log.is_long:
+            record = whole([*self._records(reading, 0, deadline), record])
+        return log.draft(self._store.keys.tokens, encoded(record), is_whole=log.is_long)
+
+    def _rebalance(self, ref: NodeRef, plan: Plan) -> bytes:
+        return to_json(
+            Rebalance(
+                triggered_at=self._store.time.earliest(),
+                trigger_reason=plan.reason,
+                leader_node=ref.name,
+                nodes_before=plan.nodes_before,
+                nodes_after=plan.nodes_after,
+                tokens_moved=plan.moved,
+                duration_ms=plan.duration_ms,
+            )
+        )

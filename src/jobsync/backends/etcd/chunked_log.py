@@ -1,29 +1,38 @@
-"""Large things: a record of the whole, then records of what changed since, each in chunks under a name of its own.
+"""A chunked log: one record of the whole, then records of what changed since, each in values that one request carries.
 
-The state says which records count. They are never rewritten, only left behind: a writer puts new ones, then swings the state to
-them in the same step that looks whether anyone was faster. A reader that finds one gone reads the state again.
+The state names the records that count. A record is never rewritten: a writer puts a new one, then swings the state to it in the
+transaction that compares the state. A reader reads state and records at one revision of etcd, so no record that the state names
+is gone at that moment.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import attrs
 
 from jobsync.backend import INITIAL, Revision
+from jobsync.backends.etcd import requests
 
-__all__ = ['CHUNK', 'NOTHING', 'ChunkedLog', 'Entry']
+__all__ = ['EMPTY', 'ChunkedLog', 'Draft', 'Entry', 'KeyValue', 'chunks']
+
+KeyValue = tuple[bytes, bytes]
 
 CHUNK = 250_000
 """Bytes in one value."""
 MOST_CHANGES = 32
-"""Records of changes before the whole is written anew: a node that is further behind reads the whole at little more cost."""
+"""Records of changes before the whole is written anew. A node that is further behind reads the whole at little more cost."""
 LEAST_WHOLE = 64 * 1024
-"""Bytes that the records of changes may come to in any case; more than these and the whole, and it is written anew."""
+"""Bytes that the records of changes may have in any case. With more than these and the whole has, the whole is written anew."""
 LARGEST = 1 << 30
-"""Bytes of a record. A larger one is not jobsync's."""
+"""Bytes of a record. No record of jobsync is larger."""
+
+
+def chunks(name: bytes, data: bytes) -> list[KeyValue]:
+    """Return the keys and values that hold a record: at least one."""
+    starts = range(0, max(1, len(data)), CHUNK)
+    return [(b'%s/%06x' % (name, number), data[start : start + CHUNK]) for number, start in enumerate(starts)]
 
 
 @attrs.frozen
@@ -31,28 +40,26 @@ class Entry:
     """One record, made by one revision."""
 
     revision: Revision
-    size: int = 0
-    """Bytes; none means that there is no record, as nothing was there to write."""
+    size: int = attrs.field(default=0, validator=[attrs.validators.ge(0), attrs.validators.le(LARGEST)])
+    """Bytes; 0 means that there is no record, because there was nothing to write."""
     place: str = ''
-    """How the names of its chunks begin. It is drawn before the revision is known, so that an attempt that is made again finds
-    what it wrote; those of later records are higher."""
+    """The record's name. Names of later records are higher."""
 
-    def key(self, prefix: bytes) -> bytes:
-        """Return how the keys of its chunks begin."""
-        return prefix + f'{self.place}/'.encode()
+    def name(self, prefix: bytes) -> bytes:
+        """Return how the keys of the record's chunks begin, before a slash."""
+        return prefix + self.place.encode()
 
-    def keys(self, prefix: bytes) -> Iterator[bytes]:
-        """Yield the keys of its chunks."""
-        for number in range(-(-self.size // CHUNK)):
-            yield self.key(prefix) + f'{number:06x}'.encode()
+    def keys(self, prefix: bytes) -> list[bytes]:
+        """Return the keys of the record's chunks."""
+        return [b'%s/%06x' % (self.name(prefix), number) for number in range(-(-self.size // CHUNK))]
 
 
 @attrs.frozen
 class ChunkedLog:
     """The records that count."""
 
-    entries: tuple[Entry, ...]
-    """The first is of the whole; in order of their revisions."""
+    entries: tuple[Entry, ...] = attrs.field(validator=attrs.validators.min_len(1))
+    """In order of their revisions. The first is the record of the whole."""
 
     @property
     def is_long(self) -> bool:
@@ -61,25 +68,35 @@ class ChunkedLog:
         return len(changes) >= MOST_CHANGES or sum(entry.size for entry in changes) > max(whole.size, LEAST_WHOLE)
 
     def after(self, revision: Revision | None) -> int:
-        """Return how many records lead to a revision; 0 if the chain does not have it."""
+        """Return how many records lead to a revision; 0 if the log does not have it."""
         return next((place for place, entry in enumerate(self.entries, 1) if entry.revision == revision), 0)
 
-    def new_place(self) -> str:
-        """Return a place above those of all records so far."""
-        return f'{self.entries[-1].revision.number:016x}-{secrets.randbits(62):016x}'
-
-    def encoded(self) -> list[list[Any]]:
-        """Return the form that the state holds."""
-        return [[*attrs.astuple(entry.revision), entry.size, entry.place] for entry in self.entries]
-
-    @classmethod
-    def of(cls, data: Sequence[Sequence[Any]]) -> ChunkedLog:
-        """Return the chain that the state holds; raise ``ValueError`` for one that jobsync did not write."""
-        entries = tuple(Entry(Revision(number, stamp), size, place) for number, stamp, size, place in data)
-        if not entries or not all(0 <= entry.size <= LARGEST for entry in entries):
-            raise ValueError(f'no record can have these sizes: {[entry.size for entry in entries]}')
-        return cls(entries)
+    def draft(self, prefix: bytes, data: bytes, *, is_whole: bool) -> Draft:
+        """Return a record to append, of the whole or of changes, whose keys begin with ``prefix``."""
+        place = f'{self.entries[-1].revision.number:016x}-{secrets.randbits(62):016x}'
+        entry = Entry(INITIAL, len(data), place)
+        return Draft(entry, is_whole, prefix, chunks(entry.name(prefix), data))
 
 
-NOTHING = ChunkedLog((Entry(INITIAL),))
-"""The chain in which nothing has happened."""
+EMPTY = ChunkedLog((Entry(INITIAL),))
+"""The log in which nothing has happened."""
+
+
+@attrs.frozen
+class Draft:
+    """A record that is not in the log yet. Its name is drawn before its revision, so that each attempt writes the same keys."""
+
+    entry: Entry
+    is_whole: bool
+    prefix: bytes
+    chunks: Sequence[KeyValue]
+    """What to write."""
+
+    def appended(self, log: ChunkedLog, revision: Revision) -> ChunkedLog:
+        """Return the log with this record, which is all there is if it is of the whole."""
+        entry = attrs.evolve(self.entry, revision=revision)
+        return ChunkedLog((entry,) if self.is_whole else (*log.entries, entry))
+
+    def clean_up(self) -> list[object]:
+        """Return the operations that remove the records before one of the whole, those of writers that lost or died included."""
+        return [requests.delete_all(self.prefix, self.entry.name(self.prefix))] if self.is_whole else []

@@ -1,76 +1,41 @@
-"""Where in etcd a namespace keeps what.
-
-Everything begins with ``jobsync/<namespace>/``. A namespace has no slash in it, so none sees into another.
-"""
+"""The keys of one namespace in etcd."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from functools import cached_property
 
-import attrs
-
+from jobsync.backend import HistoryKind
 from jobsync.errors import ConfigError
 
 __all__ = ['EtcdKeys']
 
 
-@attrs.frozen(slots=False)
 class EtcdKeys:
-    """The keys of one namespace."""
+    """Keys and prefixes of one namespace: all begin with ``jobsync/<namespace>/``.
 
-    namespace: str
+    The name of a namespace has no slash, so no namespace is a prefix of another one's keys. As with tables, case alone does not
+    separate two namespaces.
+    """
 
-    def __attrs_post_init__(self) -> None:
-        if not re.fullmatch('[A-Za-z0-9_]+', self.namespace):
-            raise ConfigError(f'appname={self.namespace!r} cannot begin the names of keys: letters, digits and underscores can')
-
-    @cached_property
-    def root(self) -> bytes:
-        """How all of them begin. As with tables, case alone tells no two namespaces apart."""
-        return f'jobsync/{self.namespace.lower()}/'.encode()
-
-    @cached_property
-    def state(self) -> bytes:
-        """What the whole cluster shares: the one key that every structural change writes."""
-        return self.root + b'state'
-
-    @cached_property
-    def nodes(self) -> bytes:
-        """Records of nodes, by name."""
-        return self.root + b'node/'
+    def __init__(self, namespace: str) -> None:
+        if not re.fullmatch('[A-Za-z0-9_]+', namespace):
+            raise ConfigError(f'appname={namespace!r} cannot begin the names of keys: letters, digits and underscores can')
+        self.namespace = namespace
+        self.root = f'jobsync/{namespace.lower()}/'.encode()
+        self.state = self.root + b'state'
+        """The record that every structural change writes. No other key sorts between ``nodes`` and this one."""
+        self.nodes = self.root + b'node/'
+        """Prefix of the nodes' records; the name follows."""
+        self.tokens = self.root + b'token/'
+        """Prefix of the assignment's records."""
+        self.locks = self.root + b'lock/'
+        """Prefix of the task locks' records."""
 
     def node(self, name: str) -> bytes:
-        """A node's record."""
+        """Return the key of a node's record."""
         return self.nodes + name.encode()
 
-    @cached_property
-    def tokens(self) -> bytes:
-        """The assignment's records, in chunks."""
-        return self.root + b'token/'
-
-    @cached_property
-    def locks(self) -> bytes:
-        """The task locks' records, in chunks."""
-        return self.root + b'lock/'
-
-    @cached_property
-    def rebalances(self) -> bytes:
-        """Rebalances, by revision."""
-        return self.root + b'rebalance/'
-
-    @cached_property
-    def claims(self) -> bytes:
-        """Claims, by date."""
-        return self.root + b'claim/'
-
-    @cached_property
-    def audits(self) -> bytes:
-        """Audits, by date."""
-        return self.root + b'audit/'
-
-    @staticmethod
-    def of_date(trail: bytes, date: dt.date | None) -> bytes:
-        """The part of a trail that is of one date; all of it if that is None."""
-        return trail if date is None else trail + date.isoformat().encode() + b'/'
+    def history(self, kind: HistoryKind, date: dt.date | None = None) -> bytes:
+        """Return the prefix of one kind of history, or of one date in it; rebalances have no dates."""
+        return self.root + f'history/{kind.value}/{date.isoformat() + "/" if date else ""}'.encode()

@@ -1,4 +1,4 @@
-"""The few things that are asked of etcd, as its messages."""
+"""Operations and comparisons of a transaction, as etcd's messages."""
 
 from __future__ import annotations
 
@@ -7,19 +7,7 @@ from typing import Any
 
 from jobsync.backends.etcd.protos import MESSAGES
 
-__all__ = [
-    'after',
-    'delete',
-    'delete_all',
-    'exists',
-    'get',
-    'get_all',
-    'is_absent',
-    'is_value',
-    'put',
-    'unwritten',
-    'when',
-]
+__all__ = ['delete', 'delete_all', 'end_of', 'exists', 'get', 'is_absent', 'is_value', 'put', 'unwritten', 'when']
 
 Message = Any
 
@@ -27,19 +15,14 @@ RangeRequest, PutRequest, DeleteRangeRequest = (MESSAGES[f'{kind}Request'] for k
 RequestOp, TxnRequest, Compare = MESSAGES['RequestOp'], MESSAGES['TxnRequest'], MESSAGES['Compare']
 
 
-def after(prefix: bytes) -> bytes:
-    """The end of the range of all keys that begin with ``prefix``, which ends in a slash."""
+def end_of(prefix: bytes) -> bytes:
+    """Return the end of the range of all keys that begin with ``prefix``, which ends in a slash."""
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
 def get(key: bytes) -> Message:
     """Read one key."""
     return RequestOp(request_range=RangeRequest(key=key))
-
-
-def get_all(prefix: bytes, limit: int = 0) -> Message:
-    """Read all keys that begin so, or the first of them."""
-    return RequestOp(request_range=RangeRequest(key=prefix, range_end=after(prefix), limit=limit))
 
 
 def put(key: bytes, value: bytes) -> Message:
@@ -58,7 +41,7 @@ def delete_all(first: bytes, end: bytes) -> Message:
 
 
 def when(compares: Iterable[Message], success: Iterable[Message], failure: Iterable[Message] = ()) -> Message:
-    """Do one thing or the other, all of it at once."""
+    """Do all of ``success`` if all comparisons hold, else all of ``failure``, atomically."""
     return TxnRequest(compare=compares, success=success, failure=failure)
 
 
@@ -78,5 +61,5 @@ def exists(key: bytes) -> Message:
 
 
 def unwritten(first: bytes, since: int, end: bytes = b'') -> Message:
-    """Compare: the key ``first``, or none from it on before ``end``, was written after etcd's revision ``since``."""
+    """Compare: the key ``first``, or no key from ``first`` on before ``end``, was written after etcd's revision ``since``."""
     return Compare(result=Compare.LESS, target=Compare.MOD, key=first, range_end=end, mod_revision=since + 1)

@@ -1,34 +1,38 @@
-"""The namespace's state: one small value that every structural change compares and replaces.
+"""The namespace's state: one small record that every structural change compares and replaces.
 
-It is JSON, for operators to look at. Two states are never alike, for the revision's stamp is random: so a comparison of the value
-also fails in a cluster that was restored from a snapshot and went another way since.
+Two states never have the same value, for the revision's stamp is random. So a comparison of the value also fails in a cluster
+that was restored from a snapshot and has changed since.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import secrets
 import uuid
-from typing import Any
 
 import attrs
 
-from jobsync.backend import INITIAL, Leadership, NodeRef, Revision, Settings, Timeline
-from jobsync.backends.etcd.chunked_log import NOTHING, ChunkedLog, Entry
+from jobsync.backend import INITIAL, Leadership, Revision, Settings, Timeline
+from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, Entry
+from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['EtcdState', 'first_state', 'state_of']
 
-SCHEMA_VERSION = 3
-"""1 had all members in every record of the assignment; 2 had neither the longest timeout nor the nodes' clocks."""
+SCHEMA_VERSION = 4
+"""1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
+of most records."""
+
+
 BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
 NO_LEADER = Leadership(0, None)
 
 
 @attrs.frozen
 class EtcdState:
-    """What the whole cluster shares, nodes apart."""
+    """What the whole cluster shares, except the nodes."""
 
     settings: Settings
     timeline: Timeline
@@ -38,19 +42,19 @@ class EtcdState:
     last_created: dt.datetime = BEFORE_ANY
     """The highest ``created_on`` ever given."""
     longest_timeout_sec: float = 0.0
-    table: ChunkedLog = NOTHING
-    """Where the assignment is."""
-    locks: ChunkedLog = NOTHING
-    lock_ids: int = 0
-    """The highest id of a lock ever given."""
+    assignment: ChunkedLog = EMPTY
+    locks: ChunkedLog = EMPTY
+    highest_lock_id: int = 0
+    """The highest id ever given to a task lock."""
     locks_revision: int = 0
+    schema_version: int = SCHEMA_VERSION
 
     def next_revision(self, at_least: int = 0) -> Revision:
-        """Return the revision of a change to this."""
+        """Draw the revision of a change to this state."""
         return Revision(max(self.revision.number, at_least) + 1, secrets.randbits(62) + 1)
 
     def renewed(self, cluster: str, at_least: int = 0, longest_timeout_sec: float = 0.0) -> EtcdState:
-        """Return the state at the start of the next timeline; nodes and chunks of the assignment are to go with it."""
+        """Return the state at the start of the next timeline, which has neither nodes nor records of the assignment."""
         revision = self.next_revision(at_least)
         return attrs.evolve(
             self,
@@ -59,30 +63,12 @@ class EtcdState:
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
             longest_timeout_sec=max(self.longest_timeout_sec, longest_timeout_sec),
-            table=ChunkedLog((Entry(revision),)),
+            assignment=ChunkedLog((Entry(revision),)),
         )
 
     def encoded(self) -> bytes:
         """Return the form that is stored."""
-        leader = self.leadership.node
-        return json.dumps(
-            {
-                'schema_version': SCHEMA_VERSION,
-                'settings': attrs.asdict(self.settings),
-                'timeline': attrs.astuple(self.timeline),
-                'revision': attrs.astuple(self.revision),
-                'version': attrs.astuple(self.version),
-                'epoch': self.leadership.epoch,
-                'leader': leader and attrs.astuple(leader),
-                'last_created': self.last_created.isoformat(),
-                'longest_timeout_sec': self.longest_timeout_sec,
-                'table': self.table.encoded(),
-                'locks': self.locks.encoded(),
-                'lock_ids': self.lock_ids,
-                'locks_revision': self.locks_revision,
-            },
-            separators=(',', ':'),
-        ).encode()
+        return to_json(self)
 
 
 def first_state(settings: Settings, cluster: str) -> EtcdState:
@@ -90,28 +76,19 @@ def first_state(settings: Settings, cluster: str) -> EtcdState:
     return EtcdState(settings, Timeline(0, uuid.uuid4().hex, cluster))
 
 
+@functools.lru_cache(maxsize=16)
 def state_of(value: bytes) -> EtcdState:
-    """Return the state that is stored; raise ``SchemaMismatch`` if another version of jobsync has stored it."""
+    """Return the state that is stored; raise ``SchemaMismatch`` if another version of jobsync has stored it.
+
+    Remembers the last values, for most heartbeats read the value that the heartbeat before them read.
+    """
     try:
-        data: dict[str, Any] = json.loads(value)
-        if (found := data['schema_version']) != SCHEMA_VERSION:
+        form = json.loads(value)
+        if (found := form['schema_version']) != SCHEMA_VERSION:
             what_to_do = 'upgrade it' if found > SCHEMA_VERSION else 'use another appname, or the jobsync that made it'
             raise SchemaMismatch(
                 f'the namespace has schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: {what_to_do}'
             )
-        leader = data['leader']
-        return EtcdState(
-            settings=Settings(**data['settings']),
-            timeline=Timeline(*data['timeline']),
-            revision=Revision(*data['revision']),
-            version=Revision(*data['version']),
-            leadership=Leadership(data['epoch'], leader and NodeRef(*leader)),
-            last_created=dt.datetime.fromisoformat(data['last_created']),
-            longest_timeout_sec=data['longest_timeout_sec'],
-            table=ChunkedLog.of(data['table']),
-            locks=ChunkedLog.of(data['locks']),
-            lock_ids=data['lock_ids'],
-            locks_revision=data['locks_revision'],
-        )
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return from_form(EtcdState, form)
+    except UNREADABLE as error:
         raise SchemaMismatch(f'the state of the namespace cannot be read ({error!r}): another program has written it') from error

@@ -1,225 +1,149 @@
-"""Reading some keys, deciding what becomes of them, and writing that if they are still the same."""
+"""Reading some keys, deciding what to write, and writing it if the keys are still what they were."""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
 
+from jobsync.backend import BackendOptions
 from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.chunked_log import Entry, KeyValue
 from jobsync.backends.etcd.connection import Connection
 from jobsync.backends.etcd.errors import Compacted, TooLarge
 from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
-from jobsync.backends.etcd.state import EtcdState, state_of
+from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.storetime import StoreTime
-from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
+from jobsync.errors import BackendUnavailable, JobsyncError
 
-__all__ = ['EtcdStore', 'Gone', 'KeyReading', 'Write']
+__all__ = ['CHUNKS_AT_ONCE', 'EtcdStore', 'Write']
 
 T = TypeVar('T')
 T_co = TypeVar('T_co', covariant=True)
 
-AT_ONCE = 1024 * 1024
-"""Bytes that go into one request. A server takes 1.5 MiB, names of keys and all included."""
+CHUNKS_AT_ONCE = 4
+"""Chunks in one request: a megabyte. A server takes 1.5 MiB, keys included."""
 PAGE = 1000
-"""Keys asked for at once; fewer on a channel that refuses so large an answer."""
+"""Keys in one answer; fewer on a channel that refuses so large an answer."""
 PAUSE_SEC = 0.002
-"""After an attempt that was lost to another; times the attempts so far, up to ten, and up to that at random."""
-
-
-def shown(cluster_id: int) -> str:
-    """The store's own identity (rule R8): drawn when a cluster is made, from a snapshot or from nothing."""
-    return f'{cluster_id:016x}'
-
-
-class Gone(JobsyncError):
-    """A record was replaced while it was read: the state that named it is no longer the present one."""
-
-
-@attrs.frozen
-class KeyReading:
-    """The keys that were asked for, as they were at one moment."""
-
-    values: Mapping[bytes, bytes]
-    keys: EtcdKeys
-    cluster: str = ''
-    """The store's own identity then; empty if this was put together from what is remembered."""
-    at: int = 0
-    """etcd's own revision of that moment."""
-
-    @property
-    def state(self) -> EtcdState:
-        """The namespace's; ``SchemaMismatch`` if there is none."""
-        value = self.values.get(self.keys.state)
-        if value is None:
-            raise SchemaMismatch(f'there is no namespace {self.keys.namespace!r} in this etcd; open it with create=True')
-        return state_of(value)
-
-    def same(self, key: bytes) -> Any:
-        """Compare: the key is as it was read."""
-        value = self.values.get(key)
-        return requests.is_absent(key) if value is None else requests.is_value(key, value)
+"""Longest pause after an attempt that lost to another writer, times the attempts so far, at most ten."""
+WATCH_EVERY_SEC = 0.25
+WATCH_ENDS_SEC = 5.0
+"""How long before its deadline a call ends to watch the nodes for the time."""
 
 
 @attrs.frozen
 class Write(Generic[T_co]):
-    """What is to be written, if what it goes by is still the same."""
+    """What to write if the comparisons hold, and what the call returns then."""
 
     compares: Sequence[Any]
     operations: Sequence[Any]
-    result: Callable[[KeyReading], T_co]
-    """What the call comes to once it is written, given what the operations have read."""
-    chunks: Sequence[tuple[bytes, bytes]] = ()
-    """Keys that nobody looks for until the operations are done: written before them if they do not fit beside them, and once for
-    all attempts that have this very sequence."""
-
-    @property
-    def is_large(self) -> bool:
-        """Whether the chunks do not fit beside the operations."""
-        return sum(len(key) + len(value) for key, value in self.chunks) > AT_ONCE
+    result: T_co
+    chunks: Sequence[KeyValue] = ()
+    """A record that counts once the transaction is done. The first chunk goes into the transaction, further ones are written
+    before it, once for all attempts that have this very sequence."""
 
 
 class EtcdStore:
-    """One namespace in a cluster."""
+    """One namespace in an etcd cluster."""
 
-    def __init__(self, connection: Connection, keys: EtcdKeys) -> None:
+    def __init__(self, connection: Connection, keys: EtcdKeys, options: BackendOptions) -> None:
         self.connection = connection
         self.keys = keys
         self.time = StoreTime()
+        self._options = options
+        self._remembered: dict[bytes, bytes] = {}
 
-    def reading(self, answer: Any) -> KeyReading:
-        """What the operations of a transaction have read."""
-        values = {
-            kv.key: kv.value
-            for response in answer.responses
-            if response.HasField('response_range')
-            for kv in response.response_range.kvs
-        }
-        return KeyReading(values, self.keys, shown(answer.header.cluster_id), answer.header.revision)
+    def soon(self) -> float:
+        """Return the deadline of a call that begins now, on ``time.monotonic``."""
+        return time.monotonic() + self._options.op_timeout_sec
+
+    def later(self) -> float:
+        """Return the deadline of a bulk call that begins now."""
+        return time.monotonic() + self._options.bulk_timeout_sec
+
+    # The records that this handle wrote last
+
+    def remember(self, key: bytes, value: bytes | None) -> None:
+        """Remember a value as the one this handle wrote, or None once the key is another writer's."""
+        if value is None:
+            self._remembered.pop(key, None)
+        else:
+            self._remembered[key] = value
+
+    def remembered(self, key: bytes) -> KeyReading | None:
+        """Return the value that this handle wrote last, most likely still the present one."""
+        value = self._remembered.get(key)
+        return None if value is None else KeyReading({key: value}, self.keys)
+
+    # Reading
 
     def read(self, wanted: Sequence[Any], deadline: float) -> KeyReading:
-        """Read at one moment.
+        """Read at one moment: operations that read the state and nodes.
 
-        A server whose space is used up refuses every transaction, also one that only reads.
+        A server whose space is used up refuses every transaction, one that only reads too, but answers a range.
         """
         try:
-            return self.reading(self.connection.read('KV.Txn', requests.when((), wanted), deadline))
+            return self._reading(self.connection.read('KV.Txn', requests.when((), wanted), deadline))
         except TooLarge:
-            values, cluster, at = dict[bytes, bytes](), 0, 0
-            for operation in wanted:
-                request = MESSAGES['RangeRequest'](revision=at)
-                request.MergeFrom(operation.request_range)
-                answer = self.connection.read('KV.Range', request, deadline)
-                cluster, at = answer.header.cluster_id, at or answer.header.revision
-                values.update((found.key, found.value) for found in answer.kvs)
-            return KeyReading(values, self.keys, shown(cluster), at)
+            return self.read_cluster(deadline)
 
-    def look(self, wanted: Sequence[Any], work: Callable[[KeyReading], T], deadline: float) -> T:
-        """What ``work`` makes of a reading; of a new one if a record that the first leads to is gone meanwhile."""
-        reading = self.read(wanted, deadline)
+    def read_state(self, deadline: float) -> KeyReading:
+        """Read the state."""
+        return self.read([requests.get(self.keys.state)], deadline)
+
+    def read_cluster(self, deadline: float) -> KeyReading:
+        """Read the state and all nodes at one moment."""
         while True:
-            try:
-                return work(reading)
-            except Gone:
-                reading = self._later(reading, wanted, deadline)
-            except Compacted:
-                reading = self.read(wanted, deadline)
-
-    def _later(self, before: KeyReading, wanted: Sequence[Any], deadline: float) -> KeyReading:
-        """Another reading, for want of a record; ``SchemaMismatch`` if nothing has changed: then it will never be found."""
-        reading = self.read(wanted, deadline)
-        if reading.values.get(self.keys.state) == before.values.get(self.keys.state):
-            raise SchemaMismatch(f'a part of the namespace {self.keys.namespace!r} is missing: somebody has deleted it by hand')
-        return reading
-
-    def change(
-        self,
-        wanted: Sequence[Any],
-        decide: Callable[[KeyReading], T | Write[T]],
-        deadline: float,
-        known: KeyReading | None = None,
-    ) -> T:
-        """Have ``decide`` make of a reading what is to be written or, if nothing is, the result; again if others were faster.
-
-        ``known`` is an earlier reading that is probably still true: an error or a result that it leads to does not count.
-        ``BackendUnavailable`` at the deadline.
-        """
-        reading = known or self.read(wanted, deadline)
-        is_fresh, lost = known is None, 0
-        there: Sequence[tuple[bytes, bytes]] = ()
-        while True:
-            try:
-                decision = decide(reading)
-            except Gone:
-                reading = self._later(reading, wanted, deadline)
-                continue
-            except JobsyncError:
-                if is_fresh:
-                    raise
-                decision = None
-            if isinstance(decision, Write):
-                if decision.chunks is not there and decision.is_large:
-                    self.put_ahead(decision.chunks, deadline)
-                    there = decision.chunks
-                puts = (requests.put(*chunk) for chunk in decision.chunks if not decision.is_large)
-                request = requests.when(decision.compares, [*decision.operations, *puts], wanted)
-                answer = self.connection.write('KV.Txn', request, deadline)
-                if answer.succeeded:
-                    return decision.result(self._checked(reading, self.reading(answer)))
-                lost += 1
-                reading = self.reading(answer)
-            elif is_fresh:
-                return decision  # type: ignore[return-value]
-            else:
-                reading = self.read(wanted, deadline)
-            is_fresh = True
-            if lost > 1:
-                time.sleep(random.uniform(0, PAUSE_SEC * min(lost, 10)))
-            if time.monotonic() > deadline:
-                raise BackendUnavailable(
-                    f'others kept changing the namespace {self.keys.namespace!r}: gave up after {lost} attempts'
-                )
-
-    def put_ahead(self, chunks: Iterable[tuple[bytes, bytes]], deadline: float) -> None:
-        """Write what does not fit beside the operations that will make it count."""
-        for batch in batches(chunks):
-            self.connection.write('KV.Txn', requests.when((), (requests.put(*chunk) for chunk in batch)), deadline)
-
-    def _checked(self, before: KeyReading, after: KeyReading) -> KeyReading:
-        if before.cluster not in ('', after.cluster):
-            raise BackendUnavailable(
-                f'another etcd cluster answers than a moment ago ({after.cluster}), and nobody knows what it has'
-            )
-        return after
-
-    def read_all(self, key: bytes, prefix: bytes, deadline: float) -> KeyReading:
-        """Read a key, and all keys that begin with ``prefix``, at one moment: in one answer, unless that would be too large."""
-        while True:
-            last = b''
-            try:
-                answer = self.connection.read(
-                    'KV.Txn', requests.when((), [requests.get(key), requests.get_all(prefix, PAGE)]), deadline
-                )
-                reading, page = self.reading(answer), answer.responses[1].response_range
-                if not page.more:
-                    return reading
-                last = page.kvs[-1].key
-            except TooLarge:
-                reading = self.read([requests.get(key)], deadline)
             with contextlib.suppress(Compacted):
-                rest = self.range(prefix, reading.at, deadline, after=last)
-                return attrs.evolve(reading, values={**reading.values, **dict(rest)})
+                answers = list(self._pages(self.keys.nodes, self.keys.state + b'\0', 0, deadline))
+                values = {found.key: found.value for answer in answers for found in answer.kvs}
+                header = answers[0].header
+                return KeyReading(values, self.keys, _identity(header), header.revision)
 
-    def range(self, prefix: bytes, at: int, deadline: float, after: bytes = b'') -> Iterator[tuple[bytes, bytes]]:
-        """Yield all keys that begin so, as they were at etcd's revision ``at``. In pieces, for there may be many."""
-        first, limit = (after and after + b'\0') or prefix, PAGE
+    def range(self, prefix: bytes, at: int, deadline: float, first: bytes = b'') -> Iterator[KeyValue]:
+        """Yield all keys with a prefix, from ``first`` on, in order, and their values, at etcd's revision ``at``."""
+        for answer in self._pages(first or prefix, requests.end_of(prefix), at, deadline):
+            yield from ((found.key, found.value) for found in answer.kvs)
+
+    def records(self, prefix: bytes, entries: Sequence[Entry], at: int, deadline: float) -> list[bytes | None]:
+        """Return the records of successive entries of a chunked log at etcd's revision ``at``; None for one that is missing."""
+        first = next((entry.name(prefix) for entry in entries if entry.size), None)
+        values = dict(self.range(prefix, at, deadline, first)) if first else {}
+        contents = ([values.get(key) for key in entry.keys(prefix)] for entry in entries)
+        return [None if None in parts else b''.join(filter(None, parts)) for parts in contents]
+
+    def look(self, work: Callable[[KeyReading], T], deadline: float) -> T:
+        """Return what ``work`` makes of the state and of what etcd held at that moment."""
         while True:
-            request = MESSAGES['RangeRequest'](key=first, range_end=requests.after(prefix), limit=limit, revision=at)
+            # t=0  the state is read at etcd's revision 100
+            # t=1  other nodes write, and etcd is compacted up to revision 120
+            # t=2  ``work`` reads records at revision 100, which etcd no longer has
+            with contextlib.suppress(Compacted):
+                return work(self.read_state(deadline))
+
+    def read_time(self, deadline: float) -> None:
+        """Read what the nodes say about the time, unless the time is known."""
+        if self.time.wants_reading:
+            self.time.read(self.read_cluster(deadline).records()[0])
+
+    def watch_time(self, deadline: float) -> None:
+        """Read what the nodes say about the time until it is certain: at most for the longest heartbeat timeout."""
+        self.read_time(deadline)
+        while not self.time.is_sure and time.monotonic() < deadline - WATCH_ENDS_SEC:
+            time.sleep(WATCH_EVERY_SEC)
+            self.time.read(self.read_cluster(deadline).records()[0])
+
+    def _pages(self, first: bytes, end: bytes, at: int, deadline: float) -> Iterator[Any]:
+        """Yield the answers that hold all keys from ``first`` on, before ``end``, at etcd's revision ``at`` (0: now)."""
+        limit = PAGE
+        while True:
+            request = MESSAGES['RangeRequest'](key=first, range_end=end, limit=limit, revision=at)
             try:
                 answer = self.connection.read('KV.Range', request, deadline)
             except TooLarge:
@@ -227,21 +151,80 @@ class EtcdStore:
                     raise
                 limit = max(1, limit // 8)
                 continue
-            for found in answer.kvs:
-                yield found.key, found.value
+            yield answer
             if not answer.more:
                 return
-            first = answer.kvs[-1].key + b'\0'
+            first, at = answer.kvs[-1].key + b'\0', at or answer.header.revision
+
+    def _reading(self, answer: Any) -> KeyReading:
+        found = (kv for response in answer.responses for kv in response.response_range.kvs)
+        return KeyReading({kv.key: kv.value for kv in found}, self.keys, _identity(answer.header), answer.header.revision)
+
+    # Writing
+
+    def change(
+        self,
+        wanted: Sequence[Any],
+        decide: Callable[[KeyReading], Write[T] | T],
+        deadline: float,
+        known: KeyReading | None = None,
+    ) -> tuple[T, KeyReading]:
+        """Write what ``decide`` makes of a reading, and decide again whenever another writer was faster.
+
+        Returns the result of the write, or the result that ``decide`` returned because there is nothing to write; and what the
+        write's operations read, or the last reading. ``known`` is an earlier reading that is probably still true: an error or a
+        result that comes of it does not count. Raises ``BackendUnavailable`` at the deadline.
+        """
+        reading = known or self.read(wanted, deadline)
+        is_fresh, lost = known is None, 0
+        there: Sequence[KeyValue] = ()
+        while True:
+            decision: T | Write[T] | None = None
+            try:
+                decision = decide(reading)
+            except Compacted:
+                is_fresh = False
+            except JobsyncError:
+                if is_fresh:
+                    raise
+            if isinstance(decision, Write):
+                if decision.chunks[1:] and decision.chunks is not there:
+                    self.put_ahead(decision.chunks, deadline)
+                    there = decision.chunks
+                # t=0  this handle reads a key and decides what to write
+                # t=1  another writer changes the key
+                # t=2  this transaction arrives: the comparison fails, and in the same step the keys are read anew
+                operations = [*decision.operations, *(requests.put(*chunk) for chunk in decision.chunks[:1])]
+                answer = self.connection.write('KV.Txn', requests.when(decision.compares, operations, wanted), deadline)
+                before, reading, is_fresh = reading, self._reading(answer), True
+                if answer.succeeded:
+                    self._check_cluster(before, reading)
+                    return decision.result, reading
+                lost += 1
+            elif is_fresh:
+                return decision, reading  # type: ignore[return-value]
+            else:
+                reading, is_fresh = self.read(wanted, deadline), True
+            if lost > 1:
+                time.sleep(random.uniform(0, PAUSE_SEC * min(lost, 10)))
+            if time.monotonic() > deadline:
+                raise BackendUnavailable(
+                    f'other writers kept changing the namespace {self.keys.namespace!r}: gave up after {lost} attempts'
+                )
+
+    def put_ahead(self, chunks: Sequence[KeyValue], deadline: float) -> None:
+        """Write all chunks of a record but the first, without which no reader takes them for a record."""
+        for start in range(1, len(chunks), CHUNKS_AT_ONCE):
+            puts = (requests.put(*chunk) for chunk in chunks[start : start + CHUNKS_AT_ONCE])
+            self.connection.write('KV.Txn', requests.when((), puts), deadline)
+
+    def _check_cluster(self, before: KeyReading, after: KeyReading) -> None:
+        if before.cluster not in ('', after.cluster):
+            raise BackendUnavailable(
+                f'another etcd cluster answers than a moment ago ({after.cluster}): what was written there is unknown'
+            )
 
 
-def batches(chunks: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Chunks as they fit into one request."""
-    batch: list[tuple[bytes, bytes]] = []
-    size = 0
-    for key, value in chunks:
-        if batch and size + len(key) + len(value) > AT_ONCE:
-            yield batch
-            batch, size = [], 0
-        batch.append((key, value))
-        size += len(key) + len(value)
-    yield batch
+def _identity(header: Any) -> str:
+    """Return the store's own identity (rule R8): etcd draws it when a cluster is made, also from a snapshot."""
+    return f'{header.cluster_id:016x}'

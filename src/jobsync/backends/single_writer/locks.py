@@ -27,8 +27,11 @@ class LockTable:
         locks = tuple(sorted(self.by_task.values(), key=lambda lock: lock.id))
         return LockReading(locks, tuple(self.unreadable.values()))
 
-    def edit(self, edit: LockEdit, now: dt.datetime, revision: int) -> LockTable:
-        """Return the locks after ``Backend.edit_locks``, at the revision with this number."""
+    def edit(self, edit: LockEdit, now: dt.datetime, revision: int, latest: dt.datetime | None = None) -> LockTable:
+        """Return the locks after ``Backend.edit_locks``, at the revision with this number.
+
+        ``latest`` is the latest that the store's time may be, where the store has no clock: a new lock ends late, not early.
+        """
         before, locks, unreadable, highest = self.by_task, dict(self.by_task), dict(self.unreadable), self.highest_id
         if edit.remove is not None:
             unreadable = {task: found for task, found in unreadable.items() if not _names(edit.remove, task)}
@@ -45,7 +48,7 @@ class LockTable:
                 reason=put.reason,
                 created_by=put.created_by,
                 created_at=old.created_at if old else now,
-                expires_at=None if put.expires_in is None else now + put.expires_in,
+                expires_at=None if put.expires_in is None else (latest or now) + put.expires_in,
                 registered=old.registered if old else revision,
             )
         return LockTable(locks, highest, unreadable)

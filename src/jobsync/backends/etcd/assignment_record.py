@@ -1,0 +1,105 @@
+"""Records of the assignment, and what successive records come to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import filterfalse
+
+import attrs
+
+from jobsync.backend import Member, Pin, TokenGroup
+from jobsync.backends.etcd.packing import packed, unpacked
+from jobsync.errors import SchemaMismatch
+
+__all__ = ['Record', 'decoded', 'encoded', 'latest_groups', 'latest_members', 'pins_after', 'whole']
+
+
+@attrs.frozen
+class Record:
+    """What one commit wrote, or the whole assignment."""
+
+    members: Mapping[str, Member | None] = attrs.field(factory=dict)
+    """The members written; None for a name that is no member any more."""
+    groups: Sequence[TokenGroup] = ()
+    pins: Sequence[Pin] = ()
+    """The pins written."""
+    unpinned: Iterable[int] = ()
+    """Ids of the pins removed."""
+
+
+def encoded(record: Record) -> bytes:
+    """Return JSON, a zero byte, and the numbers of the tokens of all groups; compressed."""
+    groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in record.groups]
+    members = [[name, *(attrs.astuple(member) if member else ())] for name, member in record.members.items()]
+    head = [members, groups, [attrs.astuple(pin) for pin in record.pins], sorted(record.unpinned)]
+    numbers = array('i')
+    for group in record.groups:
+        numbers.extend(group.tokens)
+    return packed(json.dumps(head, separators=(',', ':')).encode() + b'\0' + _little(numbers).tobytes())
+
+
+def decoded(data: bytes) -> Record:
+    """Return the record that ``encoded`` was given; raise ``SchemaMismatch`` for other data."""
+    try:
+        head, _, tail = unpacked(data).partition(b'\0')
+        members, groups, pins, unpinned = json.loads(head)
+        numbers, start, found = _little(array('i', tail)), 0, []
+        for owner, target, home, version, count in groups:
+            found.append(TokenGroup(numbers[start : start + count], owner, target, home, version))
+            start += count
+        return Record(
+            members={name: Member(*fields) if fields else None for name, *fields in members},
+            groups=found,
+            pins=[Pin(*pin) for pin in pins],
+            unpinned=unpinned,
+        )
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SchemaMismatch(f'a part of the assignment cannot be read ({error!r}): another program has written it') from error
+
+
+def _little(numbers: array[int]) -> array[int]:
+    """Return numbers in the byte order of the store, or back in that of this machine."""
+    if sys.byteorder == 'big':
+        numbers.byteswap()
+    return numbers
+
+
+def latest_groups(records: Sequence[Record]) -> tuple[TokenGroup, ...]:
+    """Return the tokens of successive records, each as the last record that has it."""
+    if len(records) == 1:
+        return tuple(records[0].groups)
+    rows: dict[TokenGroup, array[int]] = {}
+    seen: set[int] = set()
+    for record in reversed(records):
+        tokens = array('i')
+        for group in record.groups:
+            left = array('i', filterfalse(seen.__contains__, group.tokens))
+            rows.setdefault(attrs.evolve(group, tokens=()), array('i')).extend(left)
+            tokens.extend(left)
+        if record is not records[0]:
+            seen.update(tokens)
+    return tuple(attrs.evolve(row, tokens=array('i', sorted(tokens))) for row, tokens in rows.items() if tokens)
+
+
+def latest_members(records: Iterable[Record], *, drop_gone: bool = False) -> dict[str, Member | None]:
+    """Return the members of successive records, each as the last record that has it; with or without those that went."""
+    members = {name: member for record in records for name, member in record.members.items()}
+    return {name: member for name, member in members.items() if member is not None or not drop_gone}
+
+
+def pins_after(pins: Iterable[Pin], records: Iterable[Record]) -> tuple[Pin, ...]:
+    """Return all pins, in order of their ids, after successive records that changed ``pins``."""
+    after = {pin.id: pin for pin in pins}
+    for record in records:
+        for id_ in record.unpinned:
+            after.pop(id_, None)
+        after.update((pin.id, pin) for pin in record.pins)
+    return tuple(after[id_] for id_ in sorted(after))
+
+
+def whole(records: Sequence[Record]) -> Record:
+    """Return successive records, the first of which is of the whole, as one."""
+    return Record(latest_members(records, drop_gone=True), latest_groups(records), pins_after((), records))

@@ -1,4 +1,4 @@
-"""jobsync: many worker processes share a pile of tasks, and exactly one answers yes to "is this task mine?".
+"""jobsync: many worker processes share a set of tasks, and exactly one answers yes to "is this task mine?".
 
 from jobsync import CoordinationConfig, Job, Task
 
@@ -56,7 +56,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``AsyncJob``, when it is first asked for: asyncio takes longer to import than all of this package."""
+    """Import ``AsyncJob`` at its first use: asyncio takes longer to import than all of this package."""
     if name != 'AsyncJob':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from jobsync.aio import AsyncJob

@@ -1,4 +1,4 @@
-"""The event log: jobsync's log lines, handed to ``logging`` by a thread that has nothing else to do.
+"""The event log: jobsync's log lines, handed to ``logging`` by a thread with no other work.
 
 A log handler may take its time: for a lock, for a slow disk, for a pipe that is full because its reader has stopped. A
 handler and a filter may also raise. A node's threads keep the node's promises, so they never call ``logging``. They put a
@@ -25,7 +25,7 @@ from queue import Empty, SimpleQueue
 __all__ = ['Diverted', 'EventLog', 'EventLogger', 'event_log']
 
 _CAPACITY = 1000
-"""Lines that may wait."""
+"""How many lines may wait in the queue."""
 _FLUSH_SEC = 1.0
 """How long leaving, and the end of the program, wait for the lines that are queued."""
 _POLL_SEC = 0.005
@@ -39,7 +39,7 @@ class EventLog:
         self._capacity = capacity
         self.dropped = 0
         """Lines that never reached the log. Two threads that drop a line at the same moment may count as one."""
-        self._told = 0
+        self._reported = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -47,7 +47,7 @@ class EventLog:
         self._writing = threading.Lock()
 
     def put(self, line: Callable[[], object]) -> None:
-        """Queue a line: a function that hands it to ``logging``. Never waits and never raises."""
+        """Queue a line, given as a function that hands it to ``logging``. Never waits and never raises."""
         if self._lines.qsize() < self._capacity:
             self._lines.put(line)
         else:
@@ -55,9 +55,9 @@ class EventLog:
         self._start()
 
     def flush(self, timeout_sec: float = _FLUSH_SEC) -> bool:
-        """Wait until every queued line is written, at most ``timeout_sec``; say whether it is.
+        """Wait until every queued line is written, at most ``timeout_sec``; return whether it is.
 
-        Safe inside a signal handler. If that has interrupted a logging call, whose lock the writer needs, time runs out.
+        Safe inside a signal handler. If the handler has interrupted a logging call, whose lock the writer needs, time runs out.
         """
         deadline = time.monotonic() + timeout_sec
         while self._writing.locked() or not self._lines.empty():
@@ -69,11 +69,14 @@ class EventLog:
 
     def _start(self) -> None:
         if not self._writing.locked():
-            with suppress(RuntimeError):  # no thread is to be had now: the next line tries again
+            with suppress(RuntimeError):  # the process cannot start another thread now: the next line tries again
                 threading.Thread(target=self._write, name=_WRITER, daemon=True).start()
 
     def _write(self) -> None:
-        # The queue is looked at again after the lock is released: a line that came in between has started no writer.
+        # t=0  the writer finds the queue empty
+        # t=1  another thread queues a line, finds the lock taken, and starts no writer
+        # t=2  the writer releases the lock
+        # So the writer reads the queue once more after it has released the lock.
         while not self._lines.empty() and self._writing.acquire(blocking=False):
             try:
                 while True:
@@ -86,22 +89,22 @@ class EventLog:
     def _write_line(self, line: Callable[[], object]) -> None:
         try:
             line()
-            if (dropped := self.dropped) > self._told:
-                count, self._told = dropped - self._told, dropped
+            if (dropped := self.dropped) > self._reported:
+                count, self._reported = dropped - self._reported, dropped
                 logging.getLogger('jobsync.node').warning('%d log lines were dropped: the log did not take them', count)
         except BaseException:  # noqa: BLE001 - a handler or a filter may raise anything, and the next line may get through
             self.dropped += 1
 
 
 event_log = EventLog()
-"""The process's own."""
+"""The event log of this process."""
 atexit.register(event_log.flush)
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=event_log._begin)
 
 
 class EventLogger:
-    """A logger for threads that must not wait: the methods of ``logging.Logger``, by way of the event log."""
+    """A logger for threads that must not wait: methods of ``logging.Logger`` that go through the event log."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -119,11 +122,11 @@ class EventLogger:
         self.log(logging.ERROR, text, *values)
 
     def exception(self, text: str, *values: object) -> None:
-        """Log at level ERROR, with the exception that is being handled."""
+        """Log at level ERROR, with the exception under way."""
         self.log(logging.ERROR, text, *values, error=sys.exception())
 
     def log(self, level: int, text: str, *values: object, error: BaseException | None = None) -> None:
-        """Log a line: time and thread are those of this call. ``values`` are formatted later, so they must not change."""
+        """Log a line with the time and thread of this call. ``values`` are formatted later, so they must not change."""
         thread = threading.current_thread()
         event_log.put(partial(_hand_over, self.name, level, text, values, error, time.time(), thread.ident, thread.name))
 
@@ -148,10 +151,10 @@ def _hand_over(
 
 
 class Diverted(logging.Filter):
-    """A filter for the logger of a driver: what it logs in a thread of jobsync goes by way of the event log."""
+    """A filter for the logger of a driver: its lines from jobsync's threads go through the event log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record may be handled in this thread."""
+        """Return whether the record may be handled in this thread; queue it if not."""
         name = threading.current_thread().name
         if name == _WRITER or not name.startswith('jobsync-'):
             return True

@@ -1,7 +1,7 @@
 """Every error jobsync raises, under one root.
 
-A message says what happened, to which node, and what to do about it. Errors of a driver never reach the user: they are
-translated at the backend's border, and kept as the ``__cause__``.
+A message says what happened, to which node, and what to do. An error of a driver never reaches the user: the backend translates
+it, and keeps it as the ``__cause__``.
 """
 
 from __future__ import annotations
@@ -33,19 +33,28 @@ __all__ = [
 
 
 class JobsyncError(Exception):
-    """The root of all errors of this package."""
+    """An error of jobsync: the root of all others."""
 
 
 class ConfigError(JobsyncError, ValueError):
-    """A setting or an argument is wrong; the message names it, its value and what is allowed."""
+    """A setting or an argument is not allowed. The message names it, its value and what is allowed."""
 
 
 class ConfigMismatch(JobsyncError):
-    """This node's cluster settings (total_tokens, hash_function, format) are not the cluster's."""
+    """This node's ``total_tokens``, ``hash_function`` or format is not the cluster's. The message has both.
+
+    Give the node the cluster's settings, or stop all nodes before the first one starts with others.
+    """
 
 
 class NodeNameInUse(JobsyncError):
-    """Another live process is registered under this node's name; the message gives its host and pid."""
+    """Another live process is registered under this node's name. Give each process a name of its own.
+
+    Attributes:
+        name: The node name.
+        host: The host of the other process.
+        pid: The id of the other process.
+    """
 
     def __init__(self, message: str, name: str = '', host: str = '', pid: int = 0) -> None:
         super().__init__(message)
@@ -55,58 +64,62 @@ class NodeNameInUse(JobsyncError):
 
 
 class BackendNotFound(JobsyncError):
-    """No usable backend answers to this URL scheme."""
+    """No backend can be used for the scheme of this URL. The message lists the installed schemes, or what to install."""
 
 
 class BackendUnavailable(JobsyncError):
-    """The store did not answer in time or not at all: the call may or may not have happened.
+    """The store did not answer in time, or not at all: the call may or may not have happened.
 
-    Every call of the protocol may be repeated verbatim after this.
+    Every call of the backend protocol may be repeated verbatim after this error.
     """
 
 
 class SchemaMismatch(JobsyncError):
-    """What the store holds was made by another version of jobsync, or is not there and may not be made."""
+    """The store's tables or records belong to another version of jobsync, or are missing and may not be made."""
 
 
 class UnsupportedOperation(JobsyncError):
-    """The backend in use has no such thing (a SQL connection, for instance), or the process is none to run a node in."""
+    """The backend cannot do this (SQL, for instance), or the process cannot run a node (its threads are greenlets)."""
 
 
 class ClusterTimeout(JobsyncError):
-    """The cluster was not ready within ``wait_on_enter``; the message says what was waited for."""
+    """The cluster was not ready within ``wait_on_enter``. The message says what the node waited for."""
 
 
 class NotOwned(JobsyncError):
-    """The task is not this node's at this moment."""
+    """This node does not own the task at this moment. Skip the task."""
 
 
 class StaleFence(JobsyncError):
-    """A write was refused by the place it was meant for: a later owner of the task has written there (``jobsync.fencing``)."""
+    """A guarded write was refused: a later owner of the task has written before (``jobsync.fencing``). Give up the task."""
 
 
 class WrongProcess(JobsyncError):
-    """A ``Job`` was used in a process forked from the one that entered it, or was to be pickled for another one."""
+    """A ``Job`` was used in a fork of the process that entered it, or was copied or pickled. Make a ``Job`` for each process."""
 
 
 class Evicted(JobsyncError):
-    """This incarnation is no longer registered: it must answer False and register anew."""
+    """This incarnation is no longer registered. It must answer False and register again as another one."""
 
 
 class Fenced(JobsyncError):
-    """The leadership under which this was written has passed on to another epoch."""
+    """The commit was planned under a leadership that has ended: the epoch is another one."""
 
 
 class Conflict(JobsyncError):
-    """What the write was planned from has changed meanwhile: read again, plan again."""
+    """The records that the commit was planned from have changed. Read and plan again."""
 
 
 class TimelineChanged(JobsyncError):
-    """The namespace lives in another timeline than the caller believes (rule R8)."""
+    """The namespace is in another timeline than the caller's (rule R8)."""
 
 
 class NameTaken(JobsyncError):
-    """The name is registered; ``record`` is the node that has it."""
+    """The node name is registered.
+
+    Attributes:
+        record: The node that has the name.
+    """
 
     def __init__(self, record: Node) -> None:
         super().__init__(f'node name {record.name!r} is registered by pid {record.pid} on {record.host}')

@@ -30,20 +30,20 @@ hookimpl = pluggy.HookimplMarker('jobsync')
 
 @attrs.frozen
 class BackendPlugin:
-    """A kind of backend that can be chosen by URL."""
+    """A kind of backend that a URL can choose."""
 
     name: str
     schemes: tuple[str, ...]
-    """URL schemes it answers to, without ``://``."""
+    """URL schemes that choose it, in lower case and without ``://``."""
     connect: Callable[[str, BackendOptions], Backend]
-    """Makes a backend for a whole URL. Reaches no server yet: that is ``open``'s part. Raises ``ConfigError`` for a bad URL."""
+    """Returns a backend for a whole URL. Reaches no server (``Backend.open`` does). Raises ``ConfigError`` for a URL it refuses."""
     summary: str = ''
     """One line for ``jobsync backends``."""
     examples: tuple[str, ...] = ()
-    """URLs that ``connect`` accepts, one for each set of declarations there can be: what these declare is listed and documented.
-    Empty: the first scheme and nothing after it."""
+    """URLs that ``connect`` accepts, one for each set of declarations there can be. Their declarations are listed and documented.
+    Empty: the first scheme with an empty rest."""
     drivers: tuple[str, ...] = ()
-    """Distributions it works with, whose versions are listed."""
+    """Distributions that it works with, whose versions are listed."""
 
 
 @hookspec

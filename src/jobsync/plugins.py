@@ -1,11 +1,11 @@
 """From a URL's scheme to a backend.
 
-Every backend, ours included, is a module named under the entry point group ``jobsync``; see ``jobsync.hookspecs`` for what it
-holds. All are imported when a backend is first asked for, which is cheap, as none may import its driver before ``connect``.
+Every backend, jobsync's own included, is a module named under the entry point group ``jobsync`` (see ``jobsync.hookspecs``). All
+are imported when the first backend is wanted, which is cheap: none may import its driver before ``connect``.
 
-What is wrong with one plugin is told to whoever asks for its scheme, and in the listing; nobody else is disturbed. That is why
-each gets a plugin manager of its own. One manager for all would also silently skip the second of two plugins of one name, and
-which is second depends on the order of ``sys.path``.
+A broken plugin is an error only for a URL with its scheme, and is shown in the list of backends. So each plugin has a plugin
+manager of its own. One manager for all would also silently skip the second of two plugins of one name, and the order of
+``sys.path`` would choose the second.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ _SCHEME = re.compile('[a-z][a-z0-9+.-]*')
 
 @attrs.frozen
 class Installed:
-    """A backend that some distribution brings."""
+    """An installed backend, whether or not it can be used."""
 
     name: str
     schemes: tuple[str, ...]
-    """Of a plugin that cannot be loaded: the name of its entry point, which is the best guess there is."""
+    """URL schemes that choose it. Of a plugin that cannot be loaded: the name of its entry point."""
     summary: str
     distribution: str
     version: str
     error: str | None
-    """Why it cannot be used; None if it can, as far as may be known without its driver."""
+    """Why it cannot be used; None if it can, as far as is known without its driver."""
     examples: tuple[str, ...] = ()
-    """URLs to ask for what it declares, see ``declared``."""
+    """URLs whose declarations ``declared`` returns."""
     drivers: tuple[tuple[str, str | None], ...] = ()
-    """Distributions it works with, and their versions; None for one that is not installed."""
+    """Distributions that it works with, each with its version; None for one that is not installed."""
 
 
 @attrs.frozen
 class _Candidate:
-    """An entry point, tried."""
+    """An entry point, and the plugin it has led to."""
 
     name: str
     distribution: str
     version: str
     extras: frozenset[str]
-    """What may stand in brackets after the distribution's name."""
+    """The extras of the distribution."""
     plugin: hookspecs.BackendPlugin | None
     """None if it could not be loaded."""
     error: str | None
@@ -71,10 +71,15 @@ class _Candidate:
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
-    """The backend for a URL. Reaches no server yet.
+    """Return the backend for a URL. Reaches no server.
 
-    Raises ``ConfigError`` for a URL without a scheme, or one that its backend refuses; ``BackendNotFound`` if no plugin answers
-    to the scheme, several do, the one that does is broken, or its driver is not installed.
+    Args:
+        url: The URL of a store.
+        options: The namespace and the time limits.
+
+    Raises:
+        ConfigError: The URL has no scheme, or its backend refuses it.
+        BackendNotFound: No plugin has the scheme, several have it, the plugin is broken, or its driver is not installed.
     """
     scheme = _scheme(url)
     candidates = _candidates()
@@ -91,14 +96,19 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
 
 def installed() -> list[Installed]:
-    """Every backend there is, usable or not, by name."""
+    """Return every installed backend by name, also those that cannot be used."""
     return [_listed(candidate) for candidate in _candidates()]
 
 
 def declared(url: str) -> BackendInfo:
-    """Return what the backend for a URL declares. Imports its driver, reaches no server, and raises what ``connect`` does.
+    """Return what the backend for a URL declares. Imports its driver, and reaches no server.
 
-    Raises ``BackendNotFound`` too if the plugin raises what it may not, or declares nothing.
+    Args:
+        url: The URL of a store.
+
+    Raises:
+        ConfigError: As ``connect`` raises it.
+        BackendNotFound: As ``connect`` raises it; or the plugin raises another error, or declares nothing.
     """
     try:
         backend = connect(url, BackendOptions())
@@ -132,7 +142,7 @@ def _listed(candidate: _Candidate) -> Installed:
 
 
 def _version_of(distribution: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version  # as below
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, see _candidates
 
     try:
         return version(distribution)
@@ -151,8 +161,8 @@ def _scheme(url: str) -> str:
 
 
 def _candidates() -> list[_Candidate]:
-    """All entry points, tried, by name; those that claim the same as another are in error."""
-    from importlib.metadata import entry_points  # slow to import, and needed only once a backend is asked for
+    """Load all entry points, and return them by name; those that claim a name or scheme of another one have an error."""
+    from importlib.metadata import entry_points  # slow to import, and needed only for a backend
 
     found = [_try(entry) for entry in entry_points(group=hookspecs.GROUP)]
     found.sort(key=lambda candidate: (candidate.name, candidate.distribution))
@@ -165,7 +175,7 @@ def _try(entry: EntryPoint) -> _Candidate:
     plugin, error, cause = None, None, None
     try:
         plugin = _load(entry)
-    except Exception as problem:  # noqa: BLE001  (another's code: whatever it does, it must not take the other backends along)
+    except Exception as problem:  # noqa: BLE001  (a plugin may raise anything, and must not make other backends unusable)
         cause = problem
         error = (
             f'{entry.name!r} of {distribution} {version} ({entry.value}) cannot be loaded: {type(problem).__name__}: {problem}'
@@ -174,14 +184,14 @@ def _try(entry: EntryPoint) -> _Candidate:
 
 
 def _origin(distribution: Distribution | None) -> tuple[str, str, frozenset[str]]:
-    """Name, version and extras of a distribution, whose metadata may be missing or damaged."""
+    """Return the name, version and extras of a distribution, whose metadata may be missing or damaged."""
     nothing = '?', '?', frozenset[str]()
     if distribution is None:
         return nothing
     try:
         metadata = distribution.metadata
         return metadata['Name'], metadata['Version'], frozenset(metadata.get_all('Provides-Extra') or ())
-    except Exception:  # noqa: BLE001  (as above)
+    except Exception:  # noqa: BLE001  (damaged metadata may raise anything)
         return nothing
 
 
@@ -200,7 +210,7 @@ def _load(entry: EntryPoint) -> hookspecs.BackendPlugin:
 
 
 def _mark_conflicts(candidates: list[_Candidate], what: str, claims: Callable[[_Candidate], Iterable[str]]) -> list[_Candidate]:
-    """The same, with an error in each that claims what another claims too."""
+    """Return the candidates, with an error in each that claims what another one claims too."""
     claimants: dict[str, list[_Candidate]] = {}
     for candidate in candidates:
         for claim in set(claims(candidate)):
@@ -223,7 +233,7 @@ def _unknown(scheme: str, candidates: list[_Candidate]) -> str:
 
 
 def _remedy(candidate: _Candidate) -> str:
-    """What to type, if the distribution has an extra called like its backend."""
+    """Return the command that installs the driver, if the distribution has an extra named like its backend."""
     name = candidate.plugin.name if candidate.plugin else candidate.name
     if name in candidate.extras:
         return f'pip install {candidate.distribution}[{name}]'

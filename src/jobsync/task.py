@@ -1,4 +1,4 @@
-"""One piece of work, as the user's loop names it."""
+"""``Task``: a task's id, with the text that stands for it in claims, audits and task locks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ __all__ = ['Task', 'key_of']
 
 
 class Task:
-    """A task's id, and the text by which it is known everywhere.
+    """A task's id, and its ``key``: the text that is hashed, and recorded in claims, audits and task locks.
 
-    Two tasks are equal if their keys are: ``Task(7) == Task('7')``, for they have the same token, the same lock and the same
-    claim. Not meant to be changed once made.
+    Two tasks are equal if their keys are: ``Task(7) == Task('7')``, since they have one token, one task lock and one claim. Do not
+    change the attributes of a task.
 
-    Raises ``ConfigError`` for an id that cannot be hashed or recorded (see ``task_key``).
+    Args:
+        id: Any hashable value with a text that is the same in every process.
+        name: A label, which jobsync does not use.
+
+    Raises:
+        ConfigError: The id cannot be hashed or recorded.
     """
 
-    # Written out, not attrs: one is made for each task in the user's loop, and frozen attrs takes twice as long.
+    # No attrs class: a loop makes one for each task, and a frozen attrs class takes twice as long.
     __slots__ = ('id', 'key', 'name')
 
     def __init__(self, id: object, name: str | None = None) -> None:  # noqa: A002  (the user's word)
@@ -38,5 +43,5 @@ class Task:
 
 
 def key_of(task: object) -> str:
-    """The key of a ``Task`` or of a bare id. Raises ``ConfigError``."""
+    """Return the key of a ``Task`` or of a bare id. Raise ``ConfigError`` for an id that cannot be a task's."""
     return task.key if isinstance(task, Task) else task_key(task)

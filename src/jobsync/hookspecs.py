@@ -36,7 +36,7 @@ class BackendPlugin:
     schemes: tuple[str, ...]
     """URL schemes that choose it, in lower case and without ``://``."""
     connect: Callable[[str, BackendOptions], Backend]
-    """Returns a backend for a whole URL. Reaches no server (``Backend.open`` does). Raises ``ConfigError`` for a URL it refuses."""
+    """Returns a backend for a whole URL. Reaches no server (``Backend.open`` does); raises ``ConfigError`` for a bad URL."""
     summary: str = ''
     """One line for ``jobsync backends``."""
     examples: tuple[str, ...] = ()

@@ -422,7 +422,7 @@ class Job:
         checks.weight.of('weight', weight)
         self._session.check_inside()
         if self._session.runtime is not None:
-            self._session.runtime.ask_for_weight(float(weight))
+            self._session.runtime.request_weight(float(weight))
 
     @property
     def my_tokens(self) -> frozenset[int]:

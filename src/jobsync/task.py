@@ -10,8 +10,8 @@ __all__ = ['Task', 'key_of']
 class Task:
     """A task's id, and its ``key``: the text that is hashed, and recorded in claims, audits and task locks.
 
-    Two tasks are equal if their keys are: ``Task(7) == Task('7')``, since they have one token, one task lock and one claim. Do not
-    change the attributes of a task.
+    Two tasks are equal if their keys are: ``Task(7) == Task('7')``, since they have one token, one task lock and one claim.
+    Do not change the attributes of a task.
 
     Args:
         id: Any hashable value with a text that is the same in every process.

@@ -278,5 +278,5 @@ def test_the_lease_is_judged_by_the_agent_alone() -> None:
     calls.put(OwnershipChanged(Ownership.nothing(TOKENS), mine))
     assert looked.wait(30)
     calls.close()
-    assert calls.wait_until_told(30)
+    assert calls.wait_until_finished(30)
     assert heard.names() == ['assign']

@@ -1,7 +1,7 @@
 """Calls of the user's functions when tokens come and go: one at a time and in order, on a thread of their own.
 
-A call that takes longer than it may is given up: its thread is left to itself, and another goes on with the next. So a function
-that hangs delays its own tokens until their deadline, and nothing else for longer than that.
+A call that takes too long is abandoned: its thread is left to itself, and another thread makes the next call. So a function that
+hangs delays its own tokens until their deadline, and delays nothing else for longer than that.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from jobsync._runtime.clock import now
 __all__ = ['Callbacks', 'Functions', 'RebalanceEvent']
 
 _logger = EventLogger('jobsync.node')
-_LOOK_SEC = 1.0
-"""How often a thread that waits for changes has the agent look at the lease, and the least that a call may take."""
+_CHECK_SEC = 1.0
+"""How often the thread that waits for changes has the agent check the lease, and the least time that a call may take."""
 _NEVER = float('inf')
 
 
@@ -35,55 +35,55 @@ def _counted(tokens: frozenset[int]) -> str:
 
 @attrs.frozen
 class RebalanceEvent:
-    """What changed in the tokens that a node may claim."""
+    """A change of the tokens that a node may claim."""
 
     node_name: str
     gained: frozenset[int] = attrs.field(repr=_counted)
     lost: frozenset[int] = attrs.field(repr=_counted)
-    """Given up, or lost with the lease or the incarnation."""
+    """Tokens given up, or lost with the lease or the incarnation."""
     token_count: int
-    """How many there are now."""
+    """How many tokens the node may claim now."""
 
 
 @attrs.frozen
 class Functions:
-    """What the user wants called."""
+    """The functions of the user's that are called."""
 
     on_assign: Callable[..., object] | None = None
-    """Of the tokens that are this node's from now on."""
+    """Called with tokens that this node owns from now on."""
     on_revoke: Callable[..., object] | None = None
-    """Of tokens that will be another's when it returns, at the latest at the deadline given with them."""
+    """Called with tokens that pass on when it returns, and with the deadline at which they pass on at the latest."""
     on_lost: Callable[..., object] | None = None
-    """Of tokens that may be another's already."""
+    """Called with tokens that another node may own already."""
     on_rebalance: Callable[..., object] | None = None
-    """Of a ``RebalanceEvent``, or of nothing."""
+    """Called with a ``RebalanceEvent``, or with no argument."""
 
     @property
     def announces(self) -> bool:
-        """Whether it matters which tokens are asked for and which are lost."""
+        """Return whether a function needs to know which tokens were requested and which are lost."""
         return any((self.on_assign, self.on_revoke, self.on_lost))
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to call."""
+        """Return whether there is a function to call."""
         return self.announces or self.on_rebalance is not None
 
 
 @attrs.frozen
 class _Call:
-    """One call to be made."""
+    """One call that is due."""
 
     name: str
     function: Callable[..., object]
     arguments: tuple[Any, ...]
     held: frozenset[int] = frozenset()
-    """The tokens that stay until it is over."""
+    """The tokens that stay with this node until the call is over."""
     until: float = _NEVER
-    """When it is given up; without a time of its own, so long after its start as the others may take."""
+    """When the call is abandoned, if it holds tokens; any other is abandoned ``patience_sec`` after its start."""
 
 
 class Callbacks:
-    """The calls of one node."""
+    """The calls of one node's functions."""
 
     def __init__(
         self,
@@ -94,29 +94,30 @@ class Callbacks:
         look_at_lease: Callable[[], object],
         release: Callable[[frozenset[int]], object],
     ) -> None:
-        """``patience_sec``: how long a call may take that has no deadline; ``release``: these tokens need be held no longer.
+        """Store the parts.
 
-        ``lease_end`` says when to look at the lease, ``look_at_lease`` has the agent do it: the agent alone declares a loss,
-        which then comes by ``put``. Judged in this thread, a heartbeat that succeeds at that moment would go unnoticed.
+        ``patience_sec`` is how long a call without a deadline may take. ``release`` is called with tokens that need be held no
+        longer. ``lease_end`` returns when the lease ends, and ``look_at_lease`` has the agent check it: the agent alone declares
+        a loss, which then arrives by ``put``. A check in this thread could miss a heartbeat that succeeds at that moment.
         """
         self._node_name, self._functions, self._patience_sec = node_name, functions, max(1.0, patience_sec)
         self._lease_end, self._look_at_lease, self._release = lease_end, look_at_lease, release
         self._changes: SimpleQueue[OwnershipChanged | None] = SimpleQueue()
         self._pending: deque[_Call] = deque()
-        self._told: frozenset[int] = frozenset()
-        """The tokens that are this node's as far as the user has been told, or will have been by what is pending."""
+        self._reported: frozenset[int] = frozenset()
+        """The tokens that this node owns by the calls made so far and those pending."""
         self._turn = 0
-        """Which thread's it is."""
+        """The number of the thread that makes the calls."""
         self._under_way: tuple[_Call, float] | None = None
         self._lock = threading.Lock()
-        self._all_told = threading.Event()
+        self._is_finished = threading.Event()
 
     def start(self) -> None:
-        """Begin to call back, if there is anything to call."""
+        """Start to make calls, if there is a function to call."""
         if self._functions.any:
             self._start_thread()
         else:
-            self._all_told.set()
+            self._is_finished.set()
 
     def _start_thread(self) -> None:
         self._turn += 1
@@ -125,24 +126,24 @@ class Callbacks:
 
     @property
     def holds(self) -> bool:
-        """Whether tokens stay until the user has been told. If not, whoever puts a change releases what was asked for."""
+        """Return whether tokens stay until ``on_revoke`` has returned. If not, the caller of ``put`` releases them."""
         return self._functions.on_revoke is not None
 
     def put(self, change: OwnershipChanged) -> None:
-        """The tokens have changed."""
+        """Queue the calls for a change of the tokens."""
         if self._functions.any:
             self._changes.put(change)
 
     def close(self) -> None:
-        """No more calls after those that wait."""
+        """Make no more calls after those that wait."""
         self._changes.put(None)
 
-    def wait_until_told(self, timeout: float) -> bool:
-        """After ``close``: wait for the last call to return; say whether it has."""
-        return self._all_told.wait(timeout)
+    def wait_until_finished(self, timeout: float) -> bool:
+        """Wait, after ``close``, for the last call to return; return whether it has."""
+        return self._is_finished.wait(timeout)
 
-    def look_for_a_hang(self) -> None:
-        """Give up a call that takes too long. From any thread but ours, now and then."""
+    def abandon_hung_call(self) -> None:
+        """Abandon a call that takes too long. The threads of the node call this from time to time."""
         with self._lock:
             hung = self._under_way
             if hung is None or now() < hung[1]:
@@ -164,21 +165,21 @@ class Callbacks:
             try:
                 change = self._changes.get(timeout=self._until_look())
             except Empty:
-                if self._told and now() >= self._lease_end():
+                if self._reported and now() >= self._lease_end():
                     self._look_at_lease()
                 continue
             if change is None:
-                self._all_told.set()
+                self._is_finished.set()
                 return
             self._plan(change.after.tokens, change.asked, change.deadline)
 
     def _until_look(self) -> float | None:
-        return min(_LOOK_SEC, max(0.0, self._lease_end() - now())) or 0.01 if self._told else None
+        return min(_CHECK_SEC, max(0.0, self._lease_end() - now())) or 0.01 if self._reported else None
 
     def _plan(self, tokens: frozenset[int], asked: frozenset[int], deadline: float) -> None:
-        """Work out what is to be called, now that these tokens are ours."""
-        functions, told, self._told = self._functions, self._told, tokens
-        going, coming = told - tokens, tokens - told
+        """Queue the calls that are due, now that this node owns these tokens."""
+        functions, reported, self._reported = self._functions, self._reported, tokens
+        going, coming = reported - tokens, tokens - reported
         revoked, lost = going & asked, going - asked
         if functions.on_revoke is not None and revoked:
             shown = time.monotonic() + (deadline - now())
@@ -194,10 +195,10 @@ class Callbacks:
             self._pending.append(_Call('on_rebalance', partial(_call_with_event, functions.on_rebalance), (event,)))
 
     def _make(self, turn: int, call: _Call) -> bool:
-        """Make a call; say whether this thread is still the one that makes them."""
+        """Make a call; return whether this thread is still the one that makes calls."""
         with self._lock:
             until = call.until if call.held else now() + self._patience_sec
-            self._under_way = (call, max(until, now() + _LOOK_SEC))
+            self._under_way = (call, max(until, now() + _CHECK_SEC))
         try:
             call.function(*call.arguments)
         except BaseException:
@@ -212,7 +213,7 @@ class Callbacks:
 
 
 def _call_with_event(callback: Callable[..., Any], event: RebalanceEvent) -> None:
-    """Call the callback with the event, if it takes one, or with nothing."""
+    """Call the callback with the event, if it takes an argument, or without."""
     try:
         inspect.signature(callback).bind(None)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Doing what an agent asks: the one place where its calls meet a backend."""
+"""Carrying out an agent's commands: the one place where they meet a backend."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ['execute']
 
 
 def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], int]) -> commands.Reply:
-    """Make one call and return its answer. Raises what the backend raises.
+    """Carry out one command and return its reply. Raises what the backend raises.
 
-    Takes no lock: what a call carries is never changed by anybody else while it is under way.
+    Takes no lock: no thread changes the contents of a command that is under way.
     """
     match call:
         case commands.Heartbeat(ref, seen, holding, candidate):

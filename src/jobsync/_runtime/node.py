@@ -1,14 +1,14 @@
-"""Running one node: two threads for the agent's two lanes, and a listener where the backend pushes.
+"""The threads of one node: one for each of the agent's two lanes, and a listener where the backend pushes.
 
-The agent is touched under one lock, held only for its decisions and never across a call of the backend. The user's threads take
-no lock at all, for any of them may be interrupted at any moment by a signal whose handler leaves the cluster: what they need
-is read from single attributes (``ownership`` and ``deadline`` of the agent, ``status`` here), and what they want is put as a wish
-into a queue that is safe inside a signal handler.
+The agent is used under one lock, which is held only for its decisions and never across a call of the backend. The user's threads
+take no lock at all, since a signal whose handler leaves the cluster may interrupt them at any moment. They read single attributes
+(``grant`` of the lease, ``status`` here), and store what they want of the node in single attributes; then they wake its threads
+through a queue that is safe inside a signal handler.
 
-**No thread here waits for a log.** A log handler may block for as long as it likes: on a pipe that nobody reads, or on a lock
-that the very thread holds which a signal has interrupted, while the signal's handler waits for this node to leave. So every line
-goes by way of the event log (``jobsync._event_log``). Once the node is to leave each thread serves both lanes: whichever is free
-deregisters.
+**No thread here waits for a log.** A log handler may block for any time: on a pipe that no process reads, or on a lock that the
+very thread holds which a signal has interrupted, while the signal's handler waits for this node to leave. So every line goes
+through the event log (``jobsync._event_log``). Once the node is to leave, each thread serves both lanes: the thread that is free
+first deregisters.
 """
 
 from __future__ import annotations
@@ -41,42 +41,43 @@ _logger = EventLogger('jobsync.node')
 _LISTEN_SEC = 5.0
 _AT_ONCE, _NEVER = float('-inf'), float('inf')
 _POLL_SEC = 0.005
-"""How often a thread that waits for the end looks whether it has come: a plain look is safe inside a signal handler."""
+"""How often a thread that waits for the node's end reads its status. Reading is safe inside a signal handler."""
 
 
 @attrs.frozen
 class Status:
-    """How the node stands, as of its last step."""
+    """The node's state after its last step."""
 
     phase: Phase
     planned: bool
-    """Part of the plan, and in possession of what that gives it now: perhaps nothing, while others have yet to let go."""
+    """Whether the node is part of the plan, and owns what the plan gives it now (none, before others give up theirs)."""
     settled: bool
-    """In possession of its whole share."""
+    """Whether the node owns its whole share."""
     leads: bool
     stays: bool
-    """On its way out, and still busy."""
+    """Whether the node is leaving, and waits for tasks in flight."""
     distributed: bool
-    """The cluster has had its first distribution, with this node or without."""
+    """Whether the cluster has had its first distribution, with this node or without."""
     registered_nodes: int
-    """As last read; 0 before the first reading."""
+    """How many nodes were registered at the last snapshot; 0 before the first."""
     failure: JobsyncError | None
     unreadable: tuple[Unreadable, ...] = ()
-    """The records that could not be read in full."""
+    """The records in the store that could not be read in full."""
     log_lines_dropped: int = 0
-    """Lines that never reached the log, of all jobsync in this process: the log was blocked, or refused them by raising."""
+    """Lines of jobsync in this process that never reached the log: the log was blocked, or raised."""
 
 
 @attrs.frozen
-class _Wish:
-    """How to leave."""
+class _LeaveRequest:
+    """How the node is to leave."""
 
     at_once: bool
-    thread: int | None
+    worker: int | None
+    """The worker whose tasks in flight are not waited for."""
 
 
 class NodeRuntime:
-    """An agent at work."""
+    """An agent, the threads that run it, and the backend they call."""
 
     def __init__(
         self,
@@ -98,13 +99,13 @@ class NodeRuntime:
             look_at_lease=self._look_at_lease,
             release=self._release,
         )
-        self._leave_wanted: _Wish | None = None
+        self._leave_wanted: _LeaveRequest | None = None
         self._weight_wanted: float | None = None
         self.status = Status(Phase.OPENING, False, False, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
-        """Wall time at which the last successful heartbeat was sent; for people."""
+        """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None
-        """Why the last call that was not a heartbeat failed, if it did."""
+        """The error of the last call that was not a heartbeat; None if it succeeded."""
         name = config.name
         self._threads = [
             threading.Thread(target=self._run, args=(lane,), name=f'jobsync-{lane.value}-{name}', daemon=True) for lane in Lane
@@ -113,7 +114,7 @@ class NodeRuntime:
             self._threads.append(threading.Thread(target=self._listen, name=f'jobsync-listen-{name}', daemon=True))
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         _running.add(self)
         self._callbacks.start()
         for thread in self._threads:
@@ -123,27 +124,27 @@ class NodeRuntime:
 
     @property
     def is_over(self) -> bool:
-        """Whether the node has left, or cannot go on."""
+        """Return whether the node has left, or cannot go on."""
         return self.status.phase in (Phase.LEFT, Phase.FAILED)
 
-    def poke(self) -> None:
-        """Have both lanes look again now."""
+    def wake(self) -> None:
+        """Wake the threads of both lanes."""
         for bell in self._bells.values():
             bell.put(None)
 
-    def ask_to_leave(self, at_once: bool = False, thread: int | None = None) -> None:
-        """Want to leave (see ``Agent.leave``); does not wait. May be called again, to change how."""
-        before = self._leave_wanted or _Wish(False, None)
-        self._leave_wanted = _Wish(at_once or before.at_once, before.thread if thread is None else thread)
-        self.poke()
+    def request_leave(self, at_once: bool = False, worker: int | None = None) -> None:
+        """Have the node leave (see ``Agent.leave``). Does not wait. May be called again, to change how."""
+        before = self._leave_wanted or _LeaveRequest(False, None)
+        self._leave_wanted = _LeaveRequest(at_once or before.at_once, before.worker if worker is None else worker)
+        self.wake()
 
-    def ask_for_weight(self, weight: float) -> None:
-        """Want this weight; does not wait."""
+    def request_weight(self, weight: float) -> None:
+        """Have the node take this weight. Does not wait."""
         self._weight_wanted = weight
-        self.poke()
+        self.wake()
 
     def wait_until_over(self, timeout: float) -> bool:
-        """Wait until the node has left, at most ``timeout`` seconds from when it is busy no more; say whether it has."""
+        """Wait until the node has left, at most ``timeout`` seconds after its last task in flight; return whether it has left."""
         deadline = time.monotonic() + timeout
         latest = deadline + self.agent.config.shutdown_timeout_sec
         while not self.is_over and any(thread.is_alive() for thread in self._threads):
@@ -156,14 +157,14 @@ class NodeRuntime:
         return True
 
     def close(self) -> None:
-        """Release the threads, whether or not the node could leave. After ``ask_to_leave`` and the wait for it."""
+        """End the threads, whether or not the node could leave. To be called after ``wait_until_over``."""
         _running.discard(self)
-        self.poke()
+        self.wake()
         self._callbacks.close()
 
-    def wait_until_told(self, timeout: float) -> bool:
-        """After ``close``: wait until the user's functions have been told all; say whether they have."""
-        return self._callbacks.wait_until_told(timeout)
+    def wait_for_callbacks(self, timeout: float) -> bool:
+        """Wait, after ``close``, until the last call of the user's functions has returned; return whether it has."""
+        return self._callbacks.wait_until_finished(timeout)
 
     # --- the threads -----------------------------------------------------------------------------------------------------------
 
@@ -175,19 +176,19 @@ class NodeRuntime:
         while not self._is_done:
             try:
                 due = [self._serve(each) for each in (tuple(Lane) if self._leave_wanted else (lane,))]
-                self._callbacks.look_for_a_hang()
+                self._callbacks.abandon_hung_call()
                 self._sleep(lane, min(due))
             except BaseException:
                 _logger.exception('node %r: the %s thread goes on after an unexpected error', self.agent.config.name, lane.value)
                 time.sleep(self.agent.config.retry_sec)
 
     def _serve(self, lane: Lane) -> float:
-        """Make the lane's next call, if it is time; say when to look again."""
+        """Make the lane's next call, if it is due; return when to try again."""
         with self._lock:
             if self._weight_wanted is not None:
                 self.agent.weigh(self._weight_wanted)
             if self._leave_wanted is not None:
-                self.agent.leave(now(), self._leave_wanted.at_once, self._leave_wanted.thread)
+                self.agent.leave(now(), self._leave_wanted.at_once, self._leave_wanted.worker)
             call = self.agent.next(lane, now())
             self._step_taken('')
         if call is None or isinstance(call, (int, float)):
@@ -219,22 +220,22 @@ class NodeRuntime:
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
 
     def _look_at_lease(self) -> None:
-        """Have the agent say whether the lease has ended."""
+        """Have the agent check whether the lease has ended."""
         with self._lock:
             self.agent.lease.look_at_lease(now())
             self._step_taken('')
 
     def _release(self, tokens: frozenset[int]) -> None:
-        """The user has been told that these tokens go."""
+        """Let tokens pass on: ``on_revoke`` has returned."""
         with self._lock:
             self.agent.lease.release(tokens)
-        self.poke()
+        self.wake()
 
     def _step_taken(self, call: str) -> None:
-        """Note what happened, then publish the status; under the lock."""
+        """Log and hand on what happened, then publish the status. Under the lock."""
         agent = self.agent
         events, agent.events = agent.events, []
-        self._reporter.note((event for event in events if isinstance(event, LogMessage)), call)
+        self._reporter.log((event for event in events if isinstance(event, LogMessage)), call)
         for event in events:
             if isinstance(event, OwnershipChanged):
                 if not self._callbacks.holds:
@@ -255,7 +256,7 @@ class NodeRuntime:
         )
 
     def _sleep(self, lane: Lane, until: float) -> None:
-        """Until the agent wants to be asked again, or the bell rings."""
+        """Wait until the lane has something to do, or is woken."""
         bell = self._bells[lane]
         try:
             if (seconds := until - now()) > 0:
@@ -266,7 +267,7 @@ class NodeRuntime:
             pass
 
     def _listen(self) -> None:
-        """Wait for change hints. Nothing but latency depends on this thread."""
+        """Wait for change hints. Only latency depends on this thread."""
         known = 0
         while not self._is_done:
             started = time.monotonic()
@@ -280,7 +281,7 @@ class NodeRuntime:
             if revision > known:
                 with self._lock:
                     self.agent.hint(revision, now())
-                self.poke()
+                self.wake()
             elif time.monotonic() - started < _LISTEN_SEC / 2:
                 time.sleep(0.1)
             known = revision
@@ -298,7 +299,7 @@ _running: weakref.WeakSet[NodeRuntime] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    """A forked child has none of the threads and is not the process that was given the lease: it owns nothing."""
+    """Drop the lease in a forked child, which has none of the threads, and is not the process that has the lease."""
     for runtime in list(_running):
         runtime.agent.lease.forget()
         runtime.status = attrs.evolve(runtime.status, phase=Phase.FAILED)

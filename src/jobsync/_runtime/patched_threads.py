@@ -1,4 +1,4 @@
-"""Programs whose threads are greenlets: heartbeats would stop whenever the program computes."""
+"""The refusal of programs whose threads are greenlets: heartbeats would stop whenever the program computes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refuse_patched_threads(node_name: str) -> None:
 
 
 def _patched_by() -> str | None:
-    # Only a look at what is there: whoever has patched has imported these.
+    # A program that has patched its threads has imported these modules.
     gevent, eventlet = sys.modules.get('gevent.monkey'), sys.modules.get('eventlet.patcher')
     if gevent is not None and any(gevent.is_module_patched(name) for name in ('threading', '_thread', 'queue')):
         return 'gevent'

@@ -1,4 +1,4 @@
-"""What an agent's notes become: lines of the event log."""
+"""From an agent's messages to lines of the event log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LEVELS = {'info': logging.INFO, 'warning': logging.WARNING, 'error': logging.ER
 
 
 class Reporter:
-    """Reports each structural change once, and a repeated failure at a falling rate. Not for two threads at once."""
+    """Logs each structural change once, and a repeated failure at a falling rate. Not for two threads at once."""
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
         self._failures: dict[str, int] = {}
 
-    def note(self, events: Iterable[LogMessage], call: str) -> None:
-        """Report what happened in a step; ``call`` is the call whose answer the step took, if any."""
+    def log(self, events: Iterable[LogMessage], call: str) -> None:
+        """Log the messages of a step. ``call`` is the name of the call whose answer the step applied; empty for none."""
         for event in events:
             if event.level == 'retry':
                 count = self._failures[call] = self._failures.get(call, 0) + 1
@@ -32,6 +32,6 @@ class Reporter:
                 _logger.log(_LEVELS[event.level], '%s', event.text)
 
     def succeeded(self, call: str) -> None:
-        """Report that a call gets through again, if it had failed."""
+        """Log that a call succeeds again, if it had failed."""
         if self._failures and (count := self._failures.pop(call, 0)):
             _logger.info('node %r: %s succeeds again after %d failures', self._node_name, call, count)

@@ -121,7 +121,7 @@ class Session:
         self.stages.record(event)
         self.lease = None
         if self.runtime is not None:
-            self.runtime.ask_to_leave(self.stages.is_hurried, worker)
+            self.runtime.request_leave(self.stages.is_hurried, worker)
 
     def leave(self, wait_sec: float, record: Callable[[], object], finish: Callable[[], object]) -> None:
         """Stop claiming, give the tokens back and, once they are given back, close what was opened.

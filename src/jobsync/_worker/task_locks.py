@@ -1,4 +1,4 @@
-"""Task locks as users write and read them, and the book they are kept in."""
+"""Task locks as users write and read them: checked requests on their way in, mappings on their way out."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _logger = logging.getLogger('jobsync.job')
 
 
 class TaskLocks:
-    """The task locks of a namespace, as one node edits them."""
+    """The task locks of a namespace, as one node edits and reads them."""
 
-    def __init__(self, member: Session) -> None:
-        self._session, self._node_name = member, member.node_name
+    def __init__(self, session: Session) -> None:
+        self._session, self._node_name = session, session.node_name
         self._gathered: list[LockRequest] | None = None
 
     def put(self, requests: list[LockRequest]) -> None:
-        """Register locks in one step, or gather them if a provider is at work."""
+        """Register task locks in one step; while a ``lock_provider`` runs, gather them for its one step."""
         if not self._session.config.locks_enabled:
             _logger.warning('node %r: locks_enabled is off, %d locks are not registered', self._node_name, len(requests))
         elif self._gathered is not None:
@@ -37,7 +37,7 @@ class TaskLocks:
             self._edit(LockEdit(put=_last_of_each(requests)))
 
     def provide(self, provider: Callable[[], object] | None, replace: bool) -> None:
-        """Register what ``provider`` registers; with ``replace``, in the same step remove all else this node registered."""
+        """Register the task locks of ``provider`` in one step, which with ``replace`` removes all others of this node."""
         if not self._session.config.locks_enabled:
             _logger.warning('node %r: locks_enabled is off, lock_provider is not called', self._node_name)
             return
@@ -48,19 +48,19 @@ class TaskLocks:
                 provider()
         finally:
             self._gathered = None
-        mine = LockFilter(created_by=self._node_name) if replace else None
-        if gathered or mine:
-            self._edit(LockEdit(remove=mine, put=_last_of_each(gathered)))
+        replaced = LockFilter(created_by=self._node_name) if replace else None
+        if gathered or replaced:
+            self._edit(LockEdit(remove=replaced, put=_last_of_each(gathered)))
 
     def clear(self, condition: LockFilter) -> int:
-        """Remove locks; how many."""
+        """Remove task locks; return how many."""
         return self._edit(LockEdit(remove=condition))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every lock as a mapping, by token_id."""
-        member = self._session
-        locks = member.caller.call(member.needed_backend.read_locks).locks
-        return _rows(locks, member.config.total_tokens, member.read_assignment().pins)
+        """Return every task lock as a mapping, by token_id."""
+        session = self._session
+        locks = session.caller.call(session.needed_backend.read_locks).locks
+        return _rows(locks, session.config.total_tokens, session.read_assignment().pins)
 
     def _edit(self, edit: LockEdit) -> int:
         backend = self._session.needed_backend
@@ -70,7 +70,7 @@ class TaskLocks:
 def lock_request(
     creator: str, task_id: object, pattern: object, reason: object = None, expires_in_days: object = None
 ) -> LockRequest:
-    """A checked request. Raises ``ConfigError`` naming what is wrong."""
+    """Return a checked request. Raise ``ConfigError`` for what is not allowed."""
     return LockRequest(
         task_id=key_of(task_id),
         patterns=_patterns(pattern),
@@ -81,14 +81,17 @@ def lock_request(
 
 
 def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequest]:
-    """Checked requests of tuples (task_id, pattern[, reason[, expires_in_days]]); those of one task become one, in order."""
+    """Return checked requests of tuples (task_id, pattern[, reason[, expires_in_days]]).
+
+    The tuples of one task become one request, whose patterns are theirs in order.
+    """
     found: dict[str, LockRequest] = {}
     like: LockRequest | None = None
     terms: Sequence[Any] = ()
     for lock in locks:
         if not _is_row(lock) or not 2 <= len(lock) <= 4:
             raise ConfigError(f'lock {safe_repr(lock)}: must be a tuple (task_id, node_pattern, reason)')
-        # Most locks are on the terms of the one before, and those have been checked.
+        # Most locks have the pattern and reason of the lock before, which have been checked.
         if like is not None and len(lock) < 4 and lock[1:] == terms and type(lock[1]) is str:
             request = LockRequest(key_of(lock[0]), like.patterns, creator, like.reason)
         else:
@@ -104,7 +107,7 @@ def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequ
 
 
 def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[dict[str, Any]]:
-    """Locks as mappings, by token_id."""
+    """Return task locks as mappings, by token_id. ``pins`` says which pattern each lock goes by."""
     return [
         {
             'token_id': total_tokens + lock.id,
@@ -121,7 +124,7 @@ def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin])
 
 
 def _in_force(lock: TaskLock, pin: Pin | None) -> str:
-    """The pattern by which the leader last chose the task's place; the first of the list before it has."""
+    """Return the pattern by which the leader last chose the task's node; the first of the list before the leader has."""
     chosen = None if pin is None else pin.pattern
     return chosen if chosen is not None and chosen in lock.patterns else lock.patterns[0]
 
@@ -131,7 +134,7 @@ def _last_of_each(requests: list[LockRequest]) -> tuple[LockRequest, ...]:
 
 
 def _is_row(lock: object) -> bool:
-    """Whether it is a sequence, and not a text. To ask the abstract class alone takes ten times as long."""
+    """Return whether a lock is a sequence, and not a text. The abstract class alone takes ten times as long to check."""
     return isinstance(lock, (tuple, list)) or (isinstance(lock, Sequence) and not isinstance(lock, str))
 
 

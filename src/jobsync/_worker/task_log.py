@@ -218,7 +218,7 @@ class TaskLog:
         except JobsyncError as error:
             _logger.info('node %r: not started, since the claim was refused: %s (%s)', self._node_name, listed(keys), error)
             agent.beat_soon()
-            runtime.poke()
+            runtime.wake()
             return False
         # t=0   the lease is valid, and the claim goes out
         # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
@@ -270,7 +270,7 @@ class TaskLog:
         if runtime is not None and keys:
             runtime.agent.lease.finish(keys)
             if runtime.agent.is_asked:
-                runtime.poke()
+                runtime.wake()
 
     # --- history ------------------------------------------------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class Host:
     def leave(self) -> None:
         """Let all nodes leave."""
         for node, _ in self._nodes:
-            node.ask_to_leave()
+            node.request_leave()
         for node, _ in self._nodes:
             node.wait_until_over(10)
             node.close()

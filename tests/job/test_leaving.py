@@ -9,11 +9,13 @@ import logging
 import threading
 
 import pytest
-from tests.job.stores import TOKENS, Store, owned_tasks
+from tests.job.stores import TOKENS, Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
 
 from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
+from jobsync._runtime import node
+from jobsync._worker.stages import Event
 from jobsync.backend import BackendOptions
 from jobsync.errors import NameTaken
 from jobsync.testing import Fault, FaultyBackend, When
@@ -253,3 +255,32 @@ def test_closed_under_a_call(store: Store) -> None:
         thread.join(30)
     assert [type(outcome) for outcome in outcomes] == [BackendUnavailable]
     backend.inner.close()
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_signal_in_the_midst_of_a_request_to_leave(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signal that interrupts the code which stores the request to leave is not lost: the node leaves at once."""
+    make, left_at_once = node._LeaveRequest, []
+
+    with store.job('a') as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+
+        def interrupted(at_once: bool, worker: int | None) -> object:
+            request = make(at_once, worker)
+            if worker is not None:
+                monkeypatch.setattr(node, '_LeaveRequest', make)
+                job._session.stop(Event.HURRY)
+            return request
+
+        def leave(now: float, at_once: bool, worker: int | None) -> None:
+            left_at_once.append(at_once)
+            agent_leaves(now, at_once, worker)
+
+        agent_leaves = runtime.agent.leave
+        monkeypatch.setattr(runtime.agent, 'leave', leave)
+        monkeypatch.setattr(node, '_LeaveRequest', interrupted)
+        with runtime._lock:  # the node's threads read no request before both are stored
+            job._session.stop(Event.LEAVE, 1)
+        wait_until(lambda: left_at_once, 'the node reads them')
+        assert left_at_once[0]

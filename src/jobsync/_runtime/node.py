@@ -69,7 +69,7 @@ class Status:
 
 @attrs.frozen
 class _LeaveRequest:
-    """How the node is to leave."""
+    """A wish that the node leaves, and how."""
 
     at_once: bool
     worker: int | None
@@ -99,7 +99,7 @@ class NodeRuntime:
             look_at_lease=self._look_at_lease,
             release=self._release,
         )
-        self._leave_wanted: _LeaveRequest | None = None
+        self._leave_requests: list[_LeaveRequest] = []
         self._weight_wanted: float | None = None
         self.status = Status(Phase.OPENING, False, False, False, False, False, 0, None)
         self.heartbeat_at: float | None = None
@@ -134,8 +134,11 @@ class NodeRuntime:
 
     def request_leave(self, at_once: bool = False, worker: int | None = None) -> None:
         """Have the node leave (see ``Agent.leave``). Does not wait. May be called again, to change how."""
-        before = self._leave_wanted or _LeaveRequest(False, None)
-        self._leave_wanted = _LeaveRequest(at_once or before.at_once, before.worker if worker is None else worker)
+        # t=0  main thread: leaves, and is about to store its request
+        # t=1  a second signal's handler, in the midst of it: stores a request to leave at once
+        # t=2  main thread: stores its own
+        # An append keeps both. One request merged from the last would have been read before t=1, and would lose the handler's.
+        self._leave_requests.append(_LeaveRequest(at_once, worker))
         self.wake()
 
     def request_weight(self, weight: float) -> None:
@@ -175,7 +178,7 @@ class NodeRuntime:
     def _run(self, lane: Lane) -> None:
         while not self._is_done:
             try:
-                due = [self._serve(each) for each in (tuple(Lane) if self._leave_wanted else (lane,))]
+                due = [self._serve(each) for each in (tuple(Lane) if self._leave_requests else (lane,))]
                 self._callbacks.abandon_hung_call()
                 self._sleep(lane, min(due))
             except BaseException:
@@ -187,8 +190,9 @@ class NodeRuntime:
         with self._lock:
             if self._weight_wanted is not None:
                 self.agent.weigh(self._weight_wanted)
-            if self._leave_wanted is not None:
-                self.agent.leave(now(), self._leave_wanted.at_once, self._leave_wanted.worker)
+            if requests := tuple(self._leave_requests):
+                workers = [request.worker for request in requests if request.worker is not None]
+                self.agent.leave(now(), any(request.at_once for request in requests), workers[-1] if workers else None)
             call = self.agent.next(lane, now())
             self._step_taken('')
         if call is None or isinstance(call, (int, float)):
@@ -258,6 +262,9 @@ class NodeRuntime:
     def _sleep(self, lane: Lane, until: float) -> None:
         """Wait until the lane has something to do, or is woken."""
         bell = self._bells[lane]
+        # t=0  this thread has served its lane: nothing to do for 5 s
+        # t=1  another thread stores a request, and rings the bell
+        # t=2  this thread sleeps: the bell is a queue, so it has kept the ring, and get() returns at once
         try:
             if (seconds := until - now()) > 0:
                 bell.get(timeout=min(seconds, _LISTEN_SEC))

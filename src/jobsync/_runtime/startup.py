@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 
@@ -13,13 +14,33 @@ from jobsync._core.config import NodeConfig
 from jobsync._runtime.node import NodeRuntime, Status
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
-from jobsync.errors import ClusterTimeout, JobsyncError
+from jobsync.errors import ClusterTimeout, JobsyncError, UnsupportedOperation
 
-__all__ = ['node_config', 'wait_until_entered']
+__all__ = ['node_config', 'refuse_patched_threads', 'wait_until_entered']
 
 _logger = logging.getLogger('jobsync.job')
 _PROGRESS_SEC = 10.0
 _POLL_SEC = 0.01
+
+
+def refuse_patched_threads(node_name: str) -> None:
+    """Raise ``UnsupportedOperation`` if gevent or eventlet has put greenlets in the place of this process's threads."""
+    if by := _patched_by():
+        raise UnsupportedOperation(
+            f'node {node_name!r}: {by} has replaced the threads of this process by greenlets, or its queues by others. '
+            'jobsync sends its heartbeats from threads, and a greenlet runs only while all others wait: a task that computes for '
+            'longer than the lease would lose its tokens in the midst of its work. Keep threads and queues as they are (gevent: '
+            'monkey.patch_all(thread=False, queue=False); eventlet: monkey_patch(thread=False)), or run workers as processes or '
+            'threads (celery --pool=prefork or threads, gunicorn --worker-class=sync or gthread)'
+        )
+
+
+def _patched_by() -> str | None:
+    # A program that has patched its threads has imported these modules.
+    gevent, eventlet = sys.modules.get('gevent.monkey'), sys.modules.get('eventlet.patcher')
+    if gevent is not None and any(gevent.is_module_patched(name) for name in ('threading', '_thread', 'queue')):
+        return 'gevent'
+    return 'eventlet' if eventlet is not None and eventlet.is_monkey_patched('thread') else None
 
 
 def node_config(

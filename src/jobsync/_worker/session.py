@@ -13,8 +13,7 @@ from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import NodeRuntime
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
-from jobsync._runtime.patched_threads import refuse_patched_threads
-from jobsync._runtime.startup import node_config, wait_until_entered
+from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
 from jobsync._worker.stages import Event, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend

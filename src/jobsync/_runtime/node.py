@@ -120,7 +120,7 @@ class NodeRuntime:
         for thread in self._threads:
             thread.start()
 
-    # --- for the user's threads: no locks ------------------------------------------------------------------------------------
+    # --- for the user's threads: no locks -----------------------------------------------------------------------------------
 
     @property
     def is_over(self) -> bool:
@@ -169,7 +169,7 @@ class NodeRuntime:
         """Wait, after ``close``, until the last call of the user's functions has returned; return whether it has."""
         return self._callbacks.wait_until_finished(timeout)
 
-    # --- the threads -----------------------------------------------------------------------------------------------------------
+    # --- the threads --------------------------------------------------------------------------------------------------------
 
     @property
     def _is_done(self) -> bool:

@@ -1,4 +1,4 @@
-"""``AsyncJob``: a ``Job`` for programs on an event loop."""
+"""``AsyncJob``: a ``Job`` for programs that run on an event loop."""
 
 from jobsync.aio.job import AsyncJob
 

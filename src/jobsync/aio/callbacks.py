@@ -1,4 +1,4 @@
-"""The user's functions as a job calls them from its own threads, run on the event loop where they are coroutine functions."""
+"""The user's functions: a job calls them from its own threads, and coroutine functions run on the event loop."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 __all__ = ['OnLoop', 'is_coroutine_function']
 
 _GRACE_SEC = 1.0
-"""How long a coroutine that is cancelled at the end may take to end."""
+"""How long a cancelled coroutine may take to end before the job is closed without it."""
 
 
 class OnLoop:
-    """Runs coroutines on one event loop and has the thread that called wait for them.
+    """Runs coroutines on one event loop while the thread that called waits for them.
 
-    That thread is given up at the call's deadline like one whose function hangs (``runtime.callbacks``). The coroutine then goes
-    on, as the function would.
+    That thread is abandoned at the call's deadline like one whose function hangs (``_runtime.callbacks``). The coroutine then
+    goes on, as the function would.
     """
 
     def __init__(self) -> None:
@@ -28,11 +28,11 @@ class OnLoop:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def open(self) -> None:
-        """The present event loop is the one."""
+        """Run coroutines on the present event loop from now on."""
         self._loop = asyncio.get_running_loop()
 
     def wrapped(self, function: Any) -> Any:
-        """The function as one for threads; anything else as it is, to be refused by whoever checks it."""
+        """Return the function as one for threads; any other value as it is, since ``Job`` checks it."""
         if not callable(function):
             return function
 
@@ -45,8 +45,12 @@ class OnLoop:
         return called
 
     def wait_for(self, awaitable: Awaitable[object]) -> None:
-        """Have it done on the loop, and wait for that. Not from the loop's own thread. Nothing once this is closed."""
+        """Run an awaitable on the loop and wait for its end; drop it after ``close``. Not for the loop's own thread."""
         coroutine = self._run(awaitable)
+        # t=0  a thread of the job reads the loop, which is open
+        # t=1  the event loop's thread closes, and cancels what it finds
+        # t=2  the thread schedules its coroutine, which would outlive the block
+        # With the lock, t=2 comes before t=1, or the thread finds no loop.
         with self._lock:
             future = None if self._loop is None else asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         if future is not None:
@@ -66,15 +70,15 @@ class OnLoop:
             self._tasks.discard(task)
 
     def cancel(self) -> None:
-        """Cancel the coroutines that run."""
+        """Cancel the coroutines that are running."""
         for task in self._tasks:
             task.cancel()
 
     async def close(self) -> None:
-        """Begin no more coroutines, and cancel those that run: none outlives the job's block."""
+        """Start no more coroutines, and cancel the running ones: none outlives the job's block."""
         with self._lock:
             self._loop = None
-        for _ in range(2):  # what is scheduled becomes a task, and the task begins
+        for _ in range(2):  # in one step a scheduled coroutine becomes a task, in the next the task starts
             await asyncio.sleep(0)
         self.cancel()
         if self._tasks:
@@ -82,5 +86,5 @@ class OnLoop:
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Whether calling it gives a coroutine."""
+    """Return whether a call of the function returns a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, '__call__', None))  # noqa: B004

@@ -1,4 +1,4 @@
-"""The loop over tasks that are this node's, on an event loop: the source is read here, what reaches the store goes to threads."""
+"""The loop over the tasks this node owns, on an event loop: it reads the source there, and threads call the store."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ['Claims']
 
 T = TypeVar('T')
 
-_AT_A_STRETCH = 1000
-"""Tasks that are looked at before other asyncio tasks have their turn."""
-_LOOK_SEC = 0.2
-"""How often a loop that waits for its source looks whether the node is leaving."""
+_READ_AT_ONCE = 1000
+"""How many tasks are read before other asyncio tasks have their turn."""
+_CHECK_SEC = 0.2
+"""How often a loop that waits for its source checks whether the node is leaving."""
 
 
 class _End(enum.Enum):
@@ -33,56 +33,56 @@ END = _End.END
 
 
 class Claims(AsyncIterator[T], Generic[T]):
-    """The tasks that are ours, batch by batch.
+    """The tasks that this node owns, batch by batch.
 
-    **Cancellation.** ``asyncio.wait_for(anext(claims), …)`` cancels a call, and the loop goes on with the next one: so no task is
-    lost with a call. The task that comes out of a cancelled call waits for the next batch, with the rest of its own. What
-    was taken for a batch stays taken. A source may end when a call of it is cancelled, as an asynchronous generator does:
-    that is an error, not the end of the tasks.
+    **Cancellation.** ``asyncio.wait_for(anext(claims), …)`` cancels a call, and the user may go on with the next one: so no task
+    is lost with a call. The task that a cancelled call would have returned waits for the next batch, with the rest of its own,
+    and tasks read for a batch are kept. A source may end when a call of it is cancelled, as an asynchronous generator does: that
+    is an error, not the end of the tasks.
     """
 
     def __init__(
-        self, loop: ClaimLoop[T], tasks: Iterable[T] | AsyncIterable[T], is_ours: Callable[[T], bool], threads: Threads
+        self, loop: ClaimLoop[T], tasks: Iterable[T] | AsyncIterable[T], is_owned: Callable[[T], bool], threads: Threads
     ) -> None:
-        self._loop, self._is_ours, self._threads = loop, is_ours, threads
-        self._work: Iterator[T] = iter(())
+        self._loop, self._is_owned, self._threads = loop, is_owned, threads
+        self._batch: Iterator[T] = iter(())
         self._leaving: asyncio.Future[None] | None = None
-        """Done once the batch that a cancelled call was in is left."""
+        """Done once the batch of a cancelled call is left."""
         self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
         self._unread: deque[T] = deque()
-        """What the source gave to a call that was cancelled."""
+        """Tasks that the source returned to a cancelled call."""
         self._was_cut = False
-        """Whether a call of the source was cancelled."""
+        """Whether the last call of the source was cancelled."""
         self._taken: list[T] = []
-        self._looked_at = 0
+        self._read = 0
 
     async def __anext__(self) -> T:
-        while (task := await self._next_at_work()) is END:
+        while (task := await self._next_of_batch()) is END:
             await self._take()
             if not self._taken and not self._loop.has_waiting:
                 await self._threads.call(self._loop.finish)
                 raise StopAsyncIteration
             taken, self._taken = self._taken, []
-            self._work = self._loop.run_batch(taken)
+            self._batch = self._loop.run_batch(taken)
         return task
 
     async def aclose(self) -> None:
-        """Leave the loop: the task that is out stays incomplete."""
+        """Leave the loop: the task in flight stays incomplete."""
         await self._until_left()
-        self._close(self._work)
+        self._close(self._batch)
         self._loop.leave()
-        self._work = self._source = iter(())
+        self._batch = self._source = iter(())
         self._taken.clear()
         self._unread.clear()
 
     def __del__(self) -> None:
-        # A loop that is left lets go of this at once, or once the thread is back that was in its batch when it was cancelled.
-        self._close(self._work)
+        # A loop that was left frees this object at once, or when the thread returns that ran its batch as the call was cancelled.
+        self._close(self._batch)
         self._loop.leave()
 
-    async def _next_at_work(self) -> T | Literal[_End.END]:
+    async def _next_of_batch(self) -> T | Literal[_End.END]:
         await self._until_left()
-        work = self._work
+        work = self._batch
         future = self._threads.submit(partial(next, work, END))
         try:
             return await asyncio.wrap_future(future)
@@ -96,33 +96,37 @@ class Claims(AsyncIterator[T], Generic[T]):
             self._leaving = None
 
     def _leave(self, work: Iterator[T], future: Future[T | Literal[_End.END]]) -> None:
-        """Leave the batch in the midst of it once the thread that is in it has come back."""
+        """Leave the batch half-way, once the thread that runs it has returned."""
+        # t=0  a thread runs the batch: it records claims, and is to return a task
+        # t=1  the call is cancelled here. The batch cannot be closed under the thread
+        # t=2  the thread returns, with a task in flight that no caller will finish: the batch is closed in that thread
+        # t=3  the next call, which has waited for t=2, starts a new batch with what the old one has left
         loop = asyncio.get_running_loop()
         leaving = self._leaving = loop.create_future()
 
         def left(_: Future[T | Literal[_End.END]]) -> None:
             self._close(work)
-            with suppress(RuntimeError):  # the event loop is over
+            with suppress(RuntimeError):  # the event loop is closed
                 loop.call_soon_threadsafe(leaving.set_result, None)
 
         future.add_done_callback(left)
 
     def _close(self, work: Iterator[T]) -> None:
-        """Leave a batch in the midst of it, so that its task is no longer in flight."""
+        """Leave a batch half-way, so that its task is no longer in flight."""
         if isinstance(work, Generator):
-            with suppress(ValueError):  # a thread is in it still
+            with suppress(ValueError):  # a thread still runs it
                 work.close()
 
     async def _take(self) -> None:
-        """Take what the next batch is short of. Takes nothing at the end."""
+        """Take tasks until the next batch is full; none at the end of the source."""
         while len(self._taken) < self._loop.missing:
             task = await self._next_of_source()
             if task is END:
                 break
-            if self._is_ours(task):
+            if self._is_owned(task):
                 self._taken.append(task)
-            self._looked_at += 1
-            if self._looked_at % _AT_A_STRETCH == 0:
+            self._read += 1
+            if self._read % _READ_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def _next_of_source(self) -> T | Literal[_End.END]:
@@ -134,7 +138,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         step = asyncio.ensure_future(_step(source))
         try:
             while not step.done() and not self._loop.is_over:
-                await asyncio.wait([step], timeout=_LOOK_SEC)
+                await asyncio.wait([step], timeout=_CHECK_SEC)
         except asyncio.CancelledError:
             await self._cut(step)
             raise
@@ -152,7 +156,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         return task
 
     async def _cut(self, step: asyncio.Future[T | Literal[_End.END]]) -> None:
-        """End a call of the source; keep what it gives all the same."""
+        """Cancel a call of the source; keep the task that it returns all the same."""
         if step.cancel():
             await asyncio.wait([step])
         if not step.cancelled() and step.exception() is None and (task := step.result()) is not END:

@@ -1,7 +1,7 @@
-"""``AsyncJob``: a worker's way into its cluster from an event loop.
+"""``AsyncJob``: a worker's node in its cluster, for programs that run on an event loop.
 
-There is one implementation, ``Job``. What of it reaches the store is called in threads, and what does not is called where it
-stands; heartbeats go on in threads of their own, whatever the event loop is busy with.
+The implementation is ``Job``. Its methods that reach the store are called in threads, the others in the event loop's thread.
+Heartbeats go on in threads of their own, whatever the event loop does.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ R = TypeVar('R')
 T = TypeVar('T')
 
 _LAST_CALLS_SEC = 5.0
-"""How long leaving waits for the last calls of the user's functions, which tell that all tokens are gone."""
+"""How long leaving waits for the last calls of the user's functions, which report that all tokens are gone."""
 
 
 def _here(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[AsyncJob, P], R]:
-    """A method of ``Job`` that does no I/O."""
+    """Make a method of a method of ``Job`` that does no I/O."""
 
     def call(self: AsyncJob, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return method(self._job, *args, **kwargs)
@@ -46,7 +46,7 @@ def _here(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[Asyn
 
 
 def _in_thread(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[AsyncJob, P], Coroutine[Any, Any, R]]:
-    """A method of ``Job`` that reaches the store."""
+    """Make a coroutine method of a method of ``Job`` that reaches the store."""
 
     async def call(self: AsyncJob, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._call(functools.partial(method, self._job, *args, **kwargs))
@@ -57,14 +57,15 @@ def _in_thread(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate
 class AsyncJob:
     """A node of a cluster, for the time of an ``async with`` block: ``Job`` for programs on an event loop.
 
-    The same names mean the same. What reaches the store is awaited, as is ``nodes``; the rest answers at once. To be used on the
-    event loop that entered the block.
+    A method does what the method of ``Job`` with its name does. Those that reach the store are awaited, as is ``nodes``; the
+    others return at once. To be used on the event loop that entered the block.
 
-    - **Cancelling** a call does not stop what it has begun in the store, but no task stays in flight for that: a cancelled
-      ``add_task`` or ``claim`` leaves it incomplete.
+    - **Cancelling** a call does not stop what it has started in the store, but leaves no task in flight: a cancelled ``add_task``
+      or ``claim`` leaves its task incomplete.
     - **Leaving** waits for the tasks that other asyncio tasks have in flight, up to ``shutdown_timeout_sec``, and not for those
-      of the asyncio task that leaves. The event loop goes on meanwhile. Cancelled, it waits for nobody and gives the tokens back.
-    - **A blocked event loop** does not end the lease, for heartbeats do not need it: tokens are kept, and nobody else's.
+      of the asyncio task that leaves. The event loop goes on meanwhile. Cancelled, leaving waits for no task and gives the tokens
+      back.
+    - **A blocked event loop** does not end the lease, since heartbeats do not need the loop: the node keeps its tokens.
     """
 
     def __init__(
@@ -86,11 +87,30 @@ class AsyncJob:
         on_lost: Callable[[frozenset[int]], object] | None = None,
         handle_signals: bool = False,
     ) -> None:
-        """The arguments of ``Job``. Functions may be coroutine functions: they run on the event loop, any other in a thread.
+        """Check the arguments. The store is not reached before the block is entered.
 
-        A ``lock_provider`` that is a coroutine function is given this object, any other a ``Job``. ``on_revoke`` is waited for
-        until its deadline in either form; a coroutine that takes longer goes on, but the tokens do not wait for it. None outlives
-        the block.
+        Callbacks may be coroutine functions, which run on the event loop; any other runs in a thread. No coroutine outlives the
+        block.
+
+        Args:
+            node_name: As for ``Job``.
+            site: As for ``Job``.
+            config: As for ``Job``.
+            date: As for ``Job``.
+            wait_on_enter: As for ``Job``.
+            wait_on_exit: As for ``Job``.
+            skip_db_init: As for ``Job``.
+            lock_provider: As for ``Job``. A coroutine function is called with this object, any other function with a ``Job``.
+            clear_existing_locks: As for ``Job``.
+            coordination_config: As for ``Job``.
+            on_rebalance: As for ``Job``.
+            on_assign: As for ``Job``.
+            on_revoke: As for ``Job``. Tokens wait for a coroutine until its deadline; one that takes longer goes on without them.
+            on_lost: As for ``Job``.
+            handle_signals: As for ``Job``.
+
+        Raises:
+            ConfigError: An argument or a setting is not allowed.
         """
         self._on_loop = on_loop = OnLoop()
         self._job = Job(
@@ -110,7 +130,7 @@ class AsyncJob:
             on_lost=on_loop.wrapped(on_lost),
             handle_signals=handle_signals,
         )
-        # The Job comes and goes in a thread, and is gone before this is: signals are caught and let go from out here.
+        # The Job enters and leaves in a thread, where no handler can be installed: this object handles the signals.
         self._signals, self._job._signals = self._job._signals, None
         self._threads = Threads(self._job.node_name)
 
@@ -118,13 +138,16 @@ class AsyncJob:
         return (lambda _: self._on_loop.wait_for(function(self))) if is_coroutine_function(function) else function
 
     def __reduce_ex__(self, _: object) -> NoReturn:
-        """Refuse to be copied and pickled, as ``Job`` does."""
+        """Refuse to be copied and pickled: a node belongs to one process."""
         raise copy_error(self.node_name)
 
     # --- entering and leaving -----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Register, and wait until this node owns its share, as ``Job`` does. Cancelled, it leaves again."""
+        """Register, and wait until this node owns its share of the tokens. If that is cancelled, the node leaves again.
+
+        Raises what ``Job.__enter__`` raises.
+        """
         job = self._job
         job._session.check_enterable()
         self._on_loop.open()
@@ -132,7 +155,7 @@ class AsyncJob:
         try:
             if self._signals is not None:
                 self._signals.catch()
-            await self._threads.see_through(job.__enter__, self._hurry)
+            await self._threads.complete(job.__enter__, self._hurry)
         except BaseException as error:
             await self._leave()
             if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):
@@ -143,14 +166,14 @@ class AsyncJob:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop claiming, give the tokens back, leave. May be called again. Never marks a task complete."""
+        """Stop claiming, give the tokens back, and leave. May be called again. Marks no task complete."""
         if self._threads.are_open and self._job._session.is_same_process:
             await self._leave()
 
     async def _leave(self) -> None:
         self._job._session.stages.record(Event.LEAVE)  # from now on a signal has no block to end
         try:
-            await self._threads.see_through(self._leave_in_thread, self._hurry)
+            await self._threads.complete(self._leave_in_thread, self._hurry)
         finally:
             await self._on_loop.close()
             self._threads.close()
@@ -180,9 +203,18 @@ class AsyncJob:
     get_incomplete_tasks = _in_thread(Job.get_incomplete_tasks)
 
     async def add_task(self, task: object) -> bool:
-        """Begin a task: mark it in flight, record the claim, and say whether it may be worked on.
+        """Start a task: mark it in flight, record its claim, and return whether this node may work on it.
 
-        Cancelled, it leaves the task incomplete if the claim was recorded already, but not in flight.
+        If the call is cancelled, the task is not in flight, and is incomplete if its claim was recorded already.
+
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Returns:
+            False, with nothing recorded, if this node does not own the task any more.
+
+        Raises:
+            ConfigError: The id cannot be a task's.
         """
         key, _ = self._job._parse(task)
         was_open = self._job._task_log.is_open(key)
@@ -194,18 +226,29 @@ class AsyncJob:
         return await self._call(lambda: self._job.add_task(task), undo)
 
     def claim(self, tasks: Iterable[T] | AsyncIterable[T], batch: int | None = None) -> Claims[T]:
-        """The tasks that are this node's, one after the other, as in ``Job.claim``: ``async for task in job.claim(tasks)``.
+        """Return the tasks that this node owns, one after the other, as ``Job.claim`` does, for ``async for``.
 
-        ``tasks`` is read on the event loop. If it is an asynchronous iterable, the loop also ends when the node is to leave while
-        it waits for the next task.
+        Args:
+            tasks: ``Task`` objects or bare ids, of which this node takes its own. Read on the event loop. With an asynchronous
+                iterable the loop also ends when the node is to leave while the loop waits for the next task.
+            batch: How many claims are recorded at a time, at most.
+
+        Raises:
+            ConfigError: ``batch`` or an id is not allowed.
+            BackendUnavailable: The store does not answer.
         """
         return Claims(self._job._claim_loop(tasks, batch), tasks, self._job.can_claim_task, self._threads)
 
     @asynccontextmanager
     async def task(self, task: T) -> AsyncIterator[T]:
-        """One task of this node's: claimed at the beginning of the block, complete at its end, incomplete if it raises.
+        """Work on one task: claimed at the start of the block, complete at its end, incomplete if the block raises.
 
-        Raises ``NotOwned``, before the block, if the task is not this node's.
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Raises:
+            NotOwned: Before the block: this node does not own the task, or another asyncio task works on it.
+            ConfigError: The id cannot be a task's.
         """
         block = self._job.task(task)
 
@@ -216,7 +259,7 @@ class AsyncJob:
         try:
             yield task
         except BaseException as error:
-            fail(error)  # reaches nothing
+            fail(error)  # does not reach the store
             raise
         await self._call(lambda: block.__exit__(None, None, None))
 
@@ -230,7 +273,7 @@ class AsyncJob:
     clear_locks_by_creator = _in_thread(Job.clear_locks_by_creator)
     clear_all_locks = _in_thread(Job.clear_all_locks)
 
-    # --- how things stand ---------------------------------------------------------------------------------------------------
+    # --- this node and all nodes --------------------------------------------------------------------------------------------
 
     @property
     def node_name(self) -> str:
@@ -239,7 +282,7 @@ class AsyncJob:
 
     @property
     def site(self) -> str | None:
-        """The label that was given."""
+        """The label as given."""
         return self._job.site
 
     @property
@@ -254,12 +297,12 @@ class AsyncJob:
 
     @property
     def token_version(self) -> int:
-        """The number of the assignment's version that this node goes by; it rises with every change."""
+        """The number of the assignment's version that this node has applied; every change raises it."""
         return self._job.token_version
 
     @property
     def is_leaving(self) -> bool:
-        """Whether this node begins nothing more: it is to leave (a signal, say), has left, or cannot go on.
+        """Whether this node starts no further task: it is to leave (after a signal, say), has left, or cannot go on.
 
         A ``claim`` loop ends by itself then; a loop of your own should.
         """
@@ -281,7 +324,7 @@ class AsyncJob:
     get_dead_nodes = _in_thread(Job.get_dead_nodes)
     get_coordination_status = _here(Job.get_coordination_status)
 
-    # --- the store's own ways in --------------------------------------------------------------------------------------------
+    # --- the store, and names of the 1.x guide ------------------------------------------------------------------------------
 
     @property
     def _tables(self) -> Mapping[str, str]:
@@ -289,5 +332,5 @@ class AsyncJob:
 
     @property
     def _cn(self) -> Connection:
-        """As in ``Job``: a statement blocks the thread that makes it (``await asyncio.to_thread(select, job._cn, …)``)."""
+        """The connection of ``Job``. A statement blocks its thread: use ``await asyncio.to_thread(select, job._cn, …)``."""
         return self._job._cn

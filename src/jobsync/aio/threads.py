@@ -1,4 +1,4 @@
-"""The threads in which a job makes its calls for an event loop, each on behalf of the asyncio task that awaits it."""
+"""The threads that make a job's calls for an event loop, each on behalf of the asyncio task that awaits it."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ __all__ = ['Threads']
 R = TypeVar('R')
 
 _MOST = 8
-"""Calls at a time: as many as a store's pool of connections takes without waiting."""
+"""Calls at a time: as many as a store's pool of connections has room for."""
 
 
 class Threads:
-    """Threads for calls, and one for coming and going, which must not have to wait for a call.
+    """Threads for calls, and one for entering and leaving, which must not have to wait for a call.
 
-    While it is not open, outside the job's block, calls are made where they stand: they reach nothing there.
+    While this is closed, outside the job's block, calls are made in the thread of the caller: they do not reach the store then.
     """
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
         self._calls: ThreadPoolExecutor | None = None
-        self._door: ThreadPoolExecutor | None = None
+        self._gate: ThreadPoolExecutor | None = None
         self._numbers: WeakKeyDictionary[asyncio.Task[object], int] = WeakKeyDictionary()
         self._unused = itertools.count(-1, -1)
 
     @property
     def are_open(self) -> bool:
-        """Whether there are threads."""
+        """Return whether there are threads."""
         return self._calls is not None
 
     def open(self) -> None:
-        """Have threads from now on."""
+        """Make calls in threads from now on."""
         self._calls = ThreadPoolExecutor(_MOST, thread_name_prefix=f'jobsync-calls-{self._node_name}')
-        self._door = ThreadPoolExecutor(1, thread_name_prefix=f'jobsync-door-{self._node_name}')
+        self._gate = ThreadPoolExecutor(1, thread_name_prefix=f'jobsync-gate-{self._node_name}')
 
     def close(self) -> None:
-        """Let the threads end once they have nothing to do; wait for none."""
-        for pool in (self._calls, self._door):
+        """Let the threads end once they are idle; wait for none."""
+        for pool in (self._calls, self._gate):
             if pool is not None:
                 pool.shutdown(wait=False)
-        self._calls = self._door = None
+        self._calls = self._gate = None
 
     async def call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
-        """Make a call. If it is cancelled when it has begun, it is made all the same, and then ``undo`` of what it gave."""
+        """Make a call. If it is cancelled once it has started, it is made all the same, and then ``undo`` with its result."""
         future = self.submit(action)
         try:
             return await asyncio.wrap_future(future)
@@ -61,7 +61,7 @@ class Threads:
             raise
 
     def submit(self, action: Callable[[], R]) -> Future[R]:
-        """Begin a call, on behalf of the present asyncio task. Not open, this makes it."""
+        """Start a call on behalf of the present asyncio task; make it here while this is closed."""
         if self._calls is not None:
             return self._submit(self._calls, action)
         future: Future[R] = Future()
@@ -71,11 +71,11 @@ class Threads:
             future.set_exception(error)
         return future
 
-    async def see_through(self, action: Callable[[], R], hurry: Callable[[], object]) -> R:
-        """Come or go. If that is cancelled, ``hurry`` it, wait for its end all the same, and raise ``CancelledError`` then."""
-        if self._door is None:
+    async def complete(self, action: Callable[[], R], hurry: Callable[[], object]) -> R:
+        """Enter or leave. If cancelled, call ``hurry``, wait for the end all the same, and raise ``CancelledError`` then."""
+        if self._gate is None:
             return action()
-        future = asyncio.wrap_future(self._submit(self._door, action))
+        future = asyncio.wrap_future(self._submit(self._gate, action))
         cancelled = None
         while not future.done():
             try:
@@ -84,12 +84,12 @@ class Threads:
                 cancelled = error
                 hurry()
         if cancelled is not None:
-            future.exception()  # it has been seen, so that asyncio does not complain
+            future.exception()  # read, so that asyncio does not log it as never retrieved
             raise cancelled
         return future.result()
 
     def _submit(self, pool: ThreadPoolExecutor, action: Callable[[], R]) -> Future[R]:
-        """Begin a call, in the present context and for the present task."""
+        """Start a call in the present context, for the present asyncio task."""
         number = self._number()
 
         def act() -> R:
@@ -101,7 +101,9 @@ class Threads:
     def _number(self) -> int:
         task = asyncio.current_task()
         assert task is not None
-        # Not id(task): that of a task that has ended may be another's soon, while what the first began is still in flight.
+        # t=0  asyncio task A starts a task of the job and ends: in flight, with A's number
+        # t=1  asyncio task B is made at A's address: id(B) == id(A), and B would be taken for the worker of A's task
+        # So the numbers are counted, and never used again.
         return self._numbers.setdefault(task, next(self._unused))
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def per_call(call: Callable[[Any], object], arguments: Sequence[Any]) -> float:
-    """Seconds of this thread's CPU for one call, over one for each of ``arguments``; the loop itself is counted in."""
+    """Return the CPU seconds per call of this thread, over one call for each of ``arguments``. The loop is included."""
     start = time.thread_time()
     for argument in arguments:
         call(argument)
@@ -37,7 +37,7 @@ class Other:
     """
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
-        """``module`` is run with ``python -m`` and must ``serve``; waits until it is ready."""
+        """Run ``module`` with ``python -m``, and wait until it is ready. The module must call ``serve``."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in _end)
         # A session of its own: a Ctrl-C is for the one who started it, who ends it.
         self._process = subprocess.Popen(
@@ -51,7 +51,7 @@ class Other:
         )
         try:
             self.ready = self._line()
-            """What it said when it was ready."""
+            """The line that the process wrote when it was ready."""
         except BaseException:
             self._end()
             raise
@@ -68,34 +68,34 @@ class Other:
         return line.strip()
 
     def run(self, line: str) -> float:
-        """Have one run made."""
+        """Request one run, and return its number."""
         return float(self.ask(line))
 
     def ask(self, line: str) -> Any:
-        """Have one run made whose answer is anything that JSON can say."""
+        """Request one run, and return its answer, any JSON value."""
         self.send(line)
         return self.answer()
 
     def send(self, line: str) -> None:
-        """Begin a run."""
+        """Request a run without waiting for the answer."""
         assert self._process.stdin
         self._process.stdin.write(line + '\n')
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """What the run that was begun answers, once it does."""
+        """Return the answer to the oldest open request."""
         return json.loads(self._line())
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of the process."""
         return self._process.pid
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Let it leave in good order, unless something went wrong, and see that it is gone."""
+        """Wait until the process has ended, unless the block failed, and kill it if it has not."""
         try:
             if error is None and self._process.poll() is None:
                 self._process.communicate(timeout=60)
@@ -109,14 +109,14 @@ class Other:
 
 
 def all_at_once(others: Sequence[Other], lines: Iterable[str]) -> list[Any]:
-    """A run in each of several processes at the same time, each with its own line; their answers."""
+    """Request a run in each of several processes at the same time, each with its own line, and return the answers."""
     for other, line in zip(others, lines, strict=True):
         other.send(line)
     return [other.answer() for other in others]
 
 
 def serve(ready: str, run: Callable[[str], object]) -> None:
-    """The other side of ``Other``: say that all is ready, then make one run for each line of input."""
+    """Serve an ``Other``: report that the process is ready, then make one run for each line of input."""
     print(ready, flush=True)
     for line in sys.stdin:
         print(json.dumps(run(line.strip())), flush=True)

@@ -1,4 +1,4 @@
-"""An empty store of each kind, for as long as a script needs it: the servers are started, and end with the block."""
+"""An empty store of each kind for the time of a block, with a server of its own."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ STORES = ('postgresql', 'redis', 'etcd', 'sqlite')
 
 
 def fresh(kind: str) -> AbstractContextManager[str]:
-    """The URL of a store that nobody else uses."""
+    """Yield the URL of a new store."""
     return KINDS[kind].fresh()

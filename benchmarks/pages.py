@@ -1,4 +1,4 @@
-"""The pages of the documentation, made from the results of one run and the scenarios' own words."""
+"""The pages of the documentation, made from the results of one run and the descriptions of the scenarios."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ To measure your own store: `jobsync bench --backend URL` (`pip install 'jobsync[
 
 
 def write_pages(results: Results, scenarios: Sequence[Scenario], folder: Path) -> None:
-    """Write ``index.md``, a page for each scenario that was played, and the plots; older ones go."""
+    """Write ``index.md``, a page for each scenario that was played, and the plots. Older ones are deleted."""
     (folder / PLOTS).mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob('*.md'), *(folder / PLOTS).glob('*.png')):
         old.unlink()

@@ -1,4 +1,4 @@
-"""The stores that the harness measures on: those of the project's table, each on a server of its own for each scenario."""
+"""The stores of the harness, each with a new server for each scenario."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ['DEFAULT', 'QUICK', 'ServedStore', 'places']
 
 DEFAULT = ('postgresql', 'redis', 'etcd', 'sqlite')
 QUICK = ('postgresql', 'redis')
-"""Those that a quick run has time for."""
+"""The stores of a quick run."""
 
 
 @attrs.frozen
 class ServedStore(BenchStore):
-    """A store of whose server the harness knows more than a URL."""
+    """A store whose server was started by the harness."""
 
     server: ServerProcess | None = None
 
 
 def cpu_seconds(server: ServerProcess) -> float:
-    """CPU that a server has used: its processes, and those of their children that have ended."""
+    """Return the CPU seconds of a server: its processes, and their children that have ended."""
     first = psutil.Process(server.pid)
     total = 0.0
     for process in (first, *first.children(recursive=True)):
@@ -46,7 +46,7 @@ def cpu_seconds(server: ServerProcess) -> float:
 
 
 def version_of(server: ServerProcess | None) -> str:
-    """As the server tells it."""
+    """Return the version of a server."""
     match server:
         case PostgresServer():
             (told,) = server.psql('SHOW server_version')
@@ -62,14 +62,14 @@ def version_of(server: ServerProcess | None) -> str:
 
 @contextmanager
 def opened(kind: Kind) -> Iterator[BenchStore]:
-    """A store of its own, its server included."""
+    """Yield a new store with its server."""
     with kind.server() as server, TemporaryDirectory(prefix=f'jobsync-{kind.name}-') as folder:
         used = None if server is None else partial(cpu_seconds, server)
         yield ServedStore(kind.name, kind.empty(server, Path(folder)), used, version_of(server), server)
 
 
 def places(names: Iterable[str]) -> list[Place]:
-    """Of these kinds, each once. Raises ``ConfigError``."""
+    """Return the places of these kinds, each once. Raises ``ConfigError`` for an unknown kind."""
     wanted = dict.fromkeys(names)
     if unknown := sorted(wanted.keys() - KINDS.keys()):
         raise ConfigError(f'there is no store {", ".join(map(repr, unknown))}; there are {", ".join(KINDS)}')

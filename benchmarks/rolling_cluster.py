@@ -1,4 +1,4 @@
-"""The worker processes of ``rolling.py``, and what the store says of them."""
+"""The worker processes of ``rolling.py``, and their records in the store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BAD = re.compile(r'^.*(?:Traceback|WARNING|ERROR|Exception).*$', re.MULTILINE)
 
 
 class RollingWorker:
-    """One process, and what it has logged so far."""
+    """One worker process, and the events that it has logged so far."""
 
     def __init__(self, order: Order) -> None:
         self.node, self.run, folder = order.node, order.run, Path(order.folder)
@@ -46,18 +46,18 @@ class RollingWorker:
         self.said: set[str] = set()
 
     def has(self, what: str) -> bool:
-        """Whether it has logged this."""
+        """Return True if the process has logged this kind of event."""
         self.said.update(event['what'] for event in self._tail.read())
         return what in self.said
 
     @property
     def words(self) -> str:
-        """Its standard error."""
+        """The standard error of the process."""
         return self._errors.read_text(errors='replace')
 
 
 class RollingCluster:
-    """Workers under load on one store. Leaving the ``with`` block ends them all, by force if need be."""
+    """Workers under load on one store. The end of the ``with`` block kills workers that are left."""
 
     def __init__(self, settings: dict[str, Any], tasks: int, open_sec: float) -> None:
         self._settings, self._tasks, self._open_sec = settings, tasks, open_sec
@@ -73,9 +73,9 @@ class RollingCluster:
         self._all: list[RollingWorker] = []
         self._first, self._rows = 0.0, 0
         self.until, self.moved_in_time = 0.0, 0.0
-        """When the end began, and what ``moved`` was then."""
+        """When ``end`` began, and the value of ``moved`` at that time."""
         self.faults: list[str] = []
-        """What should not have happened to a process."""
+        """Faults of processes."""
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +90,7 @@ class RollingCluster:
     # --- what happens -------------------------------------------------------------------------------------------------------
 
     def form(self, names: Sequence[str]) -> None:
-        """All workers enter; what is judged begins here."""
+        """Start all workers, and wait for an even distribution. The judged time begins here."""
         for name in names:
             self.start(name)
         self.wait_until(lambda: all(worker.has('entered') for worker in self.workers), 'all have entered')
@@ -98,18 +98,18 @@ class RollingCluster:
         self._first, self._rows = now(), len(self.rebalances())
 
     def start(self, name: str) -> RollingWorker:
-        """A process under this name."""
+        """Start a worker of this name."""
         worker = RollingWorker(self.order(name, f'{name}.{sum(worker.node == name for worker in self._all)}'))
         self.workers.append(worker)
         self._all.append(worker)
         return worker
 
     def order(self, name: str, run: str) -> Order:
-        """What a worker is told."""
+        """Return the order for a worker."""
         return Order(name, run, self._folder.name, self._origin, self._tasks, self._open_sec, self._settings)
 
     def stop(self, worker: RollingWorker, limit_sec: float = _LIMIT_SEC) -> float:
-        """SIGTERM, and wait for its end; how long that took."""
+        """Send SIGTERM, wait for the end of the process, and return the seconds."""
         began = now()
         worker.process.send_signal(signal.SIGTERM)
         try:
@@ -125,7 +125,7 @@ class RollingCluster:
         return now() - began
 
     def end(self) -> Figures:
-        """Stop everybody and judge what has happened since the cluster was formed."""
+        """Stop all workers, and judge the time since the cluster was formed."""
         self.wait_until(self._is_even, 'the tokens are shared out')
         time.sleep(self._open_sec + 0.5)
         until = self.until = now()
@@ -139,17 +139,17 @@ class RollingCluster:
         return judge(self.logs(), origin=self._origin, tasks=self._tasks, open_sec=self._open_sec, first=self._first, until=until)
 
     def logs(self) -> list[WorkerLog]:
-        """Of every process so far."""
+        """Return the logs of all processes so far."""
         return [read_log(path) for path in sorted(self.folder.glob('*.log'))]
 
     def commits(self) -> int:
-        """How many plans leaders have committed since the first worker was started, by what the workers say."""
+        """Return the number of commits since the start of the first worker, from the workers' standard error."""
         return sum(len(_COMMIT.findall(worker.words)) for worker in self._all)
 
     # --- what the store says ------------------------------------------------------------------------------------------------
 
     def registered(self) -> set[str]:
-        """The names of the nodes that have joined and not left."""
+        """Return the names of the registered nodes."""
         return {node.name for node in self._backend.snapshot().nodes if node.state is NodeState.JOINED}
 
     def rebalances(self) -> list[Rebalance]:
@@ -161,7 +161,7 @@ class RollingCluster:
         return self.rebalances()[self._rows :]
 
     def moved(self) -> float:
-        """Tokens that have passed to another node since the cluster was formed, as a multiple of the pool."""
+        """Return the tokens that moved since the cluster was formed, as a multiple of all tokens."""
         return sum(row.tokens_moved for row in self.since_formed()) / self.config.total_tokens
 
     def _is_even(self) -> bool:
@@ -170,7 +170,7 @@ class RollingCluster:
         return not whole.targets and sum(counts) == self.config.total_tokens and max(counts) - min(counts) <= 1
 
     def wait_until(self, condition: Callable[[], bool], what: str, look_sec: float = _LOOK_SEC) -> None:
-        """Wait until it holds; raise ``RuntimeError`` if that takes too long or a process has ended meanwhile."""
+        """Wait until the condition holds. Raises ``RuntimeError`` if that takes too long or a process ends."""
         deadline = now() + _LIMIT_SEC
         while not condition():
             for worker in self.workers:

@@ -1,4 +1,4 @@
-"""What happens to the workers of ``rolling.py``: two kinds of rolling restart, and a node that comes and goes."""
+"""Scenes of ``rolling.py``: two kinds of rolling restart, and a node that joins and leaves all the time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @attrs.frozen
 class RollingOutcome:
-    """What a scenario led to."""
+    """The outcome of a scene."""
 
     figures: Figures
     moved: float
@@ -39,7 +39,7 @@ class RollingOutcome:
     stop_sec: float = 0.0
     """From SIGTERM to the end of the process; the longest."""
     back_sec: float = 0.0
-    """From SIGTERM to the successor's having entered; the median."""
+    """From SIGTERM until the successor has entered; the median."""
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ class RollingRestart:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What ``CoordinationConfig`` is given for it."""
+        """Further arguments of ``CoordinationConfig``."""
         return {} if self.new_names else {'rejoin_grace_sec': _GRACE_SEC}
 
     def play(self, cluster: RollingCluster, workers: int, between_sec: float, say: Say) -> RollingOutcome:
@@ -91,7 +91,7 @@ SCENES = {
 
 
 def flap(cluster: RollingCluster, workers: int, seconds: float, say: Say) -> RollingOutcome:
-    """A worker that joins and leaves every second stands beside the others."""
+    """Let a worker join and leave every second while the others stay."""
     names = [f'w{number:02}' for number in range(workers)]
     cluster.form(names)
     commits, began = cluster.commits(), now()

@@ -19,25 +19,25 @@ _READINGS_SEC = 0.5
 
 @attrs.frozen
 class Figures:
-    """Of one scenario."""
+    """The figures of one scene."""
 
     tasks: int
-    """In all rounds that were judged."""
+    """Tasks in all judged rounds."""
     worked_by_two: int
     owned_by_two: int
     """Tokens that two processes certainly had at one instant."""
     missed: tuple[str, ...]
-    """Tasks that nobody finished while their round was open."""
+    """Tasks that no process finished while their round was open."""
     twice: int
     """Tasks that were finished more than once, one after the other."""
     gap_sec: float
-    """The longest time that a token was seen with no owner."""
+    """The longest time that a token was seen without an owner."""
     median_gap_sec: float
-    """Of the longest such times of each token that passed from one process to another."""
+    """The median of the tokens' longest gaps, over all tokens that changed their owner."""
 
     @property
     def ok(self) -> bool:
-        """Nothing by two at once, nothing missed."""
+        """True if nothing belonged to two processes at once, and no task was missed."""
         return not (self.worked_by_two or self.owned_by_two or self.missed)
 
 

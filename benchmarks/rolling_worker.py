@@ -31,34 +31,34 @@ _WORK_SEC, _PAUSE_SEC = 0.004, 0.05
 
 @attrs.frozen
 class Order:
-    """What a worker is told."""
+    """The order for a worker."""
 
     node: str
     run: str
-    """Tells this process from others of the same name; the name of its log."""
+    """Distinguishes processes of one name; the name of the log."""
     folder: str
     origin: float
     """When the first round begins, on the clock of the logs."""
     tasks: int
-    """In each round."""
+    """Tasks of each round."""
     open_sec: float
     """How long a round is open."""
     settings: Mapping[str, Any]
-    """Of ``CoordinationConfig``."""
+    """Arguments of ``CoordinationConfig``."""
 
 
 def tasks_of(number: int, count: int) -> list[str]:
-    """The tasks of a round."""
+    """Return the tasks of a round."""
     return [f'{number}-{task}' for task in range(count)]
 
 
 def round_of(task: str) -> int:
-    """The number of the round that a task belongs to."""
+    """Return the number of a task's round."""
     return int(task.partition('-')[0])
 
 
 class Load:
-    """The tasks that are still to be done, as far as this worker knows."""
+    """The tasks that are not done, as far as this worker has read."""
 
     def __init__(self, order: Order) -> None:
         self._order, self._done = order, Path(order.folder, 'done')
@@ -66,7 +66,7 @@ class Load:
         self._next = max(0, int((now() - order.origin - order.open_sec) / ROUND_SEC))
 
     def offered(self, job: Job) -> list[str]:
-        """The tasks of open rounds that are this node's now, and that nobody has done."""
+        """Return the tasks of open rounds that this node owns and that are not done."""
         elapsed = now() - self._order.origin
         while self._next * ROUND_SEC <= elapsed:
             self._pending[self._next] = set(tasks_of(self._next, self._order.tasks))
@@ -80,13 +80,13 @@ class Load:
         return [task for task in mine if task in self._pending[round_of(task)]]
 
     def finish(self, task: str) -> None:
-        """This one is done."""
+        """Record that a task is done."""
         (self._done / task).touch()
         self._pending.get(round_of(task), set()).discard(task)
 
 
 def work(job: Job, load: Load, log: LogWriter) -> None:
-    """Until the node is to leave."""
+    """Do tasks until the node is to leave."""
     for task in _until_it_leaves(job, load):
         log.write('begin', task=task, t=now())
         time.sleep(_WORK_SEC)

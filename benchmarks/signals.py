@@ -53,20 +53,20 @@ _BAD = re.compile(r'^.*(?:Traceback|ERROR|could not|unexpected|Exception ignored
 
 @attrs.define
 class Tally:
-    """What the runs of one kind came to."""
+    """The outcomes of the runs of one kind."""
 
     runs: int = 0
     ended_well: int = 0
-    """Exit status 0, in time."""
+    """Runs that ended in time with exit status 0."""
     back: int = 0
-    """All tokens were back and the record gone afterwards."""
+    """Runs after which all tokens were given back and the node's record was removed."""
     longest_sec: float = 0.0
     noise: int = 0
     """Runs that wrote a traceback or an error."""
 
 
 class Run:
-    """One process on its way."""
+    """One process that gets a signal."""
 
     def __init__(self, url: str, name: str, place: str, handler: str) -> None:
         self.name, self.place, self.handler = name, place, handler
@@ -79,7 +79,7 @@ class Run:
         self.thread.start()
 
     def _follow(self) -> None:
-        """Wait for the right moment, send the signal, and see how it ends."""
+        """Wait for the right moment, send the signal, and record how the process ends."""
         process = self._process
         killer = threading.Timer(_START_SEC, process.kill)
         killer.start()
@@ -113,7 +113,7 @@ class Run:
         self.words = words
 
     def kill(self) -> None:
-        """End it, if it is still there."""
+        """Kill the process if it has not ended."""
         self._process.kill()
         self.thread.join()
 
@@ -129,7 +129,7 @@ class Beside(Job):
             self.set_weight(2.0 if heavy else 1.0)
 
     def waits_for_all(self) -> list[str]:
-        """What is left behind of others, after waiting for it to go."""
+        """Wait until other nodes have left and their tokens are back, and return what is left behind."""
         deadline = time.monotonic() + _BACK_SEC
         while True:
             others = [str(node['name']) for node in self.nodes if node['name'] != self.node_name]
@@ -142,7 +142,7 @@ class Beside(Job):
 
 
 def play(kind: str, url: str, runs: int) -> dict[tuple[str, str], Tally]:
-    """Runs of all kinds, some at a time."""
+    """Play runs of all kinds, several at a time."""
     tallies = {(place, handler): Tally() for place in PLACES for handler in HANDLERS}
     kinds = list(tallies)
     over = threading.Event()

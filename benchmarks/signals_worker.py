@@ -34,7 +34,7 @@ class PlainHandler(logging.Handler):
 
 
 def work(job: Job, place: str) -> None:
-    """For ever, unless the place is not in the block."""
+    """Work in the given place until the signal; return if the place is not in the block."""
     match place:
         case 'enter' | 'exit':
             return
@@ -57,7 +57,7 @@ def work(job: Job, place: str) -> None:
 
 
 def callback(*_: object) -> None:
-    """Takes its time, so that the signal finds it at work."""
+    """Take some time, so that the signal comes during the callback."""
     logging.getLogger('worker').info('called')
     time.sleep(0.05)
 

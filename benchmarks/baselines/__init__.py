@@ -1,4 +1,4 @@
-"""Who is measured beside us, and at what. Each module here offers rivals and limits for some scenarios' figures."""
+"""Parties that are measured in turns with jobsync. Each module offers libraries and floors for the figures of some scenarios."""
 
 from __future__ import annotations
 

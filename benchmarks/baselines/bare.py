@@ -1,4 +1,4 @@
-"""Limits of a store: the smallest answers of its bare driver, and single statements that write as much as ours."""
+"""Floors of a store: the smallest calls of its driver, and single statements that write as much as jobsync."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jobsync_bench.timing import seconds
 __all__ = ['Calls', 'bare_calls', 'bare_statements']
 
 Calls = tuple[Callable[[], object], Callable[[], object]]
-"""The smallest question to a store, and the smallest write that it confirms."""
+"""The smallest read of a store, and the smallest write that the store confirms."""
 
 _rounds = count()
-"""So that no two runs write the same items."""
+"""Numbers of runs, so that no two runs write the same items."""
 
 
 @contextmanager
 def bare_calls(store: str, url: str) -> Iterator[Calls | None]:
-    """By the driver that our backend uses; None for a store without one."""
+    """Yield the calls of the driver that jobsync's backend uses; None for a store without a driver."""
     with ExitStack() as stack:
         if store not in _CALLS:
             yield None

@@ -1,4 +1,4 @@
-"""Beside our idle cluster: the peer's, in a minute of its own, each node by a relay that counts."""
+"""Baselines of the idle scenario: the peer's nodes, measured for a minute, each through a counting proxy."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ROLES = ('peer0', 'peer1', 'peer2')
 _WAIT_ON_ENTER = 5
 _ENTER_SEC, _SETTLE_SEC, _MEASURE_SEC = 120.0, 10.0, 60.0
 Costs = dict[tuple[str, str], float]
-"""By figure and case; the highest of all nodes of that case."""
+"""The highest number of all nodes, by figure and case."""
 
 
 @contextmanager
 def measured(slots: Slots) -> Iterator[Costs]:
-    """What each kind of node costs."""
+    """Yield the cost of each kind of node."""
     bench = slots.bench
     python_of('peer')
     server = postgres_of(bench)
@@ -71,7 +71,7 @@ def measured(slots: Slots) -> Iterator[Costs]:
 
 
 def peer(figure: str) -> Offer:
-    """Its nodes, at one figure; in a full run, and on PostgreSQL."""
+    """Offer the peer's nodes at one figure, in a full run on PostgreSQL."""
 
     def offer(slots: Slots, case: str) -> Mapping[str, Party]:
         if slots.bench.quick or postgres_of(slots.bench) is None:

@@ -1,4 +1,4 @@
-"""What an offer is given: the bench that ours is measured on, and places for what it starts."""
+"""Arguments of an offer: the bench, and slots for the processes that the offer starts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Slots:
         self._taken: dict[str, tuple[Hashable, Any, ExitStack]] = {}
 
     def have(self, slot: str, key: Hashable, make: Callable[[], AbstractContextManager[T]]) -> T:
-        """What is in the slot, if that was made for ``key``; else what ``make`` gives, in its place."""
+        """Return the content of the slot if it was made for ``key``; otherwise put the content from ``make`` into the slot."""
         if slot in self._taken:
             known, thing, stack = self._taken[slot]
             if known == key:
@@ -45,7 +45,7 @@ class Slots:
         return made
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """End everything, the last first; if something went wrong, at once."""
+        """End the contents of all slots, the last first; immediately after an error."""
         all_of_them = ExitStack()
         for _, _, stack in self._taken.values():
             all_of_them.push(stack)
@@ -57,16 +57,16 @@ class Slots:
 
 
 Offer = Callable[[Slots, str], Mapping[str, Party]]
-"""Given the slots and the case, whoever can do that. Raises ``LibraryUnavailable``."""
+"""Returns the parties that can do the work, for slots and a case. Raises ``LibraryUnavailable``."""
 
 
 def postgres_of(bench: Bench) -> PostgresServer | None:
-    """The server that ours is measured on, if it is PostgreSQL."""
+    """Return the server of the bench, or None if it is not PostgreSQL."""
     store = bench.store
     return store.server if isinstance(store, ServedStore) and isinstance(store.server, PostgresServer) else None
 
 
 def admitted(server: PostgresServer, *roles: str) -> str:
-    """An empty database of the peer's on a server where it may have had one before, and its roles; the server's port."""
+    """Make an empty database and roles for the peer, in place of earlier ones, and return the server's port."""
     server.psql('DROP DATABASE IF EXISTS peer WITH (FORCE)', *(f'DROP ROLE IF EXISTS {role}' for role in roles))
     return admit(server, *roles)

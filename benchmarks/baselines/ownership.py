@@ -1,4 +1,4 @@
-"""Beside ``can_claim_task``: the peer's, tooz's ``belongs_to_self``, and asking a queue's table for one row."""
+"""Baselines of ``can_claim_task``: that of the peer, ``belongs_to_self`` of tooz, and a row lock in a queue's table."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _WATCH_SEC = 1.0
 
 
 def words_of(case: str) -> tuple[str, int]:
-    """Kind of id, and whether it is owned."""
+    """Return the kind of id, and 1 if it is owned."""
     kind, _, owned = case.partition(', ')
     return kind, int(owned == 'owned')
 
 
 def peer(slots: Slots, case: str) -> Mapping[str, Party]:
-    """Two of its workers, of which one is asked."""
+    """Offer one of two workers of the peer."""
 
     @contextmanager
     def started() -> Iterator[Other]:
@@ -44,7 +44,7 @@ def peer(slots: Slots, case: str) -> Mapping[str, Party]:
 
 
 def tooz(slots: Slots, case: str) -> Mapping[str, Party]:
-    """A member of a partitioned group of three."""
+    """Offer a member of a partitioned group of three."""
 
     @contextmanager
     def started() -> Iterator[Other]:
@@ -58,7 +58,7 @@ def tooz(slots: Slots, case: str) -> Mapping[str, Party]:
 
 
 def queue(slots: Slots, case: str) -> Mapping[str, Party]:
-    """A table of tasks: whether one is free, by locking its row. Only where all of them are."""
+    """Offer a table of tasks: a row lock checks whether a task is free. Only for the case in which all tasks are free."""
     if case != 'int, owned':
         return {}
 

@@ -1,4 +1,4 @@
-"""Beside our plan's placement: hash rings and rendezvous hashing."""
+"""Baselines of the placement scenario: hash rings and rendezvous hashing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ['OFFERS']
 
 
 def ring(name: str, figure: str) -> Offer:
-    """One library, at one figure."""
+    """Offer one library at one figure."""
 
     def offer(slots: Slots, case: str) -> Mapping[str, Party]:
         @contextmanager

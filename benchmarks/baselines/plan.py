@@ -1,4 +1,4 @@
-"""Beside our plan: the peer's, for the tasks that it can express."""
+"""Baselines of the plan scenario: the peer's plan, for the tasks that it can express."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jobsync_bench.bench import Party
 __all__ = ['OFFERS']
 
 _TASKS = {'one joins': 'join', 'one leaves': 'leave', 'nothing to do': 'nothing', 'first plan': 'first'}
-"""Ours, in the words of ``peer_plan``."""
+"""Tasks of the scenario, and their names in ``peer_plan``."""
 
 
 def peer(slots: Slots, case: str) -> Mapping[str, Party]:
-    """A process with the same owners as ours."""
+    """Offer a process with the same owners as in the scenario."""
     name, _, size = case.partition(': ')
     if name not in _TASKS:
         return {}

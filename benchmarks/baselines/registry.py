@@ -1,4 +1,4 @@
-"""Starts a rival when something of ours is measured that it can do as well, and ends it when it is not needed any more."""
+"""All baselines. A library is started when a figure is measured that it supports, and ended when it is no longer needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OFFERS: Mapping[tuple[str, str], Sequence[Offer]] = {
     **idle.OFFERS,
     **takeover.OFFERS,
 }
-"""By scenario and figure."""
+"""Offers by scenario and figure."""
 
 
 @attrs.define
@@ -30,7 +30,7 @@ class BaselineRegistry:
     """All other parties of a run. A library that cannot be had is noted once."""
 
     _slots: dict[int, Slots] = attrs.field(factory=dict)
-    """Of each bench that is at work."""
+    """The slots of each bench that is being played."""
 
     def find(self, bench: Bench, figure: str, case: str) -> Mapping[str, Party]:
         """Return the parties that can do the same work: see ``jobsync_bench.bench.Baselines``."""

@@ -1,4 +1,4 @@
-"""Beside what is written to the store: the peer on the same PostgreSQL, bare statements, and the store's smallest answers."""
+"""Baselines of writes: the peer on the same PostgreSQL, bare statements, and the smallest calls of the store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TOKENS = 10_000
 
 
 def peer_of(slots: Slots, what: str, tokens: int, number: int) -> Other | None:
-    """One that leads ``number`` nodes (``joining``), or writes ``number`` rows (``trails``); None on other stores."""
+    """Start a peer that leads ``number`` nodes (``joining``) or writes ``number`` rows (``trails``); None on other stores."""
     server = postgres_of(slots.bench)
     if server is None:
         return None
@@ -41,7 +41,7 @@ def peer_of(slots: Slots, what: str, tokens: int, number: int) -> Other | None:
 
 
 def joining(slots: Slots, case: str) -> Mapping[str, Party]:
-    """Its ``distribute``, for the same change."""
+    """Offer the peer's ``distribute`` for the same change."""
     other = peer_of(slots, 'joining', int(case.split()[0].replace(',', '')), _NODES)
     if other is None:
         return {}
@@ -55,26 +55,26 @@ def joining(slots: Slots, case: str) -> Mapping[str, Party]:
 
 
 def nothing(slots: Slots, case: str) -> Mapping[str, Party]:
-    """Its ``distribute``, when nothing has changed."""
+    """Offer the peer's ``distribute`` when nothing has changed."""
     other = peer_of(slots, 'joining', int(case.split()[0].replace(',', '')), _NODES)
     return {} if other is None else {'peer': Party(partial(other.run, 'nothing'))}
 
 
 def bulk(slots: Slots, case: str) -> Mapping[str, Party]:
-    """What its user calls."""
+    """Offer the peer's public bulk calls."""
     other = peer_of(slots, 'trails', _TOKENS, number_of(slots.bench))
     return {} if other is None else {'peer': Party(partial(other.run, case))}
 
 
 def one_task(slots: Slots, case: str) -> Mapping[str, Party]:  # noqa: ARG001
-    """Its ``add_task``, as ``audits`` has called it for each of its tasks."""
+    """Offer the peer's ``add_task``, as called by ``audits`` for each of its tasks."""
     number = number_of(slots.bench)
     other = peer_of(slots, 'trails', _TOKENS, number)
     return {} if other is None else {'peer': Party(lambda: other.run('add_task') / number)}
 
 
 def statements(slots: Slots) -> Mapping[str, Callable[[], float]]:
-    """On tables like ours; none on other stores."""
+    """Start bare statements on tables like those of jobsync; None on other stores."""
     bench = slots.bench
     if postgres_of(bench) is None:
         return {}
@@ -91,19 +91,19 @@ def statements(slots: Slots) -> Mapping[str, Callable[[], float]]:
 
 
 def bare_bulk(slots: Slots, case: str) -> Mapping[str, Party]:
-    """One statement that inserts as many rows; those of audits are of the claims' kind."""
+    """Offer one statement that inserts as many rows. Audits are measured with rows of claims."""
     run = statements(slots).get('locks' if case == 'locks' else 'claims')
     return {} if run is None else {'bare statement': Party(run, Side.FLOOR)}
 
 
 def bare_row(slots: Slots, case: str) -> Mapping[str, Party]:  # noqa: ARG001
-    """One row inserted, and on the disk."""
+    """Offer the insert of one durable row."""
     run = statements(slots).get('row')
     return {} if run is None else {'bare statement': Party(run, Side.FLOOR)}
 
 
 def smallest(slots: Slots, case: str) -> Mapping[str, Party]:
-    """The smallest question to the store by its bare driver, and the smallest write that it confirms."""
+    """Offer the smallest read and the smallest confirmed write by the store's driver."""
     bench = slots.bench
     found = slots.have('smallest', '', lambda: bare_calls(bench.place, bench.store.url))
     if found is None:

@@ -1,4 +1,4 @@
-"""Beside joins, leaves and kills: the peer's workers on the same PostgreSQL, and tooz's on the same Redis or etcd."""
+"""Baselines of joins, leaves and kills: the peer's workers on the same PostgreSQL, and tooz's on the same Redis or etcd."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ['OFFERS']
 _TOOZ_ROUNDS, _WATCH_SEC = 5, 1.0
 _TIMING = 'default timings'
 Values = dict[tuple[str, str], list[float]]
-"""By figure and case."""
+"""Values by figure and case."""
 
 
 @contextmanager
 def peers(slots: Slots) -> Iterator[Values]:
-    """What one round of events comes to among the peer's workers."""
+    """Yield the values of one round of events with the peer's workers."""
     bench, python, server = slots.bench, str(python_of('peer')), postgres_of(slots.bench)
     assert server is not None
     values: Values = defaultdict(list)
@@ -42,7 +42,7 @@ def peers(slots: Slots) -> Iterator[Values]:
 
 
 def url_for_tooz(bench: Bench) -> str | None:
-    """The store that ours is on, in tooz's words; None if that is none of tooz's."""
+    """Return tooz's URL for the store of the bench; None if tooz does not support the store."""
     server = bench.store.server if isinstance(bench.store, ServedStore) else None
     if isinstance(server, RedisServer):
         return admitted_to_redis(server)
@@ -51,7 +51,7 @@ def url_for_tooz(bench: Bench) -> str | None:
 
 @contextmanager
 def members(slots: Slots, url: str) -> Iterator[Values]:
-    """The same of tooz's members, who look every second who is there."""
+    """Yield the values of tooz's members, which read the membership every second."""
     python_of('tooz')
     values: Values = defaultdict(list)
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def members(slots: Slots, url: str) -> Iterator[Values]:
 
 
 def measured(slots: Slots) -> tuple[str, Values] | None:
-    """Whoever can be measured on this store, and what came of it."""
+    """Return the party that can be measured on this store, with its values."""
     if slots.bench.quick:
         return None
     if postgres_of(slots.bench) is not None:
@@ -77,7 +77,7 @@ def measured(slots: Slots) -> tuple[str, Values] | None:
 
 
 def offer_for(figure: str) -> Offer:
-    """All of them, at one figure."""
+    """Offer the values of one figure."""
 
     def offer(slots: Slots, case: str) -> Mapping[str, Party]:
         found = measured(slots)

@@ -1,4 +1,4 @@
-"""Beside ``claim``: the peer's loop, a queue in a table, and procrastinate, all on the PostgreSQL that ours is on."""
+"""Baselines of ``claim``: the peer's loop, a queue in a table, and procrastinate, all on the same PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobsync_bench.bench import Party
 __all__ = ['OFFERS']
 
 _PROCESSES = (1, 4)
-"""Baselines are not measured with other numbers of processes: it would take half of the time there is."""
+"""Numbers of processes with baselines. Other numbers would take half of the run's time."""
 _TASKS = {
     ('peer', 'steps'): 2_000,
     ('skip-locked', 'one'): 2_000,
@@ -24,12 +24,12 @@ _TASKS = {
     ('procrastinate', 'one'): 500,
     ('procrastinate', 'many'): 1_000,
 }
-"""In a round: about a second's or two."""
+"""Tasks of a round: the work of one or two seconds."""
 _QUICK = (('peer', 'steps'), ('skip-locked', 'one'))
 
 
 def rate(team: Team, verb: str, count: int) -> float:
-    """Tasks a second. Raises ``RuntimeError`` for a round in which some were done twice or not at all: that is no result."""
+    """Return the tasks per second. Raises ``RuntimeError`` for a round in which tasks were done twice or not at all."""
     done: Round = team.round(verb, count)
     if done.twice or done.missed:
         raise RuntimeError(f'{team.name}: of {count} tasks {done.twice} were done more than once, {done.missed} by nobody')
@@ -37,7 +37,7 @@ def rate(team: Team, verb: str, count: int) -> float:
 
 
 def contestants(slots: Slots, case: str) -> Mapping[str, Party]:
-    """All of them, with as many processes as ours."""
+    """Offer all parties, with the same number of processes."""
     server, processes = postgres_of(slots.bench), int(case.split()[0])
     if server is None or processes not in _PROCESSES or (slots.bench.quick and processes > 1):
         return {}

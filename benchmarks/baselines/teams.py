@@ -1,4 +1,4 @@
-"""Teams of processes that do rounds of tasks together: the peer's workers, and those of queues."""
+"""Teams of processes that do rounds of tasks together: workers of the peer, and workers of queues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SETTLE_SEC = 120.0
 
 
 class Team:
-    """Processes that do the tasks of a round together. The first one also prepares it, and looks at the record."""
+    """Processes that do the tasks of a round together. The first one also prepares the round, and reads its records."""
 
     def __init__(self, name: str, members: Sequence[Other]) -> None:
         self.name, self._members = name, members
@@ -39,7 +39,7 @@ class Team:
             time.sleep(0.1)
 
     def round(self, verb: str, count: int) -> Round:
-        """Have ``count`` tasks done."""
+        """Play a round of ``count`` tasks."""
         first, self._next = self._next, self._next + count
         self._members[0].ask(line('fill', first, count))
         answers = all_at_once(self._members, [line(verb, first, count)] * len(self._members))
@@ -48,7 +48,7 @@ class Team:
 
 @contextmanager
 def peers(server: PostgresServer, processes: int) -> Iterator[Team]:
-    """The peer's workers, on a server that has admitted it; verb ``steps``. Raises ``LibraryUnavailable``."""
+    """Start the peer's workers, on a server with a database for the peer; verb ``steps``. Raises ``LibraryUnavailable``."""
     with ExitStack() as stack:
         start = service('peer tasks').start
         members = [stack.enter_context(start(port=server.port, role=_ROLE, node=f'peer-{number}')) for number in range(processes)]
@@ -59,6 +59,6 @@ def peers(server: PostgresServer, processes: int) -> Iterator[Team]:
 
 @contextmanager
 def queue(name: str, url: str, processes: int) -> Iterator[Team]:
-    """The workers of a queue, ``skip-locked`` or ``procrastinate``. Raises ``LibraryUnavailable``."""
+    """Start the workers of a queue, ``skip-locked`` or ``procrastinate``. Raises ``LibraryUnavailable``."""
     with ExitStack() as stack:
         yield Team(name, [stack.enter_context(service(name).start(url=url)) for _ in range(processes)])

@@ -18,32 +18,32 @@ __all__ = ['RINGS', 'SERVICES', 'Service', 'Verb', 'service']
 
 @attrs.frozen
 class Verb:
-    """A run that a rival makes."""
+    """A run that a library makes."""
 
     name: str
     means: str
     ours: str
-    """What does the same work on our side; empty where nothing does."""
+    """The part of jobsync that does the same work; empty without one."""
 
 
 @attrs.frozen
 class Service:
-    """A rival at one kind of work: a process of its environment."""
+    """One kind of work of a library: a process of its environment."""
 
     name: str
     rival: str
-    """Its environment (``environments.PINS``)."""
+    """The name of the environment (``environments.PINS``)."""
     module: str
     arguments: tuple[str, ...]
-    """What ``start`` has to be given, in the module's order."""
+    """The arguments of ``start``, in the order of the module."""
     about: str
-    """What a reader of a report has to know of it."""
+    """A description for readers of a report."""
     verbs: Mapping[str, Verb]
     always: tuple[str, ...] = ()
-    """What its module is told before the arguments."""
+    """The module's first arguments."""
 
     def start(self, **arguments: object) -> Other:
-        """A process of it; the ``arguments`` are those it names. Raises ``LibraryUnavailable``."""
+        """Start a process of the service with its arguments. Raises ``LibraryUnavailable``."""
         if arguments.keys() != set(self.arguments):
             raise TypeError(f'{self.name} takes {", ".join(self.arguments)}')
         told = (*self.always, *(str(arguments[name]) for name in self.arguments))
@@ -196,5 +196,5 @@ RINGS = ('uhashring', 'rendezvous', 'tooz ring')
 
 
 def service(name: str) -> Service:
-    """A rival's service by its name."""
+    """Return the service of that name."""
     return SERVICES[name]

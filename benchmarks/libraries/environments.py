@@ -30,14 +30,14 @@ PINS: Mapping[str, tuple[str, ...]] = {
     'uhashring': ('uhashring==2.5',),
     'rendezvous': ('clandestined==1.1.0',),
 }
-"""What is installed for each rival; the libraries that do its work are pinned, what those need besides is not."""
+"""The distributions of each environment. The measured libraries are pinned, their dependencies are not."""
 
 _MADE = 'made-of.json'
 _INSTALL_SEC = 600
 
 
 class LibraryUnavailable(Exception):
-    """A rival's environment cannot be made, so there is nothing to compare with: its name, and the reason."""
+    """An environment cannot be made. The message has its name and the reason."""
 
     def __init__(self, rival: str, reason: str) -> None:
         self.rival = rival
@@ -45,7 +45,7 @@ class LibraryUnavailable(Exception):
 
 
 def folder() -> Path:
-    """Where the environments are kept."""
+    """Return the folder of the environments."""
     named = os.environ.get('JOBSYNC_BENCH_ENVS')
     if named:
         return Path(named).absolute()
@@ -54,7 +54,7 @@ def folder() -> Path:
 
 
 def python_of(rival: str) -> Path:
-    """The python of a rival's environment, which is made if it is not there. Raises ``LibraryUnavailable``."""
+    """Return the interpreter of an environment, and make the environment if needed. Raises ``LibraryUnavailable``."""
     pins = PINS[rival]
     wanted = {'pins': pins, 'python': sys.version}
     version = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
@@ -72,7 +72,7 @@ def python_of(rival: str) -> Path:
 
 
 def packages_of(rival: str) -> dict[str, str]:
-    """What a rival's environment has, with versions. Raises ``LibraryUnavailable``."""
+    """Return the distributions of an environment, with versions. Raises ``LibraryUnavailable``."""
     program = (
         'import importlib.metadata as m, json;'
         'print(json.dumps({d.metadata["Name"]: d.version for d in m.distributions() if d.metadata["Name"]}))'
@@ -83,7 +83,7 @@ def packages_of(rival: str) -> dict[str, str]:
 
 @contextmanager
 def _alone(rival: str, place: Path) -> Iterator[None]:
-    """Of several processes that want the same environment, one makes it and the others wait."""
+    """Let one process make an environment while others that need it wait."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = place.with_name(place.name + '.lock').open('w')
@@ -95,7 +95,7 @@ def _alone(rival: str, place: Path) -> Iterator[None]:
 
 
 def _commands(place: Path, python: Path, pins: Sequence[str]) -> list[list[str]]:
-    """How an environment is made: by uv if it is there and works, for it is quicker; else by Python's own means."""
+    """Return the commands that make an environment: with uv where it works, because it is faster, otherwise with venv and pip."""
     uv = shutil.which('uv')
     if uv and subprocess.run([uv, '--version'], capture_output=True, check=False).returncode == 0:
         return [

@@ -22,17 +22,17 @@ class Server(Protocol):
 
 
 def admit(server: Server, *roles: str) -> str:
-    """Make the peer's database and a superuser for each of its nodes; the server's port, as an argument."""
+    """Make the peer's database and a superuser for each of its nodes, and return the server's port."""
     server.psql(*(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{role}'" for role in roles))
     server.psql(f'CREATE DATABASE {_DATABASE}')
     return str(server.port)
 
 
 def settings(port: str, role: str) -> dict[str, Any]:
-    """Arguments of the peer's ``CoordinationConfig``."""
+    """Return the arguments of the peer's ``CoordinationConfig``."""
     return {'host': '127.0.0.1', 'port': int(port), 'user': role, 'password': role, 'dbname': _DATABASE}
 
 
 def url_of(port: int, role: str) -> str:
-    """The peer's database, for us to look into."""
+    """Return the URL of the peer's database."""
     return f'postgresql://{role}:{role}@127.0.0.1:{port}/{_DATABASE}'

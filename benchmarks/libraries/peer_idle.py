@@ -19,7 +19,7 @@ from benchmarks.libraries.peer import settings
 
 
 def resident_mb() -> float:
-    """Memory of this process now."""
+    """Return the resident memory of this process."""
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 

@@ -21,7 +21,7 @@ _RARELY: dict[str, Any] = dict.fromkeys(
 )  # fmt: skip
 
 _FIRST_LOOKS_SEC = 3.0
-"""Each monitor looks once when it starts; one that saw the rows of new nodes would distribute at the same time as we do."""
+"""The wait for the first pass of all monitors. One that read the rows of new nodes would distribute during a measurement."""
 
 
 def seconds(call: Callable[..., object], *arguments: object) -> float:
@@ -31,7 +31,7 @@ def seconds(call: Callable[..., object], *arguments: object) -> float:
 
 
 def joining(job: Any, nodes: int) -> dict[str, Callable[[], float]]:
-    """The runs of a job that leads ``nodes`` nodes."""
+    """Return the runs of a job that leads ``nodes`` nodes."""
 
     def distribute() -> None:
         job.tokens.distribute(job.locks, job.cluster, 'membership_change')
@@ -56,7 +56,7 @@ def joining(job: Any, nodes: int) -> dict[str, Callable[[], float]]:
 
 
 def trails(job: Any, count: int) -> dict[str, Callable[[], float]]:
-    """The runs of a job that owns everything."""
+    """Return the runs of a job that owns all tokens."""
     round_number, added = 0, 0.0
 
     def items() -> list[str]:

@@ -15,21 +15,21 @@ __all__ = ['NotOnce', 'Round', 'answer', 'doing', 'judged', 'line', 'numbers']
 
 
 class NotOnce(Exception):
-    """Some tasks of a round were done more than once, or by nobody."""
+    """Some tasks of a round were done more than once or not at all."""
 
 
 class Round(NamedTuple):
-    """What a round came to."""
+    """The outcome of a round."""
 
     seconds: float
-    """From the moment the first process began to the moment the last one ended."""
+    """Seconds from the first begin of a process to the last end."""
     tasks: int
     twice: int
-    """How many tasks were done more than once."""
+    """Tasks that were done more than once."""
     missed: int
-    """How many were done by nobody."""
+    """Tasks that were not done."""
     recorded: int
-    """How many the store has on record as done, afterwards."""
+    """Tasks that the store has recorded as done."""
 
     @property
     def per_task(self) -> float:
@@ -37,24 +37,24 @@ class Round(NamedTuple):
         return self.seconds / self.tasks
 
     def check(self, who: str) -> None:
-        """Raise ``NotOnce`` unless each task was done exactly once, and is on record."""
+        """Raise ``NotOnce`` unless each task was done exactly once and is recorded."""
         if self.twice or self.missed or self.recorded != self.tasks:
             told = f'{self.twice} were done more than once, {self.missed} by nobody, and {self.recorded} are on record as done'
             raise NotOnce(f'{who}: of {self.tasks} tasks {told}')
 
 
 def line(verb: str, first: int, count: int) -> str:
-    """The line of input by which a process is told to do a round."""
+    """Return the line of input that requests a round."""
     return f'{verb} {first} {count}'
 
 
 def numbers(first: str, count: str) -> range:
-    """The tasks of a round, from the words of its line."""
+    """Return the tasks of a round, from the words of its line."""
     return range(int(first), int(first) + int(count))
 
 
 def doing(work: Callable[[list[int]], object]) -> dict[str, Any]:
-    """One process's part of a round: ``work`` appends every task that it has done to the list it is given."""
+    """Run one process's part of a round: ``work`` appends every finished task to its list."""
     done: list[int] = []
     began = time.monotonic()
     work(done)
@@ -62,12 +62,12 @@ def doing(work: Callable[[list[int]], object]) -> dict[str, Any]:
 
 
 def answer(began: float, done: list[int]) -> dict[str, Any]:
-    """One process's part of a round that ends now."""
+    """Return the answer for one process's part of a round that ends now."""
     return {'began': began, 'ended': time.monotonic(), 'tasks': done}
 
 
 def judged(answers: Iterable[Mapping[str, Any]], first: int, count: int, recorded: int) -> Round:
-    """What the answers of all processes come to. Raises ``NotOnce`` for a task that was never in the round."""
+    """Combine the answers of all processes. Raises ``NotOnce`` for a task that was never in the round."""
     answers = list(answers)
     times = Counter(task for answer in answers for task in answer['tasks'])
     tasks = range(first, first + count)

@@ -48,7 +48,7 @@ class Queue:
         self._connection.close()
 
     def fill(self, tasks: range) -> float:
-        """Put tasks into the empty queue; seconds."""
+        """Put tasks into the empty queue, and return the seconds."""
         start = time.perf_counter()
         self._connection.execute(f'TRUNCATE {_TABLE}')
         with self._connection.cursor().copy(f'COPY {_TABLE} (id) FROM STDIN') as copy:
@@ -64,7 +64,7 @@ class Queue:
         self._take(done, 1)
 
     def batch(self, done: list[int]) -> None:
-        """The same, many at once."""
+        """Take many tasks at once until there are none."""
         self._take(done, _BATCH)
 
     def _take(self, done: list[int], limit: int) -> None:
@@ -93,7 +93,7 @@ class Queue:
             return (time.perf_counter() - start) / len(tasks)
 
     def recorded(self, tasks: range) -> int:
-        """How many of these tasks are marked as done, or gone."""
+        """Return how many of these tasks are marked as done or deleted."""
         row = self._connection.execute(
             f'SELECT count(*) FROM {_TABLE} WHERE done IS NULL AND id >= %s AND id < %s',  # noqa: S608
             (tasks.start, tasks.stop),

@@ -28,12 +28,12 @@ _LONGEST_SEC = 90.0
 
 @attrs.frozen
 class Change:
-    """One member's coming or going, in seconds from the moment it was told to."""
+    """One join or leave of a member, in seconds from the request."""
 
     own_sec: float
-    """Until it was done itself."""
+    """Until the member itself had finished."""
     seen_sec: float
-    """Until the last of the others had seen it."""
+    """Until the last of the others had read it."""
 
     @property
     def wrong_sec(self) -> float:
@@ -42,18 +42,18 @@ class Change:
 
 
 def admitted(redis: RedisServer) -> str:
-    """A Redis URL for tooz, which takes a password from it as it stands: so it gets a user with a plain one."""
+    """Return a Redis URL for tooz, with a new user: tooz does not decode passwords, so the user gets a plain one."""
     redis.ask('ACL', 'SETUSER', _TOOZ, 'on', f'>{_TOOZ}', '~*', '&*', '+@all')
     return f'redis://{_TOOZ}:{_TOOZ}@127.0.0.1:{redis.port}'
 
 
 def tooz_url(etcd: EtcdServer) -> str:
-    """An etcd URL for tooz, by etcd3gw."""
+    """Return an etcd URL for tooz with etcd3gw."""
     return f'etcd3+http://{etcd.endpoint}'
 
 
 class Group:
-    """The three that stay, and those who come and go. Raises ``LibraryUnavailable``."""
+    """Three members that stay, and one that joins and leaves. Raises ``LibraryUnavailable``."""
 
     def __init__(self, stack: ExitStack, url: str, watch_sec: float) -> None:
         self._url, self._watch_sec = url, watch_sec
@@ -70,11 +70,11 @@ class Group:
 
     @property
     def member(self) -> Other:
-        """One of those that stay."""
+        """A member that stays."""
         return self._others[0]
 
     def _seen_by_all(self, names: set[str]) -> float:
-        """The moment at which the last of those who stay had exactly these members in its ring."""
+        """Return the time at which the last of the staying members had exactly these members in its ring."""
         deadline = time.monotonic() + _LONGEST_SEC
         while True:
             rings = [other.ask('ring') for other in self._others]
@@ -85,11 +85,11 @@ class Group:
             time.sleep(_POLL_SEC)
 
     def _pause(self) -> None:
-        """So that the others are found at any moment between two looks."""
+        """Wait for a random time, so that the event falls between two readings of the others."""
         time.sleep(self._random.uniform(0, self._watch_sec))
 
     def come_and_go(self, *, killed: bool = False) -> tuple[Change, Change]:
-        """One more joins, and leaves or is killed."""
+        """Let a member join, and leave or be killed."""
         self._came += 1
         name = f'comes-{self._came}'
         newcomer = self._start(name)

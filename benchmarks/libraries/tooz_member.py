@@ -36,7 +36,7 @@ class Task:
 
 
 class Member:
-    """A coordinator, and the thread that looks who is there."""
+    """A coordinator, and the thread that reads the membership."""
 
     def __init__(self, url: str, member: str, watch_sec: float) -> None:
         self._coordinator = coordination.get_coordinator(url, member.encode())
@@ -67,7 +67,7 @@ class Member:
         return [began, left]
 
     def ring(self) -> tuple[list[str], float]:
-        """Whom this member's ring has, and since when."""
+        """Return the members of this member's ring, and the time of its last change."""
         return self._seen
 
     def _watch(self) -> None:
@@ -81,7 +81,7 @@ class Member:
             self._seen = (members, time.monotonic())
 
     def lookup(self, kind: str, owned: bool, calls: int) -> float:
-        """Seconds for each question."""
+        """Return the seconds per call."""
         ours = self._partitioner.belongs_to_self
         return per_call(ours, ids(kind, owned, calls, ours, Task))
 

@@ -1,4 +1,4 @@
-"""All scenarios, in the order in which they are played and shown: those of the package, and those of the repository alone."""
+"""All scenarios of ``jobsync_bench`` and of the repository, in the order of the run and of the report."""
 
 from __future__ import annotations
 

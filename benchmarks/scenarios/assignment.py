@@ -1,4 +1,4 @@
-"""What the core does with a whole assignment."""
+"""The work of the core on a whole assignment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How evenly keys are placed, and how many move."""
+"""The balance of placements, and the number of moves."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FIGURES: dict[str, Callable[[Mapping[str, float]], float]] = {
     'change': lambda came: came['change_sec'],
     'look': lambda came: came['look_sec'],
 }
-"""Each figure, of what ``benchmarks.libraries.placing.change`` tells."""
+"""Figures, from the result of ``benchmarks.libraries.placing.change``."""
 
 
 class Planned:
-    """A placement of ours: a plan for a cluster that had no owners yet, or for the one before."""
+    """A placement by jobsync: a plan for a cluster without owners, or for an earlier placement."""
 
     def __init__(self, tokens: int, nodes: Sequence[str], before: Planned | None = None) -> None:
         names = list(before.names if before else [])
@@ -44,16 +44,16 @@ class Planned:
         self._token_of = tokenizer('xxh3', tokens)
 
     def placed(self, tokens: int) -> list[str]:
-        """The node of each token."""
+        """Return the node of each token."""
         return [self.names[self.place[token]] for token in range(tokens)]
 
     def look(self, key: str) -> str:
-        """The node of a task: what ``can_claim_task`` pays but for the lease."""
+        """Return the node of a task, as ``can_claim_task`` finds it, without the lease."""
         return self.names[self.place[self._token_of(key)]]
 
 
 def ours(nodes: int, tokens: int, what: Change) -> dict[str, float]:
-    """How our plan places the tokens; see ``placing.quality``."""
+    """Place the tokens by a plan: see ``placing.quality``."""
     placings: list[Planned] = []
 
     def place(names: Sequence[str]) -> Placing:
@@ -64,7 +64,7 @@ def ours(nodes: int, tokens: int, what: Change) -> dict[str, float]:
 
 
 def words_of(case: str) -> tuple[int, Change, int]:
-    """Nodes, what happens to them, and tokens."""
+    """Return the nodes, the change and the tokens of a case."""
     nodes, what = _CASES[case]
     return nodes, cast('Change', what), _TOKENS
 

@@ -1,4 +1,4 @@
-"""How long it takes to decide who gets which token."""
+"""The time to plan the owners of all tokens."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ['SCENARIO', 'SIZES', 'case_of']
 SIZES = ((10_000, 10), (100_000, 100), (1_000_000, 1_000))
 _QUICK = ('one joins', 'one leaves', 'one joins, weights', 'one joins, pins on 1 node')
 _SMALL = {'crowded pins, few tokens': 100_000}
-"""Tasks that are not made larger than this."""
+"""The largest sizes of tasks that are not measured at all sizes."""
 
 
 def case_of(task: str, tokens: int, nodes: int) -> str:
-    """A task of a size."""
+    """Return the case of a task at a size."""
     return f'{task}: {tokens:,} x {nodes:,}'
 
 

@@ -14,7 +14,7 @@ from jobsync._core.planner.rebalance import FREE, PinRequest, Placement, rebalan
 
 @attrs.frozen
 class Task:
-    """The arguments of one plan, and what the peer is told of it."""
+    """The arguments of one plan, and those of the peer."""
 
     weights: dict[str, float]
     names: Sequence[str]
@@ -28,7 +28,7 @@ class Task:
         return rebalance(self.weights, self.names, self.place, self.home, self.pins)
 
     def then(self, plan: Placement) -> Task:
-        """The task in which the plan has been carried out."""
+        """Return the task after the plan."""
         position = {name: number for number, name in enumerate(self.names)}
         place = self.place[:]
         for name, tokens in plan.moves.items():
@@ -43,21 +43,21 @@ def names_of(nodes: int) -> list[str]:
 
 
 def everyone(nodes: int, tokens: int, pins: Sequence[PinRequest] = ()) -> Task:
-    """All nodes are there, and each token goes to the next in turn."""
+    """Make a task in which all nodes are present, and the tokens belong to them in turn."""
     names = names_of(nodes)
     place = array('i', range(nodes)) * (tokens // nodes) + array('i', range(tokens % nodes))
     return Task(dict.fromkeys(names, 1.0), names, place, array('i', [-1]) * tokens, pins)
 
 
 def without(task: Task, gone: set[str]) -> Task:
-    """Some nodes have never been there."""
+    """Return the task without some nodes, as if they had never been present."""
     weights = {name: weight for name, weight in task.weights.items() if name not in gone}
     smaller = attrs.evolve(task, weights=weights)
     return smaller.then(smaller.plan())
 
 
 def returning(task: Task, gone: set[str]) -> Task:
-    """Some nodes left, and are back."""
+    """Return the task after some nodes have left and come back."""
     home = array('i', (position if task.names[position] in gone else -1 for position in task.place))
     return attrs.evolve(without(task, gone), weights=task.weights, home=home)
 
@@ -101,13 +101,13 @@ def weighted_join(nodes: int, tokens: int) -> Task:
 
 
 def single_pins(nodes: int, tokens: int) -> list[PinRequest]:
-    """5 % of as many tokens, each on one node."""
+    """Return pins of 5 % of the tokens, each on one node."""
     only = [frozenset({name}) for name in names_of(nodes)]
     return [PinRequest(tokens + number, None, only[number % nodes]) for number in range(tokens // 20)]
 
 
 def group_pins(nodes: int, tokens: int, groups: int = 20) -> list[PinRequest]:
-    """5 % of as many tokens, by patterns that match 50 to 100 nodes each and overlap."""
+    """Return pins of 5 % of the tokens, by overlapping patterns that match 50 to 100 nodes each."""
     names = names_of(nodes) * 2
     wide = [50 + 50 * group // groups for group in range(groups)]
     allowed = [frozenset(names[group * 37 % nodes :][: min(nodes, wide[group])]) for group in range(groups)]
@@ -115,7 +115,7 @@ def group_pins(nodes: int, tokens: int, groups: int = 20) -> list[PinRequest]:
 
 
 def pinned(pins: Callable[[int, int], list[PinRequest]], *, settled: bool) -> Callable[[int, int], Task]:
-    """A node joins a cluster with pins, settled or all of them new."""
+    """Make a task in which a node joins a cluster with pins, all placed or all new."""
 
     def make(nodes: int, tokens: int) -> Task:
         task = everyone(nodes, tokens, pins(nodes, tokens))
@@ -128,7 +128,7 @@ def pinned(pins: Callable[[int, int], list[PinRequest]], *, settled: bool) -> Ca
 
 
 def crowded_pins(nodes: int, tokens: int) -> Task:
-    """All pins of a group on one of its nodes, twenty times more of them than tokens: the search has to push them aside."""
+    """Make a task with all pins of a group on one of its nodes, twenty times more pins than tokens."""
     few = max(1, tokens // 400)
     pins = [attrs.evolve(pin, place=min(pin.allowed)) for pin in group_pins(nodes, tokens)]
     return everyone(nodes, few, pins)

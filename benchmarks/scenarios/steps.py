@@ -35,14 +35,14 @@ _CONFIG = node_config(
 
 @attrs.frozen
 class Cluster:
-    """An assignment, and the nodes that have all seen it."""
+    """An assignment that all nodes have seen."""
 
     assignment: Assignment
     names: tuple[str, ...]
     left: frozenset[str] = frozenset()
 
     def decide(self) -> Plan | None:
-        """What the leader commits now."""
+        """Return the leader's next plan."""
         version = self.assignment.version
         timeline = Timeline(0, 'timeline', 'store')
         me = NodeRef(self.names[0], 'run-' + self.names[0])
@@ -66,23 +66,23 @@ class Cluster:
         return Node(name, 'run-' + name, 1, seen, frozenset(), state, frozenset(), 1.0, 15.0, '', 0, _START, _START)
 
     def changes(self, plan: Plan) -> Changes:
-        """What a reading brings once the plan has been committed."""
+        """Return the changes that a node reads after the commit."""
         version = Revision(self.assignment.version.number + 1, 1)
         groups = tuple(attrs.evolve(group, version=version.number) for group in plan.groups)
         base = self.assignment.version if self.assignment.members else None
         return Changes(version, base, plan.members, groups, plan.pins)
 
     def after(self, plan: Plan) -> Cluster:
-        """The cluster in which the plan has been committed and seen by all."""
+        """Return the cluster after the commit, seen by all nodes."""
         return attrs.evolve(self, assignment=self.assignment.apply(self.changes(plan)))
 
     def owned(self, name: str) -> Ownership:
-        """What that node may claim."""
+        """Return the ownership of a node."""
         return Ownership.under(self.assignment, NodeRef(name, 'run-' + name))
 
 
 def steps(tokens: int, nodes: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What is measured: each step's name and the step."""
+    """Yield each step that is measured, with its name."""
     names = tuple(f'node-{number:04}' for number in range(nodes + 1))
     empty = Cluster(Assignment.empty(tokens), names[:-1])
 

@@ -12,9 +12,16 @@ import pytest
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
 from tests.support.stores import many_databases
 
+from jobsync.testing import Harness
 
-def pytest_configure() -> None:
-    """A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compare fewer sequences of calls with the reference unless ``--full`` is given; restore SIGINT.
+
+    A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit.
+    """
+    if not config.getoption('full'):
+        Harness.examples = 10
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -29,7 +29,7 @@ SHOWN_BY = {
 """For each rule a seed that shows the lack of it today: where to begin, so that not all before it are tried."""
 
 
-@pytest.mark.parametrize('first', range(0, 24, 4))
+@pytest.mark.parametrize('first', [0, 4, *(pytest.param(first, marks=pytest.mark.slow) for first in range(8, 24, 4))])
 def test_every_promise_holds(first: int) -> None:
     """P1, P7 and the order of announcements at every step of a storm, and P2 to P6 in the drills after it."""
     for seed in range(first, first + 4):
@@ -37,6 +37,7 @@ def test_every_promise_holds(first: int) -> None:
         assert outcome.is_good, '\n'.join([*outcome.violations, *outcome.broken, *outcome.unsettled, *outcome.history[-40:]])
 
 
+@pytest.mark.slow
 def test_a_seed_replays_exactly() -> None:
     """A seed determines everything that happens."""
     assert run(5) == run(5)
@@ -79,6 +80,7 @@ def test_a_replacement_that_moves_everything_twice_is_noticed(monkeypatch: pytes
     pytest.fail('no seed noticed')
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     """``python -m jobsync.testing.simulate`` ends with a line of figures and status 0 when everything held."""
     assert main(['--seeds', '0:2', '--processes', '1']) == 0

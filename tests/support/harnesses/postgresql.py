@@ -51,7 +51,7 @@ class PostgresqlHarness(Harness):
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
         self.schema = f'test_{next(_numbers)}'
-        self.server.psql(f'CREATE SCHEMA {self.schema}')
+        self.server.arrange(f'CREATE SCHEMA {self.schema}')
         self._backends: list[Backend] = []
 
     @property
@@ -69,7 +69,7 @@ class PostgresqlHarness(Harness):
         """See ``Harness``."""
         for backend in self._backends:
             backend.close()
-        self.server.psql(f'DROP SCHEMA {self.schema} CASCADE')
+        self.server.arrange(f'DROP SCHEMA {self.schema} CASCADE')
 
     def restart(self) -> None:
         """See ``Harness``."""

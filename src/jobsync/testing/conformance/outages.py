@@ -83,9 +83,9 @@ class OutageTests:
     @needs(Ability.OUTAGE)
     def test_every_call_says_that_the_store_is_away(self, harness: Harness) -> None:
         """While the store is away each method but ``wait`` and ``close`` raises ``BackendUnavailable`` within its time."""
-        backend = harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
-        namespace = Namespace(backend)
+        namespace, backend = Namespace(harness.connect()), harness.connect(op_timeout_sec=0.3, bulk_timeout_sec=0.3)
         leader = something_of_everything(namespace)
+        eventually(partial(backend.open, SETTINGS, True))
         plan, guard, timeline = namespace.plan(), namespace.guard(), namespace.timeline
         calls: list[Callable[[], object]] = [
             partial(backend.open, SETTINGS, True),

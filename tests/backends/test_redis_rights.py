@@ -227,4 +227,4 @@ class TestRights:
                 namespace.join(name)
                 assert waiting.answer() == revision + 1
             assert event_log.flush(30)
-        assert len([record for record in caplog.records if 'looking every' in record.message]) == 1
+        assert len([record for record in caplog.records if 'polling every' in record.message]) == 1

@@ -23,6 +23,7 @@ from tests.support.servers import RedisServer, free_port
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin
 from jobsync.backend import BackendOptions
+from jobsync.backends.redis.assignment import RedisAssignment
 from jobsync.backends.redis.backend import RedisBackend
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.layers import MOST_ENTRIES
@@ -304,7 +305,7 @@ class TestLog:
         """A commit whose folding fails is written and says so; the next one folds."""
         leader = namespace.leader()
         with monkeypatch.context() as patch:
-            patch.setattr(RedisBackend, '_fold', Mock(side_effect=BackendUnavailable('away')))
+            patch.setattr(RedisAssignment, '_fold', Mock(side_effect=BackendUnavailable('away')))
             for round_ in range(MOST_ENTRIES + 5):
                 namespace.commit(leader, TokenGroup([1], f'n{round_}'))
         assert namespace.row(1).owner == f'n{round_}'
@@ -319,15 +320,15 @@ class TestLog:
         leader = namespace.leader()
         for round_ in range(MOST_ENTRIES):
             namespace.commit(leader, TokenGroup([round_ % TOKENS], f'n{round_}'))
-        run = other._run
+        run = other._assignment._run
 
-        def late(name: str, *arguments: Any, **named: object) -> object:
+        def late(name: str, *arguments: Any, **named: Any) -> object:
             if name == 'compact':
                 namespace.commit(leader, TokenGroup([0], 'last'))
             return run(name, *arguments, **named)
 
-        with patch.object(other, '_run', late):
-            other._fold(Deadline(100.0))
+        with patch.object(other._assignment, '_run', late):
+            other._assignment._fold(Deadline(100.0))
         assert namespace.row(0).owner == 'last'
         assert namespace.row((MOST_ENTRIES - 1) % TOKENS).owner == f'n{MOST_ENTRIES - 1}'
 

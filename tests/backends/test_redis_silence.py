@@ -140,7 +140,7 @@ def test_the_system_watches_connections(server: RedisServer) -> None:
     assert all(value >= 1 for value in keepalive_options(0.1).values())
     with closing(connect(server.url(), BackendOptions(op_timeout_sec=5.0))) as backend:
         Namespace(backend)
-        (connection,) = backend._link._idle  # type: ignore[attr-defined]
+        (connection,) = backend._namespace.pool._idle  # type: ignore[attr-defined]
         assert connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         for option, value in options.items():
             assert connection._sock.getsockopt(socket.IPPROTO_TCP, option) == value

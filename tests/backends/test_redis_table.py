@@ -12,8 +12,8 @@ import pytest
 from jobsync._core.assignment import Assignment, Changes, Plan, TokenGroup
 from jobsync._core.records import NOBODY, Member, Revision
 from jobsync.backends.redis.layers import MOST_ENTRIES, SMALL, Layer, entries_to_fold, is_long, merged, packed, unpacked
+from jobsync.backends.redis.records import SpoiltError
 from jobsync.backends.redis.script import script
-from jobsync.backends.redis.seals import SpoiltError
 from jobsync.backends.single_writer import AssignmentTable as Reference
 
 NAMES = ['a', 'b', 'é\n"', None]

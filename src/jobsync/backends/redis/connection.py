@@ -17,7 +17,7 @@ __all__ = ['Deadline', 'can_read', 'close', 'exchange', 'is_stale', 'keepalive_o
 
 
 class Deadline:
-    """When a call must have ended, and how long it may hear nothing before the connection is suspected to be dead."""
+    """When a call must have ended, and how long it may receive nothing before its connection is suspected to be dead."""
 
     def __init__(self, seconds: float, silence_sec: float | None = None) -> None:
         self._at = time.monotonic() + seconds
@@ -34,7 +34,7 @@ class Deadline:
 
 
 def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline: Deadline) -> AbstractConnection:
-    """A new connection, greetings exchanged."""
+    """Return a new connection, on which the user has logged in."""
     left = deadline.left
     timeouts: dict[str, Any] = {'socket_timeout': left, 'socket_connect_timeout': left}
     if parameters.get('socket_keepalive'):
@@ -45,7 +45,7 @@ def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline:
 
 
 def keepalive_options(silence_sec: float) -> dict[int, int]:
-    """Return TCP options by which the system ends a connection whose peer has been gone for about so long, where it has them."""
+    """Return the TCP options by which the system, if it has them, ends a connection whose peer has been gone for this long."""
     probe_sec = max(1, math.floor(silence_sec / 3))
     wanted = {
         'TCP_KEEPIDLE': probe_sec,  # Linux
@@ -58,19 +58,19 @@ def keepalive_options(silence_sec: float) -> dict[int, int]:
 
 
 def close(connection: Any) -> None:
-    """Close a connection, if it is not closed yet."""
+    """Close a connection. May be repeated."""
     connection.disconnect()
 
 
 def exchange(
     connection: AbstractConnection, deadline: Deadline, *words: object, is_busy: Callable[[], bool] | None = None
 ) -> Any:
-    """Send a command and read its answer.
+    """Send a command, and return its answer.
 
-    An answer that does not begin for long may be that of a server at work, or lost with the connection: ``is_busy`` finds out on
-    another one. It returns whether a script is running, and raises if nothing answers there either.
+    If the answer is late, the server may be at work, or the answer lost with the connection. ``is_busy`` finds out on another
+    connection: it returns whether a script is running, and raises if the server does not answer there either.
     """
-    # redis-py has one timeout for all of a connection's calls; its socket takes another for each.
+    # redis-py has one timeout for all calls of a connection. The socket accepts another one for each call.
     sock = connection._sock
     assert sock is not None
     sock.settimeout(deadline.left)
@@ -79,18 +79,18 @@ def exchange(
         while not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
             if not is_busy() and not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
                 raise BackendUnavailable('the server answers, but not on this connection')
-    # For each reading of the socket: once an answer has begun, the server has done its work.
+    # This timeout is for each read of the socket: once an answer has begun, the server has done its work.
     sock.settimeout(min(deadline.left, deadline.silence_sec))
     return connection.read_response()
 
 
 def can_read(sock: socket.socket, within_sec: float) -> bool:
-    """Wait until something has come."""
+    """Wait until a socket can be read, at most for this long; return whether it can."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(math.ceil(1000 * within_sec)))
 
 
 def is_stale(connection: AbstractConnection) -> bool:
-    """Whether an idle connection has something to read, which can only be its end."""
+    """Return whether an idle connection can be read: no answer is due, so this is its end."""
     return connection._sock is None or can_read(connection._sock, 0)

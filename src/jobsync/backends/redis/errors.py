@@ -1,24 +1,41 @@
-"""The border to redis-py: its errors become ours, told apart by their class or by the server's error code."""
+"""The errors of jobsync in place of the driver's and of a script's refusals.
+
+Errors of redis-py are distinguished by their class or the server's error code, refusals by the first word of the answer.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import redis
 
+from jobsync.backend import NodeRef, evicted
+from jobsync.backends.redis.records import node_of
 from jobsync.backends.redis.url import RedisServer
-from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+from jobsync.errors import (
+    BackendUnavailable,
+    ConfigError,
+    Conflict,
+    Fenced,
+    JobsyncError,
+    NameTaken,
+    SchemaMismatch,
+    TimelineChanged,
+)
 
-__all__ = ['translated']
+__all__ = ['SCHEMA', 'refusal', 'translated']
+
+SCHEMA = '3'
+"""The form of the keys and their content. 1 kept the members in one text; 2 had no seals."""
 
 RIGHTS: Mapping[str, str] = {
     'NOPERM': 'grant this user the rights that the page on operating Redis lists',
     'NOAUTH': 'give user and password in the URL',
     'WRONGPASS': 'check user and password in the URL',
 }
-"""Refusals of the one who asks, and what to do about them."""
+"""Refusals of this user, and what to do about them."""
 OUTAGES: Mapping[str, str] = {
     'READONLY': 'it is a replica: the URL must name the server that takes writes, or its sentinels',
     'NOREPLICAS': 'fewer replicas follow this server than its min-replicas-to-write',
@@ -30,7 +47,7 @@ OUTAGES: Mapping[str, str] = {
     'MASTERDOWN': 'this server is a replica that has lost the server it follows',
     'TRYAGAIN': 'the cluster is moving the slot of this namespace to another node',
 }
-"""States of a server in which it refuses everybody, and what they mean."""
+"""States in which a server refuses every user, and what they mean."""
 FOREIGN = 'WRONGTYPE'
 
 CLASSES: Mapping[type[Exception], str] = {
@@ -44,14 +61,14 @@ CLASSES: Mapping[type[Exception], str] = {
     redis.exceptions.AskError: 'TRYAGAIN',
     redis.exceptions.TryAgainError: 'TRYAGAIN',
 }
-"""redis-py leaves the code out where it has a class for it; a class stands before those that it is derived from."""
+"""redis-py leaves the code out where it has a class for it; a class stands before its base classes."""
 
 _CODE = re.compile(rf'\b(?:{"|".join([*RIGHTS, *OUTAGES, FOREIGN])})\b')
 """An error code is the first word of a reply; before Redis 7 an error in a script has it further on, after a dash."""
 
 
 def _code_of(error: Exception) -> str:
-    """Return the server's code for an error, '' if it has none that matters here."""
+    """Return the server's code for an error, '' for a code that is not in these tables."""
     for kind, code in CLASSES.items():
         if isinstance(error, kind):
             return code
@@ -60,7 +77,7 @@ def _code_of(error: Exception) -> str:
 
 
 def translate(error: Exception, server: RedisServer) -> JobsyncError:
-    """The error to raise instead."""
+    """Return the error to raise in place of a driver's."""
     code, said = _code_of(error), str(error) or type(error).__name__
     if code in RIGHTS:
         return ConfigError(f'{server}: this user may not do what is needed: {said}; {RIGHTS[code]}')
@@ -73,8 +90,33 @@ def translate(error: Exception, server: RedisServer) -> JobsyncError:
 
 @contextlib.contextmanager
 def translated(server: RedisServer) -> Iterator[None]:
-    """Let no error of the driver out of the block."""
+    """Raise the errors of jobsync in place of the driver's."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
         raise translate(error, server) from error
+
+
+def refusal(status: str, details: Sequence[bytes], named: Mapping[str, object], server: RedisServer, namespace: str) -> Exception:
+    """Return the error for a script's refusal: the first word of its answer, what follows, and the script's arguments."""
+    match status:
+        case 'SchemaMismatch' if details:
+            return SchemaMismatch(
+                f'{server}: the namespace {namespace!r} has format {details[0].decode()}, '
+                f'this version of jobsync knows format {SCHEMA}: use another appname, or the jobsync that made it'
+            )
+        case 'SchemaMismatch':
+            return SchemaMismatch(f'{server} has no namespace {namespace!r}; open it with create=True')
+        case 'Evicted':
+            return evicted(NodeRef(str(named['name']), str(named['run'])))
+        case 'Fenced':
+            return Fenced(f'node {named["name"]!r} no longer leads in epoch {named["epoch"]}: this is {details[0].decode()}')
+        case 'Conflict':
+            return Conflict(f'the plan does not fit any more: {details[0].decode()}')
+        case 'TimelineChanged':
+            return TimelineChanged(f'node {named["name"]!r} wants to register in another timeline than the present one')
+        case 'NameTaken':
+            return NameTaken(node_of(str(named['name']), details[0]))
+        case 'Forbidden':
+            return ConfigError(f'{server}: this user may not do what is needed: {details[0].decode()}')
+    return AssertionError(f'a script answers {status!r}')

@@ -1,9 +1,9 @@
 """The assignment as Redis keeps it: layers of token groups, a base and the entries of a log.
 
-Each entry was written by one commit; a token's row is that of the last layer it is in. A layer is packed as its groups without
-their tokens, in JSON, and the tokens of all, four bytes each: a commit writes its plan as given and looks at no other token. With
-its layer an entry has the members that its commit changed, for readers of a difference. When the log gets long, the leader folds
-its oldest entries into the base.
+Each entry was written by one commit. A token's row is the row of the last layer that has the token. A layer is packed as its
+groups without their tokens, in JSON, and the tokens of all groups, four bytes each: a commit writes its plan as given, and reads
+no other token. With its layer an entry has the members that its commit changed, for readers of a difference. When the log gets
+long, the leader folds its oldest entries into the base.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from jobsync.backend import Member, TokenGroup
-from jobsync.backends.redis.seals import sealed, unsealed
+from jobsync.backends.redis.records import sealed, unsealed
 
 __all__ = ['Layer', 'entries_to_fold', 'is_long', 'merged', 'packed', 'unpacked']
 
 Layer = tuple[TokenGroup, ...]
 
 MOST_ENTRIES = 64
-"""A reader that is further behind reads everything: no more than as many readings would have been."""
+"""A reader that is further behind reads everything, which costs less than as many differences."""
 SMALL = 64 * 1024
-"""Bytes that are no reason to fold anything."""
+"""Bytes below which a log is never too large."""
 
 
 def is_long(entries: int, log_size: int, base_size: int) -> bool:
-    """Return whether a log is long enough to be folded: by its number of entries, or because it outgrows what it stands on."""
+    """Return whether to fold a log: it has many entries, or is larger than its base."""
     return entries > MOST_ENTRIES or log_size > max(base_size, SMALL)
 
 
 def entries_to_fold(base_size: int, sizes: Sequence[int]) -> int:
-    """Return how many of the oldest entries to fold, so that the rest is half of what ``is_long`` allows, at most."""
+    """Return how many of the oldest entries to fold, so that at most half remains of what ``is_long`` allows."""
     kept, room = 0, max(base_size, SMALL) // 2
     for size in reversed(sizes[-MOST_ENTRIES // 2 :]):
         room -= size
@@ -46,22 +46,21 @@ def entries_to_fold(base_size: int, sizes: Sequence[int]) -> int:
 
 
 def packed(layer: Layer, members: Mapping[str, Member | None] | None = None) -> bytes:
-    """A layer, and the members that changed with it, as one blob."""
+    """Return a layer, and the members that changed with it, as one blob."""
     groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in layer]
     head = [groups, {name: attrs.astuple(member) if member else None for name, member in (members or {}).items()}]
-    body = b''.join(_numbers(group.tokens).tobytes() for group in layer)
+    body = b''.join(_little_endian(array('i', group.tokens)).tobytes() for group in layer)
     return sealed(b'layer', json.dumps(head).encode() + b'\n' + body)
 
 
-def _numbers(tokens: Sequence[int]) -> array[int]:
-    numbers = array('i', tokens)
+def _little_endian(numbers: array[int]) -> array[int]:
     if sys.byteorder == 'big':
         numbers.byteswap()
     return numbers
 
 
 def unpacked(blob: bytes) -> tuple[Layer, Mapping[str, Member | None]]:
-    """Return what ``packed`` was given, nothing for nothing; ``SpoiltError`` if the blob has been changed."""
+    """Return the arguments of ``packed``; nothing for an empty blob; ``SpoiltError`` if the blob has been changed."""
     if not blob:
         return (), {}
     head, _, body = unsealed(b'layer', blob).partition(b'\n')
@@ -70,12 +69,12 @@ def unpacked(blob: bytes) -> tuple[Layer, Mapping[str, Member | None]]:
     for owner, target, home, version, count in found:
         tokens = array('i')
         tokens.frombytes(body[at : (at := at + count * tokens.itemsize)])
-        groups.append(TokenGroup(_numbers(tokens) if sys.byteorder == 'big' else tokens, owner, target, home, version))
+        groups.append(TokenGroup(_little_endian(tokens), owner, target, home, version))
     return tuple(groups), {name: Member(*fields) if fields else None for name, fields in members.items()}
 
 
 def merged(layers: Sequence[Layer]) -> Layer:
-    """One layer that says the same: each token in one group, those alike in the same."""
+    """Return one layer with the rows of all: each token is in one group, and equal rows are in the same group."""
     layers = [layer for layer in layers if layer]
     if len(layers) < 2:
         return layers[0] if layers else ()
@@ -86,7 +85,6 @@ def merged(layers: Sequence[Layer]) -> Layer:
             last[token] = number
     alike: dict[tuple[str | None, str | None, str | None, int], array[int]] = defaultdict(lambda: array('i'))
     for number, group in enumerate(groups):
-        alike[group.owner, group.target, group.home, group.version].extend(
-            token for token in group.tokens if last[token] == number
-        )
+        row = group.owner, group.target, group.home, group.version
+        alike[row].extend(token for token in group.tokens if last[token] == number)
     return tuple(TokenGroup(array('i', sorted(tokens)), *row) for row, tokens in alike.items() if tokens)

@@ -1,4 +1,4 @@
-"""Waiting for a new revision: SUBSCRIBE on a connection of its own, or asking now and then where that is not allowed."""
+"""Wait for a new revision: SUBSCRIBE on a connection of its own, or poll where the user may not subscribe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from redis.connection import AbstractConnection
 
 from jobsync.backend import EventLogger
 from jobsync.backends._common import listening
+from jobsync.backends._common.forks import abandon
 from jobsync.backends.redis.connection import Deadline, can_read, close, exchange
-from jobsync.backends.redis.keys import RedisKeys
-from jobsync.backends.redis.pool import RedisPool, abandon
+from jobsync.backends.redis.namespace import RedisNamespace
 from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['RedisListener']
@@ -20,19 +20,16 @@ __all__ = ['RedisListener']
 log = EventLogger('jobsync.backends.redis')
 
 LEAST_SEC = 1.0
-"""What it takes to connect is granted even to a shorter wait."""
+"""The least time to connect, also for a shorter wait."""
 
 
 class RedisListener(listening.Listener):
-    """Subscribed to the channel of a namespace."""
+    """A subscription to the channel of a namespace."""
 
     losses = (redis.RedisError, OSError, JobsyncError)
 
-    def __init__(self, link: RedisPool, keys: RedisKeys, op_timeout_sec: float) -> None:
-        self._link = link
-        self._state = keys.name('state')
-        self._channel = keys.channel(link.server.db)
-        self._op_timeout = op_timeout_sec
+    def __init__(self, namespace: RedisNamespace) -> None:
+        self._namespace, self._op_timeout = namespace, namespace.options.op_timeout_sec
         self._polls = False
         super().__init__()
 
@@ -42,13 +39,13 @@ class RedisListener(listening.Listener):
         self._connection: AbstractConnection | None = None
         self._received_at = 0.0
         self._pinged_at: float | None = None
-        """When the server was asked for a sign of life that has not come yet."""
+        """When the listener subscribed again and has received no answer yet; None if it waits for none."""
 
     def poll(self, why: str) -> None:
-        """From now on ask instead of listening."""
+        """Poll from now on instead of subscribing."""
         if not self._polls:
             self._polls = True
-            log.info('%s: %s; looking every %g s instead', self._link.server, why, listening.POLL_SEC)
+            log.info('%s: %s; polling every %g s instead', self._namespace.server, why, listening.POLL_SEC)
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""
@@ -56,12 +53,12 @@ class RedisListener(listening.Listener):
         return super().wait(revision, timeout_sec)
 
     def close(self) -> None:
-        """Wake whoever waits and close the connection."""
+        """Wake the waiting threads and close the connection."""
         self._leave_the_parents()
         super().close()
 
     def _leave_the_parents(self) -> None:
-        """In a forked child: leave the parent's connection alone, and begin anew."""
+        """Begin anew in a forked child, and leave the parent's connection alone."""
         if self._process != os.getpid():
             abandon(self._connection)
             self._close_pipe()
@@ -71,9 +68,9 @@ class RedisListener(listening.Listener):
         if self._polls:
             return
         deadline = Deadline(min(self._op_timeout, max(LEAST_SEC, within_sec)), self._op_timeout)
-        connection = self._link.connect(deadline)
+        connection = self._namespace.pool.connect(deadline)
         try:
-            exchange(connection, deadline, 'SUBSCRIBE', self._channel)
+            exchange(connection, deadline, 'SUBSCRIBE', self._namespace.channel)
         except redis.exceptions.NoPermissionError:
             close(connection)
             self.poll('this user may not subscribe to announcements')
@@ -85,7 +82,7 @@ class RedisListener(listening.Listener):
             self._received_at, self._pinged_at = time.monotonic(), None
 
     def _read_revision(self) -> int:
-        found = self._link.command(Deadline(self._op_timeout), 'HGET', self._state, 'revision')
+        found = self._namespace.pool.command(Deadline(self._op_timeout), 'HGET', self._namespace.key('state'), 'revision')
         if found is None:
             raise BackendUnavailable('the namespace is not there')
         return int(found)
@@ -100,15 +97,15 @@ class RedisListener(listening.Listener):
         return descriptor
 
     def _check_life(self, connection: AbstractConnection) -> None:
-        """Ask for an answer after a long silence, and give the connection up if none has come."""
+        """Subscribe again after a long silence; give up the connection if the server has not answered the last time."""
         if connection._sock is not None and can_read(connection._sock, 0):
             return
         now = time.monotonic()
         if self._pinged_at is not None and now - self._pinged_at > self._op_timeout:
             raise redis.ConnectionError('no answer to a listener')
         if self._pinged_at is None and now - self._received_at > self._op_timeout:
-            # Subscribing again changes nothing, is answered, and takes no right of its own.
-            connection.send_command('SUBSCRIBE', self._channel, check_health=False)  # type: ignore[no-untyped-call]
+            # To subscribe again changes nothing, is answered, and needs no further right.
+            connection.send_command('SUBSCRIBE', self._namespace.channel, check_health=False)  # type: ignore[no-untyped-call]
             self._pinged_at = now
 
     def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
@@ -122,7 +119,7 @@ class RedisListener(listening.Listener):
             announced = announced or message[0] == b'message'
             self._received_at, self._pinged_at = time.monotonic(), None
         if announced:
-            # Anybody may have announced anything: a number too high would hide all that come after it.
+            # Any client may announce any number, and a number too high would hide all later ones: read the revision.
             self._newest = self._read_revision()
 
     def _disconnect(self) -> None:

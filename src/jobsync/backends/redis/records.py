@@ -1,19 +1,21 @@
-"""Records as the scripts hand them over, and back."""
+"""Records in the form in which the scripts take and return them.
+
+A record is stored as its *seal* and its text. The seal is a digest of the record's key and text. The scripts (``common.lua``) and
+this module apply one rule: a record whose seal does not fit was not written by jobsync, and counts as absent (rule R9).
+"""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from jobsync.backend import (
-    Audit,
-    Claim,
     Leadership,
     LockReading,
     LockRequest,
@@ -22,17 +24,15 @@ from jobsync.backend import (
     NodeRef,
     NodeState,
     Pin,
-    Rebalance,
     Registration,
     Revision,
     TaskLock,
     Timeline,
     Unreadable,
 )
-from jobsync.backends.redis.seals import SpoiltError, sealed, unsealed
 
 __all__ = [
-    'joined_text',
+    'SpoiltError',
     'leadership_of',
     'locks_of',
     'members_of',
@@ -40,32 +40,56 @@ __all__ = [
     'moment',
     'node_of',
     'nodes_of',
+    'packed_fields',
     'packed_members',
-    'packed_pin',
-    'packed_rebalance',
     'packed_record',
     'packed_requests',
+    'pairs',
     'pins_of',
-    'rebalances_of',
-    'records_of',
     'revision_of',
+    'revision_text',
+    'run_words',
+    'sealed',
+    'standing_of',
     'timeline_of',
+    'timeline_words',
+    'unsealed',
 ]
 
-Record = TypeVar('Record', Claim, Audit)
 T = TypeVar('T')
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
-SEPARATOR = '\0'
-NUMBER = 20
-"""The length of the revision's number before a rebalance."""
+SEAL = 40
+"""The length of a seal."""
+
+
+class SpoiltError(Exception):
+    """The seal of a record does not fit."""
+
+
+def sealed(key: bytes, text: bytes) -> bytes:
+    """Return a record's text with its seal in front."""
+    return hashlib.sha1(key + b'\0' + text, usedforsecurity=False).hexdigest().encode() + text
+
+
+def unsealed(key: bytes, raw: bytes) -> bytes:
+    """Return the text of a sealed record; ``SpoiltError`` unless the seal is that of this text under this key."""
+    text = raw[SEAL:]
+    if sealed(key, text) != raw:
+        raise SpoiltError(f'{raw[:100].decode(errors="replace")!r} is not what jobsync wrote as {key.decode(errors="replace")!r}')
+    return text
+
+
+def pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the pairs of a list in which keys and values alternate."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _readable(kind: str, flat: Sequence[bytes], read: Callable[[bytes], T]) -> tuple[list[T], tuple[Unreadable, ...]]:
-    """Return what can be read of names and sealed records in turn, and report the rest."""
+    """Return the sealed records that can be read, and reports of the others."""
     found, spoilt = [], []
-    for name, raw in _pairs(flat):
+    for name, raw in pairs(flat):
         try:
             found.append(read(unsealed(name, raw)))
         except (SpoiltError, ValueError, TypeError, KeyError) as error:
@@ -73,44 +97,74 @@ def _readable(kind: str, flat: Sequence[bytes], read: Callable[[bytes], T]) -> t
     return found, tuple(spoilt)
 
 
+# Times, revisions, timelines
+
+
 def moment(microseconds: bytes | str | int) -> dt.datetime:
-    """A time of the server's."""
+    """Return a time of the server's as a ``datetime``."""
     return EPOCH + int(microseconds) * MICROSECOND
 
 
 def microseconds(moment: dt.datetime) -> int:
-    """The opposite of ``moment``."""
+    """Return a ``datetime`` as a time of the server's."""
     return (moment - EPOCH) // MICROSECOND
 
 
-def joined_text(revision: Revision | None) -> str:
-    """A revision as the scripts compare it; '' for none."""
+def revision_text(revision: Revision | None) -> str:
+    """Return a revision as one text, '' for None."""
     return '' if revision is None else f'{revision.number}:{revision.stamp}'
 
 
 def revision_of(number: bytes | str, stamp: bytes | str) -> Revision:
-    """A revision from its two parts."""
+    """Return a revision from its two parts."""
     return Revision(int(number), int(stamp))
 
 
 def timeline_of(generation: bytes, id_: bytes, store: bytes) -> Timeline:
-    """A timeline from its three parts."""
+    """Return a timeline from its three parts."""
     return Timeline(int(generation), id_.decode(), store.decode())
 
 
+def timeline_words(timeline: Timeline) -> dict[str, Any]:
+    """Return the arguments of a script that compares the timeline."""
+    return {'generation': timeline.generation, 'timeline': timeline.id, 'timeline_store': timeline.store}
+
+
+def run_words(ref: NodeRef) -> dict[str, Any]:
+    """Return the arguments of a script that names a run."""
+    return {'name': ref.name, 'run': ref.incarnation}
+
+
 def leadership_of(epoch: bytes, leader: bytes, run: bytes) -> Leadership:
-    """The leadership from its three parts; the empty name is nobody's."""
+    """Return the leadership from its three parts; an empty name means that no node leads."""
     return Leadership(int(epoch), NodeRef(leader.decode(), run.decode()) if leader else None)
 
 
+def standing_of(answer: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[Any]]:
+    """Return the fields that a pulse and a snapshot share, and the rest of the answer; see ``standing`` in ``common.lua``."""
+    fields = {
+        'timeline': timeline_of(*answer[:3]),
+        'store': answer[3].decode(),
+        'revision': revision_of(*answer[4:6]),
+        'version': revision_of(*answer[6:8]),
+        'leadership': leadership_of(*answer[8:11]),
+        'position': int(answer[11]),
+    }
+    return fields, answer[12:]
+
+
+# Nodes
+
+
 def packed_record(node: Registration) -> str:
-    """What a node says of itself, and no script looks into."""
+    """Return the fields of a node that no script reads."""
     return json.dumps([sorted(node.replaces), node.timeout_sec, node.host, node.pid])
 
 
 def nodes_of(flat: Sequence[bytes]) -> tuple[list[Node], tuple[Unreadable, ...]]:
-    """Return the nodes, from names and records in turn, and those that cannot be read."""
-    return _readable('node', flat, _node)
+    """Return the nodes in the order of ``created_on``, from names and records in turn, and reports of the unreadable ones."""
+    nodes, unreadable = _readable('node', flat, _node)
+    return sorted(nodes, key=lambda node: node.created_on), unreadable
 
 
 def node_of(name: str, raw: bytes) -> Node:
@@ -139,30 +193,45 @@ def _node(text: bytes) -> Node:
     )
 
 
+# Members and pins
+
+
+def packed_fields(key: str, record: Member | Pin) -> str:
+    """Return a member or pin as the text to store under its name or id."""
+    return sealed(key.encode(), json.dumps(attrs.astuple(record)).encode()).decode()
+
+
 def packed_members(members: Mapping[str, Member | None]) -> str:
-    """Members to put, and names to remove; see ``commit.lua``."""
-    return json.dumps({name: member is not None and _packed_member(name, member) for name, member in members.items()})
-
-
-def _packed_member(name: str, member: Member) -> str:
-    return sealed(name.encode(), json.dumps(attrs.astuple(member)).encode()).decode()
+    """Return members to put, and names to remove; see ``commit.lua``."""
+    return json.dumps({name: member is not None and packed_fields(name, member) for name, member in members.items()})
 
 
 def members_of(flat: Sequence[bytes]) -> dict[str, Member]:
     """Return the members, from names and members in turn; ``SpoiltError`` if one of them cannot be read."""
-    return {name.decode(): Member(*json.loads(unsealed(name, raw))) for name, raw in _pairs(flat)}
-
-
-def packed_pin(pin: Pin) -> bytes:
-    """A pin."""
-    return sealed(b'%d' % pin.id, json.dumps(attrs.astuple(pin)).encode())
+    return {name.decode(): Member(*json.loads(unsealed(name, raw))) for name, raw in pairs(flat)}
 
 
 def pins_of(flat: Sequence[bytes]) -> tuple[Pin, ...]:
     """Return the pins in order of their ids, from ids and pins in turn; ``SpoiltError`` if one of them cannot be read."""
-    texts = [unsealed(id_, raw) for id_, raw in _pairs(flat)]
+    texts = [unsealed(id_, raw) for id_, raw in pairs(flat)]
     found = json.loads(b'[' + b','.join(texts) + b']')  # many texts read as one take a third of the time
     return tuple(Pin(*fields) for fields in sorted(found, key=itemgetter(0)))
+
+
+# Task locks
+
+
+def packed_requests(requests: Iterable[LockRequest]) -> Iterator[object]:
+    """Yield locks to put, each task once as its last request has it; see ``edit_locks.lua``."""
+    for put in {request.task_id: request for request in requests}.values():
+        yield from (put.task_id, json.dumps(put.patterns), '' if put.reason is None else '+' + put.reason, put.created_by)
+        yield '' if put.expires_in is None else put.expires_in // MICROSECOND
+
+
+def locks_of(flat: Sequence[bytes]) -> LockReading:
+    """Return the task locks in order of their ids, from tasks and locks in turn."""
+    found, spoilt = _readable('lock', flat, _lock)
+    return LockReading(tuple(sorted(found, key=lambda lock: lock.id)), spoilt)
 
 
 def _lock(text: bytes) -> TaskLock:
@@ -177,41 +246,3 @@ def _lock(text: bytes) -> TaskLock:
         expires_at=moment(expires_at) if expires_at else None,
         registered=int(registered),
     )
-
-
-def locks_of(flat: Sequence[bytes]) -> LockReading:
-    """Return the task locks in order of their ids, from tasks and locks in turn."""
-    found, spoilt = _readable('lock', flat, _lock)
-    return LockReading(tuple(sorted(found, key=lambda lock: lock.id)), spoilt)
-
-
-def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-def records_of(kind: type[Record], flat: Sequence[bytes]) -> Iterator[Record]:
-    """Return claims or audits from records and times in turn, those left out that jobsync did not write."""
-    for record, time in _pairs(flat):
-        with contextlib.suppress(ValueError, OverflowError):
-            date, item, node = record.decode().split(SEPARATOR)
-            yield kind(item, node, dt.date.fromisoformat(date), moment(time))
-
-
-def packed_rebalance(stamp: int, leader: str, figures: Iterable[object]) -> str:
-    """Return a rebalance. The script puts the revision's number before it, by which those of one moment are sorted."""
-    return json.dumps([str(stamp), leader, *figures])
-
-
-def rebalances_of(flat: Sequence[bytes]) -> Iterator[Rebalance]:
-    """Return rebalances from records and times in turn, those left out that jobsync did not write."""
-    for raw, time in _pairs(flat):
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            _, leader, reason, before, after, moved, duration = json.loads(raw[NUMBER:])
-            yield Rebalance(moment(time), reason, leader, before, after, moved, duration)
-
-
-def packed_requests(requests: Iterable[LockRequest]) -> Iterator[object]:
-    """Locks to put, each task once as its last request says; see ``edit_locks.lua``."""
-    for put in {request.task_id: request for request in requests}.values():
-        yield from (put.task_id, json.dumps(put.patterns), '' if put.reason is None else '+' + put.reason, put.created_by)
-        yield '' if put.expires_in is None else put.expires_in // MICROSECOND

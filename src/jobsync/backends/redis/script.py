@@ -1,7 +1,14 @@
 """The Lua scripts, and how they are called.
 
-A script's header is its contract, and is what is sent: the names under ``KEYS`` and ``ARGV`` become the fields of two tables,
-``key`` and ``given``, that the script uses, and the names by which it is called here. They cannot differ from the comment.
+A script's header is its contract, and this module reads it: the names under ``KEYS`` and ``ARGV`` become the fields of two
+tables, ``key`` and ``given``, that the script uses, and the names by which the script is called. What it ``REQUIRES`` becomes its
+first lines:
+
+- ``namespace``: ``state`` is the state of the namespace; without one the script returns ``SchemaMismatch``;
+- ``node``: ``node`` is the record of the run ``given.run``; unless exactly that run is joined, the script returns ``Evicted``;
+- ``nothing``: the script begins by itself.
+
+A script whose ``TIME`` is ``bulk`` may take ``bulk_timeout_sec``.
 """
 
 from __future__ import annotations
@@ -9,39 +16,43 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 import attrs
-
-from jobsync.backends.redis.keys import RedisKeys
 
 __all__ = ['Script', 'script']
 
 STANDING = ('durable', 'channel')
 """Arguments of every script, before its own."""
 
+REQUIRED = {
+    'nothing': '',
+    'namespace': "local state = enter() if not state then return {'SchemaMismatch'} end",
+    'node': "local node = joined(given.name, given.run) if not node then return {'Evicted'} end",
+}
+
 _LIST = r'^-- {}: ((?:[^\n]*,\n-- +)*[^\n]*)$'
 
 
 @attrs.frozen
 class Script:
-    """A script with what goes before it."""
+    """A script as it is sent."""
 
     name: str
     keys: tuple[str, ...]
-    """Kinds of records, as ``RedisKeys.name`` takes them."""
+    """Kinds of records, as ``RedisNamespace.key`` takes them."""
     arguments: tuple[str, ...]
+    is_bulk: bool
     source: str = attrs.field(repr=False)
     digest: str = attrs.field(repr=False)
 
     def words(
-        self, keys: RedisKeys, standing: tuple[str, str], named: dict[str, object], rest: Sequence[object]
+        self, key: Callable[[str], str], standing: tuple[str, str], named: dict[str, object], rest: Sequence[object]
     ) -> tuple[object, ...]:
-        """What follows ``EVALSHA digest``."""
+        """Return the words after ``EVALSHA digest``."""
         assert named.keys() == set(self.arguments), (self.name, named.keys() ^ set(self.arguments))
-        names = map(keys.name, self.keys)
-        return len(self.keys), *names, *standing, *(_sent(named[name]) for name in self.arguments), *rest
+        return len(self.keys), *map(key, self.keys), *standing, *(_sent(named[name]) for name in self.arguments), *rest
 
 
 def _sent(value: object) -> object:
@@ -50,7 +61,7 @@ def _sent(value: object) -> object:
 
 @functools.cache
 def script(name: str) -> Script:
-    """The script in ``scripts/name.lua``."""
+    """Return the script in ``scripts/name.lua``."""
     folder = resources.files(__package__) / 'scripts'
     own, common = (folder.joinpath(f'{each}.lua').read_text(encoding='utf-8') for each in (name, 'common'))
     keys, arguments = _names('KEYS', own), _names('ARGV', own)
@@ -60,8 +71,9 @@ def script(name: str) -> Script:
         f'local given = {{{_fields("ARGV", STANDING + arguments)}}}',
         f'local rest = setmetatable({{count = #ARGV - {count}}}, {{__call = function(_, i) return ARGV[{count} + i] end}})',
     ]
-    source = '\n'.join([*head, common, own])
-    return Script(name, keys, arguments, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    source = '\n'.join([*head, common, *(REQUIRED[each] for each in _names('REQUIRES', own)), own])
+    is_bulk = '\n-- TIME: bulk\n' in own
+    return Script(name, keys, arguments, is_bulk, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 def _names(what: str, text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Asking the sentinels where the master is."""
+"""Find the master of a service by its sentinels."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ['master_of']
 
 
 def master_of(sentinels: Sentinels, kind: type[AbstractConnection], deadline: Deadline) -> tuple[str, int]:
-    """Host and port of the master, as the first sentinel says that answers.
+    """Return host and port of the master, as the first sentinel that answers has it.
 
-    It may be wrong for a moment, while a replica is being promoted: who is no master refuses to write.
+    The answer may be outdated while a replica is being promoted. A server that is no master refuses writes.
     """
     problem: Exception | None = None
     count = len(sentinels.addresses)

@@ -1,4 +1,4 @@
-"""What is asked of a server before a namespace is opened on it."""
+"""The checks of a server before a namespace is opened on it."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ __all__ = ['check_server']
 log = EventLogger('jobsync.backends.redis')
 
 OLDEST = (6, 2)
-"""It has ZMSCORE."""
+"""The first version with ZMSCORE."""
 
 
-def check_server(link: RedisPool, deadline: Deadline) -> None:
+def check_server(pool: RedisPool, deadline: Deadline) -> None:
     """Raise ``ConfigError`` if the server would lose what it has to keep, or is too old."""
-    server, told = link.server, _info(link, deadline)
-    version = tuple(map(int, told['redis_version'].split('.')[:2]))
+    server, info = pool.server, _info(pool, deadline)
+    version = tuple(map(int, info['redis_version'].split('.')[:2]))
     if version < OLDEST:
-        raise ConfigError(f'{server} is Redis {told["redis_version"]}; jobsync needs 6.2 or later')
-    policy = told.get('maxmemory_policy', '')
-    if told.get('maxmemory', '0') != '0' and policy.startswith('allkeys'):
+        raise ConfigError(f'{server} is Redis {info["redis_version"]}; jobsync needs 6.2 or later')
+    policy = info.get('maxmemory_policy', '')
+    if info.get('maxmemory', '0') != '0' and policy.startswith('allkeys'):
         raise ConfigError(
-            f'{server} drops keys of any kind when its memory is full (maxmemory-policy {policy}), those that say who owns what '
-            'among them; use noeviction or a volatile policy'
+            f'{server} drops keys of any kind when its memory is full (maxmemory-policy {policy}), also those that say '
+            'which node owns which token; use noeviction or a volatile policy'
         )
-    if server.sentinels and 'min_slaves_good_slaves' not in told:
+    if server.sentinels and 'min_slaves_good_slaves' not in info:
         log.warning(
             '%s accepts writes while it is cut off from its replicas: set min-replicas-to-write and a min-replicas-max-lag below '
             'the heartbeat timeout, or two nodes may own one task while a replica is promoted',
             server,
         )
     if server.durable:
-        _check_durable(link, deadline)
+        _check_durable(pool, deadline)
 
 
-def _info(link: RedisPool, deadline: Deadline) -> dict[str, str]:
-    text = '\n'.join(link.command(deadline, 'INFO', section).decode() for section in ('server', 'memory', 'replication'))
+def _info(pool: RedisPool, deadline: Deadline) -> dict[str, str]:
+    text = '\n'.join(pool.command(deadline, 'INFO', section).decode() for section in ('server', 'memory', 'replication'))
     return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
 
 
-def _check_durable(link: RedisPool, deadline: Deadline) -> None:
-    """A server that does not let itself be asked is taken at the URL's word."""
+def _check_durable(pool: RedisPool, deadline: Deadline) -> None:
+    """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL if they cannot be read."""
     for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always')):
         try:
-            answer = link.command(deadline, 'CONFIG', 'GET', setting)
+            answer = pool.command(deadline, 'CONFIG', 'GET', setting)
         except JobsyncError as error:
             if isinstance(error.__cause__, redis.ResponseError):
                 return
@@ -58,5 +58,5 @@ def _check_durable(link: RedisPool, deadline: Deadline) -> None:
         found = dict(zip(answer[::2], answer[1::2], strict=True)).get(setting.encode(), b'').decode()
         if found and found != wanted:
             raise ConfigError(
-                f'the URL says durable=yes, but {link.server} has {setting} {found}: set {setting} {wanted}, or leave durable out'
+                f'the URL says durable=yes, but {pool.server} has {setting} {found}: set {setting} {wanted}, or leave durable out'
             )

@@ -1,4 +1,4 @@
-"""From a URL to what redis-py is told."""
+"""From a URL to the parameters of a connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ['RedisServer', 'Sentinels', 'server_of']
 
 SENTINEL_PORT = 26379
 KEEPALIVE = {'socket_keepalive': True}
-"""A listener that nobody writes to notices some day that its server is gone without a word."""
+"""An idle listener notices by these that its server is gone without closing the connection."""
 
 OPTIONS = {'db', 'client_name'}
 HOW = (
@@ -29,12 +29,12 @@ YES_OR_NO = {'yes': True, 'true': True, '1': True, 'no': False, 'false': False, 
 
 @attrs.frozen
 class Sentinels:
-    """Who knows where the master is."""
+    """The sentinels of a service, which know its master."""
 
     addresses: tuple[tuple[str, int], ...]
     service: str
     parameters: dict[str, Any] = attrs.field(repr=False)
-    """For a connection to a sentinel; its address apart."""
+    """For a connection to a sentinel, without its address."""
 
 
 @attrs.frozen
@@ -62,7 +62,7 @@ class RedisServer:
 
 
 def server_of(url: str) -> RedisServer:
-    """The server that a URL names; ``ConfigError``, without the URL, if it cannot be read."""
+    """Return the server that a URL names; ``ConfigError``, without the URL in its message, if the URL cannot be read."""
     scheme, _, rest = url.partition('://')
     kind, _, sentinel = scheme.partition('+')
     try:
@@ -71,14 +71,14 @@ def server_of(url: str) -> RedisServer:
     except ConfigError:
         raise
     except (ValueError, TypeError, redis.RedisError):
-        # What the parser says quotes parts of the URL, and a mistake in a password's escapes is the most likely one.
+        # The parser's message quotes parts of the URL, and the most likely mistake is in the escapes of a password.
         raise ConfigError(f'the Redis URL cannot be read: it is {HOW}') from None
 
 
 def _parts(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.fragment or '@' in parts.query + parts.path:
-        raise ValueError  # a piece of a password, most likely
+        raise ValueError  # most likely a part of a password
     return parts
 
 
@@ -118,14 +118,14 @@ def _sentinel_server(kind: str, parts: SplitResult) -> RedisServer:
 
 
 def _options(parts: SplitResult, allowed: set[str]) -> tuple[dict[str, str], bool]:
-    """What stands in the query, and whether the store is declared durable."""
+    """Return the options of the query, and whether it declares the store durable."""
     given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     durable = given.pop('durable', 'no').lower()
     if durable not in YES_OR_NO:
         raise ConfigError('durable in the Redis URL must be yes or no')
     for name in given:
         if name not in allowed and not name.startswith('ssl_'):
-            # Its name is not told: it may be a piece of a password.
+            # The message does not show the name: it may be a part of a password.
             raise ConfigError(f'the options of a Redis URL are {", ".join(sorted(allowed))}, ssl_... and durable, and no others')
     return given, YES_OR_NO[durable]
 
@@ -140,7 +140,7 @@ def _credentials(parts: SplitResult) -> dict[str, str]:
 
 
 def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.AbstractConnection], dict[str, Any]]:
-    """The kind of connection, and the options in redis-py's own types, as its constructor takes them."""
+    """Return the class of the connection, and the options in the types that its constructor takes."""
     classes: dict[str, Any] = {
         'redis': redis.connection.Connection,
         'rediss': redis.connection.SSLConnection,
@@ -152,7 +152,7 @@ def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.Ab
         parse = parsers.get(name)
         typed[name] = parse(value) if parse else value
     if kind == 'rediss' and typed.get('ssl_cert_reqs') != 'none':
-        typed.setdefault('ssl_check_hostname', True)  # redis-py before 6 does not by itself
+        typed.setdefault('ssl_check_hostname', True)  # the default since redis-py 6
     typed['db'] = int(typed.get('db', 0))
     if typed['db'] < 0:
         raise ValueError

@@ -1,16 +1,13 @@
--- Take the leadership if the epoch is still the one that is named.
+-- Take the leadership if the epoch is still the one that the node has read.
 --
+-- REQUIRES: namespace, node
 -- KEYS: state, nodes
 -- ARGV: name, run, epoch, stamp
 -- Returns: 'ok', epoch, leader, leader_run: the leadership as it now stands
---          'SchemaMismatch' | 'Evicted'
-local state = enter()
-if not state then
-    return ABSENT
-end
-if not joined(given.name, given.run) then
-    return {'Evicted'}
-end
+--
+-- t=0  nodes a and b read epoch 3, and both find its leader dead
+-- t=1  a takes the leadership: epoch 4
+-- t=2  b compares epoch 3 with 4, and gets a's leadership back. So one node leads in each epoch.
 if state.epoch ~= given.epoch then
     return {'ok', state.epoch, state.leader, state.leader_run}
 end

@@ -1,27 +1,23 @@
--- Write a plan, all or nothing.
+-- Write a plan if everything it was made from is unchanged, all or nothing.
 --
+-- REQUIRES: namespace, node
+-- TIME: bulk
 -- KEYS: state, nodes, members, log, versions, pins, rebalances
 -- ARGV: name, run, epoch, generation, timeline, timeline_store, version, version_stamp, number, stamp,
 --       evictions, departed, absent, entry, new_members, rebalance, unpinned
--- REST: ids of pins to remove (``unpinned`` says how many), then id and pin for each pin to put
---
 --       name, run: the leader's; epoch to version_stamp: the guard
 --       number: the least that the new revision may have; stamp: its stamp
 --       evictions, departed, absent: JSON, [name, run, heartbeat], [name, run] and [name, run] for each
---       entry: what to add to the log
+--       entry: what to append to the log; rebalance: what to append to the history, or ''
 --       new_members: JSON, for each name the member to put, as text, or false
---       rebalance: to append, or ''
+-- REST: ids of pins to remove (``unpinned`` says how many), then id and pin for each pin to put
+-- Returns: 'ok', the revision's number, how many entries the log has, their size, the size of the base
+--          'Evicted' | 'Fenced' | 'Conflict', and what does not fit
 --
--- Returns: 'ok', the revision's number, how many entries the log has, their size, that of the base
---          'SchemaMismatch' | 'Evicted' | 'Fenced' | 'Conflict', and what does not fit
-local state = enter()
-if not state then
-    return ABSENT
-end
-local leader = joined(given.name, given.run)
-if not leader then
-    return {'Evicted'}
-end
+-- t=0  the leader of epoch 3 reads version 7 and node b, silent for its timeout at heartbeat 9, and plans to give b's tokens to c
+-- t=1  the leader is paused. Meanwhile b wakes and beats (heartbeat 10), or node d takes the leadership (epoch 4) and commits
+--      version 8, or the server goes back in time and another timeline begins
+-- t=2  the leader wakes and commits. Each comparison below refuses one of these.
 if state.epoch ~= given.epoch or state.leader ~= given.name or state.leader_run ~= given.run then
     return {'Fenced', 'epoch ' .. state.epoch .. ' of ' .. state.leader}
 end
@@ -36,15 +32,15 @@ if state.version ~= given.version or state.version_stamp ~= given.version_stamp 
 end
 local gone = {}
 for _, eviction in ipairs(cjson.decode(given.evictions)) do
-    local node = node_of(eviction[1])
-    if not (node and node.run == eviction[2] and node.heartbeat == eviction[3]) then
+    local found = node_of(eviction[1])
+    if not (found and found.run == eviction[2] and found.heartbeat == eviction[3]) then
         return {'Conflict', 'node ' .. eviction[1] .. ' is not as it was when it was taken for dead'}
     end
     gone[#gone + 1] = eviction[1]
 end
 for _, left in ipairs(cjson.decode(given.departed)) do
-    local node = node_of(left[1])
-    if not (node and node.run == left[2] and node.state == 'left') then
+    local found = node_of(left[1])
+    if not (found and found.run == left[2] and found.state == 'left') then
         return {'Conflict', 'node ' .. left[1] .. ' is not as it was when it left'}
     end
     gone[#gone + 1] = left[1]
@@ -57,14 +53,13 @@ end
 
 local number = math.max(state.revision + 1, tonumber(given.number))
 local version = text(number) .. ':' .. given.stamp
-leader.heartbeat = text(leader.heartbeat + 1)
-put_node(leader)
+node.heartbeat = text(node.heartbeat + 1)
+put_node(node)
 in_parts(1, gone, 'HDEL', key.nodes)
 local come, go = {}, {}
 for name, member in pairs(cjson.decode(given.new_members)) do
     if member then
-        come[#come + 1] = name
-        come[#come + 1] = member
+        pair(come, name, member)
     else
         go[#go + 1] = name
     end

@@ -1,36 +1,34 @@
--- Put before every script, after the two tables that the Python side makes of the script's header: ``key`` (its keys by name)
--- and ``given`` (its arguments by name; ``given.durable`` and ``given.channel`` are always there).
+-- Stands before every script, after the three tables that the Python side makes of the script's header: ``key`` (keys by name),
+-- ``given`` (arguments by name; ``given.durable`` and ``given.channel`` are always there) and ``rest`` (what follows them).
 --
--- A script is atomic because nothing runs beside it, not because it could be rolled back: it checks first and writes last.
+-- A script is atomic because no other one runs meanwhile. It cannot be rolled back, so it compares first and writes last.
 -- Numbers are doubles here, exact below 2^53. Stamps have 62 bits, so they stay text.
-
-local ABSENT = {'SchemaMismatch'}
 
 local function text(number)
     return string.format('%.0f', number)
 end
 
--- The server's time, in microseconds since 1970.
+-- Return the server's time, in microseconds since 1970.
 local function now()
     local time = redis.call('TIME')
     return time[1] * 1000000 + time[2]
 end
 
 local function replication()
-    local told = redis.call('INFO', 'replication')
-    return string.match(told, 'role:(%a+)'), string.match(told, 'master_replid:(%x+)'), string.match(told, 'master_replid2:(%x+)')
+    local info = redis.call('INFO', 'replication')
+    return string.match(info, 'role:(%a+)'), string.match(info, 'master_replid:(%x+)'), string.match(info, 'master_replid2:(%x+)')
 end
 
 local function run_id()
     return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
--- What the scripts do; PUBLISH is optional.
+-- The commands of all scripts; PUBLISH is optional.
 local COMMANDS = {'DEL', 'GET', 'SET', 'HSET', 'HGET', 'HGETALL', 'HKEYS', 'HDEL', 'HINCRBY', 'RPUSH', 'LRANGE', 'LTRIM', 'ZADD',
-    'ZREM', 'ZRANGE', 'ZREVRANGE', 'ZRANGEBYSCORE', 'ZRANGEBYLEX', 'ZLEXCOUNT', 'ZSCORE', 'ZMSCORE', 'TIME', 'INFO'}
+    'ZREM', 'ZREVRANGE', 'ZRANGEBYSCORE', 'ZRANGEBYLEX', 'ZLEXCOUNT', 'ZSCORE', 'ZMSCORE', 'TIME', 'INFO'}
 
--- Fail before anything is written if a right has been taken away since the namespace was opened: a script that is refused half
--- way has written half. Redis before 7 cannot tell.
+-- Fail before anything is written if a right has been taken away since the namespace was opened: a script that is refused halfway
+-- has written half. Redis before 7 has no such check.
 local function check_rights()
     for _, command in ipairs(redis.acl_check_cmd and COMMANDS or {}) do
         if not redis.acl_check_cmd(command, key.state) then
@@ -39,13 +37,12 @@ local function check_rights()
     end
 end
 
--- The state of the namespace with ``store``, the store's identity as it is now; nil if there is no such namespace.
+-- Return the state of the namespace, with ``store``, the store's identity as it is now; nil if there is no such namespace.
 --
--- The identity is the replication id that the server had when the namespace, or its timeline, was made. A server that is
--- promoted takes a new one and keeps the last as its second. Two things change the id that are no failover, and in both the
--- second is empty: the same process begins another replication log (as its first replica arrives, say), and a process starts
--- from its own files. The latter is the same store only if those files have everything that was acknowledged.
--- A new identity is written down at once: a second restart must not make it look like the first again.
+-- The identity is the replication id that the server had when the timeline was made. A server that is promoted draws a new id and
+-- keeps the last one as its second. In two cases the id changes without a failover, and the second id is empty: the same process
+-- begins another replication log (when its first replica arrives, for instance), or a process starts from its own files. The latter
+-- is the same store only if the files have everything that was acknowledged.
 local function enter()
     check_rights()
     local flat = redis.call('HGETALL', key.state)
@@ -58,7 +55,7 @@ local function enter()
     end
     local role, id, second = replication()
     if role ~= 'master' then
-        -- A replica may lag behind, and a client may have been talking to it since it was the master.
+        -- A replica may lag behind. A client's connection may be from the time when this server was the master.
         error({err = 'READONLY this server has become a replica'})
     end
     if id ~= state.replication then
@@ -70,20 +67,29 @@ local function enter()
         if not same then
             state.store = id
         end
+        -- t=0  a replica is promoted: its id is new and its second one is not empty, so ``store`` becomes another one
+        -- t=1  the id changes again without a failover, in one of the two cases above
+        -- t=2  a node that was paused reads ``store``. Had t=0 not stored it, the node would read the identity from before.
         redis.call('HSET', key.state, 'replication', id, 'run', run, 'store', state.store)
     end
     return state
 end
 
--- Write a new revision down, with further fields of the state, and announce it.
--- Who may not publish still has the revision: others find it when they look.
+-- Return what a heartbeat and a snapshot read of the state, 12 values, followed by others.
+local function standing(state, ...)
+    return {'ok', state.generation, state.timeline, state.timeline_store, state.store, state.revision, state.stamp,
+        state.version, state.version_stamp, state.epoch, state.leader, state.leader_run, state.position, ...}
+end
+
+-- Store a new revision, with further fields of the state, and announce it. A user without the right to publish stores it too: the
+-- other nodes find it when they poll.
 local function revise(number, stamp, ...)
     redis.call('HSET', key.state, 'revision', text(number), 'stamp', stamp, ...)
     redis.call('HINCRBY', key.state, 'position', 1)
     redis.pcall('PUBLISH', given.channel, text(number))
 end
 
--- The longer of two timeouts, as text.
+-- Return the longer of two timeouts, as text.
 local function longer(one, other)
     return tonumber(one) < tonumber(other) and other or one
 end
@@ -103,62 +109,63 @@ local function same_timeline(state)
     return state.generation == given.generation and state.timeline == given.timeline and state.timeline_store == given.timeline_store
 end
 
--- A record's text with a seal in front, by which what a person has put in its place is told apart: it counts as absent.
+-- Return a record's text with its seal in front. A record that a person has changed has no such seal, and counts as absent.
 local function sealed(name, text)
     return redis.sha1hex(name .. '\0' .. text) .. text
 end
 
--- The text of a sealed record; nil if there is none, or the seal is not that of this text under this name.
+-- Return the text of a sealed record; nil if there is none, or the seal is not that of this text under this name.
 local function unsealed(name, raw)
     local found = raw and string.sub(raw, 41)
     return found and sealed(name, found) == raw and found or nil
 end
 
--- A node's record, or nil.
+-- Return a node's record, or nil.
 local function node_of(name)
     local found = unsealed(name, redis.call('HGET', key.nodes, name))
     return found and cjson.decode(found)
 end
 
--- The record of exactly this run, if it is registered; else nil.
+-- Return the record of exactly this run, if it is registered; else nil.
 local function joined(name, run)
     local node = node_of(name)
-    if node and node.run == run and node.state == 'joined' then
-        return node
-    end
-    return nil
+    return node and node.run == run and node.state == 'joined' and node or nil
 end
 
 local function put_node(node)
     redis.call('HSET', key.nodes, node.name, sealed(node.name, cjson.encode(node)))
 end
 
--- Run a command with any number of arguments, so many at once as Lua's stack carries. ``size`` arguments belong together.
+-- Append two values to a list.
+local function pair(list, one, other)
+    local size = #list
+    list[size + 1], list[size + 2] = one, other
+end
+
+-- Run a command with any number of arguments, as many at once as Lua's stack carries. ``size`` arguments belong together.
 local function in_parts(size, arguments, command, ...)
     local step = 4000 - 4000 % size
-    local total = 0
     for first = 1, #arguments, step do
         local words = {command, ...}
         for i = first, math.min(first + step - 1, #arguments) do
             words[#words + 1] = arguments[i]
         end
-        local answer = redis.call(unpack(words))
-        total = total + (tonumber(answer) or 0)
+        redis.call(unpack(words))
     end
-    return total
 end
 
--- The members of a trail: date, item and node, parted by what no text contains. As text they sort by date, then item.
+-- Return a claim or audit as the history keeps it: date, item and node with NUL, which no text contains, between them. As text they
+-- sort by date, then item.
 local function record_of(date, item, node)
     return date .. '\0' .. item .. '\0' .. node
 end
 
--- Date and item of a trail's member; nil if it is none.
+-- Return date and item of a claim or audit; nil if jobsync did not write it.
 local function parts_of(record)
     return string.match(record, '^([^%z]*)%z([^%z]*)%z')
 end
 
--- All members of an index that begin with these parts.
+-- Return the members of an index that begin with this date, or with this date and item.
 local function beginning(index, date, item)
     local from = item and (date .. '\0' .. item) or date
     return redis.call('ZRANGEBYLEX', index, '[' .. from .. '\0', '(' .. from .. '\1')
@@ -169,22 +176,16 @@ local function is_audited(date, item)
     return redis.call('ZLEXCOUNT', key.audits_by_date, '[' .. from .. '\0', '(' .. from .. '\1') > 0
 end
 
--- Look up the times of records in parts, those that have none left out: record and time in turn.
+-- Return records and their times in turn, without the records that have no time in ``sorted``.
 local function with_times(records, sorted)
     local found = {}
     for first = 1, #records, 4000 do
         local times = redis.call('ZMSCORE', sorted, unpack(records, first, math.min(first + 3999, #records)))
         for i = 1, #times do
             if times[i] then
-                found[#found + 1] = records[first + i - 1]
-                found[#found + 1] = times[i]
+                pair(found, records[first + i - 1], times[i])
             end
         end
     end
     return found
-end
-
--- The newest of what is sorted by time; ``limit`` is above 0, or '' if there is none.
-local function newest(sorted, limit)
-    return redis.call('ZREVRANGE', sorted, 0, limit == '' and -1 or limit - 1, 'WITHSCORES')
 end

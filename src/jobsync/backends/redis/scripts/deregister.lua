@@ -1,12 +1,9 @@
 -- Mark a node as left, if exactly this run is registered.
 --
+-- REQUIRES: namespace
 -- KEYS: state, nodes
 -- ARGV: name, run, stamp
--- Returns: 'ok' | 'SchemaMismatch'
-local state = enter()
-if not state then
-    return ABSENT
-end
+-- Returns: 'ok'
 local node = joined(given.name, given.run)
 if node then
     node.state = 'left'

@@ -1,22 +1,18 @@
 -- Remove task locks, then put others.
 --
--- A lock is kept under its task as a list: id, task, patterns, reason ('' or '+' and the text), creator, created_at,
--- expires_at or '', registered. Lists that are equal are equal as text, which is how a change is noticed. One that cannot be
--- read counts as absent, but goes where all locks go.
+-- A lock is kept under its task as a list: id, task, patterns, reason ('' or '+' and the text), creator, created_at, expires_at or
+-- '', registered. Equal lists are equal as text, by which a change is noticed. A lock that cannot be read counts as absent, and is
+-- removed where all locks are.
 --
+-- REQUIRES: namespace
+-- TIME: bulk
 -- KEYS: state, locks
 -- ARGV: remove, created_by, expired, stamp
--- REST: the tasks to choose among, then for each lock to put, every task once: task, patterns, reason, creator,
---       microseconds until it expires or ''
---
 --       remove: '' (nothing), 'all' (those that meet the conditions), or how many tasks there are to choose among
 --       created_by: '' or '+' and the creator whose locks go; expired: '1' if only locks go whose time is over
---
--- Returns: 'ok', how many are gone | 'SchemaMismatch'
-local state = enter()
-if not state then
-    return ABSENT
-end
+-- REST: the tasks to choose among, then for each lock to put, every task once: task, patterns, reason, creator,
+--       microseconds until it expires or ''
+-- Returns: 'ok', how many are gone
 local time = now()
 local revision = state.revision + 1
 local chosen = tonumber(given.remove) or 0
@@ -65,8 +61,7 @@ for i = chosen + 1, rest.count, 5 do
     }))
     gone[task] = nil
     if lock ~= raw then
-        changed[#changed + 1] = task
-        changed[#changed + 1] = lock
+        pair(changed, task, lock)
     end
 end
 

@@ -1,17 +1,18 @@
--- Make the namespace if there is none, or put other settings in place while nobody is registered.
+-- Make the namespace if there is none, or replace its settings if no node is registered.
 --
+-- REQUIRES: nothing
 -- KEYS: state, nodes, members, base, log, versions, pins, locks
 -- ARGV: create, schema, total_tokens, hash_function, format, dead, id, stamp
---       (dead: JSON, [run, heartbeat] of each node that does not count as registered)
+--       dead: JSON, [run, heartbeat] of each node that does not count as registered
 -- Returns: 'ok', total_tokens, hash_function, format, generation, timeline, timeline_store
---          'SchemaMismatch', and the format that was found, if any
+--          'SchemaMismatch', and the format that was found, or nothing if there is no namespace
 local state = enter()
 if not state then
     if given.create ~= '1' then
-        return ABSENT
+        return {'SchemaMismatch'}
     end
     local _, id = replication()
-    -- Whatever survived its state, lost by hand perhaps, belongs to nothing.
+    -- Records that are left over although the state is gone, deleted manually perhaps, belong to nothing.
     redis.call('DEL', key.nodes, key.members, key.base, key.log, key.versions, key.pins, key.locks)
     redis.call('RPUSH', key.versions, '0:0')
     redis.call('HSET', key.state, 'schema', given.schema, 'replication', id, 'run', run_id(), 'store', id,

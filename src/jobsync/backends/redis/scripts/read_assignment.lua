@@ -1,20 +1,16 @@
--- The assignment, or what was written after a version.
+-- Read the assignment, or what was written after a version.
 --
--- It is kept as a base and a log: ``versions`` names the version of the base, then that after each entry of the log. Base and
--- entries are groups of tokens, and with an entry the members it changed, as the Python side packs them; nothing here looks
--- into them.
+-- The assignment is a base and a log. ``versions`` has the version of the base, then the version after each entry of the log. Base
+-- and entries are token groups, and with an entry the members that it changed, as the Python side packs them.
 --
+-- REQUIRES: namespace
+-- TIME: bulk
 -- KEYS: state, members, base, log, versions, pins
 -- ARGV: since, pins
---       ('number:stamp' each: the version to build on, or '', and that of the pins the caller has)
--- Returns: 'ok', the timeline in three parts, version, version_stamp, the version of the first of what follows, all members if it is
---          complete (names and members in turn), base or '', entries of the log, the version of the pins, and the pins (ids
---          and pins in turn), unless the caller has them
---          'SchemaMismatch'
-local state = enter()
-if not state then
-    return ABSENT
-end
+--       'number:stamp' each: the version to build on, or '', and the version of the pins that the caller has
+-- Returns: 'ok', the timeline in three parts, version, version_stamp, the version of the first layer, all members if it is complete
+--          (names and members in turn), base or '', entries of the log, the version of the pins, and the pins (ids and pins in
+--          turn) unless the caller has them
 local versions = redis.call('LRANGE', key.versions, 0, -1)
 local found = nil
 for i = #versions, 1, -1 do

@@ -1,9 +1,8 @@
--- All task locks.
+-- Read all task locks.
 --
+-- REQUIRES: namespace
+-- TIME: bulk
 -- KEYS: state, locks
 -- ARGV: none
--- Returns: 'ok', tasks and locks in turn, in no order | 'SchemaMismatch'
-if not enter() then
-    return ABSENT
-end
+-- Returns: 'ok', tasks and locks in turn, in no order
 return {'ok', redis.call('HGETALL', key.locks)}

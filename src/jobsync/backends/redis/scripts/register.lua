@@ -1,18 +1,17 @@
--- Add a node, over nobody, over one that left, or over exactly the run and heartbeat that are named.
+-- Add a node if its name is free, or has left, or is at exactly the run and heartbeat that the newcomer names.
 --
+-- REQUIRES: namespace
 -- KEYS: state, nodes
 -- ARGV: generation, timeline, timeline_store, at_least, name, run, record, weight, longest_timeout,
 --       replacing_run, replacing_heartbeat, stamp
---       record: what the node says of itself; nothing here looks into it
---       longest_timeout: the longest that it knows of, its own included
--- Returns: 'ok' | 'SchemaMismatch' | 'TimelineChanged' | 'NameTaken', and the record that has the name
-local state = enter()
-if not state then
-    return ABSENT
-end
+--       record: the fields that no script reads; longest_timeout: the longest that the node has read or has
+-- Returns: 'ok' | 'TimelineChanged' | 'NameTaken', and the record that has the name
 if not same_timeline(state) then
     return {'TimelineChanged'}
 end
+-- t=0  a newcomer reads its name at (run, heartbeat 7), and sees no heartbeat for the timeout
+-- t=1  the process that has the name wakes; its heartbeat raises the counter to 8
+-- t=2  the newcomer registers. Without this comparison two processes would work under one name.
 local before = node_of(given.name)
 if before and before.state == 'joined'
     and not (before.run == given.replacing_run and before.heartbeat == given.replacing_heartbeat) then

@@ -1,6 +1,7 @@
--- Try every command that the scripts use, on a key that is there for nothing else: a script that is stopped half way by a
--- missing right would have written half of what it should.
+-- Try every command that the scripts use, on a key that serves for nothing else: a script that a missing right stops halfway would
+-- have written half.
 --
+-- REQUIRES: nothing
 -- KEYS: probe
 -- ARGV: none
 -- Returns: 'ok', and '1' if this user may publish | 'Forbidden', and what the server says
@@ -11,7 +12,7 @@ local function try(...)
         refused = answer
     end
 end
--- SET is the first: it replaces whatever was left behind, and is refused if the memory is full.
+-- SET is the first: it replaces what an earlier call may have left, and is refused if the memory is full.
 try('SET', probe, 'a')
 try('GET', probe)
 try('DEL', probe)
@@ -26,7 +27,6 @@ try('LRANGE', probe, 0, -1)
 try('LTRIM', probe, 0, -1)
 try('DEL', probe)
 try('ZADD', probe, 'NX', 0, 'a')
-try('ZRANGE', probe, 0, -1)
 try('ZREVRANGE', probe, 0, -1)
 try('ZRANGEBYSCORE', probe, '-inf', '(0')
 try('ZRANGEBYLEX', probe, '[a', '(b')
@@ -37,7 +37,7 @@ try('ZREM', probe, 'a')
 try('TIME')
 try('INFO', 'server')
 if refused then
-    -- A full memory and the like have codes of their own, and are for another day.
+    -- A full memory and similar states have codes of their own: they are no missing right.
     local code = string.match(refused.err, '^%-?(%u+)')
     return (code and code ~= 'ERR' and code ~= 'NOPERM') and refused or {'Forbidden', refused.err}
 end

@@ -1,16 +1,9 @@
--- Give a node another weight, if exactly this run is registered.
+-- Give a node another weight.
 --
+-- REQUIRES: namespace, node
 -- KEYS: state, nodes
 -- ARGV: name, run, weight, stamp
--- Returns: 'ok' | 'SchemaMismatch' | 'Evicted'
-local state = enter()
-if not state then
-    return ABSENT
-end
-local node = joined(given.name, given.run)
-if not node then
-    return {'Evicted'}
-end
+-- Returns: 'ok'
 if node.weight ~= given.weight then
     node.weight = given.weight
     put_node(node)

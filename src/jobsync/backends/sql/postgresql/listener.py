@@ -54,7 +54,7 @@ class PostgresqlListener(listening.Listener):
             if not self._listens and not self._told:
                 self._told = True
                 log.info(
-                    '%s: announcements do not come through (a proxy in transaction mode?); looking every %g s instead',
+                    '%s: announcements do not come through (a proxy in transaction mode?); polling every %g s instead',
                     self._server,
                     listening.POLL_SEC,
                 )

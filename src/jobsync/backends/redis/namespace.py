@@ -1,0 +1,56 @@
+"""One namespace on one server: its keys, and its scripts as calls that end in time."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jobsync.backend import BackendOptions
+from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.errors import refusal
+from jobsync.backends.redis.pool import RedisPool
+from jobsync.backends.redis.script import script
+from jobsync.backends.redis.url import RedisServer
+from jobsync.errors import ConfigError
+
+__all__ = ['RedisNamespace']
+
+
+class RedisNamespace:
+    """A namespace, and the connections to its server. Thread-safe."""
+
+    def __init__(self, server: RedisServer, options: BackendOptions) -> None:
+        self.server, self.options = server, options
+        self._name = options.namespace
+        if not re.fullmatch('[A-Za-z0-9_]+', self._name):
+            raise ConfigError(f'appname={self._name!r} cannot begin the names of keys: letters, digits and underscores can')
+        self.pool = RedisPool(server)
+        self.channel = self.key(f'{server.db}:revision')
+        """Where revisions are announced; the databases of a server share their channels."""
+        self._standing = ('1' if server.durable else '0', self.channel)
+
+    def __str__(self) -> str:
+        return f'{self.server} {self._name}'
+
+    def key(self, kind: str) -> str:
+        """Return the key that holds a kind of records.
+
+        As with tables, two namespaces that differ only in case are one. All keys have one hash tag, so that a Redis Cluster keeps
+        them in one slot, and no two namespaces have keys that begin alike.
+        """
+        return f'jobsync:{{{self._name.lower()}}}:{kind}'
+
+    def deadline(self, *, bulk: bool = False) -> Deadline:
+        """Return the end of a call that begins now."""
+        op_timeout = self.options.op_timeout_sec
+        return Deadline(self.options.bulk_timeout_sec, op_timeout) if bulk else Deadline(op_timeout)
+
+    def run(self, script_name: str, /, *rest: object, deadline: Deadline | None = None, **named: object) -> list[Any]:
+        """Run a script, and return what follows the ``ok`` of its answer; raise what the script refuses with."""
+        code = script(script_name)
+        deadline = deadline or self.deadline(bulk=code.is_bulk)
+        answer: list[Any] = self.pool.run(code, deadline, *code.words(self.key, self._standing, named, rest))
+        status, *details = answer
+        if status == b'ok':
+            return details
+        raise refusal(status.decode(), details, named, self.server, self._name)

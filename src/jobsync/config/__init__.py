@@ -1,4 +1,4 @@
-"""What a node is told: ``CoordinationConfig``, and how it is found when it is not given outright."""
+"""The configuration of a node: ``CoordinationConfig``, and where it comes from if it is not passed."""
 
 from jobsync.config.fields import CoordinationConfig
 from jobsync.config.sources import DEFAULT_BACKEND, ENVIRONMENT_VARIABLE, resolve

@@ -1,8 +1,8 @@
-"""Where a configuration comes from when it is not given outright.
+"""Where a configuration comes from if it is not passed.
 
-``config`` is whatever the user's program keeps its settings in: a module, a libb ``Setting``, a mapping, any object. A
-``Setting`` is a dict that, unlocked, answers a question for a missing attribute by adding it. So a mapping is never asked
-for an attribute, and an empty mapping, which such a question leaves behind, is taken as not there.
+``config`` is the object in which the user's program keeps its settings: a module, a libb ``Setting``, a mapping, any object. A
+``Setting`` is a dict that, unlocked, adds every missing attribute that is read from it. So no attribute of a mapping is read
+here, and an empty mapping, which such a reading leaves behind, counts as missing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SQL_FIELDS = {
     'passwd': 'password',
     'appname': 'appname',
 }
-"""What ``config.sync.sql`` may call it, and what ``CoordinationConfig`` does."""
+"""From the names that ``config.sync.sql`` may use to those of ``CoordinationConfig``."""
 
 _logger = logging.getLogger('jobsync.config')
 
@@ -47,15 +47,24 @@ _logger = logging.getLogger('jobsync.config')
 def resolve(
     config: object | None, coordination_config: CoordinationConfig | None, environ: Mapping[str, str]
 ) -> CoordinationConfig:
-    """The configuration in force, its ``backend`` chosen.
+    """Return the configuration in force, with its ``backend`` chosen.
 
     Settings: ``coordination_config`` as a whole, else ``config.sync.coordination``, else the defaults.
 
-    Backend: the first there is of ``coordination_config``, ``config.sync.coordination``, ``config.sync.backend``,
+    Backend: the first that is given in ``coordination_config``, ``config.sync.coordination``, ``config.sync.backend``,
     ``config.sync.sql`` (PostgreSQL) and the environment's ``JOBSYNC_BACKEND``; else SQLite in the working directory, with a
-    warning. ``appname``: from the first of these two configurations and ``config.sync.sql`` that gives one.
+    warning. ``appname``: from the first of the two configurations and ``config.sync.sql`` that gives one.
 
-    ``backend`` in the result is None only if coordination is off and nothing names a store. Raises ``ConfigError``.
+    Args:
+        config: The settings of the program, with a section ``sync``.
+        coordination_config: A configuration in place of ``config.sync.coordination``.
+        environ: The variables of the environment.
+
+    Returns:
+        A configuration whose ``backend`` is None only if coordination is off and no store is named.
+
+    Raises:
+        ConfigError: A setting is not allowed.
     """
     if coordination_config is not None and not isinstance(coordination_config, CoordinationConfig):
         raise ConfigError(f'coordination_config is {safe_repr(coordination_config)}: must be a CoordinationConfig')
@@ -81,7 +90,7 @@ def resolve(
 
 
 def _store(sources: Iterable[tuple[str, str | Backend | None]], needed: bool) -> tuple[str, str | Backend | None]:
-    """The first store there is, and where it was found."""
+    """Return where the first store is given, and the store."""
     for where, store in sources:
         if store is not None and store != '':
             return where, store
@@ -98,7 +107,7 @@ def _store(sources: Iterable[tuple[str, str | Backend | None]], needed: bool) ->
 
 
 def _sync(config: object | None) -> dict[str, Any]:
-    """The section ``config.sync``. Other things may live beside ours in it, but not under a slip of a name of ours."""
+    """Return the section ``config.sync``. It may have other fields, except with a misspelt name of jobsync's fields."""
     if isinstance(config, CoordinationConfig):
         raise ConfigError('config is a CoordinationConfig: pass it as coordination_config')
     sync = _plain(_plain(config, ('sync',), 'config').get('sync'), _SYNC_FIELDS, 'config.sync')
@@ -117,7 +126,7 @@ def _coordination(section: object) -> CoordinationConfig | None:
 
 
 def _sql(section: object) -> CoordinationConfig:
-    """A configuration of which only the connection and ``appname`` count."""
+    """Return a configuration of which only the connection and ``appname`` count."""
     where = 'config.sync.sql'
     given: dict[str, str] = {}
     fields: dict[str, Any] = {}
@@ -137,7 +146,7 @@ def _make(where: str, make: Callable[[], CoordinationConfig]) -> CoordinationCon
 
 
 def _plain(section: object, known: tuple[str, ...], where: str, closed: bool = False) -> dict[str, Any]:
-    """A section as a plain dict, whatever it is. If ``closed``, refuses a field that is not ``known``."""
+    """Return a section of any kind as a plain dict. If ``closed``, refuse a field that is not ``known``."""
     if section is None:
         return {}
     if isinstance(section, Mapping):
@@ -159,5 +168,5 @@ def _plain(section: object, known: tuple[str, ...], where: str, closed: bool = F
 
 
 def _is_code(value: object) -> bool:
-    """Whether this is what modules and classes hold besides settings."""
+    """Return whether the value is code, which modules and classes have besides settings."""
     return callable(value) or isinstance(value, ModuleType) or hasattr(type(value), '__get__')

@@ -9,17 +9,20 @@
         with job._cn.transaction():
             db.execute(job._cn, 'INSERT INTO results (task_id, result) VALUES (%s, %s)', 7, 'done')
 
-The same on PostgreSQL and SQLite:
+On PostgreSQL and SQLite alike:
 
 - ``%s`` stands for a value, wherever it is outside of quotes and comments, and ``%%`` for a percent sign. A statement without
-  values is not looked at: ``LIKE 'prod-%'`` means what it says.
+  values is sent as it is: ``LIKE 'prod-%'`` needs no second percent sign.
 - Outside ``transaction`` each statement is a transaction by itself, and leaves none open.
-- A ``datetime`` without a timezone is local time of this process. SQLite has no type for it: it is written as jobsync writes
-  its own, as text in UTC (``YYYY-MM-DD HH:MM:SS.ffffff``), and comes back as that text; a ``date`` as ``YYYY-MM-DD``.
+- A ``datetime`` without a timezone is local time of this process. SQLite has no type for it: it is stored as text in UTC
+  (``YYYY-MM-DD HH:MM:SS.ffffff``), like jobsync's own, and comes back as that text; a ``date`` as ``YYYY-MM-DD``.
 - A tuple is values in parentheses (``WHERE id IN %s``). A list is an array on PostgreSQL (``= ANY(%s)``), and JSON on SQLite
   (``IN (SELECT value FROM json_each(%s))``).
-- A statement that fails raises SQLAlchemy's errors (``sqlalchemy.exc.IntegrityError`` and so on), whose ``orig`` is the
-  driver's; a database that cannot be reached ``BackendUnavailable``. Neither tells the password.
+- A statement that fails raises an error of SQLAlchemy's (``sqlalchemy.exc.IntegrityError`` and so on), whose ``orig`` is the
+  driver's; without a connection it raises ``BackendUnavailable``. No error shows the password.
+
+Every function takes the connection first, then the statement, then one value for each ``%s``. All raise ``ConfigError`` if values
+and placeholders do not match, and ``JobsyncError`` if the connection is closed.
 """
 
 from __future__ import annotations
@@ -48,32 +51,80 @@ __all__ = [
 
 
 def select(cn: Connection, sql: str, *values: object) -> Rows:
-    """All rows of a query, each a mapping by column."""
+    """Return all rows of a query.
+
+    Args:
+        cn: The connection.
+        sql: The query.
+        values: A value for each ``%s``.
+
+    Returns:
+        The rows, each a mapping by column.
+    """
     return cn.query(sql, values)
 
 
 def select_row(cn: Connection, sql: str, *values: object) -> dict[str, Any] | None:
-    """The first row as a mapping by column; None if there is none."""
+    """Return the first row of a query as a mapping by column; None if there is no row.
+
+    Args:
+        cn: The connection.
+        sql: The query.
+        values: A value for each ``%s``.
+    """
     return next(iter(select(cn, sql, *values)), None)
 
 
 def select_column(cn: Connection, sql: str, *values: object) -> list[Any]:
-    """The first column of all rows."""
+    """Return the first column of all rows of a query.
+
+    Args:
+        cn: The connection.
+        sql: The query.
+        values: A value for each ``%s``.
+    """
     return [row[0] for row in select(cn, sql, *values).values]
 
 
 def select_scalar(cn: Connection, sql: str, *values: object) -> Any:
-    """The first column of the first row; None if there is no row."""
+    """Return the first column of the first row of a query; None if there is no row.
+
+    Args:
+        cn: The connection.
+        sql: The query.
+        values: A value for each ``%s``.
+    """
     return next(iter(select_column(cn, sql, *values)), None)
 
 
 def execute(cn: Connection, sql: str, *values: object) -> int:
-    """Run a statement; how many rows it wrote, or -1 where that means nothing."""
+    """Run a statement.
+
+    Args:
+        cn: The connection.
+        sql: The statement.
+        values: A value for each ``%s``.
+
+    Returns:
+        How many rows it has written or returned; -1 where the driver does not count.
+    """
     return cn.execute(sql, values)
 
 
 def insert_rows(cn: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert mappings of the same columns, all or none; how many."""
+    """Insert rows, all or none.
+
+    Args:
+        cn: The connection.
+        table: The table's name, with its schema before a dot if needed.
+        rows: Mappings by column. All have the columns of the first.
+
+    Returns:
+        How many rows were inserted.
+
+    Raises:
+        ConfigError: A row has other columns than the first.
+    """
     if not rows:
         return 0
     columns = list(rows[0])
@@ -84,5 +135,9 @@ def insert_rows(cn: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -
 
 
 def transaction(cn: Connection) -> AbstractContextManager[None]:
-    """See ``Connection.transaction``."""
+    """Run the statements of a block as one transaction (see ``Connection.transaction``).
+
+    Args:
+        cn: The connection.
+    """
     return cn.transaction()

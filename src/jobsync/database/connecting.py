@@ -1,4 +1,4 @@
-"""Connections apart from any job."""
+"""Connections without a job."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ T = TypeVar('T')
 
 
 def connect(where: object) -> Connection:
-    """A connection to the database of a URL, a ``CoordinationConfig``, or a ``config`` such as ``Job`` takes; to be closed.
+    """Return a connection to a database, for use without a job. Reaches no server. To be closed.
 
-    Nothing is reached yet. Raises ``ConfigError``, ``BackendNotFound``, and ``UnsupportedOperation`` if there is no SQL.
+    Args:
+        where: A URL, a ``CoordinationConfig``, or a ``config`` as ``Job`` takes it.
+
+    Raises:
+        ConfigError: The URL or the configuration is not allowed.
+        BackendNotFound: No backend can be used for the URL.
+        UnsupportedOperation: The backend has no SQL.
     """
     if isinstance(where, str):
         where = CoordinationConfig(backend=where)
@@ -27,8 +33,8 @@ def connect(where: object) -> Connection:
     store = config.backend
     backend = plugins.connect(store, config.options) if isinstance(store, str) else store
     sql = check_sql(backend)
-    return Connection(sql.connection, _at_once, release=sql.close if isinstance(store, str) else None)
+    return Connection(sql.connection, _run_directly, release=sql.close if isinstance(store, str) else None)
 
 
-def _at_once(action: Callable[[], T]) -> T:
+def _run_directly(action: Callable[[], T]) -> T:
     return action()

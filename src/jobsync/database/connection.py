@@ -25,22 +25,22 @@ __all__ = ['Connection', 'check_sql']
 T = TypeVar('T')
 
 _of_parents: list[object] = []
-"""What a forked child must not close, nor leave to the garbage collector: the parent uses it."""
+"""Connections that a forked child must neither close nor leave to the garbage collector: the parent uses them."""
 
 
 class Runner(Protocol):
-    """Runs an action, and raises what that raises."""
+    """Runs an action."""
 
     def __call__(self, action: Callable[[], T], /) -> T:
-        """Run it."""
+        """Return what the action returns; raise what it raises."""
 
 
 @attrs.define(eq=False)
 class _Transaction:
     """A transaction in the context that began it: that of a thread, or of an asyncio task.
 
-    A thread or asyncio task that is started in the block may have a copy of the context, and finds the transaction there. Were it
-    let in, its statements would mix with those of the block, in the midst of which it runs::
+    A thread or asyncio task that is started in the block may have a copy of the context, and finds the transaction there. If it
+    could use the transaction, its statements would mix with those of the block::
 
         task A                               task B, started by A in the block
         BEGIN
@@ -52,16 +52,16 @@ class _Transaction:
 
     of: Connection
     outer: _Transaction | None
-    """One of another ``Connection`` that this context has under way."""
+    """A transaction of another ``Connection`` that this context has under way."""
     held: sqlalchemy.Connection | None = None
-    """The database's connection. None when the transaction is over, or was closed."""
+    """The database's connection; None once the transaction is over, or the ``Connection`` was closed."""
     depth: int = 0
-    """How many blocks it is in. 0 when it is over."""
+    """How many blocks of this transaction are open, one in the other; 0 when it is over."""
     _mark: Token[None] = attrs.field(init=False, factory=lambda: _probe.set(None))
 
     @property
     def is_of_this_context(self) -> bool:
-        """Whether this is the context that began it, and no copy: a variable takes back a value only where it was set."""
+        """Return whether this is the context that began it, and not a copy: a variable can be reset only where it was set."""
         try:
             _probe.reset(self._mark)
         except ValueError:
@@ -75,11 +75,11 @@ _innermost: ContextVar[_Transaction | None] = ContextVar('jobsync.database.inner
 
 
 class Connection:
-    """To the database where a job keeps its records, for statements of the user's own. From any thread.
+    """A connection to the database where a job keeps its records, for the user's own statements. Any thread may use it.
 
-    A statement borrows one of the backend's connections for its duration, a transaction for its own. So threads and asyncio tasks
-    do not wait for each other, none gets into another's transaction, and each by itself uses one connection. What belongs to a
-    session (temporary tables, settings) ends with the transaction it was made in.
+    A statement borrows one of the backend's connections for its duration, and so does a transaction. So threads and asyncio tasks
+    do not wait for each other, none runs statements in another's transaction, and each uses one connection. The contents of a
+    session (temporary tables, settings) end with the transaction in which they were made.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Connection:
         check: Callable[[], object] | None = None,
         release: Callable[[], object] | None = None,
     ) -> None:
-        """``run`` does the work of a statement, ``check`` raises if there may be none now, ``release`` belongs to the end."""
+        """Store the parts: ``run`` runs each statement, ``check`` raises if none is allowed now, ``close`` calls ``release``."""
         self._open, self._run, self._check, self._release = open_, run, check, release
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._closed = False
@@ -103,16 +103,16 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether there can be no more statements."""
+        """Whether the connection is closed, and refuses statements."""
         return self._closed
 
     def close(self) -> None:
-        """Let go of everything. A transaction under way is not committed; one begun elsewhere goes when its block ends."""
+        """Close the connection. A transaction of this context is not committed; one of another context ends with its block."""
         self._closed = True
         under_way = self._found()
         if under_way is not None and under_way.held is not None and under_way.is_of_this_context:
             held, under_way.held = under_way.held, None
-            # Without a rollback, for a signal may have come anywhere: the database does it.
+            # No rollback from here, since a signal may have interrupted a statement: the database rolls back.
             held.invalidate()
             held.close()
         if self._release is not None:
@@ -121,7 +121,12 @@ class Connection:
     # --- statements ---------------------------------------------------------------------------------------------------------
 
     def query(self, sql: str, values: Sequence[object] = ()) -> Rows:
-        """Run a query; all of its rows."""
+        """Return all rows of a query.
+
+        Args:
+            sql: The query.
+            values: A value for each ``%s``.
+        """
 
         def work(connection: sqlalchemy.Connection) -> Rows:
             result = _run_one(connection, sql, values)
@@ -132,7 +137,12 @@ class Connection:
         return self._do(work)
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> int:
-        """Run a statement; how many rows it wrote, or gave."""
+        """Run a statement, and return how many rows it has written or returned; -1 where the driver does not count.
+
+        Args:
+            sql: The statement.
+            values: A value for each ``%s``.
+        """
 
         def work(connection: sqlalchemy.Connection) -> int:
             result = _run_one(connection, sql, values)
@@ -141,7 +151,13 @@ class Connection:
         return self._do(work)
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-        """Insert rows, all or none; how many."""
+        """Insert rows, all or none, and return how many.
+
+        Args:
+            table: The table's name, with its schema before a dot if needed.
+            columns: The names of the columns.
+            rows: A sequence of values for each row, in the order of the columns.
+        """
 
         def work(connection: sqlalchemy.Connection) -> int:
             quote = connection.dialect.identifier_preparer.quote
@@ -156,16 +172,19 @@ class Connection:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make the statements that the code of a block runs over this connection one: all or nothing.
+        """Run the statements of a block as one transaction, all or none.
 
-        Committed at the end of the block, rolled back if an exception leaves it. Inside another it is a savepoint: what it
-        rolls back is its own part only. On SQLite the first write begins to lock out everybody else's writes, jobsync's
-        heartbeats among them, so do the long work before it; and a block that reads before it writes fails if somebody has
-        written in between.
+        The transaction is committed at the end of the block, and rolled back if an exception leaves it. A block inside another
+        one is a savepoint: it rolls back its own part only. On SQLite the first write keeps out all other writers, jobsync's
+        heartbeats among them, until the block ends: do long work before it. A block there that reads before it writes fails if
+        another connection has written in between.
 
-        The block belongs to the thread or asyncio task that runs it. Others have transactions of their own. A task or thread that
-        was started in the block with a copy of its context (``asyncio.create_task``, ``asyncio.to_thread``) is refused while the
-        block lasts: its statements would be no part of it.
+        The block belongs to the thread or asyncio task that runs it. Others have transactions of their own. A thread or task that
+        was started in the block with a copy of its context (``asyncio.create_task``, ``asyncio.to_thread``) cannot use the
+        connection while the block lasts, since its statements would be no part of the transaction.
+
+        Raises:
+            JobsyncError: The connection is closed, or this thread or task was started in the block of another one.
         """
         under_way = self._under_way()
         mine = _Transaction(self, _innermost.get()) if under_way is None else under_way
@@ -177,7 +196,7 @@ class Connection:
             yield
             self._checked(lambda: self._commit(mine, level))
         except BaseException as error:
-            # What an exit has left of SQLAlchemy's state may be in the way; the exit goes on all the same.
+            # An exit may have left SQLAlchemy in a state that makes the rollback fail; the exit goes on all the same.
             with contextlib.suppress(*(() if isinstance(error, Exception) else (Exception,))):
                 self._run(lambda: self._roll_back(mine, level))
             raise
@@ -202,22 +221,22 @@ class Connection:
             raise
 
     def _do(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
-        """Do what one statement takes, in this context's transaction or by itself."""
+        """Run one statement, in this context's transaction or by itself."""
 
         def action() -> T:
             under_way = self._under_way()
             if under_way is not None:
-                return _whole(_held(under_way), work)
+                return _run_whole(_held(under_way), work)
             connection = self._check_out()
             try:
-                return _whole(connection, work)
+                return _run_whole(connection, work)
             finally:
                 self._give_back(connection)
 
         return self._checked(action)
 
     def _under_way(self) -> _Transaction | None:
-        """The transaction that this context has begun; refuses one that it has only a copy of."""
+        """Return the transaction that this context has begun. Raise ``JobsyncError`` if it has only a copy of one."""
         found = self._found()
         if found is not None and not found.is_of_this_context:
             raise JobsyncError(
@@ -235,11 +254,11 @@ class Connection:
     def _begin(self, mine: _Transaction) -> None:
         if mine.depth == 0:
             mine.held = self._check_out()
-        _say(mine, 'BEGIN' if mine.depth == 0 else f'SAVEPOINT jobsync_{mine.depth}')
+        _send(mine, 'BEGIN' if mine.depth == 0 else f'SAVEPOINT jobsync_{mine.depth}')
         mine.depth += 1
 
     def _commit(self, mine: _Transaction, level: int) -> None:
-        _say(mine, 'COMMIT' if level == 0 else f'RELEASE SAVEPOINT jobsync_{level}')
+        _send(mine, 'COMMIT' if level == 0 else f'RELEASE SAVEPOINT jobsync_{level}')
         if level == 0:
             self._end(mine)
 
@@ -253,8 +272,8 @@ class Connection:
             return
         try:
             if not held.invalidated:
-                _say(mine, 'ROLLBACK' if level == 0 else f'ROLLBACK TO SAVEPOINT jobsync_{level}')
-        except Exception:  # noqa: BLE001 - what matters is the error that brought us here
+                _send(mine, 'ROLLBACK' if level == 0 else f'ROLLBACK TO SAVEPOINT jobsync_{level}')
+        except Exception:  # noqa: BLE001 - the error that led here is the one to raise
             held.invalidate()
         finally:
             if level == 0:
@@ -281,22 +300,22 @@ def _held(mine: _Transaction) -> sqlalchemy.Connection:
     return mine.held
 
 
-def _say(mine: _Transaction, statement: str) -> None:
-    _whole(_held(mine), lambda connection: connection.exec_driver_sql(statement))
+def _send(mine: _Transaction, statement: str) -> None:
+    _run_whole(_held(mine), lambda connection: connection.exec_driver_sql(statement))
 
 
 def check_sql(backend: Any) -> Any:
-    """The backend, which must be a SQL database."""
+    """Return the backend. Raise ``UnsupportedOperation`` if it is no SQL database."""
     if not backend.info.sql:
         raise UnsupportedOperation(f'backend {backend.info.name} has no SQL; sqlite and postgresql have')
     return backend
 
 
 def _exit_within(error: BaseException | None, handled: BaseException | None) -> BaseException | None:
-    """The exit (``SystemExit``, ``KeyboardInterrupt``) that came from a signal's handler while something was under way.
+    """Return the exit (``SystemExit``, ``KeyboardInterrupt``) that a signal's handler has raised within a statement, if any.
 
-    It may come between any two steps of SQLAlchemy, which then stumbles over its own state, and raises an error in its place.
-    ``handled`` is what was being handled before: what had come earlier is no news.
+    The exit may come between any two steps of SQLAlchemy, which then fails over its own state, and raises ``error`` in its place.
+    ``handled`` was being handled before the statement: exits further back do not count.
     """
     while error is not None and error is not handled:
         if not isinstance(error, Exception):
@@ -316,8 +335,8 @@ def _run_one(connection: sqlalchemy.Connection, sql: str, values: Sequence[objec
     return connection.exec_driver_sql(*_prepared(connection, sql, values))
 
 
-def _whole(connection: sqlalchemy.Connection, work: Callable[[sqlalchemy.Connection], T]) -> T:
-    """Do the work. A connection on which a signal's exit has interrupted it is of no more use: the answer is still to come."""
+def _run_whole(connection: sqlalchemy.Connection, work: Callable[[sqlalchemy.Connection], T]) -> T:
+    """Return the result of the work. If a signal's exit interrupts it, drop the connection: its answer is still to come."""
     try:
         return work(connection)
     except Exception:

@@ -1,8 +1,8 @@
-"""From the user's ``%s`` to what a driver wants.
+"""From the user's ``%s`` to the placeholders of a driver.
 
-psycopg takes ``%s`` itself, but takes it inside quotes and comments too, and refuses a lone percent sign there; sqlite3 wants
-``?``. Both get the statement written anew from its parts, so that a placeholder means the same on both. What is quoted or
-commented out is a matter of each database: ``a[%s]`` is an element of an array on PostgreSQL, and ``[%s]`` a name on SQLite.
+psycopg takes ``%s`` itself, but also inside quotes and comments, and refuses a lone percent sign there; sqlite3 takes ``?``.
+Both get the statement rewritten from its parts, so that one statement works on both. Quotes and comments differ: ``a[%s]`` is an
+element of an array on PostgreSQL, and ``[%s]`` a name on SQLite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POSTGRESQL = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""What is quoted or commented out, else the beginning of a comment that may hold others, else a percent sign."""
+"""A quoted or commented part, the start of a comment that may have comments in it, or a percent sign."""
 _SQLITE = re.compile(
     r"""
     '(?:[^']|'')*'
@@ -45,9 +45,9 @@ _COMMENT_EDGE = re.compile(r'/\*|\*/')
 
 
 def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, list[Any]]:
-    """The statement and its values for a driver of this DB-API ``paramstyle``. A tuple becomes ``(…)``, each value one more.
+    """Return the statement and its values for a driver of this DB-API ``paramstyle``.
 
-    Raises ``ConfigError`` if placeholders and values do not go together.
+    A tuple becomes ``(…)`` with a placeholder for each member. Raises ``ConfigError`` if placeholders and values do not match.
     """
     part, mark, percent = (_SQLITE, '?', '%') if paramstyle == 'qmark' else (_POSTGRESQL, '%s', '%%')
     given, out, written, end = list(values), list[Any](), list[str](), 0
@@ -63,7 +63,7 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
                 if not given:
                     raise ConfigError(f'{len(values)} values for more placeholders than that: {sql}')
                 value = given.pop(0)
-                # An empty one: IN (NULL) is true of nothing, and IN () is no SQL.
+                # For an empty tuple IN (NULL), which is true of no row: IN () is no SQL.
                 members = value if isinstance(value, tuple) else [value]
                 marks = ', '.join([mark] * len(members)) or 'NULL'
                 written.append(f'({marks})' if isinstance(value, tuple) else marks)
@@ -76,7 +76,7 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
 
 
 def _comment_end(sql: str, start: int) -> int:
-    """Where the comment ends whose text begins at ``start``, with all the comments in it."""
+    """Return where the comment ends whose text begins at ``start``, with all comments in it."""
     depth = 1
     for edge in _COMMENT_EDGE.finditer(sql, start):
         depth += 1 if edge[0] == '/*' else -1

@@ -1,4 +1,4 @@
-"""What a query gives."""
+"""The rows that a query returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ['Rows']
 
 @attrs.frozen
 class Rows:
-    """The rows of a query, in order. To iterate gives each as a mapping by column; True if there are any."""
+    """The rows of a query, in order. Iteration yields each as a mapping by column; no rows are false."""
 
     columns: tuple[str, ...]
     values: tuple[tuple[Any, ...], ...] = attrs.field(repr=False)
@@ -27,7 +27,14 @@ class Rows:
         return len(self.values)
 
     def to_dict(self, orient: str = 'records') -> list[dict[str, Any]]:
-        """The rows as mappings. The word is that of data frames, of whose forms this is the only one here."""
+        """Return the rows as mappings by column. The name is that of the method of data frames.
+
+        Args:
+            orient: ``'records'``, the only form of data frames that there is here.
+
+        Raises:
+            ConfigError: ``orient`` is another form.
+        """
         if orient != 'records':
             raise ConfigError(f"orient is {safe_repr(orient)}: must be 'records'")
         return list(self)

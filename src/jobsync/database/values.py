@@ -1,4 +1,4 @@
-"""Values for a driver that knows fewer types than Python's."""
+"""Values for a driver with fewer types than Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ['for_sqlite']
 
 
 def for_sqlite(value: object) -> Any:
-    """What SQLite stores and compares as jobsync's own columns: moments as text in UTC, dates as text, lists as JSON."""
+    """Return a value as SQLite stores and compares it: moments as text in UTC, dates as text, lists as JSON."""
     match value:
         case dt.datetime():
             return value.astimezone(dt.UTC).replace(tzinfo=None).isoformat(' ', 'microseconds')

@@ -1,4 +1,4 @@
-"""Guards for the places that a task writes to, so that they refuse the late write of a former owner.
+"""Guards for the stores that a task writes to, so that they refuse the late write of a former owner.
 
 ``job.fence(task)`` is a number that rises with every owner of a task. A place that remembers the highest it has seen beside what
 is written can refuse a lower one::
@@ -7,10 +7,10 @@ is written can refuse a lower one::
     higher                            a new owner writes                  accepted, and remembered
     lower                             a former owner writes, too late     ``StaleFence``
 
-For a database there is a condition (``fence_allows`` for SQLAlchemy, ``fence_sql`` for any driver) and ``check_written`` for what
-comes of it; for Redis ``redis_set``, for etcd ``etcd_put``. All take the number itself: ask ``job.fence(task)`` when the work on
-the task begins, and use that number for all it writes. Asked again before each write, a job that has lost the task meanwhile
-raises ``NotOwned``, and one that has got it back gives a higher number.
+For a database there is a condition (``fence_allows`` for SQLAlchemy, ``fence_sql`` for any driver), and ``check_written`` for
+the count of rows after it; for Redis ``redis_set``, for etcd ``etcd_put``. All take the number itself: call ``job.fence(task)``
+when the work on the task begins, and use that number for all its writes. If ``job.fence`` is called again before each write, a
+job that has lost the task meanwhile raises ``NotOwned``, and a job that has it back returns a higher number.
 """
 
 from jobsync.errors import StaleFence

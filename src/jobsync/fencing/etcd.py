@@ -1,6 +1,6 @@
-"""etcd: a value with its fence in a key beside it, both put by one transaction that compares.
+"""etcd: a value, and its fence in a second key, both put by one transaction that compares.
 
-Everything that writes the value must do so through here.
+All writers of the value must use this function.
 """
 
 from __future__ import annotations
@@ -13,14 +13,22 @@ __all__ = ['etcd_put']
 
 _FENCE = '/fence'
 _DIGITS = 16
-"""etcd compares values as text, so numbers are padded to one length: that of the largest fence."""
+"""The length that fences are padded to, which is that of the largest: etcd compares values as text."""
 
 
 def etcd_put(client: Any, key: str, value: str | bytes, fence: int, *, fence_key: str | None = None) -> None:
-    """Put the value, and remember the fence it was written under. ``client`` is one of ``etcd3``.
+    """Put a value under a fence, and store the fence beside it. Raises what the client raises, too.
 
-    The fence is stored in ``fence_key``, by default ``key`` and ``/fence``; so no value's key may end in that. Raises
-    ``StaleFence`` if a higher fence has written, and what the client raises.
+    Args:
+        client: A client of ``etcd3``.
+        key: The value's key. It may not end in ``/fence``.
+        value: The value.
+        fence: The number that ``job.fence(task)`` has returned.
+        fence_key: The key of the fence. None: ``key`` and ``/fence``.
+
+    Raises:
+        StaleFence: A higher fence has written. No value is put.
+        ConfigError: A key or the fence is not allowed.
     """
     check_keys(key, fence_key, lambda name: name.endswith(_FENCE))
     stored_at = fence_key or key + _FENCE
@@ -28,8 +36,10 @@ def etcd_put(client: Any, key: str, value: str | bytes, fence: int, *, fence_key
     is_absent = client.transactions.version(stored_at) == 0
     writes = [client.transactions.put(key, value), client.transactions.put(stored_at, _text(fence))]
     while True:
-        # etcd takes no comparison with the value of an absent key for true. Between the two transactions another may put it, or
-        # delete it: then the first is due again.
+        # For etcd no comparison with the value of an absent key is true, so an absent key needs a transaction of its own.
+        # t=0  the first transaction fails, and finds no fence
+        # t=1  another client puts the fence, or deletes it
+        # t=2  the second transaction fails: the first is tried again
         done, answers = client.transaction(compare=[is_not_higher], success=writes, failure=[client.transactions.get(stored_at)])
         if done:
             return

@@ -1,4 +1,4 @@
-"""What a fence may be, and which keys may be written under it."""
+"""The values that a fence may have, and the keys that may be written under it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from jobsync.errors import ConfigError, StaleFence
 __all__ = ['check_keys', 'checked_fence', 'stale']
 
 _BELOW = 2**53
-"""Lua, in which Redis compares, counts exactly up to here: a change every millisecond for 285,000 years."""
+"""The limit of exact integers in Lua, in which Redis compares: a change every millisecond for 285,000 years."""
 
 
 def checked_fence(fence: object) -> int:
-    """A number that ``job.fence`` could have given."""
+    """Return the fence. Raise ``ConfigError`` for a value that ``job.fence`` cannot return."""
     if isinstance(fence, bool) or not isinstance(fence, int) or not 0 <= fence < _BELOW:
         raise ConfigError(f'fence is {safe_repr(fence)}: must be the number that job.fence(task) gave')
     return fence
 
 
 def check_keys(key: object, fence_key: str | None, is_of_a_fence: Callable[[str], bool]) -> None:
-    """Refuse a key whose value would stand where a fence is kept: the fence of another key, or its own."""
+    """Raise ``ConfigError`` for a key whose value would replace a fence: that of another key, or its own."""
     if not isinstance(key, str) or not key:
         raise ConfigError(f'key is {safe_repr(key)}: must be a string that is not empty')
     if is_of_a_fence(key):
@@ -31,7 +31,7 @@ def check_keys(key: object, fence_key: str | None, is_of_a_fence: Callable[[str]
 
 
 def stale(fence: int, what: object, highest: object = None) -> StaleFence:
-    """The error for a write that came too late."""
+    """Return the error for a write that came too late."""
     seen = 'a higher one has written since' if highest is None else f'{highest} has written since'
     return StaleFence(
         f"{what} was not written under fence {fence}: {seen}, so the task is another owner's now; give up the work on it"

@@ -1,7 +1,7 @@
-"""Redis and Valkey: a value with its fence in a key beside it, both written by one script.
+"""Redis and Valkey: a value, and its fence in a second key, both written by one script.
 
-Everything that writes the value must do so through here. The key of the fence must live as long as a former owner might: give it
-no expiry, and do not let the server evict it (``maxmemory-policy`` ``noeviction`` or one of the ``volatile-`` kind).
+All writers of the value must use these functions. The key of the fence must live as long as a former owner may: give it no
+expiry, and do not let the server evict it (``maxmemory-policy`` ``noeviction`` or one of the ``volatile-`` kind).
 """
 
 from __future__ import annotations
@@ -17,18 +17,38 @@ __all__ = ['redis_set', 'redis_set_async']
 
 
 def redis_set(client: Any, key: str, value: str | bytes | float, fence: int, *, fence_key: str | None = None) -> None:
-    """Set the value, and remember the fence it was written under. ``client`` is a ``redis.Redis``, or one of a cluster.
+    """Set a value under a fence, and store the fence beside it. Raises what the client raises, too.
 
-    The fence is stored in ``fence_key``, by default one that stays beside ``key`` in a cluster: ``fence:{key}``, or if the key
-    has braces of its own that say where, ``key`` and ``:fence``. So no value's key may be of these forms. Raises ``StaleFence``
-    if a higher fence has written, and what the client raises.
+    Args:
+        client: A ``redis.Redis`` or ``redis.RedisCluster``.
+        key: The value's key. It may not have the form of a fence's key.
+        value: The value.
+        fence: The number that ``job.fence(task)`` has returned.
+        fence_key: The key of the fence. None: one in the slot of ``key``, which is ``fence:{key}``, or ``key`` and ``:fence`` if
+            ``key`` has braces that choose its slot.
+
+    Raises:
+        StaleFence: A higher fence has written. No value is set.
+        ConfigError: A key or the fence is not allowed.
     """
-    _judge(client.eval(*_call(key, value, fence, fence_key)), key, fence)
+    _check_result(client.eval(*_call(key, value, fence, fence_key)), key, fence)
 
 
 async def redis_set_async(client: Any, key: str, value: str | bytes | float, fence: int, *, fence_key: str | None = None) -> None:
-    """The same with a client of ``redis.asyncio``."""
-    _judge(await client.eval(*_call(key, value, fence, fence_key)), key, fence)
+    """Set a value under a fence as ``redis_set`` does, with a client of ``redis.asyncio``.
+
+    Args:
+        client: A ``redis.asyncio.Redis`` or ``redis.asyncio.RedisCluster``.
+        key: As for ``redis_set``.
+        value: As for ``redis_set``.
+        fence: As for ``redis_set``.
+        fence_key: As for ``redis_set``.
+
+    Raises:
+        StaleFence: A higher fence has written. No value is set.
+        ConfigError: A key or the fence is not allowed.
+    """
+    _check_result(await client.eval(*_call(key, value, fence, fence_key)), key, fence)
 
 
 def _call(key: str, value: str | bytes | float, fence: int, fence_key: str | None) -> tuple[Any, ...]:
@@ -40,9 +60,10 @@ def _call(key: str, value: str | bytes | float, fence: int, fence_key: str | Non
 
 
 def _beside(key: str) -> str | None:
-    """A key in the same slot of a cluster, which is chosen by what stands in the first braces, if anything does; None if none is.
+    """Return the key of a fence in the slot of ``key``; None if no such key can be made.
 
-    No two keys have one in common: the first form ends in ``:fence``, the other in a brace.
+    The text in the first braces chooses the slot, if there is any. No two keys share a fence: the fence's key ends in ``:fence``
+    for a key with such braces, and in a brace for a key without.
     """
     _, opening, rest = key.partition('{')
     tag, closing, _ = rest.partition('}')
@@ -56,7 +77,7 @@ def _is_of_a_fence(key: str) -> bool:
     return any(owner and _beside(owner) == key for owner in owners)
 
 
-def _judge(highest: Any, key: str, fence: int) -> None:
+def _check_result(highest: Any, key: str, fence: int) -> None:
     if highest is not None:
         raise stale(fence, f'key {key!r}', highest.decode() if isinstance(highest, bytes) else highest)
 

@@ -1,11 +1,11 @@
 """SQL: a condition that is false for a former owner, so that its statement writes no row.
 
-The table has a column of integers for the fence (``BIGINT``, ``NULL`` where nobody has written yet), and the statement sets it::
+The table has a column of integers for the fence (``BIGINT``, ``NULL`` before the first write), and the statement sets it::
 
     UPDATE results SET value = %s, fence = %s WHERE id = %s AND (fence IS NULL OR fence <= %s)
 
-That is safe under every isolation level of PostgreSQL, and on SQLite: a statement that had to wait for another one's row looks at
-the condition again, or fails as a whole.
+This is safe under every isolation level of PostgreSQL, and on SQLite: a statement that had to wait for another one's row
+evaluates the condition again, or fails as a whole.
 """
 
 from __future__ import annotations
@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 __all__ = ['Paramstyle', 'check_written', 'fence_allows', 'fence_sql']
 
 Paramstyle = Literal['format', 'pyformat', 'qmark', 'named', 'numeric']
-"""As in PEP 249: the ``paramstyle`` of the driver's module says which one it takes."""
+"""The forms of placeholders in PEP 249. The ``paramstyle`` of a driver's module is the one it takes."""
 
 
 def fence_allows(column: ColumnElement[Any] | InstrumentedAttribute[Any], fence: int) -> ColumnElement[bool]:
-    """For SQLAlchemy: true of a row that nobody has written under a higher fence.
+    """Return a condition of SQLAlchemy's that is true for a row without a higher fence.
 
-    ``update(results).where(results.c.id == task, fence_allows(results.c.fence, fence)).values(value=…, fence=fence)``, then
-    ``check_written(result.rowcount, fence, task)``.
+    Use it as ``update(results).where(results.c.id == task, fence_allows(results.c.fence, fence)).values(value=…, fence=fence)``,
+    then ``check_written(result.rowcount, fence, task)``.
+
+    Args:
+        column: The column that has the fence.
+        fence: The number that ``job.fence(task)`` has returned.
+
+    Raises:
+        ConfigError: The fence is not allowed.
     """
     allowed: ColumnElement[bool] = column.is_(None) | (column <= checked_fence(fence))
     return allowed
@@ -50,11 +57,21 @@ def fence_sql(
 def fence_sql(
     column: str, fence: int, paramstyle: Paramstyle, *, name: str = 'fence', position: int = 1
 ) -> tuple[str, list[int] | dict[str, int]]:
-    """For any driver: the same condition as text in parentheses, and its parameters.
+    """Return a condition as text in parentheses that is true for a row without a higher fence, and its parameters.
 
-    ``column`` is taken as it stands, so it must not come from outside. The parameters are a list to be added to the statement's
-    own where the condition stands, or for ``pyformat`` and ``named`` a mapping with ``name`` as its key. For ``numeric``
-    ``position`` is the number of the parameter.
+    Args:
+        column: The column that has the fence. It becomes part of the statement as it is: never take it from input.
+        fence: The number that ``job.fence(task)`` has returned.
+        paramstyle: The form of placeholders that the driver takes, see PEP 249.
+        name: The parameter's name, for ``pyformat`` and ``named``.
+        position: The parameter's number, for ``numeric``.
+
+    Returns:
+        The condition; and a list to add to the statement's parameters where the condition stands, or a mapping to merge with them
+        for ``pyformat`` and ``named``.
+
+    Raises:
+        ConfigError: The fence or ``paramstyle`` is not allowed.
     """
     checked_fence(fence)
     match paramstyle:
@@ -75,15 +92,23 @@ def fence_sql(
 
 
 def check_written(rowcount: int, fence: int, what: object = 'the row') -> None:
-    """Raise ``StaleFence`` if a guarded statement has written no row. ``what`` it was to write is for the message.
+    """Raise an error if a guarded statement has written no row.
 
-    No row means refused, or that there was none to begin with: insert it first, or with ``ON CONFLICT … DO UPDATE … WHERE``. The
-    driver must count the rows it found (those of MySQL count the rows that changed unless they are told otherwise). Raises
-    ``UnsupportedOperation`` if it does not tell at all.
+    No row means that the fence was too low, or that there was no row before: insert the row first, or with ``ON CONFLICT … DO
+    UPDATE … WHERE``. The driver must count the rows it found (drivers of MySQL count the changed rows unless configured).
+
+    Args:
+        rowcount: How many rows the statement has written.
+        fence: The fence of the statement.
+        what: What was to be written, for the message.
+
+    Raises:
+        StaleFence: No row was written.
+        UnsupportedOperation: The driver does not count rows.
     """
     if rowcount < 0:
         raise UnsupportedOperation(
-            'the driver does not tell how many rows were written: use RETURNING, and count what comes back'
+            'the driver does not count the rows that were written: use RETURNING, and count what comes back'
         )
     if rowcount == 0:
         raise stale(fence, what)

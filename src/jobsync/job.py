@@ -199,7 +199,7 @@ class Job:
         deadline, pins, mine = lease.grant
         if pins is not None and key in pins:
             return pins[key] and now() < deadline
-        digest = self._hash  # called as self._hash(…), it would be looked up among the methods first
+        digest = self._hash  # called as self._hash(…), Python would search the methods for it first
         return mine[digest(data) % self._total_tokens] and now() < deadline
 
     def add_task(self, task: object) -> bool:

@@ -33,7 +33,7 @@ class Session:
 
     **Signals.** ``leave`` may be called by a signal handler that has interrupted any step of any method here, in this very
     thread. So there is no lock here, and ``leave`` works after each step: an object is stored before it is started, and the
-    event that asks a session to end is recorded before anything is read.
+    event that ends a session is recorded before anything is read.
     """
 
     def __init__(self, node_name: str, config: CoordinationConfig, create: bool) -> None:
@@ -95,7 +95,7 @@ class Session:
         wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)
 
     def check_enterable(self) -> None:
-        """Raise ``JobsyncError`` if this was entered, left or asked to leave before."""
+        """Raise ``JobsyncError`` if this was entered, stopped or left before."""
         if self.stages.stage is not Stage.NEW:
             raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
 

@@ -126,7 +126,7 @@ def store(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if '://' not in value:
             raise ConfigError(f'{attribute.name} is {safe_repr(redact_url(value))}: must be a URL such as sqlite:///jobsync.db')
         return
-    # A Setting of libb is a mapping that has every attribute it is asked for, so a mapping is refused without a question.
+    # A Setting of libb is a mapping that seems to have every attribute, so a mapping is refused before its attributes are read.
     missing = _BACKEND_METHODS if isinstance(value, Mapping) else {m for m in _BACKEND_METHODS if not hasattr(value, m)}
     Check(lambda _: not missing, f'a URL or a backend (this one has no {", ".join(sorted(missing)[:3])})').of(
         attribute.name, value

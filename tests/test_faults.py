@@ -10,11 +10,11 @@ from jobsync.backend import Backend
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Fault, FaultyBackend, Harness, MemoryHarness, Namespace, When
-from jobsync.testing.conformance.comparing import MachineTests
+from jobsync.testing.conformance.comparison import ComparisonTests
 from jobsync.testing.conformance.waiting import WaitTests
 
 
-class TestFaultless(MachineTests, WaitTests):
+class TestFaultless(ComparisonTests, WaitTests):
     """Without faults the wrapper answers every method as the backend inside does."""
 
     @pytest.fixture

@@ -10,9 +10,10 @@ from tests.support.servers import RedisServer
 
 from jobsync.testing import BackendSuite, Harness, Namespace
 from jobsync.testing.conformance.external_changes import FailoverTests
-from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
+from jobsync.testing.conformance.opening import InfoTests, OpeningTests
 from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.readings import PositionTests
+from jobsync.testing.conformance.timelines import TimelineTests
 
 pytestmark = pytest.mark.redis
 

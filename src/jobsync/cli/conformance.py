@@ -16,7 +16,7 @@ from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
     from jobsync.testing.conformance import Harness
-    from jobsync.testing.conformance.running import Result
+    from jobsync.testing.conformance.runner import Result
 
 __all__ = ['check']
 
@@ -39,10 +39,10 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
     missing = [name for name in ('hypothesis', 'pytest') if importlib.util.find_spec(name) is None]
     if missing:
         raise JobsyncError(f"the conformance suite needs {' and '.join(missing)}: pip install 'jobsync[testing]'")
-    from jobsync.testing.conformance.running import Standing, run
+    from jobsync.testing.conformance.runner import Verdict, run
 
     def report_progress(result: Result, number: int, total: int) -> None:
-        if result.standing is Standing.FAILS:
+        if result.verdict is Verdict.FAILS:
             click.echo(f'FAILS {result.test}', err=True)
         elif sys.stderr.isatty() or number % 50 == 0:
             click.echo(f'\r{number} of {total} ' if sys.stderr.isatty() else f'{number} of {total}\n', nl=False, err=True)
@@ -52,9 +52,9 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
     except BackendUnavailable as error:
         raise NoStore(f'the store at {redact_url(url)} does not answer: {error}') from error
     _report(results)
-    count = Counter(result.standing for result in results)
-    click.echo(', '.join(f'{count[standing]} {standing.value}' for standing in Standing))
-    return count[Standing.HOLDS] > 0 and count[Standing.FAILS] == 0
+    count = Counter(result.verdict for result in results)
+    click.echo(', '.join(f'{count[verdict]} {verdict.value}' for verdict in Verdict))
+    return count[Verdict.HOLDS] > 0 and count[Verdict.FAILS] == 0
 
 
 def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool) -> Callable[[], Harness]:
@@ -94,22 +94,22 @@ def _named(name: str) -> Callable[[str], object]:
 def _report(results: Sequence[Result]) -> None:
     """Print each failure with the promises that it costs, the verdict on each promise, and the reasons of tests not tried."""
     from jobsync.testing.conformance.promises import MEANING
-    from jobsync.testing.conformance.running import Standing
+    from jobsync.testing.conformance.runner import Verdict
 
     for result in results:
-        if result.standing is Standing.FAILS:
-            click.echo(f'\nFAILS {result.test}: {result.says}')
+        if result.verdict is Verdict.FAILS:
+            click.echo(f'\nFAILS {result.test}: {result.states}')
             for line in result.detail.splitlines()[:SHOWN_LINES] or ['no reason given']:
                 click.echo(f'      {line}')
             for promise in result.costs:
                 click.echo(f'      costs {promise}: {MEANING[promise]}')
     click.echo()
     for promise, meaning in MEANING.items():
-        count = Counter(result.standing for result in results if promise in result.costs)
+        count = Counter(result.verdict for result in results if promise in result.costs)
         if count:
-            verdict = 'FAILS' if count[Standing.FAILS] else 'holds' if count[Standing.HOLDS] else 'not tried'
-            figures = ', '.join(f'{count[standing]} {standing.value}' for standing in Standing if count[standing])
-            click.echo(f'{verdict:9} {promise:5} {meaning} ({figures})')
+            standing = 'FAILS' if count[Verdict.FAILS] else 'holds' if count[Verdict.HOLDS] else 'not tried'
+            figures = ', '.join(f'{count[verdict]} {verdict.value}' for verdict in Verdict if count[verdict])
+            click.echo(f'{standing:9} {promise:5} {meaning} ({figures})')
     click.echo()
-    for reason, number in Counter(result.detail for result in results if result.standing is Standing.NOT_TRIED).items():
+    for reason, number in Counter(result.detail for result in results if result.verdict is Verdict.NOT_TRIED).items():
         click.echo(f'not tried: {number} tests, {reason}')

@@ -15,7 +15,7 @@ from tests.backends.mutants import MUTANTS
 from tests.backends.mutants.base import Hands, Mutant
 from tests.backends.mutants.page import rows
 
-from jobsync.testing.conformance import BackendSuite, Harness, outages, waiting
+from jobsync.testing.conformance import BackendSuite, Harness, outages, repeated_writes, waiting
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 
 __all__ = ['NAME', 'Caught', 'arguments', 'catchers', 'kind_of', 'shorten', 'table']
@@ -85,7 +85,8 @@ def arguments(names: Sequence[str] = ()) -> list[str]:
 
 def shorten(set_: Callable[[object, str, float], object]) -> None:
     """Wait less for what never comes."""
-    for module, limit in ((waiting, 'DEADLINE_SEC'), (outages, 'DEADLINE_SEC'), (outages, 'LIMIT_SEC')):
+    deadlines = ((waiting, 'DEADLINE_SEC'), (outages, 'DEADLINE_SEC'), (outages, 'LIMIT_SEC'), (repeated_writes, 'LIMIT_SEC'))
+    for module, limit in deadlines:
         set_(module, limit, 2.5)
 
 

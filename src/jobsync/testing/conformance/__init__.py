@@ -21,13 +21,13 @@ import pkgutil
 
 import pytest
 
-APART = {'collected', 'harness', 'promises', 'reference', 'running'}
+APART = {'harness', 'promises', 'reference', 'runner', 'runner_suite'}
 MODULES = tuple(f'{__name__}.{module.name}' for module in pkgutil.iter_modules(__path__) if module.name not in APART)
-"""All that assert something."""
+"""The modules with assertions."""
 
 pytest.register_assert_rewrite(*MODULES)
 
-from jobsync.testing.conformance.harness import Ability, Harness  # noqa: E402 - after the line that makes asserts speak
+from jobsync.testing.conformance.harness import Ability, Harness  # noqa: E402 - after the line that lets asserts show values
 from jobsync.testing.conformance.suite import BackendSuite  # noqa: E402
 
 __all__ = ['MODULES', 'Ability', 'BackendSuite', 'Harness']

@@ -1,4 +1,4 @@
-"""The store's clock, not the caller's: a process whose wall clock is wrong writes the same times as any other."""
+"""Times are the store's: a process whose wall clock is wrong writes the times that any other process would write."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ import pytest
 from jobsync.backend import INITIAL, LockEdit, LockFilter, NodeRef, Reach, TokenGroup
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import Namespace
-from jobsync.testing.conformance.processes import NAMESPACE, common, processes, receive
+from jobsync.testing.conformance.namespace import DAY as DATE
+from jobsync.testing.conformance.namespace import NAMESPACE, Namespace
+from jobsync.testing.conformance.processes import common, processes, receive
+from jobsync.testing.conformance.write_history import COMMON
 
 __all__ = ['ClockTests', 'shift_wall_clock']
 
 MONTH, DAY, HOUR = dt.timedelta(days=30), dt.timedelta(days=1), dt.timedelta(hours=1)
 BEAT_SEC = 0.1
 OTHERS = 4
-"""Nodes whose clocks are right."""
+"""Number of nodes whose clocks are right."""
 
 
 def shift_wall_clock(by: dt.timedelta) -> None:
-    """Make whatever this process reads of its wall clock wrong from now on, as far as Python reads it."""
+    """Shift every time that Python code of this process reads from its wall clock."""
     real: Any = dt.datetime
     time_of, time_ns_of, seconds = time.time, time.time_ns, by.total_seconds()
 
     class Kind(type):
-        """So that times made before or elsewhere still are of this type."""
+        """Lets times of the real type pass as instances of the shifted one."""
 
         def __instancecheck__(cls, value: object) -> bool:
             return isinstance(value, real)
 
     class Shifted(real, metaclass=Kind):  # type: ignore[misc]  # a class that is known at run time
-        """The clock alone: every value is of the real type."""
+        """A ``datetime`` whose clock is shifted. Every value is of the real type."""
 
         def __new__(cls, *args: Any, **fields: Any) -> Any:
             return real(*args, **fields)
@@ -58,7 +60,7 @@ def shift_wall_clock(by: dt.timedelta) -> None:
             return real.now() + by
 
     def shifted_time() -> float:
-        # gRPC hands a deadline by this clock to its C library, whose own clock is right.
+        # gRPC passes a deadline by this clock to its C library, whose own clock is right.
         caller = sys._getframe(1).f_globals.get('__name__', '')
         return time_of() + (0 if caller.startswith('grpc.') else seconds)
 
@@ -68,7 +70,7 @@ def shift_wall_clock(by: dt.timedelta) -> None:
 
 
 def write_with_a_wrong_clock(by: dt.timedelta, namespace: Namespace, _number: int, pipe: Connection) -> object:
-    """Do one of everything that has a time, with this process's clock set wrong; tell what was removed, and what was read."""
+    """Make every write that has a time, with this process's clock set wrong; return what was removed and read."""
     shift_wall_clock(by)
     ref = namespace.join('wrong')
     for _ in range(3):
@@ -78,24 +80,23 @@ def write_with_a_wrong_clock(by: dt.timedelta, namespace: Namespace, _number: in
     namespace.lock('short', expires_in=HOUR)
     namespace.lock('old', expires_in=dt.timedelta(0))
     removed = namespace.backend.edit_locks(LockEdit(remove=LockFilter(expired=True)))
-    date = dt.date(2026, 3, 2)
-    namespace.backend.append_claims(ref, ['x', 'y'], date)
-    namespace.backend.append_audits('wrong', ['x'], date)
+    namespace.claim(ref, 'x', 'y')
+    namespace.audit('wrong', 'x')
     namespace.lead(ref)
     namespace.commit(ref, TokenGroup([1], 'wrong'), moved=1)
-    late = [claim.item for claim in namespace.backend.incomplete(date, HOUR)]
-    early = [claim.item for claim in namespace.backend.incomplete(date, dt.timedelta(0))]
+    late = [claim.item for claim in namespace.backend.incomplete(DATE, HOUR)]
+    early = [claim.item for claim in namespace.backend.incomplete(DATE, dt.timedelta(0))]
     return removed, late, early, namespace.snapshot().now.isoformat()  # as text: pickle finds another type by its name
 
 
 class ClockTests:
-    """Of a store that nodes of several machines reach, no time is that of one caller's wall clock."""
+    """On a store that several machines reach, no time is that of one caller's wall clock: locks would expire at random."""
 
     @needs(Ability.PROCESSES)
     @pytest.mark.parametrize('by', [MONTH, -MONTH], ids=['ahead', 'behind'])
     def test_a_wrong_wall_clock_makes_no_difference(self, harness: Harness, by: dt.timedelta) -> None:
-        """Beside nodes whose clocks are right, one whose clock is wrong by a month writes and reads the store's times: a lock
-        lives as long as it is meant to, and work is as old as it is.
+        """A node whose clock is wrong by a month writes and reads the store's times, while other clocks are right: its locks
+        expire when they should, and its claims have their true age.
         """
         if harness.connect(NAMESPACE).info.reach is not Reach.NETWORK:
             pytest.skip('all callers are on one host, and share its clock')
@@ -104,7 +105,7 @@ class ClockTests:
         refs = [namespace.join(f'n{number}') for number in range(OTHERS)]
         before = namespace.snapshot().now
         with (
-            beating(harness, [*refs, NodeRef('common', 'run')]),
+            beating(harness, [*refs, COMMON]),
             processes(harness, partial(write_with_a_wrong_clock, by), 1) as ((_, pipe),),
         ):
             pipe.send('go')
@@ -131,7 +132,7 @@ class ClockTests:
 
 @contextmanager
 def beating(harness: Harness, refs: list[NodeRef]) -> Iterator[None]:
-    """Let these nodes go on beating for the length of the block."""
+    """Send heartbeats of these nodes for the length of the block."""
     over = Event()
 
     def beat() -> None:

@@ -1,73 +1,18 @@
-"""One side of a comparison of two backends: what it answers, without what it draws for itself."""
+"""The comparison with the reference, as a test of the suite."""
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable
-from typing import Any
+from jobsync.testing.conformance.harness import Harness
 
-import attrs
-
-from jobsync.backend import Assignment, Backend, Pin, Pulse, Revision, Settings, Snapshot, TaskLock, Timeline, TokenRow
-from jobsync.errors import JobsyncError, NameTaken
-from jobsync.testing.conformance.namespace import Namespace
-
-__all__ = ['Side']
-
-NUMBERS = {(Revision, 'number'), (TokenRow, 'version'), (Pin, 'version'), (TaskLock, 'registered'), (Snapshot, 'locks_revision')}
-DRAWN = {(Revision, 'stamp'), (Timeline, 'id'), (TaskLock, 'id')}
-APART = {
-    (Timeline, 'store'),
-    (Snapshot, 'store'),
-    (Pulse, 'store'),
-    (Snapshot, 'position'),
-    (Pulse, 'position'),
-    (Snapshot, 'now'),
-    (Pulse, 'leader_age_sec'),
-}
+__all__ = ['ComparisonTests']
 
 
-class Side:
-    """One of the two backends, and what its reader has."""
+class ComparisonTests:
+    """The backend under test and the reference receive the same calls."""
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
-        self.backend = backend
-        self.namespace = Namespace(backend, settings)
-        self.follower = Assignment.empty(settings.total_tokens)
-        """Kept up to date by differences."""
-        self.before = backend.snapshot()
-        """An earlier reading, for calls that come late."""
-        self._met: dict[object, int] = {}
+    def test_compared_with_the_reference(self, harness: Harness) -> None:
+        """After any sequence of calls, answers and state equal those of the memory backend."""
+        # Hypothesis takes long to import, and each process that another test starts imports the suite.
+        from jobsync.testing.conformance.machine import compare
 
-    def outcome(self, call: Callable[[Side], object]) -> object:
-        """What a call answers or raises, comparable with the other side's."""
-        try:
-            return self.plain(call(self))
-        except NameTaken as error:
-            return 'NameTaken', self.plain(error.record)
-        except JobsyncError as error:
-            return type(error).__name__
-
-    def plain(self, value: Any) -> Any:
-        """A value without what this side drew for itself."""
-        kind: Any = type(value)
-        if attrs.has(kind):
-            return kind.__name__, *(self._field(kind, field.name, getattr(value, field.name)) for field in attrs.fields(kind))
-        if isinstance(value, dt.datetime):
-            return 'a time'
-        if isinstance(value, (tuple, list)):
-            return tuple(map(self.plain, value))
-        if isinstance(value, frozenset):
-            return frozenset(map(self.plain, value))
-        if isinstance(value, dict):
-            return {key: self.plain(part) for key, part in value.items()}
-        return value
-
-    def _field(self, kind: type, name: str, value: Any) -> Any:
-        if (kind, name) in APART:
-            return None
-        if (kind, name) in NUMBERS:
-            return value and self._met.setdefault(('number', value), len(self._met))
-        if (kind, name) in DRAWN:
-            return value and self._met.setdefault((kind, name, value), len(self._met))
-        return self.plain(value)
+        compare(harness)

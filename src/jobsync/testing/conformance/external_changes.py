@@ -1,44 +1,28 @@
-"""What happens to a store from outside: edits by hand, another store, everything lost."""
+"""Changes that no call of the protocol made: manual edits of rows, a failover to another store, a store that lost everything."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from jobsync.backend import INITIAL, Assignment, Eviction, NodeRef, Pin, TokenGroup
+from jobsync.backend import INITIAL, Assignment, Eviction, TokenGroup
 from jobsync.errors import Conflict, Evicted, SchemaMismatch
+from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, TOKENS, Namespace
 
-__all__ = ['FailoverTests', 'HandEditTests', 'something_of_everything']
-
-DAY = dt.date(2026, 3, 2)
-NAMESPACE = 'sync_'
+__all__ = ['FailoverTests', 'HandEditTests']
 
 
-def something_of_everything(namespace: Namespace) -> NodeRef:
-    """A leader, a node that left, rows, a pin, locks and trails."""
-    leader = namespace.leader()
-    namespace.backend.deregister(namespace.join('left'))
-    namespace.beat(leader, namespace.revision, {1, 2})
-    namespace.lock('x', 'y')
-    group = TokenGroup(range(9), 'leader', 'a', 'b')
-    namespace.commit(leader, group, pins=(Pin(TOKENS + 1, 'x', 'leader', pattern='a%'),), moved=9)
-    namespace.backend.append_claims(leader, ['x', 'y'], DAY)
-    namespace.backend.append_audits('leader', ['x'], DAY)
-    return leader
-
-
+@needs(Ability.HAND_EDITS)
 class HandEditTests:
-    """Rows deleted as an operator would."""
+    """Rows that an operator deletes. Whatever depends on them must show a change, or two nodes may own one token."""
 
-    @needs(Ability.HAND_EDITS)
     def test_deleted_tokens_are_a_new_version(self, namespace: Namespace, harness: Harness) -> None:
-        """Rows that go by hand are the new revision and version, and are absent from then on; a pin cannot go so."""
-        leader = something_of_everything(namespace)
+        """Deleted rows of tokens make a new version, and are absent from then on; the row of a pin cannot be deleted."""
+        leader = namespace.populate()
         version = namespace.snapshot().version
         old = namespace.assignment()
         with namespace.raises_revision():
@@ -55,37 +39,33 @@ class HandEditTests:
         assert namespace.row(1).version == number
         assert namespace.backend.read_assignment(old.version).base is None
 
-    @needs(Ability.HAND_EDITS)
     def test_a_pin_survives(self, namespace: Namespace, harness: Harness) -> None:
-        """The row of a pin is still there after an attempt to delete it."""
-        something_of_everything(namespace)
+        """The row of a pin is still present after an attempt to delete it."""
+        namespace.populate()
         before = namespace.pins()
         harness.delete_token_rows(NAMESPACE, [TOKENS + 1])
         assert namespace.pins() == before != {}
 
-    @needs(Ability.HAND_EDITS)
     def test_differences_go_on_after_an_edit(self, namespace: Namespace, harness: Harness) -> None:
-        """What is read after the edit can be built on again."""
-        leader = something_of_everything(namespace)
+        """A reader that read after the edit can go on with differences."""
+        leader = namespace.populate()
         harness.delete_token_rows(NAMESPACE, [1])
         assignment = namespace.assignment()
         namespace.commit(leader, TokenGroup([5], 'other'))
         after, whole = assignment.apply(namespace.backend.read_assignment(assignment.version)), namespace.assignment()
         assert [after.row(token) for token in range(TOKENS)] == [whole.row(token) for token in range(TOKENS)]
 
-    @needs(Ability.HAND_EDITS)
     def test_plans_from_before_an_edit_of_tokens_conflict(self, namespace: Namespace, harness: Harness) -> None:
-        """Rows that go by hand make the plan stale that was made before."""
-        leader = something_of_everything(namespace)
+        """A plan from before a deletion of token rows is refused, because it may rest on a deleted row."""
+        leader = namespace.populate()
         plan, guard = namespace.plan(TokenGroup([2], 'a')), namespace.guard()
         harness.delete_token_rows(NAMESPACE, [1])
         with namespace.refused(Conflict):
             namespace.backend.commit(leader, plan, guard)
 
-    @needs(Ability.HAND_EDITS)
     def test_plans_from_before_other_edits_are_written(self, namespace: Namespace, harness: Harness) -> None:
-        """A node or a lock that goes by hand makes a plan incomplete, not wrong."""
-        leader = something_of_everything(namespace)
+        """A plan from before a deletion of a node or a lock is written: it is incomplete, not wrong."""
+        leader = namespace.populate()
         ids = [lock.id for lock in namespace.backend.read_locks().locks]
         namespace.join('a')
         edits: list[Callable[[], None]] = [
@@ -99,10 +79,9 @@ class HandEditTests:
             version = namespace.backend.commit(leader, plan, guard)
             assert (namespace.row(number).owner, namespace.snapshot().version) == ('a', version)
 
-    @needs(Ability.HAND_EDITS)
     def test_an_owner_deleted_by_hand_is_absent(self, namespace: Namespace, harness: Harness) -> None:
-        """A plan may give away what the deleted node had; one that evicts it conflicts."""
-        leader = something_of_everything(namespace)
+        """A plan that names a deleted node as absent is written; a plan that evicts it conflicts."""
+        leader = namespace.populate()
         ref = namespace.join('a')
         harness.delete_node_row(NAMESPACE, 'a')
         with namespace.refused(Conflict):
@@ -110,10 +89,9 @@ class HandEditTests:
         namespace.commit(leader, TokenGroup([1], 'b'), absent=(ref,))
         assert namespace.row(1).owner == 'b'
 
-    @needs(Ability.HAND_EDITS)
     def test_a_deleted_node_is_evicted(self, namespace: Namespace, harness: Harness) -> None:
-        """Its record is gone, its heartbeat refused, its name free; rows and the version stay."""
-        something_of_everything(namespace)
+        """The heartbeat of a deleted node is refused and its name is free; rows of tokens and the version stay."""
+        namespace.populate()
         ref = namespace.join('a')
         before = namespace.state()
         with namespace.raises_revision():
@@ -127,9 +105,8 @@ class HandEditTests:
         namespace.join('a')
         assert namespace.node('a').replaces == frozenset()
 
-    @needs(Ability.HAND_EDITS)
     def test_deleted_locks_are_gone(self, namespace: Namespace, harness: Harness) -> None:
-        """The others stay, the edit is the locks' new revision, and ids that were given are not given again."""
+        """A deletion of lock rows changes the locks' revision; other locks stay, and no id is used again."""
         namespace.lock('x', 'y', 'z')
         ids = [lock.id for lock in namespace.backend.read_locks().locks]
         with namespace.raises_revision():
@@ -142,11 +119,11 @@ class HandEditTests:
 
 
 class FailoverTests:
-    """Another store answers, or an empty one."""
+    """A failover to another store, or to an empty one. Nodes notice it by what every reading shows (rule R8)."""
 
     @needs(Ability.FAILOVER)
     def test_another_store_shows(self, namespace: Namespace, harness: Harness) -> None:
-        """Snapshot and heartbeat tell the store's identity as it is now; the timeline keeps that of its making."""
+        """Snapshot and Pulse have the store's present identity; the timeline keeps the identity that it was made under."""
         ref = namespace.leader()
         before = namespace.snapshot()
         harness.fail_over()
@@ -158,17 +135,12 @@ class FailoverTests:
 
     @needs(Ability.WIPE)
     def test_a_lost_namespace_is_not_there(self, namespace: Namespace, harness: Harness) -> None:
-        """Every call raises ``SchemaMismatch`` until ``open`` begins another timeline, at INITIAL, without settings."""
-        ref = something_of_everything(namespace)
+        """After a wipe every call raises ``SchemaMismatch`` until ``open`` begins another timeline, at INITIAL, with no nodes."""
+        ref = namespace.populate()
         harness.wipe()
-        for call in (
-            namespace.backend.snapshot,
-            namespace.backend.read_assignment,
-            partial(namespace.beat, ref),
-            namespace.backend.read_locks,
-        ):
+        for call in CALLS.values():
             with pytest.raises(SchemaMismatch):
-                call()
+                call(namespace.backend, namespace.timeline, ref)
         with pytest.raises(SchemaMismatch):
             namespace.backend.open(SETTINGS, create=False)
         assert namespace.backend.wait(1000, 0.0) == 1000

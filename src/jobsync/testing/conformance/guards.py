@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +43,8 @@ def unlock(namespace: Namespace, _leader: NodeRef, _ref: NodeRef) -> None:
 
 def work(namespace: Namespace, _leader: NodeRef, ref: NodeRef) -> None:
     """A node begins and completes a task."""
-    namespace.backend.append_claims(ref, ['x'], dt.date(2026, 3, 2))
-    namespace.backend.append_audits('a', ['x'], dt.date(2026, 3, 2))
+    namespace.claim(ref, 'x')
+    namespace.audit('a', 'x')
 
 
 UNRELATED: dict[str, Change] = {
@@ -133,8 +132,7 @@ class CommitGuardTests:
         """A renewal is a new version too: a plan with the new timeline and epoch and the old version is refused."""
         self.ready(namespace)
         guard = namespace.guard()
-        namespace.backend.renew_timeline(namespace.timeline, 0)
-        namespace.timeline = namespace.snapshot().timeline
+        namespace.renew_timeline()
         leader = namespace.leader()
         new = attrs.evolve(guard, timeline=namespace.timeline, epoch=namespace.snapshot().leadership.epoch)
         with namespace.refused(Conflict):

@@ -34,7 +34,7 @@ class HistoryTests:
         ref = namespace.join('a')
         before = namespace.snapshot().now
         with namespace.same_revision():
-            namespace.backend.append_claims(ref, ['x', 'y'], MONDAY)
+            namespace.claim(ref, 'x', 'y')
         after = namespace.snapshot().now
         claims = namespace.claims()
         assert {(c.item, c.node, c.date) for c in claims} == {('x', 'a', MONDAY), ('y', 'a', MONDAY)}
@@ -51,13 +51,13 @@ class HistoryTests:
     def test_beginning_again_renews_the_claim(self, namespace: Namespace) -> None:
         """A claim repeated stays one record, with the store's time at the repetition."""
         ref = namespace.join('a')
-        namespace.backend.append_claims(ref, ['x', 'y'], MONDAY)
+        namespace.claim(ref, 'x', 'y')
         before = {claim.item: claim.created_on for claim in namespace.claims()}
         deadline = time.monotonic() + DEADLINE_SEC
         while (now := namespace.snapshot().now) <= before['x']:
             assert time.monotonic() < deadline, f'the time of the store has been {now} for {DEADLINE_SEC} s'
             namespace.beat(ref)
-        namespace.backend.append_claims(ref, ['x'], MONDAY)
+        namespace.claim(ref, 'x')
         after = {claim.item: claim.created_on for claim in namespace.claims()}
         assert len(namespace.claims()) == 2
         assert after['x'] >= now > before['x']
@@ -66,39 +66,39 @@ class HistoryTests:
     def test_an_item_twice_in_one_call(self, namespace: Namespace) -> None:
         """An item given twice is recorded once, by claims and by audits."""
         ref = namespace.join('a')
-        namespace.backend.append_claims(ref, ['x', 'y', 'x'], MONDAY)
-        namespace.backend.append_audits('a', ['x', 'y', 'x'], MONDAY)
+        namespace.claim(ref, 'x', 'y', 'x')
+        namespace.audit('a', 'x', 'y', 'x')
         assert len(namespace.claims()) == len(namespace.audits()) == 2
 
     def test_no_items(self, namespace: Namespace) -> None:
         """A call without items records nothing."""
         ref = namespace.join('a')
         with namespace.unchanged():
-            namespace.backend.append_claims(ref, [], MONDAY)
-            namespace.backend.append_audits('a', [], MONDAY)
+            namespace.claim(ref)
+            namespace.audit('a')
 
     @pytest.mark.parametrize('how', GONE)
     def test_claims_of_a_gone_run_are_refused(self, namespace: Namespace, how: str) -> None:
         """Only an incarnation that is JOINED may claim; of a refused call nothing is written."""
         ref = namespace.gone(how)
         with namespace.refused(Evicted):
-            namespace.backend.append_claims(ref, ['x', 'y'], MONDAY)
+            namespace.claim(ref, 'x', 'y')
 
     @pytest.mark.parametrize('how', GONE)
     def test_audits_are_accepted_from_anyone(self, namespace: Namespace, how: str) -> None:
         """What was done is recorded, whether or not the node is still registered."""
         name = namespace.gone(how).name
         with namespace.same_revision():
-            namespace.backend.append_audits(name, ['x', 'y'], MONDAY)
+            namespace.audit(name, 'x', 'y')
         audits = namespace.audits()
         assert all(isinstance(a, Audit) for a in audits)
         assert {(a.item, a.node, a.date) for a in audits} == {('x', name, MONDAY), ('y', name, MONDAY)}
 
     def test_audit_repeated_happens_once(self, namespace: Namespace) -> None:
         """The same call again changes nothing, the time of completion included."""
-        namespace.backend.append_audits('a', ['x', 'y'], MONDAY)
+        namespace.audit('a', 'x', 'y')
         with namespace.unchanged():
-            namespace.backend.append_audits('a', ['y', 'x'], MONDAY)
+            namespace.audit('a', 'y', 'x')
 
     def test_audits_are_kept_by_item_date_and_node(self, namespace: Namespace) -> None:
         """The same item at another date or by another node is another record."""
@@ -111,8 +111,8 @@ class HistoryTests:
         """Each trail comes newest first; ``limit`` keeps the newest; a claim begun again is new."""
         ref = namespace.leader('a')
         for item in ('w', 'x', 'y', 'w'):
-            namespace.backend.append_claims(ref, [item], MONDAY)
-            namespace.backend.append_audits('a', [item], MONDAY)
+            namespace.claim(ref, item)
+            namespace.audit('a', item)
             namespace.commit(ref, reason=item, moved=1)
             harness.move_clock(HOUR)
         assert [c.item for c in namespace.claims()] == ['w', 'y', 'x']
@@ -125,8 +125,8 @@ class HistoryTests:
         """Times in a history never rise, and ``limit`` bounds its length."""
         ref = namespace.join('a')
         for number in range(6):
-            namespace.backend.append_claims(ref, [f'x{number}'], MONDAY)
-            namespace.backend.append_audits('a', [f'x{number}'], MONDAY)
+            namespace.claim(ref, f'x{number}')
+            namespace.audit('a', f'x{number}')
         for found in (namespace.claims(), namespace.audits()):
             times = [record.created_on for record in found]
             assert times == sorted(times, reverse=True)
@@ -159,21 +159,21 @@ class HistoryTests:
     def test_incomplete_is_claimed_and_not_audited(self, namespace: Namespace) -> None:
         """An item is incomplete at the date of its claim until anyone audits it at that date, evicted nodes' included."""
         leader, ref = namespace.leader(), namespace.join('a')
-        namespace.backend.append_claims(ref, ['done', 'other day', 'by another', 'open'], MONDAY)
-        namespace.backend.append_audits('a', ['done'], MONDAY)
+        namespace.claim(ref, 'done', 'other day', 'by another', 'open')
+        namespace.audit('a', 'done')
         namespace.backend.append_audits('a', ['other day'], TUESDAY)
-        namespace.backend.append_audits('someone', ['by another'], MONDAY)
+        namespace.audit('someone', 'by another')
         namespace.evict(leader, ref)
         for date in (MONDAY, None):
             assert {claim.item for claim in namespace.backend.incomplete(date, NONE)} == {'other day', 'open'}
         assert namespace.backend.incomplete(TUESDAY, NONE) == ()
-        namespace.backend.append_audits('a', ['other day', 'open'], MONDAY)
+        namespace.audit('a', 'other day', 'open')
         assert namespace.backend.incomplete(None, NONE) == ()
 
     def test_incomplete_counts_each_date(self, namespace: Namespace) -> None:
         """An item claimed at two dates is incomplete at each of them on its own."""
         ref = namespace.join('a')
-        namespace.backend.append_claims(ref, ['x'], MONDAY)
+        namespace.claim(ref, 'x')
         namespace.backend.append_claims(ref, ['x'], TUESDAY)
         assert {claim.date for claim in namespace.backend.incomplete(None, NONE)} == {MONDAY, TUESDAY}
         namespace.backend.append_audits('a', ['x'], TUESDAY)
@@ -191,7 +191,7 @@ class HistoryTests:
         """Of an item begun twice the newest claim counts, for the record and for its age; the oldest record comes first."""
         a, b = namespace.join('a'), namespace.join('b')
         for ref, item in ((a, 'x'), (a, 'y'), (b, 'x')):
-            namespace.backend.append_claims(ref, [item], MONDAY)
+            namespace.claim(ref, item)
             harness.move_clock(HOUR)
         found = namespace.backend.incomplete(MONDAY, NONE)
         assert [(claim.item, claim.node) for claim in found] == [('y', 'a'), ('x', 'b')]
@@ -202,8 +202,8 @@ class HistoryTests:
         """Only records before the moment go, of that trail alone; how many is returned, and again none."""
         leader = namespace.leader('a')
         start = namespace.snapshot().now - HOUR
-        namespace.backend.append_claims(leader, ['x', 'y'], MONDAY)
-        namespace.backend.append_audits('a', ['x', 'y'], MONDAY)
+        namespace.claim(leader, 'x', 'y')
+        namespace.audit('a', 'x', 'y')
         namespace.commit(leader, moved=1)
         with namespace.unchanged():
             assert [namespace.backend.purge(kind, start) for kind in HistoryKind] == [0, 0, 0]
@@ -218,9 +218,9 @@ class HistoryTests:
     def test_purge_keeps_claims_without_audit(self, namespace: Namespace) -> None:
         """Claims stay until the work is complete, however old they are."""
         ref = namespace.join('a')
-        namespace.backend.append_claims(ref, ['done', 'open'], MONDAY)
+        namespace.claim(ref, 'done', 'open')
         namespace.backend.append_claims(ref, ['done'], TUESDAY)
-        namespace.backend.append_audits('b', ['done'], MONDAY)
+        namespace.audit('b', 'done')
         assert namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now + HOUR) == 1
         assert {(claim.item, claim.date) for claim in namespace.claims()} == {('open', MONDAY), ('done', TUESDAY)}
 
@@ -229,8 +229,8 @@ class HistoryTests:
         """Records before the moment go, later ones stay, in each trail."""
         ref = namespace.leader('a')
         for item in ('old', 'new'):
-            namespace.backend.append_claims(ref, [item], MONDAY)
-            namespace.backend.append_audits('a', [item], MONDAY)
+            namespace.claim(ref, item)
+            namespace.audit('a', item)
             namespace.commit(ref, reason=item, moved=1)
             between = namespace.snapshot().now + HOUR
             harness.move_clock(2 * HOUR)

@@ -66,8 +66,7 @@ class LeadershipTests:
         leader = namespace.leader('b')
         namespace.evict(leader, leader)
         assert namespace.snapshot().leadership == Leadership(2, leader)
-        namespace.backend.renew_timeline(namespace.timeline, 0)
-        namespace.timeline = namespace.snapshot().timeline
+        namespace.renew_timeline()
         ref = namespace.join('a')
         assert namespace.backend.acquire_leadership(ref, 2) == Leadership(3, ref)
 

@@ -1,7 +1,7 @@
-"""A state machine that compares any backend with the reference, operation by operation.
+"""A state machine that compares any backend with the reference, call by call.
 
-Both get the same calls. What they draw for themselves (stamps, ids, numbers, times) may differ, so answers are compared
-after each of those has been replaced by its order of appearance on its own side.
+Both backends receive the same random calls. After each call their answers and everything that can be read must be equal, in the
+form that ``side.Side`` gives them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from jobsync.backend import (
     TokenGroup,
 )
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.testing.conformance.comparison import Side
 from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.side import Side
 
 __all__ = ['ComparisonMachine', 'compare']
 
@@ -48,8 +48,8 @@ names = st.sampled_from(['a', 'A', 'b%', "c'ü"])
 tasks = st.sampled_from(['x', 'X', 'y_', '\\z"'])
 days = st.sampled_from(DAYS)
 refs = st.builds(NodeRef, names, st.sampled_from(['run-1', 'run-2', 'run-3']))
-whoever = st.integers(0, 3) | st.integers(0, 3) | st.integers(0, 3) | refs
-"""Mostly a node that is registered, by its place; else any run, which most often is not."""
+nodes = st.integers(0, 3) | st.integers(0, 3) | st.integers(0, 3) | refs
+"""Mostly a registered node, by its place in the snapshot; else any run, which most often is not registered."""
 seldom = st.sampled_from([False, False, False, False, False, True])
 owners = st.none() | names
 targets = owners | st.just(NOBODY)
@@ -79,7 +79,7 @@ filters = st.builds(
 
 
 class ComparisonMachine(RuleBasedStateMachine):
-    """The backend under test beside a memory backend."""
+    """The backend under test and a memory backend, side by side."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__()
@@ -89,20 +89,20 @@ class ComparisonMachine(RuleBasedStateMachine):
         self.sides = Side(MemoryBackend(store), SETTINGS), Side(backend, SETTINGS)
 
     def pick(self, who: int | NodeRef) -> NodeRef:
-        """The run that ``whoever`` means at this moment."""
+        """Return the run that a value of ``nodes`` denotes at present."""
         nodes = self.sides[0].backend.snapshot().nodes
         if isinstance(who, NodeRef):
             return who
         return nodes[who % len(nodes)].ref if nodes else NodeRef('a', 'run-1')
 
     def both(self, call: Callable[[Side], object]) -> None:
-        """Do the same on both sides and compare the answers."""
+        """Make one call on both sides and compare the answers."""
         expected, found = (side.outcome(call) for side in self.sides)
         assert found == expected
 
     @invariant()
     def same_state(self) -> None:
-        """All there is to see is the same on both sides, and each side's identity is that of its timeline."""
+        """Check that the states of both sides are equal, and that each store's identity is that of its timeline."""
 
         def state(side: Side) -> object:
             snapshot = side.backend.snapshot()
@@ -114,7 +114,7 @@ class ComparisonMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Two nodes, one of which leads."""
+        """Register two nodes, and let one of them lead."""
         leader = NodeRef('a', 'run-1')
         for ref in (leader, NodeRef('A', 'run-1')):
             self.register(ref, 0, 'none', late=False)
@@ -122,7 +122,7 @@ class ComparisonMachine(RuleBasedStateMachine):
 
     @rule()
     def remember(self) -> None:
-        """Keep the present reading for a call that comes late."""
+        """Keep the present snapshot for a call that comes late."""
         for side in self.sides:
             side.before = side.backend.snapshot()
 
@@ -130,7 +130,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         wanted=st.sampled_from([SETTINGS, SETTINGS, OTHERS]), create=st.booleans(), dead=st.sampled_from(['', '', 'now', 'then'])
     )
     def open(self, wanted: Settings, create: bool, dead: str) -> None:
-        """Open again, with the same or other settings, and perhaps with what the caller takes for dead."""
+        """Open again, with the same or other settings, and sometimes with nodes that the caller considers dead."""
 
         def call(side: Side) -> object:
             reading = side.before if dead == 'then' else side.backend.snapshot()
@@ -142,7 +142,7 @@ class ComparisonMachine(RuleBasedStateMachine):
 
     @rule(now=seldom, ahead=st.integers(-2, 2), longest=timeouts)
     def renew(self, now: bool, ahead: int, longest: float) -> None:
-        """Renew the timeline that is, or more often one that was."""
+        """Renew the present timeline, or more often an earlier one."""
 
         def call(side: Side) -> None:
             present = side.backend.snapshot()
@@ -158,45 +158,40 @@ class ComparisonMachine(RuleBasedStateMachine):
         longest=timeouts,
     )
     def register(self, ref: NodeRef, ahead: int, replacing: str, late: bool, longest: float = 0.0) -> None:
-        """Register, perhaps in place of what is there or was."""
+        """Register, sometimes in place of a present or an earlier record of the name."""
 
         def call(side: Side) -> None:
             now = side.backend.snapshot()
             found = [node.beat for node in (side.before if replacing == 'late' else now).nodes if node.name == ref.name]
-            beat = (
-                (found[0] if found else ('x', 0))
-                if replacing in ('right', 'late')
-                else ('x', 0)
-                if replacing == 'wrong'
-                else None
-            )
+            wrong = ('x', 0)
+            beat = {'none': None, 'wrong': wrong}.get(replacing, found[0] if found else wrong)
             timeline = (side.before if late else now).timeline
             newcomer = Registration(ref, 15.0, replaces=frozenset({'x'}), longest_timeout_sec=longest)
             side.backend.register(newcomer, timeline, now.revision.number + ahead, beat)
 
         self.both(call)
 
-    @rule(who=whoever, late=st.booleans(), holding=st.frozensets(st.integers(0, TOKENS + 2)), candidate=st.booleans())
+    @rule(who=nodes, late=st.booleans(), holding=st.frozensets(st.integers(0, TOKENS + 2)), candidate=st.booleans())
     def heartbeat(self, who: int | NodeRef, late: bool, holding: frozenset[int], candidate: bool) -> None:
-        """Beat as any run."""
+        """Send a heartbeat as any run."""
         ref = self.pick(who)
         self.both(lambda side: side.backend.heartbeat(ref, side.before.version if late else INITIAL, holding, candidate))
 
-    @rule(who=whoever, weight=st.sampled_from([0.0, 1.0, 2.5]))
+    @rule(who=nodes, weight=st.sampled_from([0.0, 1.0, 2.5]))
     def set_weight(self, who: int | NodeRef, weight: float) -> None:
-        """Weigh more or less, as any run."""
+        """Set a weight as any run."""
         ref = self.pick(who)
         self.both(lambda side: side.backend.set_weight(ref, weight))
 
-    @rule(who=whoever)
+    @rule(who=nodes)
     def deregister(self, who: int | NodeRef) -> None:
-        """Leave as any run."""
+        """Deregister as any run."""
         ref = self.pick(who)
         self.both(lambda side: side.backend.deregister(ref))
 
-    @rule(who=whoever, late=seldom)
+    @rule(who=nodes, late=seldom)
     def lead(self, who: int | NodeRef, late: bool) -> None:
-        """Take the leadership with the epoch that is, or one that was."""
+        """Take the leadership with the present epoch, or an earlier one."""
         ref = self.pick(who)
         self.both(
             lambda side: side.backend.acquire_leadership(ref, (side.before if late else side.backend.snapshot()).leadership.epoch)
@@ -225,7 +220,7 @@ class ComparisonMachine(RuleBasedStateMachine):
         absent: frozenset[NodeRef],
         moved: int,
     ) -> None:
-        """Commit any plan, as the leader or as another, from the present reading or a late one."""
+        """Commit any plan, as the leader or as another run, from the present snapshot or an earlier one."""
         groups = tuple(
             TokenGroup([token for token in sorted(rows) if rows[token] == row], *row) for row in dict.fromkeys(rows.values())
         )
@@ -252,7 +247,7 @@ class ComparisonMachine(RuleBasedStateMachine):
 
     @rule()
     def follow(self) -> None:
-        """A reader that reads differences has what a complete reading brings."""
+        """Check that a reader which reads differences has the assignment that a complete reading returns."""
         for side in self.sides:
             side.follower = side.follower.apply(side.backend.read_assignment(side.follower.version))
             whole = side.namespace.assignment()
@@ -264,31 +259,31 @@ class ComparisonMachine(RuleBasedStateMachine):
         """Remove and put locks."""
         self.both(lambda side: side.backend.edit_locks(LockEdit(remove, tuple(put))))
 
-    @rule(who=whoever, items=st.lists(tasks, max_size=3), day=days)
+    @rule(who=nodes, items=st.lists(tasks, max_size=3), day=days)
     def claim(self, who: int | NodeRef, items: list[str], day: dt.date) -> None:
-        """Claim as any run."""
+        """Append claims as any run."""
         ref = self.pick(who)
         self.both(lambda side: side.backend.append_claims(ref, items, day))
 
     @rule(name=names, items=st.lists(tasks, max_size=3), day=days)
     def audit(self, name: str, items: list[str], day: dt.date) -> None:
-        """Audit under any name."""
+        """Append audits under any name."""
         self.both(lambda side: side.backend.append_audits(name, items, day))
 
     @rule(kind=st.sampled_from([HistoryKind.CLAIM, HistoryKind.AUDIT]), day=st.none() | days, item=st.none() | tasks)
     def search(self, kind: HistoryKind, day: dt.date | None, item: str | None) -> None:
-        """Look into a trail, and at what is incomplete."""
+        """Read a history, and the incomplete claims."""
         self.both(lambda side: frozenset(side.backend.history(kind, date=day, item=item)))
         self.both(lambda side: frozenset((claim.item, claim.date) for claim in side.backend.incomplete(day, dt.timedelta(0))))
 
     @rule(kind=st.sampled_from(HistoryKind), ahead=st.sampled_from([-HOUR, HOUR]))
     def purge(self, kind: HistoryKind, ahead: dt.timedelta) -> None:
-        """Purge nothing or everything."""
+        """Purge no record or every record of a history."""
         self.both(lambda side: side.backend.purge(kind, side.backend.snapshot().now + ahead))
 
 
 def compare(harness: Harness) -> None:
-    """Run sequences of calls, each in a namespace of its own."""
+    """Run ``Harness.examples`` sequences of calls, each in a namespace of its own."""
     numbers = itertools.count()
     run_state_machine_as_test(
         lambda: ComparisonMachine(harness.connect(namespace=f'machine_{next(numbers)}_')),  # type: ignore[arg-type]

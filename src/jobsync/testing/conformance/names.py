@@ -67,8 +67,8 @@ class NamespaceTests:
         namespace.commit(
             leader, TokenGroup(range(number + 1), f'n{number}'), pins=(Pin(TOKENS + 1, f'task {number}', None),), moved=number
         )
-        namespace.backend.append_claims(leader, [f'task {number}'], DAY)
-        namespace.backend.append_audits(leader.name, [f'task {number}'], DAY)
+        namespace.claim(leader, f'task {number}')
+        namespace.audit(leader.name, f'task {number}')
         return leader
 
     def test_namespaces_are_apart(self, harness: Harness) -> None:
@@ -164,9 +164,9 @@ class NameTests:
             namespace.commit(leader, pins=(Pin(TOKENS + lock.id, task, leader.name, task, pattern=task),))
             pin = namespace.pins()[TOKENS + lock.id]
             assert (pin.task_id, pin.target, pin.pattern) == (task, task, task)
-            namespace.backend.append_claims(leader, [task, 'other'], day)
+            namespace.claim(leader, task, 'other', date=day)
             assert task in {claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))}
-            namespace.backend.append_audits(task, [task], day)
+            namespace.audit(task, task, date=day)
             assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == ['other'], task
             assert [claim.item for claim in namespace.claims(item=task)] == [task]
             assert [(audit.item, audit.node) for audit in namespace.audits(item=task)] == [(task, task)]
@@ -204,7 +204,7 @@ class NameTests:
         namespace.lock(*ALIKE)
         for number, name in enumerate(ALIKE):
             namespace.beat(refs[name])
-            namespace.backend.append_claims(refs[name], [name], DAY)
+            namespace.claim(refs[name], name)
             namespace.commit(namespace.lead(refs[name]), TokenGroup([number], name))
         assert [node.heartbeat for node in namespace.nodes().values()] == [2] * len(ALIKE)
         assert [namespace.row(number).owner for number in range(len(ALIKE))] == list(ALIKE)

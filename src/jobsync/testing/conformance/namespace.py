@@ -1,4 +1,4 @@
-"""A namespace seen by a test: short ways to make nodes join, lead and commit, and to compare all there is to see."""
+"""A namespace as tests use it: short ways to make nodes join, lead and commit, and to compare everything that can be read."""
 
 from __future__ import annotations
 
@@ -38,13 +38,18 @@ from jobsync.backend import (
     TokenRow,
 )
 
-__all__ = ['GONE', 'SETTINGS', 'TOKENS', 'Namespace', 'State']
+__all__ = ['DAY', 'GONE', 'NAMESPACE', 'SETTINGS', 'TOKENS', 'Namespace', 'State']
 
+NAMESPACE = 'sync_'
+"""The name of the namespace that ``Harness.connect`` uses by default."""
 TOKENS = 24
 SETTINGS = Settings(total_tokens=TOKENS, hash_function='xxh3')
 
 GONE = ('unknown', 'other incarnation', 'left', 'evicted', 'replaced', 'renewed')
-"""Ways in which a run of a node is not registered."""
+"""Reasons why a run of a node is not registered."""
+
+DAY = dt.date(2026, 3, 2)
+"""The date of claims and audits, unless a test names another."""
 
 NO_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _numbers = itertools.count(1)
@@ -52,7 +57,7 @@ _numbers = itertools.count(1)
 
 @attrs.frozen
 class State:
-    """Everything a namespace shows, the present time apart."""
+    """Everything that can be read in a namespace, except the present time and position."""
 
     settings: Settings
     snapshot: Snapshot
@@ -66,7 +71,7 @@ class State:
 
 
 class Namespace:
-    """One opened namespace. Every node's incarnation is new."""
+    """One opened namespace. Every run of a node that it creates has an incarnation of its own."""
 
     def __init__(self, backend: Backend, settings: Settings = SETTINGS) -> None:
         self.backend = backend
@@ -74,21 +79,21 @@ class Namespace:
         self.timeline = backend.open(settings, create=True).timeline
 
     def ref(self, name: str) -> NodeRef:
-        """A new run of this name."""
+        """Return a new run of a name, not registered."""
         return NodeRef(name, f'run-{next(_numbers)}')
 
     def join(self, name: str, replacing: tuple[str, int] | None = None, **fields: Any) -> NodeRef:
-        """Register a new run of a node."""
+        """Register a new run of a name; ``fields`` are those of ``Registration``."""
         registration = Registration(**{'ref': self.ref(name), 'timeout_sec': 15.0, **fields})
         self.backend.register(registration, self.timeline, 0, replacing)
         return registration.ref
 
     def beat(self, ref: NodeRef, seen: Revision = INITIAL, holding: Iterable[int] = (), candidate: bool = True) -> Pulse:
-        """One heartbeat."""
+        """Send one heartbeat."""
         return self.backend.heartbeat(ref, seen, frozenset(holding), candidate)
 
     def lead(self, ref: NodeRef) -> NodeRef:
-        """Make a node the leader, whoever led before."""
+        """Make a node the leader."""
         leadership = self.backend.acquire_leadership(ref, self.snapshot().leadership.epoch)
         assert leadership.node == ref
         return ref
@@ -98,32 +103,32 @@ class Namespace:
         return self.lead(self.join(name))
 
     def guard(self, **changes: Any) -> Guard:
-        """What a plan made from the present snapshot is guarded by."""
+        """Return the guard of a plan that is made from the present state, with ``changes``."""
         now = self.snapshot()
         return attrs.evolve(Guard(now.timeline, now.leadership.epoch, now.version), **changes)
 
     def plan(self, *groups: TokenGroup, **fields: Any) -> Plan:
-        """Return a plan of these groups and pins as a leader makes it now: what changes its owner gets the plan's number."""
+        """Return a plan of these groups and pins: each token or pin whose owner changes gets the plan's number as its version."""
         number, now = self.revision.number + 1, self.assignment()
         fields = {'reason': 'test', 'number': number, **fields}
         fields['pins'] = tuple(_versioned(pin, now.pins.get(pin.id), number) for pin in fields.get('pins', ()))
         return Plan(groups=tuple(part for group in groups for part in _split(group, now, number)), **fields)
 
     def commit(self, leader: NodeRef, *groups: TokenGroup, **fields: Any) -> Revision:
-        """Commit a plan made from the present state."""
+        """Commit a plan that is made from the present state."""
         return self.backend.commit(leader, self.plan(*groups, **fields), self.guard())
 
     def evict(self, leader: NodeRef, ref: NodeRef) -> None:
-        """Remove a node as dead."""
+        """Evict a node."""
         self.commit(leader, evictions=(Eviction(ref, self.node(ref.name).heartbeat),))
 
     def lock(self, *tasks: str, **fields: Any) -> None:
-        """Put a lock on each task."""
+        """Register a lock for each task; ``fields`` are those of ``LockRequest``."""
         requests = (LockRequest(**{'task_id': task, 'patterns': ('a%',), 'created_by': 'me', **fields}) for task in tasks)
         self.backend.edit_locks(LockEdit(put=tuple(requests)))
 
     def gone(self, how: str) -> NodeRef:
-        """A run of a node that is not registered, for one of the reasons in ``GONE``."""
+        """Return a run of a node that is not registered, for one of the reasons in ``GONE``."""
         if how == 'unknown':
             return self.ref('ghost')
         ref = self.join('ghost')
@@ -136,11 +141,35 @@ class Namespace:
         elif how == 'replaced':
             self.join('ghost', replacing=(ref.incarnation, 0))
         else:
-            self.backend.renew_timeline(self.timeline, 0)
-            self.timeline = self.snapshot().timeline
+            self.renew_timeline()
         return ref
 
-    # What can be seen
+    def renew_timeline(self, at_least: int = 0) -> None:
+        """Renew the timeline, and go on in the new one."""
+        self.backend.renew_timeline(self.timeline, at_least)
+        self.timeline = self.snapshot().timeline
+
+    def claim(self, ref: NodeRef, *items: str, date: dt.date = DAY) -> None:
+        """Append a claim of each item."""
+        self.backend.append_claims(ref, items, date)
+
+    def audit(self, name: str, *items: str, date: dt.date = DAY) -> None:
+        """Append an audit of each item."""
+        self.backend.append_audits(name, items, date)
+
+    def populate(self) -> NodeRef:
+        """Add a leader, a node that left, rows, a pin, locks, claims, an audit and a rebalance; return the leader."""
+        leader = self.leader()
+        self.backend.deregister(self.join('left'))
+        self.beat(leader, self.revision, {1, 2})
+        self.lock('x', 'y')
+        group = TokenGroup(range(9), 'leader', 'a', 'b')
+        self.commit(leader, group, pins=(Pin(TOKENS + 1, 'x', 'leader', pattern='a%'),), moved=9)
+        self.claim(leader, 'x', 'y')
+        self.audit('leader', 'x')
+        return leader
+
+    # Reading
 
     def snapshot(self) -> Snapshot:
         """Return ``Backend.snapshot()``."""
@@ -148,50 +177,50 @@ class Namespace:
 
     @property
     def revision(self) -> Revision:
-        """The namespace's revision."""
+        """Return the namespace's revision."""
         return self.snapshot().revision
 
     def nodes(self) -> dict[str, Node]:
-        """All records, by name, in the order of the snapshot."""
+        """Return all node records by name, in the order of the snapshot."""
         return {node.name: node for node in self.snapshot().nodes}
 
     def node(self, name: str) -> Node:
-        """The record of a name."""
+        """Return the record of a name."""
         return self.nodes()[name]
 
     def assignment(self) -> Assignment:
-        """A complete reading."""
+        """Return the whole assignment."""
         return Assignment.empty(self.settings.total_tokens).apply(self.backend.read_assignment())
 
     def row(self, token: int) -> TokenRow:
-        """One token's row."""
+        """Return the row of a token."""
         return self.assignment().row(token)
 
     def pins(self) -> dict[int, Pin]:
-        """All pins, by id."""
+        """Return all pins by id."""
         return {pin.id: pin for pin in self.backend.read_assignment().pins}
 
     def locks(self) -> dict[str, TaskLock]:
-        """All task locks, by task."""
+        """Return all readable task locks by task."""
         return {lock.task_id: lock for lock in self.backend.read_locks().locks}
 
     def claims(self, **where: Any) -> list[Claim]:
-        """The claims, newest first."""
+        """Return claims, newest first."""
         found = self.backend.history(HistoryKind.CLAIM, **where)
         return [record for record in found if isinstance(record, Claim)]
 
     def audits(self, **where: Any) -> list[Audit]:
-        """The audits, newest first."""
+        """Return audits, newest first."""
         found = self.backend.history(HistoryKind.AUDIT, **where)
         return [record for record in found if isinstance(record, Audit)]
 
     def rebalances(self, **where: Any) -> list[Rebalance]:
-        """The rebalances, newest first."""
+        """Return rebalances, newest first."""
         found = self.backend.history(HistoryKind.REBALANCE, **where)
         return [record for record in found if isinstance(record, Rebalance)]
 
     def state(self) -> State:
-        """Everything."""
+        """Return everything that can be read."""
         snapshot, assignment = self.snapshot(), self.assignment()
         return State(
             settings=self.backend.open(self.settings, create=False).settings,
@@ -207,21 +236,21 @@ class Namespace:
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Fail if the block changes anything."""
+        """Check that the block changes nothing."""
         before = self.state()
         yield
         assert self.state() == before
 
     @contextlib.contextmanager
     def refused(self, error: type[Exception]) -> Iterator[pytest.ExceptionInfo[Any]]:
-        """Fail unless the block raises exactly this error and changes nothing."""
+        """Check that the block raises exactly this error and changes nothing."""
         with self.unchanged(), pytest.raises(error) as caught:
             yield caught
         assert caught.type is error
 
     @contextlib.contextmanager
     def raises_revision(self) -> Iterator[None]:
-        """Fail unless the block raises the revision's number and draws a new stamp."""
+        """Check that the block raises the revision's number and changes its stamp."""
         before = self.revision
         yield
         after = self.revision
@@ -230,21 +259,21 @@ class Namespace:
 
     @contextlib.contextmanager
     def same_version(self) -> Iterator[None]:
-        """Fail if the block touches the assignment's version."""
+        """Check that the block leaves the assignment's version as it is."""
         before = self.snapshot().version
         yield
         assert self.snapshot().version == before
 
     @contextlib.contextmanager
     def same_revision(self) -> Iterator[None]:
-        """Fail if the block touches the revision."""
+        """Check that the block leaves the revision as it is."""
         before = self.revision
         yield
         assert self.revision == before
 
 
 def _split(group: TokenGroup, now: Assignment, number: int) -> Iterator[TokenGroup]:
-    """Yield a group in parts, each with the version its tokens are to have."""
+    """Yield a group in parts, each with the version that its tokens have after the commit."""
     by_version: dict[int, list[int]] = {}
     for token in group.tokens:
         row = now.row(token)

@@ -74,8 +74,7 @@ class RegisterTests:
         namespace.evict(leader, namespace.node('a').ref)
         namespace.join('a')
         third = namespace.node('a').created_on
-        namespace.backend.renew_timeline(namespace.timeline, 0)
-        namespace.timeline = namespace.snapshot().timeline
+        namespace.renew_timeline()
         namespace.join('a')
         assert first < second < third < namespace.node('a').created_on
 

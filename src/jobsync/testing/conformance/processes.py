@@ -1,4 +1,4 @@
-"""Atomicity between processes, where the harness can reach the store from them; and processes that die at work."""
+"""Atomicity between processes, and processes that are killed or stopped in the middle of a write."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ import pytest
 from jobsync.backend import INITIAL, Backend, Member, NodeRef, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.interruption import CallCounter, kill, spread, stop, stopped
+from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, TOKENS, Namespace
 from jobsync.testing.conformance.outages import eventually
-from jobsync.testing.conformance.steps import Ledger, Steps, audit, kill, spread, stop, stopped
 from jobsync.testing.conformance.threads import DEADLINE_SEC
+from jobsync.testing.conformance.write_history import COMMON, WriteHistory, prepare
 
 __all__ = ['ProcessTests']
 
-NAMESPACE = 'sync_'
 PROCESSES = 4
 ROUNDS = 10
 STOPS = 10
 WAVES = 4
 START_SEC = 4 * DEADLINE_SEC
-"""For processes to start, each of which imports all that it needs."""
+"""The limit for processes to start. Each imports all modules that it needs."""
 
 Connector = Callable[[str], Backend]
 Work = Callable[[Namespace, int, Connection], object]
 
 
 def run(work: Work, connector: Connector, number: int, pipe: Connection) -> None:
-    """What a process does: say that it is up, wait for the word, work, send what came of it."""
+    """Run one process: report that it is ready, wait for the start, work, and send the result."""
     pipe.send('ready')
     pipe.recv()
     try:
@@ -50,14 +50,14 @@ def run(work: Work, connector: Connector, number: int, pipe: Connection) -> None
 
 
 def receive(pipe: Connection, seconds: float = DEADLINE_SEC) -> Any:
-    """The next message, within the deadline."""
-    assert pipe.poll(seconds), f'a process has said nothing for {seconds} s'
+    """Return the next message; fail if none comes in time."""
+    assert pipe.poll(seconds), f'a process has sent nothing for {seconds} s'
     return pipe.recv()
 
 
 @contextlib.contextmanager
 def processes(harness: Harness, work: Work, count: int = PROCESSES) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
-    """Processes that are up and wait for the word; killed at the end."""
+    """Yield processes that are ready and wait for the start; kill them at the end."""
     context, started = mp.get_context('spawn'), []
     try:
         for number in range(count):
@@ -77,7 +77,7 @@ def processes(harness: Harness, work: Work, count: int = PROCESSES) -> Iterator[
 
 
 def at_once(harness: Harness, work: Work) -> list[Any]:
-    """What each of several processes that start at one moment comes to."""
+    """Start the work in several processes at one moment; return the result of each."""
     with processes(harness, work) as started:
         for _, pipe in started:
             pipe.send('go')
@@ -85,30 +85,30 @@ def at_once(harness: Harness, work: Work) -> list[Any]:
 
 
 def first_start(namespace: Namespace, number: int, _pipe: Connection) -> object:
-    """Open (as every process does), register, beat."""
+    """Open, register and send a heartbeat; return the timeline."""
     namespace.beat(namespace.join(f'n{number}'))
     return namespace.timeline
 
 
 def contend(namespace: Namespace, number: int, _pipe: Connection) -> object:
-    """Take the leadership again and again, beat the common node, and count the epochs won."""
+    """Compete for the leadership of several epochs, and send heartbeats of the common node; return the epochs won."""
     ref = NodeRef(f'n{number}', 'run')
     won = []
     for epoch in range(ROUNDS):
         if namespace.backend.acquire_leadership(ref, epoch).node == ref:
             won.append(epoch + 1)
-        namespace.beat(NodeRef('common', 'run'))
+        namespace.beat(COMMON)
         while namespace.snapshot().leadership.epoch <= epoch:
             pass
     return won
 
 
 def rival_commits(namespace: Namespace, number: int, _pipe: Connection) -> object:
-    """Commit under the common leader until ten went through."""
+    """Commit as the common leader until ``ROUNDS`` commits have succeeded."""
     done = 0
     while done < ROUNDS:
         try:
-            namespace.commit(NodeRef('common', 'run'), TokenGroup(range(TOKENS), f'p{number}', home=f'p{number}'), moved=1)
+            namespace.commit(COMMON, TokenGroup(range(TOKENS), f'p{number}', home=f'p{number}'), moved=1)
         except Conflict:
             continue
         done += 1
@@ -116,45 +116,41 @@ def rival_commits(namespace: Namespace, number: int, _pipe: Connection) -> objec
 
 
 def commit_forever(namespace: Namespace, _number: int, pipe: Connection) -> object:
-    """Commit one pattern after another, telling of each that was acknowledged."""
+    """Commit one state after another, and report each commit that was acknowledged."""
     step = 0
     while True:
         step += 1
         name = f'v{step}'
         members = {f'v{step - 1}': None, name: Member(name, 1.0)}
-        version = namespace.commit(
-            NodeRef('common', 'run'), TokenGroup(range(TOKENS), name, name, name), members=members, moved=step
-        )
+        version = namespace.commit(COMMON, TokenGroup(range(TOKENS), name, name, name), members=members, moved=step)
         pipe.send((step, version))
 
 
 def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
-    """Return a write of one kind, told from others by its number."""
-    if what == 'commit':
-        return Ledger.commit(backend, number)
-    if what == 'audit':
-        return partial(audit, backend, number)
-    return partial(backend.heartbeat, NodeRef('stopped', 'run'), INITIAL, frozenset())
+    """Return a write of one kind, which the number distinguishes from others."""
+    if what == 'heartbeat':
+        return partial(backend.heartbeat, NodeRef('stopped', 'run'), INITIAL, frozenset())
+    return prepare(what, backend, number)
 
 
 def write_in_steps(what: str, namespace: Namespace, _number: int, pipe: Connection) -> object:
-    """Write whatever is ordered, and stop at the call that is named; tell the calls made, and what came of it."""
+    """Make the writes that are ordered, stop before the function call named, and send the number of calls and the outcome."""
     while (order := pipe.recv()) is not None:
         number, at = order
         call = write(what, namespace.backend, number)
-        with Steps(at, stop) as steps:
+        with CallCounter(at, stop) as counter:
             try:
                 result: object = call()
             except JobsyncError as error:
                 result = error
-        pipe.send((steps.count, result if isinstance(result, Revision | JobsyncError) else None))
+        pipe.send((counter.count, result if isinstance(result, Revision | JobsyncError) else None))
     return None
 
 
 def write_until_killed(namespace: Namespace, number: int, pipe: Connection) -> object:
-    """Write one thing after another until the call at which this process is to be killed; tell of each what came of it."""
+    """Write, and kill this process before function call ``at``; send each write before it is made, and its outcome."""
     wave, at = pipe.recv()
-    with Steps(at, kill) as steps:
+    with CallCounter(at, kill) as counter:
         for step in itertools.count() if at else range(4):
             what, name = ('commit', 'audit')[step % 2], (wave * PROCESSES + number) * 1000 + step + 1
             pipe.send(('tried', what, name))
@@ -165,29 +161,28 @@ def write_until_killed(namespace: Namespace, number: int, pipe: Connection) -> o
             except BackendUnavailable:
                 continue
             pipe.send((result if isinstance(result, Revision | Conflict) else None, what, name))
-    return steps.count
+    return counter.count
 
 
 def common(harness: Harness) -> Namespace:
-    """A namespace with the node that all processes know."""
+    """Return a namespace with the node that all processes use as leader."""
     namespace = Namespace(harness.connect(NAMESPACE))
     namespace.ref = lambda name: NodeRef(name, 'run')  # type: ignore[method-assign]
     namespace.leader('common')
     return namespace
 
 
+@needs(Ability.PROCESSES)
 class ProcessTests:
-    """The same as with threads, across processes."""
+    """Atomicity across processes. A caller that dies or pauses must never leave half a write, or undo a later one."""
 
-    @needs(Ability.PROCESSES)
     def test_processes_open_an_absent_store(self, harness: Harness) -> None:
-        """Processes that start at once on an absent store all enter it, with one timeline."""
+        """Processes that open an absent store at the same time all register in it, with one timeline."""
         timelines = at_once(harness, first_start)
         namespace = Namespace(harness.connect(NAMESPACE))
         assert timelines == [namespace.timeline] * PROCESSES
         assert {name: node.heartbeat for name, node in namespace.nodes().items()} == {f'n{n}': 1 for n in range(PROCESSES)}
 
-    @needs(Ability.PROCESSES)
     def test_processes_contend_for_leadership(self, harness: Harness) -> None:
         """Each epoch is won by exactly one process, and no heartbeat of a common record is lost."""
         namespace = Namespace(harness.connect(NAMESPACE))
@@ -198,9 +193,8 @@ class ProcessTests:
         assert sorted(epoch for part in won for epoch in part) == list(range(1, ROUNDS + 1)), won
         assert namespace.node('common').heartbeat == PROCESSES * ROUNDS
 
-    @needs(Ability.PROCESSES)
     def test_processes_commit_one_after_the_other(self, harness: Harness) -> None:
-        """Rival commits are all or nothing: each that went through has its revision, its record and its heartbeat."""
+        """Commits that compete are all or nothing: each that succeeded has its revision, its record and its heartbeat."""
         namespace = common(harness)
         before = namespace.revision.number
         assert at_once(harness, rival_commits) == [ROUNDS] * PROCESSES
@@ -209,9 +203,8 @@ class ProcessTests:
         assert len(state.rebalances) == namespace.node('common').heartbeat == PROCESSES * ROUNDS
         assert len({(row.owner, row.home) for row in state.rows}) == 1
 
-    @needs(Ability.PROCESSES)
     def test_a_process_killed_at_work(self, harness: Harness) -> None:
-        """What a killed process had acknowledged is there; what it was at is there whole or not at all."""
+        """After a process is killed, its acknowledged commits are present, and the commit under way is whole or absent."""
         namespace = common(harness)
         with processes(harness, commit_forever, count=1) as ((process, pipe),):
             pipe.send('go')
@@ -231,17 +224,16 @@ class ProcessTests:
         assert set(state.rows) == {TokenRow(name, name, name, number)}
         assert list(state.members) == [name]
         assert namespace.node('common').heartbeat == found
-        assert namespace.backend.heartbeat(NodeRef('common', 'run'), INITIAL, frozenset()).heartbeat == found + 1
+        assert namespace.backend.heartbeat(COMMON, INITIAL, frozenset()).heartbeat == found + 1
 
-    @needs(Ability.PROCESSES)
     @pytest.mark.parametrize('what', ['commit', 'audit', 'heartbeat'])
     def test_a_process_stopped_in_the_middle_of_a_write(self, harness: Harness, what: str) -> None:
-        """A process that is stopped at any call of a write, for longer than the store bears with it, overwrites nothing of what
-        others have written when it wakes: its own write is there as a whole, or is refused.
+        """A process that was stopped at any point of a write, for longer than any lock or session of the store lasts, overwrites
+        no later write when it wakes: its own write is present as a whole, or refused.
         """
         if not hasattr(os, 'waitid'):
-            pytest.skip('this system does not tell that a process has stopped')
-        namespace, ledger, numbers = common(harness), Ledger(), itertools.count(1)
+            pytest.skip('this system does not report that a process has stopped (no os.waitid)')
+        namespace, writes, numbers = common(harness), WriteHistory(), itertools.count(1)
         observer, beats = namespace.join('observer'), [0, 0]
         namespace.join('stopped')
         limit = min(1.0, harness.stopped_sec)
@@ -255,7 +247,7 @@ class ProcessTests:
                 number = next(numbers)
                 pipe.send((number, at))
                 if at and stopped(pid, partial(pipe.poll, 0)):
-                    ledger.go_on(backend, observer, numbers, harness.stopped_sec)
+                    writes.go_on(backend, observer, numbers, harness.stopped_sec)
                     os.kill(pid, signal.SIGCONT)
                 calls: int
                 calls, result = receive(pipe)
@@ -263,20 +255,19 @@ class ProcessTests:
                     beats[isinstance(result, BackendUnavailable)] += 1
                     assert beats[0] <= namespace.node('stopped').heartbeat <= sum(beats)
                 else:
-                    ledger.note(what, number, result)
-                ledger.check(namespace)
+                    writes.note(what, number, result)
+                writes.check(namespace)
                 return calls
 
             order(0)  # what is made at the first time only
             for at in spread(Random(1), order(0), STOPS):
                 order(at)
 
-    @needs(Ability.PROCESSES)
     def test_processes_killed_at_any_moment(self, harness: Harness) -> None:
-        """Of what processes write that are killed somewhere in the middle, the acknowledged is there, and the refused is not;
-        others go on.
+        """After processes are killed in the middle of writes, acknowledged writes are present, refused ones are not, and other
+        processes go on.
         """
-        namespace, ledger, random = common(harness), Ledger(), Random(1)
+        namespace, writes, random = common(harness), WriteHistory(), Random(1)
         calls = 0
         for wave in range(WAVES):
             with processes(harness, write_until_killed, PROCESSES if wave else 1) as started:
@@ -287,14 +278,13 @@ class ProcessTests:
                     if wave:
                         process.join(DEADLINE_SEC)
                         assert process.exitcode == -signal.SIGKILL
-                    calls = ledger.told(pipe) or calls
-            ledger.check(namespace)
+                    calls = writes.receive(pipe) or calls
+            writes.check(namespace)
             number = WAVES * PROCESSES * 1000 + wave + 1
-            eventually(lambda number=number: ledger.note('commit', number, Ledger.commit(namespace.backend, number)()))  # type: ignore[misc]
+            eventually(lambda number=number: writes.note('commit', number, prepare('commit', namespace.backend, number)()))  # type: ignore[misc]
 
-    @needs(Ability.PROCESSES)
-    def test_wait_hears_of_other_processes(self, harness: Harness) -> None:
-        """A change by another process ends a wait."""
+    def test_wait_wakes_on_a_change_of_another_process(self, harness: Harness) -> None:
+        """A change by another process ends a ``wait``."""
         backend = harness.connect(NAMESPACE)
         backend.open(SETTINGS, create=True)
         with processes(harness, first_start, count=1) as ((_, pipe),):

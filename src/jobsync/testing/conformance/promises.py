@@ -46,7 +46,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'LeadershipTests': ('P3', 'R4'),
     'LockTests': ('P6', 'R7'),
     'LongestTimeoutTests': ('P1', 'R2', 'R8'),
-    'MachineTests': ('P1', 'R5'),
+    'ComparisonTests': ('P1', 'R5'),
     'NameTests': ('use', 'R6'),
     'NamespaceTests': ('use', 'P1'),
     'OpeningTests': ('use', 'P1'),

@@ -8,7 +8,6 @@ from random import Random
 import pytest
 
 from jobsync.backend import INITIAL, NOBODY, Assignment, Changes, Member, NodeRef, Pin, Revision, TokenGroup
-from jobsync.testing.conformance.external_changes import something_of_everything
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
@@ -195,7 +194,7 @@ class PositionTests:
     @needs(Ability.RESTART)
     def test_position_outlives_a_restart(self, namespace: Namespace, harness: Harness) -> None:
         """After a restart of a durable store of unchanged identity it is not lower than what was read before."""
-        something_of_everything(namespace)
+        namespace.populate()
         before = namespace.snapshot()
         if not namespace.backend.info.durable or before.position is None:
             pytest.skip('the backend does not declare durable, or tells no position')

@@ -1,4 +1,4 @@
-"""The harness of the reference backend, and an example of one."""
+"""The harness of the memory backend, which is the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ['MemoryHarness']
 
 
 class MemoryHarness(Harness):
-    """A memory store whose clock can be set. To restart it is to go on from what it held."""
+    """A memory store whose clock can be moved. A restart goes on with the records that the store held."""
 
     abilities = frozenset(Ability) - {Ability.OUTAGE, Ability.PROCESSES}
 

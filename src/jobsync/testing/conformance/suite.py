@@ -8,7 +8,7 @@ import pytest
 
 from jobsync.testing.conformance.clocks import ClockTests
 from jobsync.testing.conformance.commits import CommitEffectTests
-from jobsync.testing.conformance.comparing import MachineTests
+from jobsync.testing.conformance.comparison import ComparisonTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.external_changes import FailoverTests, HandEditTests
 from jobsync.testing.conformance.guards import CommitGuardTests
@@ -25,11 +25,13 @@ from jobsync.testing.conformance.nodes import (
     RegisterTests,
     WeightTests,
 )
-from jobsync.testing.conformance.opening import InfoTests, OpeningTests, TimelineTests
-from jobsync.testing.conformance.outages import OutageTests, RefusalTests, RepetitionTests
+from jobsync.testing.conformance.opening import InfoTests, OpeningTests
+from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.readings import PositionTests, ReadingTests, SnapshotTests
+from jobsync.testing.conformance.repeated_writes import RefusalTests, RepetitionTests
 from jobsync.testing.conformance.sizes import SizeTests
+from jobsync.testing.conformance.timelines import TimelineTests
 from jobsync.testing.conformance.unreadable import UnreadableTests
 from jobsync.testing.conformance.waiting import WaitTests
 
@@ -40,7 +42,7 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
     ProcessTests,
     ClockTests,
     ConcurrencyTests,
-    MachineTests,
+    ComparisonTests,
     SizeTests,
     OutageTests,
     RefusalTests,

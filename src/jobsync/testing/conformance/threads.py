@@ -1,4 +1,4 @@
-"""Racing threads: all start at one moment, and none may take longer than the deadline."""
+"""Threads that race: all start at one moment, and none may take longer than the deadline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ['DEADLINE_SEC', 'race']
 T = TypeVar('T')
 
 DEADLINE_SEC = 60.0
-"""For anything that ought to happen at once: a limit against hanging, never a measure of speed."""
+"""The limit for anything that should happen at once. It ends a test that hangs; it measures nothing."""
 
 
 def race(jobs: Sequence[Callable[[], T]], deadline_sec: float = DEADLINE_SEC) -> list[T | Exception]:
-    """Run every job in a thread of its own, all released together; what each returned or raised, in order."""
+    """Run each job in a thread of its own, all released together; return the result or the exception of each, in order."""
     barrier = threading.Barrier(len(jobs))
     results: dict[int, T | Exception] = {}
 

@@ -12,20 +12,19 @@ import pytest
 from jobsync.backend import Eviction, LockEdit, LockFilter, Node, Snapshot, TokenGroup
 from jobsync.errors import Evicted, NameTaken
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, Namespace
 
 __all__ = ['UnreadableTests']
 
-NAMESPACE = 'sync_'
 OTHERS = attrs.evolve(SETTINGS, hash_function='md5')
 
 
+@needs(Ability.SPOIL)
 class UnreadableTests:
-    """A spoilt record is reported, and stops neither a reading nor any other node."""
+    """A record that cannot be read is reported, and stops neither a reading nor any other node."""
 
-    @needs(Ability.SPOIL)
     def test_a_spoilt_node_is_reported(self, namespace: Namespace, harness: Harness) -> None:
-        """It is left out, or read with harmless values for weight, timeout and times; every other record is as before."""
+        """A spoilt node is left out, or read with harmless values for weight, timeout and times; other records are unchanged."""
         namespace.leader()
         for way in harness.node_spoils:
             name = f'spoilt {way}'
@@ -42,9 +41,8 @@ class UnreadableTests:
                     check_harmless(node, next(node for node in before.nodes if node.name == name), after)
         assert len(namespace.snapshot().unreadable) == len(harness.node_spoils)
 
-    @needs(Ability.SPOIL)
     def test_a_node_left_out_is_absent(self, namespace: Namespace, harness: Harness) -> None:
-        """Its calls are refused as those of a node that is not there, and a new run registers in its place."""
+        """Calls of a node that is left out are refused as those of an unregistered node, and a new run registers in its place."""
         leader = namespace.leader()
         for way in harness.node_spoils:
             name = f'spoilt {way}'
@@ -57,7 +55,7 @@ class UnreadableTests:
                 partial(namespace.backend.set_weight, ref, 2.0),
                 partial(namespace.backend.acquire_leadership, ref, namespace.snapshot().leadership.epoch),
                 partial(namespace.commit, ref),
-                partial(namespace.backend.append_claims, ref, ['x'], dt.date(2026, 3, 2)),
+                partial(namespace.claim, ref, 'x'),
             ]
             for call in calls:
                 with namespace.refused(Evicted):
@@ -70,7 +68,6 @@ class UnreadableTests:
             assert name not in {unreadable.key for unreadable in namespace.snapshot().unreadable}
             assert namespace.beat(new).heartbeat == 1
 
-    @needs(Ability.SPOIL)
     def test_a_node_that_is_read_all_the_same_goes_on(self, namespace: Namespace, harness: Harness) -> None:
         """A record that is read with harmless values counts as JOINED for every method."""
         leader = namespace.leader()
@@ -92,9 +89,8 @@ class UnreadableTests:
             assert name not in namespace.nodes()
             assert name not in {unreadable.key for unreadable in namespace.snapshot().unreadable}
 
-    @needs(Ability.SPOIL)
     def test_a_spoilt_node_stops_no_other(self, namespace: Namespace, harness: Harness) -> None:
-        """The others beat, register, leave, lead and are removed; tokens are handed out; the timeline can be renewed."""
+        """Beside spoilt nodes, others beat, register, leave, lead and are removed; plans and a renewal are written."""
         leader, dead, left = namespace.leader(), namespace.join('dead'), namespace.join('left')
         for way in harness.node_spoils:
             namespace.join(f'spoilt {way}')
@@ -106,7 +102,7 @@ class UnreadableTests:
         namespace.commit(leader, TokenGroup([1], 'other'), evictions=(Eviction(dead, 0),), departed=(left,), moved=1)
         namespace.lead(other)
         namespace.commit(other, TokenGroup([2], 'other'))
-        namespace.backend.append_claims(other, ['x'], dt.date(2026, 3, 2))
+        namespace.claim(other, 'x')
         assert (
             {'leader', 'other'}
             <= set(namespace.nodes())
@@ -117,9 +113,8 @@ class UnreadableTests:
         after = namespace.snapshot()
         assert (after.nodes, after.unreadable, after.timeline.generation) == ((), (), 1)
 
-    @needs(Ability.SPOIL)
     def test_a_spoilt_leader_is_followed(self, namespace: Namespace, harness: Harness) -> None:
-        """With the leader's record spoilt the others hear of no leader, or of one that goes on, and may take over."""
+        """With the leader's record spoilt, a Pulse shows no leader or one that goes on, and another node may take over."""
         follower = namespace.join('follower')
         for way in harness.node_spoils:
             name = f'spoilt {way}'
@@ -132,9 +127,8 @@ class UnreadableTests:
             namespace.lead(follower)
             namespace.commit(follower, TokenGroup([1], 'follower'))
 
-    @needs(Ability.SPOIL)
     def test_a_spoilt_node_does_not_keep_the_settings(self, namespace: Namespace, harness: Harness) -> None:
-        """Other settings are stored as if a node that is left out were not there."""
+        """A spoilt node that is left out does not keep ``open`` from storing other settings."""
         for way in harness.node_spoils:
             namespace.join(f'spoilt {way}')
             harness.spoil_node(NAMESPACE, f'spoilt {way}', way)
@@ -142,9 +136,8 @@ class UnreadableTests:
         assert namespace.backend.open(OTHERS, True, joined).settings == OTHERS
         assert namespace.snapshot().timeline.generation == 1
 
-    @needs(Ability.SPOIL)
     def test_a_spoilt_lock_is_reported(self, namespace: Namespace, harness: Harness) -> None:
-        """It is left out, and every other lock is read as before."""
+        """A spoilt lock is left out, and every other lock is unchanged."""
         namespace.lock('x', 'z')
         for way in harness.lock_spoils:
             task = f'spoilt {way}'
@@ -158,9 +151,8 @@ class UnreadableTests:
             assert after.locks == tuple(lock for lock in before.locks if lock.task_id != task)
         assert len(namespace.backend.read_locks().unreadable) == len(harness.lock_spoils)
 
-    @needs(Ability.SPOIL)
     def test_a_spoilt_lock_stops_no_other(self, namespace: Namespace, harness: Harness) -> None:
-        """Other locks are put, changed and removed, by creator and by expiry too; nodes beat and plans are written."""
+        """Beside spoilt locks, others are put, changed and removed, by creator and by expiry too, and plans are written."""
         namespace.lock('x', 'y', created_by='them')
         namespace.lock('old', expires_in=dt.timedelta(0))
         for way in harness.lock_spoils:
@@ -176,9 +168,8 @@ class UnreadableTests:
         assert set(namespace.locks()) == {'x', 'new'}
         namespace.commit(namespace.leader(), TokenGroup([1], 'leader'))
 
-    @needs(Ability.SPOIL)
     def test_a_spoilt_lock_is_put_anew(self, namespace: Namespace, harness: Harness) -> None:
-        """A lock for its task takes its place, and its id is no other's."""
+        """A new lock for the task of a spoilt one takes its place, under an id that no other lock has."""
         namespace.lock('x')
         for way in harness.lock_spoils:
             task = f'spoilt {way}'
@@ -191,10 +182,9 @@ class UnreadableTests:
             assert namespace.locks()[task].reason == 'anew'
             assert len({lock.id for lock in reading.locks}) == len(reading.locks)
 
-    @needs(Ability.SPOIL)
     @pytest.mark.parametrize('by', ['name', 'all'])
     def test_a_spoilt_lock_is_removed(self, namespace: Namespace, harness: Harness, by: str) -> None:
-        """An edit that removes its task by name removes it, and so does one that removes all."""
+        """A spoilt lock is removed by an edit that names its task, and by an edit that removes all locks."""
         for way in harness.lock_spoils:
             task = f'spoilt {way}'
             namespace.lock('x', task)
@@ -206,12 +196,12 @@ class UnreadableTests:
 
 
 def others(snapshot: Snapshot, name: str) -> list[Node]:
-    """The records of all nodes but one."""
+    """Return the records of all nodes except one."""
     return [node for node in snapshot.nodes if node.name != name]
 
 
 def check_harmless(found: Node, before: Node, snapshot: Snapshot) -> None:
-    """The record must be as it was, but for harmless values."""
+    """Check that the record is unchanged, except for harmless values."""
     assert found.weight in (before.weight, 1.0)
     assert found.timeout_sec in (before.timeout_sec, snapshot.longest_timeout_sec)
     fields = ('weight', 'timeout_sec', 'created_on', 'last_heartbeat')

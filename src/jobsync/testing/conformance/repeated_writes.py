@@ -1,0 +1,108 @@
+"""Writes that fail: refused by the store, or of unknown outcome. Repeated once the store is back, each happens exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from jobsync.backend import INITIAL, TokenGroup
+from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken
+from jobsync.testing.conformance.calls import CALLS
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.outages import LIMIT_SEC, eventually, outcome_within
+
+__all__ = ['RefusalTests', 'RepetitionTests']
+
+WRITES = (
+    'register', 'commit', 'set_weight', 'deregister', 'acquire_leadership', 'edit_locks', 'renew_timeline', 'append_claims',
+    'append_audits',
+)  # fmt: skip
+"""Methods that change something, except ``heartbeat``, whose repetition counts twice."""
+
+
+class Write:
+    """A write through a handle of its own, with a leader, another node and an assignment in place."""
+
+    def __init__(self, harness: Harness, method: str) -> None:
+        self.namespace = Namespace(harness.connect())
+        self._handle = harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)
+        self._method = method
+        self._leader, self._ref = self.namespace.leader(), self.namespace.join('a')
+        self.namespace.commit(self._leader, TokenGroup([1], 'a'))
+        eventually(partial(self._handle.open, SETTINGS, True))
+        self._before = self.namespace.revision.number
+        self.call = self._call()
+
+    def _call(self) -> Callable[[], object]:
+        if self._method == 'commit':
+            plan, guard = self.namespace.plan(TokenGroup([1], 'b'), moved=1), self.namespace.guard()
+            return partial(self._handle.commit, self._leader, plan, guard)
+        return partial(CALLS[self._method], self._handle, self.namespace.timeline, self._ref)
+
+    def count(self) -> int:
+        """Return how often the write has happened. A structural change shows in the revision, which rises by one each time."""
+        if self._method == 'append_claims':
+            return len(self.namespace.claims())
+        if self._method == 'append_audits':
+            return len(self.namespace.audits())
+        return self.namespace.revision.number - self._before
+
+
+@needs(Ability.REFUSAL)
+class RefusalTests:
+    """A store that answers reads and refuses writes: a full disk, a standby, missing replicas."""
+
+    @pytest.mark.parametrize('method', WRITES)
+    def test_a_refused_write_is_never_reported_as_success(self, harness: Harness, method: str) -> None:
+        """A refused write raises ``BackendUnavailable`` and changes nothing; repeated after the refusal, it happens once."""
+        write = Write(harness, method)
+        before = write.namespace.state()
+        harness.refuse_writes()
+        try:
+            ended = outcome_within(LIMIT_SEC, write.call)
+            assert isinstance(ended, BackendUnavailable), ended
+            assert write.namespace.state() == before
+        finally:
+            harness.accept_writes()
+        eventually(write.call)
+        assert write.count() == 1
+
+    def test_a_refused_heartbeat_does_not_count(self, harness: Harness) -> None:
+        """A refused heartbeat raises, so that the lease is not renewed; the next one counts on from before."""
+        namespace, handle = Namespace(harness.connect()), harness.connect(op_timeout_sec=1.0)
+        ref = namespace.join('a')
+        namespace.beat(ref)
+        eventually(partial(handle.open, SETTINGS, True))
+        harness.refuse_writes()
+        try:
+            ended = outcome_within(LIMIT_SEC, partial(handle.heartbeat, ref, INITIAL, frozenset({1})))
+            assert isinstance(ended, BackendUnavailable), ended
+            assert (namespace.node('a').heartbeat, namespace.node('a').holding) == (1, frozenset())
+        finally:
+            harness.accept_writes()
+        eventually(partial(handle.heartbeat, ref, INITIAL, frozenset()))
+        assert namespace.node('a').heartbeat == 2
+
+
+@needs(Ability.OUTAGE)
+class RepetitionTests:
+    """Calls of unknown outcome. Nodes repeat them verbatim, so a second effect would be an error that no node notices."""
+
+    @pytest.mark.parametrize('method', WRITES)
+    def test_a_call_of_unknown_outcome_is_repeated(self, harness: Harness, method: str) -> None:
+        """A call that failed in an outage, and is repeated verbatim after it, has happened exactly once."""
+        write = Write(harness, method)
+        harness.stop()
+        try:
+            first = outcome_within(LIMIT_SEC, write.call)
+        finally:
+            harness.start()
+        assert isinstance(first, BackendUnavailable), first
+        eventually(write.namespace.snapshot)
+        with contextlib.suppress(NameTaken, Conflict, Evicted):
+            eventually(write.call)
+        assert write.count() == 1

@@ -19,7 +19,9 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from benchmarks.fresh import STORES, fresh
+from tests.support.stores import KINDS
+
+from benchmarks.places import DEFAULT
 from benchmarks.rolling_cluster import RollingCluster
 from benchmarks.rolling_scenes import SCENES, RollingOutcome, flap
 from jobsync_bench.formatting import table
@@ -57,7 +59,7 @@ def row(store: str, scene: str, outcome: RollingOutcome) -> list[object]:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--backend', help='a URL of a store that nobody uses; its history is added to')
-    parser.add_argument('--store', choices=STORES, action='append', help='start this one only; may be given again')
+    parser.add_argument('--store', choices=DEFAULT, action='append', help='start this one only; may be given again')
     parser.add_argument('--scene', choices=list(SCENES), action='append', help='this one only; may be given again')
     parser.add_argument('--flap', action='store_true', help='a node that joins and leaves, in place of the restarts')
     parser.add_argument('--seconds', type=float, default=30, help='how long it does')
@@ -79,9 +81,9 @@ def main(arguments: Sequence[str]) -> None:
         scenes[name] = partial(scene.play, workers=workers, between_sec=options.between, say=say)
         settings[name] = scene.settings
     rows = []
-    for kind in ['given'] if options.backend else options.store or STORES:
+    for kind in ['given'] if options.backend else options.store or DEFAULT:
         for number, (name, play) in enumerate(scenes.items()):
-            with nullcontext(options.backend) if options.backend else fresh(kind) as url:
+            with nullcontext(options.backend) if options.backend else KINDS[kind].fresh() as url:
                 place = {'backend': url, 'appname': f'roll{number}_'}
                 say(f'{kind}: {name}')
                 with RollingCluster({**common, **settings[name], **place}, options.tasks, options.open) as cluster:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import attrs
 
-from benchmarks.compare import ROOT
+from benchmarks.libraries.process import ROOT
 from benchmarks.rolling_verdict import Figures, judge
 from benchmarks.rolling_worker import Order
 from jobsync import CoordinationConfig, plugins

@@ -26,9 +26,10 @@ from functools import partial
 from typing import Any
 
 import attrs
+from tests.support.stores import KINDS
 
-from benchmarks.compare import ROOT
-from benchmarks.fresh import STORES, fresh
+from benchmarks.libraries.process import ROOT
+from benchmarks.places import DEFAULT
 from jobsync import CoordinationConfig, Job
 from jobsync_bench.formatting import table
 from jobsync_bench.interrupts import run_interruptible
@@ -189,14 +190,14 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--store', choices=STORES, action='append', help='this one only; may be given again')
+    parser.add_argument('--store', choices=DEFAULT, action='append', help='this one only; may be given again')
     parser.add_argument('--runs', type=int, default=100, help='processes on each store')
     parser.add_argument('--seed', type=int, help='of the moments')
     options = parser.parse_args(arguments)
     random.seed(options.seed)
     rows = []
-    for kind in options.store or STORES:
-        with fresh(kind) as url:
+    for kind in options.store or DEFAULT:
+        with KINDS[kind].fresh() as url:
             tallies = play(kind, url, options.runs)
         rows += [[kind, *what, *map(str, attrs.astuple(tally)[:3]), f'{tally.longest_sec:.2f}', str(tally.noise)]
                  for what, tally in tallies.items() if tally.runs]  # fmt: skip

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from benchmarks.baselines.offering import Offer, Slots, admitted, postgres_of
-from benchmarks.compare import Other
 from benchmarks.libraries.catalogue import service
 from benchmarks.libraries.environments import python_of
 from benchmarks.libraries.peer import url_of
+from benchmarks.libraries.process import LibraryProcess
 from jobsync_bench.bench import Party
 from jobsync_bench.proxy import CountingProxy, address_of
 
@@ -35,7 +35,7 @@ def measured(slots: Slots) -> Iterator[Costs]:
     with ExitStack() as stack:
         relays = [stack.enter_context(CountingProxy(url_of(server.port, role))) for role in _ROLES]
 
-        def start(number: int) -> Other:
+        def start(number: int) -> LibraryProcess:
             address = address_of(relays[number].url)
             assert address is not None
             return service('peer idle').start(port=address[1], role=_ROLES[number], wait_on_enter=_WAIT_ON_ENTER)

@@ -9,10 +9,10 @@ from functools import partial
 from tests.support.servers import PostgresServer, RedisServer
 
 from benchmarks.baselines.offering import ROLE, Offer, Slots
-from benchmarks.compare import Other
 from benchmarks.libraries.catalogue import service
 from benchmarks.libraries.environments import python_of
 from benchmarks.libraries.peer import admit
+from benchmarks.libraries.process import LibraryProcess
 from benchmarks.libraries.tooz_group import Group
 from benchmarks.libraries.tooz_group import admitted as admitted_to_redis
 from jobsync_bench.bench import Party
@@ -33,7 +33,7 @@ def peer(slots: Slots, case: str) -> Mapping[str, Party]:
     """Offer one of two workers of the peer."""
 
     @contextmanager
-    def started() -> Iterator[Other]:
+    def started() -> Iterator[LibraryProcess]:
         python_of('peer')
         server = slots.have('postgresql', '', lambda: closing(PostgresServer()))
         with service('peer claim').start(port=admit(server, ROLE), role=ROLE, calls=_CALLS) as other:
@@ -47,7 +47,7 @@ def tooz(slots: Slots, case: str) -> Mapping[str, Party]:
     """Offer a member of a partitioned group of three."""
 
     @contextmanager
-    def started() -> Iterator[Other]:
+    def started() -> Iterator[LibraryProcess]:
         python_of('tooz')
         with ExitStack() as stack:
             redis = stack.enter_context(closing(RedisServer()))
@@ -63,7 +63,7 @@ def queue(slots: Slots, case: str) -> Mapping[str, Party]:
         return {}
 
     @contextmanager
-    def started() -> Iterator[Other]:
+    def started() -> Iterator[LibraryProcess]:
         python_of('skip-locked')
         server = slots.have('postgresql', '', lambda: closing(PostgresServer()))
         with service('skip-locked').start(url=server.url()) as other:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from benchmarks.baselines.offering import Offer, Slots
-from benchmarks.compare import Other
 from benchmarks.libraries.catalogue import RINGS, service
 from benchmarks.libraries.environments import python_of
+from benchmarks.libraries.process import LibraryProcess
 from benchmarks.scenarios.placement import FIGURES, words_of
 from jobsync_bench.bench import Party
 
@@ -20,7 +20,7 @@ def ring(name: str, figure: str) -> Offer:
 
     def offer(slots: Slots, case: str) -> Mapping[str, Party]:
         @contextmanager
-        def started() -> Iterator[Other]:
+        def started() -> Iterator[LibraryProcess]:
             python_of(service(name).rival)
             with service(name).start(library=name.partition(' ')[0]) as other:
                 yield other

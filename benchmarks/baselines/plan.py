@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 
 from benchmarks.baselines.offering import Offer, Slots
-from benchmarks.compare import Other
 from benchmarks.libraries.catalogue import service
+from benchmarks.libraries.process import LibraryProcess
 from jobsync_bench.bench import Party
 
 __all__ = ['OFFERS']
@@ -23,7 +23,7 @@ def peer(slots: Slots, case: str) -> Mapping[str, Party]:
         return {}
     tokens, nodes = (int(number.replace(',', '')) for number in size.split(' x '))
 
-    def started() -> Other:
+    def started() -> LibraryProcess:
         return service('peer plan').start(change=_TASKS[name], nodes=nodes, tokens=tokens)
 
     return {'peer': Party(partial(slots.have('peer', case, started).run, 'plan'))}

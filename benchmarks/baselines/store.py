@@ -9,9 +9,9 @@ from functools import partial
 
 from benchmarks.baselines.bare import bare_calls, bare_statements
 from benchmarks.baselines.offering import ROLE, Offer, Slots, admitted, postgres_of
-from benchmarks.compare import Other
 from benchmarks.libraries.catalogue import service
 from benchmarks.libraries.environments import python_of
+from benchmarks.libraries.process import LibraryProcess
 from jobsync import plugins
 from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
@@ -26,13 +26,13 @@ _NODES = 10
 _TOKENS = 10_000
 
 
-def peer_of(slots: Slots, what: str, tokens: int, number: int) -> Other | None:
+def peer_of(slots: Slots, what: str, tokens: int, number: int) -> LibraryProcess | None:
     """Start a peer that leads ``number`` nodes (``joining``) or writes ``number`` rows (``trails``); None on other stores."""
     server = postgres_of(slots.bench)
     if server is None:
         return None
 
-    def started() -> AbstractContextManager[Other]:
+    def started() -> AbstractContextManager[LibraryProcess]:
         python_of('peer')
         some = {'nodes': number} if what == 'joining' else {'number': number}
         return service(f'peer {what}').start(port=admitted(server, ROLE), role=ROLE, tokens=tokens, **some)

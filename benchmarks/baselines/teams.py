@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 
 from tests.support.servers import PostgresServer
 
-from benchmarks.compare import Other, all_at_once
 from benchmarks.libraries.catalogue import service
+from benchmarks.libraries.process import LibraryProcess, run_all
 from benchmarks.libraries.rounds import Round, judged, line
 
 __all__ = ['Team', 'peers', 'queue']
@@ -22,7 +22,7 @@ _SETTLE_SEC = 120.0
 class Team:
     """Processes that do the tasks of a round together. The first one also prepares the round, and reads its records."""
 
-    def __init__(self, name: str, members: Sequence[Other]) -> None:
+    def __init__(self, name: str, members: Sequence[LibraryProcess]) -> None:
         self.name, self._members = name, members
         self._next = 0
 
@@ -42,7 +42,7 @@ class Team:
         """Play a round of ``count`` tasks."""
         first, self._next = self._next, self._next + count
         self._members[0].ask(line('fill', first, count))
-        answers = all_at_once(self._members, [line(verb, first, count)] * len(self._members))
+        answers = run_all(self._members, [line(verb, first, count)] * len(self._members))
         return judged(answers, first, count, self._members[0].ask(line('recorded', first, count)))
 
 

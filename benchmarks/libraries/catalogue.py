@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-from benchmarks.compare import Other
 from benchmarks.libraries.environments import python_of
 from benchmarks.libraries.ids import KINDS
+from benchmarks.libraries.process import LibraryProcess
 
 __all__ = ['RINGS', 'SERVICES', 'Service', 'Verb', 'service']
 
@@ -42,12 +42,12 @@ class Service:
     always: tuple[str, ...] = ()
     """The module's first arguments."""
 
-    def start(self, **arguments: object) -> Other:
+    def start(self, **arguments: object) -> LibraryProcess:
         """Start a process of the service with its arguments. Raises ``LibraryUnavailable``."""
         if arguments.keys() != set(self.arguments):
             raise TypeError(f'{self.name} takes {", ".join(self.arguments)}')
         told = (*self.always, *(str(arguments[name]) for name in self.arguments))
-        return Other(str(python_of(self.rival)), self.module, *told)
+        return LibraryProcess(str(python_of(self.rival)), self.module, *told)
 
 
 def _verbs(*verbs: tuple[str, str, str]) -> dict[str, Verb]:

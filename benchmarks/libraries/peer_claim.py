@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from threading import Thread
 
-from benchmarks.compare import per_call, serve
 from benchmarks.libraries.ids import KINDS, ids
 from benchmarks.libraries.peer import settings
+from benchmarks.libraries.serving import per_call, serve
 
 
 def main(port: str, role: str, calls: str) -> None:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.compare import serve
 from benchmarks.libraries.peer import settings
+from benchmarks.libraries.serving import serve
 
 
 def resident_mb() -> float:

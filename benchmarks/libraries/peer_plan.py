@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-from benchmarks.compare import serve
+from benchmarks.libraries.serving import serve
 
 
 def main(task: str, nodes: str, tokens: str) -> None:

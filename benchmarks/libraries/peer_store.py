@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.compare import serve
 from benchmarks.libraries.peer import settings
+from benchmarks.libraries.serving import serve
 
 _RARELY: dict[str, Any] = dict.fromkeys(
     ('heartbeat_interval_sec', 'rebalance_check_interval_sec', 'dead_node_check_interval_sec', 'health_check_interval_sec',

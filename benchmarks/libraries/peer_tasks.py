@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 import psycopg
-from benchmarks.compare import serve
 from benchmarks.libraries.peer import settings, url_of
 from benchmarks.libraries.rounds import doing, numbers
+from benchmarks.libraries.serving import serve
 
 _RECORDED = 'SELECT count(DISTINCT task_id) FROM sync_audit WHERE task_id::bigint >= %s AND task_id::bigint < %s'
 

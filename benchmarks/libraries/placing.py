@@ -1,4 +1,4 @@
-"""How even a placement is, how much a change moves, and what a look costs. Imports nothing but Python's own library and compare.
+"""How even a placement is, how much a change moves, and the cost of a lookup. Imports only Python's own library and ``serving``.
 
 ``change`` is told how to place keys on nodes; it places them, has a node join or leave, and judges both placements.
 """
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from benchmarks.compare import per_call
+from benchmarks.libraries.serving import per_call
 
 __all__ = ['Change', 'Placing', 'change', 'names_of', 'quality']
 

@@ -18,8 +18,8 @@ import time
 from typing import Any
 
 import procrastinate  # type: ignore[import-not-found,unused-ignore]
-from benchmarks.compare import serve
 from benchmarks.libraries.rounds import answer, numbers
+from benchmarks.libraries.serving import serve
 
 _AT_ONCE = {'one': 1, 'many': 10}
 

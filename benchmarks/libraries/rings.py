@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.compare import serve
 from benchmarks.libraries.placing import Placing, change
+from benchmarks.libraries.serving import serve
 
 # mypy knows none of these libraries: they are in environments of their own.
 

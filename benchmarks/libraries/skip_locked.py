@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 
 import psycopg
-from benchmarks.compare import serve
 from benchmarks.libraries.rounds import doing, numbers
+from benchmarks.libraries.serving import serve
 
 _BATCH = 100
 _TABLE = 'skip_locked_queue'

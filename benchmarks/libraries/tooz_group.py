@@ -14,8 +14,8 @@ import time
 from contextlib import ExitStack
 
 import attrs
-from benchmarks.compare import Other
 from benchmarks.libraries.catalogue import service
+from benchmarks.libraries.process import LibraryProcess
 from tests.support.servers import EtcdServer, RedisServer
 
 __all__ = ['Change', 'Group', 'admitted', 'tooz_url']
@@ -65,11 +65,11 @@ class Group:
             other.ask('join')
         self._seen_by_all(self._names)
 
-    def _start(self, name: str) -> Other:
+    def _start(self, name: str) -> LibraryProcess:
         return service('tooz').start(url=self._url, member=name, watch_sec=self._watch_sec)
 
     @property
-    def member(self) -> Other:
+    def member(self) -> LibraryProcess:
         """A member that stays."""
         return self._others[0]
 

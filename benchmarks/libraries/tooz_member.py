@@ -17,8 +17,8 @@ import threading
 import time
 from typing import Any
 
-from benchmarks.compare import per_call, serve
 from benchmarks.libraries.ids import ids
+from benchmarks.libraries.serving import per_call, serve
 from tooz import coordination  # type: ignore[import-not-found,unused-ignore]
 
 _GROUP = b'benchmark'

@@ -23,16 +23,16 @@ class Member:
         self._line = ''
 
     def send(self, line: str) -> None:
-        """See ``Other``."""
+        """See ``LibraryProcess``."""
         self._line = line
 
     def ask(self, line: str) -> Any:
-        """See ``Other``."""
+        """See ``LibraryProcess``."""
         self.send(line)
         return self.answer()
 
     def answer(self) -> Any:
-        """See ``Other``."""
+        """See ``LibraryProcess``."""
         verb, first, count = self._line.split()
         match verb:
             case 'tokens':

@@ -1,4 +1,4 @@
-"""What a ``commit`` is refused for; a refusal changes nothing."""
+"""The reasons for which a ``commit`` is refused. A refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ X, Y = TOKENS + 1, TOKENS + 2
 """Ids of pins."""
 
 Change = Callable[[Namespace, NodeRef, NodeRef], object]
-"""From a namespace, its leader and another node to something that happens."""
+"""A change, given a namespace, its leader and another node."""
 
 
 def leave(namespace: Namespace, leader: NodeRef, _ref: NodeRef) -> None:
-    """A node registers, leaves, and another takes its name."""
+    """Let a node register and leave, and another take its name."""
     namespace.backend.deregister(namespace.join('b'))
     namespace.join('b')
     assert namespace.snapshot().leadership.node == leader
 
 
 def lead_again(namespace: Namespace, leader: NodeRef, ref: NodeRef) -> None:
-    """The leadership goes to another node and comes back."""
+    """Let the leadership pass to another node and come back."""
     namespace.lead(ref)
     assert namespace.lead(leader) == namespace.snapshot().leadership.node
 
 
 def unlock(namespace: Namespace, _leader: NodeRef, _ref: NodeRef) -> None:
-    """Locks come and go."""
+    """Register two locks and clear one."""
     namespace.lock('x', 'y')
     namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'x'}))))
 
 
 def work(namespace: Namespace, _leader: NodeRef, ref: NodeRef) -> None:
-    """A node begins and completes a task."""
+    """Let a node begin and complete a task."""
     namespace.claim(ref, 'x')
     namespace.audit('a', 'x')
 
@@ -56,16 +56,16 @@ UNRELATED: dict[str, Change] = {
     'leadership': lead_again,
     'lock': unlock,
     'heartbeats': lambda namespace, leader, ref: (namespace.beat(leader), namespace.beat(ref)),
-    'trails': work,
+    'history': work,
 }
-"""What a plan does not depend on."""
+"""Changes that a plan does not depend on, by name."""
 
 
 class CommitGuardTests:
-    """What a commit is refused for; a refusal changes nothing."""
+    """A commit is written only if what its plan rests on still stands. Otherwise two nodes could own one token (R5)."""
 
     def attempt(self, namespace: Namespace, error: type[Exception], guard: dict[str, object], **plan: object) -> None:
-        """Commit a plan that would change everything; it must be refused."""
+        """Check that a plan which would change everything is refused with this guard."""
         now = namespace.snapshot()
         leader = now.leadership.node
         assert leader is not None
@@ -77,33 +77,33 @@ class CommitGuardTests:
             namespace.backend.commit(leader, full, namespace.guard(**guard))
 
     def ready(self, namespace: Namespace) -> None:
-        """A leader, another node, some rows and a pin."""
+        """Add a leader, another node, some rows and a pin."""
         leader = namespace.leader()
         namespace.join('a')
         namespace.commit(leader, TokenGroup([1, 2], 'a'), pins=(Pin(X, 'x', 'a'),), members={'a': Member('1', 15.0)})
 
     @pytest.mark.parametrize('part', [{'generation': 7}, {'id': 'other'}, {'store': 'other'}])
     def test_another_timeline_conflicts(self, namespace: Namespace, part: dict[str, Any]) -> None:
-        """The timeline must be the guard's in every part."""
+        """A commit is refused unless the timeline is the guard's in every part."""
         self.ready(namespace)
         self.attempt(namespace, Conflict, {'timeline': attrs.evolve(namespace.timeline, **part)})
 
     @pytest.mark.parametrize(('number', 'stamp'), [(0, 1), (1, 0), (-1, 0), (1, 1)])
     def test_another_version_conflicts(self, namespace: Namespace, number: int, stamp: int) -> None:
-        """The assignment's version must be the guard's, number and stamp."""
+        """A commit is refused unless the assignment's version is the guard's, number and stamp."""
         self.ready(namespace)
         now = namespace.snapshot().version
         self.attempt(namespace, Conflict, {'version': Revision(now.number + number, now.stamp + stamp)})
 
     def test_the_revision_is_not_the_version(self, namespace: Namespace) -> None:
-        """A guard that names the namespace's revision conflicts once that has gone on."""
+        """A guard with the namespace's revision in place of the version is refused once they differ."""
         self.ready(namespace)
         namespace.lock('x')
         self.attempt(namespace, Conflict, {'version': namespace.revision})
 
     @pytest.mark.parametrize('change', UNRELATED)
     def test_other_changes_do_not_conflict(self, namespace: Namespace, change: str) -> None:
-        """A plan is written whatever has happened to nodes, locks, leadership and trails since, and leaves that alone."""
+        """A plan is written whatever has changed in nodes, locks, leadership and history since, and keeps those changes."""
         self.ready(namespace)
         leader, ref = namespace.node('leader').ref, namespace.node('a').ref
         plan, guard = namespace.plan(TokenGroup([1], 'b'), pins=(Pin(X, 'x', 'b'),)), namespace.guard()
@@ -121,7 +121,7 @@ class CommitGuardTests:
         assert after.snapshot.locks_revision == before.snapshot.locks_revision
 
     def test_an_earlier_commit_conflicts(self, namespace: Namespace) -> None:
-        """Another commit since the plan was made makes it stale, be that an empty one."""
+        """A plan from before another commit is refused, even if that commit was empty."""
         self.ready(namespace)
         leader, plan, guard = namespace.node('leader').ref, namespace.plan(TokenGroup([1], 'b')), namespace.guard()
         namespace.commit(leader)
@@ -129,7 +129,7 @@ class CommitGuardTests:
             namespace.backend.commit(leader, plan, guard)
 
     def test_a_renewal_conflicts(self, namespace: Namespace) -> None:
-        """A renewal is a new version too: a plan with the new timeline and epoch and the old version is refused."""
+        """After a renewal, a plan with the new timeline and epoch and the old version is refused."""
         self.ready(namespace)
         guard = namespace.guard()
         namespace.renew_timeline()
@@ -139,7 +139,7 @@ class CommitGuardTests:
             namespace.backend.commit(leader, namespace.plan(TokenGroup([1], 'b')), new)
 
     def test_refusals_come_in_order(self, namespace: Namespace) -> None:
-        """Of several reasons the first is told: not registered, then not leading, then what was planned from."""
+        """Of several reasons for a refusal the first counts: not registered, not leading, then a stale plan."""
         self.ready(namespace)
         stale = {'epoch': 7, 'version': Revision(1, 1), 'timeline': attrs.evolve(namespace.timeline, id='other')}
         for ref, error in (
@@ -154,18 +154,18 @@ class CommitGuardTests:
 
     @pytest.mark.parametrize('epoch', [0, 2])
     def test_another_epoch_is_fenced(self, namespace: Namespace, epoch: int) -> None:
-        """The epoch must be the present one."""
+        """A commit under an epoch that is not the present one is refused."""
         self.ready(namespace)
         self.attempt(namespace, Fenced, {'epoch': epoch})
 
     def test_another_node_is_fenced(self, namespace: Namespace) -> None:
-        """The epoch must be the caller's own: a node that is registered but does not lead is refused."""
+        """A commit of a registered node that does not lead is refused, even under the present epoch."""
         self.ready(namespace)
         with namespace.refused(Fenced):
             namespace.commit(namespace.node('a').ref, TokenGroup([1], 'b'))
 
     def test_a_deposed_leader_is_fenced(self, namespace: Namespace) -> None:
-        """A leader whose epoch has passed is told so, be its version stale or not."""
+        """A former leader is refused with ``Fenced``, whether or not its version is stale."""
         self.ready(namespace)
         leader, guard = namespace.node('leader').ref, namespace.guard()
         namespace.lead(namespace.node('a').ref)
@@ -176,7 +176,7 @@ class CommitGuardTests:
             namespace.backend.commit(leader, namespace.plan(TokenGroup([1], 'b')), guard)
 
     def test_another_run_of_the_leader_is_fenced(self, namespace: Namespace) -> None:
-        """A new incarnation does not inherit the leadership of the one it replaced."""
+        """A new incarnation does not inherit the leadership of the one that it replaced."""
         self.ready(namespace)
         node = namespace.node('leader')
         new = namespace.join('leader', replacing=node.beat)
@@ -185,14 +185,14 @@ class CommitGuardTests:
 
     @pytest.mark.parametrize('how', GONE)
     def test_a_gone_run_cannot_commit(self, namespace: Namespace, how: str) -> None:
-        """Only an incarnation that is JOINED commits, whatever else is wrong."""
+        """A commit of a run that is not JOINED is refused with ``Evicted``, whatever else is wrong."""
         ref = namespace.gone(how)
         with namespace.refused(Evicted):
             namespace.commit(ref, TokenGroup([1], 'b'))
 
     @pytest.mark.parametrize('how', ['left', 'replaced'])
     def test_a_gone_leader_cannot_commit(self, namespace: Namespace, how: str) -> None:
-        """A leader that left or was replaced is refused as not registered, though the leadership still names it."""
+        """A leader that left or was replaced is refused with ``Evicted``, although the leadership still names it."""
         self.ready(namespace)
         node = namespace.node('leader')
         if how == 'left':
@@ -203,7 +203,7 @@ class CommitGuardTests:
             namespace.commit(node.ref, TokenGroup([1], 'b'))
 
     def test_an_eviction_compares_the_heartbeat(self, namespace: Namespace) -> None:
-        """A node that has beaten since it was taken for dead is not evicted, and nothing of the plan is written."""
+        """A plan that evicts a node is refused if the node has sent a heartbeat since."""
         self.ready(namespace)
         ref = namespace.node('a').ref
         namespace.beat(ref)
@@ -211,13 +211,13 @@ class CommitGuardTests:
             self.attempt(namespace, Conflict, {}, evictions=(Eviction(ref, heartbeat),))
 
     def test_an_eviction_compares_the_incarnation(self, namespace: Namespace) -> None:
-        """Another run of the name, or none, is not the one that was taken for dead."""
+        """A plan that evicts a run is refused if the name has another run, or none."""
         self.ready(namespace)
         for ref in (namespace.ref('a'), namespace.ref('nobody')):
             self.attempt(namespace, Conflict, {}, evictions=(Eviction(ref, 0),))
 
     def test_every_eviction_is_compared(self, namespace: Namespace) -> None:
-        """One node that has moved is enough to refuse the plan, wherever it stands in the list."""
+        """A plan is refused if any of its evictions does not compare, wherever it stands in the list."""
         self.ready(namespace)
         refs = [namespace.join(name) for name in ('b', 'c', 'd')]
         namespace.beat(refs[1])
@@ -225,7 +225,7 @@ class CommitGuardTests:
 
     @pytest.mark.parametrize('how', ['joined', 'other incarnation', 'unknown'])
     def test_a_departed_node_must_have_left(self, namespace: Namespace, how: str) -> None:
-        """A departed node must still be LEFT in that incarnation."""
+        """A plan that removes a departed node is refused unless that incarnation is still LEFT."""
         self.ready(namespace)
         ref = namespace.join('b')
         if how == 'other incarnation':
@@ -235,7 +235,7 @@ class CommitGuardTests:
         self.attempt(namespace, Conflict, {}, departed=(ref,))
 
     def test_an_absent_owner_must_be_absent(self, namespace: Namespace) -> None:
-        """A plan that gives away what an owner without a record had is refused once that very run is registered."""
+        """A plan that gives away the tokens of an absent owner is refused once that run is registered."""
         self.ready(namespace)
         refs = [namespace.ref('ghost'), namespace.join('b'), namespace.ref('other ghost')]
         self.attempt(namespace, Conflict, {}, absent=(refs[1],))
@@ -243,7 +243,7 @@ class CommitGuardTests:
 
     @pytest.mark.parametrize('how', GONE)
     def test_an_absent_owner_may_be_anything_but_joined(self, namespace: Namespace, how: str) -> None:
-        """A run that is not registered, whatever became of it, does not stand in the way, and no record changes for it."""
+        """An absent owner that is not JOINED, for whatever reason, does not refuse a plan, and no record changes for it."""
         ref = namespace.gone(how)
         leader = namespace.leader()
         before = namespace.nodes()
@@ -254,13 +254,13 @@ class CommitGuardTests:
 
     @needs(Ability.FAILOVER)
     def test_another_store_conflicts(self, namespace: Namespace, harness: Harness) -> None:
-        """When another store answers than the timeline was made on, no plan is accepted."""
+        """After a failover to another store than that of the timeline, every plan is refused."""
         self.ready(namespace)
         harness.fail_over()
         self.attempt(namespace, Conflict, {})
 
     def test_commit_repeated_happens_once(self, namespace: Namespace) -> None:
-        """The same call again conflicts with the version that the first one made."""
+        """A repeated commit is refused, because the first one made a new version."""
         leader = namespace.leader()
         plan, guard = namespace.plan(TokenGroup([1], 'b'), moved=1), namespace.guard()
         namespace.backend.commit(leader, plan, guard)

@@ -1,7 +1,7 @@
-"""What each part of the suite guards: the promises and rules of the protocol that a failure costs.
+"""The promises and rules of the protocol that each test of the suite guards, and that a failure costs.
 
-One row for each class of tests; a test that guards something else than its class has a row of its own. The words are for people
-who have not read the protocol.
+Each class of tests has a row. A test that guards other promises than its class has a row of its own. The words are for
+readers who have not read the protocol.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MEANING: Mapping[str, str] = {
     'P5': 'loads are balanced, and no more moves than must',
     'P6': 'a locked task stays where its lock says',
     'P7': 'the fence of a token only rises',
-    'P8': 'asking for a task waits for nothing',
+    'P8': 'a claim waits for nothing',
     'R1': 'the lease: only an acknowledged heartbeat lets a node go on',
     'R2': 'suspicion: a live node shows that it lives',
     'R3': 'hand-over: nobody takes a token that another may still hold',
@@ -28,13 +28,13 @@ MEANING: Mapping[str, str] = {
     'R7': 'pins: a locked task is decided by its pin alone',
     'R8': 'a store that goes back in time is noticed',
     'R9': 'one spoilt record stops nothing else',
-    'trail': 'the record of begun and completed work is right',
-    'use': 'names, sizes and namespaces are as users are told',
+    'history': 'the record of begun and completed work is right',
+    'use': 'names, sizes and namespaces work as documented',
 }
-"""What is lost, in one line each. ``trail`` and ``use`` are no promises of the protocol, but a backend owes them to users."""
+"""Each promise in one line. ``history`` and ``use`` are no promises of the protocol, but users rely on them."""
 
 GUARDS: Mapping[str, tuple[str, ...]] = {
-    'ClockTests': ('P6', 'trail'),
+    'ClockTests': ('P6', 'history'),
     'CommitEffectTests': ('P1', 'P7', 'R5'),
     'CommitGuardTests': ('P1', 'R5'),
     'ConcurrencyTests': ('P1', 'R4', 'R5', 'R6'),
@@ -54,37 +54,41 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'PositionTests': ('P1', 'R8'),
     'ProcessTests': ('P1', 'R4', 'R5'),
     'ReadingTests': ('P1', 'P7', 'R3'),
-    'RefusalTests': ('P1', 'P4', 'R1', 'trail'),
+    'RefusalTests': ('P1', 'P4', 'R1', 'history'),
     'RegisterTests': ('P1', 'R4', 'R6'),
-    'RepetitionTests': ('P1', 'R5', 'trail'),
+    'RepetitionTests': ('P1', 'R5', 'history'),
     'SizeTests': ('use', 'P5'),
     'SnapshotTests': ('P1', 'R2', 'R5'),
     'TimelineTests': ('P1', 'R8'),
-    'HistoryTests': ('trail',),
+    'HistoryTests': ('history',),
     'UnreadableTests': ('P3', 'P6', 'R9'),
     'WaitTests': ('P2',),
     'WeightTests': ('P5',),
-    # tests that guard something else than the rest of their class
+    # tests that guard other promises than their class
     'test_a_pin_made_again_is_new': ('P6', 'P7', 'R7'),
     'test_a_pin_survives': ('P1', 'P6', 'R7'),
     'test_acknowledged_writes_survive': ('P1', 'P4', 'R8'),
-    'test_claims_of_a_gone_run_are_refused': ('P1', 'trail'),
+    'test_claims_of_a_gone_run_are_refused': ('P1', 'history'),
     'test_commits_of_two_handles_build_on_each_other': ('P1', 'P7', 'R5'),
     'test_deleted_locks_are_gone': ('P6', 'R7'),
     'test_leader_counts_the_commit': ('R2', 'R8'),
     'test_other_settings_are_kept_while_a_node_is_joined': ('P1', 'R8'),
     'test_pins_are_written_and_removed': ('P6', 'R7'),
     'test_plan_of_the_old_timeline_is_refused': ('P1', 'P7', 'R8'),
-    'test_rebalance_is_recorded_if_tokens_moved': ('trail',),
+    'test_rebalance_is_recorded_if_tokens_moved': ('history',),
     'test_revision_is_lifted': ('P1', 'R8'),
     'test_the_epoch_is_never_reused': ('P1', 'P7', 'R4'),
     'test_wait_outlives_a_crash': ('P2',),
-    'test_writes_acknowledged_under_load_survive': ('P1', 'P4', 'R8', 'trail'),
+    'test_writes_acknowledged_under_load_survive': ('P1', 'P4', 'R8', 'history'),
     'test_versions_are_written_as_given': ('P7',),
 }
-"""By class or, before that, by test."""
+"""The keys of ``MEANING`` by the name of a test, or else of its class."""
 
 
 def guarded_by(kind: str, test: str) -> tuple[str, ...]:
-    """What a failure of this test costs: keys of ``MEANING``. ``KeyError`` if neither the test nor its class has a row."""
+    """Return the keys of ``MEANING`` that a failure of this test costs.
+
+    Raises:
+        KeyError: Neither the test nor its class has a row.
+    """
     return GUARDS[test] if test in GUARDS else GUARDS[kind]

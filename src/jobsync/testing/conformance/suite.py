@@ -13,22 +13,18 @@ from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.external_changes import FailoverTests, HandEditTests
 from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.heartbeats import HeartbeatTests
 from jobsync.testing.conformance.history import HistoryTests
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
 from jobsync.testing.conformance.names import NamespaceTests, NameTests
 from jobsync.testing.conformance.namespace import Namespace
-from jobsync.testing.conformance.nodes import (
-    DeregisterTests,
-    HeartbeatTests,
-    LongestTimeoutTests,
-    RegisterTests,
-    WeightTests,
-)
+from jobsync.testing.conformance.nodes import DeregisterTests, WeightTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests
 from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.readings import PositionTests, ReadingTests, SnapshotTests
+from jobsync.testing.conformance.registration import LongestTimeoutTests, RegisterTests
 from jobsync.testing.conformance.repeated_writes import RefusalTests, RepetitionTests
 from jobsync.testing.conformance.sizes import SizeTests
 from jobsync.testing.conformance.timelines import TimelineTests
@@ -38,7 +34,7 @@ from jobsync.testing.conformance.waiting import WaitTests
 __all__ = ['BackendSuite']
 
 
-class BackendSuite(  # pytest runs the last of these first: what takes longest stands on top
+class BackendSuite(  # pytest runs the last of these first, so the slowest stand first
     ProcessTests,
     ClockTests,
     ConcurrencyTests,
@@ -70,14 +66,14 @@ class BackendSuite(  # pytest runs the last of these first: what takes longest s
     OpeningTests,
     InfoTests,
 ):
-    """Subclass this under a name that begins with ``Test`` and override ``harness``."""
+    """Every test of the suite. Subclass it under a name that begins with ``Test``, and override ``harness``."""
 
     @pytest.fixture
     def harness(self) -> Iterator[Harness]:
-        """The store under test, empty; closed afterwards."""
+        """Yield a harness with an empty store, and close it afterwards."""
         raise NotImplementedError('override the fixture "harness"')
 
     @pytest.fixture
     def namespace(self, harness: Harness) -> Namespace:
-        """One opened namespace of it."""
+        """Return one opened namespace of the store."""
         return Namespace(harness.connect())

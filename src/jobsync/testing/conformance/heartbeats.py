@@ -1,0 +1,133 @@
+"""``heartbeat`` and the Pulse that it returns."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from jobsync.backend import INITIAL, Revision, TokenGroup
+from jobsync.errors import Evicted
+from jobsync.testing.conformance.namespace import GONE, Namespace
+
+__all__ = ['HeartbeatTests']
+
+PIN = 1_000_007
+"""The id of a pin: above any token."""
+
+
+class HeartbeatTests:
+    """``heartbeat``. A lease rests on its acknowledgement, and the suspicion of others on its counter (R1, R2)."""
+
+    def test_heartbeat_writes_its_own_record_only(self, namespace: Namespace) -> None:
+        """A heartbeat raises the counter by one and stores ``seen``, ``holding`` and the time; no other record changes."""
+        other, ref = namespace.join('other'), namespace.join('a')
+        namespace.beat(other)
+        before = namespace.state()
+        for count, (seen, holding) in enumerate(
+            [(Revision(5, 6), {3, 23, PIN}), (Revision(2**40, 2**62), set()), (INITIAL, {0})], 1
+        ):
+            node = namespace.node('a')
+            assert namespace.beat(ref, seen, holding).heartbeat == count
+            expected = attrs.evolve(node, heartbeat=count, seen=seen, holding=frozenset(holding))
+            after = namespace.node('a')
+            assert attrs.evolve(after, last_heartbeat=node.last_heartbeat) == expected
+            assert after.last_heartbeat is not None
+            assert node.last_heartbeat is not None
+            assert node.last_heartbeat <= after.last_heartbeat <= namespace.snapshot().now
+        after_all = namespace.state()
+        unchanged = attrs.evolve(after_all.snapshot, nodes=before.snapshot.nodes)
+        assert attrs.evolve(after_all, snapshot=unchanged) == before
+        assert namespace.node('other') == before.snapshot.nodes[0]
+
+    def test_pulse_shows_the_present_state(self, namespace: Namespace) -> None:
+        """A Pulse has the timeline, store, revision, version and leadership of a snapshot; counters include this heartbeat."""
+        leader, ref = namespace.leader(), namespace.join('a')
+        namespace.commit(leader, TokenGroup(range(9), 'leader'))
+        namespace.lock('x')
+        for _ in range(3):
+            namespace.beat(leader)
+        pulse, snapshot = namespace.beat(ref), namespace.snapshot()
+        assert pulse.heartbeat == namespace.node('a').heartbeat == 1
+        assert pulse.timeline == snapshot.timeline
+        assert pulse.store == snapshot.store
+        assert (pulse.revision, pulse.version) == (snapshot.revision, snapshot.version)
+        assert pulse.revision != pulse.version
+        assert pulse.leadership == snapshot.leadership
+        assert pulse.leader_heartbeat == namespace.node('leader').heartbeat == 4
+
+    def test_pulse_of_the_leader_counts_its_own_heartbeat(self, namespace: Namespace) -> None:
+        """In the leader's own Pulse, ``heartbeat`` and ``leader_heartbeat`` both include this heartbeat."""
+        pulse = namespace.beat(namespace.leader())
+        assert pulse.heartbeat == pulse.leader_heartbeat == 1
+
+    @pytest.mark.parametrize('how', ['none yet', 'left', 'replaced', 'evicted'])
+    def test_leader_heartbeat_is_none_without_a_leader(self, namespace: Namespace, how: str) -> None:
+        """``leader_heartbeat`` is None unless the incarnation that the leadership names is JOINED."""
+        ref = namespace.join('a')
+        if how != 'none yet':
+            leader = namespace.leader()
+            if how == 'left':
+                namespace.backend.deregister(leader)
+            elif how == 'replaced':
+                namespace.join('leader', replacing=(leader.incarnation, 0))
+            else:
+                namespace.evict(leader, leader)
+        pulse = namespace.beat(ref)
+        assert pulse.leadership == namespace.snapshot().leadership
+        assert pulse.leader_heartbeat is None
+
+    def test_heartbeat_stores_candidacy(self, namespace: Namespace) -> None:
+        """Each heartbeat sets ``candidate``, by default to True, without a new revision."""
+        ref = namespace.join('a')
+        assert namespace.node('a').candidate
+        with namespace.same_revision():
+            for candidate in (False, False, True, False):
+                namespace.beat(ref, candidate=candidate)
+                assert namespace.node('a').candidate is candidate
+            namespace.backend.heartbeat(ref, INITIAL, frozenset())
+        assert namespace.node('a').candidate
+
+    def test_candidacy_lasts(self, namespace: Namespace) -> None:
+        """A commit, a new weight and ``deregister`` keep ``candidate``; another run of the name begins as a candidate."""
+        ref = namespace.leader('a')
+        namespace.beat(ref, candidate=False)
+        namespace.commit(ref)
+        namespace.backend.set_weight(ref, 2.0)
+        assert not namespace.node('a').candidate
+        namespace.backend.deregister(ref)
+        assert not namespace.node('a').candidate
+        again = namespace.join('a')
+        assert namespace.node('a').candidate
+        namespace.beat(again, candidate=False)
+        namespace.join('a', replacing=(again.incarnation, 1))
+        assert namespace.node('a').candidate
+
+    def test_pulse_shows_whether_the_leader_is_a_candidate(self, namespace: Namespace) -> None:
+        """``leader_is_candidate`` is read from the leader's record after this heartbeat, and True if the leader is not JOINED."""
+        ref = namespace.join('a')
+        assert namespace.beat(ref, candidate=False).leader_is_candidate
+        leader = namespace.leader()
+        assert namespace.beat(ref, candidate=False).leader_is_candidate
+        assert not namespace.beat(leader, candidate=False).leader_is_candidate
+        assert not namespace.beat(ref).leader_is_candidate
+        assert namespace.beat(leader).leader_is_candidate
+        assert namespace.beat(ref, candidate=False).leader_is_candidate
+        namespace.beat(leader, candidate=False)
+        namespace.backend.deregister(leader)
+        assert namespace.beat(ref).leader_is_candidate
+
+    @pytest.mark.parametrize('how', GONE)
+    def test_heartbeat_of_a_gone_run_is_refused(self, namespace: Namespace, how: str) -> None:
+        """A heartbeat of a run that is not JOINED is refused, or a node declared dead would go on claiming."""
+        ref = namespace.gone(how)
+        with namespace.refused(Evicted):
+            namespace.beat(ref, Revision(5, 6), {1})
+
+    def test_heartbeat_repeated_only_counts(self, namespace: Namespace) -> None:
+        """A repeated heartbeat raises the counter again and changes nothing else."""
+        ref = namespace.join('a')
+        namespace.beat(ref, Revision(5, 6), {1})
+        before = namespace.node('a')
+        namespace.beat(ref, Revision(5, 6), {1})
+        after = namespace.node('a')
+        assert after == attrs.evolve(before, heartbeat=2, last_heartbeat=after.last_heartbeat)

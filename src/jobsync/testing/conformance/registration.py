@@ -1,0 +1,216 @@
+"""``register``: how a node takes a name, and the longest timeout that it leaves behind."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import attrs
+import pytest
+
+from jobsync.backend import INITIAL, Node, NodeState, Registration, Revision, TokenGroup
+from jobsync.errors import NameTaken, TimelineChanged
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+
+__all__ = ['LongestTimeoutTests', 'RegisterTests']
+
+
+class RegisterTests:
+    """``register``. If two runs held one name, both could own its tokens."""
+
+    def test_record_is_stored_whole(self, namespace: Namespace) -> None:
+        """A new record has every field of the registration, is JOINED, has heartbeat 0, and holds nothing."""
+        ref = namespace.ref('a')
+        replaces = frozenset({'old-1', 'old-2'})
+        before = namespace.snapshot().now
+        namespace.backend.register(Registration(ref, 12.5, 0.75, replaces, 'host-1', 4321), namespace.timeline, 0)
+        node = namespace.node('a')
+        assert node == Node(
+            name='a',
+            incarnation=ref.incarnation,
+            heartbeat=0,
+            seen=INITIAL,
+            holding=frozenset(),
+            state=NodeState.JOINED,
+            replaces=replaces,
+            weight=0.75,
+            timeout_sec=12.5,
+            host='host-1',
+            pid=4321,
+            created_on=node.created_on,
+            last_heartbeat=node.last_heartbeat,
+        )
+        assert node.last_heartbeat is not None
+        assert before <= node.last_heartbeat <= namespace.snapshot().now
+        assert node.created_on.tzinfo is not None
+
+    @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000])
+    def test_revision_is_lifted(self, namespace: Namespace, ahead: int) -> None:
+        """Registering raises the revision to one above the higher of its number and ``at_least``; the version stays."""
+        namespace.join('a')
+        before = namespace.revision
+        namespace.backend.register(Registration(namespace.ref('b'), 15.0), namespace.timeline, before.number + ahead)
+        snapshot = namespace.snapshot()
+        assert snapshot.revision.number == before.number + max(ahead, 0) + 1
+        assert snapshot.revision.stamp != before.stamp
+        assert snapshot.version == INITIAL
+
+    def test_created_on_rises_strictly(self, namespace: Namespace) -> None:
+        """Each node that registers has a later ``created_on`` than the one before, and the snapshot lists nodes in that order."""
+        names = [f'{letter}{i}' for i in range(10) for letter in 'zam']
+        for name in names:
+            namespace.join(name)
+        nodes = list(namespace.nodes().values())
+        assert [node.name for node in nodes] == names
+        created = [node.created_on for node in nodes]
+        assert created == sorted(set(created))
+
+    def test_created_on_rises_past_removed_records(self, namespace: Namespace) -> None:
+        """A new ``created_on`` is later than those of removed records, and than that of the record it replaces."""
+        leader, ref = namespace.leader(), namespace.join('a')
+        first = namespace.node('a').created_on
+        namespace.join('a', replacing=(ref.incarnation, 0))
+        second = namespace.node('a').created_on
+        namespace.evict(leader, namespace.node('a').ref)
+        namespace.join('a')
+        third = namespace.node('a').created_on
+        namespace.renew_timeline()
+        namespace.join('a')
+        assert first < second < third < namespace.node('a').created_on
+
+    @needs(Ability.CLOCK)
+    def test_created_on_rises_while_the_clock_goes_back(self, namespace: Namespace, harness: Harness) -> None:
+        """A new ``created_on`` is later than every one before it, even if the store's clock is set back."""
+        namespace.join('a')
+        harness.move_clock(dt.timedelta(hours=-1))
+        namespace.join('b')
+        harness.move_clock(dt.timedelta(hours=-1))
+        namespace.join('c')
+        assert list(namespace.nodes()) == ['a', 'b', 'c']
+        assert namespace.node('a').created_on < namespace.node('b').created_on < namespace.node('c').created_on
+
+    def test_taken_name_is_refused_with_its_record(self, namespace: Namespace) -> None:
+        """Registering a JOINED name is refused, and the error has the present record with every field."""
+        ref = namespace.join('a', host='h', pid=5, weight=2.0, replaces=frozenset({'old'}))
+        namespace.beat(ref, Revision(3, 4), {1, 2})
+        with namespace.refused(NameTaken) as caught:
+            namespace.join('a')
+        assert isinstance(caught.value, NameTaken)
+        assert caught.value.record == namespace.node('a')
+
+    @pytest.mark.parametrize('wrong', ['incarnation', 'heartbeat before', 'heartbeat after'])
+    def test_replacing_compares_incarnation_and_heartbeat(self, namespace: Namespace, wrong: str) -> None:
+        """A JOINED name is taken over only from exactly the incarnation and heartbeat in ``replacing``."""
+        ref = namespace.join('a')
+        namespace.beat(ref)
+        namespace.beat(ref)
+        replacing = {
+            'incarnation': ('other', 2),
+            'heartbeat before': (ref.incarnation, 1),
+            'heartbeat after': (ref.incarnation, 3),
+        }[wrong]
+        with namespace.refused(NameTaken):
+            namespace.join('a', replacing=replacing)
+
+    def test_replacing_takes_the_name_over(self, namespace: Namespace) -> None:
+        """A take-over leaves one record, which begins anew and has the replaced incarnation in ``replaces``."""
+        old = namespace.join('a', replaces=frozenset({'older'}), host='h1')
+        namespace.beat(old, Revision(3, 4), {7})
+        with namespace.raises_revision():
+            new = namespace.join('a', replacing=(old.incarnation, 1), replaces=frozenset({'mine'}), host='h2')
+        assert list(namespace.nodes()) == ['a']
+        node = namespace.node('a')
+        assert (node.ref, node.heartbeat, node.seen, node.holding, node.host) == (new, 0, INITIAL, frozenset(), 'h2')
+        assert node.replaces == {'mine', old.incarnation}
+
+    @pytest.mark.parametrize('replacing', [None, ('other', 9)])
+    def test_a_name_that_left_is_free(self, namespace: Namespace, replacing: tuple[str, int] | None) -> None:
+        """A name whose record is LEFT can be registered, and the former incarnation is added to ``replaces``."""
+        old = namespace.join('a')
+        namespace.beat(old)
+        namespace.backend.deregister(old)
+        new = namespace.join('a', replacing=replacing)
+        node = namespace.node('a')
+        assert (node.ref, node.state, node.heartbeat) == (new, NodeState.JOINED, 0)
+        assert node.replaces == {old.incarnation}
+
+    def test_a_free_name_replaces_nothing(self, namespace: Namespace) -> None:
+        """Where the name has no record, ``replacing`` is ignored, and nothing is added to ``replaces``."""
+        ref = namespace.join('a', replacing=('gone', 3))
+        assert namespace.node('a').ref == ref
+        assert namespace.node('a').replaces == frozenset()
+
+    def test_another_timeline_is_refused(self, namespace: Namespace) -> None:
+        """Registering is refused unless the timeline equals the caller's in every part, even where the name is taken too."""
+        namespace.join('a')
+        for part in ({'generation': 7}, {'id': 'other'}, {'store': 'other'}):
+            timeline = attrs.evolve(namespace.timeline, **part)
+            for name in ('a', 'b'):
+                with namespace.refused(TimelineChanged):
+                    namespace.backend.register(Registration(namespace.ref(name), 15.0), timeline, 1000)
+
+    @pytest.mark.parametrize('kind', ['new name', 'take-over'])
+    def test_register_repeated_happens_once(self, namespace: Namespace, kind: str) -> None:
+        """A repeated registration is refused with the caller's own record, by which the caller knows that it succeeded."""
+        replacing = None if kind == 'new name' else (namespace.join('a').incarnation, 0)
+        registration = Registration(namespace.ref('a'), 15.0)
+        namespace.backend.register(registration, namespace.timeline, 0, replacing)
+        with namespace.refused(NameTaken) as caught:
+            namespace.backend.register(registration, namespace.timeline, 0, replacing)
+        assert isinstance(caught.value, NameTaken)
+        assert caught.value.record.ref == registration.ref
+
+
+class LongestTimeoutTests:
+    """The longest heartbeat timeout that any node of the namespace ever had. After a rollback nodes wait that long (R8)."""
+
+    def test_registering_raises_the_longest_timeout(self, namespace: Namespace, harness: Harness) -> None:
+        """Registering raises the longest timeout to the newcomer's own and to the longest that the newcomer has read."""
+        assert namespace.snapshot().longest_timeout_sec == 0.0
+        other = harness.connect()
+        other.open(SETTINGS, create=True)
+        for name, own, told, expected in (
+            ('a', 15.0, 0.0, 15.0),
+            ('b', 60.25, 0.0, 60.25),
+            ('c', 5.0, 20.0, 60.25),
+            ('d', 5.0, 90.5, 90.5),
+            ('e', 90.0, 90.25, 90.5),
+        ):
+            namespace.join(name, timeout_sec=own, longest_timeout_sec=told)
+            assert (namespace.node(name).timeout_sec, namespace.snapshot().longest_timeout_sec) == (own, expected)
+            assert other.snapshot().longest_timeout_sec == expected
+
+    def test_renewing_raises_the_longest_timeout(self, namespace: Namespace) -> None:
+        """A renewal keeps the longest timeout, or raises it to the caller's."""
+        namespace.join('a', timeout_sec=60.0)
+        for told, expected in ((0.0, 60.0), (15.0, 60.0), (75.5, 75.5), (30.0, 75.5)):
+            namespace.backend.renew_timeline(namespace.snapshot().timeline, 0, told)
+            snapshot = namespace.snapshot()
+            assert (snapshot.longest_timeout_sec, snapshot.nodes) == (expected, ())
+
+    def test_a_refused_call_keeps_the_longest_timeout(self, namespace: Namespace) -> None:
+        """A renewal of another timeline and a refused registration leave the longest timeout as it is."""
+        namespace.join('a')
+        with namespace.unchanged():
+            namespace.backend.renew_timeline(attrs.evolve(namespace.timeline, id='other'), 0, 900.0)
+        with namespace.refused(NameTaken):
+            namespace.join('a', timeout_sec=900.0, longest_timeout_sec=901.0)
+        with namespace.refused(TimelineChanged):
+            registration = Registration(namespace.ref('b'), 900.0, longest_timeout_sec=901.0)
+            namespace.backend.register(registration, attrs.evolve(namespace.timeline, id='other'), 0)
+
+    def test_nothing_lowers_the_longest_timeout(self, namespace: Namespace) -> None:
+        """The longest timeout outlives the record of its node, however that was removed, and a change of settings."""
+        namespace.join('a', timeout_sec=61.0)
+        leader = namespace.leader()
+        namespace.evict(leader, namespace.node('a').ref)
+        namespace.join('a', timeout_sec=1.0)
+        namespace.join('a', replacing=namespace.node('a').beat, timeout_sec=2.0)
+        namespace.beat(leader)
+        namespace.commit(leader, TokenGroup([1], 'a'))
+        for name in ('a', 'leader'):
+            namespace.backend.deregister(namespace.node(name).ref)
+        assert namespace.snapshot().longest_timeout_sec == 61.0
+        namespace.backend.open(attrs.evolve(SETTINGS, hash_function='md5'), create=True)
+        snapshot = namespace.snapshot()
+        assert (snapshot.longest_timeout_sec, snapshot.timeline.generation) == (61.0, 1)

@@ -470,7 +470,7 @@ class Job:
         key, token = self._parse(task)
         self._session.check_inside()
         runtime = self._session.runtime
-        fence = None if runtime is None else runtime.agent.lease.fence(key, token, now)
+        fence = None if runtime is None else runtime.lease.fence(key, token, now)
         if fence is None:
             why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
             raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
@@ -483,7 +483,7 @@ class Job:
             task: A ``Task`` or a bare id.
         """
         key, runtime = key_of(task), self._session.runtime
-        pin = None if runtime is None else runtime.agent.lease.assignment.pin_of.get(key)
+        pin = None if runtime is None else runtime.lease.assignment.pin_of.get(key)
         return self._token_of(key) if pin is None else pin.id
 
     @property

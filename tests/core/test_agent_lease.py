@@ -9,9 +9,10 @@ from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
+from jobsync._core.agent.phase import Phase
 from jobsync._core.records import INITIAL, Node, Pulse
 from jobsync.errors import Evicted
 
@@ -259,6 +260,6 @@ def test_an_end_that_nobody_saw_is_none() -> None:
     answer = bench.perform(caught.call)
     bench.now = agent.lease.deadline + 0.5
     bench.answer(caught, answer)
-    agent.lease.look_at_lease(bench.now)
+    agent.lease.declare_end(bench.now)
     assert bench.claims(agent, 't0') == [True]
     assert [event for event in agent.events if isinstance(event, OwnershipChanged)] == []

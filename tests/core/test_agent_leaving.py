@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.agent import Phase
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.agent.phase import Phase
 from jobsync._core.records import INITIAL, NodeState
 
 

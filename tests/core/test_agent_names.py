@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.core.bench import AWAY, Bench
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.phase import Phase
 from jobsync.errors import Evicted, NodeNameInUse
 
 

@@ -8,8 +8,9 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.phase import Phase
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch, UnsupportedOperation
 
 WRITES = (

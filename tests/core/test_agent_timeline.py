@@ -9,8 +9,9 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.agent.phase import Phase
 from jobsync._core.records import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
 from jobsync.errors import Evicted
 

@@ -6,8 +6,9 @@ import pytest
 from tests.core.bench import AWAY, Bench
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.events import LogMessage
+from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeState, Settings
 from jobsync.errors import ConfigMismatch
 

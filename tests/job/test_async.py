@@ -36,7 +36,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 def in_flight(job: AsyncJob) -> list[str]:
     assert job._job._session.runtime is not None
-    return list(job._job._session.runtime.agent.lease.in_flight)
+    return list(job._job._session.runtime.lease.in_flight)
 
 
 async def slowly(tasks: Iterable[int]) -> AsyncIterator[int]:

@@ -15,7 +15,7 @@ from tests.job.stores import FAST, TOKENS, Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
-from jobsync._core.agent.agent import Phase
+from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeRef, NodeState, Registration
 from jobsync._runtime.node import Status
 from jobsync._runtime.startup import _waiting_for

@@ -14,6 +14,7 @@ from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.leader_term import LeaderTerm
+from jobsync._core.agent.membership import Membership
 from jobsync._core.agent.monitor import ClusterMonitor
 from jobsync._core.agent.ownership import Ownership
 from jobsync._core.agent.registration import NameRegistration
@@ -52,23 +53,23 @@ def r1_lease_never_ends() -> AbstractContextManager[None]:
 
 def r1_lease_from_the_answer() -> AbstractContextManager[None]:
     """R1: the lease is counted from the answer rather than from before the heartbeat was sent."""
-    take = Agent._take_pulse
+    take = Membership._take_pulse
 
-    def from_answer(self: Agent, issued: Any, call: Any, pulse: Any, now: float) -> None:
+    def from_answer(self: Membership, issued: Any, call: Any, pulse: Any, now: float) -> None:
         take(self, attrs.evolve(issued, at=now), call, pulse, now)
 
-    return _patched(Agent, '_take_pulse', from_answer)
+    return _patched(Membership, '_take_pulse', from_answer)
 
 
 def r1_a_lease_begins_again_with_what_was_owned() -> AbstractContextManager[None]:
     """R1: a lease that has ended begins again with what the node owned, whatever the assignment says by now."""
-    take = Agent._take_pulse
+    take = Membership._take_pulse
 
-    def at_hand(self: Agent, issued: Any, call: Any, pulse: Pulse, now: float) -> None:
-        take(self, issued, call, attrs.evolve(pulse, version=self.lease.assignment.version), now)
+    def at_hand(self: Membership, issued: Any, call: Any, pulse: Pulse, now: float) -> None:
+        take(self, issued, call, attrs.evolve(pulse, version=self._lease.assignment.version), now)
         self._refresh.note(pulse.version, now)
 
-    return _patched(Agent, '_take_pulse', at_hand)
+    return _patched(Membership, '_take_pulse', at_hand)
 
 
 def r2_own_timeout_for_all() -> AbstractContextManager[None]:

@@ -21,9 +21,10 @@ from queue import Empty, SimpleQueue
 
 import attrs
 
-from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Command, Lane, Reply
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
+from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._core.records import Node, Pulse, Unreadable
@@ -88,6 +89,8 @@ class NodeRuntime:
         self._backend = backend
         self._token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
         self.agent = Agent(config, self._token_of, _new_id, now())
+        self.lease = self.agent.lease
+        """What the user's threads read."""
         self._lock = threading.Lock()
         self._bells: dict[Lane, SimpleQueue[None]] = {lane: SimpleQueue() for lane in Lane}
         self._reporter = Reporter(config.name)
@@ -95,7 +98,7 @@ class NodeRuntime:
             config.name,
             functions or Functions(),
             config.handover_timeout_sec,
-            lease_end=lambda: self.agent.lease.deadline,
+            lease_end=lambda: self.lease.deadline,
             look_at_lease=self._look_at_lease,
             release=self._release,
         )
@@ -226,13 +229,13 @@ class NodeRuntime:
     def _look_at_lease(self) -> None:
         """Have the agent check whether the lease has ended."""
         with self._lock:
-            self.agent.lease.look_at_lease(now())
+            self.lease.declare_end(now())
             self._step_taken('')
 
     def _release(self, tokens: frozenset[int]) -> None:
         """Let tokens pass on: ``on_revoke`` has returned."""
         with self._lock:
-            self.agent.lease.release(tokens)
+            self.lease.release(tokens)
         self.wake()
 
     def _step_taken(self, call: str) -> None:
@@ -251,7 +254,7 @@ class NodeRuntime:
             planned=agent.is_planned,
             settled=agent.is_settled,
             leads=agent.epoch is not None,
-            stays=agent.phase is Phase.LEAVING and agent.is_staying(now()),
+            stays=agent.is_staying(now()),
             distributed=bool(agent.lease.assignment.members),
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
@@ -308,7 +311,7 @@ _running: weakref.WeakSet[NodeRuntime] = weakref.WeakSet()
 def _forget_in_child() -> None:
     """Drop the lease in a forked child, which has none of the threads, and is not the process that has the lease."""
     for runtime in list(_running):
-        runtime.agent.lease.forget()
+        runtime.lease.forget()
         runtime.status = attrs.evolve(runtime.status, phase=Phase.FAILED)
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from jobsync._core.agent.agent import Phase
+from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
 from jobsync._runtime.node import NodeRuntime, Status
 from jobsync.backend import BackendInfo

@@ -90,7 +90,7 @@ class Session:
         # A handler after the line above finds the runtime and stops it, so that it leaves as soon as it is started.
         if self.stages.stage is not Stage.INSIDE:
             raise JobsyncError(f'node {self.node_name!r} was told to leave while it was entering')
-        self.lease = runtime.agent.lease
+        self.lease = runtime.lease
         self.caller.call(runtime.start)
         wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)
 
@@ -222,7 +222,7 @@ class Session:
         runtime, backend = self.runtime, self.needed_backend
         if runtime is None:
             return Assignment.empty(self.config.total_tokens)
-        known = runtime.agent.lease.assignment
+        known = runtime.lease.assignment
         return known.apply(self.caller.call(lambda: backend.read_assignment(known.version)))
 
     @property

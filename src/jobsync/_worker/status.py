@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from jobsync._core.agent.agent import Phase
+from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeState, Snapshot
 from jobsync._event_log import event_log
 from jobsync._runtime.clock import now
@@ -27,7 +27,7 @@ def owned_tokens(session: Session) -> frozenset[int]:
 def token_version(session: Session) -> int:
     """Return the number of the assignment's version that the node has applied; 0 before the first."""
     runtime = session.runtime
-    return 0 if runtime is None else runtime.agent.lease.assignment.version.number
+    return 0 if runtime is None else runtime.lease.assignment.version.number
 
 
 def last_heartbeat_sent(session: Session) -> dt.datetime | None:
@@ -64,7 +64,7 @@ def coordination_status(session: Session, open_tasks: int) -> dict[str, Any]:
         'total_tokens': config.total_tokens,
         'open_tasks': open_tasks,
         'log_lines_dropped': event_log.dropped,
-        'unplaced_locks': 0 if runtime is None else len(runtime.agent.lease.assignment.unplaced),
+        'unplaced_locks': 0 if runtime is None else len(runtime.lease.assignment.unplaced),
         'unreadable': [] if runtime is None else [attrs.asdict(record) for record in runtime.status.unreadable],
     }
 

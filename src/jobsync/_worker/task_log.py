@@ -87,7 +87,7 @@ class TaskLog:
         # Marked after the claim, the token could pass on at t=1, and two nodes would have the task. A mark that stays behind
         # after an error (Ctrl-C included) would delay every hand-over of the token, so any exception takes it away.
         try:
-            if not runtime.agent.lease.begin(key, token, now, worker_id()):
+            if not runtime.lease.begin(key, token, now, worker_id()):
                 self._log_refusal([key])
                 return False
             if self._record(runtime, [key], ref):
@@ -123,7 +123,7 @@ class TaskLog:
         if runtime is None:
             return True
         ref = runtime.agent.ref
-        owned = runtime.agent.lease.ours(tasks, now)
+        owned = runtime.lease.ours(tasks, now)
         if len(owned) < len(tasks):
             allowed = set(owned)
             self._log_refusal([key for key in tasks if key not in allowed])
@@ -144,7 +144,7 @@ class TaskLog:
         if runtime is None:
             return True
         ref = runtime.agent.ref
-        owned = runtime.agent.lease.ours(tasks, now)
+        owned = runtime.lease.ours(tasks, now)
         return ref if owned and self._record(runtime, owned, ref) else False
 
     def start_claimed(self, key: str, token: int, claimed: NodeRef | bool) -> bool:
@@ -161,7 +161,7 @@ class TaskLog:
             # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
             # t=2  this thread goes on: the task is this node's, but the claim is that of a/1, and the other node may have done it
             # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
-            if not runtime.agent.lease.begin_alone(key, token, now, worker):
+            if not runtime.lease.begin_alone(key, token, now, worker):
                 return False
             if runtime.agent.ref != claimed:
                 self._end_flight([key])
@@ -188,7 +188,7 @@ class TaskLog:
             return
         ref = runtime.agent.ref
         with suppress(Exception):  # only monitors read these claims, and the next alarm tries again
-            if owned := runtime.agent.lease.ours(tasks, now):
+            if owned := runtime.lease.ours(tasks, now):
                 backend = session.needed_backend
                 backend.append_claims(ref, owned, self._date)
         self._renewal.set()
@@ -268,7 +268,7 @@ class TaskLog:
     def _end_flight(self, keys: list[str]) -> None:
         runtime = self._session.runtime
         if runtime is not None and keys:
-            runtime.agent.lease.finish(keys)
+            runtime.lease.finish(keys)
             if runtime.agent.is_asked:
                 runtime.wake()
 

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from jobsync import CoordinationConfig, plugins
-from jobsync._core.agent.agent import Phase
+from jobsync._core.agent.phase import Phase
 from jobsync._runtime import NodeRuntime
 from jobsync._runtime.startup import node_config
 from jobsync.backend import Backend

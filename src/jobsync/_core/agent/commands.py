@@ -10,6 +10,7 @@ import enum
 import attrs
 
 from jobsync._core.agent.ownership import Ownership
+from jobsync._core.agent.rollback import Known
 from jobsync._core.assignment import Assignment, Plan
 from jobsync._core.config import NodeConfig
 from jobsync._core.leader.inputs import LeaderState, LeaderView
@@ -34,6 +35,7 @@ __all__ = [
     'Deregister',
     'DropExpiredLocks',
     'Heartbeat',
+    'Issued',
     'Lane',
     'Open',
     'PlanAndCommit',
@@ -182,3 +184,15 @@ Command = (
     | Deregister
 )
 Reply = Opened | Pulse | Snapshot | AssignmentReading | LockReading | Leadership | CommitOutcome | int | None | Exception
+
+
+@attrs.frozen
+class Issued:
+    """A call under way."""
+
+    call: Command
+    at: float
+    session: int
+    """The number of the incarnation that it was issued by."""
+    known: Known
+    """What had been read of the store by then."""

@@ -42,7 +42,7 @@ class LeaderTerm:
         self._locks_revision, self._locks_at = -1, now
         self._propose_at = self._read_at = now
         self._news_at = _FOREVER
-        """When the nodes were read for the first time since the last proposal."""
+        """When the nodes were read for the first time since the last outcome."""
         self._refusals = 0
         self._expired = False
         self._unplaced: frozenset[str] = frozenset()
@@ -115,11 +115,11 @@ class LeaderTerm:
         self._locks, self._locks_revision = locks, revision
         self._locks_at, self._propose_at = now + self._config.rebalance_check_interval_sec, now
 
-    def take_proposal(self, proposal: commands.CommitOutcome) -> None:
-        """What became of a proposal."""
+    def take_outcome(self, outcome: commands.CommitOutcome) -> None:
+        """What became of a outcome."""
         self._refusals = 0
-        self._expired = proposal.expired
-        self._propose_at = _FOREVER if proposal.look_again_at is None else proposal.look_again_at
+        self._expired = outcome.expired
+        self._propose_at = _FOREVER if outcome.look_again_at is None else outcome.look_again_at
 
     def propose_again(self, now: float) -> None:
         """Something was read: it may call for another plan."""

@@ -45,6 +45,7 @@ class Lease:
         self._nothing = Ownership.nothing(config.settings.total_tokens)
         self._blank = Assignment.empty(config.settings.total_tokens)
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
+        self._has_given_up = False
         self.grant: Grant = (_NEVER, None, ())
         self.ownership = self._nothing
 
@@ -168,7 +169,7 @@ class Lease:
         self.deadline = max(self.deadline, sent_at + self._config.lease_sec)
         return True
 
-    def look_at_lease(self, now: float) -> None:
+    def declare_end(self, now: float) -> None:
         """Declare the loss if the lease has ended with something owned. The tokens stay, for it may be had again."""
         if _NEVER < self.deadline <= now and not self.ownership.is_empty:
             self._tell(LogMessage('warning', f'node {self.ref.name!r}: the lease is over, no heartbeat got through in time'))
@@ -188,11 +189,11 @@ class Lease:
 
     # --- the hand-over ------------------------------------------------------------------------------------------------------
 
-    def read(self, assignment: Assignment, ownership: Ownership, now: float, leaves: bool) -> None:
-        """Apply a version: lose at once, gain after the acknowledgement. A node that ``leaves`` gains nothing."""
+    def read(self, assignment: Assignment, ownership: Ownership, now: float) -> None:
+        """Apply a version: lose at once, gain after the acknowledgement. A node that has given up gains nothing."""
         pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *ownership.pins}}
         self.assignment = assignment
-        if leaves:
+        if self._has_given_up:
             return
         self._awaiting_ack = ownership
         after = self.ownership.both(ownership, pinned)
@@ -215,7 +216,7 @@ class Lease:
 
     def give_up(self, now: float, by: float) -> None:
         """Claim nothing any more; whoever is to be told that all tokens go has until then."""
-        self._awaiting_ack = None
+        self._awaiting_ack, self._has_given_up = None, True
         if self._config.announces:
             self._announce(self.ownership.tokens, self._nothing, now, by)
         else:

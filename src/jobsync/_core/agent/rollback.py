@@ -106,8 +106,9 @@ class RollbackDetector:
         if revision.number > self.top.number:
             self.top = revision
 
-    def note_commit(self, revision: Revision) -> None:
-        """Remember this revision, which a commit of this node has made: it is the assignment's version."""
+    def note_commit(self, revision: Revision, heartbeat: int) -> None:
+        """Remember a commit of this node: the revision it made is the assignment's version, and it raised the own counter."""
+        self.heartbeat = max(self.heartbeat, heartbeat)
         self.note(revision)
         self._note_version(revision)
 

@@ -9,10 +9,11 @@ from typing import Protocol, cast
 import attrs
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.agent import Agent, Phase
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.ownership import Ownership
+from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._runtime.executor import execute
@@ -282,7 +283,7 @@ class SimNode:
         A process that leaves has time until the end of its shutdown timeout, even if a callback was given longer before.
         """
         now, mine = self.clock(), self.agent.ref.incarnation
-        if self.agent.leave_by is not None and now >= self.agent.leave_by:
+        if self.agent.departure is not None and now >= self.agent.departure.by:
             return frozenset()
         running = [each.tokens for each in self.revocations if each.incarnation == mine and now < each.deadline]
         return tokens & frozenset().union(*running) if running and self.has_lease() else frozenset()
@@ -311,7 +312,7 @@ class SimNode:
                 bits |= ownership.claims(key, self.token_of(key)) << number
             self._claims = ownership, bits
         claimed = self._claims[1]
-        if self.working and (self.agent.leave_by is None or self.clock() < self.agent.leave_by):
+        if self.working and (self.agent.departure is None or self.clock() < self.agent.departure.by):
             mine = self.agent.ref.incarnation
             for key, incarnation in self.working.items():
                 if incarnation == mine:

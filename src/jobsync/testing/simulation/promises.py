@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from jobsync._core.agent.agent import Phase
+from jobsync._core.agent.phase import Phase
 from jobsync.backend import Settings
 from jobsync.errors import ConfigMismatch, NodeNameInUse
 from jobsync.testing.simulation.environment import Environment

@@ -1,0 +1,35 @@
+"""How a node leaves: it claims nothing more, finishes what is in flight, and then deregisters.
+
+Leaving takes as long as the node is busy, ``shutdown_timeout_sec`` at most. Meanwhile the node's weight is 0, so its other tokens
+pass on at once (unless they are to be kept for its return); and if it leads, it goes on leading.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from jobsync._core.agent.lease import Lease
+
+__all__ = ['Departure']
+
+
+@attrs.define
+class Departure:
+    """The departure of one node, from when it is requested."""
+
+    by: float
+    """When the node deregisters at the latest, even with tasks in flight."""
+    worker: int | None
+    """The worker that waits for the departure: its own tasks are not waited for."""
+
+    def hasten(self, now: float, at_once: bool, worker: int | None) -> bool:
+        """Take another request to leave; return whether it makes the node leave sooner, that is now."""
+        self.worker = worker if self.worker is None else self.worker
+        if not at_once or now >= self.by:
+            return False
+        self.by = now
+        return True
+
+    def is_waiting(self, lease: Lease, now: float) -> bool:
+        """Return whether there is anything to wait for."""
+        return now < self.by and now < lease.deadline and lease.is_busy(self.worker)

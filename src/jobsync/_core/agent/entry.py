@@ -1,0 +1,111 @@
+"""How a node comes to be registered: it opens the store with the cluster's settings, and takes its name (rule R6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobsync._core.agent import commands
+from jobsync._core.agent.events import Event, LogMessage
+from jobsync._core.agent.registration import NameRegistration
+from jobsync._core.agent.rollback import RollbackDetector
+from jobsync._core.agent.settings_watch import SettingsWatch
+from jobsync._core.agent.weight import WeightSync
+from jobsync._core.config import NodeConfig
+from jobsync._core.records import Node, NodeRef, Opened, Registration, Snapshot
+
+__all__ = ['Entry']
+
+
+class Entry:
+    """One node's way into its cluster, through all its incarnations."""
+
+    def __init__(
+        self, config: NodeConfig, rollback: RollbackDetector, weight_sync: WeightSync, emit: Callable[[Event], object]
+    ) -> None:
+        self._config, self._rollback, self._weight_sync, self._emit = config, rollback, weight_sync, emit
+        self._registration = NameRegistration(config)
+        self._timelines: set[str] = set()
+
+    def begin_session(self, ref: NodeRef) -> None:
+        """Begin as a new incarnation, which watches nothing yet."""
+        self._ref = ref
+        self._registration.begin_session(ref.incarnation)
+        self._settings_watch: SettingsWatch | None = None
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether this node has ever opened the namespace."""
+        return bool(self._timelines)
+
+    @property
+    def is_first_timeline(self) -> bool:
+        """Whether this node has seen one timeline and no other."""
+        return len(self._timelines) == 1
+
+    def next_opening(self, now: float) -> commands.Command | float:
+        """Return the call that opens the store, or that watches a cluster with other settings, or when to call again."""
+        watch, settings, create = self._settings_watch, self._config.settings, self._config.create
+        if watch is None:
+            return commands.Open(settings, create)
+        if watch.dead is not None:
+            return commands.Open(settings, create, watch.dead)
+        return commands.TakeSnapshot() if now >= watch.look_at else watch.look_at
+
+    def take_opened(self, opened: Opened, now: float) -> bool:
+        """Take what was found at the opening; return whether the settings in force are this node's, so that it may register."""
+        self._timelines.add(opened.timeline.id)
+        if opened.settings != self._config.settings:
+            if self._settings_watch is not None:
+                self._settings_watch.refuse()
+            self._settings_watch = SettingsWatch(self._config, opened, now)
+            return False
+        if self._settings_watch is not None:
+            self._settings_watch = None
+            self._log(f'node {self._config.name!r}: the settings of the cluster are its own now')
+        self._rollback.timeline = opened.timeline
+        return True
+
+    def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
+        """Take a reading of the nodes of a cluster with other settings."""
+        assert self._settings_watch is not None
+        self._log(self._settings_watch.take(snapshot, now))
+
+    def next_register(self, now: float) -> commands.Register:
+        """Return the call that registers this incarnation."""
+        config, rollback = self._config, self._rollback
+        assert rollback.timeline is not None
+        self._weight_sync.begin_session()
+        over, replacing = self._registration.registration(now)
+        node = Registration(
+            ref=self._ref,
+            timeout_sec=config.heartbeat_timeout_sec,
+            weight=self._weight_sync.wanted,
+            replaces=over,
+            host=config.host,
+            pid=config.pid,
+            longest_timeout_sec=rollback.longest_timeout_sec,
+        )
+        return commands.Register(node, rollback.timeline, rollback.top.number, replacing)
+
+    def take_name_taken(self, record: Node, now: float) -> float:
+        """Return when to go on, given the record that has the name. Raises ``NodeNameInUse``."""
+        if record.incarnation == self._ref.incarnation:  # this incarnation has registered, and the answer was lost
+            self._weight_sync.found(record.weight)
+            return now
+        again_at, announcement = self._registration.taken(record, now)
+        self._log(announcement)
+        return again_at
+
+    def blinded(self) -> None:
+        """Count the silence of every watched node anew, because a call of this node failed (rule R2)."""
+        self._registration.blinded()
+        if self._settings_watch is not None:
+            self._settings_watch.blinded()
+
+    def forget_settings(self) -> None:
+        """Open the store again without a watch, because the namespace has gone."""
+        self._settings_watch = None
+
+    def _log(self, text: str | None) -> None:
+        if text:
+            self._emit(LogMessage('info', text))

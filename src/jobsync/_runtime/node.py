@@ -41,6 +41,7 @@ __all__ = ['NodeRuntime', 'Status']
 _logger = EventLogger('jobsync.node')
 _LISTEN_SEC = 5.0
 _AT_ONCE, _NEVER = float('-inf'), float('inf')
+_OVER = (Phase.LEFT, Phase.FAILED)
 _POLL_SEC = 0.005
 """How often a thread that waits for the node's end reads its status. Reading is safe inside a signal handler."""
 
@@ -128,7 +129,7 @@ class NodeRuntime:
     @property
     def is_over(self) -> bool:
         """Return whether the node has left, or cannot go on."""
-        return self.status.phase in (Phase.LEFT, Phase.FAILED)
+        return self.status.phase in _OVER
 
     def wake(self) -> None:
         """Wake the threads of both lanes."""

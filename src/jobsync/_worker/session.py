@@ -27,6 +27,10 @@ __all__ = ['Session', 'copy_error']
 
 _logger = EventLogger('jobsync.job')
 
+# Read for each task of a loop: a member of an enum class takes several times as long to read as a constant.
+_RUNNING = (Stage.NEW, Stage.INSIDE)
+_LEFT = Stage.LEFT
+
 
 class Session:
     """One stay in the cluster; with coordination off, only the use of the backend, if there is one.
@@ -102,15 +106,12 @@ class Session:
     @property
     def is_leaving(self) -> bool:
         """Return whether no further task is started: the node is to leave, has left, or cannot go on."""
-        stage = self.stages.stage
-        if stage is not Stage.INSIDE and stage is not Stage.NEW:
-            return True
-        return self.runtime is not None and self.runtime.is_over
+        return self.stages.stage not in _RUNNING or (self.runtime is not None and self.runtime.is_over)
 
     @property
     def is_over(self) -> bool:
         """Return whether the session has left, or will never be entered."""
-        return self.stages.stage is Stage.LEFT
+        return self.stages.stage is _LEFT
 
     def stop(self, event: Event, worker: int | None = None) -> None:
         """Record an event, stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 import click
@@ -13,7 +13,7 @@ from docs._ext import facts
 from tests.docs.pages import DOCS, written_by_hand
 
 import jobsync
-from jobsync import CoordinationConfig, Job, Task, errors, fencing, hookspecs, plugins
+from jobsync import AsyncJob, CoordinationConfig, Job, Task, database, errors, fencing, hookspecs, plugins
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.schema import tables_for
 from jobsync.cli.commands import cli
@@ -38,6 +38,19 @@ def commands(group: click.Group, path: str = 'jobsync') -> Iterator[tuple[str, c
         yield f'{path} {name}', command
         if isinstance(command, click.Group):
             yield from commands(command, f'{path} {name}')
+
+
+def callables() -> Iterator[tuple[str, Callable[..., object]]]:
+    """What a user calls: functions of public modules, and methods of public classes."""
+    made_by_users = (Job, AsyncJob, Task)
+    for cls in (*made_by_users, database.Connection, database.Rows):
+        for name, member in vars(cls).items():
+            if inspect.isfunction(member) and (not name.startswith('_') or (name == '__init__' and cls in made_by_users)):
+                yield f'{cls.__name__}.{name}', member
+    for module in (database, fencing, plugins):
+        for name in module.__all__:
+            if inspect.isfunction(member := getattr(module, name)):
+                yield f'{module.__name__}.{name}', member
 
 
 def arguments_of_job() -> dict[str, inspect.Parameter]:
@@ -78,6 +91,15 @@ def test_a_member_of_job(name: str) -> None:
     assert inspect.getdoc(inspect.getattr_static(Job, name))
     assert '.. autoclass:: jobsync.Job\n   :members:\n' in reference('job')
     assert re.search(rf'\bjob\w*\.{name}\b|`{name}\b', HANDWRITTEN), f'no page mentions {name}'
+
+
+@pytest.mark.parametrize(('name', 'function'), list(callables()), ids=lambda value: value if isinstance(value, str) else '')
+def test_an_argument_of_what_a_user_calls(name: str, function: Callable[..., object]) -> None:
+    """Its docstring, or that of its class, has a line for each argument."""
+    holder = getattr(jobsync, name.partition('.')[0], None) if name.endswith('.__init__') else None
+    arguments = f'{inspect.getdoc(function)}\n{holder and inspect.getdoc(holder)}'.partition('\nArgs:\n')[2]
+    for parameter in inspect.signature(function).parameters:
+        assert parameter == 'self' or re.search(rf'^ {{4,}}{parameter}: ', arguments, flags=re.MULTILINE), parameter
 
 
 @pytest.mark.parametrize('name', arguments_of_job())

@@ -18,7 +18,6 @@ NOT_YET = (
     'src/jobsync/_core',
     'src/jobsync/backends/etcd',
     'src/jobsync/backends/sql',
-    'src/jobsync/testing',
     'docs/decisions/0009-the-users-connection.md',
     'docs/decisions/0014-owned-rows-and-changes.md',
     'docs/decisions/0017-benchmarks-in-the-package.md',

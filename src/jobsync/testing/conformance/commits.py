@@ -1,4 +1,4 @@
-"""``commit``: what a plan writes."""
+"""``commit``: the records that a plan writes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ X, Y = TOKENS + 1, TOKENS + 2
 
 
 class CommitEffectTests:
-    """What a commit writes."""
+    """A commit writes exactly its plan, because nodes claim tokens by what they read."""
 
     def test_rows_are_written(self, namespace: Namespace) -> None:
-        """Each token of each group gets the group's owner, target and home; other tokens have no row still."""
+        """Each token of a group gets the group's owner, target and home; other tokens still have no row."""
         leader = namespace.leader()
         version = namespace.commit(
             leader,
@@ -39,7 +39,7 @@ class CommitEffectTests:
             assert row == expected.get(token, row)
 
     def test_rows_not_in_the_plan_stay(self, namespace: Namespace) -> None:
-        """A later commit changes the rows it names and no other."""
+        """A commit leaves the rows of tokens that its plan does not name."""
         leader = namespace.leader()
         namespace.commit(leader, TokenGroup(range(TOKENS), 'a', target='b', home='c'))
         before = namespace.state().rows
@@ -47,7 +47,7 @@ class CommitEffectTests:
         assert namespace.state().rows == (*before[:7], TokenRow('b', None, None, version), *before[8:])
 
     def test_versions_are_written_as_given(self, namespace: Namespace) -> None:
-        """A store works no version out: rows and pins have the plan's afterwards, whether their owner changes or not."""
+        """Rows and pins have the versions of the plan, whether their owner changes or not. A store computes no version."""
         leader = namespace.leader()
         plans = [
             ([TokenGroup([0, 1], 'a', version=2**40), TokenGroup([2], None, home='b')], Pin(X, 'x', 'a', version=77)),
@@ -66,7 +66,7 @@ class CommitEffectTests:
 
     @pytest.mark.parametrize('ahead', [-1000, -1, 0, 1, 2, 1000])
     def test_revision_is_at_least_the_plans_number(self, namespace: Namespace, ahead: int) -> None:
-        """The commit's revision is above the present one, however low the plan's number, and not below that."""
+        """The revision of a commit is above the present one, and not below the plan's number."""
         leader = namespace.leader()
         for _ in range(3):
             namespace.join(f'n{namespace.revision.number}')
@@ -79,7 +79,7 @@ class CommitEffectTests:
         assert namespace.revision.number > version.number
 
     def test_commits_of_two_handles_build_on_each_other(self, namespace: Namespace, harness: Harness) -> None:
-        """A handle that has not read since builds on what another committed: no row of it is lost, each new owner is newer."""
+        """A handle that has not read lately keeps every row that another handle committed, and gives newer versions."""
         other, leader = Namespace(harness.connect()), namespace.leader()
         namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(X, 'x', 'a'),))
         for home in ('n1', 'n2'):
@@ -92,7 +92,7 @@ class CommitEffectTests:
                 assert reader.row(2).version <= theirs.number < ours.number == reader.pins()[X].version
 
     def test_pins_are_written_and_removed(self, namespace: Namespace) -> None:
-        """Pins are put by id with every field, ``home`` included; those in ``unpinned`` go; others stay."""
+        """Pins are put by id with every field; pins in ``unpinned`` are removed; other pins stay."""
         leader = namespace.leader()
         pins = (Pin(X, 'x', 'a', pattern='a%'), Pin(Y, 'y', 'a'), Pin(Y + 1, 'z', 'b', NOBODY, home='h'), Pin(Y + 2, 'w', None))
         first = namespace.commit(leader, pins=pins).number
@@ -106,7 +106,7 @@ class CommitEffectTests:
         }
 
     def test_a_pin_made_again_is_new(self, namespace: Namespace) -> None:
-        """A pin that was removed and comes back under its id and owner has what is given, the later version first of all."""
+        """A pin that is removed and put again under the same id and owner has the version given last."""
         leader = namespace.leader()
         namespace.commit(leader, pins=(Pin(X, 'x', 'a'),))
         namespace.commit(leader, unpinned=frozenset({X}))
@@ -114,7 +114,7 @@ class CommitEffectTests:
         assert namespace.pins()[X].version == version
 
     def test_members_are_put_and_removed(self, namespace: Namespace) -> None:
-        """The members of the plan are put, those that are None in it are none afterwards, and the others stay."""
+        """Members of a plan are put, members with None are removed, and other members stay."""
         leader = namespace.leader()
         first = {'a': Member('1', 15.0), 'b': Member('2', 2.5, since=7), 'c': Member('3', 0.1, since=2**53 - 1)}
         namespace.commit(leader, members=first)
@@ -127,7 +127,7 @@ class CommitEffectTests:
         assert dict(namespace.backend.read_assignment().members) == {}
 
     def test_revision_is_returned_and_is_the_version(self, namespace: Namespace) -> None:
-        """The commit's revision is above the last one, has a new stamp, is the version everywhere; an empty plan's too."""
+        """The revision of a commit, even of an empty plan, is new, and is the version in every reading."""
         leader = namespace.leader()
         for groups in ((TokenGroup([1], 'a'),), ()):
             with namespace.raises_revision():
@@ -138,7 +138,7 @@ class CommitEffectTests:
             assert version == pulse.revision == pulse.version
 
     def test_leader_counts_the_commit(self, namespace: Namespace) -> None:
-        """The leader's heartbeat rises by one and its ``seen`` and ``holding`` stay; no other node's record changes."""
+        """A commit raises the leader's heartbeat by one and keeps its ``seen`` and ``holding``; other nodes stay."""
         leader, other = namespace.leader(), namespace.join('other')
         namespace.beat(leader, Revision(4, 5), {1})
         namespace.beat(other)
@@ -150,7 +150,7 @@ class CommitEffectTests:
         assert after['leader'] == attrs.evolve(before['leader'], heartbeat=2, last_heartbeat=last)
 
     def test_evicted_and_departed_records_go(self, namespace: Namespace) -> None:
-        """Exactly the nodes named are removed, in the same step; one that left and is not named stays."""
+        """A commit removes exactly the nodes that it names; a node that left and is not named stays."""
         leader, dead, left, also_left = (
             namespace.leader(),
             namespace.join('dead'),
@@ -165,8 +165,8 @@ class CommitEffectTests:
         assert list(namespace.nodes()) == ['leader', 'also left', 'alive']
         assert namespace.node('also left').state is NodeState.LEFT
 
-    def test_leadership_locks_and_trails_stay(self, namespace: Namespace) -> None:
-        """A commit touches neither the leadership nor task locks."""
+    def test_leadership_locks_and_history_stay(self, namespace: Namespace) -> None:
+        """A commit changes neither the leadership nor task locks, claims and audits."""
         leader = namespace.leader()
         namespace.lock('x')
         before = namespace.state()
@@ -177,7 +177,7 @@ class CommitEffectTests:
         assert (after.locks, after.claims, after.audits) == (before.locks, before.claims, before.audits)
 
     def test_rebalance_is_recorded_if_tokens_moved(self, namespace: Namespace) -> None:
-        """A commit with ``moved`` appends one record with the plan's figures; one without appends none."""
+        """A commit with ``moved`` appends one rebalance with the plan's figures; a commit without it appends none."""
         leader = namespace.leader()
         namespace.commit(leader, TokenGroup([1], 'a'), moved=0)
         assert namespace.rebalances() == []

@@ -110,7 +110,7 @@ class Harness:
         raise NotImplementedError
 
     def connector(self) -> Callable[[str], Backend]:
-        """``PROCESSES``: return a picklable function from the name of a namespace to a handle, for use in another process."""
+        """Return (``PROCESSES``) a picklable function from the name of a namespace to a handle, for another process."""
         raise NotImplementedError
 
     def delete_node_row(self, namespace: str, name: str) -> None:

@@ -20,17 +20,17 @@ NONE, HOUR = dt.timedelta(0), dt.timedelta(hours=1)
 
 
 def three_commits(namespace: Namespace) -> None:
-    """Three rebalances, told apart by their reasons."""
+    """Commit three rebalances with different reasons."""
     leader = namespace.leader()
     for number in range(1, 4):
         namespace.commit(leader, reason=f'reason {number}', moved=number)
 
 
 class HistoryTests:
-    """The three trails."""
+    """The histories of claims, audits and rebalances, from which users learn what was begun and completed."""
 
     def test_claims_are_recorded(self, namespace: Namespace) -> None:
-        """One record for each item, with the node, the date and the store's time; nothing structural changes."""
+        """Each claimed item has one record with the node, the date and the store's time, and no new revision."""
         ref = namespace.join('a')
         before = namespace.snapshot().now
         with namespace.same_revision():
@@ -42,14 +42,14 @@ class HistoryTests:
         assert all(isinstance(c, Claim) and before <= c.created_on <= after for c in claims)
 
     def test_claims_are_kept_by_item_date_and_node(self, namespace: Namespace) -> None:
-        """The same item at another date or by another node is another record."""
+        """A claim of one item at another date or by another node is another record."""
         a, b = namespace.join('a'), namespace.join('b')
         for ref, date in ((a, MONDAY), (a, TUESDAY), (b, MONDAY)):
             namespace.backend.append_claims(ref, ['x'], date)
         assert len(namespace.claims()) == 3
 
     def test_beginning_again_renews_the_claim(self, namespace: Namespace) -> None:
-        """A claim repeated stays one record, with the store's time at the repetition."""
+        """A repeated claim stays one record, with the store's time at the repetition."""
         ref = namespace.join('a')
         namespace.claim(ref, 'x', 'y')
         before = {claim.item: claim.created_on for claim in namespace.claims()}
@@ -64,7 +64,7 @@ class HistoryTests:
         assert after['y'] == before['y']
 
     def test_an_item_twice_in_one_call(self, namespace: Namespace) -> None:
-        """An item given twice is recorded once, by claims and by audits."""
+        """An item given twice in one call is recorded once, by claims and by audits."""
         ref = namespace.join('a')
         namespace.claim(ref, 'x', 'y', 'x')
         namespace.audit('a', 'x', 'y', 'x')
@@ -79,14 +79,14 @@ class HistoryTests:
 
     @pytest.mark.parametrize('how', GONE)
     def test_claims_of_a_gone_run_are_refused(self, namespace: Namespace, how: str) -> None:
-        """Only an incarnation that is JOINED may claim; of a refused call nothing is written."""
+        """Claims of a run that is not JOINED are refused, and none of them is written."""
         ref = namespace.gone(how)
         with namespace.refused(Evicted):
             namespace.claim(ref, 'x', 'y')
 
     @pytest.mark.parametrize('how', GONE)
     def test_audits_are_accepted_from_anyone(self, namespace: Namespace, how: str) -> None:
-        """What was done is recorded, whether or not the node is still registered."""
+        """Audits are recorded whether or not the node is still registered, so that no completed work is lost."""
         name = namespace.gone(how).name
         with namespace.same_revision():
             namespace.audit(name, 'x', 'y')
@@ -95,20 +95,20 @@ class HistoryTests:
         assert {(a.item, a.node, a.date) for a in audits} == {('x', name, MONDAY), ('y', name, MONDAY)}
 
     def test_audit_repeated_happens_once(self, namespace: Namespace) -> None:
-        """The same call again changes nothing, the time of completion included."""
+        """A repeated audit changes nothing, the time of completion included."""
         namespace.audit('a', 'x', 'y')
         with namespace.unchanged():
             namespace.audit('a', 'y', 'x')
 
     def test_audits_are_kept_by_item_date_and_node(self, namespace: Namespace) -> None:
-        """The same item at another date or by another node is another record."""
+        """An audit of one item at another date or by another node is another record."""
         for name, date in (('a', MONDAY), ('a', TUESDAY), ('b', MONDAY)):
             namespace.backend.append_audits(name, ['x'], date)
         assert len(namespace.audits()) == 3
 
     @needs(Ability.CLOCK)
     def test_history_is_newest_first(self, namespace: Namespace, harness: Harness) -> None:
-        """Each trail comes newest first; ``limit`` keeps the newest; a claim begun again is new."""
+        """Each history is newest first; ``limit`` keeps the newest; a repeated claim counts as new."""
         ref = namespace.leader('a')
         for item in ('w', 'x', 'y', 'w'):
             namespace.claim(ref, item)
@@ -136,7 +136,7 @@ class HistoryTests:
         assert namespace.claims(limit=0) == []
 
     def test_rebalances_are_newest_first(self, namespace: Namespace) -> None:
-        """Rebalances come with their times never rising, every one of them, and ``limit`` bounds their number."""
+        """Every rebalance is in the history, with times that never rise, and ``limit`` bounds their number."""
         three_commits(namespace)
         found = namespace.rebalances()
         times = [record.triggered_at for record in found]
@@ -145,7 +145,7 @@ class HistoryTests:
         assert len(namespace.rebalances(limit=2)) == 2
 
     def test_history_of_a_date_or_an_item(self, namespace: Namespace) -> None:
-        """``date`` and ``item`` each narrow the trail, together both; items are compared exactly."""
+        """``date`` and ``item`` each narrow a history, and both together; items are compared exactly."""
         ref = namespace.join('a')
         for date in (MONDAY, TUESDAY):
             namespace.backend.append_claims(ref, ['x', 'y', 'X', 'x%'], date)
@@ -157,7 +157,7 @@ class HistoryTests:
             assert of(item='z') == []
 
     def test_incomplete_is_claimed_and_not_audited(self, namespace: Namespace) -> None:
-        """An item is incomplete at the date of its claim until anyone audits it at that date, evicted nodes' included."""
+        """An item is incomplete at the date of its claim until an audit at that date, even if its node was evicted."""
         leader, ref = namespace.leader(), namespace.join('a')
         namespace.claim(ref, 'done', 'other day', 'by another', 'open')
         namespace.audit('a', 'done')
@@ -171,7 +171,7 @@ class HistoryTests:
         assert namespace.backend.incomplete(None, NONE) == ()
 
     def test_incomplete_counts_each_date(self, namespace: Namespace) -> None:
-        """An item claimed at two dates is incomplete at each of them on its own."""
+        """An item claimed at two dates is incomplete at each of them separately."""
         ref = namespace.join('a')
         namespace.claim(ref, 'x')
         namespace.backend.append_claims(ref, ['x'], TUESDAY)
@@ -181,14 +181,14 @@ class HistoryTests:
         assert namespace.backend.incomplete(TUESDAY, NONE) == ()
 
     def test_incomplete_is_old_enough(self, namespace: Namespace) -> None:
-        """Only claims of at least that age count."""
+        """Only claims of at least the given age are incomplete."""
         namespace.backend.append_claims(namespace.join('a'), ['x'], MONDAY)
         assert namespace.backend.incomplete(MONDAY, HOUR) == ()
         assert len(namespace.backend.incomplete(MONDAY, NONE)) == 1
 
     @needs(Ability.CLOCK)
     def test_incomplete_brings_the_newest_claim(self, namespace: Namespace, harness: Harness) -> None:
-        """Of an item begun twice the newest claim counts, for the record and for its age; the oldest record comes first."""
+        """Of an item claimed twice the newest claim is returned, and gives the age; the oldest record comes first."""
         a, b = namespace.join('a'), namespace.join('b')
         for ref, item in ((a, 'x'), (a, 'y'), (b, 'x')):
             namespace.claim(ref, item)
@@ -199,7 +199,7 @@ class HistoryTests:
         assert namespace.backend.incomplete(MONDAY, 3 * HOUR) == ()
 
     def test_purge_keeps_what_is_not_older(self, namespace: Namespace) -> None:
-        """Only records before the moment go, of that trail alone; how many is returned, and again none."""
+        """``purge`` deletes only records of one history from before the moment, and returns their number."""
         leader = namespace.leader('a')
         start = namespace.snapshot().now - HOUR
         namespace.claim(leader, 'x', 'y')
@@ -216,7 +216,7 @@ class HistoryTests:
             assert namespace.backend.purge(kind, start + 2 * HOUR) == 0
 
     def test_purge_keeps_claims_without_audit(self, namespace: Namespace) -> None:
-        """Claims stay until the work is complete, however old they are."""
+        """``purge`` keeps claims without an audit, however old they are."""
         ref = namespace.join('a')
         namespace.claim(ref, 'done', 'open')
         namespace.backend.append_claims(ref, ['done'], TUESDAY)
@@ -226,7 +226,7 @@ class HistoryTests:
 
     @needs(Ability.CLOCK)
     def test_purge_by_age(self, namespace: Namespace, harness: Harness) -> None:
-        """Records before the moment go, later ones stay, in each trail."""
+        """``purge`` deletes records from before the moment and keeps later ones, in each history."""
         ref = namespace.leader('a')
         for item in ('old', 'new'):
             namespace.claim(ref, item)
@@ -241,7 +241,7 @@ class HistoryTests:
         assert [r.trigger_reason for r in namespace.rebalances()] == ['new']
 
     def test_claims_of_many_items(self, namespace: Namespace) -> None:
-        """A thousand items are recorded in one call."""
+        """One call records a thousand items."""
         ref: NodeRef = namespace.join('a')
         items = [f'item {number}' for number in range(1000)]
         namespace.backend.append_claims(ref, items, MONDAY)

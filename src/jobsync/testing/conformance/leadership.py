@@ -1,4 +1,4 @@
-"""``acquire_leadership``: who leads, and the term."""
+"""``acquire_leadership``: a leader term begins."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ['LeadershipTests']
 
 
 class LeadershipTests:
-    """``acquire_leadership``."""
+    """``acquire_leadership``. Two leaders under one epoch could both commit (R4)."""
 
     def test_the_epoch_rises_by_one(self, namespace: Namespace) -> None:
-        """Each node that compares the present epoch leads with the next one, and the snapshot shows it."""
+        """A node that compares the present epoch leads under the next one, and the snapshot shows that."""
         a, b = namespace.join('a'), namespace.join('b')
         for epoch, ref in enumerate([a, b, a, a, b]):
             with namespace.raises_revision():
@@ -27,7 +27,7 @@ class LeadershipTests:
             assert namespace.snapshot().leadership == Leadership(epoch + 1, ref)
 
     def test_only_leadership_and_revision_change(self, namespace: Namespace) -> None:
-        """Nodes, assignment, version and locks are as before."""
+        """A new leader changes neither nodes nor assignment, version and locks."""
         leader, ref = namespace.leader(), namespace.join('a')
         namespace.commit(leader, TokenGroup(range(9), 'leader'))
         before = namespace.state()
@@ -38,7 +38,7 @@ class LeadershipTests:
 
     @pytest.mark.parametrize('epoch', [0, 1, 3, 100])
     def test_another_epoch_changes_nothing(self, namespace: Namespace, epoch: int) -> None:
-        """Unless the epoch is the present one, the leadership that stands is returned and nothing changes."""
+        """A call with another epoch than the present one returns the present leadership and changes nothing."""
         namespace.leader('a')
         leader, ref = namespace.leader('b'), namespace.join('c')
         with namespace.unchanged():
@@ -46,7 +46,7 @@ class LeadershipTests:
 
     @pytest.mark.parametrize('how', GONE)
     def test_a_gone_run_cannot_lead(self, namespace: Namespace, how: str) -> None:
-        """Only an incarnation that is JOINED leads; another is refused, whatever epoch it names."""
+        """A run that is not JOINED cannot lead, whatever epoch it names."""
         ref = namespace.gone(how)
         epoch = namespace.snapshot().leadership.epoch
         for named in (epoch, epoch + 1):
@@ -54,14 +54,14 @@ class LeadershipTests:
                 namespace.backend.acquire_leadership(ref, named)
 
     def test_acquire_repeated_happens_once(self, namespace: Namespace) -> None:
-        """The same call again returns the leadership that the first one made, and changes nothing."""
+        """A repeated call returns the leadership that the first one made, and changes nothing."""
         ref = namespace.join('a')
         leadership = namespace.backend.acquire_leadership(ref, 0)
         with namespace.unchanged():
             assert namespace.backend.acquire_leadership(ref, 0) == leadership
 
     def test_the_epoch_is_never_reused(self, namespace: Namespace) -> None:
-        """Neither the leader's leaving, nor its eviction, nor a renewal sets the epoch back."""
+        """The epoch goes on rising after the leader leaves, after its eviction, and after a renewal."""
         namespace.backend.deregister(namespace.leader('a'))
         leader = namespace.leader('b')
         namespace.evict(leader, leader)
@@ -71,7 +71,7 @@ class LeadershipTests:
         assert namespace.backend.acquire_leadership(ref, 2) == Leadership(3, ref)
 
     def test_the_leaders_age(self, namespace: Namespace) -> None:
-        """A Pulse that tells it gives seconds since the leader's last heartbeat, none of them if nobody leads."""
+        """``leader_age_sec`` is the seconds since the leader's last heartbeat, or None; always None without a leader."""
         ref = namespace.join('a')
         assert namespace.beat(ref).leader_age_sec is None
         leader = namespace.leader()
@@ -83,7 +83,7 @@ class LeadershipTests:
 
     @needs(Ability.CLOCK)
     def test_the_leaders_age_goes_by_the_stores_time(self, namespace: Namespace, harness: Harness) -> None:
-        """If told, it is the difference of the store's times."""
+        """``leader_age_sec``, where it is not None, is a difference of two times of the store."""
         ref = namespace.join('a')
         namespace.beat(namespace.leader())
         harness.move_clock(dt.timedelta(hours=1))

@@ -18,21 +18,21 @@ SOON, LATER = dt.timedelta(0), dt.timedelta(days=1)
 def request(
     task: str, *patterns: str, by: str = 'me', reason: str | None = None, expires_in: dt.timedelta | None = None
 ) -> LockRequest:
-    """A lock to put."""
+    """Return a request for a lock."""
     return LockRequest(task, patterns or ('a%',), by, reason, expires_in)
 
 
 def edit(namespace: Namespace, *put: LockRequest, **remove: object) -> int:
-    """One edit; conditions by keyword say what to remove."""
+    """Make one edit, which first removes the locks that meet the conditions in ``remove``."""
     wanted = LockFilter(**remove) if remove else None  # type: ignore[arg-type]
     return namespace.backend.edit_locks(LockEdit(wanted, put))
 
 
 class LockTests:
-    """Task locks."""
+    """Task locks. A lock that is lost or changed lets a task run on a node where it must not (P6)."""
 
     def test_a_lock_is_stored_whole(self, namespace: Namespace) -> None:
-        """Every field of the request is in the lock; times are the store's; ``registered`` is the edit's revision."""
+        """A lock has every field of its request, times of the store, and the revision of its edit in ``registered``."""
         before = namespace.snapshot().now
         with namespace.raises_revision():
             assert edit(namespace, request('x', 'b_%', 'a\\%', 'c', by='someone', reason='why', expires_in=LATER)) == 0
@@ -53,7 +53,7 @@ class LockTests:
         assert (namespace.locks()['x'].reason, namespace.locks()['x'].expires_at) == (None, None)
 
     def test_locks_are_read_by_id(self, namespace: Namespace) -> None:
-        """All locks come in order of their ids, expired ones included; ids rise in order of the requests."""
+        """Locks are read in the order of their ids, expired ones included, and ids rise in the order of the requests."""
         edit(namespace, request('z'), request('y', expires_in=SOON))
         edit(namespace, request('x'), request('a'))
         locks = namespace.backend.read_locks().locks
@@ -62,7 +62,7 @@ class LockTests:
         assert ids == sorted(set(ids))
 
     def test_putting_again_keeps_id_and_registered(self, namespace: Namespace) -> None:
-        """A task's lock is replaced in every field but id, ``registered`` and ``created_at``; nothing counts as gone."""
+        """A lock that is put again keeps id, ``registered`` and ``created_at`` and no other field; it is not counted as removed."""
         edit(namespace, request('x', 'a%', reason='old', expires_in=LATER), request('y'))
         before = namespace.locks()
         with namespace.raises_revision():
@@ -72,7 +72,7 @@ class LockTests:
         assert namespace.locks()['y'] == before['y']
 
     def test_last_request_for_a_task_counts(self, namespace: Namespace) -> None:
-        """Two requests for one task in one edit make one lock, as the second says."""
+        """Of two requests for one task in one edit, the last one counts."""
         edit(namespace, request('x', 'first'), request('y'), request('x', 'second'))
         assert sorted(namespace.locks()) == ['x', 'y']
         assert namespace.locks()['x'].patterns == ('second',)
@@ -93,7 +93,7 @@ class LockTests:
         ],
     )
     def test_filters(self, namespace: Namespace, remove: dict[str, object], gone: set[str]) -> None:
-        """A lock goes if it meets every condition given, all of them if none is; the number of those gone is returned."""
+        """An edit removes the locks that meet every condition given, or all locks, and returns their number."""
         edit(namespace, request('mine'), request('mine soon', expires_in=SOON))
         edit(namespace, request('theirs', by='them'), request('theirs soon', by='them', expires_in=SOON))
         edit(namespace, request('theirs later', by='them', expires_in=LATER))
@@ -102,7 +102,7 @@ class LockTests:
         assert set(namespace.locks()) == before - gone
 
     def test_removed_and_put_never_lapses(self, namespace: Namespace) -> None:
-        """A lock that one edit removes and puts keeps id, ``registered`` and ``created_at``, and is not counted as gone."""
+        """A lock that one edit removes and puts keeps id, ``registered`` and ``created_at``, and is not counted as removed."""
         edit(namespace, request('x'), request('y'), request('other', by='other'))
         before = namespace.locks()
         assert edit(namespace, request('y', 'b'), request('z'), created_by='me') == 1
@@ -115,7 +115,7 @@ class LockTests:
         assert after['other'] == before['other']
 
     def test_ids_are_never_reused(self, namespace: Namespace) -> None:
-        """A new lock's id is above every id ever given, also after the highest or all were removed."""
+        """The id of a new lock is above every earlier id, even if the lock with the highest or every lock was removed."""
         highest = 0
         for remove in ({'task_ids': frozenset({'y'})}, {'created_by': 'me'}, {'created_by': None}, {'expired': True}):
             edit(namespace, request('x'), request('y', expires_in=SOON))
@@ -130,7 +130,7 @@ class LockTests:
         assert lock.registered == namespace.revision.number
 
     def test_a_removed_lock_comes_back_as_a_new_one(self, namespace: Namespace) -> None:
-        """Put in a later edit than the one that removed it, a task's lock has a new id and ``registered``."""
+        """A lock that is put in a later edit than its removal has a new id and a new ``registered``."""
         edit(namespace, request('x'))
         before = namespace.locks()['x']
         edit(namespace, created_by=None)
@@ -140,7 +140,7 @@ class LockTests:
         assert after.registered > before.registered
 
     def test_an_edit_that_changes_nothing(self, namespace: Namespace) -> None:
-        """Removing nothing, putting what is there, or both, leaves everything as it is, the revision included."""
+        """An edit that removes nothing, puts what is present, or both, changes nothing, the revision included."""
         put = (request('x', 'a', 'b', reason='r'), request('y'))
         edit(namespace, *put)
         with namespace.unchanged():
@@ -151,27 +151,27 @@ class LockTests:
 
     @pytest.mark.parametrize('change', [{'by': 'other'}, {'reason': 'other'}, {'expires_in': LATER}])
     def test_every_field_counts_as_a_change(self, namespace: Namespace, change: dict[str, str]) -> None:
-        """Another creator, reason or end is a change."""
+        """A change of creator, reason or expiry is a change."""
         edit(namespace, request('x'))
         with namespace.raises_revision():
             edit(namespace, request('x', **change))  # type: ignore[arg-type]
 
     def test_order_of_patterns_counts(self, namespace: Namespace) -> None:
-        """The same patterns in another order are a change."""
+        """A new order of patterns is a change."""
         edit(namespace, request('x', 'a', 'b'))
         with namespace.raises_revision():
             edit(namespace, request('x', 'b', 'a'))
         assert namespace.locks()['x'].patterns == ('b', 'a')
 
     def test_edit_repeated_happens_once(self, namespace: Namespace) -> None:
-        """The same edit again finds its work done."""
+        """A repeated edit changes nothing."""
         edit(namespace, request('old', by='a'), request('x', by='b'))
         assert edit(namespace, request('x', 'n'), request('new'), created_by='a') == 1
         with namespace.unchanged():
             assert edit(namespace, request('x', 'n'), request('new'), created_by='a') == 0
 
     def test_only_locks_and_revision_change(self, namespace: Namespace) -> None:
-        """Nodes, leadership, version and rows are as before."""
+        """An edit of locks changes neither nodes nor leadership, version and rows."""
         namespace.commit(namespace.leader())
         before = namespace.state()
         edit(namespace, request('x'))
@@ -182,7 +182,7 @@ class LockTests:
 
     @needs(Ability.CLOCK)
     def test_expiry_goes_by_the_stores_time(self, namespace: Namespace, harness: Harness) -> None:
-        """A lock is expired from the moment the store's time reaches ``expires_at``, and not before."""
+        """A lock is expired from the moment at which the store's time reaches ``expires_at``, and not before."""
         edit(namespace, request('x', expires_in=dt.timedelta(hours=2)))
         harness.move_clock(dt.timedelta(hours=1))
         assert edit(namespace, expired=True) == 0

@@ -1,4 +1,4 @@
-"""Namespaces that look alike, and text that is not what one expects."""
+"""Namespaces with similar names, and text with unusual characters."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from jobsync.errors import NameTaken
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
-__all__ = ['NameTests', 'NamespaceTests']
+__all__ = ['IsolationTests', 'NameTests']
 
 DAY = dt.date(2026, 3, 2)
 
 NAMESPACES = ('app', 'app_', 'app_2', 'app_2_', 'app2_', 'appx_', 'a', 'sync_', 'sync_app_')
-"""Beginnings of each other, and alike where ``_`` stands for any character."""
+"""Names that are beginnings of each other, or alike where ``_`` stands for any character."""
 
 ODD = {
     'unicode': 'Grüße-東京-Ωmega',
@@ -54,14 +54,14 @@ ODD = {
 ODD_NAMES = list(ODD.values())
 
 ALIKE = ('name', 'Name', 'NAME', 'name ', ' name', 'name\n', 'náme', 'na\u0301me', 'n%', 'n_me', 'name.', 'name%')
-"""Told apart by the smallest thing."""
+"""Names with the smallest differences."""
 
 
-class NamespaceTests:
-    """Namespaces of one store do not see each other."""
+class IsolationTests:
+    """Namespaces of one store are separate. Otherwise two applications would claim each other's tasks."""
 
     def fill(self, namespace: Namespace, number: int) -> NodeRef:
-        """Give a namespace something of everything, different in each."""
+        """Add one record of every kind, different in each namespace."""
         leader = namespace.leader(f'leader {number}')
         namespace.lock(f'task {number}')
         namespace.commit(
@@ -72,7 +72,7 @@ class NamespaceTests:
         return leader
 
     def test_namespaces_are_apart(self, harness: Harness) -> None:
-        """What one writes no other sees, though the names be prefixes of each other."""
+        """A write in one namespace is read in no other, even if one name is the beginning of another."""
         namespaces = [Namespace(harness.connect(namespace=name)) for name in NAMESPACES]
         states = []
         for number, namespace in enumerate(namespaces, 1):
@@ -82,7 +82,7 @@ class NamespaceTests:
         assert len({state.snapshot.timeline.id for state in states}) == len(NAMESPACES)
 
     def test_emptying_one_leaves_the_others(self, harness: Harness) -> None:
-        """Renewing, clearing and purging one namespace changes no other, whichever it is."""
+        """Renewing, clearing and purging one namespace changes no other."""
         namespaces = {name: Namespace(harness.connect(namespace=name)) for name in NAMESPACES}
         for number, namespace in enumerate(namespaces.values(), 1):
             self.fill(namespace, number)
@@ -98,7 +98,7 @@ class NamespaceTests:
             states[changed] = namespaces[changed].state()
 
     def empty(self, namespace: Namespace) -> None:
-        """Take everything out of a namespace, and give it other settings."""
+        """Remove every record of a namespace, and give it other settings."""
         namespace.backend.edit_locks(LockEdit(remove=LockFilter()))
         namespace.backend.renew_timeline(namespace.timeline, 1000)
         for kind in HistoryKind:
@@ -112,7 +112,7 @@ class NamespaceTests:
             assert namespace.backend.acquire_leadership(namespace.join('a'), 0).epoch == 1
 
     def test_settings_are_each_namespaces_own(self, harness: Harness) -> None:
-        """Each namespace has settings of its own, which hold while a node is registered there."""
+        """Each namespace has settings of its own, which stay while a node is registered in it."""
         for number, name in enumerate(NAMESPACES, 1):
             Namespace(harness.connect(namespace=name), Settings(number, 'md5')).join('a')
         for number, name in enumerate(NAMESPACES, 1):
@@ -120,10 +120,10 @@ class NamespaceTests:
 
 
 class NameTests:
-    """Node names, task ids and other text come back as they went in."""
+    """Node names, task ids and other text are read back unchanged."""
 
     def test_odd_node_names(self, namespace: Namespace) -> None:
-        """A node of any name registers, beats, leads, owns and leaves."""
+        """A node of any name registers, sends heartbeats, leads, owns tokens and leaves."""
         namespace.join('other')
         for name in ODD_NAMES:
             ref = namespace.join(name, host=name)
@@ -143,7 +143,7 @@ class NameTests:
             assert list(namespace.nodes()) == ['other'], name
 
     def test_odd_incarnations(self, namespace: Namespace) -> None:
-        """Incarnations are any text, alone and among those replaced."""
+        """Incarnations may be any text, in a record and in ``replaces``."""
         for number, incarnation in enumerate(ODD_NAMES):
             ref = NodeRef(f'n{number}', incarnation)
             namespace.backend.register(Registration(ref, 15.0, replaces=frozenset(ODD_NAMES)), namespace.timeline, 0)
@@ -174,7 +174,7 @@ class NameTests:
             assert list(namespace.locks()) == ['other']
 
     def test_all_odd_names_at_once(self, namespace: Namespace) -> None:
-        """Nodes and tasks of all these names live side by side."""
+        """Nodes and tasks of all these names exist at the same time."""
         refs = [namespace.join(name) for name in ODD_NAMES]
         namespace.lock(*ODD_NAMES)
         namespace.backend.append_claims(refs[0], ODD_NAMES, DAY)
@@ -183,7 +183,7 @@ class NameTests:
         assert {claim.item for claim in namespace.claims()} == set(ODD_NAMES)
 
     def test_odd_names_of_members(self, namespace: Namespace) -> None:
-        """Members of all these names, and of names that are nearly the same, are put, changed and removed by name."""
+        """Members of all these names, and of similar ones, are put, changed and removed by their exact name."""
         leader, names = namespace.leader(), [*ODD_NAMES, *ALIKE]
         steps: list[dict[str, Member | None]] = [
             {name: Member('1', 15.0) for name in names},
@@ -199,7 +199,7 @@ class NameTests:
             assert dict(before.apply(namespace.backend.read_assignment(before.version)).members) == expected
 
     def test_names_are_compared_exactly(self, namespace: Namespace) -> None:
-        """Case, blanks, accents and wildcards tell names apart: nodes, locks, claims and owners."""
+        """Names that differ in case, blanks, accents or wildcards are different: of nodes, locks, claims and owners."""
         refs = {name: namespace.join(name) for name in ALIKE}
         namespace.lock(*ALIKE)
         for number, name in enumerate(ALIKE):
@@ -215,7 +215,7 @@ class NameTests:
 
     @pytest.mark.parametrize('length', [1_000, 2_000])
     def test_long_task_ids(self, namespace: Namespace, length: int) -> None:
-        """Task ids, patterns and reasons of two thousand characters are kept whole, and told apart by the last one."""
+        """Task ids, patterns and reasons of two thousand characters are stored whole, and compared up to the last one."""
         leader = namespace.leader()
         tasks = ['é' * (length - 1) + letter for letter in 'ab']
         namespace.lock(*tasks, patterns=('p' * length,), reason='r' * length)

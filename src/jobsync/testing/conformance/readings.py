@@ -1,4 +1,4 @@
-"""``read_assignment`` and ``snapshot``: what is read is one state, and a difference is as good as the whole."""
+"""``read_assignment`` and ``snapshot``: each reading is one state, and a difference is as good as the whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ['PositionTests', 'ReadingTests', 'SnapshotTests']
 
 
 def same(one: Assignment, other: Assignment) -> bool:
-    """Whether two assignments say the same of every token, whatever order they list names in."""
+    """Return whether two assignments have equal rows, pins, members and versions."""
     return (
         one.version == other.version
         and dict(one.members) == dict(other.members)
@@ -25,7 +25,7 @@ def same(one: Assignment, other: Assignment) -> bool:
 
 
 def random_commit(namespace: Namespace, leader: NodeRef, random: Random) -> Revision:
-    """A commit of any rows, pins and members."""
+    """Commit random rows, pins and members."""
     names = ['a', 'b', 'c', None]
     tokens = random.sample(range(TOKENS), random.randint(0, TOKENS))
     groups = []
@@ -42,10 +42,10 @@ def random_commit(namespace: Namespace, leader: NodeRef, random: Random) -> Revi
 
 
 class ReadingTests:
-    """``read_assignment``."""
+    """``read_assignment``. A node that reads a wrong row may claim a token that another node owns."""
 
     def test_complete_reading(self, namespace: Namespace) -> None:
-        """Without ``since`` the reading is complete: no base, every row in exactly one group, tokens rising."""
+        """Without ``since`` a reading is complete: no base, every row in exactly one group, tokens rising."""
         leader = namespace.leader()
         for seed in range(5):
             random_commit(namespace, leader, Random(seed))
@@ -59,7 +59,7 @@ class ReadingTests:
 
     @pytest.mark.parametrize('seed', range(5))
     def test_differences_add_up(self, namespace: Namespace, seed: int) -> None:
-        """Readers that read now and then, each from the version it has, end where a complete reading is."""
+        """Readers that read at different times, each from the version it has, end with what a complete reading returns."""
         random, leader = Random(seed), namespace.leader()
         readers = [Assignment.empty(TOKENS) for _ in range(4)]
         for step in range(12):
@@ -71,7 +71,7 @@ class ReadingTests:
                     assert same(readers[every - 1], whole)
 
     def test_difference_from_the_present(self, namespace: Namespace) -> None:
-        """Reading from the present version brings nothing that changes it."""
+        """A reading from the present version changes nothing."""
         leader = namespace.leader()
         version = random_commit(namespace, leader, Random(1))
         namespace.join('a')
@@ -83,7 +83,7 @@ class ReadingTests:
         assert same(whole.apply(changes), whole)
 
     def test_pins_are_complete_in_a_difference(self, namespace: Namespace) -> None:
-        """Whatever ``since`` is, pins are all there are."""
+        """A reading has all pins, whatever ``since`` is."""
         leader = namespace.leader()
         namespace.commit(leader, TokenGroup([1], 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
         version = namespace.commit(leader, TokenGroup([2], 'a'))
@@ -93,8 +93,8 @@ class ReadingTests:
 
     @pytest.mark.parametrize('commits', [0, 1, 2, 3])
     def test_members_in_a_difference(self, namespace: Namespace, commits: int) -> None:
-        """A difference says who came, who is another run now, and who is no more, and of nobody else: what a node reads when
-        one joins must not grow with the number of those that are there.
+        """A difference has only the members that were added, changed or removed: what every node reads when one joins must not
+        grow with the number of members.
         """
         leader = namespace.leader()
         new, other = Member('2', 1.0), Member('3', 1.0, since=9)
@@ -113,7 +113,7 @@ class ReadingTests:
 
     @pytest.mark.parametrize('kind', ['ahead', 'other stamp', 'not a version', 'far ahead'])
     def test_unknown_since_is_answered_in_full(self, namespace: Namespace, kind: str) -> None:
-        """What is not a version of this history, number and stamp, cannot be built on."""
+        """A ``since`` that is no version of this history, in number and stamp, is answered with a complete reading."""
         leader = namespace.leader()
         for token in range(3):
             version = namespace.commit(leader, TokenGroup([token], 'a'))
@@ -130,7 +130,7 @@ class ReadingTests:
         assert same(Assignment.empty(TOKENS).apply(changes), namespace.assignment())
 
     def test_an_old_since_is_answered_rightly(self, namespace: Namespace) -> None:
-        """However far back the version is, what comes is complete or builds on exactly it."""
+        """A reading from a version far back is complete, or builds on exactly that version."""
         leader = namespace.leader()
         old = [Assignment.empty(TOKENS)]
         for step in range(80):
@@ -142,14 +142,14 @@ class ReadingTests:
             assert same(assignment.apply(changes), namespace.assignment())
 
     def test_reading_from_initial(self, namespace: Namespace) -> None:
-        """A node that has nothing reads everything, by ``since`` INITIAL as by none."""
+        """A reading from INITIAL is complete."""
         random_commit(namespace, namespace.leader(), Random(2))
         changes = namespace.backend.read_assignment(INITIAL)
         assert changes.base in (None, INITIAL)
         assert same(Assignment.empty(TOKENS).apply(changes), namespace.assignment())
 
     def test_every_handle_reads_the_same(self, namespace: Namespace, harness: Harness) -> None:
-        """A commit is there for every handle as soon as it is acknowledged."""
+        """Every handle reads a commit as soon as it is acknowledged."""
         other = Namespace(harness.connect())
         leader = namespace.leader()
         for token in range(5):
@@ -160,21 +160,21 @@ class ReadingTests:
 
 
 class PositionTests:
-    """How far the store's own history has got, where a store has such a number."""
+    """The position of the store in its own history, where a store has one. A lower one shows a store that went back (R8)."""
 
-    def test_position_is_told_by_all_or_none(self, namespace: Namespace, harness: Harness) -> None:
-        """Snapshots and Pulses of every handle bring an integer, or none of them does."""
+    def test_position_is_read_by_all_or_none(self, namespace: Namespace, harness: Harness) -> None:
+        """Snapshots and Pulses of every handle all have an integer as position, or all have None."""
         ref, other = namespace.join('a'), harness.connect()
         other.open(SETTINGS, create=True)
-        told = [
+        positions = [
             reading.position
             for backend in (namespace.backend, other)
             for reading in (backend.snapshot(), backend.heartbeat(ref, INITIAL, frozenset()), backend.snapshot())
         ]
-        assert {type(position) for position in told} in ({int}, {type(None)}), told
+        assert {type(position) for position in positions} in ({int}, {type(None)}), positions
 
     def test_position_never_falls(self, namespace: Namespace, harness: Harness) -> None:
-        """Whichever handle reads it and however, it is never lower than one that was read before, renewals included."""
+        """The position is never lower than in an earlier reading by any handle, renewals included."""
         other = Namespace(harness.connect())
         leader, positions = namespace.leader(), []
         for step in range(12):
@@ -187,13 +187,13 @@ class PositionTests:
             positions.append(reader.beat(leader).position)
         namespace.backend.renew_timeline(namespace.timeline, 0)
         positions += [other.backend.snapshot().position, namespace.snapshot().position]
-        told = [position for position in positions if position is not None]
-        assert told == sorted(told)
-        assert len(told) in (0, len(positions))
+        known = [position for position in positions if position is not None]
+        assert known == sorted(known)
+        assert len(known) in (0, len(positions))
 
     @needs(Ability.RESTART)
     def test_position_outlives_a_restart(self, namespace: Namespace, harness: Harness) -> None:
-        """After a restart of a durable store of unchanged identity it is not lower than what was read before."""
+        """The position is not lower after a restart of a durable store of unchanged identity."""
         namespace.populate()
         before = namespace.snapshot()
         if not namespace.backend.info.durable or before.position is None:
@@ -207,10 +207,10 @@ class PositionTests:
 
 
 class SnapshotTests:
-    """``snapshot``."""
+    """``snapshot``. A leader plans from it, so it must be one consistent state."""
 
     def test_snapshot_lists_nodes_by_created_on(self, namespace: Namespace) -> None:
-        """Nodes, those that LEFT included, come in order of ``created_on``, which heartbeats do not change."""
+        """Nodes in a snapshot, LEFT ones included, are in the order of ``created_on``, which heartbeats do not change."""
         refs = [namespace.join(name) for name in ('c', 'a', 'd', 'b')]
         namespace.backend.deregister(refs[1])
         for ref in (refs[3], refs[0]):
@@ -226,7 +226,7 @@ class SnapshotTests:
         assert all(time.tzinfo is not None for time in times)
 
     def test_locks_revision_is_that_of_the_last_edit(self, namespace: Namespace) -> None:
-        """It is the number of the last revision that changed a lock, and no other change moves it."""
+        """``locks_revision`` is the number of the last revision that changed a lock; no other change moves it."""
         assert namespace.snapshot().locks_revision == 0
         namespace.join('a')
         for task in ('x', 'y'):
@@ -237,7 +237,7 @@ class SnapshotTests:
         assert namespace.snapshot().locks_revision == snapshot.locks_revision
 
     def test_readings_change_nothing(self, namespace: Namespace) -> None:
-        """Nothing that only reads touches the revision or anything else."""
+        """Reading changes nothing, the revision included."""
         namespace.commit(namespace.leader(), TokenGroup([1], 'a'))
         with namespace.unchanged():
             namespace.snapshot()

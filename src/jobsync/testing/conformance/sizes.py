@@ -1,4 +1,4 @@
-"""Pools of realistic size, and the largest that the backend declares."""
+"""Many tokens, pins, locks and nodes, up to what the backend declares."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ NODES = 10
 
 
 class SizeTests:
-    """The same with many tokens, pins, locks and nodes."""
+    """Every method works with many tokens, pins, locks and nodes."""
 
     def test_large_pools(self, harness: Harness) -> None:
-        """A pool is handed out, one node's share moves on, and a difference brings exactly what a whole reading has."""
+        """A large pool is assigned, one node's share moves, and a difference leads to what a complete reading returns."""
         assert max(harness.pool_sizes) <= harness.connect().info.max_tokens
         for tokens in harness.pool_sizes:
             self.check_pool(harness, tokens)
 
     def check_pool(self, harness: Harness, tokens: int) -> None:
-        """One pool in a namespace of its own."""
+        """Check one pool in a namespace of its own."""
         backend = harness.connect(namespace=f'pool_{tokens}_')
         namespace = Namespace(backend, Settings(tokens, 'xxh3'))
         leader = namespace.leader()
@@ -41,12 +41,12 @@ class SizeTests:
         assert after.since == whole.since
 
     def test_many_locks_and_pins(self, harness: Harness) -> None:
-        """Thousands of locks and pins are put, read and removed in one step each."""
+        """Thousands of locks and pins are put, read and removed in one call each."""
         for locks in harness.lock_counts:
             self.check_locks(harness, locks)
 
     def check_locks(self, harness: Harness, locks: int) -> None:
-        """One number of locks in a namespace of its own."""
+        """Check one number of locks in a namespace of its own."""
         namespace = Namespace(harness.connect(namespace=f'locks_{locks}_'), Settings(10_000, 'xxh3'))
         leader = namespace.leader()
         requests = tuple(LockRequest(f'task {number}', ('a%', 'b%'), f'creator {number % 2}') for number in range(locks))
@@ -62,7 +62,7 @@ class SizeTests:
         assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names))) == locks - locks // 2
 
     def test_many_nodes(self, namespace: Namespace) -> None:
-        """Two hundred nodes register, beat, and are removed by as few commits as the backend declares."""
+        """Two hundred nodes register and send heartbeats, and are removed by as few commits as the backend declares."""
         leader, most = namespace.leader(), namespace.backend.info.max_removals
         refs = [namespace.join(f'node {number}') for number in range(200)]
         for ref in refs:
@@ -75,7 +75,7 @@ class SizeTests:
         assert list(namespace.nodes()) == ['leader']
 
     def test_as_many_removals_as_declared(self, namespace: Namespace) -> None:
-        """One commit takes as many evicted, departed and absent nodes together as the backend declares."""
+        """One commit removes as many evicted, departed and absent nodes together as the backend declares."""
         leader, most = namespace.leader(), namespace.backend.info.max_removals
         stays = namespace.join('stays')
         refs = [namespace.join(f'worker-{number:06}.example') for number in range(most // 2)]  # to register takes time
@@ -93,7 +93,7 @@ class SizeTests:
         assert namespace.assignment().version == version
 
     def test_the_largest_pool_declared(self, harness: Harness) -> None:
-        """The last token of the largest pool, and a pin above it, are stored as any other."""
+        """The last token of the largest pool, and a pin above it, are stored."""
         backend = harness.connect()
         tokens = backend.info.max_tokens
         namespace = Namespace(backend, Settings(tokens, 'xxh3'))
@@ -106,7 +106,7 @@ class SizeTests:
         assert namespace.node('leader').holding == {tokens - 1, tokens + 1}
 
     def test_many_tasks_of_one_day(self, namespace: Namespace) -> None:
-        """Ten thousand claims and audits, in one call each."""
+        """One call each stores ten thousand claims and audits."""
         day, items = dt.date(2026, 3, 2), [f'item {number}' for number in range(10_000)]
         namespace.backend.append_claims(namespace.join('a'), items, day)
         namespace.backend.append_audits('a', items[:-1], day)
@@ -114,7 +114,7 @@ class SizeTests:
         assert len(namespace.claims(date=day)) == 10_000
 
     def test_an_empty_reading(self, harness: Harness) -> None:
-        """The smallest pool is one token."""
+        """A pool of one token works."""
         namespace = Namespace(harness.connect(), Settings(1, 'xxh3'))
         assert Assignment.empty(1).apply(namespace.backend.read_assignment()).is_unowned
         namespace.commit(namespace.leader(), TokenGroup([0], 'leader'))

@@ -17,7 +17,7 @@ from jobsync.testing.conformance.heartbeats import HeartbeatTests
 from jobsync.testing.conformance.history import HistoryTests
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
-from jobsync.testing.conformance.names import NamespaceTests, NameTests
+from jobsync.testing.conformance.names import IsolationTests, NameTests
 from jobsync.testing.conformance.namespace import Namespace
 from jobsync.testing.conformance.nodes import DeregisterTests, WeightTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests
@@ -45,7 +45,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     RepetitionTests,
     WaitTests,
     NameTests,
-    NamespaceTests,
+    IsolationTests,
     HandEditTests,
     UnreadableTests,
     FailoverTests,

@@ -1,4 +1,4 @@
-"""``wait``: a hint that something changed."""
+"""``wait``: returns when the revision has changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ['WaitTests']
 
 ROUNDS = 10
 PROMPT_SEC = 0.5
-"""What a push typically takes less than, and a poll more."""
+"""A push typically takes less time than this, and a poll more."""
 ATTEMPTS = 3
 
 
@@ -28,22 +28,22 @@ class Waiting:
         self._thread.start()
 
     def answer(self) -> int:
-        """What ``wait`` returned."""
+        """Return what ``wait`` returned; fail if it has not returned in time."""
         self._thread.join(DEADLINE_SEC)
         assert self._answer, f'wait has not returned after {DEADLINE_SEC} s'
         return self._answer[0]
 
 
 class WaitTests:
-    """``wait``."""
+    """``wait``, on which the speed of a hand-over rests (P2)."""
 
     def test_wait_returns_what_is_there(self, namespace: Namespace) -> None:
-        """If the revision is above the argument already, its number comes at once."""
+        """If the revision is already above the argument, ``wait`` returns its number at once."""
         namespace.join('a')
         assert Waiting(namespace.backend.wait, 0, 2 * DEADLINE_SEC).answer() == namespace.revision.number
 
     def test_wait_ends_with_its_timeout(self, namespace: Namespace) -> None:
-        """With no change it returns the revision that stands."""
+        """Without a change ``wait`` returns the present revision after its timeout."""
         namespace.join('a')
         number = namespace.revision.number
         assert namespace.backend.wait(number, 0.0) == number
@@ -51,7 +51,7 @@ class WaitTests:
         assert namespace.backend.wait(number + 5, 0.05) <= number + 5
 
     def test_wait_wakes_on_a_change(self, namespace: Namespace, harness: Harness) -> None:
-        """A structural change by another handle ends it with a revision above the argument."""
+        """A structural change by another handle ends a ``wait``, with a revision above the argument."""
         waiter = harness.connect()
         waiter.open(SETTINGS, create=True)
         number = namespace.revision.number
@@ -60,7 +60,7 @@ class WaitTests:
         assert waiting.answer() > number
 
     def test_push_is_prompt(self, namespace: Namespace, harness: Harness) -> None:
-        """A backend that declares push wakes a waiter sooner than a poll would; one that does not still wakes it."""
+        """A backend with push ends a ``wait`` sooner than a poll would; a backend without push ends it too."""
         waiter = harness.connect()
         waiter.open(SETTINGS, create=True)
         changed, ready, is_over = threading.Event(), threading.Event(), threading.Event()
@@ -74,7 +74,7 @@ class WaitTests:
                     changed.set()
 
         def typical(attempt: int) -> float:
-            """Of some hints, how long one took."""
+            """Return the median of the seconds that some hints took."""
             took = []
             for number in range(ROUNDS):
                 changed.clear()
@@ -87,7 +87,7 @@ class WaitTests:
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         assert ready.wait(DEADLINE_SEC)
-        # A machine may be busy for a while; whoever polls is never any sooner.
+        # A machine may be busy for a while. A backend that polls is slow in every attempt.
         took = [typical(0)]
         while namespace.backend.info.push and took[-1] >= PROMPT_SEC and len(took) < ATTEMPTS:
             took.append(typical(len(took)))
@@ -98,7 +98,7 @@ class WaitTests:
         assert min(took) < PROMPT_SEC or not namespace.backend.info.push, f'a hint took {min(took):.1f} s, which is no push'
 
     def test_close_wakes_every_wait(self, harness: Harness, namespace: Namespace) -> None:
-        """``close`` ends the waits on that handle, and later ones return at once."""
+        """``close`` ends every ``wait`` of its handle, and later ones return at once."""
         backend = harness.connect()
         backend.open(SETTINGS, create=True)
         number = namespace.revision.number
@@ -109,7 +109,7 @@ class WaitTests:
         Waiting(backend.wait, number, 2 * DEADLINE_SEC).answer()
 
     def test_close_of_one_handle_leaves_the_others(self, harness: Harness, namespace: Namespace) -> None:
-        """Another handle goes on working when one is closed."""
+        """``close`` of one handle leaves other handles open."""
         backend = harness.connect()
         backend.open(SETTINGS, create=True)
         backend.close()

@@ -62,7 +62,7 @@ class LockTests:
         assert ids == sorted(set(ids))
 
     def test_putting_again_keeps_id_and_registered(self, namespace: Namespace) -> None:
-        """A lock that is put again keeps id, ``registered`` and ``created_at`` and no other field; it is not counted as removed."""
+        """A lock that is put again keeps only id, ``registered`` and ``created_at``; it is not counted as removed."""
         edit(namespace, request('x', 'a%', reason='old', expires_in=LATER), request('y'))
         before = namespace.locks()
         with namespace.raises_revision():

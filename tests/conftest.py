@@ -102,7 +102,7 @@ def no_thread_outlives_its_test() -> Iterator[None]:
     yield
     started = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith('jobsync')]
     for thread in started:
-        thread.join(30)
+        thread.join(120)
     left = [thread for thread in started if thread.is_alive()]
     frames = sys._current_frames()
     stacks = {thread.name: ''.join(traceback.format_stack(frames.get(thread.ident or 0))) for thread in left}

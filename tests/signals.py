@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-DEADLINE_SEC = 30
+DEADLINE_SEC = 120
 
 
 @contextlib.contextmanager

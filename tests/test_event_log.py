@@ -37,7 +37,7 @@ class Blocked(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Wait."""
         self.reached.set()
-        assert self.go.wait(60)
+        assert self.go.wait(120)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_level_that_is_off_is_not_written(log: EventLog, caplog: pytest.LogCap
 def test_a_blocked_log_blocks_nobody(log: EventLog, blocked: Blocked, caplog: pytest.LogCaptureFixture) -> None:
     """Lines that find no room are dropped and counted, and the count is logged when the log goes on."""
     logger.info('first')
-    assert blocked.reached.wait(60)
+    assert blocked.reached.wait(120)
     for number in range(25):
         logger.info('line %d', number)
     assert log.dropped == 15
@@ -163,7 +163,7 @@ def test_flushing_is_bounded_when_this_very_thread_holds_the_lock(log: EventLog)
 def test_a_forked_child_has_a_log_of_its_own(blocked: Blocked) -> None:
     """The child writes none of its parent's lines, and its own ones though the parent's writer is not there."""
     logger.info('the parent is at it')
-    assert blocked.reached.wait(60)
+    assert blocked.reached.wait(120)
     logger.info('the parent has this one waiting')
     pid = os.fork()
     if pid == 0:
@@ -190,9 +190,9 @@ def test_a_driver_that_logs_in_a_thread_of_jobsync(log: EventLog, blocked: Block
     try:
         thread = threading.Thread(target=driver.warning, args=('from a thread of ours',), name='jobsync-heartbeat-a')
         thread.start()
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
-        assert blocked.reached.wait(60)
+        assert blocked.reached.wait(120)
         blocked.go.set()
         assert log.flush(30)
         lines: list[str] = []

@@ -62,7 +62,7 @@ def add_nodes(namespace: Namespace, count: int) -> list[NodeRef]:
             node = Registration(ref, 15.0, host='worker.example', pid=number).record(created_on, now, None)
             puts.append(requests.put(store.keys.node(ref.name), NodeRecord(node, now, now).encoded()))
             refs.append(ref)
-        store.connection.write('KV.Txn', requests.when((), puts), time.monotonic() + 30)
+        store.connection.write('KV.Txn', requests.when((), puts), time.monotonic() + 60)
     return refs
 
 
@@ -120,7 +120,7 @@ class TestRequests:
         store = namespace.backend.store
         for number in range(30):
             put = requests.put(store.keys.node(f'forged {number}'), b'{"name": "' + b'x' * 1_350_000 + b'"}')
-            store.connection.write('KV.Txn', requests.when((), [put]), time.monotonic() + 30)
+            store.connection.write('KV.Txn', requests.when((), [put]), time.monotonic() + 60)
         read, sizes = store.connection.read, list[int]()
 
         def measured(method: str, request: Any, deadline: float) -> Any:

@@ -122,7 +122,7 @@ def raw(backend: object) -> EtcdBackend:
 def keys_of(backend: object, prefix: bytes = b'') -> dict[bytes, bytes]:
     """What etcd holds of a namespace under a prefix."""
     store = raw(backend).store
-    return dict(store.range(store.keys.root + prefix, 0, time.monotonic() + 10))
+    return dict(store.range(store.keys.root + prefix, 0, time.monotonic() + 60))
 
 
 def end_watch(backend: object) -> None:
@@ -319,17 +319,17 @@ class TestUsers:
             assert namespace.node('a').heartbeat == 2
 
     def token(self, backend: object) -> str:
-        return raw(backend).store.connection.proven(time.monotonic() + 5)._token
+        return raw(backend).store.connection.proven(time.monotonic() + 60)._token
 
     def expired(self, backend: object) -> str:
         """Wait until the server does not take the present token any more."""
         connection, token = raw(backend).store.connection, self.token(backend)
-        link = connection.proven(time.monotonic() + 5)
+        link = connection.proven(time.monotonic() + 60)
         login, link._login = link._login, None
 
         def is_refused() -> bool:
             with contextlib.suppress(ConfigError):
-                connection.read('KV.Txn', requests.when((), [requests.get(b'jobsync/x')]), time.monotonic() + 5)
+                connection.read('KV.Txn', requests.when((), [requests.get(b'jobsync/x')]), time.monotonic() + 60)
                 time.sleep(1.5)  # each use of a token lengthens its life
                 return False
             return True
@@ -424,13 +424,13 @@ class TestContent:
         leader = namespace.leader()
         connection, prefix = raw(backend).store.connection, raw(backend).store.keys.tokens
         left = requests.put(prefix + b'0000000000000001-0000000000000001/000000', b'left behind')
-        connection.write('KV.Txn', requests.when((), [left]), time.monotonic() + 5)
+        connection.write('KV.Txn', requests.when((), [left]), time.monotonic() + 60)
         for step in range(40):
             groups = [TokenGroup(range(start, 100_000, 50 + step), f'n{start}') for start in range(50 + step)]
             namespace.commit(leader, *groups)
         values = keys_of(backend)
         assert max(map(len, values.values())) <= 256 * 1024
-        state = raw(backend).store.read_state(time.monotonic() + 5).state
+        state = raw(backend).store.read_state(time.monotonic() + 60).state
         named = {key for entry in state.assignment.entries for key in entry.keys(prefix)}
         assert keys_of(backend, b'token/').keys() == named
         assert len(state.assignment.entries) < 40
@@ -442,7 +442,9 @@ class TestContent:
         for number in range(80):
             namespace.lock(f'task {number % 50}', patterns=(f'p{number}',))
         state = (
-            raw(namespace.backend).store.read([requests.get(raw(namespace.backend).store.keys.state)], time.monotonic() + 5).state
+            raw(namespace.backend)
+            .store.read([requests.get(raw(namespace.backend).store.keys.state)], time.monotonic() + 60)
+            .state
         )
         named = {key for entry in state.locks.entries for key in entry.keys(raw(namespace.backend).store.keys.locks)}
         assert keys_of(namespace.backend, b'lock/').keys() == named
@@ -587,7 +589,7 @@ class TestSpoilt:
 def put(namespace: Namespace, key: bytes, value: bytes | None) -> None:
     """As an operator might; None deletes."""
     operation = requests.delete(key) if value is None else requests.put(key, value)
-    raw(namespace.backend).store.connection.write('KV.Txn', requests.when((), [operation]), time.monotonic() + 30)
+    raw(namespace.backend).store.connection.write('KV.Txn', requests.when((), [operation]), time.monotonic() + 60)
 
 
 class TestLimits:
@@ -676,7 +678,7 @@ class TestCompaction:
 
 def revision_of_keys(namespace: Namespace) -> int:
     store = raw(namespace.backend).store
-    return store.read_state(time.monotonic() + 5).at
+    return store.read_state(time.monotonic() + 60).at
 
 
 class TestWatch:
@@ -980,14 +982,14 @@ class TestOneOwner:
         """A heartbeat and a commit whose records have moved on since they were prepared are not carried out as they are."""
         leader, other = namespace.leader(), namespace.join('b')
         store, keys = raw(namespace.backend).store, raw(namespace.backend).store.keys
-        before = store.read_cluster(time.monotonic() + 5)
+        before = store.read_cluster(time.monotonic() + 60)
         namespace.beat(other)
         namespace.commit(leader)
         for key in (keys.state, keys.node('b')):
             late = requests.when([before.same(key)], [requests.put(key, b'late')])
-            assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
+            assert not store.connection.write('KV.Txn', late, time.monotonic() + 60).succeeded
         dead = requests.when([requests.unwritten(keys.node('b'), before.at)], [requests.delete(keys.node('b'))])
-        assert not store.connection.write('KV.Txn', dead, time.monotonic() + 5).succeeded
+        assert not store.connection.write('KV.Txn', dead, time.monotonic() + 60).succeeded
 
     def test_a_remembered_record_is_not_believed(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A handle that registered a run notices at once that another has its name, at heartbeats and at claims."""
@@ -1018,11 +1020,11 @@ class TestOneOwner:
         """A node that joins while the settings are being replaced keeps them: the state has changed."""
         backend = harness.connect()
         store = raw(backend).store
-        empty = store.read_cluster(time.monotonic() + 5)
+        empty = store.read_cluster(time.monotonic() + 60)
         namespace.backend.register(Registration(namespace.ref('a'), 15.0), namespace.timeline, 0)
         write = raw(backend)._all_anew(empty, empty.state.renewed(empty.cluster))
         late = requests.when(write.compares, write.operations)
-        assert not store.connection.write('KV.Txn', late, time.monotonic() + 5).succeeded
+        assert not store.connection.write('KV.Txn', late, time.monotonic() + 60).succeeded
         assert list(namespace.nodes()) == ['a']
 
     def test_a_node_taken_for_dead_that_beats(

@@ -136,7 +136,7 @@ def test_scenarios_that_wait_are_played_on_several_stores_at_once() -> None:
     meeting = threading.Barrier(2)
 
     def play(bench: Bench) -> None:
-        meeting.wait(30)
+        meeting.wait(120)
         bench.record('time', 'uphill', [1.0])
 
     results = Results(quick=True)

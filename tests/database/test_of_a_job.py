@@ -40,7 +40,7 @@ def test_leaving_commits_nothing(store: Store) -> None:
         try:
             with job._cn.transaction():
                 begun.set()
-                left.wait(60)
+                left.wait(120)
                 db.execute(job._cn, "INSERT INTO notes VALUES ('late')")
         except JobsyncError as error:
             errors.append(error)
@@ -50,7 +50,7 @@ def test_leaving_commits_nothing(store: Store) -> None:
         with pytest.raises(JobsyncError, match='outside its with block'), job:
             other = threading.Thread(target=work)
             other.start()
-            begun.wait(60)
+            begun.wait(120)
             with job._cn.transaction():
                 db.execute(job._cn, "INSERT INTO notes VALUES ('early')")
                 job.__exit__(None, None, None)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.job.waiting import wait_until
+from tests.support.patience import PATIENT
 from tests.support.stores import KINDS, Kind
 
 from jobsync import AsyncJob, CoordinationConfig, Job, plugins
@@ -45,7 +46,7 @@ TOKENS = 60
 FAST: dict[str, Any] = {
     'total_tokens': TOKENS,
     'heartbeat_interval_sec': 0.25,
-    'heartbeat_timeout_sec': 2.5,
+    'heartbeat_timeout_sec': 5,
     'rebalance_delay_sec': 0.1,
     'rebalance_check_interval_sec': 1,
     'minimum_nodes': 1,
@@ -75,7 +76,7 @@ class Store:
     def handle(self) -> Backend:
         """The test's own way into the store."""
         if self._handle is None:
-            self._handle = plugins.connect(self.url, BackendOptions())
+            self._handle = plugins.connect(self.url, BackendOptions(**PATIENT))
             self._handle.open(self.config().settings, create=True)
         return self._handle
 

@@ -109,7 +109,6 @@ def test_the_table_is_complete() -> None:
     assert list(CALLS) == sorted(name for name in dir(job) if not name.startswith('_'))
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize('config', [{}, {'enabled': False}], ids=['', 'without coordination'])
 def test_from_any_thread_at_any_time(store: Store, config: dict[str, Any]) -> None:
     """A call answers or raises a ``JobsyncError`` and always returns; the end of the block leaves nothing in flight."""

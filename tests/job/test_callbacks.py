@@ -102,7 +102,7 @@ def test_tokens_stay_until_on_revoke_returns(store: Store) -> None:
 
     def on_revoke(tokens: frozenset[int], deadline: float) -> None:
         asked.append(tokens)
-        ready.wait(60)
+        ready.wait(120)
 
     with store.job('a', on_revoke=on_revoke) as a:
         entering = threading.Thread(target=lambda: None)
@@ -116,7 +116,7 @@ def test_tokens_stay_until_on_revoke_returns(store: Store) -> None:
         assert a.my_tokens == frozenset(range(TOKENS)) - asked[0]
         ready.set()
         wait_until(lambda: b.my_tokens == asked[0], 'they have passed on')
-        entering.join(30)
+        entering.join(120)
         b.__exit__(None, None, None)
 
 
@@ -168,7 +168,7 @@ def test_exceptions_are_logged_and_delay_nothing(
 def test_on_assign_that_hangs_delays_no_claim(store: Store) -> None:
     """Tokens are claimable when they are this node's, whatever the callback does."""
     hang = threading.Event()
-    with store.job('a', on_assign=lambda tokens: hang.wait(60)) as a:
+    with store.job('a', on_assign=lambda tokens: hang.wait(120)) as a:
         assert len(a.my_tokens) == TOKENS
         with store.job('b') as b:
             assert len(b.my_tokens) == TOKENS // 2
@@ -210,7 +210,7 @@ def test_leaving_waits_for_on_revoke(store: Store) -> None:
 
     def on_revoke(tokens: frozenset[int], deadline: float) -> None:
         asked.append(tokens)
-        finish.wait(60)
+        finish.wait(120)
 
     with store.job('b') as b:
         a = store.job('a', on_revoke=on_revoke)
@@ -222,7 +222,7 @@ def test_leaving_waits_for_on_revoke(store: Store) -> None:
         assert not a.my_tokens
         assert not b.my_tokens & mine
         finish.set()
-        leaving.join(30)
+        leaving.join(120)
         wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
 
 
@@ -230,7 +230,7 @@ def test_leaving_waits_no_longer_than_the_shutdown_timeout(store: Store) -> None
     """A callback that hangs holds the end of the block up for ``shutdown_timeout_sec``."""
     hang = threading.Event()
     with store.job('b') as b:
-        with store.job('a', config={'shutdown_timeout_sec': 0.5}, on_revoke=lambda tokens, deadline: hang.wait(60)) as a:
+        with store.job('a', config={'shutdown_timeout_sec': 0.5}, on_revoke=lambda tokens, deadline: hang.wait(120)) as a:
             assert a.my_tokens
         wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
     hang.set()
@@ -243,7 +243,7 @@ def test_leaving_waits_for_other_threads_tasks(store: Store) -> None:
     def work(job: Job) -> None:
         with job.task(next(task for task in range(1000) if job.can_claim_task(task))):
             begun.set()
-            finish.wait(60)
+            finish.wait(120)
 
     with store.job('b') as b:
         a = store.job('a')
@@ -256,8 +256,8 @@ def test_leaving_waits_for_other_threads_tasks(store: Store) -> None:
         wait_until(lambda: len(b.my_tokens) == TOKENS - 1, 'b has all but one')
         assert leaving.is_alive()
         finish.set()
-        worker.join(30)
-        leaving.join(30)
+        worker.join(120)
+        leaving.join(120)
         wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
         assert len(store.audits) == 1
 
@@ -276,7 +276,7 @@ def test_the_lease_is_judged_by_the_agent_alone() -> None:
     calls = Callbacks('a', functions, 30, lease_end=lambda: now() - 1, look_at_lease=look, release=lambda tokens: None)
     calls.start()
     calls.put(OwnershipChanged(Ownership.nothing(TOKENS), mine))
-    assert looked.wait(30)
+    assert looked.wait(120)
     calls.close()
     assert calls.wait_until_finished(30)
     assert heard.names() == ['assign']

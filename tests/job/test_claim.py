@@ -105,7 +105,7 @@ def test_an_iterator_is_not_read_ahead(store: Store) -> None:
             source.put(task)
             wait_until(lambda: out[-1:] == [task], f'task {task} is out')  # noqa: B023
         source.put(None)
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -133,7 +133,7 @@ def test_a_completion_does_not_wait_for_the_next_task(store: Store) -> None:
             source.put(task)
         wait_until(lambda: sorted(store.audits) == ['0', '1', '2'], 'all three are recorded')
         source.put(None)
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -187,7 +187,7 @@ def test_the_loop_ends_when_the_node_leaves(store: Store) -> None:
         thread.start()
         wait_until(lambda: len(out) > 3, 'it is at work')
         job.__exit__(None, None, None)
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -213,7 +213,7 @@ def test_threads_share_the_tasks(store: Store) -> None:
         others: list[int] = []
         thread = threading.Thread(target=lambda: others.extend(job.claim([1, 2, 3])))
         thread.start()
-        thread.join(30)
+        thread.join(120)
         assert others == [2, 3]
         assert job.get_coordination_status()['open_tasks'] == 1
         first.close()  # type: ignore[attr-defined]
@@ -241,7 +241,7 @@ def test_threads_never_have_one_task_at_once(store: Store) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
     assert not clashes
     assert len(set(store.audits)) == 300
 

@@ -64,7 +64,7 @@ class Work:
     def end(self) -> None:
         """Let it run to its end."""
         self.go.release(2 * TASKS)
-        self._thread.join(60)
+        self._thread.join(120)
         assert not self._thread.is_alive()
 
 
@@ -156,7 +156,7 @@ def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyP
         patched.setattr(threading.Timer, 'start', lambda _: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
         alarm.set()
     alarm.set()
-    assert rung.wait(30)
+    assert rung.wait(120)
 
 
 def test_no_alarm_outlives_the_block(store: Store, faulty: FaultyBackend, caplog: pytest.LogCaptureFixture) -> None:
@@ -207,13 +207,13 @@ def test_what_is_done_is_recorded_before_leaving_waits(store: Store, faulty: Fau
     def hold(job: Job) -> None:
         with job.task('held'):
             begun.set()
-            finish.wait(60)
+            finish.wait(120)
 
     job = store.job('a', config={'backend': faulty, 'op_timeout_sec': 0.2, 'shutdown_timeout_sec': 60, **PATIENT})
     with job:
         other = threading.Thread(target=hold, args=(job,))
         other.start()
-        assert begun.wait(60)
+        assert begun.wait(120)
         job._task_log.completions._alarm.set = lambda: None  # type: ignore[method-assign]  # what an alarm would do
         assert job.add_task(1)
         faulty.faults.append(Fault('append_audits', times=1_000_000))
@@ -227,8 +227,8 @@ def test_what_is_done_is_recorded_before_leaving_waits(store: Store, faulty: Fau
             assert leaving.is_alive()
         finally:
             finish.set()
-            leaving.join(60)
-            other.join(60)
+            leaving.join(120)
+            other.join(120)
 
 
 @pytest.mark.parametrize('form', ['claim', 'task'])
@@ -243,11 +243,11 @@ def test_a_body_that_outlives_its_block(store: Store, faulty: FaultyBackend, for
             if form == 'task':
                 with job.task(0):
                     begun.set()
-                    finish.wait(60)
+                    finish.wait(120)
             else:
                 for _ in job.claim(itertools.count()):
                     begun.set()
-                    finish.wait(60)
+                    finish.wait(120)
         except BaseException as error:  # noqa: BLE001 - looked at below
             errors.append(error)
 
@@ -255,10 +255,10 @@ def test_a_body_that_outlives_its_block(store: Store, faulty: FaultyBackend, for
     with store.job('a', config=config) as job:
         thread = threading.Thread(target=work, args=(job,))
         thread.start()
-        assert begun.wait(60)
+        assert begun.wait(120)
     assert store.audits == []
     finish.set()
-    thread.join(60)
+    thread.join(120)
     assert errors == []
     assert store.audits == ['0']
 

@@ -30,7 +30,7 @@ def outcome(patch: str, enabled: bool = True) -> str:
         [sys.executable, '-c', WORK.format(patch=patch, enabled=enabled)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

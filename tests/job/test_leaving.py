@@ -104,7 +104,7 @@ def test_from_other_threads(store: Store) -> None:
         while job.add_task(task):
             task += 1
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive()
         assert not job.am_i_healthy()
     assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
@@ -168,7 +168,7 @@ def test_claiming_ends_at_once(store: Store) -> None:
     hang = threading.Event()
 
     def sleep(_: float) -> None:
-        hang.wait(60)
+        hang.wait(120)
 
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=sleep)
     with store.job('a', config={'backend': backend, 'heartbeat_timeout_sec': 60}) as job:
@@ -182,7 +182,7 @@ def test_claiming_ends_at_once(store: Store) -> None:
         assert job.my_tokens == frozenset()
         assert not job.am_i_healthy()
         hang.set()
-        leaving.join(30)
+        leaving.join(120)
     backend.inner.close()
 
 
@@ -252,7 +252,7 @@ def test_closed_under_a_call(store: Store) -> None:
         thread.start()
         wait_until(lambda: 'append_audits' in backend.calls, 'the call is under way')
         job.__exit__(None, None, None)
-        thread.join(30)
+        thread.join(120)
     assert [type(outcome) for outcome in outcomes] == [BackendUnavailable]
     backend.inner.close()
 

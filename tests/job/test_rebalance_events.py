@@ -69,7 +69,7 @@ def test_exceptions_are_logged_only(store: Store, caplog: pytest.LogCaptureFixtu
 def test_a_slow_callback_holds_up_nothing(store: Store) -> None:
     """While ``on_rebalance`` takes its time, tokens go on changing hands, and the block can be left."""
     finish = threading.Event()
-    with store.job('a', on_rebalance=lambda: finish.wait(60)) as a:
+    with store.job('a', on_rebalance=lambda: finish.wait(120)) as a:
         with store.job('b') as b:
             assert len(b.my_tokens) == TOKENS // 2
         wait_until(lambda: len(a.my_tokens) == TOKENS, 'all is back')

@@ -60,7 +60,7 @@ def test_a_handler_that_hangs_holds_nobody_up(store: Store) -> None:
             for name in 'bc':
                 with store.job(name, wait_on_enter=60) as other:
                     wait_until(lambda: len(a.my_tokens) == TOKENS // 2 == len(other.my_tokens), 'shared')
-                    assert reached.wait(60)
+                    assert reached.wait(120)
                 wait_until(lambda: len(a.my_tokens) == TOKENS, 'a has all again')
         finally:
             go.set()

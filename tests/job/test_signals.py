@@ -265,7 +265,7 @@ def test_signals_are_handled_in_the_main_thread_only(store: Store) -> None:
 
     thread = threading.Thread(target=enter)
     thread.start()
-    thread.join(30)
+    thread.join(120)
     assert 'main thread only' in str(errors[0])
     with store.job('a', handle_signals=True):
         assert signal.getsignal(signal.SIGTERM) is not before
@@ -366,7 +366,7 @@ def test_a_job_left_in_another_thread(store: Store, former: list[int]) -> None:
     job.__enter__()
     thread = threading.Thread(target=job.__exit__, args=(None, None, None))
     thread.start()
-    thread.join(30)
+    thread.join(120)
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGINT)
     assert former == [signal.SIGTERM, signal.SIGINT]

@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
-DEADLINE_SEC = 30.0
-"""Generous: it is only ever reached by what does not work."""
+from tests.support.patience import DEADLINE_SEC
+
+__all__ = ['DEADLINE_SEC', 'wait_until']
+
 _pause = threading.Event()
 
 

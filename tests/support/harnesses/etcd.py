@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
+from tests.support.patience import PATIENT
 from tests.support.servers import EtcdServer
 
 from jobsync.backend import Backend, BackendOptions
@@ -61,7 +62,7 @@ LOCK_FIELDS: Mapping[str, tuple[str, Any]] = {
 
 def connect_to(url: str, namespace: str, **options: float) -> EtcdBackend:
     """Return a handle as users get it."""
-    backend = connect(url, BackendOptions(namespace, **options))
+    backend = connect(url, BackendOptions(namespace, **{**PATIENT, **options}))
     assert isinstance(backend, EtcdBackend)
     return backend
 

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable
 
+from tests.support.patience import PATIENT
 from tests.support.servers import PostgresServer
 
 from jobsync.backend import Backend, BackendOptions
@@ -38,7 +39,7 @@ _numbers = itertools.count(1)
 
 def connect_to(url: str, namespace: str, **options: float) -> Backend:
     """A handle as users get it."""
-    return connect(url, BackendOptions(namespace, **options))
+    return connect(url, BackendOptions(namespace, **{**PATIENT, **options}))
 
 
 class PostgresqlHarness(Harness):

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 
+from tests.support.patience import PATIENT
 from tests.support.servers import RedisServer
 
 from jobsync.backend import Backend, BackendOptions
@@ -18,7 +19,7 @@ __all__ = ['LOCK_FIELDS', 'NODE_FIELDS', 'SEAL', 'RedisHarness', 'eventually', '
 
 def connect_to(url: str, namespace: str, **options: float) -> Backend:
     """A handle as users get it."""
-    return connect(url, BackendOptions(namespace, **options))
+    return connect(url, BackendOptions(namespace, **{**PATIENT, **options}))
 
 
 def eventually(condition: Callable[[], object]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
+from tests.support.patience import PATIENT
+
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.sqlite.plugin import connect
@@ -40,7 +42,7 @@ LOCK_SPOILS = {
 
 def connect_to(path: Path, namespace: str, **options: float) -> Backend:
     """A handle as users get it."""
-    return connect(f'sqlite:///{path}', BackendOptions(namespace, **options))
+    return connect(f'sqlite:///{path}', BackendOptions(namespace, **{**PATIENT, **options}))
 
 
 class SqliteHarness(Harness):

@@ -95,7 +95,7 @@ class RedisServer(ServerProcess):
 
     def ask(self, *words: str, db: int = 0) -> str:
         """Send a command as an operator would; the answer as lines. Not by redis-py, whose use is under test."""
-        with socket.create_connection(('127.0.0.1', self.port), timeout=10) as connection, connection.makefile('rb') as stream:
+        with socket.create_connection(('127.0.0.1', self.port), timeout=60) as connection, connection.makefile('rb') as stream:
             answer = ''
             for command in (self._greeting(), ('SELECT', str(db)) if db else (), words):
                 if command:

@@ -21,8 +21,7 @@ from benchmarks.libraries.process import ROOT
 from benchmarks.rolling_verdict import Figures, judge
 from benchmarks.rolling_worker import Order
 from jobsync import CoordinationConfig, plugins
-from jobsync._core.assignment import Assignment
-from jobsync._core.records import HistoryKind, NodeState, Rebalance
+from jobsync.backend import Assignment, HistoryKind, NodeState, Rebalance
 from jobsync.testing.worker_log import LogTail, WorkerLog, now, read_log
 
 __all__ = ['RollingCluster', 'RollingWorker']

@@ -13,8 +13,7 @@ from benchmarks.libraries.catalogue import service
 from benchmarks.libraries.environments import python_of
 from benchmarks.libraries.process import LibraryProcess
 from jobsync import plugins
-from jobsync._core.records import Settings
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, Settings
 from jobsync_bench.bench import Party, Run
 from jobsync_bench.figures import Side
 from jobsync_bench.scenarios.bulk import number_of

@@ -13,13 +13,24 @@ from functools import partial
 import attrs
 
 from jobsync._core.agent.ownership import Ownership
-from jobsync._core.assignment import Assignment, Changes, Plan
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.decide import decide
 from jobsync._core.leader.inputs import LeaderState, LeaderView
-from jobsync._core.records import Leadership, Node, NodeRef, NodeState, Revision, Snapshot, Timeline
 from jobsync._runtime.startup import node_config
-from jobsync.backend import BackendInfo, Reach
+from jobsync.backend import (
+    Assignment,
+    BackendInfo,
+    Changes,
+    Leadership,
+    Node,
+    NodeRef,
+    NodeState,
+    Plan,
+    Reach,
+    Revision,
+    Snapshot,
+    Timeline,
+)
 from jobsync.config import CoordinationConfig
 
 _START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -12,10 +12,9 @@ from contextlib import ExitStack, contextmanager
 import attrs
 
 from jobsync_bench.figures import Series, Side
-from jobsync_bench.interrupts import Interrupted
+from jobsync_bench.interrupts import AwaitedThread, Interrupted
 from jobsync_bench.progress import ProgressReporter
 from jobsync_bench.scenario import Scenario
-from jobsync_bench.threads import Awaited
 
 __all__ = ['Baselines', 'Bench', 'BenchStore', 'Party', 'Rounds', 'Run']
 
@@ -158,7 +157,7 @@ class Bench:
 
         stop, before = threading.Event(), self._stops
         self._stops = [*before, stop]
-        thread = Awaited(f'alongside-{self.scenario.name}', act)
+        thread = AwaitedThread(f'alongside-{self.scenario.name}', act)
         try:
             yield
             thread.wait()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ['Interrupted', 'interruptible', 'run_interruptible']
+__all__ = ['AwaitedThread', 'Interrupted', 'interruptible', 'run_interruptible']
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_POLL_SEC = 0.5
 
 
 class Interrupted(KeyboardInterrupt):
@@ -52,3 +54,27 @@ def interruptible() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+class AwaitedThread:
+    """A thread, which runs from its construction on.
+
+    ``Thread.join`` does not do here: after an exception of a signal handler in ``join``, CPython before 3.13 treats the thread
+    as ended.
+    """
+
+    def __init__(self, name: str, action: Callable[[], object]) -> None:
+        self._over = threading.Event()
+        self._action = action
+        threading.Thread(target=self._run, name=f'jobsync-bench-{name}', daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._action()
+        finally:
+            self._over.set()
+
+    def wait(self) -> None:
+        """Wait for the end of the action."""
+        while not self._over.wait(_POLL_SEC):
+            pass

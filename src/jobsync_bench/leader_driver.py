@@ -10,13 +10,11 @@ import attrs
 
 from jobsync import plugins
 from jobsync._core.agent import commands
-from jobsync._core.assignment import Assignment
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.inputs import LeaderState, LeaderView
-from jobsync._core.records import NodeRef, Registration, Settings
 from jobsync._runtime.executor import execute
 from jobsync._runtime.startup import node_config
-from jobsync.backend import BackendOptions
+from jobsync.backend import Assignment, BackendOptions, NodeRef, Registration, Settings
 from jobsync.config import CoordinationConfig
 
 __all__ = ['LeaderDriver']

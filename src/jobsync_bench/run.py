@@ -13,11 +13,10 @@ import attrs
 
 from jobsync.backend import Reach
 from jobsync_bench.bench import Baselines, Bench, BenchStore
-from jobsync_bench.interrupts import Interrupted
+from jobsync_bench.interrupts import AwaitedThread, Interrupted
 from jobsync_bench.progress import ProgressReporter
 from jobsync_bench.results import Part, Results
 from jobsync_bench.scenario import Needs, Scenario
-from jobsync_bench.threads import Awaited
 
 __all__ = ['Place', 'run']
 
@@ -89,9 +88,9 @@ def _play_all(
         with suppress(Interrupted):
             _play(results, scenario, place, progress, baselines, [stop])
 
-    threads: list[Awaited] = []
+    threads: list[AwaitedThread] = []
     try:
-        threads += (Awaited(scenario.name, partial(play, place)) for place in places)
+        threads += (AwaitedThread(scenario.name, partial(play, place)) for place in places)
         for thread in threads:
             thread.wait()
     finally:

@@ -13,9 +13,7 @@ from pathlib import Path
 import attrs
 
 from jobsync import plugins
-from jobsync._core.records import HistoryKind, Rebalance, Settings
-from jobsync._core.redact import redact_url
-from jobsync.backend import Backend, BackendOptions, Reach
+from jobsync.backend import Backend, BackendOptions, HistoryKind, Reach, Rebalance, Settings, redact_url
 from jobsync.errors import ConfigError
 from jobsync.testing.worker_log import now, read_log
 from jobsync_demo.display import Display

@@ -7,9 +7,7 @@ from collections import Counter
 
 import attrs
 
-from jobsync._core.assignment import Assignment
-from jobsync._core.records import NodeState, Snapshot
-from jobsync.backend import Backend
+from jobsync.backend import Assignment, Backend, NodeState, Snapshot
 from jobsync.errors import BackendUnavailable
 from jobsync_demo.orders import TOTAL_TOKENS
 from jobsync_demo.supervisor import Fate, Worker

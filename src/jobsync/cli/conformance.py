@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobsync._core.redact import redact_url
+from jobsync.backend import redact_url
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 if TYPE_CHECKING:

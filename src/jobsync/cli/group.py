@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobsync._core.redact import safe_repr
+from jobsync.backend import safe_repr
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution

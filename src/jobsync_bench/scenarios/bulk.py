@@ -9,8 +9,7 @@ from contextlib import closing
 from itertools import count
 
 from jobsync import CoordinationConfig, Job, plugins
-from jobsync._core.records import NodeRef, Registration, Settings
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, NodeRef, Registration, Settings
 from jobsync_bench.bench import Bench, Rounds
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Scenario

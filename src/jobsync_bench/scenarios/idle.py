@@ -9,8 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 import attrs
 
 from jobsync import plugins
-from jobsync._core.records import Settings
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, Settings
 from jobsync.errors import JobsyncError
 from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure, Unit

@@ -10,8 +10,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from jobsync import plugins
-from jobsync._core.records import HistoryKind
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, HistoryKind
 from jobsync_bench.bench import Bench, Rounds
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.processes.child import ChildProcess, child_processes, request_all

@@ -101,7 +101,7 @@ def flap(cluster: RollingCluster, workers: int, seconds: float, say: Say) -> Rol
         job = Job('flapper', coordination_config=cluster.config, wait_on_enter=10)
         order, over = cluster.order('flapper', f'flapper.{stays:02}'), threading.Event()
         log = LogWriter(cluster.folder / f'{order.run}.log')
-        log.write('start', node=order.node, pid=os.getpid(), t=start)
+        log.write('start', node=order.node, pid=os.getpid())
         reading = threading.Thread(target=log_tokens, args=(job, log, READ_SEC, over))
         working = threading.Thread(target=work, args=(job, Load(order), log))
         reading.start()

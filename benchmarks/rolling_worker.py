@@ -88,10 +88,10 @@ class Load:
 def work(job: Job, load: Load, log: LogWriter) -> None:
     """Do tasks until the node is to leave."""
     for task in _until_it_leaves(job, load):
-        log.write('begin', task=task, t=now())
+        log.write('begin', task=task)
         time.sleep(_WORK_SEC)
         load.finish(task)
-        log.write('end', task=task, t=now())
+        log.write('end', task=task)
 
 
 def _until_it_leaves(job: Job, load: Load) -> Iterator[str]:
@@ -107,11 +107,11 @@ def main(text: str) -> None:
     config = CoordinationConfig(**order.settings)
     job = Job(order.node, coordination_config=config, wait_on_enter=10, handle_signals=True)
     threading.Thread(target=log_tokens, args=(job, log, READ_SEC, threading.Event()), daemon=True).start()
-    log.write('start', node=order.node, pid=os.getpid(), t=now())
+    log.write('start', node=order.node, pid=os.getpid())
     with job:
-        log.write('entered', t=now())
+        log.write('entered')
         work(job, Load(order), log)
-    log.write('left', t=now())
+    log.write('left')
 
 
 if __name__ == '__main__':

@@ -120,6 +120,11 @@ class TestLongestGap:
         assert gap.seconds == 4.0
         assert widest_reading(logs) == 4.0
 
+    def test_without_an_end_the_measurement_ends_with_the_last_reading(self) -> None:
+        """The last reading of any log is the end, if none is given."""
+        logs = [owned('a', ({1}, 0.0, 2.0)), owned('b', (set(), 0.0, 9.0))]
+        assert longest_gap(logs) == longest_gap(logs, until=9.0) == Gap(1, 7.0, 'a', '')
+
     def test_no_token_no_gap(self) -> None:
         """Where nobody owned anything there is nothing to measure."""
         assert longest_gap([owned('a', (set(), 0.0, 9.0))], until=9.0) is None

@@ -42,16 +42,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     orders = Orders.load(orders_path)
     log = LogWriter(log_path(orders_path.parent, node))
-    log.write('start', node=node, pid=os.getpid(), t=now())
+    log.write('start', node=node, pid=os.getpid())
     stop = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
     job = Job(node, wait_on_enter=_WAIT_ON_ENTER_SEC * orders.ease, coordination_config=orders.config(minimum_nodes))
     threading.Thread(target=log_tokens, args=(job, log, _SAMPLE_SEC * orders.ease, threading.Event()), daemon=True).start()
     with job:
-        log.write('entered', t=now())
+        log.write('entered')
         _work(job, orders, log, stop)
         stop.wait()
-    log.write('left', t=now())
+    log.write('left')
 
 
 def _wait_for_end_of_input(stop: threading.Event) -> None:
@@ -70,7 +70,7 @@ def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> No
         audited = {row['item'] for row in job.get_audit()}
         remaining = [item for item in order if item not in audited]
         if not remaining:
-            log.write('complete', t=now())
+            log.write('complete')
             return
         done, audited_at = 0, now()
         for item in remaining:
@@ -85,11 +85,11 @@ def _work(job: Job, orders: Orders, log: LogWriter, stop: threading.Event) -> No
                 break
             if not job.add_task(task):
                 continue
-            log.write('begin', task=item, t=now())
+            log.write('begin', task=item)
             pause = orders.pace_sec * dice.uniform(0.5, 1.5)
             result = digest(Path(orders.root, names[item]))
             stop.wait(pause)
-            log.write('end', task=item, t=now(), **attrs.asdict(result))
+            log.write('end', task=item, **attrs.asdict(result))
             done += 1
             if done % _AUDIT_EVERY == 0 or now() - audited_at > _AUDIT_EVERY_SEC:
                 job.write_audit()

@@ -5,6 +5,8 @@
 * ``MemoryHarness``: the harness of the reference that other backends are compared with.
 * ``Namespace``: short ways to make nodes join, lead and commit on a backend without a job.
 * ``FaultyBackend``, ``Fault`` and ``When``: a backend that fails on request, before or after the effect of a call.
+* ``LogWriter`` and ``log_tokens``: the log of a worker process in a fault test. ``read_log`` reads it back, and
+  ``owned_at_once``, ``worked_at_once``, ``longest_gap`` and ``finished`` say what such logs prove.
 
 The suite and the harnesses need the extra ``testing`` (pytest and hypothesis), so each name is imported when it is first read.
 ``python -m jobsync.testing.simulate`` tests the protocol itself: whole clusters in virtual time, against a seeded adversary.
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from jobsync.testing.conformance.reference import MemoryHarness
     from jobsync.testing.faults import Fault, FaultyBackend, When
     from jobsync.testing.url_harness import UrlHarness
+    from jobsync.testing.verdict import finished, longest_gap, owned_at_once, worked_at_once
+    from jobsync.testing.worker_log import LogWriter, log_tokens, read_log
 
 __all__ = [
     'Ability',
@@ -27,10 +31,17 @@ __all__ = [
     'Fault',
     'FaultyBackend',
     'Harness',
+    'LogWriter',
     'MemoryHarness',
     'Namespace',
     'UrlHarness',
     'When',
+    'finished',
+    'log_tokens',
+    'longest_gap',
+    'owned_at_once',
+    'read_log',
+    'worked_at_once',
 ]
 
 _MODULES = {
@@ -39,6 +50,8 @@ _MODULES = {
     'conformance.reference': ('MemoryHarness',),
     'faults': ('Fault', 'FaultyBackend', 'When'),
     'url_harness': ('UrlHarness',),
+    'verdict': ('finished', 'longest_gap', 'owned_at_once', 'worked_at_once'),
+    'worker_log': ('LogWriter', 'log_tokens', 'read_log'),
 }
 
 

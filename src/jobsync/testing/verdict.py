@@ -112,12 +112,15 @@ def finished(logs: Iterable[WorkerLog]) -> Mapping[str, list[Work]]:
     return dict(found)
 
 
-def gaps(logs: Iterable[WorkerLog], until: float, since: float = float('-inf')) -> Iterator[Gap]:
+def gaps(logs: Iterable[WorkerLog], until: float | None = None, since: float = float('-inf')) -> Iterator[Gap]:
     """Yield a gap for each two successive sightings of a token, and one from its last sighting to ``until``.
 
-    A gap has 0 seconds where two sightings meet or overlap. Sightings that begin after ``until`` are left out; a gap that ends
-    before ``since`` is too, and one around ``since`` begins there.
+    Without ``until`` the measurement ends with the last reading of all logs. A gap has 0 seconds where two sightings meet or
+    overlap. Sightings that begin after ``until`` are left out. A gap that ends before ``since`` is left out too, and one around
+    ``since`` begins there.
     """
+    logs = list(logs)
+    until = _last_reading(logs) if until is None else until
     owned_until: dict[int, tuple[float, str]] = {}
     for sighting in _sightings(logs, until):
         last = min(sighting.last, until)
@@ -131,12 +134,14 @@ def gaps(logs: Iterable[WorkerLog], until: float, since: float = float('-inf')) 
         yield Gap(token, until - max(before, since), node, '')
 
 
-def longest_gap(logs: Iterable[WorkerLog], until: float) -> Gap | None:
+def longest_gap(logs: Iterable[WorkerLog], until: float | None = None) -> Gap | None:
     """Return the longest time in which no process was seen to own a token, from its first owner on; None if none was ever owned.
 
-    The time between two successive readings of one owner counts too: the log has nothing on the token for that time.
+    Without ``until`` the measurement ends with the last reading of all logs. The time between two successive readings of one
+    owner counts too: the log has nothing on the token for that time.
     """
     logs = list(logs)
+    until = _last_reading(logs) if until is None else until
     between = (Gap(token, s.widest, s.node, s.node) for s in _sightings(logs, until) for token in sorted(s.tokens)[:1])
     return max(chain(gaps(logs, until), between), key=lambda gap: gap.seconds, default=None)
 
@@ -144,6 +149,10 @@ def longest_gap(logs: Iterable[WorkerLog], until: float) -> Gap | None:
 def widest_reading(logs: Iterable[WorkerLog]) -> float:
     """Return the longest time between two successive readings of one set, in seconds: what ``owned_at_once`` can miss."""
     return max((s.widest for log in logs for s in log.sightings), default=0.0)
+
+
+def _last_reading(logs: Iterable[WorkerLog]) -> float:
+    return max((s.last for log in logs for s in log.sightings), default=0.0)
 
 
 def _sightings(logs: Iterable[WorkerLog], until: float) -> list[Sighting]:

@@ -3,14 +3,14 @@
 Each worker process appends to a log of its own, one ``write`` to the kernel per line, so the log survives ``SIGKILL`` up to its
 last line. All times are ``now()``: one clock for all processes of a host, so logs of several hosts cannot be compared.
 
-A line is one JSON object. ``what`` is one of
+A line is one JSON object with the time ``t`` and further fields. ``what`` is one of
 
-- ``start``: node, pid, t;
+- ``start``: node, pid;
 - ``tokens``: set, gained, lost. The worker's tokens became another set, which has the number ``set`` from here on;
 - ``seen``: set, before, after. A reading that began at ``before`` and was over at ``after`` found that set;
-- ``begin``: task, t. The worker has claimed the task, and has not begun its work;
-- ``end``: task, t. The work is over. All other fields are the result;
-- any other word, such as ``entered`` or ``left``: t.
+- ``begin``: task. The worker has claimed the task, and has not begun its work;
+- ``end``: task. The work is over. All other fields are the result;
+- any other word, such as ``entered`` or ``left``.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class LogWriter:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, what: str, **fields: object) -> None:
-        """Append one event. Any thread may call this."""
-        os.write(self._fd, json.dumps({'what': what, **fields}).encode() + b'\n')
+        """Append one event, with the present time as ``t`` unless ``fields`` has one. Any thread may call this."""
+        os.write(self._fd, json.dumps({'what': what, 't': now(), **fields}).encode() + b'\n')
 
 
 def log_tokens(job: Job, log: LogWriter, every_sec: float, until: threading.Event) -> None:

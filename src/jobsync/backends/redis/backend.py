@@ -155,7 +155,8 @@ class RedisBackend:
         """See ``Backend.heartbeat``."""
         answer = self._run(
             'heartbeat',
-            **records.run_words(ref),
+            name=ref.name,
+            run=ref.incarnation,
             seen=records.revision_text(seen),
             holding=','.join(map(str, sorted(holding))),
             candidate=candidate,

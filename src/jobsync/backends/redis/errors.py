@@ -5,9 +5,8 @@ Errors of redis-py are distinguished by their class or the server's error code, 
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import redis
 
@@ -25,7 +24,7 @@ from jobsync.errors import (
     TimelineChanged,
 )
 
-__all__ = ['SCHEMA', 'refusal', 'translated']
+__all__ = ['SCHEMA', 'refusal', 'translate']
 
 SCHEMA = '3'
 """The form of the keys and their content. 1 kept the members in one text; 2 had no seals."""
@@ -86,15 +85,6 @@ def translate(error: Exception, server: RedisServer) -> JobsyncError:
     if code in OUTAGES:
         return BackendUnavailable(f'{server}: {said} ({code}: {OUTAGES[code]})')
     return BackendUnavailable(f'{server}: {said}')
-
-
-@contextlib.contextmanager
-def translated(server: RedisServer) -> Iterator[None]:
-    """Raise the errors of jobsync in place of the driver's."""
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        raise translate(error, server) from error
 
 
 def refusal(status: str, details: Sequence[bytes], named: Mapping[str, object], server: RedisServer, namespace: str) -> Exception:

@@ -16,7 +16,7 @@ from redis.connection import AbstractConnection
 
 from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.redis.connection import Deadline, close, exchange, is_stale, opened
-from jobsync.backends.redis.errors import translated
+from jobsync.backends.redis.errors import translate
 from jobsync.backends.redis.script import Script
 from jobsync.backends.redis.sentinel import master_of
 from jobsync.backends.redis.url import RedisServer
@@ -102,7 +102,7 @@ class RedisPool:
         self._set_up()
 
     def _with_connection(self, deadline: Deadline, call: Callable[[AbstractConnection], T]) -> T:
-        with translated(self.server):
+        try:
             try:
                 return self._once(deadline, call)
             except redis.ResponseError as error:
@@ -113,6 +113,8 @@ class RedisPool:
                 self._moved = moved
                 self._trim(0)
                 return self._once(deadline, call)
+        except (redis.RedisError, OSError) as error:
+            raise translate(error, self.server) from error
 
     def _once(self, deadline: Deadline, call: Callable[[AbstractConnection], T]) -> T:
         if self._closed:

@@ -51,7 +51,7 @@ class Script:
         self, key: Callable[[str], str], standing: tuple[str, str], named: dict[str, object], rest: Sequence[object]
     ) -> tuple[object, ...]:
         """Return the words after ``EVALSHA digest``."""
-        assert named.keys() == set(self.arguments), (self.name, named.keys() ^ set(self.arguments))
+        assert len(named) == len(self.arguments), (self.name, named.keys() ^ set(self.arguments))
         return len(self.keys), *map(key, self.keys), *standing, *(_sent(named[name]) for name in self.arguments), *rest
 
 

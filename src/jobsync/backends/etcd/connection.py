@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jobsync.backends._common.forks import abandon
 from jobsync.backends.etcd.channel import EtcdChannel
 from jobsync.backends.etcd.errors import Refused, not_let_in
-from jobsync.backends.etcd.forks import abandon, survive_forks
+from jobsync.backends.etcd.forks import survive_forks
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.errors import BackendUnavailable
 

@@ -14,13 +14,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from ctypes import py_object, pythonapi
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 
-__all__ = ['GATE', 'abandon', 'prepare_for_forks', 'survive_forks']
+__all__ = ['GATE', 'prepare_for_forks', 'survive_forks']
 
 FORK_WAITS_SEC = 10.0
 """How long a fork waits for calls. A server that answers takes milliseconds, and one that does not takes ``op_timeout_sec``."""
@@ -126,11 +125,6 @@ def has_threads() -> bool:
             if thread.read_text().startswith(THREAD_NAMES):
                 return True
     return False
-
-
-def abandon(thing: Any) -> None:
-    """Keep an object for good, so that the garbage collector does not close what belongs to the parent process."""
-    pythonapi.Py_IncRef(py_object(thing))
 
 
 GATE = Gate()

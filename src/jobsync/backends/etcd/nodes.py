@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 import attrs
 
 from jobsync.backend import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline
+from jobsync.backends._common.values import next_created_on
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.reading import KeyReading
@@ -16,8 +16,6 @@ from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.errors import NameTaken, TimelineChanged
 
 __all__ = ['EtcdNodes']
-
-TICK = dt.timedelta(microseconds=1)
 
 
 class EtcdNodes:
@@ -63,7 +61,7 @@ class EtcdNodes:
             if before and before.state is NodeState.JOINED and before.beat != replacing:
                 raise NameTaken(before)
             now = self._store.time.earliest()
-            created_on = max(now, state.last_created + TICK)
+            created_on = next_created_on(state.last_created, now)
             longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
             after = attrs.evolve(
                 state, revision=state.next_revision(at_least), last_created=created_on, longest_timeout_sec=longest

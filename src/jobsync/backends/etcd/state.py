@@ -9,12 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-import secrets
-import uuid
 
 import attrs
 
 from jobsync.backend import INITIAL, Leadership, Revision, Settings, Timeline
+from jobsync.backends._common.values import BEFORE_ANY, NO_LEADER, draw_id, draw_stamp
 from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, Entry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.errors import SchemaMismatch
@@ -24,10 +23,6 @@ __all__ = ['EtcdState', 'first_state', 'state_of']
 SCHEMA_VERSION = 4
 """1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
 of most records."""
-
-
-BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
-NO_LEADER = Leadership(0, None)
 
 
 @attrs.frozen
@@ -51,14 +46,14 @@ class EtcdState:
 
     def next_revision(self, at_least: int = 0) -> Revision:
         """Draw the revision of a change to this state."""
-        return Revision(max(self.revision.number, at_least) + 1, secrets.randbits(62) + 1)
+        return Revision(max(self.revision.number, at_least) + 1, draw_stamp())
 
     def renewed(self, cluster: str, at_least: int = 0, longest_timeout_sec: float = 0.0) -> EtcdState:
         """Return the state at the start of the next timeline, which has neither nodes nor records of the assignment."""
         revision = self.next_revision(at_least)
         return attrs.evolve(
             self,
-            timeline=Timeline(self.timeline.generation + 1, uuid.uuid4().hex, cluster),
+            timeline=Timeline(self.timeline.generation + 1, draw_id(), cluster),
             revision=revision,
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
@@ -73,7 +68,7 @@ class EtcdState:
 
 def first_state(settings: Settings, cluster: str) -> EtcdState:
     """Return the state of a namespace in which nothing has happened."""
-    return EtcdState(settings, Timeline(0, uuid.uuid4().hex, cluster))
+    return EtcdState(settings, Timeline(0, draw_id(), cluster))
 
 
 @functools.lru_cache(maxsize=16)

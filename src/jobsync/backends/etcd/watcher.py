@@ -13,8 +13,9 @@ from typing import Any
 
 import grpc
 
+from jobsync.backends._common.forks import abandon
 from jobsync.backends.etcd.connection import Connection
-from jobsync.backends.etcd.forks import abandon, survive_forks
+from jobsync.backends.etcd.forks import survive_forks
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.state import state_of
 from jobsync.errors import JobsyncError

@@ -40,6 +40,7 @@ from jobsync.backend import (
     Unreadable,
     evicted,
 )
+from jobsync.backends._common.values import BEFORE_ANY, next_created_on
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.schema import Spoilt
 from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable
@@ -59,7 +60,6 @@ __all__ = [
     'snapshot',
 ]
 
-TICK = dt.timedelta(microseconds=1)
 LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 """When a node registered whose row does not tell: the last in the line of those who may lead."""
 
@@ -173,7 +173,7 @@ def register(
         replaces |= {before.incarnation}
     if readable or unreadable:
         tx.execute(delete(table).where(table.c.name == node.ref.name))
-    created_on = state.now if state.last_created is None else max(state.now, state.last_created + TICK)
+    created_on = next_created_on(state.last_created or BEFORE_ANY, state.now)
     tx.execute(
         insert(table).values(
             name=node.ref.name,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import secrets
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ import attrs
 from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
 
 from jobsync.backend import INITIAL, Leadership, Member, NodeRef, NodeState, Opened, Revision, Settings, Timeline
+from jobsync.backends._common.values import draw_id, draw_stamp
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.sound import is_readable
 from jobsync.backends.sql.store import SqlStore, SqlTransaction
@@ -49,11 +48,6 @@ class SqlState:
     store: str
     position: int | None
     now: dt.datetime
-
-
-def draw_stamp() -> int:
-    """Half of a revision's identity; never 0, which INITIAL has."""
-    return secrets.randbits(62) + 1
 
 
 def columns(store: SqlStore) -> list[ColumnElement[Any]]:
@@ -146,7 +140,7 @@ def load_members(text: str) -> dict[str, Member | None]:
 
 def new_timeline(generation: int, store: str) -> dict[str, Any]:
     """The columns of a timeline that begins."""
-    return {'generation': generation, 'timeline': uuid.uuid4().hex, 'store': store}
+    return {'generation': generation, 'timeline': draw_id(), 'store': store}
 
 
 def first(tx: SqlTransaction, settings: Settings) -> None:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import abc
 import enum
 import json
-import os
 import random
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from ctypes import py_object, pythonapi
 from typing import Any, TypeVar
 
 import attrs
@@ -24,10 +21,11 @@ from sqlalchemy.schema import Table
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import BackendInfo, Settings
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.sql.schema import Tables, moment_as_text
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
-__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'abandon', 'patiently']
+__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'patiently']
 
 T = TypeVar('T')
 
@@ -83,7 +81,7 @@ class SqlStore(abc.ABC):
         self.info = info
         self.tables = tables
         self._built: dict[object, Any] = {}
-        _stores.add(self)
+        forget_in_child(self)
 
     def built(self, build: Callable[[SqlStore], T]) -> T:
         """What ``build`` makes of this store: statements, which take longer to build than to run. Made once."""
@@ -231,19 +229,3 @@ def patiently(deadline: float, action: Callable[[], T]) -> T:
                 raise
         # A short random pause and no growth: whoever waits longest has had the most chances.
         time.sleep(random.uniform(0.001, 0.008))
-
-
-def abandon(thing: object) -> None:
-    """Keep a thing for good, so that not even the garbage collector closes what belongs to the parent process."""
-    pythonapi.Py_IncRef(py_object(thing))
-
-
-_stores: weakref.WeakSet[SqlStore] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for store in list(_stores):
-        store.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)

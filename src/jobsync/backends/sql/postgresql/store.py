@@ -37,6 +37,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach, Settings
+from jobsync.backends._common.forks import abandon
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import autocommitting
@@ -47,7 +48,7 @@ from jobsync.backends.sql.postgresql.listener import PostgresqlListener
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
-from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, abandon
+from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']

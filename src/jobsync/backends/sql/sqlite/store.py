@@ -19,6 +19,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach, Settings
+from jobsync.backends._common.forks import abandon
+from jobsync.backends._common.values import utc_now
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.schema import Tables, UtcDateTime, tables_for
@@ -27,7 +29,7 @@ from jobsync.backends.sql.sqlite.ddl import triggers
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
-from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction, abandon, patiently
+from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = ['SqliteStore', 'connect']
@@ -42,11 +44,6 @@ THOROUGH_SEC = 1.0
 PROGRESS_STEPS = 100_000
 """Steps of SQLite's machine between two looks at the deadline, about a millisecond."""
 OLDEST_SQLITE = (3, 31, 0)
-
-
-def utc_now() -> dt.datetime:
-    """The host's wall clock, which is the store's time."""
-    return dt.datetime.now(dt.UTC)
 
 
 def connect(url: str, options: BackendOptions) -> Backend:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import attrs
 
-from jobsync.backend import INITIAL, Revision
+from jobsync.backend import Revision
 from jobsync.backends.etcd import requests
 
 __all__ = ['EMPTY', 'ChunkedLog', 'Draft', 'Entry', 'KeyValue', 'chunks']
@@ -35,15 +36,21 @@ def chunks(name: bytes, data: bytes) -> list[KeyValue]:
     return [(b'%s/%06x' % (name, number), data[start : start + CHUNK]) for number, start in enumerate(starts)]
 
 
-@attrs.frozen
-class Entry:
-    """One record, made by one revision."""
+class Entry(NamedTuple):
+    """One record. A named tuple, which JSON stores as a row: the state has up to 33 of these, and each heartbeat reads the state."""
 
-    revision: Revision
-    size: int = attrs.field(default=0, validator=[attrs.validators.ge(0), attrs.validators.le(LARGEST)])
+    number: int
+    stamp: int
+    """With ``number``, the revision that made the record."""
+    size: int = 0
     """Bytes; 0 means that there is no record, because there was nothing to write."""
     place: str = ''
     """The record's name. Names of later records are higher."""
+
+    @property
+    def revision(self) -> Revision:
+        """The revision that made the record."""
+        return Revision(self.number, self.stamp)
 
     def name(self, prefix: bytes) -> bytes:
         """Return how the keys of the record's chunks begin, before a slash."""
@@ -58,8 +65,13 @@ class Entry:
 class ChunkedLog:
     """The records that count."""
 
-    entries: tuple[Entry, ...] = attrs.field(validator=attrs.validators.min_len(1))
+    entries: tuple[Entry, ...] = attrs.field()
     """In order of their revisions. The first is the record of the whole."""
+
+    @entries.validator
+    def _check(self, _: object, entries: tuple[Entry, ...]) -> None:
+        if not entries or not all(0 <= entry.size <= LARGEST for entry in entries):
+            raise ValueError(f'no records have the sizes {[entry.size for entry in entries]}')
 
     @property
     def is_long(self) -> bool:
@@ -73,12 +85,12 @@ class ChunkedLog:
 
     def draft(self, prefix: bytes, data: bytes, *, is_whole: bool) -> Draft:
         """Return a record to append, of the whole or of changes, whose keys begin with ``prefix``."""
-        place = f'{self.entries[-1].revision.number:016x}-{secrets.randbits(62):016x}'
-        entry = Entry(INITIAL, len(data), place)
+        place = f'{self.entries[-1].number:016x}-{secrets.randbits(62):016x}'
+        entry = Entry(0, 0, len(data), place)
         return Draft(entry, is_whole, prefix, chunks(entry.name(prefix), data))
 
 
-EMPTY = ChunkedLog((Entry(INITIAL),))
+EMPTY = ChunkedLog((Entry(0, 0),))
 """The log in which nothing has happened."""
 
 
@@ -94,7 +106,7 @@ class Draft:
 
     def appended(self, log: ChunkedLog, revision: Revision) -> ChunkedLog:
         """Return the log with this record, which is all there is if it is of the whole."""
-        entry = attrs.evolve(self.entry, revision=revision)
+        entry = self.entry._replace(number=revision.number, stamp=revision.stamp)
         return ChunkedLog((entry,) if self.is_whole else (*log.entries, entry))
 
     def clean_up(self) -> list[object]:

@@ -23,14 +23,14 @@ UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError,
 
 
 def to_json(value: Any) -> bytes:
-    """Return the JSON form of a value made of attrs classes, enums, times, sets and what JSON has."""
+    """Return the JSON form of a value made of attrs classes, named tuples, enums, times, sets and what JSON has."""
     return json.dumps(value, default=_form, separators=(',', ':')).encode()
 
 
 def _form(value: Any) -> Any:
     """Return one value that JSON does not have in terms of others."""
-    if attrs.has(type(value)):
-        return attrs.asdict(value, recurse=False)
+    if names := _names(type(value)):
+        return {name: getattr(value, name) for name in names}
     if isinstance(value, dt.datetime):
         return value.isoformat()
     if isinstance(value, enum.Enum):
@@ -38,6 +38,11 @@ def _form(value: Any) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
     raise TypeError(f'{value!r} has no form in JSON')
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind)) if attrs.has(kind) else ()
 
 
 def from_json(kind: type[T], data: bytes) -> T:
@@ -66,6 +71,8 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return lambda form: origin(map(read, _plain(list, form)))
     if attrs.has(kind):
         return _record_reader(kind)
+    if issubclass(kind, tuple):
+        return functools.partial(_row, kind, tuple(typing.get_type_hints(kind).values()))
     if kind is float:
         return _number
     if kind is dt.datetime:
@@ -75,20 +82,27 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
 
 def _record_reader(kind: Any) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
-    readers = {field.name: _reader(hints[field.name]) for field in attrs.fields(kind)}
+    readers = {name: _reader(hints[name]) for name in _names(kind)}
 
     def read(form: Any) -> Any:
         if _plain(dict, form).keys() != readers.keys():
             raise ValueError(f'fields {reprlib.repr(sorted(form))} are not those of {kind.__name__}')
-        values = {}
-        for name, read_field in readers.items():
-            try:
-                values[name] = read_field(form[name])
-            except ValueError as error:
-                raise ValueError(f'{name}: {error}') from error
-        return kind(**values)
+        values = []
+        try:
+            for name, read_field in readers.items():
+                values.append(read_field(form[name]))
+        except ValueError as error:
+            raise ValueError(f'{name}: {error}') from error
+        return kind(*values)
 
     return read
+
+
+def _row(kind: Any, kinds: tuple[type, ...], form: Any) -> Any:
+    """Return a named tuple of what JSON has."""
+    if tuple(map(type, _plain(list, form))) != kinds:
+        raise ValueError(f'{reprlib.repr(form)} is no {kind.__name__}')
+    return kind(*form)
 
 
 def _plain(kind: type[T], form: Any) -> T:

@@ -54,7 +54,7 @@ class LocksRead:
             over = forms.keys() | set(gone)
         except UNREADABLE as error:
             found = (
-                f'the record of revision {entry.revision.number} cannot be read ({reprlib.repr(error)}): its locks are left out'
+                f'the record of revision {entry.number} cannot be read ({reprlib.repr(error)}): its locks are left out'
             )
             return attrs.evolve(self, revision=entry.revision, problems=(*self.problems, Unreadable('lock', '', found)))
         locks = {task: lock for task, lock in self.locks.items() if task not in over}

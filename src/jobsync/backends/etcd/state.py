@@ -58,7 +58,7 @@ class EtcdState:
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
             longest_timeout_sec=max(self.longest_timeout_sec, longest_timeout_sec),
-            assignment=ChunkedLog((Entry(revision),)),
+            assignment=ChunkedLog((Entry(revision.number, revision.stamp),)),
         )
 
     def encoded(self) -> bytes:

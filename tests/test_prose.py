@@ -17,6 +17,9 @@ NOT_YET = (
     'src/jobsync/config/fields.py',
     'src/jobsync/_core',
     'src/jobsync/backends/etcd',
+=======
+    'src/jobsync/backends/redis',
+>>>>>>> 9bae570 (Review the prose of the backend for etcd, and put timelines above the lines that close its races)
     'src/jobsync/backends/sql',
     'docs/decisions/0009-the-users-connection.md',
     'docs/decisions/0014-owned-rows-and-changes.md',

@@ -47,12 +47,12 @@ class Machine:
         """Send a heartbeat, and hear of the leader, the first of the cluster."""
         node = attrs.evolve(self.record.node, heartbeat=self.record.node.heartbeat + 1, last_heartbeat=self.time.earliest())
         self.record = NodeRecord(node, self.clock(), self.time.latest())
-        self.time.beaten(self.record)
+        self.time.read_own(self.record)
         leader = self._cluster.machines[0]
-        self.time.told(None if leader is self else leader.record)
+        self.time.read_leader(None if leader is self else leader.record)
 
     def look(self) -> None:
-        self.time.read([machine.record for machine in self._cluster.machines])
+        self.time.read_all([machine.record for machine in self._cluster.machines])
 
     def error(self) -> tuple[dt.timedelta, dt.timedelta]:
         """How far the earliest and the latest time are off."""
@@ -171,7 +171,7 @@ class TestStoreTime:
     def test_nobody_but_the_caller(self) -> None:
         """Where no node is, the caller's clock is all there is."""
         time = StoreTime(lambda: START, lambda: 0.0)
-        time.read([])
+        time.read_all([])
         assert (time.earliest(), time.latest(), time.is_sure) == (START, START, True)
 
     def test_a_node_that_left_has_no_say(self) -> None:

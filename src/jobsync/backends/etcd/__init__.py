@@ -1,6 +1,7 @@
 """A cluster of etcd servers as the store.
 
-By URL (see ``plugin``), or on a client of the user's own: ``CoordinationConfig(backend=jobsync.backends.etcd.backend(client))``.
+The backend is made from a URL (see ``plugin``), or from a client of the user's:
+``CoordinationConfig(backend=jobsync.backends.etcd.backend(client))``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ __all__ = ['backend']
 
 
 def backend(client: Any, options: BackendOptions | None = None) -> Backend:
-    """A backend on a ready client: python-etcd3's, or any other with a ``channel`` of gRPC.
+    """Return a backend on a ready client.
 
-    Its channel is used, and its ``metadata``, where the client keeps its token. The client stays the caller's: ``close`` leaves
-    it open, and a token that expires is not renewed, for the password is not known here. gRPC's own limit of
-    4 MiB for an answer suffices. Raises ``ConfigError`` if the client has no channel.
+    gRPC's own limit of 4 MiB for an answer suffices.
+
+    Args:
+        client: python-etcd3's client, or another one with a gRPC ``channel``. Its ``metadata`` may hold a token, which is sent
+            and never renewed. ``close`` leaves the client open.
+        options: The namespace and the timeouts.
+
+    Returns:
+        The backend, which belongs to this process: a forked child makes client and backend anew.
+
+    Raises:
+        ConfigError: The client has no channel.
     """
     from jobsync.backends.etcd.etcd_backend import on_client
 

@@ -37,7 +37,7 @@ def chunks(name: bytes, data: bytes) -> list[KeyValue]:
 
 
 class Entry(NamedTuple):
-    """One record. A named tuple, which JSON stores as a row: the state has up to 33 of these, and each heartbeat reads the state."""
+    """One record. JSON stores a named tuple as a row: the state has up to 33 entries, and each heartbeat reads the state."""
 
     number: int
     stamp: int

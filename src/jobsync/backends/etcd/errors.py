@@ -1,4 +1,4 @@
-"""The border to gRPC: its errors become ours, told apart by their status."""
+"""gRPC's errors as those of jobsync, by their status."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 __all__ = ['MAYBE_STALE_TOKEN', 'STALE_TOKEN', 'Compacted', 'Refused', 'TooLarge', 'not_let_in', 'translate']
 
 STALE_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT)
-"""How etcd refuses a token that has expired, or is from before a change of users or rights. It has done nothing then."""
+"""How etcd refuses a token that has expired, or is from before a change of users or rights. Then nothing has happened."""
 MAYBE_STALE_TOKEN = grpc.StatusCode.UNKNOWN
-"""How etcd 3.5 refuses the latter: with a status that may mean anything else as well."""
+"""How etcd 3.5 refuses a token from before such a change: with a status that may mean anything else as well."""
 
-NO_LOGIN = 'does not accept this login, or wants one: check user and password in the URL'
+NO_LOGIN = 'does not accept this login, or requires one: check user and password in the URL'
 REFUSED = {
     grpc.StatusCode.UNAUTHENTICATED: NO_LOGIN,
     grpc.StatusCode.PERMISSION_DENIED: 'denies this user the keys of the namespace: grant its role readwrite to them',
@@ -25,7 +25,7 @@ FULL = (
 
 
 class Compacted(BackendUnavailable):
-    """The moment that was asked for is no longer kept: ask for a later one."""
+    """The revision of etcd that was to be read is no longer kept; a later one is."""
 
 
 class TooLarge(BackendUnavailable):
@@ -33,7 +33,7 @@ class TooLarge(BackendUnavailable):
 
 
 class Refused(BackendUnavailable):
-    """The server refuses what it was asked: the request is too large for it, or nobody is logged in. A small question tells."""
+    """The server refuses a request: it is too large, or there is no login. A small request shows which."""
 
 
 def not_let_in(details: str, server: str) -> ConfigError:
@@ -42,14 +42,14 @@ def not_let_in(details: str, server: str) -> ConfigError:
 
 
 def translate(error: grpc.RpcError, server: str) -> JobsyncError:
-    """Return the error to raise instead."""
+    """Return the error to raise instead of gRPC's."""
     code, details = error.code(), error.details()
     if code in REFUSED:
         return ConfigError(f'etcd at {server} {REFUSED[code]} ({details})')
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
         return TooLarge(f'etcd at {server}: {details}; {FULL}')
     if code == grpc.StatusCode.INVALID_ARGUMENT:
-        return Refused(f'etcd at {server} refuses what it was asked ({details})')
+        return Refused(f'etcd at {server} refuses this request ({details})')
     if code == grpc.StatusCode.OUT_OF_RANGE:
         return Compacted(f'etcd at {server}: {details}')
     return BackendUnavailable(f'etcd at {server}: {code.name}: {details}')

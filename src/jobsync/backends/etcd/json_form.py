@@ -29,7 +29,7 @@ def to_json(value: Any) -> bytes:
 
 def _form(value: Any) -> Any:
     """Return one value that JSON does not have in terms of others."""
-    if names := _names(type(value)):
+    if names := _names(type(value)):  # type: ignore[arg-type] # types are hashable
         return {name: getattr(value, name) for name in names}
     if isinstance(value, dt.datetime):
         return value.isoformat()

@@ -53,9 +53,7 @@ class LocksRead:
             forms = {str(form['task_id']): form for form in put}
             over = forms.keys() | set(gone)
         except UNREADABLE as error:
-            found = (
-                f'the record of revision {entry.number} cannot be read ({reprlib.repr(error)}): its locks are left out'
-            )
+            found = f'the record of revision {entry.number} cannot be read ({reprlib.repr(error)}): its locks are left out'
             return attrs.evolve(self, revision=entry.revision, problems=(*self.problems, Unreadable('lock', '', found)))
         locks = {task: lock for task, lock in self.locks.items() if task not in over}
         spoilt = {task: form for task, form in self.spoilt.items() if task not in over}

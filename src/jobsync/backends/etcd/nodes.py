@@ -31,7 +31,7 @@ class EtcdNodes:
         """See ``Backend.snapshot``."""
         reading = self._store.read_cluster(self._store.soon())
         state, (records, unreadable) = reading.state, reading.records()
-        self._store.time.read(records)
+        self._store.time.read_all(records)
         return Snapshot(
             timeline=state.timeline,
             store=reading.cluster,
@@ -139,7 +139,7 @@ class EtcdNodes:
 
         record, reading = store.change([requests.get(key), *others], decide, deadline, store.remembered(key))
         store.remember(key, record.encoded())
-        store.time.beaten(record)
+        store.time.read_own(record)
         while (leading := reading.state.leadership.node) is not None and leading.name not in (leader, ref.name):
             leader = leading.name
             reading = store.read(self._state_and(leader), deadline)
@@ -148,7 +148,7 @@ class EtcdNodes:
         found = record if is_own else reading.record(self._leader)
         if found and (found.node.ref != leading or found.node.state is not NodeState.JOINED):
             found = None
-        store.time.told(None if is_own else found)
+        store.time.read_leader(None if is_own else found)
         return self._pulse(record.node, reading, found.node if found else None)
 
     def _pulse(self, node: Node, reading: KeyReading, leader: Node | None) -> Pulse:

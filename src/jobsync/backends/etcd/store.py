@@ -130,14 +130,14 @@ class EtcdStore:
     def read_time(self, deadline: float) -> None:
         """Read what the nodes say about the time, unless the time is known."""
         if self.time.wants_reading:
-            self.time.read(self.read_cluster(deadline).records()[0])
+            self.time.read_all(self.read_cluster(deadline).records()[0])
 
     def watch_time(self, deadline: float) -> None:
         """Read what the nodes say about the time until it is certain: at most for the longest heartbeat timeout."""
         self.read_time(deadline)
         while not self.time.is_sure and time.monotonic() < deadline - WATCH_ENDS_SEC:
             time.sleep(WATCH_EVERY_SEC)
-            self.time.read(self.read_cluster(deadline).records()[0])
+            self.time.read_all(self.read_cluster(deadline).records()[0])
 
     def _pages(self, first: bytes, end: bytes, at: int, deadline: float) -> Iterator[Any]:
         """Yield the answers that hold all keys from ``first`` on, before ``end``, at etcd's revision ``at`` (0: now)."""

@@ -1,15 +1,15 @@
-"""What time it is in a store that tells none: what most of its nodes' clocks say, never one caller's.
+"""The time in a store without a clock: what most nodes' clocks say, never the clock of one caller.
 
-Each heartbeat brings the node's wall clock. A handle that reads the nodes' records holds each clock against its own *monotonic*
-clock, from the moment at which it first read that heartbeat, and takes the median of those that are fresh. Freshness is that of
-rule R2, so no wall clock decides it: a record counts while less than its node's timeout has passed, on this handle's monotonic
-clock, since it was first read. A leader reads them all after each of its heartbeats, and tells the result with the next; the
-others, who need not read them for that, go by what it tells.
+Each heartbeat brings the node's wall clock. A handle that reads the nodes' records compares each clock with its own *monotonic*
+clock, at the moment at which it first reads that heartbeat, and takes the median of the fresh ones. Freshness is that of rule
+R2, so no wall clock decides it: a record counts until its node's timeout has passed, on this handle's monotonic clock, since the
+first reading. A leader reads all records after each of its heartbeats, and publishes the result with the next one. Other nodes
+read the leader's record anyway, and take the time from there.
 
-Until a heartbeat has been seen to follow another, nobody can tell a node that lives from one that died a week ago. What such
-records say counts for a time that must not be too late, and not for one that must not be too early: a lock that goes too late is
-better than one that goes too early. Therefore there are two times, ``earliest`` and ``latest``, which are one as soon as the
-handle has watched for a while, and most clocks are right.
+Until a heartbeat has followed another one, a node that lives cannot be distinguished from one that died a week ago. Such a
+record counts for the time that must not be too late, and not for the time that must not be too early: a lock that ends too late
+is better than one that ends too early. So there are two times, ``earliest`` and ``latest``. They become one as soon as the handle
+has read for a while, and most clocks are right.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from jobsync.backends.etcd.node_record import NodeRecord
 __all__ = ['StoreTime']
 
 
-def wall_clock() -> dt.datetime:
-    """Return what this machine takes for the time."""
+def _wall_clock() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
 @attrs.frozen
 class Sample:
-    """What one node says of the time. A *lead* is how far a clock is ahead of this process's monotonic clock, in seconds."""
+    """What one node says about the time. A *lead* is how far a clock is ahead of this process's monotonic clock, in seconds."""
 
     beat: tuple[str, int]
     earliest: float
@@ -43,16 +42,22 @@ class Sample:
     timeout_sec: float
     first_read: float
     last_read: float
-    """When this very heartbeat was, on the monotonic clock."""
+    """When this very heartbeat was read, on the monotonic clock."""
     is_followed: bool = False
-    """Whether this handle has seen it follow another heartbeat of the same run."""
+    """Whether this handle has read it after another heartbeat of the same incarnation."""
+
+    @classmethod
+    def of(cls, record: NodeRecord, at: float) -> Sample:
+        """Return what a record says that is read at this moment."""
+        lead = record.clock.timestamp() - at
+        return cls(record.node.beat, lead, lead, record.node.timeout_sec, at, at)
 
     def is_fresh(self, at: float) -> bool:
         """Return whether the node may still be alive (rule R2)."""
         return at - self.first_read <= self.timeout_sec
 
     def after(self, before: Sample | None) -> Sample:
-        """Return this sample, given what was read of the node before."""
+        """Return this sample, given the one that was read before."""
         if before is None or before.beat[0] != self.beat[0]:
             return self
         was_blind = self.first_read - before.last_read > self.timeout_sec / 2
@@ -65,34 +70,33 @@ class Sample:
 
 @attrs.frozen
 class Estimate:
-    """What is known of the time: leads."""
+    """What is known about the time: leads."""
 
     earliest: float
     latest: float
     slack_sec: float = 0.0
-    """How far the clock of this handle's machine may be off before it is not believed: as long as a record may be old."""
+    """How far the clock of this handle's machine may be off before it counts as wrong: as long as a record may be old."""
     is_sure: bool = True
-    """Whether longer watching would tell no more."""
+    """Whether reading for longer would not improve the estimate."""
 
 
 class StoreTime:
     """The time, for one handle. Thread-safe."""
 
-    def __init__(self, clock: Callable[[], dt.datetime] = wall_clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], dt.datetime] = _wall_clock, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._nodes: dict[str, Sample] = {}
         self._leader: Sample | None = None
-        """What the leader tells, where it is no node of this handle."""
+        """The leader's record, if the leader is not a node of this handle."""
         self._read_at = float('-inf')
         """When all records were last read."""
         self._given = dt.datetime.min.replace(tzinfo=dt.UTC)
-
-    # What is known
+        """The highest time returned, except those that were corrected."""
 
     def earliest(self) -> dt.datetime:
-        """Return the time for whatever must not come too early, and for the record. Small steps back are not taken."""
+        """Return the time for what must not come too early, and for records. It takes no small steps back."""
         with self._lock:
             estimate, at = self._estimate(), self._monotonic()
             found = self._settled(estimate.earliest, estimate.slack_sec, at)
@@ -102,68 +106,40 @@ class StoreTime:
             return found
 
     def latest(self) -> dt.datetime:
-        """Return the time for whatever must not come too late."""
+        """Return the time for what must not come too late."""
         with self._lock:
             estimate, at = self._estimate(), self._monotonic()
             return max(self._given, self._settled(estimate.latest, estimate.slack_sec, at))
 
     @property
     def is_sure(self) -> bool:
-        """Whether to watch for longer would tell no more."""
+        """Whether reading for longer would not improve the time."""
         with self._lock:
             return self._estimate().is_sure
 
     @property
     def wants_reading(self) -> bool:
-        """Whether the records were last read too long ago to be gone by, and no leader tells."""
+        """Whether the last reading of all records is too old to count, and no leader publishes the time."""
         with self._lock:
             at = self._monotonic()
             shortest = min((sample.timeout_sec for sample in self._nodes.values()), default=0.0)
-            return not self._is_told(at) and at - self._read_at > shortest / 2
+            return self._fresh_leader(at) is None and at - self._read_at > shortest / 2
 
-    def _is_told(self, at: float) -> bool:
-        return self._leader is not None and self._leader.is_followed and self._leader.is_fresh(at)
-
-    def _estimate(self) -> Estimate:
+    def read_all(self, records: Iterable[NodeRecord]) -> None:
+        """Take in the records of all nodes, as they were read just now."""
         at = self._monotonic()
-        if (leader := self._leader) is not None and self._is_told(at):
-            return Estimate(leader.earliest, leader.latest, leader.timeout_sec)
-        fresh = [sample for sample in self._nodes.values() if sample.is_fresh(at)]
-        own = self.clock().timestamp() - at
-        if not fresh:
-            return Estimate(own, own)
-        slack = max(sample.timeout_sec for sample in fresh)
-        earliest, among_all = middle(sample.earliest for sample in fresh)
-        _, among_followed = middle([sample.earliest for sample in fresh if sample.is_followed] or [own])
-        latest = max(among_all, among_followed)
-        if latest - earliest <= slack:
-            return Estimate(earliest, earliest, slack)
-        return Estimate(earliest, latest, slack, is_sure=all(sample.is_followed for sample in fresh))
-
-    def _settled(self, lead: float, slack: float, at: float) -> dt.datetime:
-        """Return the time by this machine's clock where that agrees with the lead, for it is the more exact one."""
-        own = self.clock()
-        if abs(own.timestamp() - at - lead) <= slack:
-            return own
-        return dt.datetime.fromtimestamp(at + lead, dt.UTC)
-
-    # How it becomes known
-
-    def read(self, records: Iterable[NodeRecord]) -> None:
-        """Take in all records of nodes, as they were read just now."""
-        at = self._monotonic()
-        found = {record.node.name: sample_of(record, at) for record in records if record.node.state is NodeState.JOINED}
+        found = {record.node.name: Sample.of(record, at) for record in records if record.node.state is NodeState.JOINED}
         with self._lock:
             self._nodes = {name: sample.after(self._nodes.get(name)) for name, sample in found.items()}
             self._read_at = at
 
-    def beaten(self, record: NodeRecord) -> None:
+    def read_own(self, record: NodeRecord) -> None:
         """Take in the record of a node of this handle, which has just sent a heartbeat."""
-        sample = attrs.evolve(sample_of(record, self._monotonic()), is_followed=True)
+        sample = attrs.evolve(Sample.of(record, self._monotonic()), is_followed=True)
         with self._lock:
             self._nodes[record.node.name] = sample
 
-    def told(self, leader: NodeRecord | None) -> None:
+    def read_leader(self, leader: NodeRecord | None) -> None:
         """Take in the leader's record, as it was read just now; None if the leader is a node of this handle, or there is none."""
         at = self._monotonic()
         with self._lock:
@@ -171,16 +147,36 @@ class StoreTime:
                 self._leader = None
             else:
                 earliest, latest = leader.node.last_heartbeat.timestamp() - at, leader.latest.timestamp() - at
-                self._leader = attrs.evolve(sample_of(leader, at), earliest=earliest, latest=latest).after(self._leader)
+                self._leader = attrs.evolve(Sample.of(leader, at), earliest=earliest, latest=latest).after(self._leader)
+
+    def _fresh_leader(self, at: float) -> Sample | None:
+        return self._leader if self._leader and self._leader.is_followed and self._leader.is_fresh(at) else None
+
+    def _estimate(self) -> Estimate:
+        at = self._monotonic()
+        if leader := self._fresh_leader(at):
+            return Estimate(leader.earliest, leader.latest, leader.timeout_sec)
+        fresh = [sample for sample in self._nodes.values() if sample.is_fresh(at)]
+        own = self.clock().timestamp() - at
+        if not fresh:
+            return Estimate(own, own)
+        slack = max(sample.timeout_sec for sample in fresh)
+        earliest, among_all = _middle(sample.earliest for sample in fresh)
+        _, among_followed = _middle([sample.earliest for sample in fresh if sample.is_followed] or [own])
+        latest = max(among_all, among_followed)
+        if latest - earliest <= slack:
+            return Estimate(earliest, earliest, slack)
+        return Estimate(earliest, latest, slack, is_sure=all(sample.is_followed for sample in fresh))
+
+    def _settled(self, lead: float, slack: float, at: float) -> dt.datetime:
+        """Return the time by this machine's clock, which is the more exact one, where the clock agrees with the lead."""
+        own = self.clock()
+        if abs(own.timestamp() - at - lead) <= slack:
+            return own
+        return dt.datetime.fromtimestamp(at + lead, dt.UTC)
 
 
-def sample_of(record: NodeRecord, at: float) -> Sample:
-    """Return what a record that is read at this moment says."""
-    lead = record.clock.timestamp() - at
-    return Sample(record.node.beat, lead, lead, record.node.timeout_sec, at, at)
-
-
-def middle(leads: Iterable[float]) -> tuple[float, float]:
-    """Return the median twice, or of an even number of leads the two that are in the middle."""
+def _middle(leads: Iterable[float]) -> tuple[float, float]:
+    """Return the median twice, or of an even number of leads the two in the middle."""
     ordered = sorted(leads)
     return ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]

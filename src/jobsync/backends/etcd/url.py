@@ -1,4 +1,4 @@
-"""From a URL to the servers of a cluster, and how to speak to them."""
+"""The URL of an etcd cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDPOINT = re.compile(r'(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/?#@,]+)(?::(?P<po
 
 @attrs.frozen
 class Login:
-    """Whom to log in as."""
+    """A user of etcd."""
 
     user: str
     password: str = attrs.field(repr=False)
@@ -35,9 +35,9 @@ class Tls:
     """What a channel is encrypted with; PEM."""
 
     ca: bytes | None = attrs.field(default=None, repr=False)
-    """Whom to trust; None: whom gRPC trusts by itself."""
+    """Certificates to trust; None for those that gRPC brings."""
     cert: bytes | None = attrs.field(default=None, repr=False)
-    """Who we are, with its key."""
+    """The client's certificate."""
     key: bytes | None = attrs.field(default=None, repr=False)
     server_name: str | None = None
     """The name to expect in the server's certificate, if not the host's."""
@@ -57,21 +57,20 @@ class Cluster:
 
 
 def cluster_of(url: str) -> Cluster:
-    """The cluster that a URL names; ``ConfigError``, without the URL, if it cannot be read."""
+    """Return the cluster that a URL names; raise ``ConfigError``, without the URL and its secrets, if it cannot be read."""
     scheme, _, rest = url.partition('://')
     rest, _, query = rest.partition('?')
-    before, at, hosts = rest.rpartition('@')
-    path = hosts.partition('/')[2]
-    hosts = hosts.partition('/')[0]
+    user, at, hosts = rest.rpartition('@')
+    hosts, _, path = hosts.partition('/')
     if path or '#' in hosts or '@' in query or scheme not in ('etcd', 'etcds'):
         raise ConfigError(HOW)
-    endpoints, login = tuple(endpoint_of(part) for part in hosts.split(',')), login_of(before) if at else None
-    options = options_of(query)  # last: a file that cannot be read is named, and by now it is no piece of a password
-    return Cluster(endpoints, login, tls_of(options) if scheme == 'etcds' or options else None)
+    endpoints, login = tuple(_endpoint_of(part) for part in hosts.split(',')), _login_of(user) if at else None
+    options = _options_of(query)
+    # Files come last: the error for one quotes its path, and up to here a piece of a password could stand in the path's place.
+    return Cluster(endpoints, login, _tls_of(options) if scheme == 'etcds' or options else None)
 
 
-def endpoint_of(part: str) -> str:
-    """``host:port`` of one of the hosts."""
+def _endpoint_of(part: str) -> str:
     found = ENDPOINT.fullmatch(part)
     port = int(found['port'] or PORT) if found else 0
     if found is None or not 0 < port < 2**16:
@@ -79,20 +78,17 @@ def endpoint_of(part: str) -> str:
     return f'{found["host"]}:{port}'
 
 
-def login_of(part: str) -> Login:
-    """User and password."""
+def _login_of(part: str) -> Login:
     user, separator, password = part.partition(':')
     if not (user and separator and password):
         raise ConfigError(f'a user needs a password, and a password a user; {HOW}')
     try:
         return Login(unquote(user, errors='strict'), unquote(password, errors='strict'))
-    except UnicodeDecodeError:
-        # The error would quote the password.
+    except UnicodeDecodeError:  # this error would quote the password
         raise ConfigError(f'user or password is not UTF-8; {HOW}') from None
 
 
-def options_of(query: str) -> dict[str, str]:
-    """What follows the question mark."""
+def _options_of(query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError:
@@ -103,17 +99,15 @@ def options_of(query: str) -> dict[str, str]:
     return options
 
 
-def tls_of(options: dict[str, str]) -> Tls:
-    """The files that the options name, read."""
+def _tls_of(options: dict[str, str]) -> Tls:
+    """Return the content of the files that the options name."""
     if ('cert' in options) != ('key' in options):
         raise ConfigError(f'the options cert and key go together; {HOW}')
-    files = {name: content_of(name, options[name]) for name in ('ca', 'cert', 'key') if name in options}
+    files = {}
+    for name in ('ca', 'cert', 'key'):
+        if path := options.get(name):
+            try:
+                files[name] = Path(path).read_bytes()
+            except OSError as error:
+                raise ConfigError(f'{name}={path!r} in the etcd URL: {error.strerror or error}') from error
     return Tls(**files, server_name=options.get('server_name'))
-
-
-def content_of(name: str, path: str) -> bytes:
-    """A file's content."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f'{name}={path!r} in the etcd URL: {error.strerror or error}') from error

@@ -16,19 +16,13 @@ ROOT = Path(__file__).parent.parent
 NOT_YET = (
     'src/jobsync/config/fields.py',
     'src/jobsync/_core',
-    'src/jobsync/backends/etcd',
-=======
-    'src/jobsync/backends/redis',
->>>>>>> 9bae570 (Review the prose of the backend for etcd, and put timelines above the lines that close its races)
     'src/jobsync/backends/sql',
     'docs/decisions/0009-the-users-connection.md',
     'docs/decisions/0014-owned-rows-and-changes.md',
     'docs/decisions/0017-benchmarks-in-the-package.md',
     'docs/decisions/0018-one-message-per-transaction.md',
     'docs/decisions/0019-members-as-differences.md',
-    'docs/decisions/0022-time-in-etcd.md',
     'docs/decisions/0024-tools-beside-the-library.md',
-    'docs/operate/etcd.md',
     'docs/operate/postgresql.md',
     'docs/reference/cli.md',
     'docs/reference/mutants.md',

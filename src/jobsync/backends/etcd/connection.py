@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobsync.backends._common.forks import abandon
+from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.etcd.channel import EtcdChannel
 from jobsync.backends.etcd.errors import Refused, not_let_in
-from jobsync.backends.etcd.forks import survive_forks
+from jobsync.backends.etcd.forks import hang_up_before_fork
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.errors import BackendUnavailable
 
@@ -39,7 +39,8 @@ class Connection:
         self._first = 0
         """The channel to try first."""
         self._proven: EtcdChannel | None = None
-        survive_forks(self)
+        hang_up_before_fork(self)
+        forget_in_child(self)
 
     def read(self, method: str, request: Any, deadline: float) -> Any:
         """Return an answer; if a proven server fails, another one or the same is called once more."""
@@ -81,12 +82,12 @@ class Connection:
             channel.close('closed')
 
     def hang_up(self) -> None:
-        """See ``HasChannels``."""
+        """Close all channels before a fork; the next call opens new ones."""
         for channel in self._channels:
             channel.hang_up()
 
     def forget(self) -> None:
-        """See ``HasChannels``."""
+        """See ``Forgetful``."""
         abandon(self._channels)
         refusal = self._channels[0].refusal
         if not self._survives_fork:

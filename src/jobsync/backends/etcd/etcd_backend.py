@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, NodeState, Opened, Reach, Settings, Timeline
+from jobsync.backends._common.values import draw_id
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment import MOST_REMOVALS, EtcdAssignment
 from jobsync.backends.etcd.channel import channel_of_client, channels_to
@@ -17,7 +18,7 @@ from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.locks import EtcdLocks
 from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.reading import KeyReading
-from jobsync.backends.etcd.state import EtcdState, first_state
+from jobsync.backends.etcd.state import EtcdState
 from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
@@ -75,7 +76,7 @@ class EtcdBackend:
                     raise SchemaMismatch(
                         f'{self._shown} has no namespace {keys.namespace!r}, and skip_db_init forbids to make it'
                     )
-                return self._all_anew(reading, first_state(settings, reading.cluster))
+                return self._all_anew(reading, EtcdState(settings, Timeline(0, draw_id(), reading.cluster)))
             state = reading.state
             if state.settings == settings:
                 return Opened(state.settings, state.timeline)

@@ -15,11 +15,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import attrs
 
-__all__ = ['GATE', 'prepare_for_forks', 'survive_forks']
+from jobsync.backends._common.forks import forget_in_child
+
+__all__ = ['GATE', 'hang_up_before_fork', 'has_threads', 'prepare_for_forks']
 
 FORK_WAITS_SEC = 10.0
 """How long a fork waits for calls. A server that answers takes milliseconds, and one that does not takes ``op_timeout_sec``."""
@@ -29,16 +31,6 @@ POLL_SEC = 0.0005
 THREADS = Path('/proc/self/task')
 THREAD_NAMES = ('event_engine', 'grpc', 'lifeguard', 'default-exec', 'resolver-exec')
 """How the names of gRPC's threads begin."""
-
-
-class HasChannels(Protocol):
-    """An object that a fork concerns."""
-
-    def hang_up(self) -> None:
-        """Close all channels before a fork; the next call opens new ones."""
-
-    def forget(self) -> None:
-        """Begin anew in a forked child, without anything that the parent has open."""
 
 
 @attrs.define(eq=False)
@@ -56,10 +48,11 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.open()
+        self.forget()
+        forget_in_child(self)
 
-    def open(self) -> None:
-        """Open the gate as new: a forked child has no other threads."""
+    def forget(self) -> None:
+        """See ``Forgetful``: a forked child has no other threads."""
         self._inside: set[Passage] = set()
         self._forking: set[int] = set()
         """Threads that are about to fork."""
@@ -101,8 +94,9 @@ class Gate:
                     call.cancel()
             time.sleep(POLL_SEC)
         if not self._inside:
-            for thing in _concerned():
-                thing.hang_up()
+            for reference in list(_callers):
+                if (caller := reference()) is not None:
+                    caller.hang_up()
             _wait_for_threads()
 
     def reopen(self) -> None:
@@ -128,17 +122,13 @@ def has_threads() -> bool:
 
 
 GATE = Gate()
-_references: set[weakref.ref[HasChannels]] = set()
+_callers: set[weakref.ref[Any]] = set()
 _is_prepared = False
 
 
-def survive_forks(thing: HasChannels) -> None:
-    """Have a fork close the channels of an object, and a forked child begin anew with the object, from now on."""
-    _references.add(weakref.ref(thing, _references.discard))
-
-
-def _concerned() -> list[HasChannels]:
-    return [thing for reference in list(_references) if (thing := reference()) is not None]
+def hang_up_before_fork(caller: Any) -> None:
+    """Call ``caller.hang_up()``, which closes its channels, before every fork from now on."""
+    _callers.add(weakref.ref(caller, _callers.discard))
 
 
 def prepare_for_forks() -> None:
@@ -147,12 +137,3 @@ def prepare_for_forks() -> None:
     if not _is_prepared:
         _is_prepared = True
         os.register_at_fork(before=GATE.shut, after_in_parent=GATE.reopen)
-
-
-def _begin_anew() -> None:
-    GATE.open()
-    for thing in _concerned():
-        thing.forget()
-
-
-os.register_at_fork(after_in_child=_begin_anew)

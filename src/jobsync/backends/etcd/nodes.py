@@ -13,7 +13,7 @@ from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.state import EtcdState
 from jobsync.backends.etcd.store import EtcdStore, Write
-from jobsync.errors import NameTaken, TimelineChanged
+from jobsync.errors import Evicted, NameTaken, TimelineChanged
 
 __all__ = ['EtcdNodes']
 
@@ -86,8 +86,10 @@ class EtcdNodes:
         """See ``Backend.deregister``."""
 
         def decide(reading: KeyReading) -> Write[bytes] | None:
-            state, record = reading.state, reading.record(ref.name)
-            if record is None or not reading.is_joined(ref):
+            state = reading.state
+            try:
+                record = reading.joined(ref)
+            except Evicted:
                 return None
             left = attrs.evolve(record.node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None)
             after = attrs.evolve(state, revision=state.next_revision())

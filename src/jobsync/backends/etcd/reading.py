@@ -55,11 +55,6 @@ class KeyReading:
         record = self.record(name)
         return record.node if record else None
 
-    def is_joined(self, ref: NodeRef) -> bool:
-        """Return whether exactly this incarnation is JOINED."""
-        node = self.node(ref.name)
-        return node is not None and node.ref == ref and node.state is NodeState.JOINED
-
     def joined(self, ref: NodeRef) -> NodeRecord:
         """Return the record of ``ref``; raise ``Evicted`` unless exactly that incarnation is JOINED."""
         record = self.record(ref.name)

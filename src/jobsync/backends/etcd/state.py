@@ -18,7 +18,7 @@ from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, Entry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.errors import SchemaMismatch
 
-__all__ = ['EtcdState', 'first_state', 'state_of']
+__all__ = ['EtcdState', 'state_of']
 
 SCHEMA_VERSION = 4
 """1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
@@ -64,11 +64,6 @@ class EtcdState:
     def encoded(self) -> bytes:
         """Return the form that is stored."""
         return to_json(self)
-
-
-def first_state(settings: Settings, cluster: str) -> EtcdState:
-    """Return the state of a namespace in which nothing has happened."""
-    return EtcdState(settings, Timeline(0, draw_id(), cluster))
 
 
 @functools.lru_cache(maxsize=16)

@@ -198,7 +198,10 @@ class EtcdStore:
                 answer = self.connection.write('KV.Txn', requests.when(decision.compares, operations, wanted), deadline)
                 before, reading, is_fresh = reading, self._reading(answer), True
                 if answer.succeeded:
-                    self._check_cluster(before, reading)
+                    if before.cluster not in ('', reading.cluster):
+                        raise BackendUnavailable(
+                            f'another etcd cluster answers than a moment ago ({reading.cluster}): its content is unknown'
+                        )
                     return decision.result, reading
                 lost += 1
             elif is_fresh:
@@ -217,12 +220,6 @@ class EtcdStore:
         for start in range(1, len(chunks), CHUNKS_AT_ONCE):
             puts = (requests.put(*chunk) for chunk in chunks[start : start + CHUNKS_AT_ONCE])
             self.connection.write('KV.Txn', requests.when((), puts), deadline)
-
-    def _check_cluster(self, before: KeyReading, after: KeyReading) -> None:
-        if before.cluster not in ('', after.cluster):
-            raise BackendUnavailable(
-                f'another etcd cluster answers than a moment ago ({after.cluster}): what was written there is unknown'
-            )
 
 
 def _identity(header: Any) -> str:

@@ -22,13 +22,10 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from jobsync.backend import NodeState
+from jobsync.backends._common.values import BEFORE_ANY, utc_now
 from jobsync.backends.etcd.node_record import NodeRecord
 
 __all__ = ['StoreTime']
-
-
-def _wall_clock() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
 
 
 @attrs.frozen
@@ -83,7 +80,7 @@ class Estimate:
 class StoreTime:
     """The time, for one handle. Thread-safe."""
 
-    def __init__(self, clock: Callable[[], dt.datetime] = _wall_clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], dt.datetime] = utc_now, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -92,7 +89,7 @@ class StoreTime:
         """The leader's record, if the leader is not a node of this handle."""
         self._read_at = float('-inf')
         """When all records were last read."""
-        self._given = dt.datetime.min.replace(tzinfo=dt.UTC)
+        self._given = BEFORE_ANY
         """The highest time returned, except those that were corrected."""
 
     def earliest(self) -> dt.datetime:

@@ -13,9 +13,8 @@ from typing import Any
 
 import grpc
 
-from jobsync.backends._common.forks import abandon
+from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.etcd.connection import Connection
-from jobsync.backends.etcd.forks import survive_forks
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.state import state_of
 from jobsync.errors import JobsyncError
@@ -37,7 +36,7 @@ class Watcher:
         self._stream: Any = None
         self._is_closed = False
         self._set_up()
-        survive_forks(self)
+        forget_in_child(self)
 
     def _set_up(self) -> None:
         self._changed = threading.Condition()
@@ -62,11 +61,8 @@ class Watcher:
             if self._stream is not None:
                 self._stream.cancel()
 
-    def hang_up(self) -> None:
-        """See ``HasChannels``: the gate ends the watch."""
-
     def forget(self) -> None:
-        """See ``HasChannels``: a forked child has no thread."""
+        """See ``Forgetful``: a forked child has no thread."""
         abandon(self._stream)
         self._stream = None
         self._set_up()

@@ -1,1 +1,1 @@
-"""Measurements of this repository: the scenarios of ``jobsync_bench`` and more, on servers of its own, beside other libraries."""
+"""Measurements of this repository: the scenarios of ``jobsync_bench`` and more, on servers of its own, with other libraries."""

@@ -1,4 +1,4 @@
-"""Every number side by side: ``python -m benchmarks``, or ``tox -e bench``."""
+"""All measurements: ``python -m benchmarks``, or ``tox -e bench``."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _DOCS = _HERE.parent / 'docs' / 'benchmarks'
 
 @click.command(context_settings={'help_option_names': ['-h', '--help']})
 @click.option('--quick', is_flag=True, help='Under five minutes: fewer rounds, smaller sizes, fewer stores.')
-@click.option('--only', metavar='SCENARIO', multiple=True, help='This one only; may be given again.')
-@click.option('--store', 'stores', metavar='KIND', multiple=True, help='On this kind of store only; may be given again.')
-@click.option('--rivals/--no-rivals', default=True, help='Beside other libraries, or ours alone.')
+@click.option('--only', metavar='SCENARIO', multiple=True, help='Measure only this one; may be given again.')
+@click.option('--store', 'stores', metavar='KIND', multiple=True, help='Measure only on this kind of store; may be given again.')
+@click.option('--rivals/--no-rivals', default=True, help='Measure other libraries too, or jobsync alone.')
 @click.option('--output', type=click.Path(file_okay=False, path_type=Path), default=None,
               help='A folder for results.json, report.md and plots. [default: a new one in benchmarks/results]')  # fmt: skip
 @click.option('--docs', is_flag=True, help='Make the pages in docs/benchmarks too.')
 @click.option('--from', 'earlier', type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
               help='Measure nothing: report the results of this file.')  # fmt: skip
-@click.option('--list', 'as_list', is_flag=True, help='Say which scenarios there are.')
+@click.option('--list', 'as_list', is_flag=True, help='List the scenarios.')
 def main(
     quick: bool, only: tuple[str, ...], stores: tuple[str, ...], rivals: bool, output: Path | None, docs: bool,
     earlier: Path | None, as_list: bool,
 ) -> None:  # fmt: skip
-    """Measure everything, beside other libraries that do the same work, each in an environment of its own.
+    """Measure everything, with other libraries that do the same work, each in an environment of its own.
 
     Servers are started, and end with the command. Ctrl-C or SIGTERM ends it early and keeps what was measured.
     """

@@ -1,4 +1,4 @@
-"""A rolling restart under load: who works twice, what is missed, what moves, and how long tokens are without an owner.
+"""A rolling restart under load: tasks done twice, missed tasks, moved tokens, and the time that tokens are without an owner.
 
     python -m benchmarks.rolling --fast
     python -m benchmarks.rolling --store redis --workers 10
@@ -6,7 +6,7 @@
     python -m benchmarks.rolling --flap --fast
 
 Ten workers, each a process with ``handle_signals=True``, do the tasks that come every second; then each of them is replaced, the
-oldest, which leads, always first. With ``--flap`` a node that joins and leaves every second stands beside five of them instead.
+oldest, which leads, always first. With ``--flap`` a node that joins and leaves every second joins five of them instead.
 Without ``--store`` or ``--backend`` all stores take their turns; their servers are started, and stopped afterwards.
 """
 
@@ -58,14 +58,16 @@ def row(store: str, scene: str, outcome: RollingOutcome) -> list[object]:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--backend', help='a URL of a store that nobody uses; its history is added to')
+    parser.add_argument('--backend', help='the URL of a store that is not in use; its history grows')
     parser.add_argument('--store', choices=DEFAULT, action='append', help='start this one only; may be given again')
     parser.add_argument('--scene', choices=list(SCENES), action='append', help='this one only; may be given again')
     parser.add_argument('--flap', action='store_true', help='a node that joins and leaves, in place of the restarts')
     parser.add_argument('--seconds', type=float, default=30, help='how long it does')
-    parser.add_argument('--workers', type=int, help='10, and 5 beside the one that joins and leaves')
+    parser.add_argument('--workers', type=int, help='10, or 5 with --flap')
     parser.add_argument('--tasks', type=int, default=30, help='tasks a second')
-    parser.add_argument('--between', type=float, default=1, help='seconds from an entry to the SIGTERM of whom it replaces')
+    parser.add_argument(
+        '--between', type=float, default=1, help='seconds from the entry of a successor to the SIGTERM of its predecessor'
+    )
     parser.add_argument('--open', type=float, default=30, help='seconds that a task has: more than a restart takes')
     parser.add_argument('--fast', action='store_true', help='short intervals')
     options = parser.parse_args(arguments)

@@ -5,7 +5,7 @@
 
 Each run is a process that gets one signal while it is entering, beginning tasks, auditing, called back, in a ``claim`` loop or
 leaving: with the handler of the user's guide (``job.__exit__(None, None, None)``, then ``sys.exit(0)``) and with
-``handle_signals=True`` in turns. A node of this process stands beside them. Its weight changes all the time, so that hand-overs
+``handle_signals=True`` in turns. A node of this process stays. Its weight changes all the time, so that hand-overs
 are always under way; its heartbeat timeout is ten minutes, so that tokens come back to it only if they are given back.
 """
 
@@ -119,7 +119,7 @@ class Run:
         self.thread.join()
 
 
-class Beside(Job):
+class StayingNode(Job):
     """The node that stays, with a weight that changes all the time."""
 
     def sway(self, until: threading.Event) -> None:
@@ -129,7 +129,7 @@ class Beside(Job):
             heavy = not heavy
             self.set_weight(2.0 if heavy else 1.0)
 
-    def waits_for_all(self) -> list[str]:
+    def wait_for_all(self) -> list[str]:
         """Wait until other nodes have left and their tokens are back, and return what is left behind."""
         deadline = time.monotonic() + _BACK_SEC
         while True:
@@ -148,8 +148,8 @@ def play(kind: str, url: str, runs: int) -> dict[tuple[str, str], Tally]:
     kinds = list(tallies)
     over = threading.Event()
     config = CoordinationConfig(backend=url, **_SETTINGS)
-    with Beside('stays', coordination_config=config) as beside:
-        swaying = threading.Thread(target=beside.sway, args=(over,))
+    with StayingNode('stays', coordination_config=config) as staying:
+        swaying = threading.Thread(target=staying.sway, args=(over,))
         swaying.start()
         try:
             for first in range(0, runs, _AT_ONCE):
@@ -161,7 +161,7 @@ def play(kind: str, url: str, runs: int) -> dict[tuple[str, str], Tally]:
                 finally:
                     for run in started:
                         run.kill()
-                behind = beside.waits_for_all()
+                behind = staying.wait_for_all()
                 for run in started:
                     count(tallies[run.place, run.handler], run, behind)
                     for fault in (*run.faults, *run.noise):

@@ -33,10 +33,10 @@ def measured(slots: Slots) -> Iterator[Costs]:
     assert server is not None
     admitted(server, *_ROLES)
     with ExitStack() as stack:
-        relays = [stack.enter_context(CountingProxy(url_of(server.port, role))) for role in _ROLES]
+        proxies = [stack.enter_context(CountingProxy(url_of(server.port, role))) for role in _ROLES]
 
         def start(number: int) -> LibraryProcess:
-            address = address_of(relays[number].url)
+            address = address_of(proxies[number].url)
             assert address is not None
             return service('peer idle').start(port=address[1], role=_ROLES[number], wait_on_enter=_WAIT_ON_ENTER)
 
@@ -50,11 +50,11 @@ def measured(slots: Slots) -> Iterator[Costs]:
                 raise TimeoutError(f"the peer's nodes have no tokens after {_ENTER_SEC:.0f} s")
             bench.pause(0.5)
         bench.pause(_SETTLE_SEC)
-        before, start_sec = [relay.traffic() for relay in relays], time.monotonic()
+        before, start_sec = [proxy.traffic() for proxy in proxies], time.monotonic()
         cpu = [node.run('cpu') for node in nodes]
         bench.pause(_MEASURE_SEC)
         minutes = (time.monotonic() - start_sec) / 60
-        after = [relay.traffic() for relay in relays]
+        after = [proxy.traffic() for proxy in proxies]
         costs: Costs = {}
         for node, was, now, used in zip(nodes, before, after, cpu, strict=True):
             case = 'leader' if node.run('leads') else 'follower'

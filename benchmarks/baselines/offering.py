@@ -21,9 +21,9 @@ ROLE = 'peer'
 
 
 class Slots:
-    """What has been started beside one scenario: one thing in each slot, which ends when another takes its place, or at the end.
+    """The processes of one scenario's baselines: one per slot, which ends when another takes its place, or with the scenario.
 
-    So a process that has a million tokens at hand is there as long as it is measured, and not longer.
+    So a process with a million tokens in memory runs only as long as it is measured.
     """
 
     def __init__(self, bench: Bench) -> None:

@@ -22,16 +22,16 @@ _SETTLE_SEC = 120.0
 class Team:
     """Processes that do the tasks of a round together. The first one also prepares the round, and reads its records."""
 
-    def __init__(self, name: str, members: Sequence[LibraryProcess]) -> None:
-        self.name, self._members = name, members
+    def __init__(self, name: str, workers: Sequence[LibraryProcess]) -> None:
+        self.name, self._workers = name, workers
         self._next = 0
 
     def settle(self) -> None:
-        """Wait until each member has its share of the tokens, where members have tokens."""
+        """Wait until each worker has its share of the tokens, where workers have tokens."""
         deadline = time.monotonic() + _SETTLE_SEC
-        count = len(self._members)
+        count = len(self._workers)
         while True:
-            shares = [int(member.ask('tokens 0 0')) for member in self._members]
+            shares = [int(worker.ask('tokens 0 0')) for worker in self._workers]
             if sum(shares) == _TOKENS and max(shares) - min(shares) <= 1:
                 return
             if time.monotonic() > deadline:
@@ -41,9 +41,9 @@ class Team:
     def round(self, verb: str, count: int) -> Round:
         """Play a round of ``count`` tasks."""
         first, self._next = self._next, self._next + count
-        self._members[0].ask(line('fill', first, count))
-        answers = run_all(self._members, [line(verb, first, count)] * len(self._members))
-        return judged(answers, first, count, self._members[0].ask(line('recorded', first, count)))
+        self._workers[0].ask(line('fill', first, count))
+        answers = run_all(self._workers, [line(verb, first, count)] * len(self._workers))
+        return judged(answers, first, count, self._workers[0].ask(line('recorded', first, count)))
 
 
 @contextmanager
@@ -51,8 +51,8 @@ def peers(server: PostgresServer, processes: int) -> Iterator[Team]:
     """Start the peer's workers, on a server with a database for the peer; verb ``steps``. Raises ``LibraryUnavailable``."""
     with ExitStack() as stack:
         start = service('peer tasks').start
-        members = [stack.enter_context(start(port=server.port, role=_ROLE, node=f'peer-{number}')) for number in range(processes)]
-        team = Team('peer', members)
+        workers = [stack.enter_context(start(port=server.port, role=_ROLE, node=f'peer-{number}')) for number in range(processes)]
+        team = Team('peer', workers)
         team.settle()
         yield team
 

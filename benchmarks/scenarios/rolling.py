@@ -16,7 +16,7 @@ from jobsync_bench.targets import Pick, Target
 
 __all__ = ['SCENARIO']
 
-_WORKERS, _FEW_WORKERS, _BESIDE = 10, 4, 5
+_WORKERS, _FEW_WORKERS, _STAYING = 10, 4, 5
 _TASKS_A_SECOND, _OPEN_SEC, _BETWEEN_SEC = 30, 8.0, 1.0
 _FLAP_SEC, _FEW_FLAPS_SEC = 30.0, 10.0
 _FIGURES: dict[str, Callable[[RollingOutcome], float]] = {
@@ -37,7 +37,7 @@ def play(bench: Bench) -> None:
         for name, scene in SCENES.items()
     }
     seconds = _FEW_FLAPS_SEC if bench.quick else _FLAP_SEC
-    scenes['a node that flaps'] = (_BESIDE, {}, partial(flap, workers=_BESIDE, seconds=seconds, say=bench.say))
+    scenes['a node that flaps'] = (_STAYING, {}, partial(flap, workers=_STAYING, seconds=seconds, say=bench.say))
     for case, (nodes, settings, play_scene) in scenes.items():
         place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
         common = {'total_tokens': TOKENS, 'minimum_nodes': nodes, **FAST}

@@ -45,8 +45,8 @@ def nodes(bench: Bench, proxies: Sequence[CountingProxy]) -> Iterator[list[Child
     namespace = bench.store.namespace()
     urls = [proxy.url for proxy in proxies] or [bench.store.url] * _NODES
     orders = ({'node': f'node-{number}', 'url': url, 'namespace': namespace, 'nodes': _NODES} for number, url in enumerate(urls))
-    with child_processes('idler', orders) as members:
-        yield members
+    with child_processes('idler', orders) as processes:
+        yield processes
 
 
 @attrs.frozen
@@ -73,22 +73,22 @@ def measure(bench: Bench, stack: ExitStack) -> None:
     """Start a cluster, leave it idle, and record the cost of each node."""
     settle_sec, measure_sec = (4.0, 20.0) if bench.quick else (10.0, 60.0)
     proxies = start_proxies(bench, stack)
-    members = stack.enter_context(nodes(bench, proxies))
+    processes = stack.enter_context(nodes(bench, proxies))
 
     def traffic() -> list[Traffic]:
-        return [proxy.traffic() for proxy in proxies] or [Traffic()] * len(members)
+        return [proxy.traffic() for proxy in proxies] or [Traffic()] * len(processes)
 
     def costs() -> list[Cost]:
-        return [cost_of(*pair) for pair in zip(request_all(members, 'cost'), traffic(), strict=True)]
+        return [cost_of(*pair) for pair in zip(request_all(processes, 'cost'), traffic(), strict=True)]
 
     bench.pause(settle_sec)
     before, start = costs(), time.monotonic()
     bench.pause(measure_sec)
     connections = [float(each.most_connections) for each in traffic()]
-    memory = [reported['memory'] for reported in request_all(members, 'cost')]
+    memory = [reported['memory'] for reported in request_all(processes, 'cost')]
     minutes = (time.monotonic() - start) / 60
     spent = [now.since(then) for now, then in zip(costs(), before, strict=True)]
-    leads = request_all(members, 'leads')
+    leads = request_all(processes, 'leads')
     for case, leader in ((_FOLLOWER, False), (_LEADER, True)):
         who = [number for number, each in enumerate(leads) if each is leader]
         bench.record('calls', case, [spent[number].calls / minutes for number in who])

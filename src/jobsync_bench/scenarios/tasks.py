@@ -33,15 +33,15 @@ def case_of(processes: int) -> str:
 class Team:
     """Workers that do rounds of tasks together."""
 
-    def __init__(self, members: Sequence[ChildProcess], backend: Backend) -> None:
-        self._members, self._backend = members, backend
+    def __init__(self, workers: Sequence[ChildProcess], backend: Backend) -> None:
+        self._processes, self._backend = workers, backend
         self._next = 0
 
     def settle(self) -> None:
         """Wait until each worker has its share."""
         deadline = time.monotonic() + _SETTLE_SEC
         while True:
-            shares = request_all(self._members, 'tokens')
+            shares = request_all(self._processes, 'tokens')
             if sum(shares) == _TOKENS and max(shares) - min(shares) <= 1:
                 return
             if time.monotonic() > deadline:
@@ -55,7 +55,7 @@ class Team:
         """
         self._forget()
         first, self._next = self._next, self._next + number
-        answers = request_all(self._members, 'work', loop, first, number)
+        answers = request_all(self._processes, 'work', loop, first, number)
         times = Counter(task for answer in answers for task in answer['done'])
         recorded = {row.item for row in self._backend.history(HistoryKind.AUDIT)}  # type: ignore[union-attr]
         if not (len(times) == sum(times.values()) == len(recorded) == number):
@@ -77,10 +77,10 @@ def team(bench: Bench, processes: int) -> Iterator[Team]:
     url, namespace = bench.store.url, bench.store.namespace()
     place = {'url': url, 'namespace': namespace, 'tokens': _TOKENS, 'nodes': processes}
     with (
-        child_processes('claimer', ({'node': f'worker-{number}', **place} for number in range(processes))) as members,
+        child_processes('claimer', ({'node': f'worker-{number}', **place} for number in range(processes))) as workers,
         closing(plugins.connect(url, BackendOptions(namespace))) as backend,
     ):
-        made = Team(members, backend)
+        made = Team(workers, backend)
         made.settle()
         made.round(1_000)  # a first round, so that caches are warm
         yield made

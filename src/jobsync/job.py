@@ -125,6 +125,9 @@ class Job:
             SchemaMismatch: The store's tables belong to another version, or are missing and may not be made.
             BackendNotFound: No backend can be used for the configured URL.
             BackendUnavailable: The store does not answer.
+            UnsupportedOperation: The threads of this process are greenlets.
+            JobsyncError: The job was entered before, has to leave while it enters, or ``handle_signals`` is used outside the main
+                thread.
         """
         self._session.check_enterable()  # not in the block below, which leaves what was entered
         try:
@@ -529,7 +532,9 @@ class Job:
         return [node for node in self.nodes if node['active']]
 
     def get_dead_nodes(self) -> list[dict[str, Any]]:
-        """Return the registered nodes without such a heartbeat, or that have left and are still to be removed by the leader.
+        """Return the nodes without a heartbeat within ``heartbeat_timeout_sec``, and those that have left, oldest first. For people.
+
+        The leader removes their records.
 
         Raises:
             BackendUnavailable: The store does not answer.

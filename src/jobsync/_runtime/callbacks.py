@@ -203,6 +203,9 @@ class Callbacks:
             call.function(*call.arguments)
         except BaseException:
             _logger.exception('node %r: %s raised', self._node_name, call.name)
+        # t=0  the call hangs in this thread, beyond its time
+        # t=1  a thread of the node abandons it, and starts the next thread, which makes the next call
+        # t=2  the call returns: the calls are the next thread's now, so this one ends without another, and releases no tokens
         with self._lock:
             if turn != self._turn:
                 return False

@@ -46,40 +46,14 @@ class Event(enum.Enum):
     """The node has left the cluster, or could not in time: what the session has opened is closed."""
 
 
+_STOPS = (Event.SIGNAL, Event.HURRY, Event.TIMEOUT)
+
 TRANSITIONS: dict[Stage, dict[Event, Stage]] = {
-    Stage.NEW: {
-        Event.ENTER: Stage.INSIDE,
-        Event.SIGNAL: Stage.LEFT,
-        Event.HURRY: Stage.LEFT,
-        Event.TIMEOUT: Stage.LEFT,
-        Event.LEAVE: Stage.LEFT,
-    },
-    Stage.INSIDE: {
-        Event.SIGNAL: Stage.STOPPING,
-        Event.HURRY: Stage.STOPPING,
-        Event.TIMEOUT: Stage.STOPPING,
-        Event.LEAVE: Stage.LEAVING,
-    },
-    Stage.STOPPING: {
-        Event.SIGNAL: Stage.STOPPING,
-        Event.HURRY: Stage.STOPPING,
-        Event.TIMEOUT: Stage.STOPPING,
-        Event.LEAVE: Stage.LEAVING,
-    },
-    Stage.LEAVING: {
-        Event.SIGNAL: Stage.LEAVING,
-        Event.HURRY: Stage.LEAVING,
-        Event.TIMEOUT: Stage.LEAVING,
-        Event.LEAVE: Stage.LEAVING,
-        Event.END: Stage.LEFT,
-    },
-    Stage.LEFT: {
-        Event.SIGNAL: Stage.LEFT,
-        Event.HURRY: Stage.LEFT,
-        Event.TIMEOUT: Stage.LEFT,
-        Event.LEAVE: Stage.LEFT,
-        Event.END: Stage.LEFT,
-    },
+    Stage.NEW: {Event.ENTER: Stage.INSIDE, **dict.fromkeys((*_STOPS, Event.LEAVE), Stage.LEFT)},
+    Stage.INSIDE: {**dict.fromkeys(_STOPS, Stage.STOPPING), Event.LEAVE: Stage.LEAVING},
+    Stage.STOPPING: {**dict.fromkeys(_STOPS, Stage.STOPPING), Event.LEAVE: Stage.LEAVING},
+    Stage.LEAVING: {**dict.fromkeys((*_STOPS, Event.LEAVE), Stage.LEAVING), Event.END: Stage.LEFT},
+    Stage.LEFT: dict.fromkeys((*_STOPS, Event.LEAVE, Event.END), Stage.LEFT),
 }
 """The stage that each event leads to. A stage refuses an event that it does not list."""
 

@@ -532,7 +532,7 @@ class Job:
         return [node for node in self.nodes if node['active']]
 
     def get_dead_nodes(self) -> list[dict[str, Any]]:
-        """Return the nodes without a heartbeat within ``heartbeat_timeout_sec``, and those that have left, oldest first. For people.
+        """Return the nodes that have left, or have no heartbeat within ``heartbeat_timeout_sec``, oldest first. For people.
 
         The leader removes their records.
 

@@ -167,10 +167,10 @@ def test_a_node_stands_again_once_its_record_says_so() -> None:
     assert candidacy.stands
     candidacy.step_back(0.0)
     assert not candidacy.stands
-    candidacy.note_told(False)
+    candidacy.note_published(False)
     assert candidacy.note_success(40.0, committed=False)
     assert not candidacy.stands
-    candidacy.note_told(True)
+    candidacy.note_published(True)
     assert candidacy.stands
 
 

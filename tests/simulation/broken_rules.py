@@ -221,14 +221,14 @@ def r9_removals_not_split() -> AbstractContextManager[None]:
 
 def r5_whole_revision_compared() -> AbstractContextManager[None]:
     """R5: a plan is refused if anything at all has changed since it was made."""
-    propose = performing._propose
+    plan_and_commit = performing._plan_and_commit
 
     def strict(backend: Any, view: LeaderView, *rest: Any) -> Any:
         if backend.snapshot().revision != view.snapshot.revision:
             raise Conflict('something has changed')
-        return propose(backend, view, *rest)
+        return plan_and_commit(backend, view, *rest)
 
-    return _patched(performing, '_propose', strict)
+    return _patched(performing, '_plan_and_commit', strict)
 
 
 class _LongAgo(dict[Any, Any]):
@@ -268,7 +268,7 @@ def r5_absence_outlasts_a_return() -> AbstractContextManager[None]:
     """R5: an owner is taken to have been absent since it first was, though its record was read since."""
 
     def forgetful(self: LeaderTerm, snapshot: Snapshot, now: float) -> None:
-        self._propose_at, self._news_at = now, min(self._news_at, now)
+        self._plan_at, self._news_at = now, min(self._news_at, now)
 
     return _patched(LeaderTerm, 'take_news', forgetful)
 

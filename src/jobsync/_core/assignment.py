@@ -1,8 +1,8 @@
-"""The assignment: who owns each token and pin, and how a change of it is written down.
+"""The assignment: the owner of each token and pin; and its changes, as plans and as readings.
 
 A pool may have a million tokens, so the table is held in flat arrays over one list of names, and a change is a handful of
-groups of tokens that share everything but their number. The same groups go to the store in a plan and come back from it in
-a reading: there is one form in which tokens travel.
+groups of tokens that share everything except their number. A plan takes such groups to the store, and a reading brings them
+back: tokens travel in one form.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from jobsync.errors import TimelineChanged
 __all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow', 'members_after']
 
 UNOWNED = -1
-"""In ``owner``: the token's row says nobody. In ``home``: no hint."""
+"""In ``owner``: the token's row names no owner. In ``home``: no hint."""
 ABSENT = -2
-"""In ``owner``: the token has no row, so whoever had it last may still hold it (deleted by hand, or never written)."""
+"""In ``owner``: the token has no row (deleted manually, or never written), so its last owner may still hold it."""
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class TokenGroup:
     """Token numbers, rising, each below ``total_tokens``; never those of pins."""
     owner: str | None
     target: str | None = None
-    """Whom they are being handed to, ``NOBODY`` if they are to be let go, None if they stay."""
+    """The name they are being handed to, ``NOBODY`` if they are to be released, None if they stay."""
     home: str | None = None
     """The node that lost them by leaving or dying, and gets them back first if it returns."""
     version: int = 0
@@ -47,15 +47,15 @@ class TokenGroup:
 class Changes:
     """What a reading of the assignment brings: everything, or what was written after a version.
 
-    Token rows that have vanished cannot be told in a difference, so a store whose rows can be deleted by hand must
-    answer in full whenever that has happened since ``base``.
+    A difference cannot say which token rows have vanished, so a store whose rows can be deleted manually must answer in full
+    whenever that has happened since ``base``.
     """
 
     version: Revision
     base: Revision | None
     """The version these changes build on; None for a complete reading."""
     members: Mapping[str, Member | None]
-    """For each name that may own something, the run it means. In a difference those that changed, None for names that went."""
+    """For each name that may own anything, the run it means. In a difference those that changed, None for names that went."""
     groups: tuple[TokenGroup, ...]
     pins: tuple[Pin, ...]
     """Complete in every reading."""
@@ -70,7 +70,7 @@ class Plan:
     """Above every number ever given in the namespace when the plan was made. The rows whose owner the plan changes carry it as
     their version, and the commit's revision has this number or a higher one."""
     members: Mapping[str, Member | None] = attrs.field(factory=dict)
-    """Only those that change, and None for names that may own nothing any more."""
+    """Only the members that change, and None for names that may own nothing any more."""
     groups: tuple[TokenGroup, ...] = ()
     """Only rows that change."""
     pins: tuple[Pin, ...] = ()
@@ -79,7 +79,7 @@ class Plan:
     """Ids of pins to remove."""
     evictions: tuple[Eviction, ...] = ()
     departed: tuple[NodeRef, ...] = ()
-    """Nodes that left: their records go with this commit, if they are still those runs and still marked as left."""
+    """Nodes that left: their records go with this commit, if they are still of those runs and still marked as left."""
     absent: tuple[NodeRef, ...] = ()
     """Owners without a record of their own, whose tokens this plan gives away: refused if one of them is registered again."""
     moved: int = 0
@@ -91,7 +91,7 @@ class Plan:
 
 @attrs.frozen
 class TokenRow:
-    """One token as the assignment has it."""
+    """The row of one token."""
 
     owner: str | None
     target: str | None
@@ -101,7 +101,7 @@ class TokenRow:
 
 
 def members_after(members: Mapping[str, Member], changes: Mapping[str, Member | None]) -> dict[str, Member]:
-    """The members with ``changes`` made: those of a plan, or of a reading."""
+    """Return the members after ``changes``, of a plan or of a reading."""
     return {name: member for name, member in {**members, **changes}.items() if member is not None}
 
 
@@ -110,9 +110,9 @@ def _no_tokens() -> array[int]:
 
 
 def _mask(values: array[int], wanted: int, below: int) -> bytes:
-    """For each value 1 if it is ``wanted``, else 0. All of them are at least -2 and less than ``below``.
+    """Return for each value 1 if it is ``wanted``, else 0. All of them are at least -2 and less than ``below``.
 
-    Done a byte of every value at a time: to slice and translate bytes takes a tenth of the time of a loop, or less.
+    Works on one byte of every value at a time: slicing and translating bytes takes a tenth of the time of a loop, or less.
     """
     data, size = values.tobytes(), values.itemsize
     order = range(size) if sys.byteorder == 'little' else range(size - 1, -1, -1)
@@ -133,7 +133,7 @@ def _and(one: bytes, other: bytes) -> bytes:
 
 @attrs.frozen(eq=False)
 class Assignment:
-    """Who owns what, at one version. Never changed: ``apply`` makes the next one.
+    """The owners of all tokens and pins at one version. Never changed: ``apply`` makes the next one.
 
     ``owner`` and ``home`` hold positions in ``names``, or ``UNOWNED``, or (owner only) ``ABSENT``; they and ``since`` are as
     long as the pool and must not be written to.
@@ -152,7 +152,7 @@ class Assignment:
 
     @classmethod
     def empty(cls, total_tokens: int) -> Assignment:
-        """The assignment in which no token has a row."""
+        """Return the assignment in which no token has a row."""
         return cls(
             version=INITIAL,
             members=MappingProxyType({}),
@@ -211,7 +211,7 @@ class Assignment:
         )
 
     def row(self, token: int) -> TokenRow:
-        """One hash token, spelled out."""
+        """Return the row of one hash token."""
         owner, home = self.owner[token], self.home[token]
         return TokenRow(
             owner=self.names[owner] if owner >= 0 else None,
@@ -222,11 +222,11 @@ class Assignment:
         )
 
     def owned_by(self, name: str) -> array[int]:
-        """The hash tokens whose owner is ``name``, rising, those being handed over included."""
+        """Return the hash tokens whose owner is ``name``, rising, those being handed over included."""
         return array('i', compress(range(len(self.owner)), self.owned_mask(name)))
 
     def owned_mask(self, name: str) -> bytes:
-        """For each hash token 1 if its owner is ``name``, else 0; those being handed over included."""
+        """Return for each hash token 1 if its owner is ``name``, those being handed over included, else 0."""
         if name not in self.names:
             return bytes(len(self.owner))
         return _mask(self.owner, self.names.index(name), len(self.names))
@@ -237,7 +237,7 @@ class Assignment:
         return frozenset(self.owner)
 
     def groups(self) -> Iterator[TokenGroup]:
-        """Every token that has a row, grouped: what a complete reading carries."""
+        """Yield every token that has a row, in groups: what a complete reading carries."""
         rows: dict[tuple[int, int, int, str | None], array[int]] = defaultdict(_no_tokens)
         targets = map(self.targets.get, range(len(self.owner))) if self.targets else repeat(None)
         for token, row in enumerate(zip(self.owner, self.home, self.since, targets, strict=False)):
@@ -259,10 +259,10 @@ class Assignment:
         return {pin.task_id: pin for pin in self.pins.values()}
 
     def fence(self, ref: NodeRef, key: str, token: int) -> int | None:
-        """The fence (promise P7) under which this run owns the task with this key and hash token; None if it does not own it.
+        """Return the fence (promise P7) under which this run owns the task with this key and hash token; None if it does not.
 
-        It is the revision at which the owner last changed, where a run that takes over from another of its name counts as a
-        change, and so does a pin that is removed.
+        The fence is the number of the plan that last changed the owner. A run that takes over from another of its name counts as
+        a change, and so does the removal of a pin.
         """
         member, pin = self.members.get(ref.name), self.pin_of.get(key)
         if member is None or member.incarnation != ref.incarnation:
@@ -273,7 +273,7 @@ class Assignment:
         return max(self.since[token], member.since) if at >= 0 and self.names[at] == ref.name else None
 
     def is_asked_for(self, token: int, name: str) -> bool:
-        """Whether this owner of a token or pin is asked to give it up."""
+        """Return whether the token or pin is owned by ``name`` and is to be handed over."""
         pin = self.pins.get(token)
         if pin is not None:
             return pin.owner == name and pin.target is not None
@@ -283,7 +283,7 @@ class Assignment:
         return at >= 0 and self.names[at] == name
 
     def owner_of(self, key: str, token: int) -> str | None:
-        """The name that owns the task with this key and hash token, whether or not it is handing it over."""
+        """Return the name that owns the task with this key and hash token, whether or not the task is being handed over."""
         pin = self.pin_of.get(key)
         if pin is not None:
             return pin.owner
@@ -292,10 +292,10 @@ class Assignment:
 
     @property
     def unplaced(self) -> tuple[Pin, ...]:
-        """The pins that nobody owns and nobody is to get: no live node matches their locks' patterns."""
+        """The pins without an owner and without a target: no live node matches their locks' patterns."""
         return tuple(pin for pin in self.pins.values() if pin.owner is None and pin.target is None)
 
     @property
     def is_unowned(self) -> bool:
-        """Whether nobody owns or is about to own anything."""
+        """Whether no token or pin has an owner or is to have one."""
         return not self.targets and all(o < 0 for o in self.owner) and all(p.owner is None for p in self.pins.values())

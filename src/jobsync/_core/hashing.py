@@ -1,6 +1,6 @@
 """Task id -> key -> token.
 
-A task is known everywhere (records, pins, log lines) by its *key*, which is ``str(id)``; so ``7`` and ``'7'`` are one task.
+Records, pins and log lines name a task by its *key*, which is ``str(id)``; so ``7`` and ``'7'`` are one task.
 The key's UTF-8 bytes are hashed, and the hash modulo the size of the pool is the token. Every node must come to the same
 token, so both the hash function and the size of the pool are cluster settings, and ``str(id)`` must not differ between
 processes.
@@ -9,7 +9,7 @@ processes.
 ``xxh3`` (default)      XXH3, 64 bits, seed 0
 ``md5``                 the whole digest as one big-endian integer
 ``sha256``              the digest's first 8 bytes as a big-endian integer
-``double_sha256``       the same of ``sha256(sha256(key).digest())``
+``double_sha256``       the first 8 bytes of ``sha256(sha256(key).digest())``, likewise
 ======================  =====================================================
 """
 
@@ -31,25 +31,25 @@ HASH_FUNCTIONS = (DEFAULT_HASH, 'md5', 'sha256', 'double_sha256')
 
 
 _FIRST_8 = Struct('>Q').unpack_from
-"""Of a digest the first 8 bytes as a big-endian integer."""
+"""Unpack the first 8 bytes of a digest as a big-endian integer."""
 
 
 def task_key(task_id: object) -> str:
-    """The text by which a task is known: ``str(task_id)``.
+    """Return the key of a task: ``str(task_id)``.
 
-    Raises ``ConfigError`` for an id that cannot be hashed; whose text differs from process to process, being the address of
-    an object; or whose text no store can record: a lone surrogate (as ``os.listdir`` makes of a file name that is not UTF-8)
-    or a NUL. Better here, at the first touch, than after the work is done.
+    Raises ``ConfigError`` for an id that cannot be hashed; for one whose text differs from process to process, being the address
+    of an object; and for one whose text no store can record: with a lone surrogate (as ``os.listdir`` makes of a file name that
+    is not UTF-8) or a NUL. So such an id is refused before the work is done, not after.
     """
     key = task_id if type(task_id) is str else _text(task_id)
-    # Nearly every key is printable, and printable excludes all that needs a closer look.
+    # Nearly every key is printable, and a printable key needs no further check.
     if not key.isprintable():
         _check_storable(key)
     return key
 
 
 def tokenizer(hash_function: str, total_tokens: int) -> Callable[[str], int]:
-    """A function from a task's key to its token, in ``range(total_tokens)``.
+    """Return a function from a task's key to its token, in ``range(total_tokens)``.
 
     The function raises ``ConfigError`` for a key with a lone surrogate, which has no UTF-8.
     """
@@ -67,7 +67,7 @@ def tokenizer(hash_function: str, total_tokens: int) -> Callable[[str], int]:
 
 
 def hasher(hash_function: str) -> Callable[[bytes], int]:
-    """The function from a key's UTF-8 bytes to the integer whose remainder is the token."""
+    """Return the function from a key's UTF-8 bytes to the integer whose remainder is the token."""
     digest = _DIGESTS.get(hash_function) if isinstance(hash_function, str) else None
     if digest is None:
         raise ConfigError(f'hash_function is {safe_repr(hash_function)}: must be one of {", ".join(HASH_FUNCTIONS)}')

@@ -1,11 +1,11 @@
 r"""Patterns over node names: SQL's LIKE, as PostgreSQL means it.
 
 ``%`` is any number of characters, ``_`` is exactly one (a newline too), ``\`` takes the next character as it is. Case
-counts, and the pattern must cover the whole name. Stores are not asked: their LIKEs differ.
+counts, and the pattern must cover the whole name. No store evaluates patterns: their LIKEs differ.
 
 A pattern is cut at its ``%`` into pieces of fixed length. The first must stand at the start and the last at the end; each
 one between is taken at its leftmost place after the one before. Leftmost is always right, for it leaves the most room, so
-nothing is ever tried again: the time is at most length of name times length of pattern.
+no place is ever tried again: the time is at most length of name times length of pattern.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Piece:
     literal: str
     """The characters, without the ``_``."""
     shape: re.Pattern[str] | None
-    """If there are any ``_``: the piece as an expression without repetition, which cannot backtrack."""
+    """With any ``_``: the piece as an expression without repetition, which cannot backtrack; else None."""
 
     def stands_at(self, text: str, position: int) -> bool:
         if self.shape is None:
@@ -38,7 +38,7 @@ class _Piece:
         return self.shape.match(text, position) is not None
 
     def end_of_first(self, text: str, start: int, stop: int) -> int:
-        """Where its first place within ``text[start:stop]`` ends, or -1."""
+        """Return where the first place of the piece within ``text[start:stop]`` ends, or -1."""
         if self.shape is None:
             found = text.find(self.literal, start, stop)
             return found if found < 0 else found + self.length
@@ -57,7 +57,7 @@ class Matcher:
     """None if the pattern has no ``%``."""
 
     def matches(self, text: str) -> bool:
-        """Whether the pattern covers the whole of ``text``."""
+        """Return whether the pattern covers the whole of ``text``."""
         first, last = self._first, self._last
         if last is None:
             return len(text) == first.length and first.stands_at(text, 0)
@@ -72,7 +72,7 @@ class Matcher:
 
 
 def compile_like(pattern: object) -> Matcher:
-    r"""The matcher of a pattern; made once for each pattern in use.
+    r"""Return the matcher of a pattern, made once for each pattern in use.
 
     Raises ``ConfigError`` for what is not a string, and for a pattern that ends in a ``\`` with nothing to escape.
     """
@@ -82,9 +82,9 @@ def compile_like(pattern: object) -> Matcher:
 
 
 def choose(patterns: Sequence[str], names: Iterable[str]) -> tuple[str | None, frozenset[str]]:
-    """The first pattern that any of the names matches, and the names it matches; ``(None, frozenset())`` if there is none.
+    """Return the first pattern that any of the names matches, and the names that match it; ``(None, frozenset())`` if none does.
 
-    A pattern that ``compile_like`` refuses matches nothing: rows written by hand must not stop whoever reads them.
+    A pattern that ``compile_like`` refuses matches no name: a row written manually must not stop the leader.
     """
     candidates = tuple(names)
     for pattern in patterns:

@@ -1,7 +1,7 @@
-"""The records of a namespace, as values.
+"""The records of a namespace, as values, however a store keeps them.
 
-Each record has one writer: a node writes its own, whoever wins the comparison writes the leadership, the leader writes
-the assignment, any node writes task locks. Nothing here knows how a store keeps them.
+Each record has one writer: a node writes its own, the node that wins the comparison writes the leadership, the leader writes the
+assignment, any node writes task locks.
 """
 
 from __future__ import annotations
@@ -43,15 +43,14 @@ __all__ = [
 ]
 
 NOBODY = ''
-"""As a target: the owner is asked to let go, and nobody takes over. No node can have this name."""
+"""As a target: the owner is to release the token, and no node takes over. No node can have this name."""
 
 
 @attrs.frozen(order=False)
 class Revision:
     """The number of a structural change and the random stamp drawn with it.
 
-    The number alone does not tell two histories of one store apart (rule R8); two revisions are the same only if both
-    parts are.
+    The number alone does not distinguish two histories of one store (rule R8): two revisions are equal only if both parts are.
     """
 
     number: int
@@ -76,7 +75,7 @@ class Timeline:
 
 @attrs.frozen
 class Settings:
-    """What every node of a cluster must agree on."""
+    """The settings that every node of a cluster must agree on."""
 
     total_tokens: int
     hash_function: str
@@ -100,7 +99,7 @@ class NodeRef:
 
 
 class NodeState(enum.Enum):
-    """A node is registered while JOINED. LEFT is a record that waits for the leader to give its tokens away."""
+    """The state of a node's record: JOINED while registered; LEFT until the leader has given its tokens away."""
 
     JOINED = 'joined'
     LEFT = 'left'
@@ -108,7 +107,7 @@ class NodeState(enum.Enum):
 
 @attrs.frozen
 class Registration:
-    """What a node says of itself when it registers."""
+    """What a node registers with."""
 
     ref: NodeRef
     timeout_sec: float
@@ -116,14 +115,14 @@ class Registration:
     weight: float = 1.0
     """Its share of the tokens relative to the others'; 0 owns nothing."""
     replaces: frozenset[str] = frozenset()
-    """Incarnations of this name that the newcomer knows to be over."""
+    """Incarnations of this name that are known to be over."""
     host: str = ''
     pid: int = 0
     longest_timeout_sec: float = 0.0
-    """The longest heartbeat timeout that this node has ever read of in the namespace, its own apart."""
+    """The longest heartbeat timeout that this node has ever read in the namespace, its own excepted."""
 
     def record(self, created_on: dt.datetime, now: dt.datetime, before: Node | None) -> Node:
-        """The node's record as it begins at the store's time ``now``, in the place of ``before``, if its name has one."""
+        """Return the node's first record at the store's time ``now``, in place of ``before``, its name's record if any."""
         return Node(
             name=self.ref.name,
             incarnation=self.ref.incarnation,
@@ -152,7 +151,7 @@ class Node:
     seen: Revision
     """The assignment version it has applied and acknowledged."""
     holding: frozenset[int]
-    """Tokens it was asked to give up and is still busy with."""
+    """Tokens it is to hand over and is still busy with."""
     state: NodeState
     replaces: frozenset[str]
     weight: float
@@ -173,13 +172,13 @@ class Node:
 
     @property
     def beat(self) -> tuple[str, int]:
-        """What observers compare (rule R2): unchanged means that the node has written nothing since."""
+        """What observers compare (rule R2): if unchanged, the node has written nothing since."""
         return self.incarnation, self.heartbeat
 
 
 @attrs.frozen
 class Leadership:
-    """Who leads, and the term. The epoch rises by one at every change and is never reused."""
+    """The leader and its term. The epoch rises by one at every change and is never reused."""
 
     epoch: int
     node: NodeRef | None
@@ -204,8 +203,8 @@ class Pulse:
     position: int | None = None
     """See ``Snapshot.position``."""
     leader_age_sec: float | None = None
-    """How long ago, by the store's clock, the leader's last heartbeat was; None if there is none or the store does not tell. It
-    helps the nodes to beat in step, and decides nothing."""
+    """How long ago, by the store's clock, the leader's last heartbeat was; None if there is none or the store does not report it.
+    It helps the nodes to send heartbeats in step, and decides nothing."""
 
 
 @attrs.frozen
@@ -262,7 +261,7 @@ class Pin:
     task_id: str
     owner: str | None
     target: str | None = None
-    """Whom it is being handed to, ``NOBODY`` if it is to be let go, None if it stays."""
+    """The name it is being handed to, ``NOBODY`` if it is to be released, None if it stays."""
     version: int = 0
     """The number of the plan that last changed its owner: its fence."""
     pattern: str | None = None
@@ -284,7 +283,7 @@ class TaskLock:
     created_at: dt.datetime
     expires_at: dt.datetime | None
     registered: int
-    """The number of the revision that added the lock; 0 if unknown (a row written by hand)."""
+    """The number of the revision that added the lock; 0 if unknown (a row written manually)."""
 
 
 @attrs.frozen
@@ -337,7 +336,7 @@ class Eviction:
 
 @attrs.frozen
 class Guard:
-    """What a plan was made from; the commit is refused unless all of it still stands.
+    """What a plan was made from; the commit is refused unless all of it is still so.
 
     The namespace's revision is no part of it: a lock edited or a node registered meanwhile makes a plan incomplete, not wrong.
     """
@@ -349,7 +348,7 @@ class Guard:
 
 
 class HistoryKind(enum.Enum):
-    """The three trails a backend keeps."""
+    """The three kinds of history that a backend keeps."""
 
     CLAIM = 'claim'
     AUDIT = 'audit'

@@ -1,4 +1,4 @@
-"""How a value from outside appears in a message: short, on one line, without a secret, and without an error of its own."""
+"""Values from outside as they appear in messages: short, on one line, without secrets, and without raising errors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _URL = re.compile(
     """,
     re.VERBOSE,
 )
-"""A URL in which each part is where it seems to be. A character of a password that was not written as %40 and so on is not."""
+"""A URL whose parts are where they seem to be: a special character of a password is written as %40 and so on."""
 _SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
 
 
 def safe_repr(value: object) -> str:
-    """Value and type, as in ``'abc' (str)``; a long value is cut, one that cannot be shown is replaced."""
+    """Return value and type, as in ``'abc' (str)``; a long value is cut, one that cannot be shown is replaced."""
     try:
         text = _repr.repr(value)
-    except Exception:  # noqa: BLE001  (somebody's __repr__, or an int of more digits than Python will print)
+    except Exception:  # noqa: BLE001  (a __repr__ of the user's, or an int of more digits than Python will print)
         text = '<not printable>'
     return f'{text} ({type(value).__name__})'
 
@@ -38,7 +38,7 @@ def safe_repr(value: object) -> str:
 def redact_url(url: str) -> str:
     """Return what may be shown of a URL: ``***`` for its password and options, or for all but the scheme if it is malformed.
 
-    In a malformed URL no part is what it looks like: in ``postgresql://u:pw/secret@host/db`` a parser finds the host ``u`` and
+    In a malformed URL no part is what it seems to be: in ``postgresql://u:pw/secret@host/db`` a parser finds the host ``u`` and
     the database ``secret@host/db``.
     """
     found = _URL.fullmatch(url)

@@ -28,7 +28,7 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
             assignment = base.apply(backend.read_assignment(base.version))
             return commands.AssignmentReading(assignment, Ownership.under(assignment, ref))
         case commands.PlanAndCommit(view, state, config):
-            return _propose(backend, view, state, config, token_of)
+            return _plan_and_commit(backend, view, state, config, token_of)
         case commands.ReadLocks():
             return backend.read_locks()
         case commands.AcquireLeadership(ref, epoch):
@@ -51,7 +51,7 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
             return None
 
 
-def _propose(
+def _plan_and_commit(
     backend: Backend, view: LeaderView, state: LeaderState, config: NodeConfig, token_of: Callable[[str], int]
 ) -> commands.CommitOutcome:
     from jobsync._core.leader.decide import decide  # only now: few nodes ever lead

@@ -27,8 +27,8 @@ from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
+from jobsync._core.agent.schedule import WeightSync
 from jobsync._core.agent.unreadable import UnreadableRecords
-from jobsync._core.agent.weight import WeightSync
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import NodeRef, Opened, Snapshot, Timeline, Unreadable
 from jobsync.errors import JobsyncError, NameTaken
@@ -174,7 +174,7 @@ class Agent:
         if isinstance(call, (commands.Heartbeat, commands.PlanAndCommit)):
             self._rollback.writes += 1
         elif isinstance(call, commands.TakeSnapshot):
-            self._membership.monitor.begin_look(now)
+            self._membership.monitor.begin_poll(now)
         if lane is Lane.WORK and self.phase is Phase.MEMBER:
             self._candidacy.begin_work(now)
         self._under_way[lane] = Issued(call, now, self._session, self._rollback.known)

@@ -1,13 +1,14 @@
 """Whether this node may lead (rule R4): a leader that lives and cannot work must not lead.
 
-What a leader does is look, plan and commit, all of it in the lane for work. While heartbeats succeed and that lane does not get
-through for one heartbeat timeout, the node is no candidate: its heartbeats say so, and whoever is next in line takes over. A call
-that hangs is seen as well, for the lane of the heartbeats judges. While heartbeats fail too, it is the store that is away, from
-everybody perhaps, and no other node would do better.
+A leader reads, plans and commits, all of it in the work lane. While heartbeats succeed and that lane does not get through for one
+heartbeat timeout, the node is no candidate: its heartbeats say so, and the next node in line takes over. A call that hangs is
+noticed as well, because the heartbeat lane measures. While heartbeats fail too, the store is away, perhaps from every node, and
+no other node would do better.
 
 A node steps back for a pause, and is a candidate again with the first work that succeeds after it. Where its commits alone fail,
 nothing shows that before it leads again. So each pause is twice as long as the one before, from ``LEAST_PAUSE`` timeouts to
-``MOST_PAUSE``, until a commit of this node has succeeded; which also ends a pause at once, where no other node was able to lead.
+``MOST_PAUSE``, until a commit of this node has succeeded. Such a commit also ends a pause at once, where no other node was able
+to lead.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 __all__ = ['LEAST_PAUSE', 'MOST_PAUSE', 'Candidacy']
 
 LEAST_PAUSE = 2
-"""How many timeouts a node steps back for at the least. The next leader begins to watch the others when it hears that it is to
+"""How many timeouts a node steps back for at the least. The next leader begins to watch the others when it finds that it is to
 lead, and must have the time to find one of them dead."""
 
 MOST_PAUSE = 64
@@ -25,7 +26,7 @@ _FOREVER = float('inf')
 
 
 class Candidacy:
-    """One node's, through all its incarnations."""
+    """The candidacy of one node, through all its incarnations."""
 
     def __init__(self, timeout_sec: float) -> None:
         self._timeout_sec, self._pause_sec = timeout_sec, LEAST_PAUSE * timeout_sec
@@ -33,13 +34,13 @@ class Candidacy:
 
     def begin_session(self) -> None:
         """Begin as a candidate, as each registration does."""
-        self.is_wanted = self._is_told = True
+        self.is_wanted = self._is_published = True
         self._since = self._failed_at = self._back_at = _FOREVER
 
     @property
     def stands(self) -> bool:
         """Whether this node is a candidate, and its record says so."""
-        return self.is_wanted and self._is_told
+        return self.is_wanted and self._is_published
 
     @property
     def stuck_at(self) -> float:
@@ -47,7 +48,7 @@ class Candidacy:
         return self._since + self._timeout_sec if self.is_wanted else _FOREVER
 
     def begin_work(self, now: float) -> None:
-        """Note that a call is made in the lane for work."""
+        """Note that a call is made in the work lane."""
         self._since = min(self._since, now)
 
     def rest(self) -> None:
@@ -61,14 +62,11 @@ class Candidacy:
         self._failed_at = _FOREVER
 
     def has_failed(self, now: float) -> bool:
-        """Note that a commit failed; return whether the node has to step back.
-
-        Looks and decisions without a plan may succeed in between, so the first failure counts until a commit succeeds::
-
-            t=0   the leader has found a node dead; the commit fails, and it forgets what it has observed (rule R2)
-            t=1   it looks, and there is nothing to commit; that succeeds
-            t=16  it finds the node dead again; the commit fails, and so on for ever
-        """
+        """Note that a commit failed; return whether the node has to step back."""
+        # Readings and decisions without a plan may succeed in between, so the first failure counts until a commit succeeds:
+        # t=0   the leader has found a node dead; the commit fails, and the leader forgets what it has observed (rule R2)
+        # t=1   it reads the nodes, and there is nothing to commit; that succeeds
+        # t=16  it finds the node dead again; the commit fails, and so on for ever
         self._failed_at = min(self._failed_at, now)
         return self.is_wanted and now >= self._failed_at + self._timeout_sec
 
@@ -90,6 +88,6 @@ class Candidacy:
         self.is_wanted = True
         return True
 
-    def note_told(self, candidate: bool) -> None:
-        """Note what a heartbeat that succeeded has said."""
-        self._is_told = candidate
+    def note_published(self, candidate: bool) -> None:
+        """Note what a heartbeat that succeeded has said of the candidacy."""
+        self._is_published = candidate

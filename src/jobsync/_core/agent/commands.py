@@ -1,6 +1,6 @@
-"""What an agent asks to have done, as values: calls of the backend, with the reckoning that belongs to them.
+"""The commands of an agent, as values: calls of the backend, with the computation that belongs to them.
 
-The agent hands them out, somebody else performs them (``jobsync._runtime.executor``) and brings back the answer.
+The runtime executes them (``jobsync._runtime.executor``) and brings back the reply.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class Lane(enum.Enum):
-    """An agent has at most one call under way in each lane, so that heartbeats never wait behind anything."""
+    """A lane of calls: at most one is under way in each, so heartbeats never wait behind other calls."""
 
     HEARTBEAT = 'heartbeat'
     WORK = 'work'
@@ -92,7 +92,7 @@ class TakeSnapshot:
 
 @attrs.frozen
 class ReadAssignment:
-    """``Backend.read_assignment`` on top of ``base``; answered by a ``AssignmentReading``."""
+    """``Backend.read_assignment`` on top of ``base``; answered by an ``AssignmentReading``."""
 
     ref: NodeRef
     base: Assignment = attrs.field(repr=False)
@@ -100,7 +100,7 @@ class ReadAssignment:
 
 @attrs.frozen
 class AssignmentReading:
-    """An assignment, and what it gives to the reader."""
+    """An assignment, and the reader's ownership under it."""
 
     assignment: Assignment
     ownership: Ownership
@@ -121,7 +121,7 @@ class AcquireLeadership:
 
 @attrs.frozen
 class PlanAndCommit:
-    """``leader.decide``, and ``Backend.commit`` if there is a plan; answered by a ``CommitOutcome``."""
+    """``decide``, and ``Backend.commit`` if there is a plan; answered by a ``CommitOutcome``."""
 
     view: LeaderView
     state: LeaderState
@@ -131,7 +131,7 @@ class PlanAndCommit:
 
 @attrs.frozen
 class CommitOutcome:
-    """What became of a ``PlanAndCommit``."""
+    """The result of a ``PlanAndCommit``."""
 
     plan: Plan | None
     revision: Revision | None

@@ -8,8 +8,8 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.registration import NameRegistration
 from jobsync._core.agent.rollback import RollbackDetector
+from jobsync._core.agent.schedule import WeightSync
 from jobsync._core.agent.settings_watch import SettingsWatch
-from jobsync._core.agent.weight import WeightSync
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import Node, NodeRef, Opened, Registration, Snapshot
 

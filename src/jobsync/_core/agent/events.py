@@ -1,4 +1,4 @@
-"""What an agent has to tell: values that somebody else logs, or calls the user's functions with."""
+"""What happened to a node, as values: the runtime logs them, or calls the user's functions with them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ['Event', 'LogMessage', 'OwnershipChanged']
 
 @attrs.frozen
 class OwnershipChanged:
-    """The set of tokens that may be claimed has changed."""
+    """A change of the tokens that may be claimed."""
 
     before: Ownership
     after: Ownership
     asked: frozenset[int] = frozenset()
-    """Those of the tokens that go which this node was asked for, if it ``announces``; they are held until they are released. The
+    """The tokens among those that go which this node is to hand over, if it ``announces``: held until they are released. The
     others are lost: the lease or the incarnation is over, or their rows are gone."""
     deadline: float = float('-inf')
     """Until when they are held at the longest."""
@@ -28,13 +28,13 @@ class OwnershipChanged:
 
     @property
     def lost(self) -> frozenset[int]:
-        """The tokens that go and were not asked for."""
+        """The tokens that go without a hand-over."""
         return self.before.tokens - self.after.tokens - self.asked
 
 
 @attrs.frozen
 class LogMessage:
-    """Something worth a log line: once for each structural change, never for a heartbeat."""
+    """A line for the log: one for each structural change, never for a heartbeat."""
 
     level: str
     text: str

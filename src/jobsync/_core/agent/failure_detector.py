@@ -1,12 +1,16 @@
-"""Who is suspected of being dead (rule R2).
+"""Which nodes are suspected of being dead (rule R2).
 
-An observer goes by its own clock alone: a node is suspect once the observer has read the same heartbeat for the node's whole
+An observer uses its own clock alone: a node is suspect once the observer has read the same heartbeat for the node's whole
 timeout, counted from the observer's first reading of it. A heartbeat was sent before it was read, and a lease is shorter than
 the timeout, so when a node becomes suspect its lease is over, whatever any wall clock says.
 
-An observer that could not read for a while was blind, and cannot tell silence from its own deafness. One of whose calls failed
-was blind too: a store that answers readings and refuses writes silences every heartbeat. Either way all its observations start
-again. That is why a store outage evicts nobody (promise P4).
+An observer that could not read for a while was blind, and cannot distinguish another's silence from its own deafness. An observer
+was blind too when one of its calls failed: a store that answers readings and refuses writes silences every heartbeat. Either way
+all its observations start again. Therefore a store outage evicts no node (promise P4)::
+
+    t=0   the store stops answering; no heartbeat gets through, and no reading
+    t=20  it answers again; the last heartbeat the observer has read of every node is 20 s old
+    t=21  counted from t=0 every node would be dead; counted anew each has a timeout to send its next heartbeat
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from jobsync._core.records import Node
 __all__ = ['FailureDetector']
 
 Beat = tuple[str, int]
+"""Incarnation and heartbeat."""
 
 
 @attrs.define
@@ -27,24 +32,24 @@ class FailureDetector:
     """One node's readings of the others' heartbeats."""
 
     blind_after_sec: float
-    """How long it may be without a reading."""
+    """How long the observer may be without a reading."""
     _first_read: dict[str, tuple[Beat, float]] = attrs.field(factory=dict, init=False)
     _last_read_at: float | None = attrs.field(default=None, init=False)
 
     def note_reading(self, now: float) -> None:
-        """A reading of the store succeeded at ``now``; forget everything if the one before it was too long ago."""
+        """Note that a reading of the store succeeded; forget everything if the one before it was too long ago."""
         if self._last_read_at is not None and now - self._last_read_at > self.blind_after_sec:
             self._first_read.clear()
         self._last_read_at = now
 
     def note(self, name: str, beat: Beat, now: float) -> None:
-        """``name`` was read with ``beat`` (incarnation, heartbeat) at ``now``."""
+        """Note that ``name`` was read with this incarnation and heartbeat."""
         before = self._first_read.get(name)
         if before is None or before[0] != beat:
             self._first_read[name] = (beat, now)
 
     def note_all(self, nodes: Iterable[Node], now: float) -> None:
-        """A complete reading: whoever is not in it is forgotten."""
+        """Note a complete reading, and forget every node that is not in it."""
         self.note_reading(now)
         present = set()
         for node in nodes:
@@ -59,7 +64,7 @@ class FailureDetector:
         return self._first_read.keys()
 
     def suspects(self, timeouts: Mapping[str, float], now: float) -> dict[str, Beat]:
-        """Those of ``timeouts`` (name -> timeout in seconds) that are suspect now, with the heartbeat they stopped at."""
+        """Return the suspects among ``timeouts`` (name -> timeout in seconds), with the heartbeat each stopped at."""
         found = {}
         for name, timeout in timeouts.items():
             reading = self._first_read.get(name)
@@ -68,11 +73,11 @@ class FailureDetector:
         return found
 
     def next_suspicion(self, timeouts: Mapping[str, float]) -> float | None:
-        """When the next of ``timeouts`` becomes suspect if it stays silent."""
+        """Return when the next of ``timeouts`` becomes suspect if it stays silent; None if none was read."""
         times = [self._first_read[name][1] + timeout for name, timeout in timeouts.items() if name in self._first_read]
         return min(times, default=None)
 
     def clear(self) -> None:
-        """Start again."""
+        """Forget everything."""
         self._first_read.clear()
         self._last_read_at = None

@@ -1,6 +1,6 @@
-"""What a node is busy with, and the tokens it may not let go of yet because of that (rule R3).
+"""What a node is busy with, and the tokens it must not release yet because of that (rule R3).
 
-Busy means a task in flight, or a token whose coming hand-over the user is being told of (``on_revoke``).
+A node is busy with tasks in flight, and with tokens whose coming hand-over is announced to the user (``on_revoke``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ['InFlight']
 
 
 class _Attempt:
-    """A task is about to be begun."""
+    """The block in which a thread tries to begin a task."""
 
     __slots__ = ('_among', '_task')
 
@@ -30,43 +30,46 @@ class _Attempt:
 
 
 class InFlight:
-    """``keys`` may be set and taken away by any thread, within an ``attempt``; the rest is the agent's."""
+    """The tasks in flight and the announced tokens of one node.
+
+    Any thread may add to ``keys`` within an ``attempt``, and remove from it. Everything else is for the agent.
+    """
 
     def __init__(self, token_of: Callable[[str], int], handover_timeout_sec: float) -> None:
         self._token_of, self._handover_timeout_sec = token_of, handover_timeout_sec
         self.keys: dict[str, int] = {}
-        """Keys of tasks begun and not finished, with the number of the worker that began each: a thread, or whom it acted for."""
+        """Keys of tasks begun and not finished, with the number of the worker that began each: of a thread, or of its caller."""
         self._attempts: dict[object, tuple[str, int]] = {}
-        """Keys of tasks that somebody is about to begin, if he may."""
+        """Keys and workers of tasks that threads try to begin."""
         self._announced: Counter[int] = Counter()
-        """How many times each token stands in what the user has yet to hear, or is hearing."""
+        """For each token how many announcements of it the user has not confirmed."""
         self.reported: frozenset[int] = frozenset()
         """The tokens that the last acknowledged heartbeat said were held."""
         self._asked_at: dict[int, float] = {}
 
     def begin_session(self) -> None:
-        """A new incarnation has been asked for nothing."""
+        """Begin as a new incarnation, which has no token to hand over."""
         self._announced.clear()
         self.reported, self._asked_at = frozenset(), {}
 
     def attempt(self, key: str, worker: int) -> _Attempt:
-        """Within the block the task counts as in flight, whatever others do with it. Any thread may."""
+        """Return a block within which the task counts as in flight, whatever other threads do with it. For any thread."""
         return _Attempt(self._attempts, (key, worker))
 
     def _begun(self) -> list[tuple[str, int]]:
-        """What is in flight, with its worker. The attempts first: one that succeeds is in ``keys`` before it is over."""
+        """Return the keys in flight with their workers. Attempts are read first: a successful one ends once it is in ``keys``."""
         attempts = list(self._attempts.values())
         return [*attempts, *self.keys.copy().items()]
 
     def announce(self, tokens: Iterable[int], now: float) -> None:
-        """Hold these tokens, which this node was asked for, until the user has been told, or their time is up."""
+        """Hold these tokens, which this node is to hand over, until they are released or their time is up."""
         tokens = list(tokens)
         self._announced.update(tokens)
         for token in tokens:
             self._asked_at.setdefault(token, now)
 
     def release(self, tokens: Iterable[int]) -> None:
-        """The user has been told of these, once."""
+        """Take the confirmation of one announcement of these tokens."""
         self._announced -= Counter(tokens)
 
     @property
@@ -74,12 +77,12 @@ class InFlight:
         """Whether any token is held."""
         return bool(self._asked_at)
 
-    def is_busy(self, but_for: int | None) -> bool:
-        """Whether anything is in hand, apart from the tasks of one worker."""
-        return bool(self._announced) or any(worker != but_for for _, worker in self._begun())
+    def is_busy(self, except_worker: int | None) -> bool:
+        """Return whether tasks are in flight, except those of one worker, or announcements are not confirmed."""
+        return bool(self._announced) or any(worker != except_worker for _, worker in self._begun())
 
     def due(self, assignment: Assignment, ref: NodeRef, now: float) -> float:
-        """When what is held will be other than was reported: now, or when the first hand-over's time is up."""
+        """Return when ``holding`` differs from ``reported``: now, or when the first hand-over's time is up."""
         if not self.reported:
             return float('inf')
         holding = self.holding(assignment, ref, now)
@@ -88,10 +91,10 @@ class InFlight:
         return min(self._asked_at[token] for token in holding) + self._handover_timeout_sec
 
     def holding(self, assignment: Assignment, ref: NodeRef, now: float) -> frozenset[int]:
-        """The tokens that this node was asked to give up and is busy with, while it may still keep them.
+        """Return the tokens that this node is to hand over and is busy with, for ``handover_timeout_sec`` at most.
 
         A task counts for the token it maps to in this assignment: its pin's, if it has one by now. A token whose row was
-        deleted by hand is one that this node is asked to give up, if it has a task in flight on it.
+        deleted manually counts as one to hand over, if a task is in flight on it.
         """
         member = assignment.members.get(ref.name)
         begun = self._begun()

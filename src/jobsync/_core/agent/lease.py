@@ -1,18 +1,25 @@
 """What one node may claim, and until when: the lease, and its side of a hand-over (rules R1 and R3).
 
-What may be claimed is ``ownership``, while now < ``deadline``. Any thread may read either at any time, or both as they stand
-together: the ``grant``.
+What may be claimed is ``ownership``, while now < ``deadline``. Any thread may read either at any time, or both together: the
+``grant``.
 
 *Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until a heartbeat that acknowledges that
 version has succeeded. Between the two the node claims only what both the old and the new version allow.
 
-*Tasks in flight.* ``begin`` notes its attempt first and looks at ``ownership`` afterwards; whoever takes tokens away restricts
-``ownership`` first and looks at attempts and tasks in flight afterwards. Whichever comes first, no task is begun on a token that
-an acknowledgement has given up, and neither side takes a lock. Each attempt is noted by itself, so that one that is refused
-takes nothing away from another at the same task.
+*Tasks in flight.* ``begin`` records its attempt first and reads ``ownership`` afterwards; the agent restricts ``ownership`` first
+and reads attempts and tasks in flight afterwards. Neither side takes a lock, and in either order no task is begun on a token that
+an acknowledgement has given up::
 
-*The clock is read last.* Whatever answers "this is ours now" takes the clock as a function, reads the grant first and the clock
-after it, as ``Job.can_claim_task`` does. The other way round::
+    user thread   records the attempt     reads the ownership: its own, so it begins the task
+    agent                                 reads a version with a target; restricts the ownership; reads the attempt: holding
+    or
+    agent         restricts the ownership; reads no attempt: the token is released
+    user thread                           records the attempt; reads the ownership: not its own
+
+Each attempt is recorded by itself, so that one that is refused takes nothing away from another at the same task.
+
+*The clock is read last.* A method that answers whether a task may be claimed now takes the clock as a function, reads the grant
+first and the clock after it, as ``Job.can_claim_task`` does. In the opposite order::
 
     t=0   a thread reads the clock, and its process is stopped
     t=20  another node owns the token; the process goes on
@@ -40,8 +47,8 @@ _NEVER = float('-inf')
 class Lease:
     """One node's hold on its tokens, through all its incarnations."""
 
-    def __init__(self, config: NodeConfig, token_of: Callable[[str], int], tell: Callable[[Event], object]) -> None:
-        self._config, self._token_of, self._tell = config, token_of, tell
+    def __init__(self, config: NodeConfig, token_of: Callable[[str], int], emit: Callable[[Event], object]) -> None:
+        self._config, self._token_of, self._emit = config, token_of, emit
         self._nothing = Ownership.nothing(config.settings.total_tokens)
         self._blank = Assignment.empty(config.settings.total_tokens)
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
@@ -50,22 +57,22 @@ class Lease:
         self.ownership = self._nothing
 
     def begin_session(self, ref: NodeRef) -> None:
-        """A new incarnation knows no assignment. What was owned before must have been dropped."""
+        """Begin as a new incarnation without an assignment. What was owned before must have been dropped."""
         self.ref, self.assignment = ref, self._blank
         self.acknowledged: Revision | None = None
         """The last version that a successful heartbeat has acknowledged; None before the first."""
         self._awaiting_ack: Ownership | None = None
         self._tasks.begin_session()
 
-    # --- what any thread may ask --------------------------------------------------------------------------------------------
+    # --- for any thread -----------------------------------------------------------------------------------------------------
 
     def may_claim(self, key: str, token: int, clock: Clock) -> bool:
-        """Whether the task with this key, whose hash token is ``token``, is this node's now."""
+        """Return whether this node may claim the task with this key, whose hash token is ``token``, now."""
         deadline, pins, mine = self.grant
         return (mine[token] if pins is None else pins.get(key, mine[token])) and clock() < deadline
 
     def ours(self, tasks: Mapping[str, int], clock: Clock) -> list[str]:
-        """Those of many tasks (key -> hash token) that are this node's now, in their order."""
+        """Return the keys of the tasks (key -> hash token) that this node may claim now, in their order."""
         deadline, pins, mine = self.grant
         if pins is None:
             found = [key for key, token in tasks.items() if mine[token]]
@@ -74,12 +81,15 @@ class Lease:
         return found if clock() < deadline else []
 
     def holds_lease(self, ref: NodeRef, clock: Clock) -> bool:
-        """Whether the lease of this run of the node is valid now."""
+        """Return whether the lease of this run of the node is valid now."""
+        # t=0   a thread reads that the run is 1, and is stopped
+        # t=20  run 1 is evicted; run 2 has a lease; the thread reads its deadline, and would say that run 1 has a lease
+        # So the run is read after the deadline: a deadline of run 2 is then compared with run 2.
         deadline = self.deadline
-        return clock() < deadline and self.ref == ref  # the run last: a deadline read before may be that of a later run
+        return clock() < deadline and self.ref == ref
 
     def begin(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
-        """Mark a task as in flight, by this worker, if it is this node's; say whether it is."""
+        """Mark a task as in flight with this worker if this node may claim it; return whether it may."""
         with self._tasks.attempt(key, worker):
             if self.may_claim(key, token, clock):
                 self.in_flight[key] = worker
@@ -87,17 +97,17 @@ class Lease:
         return False
 
     def begin_alone(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
-        """The same, but for a task that another worker has in flight: False."""
+        """Mark a task as in flight with this worker if this node may claim it and no other worker has it; return whether so."""
         with self._tasks.attempt(key, worker):
             return self.may_claim(key, token, clock) and self.in_flight.setdefault(key, worker) == worker
 
     def finish(self, keys: Iterable[str]) -> None:
-        """These tasks are no longer in flight."""
+        """Mark tasks as no longer in flight."""
         for key in keys:
             self.in_flight.pop(key, None)
 
     def fence(self, key: str, token: int, clock: Clock) -> int | None:
-        """The fence of a task that this node may claim or has in flight; None if it is not this node's."""
+        """Return the fence of a task that this node may claim or has in flight; None for any other task."""
         deadline, fence = self.deadline, self.assignment.fence(self.ref, key, token)
         return fence if (self.ownership.claims(key, token) or key in self.in_flight) and clock() < deadline else None
 
@@ -111,9 +121,9 @@ class Lease:
         """Whether a hand-over may be waiting for tasks in flight."""
         return self._tasks.is_asked
 
-    def is_busy(self, but_for: int | None) -> bool:
-        """Whether anything is in hand, apart from the tasks of one worker."""
-        return self._tasks.is_busy(but_for)
+    def is_busy(self, except_worker: int | None) -> bool:
+        """Return whether tasks are in flight, except those of one worker, or tokens are announced and not released."""
+        return self._tasks.is_busy(except_worker)
 
     @property
     def is_planned(self) -> bool:
@@ -128,7 +138,7 @@ class Lease:
 
     @property
     def is_whole(self) -> bool:
-        """Whether this node owns its whole share of the plan: nothing is on its way to it."""
+        """Whether this node owns its whole share of the plan: no token is being handed over to it."""
         name, assignment = self.ref.name, self.assignment
         return (
             self.is_planned
@@ -139,7 +149,7 @@ class Lease:
 
     @property
     def deadline(self) -> float:
-        """Until when the lease runs."""
+        """When the lease ends."""
         return self.grant[0]
 
     @deadline.setter
@@ -148,7 +158,7 @@ class Lease:
 
     @property
     def ownership(self) -> Ownership:
-        """What may be claimed while it runs."""
+        """What may be claimed while the lease runs."""
         return self._ownership
 
     @ownership.setter
@@ -159,31 +169,38 @@ class Lease:
     # --- the lease ----------------------------------------------------------------------------------------------------------
 
     def extend(self, sent_at: float, now: float) -> bool:
-        """A heartbeat that was sent then has succeeded (R1); say whether what it is good for is not over yet."""
+        """Extend the lease by a heartbeat that has succeeded (R1); return whether the lease it is good for still runs.
+
+        The lease counts from before the heartbeat was sent::
+
+            t=0   the heartbeat is sent, and the store records it at once
+            t=5   the answer comes; counted from here the lease would run until t=18.5
+            t=15  an observer that read the heartbeat at t=0 takes this node for dead, and its tokens are given to others
+        """
         if sent_at + self._config.lease_sec <= now:
             return False
-        if self.deadline == _NEVER:  # an end that nobody has declared meanwhile is none
-            self._tell(LogMessage('info', f'node {self.ref.name!r} has a lease'))
+        if self.deadline == _NEVER:  # an end that was never declared is none
+            self._emit(LogMessage('info', f'node {self.ref.name!r} has a lease'))
             if not self.ownership.is_empty:
-                self._tell(OwnershipChanged(self._nothing, self.ownership))
+                self._emit(OwnershipChanged(self._nothing, self.ownership))
         self.deadline = max(self.deadline, sent_at + self._config.lease_sec)
         return True
 
     def declare_end(self, now: float) -> None:
-        """Declare the loss if the lease has ended with something owned. The tokens stay, for it may be had again."""
+        """Report the loss if the lease has ended with something owned. The tokens stay owned, for the lease may begin again."""
         if _NEVER < self.deadline <= now and not self.ownership.is_empty:
-            self._tell(LogMessage('warning', f'node {self.ref.name!r}: the lease is over, no heartbeat got through in time'))
-            self._tell(OwnershipChanged(self.ownership, self._nothing))
+            self._emit(LogMessage('warning', f'node {self.ref.name!r}: the lease is over, no heartbeat got through in time'))
+            self._emit(OwnershipChanged(self.ownership, self._nothing))
             self.deadline = _NEVER
 
     def drop(self) -> None:
-        """Answer False from now on, and own nothing."""
+        """Allow no claim from now on, and own nothing."""
         if self.deadline > _NEVER and not self.ownership.is_empty:
-            self._tell(OwnershipChanged(self.ownership, self._nothing))
+            self._emit(OwnershipChanged(self.ownership, self._nothing))
         self.forget()
 
     def forget(self) -> None:
-        """The same in the child of a fork, which has nobody to tell."""
+        """Own nothing, and report no loss, as in the child of a fork."""
         self.deadline = _NEVER
         self.ownership = self._nothing
 
@@ -205,7 +222,7 @@ class Lease:
             self._set(after)
 
     def acknowledge(self, version: Revision, holding: frozenset[int]) -> None:
-        """A heartbeat has said that this version is applied, and which tokens this node is still busy with."""
+        """Take the success of a heartbeat that reported this version as applied, and these tokens as held."""
         if version != self.assignment.version:
             return
         self.acknowledged = version
@@ -215,7 +232,7 @@ class Lease:
             self._awaiting_ack = None
 
     def give_up(self, now: float, by: float) -> None:
-        """Claim nothing any more; whoever is to be told that all tokens go has until then."""
+        """Allow no claim any more. Where the node ``announces``, all its tokens are held until released, at most until ``by``."""
         self._awaiting_ack, self._has_given_up = None, True
         if self._config.announces:
             self._announce(self.ownership.tokens, self._nothing, now, by)
@@ -223,15 +240,15 @@ class Lease:
             self._set(self._nothing)
 
     def release(self, tokens: Iterable[int]) -> None:
-        """Whoever had to be told that these tokens go is ready (see ``OwnershipChanged.asked``)."""
+        """Release tokens that were announced (see ``OwnershipChanged.asked``): ``on_revoke`` has returned."""
         self._tasks.release(tokens)
 
     def holding(self, now: float) -> frozenset[int]:
-        """The tokens that this node was asked to give up and is still busy with."""
+        """Return the tokens that this node is to hand over and must keep reporting as held."""
         return self._tasks.holding(self.assignment, self.ref, now)
 
     def holds_other_at(self, now: float) -> float:
-        """When that will be something else than was last reported."""
+        """Return when ``holding`` becomes something else than the last acknowledged heartbeat reported."""
         return self._tasks.due(self.assignment, self.ref, now)
 
     def _announce(self, asked: frozenset[int], after: Ownership, now: float, deadline: float) -> None:
@@ -241,6 +258,6 @@ class Lease:
     def _set(self, after: Ownership, asked: frozenset[int] = frozenset(), deadline: float = _NEVER) -> None:
         before, self.ownership = self.ownership, after
         if before.mine != after.mine or before.pin_ids != after.pin_ids:
-            if self.deadline == _NEVER:  # the loss of all that is owned has been declared
+            if self.deadline == _NEVER:  # the loss of everything owned has been reported
                 before = after = self._nothing
-            self._tell(OwnershipChanged(before, after, asked, deadline))
+            self._emit(OwnershipChanged(before, after, asked, deadline))

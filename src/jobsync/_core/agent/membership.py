@@ -20,11 +20,9 @@ from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.leader_term import LeaderTerm
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.monitor import ClusterMonitor
-from jobsync._core.agent.refresh import AssignmentRefresh
 from jobsync._core.agent.rollback import RollbackDetector
-from jobsync._core.agent.schedule import HeartbeatSchedule
+from jobsync._core.agent.schedule import AssignmentRefresh, HeartbeatSchedule, WeightSync
 from jobsync._core.agent.unreadable import UnreadableRecords
-from jobsync._core.agent.weight import WeightSync
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import Leadership, LockReading, NodeRef, NodeState, Pulse, Snapshot
 from jobsync.errors import Evicted
@@ -61,7 +59,7 @@ class Membership:
     def begin(self, now: float) -> None:
         """Begin now that the incarnation is registered."""
         self._schedule.begin(now)
-        self.monitor.look(now)
+        self.monitor.poll(now)
 
     def beat_soon(self) -> None:
         """Send a heartbeat now, whatever the schedule says."""
@@ -108,7 +106,7 @@ class Membership:
 
     def _step_back(self, now: float) -> None:
         """Be no candidate for the leadership for a while (rule R4)."""
-        self.monitor.look_after(self._candidacy.step_back(now))
+        self.monitor.poll_once(self._candidacy.step_back(now))
         self._schedule.soon()
         timeout = self._config.heartbeat_timeout_sec
         self._log(
@@ -132,17 +130,17 @@ class Membership:
             case commands.PlanAndCommit(), commands.CommitOutcome() as outcome:
                 self._take_outcome(issued, outcome, now)
             case commands.AcquireLeadership(), Leadership() as leadership:
-                self.monitor.look(now)
+                self.monitor.poll(now)
                 self.leader_term.take_leadership(leadership, self._lease.assignment)
             case commands.ReadLocks(), LockReading(locks, unreadable):
                 self._unreadable.take('lock', unreadable, self.leader_term.is_on)
                 seen = self.monitor.snapshot
                 self.leader_term.take_locks(locks, -1 if seen is None else seen.locks_revision, now)
             case commands.DropExpiredLocks(), _:
-                self.monitor.look(now)
+                self.monitor.poll(now)
             case commands.SetWeight(_, weight), None:
                 self._weight_sync.given(weight, now + self._config.token_refresh_steady_interval_sec)
-                self.monitor.look(now)
+                self.monitor.poll(now)
             case _:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')
         self._work_succeeded(answer, now)
@@ -158,7 +156,7 @@ class Membership:
 
     def _take_pulse(self, issued: commands.Issued, call: commands.Heartbeat, pulse: Pulse, now: float) -> None:
         self._rollback.check(pulse, pulse.heartbeat, issued.known, least_heartbeat=issued.known.heartbeat + 1)
-        self._candidacy.note_told(call.candidate)
+        self._candidacy.note_published(call.candidate)
         # t=0   the row of this node is deleted manually, and its heartbeats are refused, or do not get through
         # t=15  its lease is over, and its tokens are given to others
         # t=20  its row is put back manually: the next heartbeat succeeds, and by its last version the tokens are still its own
@@ -198,19 +196,19 @@ class Membership:
         self._lease.read(assignment, reading.ownership, now)
         self.monitor.read_version(assignment.members, now)
         self.leader_term.note_unplaced(assignment)
-        self.leader_term.propose_again(now)
+        self.leader_term.plan_again(now)
         self._schedule.soon()
 
     def _take_outcome(self, issued: commands.Issued, outcome: commands.CommitOutcome, now: float) -> None:
         self.leader_term.take_outcome(outcome)
         if outcome.look_again_at is not None:
-            self.monitor.look(max(outcome.look_again_at, now))
+            self.monitor.poll(max(outcome.look_again_at, now))
         plan = outcome.plan
         if outcome.revision is None or plan is None:
             return
         self._rollback.note_commit(outcome.revision, issued.known.heartbeat + 1)
         self._refresh.note(outcome.revision, now)
-        self.monitor.look(now)
+        self.monitor.poll(now)
         self._log(
             'info',
             f'{plan.reason}: {plan.moved} tokens moved, {sum(len(group.tokens) for group in plan.groups)} rows written, '
@@ -221,7 +219,7 @@ class Membership:
 
     def take_refusal(self, ends_term: bool, now: float) -> float:
         """Take the refusal of a plan, which ``ends_term`` if another node leads; return when to work again."""
-        self.monitor.look(now)
+        self.monitor.poll(now)
         if ends_term:
             self.leader_term.end()
         return now + self.leader_term.take_refusal()
@@ -238,7 +236,7 @@ class Membership:
     def work_failed(self, call: commands.Command, again: float, now: float) -> None:
         """Prepare to repeat a call of the work lane at ``again``, from what the store says by then."""
         if isinstance(call, (commands.TakeSnapshot, commands.PlanAndCommit)):
-            self.monitor.look(now)
+            self.monitor.poll(now)
         if isinstance(call, commands.PlanAndCommit) and self._candidacy.has_failed(now):
             self._step_back(now)
         if isinstance(call, commands.SetWeight):

@@ -1,12 +1,12 @@
-"""When a node looks at the others, whom it suspects, and who is to lead (rules R2 and R4).
+"""When a node polls the others, which of them it suspects, and which node is to lead (rules R2 and R4).
 
-A leader looks after each heartbeat of its own, and so do the nodes that are next in line (``HEIRS``): the silence of nodes that
-die together with the leader counts from the last look of the node that succeeds it. Every other node hears of the leader with
-each pulse, and looks only when there is no leader, when the leader has changed or is no candidate, when it becomes suspect, and
-once when it is late.
+To poll is to take a snapshot. A leader polls after each heartbeat of its own, and so do the nodes that are next in line
+(``HEIRS``): the silence of nodes that die together with the leader counts from the last poll of the node that succeeds it. Every
+other node reads the leader's heartbeat with each pulse, and polls only when there is no leader, when the leader has changed or is
+no candidate, when it becomes suspect, and once when it is late.
 
-A change makes nodes beat out of turn, and a heartbeat that is read an interval later is counted from there. So somebody looks
-once more when all have beaten: the leader after a hint, and the nodes next in line after a new version.
+A change makes nodes send heartbeats out of turn, and a heartbeat that is read an interval later is counted from there. So one
+more poll comes when all have sent theirs: by the leader after a hint, and by the nodes next in line after a new version.
 """
 
 from __future__ import annotations
@@ -31,101 +31,101 @@ the nodes that die together with the leader from about when they died, unless al
 
 
 class ClusterMonitor:
-    """One incarnation's view of the others."""
+    """The other nodes as one incarnation has read them."""
 
     def __init__(self, config: NodeConfig, ref: NodeRef, candidacy: Candidacy, now: float) -> None:
         self._config, self._ref, self._candidacy = config, ref, candidacy
-        self._observer = FailureDetector(config.blind_after_sec)
+        self._detector = FailureDetector(config.blind_after_sec)
         self.snapshot: Snapshot | None = None
-        self._look_at = now
-        self._suspect_at = self._again_at = self._after = _FOREVER
-        self._last_look = _NEVER
-        self._asked_at = now
+        self._poll_at = now
+        self._suspect_at = self._again_at = self._once_at = _FOREVER
+        self._last_poll = _NEVER
+        self._begun_at = now
         self._hinted = False
         self._members: Mapping[str, Member] = {}
-        """Those of the last version that was read."""
+        """The members of the last version that was read."""
 
     @property
     def due(self) -> float:
-        """When to take the next snapshot."""
-        return min(self._look_at, self._suspect_at, self._again_at, self._after)
+        """When to poll next."""
+        return min(self._poll_at, self._suspect_at, self._again_at, self._once_at)
 
     def blinded(self) -> None:
         """Forget what was observed, because a call of this node failed (rule R2)."""
-        self._observer.clear()
+        self._detector.clear()
 
-    def look(self, at: float) -> None:
-        """Look at that time at the latest."""
-        self._look_at = min(self._look_at, at)
+    def poll(self, at: float) -> None:
+        """Poll at that time at the latest."""
+        self._poll_at = min(self._poll_at, at)
 
-    def look_after(self, at: float) -> None:
-        """Look once at that time, whatever is seen before."""
-        self._after = at
+    def poll_once(self, at: float) -> None:
+        """Poll once at that time, whatever is read before."""
+        self._once_at = at
 
     def hint(self, now: float) -> None:
-        """Something is said to have changed: a look that is under way may have missed it."""
+        """Poll now and once more: a poll that is under way may have missed what the hint is about."""
         self._hinted = True
-        self.look(now)
-        self._look_again(now)
+        self.poll(now)
+        self._poll_again(now)
 
     def own_heartbeat(self, sent: float) -> None:
-        """The leader has sent a heartbeat: look once the others have sent theirs, however often until then."""
-        self._look_again(sent)
+        """Poll once the others have sent their heartbeats, after one that this node, the leader, has sent."""
+        self._poll_again(sent)
 
     def take_pulse(self, pulse: Pulse, leads: bool, now: float) -> None:
-        """Hear of the leader; look closer if the leadership has changed, or the leader is gone or silent."""
+        """Take what a pulse says of the leader; poll if the leadership has changed, or the leader is gone or silent."""
         leader, known = pulse.leadership.node, self.snapshot
-        self._observer.note_reading(now)
+        self._detector.note_reading(now)
         if leader is not None and pulse.leader_heartbeat is not None:
-            self._observer.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
+            self._detector.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
         led = leader is not None and pulse.leader_heartbeat is not None and (leads or pulse.leader_is_candidate)
-        is_unaware = leader == self._ref and not leads  # its call for the term got no answer, and an older node has come between
+        is_unaware = leader == self._ref and not leads  # its call for the term got no answer, and an older node came between
         if not led or is_unaware or known is None or known.leadership != pulse.leadership:
-            self.look(now)
+            self.poll(now)
         elif leader is not None and not leads:
             self._suspect_at = self._doubt_at(leader.name)
             if self._is_heir(self._members):
-                self._look_again(now)
+                self._poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
             self._hinted = True
-            self.look(now)
+            self.poll(now)
 
     def _doubt_at(self, leader: str) -> float:
-        """When the leader is late, if nobody has looked since it was last heard of; else when it is suspect."""
+        """Return when the leader is late, if this node has not polled since its last heartbeat; else when it is suspect."""
         timeout = self._timeout_of(leader)
-        due = self._observer.next_suspicion({leader: timeout})
+        due = self._detector.next_suspicion({leader: timeout})
         if due is None:
             return _FOREVER
-        heard_at = due - timeout
-        return due if self._last_look >= heard_at else min(due, heard_at + (1 + STEP) * self._config.heartbeat_interval_sec)
+        read_at = due - timeout
+        return due if self._last_poll >= read_at else min(due, read_at + (1 + STEP) * self._config.heartbeat_interval_sec)
 
     def read_version(self, members: Mapping[str, Member], now: float) -> None:
-        """Take the members of a new version: those who may lead next look once the leader has acknowledged it too."""
+        """Take the members of a new version; a node that may lead next polls once the leader has acknowledged it too."""
         self._members = members
         if self._is_heir(members):
-            self._look_again(now)
+            self._poll_again(now)
 
-    def _look_again(self, now: float) -> None:
-        """Look two steps from now, whatever is seen before."""
+    def _poll_again(self, now: float) -> None:
+        """Poll two steps from now, whatever is read before."""
         self._again_at = now + 2 * STEP * self._config.heartbeat_interval_sec
 
-    def begin_look(self, now: float) -> None:
-        """A snapshot is asked for: what was hinted at until now will be in it."""
-        self._asked_at, self._hinted = now, False
+    def begin_poll(self, now: float) -> None:
+        """Note that a snapshot is being taken: every change hinted at until now will be in it."""
+        self._begun_at, self._hinted = now, False
 
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
-        """See everybody, and settle when to look again."""
-        self._observer.note_all(snapshot.nodes, now)
-        self.snapshot, self._last_look = snapshot, now
-        self._look_at, self._suspect_at = self._next_look(snapshot, now)
-        if self._asked_at >= self._again_at:
+        """Take a snapshot, and settle when to poll again."""
+        self._detector.note_all(snapshot.nodes, now)
+        self.snapshot, self._last_poll = snapshot, now
+        self._poll_at, self._suspect_at = self._next_poll(snapshot, now)
+        if self._begun_at >= self._again_at:
             self._again_at = _FOREVER
-        if self._asked_at >= self._after:
-            self._after = _FOREVER
+        if self._begun_at >= self._once_at:
+            self._once_at = _FOREVER
         if self._hinted:
-            self.look(now)
+            self.poll(now)
 
-    def _next_look(self, snapshot: Snapshot, now: float) -> tuple[float, float]:
+    def _next_poll(self, snapshot: Snapshot, now: float) -> tuple[float, float]:
         config, leader = self._config, snapshot.leadership.node
         timeouts = self._timeouts(snapshot)
         if self.is_first_in_line(now):
@@ -134,23 +134,23 @@ class ClusterMonitor:
                 config.rebalance_check_interval_sec,
                 (1 + 3 * STEP) * config.heartbeat_interval_sec,
             )
-            suspicion = self._observer.next_suspicion(timeouts)
+            suspicion = self._detector.next_suspicion(timeouts)
             return (regular if suspicion is None or suspicion <= now else min(regular, suspicion)), _FOREVER
         led = leader is not None and any(node.ref == leader and node.state is NodeState.JOINED for node in snapshot.nodes)
         suspects = self.suspects(now)
         if leader is None or not led or leader.name in suspects:
             others = {name: timeout for name, timeout in timeouts.items() if name not in suspects}
             again = now + config.retry_sec
-            return min(again, self._observer.next_suspicion(others) or again), _FOREVER
-        due = self._observer.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
+            return min(again, self._detector.next_suspicion(others) or again), _FOREVER
+        due = self._detector.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
         return _FOREVER, _FOREVER if due is None else due
 
     def suspects(self, now: float) -> dict[str, tuple[str, int]]:
-        """The suspected nodes of the last snapshot, with the heartbeat they stopped at."""
-        return {} if self.snapshot is None else self._observer.suspects(self._timeouts(self.snapshot), now)
+        """Return the suspected nodes of the last snapshot, with the (incarnation, heartbeat) each stopped at."""
+        return {} if self.snapshot is None else self._detector.suspects(self._timeouts(self.snapshot), now)
 
     def is_first_in_line(self, now: float) -> bool:
-        """Rule R4: the oldest registered candidate that is not suspected leads; of no candidates, the oldest of them all."""
+        """Return whether this node is to lead: as the oldest candidate not suspected or, without candidates, the oldest node."""
         if self.snapshot is None:
             return False
         suspects = self.suspects(now)
@@ -161,7 +161,7 @@ class ClusterMonitor:
     def _is_heir(self, members: Mapping[str, Member]) -> bool:
         """Return whether this node is one of the ``HEIRS`` oldest members, the leader apart.
 
-        The last look may be long ago; but whoever is older was seen in it, and whoever has gone since is no member any more.
+        The last poll may be long ago; but every older node was read in it, and a node that has gone since is no member any more.
         """
         if self.snapshot is None or self.snapshot.leadership.node == self._ref:
             return False

@@ -14,8 +14,8 @@ from jobsync._core.records import NodeRef
 __all__ = ['Grant', 'Ownership']
 
 Grant = tuple[float, Mapping[str, bool] | None, tuple[bool, ...]]
-"""What a node may claim and until when, in the form that is quickest to ask and is read as one value: the end of the lease; for
-every pinned task whether it is among that, None if there are no pins; and the same for every hash token."""
+"""What a node may claim and until when, in the form that is quickest to read, as one value: the end of the lease; for every
+pinned task whether it may be claimed, None if there are no pins; and for every hash token whether it may be claimed."""
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -27,19 +27,22 @@ class Ownership:
     pins: Mapping[str, bool] = attrs.field(repr=False)
     """For every pinned task whether it may be claimed here. Such a task is never treated by its hash token.
 
-    A bare dict, not to be written to: to look through a proxy takes twice as long.
+    A bare dict, not to be written to: reading through a proxy takes twice as long.
     """
     pin_ids: frozenset[int] = frozenset()
-    """The pins among this node's tokens."""
+    """The ids of the pins among this node's tokens."""
 
     @classmethod
     def nothing(cls, total_tokens: int) -> Ownership:
-        """The ownership of a node that may claim nothing."""
+        """Return the ownership of a node that may claim nothing."""
         return cls(mine=bytes(total_tokens), pins={})
 
     @classmethod
     def under(cls, assignment: Assignment, ref: NodeRef) -> Ownership:
-        """What ``assignment`` gives to this run of the node; another run of the same name owns nothing."""
+        """Return what ``assignment`` gives to this run of the node; another run of its name owns nothing."""
+        # t=0   run 1 of a is stopped in the middle of a call
+        # t=16  run 2 of a registers over it, and the leader commits that the name a means run 2
+        # t=17  run 1 goes on and reads that: by its name it would own every token of run 2
         member = assignment.members.get(ref.name)
         pins = assignment.pins.values()
         if member is None or member.incarnation != ref.incarnation:
@@ -53,7 +56,7 @@ class Ownership:
         return cls(mine=bytes(mine), pins=claimable, pin_ids=frozenset(pin.id for pin in held))
 
     def claims(self, key: str, token: int) -> bool:
-        """Whether the task with this key, whose hash token is ``token``, may be claimed."""
+        """Return whether the task with this key, whose hash token is ``token``, may be claimed."""
         if self.pins:
             pinned = self.pins.get(key)
             if pinned is not None:
@@ -61,9 +64,9 @@ class Ownership:
         return self.mine[token] == 1
 
     def both(self, other: Ownership, pinned_tokens: Mapping[str, int]) -> Ownership:
-        """What both allow: the ownership between reading a version and acknowledging it.
+        """Return what both ownerships allow: the ownership between reading a version and acknowledging it.
 
-        ``pinned_tokens`` gives the hash token of each task that either of them pins.
+        ``pinned_tokens`` gives the hash token of each task that one of them pins.
         """
         size = len(self.mine)
         either = int.from_bytes(self.mine, 'big') & int.from_bytes(other.mine, 'big')
@@ -74,7 +77,7 @@ class Ownership:
         )
 
     def granted(self, deadline: float) -> Grant:
-        """All this until then."""
+        """Return this ownership with the end of the lease, as one value."""
         return deadline, self.pins or None, tuple(map(bool, self.mine))
 
     @cached_property

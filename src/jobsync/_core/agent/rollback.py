@@ -1,4 +1,9 @@
-"""What a node knows of the store's past, and the signs that the store has gone back in time (rule R8)."""
+"""What a node has read of the store's past, and the signs that the store has gone back in time (rule R8).
+
+The signs: the store's own identity is not the timeline's; a revision, or a version of the assignment, is below one that was known
+when the call was issued, or equal to it with another stamp; the store's position is below one that was known in the same
+timeline; the node's own counter is below what it was known to be, or above what it can be.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ class StoreRolledBack(Exception):
 
 @attrs.frozen
 class Known:
-    """The state of a ``RollbackDetector`` at the moment when a call goes out."""
+    """The state of a ``RollbackDetector`` when a call is issued."""
 
     top: Revision
     heartbeat: int
@@ -28,38 +33,42 @@ class Known:
 
 @attrs.define
 class RollbackDetector:
-    """The highest revision and position read, what this incarnation has written, and the longest timeout read of.
+    """The highest revision and position read, what this incarnation has written, and the longest timeout read.
 
-    Several calls may be under way at once, so an answer is held against what was ``known`` when its call went out.
+    Several calls may be under way at once, so an answer is compared with what was ``known`` when its call was issued::
+
+        t=0   a heartbeat is sent; the store answers with revision 7, and the answer hangs
+        t=1   a snapshot is taken, of revision 8
+        t=2   the answer to the heartbeat comes: 7 is below 8, and no sign of anything
     """
 
     longest_timeout_sec: float
-    """The longest heartbeat timeout read of in any timeline of the namespace, the node's own among them."""
+    """The longest heartbeat timeout read in any timeline of the namespace, the node's own included."""
     top: Revision = INITIAL
     """The highest revision ever read, in this incarnation or an earlier one."""
     timeline: Timeline | None = None
-    """The one this incarnation lives in; None until the store was opened."""
+    """The timeline of this incarnation; None until the store was opened."""
     heartbeat: int = 0
-    """The own counter, as far as it is known."""
+    """The own counter as last acknowledged."""
     writes: int = 0
     """How often this incarnation has tried to raise the own counter."""
     version: Revision = INITIAL
-    """The highest version of the assignment that this incarnation has read of."""
+    """The highest version of the assignment that this incarnation has read."""
     _positions: dict[str, int] = attrs.field(factory=dict)
     """For the id of each timeline, the highest position of the store that was read in it."""
 
     def begin_session(self) -> None:
-        """A new incarnation: it has written nothing, and knows no timeline. What was read stays read."""
+        """Begin as a new incarnation, which has written nothing and has no timeline. The highest readings stay."""
         self.timeline, self.heartbeat, self.writes, self.version = None, 0, 0, INITIAL
 
     @property
     def known(self) -> Known:
-        """What the answer to a call that goes out now will be held against."""
+        """What the answer to a call that is issued now is to be compared with."""
         position = None if self.timeline is None else self._positions.get(self.timeline.id)
         return Known(self.top, self.heartbeat, position, self.version)
 
     def check(self, answer: Pulse | Snapshot, heartbeat: int, known: Known, least_heartbeat: int) -> None:
-        """Hold an answer, and the own counter in it, against what was known, and take note of both.
+        """Compare an answer, and the own counter in it, with what was known, and remember both.
 
         Raises ``TimelineChanged`` if it is from another timeline, ``StoreRolledBack`` if it shows a sign.
         """
@@ -84,11 +93,11 @@ class RollbackDetector:
             self._positions[ours.id] = max(position, self._positions.get(ours.id, position))
 
     def check_version(self, version: Revision, known: Known) -> None:
-        """Hold the version of the assignment in an answer against what was known, and take note of it.
+        """Compare the version of the assignment in an answer with what was known, and remember it.
 
         A version never falls in one history, whatever has happened to the revision since: edits raise that past what was known,
-        and a node would ask for ever for a version that has gone. Raises ``StoreRolledBack`` if it is lower, or another of the
-        same number.
+        and a node would try for ever to read a version that has gone. Raises ``StoreRolledBack`` if the version is lower, or
+        another of one number.
         """
         for before in (known.version, self.version):
             if version.number == before.number and version.stamp != before.stamp and before != INITIAL:
@@ -102,7 +111,7 @@ class RollbackDetector:
             self.version = version
 
     def note(self, revision: Revision) -> None:
-        """Remember this revision, which was read."""
+        """Remember a revision that was read."""
         if revision.number > self.top.number:
             self.top = revision
 
@@ -113,5 +122,5 @@ class RollbackDetector:
         self._note_version(revision)
 
     def note_timeouts(self, timeouts: Iterable[float]) -> None:
-        """Remember the longest of these heartbeat timeouts, in seconds, if it is the longest so far."""
+        """Remember the longest of these heartbeat timeouts (seconds), if no longer one was read."""
         self.longest_timeout_sec = max([self.longest_timeout_sec, *timeouts])

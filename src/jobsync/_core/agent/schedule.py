@@ -1,28 +1,32 @@
-"""When a node sends its heartbeats. Nothing of this is needed for safety.
+"""When a node sends heartbeats, reads the assignment, and writes its weight. Nothing of this is needed for safety.
 
-The nodes beat in step: the leader first, the others about a tenth of an interval later (each pulse tells how long ago the
-leader's heartbeat was, and the next one comes sooner or a little later), and the leader looks at all of them after another tenth.
+The nodes send heartbeats in step: the leader first, the others about a tenth of an interval later (each pulse brings the age of
+the leader's heartbeat, and the next one comes sooner or a little later), and the leader reads all of them after another tenth.
 So the last heartbeat of a node that dies is read about a tenth of an interval after it was sent, rather than up to a whole one,
-with one look for each interval. The others do not all beat at once: each has a place of its own, from its name, in the tenth
-around the first one's end. A heartbeat out of turn, because of a change, brings nobody out of step: the next comes when it would
-have.
+with one reading for each interval. The other nodes do not all send at once: each has a place of its own, from its name, in the
+tenth around the end of the first. A heartbeat out of turn, because of a change, does not bring a node out of step: the next comes
+when it would have come anyway.
 """
 
 from __future__ import annotations
 
 from zlib import crc32
 
+from jobsync._core.agent import commands
 from jobsync._core.config import NodeConfig
+from jobsync._core.records import INITIAL, NodeRef, Revision
 
-__all__ = ['STEP', 'HeartbeatSchedule']
+__all__ = ['STEP', 'AssignmentRefresh', 'HeartbeatSchedule', 'WeightSync']
 
 STEP = 0.1
-"""The part of an interval between the leader's heartbeat, the others', and the leader's look."""
-_NEVER = float('-inf')
+"""The part of an interval between the leader's heartbeat, the others', and the leader's reading."""
+_NEVER, _FOREVER = float('-inf'), float('inf')
+_INITIAL_SEC = 300.0
+"""How long a new node reads the assignment at ``token_refresh_initial_interval_sec``."""
 
 
 class HeartbeatSchedule:
-    """One incarnation's heartbeats."""
+    """The heartbeats of one incarnation."""
 
     def __init__(self, config: NodeConfig, now: float) -> None:
         self._config = config
@@ -31,26 +35,26 @@ class HeartbeatSchedule:
         self.begin(now)
 
     def begin(self, now: float) -> None:
-        """The first, or the first after an outage, is due now, and none is before."""
+        """Make the first heartbeat, or the first after an outage, due now, and none before."""
         self._due = self._not_before = now
 
     def soon(self) -> None:
-        """One is wanted now."""
+        """Make a heartbeat due now, out of turn."""
         self._is_urgent = True
 
     def next(self, or_at: float, now: float) -> float:
-        """When the next is due; at ``or_at`` at the latest, for there will be something else to report."""
+        """Return when the next heartbeat is due: at ``or_at`` at the latest, when the node has something else to report."""
         return max(now if self._is_urgent else min(self._due, or_at), self._not_before)
 
     def send(self, now: float) -> None:
-        """It is being sent."""
+        """Note that a heartbeat is sent now."""
         self._is_urgent, self._in_turn = False, now >= self._due
 
     def succeeded(self, sent_at: float, leader_age: float | None) -> None:
-        """The next is one interval later, or sooner or a little later where that brings this node in step with the leader.
+        """Make the next heartbeat due one interval after this one, or when it brings this node in step with the leader.
 
-        One out of turn changes nothing about that. ``leader_age``: how long ago the leader's was; None for the leader
-        itself, or where it is not known.
+        A heartbeat out of turn changes nothing. ``leader_age`` is the age of the leader's last heartbeat in seconds; None for
+        the leader itself, or where the store does not report it.
         """
         self._not_before = _NEVER
         if not self._in_turn:
@@ -60,3 +64,57 @@ class HeartbeatSchedule:
         if leader_age is not None and (1 + 2 * STEP) * interval < self._config.lease_sec:
             late = (leader_age - self._place * interval) % interval
             self._due -= late if late < (1 - STEP) * interval else late - interval
+
+
+class AssignmentRefresh:
+    """The newest version of the assignment that one incarnation has read of."""
+
+    def __init__(self, config: NodeConfig, started_at: float, now: float) -> None:
+        self._config, self._started_at = config, started_at
+        self.version, self._read_at = INITIAL, now
+
+    def note(self, version: Revision, now: float) -> None:
+        """Take the version that an answer brought; one older than the newest is of a late answer, and dropped."""
+        if version.number >= self.version.number:
+            self.version, self._read_at = version, now
+
+    def stale_at(self, now: float) -> float:
+        """Return when to read the version without a hint: never sooner than the heartbeat that is due and brings it as well."""
+        config, interval = self._config, self._config.heartbeat_interval_sec
+        is_new = now - self._started_at < _INITIAL_SEC
+        refresh = config.token_refresh_initial_interval_sec if is_new else config.token_refresh_steady_interval_sec
+        return self._read_at + (refresh if refresh < interval else max(refresh, 2 * interval))
+
+
+class WeightSync:
+    """The weight that a node is to have, and the weight in its record, through all its incarnations."""
+
+    def __init__(self, weight: float) -> None:
+        self.wanted = self._in_force = weight
+        self._again_at = _FOREVER
+        """When to write the weight again: a call that was given up may be carried out late, over one that came after it."""
+
+    def begin_session(self) -> None:
+        """Begin as a new incarnation, which registers with the wanted weight, and which no earlier call can change."""
+        self._in_force, self._again_at = self.wanted, _FOREVER
+
+    def found(self, weight: float) -> None:
+        """Take the weight in the record of this incarnation: perhaps not the one that is wanted by now."""
+        self._in_force = weight
+
+    def due(self, now: float) -> float:
+        """Return when to write the weight; infinity if the record has it."""
+        return now if self.wanted != self._in_force else self._again_at
+
+    def call(self, ref: NodeRef) -> commands.SetWeight:
+        """Return the call that writes the weight."""
+        return commands.SetWeight(ref, self.wanted)
+
+    def given(self, weight: float, again_at: float) -> None:
+        """Note that the store has the weight, unless a call that was given up is carried out after this one."""
+        self._in_force = weight
+        self._again_at = _FOREVER if self._again_at == _FOREVER else again_at
+
+    def failed(self, again_at: float) -> None:
+        """Note that a call was given up, which the store may have carried out, or may yet carry out."""
+        self._again_at = again_at

@@ -1,8 +1,8 @@
-"""What a node does that finds other cluster settings in force: it replaces them, if all nodes of that cluster are dead.
+"""How a node replaces other cluster settings that it finds in force: only if all nodes of that cluster are dead.
 
 A store replaces settings while no node is registered. After a crash of all nodes their records are still there, so they are
-watched as rule R6 has it for one name: whoever stirs is alive, and the newcomer must not join; whoever does not, for its whole
-timeout, is dead. The store compares the records once more when it replaces the settings.
+watched as rule R6 says of one name: a node whose heartbeat moves is alive, and the newcomer must not join; a node whose heartbeat
+does not move for its whole timeout is dead. The store compares the records once more when it replaces the settings.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class SettingsWatch:
         self.look_at = now
         """When to read the nodes next."""
         self.dead: frozenset[tuple[str, int]] | None = None
-        """Where all of them have stopped; None until they are proved dead."""
+        """The last (incarnation, heartbeat) of each node; None until all of them are proved dead."""
 
     def take(self, snapshot: Snapshot, now: float) -> str | None:
-        """Take a reading of the nodes; return what there is to tell people, if anything.
+        """Take a reading of the nodes; return what to log, if anything.
 
         Raises ``ConfigMismatch`` if any of them is alive, ``TimelineChanged`` if the namespace has passed on meanwhile.
         """
@@ -61,7 +61,7 @@ class SettingsWatch:
         )
 
     def blinded(self) -> None:
-        """Count anew from the next reading, because a call of this node failed (rule R2)."""
+        """Count every node's silence anew, because a call of this node failed (rule R2)."""
         self._observer.clear()
 
     def refuse(self) -> NoReturn:

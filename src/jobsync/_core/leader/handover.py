@@ -44,7 +44,7 @@ def longest_timeout(own_sec: float, nodes: Iterable[Node], members: Mapping[str,
 
 @attrs.frozen
 class Released:
-    """What present owners were asked to release, as of one version."""
+    """What present owners have released of their tokens and pins with a target, as of one version."""
 
     tokens: frozenset[int]
     """The tokens and pins that have been released."""
@@ -96,7 +96,7 @@ class Rowless:
     first_read: Mapping[int, float]
     """For each of them, when the leader first read so."""
     free: frozenset[int]
-    """Those that no node can hold any more."""
+    """The tokens among them that no node can hold any more."""
     look_at: float
     """When more of them may be free; infinity if time alone brings nothing."""
 

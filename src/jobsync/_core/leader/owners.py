@@ -2,7 +2,7 @@
 
 An owner is a name and an incarnation. Its tokens may be touched
 
-- only by hand-over (R3) while it is registered and not suspected: PRESENT;
+- only in a hand-over (R3) while it is registered and not suspected: PRESENT;
 - at once if it left, or is evicted in the very commit that gives them away: GONE;
 - not before its timeout, or the longest known if it has no member entry, from the leader's first reading of it if its record is
   absent, or belongs to another incarnation that does not replace it: WAITING. Absent is not left: it may still be working;

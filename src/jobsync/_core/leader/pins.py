@@ -148,7 +148,7 @@ class PinPlanner:
             if draft.lock is None:
                 # t=0   a works on the pinned task; the lock is cleared
                 # t=1   removed at once, the pin would leave the task to its hash token, which b owns: b begins it too
-                # So the pin has no target but NOBODY until a has released it, unless a owns the hash token as well.
+                # So the pin has the target ``NOBODY`` until a has released it, unless a owns the hash token as well.
                 home, known = changes.owner_of(self._token_of(draft.task_id))
                 if owner is None or (known and home == owner):
                     removed.add(draft.id)

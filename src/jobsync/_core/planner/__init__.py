@@ -1,1 +1,1 @@
-"""Who is to have how many tokens, and which: counts and arrays, nothing else."""
+"""How many tokens each node is to have, and which: counts and arrays, nothing else."""

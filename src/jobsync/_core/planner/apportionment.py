@@ -1,12 +1,13 @@
-"""Filling nodes of different weight like connected vessels, in whole items and without rounding.
+"""Sharing out whole items among nodes of different weight, without rounding: a highest-averages apportionment.
 
-A node that takes its k-th item then stands at the *mark* k / weight. To balance is to give each next item to the node
-whose next mark is lowest. So the outcome is known, up to ties, by one number: the highest mark that was used, here
-called the price. A node takes every mark of its own below the price, and perhaps the one that equals it.
+Each next item goes to the node whose *mark*, (load + 1) / weight, is lowest: the rule of D'Hondt and Jefferson (Balinski and
+Young, *Fair Representation*, 1982), read upside down, on top of the loads that the nodes have. So the outcome is known, up to
+ties, by one number: the highest mark that was used, here called the *price* (one over the rule's divisor). A node takes every
+mark of its own below the price, and perhaps the mark that equals it. A node with k items stands at the mark k / weight.
 
 Weights are floats, that is, fractions, and are made integers W without loss. Marks are compared as integers too: with S
 the square of the largest W, two different marks a / W1 and b / W2 are at least 1 / (W1 * W2) >= 1 / S apart, so
-floor(S * mark) keeps their order and tells them apart.
+floor(S * mark) keeps their order and keeps them apart.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class QuotientScale:
 
     @classmethod
     def of(cls, weights: Sequence[float]) -> QuotientScale:
-        """The scale for these weights, each finite and above 0."""
+        """Return the scale for these weights, each finite and above 0."""
         ratios = [weight.as_integer_ratio() for weight in weights]
         common = math.lcm(*(denominator for _, denominator in ratios))
         whole = [numerator * (common // denominator) for numerator, denominator in ratios]
@@ -40,22 +41,22 @@ class QuotientScale:
         return cls(scaled, max(scaled, default=1) ** 2)
 
     def mark(self, node: int, load: int) -> int:
-        """Where a node stands with its ``load``-th item."""
+        """Return the mark at which a node stands with its ``load``-th item."""
         return load * self.unit // self.weights[node]
 
     def below(self, node: int, price: int) -> int:
-        """The largest load whose mark is lower than ``price``; -1 if even an empty node is not lower."""
+        """Return the largest load whose mark is lower than ``price``; -1 if even an empty node is not lower."""
         return (price * self.weights[node] - 1) // self.unit
 
     def upto(self, node: int, price: int) -> int:
-        """The largest load whose mark is at most ``price``; ``below`` or one more."""
+        """Return the largest load whose mark is at most ``price``; ``below`` or one more."""
         return ((price + 1) * self.weights[node] - 1) // self.unit
 
     def price(self, nodes: Sequence[int], loads: Sequence[int], items: int) -> int:
-        """The highest mark used when ``items`` are poured over these nodes' present loads; 0 for no items.
+        """Return the highest mark used when ``items`` are added to these nodes' loads; 0 for no items.
 
-        Pours up to the level at which it would stand if items could be cut, rounded down at each node; fewer items than
-        nodes remain, which go to the lowest next mark one by one.
+        Fills the nodes to the level that divisible items would reach, rounded down at each node. Fewer items than nodes remain,
+        and go one by one to the lowest next mark.
         """
         if not items:
             return 0

@@ -1,9 +1,10 @@
-"""Minimum-cost flow that pushes in bulk.
+"""Minimum-cost flow by successive shortest paths, all paths of one cost at once.
 
-The primal-dual method (Ford and Fulkerson): among the paths that still have room, find the cheapest way to the sink from
-everywhere, send as much as fits along all cheapest paths at once (Dinic's blocking flows: breadth first for the levels,
-then depth first along them), and repeat while the source reaches the sink. Each round raises the price of a path, and
-here few prices occur, so the time is a few passes over the arcs whatever the amounts.
+The primal-dual method (Ford and Fulkerson, *Flows in Networks*, 1962; Ahuja, Magnanti and Orlin, *Network Flows*, 1993, section
+9.8): find the cheapest path with room to the sink from every point (Bellman-Ford), send as much as fits along all cheapest paths
+at once (Dinic's blocking flows: breadth first for the levels, then depth first along them), and repeat while the source reaches
+the sink. Each round raises the cost of a path, and here few costs occur, so the time is a few passes over the arcs for any
+amounts.
 
 Arcs are numbered in pairs: ``arc ^ 1`` runs the other way, and its room is the flow on ``arc``.
 """
@@ -25,7 +26,7 @@ class FlowNetwork:
         self._cost: list[int] = []
 
     def add(self, tail: int, head: int, capacity: int, cost: int = 0, flow: int = 0) -> int:
-        """A new arc and its number. What flows already must be the cheapest way to send as much as it sends."""
+        """Add an arc and return its number. The ``flow`` it begins with must be part of the cheapest flow of that amount."""
         arc = len(self._head)
         self._head += (head, tail)
         self._room += (capacity - flow, flow)
@@ -35,7 +36,7 @@ class FlowNetwork:
         return arc
 
     def flow(self, arc: int) -> int:
-        """How much flows through an arc now."""
+        """Return how much flows through an arc now."""
         return self._room[arc ^ 1]
 
     def send(self, source: int, sink: int) -> None:
@@ -49,7 +50,7 @@ class FlowNetwork:
                 self._block(cheapest, levels, source, sink)
 
     def reachable(self, source: int) -> set[int]:
-        """The points that more could still be sent to."""
+        """Return the points to which more could still be sent from ``source``."""
         seen, open_points = {source}, [source]
         while open_points:
             for arc in self._out[open_points.pop()]:
@@ -60,7 +61,7 @@ class FlowNetwork:
         return seen
 
     def _costs_to(self, sink: int) -> list[int | None]:
-        """The cost of the cheapest path with room from each point to the sink (Bellman-Ford by a queue)."""
+        """Return the cost of the cheapest path with room from each point to the sink (Bellman-Ford by a queue)."""
         costs: list[int | None] = [None] * len(self._out)
         costs[sink] = 0
         queue, queued = deque([sink]), bytearray(len(self._out))
@@ -81,7 +82,7 @@ class FlowNetwork:
         return costs
 
     def _cheapest(self, costs: list[int | None]) -> list[list[int]]:
-        """For each point the arcs on cheapest paths, and their reverses."""
+        """Return for each point the arcs on cheapest paths, and their reverses."""
         heads, arc_costs = self._head, self._cost
         chosen: list[list[int]] = []
         for point, arcs in enumerate(self._out):
@@ -95,7 +96,7 @@ class FlowNetwork:
         return chosen
 
     def _levels(self, arcs: list[list[int]], source: int, sink: int) -> list[int]:
-        """How many arcs each point is from the source (-1: not reached); empty if the sink is not reached."""
+        """Return how many arcs each point is from the source (-1: not reached); empty if the sink is not reached."""
         levels = [-1] * len(arcs)
         levels[source] = 0
         queue = deque([source])

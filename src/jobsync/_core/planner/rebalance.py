@@ -1,10 +1,10 @@
 """The plan: which tokens and pins move, so that the cluster is balanced and nothing moves needlessly.
 
-It is made in three steps, each with its own module. ``balance`` decides how many tokens and pins every node shall have,
-from counts alone. ``picking`` decides which tokens those are, by where they came from. Here the counts are taken, pins with
-the same choice of nodes are put together, and pins are dealt out: those with the lowest ids stay.
+The plan is made in three steps, each with its own module. ``shares`` decides how many tokens and pins every node is to have, from
+counts alone. ``selection`` decides which tokens those are, by where they came from. Here the counts are taken, pins with equal
+choices of nodes are grouped, and pins are dealt out: those with the lowest ids stay.
 
-Nodes are numbered by name, so nothing depends on the order in which anything is given.
+Nodes are numbered by name, so the outcome does not depend on the order of the arguments.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ['FREE', 'STUCK', 'PinRequest', 'Placement', 'rebalance']
 FREE = -1
 """In ``place``: the token needs a place now; it costs no move wherever it goes."""
 STUCK = -2
-"""In ``place``: the token is not to be touched nor counted."""
+"""In ``place``: the token is not to be touched or counted."""
 
 Places = dict[str | None, list[int]]
-"""Pins by where they are: a node, a name without a weight, or None."""
+"""The ids of pins by where they are: a node, a name without a weight, or None."""
 
 
 @attrs.frozen
@@ -40,19 +40,19 @@ class PinRequest:
     place: str | None
     """The node that has it or is about to have it; None, or a name without a weight: it needs a place, at no cost."""
     allowed: frozenset[str]
-    """The nodes it may be on. Pins by the same pattern had best share one set: it is then hashed and compared once."""
+    """The nodes it may be on. Pins of one pattern had best share one set, which is then hashed and compared once."""
     home: str | None = None
     """The node that lost it by leaving or dying, if any."""
 
 
 @attrs.frozen
 class Placement:
-    """What is to go where."""
+    """The node of every token that moves, and of every pin."""
 
     moves: Mapping[str, array[int]]
     """For each node that gets any, the hash tokens, rising, that are to go there and are not there now."""
     pins: Mapping[int, str | None]
-    """For every pin requested, its node; None if it is allowed on no live node."""
+    """For every pin requested, its node; None if no live node is allowed."""
 
 
 def rebalance(
@@ -110,7 +110,7 @@ def rebalance(
 
 
 def _pooled(pins: Iterable[PinRequest], numbers: Mapping[str, int]) -> dict[tuple[int, ...], Places]:
-    """The pins by the live nodes they may be on. Many they may be, so this is the only time that each is looked at."""
+    """Return the pins by the live nodes they may be on. Pins may be many, so this is the only loop over each of them."""
     alike: defaultdict[frozenset[str], Places] = defaultdict(_places)
     for pin in pins:
         alike[pin.allowed][pin.place].append(pin.id)
@@ -136,12 +136,12 @@ def _group(allowed: tuple[int, ...], places: Places, numbers: Mapping[str, int])
 
 
 def _gaining(goals: Sequence[int], here: Sequence[int]) -> dict[int, int]:
-    """How many tokens each node is to get, those that get any."""
+    """Return how many tokens each node is to get, of the nodes that get any."""
     return {node: goal - has for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal > has}
 
 
 def _losing(goals: Sequence[int], seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:
-    """How many tokens are to go from each position, those that lose any: all, where no node is."""
+    """Return how many tokens are to leave each position, of those that lose any: all tokens, where there is no node."""
     found = ((position, count, seating[position]) for position, count in counts.items())
     excess = {position: count if node == FREELY else count - goals[node] for position, count, node in found}
     return {position: count for position, count in excess.items() if count > 0}
@@ -153,7 +153,7 @@ def _placed(
     numbers: Mapping[str, int],
     homes: Mapping[int, int],
 ) -> dict[int, int]:
-    """Every pin's node, or ``FREELY`` for a pin that is allowed on none."""
+    """Return every pin's node, or ``FREELY`` for a pin that is allowed on none."""
     placed: dict[int, int] = {}
     for allowed, places in pool.items():
         if len(allowed) > 1:
@@ -166,9 +166,10 @@ def _placed(
 def _dealt(
     places: Places, target_shares: Mapping[int, int], numbers: Mapping[str, int], homes: Mapping[int, int]
 ) -> dict[int, int]:
-    """A group's pins by its share: on each node those with the lowest ids stay, the others go where some are lacking.
+    """Return the node of each pin of a group, given the group's shares: on each node the pins with the lowest ids stay.
 
-    Those that would come home by going go first, and those that go go home where they can.
+    The other pins go where pins are lacking. Pins that would come home by moving move first, and moving pins go home where they
+    can.
     """
     dealt: dict[int, int] = {}
     loose: list[int] = []

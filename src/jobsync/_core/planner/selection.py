@@ -1,12 +1,12 @@
-"""Which tokens move, once it is known how many.
+"""Which tokens move, given how many.
 
 Every token without a place is picked, and from each node as many as it has too many. Tokens that would come home (to the
 node that lost them by leaving or dying) are picked first, as many as can be: a maximum flow from where they are to their
 homes. Then tokens without a home, in rising order; last those whose home is absent, so that they stay spread until it
-returns. What is picked besides is dealt out in rising order to the nodes in theirs.
+returns. The picked tokens that do not come home are dealt out in rising order to the nodes in rising order.
 
-The pool may have a million tokens and few of them move, so it is only ever looked at in C, or in stretches that hold
-something wanted.
+The pool may have a million tokens and few of them move, so it is only ever scanned in C, or in stretches that contain a wanted
+position.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ UNTOUCHED = -2
 
 _STRETCH = 512
 _FEW = 32
-"""So few positions, of one token in so many, are looked for one by one, by a byte of theirs: it takes a fraction of the time that
-looking at each token does."""
+"""At most so many positions, wanted for at most one token in so many, are searched one by one, by one byte of each: a fraction of
+the time of a loop over all tokens."""
 _NOT_NEGATIVE = re.compile(rb'[\x00-\x7f]')
 
 
 @attrs.frozen
 class Homes:
-    """What is known of where tokens came from, as far as it matters now."""
+    """Where the tokens came from that may go home or whose home is absent."""
 
     away: Mapping[tuple[int, int], int]
     """How many tokens are on the first node (or ``FREELY`` nowhere) and have their home on the second, another node."""
     absent: array[int]
-    """The tokens, rising, that are on a node and whose home is none."""
+    """The tokens, rising, that are on a node and whose home is no live node."""
 
     @classmethod
     def find(cls, seating: Sequence[int], place: array[int], home: array[int]) -> Homes:
@@ -66,7 +66,7 @@ def select_tokens(
     lacking: Mapping[int, int],
     homes: Homes,
 ) -> dict[int, array[int]]:
-    """The tokens, rising, that each lacking node gets.
+    """Return the tokens, rising, that each lacking node gets.
 
     ``seating`` gives the node at each position that occurs in ``place`` and ``home``, negative positions counted from its
     end, or ``FREELY`` or ``UNTOUCHED``. ``surplus`` (the tokens to take from a position) and ``lacking`` (the tokens to
@@ -98,7 +98,7 @@ def select_tokens(
 
 
 def _having(home: array[int]) -> Iterator[int]:
-    """The tokens whose entry is not negative, rising: told by the byte that holds the sign."""
+    """Return the tokens whose entry is not negative, rising, by the byte that holds the sign."""
     size = home.itemsize
     sign = size - 1 if sys.byteorder == 'little' else 0
     if home == array('i', (-1,)) * len(home):
@@ -109,11 +109,10 @@ def _having(home: array[int]) -> Iterator[int]:
 def ways_home(
     away: Mapping[tuple[int, int], int], giving: Mapping[int, int], lacking: Mapping[int, int]
 ) -> dict[tuple[int, int], int]:
-    """How many items go home from each node to each: in all, as many as can.
+    """Return how many items go home from each node to each: in all, as many as can.
 
-    ``away`` says how many of the first node's items have their home on the second. The nodes give so many and lack so many.
-
-    Taking what can be had way by way is enough as a rule, for then every giver has given, or every taker got, all it can.
+    ``away`` says how many of the first node's items have their home on the second; ``giving`` and ``lacking`` are the limits of
+    the nodes. As a rule it is enough to take the ways one by one: then every giver has given, or every taker got, all it can.
     """
     wanted = {way: away[way] for way in sorted(away) if way[0] in giving and way[1] in lacking}
     given: dict[int, int] = {}
@@ -139,7 +138,7 @@ def ways_home(
 
 
 def _used_up(wanted: Mapping[tuple[int, int], int], end: int, limits: Mapping[int, int], used: Mapping[int, int]) -> bool:
-    """Whether each node at this end of the ways has used all that its limit and its ways offer."""
+    """Return whether each node at this end of the ways has used all that its limit and its ways offer."""
     offered: dict[int, int] = {}
     for way, count in wanted.items():
         offered[way[end]] = offered.get(way[end], 0) + count
@@ -149,7 +148,7 @@ def _used_up(wanted: Mapping[tuple[int, int], int], end: int, limits: Mapping[in
 def _homeward(
     place: array[int], home: array[int], seating: Sequence[int], ways: dict[tuple[int, int], int]
 ) -> dict[int, array[int]]:
-    """The tokens, rising, that go home to each node: the first of each way, as many as it says."""
+    """Return the tokens, rising, that go home to each node: the first of each way, as many as ``ways`` says."""
     homeward: dict[int, array[int]] = {}
     for token in _having(home):
         way = _, to = seating[place[token]], seating[home[token]]
@@ -160,7 +159,7 @@ def _homeward(
 
 
 def _lowest(place: array[int], quota: list[int], held: bytearray) -> array[int]:
-    """The first tokens at each position that are not held, as many as its quota, which is used up by that."""
+    """Return the first tokens at each position that are not held, as many as its quota, and use up the quota."""
     size = len(quota)
     wanted = {position - size if position >= size - 2 else position for position, count in enumerate(quota) if count}
     picked = array('i')
@@ -187,7 +186,7 @@ def _lowest(place: array[int], quota: list[int], held: bytearray) -> array[int]:
 
 
 def _scattered(place: array[int], wanted: set[int], quota: list[int], held: bytearray, start: int) -> Iterator[int]:
-    """The same from ``start`` on, one position after the other."""
+    """Yield what ``_lowest`` returns of the tokens from ``start`` on, one position after the other."""
     size = place.itemsize
     lowest_bytes = place.tobytes()[0 if sys.byteorder == 'little' else size - 1 :: size]
     for position in wanted:
@@ -199,7 +198,7 @@ def _scattered(place: array[int], wanted: set[int], quota: list[int], held: byte
 
 
 def _dealt(rest: array[int], lacking: Mapping[int, int], homeward: Mapping[int, array[int]]) -> dict[int, array[int]]:
-    """What each node gets: what comes home to it, and then its run of the rest."""
+    """Return the tokens that each node gets: those that come home, and its run of the rest."""
     dealt, start = {}, 0
     for node in sorted(lacking):
         coming = homeward.get(node, array('i'))

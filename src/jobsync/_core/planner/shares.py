@@ -1,4 +1,4 @@
-"""How many tokens and pins each node shall have: balanced, and with the fewest moves.
+"""How many tokens and pins each node is to have: balanced, and with the fewest moves.
 
 Theory of operation
 -------------------
@@ -6,8 +6,8 @@ Theory of operation
 Tokens may be on any node, a pin only on the nodes its group allows. Balanced means that no item, nor any chain of items
 (a pin from n to k, another from k to m), can be handed from n to m with load(n) / weight(n) > (load(m) + 1) / weight(m).
 That is: no step improves the sum of load * (load + 1) / (2 * weight), a separable convex function over the bases of a
-polymatroid, where the local optimum is the global one. Two lists of numbers tell all its optima apart from the rest: each
-node has a *price* (see ``waterline``) such that
+polymatroid, where the local optimum is the global one. One list of numbers distinguishes all its optima from the rest: each
+node has a *price* (see ``apportionment``) such that
 
 * a node takes every mark below its price, perhaps the mark equal to it, none above;
 * an item goes only to the cheapest of the nodes it may be on; so tokens go to the cheapest nodes of all.
@@ -15,7 +15,7 @@ node has a *price* (see ``waterline``) such that
 Every outcome that keeps to these prices is balanced, and every balanced outcome keeps to them.
 
 **Prices** are found by decomposition (Fujishige 1980, Groenevelt 1991). Suppose that all nodes have one price: the one that
-pouring all items over them gives. Try to place the pins so. If they all fit, tokens fill what is left, and the supposition
+sharing out all items among them gives. Try to place the pins so. If they all fit, tokens fill what is left, and the supposition
 was right. If not, the pins left over and all they could push aside are confined to a set of nodes that gets more than its
 share, whatever happens; those nodes and these pins are one smaller problem, the rest with the tokens another. The set is
 the least of those that exceed their share by most, so every piece of it exceeds its own share, and the prices found in it
@@ -43,41 +43,41 @@ __all__ = ['Shares', 'target_shares']
 
 @attrs.frozen
 class Shares:
-    """How many tokens each node shall have, and how many pins of each group."""
+    """How many tokens each node is to have, and how many pins of each group."""
 
     tokens: Sequence[int]
     groups: Sequence[Mapping[int, int]]
 
 
-def target_shares(situation: TransportProblem) -> Shares:
-    """The balanced shares that need the fewest moves; among those, the fewest moves of pins."""
-    tokens = [0] * len(situation.fixed)
-    groups: list[Mapping[int, int]] = [{} for _ in situation.groups]
-    for filling in _decomposed(situation):
-        for node, count in filling.tokens.items():
+def target_shares(problem: TransportProblem) -> Shares:
+    """Return the balanced shares that need the fewest moves; among those, the fewest moves of pins."""
+    tokens = [0] * len(problem.fixed)
+    groups: list[Mapping[int, int]] = [{} for _ in problem.groups]
+    for transport in _decomposed(problem):
+        for node, count in transport.tokens.items():
             tokens[node] = count
-        for (number, _), pins in zip(filling.part.groups, filling.pins, strict=True):
+        for (number, _), pins in zip(transport.part.groups, transport.pins, strict=True):
             groups[number] = pins
     return Shares(tokens, groups)
 
 
-def _decomposed(situation: TransportProblem) -> Iterator[Transport]:
-    """Parts of one price each, filled; no two of the same price."""
-    items = situation.tokens + sum(group.size for group in situation.groups)
-    whole = [(number, group.allowed) for number, group in enumerate(situation.groups)]
-    parts = [Part(range(len(situation.fixed)), whole, situation.tokens, items)]
+def _decomposed(problem: TransportProblem) -> Iterator[Transport]:
+    """Yield parts of one price each, filled; no two of the same price."""
+    items = problem.tokens + sum(group.size for group in problem.groups)
+    whole = [(number, group.allowed) for number, group in enumerate(problem.groups)]
+    parts = [Part(range(len(problem.fixed)), whole, problem.tokens, items)]
     while parts:
         part = parts.pop()
-        price = situation.scale.price(part.nodes, situation.fixed, part.items)
-        filling = Transport(situation, part, price)
-        if filling.fill():
-            yield filling
+        price = problem.scale.price(part.nodes, problem.fixed, part.items)
+        transport = Transport(problem, part, price)
+        if transport.fill():
+            yield transport
         else:
-            parts += _split(part, situation, filling.crowded)
+            parts += _split(part, problem, transport.crowded)
 
 
-def _split(part: Part, situation: TransportProblem, crowded: set[int]) -> tuple[Part, Part]:
-    """The crowded nodes with the pins confined to them, and the rest."""
+def _split(part: Part, problem: TransportProblem, crowded: set[int]) -> tuple[Part, Part]:
+    """Return the crowded nodes with the pins confined to them, and the rest."""
     confined, others, pins = [], [], 0
     for number, allowed in part.groups:
         elsewhere = [node for node in allowed if node not in crowded]
@@ -85,7 +85,7 @@ def _split(part: Part, situation: TransportProblem, crowded: set[int]) -> tuple[
             others.append((number, elsewhere))
         else:
             confined.append((number, allowed))
-            pins += situation.groups[number].size
+            pins += problem.groups[number].size
     return (
         Part([node for node in part.nodes if node in crowded], confined, tokens=0, items=pins),
         Part([node for node in part.nodes if node not in crowded], others, tokens=part.tokens, items=part.items - pins),

@@ -1,8 +1,7 @@
-"""Filling nodes of one price: who keeps what, what goes where, who is pushed aside.
+"""Nodes of one price as a transportation problem (Hitchcock 1941): which items stay, and where the others go.
 
-See ``balance`` for the theory. Here is one transport problem: nodes that take so much each, and ``spare`` of them one item
-more; groups of pins and the pool of tokens that send it. The bulk is placed in closed form. A network is built only if
-pins are left over by that.
+See ``shares`` for the theory. Each node takes so many items, and ``spare`` of the nodes one more; groups of pins and the pool of
+tokens send them. The bulk is placed in closed form. A flow network is built only if pins are left over by that.
 """
 
 from __future__ import annotations
@@ -18,31 +17,31 @@ from jobsync._core.planner.min_cost_flow import FlowNetwork
 __all__ = ['FREELY', 'Group', 'Part', 'Transport', 'TransportProblem']
 
 FREELY = -1
-"""In ``TransportProblem.homes``, as where a token is: nowhere, it needs a place."""
+"""In ``TransportProblem.homes``, in place of the node that has a token: none, the token needs a place."""
 
 
 @attrs.frozen
 class Group:
-    """Pins that may be on the same nodes."""
+    """Pins that are allowed on equal sets of nodes."""
 
     size: int
     allowed: tuple[int, ...]
     """Nodes, rising; at least one."""
     here: Mapping[int, int]
-    """How many of them are now on each allowed node; the others need a place or have to move in any case."""
+    """How many of them are on each allowed node now; the others need a place or have to move in any case."""
 
 
 @attrs.frozen
 class TransportProblem:
-    """What is to be shared out. Nodes are numbers, in the order in which they win ties."""
+    """The items to share out. Nodes are numbers, in the order in which they win ties."""
 
     scale: QuotientScale
     fixed: Sequence[int]
-    """For each node, the pins that can be nowhere else: load that is simply there."""
+    """For each node, the pins that are allowed on no other node: load that cannot move."""
     here: Sequence[int]
     """For each node, the tokens it has."""
     tokens: int
-    """All tokens: those, and those that need a place."""
+    """All tokens: the placed ones, and those that need a place."""
     groups: Sequence[Group]
     homes: Mapping[tuple[int, int], int]
     """How many tokens are on the first node (or ``FREELY`` nowhere) and were once lost by the second."""
@@ -61,27 +60,27 @@ class Part:
 
 
 class Transport:
-    """A part being filled at one price."""
+    """The placing of a part's items at one price."""
 
-    def __init__(self, situation: TransportProblem, part: Part, price: int) -> None:
-        scale, fixed = situation.scale, situation.fixed
-        self.situation, self.part, self.price = situation, part, price
+    def __init__(self, problem: TransportProblem, part: Part, price: int) -> None:
+        scale, fixed = problem.scale, problem.fixed
+        self.problem, self.part, self.price = problem, part, price
         self.low = {node: max(0, scale.below(node, price) - fixed[node]) for node in part.nodes}
-        """What each node takes at least, fixed pins not counted; its marks below the price."""
+        """What each node takes at least: its marks below the price, fixed pins not counted."""
         self.top = {node: max(0, scale.upto(node, price) - fixed[node]) for node in part.nodes}
-        """And at most: the same, or one more if it has a mark equal to the price."""
+        """What each node takes at most: as many, or one more if it has a mark equal to the price (a tie)."""
         self.spare = part.items - sum(self.low.values())
-        """How many more nodes may take that one."""
+        """How many more nodes may take a tie."""
         self.load = dict.fromkeys(part.nodes, 0)
         self.tokens = dict.fromkeys(part.nodes, 0)
         self.pins: list[dict[int, int]] = [{} for _ in part.groups]
-        self.left = [situation.groups[number].size for number, _ in part.groups]
+        self.left = [problem.groups[number].size for number, _ in part.groups]
         """For each group, the pins without a place yet."""
         self.crowded: set[int] = set()
-        """If pins remain without: the nodes on which they and all that they could push aside are confined."""
+        """If pins remain without a place: the nodes to which they, and all items that they could push aside, are confined."""
 
     def fill(self) -> bool:
-        """Place everything. False if not all pins fit at this price: then see ``crowded``."""
+        """Place every item; return False if not all pins fit at this price, and set ``crowded``."""
         self._keep_pins()
         if self.part.tokens:
             self._keep_tokens()
@@ -95,7 +94,7 @@ class Transport:
         return True
 
     def _take(self, node: int, items: int) -> int:
-        """Let a node take up to so many items, a tie last; how many it took."""
+        """Let a node take up to so many items, a tie last; return how many it took."""
         load = self.load[node]
         taken = min(items, max(0, self.low[node] - load))
         if taken < items and self.spare and load + taken < self.top[node]:
@@ -113,7 +112,7 @@ class Transport:
 
     def _keep_pins(self) -> None:
         for group, (number, allowed) in enumerate(self.part.groups):
-            here = self.situation.groups[number].here
+            here = self.problem.groups[number].here
             for node in allowed:
                 if node in here:
                     self._put_pins(group, node, here[node])
@@ -127,7 +126,7 @@ class Transport:
 
     def _keep_tokens(self) -> None:
         """Keep what fits below the price, then the ties: first where one more to go would not be going home."""
-        here, load, low, top = self.situation.here, self.load, self.low, self.top
+        here, load, low, top = self.problem.here, self.load, self.low, self.top
         for node in self.part.nodes:
             kept = min(here[node], max(0, low[node] - load[node]))
             self.tokens[node] = kept
@@ -139,22 +138,22 @@ class Transport:
             self.tokens[node] += self._take(node, 1)
 
     def _homing(self) -> Counter[int]:
-        """For each node, how many of its tokens are at home where there is room."""
+        """Return for each node how many of its tokens have their home on a node with room."""
         homing: Counter[int] = Counter()
-        for (node, home), count in self.situation.homes.items():
+        for (node, home), count in self.problem.homes.items():
             if home in self.load and self.load[home] < self.low[home]:
                 homing[node] += count
         return homing
 
     def _place_tokens(self) -> None:
         """Fill up all room below the price, then the ties that are left: first where one more would be coming home."""
-        here, load, low, top = self.situation.here, self.load, self.low, self.top
+        here, load, low, top = self.problem.here, self.load, self.low, self.top
         for node in self.part.nodes:
             self.tokens[node] += self._take(node, max(0, low[node] - load[node]))
         if not self.spare:
             return
         away: Counter[int] = Counter()
-        for (_, home), count in self.situation.homes.items():
+        for (_, home), count in self.problem.homes.items():
             away[home] += count
         tied = [node for node in self.part.nodes if load[node] < top[node]]
         tied.sort(key=lambda node: (away[node] <= self.tokens[node] - here[node], node))
@@ -169,37 +168,37 @@ class Transport:
 
 
 class _Paths:
-    """The network of a filling as it stands: who could make room for whom, and at what cost.
+    """The flow network of a transport so far: which items could make room for which, and at what cost.
 
-    Groups and the pool of tokens send to nodes, by one arc as many as are there now, for nothing, and by another any
-    number, each a move. Nodes send to the sink what they take below the price, and one item by way of the spare.
+    Groups and the pool of tokens send to nodes: as many items as are there now by one arc, at no cost, and any number by another,
+    each at the cost of a move. Nodes send to the sink what they take below the price, and one item by way of the spare.
     """
 
     SOURCE, SINK, SPARE, TOKENS = range(4)
 
-    def __init__(self, filling: Transport) -> None:
-        part, situation = filling.part, filling.situation
-        self.filling = filling
+    def __init__(self, transport: Transport) -> None:
+        part, problem = transport.part, transport.problem
+        self.transport = transport
         self.points = {node: point for point, node in enumerate(part.nodes, start=4)}
         self.network = FlowNetwork(4 + len(part.nodes) + len(part.groups))
         self.token_move = 1 + part.items
-        """More than all pins together can add in trifles."""
+        """The cost of moving a token: more than the extra costs of moving all pins add up to."""
         self.sent = self._add_nodes()
-        used = sum(filling.load[node] > filling.low[node] for node in part.nodes)
-        self.ties = filling.spare + used
+        used = sum(transport.load[node] > transport.low[node] for node in part.nodes)
+        self.ties = transport.spare + used
         self.spare = self.network.add(self.SPARE, self.SINK, self.ties, flow=used)
         self.tokens: dict[int, tuple[int, int]] = {}
         if part.tokens:
-            here, moves = situation.here, self.token_move
+            here, moves = problem.here, self.token_move
             for node, point in self.points.items():
-                self.tokens[node] = self._ways(self.TOKENS, point, here[node], filling.tokens[node], moves, part.tokens)
+                self.tokens[node] = self._ways(self.TOKENS, point, here[node], transport.tokens[node], moves, part.tokens)
         self.pins: list[dict[int, tuple[int, int]]] = [self._add_group(group) for group in range(len(part.groups))]
 
     def _add_nodes(self) -> dict[int, tuple[int, int]]:
-        filling, network = self.filling, self.network
+        transport, network = self.transport, self.network
         sent = {}
         for node, point in self.points.items():
-            low, top, load = filling.low[node], filling.top[node], filling.load[node]
+            low, top, load = transport.low[node], transport.top[node], transport.load[node]
             sent[node] = (
                 network.add(point, self.SINK, low, flow=min(load, low)),
                 network.add(point, self.SPARE, top - low, flow=max(0, load - low)),
@@ -207,13 +206,13 @@ class _Paths:
         return sent
 
     def _add_group(self, group: int) -> dict[int, tuple[int, int]]:
-        filling = self.filling
-        number, allowed = filling.part.groups[group]
-        pins, left = self.filling.situation.groups[number], filling.left[group]
+        transport = self.transport
+        number, allowed = transport.part.groups[group]
+        pins, left = self.transport.problem.groups[number], transport.left[group]
         point = 4 + len(self.points) + group
         if left:
             self.network.add(self.SOURCE, point, left)
-        placed, move = filling.pins[group], self.token_move + 1
+        placed, move = transport.pins[group], self.token_move + 1
         return {
             node: self._ways(point, self.points[node], pins.here.get(node, 0), placed.get(node, 0), move, pins.size)
             for node in allowed
@@ -227,18 +226,18 @@ class _Paths:
         )
 
     def read_back(self) -> None:
-        """Write into the filling what flows now; if pins remain without a place, what they are confined to."""
-        filling, flow = self.filling, self.network.flow
+        """Set the transport to the present flow and, if pins remain without a place, the nodes they are confined to."""
+        transport, flow = self.transport, self.network.flow
         for node, (below, tie) in self.sent.items():
-            filling.load[node] = flow(below) + flow(tie)
+            transport.load[node] = flow(below) + flow(tie)
         for node, ways in self.tokens.items():
-            filling.tokens[node] = sum(map(flow, ways))
+            transport.tokens[node] = sum(map(flow, ways))
         for group, arcs in enumerate(self.pins):
             placed = {node: sum(map(flow, ways)) for node, ways in arcs.items()}
-            filling.pins[group] = {node: count for node, count in placed.items() if count}
-            size = filling.situation.groups[filling.part.groups[group][0]].size
-            filling.left[group] = size - sum(placed.values())
-        filling.spare = self.ties - flow(self.spare)
-        if any(filling.left):
+            transport.pins[group] = {node: count for node, count in placed.items() if count}
+            size = transport.problem.groups[transport.part.groups[group][0]].size
+            transport.left[group] = size - sum(placed.values())
+        transport.spare = self.ties - flow(self.spare)
+        if any(transport.left):
             reached = self.network.reachable(self.SOURCE)
-            filling.crowded = {node for node, point in self.points.items() if point in reached}
+            transport.crowded = {node for node, point in self.points.items() if point in reached}

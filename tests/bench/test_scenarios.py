@@ -183,7 +183,8 @@ def test_growth(bench: Bench) -> None:
     (all_calls,) = medians(bench.series, 'all calls').values()
     (of_followers,) = medians(bench.series, 'calls of a follower').values()
     (of_the_leader,) = medians(bench.series, 'calls of the leader').values()
-    assert of_the_leader >= of_followers > 0
+    # Each has at least one heartbeat in 6 s. Followers that are next in line read as often as the leader, so neither calls more.
+    assert min(of_the_leader, of_followers) > 9
     assert all_calls * 60 == pytest.approx(of_the_leader + 2 * of_followers)
     assert {each.at for each in bench.series} == {3}
     assert len(next(each for each in bench.series if each.figure == 'heartbeat').values) >= 3

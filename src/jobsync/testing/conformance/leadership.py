@@ -70,7 +70,7 @@ class LeadershipTests:
         ref = namespace.join('a')
         assert namespace.backend.acquire_leadership(ref, 2) == Leadership(3, ref)
 
-    def test_the_leaders_age(self, namespace: Namespace) -> None:
+    def test_leader_age_is_none_without_a_leader(self, namespace: Namespace) -> None:
         """``leader_age_sec`` is the seconds since the leader's last heartbeat, or None; always None without a leader."""
         ref = namespace.join('a')
         assert namespace.beat(ref).leader_age_sec is None
@@ -82,7 +82,7 @@ class LeadershipTests:
         assert namespace.beat(ref).leader_age_sec is None
 
     @needs(Ability.CLOCK)
-    def test_the_leaders_age_goes_by_the_stores_time(self, namespace: Namespace, harness: Harness) -> None:
+    def test_leader_age_is_measured_by_the_store_clock(self, namespace: Namespace, harness: Harness) -> None:
         """``leader_age_sec``, where it is not None, is a difference of two times of the store."""
         ref = namespace.join('a')
         namespace.beat(namespace.leader())

@@ -92,7 +92,7 @@ class LockTests:
             ({'task_ids': frozenset()}, set()),
         ],
     )
-    def test_filters(self, namespace: Namespace, remove: dict[str, object], gone: set[str]) -> None:
+    def test_lock_filters_combine(self, namespace: Namespace, remove: dict[str, object], gone: set[str]) -> None:
         """An edit removes the locks that meet every condition given, or all locks, and returns their number."""
         edit(namespace, request('mine'), request('mine soon', expires_in=SOON))
         edit(namespace, request('theirs', by='them'), request('theirs soon', by='them', expires_in=SOON))
@@ -157,7 +157,7 @@ class LockTests:
             edit(namespace, request('x', **change))  # type: ignore[arg-type]
 
     def test_order_of_patterns_counts(self, namespace: Namespace) -> None:
-        """A new order of patterns is a change."""
+        """A new order of patterns is a change, because the first pattern that matches decides."""
         edit(namespace, request('x', 'a', 'b'))
         with namespace.raises_revision():
             edit(namespace, request('x', 'b', 'a'))
@@ -181,7 +181,7 @@ class LockTests:
         assert (after.rows, after.pins, after.members) == (before.rows, before.pins, before.members)
 
     @needs(Ability.CLOCK)
-    def test_expiry_goes_by_the_stores_time(self, namespace: Namespace, harness: Harness) -> None:
+    def test_expiry_is_measured_by_the_store_clock(self, namespace: Namespace, harness: Harness) -> None:
         """A lock is expired from the moment at which the store's time reaches ``expires_at``, and not before."""
         edit(namespace, request('x', expires_in=dt.timedelta(hours=2)))
         harness.move_clock(dt.timedelta(hours=1))

@@ -71,7 +71,7 @@ class IsolationTests:
         namespace.audit(leader.name, f'task {number}')
         return leader
 
-    def test_namespaces_are_apart(self, harness: Harness) -> None:
+    def test_namespaces_are_separate(self, harness: Harness) -> None:
         """A write in one namespace is read in no other, even if one name is the beginning of another."""
         namespaces = [Namespace(harness.connect(namespace=name)) for name in NAMESPACES]
         states = []
@@ -81,7 +81,7 @@ class IsolationTests:
         assert [namespace.state() for namespace in namespaces] == states
         assert len({state.snapshot.timeline.id for state in states}) == len(NAMESPACES)
 
-    def test_emptying_one_leaves_the_others(self, harness: Harness) -> None:
+    def test_emptying_one_namespace_leaves_the_others(self, harness: Harness) -> None:
         """Renewing, clearing and purging one namespace changes no other."""
         namespaces = {name: Namespace(harness.connect(namespace=name)) for name in NAMESPACES}
         for number, namespace in enumerate(namespaces.values(), 1):

@@ -38,7 +38,7 @@ from jobsync.backend import (
     TokenRow,
 )
 
-__all__ = ['DAY', 'GONE', 'NAMESPACE', 'SETTINGS', 'TOKENS', 'Namespace', 'State']
+__all__ = ['DAY', 'GONE', 'NAMESPACE', 'SETTINGS', 'TOKENS', 'Namespace', 'State', 'content']
 
 NAMESPACE = 'sync_'
 """The name of the namespace that ``Harness.connect`` uses by default."""
@@ -270,6 +270,12 @@ class Namespace:
         before = self.revision
         yield
         assert self.revision == before
+
+
+def content(assignment: Assignment) -> tuple[object, ...]:
+    """Return version, rows, pins and members of an assignment, for comparison with those of another."""
+    rows = [assignment.row(token) for token in range(assignment.total_tokens)]
+    return assignment.version, rows, dict(assignment.pins), dict(assignment.members)
 
 
 def _split(group: TokenGroup, now: Assignment, number: int) -> Iterator[TokenGroup]:

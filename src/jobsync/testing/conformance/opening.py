@@ -98,7 +98,7 @@ class OpeningTests:
         assert snapshot.store
         assert (state.pins, state.locks, state.claims, state.audits, state.rebalances) == ((), (), frozenset(), frozenset(), ())
         assert not state.members
-        assert all(row.absent for row in state.rows)
+        assert [row for row in state.rows if not row.absent] == []
 
     def test_open_again_changes_nothing(self, namespace: Namespace) -> None:
         """``open`` may be repeated at any time, and changes nothing."""

@@ -66,7 +66,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'WeightTests': ('P5',),
     # tests that guard other promises than their class
     'test_a_pin_made_again_is_new': ('P6', 'P7', 'R7'),
-    'test_a_pin_survives': ('P1', 'P6', 'R7'),
+    'test_the_row_of_a_pin_cannot_be_deleted': ('P1', 'P6', 'R7'),
     'test_acknowledged_writes_survive': ('P1', 'P4', 'R8'),
     'test_claims_of_a_gone_run_are_refused': ('P1', 'history'),
     'test_commits_of_two_handles_build_on_each_other': ('P1', 'P7', 'R5'),

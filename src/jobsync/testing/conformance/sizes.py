@@ -113,7 +113,7 @@ class SizeTests:
         assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
         assert len(namespace.claims(date=day)) == 10_000
 
-    def test_an_empty_reading(self, harness: Harness) -> None:
+    def test_the_smallest_pool(self, harness: Harness) -> None:
         """A pool of one token works."""
         namespace = Namespace(harness.connect(), Settings(1, 'xxh3'))
         assert Assignment.empty(1).apply(namespace.backend.read_assignment()).is_unowned

@@ -68,7 +68,7 @@ class UnreadableTests:
             assert name not in {unreadable.key for unreadable in namespace.snapshot().unreadable}
             assert namespace.beat(new).heartbeat == 1
 
-    def test_a_node_that_is_read_all_the_same_goes_on(self, namespace: Namespace, harness: Harness) -> None:
+    def test_a_spoilt_node_with_harmless_values_goes_on(self, namespace: Namespace, harness: Harness) -> None:
         """A record that is read with harmless values counts as JOINED for every method."""
         leader = namespace.leader()
         for way in harness.node_spoils:

@@ -15,7 +15,8 @@ expiring keys, no locks that it hands out, and no trusted clock.
   It may be refused because the first one happened: ``commit`` with ``Conflict``, ``register`` with ``NameTaken``;
 - raises ``SchemaMismatch`` while the namespace does not exist: never opened, or lost with all its records. The caller opens it
   again. ``open`` without ``create`` raises it too; ``close`` and ``wait`` never do;
-- raises ``ConfigError`` if the store refuses the credentials or rights in the URL, and ``open`` if the store would lose records;
+- may raise ``ConfigError`` if the store refuses its user's credentials or rights. A node that enters gives up, a node that has
+  been a member treats it as an outage;
 - has changed nothing when it raises an error of ``jobsync.errors`` other than ``BackendUnavailable``;
 - raises no exception of a driver: it raises one of ``jobsync.errors`` instead, with the driver's exception as ``__cause__``;
 - logs, if at all, through an ``EventLogger``, because the threads that call it must not wait for a log handler.
@@ -206,7 +207,7 @@ class Backend(Protocol):
 
         Raises:
             SchemaMismatch: the schema has another format, or does not exist and ``create`` is False.
-            ConfigError: the store refuses the credentials or rights in the URL, or would lose records as it is configured.
+            ConfigError: the store refuses its user's credentials or rights, is too old, or is configured to lose records.
         """
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
@@ -284,7 +285,7 @@ class Backend(Protocol):
             The state after the heartbeat, read in the same atomic step.
 
         Raises:
-            Evicted: exactly this incarnation is not JOINED.
+            Evicted: this incarnation is not JOINED.
         """
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
@@ -295,7 +296,7 @@ class Backend(Protocol):
             weight: the new weight.
 
         Raises:
-            Evicted: exactly this incarnation is not JOINED.
+            Evicted: this incarnation is not JOINED.
         """
 
     def deregister(self, ref: NodeRef) -> None:
@@ -321,7 +322,7 @@ class Backend(Protocol):
             The leadership after the call.
 
         Raises:
-            Evicted: exactly this incarnation is not JOINED.
+            Evicted: this incarnation is not JOINED.
         """
 
     def read_assignment(self, since: Revision | None = None) -> Changes:
@@ -359,7 +360,7 @@ class Backend(Protocol):
             The new revision, which is the assignment's new version.
 
         Raises:
-            Evicted: exactly ``ref`` is not JOINED. This is checked first.
+            Evicted: ``ref`` is not JOINED in this incarnation. This is checked first.
             Fenced: the leadership is not (``guard.epoch``, ``ref``). This is checked second.
             Conflict: timeline or version (number or stamp) is not the guard's; the store's identity is not the timeline's; an
                 evicted node is not at that incarnation and heartbeat; a departed node is not LEFT in that incarnation; or an
@@ -387,7 +388,7 @@ class Backend(Protocol):
             edit: what to remove, then what to put.
 
         Returns:
-            How many locks existed before the edit and do not exist after it.
+            How many locks existed before the edit and do not exist after it. Unreadable locks may be counted or not.
         """
 
     # History
@@ -405,7 +406,7 @@ class Backend(Protocol):
             date: the date under which the items are recorded.
 
         Raises:
-            Evicted: exactly this incarnation is not JOINED.
+            Evicted: this incarnation is not JOINED.
         """
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
@@ -458,7 +459,7 @@ class Backend(Protocol):
 
         Args:
             kind: which records.
-            before: the time at which the oldest record that stays was made, at the earliest.
+            before: records made earlier than this are deleted.
 
         Returns:
             How many records were deleted.

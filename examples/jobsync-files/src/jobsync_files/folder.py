@@ -39,7 +39,7 @@ def locked(path: Path, timeout_sec: float) -> Iterator[Folder]:
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         # t=0  caller a has the directory; b has the gate and waits for the directory; c waits for the gate
-        # t=1  a leaves, and comes back at once: it has to wait for the gate, behind c
+        # t=1  a leaves, and comes back at once: it has to wait for the gate, as c does
         # t=2  b gets the directory. Without the gate a would have it again before b polls, and b could wait for ever.
         gate = os.open(GATE, os.O_RDONLY | os.O_CREAT, 0o666, dir_fd=directory)
         try:

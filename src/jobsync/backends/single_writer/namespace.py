@@ -125,6 +125,9 @@ class NamespaceState:
 
     def joined(self, ref: NodeRef) -> Node:
         """Return the record of exactly this incarnation; ``Evicted`` unless it is JOINED."""
+        # t=0  node a is paused for longer than its timeout: the leader evicts it, and commits its tokens to b
+        # t=1  another process registers under a's name
+        # t=2  a wakes, and calls as the incarnation that it was. Accepted, its heartbeat would revive a's lease.
         node = self._joined(ref)
         if node is None:
             raise evicted(ref)

@@ -127,6 +127,10 @@ local function node_of(name)
 end
 
 -- Return the record of exactly this run, if it is registered; else nil.
+--
+-- t=0  node a is paused for longer than its timeout: the leader evicts it, and commits its tokens to b
+-- t=1  another process registers under a's name
+-- t=2  a wakes, and calls as the run that it was. The call is refused: nothing revives a run, and no run speaks for another.
 local function joined(name, run)
     local node = node_of(name)
     return node and node.run == run and node.state == 'joined' and node or nil

@@ -302,7 +302,7 @@ def test_locks_that_no_live_node_matches_are_told_once() -> None:
         return notes
 
     told = after(LockEdit(put=(LockRequest('t0', ('nobody',), 'somebody'),)))
-    assert told == ["no live node matches the locks of 1 locked task, which nobody may do: 't0'"]
+    assert told == ["no live node matches the locks of 1 locked task, which no node may claim: 't0'"]
     assert [pin.task_id for pin in follower.lease.assignment.unplaced] == ['t0']
     assert after(LockEdit(put=(LockRequest('t1', ('b',), 'somebody'),))) == []
     told = after(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))

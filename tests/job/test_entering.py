@@ -195,7 +195,7 @@ def test_left_while_entering(store: Store) -> None:
         wait_until(lambda: store.node_names == ['a'], 'it waits')
         waiting.job.__exit__(None, None, None)
         wait_until(lambda: waiting.error, 'it gives up')
-        assert 'told to leave while it was entering' in str(waiting.error)
+        assert 'requested to leave while it was entering' in str(waiting.error)
 
 
 def test_left_by_the_lock_provider(store: Store) -> None:

@@ -171,6 +171,11 @@ class Node:
         return NodeRef(self.name, self.incarnation)
 
     @property
+    def seniority(self) -> tuple[dt.datetime, str]:
+        """What orders the succession: the lowest is the oldest node."""
+        return self.created_on, self.name
+
+    @property
     def beat(self) -> tuple[str, int]:
         """What observers compare (rule R2): if unchanged, the node has written nothing since."""
         return self.incarnation, self.heartbeat

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable
 
-__all__ = ['redact_url', 'safe_repr']
+__all__ = ['listed', 'redact_url', 'safe_repr']
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 120
@@ -33,6 +34,12 @@ def safe_repr(value: object) -> str:
     except Exception:  # noqa: BLE001  (a __repr__ of the user's, or an int of more digits than Python will print)
         text = '<not printable>'
     return f'{text} ({type(value).__name__})'
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return the first ``most`` of the names in their order, and how many more there are."""
+    names = sorted(names)
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
 def redact_url(url: str) -> str:

@@ -78,7 +78,7 @@ def wait_until_entered(
         if status.failure is not None:
             raise status.failure
         if status.phase is Phase.LEFT:
-            raise JobsyncError(f'node {name!r} was told to leave while it was entering')
+            raise JobsyncError(f'node {name!r} was requested to leave while it was entering')
         if prepare is not None and status.phase is not Phase.OPENING:
             prepare()
             prepare = None

@@ -93,7 +93,7 @@ class Session:
         # t=1  this thread stores the runtime, and finds the event here: the runtime is never started
         # A handler after the line above finds the runtime and stops it, so that it leaves as soon as it is started.
         if self.stages.stage is not Stage.INSIDE:
-            raise JobsyncError(f'node {self.node_name!r} was told to leave while it was entering')
+            raise JobsyncError(f'node {self.node_name!r} was requested to leave while it was entering')
         self.lease = runtime.lease
         self.caller.call(runtime.start)
         wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)

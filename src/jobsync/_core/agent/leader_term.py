@@ -11,7 +11,7 @@ from jobsync._core.assignment import Assignment
 from jobsync._core.config import NodeConfig
 from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import Leadership, NodeRef, Snapshot, TaskLock
-from jobsync._core.redact import safe_repr
+from jobsync._core.redact import listed, safe_repr
 
 __all__ = ['LeaderTerm']
 
@@ -164,14 +164,8 @@ class LeaderTerm:
         self._unplaced = unplaced
         if unplaced:
             count = f'{len(unplaced)} locked task' + ('s' if len(unplaced) > 1 else '')
-            text = f'no live node matches the locks of {count}, which nobody may do: {_listed(unplaced)}'
+            tasks = listed((safe_repr(task).removesuffix(' (str)') for task in unplaced), most=3)
+            text = f'no live node matches the locks of {count}, which no node may claim: {tasks}'
             self._emit(LogMessage('warning', text))
         else:
             self._emit(LogMessage('info', 'every locked task has a node that matches it again'))
-
-
-def _listed(keys: frozenset[str]) -> str:
-    few = sorted(keys)[:3]
-    return ', '.join(safe_repr(key).removesuffix(' (str)') for key in few) + (
-        f' and {len(keys) - 3} more' if len(keys) > 3 else ''
-    )

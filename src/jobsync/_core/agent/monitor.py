@@ -11,19 +11,20 @@ more poll comes when all have sent theirs: by the leader after a hint, and by th
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from heapq import nsmallest
+from operator import attrgetter
 
 from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.schedule import STEP
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import Member, Node, NodeRef, NodeState, Pulse, Snapshot
+from jobsync._core.records import Member, NodeRef, NodeState, Pulse, Snapshot
 
 __all__ = ['ClusterMonitor']
 
 _NEVER, _FOREVER = float('-inf'), float('inf')
+_SENIORITY = attrgetter('seniority')
 
 HEIRS = 5
 """How many nodes, those next in line, read all heartbeats once an interval as the leader does. One of them counts the silence of
@@ -156,7 +157,7 @@ class ClusterMonitor:
         suspects = self.suspects(now)
         alive = [node for node in self.snapshot.nodes if node.state is NodeState.JOINED and suspects.get(node.name) != node.beat]
         able = [node for node in alive if (self._candidacy.stands if node.ref == self._ref else node.candidate)]
-        return min(able or alive, key=_seniority).ref == self._ref if alive else False
+        return min(able or alive, key=_SENIORITY).ref == self._ref if alive else False
 
     def _is_heir(self, members: Mapping[str, Member]) -> bool:
         """Return whether this node is one of the ``HEIRS`` oldest members, the leader apart.
@@ -173,7 +174,7 @@ class ClusterMonitor:
             and node.name in members
             and members[node.name].incarnation == node.incarnation
         ]
-        return any(node.ref == self._ref for node in nsmallest(HEIRS, heirs, key=_seniority))
+        return any(node.ref == self._ref for node in nsmallest(HEIRS, heirs, key=_SENIORITY))
 
     def _timeout_of(self, name: str) -> float:
         nodes = () if self.snapshot is None else self.snapshot.nodes
@@ -186,7 +187,3 @@ class ClusterMonitor:
             for node in snapshot.nodes
             if node.state is NodeState.JOINED and node.name != self._config.name
         }
-
-
-def _seniority(node: Node) -> tuple[dt.datetime, str]:
-    return node.created_on, node.name

@@ -40,7 +40,7 @@ class _NameWatch:
         """What the node waits for, for the log."""
         return (
             f'node name {self.record.name!r} is registered by pid {self.record.pid} on {self.record.host}; '
-            f'taking it over unless that process stirs within {self.record.timeout_sec:g} s'
+            f'taking it over unless that process sends a heartbeat within {self.record.timeout_sec:g} s'
         )
 
     def has_stirred(self, record: Node, now: float) -> bool:

@@ -14,6 +14,7 @@ import attrs
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import NodeState, Opened, Snapshot
+from jobsync._core.redact import listed
 from jobsync.errors import ConfigMismatch, TimelineChanged
 
 __all__ = ['SettingsWatch']
@@ -24,7 +25,7 @@ class SettingsWatch:
 
     def __init__(self, config: NodeConfig, opened: Opened, now: float) -> None:
         self._config, self._opened = config, opened
-        self._observer = FailureDetector(config.blind_after_sec)
+        self._detector = FailureDetector(config.blind_after_sec)
         self._beats: frozenset[tuple[str, int]] | None = None
         """The (incarnation, heartbeat) of each registered node at the first reading."""
         self.look_at = now
@@ -44,25 +45,23 @@ class SettingsWatch:
         if self._beats is not None and not beats <= self._beats:
             self.refuse()
         timeouts = {node.name: max(self._config.heartbeat_timeout_sec, node.timeout_sec) for node in nodes}
-        self._observer.note_all(nodes, now)
-        if len(self._observer.suspects(timeouts, now)) == len(nodes):
+        self._detector.note_all(nodes, now)
+        if len(self._detector.suspects(timeouts, now)) == len(nodes):
             self.dead = beats
         self.look_at = now + self._config.retry_sec
         first, self._beats = self._beats is None, beats
         return self._announcement(max(timeouts.values())) if first and nodes else None
 
     def _announcement(self, timeout_sec: float) -> str:
-        names = sorted(self._observer.observed)
-        listed = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
         return (
             f'node {self._config.name!r} finds other settings in force ({self._differences}) '
-            f'and nodes registered under them: {listed}; '
-            f'replacing the settings unless one of these stirs within {timeout_sec:g} s'
+            f'and nodes registered under them: {listed(self._detector.observed)}; '
+            f'replacing the settings unless one of these sends a heartbeat within {timeout_sec:g} s'
         )
 
     def blinded(self) -> None:
         """Count every node's silence anew, because a call of this node failed (rule R2)."""
-        self._observer.clear()
+        self._detector.clear()
 
     def refuse(self) -> NoReturn:
         """Raise ``ConfigMismatch``: a node of the cluster is alive."""

@@ -17,6 +17,7 @@ leader's own clock. Another leader, which remembers nothing, admits every node t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
+from operator import attrgetter
 
 import attrs
 
@@ -73,7 +74,7 @@ class Admission:
         those of them, and of the nodes of weight 0, that own anything. A plan that moves their tokens serves newcomers too.
         """
         strangers = [node for node in newcomers if now < self.rolls_until and not is_returning(node.name)]
-        for node in sorted((node for node in strangers if node.weight > 0), key=lambda node: (node.created_on, node.name)):
+        for node in sorted((node for node in strangers if node.weight > 0), key=attrgetter('seniority')):
             self.held[node.ref] = self.newcomers[node.ref] + HELD_SEC
         look_at = _FOREVER
         if len(strangers) < len(newcomers) and not (gone or going):

@@ -35,6 +35,7 @@ from jobsync._core.leader.pins import PinPlanner, wanted
 from jobsync._core.leader.row_changes import RowChanges, row_changes
 from jobsync._core.planner.rebalance import FREE, STUCK, rebalance
 from jobsync._core.records import Member
+from jobsync._core.redact import listed
 
 __all__ = ['decide']
 
@@ -281,14 +282,14 @@ class _Decision:
             return 'first distribution'
         parts = []
         if self.evictions:
-            parts.append(f'node dead: {_listed([eviction.ref.name for eviction in self.evictions])}')
+            parts.append(f'node dead: {listed(eviction.ref.name for eviction in self.evictions)}')
         if self.departed:
-            parts.append(f'node left: {_listed([ref.name for ref in self.departed])}')
+            parts.append(f'node left: {listed(ref.name for ref in self.departed)}')
         joined = [name for name, member in members.items() if self.old.members.get(name) != member]
         if let_in := [name for name in joined if name not in held_back]:
-            parts.append(f'node joined: {_listed(let_in)}')
+            parts.append(f'node joined: {listed(let_in)}')
         if held := [name for name in joined if name in held_back]:
-            parts.append(f'node joined, to replace one that goes: {_listed(held)}')
+            parts.append(f'node joined, to replace one that goes: {listed(held)}')
         if parts:
             return '; '.join(parts)
         if goes_on:
@@ -300,11 +301,6 @@ def _earliest(*times: float) -> float | None:
     """Return the earliest of these times; None if all are infinity."""
     earliest = min(times)
     return None if earliest == _FOREVER else earliest
-
-
-def _listed(names: list[str]) -> str:
-    shown = sorted(names)
-    return ', '.join(shown[:5]) + (f' and {len(shown) - 5} more' if len(shown) > 5 else '')
 
 
 # Rows without an owner are free, and tokens without a row are stuck unless found free: ``_places`` copies the rows as they are.

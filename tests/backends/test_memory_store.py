@@ -10,15 +10,16 @@ import pytest
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import NodeRef
 from jobsync.backend import BackendOptions
-from jobsync.backends.memory import MemoryBackend, MemoryStore, connect, shared_store
+from jobsync.backends.memory import MemoryBackend, connect, shared_store
 from jobsync.errors import ConfigError, Conflict, Evicted
 from jobsync.testing import Namespace
+from jobsync.testing.editable_store import EditableStore
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 DAY = NOON.date()
 
 
-def namespace_on(store: MemoryStore) -> Namespace:
+def namespace_on(store: EditableStore) -> Namespace:
     """A namespace on a store, with incarnations that are the same in every run."""
     namespace = Namespace(MemoryBackend(store))
     namespace.ref = lambda name: NodeRef(name, f'{name}-run')  # type: ignore[method-assign]
@@ -45,7 +46,7 @@ def test_a_seeded_store_is_deterministic() -> None:
     """With one seed and one clock, the same calls leave the same state to the last stamp."""
 
     def play() -> object:
-        namespace = namespace_on(MemoryStore(lambda: NOON, Random(7)))
+        namespace = namespace_on(EditableStore(lambda: NOON, Random(7)))
         namespace.commit(namespace.leader(), TokenGroup([1], 'leader'), moved=1)
         namespace.lock('x')
         namespace.backend.renew_timeline(namespace.timeline, 5)
@@ -56,7 +57,7 @@ def test_a_seeded_store_is_deterministic() -> None:
 
 def test_restore_goes_back() -> None:
     """The state is that of the image, trails included, and what was done since is unknown again."""
-    store = MemoryStore()
+    store = EditableStore()
     namespace = Namespace(MemoryBackend(store))
     leader = namespace.leader()
     namespace.backend.append_claims(leader, ['before'], DAY)
@@ -78,7 +79,7 @@ def test_restore_goes_back() -> None:
 
 def test_restore_with_another_identity_shows() -> None:
     """With an identity given, the store is another one than the timeline was made on; without, nothing shows."""
-    store = MemoryStore(identity='one')
+    store = EditableStore(identity='one')
     namespace = Namespace(MemoryBackend(store))
     image = store.image()
     store.restore(image)
@@ -89,7 +90,7 @@ def test_restore_with_another_identity_shows() -> None:
 
 def test_wipe_with_the_schema_kept() -> None:
     """The namespace is there, without settings or records, in another timeline of generation 0."""
-    store = MemoryStore()
+    store = EditableStore()
     namespace = Namespace(MemoryBackend(store))
     ref = namespace.leader()
     store.wipe(identity='two')
@@ -103,7 +104,7 @@ def test_wipe_with_the_schema_kept() -> None:
 
 def test_a_node_deleted_past_the_revision() -> None:
     """An edit that raises no revision can be feigned too."""
-    store = MemoryStore()
+    store = EditableStore()
     namespace = Namespace(MemoryBackend(store))
     namespace.join('a')
     with namespace.same_revision():
@@ -113,13 +114,13 @@ def test_a_node_deleted_past_the_revision() -> None:
 
 def test_durable_can_be_denied() -> None:
     """A store declares what it is told to."""
-    assert MemoryBackend(MemoryStore()).info.durable
-    assert not MemoryBackend(MemoryStore(durable=False)).info.durable
+    assert MemoryBackend(EditableStore()).info.durable
+    assert not MemoryBackend(EditableStore(durable=False)).info.durable
 
 
 def test_a_deleted_node_can_be_put_back() -> None:
     """An operator who deleted a row and puts the row back as it was restores the registration."""
-    store = MemoryStore()
+    store = EditableStore()
     namespace = Namespace(MemoryBackend(store))
     ref = namespace.join('a')
     namespace.join('b')

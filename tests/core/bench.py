@@ -17,9 +17,10 @@ from jobsync._core.agent.commands import Lane
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import LockEdit, Node, Settings
 from jobsync._runtime.executor import execute
-from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.backends.memory import MemoryBackend
 from jobsync.config import CoordinationConfig
 from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.testing.editable_store import EditableStore
 
 __all__ = ['AWAY', 'TASKS', 'Bench', 'Caught', 'Made']
 
@@ -60,7 +61,7 @@ class Bench:
     def __init__(self, tokens: int = 4, *, durable: bool = True, push: bool = True) -> None:
         self.now = 0.0
         self.settings = Settings(tokens, 'xxh3')
-        self.store = MemoryStore(lambda: EPOCH + dt.timedelta(seconds=self.now), Random(1), 'store', durable=durable)
+        self.store = EditableStore(lambda: EPOCH + dt.timedelta(seconds=self.now), Random(1), 'store', durable=durable)
         self.backend = MemoryBackend(self.store)
         self.push = push
         self.call_sec = 0.001

@@ -10,12 +10,13 @@ from typing import ClassVar, Protocol, TypeVar
 import attrs
 
 from jobsync.backend import BackendOptions
-from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.backends.memory import MemoryBackend
 from jobsync.backends.memory.backend import MemoryTransaction
 from jobsync.backends.memory.store import Space
 from jobsync.backends.single_writer import History, NamespaceState
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync.testing import Ability, Harness, MemoryHarness
+from jobsync.testing.editable_store import EditableStore
 
 __all__ = ['MUTANTS', 'DistantStore', 'Hands', 'Mutant', 'MutantHarness', 'mutant']
 
@@ -43,7 +44,7 @@ def mutant(kind: T) -> T:
     return kind
 
 
-class DistantStore(MemoryStore):
+class DistantStore(EditableStore):
     """One that can be away: a call that meets that has its effect, and its answer is lost."""
 
     is_away = False

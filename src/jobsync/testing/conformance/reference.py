@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.backends.memory import MemoryBackend
 from jobsync.testing.conformance.harness import Ability, Harness
+from jobsync.testing.editable_store import EditableStore
 
 __all__ = ['MemoryHarness']
 
@@ -20,9 +21,9 @@ class MemoryHarness(Harness):
 
     def __init__(
         self,
-        backend: Callable[[MemoryStore, BackendOptions], Backend] = MemoryBackend,
+        backend: Callable[[EditableStore, BackendOptions], Backend] = MemoryBackend,
         seed: int | None = None,
-        store: type[MemoryStore] = MemoryStore,
+        store: type[EditableStore] = EditableStore,
     ) -> None:
         self._backend = backend
         self._ahead = dt.timedelta(0)

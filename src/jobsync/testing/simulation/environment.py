@@ -7,7 +7,7 @@ from random import Random
 from typing import Protocol
 
 from jobsync.backend import Backend
-from jobsync.backends.memory import MemoryStore
+from jobsync.testing.editable_store import EditableStore
 
 __all__ = ['Environment']
 
@@ -21,7 +21,7 @@ class Environment(Protocol):
     quiet: bool
     """Whether the storm is over: no call fails or takes long by chance."""
     tasks: list[str]
-    store: MemoryStore
+    store: EditableStore
     backend: Backend
     down_until: float
     """True time until which no call reaches the store."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from jobsync.backends.memory import Image
+from jobsync.testing.editable_store import Image
 from jobsync.testing.simulation.world import World
 
 __all__ = ['StoreFaults']

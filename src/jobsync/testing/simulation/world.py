@@ -11,8 +11,8 @@ from random import Random
 
 from jobsync._core.config import NodeConfig
 from jobsync.backend import Backend, BackendOptions, LockEdit, LockFilter, LockRequest, Settings
-from jobsync.backends.memory import MemoryStore
 from jobsync.config import CoordinationConfig
+from jobsync.testing.editable_store import EditableStore
 from jobsync.testing.simulation.backends import SmallBackend
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.outcome import Outcome, WorldConfig
@@ -39,7 +39,7 @@ class World:
         self.now = 0.0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order, self._unused = itertools.count(), itertools.count()
-        self.store = MemoryStore(
+        self.store = EditableStore(
             self.store_time,
             Random(seed + 1),
             durable=self.random.random() < 0.5,

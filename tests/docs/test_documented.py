@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 
 import attrs
 import click
@@ -17,6 +18,7 @@ from jobsync import AsyncJob, CoordinationConfig, Job, Task, database, errors, f
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.schema import tables_for
 from jobsync.cli.commands import cli
+from jobsync.cli.group import GROUP
 
 HANDWRITTEN = written_by_hand()
 
@@ -137,8 +139,12 @@ def test_an_attribute_of_task(name: str) -> None:
 
 
 def test_every_command_is_in_the_reference() -> None:
-    """The reference has the whole tree of commands, made from the code."""
-    assert '.. click:: jobsync.cli.commands:cli\n   :prog: jobsync\n   :nested: full\n' in reference('cli')
+    """The reference has the whole tree of commands, made from the code, and each command that comes by an entry point."""
+    page = reference('cli')
+    assert '.. click:: jobsync.cli.commands:cli\n   :prog: jobsync\n   :nested: full\n' in page
+    ours = [entry for entry in entry_points(group=GROUP) if entry.dist is not None and entry.dist.name == 'jobsync']
+    assert {entry.name for entry in ours} == {'bench', 'demo'}
+    assert all(f'.. click:: {entry.value}\n   :prog: jobsync {entry.name}\n' in page for entry in ours)
 
 
 @pytest.mark.parametrize(('path', 'command'), list(commands(cli)), ids=lambda value: value if isinstance(value, str) else '')

@@ -15,7 +15,6 @@ ROOT = Path(__file__).parent.parent
 
 NOT_YET = (
     'src/jobsync/config/fields.py',
-    'src/jobsync/backends/sql',
     'docs/decisions/0009-the-users-connection.md',
     'docs/decisions/0014-owned-rows-and-changes.md',
     'docs/decisions/0017-benchmarks-in-the-package.md',

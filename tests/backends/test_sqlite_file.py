@@ -94,6 +94,12 @@ class TestUrl:
         with pytest.raises(ConfigError, match='appname'):
             connect('sqlite:///jobs.db', BackendOptions(namespace))
 
+    def test_a_sqlite_without_update_from_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One older than 3.33 would fail at the first lock that is changed."""
+        monkeypatch.setattr(sqlite3, 'sqlite_version_info', (3, 32, 3))
+        with pytest.raises(ConfigError, match=r'jobsync needs 3\.33'):
+            connect('sqlite:///jobs.db', BackendOptions())
+
     def test_the_plugin_imports_no_driver(self) -> None:
         """Naming the backend costs nothing until it is used."""
         code = 'import sys, jobsync.backends.sql.sqlite.plugin as p; p.jobsync_backend(); sys.exit("sqlalchemy" in sys.modules)'
@@ -182,7 +188,7 @@ backend.close()
         backend.open(SETTINGS, create=True)
         assert harness.query('PRAGMA journal_mode') == [('wal',)]
         store = backend.store  # type: ignore[attr-defined]
-        with store._link.engine.connect() as connection:
+        with store._connections.engine.connect() as connection:
             assert connection.exec_driver_sql('PRAGMA synchronous').scalar_one() == 2
 
     def test_skip_db_init_makes_nothing(self, harness: SqliteHarness) -> None:

@@ -78,9 +78,9 @@ class SqliteHarness(Harness):
         content, log = self.path.read_bytes(), wal.read_bytes()
         for backend in self._backends:
             assert isinstance(backend.store, SqliteStore)
-            if backend.store._link is not None:
-                backend.store._link.dispose()
-                backend.store._link = None
+            if backend.store._connections is not None:
+                backend.store._connections.dispose()
+                backend.store._connections = None
         self.path.write_bytes(content)
         wal.write_bytes(log)
 

@@ -1,4 +1,4 @@
-"""The protocol on a SQL database: each method is one transaction of the store."""
+"""The ``Backend`` protocol on a SQL database: each method is one transaction of the store."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from jobsync.backend import (
     Snapshot,
     Timeline,
 )
-from jobsync.backends.sql import commits, history, locks, migrations, nodes, read_assignment, state
+from jobsync.backends.sql import commits, heartbeats, history, locks, migrations, namespaces, nodes, read_assignment, state
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction
+from jobsync.errors import SchemaMismatch
 
 __all__ = ['SqlBackend']
 
@@ -51,7 +52,7 @@ class SqlBackend:
 
     @property
     def info(self) -> BackendInfo:
-        """What the dialect guarantees."""
+        """What the store guarantees."""
         return self.store.info
 
     def _run(self, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
@@ -68,10 +69,10 @@ class SqlBackend:
         return self.store.tables.names()
 
     def connection(self) -> Connection:
-        """A connection of the caller's own to the same database, who closes it. Each statement commits by itself.
+        """Return a connection to the same database, for the caller to use and close. Each statement commits by itself.
 
-        What it changes in the tables of nodes, tokens or locks counts as an edit by hand. A transaction (begun with BEGIN)
-        that is left open keeps the database from tidying up behind it, one that has written keeps every node from writing.
+        What a statement changes in the tables of nodes, tokens or locks counts as a manual edit. A transaction (begun with BEGIN)
+        that is left open keeps the database from vacuuming or checkpointing; one that has written keeps every node from writing.
         """
         return self.store.connection()
 
@@ -79,21 +80,27 @@ class SqlBackend:
 
     def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
-        self.store.prepare(settings, create, self._options.op_timeout_sec)
+        self.store.reach(create, self._options.op_timeout_sec)
+        if not self._run(Mode.READ, self.store.has_schema):
+            if not create:
+                raise SchemaMismatch(
+                    f'{self.store!r}: there are no tables of this namespace, and skip_db_init forbids to make them'
+                )
+            self._run(Mode.WRITE, lambda tx: namespaces.create(self.store, tx, settings))
         version = self._run(Mode.READ, migrations.version)
         if create and version < SCHEMA_VERSION:
-            self._bulk(Mode.STRUCTURE, migrations.migrate)
+            self._bulk(Mode.STRUCTURE, lambda tx: migrations.migrate(self.store, tx))
         else:
             state.check_version(version)
         self._run(Mode.READ, self.store.check_complete)
         found = self._run(Mode.READ, state.read)
         if found.settings == settings:
             return Opened(found.settings, found.timeline)
-        return self._bulk(Mode.STRUCTURE, lambda tx: state.open_namespace(tx, settings, dead))
+        return self._bulk(Mode.STRUCTURE, lambda tx: namespaces.put_settings(tx, settings, dead))
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""
-        self._run(Mode.STRUCTURE, lambda tx: state.renew(tx, expected, at_least, longest_timeout_sec))
+        self._run(Mode.STRUCTURE, lambda tx: namespaces.renew(tx, expected, at_least, longest_timeout_sec))
 
     def close(self) -> None:
         """See ``Backend.close``."""
@@ -101,7 +108,7 @@ class SqlBackend:
 
     def snapshot(self) -> Snapshot:
         """See ``Backend.snapshot``."""
-        return self._run(Mode.READ, nodes.snapshot)
+        return self._run(Mode.READ, heartbeats.snapshot)
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
@@ -115,7 +122,7 @@ class SqlBackend:
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         """See ``Backend.heartbeat``."""
-        return self._run(Mode.WRITE, lambda tx: nodes.heartbeat(tx, ref, seen, holding, candidate))
+        return self._run(Mode.WRITE, lambda tx: heartbeats.heartbeat(tx, ref, seen, holding, candidate))
 
     def set_weight(self, ref: NodeRef, weight: float) -> None:
         """See ``Backend.set_weight``."""
@@ -125,7 +132,7 @@ class SqlBackend:
         """See ``Backend.deregister``."""
         self._run(Mode.STRUCTURE, lambda tx: nodes.deregister(tx, ref))
 
-    # The leader's
+    # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         """See ``Backend.acquire_leadership``."""
@@ -149,7 +156,7 @@ class SqlBackend:
         """See ``Backend.edit_locks``."""
         return self._bulk(Mode.STRUCTURE, lambda tx: locks.edit(tx, edit))
 
-    # Trails
+    # The history
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_claims``."""

@@ -1,4 +1,4 @@
-"""Engines whose connections may be given back in the moment in which a signal handler ends the program."""
+"""Engines whose connections may be returned at the moment at which a signal handler ends the program."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ['autocommitting']
 NAME = 'jobsync'
 
 
-class _LeavingIsNoFault(logging.Filter):
-    """Drops what SQLAlchemy logs, with a traceback, if the way out of a signal handler leads through its pool.
+class _NoExits(logging.Filter):
+    """Drops what SQLAlchemy logs, with a traceback, when a signal handler's exit passes through its pool.
 
-    The exception (SystemExit, KeyboardInterrupt) goes on its way, and the connection is closed.
+    The exception (SystemExit, KeyboardInterrupt) is still raised, and the connection is closed.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -27,7 +27,7 @@ class _LeavingIsNoFault(logging.Filter):
 
 
 def autocommitting(dialect: str, connect: Callable[[], Any], pool: type[Pool], **options: Any) -> Engine:
-    """An engine whose connections are made by ``connect`` and begin no transaction but by our own statements."""
+    """Return an engine whose connections are made by ``connect``, and begin transactions only by our own statements."""
     logger = logging.getLogger(f'{pool.__module__}.{pool.__name__}.{NAME}')
     for each in (_LEAVING, _DIVERTED):
         logger.addFilter(each)
@@ -36,4 +36,4 @@ def autocommitting(dialect: str, connect: Callable[[], Any], pool: type[Pool], *
     )
 
 
-_LEAVING, _DIVERTED = _LeavingIsNoFault(), Diverted()
+_LEAVING, _DIVERTED = _NoExits(), Diverted()

@@ -1,4 +1,4 @@
-"""Task locks."""
+"""Task locks: the policy that only the leader reads (rule R7)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Insert, Row, Select, Update, bindparam, delete, exists, insert, select, true, update
+import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import LockEdit, LockFilter, LockReading, LockRequest, Revision, TaskLock, Unreadable
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.schema import Spoilt, UtcDateTime
+from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.state import SqlState
-from jobsync.backends.sql.store import SqlStore, SqlTransaction
+from jobsync.backends.sql.store import SqlTransaction
+from jobsync.backends.sql.types import Spoilt, UtcDateTime
 
 __all__ = ['edit', 'read']
 
@@ -24,21 +26,21 @@ COLUMNS = ('node_pattern', 'patterns', 'reason', 'created_by', 'expires_at')
 """What a request sets."""
 
 NEVER = 'infinity'
-"""How PostgreSQL writes a moment that does not come."""
+"""What PostgreSQL returns for a moment that never comes."""
 
 UNKNOWN = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-"""When a lock was made whose row, written by hand, does not tell."""
+"""The creation of a lock whose row, written manually, has no readable one."""
 
 
 @functools.lru_cache
 def dump_patterns(patterns: tuple[str, ...]) -> str:
-    """The column ``patterns``. Thousands of locks have the same few."""
+    """Write the column ``patterns``. Thousands of locks share a few values."""
     return json.dumps(patterns)
 
 
 @functools.lru_cache
 def load_patterns(text: str) -> tuple[str, ...]:
-    """Return what ``dump_patterns`` was given; ``ValueError`` if ``text`` is something else."""
+    """Read the column ``patterns``; ``ValueError`` if it contains something else than a list of texts."""
     found = json.loads(text)
     if not isinstance(found, list) or not found or not all(isinstance(pattern, str) for pattern in found):
         raise ValueError(f'patterns is {text!r}, which is no list of one text or more')
@@ -46,10 +48,10 @@ def load_patterns(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def parse(row: Row[Any]) -> TaskLock:
-    """Return a lock from its row, of which one written by hand may have ``node_pattern`` alone.
+def parse(row: sa.Row[Any]) -> TaskLock:
+    """Return a lock from its row; ``ValueError`` if it cannot be read.
 
-    Raises ``ValueError`` if it cannot be read.
+    A row written manually may have ``node_pattern`` and no ``patterns``.
     """
     patterns = load_patterns(row.patterns) if row.patterns else (row.node_pattern,)
     if not isinstance(row.task_id, str):
@@ -73,11 +75,11 @@ def parse(row: Row[Any]) -> TaskLock:
 
 def read(tx: SqlTransaction) -> LockReading:
     """See ``Backend.read_locks``."""
-    states.read(tx)
+    states.read(tx)  # SchemaMismatch if the namespace is gone
     lock = tx.tables.lock
     locks: list[TaskLock] = []
     reports: list[Unreadable] = []
-    for row in tx.execute(select(lock).order_by(lock.c.id)):
+    for row in tx.execute(sa.select(lock).order_by(lock.c.id)):
         try:
             locks.append(parse(row))
         except ValueError as error:
@@ -85,13 +87,9 @@ def read(tx: SqlTransaction) -> LockReading:
     return LockReading(tuple(locks), tuple(reports))
 
 
-Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None]
-"""What a request asks for, its task apart: of thousands of requests most are of the kind of the one before."""
-
-
 def edit(tx: SqlTransaction, change: LockEdit) -> int:
     """See ``Backend.edit_locks``."""
-    row = tx.execute(tx.store.built(numbered_state)).one_or_none()
+    row = tx.execute(numbered_state).one_or_none()
     state, lock = states.parse(row), tx.tables.lock
     assert row is not None
     revision = states.raised(state)
@@ -99,62 +97,59 @@ def edit(tx: SqlTransaction, change: LockEdit) -> int:
     removed = matching(tx, change.remove, state.now) if change.remove is not None else {}
     gone = [lock_id for task, lock_id in removed.items() if task not in wanted]
     if gone:
-        tx.execute(delete(lock).where(tx.store.among(lock.c.id, 'ids')), {'ids': tx.store.listed(gone)})
+        tx.enqueue(sa.delete(lock).where(tx.dialect.among(lock.c.id, 'ids')), {'ids': tx.dialect.listed(gone)})
     added, changed = put(tx, wanted, state, revision, row.last_lock) if wanted else (0, 0)
     if gone or added or changed:
         states.save(tx, revision, locks_revision=revision.number, last_lock=row.last_lock + len(wanted))
     return len(gone)
 
 
-def numbered_state(store: SqlStore) -> Select[Any]:
-    """The state with the last id that a lock was given."""
-    return select(*states.columns(store), store.tables.state.c.last_lock)
+def numbered_state(dialect: Dialect) -> sa.Select[Any]:
+    """Select the state with the last id that a lock was given."""
+    return sa.select(*states.columns(dialect), dialect.tables.state.c.last_lock)
 
 
 def put(
     tx: SqlTransaction, wanted: Mapping[str, LockRequest], state: SqlState, revision: Revision, last_lock: int
 ) -> tuple[int, int]:
-    """Put locks; how many are new, and how many are there and become others.
+    """Put locks, and return how many are new and how many existing ones are changed.
 
-    Most edits make new locks. So those are inserted first, by the statement that looks which of them are new.
+    Most edits make new locks. So those are inserted first, by a statement that finds out which of them are new.
     """
     given: list[dict[str, Any]] = []
     place = last_lock
     for kind, requests in groupby(wanted.values(), kind_of):
         tasks = [request.task_id for request in requests]
-        given.append({'place': place, 'tasks': tasks, **columns(kind, state.now)})
+        given.append({'place': place, 'tasks': tx.dialect.listed(tasks), **columns(kind, state.now)})
         place += len(tasks)
     lock = tx.tables.lock
-    added = tx.execute(
-        tx.store.built(add_locks),
-        {
-            'locks': tx.store.listed_rows(given),
-            'tokens': state.settings.total_tokens,
-            'made_at': state.now,
-            'made_in': revision.number,
-        },
-    ).rowcount
+    shared = {'tokens': state.settings.total_tokens, 'made_at': state.now, 'made_in': revision.number}
+    added = tx.execute(add_locks, {'locks': tx.dialect.listed_rows(given), **shared}).rowcount
     if added == len(wanted):
         return added, 0
     changed: list[dict[str, Any]] = []
-    for row in tx.execute(select(lock).where(tx.store.among(lock.c.task_id, 'tasks')), {'tasks': tx.store.listed(wanted)}):
+    there = sa.select(lock).where(tx.dialect.among(lock.c.task_id, 'tasks'))
+    for row in tx.execute(there, {'tasks': tx.dialect.listed(wanted)}):
         request = wanted[row.task_id]
         values = columns(kind_of(request), state.now)
-        if row.node_pattern in request.patterns:  # in force still: a leader that chooses it again writes nothing
+        if row.node_pattern in request.patterns:  # still in effect: a leader that chooses it again writes nothing
             values['node_pattern'] = row.node_pattern
         if row.registered != revision.number and differs(row, request, values):
             changed.append({'id': row.id, **values})
     if changed:
-        tx.execute(tx.store.built(change_locks), {'locks': tx.store.listed_rows(changed)})
+        tx.enqueue(change_locks, {'locks': tx.dialect.listed_rows(changed)})
     return added, len(changed)
 
 
+Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None]
+"""A request without its task. Most of thousands of requests are of the same kind as the one before."""
+
 kind_of = attrgetter('patterns', 'reason', 'created_by', 'expires_in')
-"""The ``Kind`` of a request."""
+"""Return the ``Kind`` of a request."""
 
 
 def columns(kind: Kind, now: dt.datetime) -> dict[str, Any]:
-    """The ``COLUMNS`` of a request."""
+    """Return the ``COLUMNS`` of a request."""
     patterns, reason, created_by, expires_in = kind
     return {
         'node_pattern': patterns[0],
@@ -165,50 +160,52 @@ def columns(kind: Kind, now: dt.datetime) -> dict[str, Any]:
     }
 
 
-def add_locks(store: SqlStore) -> Insert:
+def add_locks(dialect: Dialect) -> sa.Insert:
     """Insert the locks of those tasks that have none, numbered in their order. Each row given has the tasks of one kind."""
-    lock = store.tables.lock
-    kind = store.rows('locks', {'place': BigInteger(), 'tasks': JSON(), **{name: lock.c[name].type for name in COLUMNS}})
-    tasks, task, nth = store.json_elements(kind.c.tasks)
-    number = kind.c.place + nth
+    lock = dialect.tables.lock
+    types: dict[str, TypeEngine[Any]] = {
+        'place': sa.BigInteger(),
+        'tasks': sa.Text(),
+        **{name: lock.c[name].type for name in COLUMNS},
+    }
+    kind = dialect.rows('locks', types)
+    tasks = dialect.elements(kind.c.tasks, sa.String())
+    number = kind.c.place + tasks.c.key + (1 - dialect.first_key)
     shared = [kind.c[name] for name in COLUMNS]
-    made = [bindparam('made_at', type_=UtcDateTime), bindparam('made_in', type_=BigInteger)]
-    rows = select(number, number + bindparam('tokens', type_=BigInteger), task, *shared, *made)
-    rows = rows.select_from(kind.join(tasks, true()))
-    rows = rows.where(~exists(select(lock.c.id).where(lock.c.task_id == task)))
-    add = insert(lock).from_select(['id', 'token_id', 'task_id', *COLUMNS, 'created_at', 'registered'], rows)
+    made = [sa.bindparam('made_at', type_=UtcDateTime), sa.bindparam('made_in', type_=sa.BigInteger)]
+    rows = sa.select(number, number + sa.bindparam('tokens', type_=sa.BigInteger), tasks.c.value, *shared, *made)
+    rows = rows.select_from(kind.join(tasks, sa.true()))
+    rows = rows.where(~sa.exists(sa.select(lock.c.id).where(lock.c.task_id == tasks.c.value)))
+    add = sa.insert(lock).from_select(['id', 'token_id', 'task_id', *COLUMNS, 'created_at', 'registered'], rows)
     return add.execution_options(preserve_rowcount=True)
 
 
-def change_locks(store: SqlStore) -> Update:
-    """Put the rows given in the place of those of these ids."""
-    lock = store.tables.lock
-    row = store.rows('locks', {name: lock.c[name].type for name in ('id', *COLUMNS)})
-    return update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in COLUMNS})
+def change_locks(dialect: Dialect) -> sa.Update:
+    """Update the locks of these ids to the rows given."""
+    lock = dialect.tables.lock
+    row = dialect.rows('locks', {name: lock.c[name].type for name in ('id', *COLUMNS)})
+    return sa.update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in COLUMNS})
 
 
-def differs(row: Row[Any], request: LockRequest, values: dict[str, Any]) -> bool:
-    """Whether a request changes a lock, as it does one that cannot be read; ``node_pattern`` apart, which follows the pin."""
+def differs(row: sa.Row[Any], request: LockRequest, values: dict[str, Any]) -> bool:
+    """Return whether a request changes a lock, ``node_pattern`` apart, which follows the pin. An unreadable lock is changed."""
     try:
         old = parse(row)
     except ValueError:
         return True
-    return (old.patterns, old.reason, old.created_by, old.expires_at) != (
-        tuple(request.patterns),
-        request.reason,
-        request.created_by,
-        values['expires_at'],
-    )
+    wanted = (tuple(request.patterns), request.reason, request.created_by, values['expires_at'])
+    return (old.patterns, old.reason, old.created_by, old.expires_at) != wanted
 
 
 def matching(tx: SqlTransaction, condition: LockFilter, now: dt.datetime) -> dict[str, int]:
-    """The ids of the locks that a filter removes, by task."""
+    """Return the ids of the locks that a filter removes, by task."""
     lock = tx.tables.lock
-    query, parameters = select(lock.c.task_id, lock.c.id), {}
+    query, parameters = sa.select(lock.c.task_id, lock.c.id), {}
     if condition.created_by is not None:
         query = query.where(lock.c.created_by == condition.created_by)
     if condition.expired:
         query = query.where(lock.c.expires_at <= now)
     if condition.task_ids is not None:
-        query, parameters = query.where(tx.store.among(lock.c.task_id, 'tasks')), {'tasks': tx.store.listed(condition.task_ids)}
+        query = query.where(tx.dialect.among(lock.c.task_id, 'tasks'))
+        parameters['tasks'] = tx.dialect.listed(condition.task_ids)
     return {row.task_id: row.id for row in tx.execute(query, parameters)}

@@ -1,20 +1,22 @@
 """Steps from an older schema to the present one.
 
-A step brings the tables of one version to the next, inside the transaction that also records the new version, so a crash
-leaves the old schema whole. It may assume nothing but the version it is made for: write it against names of tables and
-columns, not against ``schema``, which will have moved on. Triggers are taken away before the steps and made anew after them.
+A step brings the tables of one version to the next, inside the transaction that also records the new version. So a crash leaves
+the old schema whole. Triggers are dropped before the steps and created again after them.
+
+The last step renders tables and conditions from ``schema``, so that they are stated once. A change of ``schema`` needs a new last
+step that does so, and a copy, in the step before it, of what ``schema`` was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import select, update
+import sqlalchemy as sa
 
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.steps.owned_rows import owned_rows
 from jobsync.backends.sql.steps.sound_rows import sound_rows
-from jobsync.backends.sql.store import SqlTransaction
+from jobsync.backends.sql.store import SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['STEPS', 'migrate', 'version']
@@ -24,22 +26,22 @@ STEPS: Mapping[int, Callable[[SqlTransaction], None]] = {1: owned_rows, 2: sound
 
 
 def version(tx: SqlTransaction) -> int:
-    """The schema's version; ``SchemaMismatch`` if the namespace's state is gone."""
-    found: int | None = tx.execute(select(tx.tables.state.c.schema_version)).scalar_one_or_none()
+    """Return the schema's version; ``SchemaMismatch`` if the namespace's state is gone."""
+    found: int | None = tx.execute(sa.select(tx.tables.state.c.schema_version)).scalar_one_or_none()
     if found is None:
         raise SchemaMismatch(f'{tx.tables.state.name} is empty: drop the tables of this namespace, and open it anew')
     return found
 
 
-def migrate(tx: SqlTransaction) -> None:
+def migrate(store: SqlStore, tx: SqlTransaction) -> None:
     """Bring the tables to ``SCHEMA_VERSION``, from whatever version another process may have left them at."""
     found = version(tx)
     if found >= SCHEMA_VERSION:
         return
-    tx.store.unwatch(tx)
+    store.unwatch(tx)
     for number in range(found, SCHEMA_VERSION):
         if number not in STEPS:
             raise SchemaMismatch(f'there is no way from schema version {number} to {SCHEMA_VERSION}; use another appname')
         STEPS[number](tx)
-        tx.execute(update(tx.tables.state).values(schema_version=number + 1))
-    tx.store.watch(tx)
+        tx.execute(sa.update(tx.tables.state).values(schema_version=number + 1))
+    store.watch(tx)

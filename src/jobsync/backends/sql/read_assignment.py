@@ -1,121 +1,117 @@
-"""Reading the assignment: all of it, or what was written after a version."""
+"""The assignment as nodes read it: all of it, or what was written after a version."""
 
 from __future__ import annotations
 
 import json
 from array import array
 from collections.abc import Mapping
+from itertools import starmap
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Executable,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    func,
-    literal_column,
-    null,
-    select,
-    union_all,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, String, Table, Text
 
-from jobsync.backend import Changes, Member, Revision, TokenGroup
+from jobsync.backend import Changes, Member, Pin, Revision, TokenGroup
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.pin_rows import read_pins
-from jobsync.backends.sql.state import SqlState
-from jobsync.backends.sql.store import SqlStore, SqlTransaction
+from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['read']
 
+PIN = ('token_id', 'task_id', 'node', 'target', 'version', 'pattern', 'home')
+"""The columns of a pin's row, in the order of the fields of ``Pin``."""
 
-def state_query(store: SqlStore) -> Select[Any]:
-    """The state, and what a difference can build on."""
-    return select(*states.columns(store), store.tables.state.c.builds_on)
+NO_TEXT = sa.literal_column("''", String)
+"""The empty text. It is no parameter: SELECT and GROUP BY must contain one expression."""
 
-
-def everybody(store: SqlStore) -> Select[Any]:
-    """All members."""
-    return select(store.tables.state.c.members)
+NULL = sa.cast(sa.null(), String)
 
 
 def read(tx: SqlTransaction, since: Revision | None) -> Changes:
     """See ``Backend.read_assignment``."""
-    row = tx.execute(tx.store.built(state_query)).one_or_none()
+    row = tx.execute(state_query).one_or_none()
     state = states.parse(row)
     assert row is not None
+    tokens = state.settings.total_tokens
+    # After a manual edit ``builds_on`` is empty, so that every version before it is followed by a complete reading.
     if since != state.version and since not in states.load_revisions(row.builds_on):
         since = None
     members: Mapping[str, Member | None] = {}
     groups: tuple[TokenGroup, ...] = ()
     if since is None:
-        members = states.load_members(tx.execute(tx.store.built(everybody)).scalar_one())
-        groups = read_groups(tx, state)
+        members = states.load_members(tx.execute(all_members).scalar_one())
+        groups = tuple(group_of(row, numbers(row)) for row in tx.execute(all_groups, {'last': tokens - 1}))
     elif since != state.version:
         members, groups = read_changes(tx, since)
-    return Changes(
-        version=state.version,
-        base=since,
-        members=members,
-        groups=groups,
-        pins=read_pins(tx, state),
-    )
+    pins = tuple(starmap(Pin, tx.conclude(all_pins, {'tokens': tokens})))
+    return Changes(version=state.version, base=since, members=members, groups=groups, pins=pins)
 
 
-NAMELESS = literal_column("''", String)
-"""No parameter: the same expression must be recognised in GROUP BY."""
+def state_query(dialect: Dialect) -> sa.Select[Any]:
+    """Select the state, and what a difference can build on."""
+    return sa.select(*states.columns(dialect), dialect.tables.state.c.builds_on)
 
 
-def everyone(store: SqlStore) -> Executable:
-    """All tokens, gathered by the database: a million rows come as a few thousand."""
+def all_members(dialect: Dialect) -> sa.Select[Any]:
+    """Select all members."""
+    return sa.select(dialect.tables.state.c.members)
 
-    def gathered(table: Table, owner: ColumnElement[Any]) -> Select[Any]:
-        home = func.nullif(table.c.home, NAMELESS)
-        numbers = store.joined(cast(table.c.token_id, Text))
-        query = select(owner.label('owner'), table.c.target, home.label('home'), table.c.version, numbers.label('numbers'))
-        within = table.c.token_id.between(0, bindparam('last', type_=BigInteger))
+
+def all_groups(dialect: Dialect) -> sa.Executable:
+    """Select all tokens, gathered by the database: a million rows come as a few thousand."""
+
+    def gathered(table: Table, owner: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        home = sa.func.nullif(table.c.home, NO_TEXT)
+        numbers = dialect.joined(sa.cast(table.c.token_id, Text))
+        query = sa.select(owner.label('owner'), table.c.target, home.label('home'), table.c.version, numbers.label('numbers'))
+        within = table.c.token_id.between(0, sa.bindparam('last', type_=BigInteger))
         return query.where(table.c.task_id.is_(None), within).group_by(table.c.target, home, table.c.version)
 
-    token, unowned = store.tables.token, store.tables.unowned
-    return union_all(gathered(token, token.c.node).group_by(token.c.node), gathered(unowned, cast(null(), String)))
+    token, unowned = dialect.tables.token, dialect.tables.unowned
+    return sa.union_all(gathered(token, token.c.node).group_by(token.c.node), gathered(unowned, NULL))
 
 
-def read_groups(tx: SqlTransaction, state: SqlState) -> tuple[TokenGroup, ...]:
-    """All tokens."""
-    rows = tx.execute(tx.store.built(everyone), {'last': state.settings.total_tokens - 1})
-    return tuple(TokenGroup(array('i', sorted(numbers(row))), row.owner, row.target, row.home, row.version) for row in rows)
+def all_pins(dialect: Dialect) -> sa.Executable:
+    """Select every pin, by id."""
+
+    def pins(table: Table) -> sa.Select[Any]:
+        fields = [table.c[name] if name in table.c else NULL.label(name) for name in PIN]
+        beyond = table.c.token_id > sa.bindparam('tokens', type_=BigInteger)
+        return sa.select(*fields).where(table.c.task_id.is_not(None), beyond)
+
+    return sa.union_all(pins(dialect.tables.token), pins(dialect.tables.unowned)).order_by('token_id')
 
 
-def numbers(row: Row[Any]) -> list[int]:
-    """The tokens of a group, as the database gathers them or as ``SqlStore.listed`` has them."""
+def later(dialect: Dialect) -> sa.Select[Any]:
+    """Select what was written after a version, the latest first."""
+    change = dialect.tables.change
+    return sa.select(change).where(change.c.revision > sa.bindparam('since', type_=BigInteger)).order_by(change.c.revision.desc())
+
+
+def numbers(row: sa.Row[Any]) -> list[int]:
+    """Return the tokens of a group, as the database gathers them or as ``Dialect.listed`` writes them."""
     found: list[int] = json.loads('[' + row.numbers.strip('[]{}') + ']')
     return found
 
 
-def later(store: SqlStore) -> Select[Any]:
-    """What was written after a version, the latest first."""
-    change = store.tables.change
-    return select(change).where(change.c.revision > bindparam('since', type_=BigInteger)).order_by(change.c.revision.desc())
+def group_of(row: sa.Row[Any], tokens: list[int]) -> TokenGroup:
+    """Return the group of these tokens."""
+    return TokenGroup(array('i', sorted(tokens)), row.owner, row.target, row.home, row.version)
 
 
 def read_changes(tx: SqlTransaction, since: Revision) -> tuple[Mapping[str, Member | None], tuple[TokenGroup, ...]]:
-    """The members and tokens that were written after ``since``. Of one that was written several times the latest counts."""
+    """Return the members and tokens that were written after ``since``, each as it was last written."""
     members: dict[str, Member | None] = {}
     groups: list[TokenGroup] = []
     newest: int | None = None
-    told: set[int] = set()
-    for row in tx.execute(tx.store.built(later), {'since': since.number}):
+    read: set[int] = set()
+    for row in tx.execute(later, {'since': since.number}):
         if row.members is not None:
             members = {**states.load_members(row.members), **members}
             continue
         if newest is not None and row.revision != newest:
-            told.update(*(group.tokens for group in groups))
-        tokens = sorted(numbers(row)) if not told else sorted(set(numbers(row)) - told)
-        groups.append(TokenGroup(array('i', tokens), row.owner, row.target, row.home, row.version))
+            read.update(*(group.tokens for group in groups))
+        tokens = numbers(row)
+        groups.append(group_of(row, [token for token in tokens if token not in read] if read else tokens))
         newest = row.revision
     return members, tuple(groups)

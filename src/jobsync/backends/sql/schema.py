@@ -1,131 +1,32 @@
 """The tables of a namespace: those the user's SQL knows, and ``state``.
 
 The prefix of their names is the namespace, in lower case, so that a statement written without quotes finds them everywhere.
-Columns that hold JSON are plain text: people read them, and no statement of ours looks inside one.
+Columns with JSON are plain text, for people who read the rows. Commits patch ``state.members`` as JSON inside the database,
+triggers write ``lock.patterns``, and the conditions of ``sound`` test what the columns contain. All other statements read and
+write whole values.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import attrs
-from sqlalchemy import (
-    DDL,
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    Date,
-    DateTime,
-    Dialect,
-    Float,
-    Identity,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    event,
-    text,
-)
-from sqlalchemy.types import TypeDecorator, TypeEngine
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.schema import SchemaItem
 
-from jobsync.backends.sql.sound import (
-    NODE_TYPES,
-    is_day,
-    is_expiry,
-    is_list_of_numbers,
-    is_list_of_patterns,
-    is_list_of_texts,
-    is_moment,
-    is_timeout,
-    is_weight,
-)
+from jobsync.backends.sql import sound
+from jobsync.backends.sql.types import BigId, Day, UtcDateTime
 from jobsync.errors import ConfigError
 
-__all__ = ['SCHEMA_VERSION', 'Spoilt', 'Tables', 'UtcDateTime', 'moment_as_text', 'tables_for']
+__all__ = ['SCHEMA_VERSION', 'Tables', 'conditions', 'tables_for']
 
 SCHEMA_VERSION = 3
-"""Of the tables below, stored in ``state``. A change of them needs a step in ``migrations`` and a new number here."""
+"""The version of the tables below, stored in ``state``. To change a table, add a step to ``migrations`` and raise this number."""
 
 LONGEST_NAMESPACE = 40
-"""PostgreSQL cuts names off after 63 bytes; ours add at most 22."""
-
-
-def moment_as_text(moment: dt.datetime) -> str:
-    """How SQLite has it."""
-    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(' ', 'microseconds')
-
-
-@attrs.frozen
-class Spoilt:
-    """In the place of a value that cannot be read: what was found."""
-
-    value: object
-
-
-class UtcDateTime(TypeDecorator[dt.datetime]):
-    """A moment, always with a timezone in Python.
-
-    SQLite has no type for it: there it is text in UTC, ``YYYY-MM-DD HH:MM:SS.ffffff``, which sorts as time does and which
-    SQLite's own date functions understand. An operator's shorter text (``datetime('now')``) is read as well.
-    """
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Text on SQLite, ``timestamptz`` elsewhere."""
-        if dialect.name == 'sqlite':
-            return dialect.type_descriptor(Text())
-        return dialect.type_descriptor(DateTime(timezone=True))
-
-    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
-        """To the store."""
-        if value is None or dialect.name != 'sqlite':
-            return value
-        return moment_as_text(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - prescribed
-        """From the store; ``Spoilt`` if it is no moment that Python can have."""
-        if value is None:
-            return None
-        try:
-            moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-            return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
-        except (AttributeError, OverflowError, ValueError):
-            return Spoilt(value)
-
-
-class Day(TypeDecorator[dt.date]):
-    """A day, which SQLite has as text."""
-
-    impl = Date
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Text on SQLite, ``date`` elsewhere."""
-        return dialect.type_descriptor(Text() if dialect.name == 'sqlite' else Date())
-
-    def process_bind_param(self, value: dt.date | None, dialect: Dialect) -> Any:
-        """To the store."""
-        return value if value is None or dialect.name != 'sqlite' else value.isoformat()
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - prescribed
-        """From the store; ``Spoilt`` if it is no day that Python can have."""
-        try:
-            return dt.date.fromisoformat(value) if isinstance(value, str) else value
-        except ValueError:
-            return Spoilt(value)
-
-
-BigId = BigInteger().with_variant(Integer(), 'sqlite')
-"""SQLite's row ids must be declared INTEGER."""
+"""In characters. PostgreSQL cuts names off after 63 bytes, and the names of our tables, indexes and triggers add at most 22."""
 
 
 @attrs.frozen
@@ -145,38 +46,41 @@ class Tables:
     state: Table
 
     def names(self) -> dict[str, str]:
-        """What SQL users look names up in."""
+        """Return each table's name in the database by its name in ``Tables``, capitalised."""
         fields = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
         return {field.capitalize(): getattr(self, field).name for field in fields}
 
 
 def tables_for(namespace: str) -> Tables:
-    """The tables of a namespace; ``ConfigError`` if it cannot be a prefix of table names."""
+    """Return the tables of a namespace; ``ConfigError`` if the namespace cannot be a prefix of table names."""
     if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_]*', namespace) or len(namespace) > LONGEST_NAMESPACE:
         raise ConfigError(
             f'appname={namespace!r} cannot begin the names of tables: letters, digits and underscores are allowed, '
             f'no digit first, at most {LONGEST_NAMESPACE} characters'
         )
     prefix, metadata = namespace.lower(), MetaData()
-    return Tables(
-        namespace=prefix,
-        metadata=metadata,
-        node=_node(prefix, metadata),
-        token=_token(prefix, metadata),
-        unowned=_unowned(prefix, metadata),
-        change=_change(prefix, metadata),
-        lock=_lock(prefix, metadata),
-        rebalance=_rebalance(prefix, metadata),
-        claim=_trail(prefix + 'claim', metadata),
-        audit=_trail(prefix + 'audit', metadata),
-        state=_state(prefix, metadata),
-    )
+    columns = {
+        'node': _node(),
+        'token': _token(prefix + 'token'),
+        'unowned': _unowned(),
+        'change': _change(),
+        'lock': _lock(),
+        'rebalance': _rebalance(),
+        'claim': _history(prefix + 'claim'),
+        'audit': _history(prefix + 'audit'),
+        'state': _state(),
+    }
+    tables = {
+        name: Table(prefix + name, metadata, *items, sqlite_autoincrement=name == 'rebalance') for name, items in columns.items()
+    }
+    # Only SQLAlchemy 2.1 and later have an option of Table for this.
+    roomy = sa.DDL('ALTER TABLE %(fullname)s SET (fillfactor = 85)')  # type: ignore[no-untyped-call]
+    sa.event.listen(tables['token'], 'after_create', roomy.execute_if(dialect='postgresql'))
+    return Tables(prefix, metadata, **tables)
 
 
-def _node(prefix: str, metadata: MetaData) -> Table:
-    return Table(
-        prefix + 'node',
-        metadata,
+def _node() -> list[SchemaItem]:
+    return [
         Column('name', String, primary_key=True),
         Column('created_on', UtcDateTime, nullable=False),
         Column('last_heartbeat', UtcDateTime),
@@ -191,31 +95,29 @@ def _node(prefix: str, metadata: MetaData) -> Table:
         Column('timeout_sec', Float, nullable=False),
         Column('host', String, nullable=False),
         Column('pid', BigInteger, nullable=False),
-        Column('candidate', Boolean, nullable=False),
+        Column('candidate', sa.Boolean, nullable=False),
         CheckConstraint("state IN ('joined', 'left')"),
-        *_sound('created_on', is_moment),
-        *_sound('last_heartbeat', is_moment, or_null=True),
-        *_sound('holding', is_list_of_numbers),
-        *_sound('replaces', is_list_of_texts),
-        *_sound('weight', is_weight),
-        *_sound('timeout_sec', is_timeout),
-        *(check for kind, columns in NODE_TYPES.items() for check in _sqlite_type(kind, *columns)),
-    )
+        *_sound('created_on', sound.is_moment),
+        *_sound('last_heartbeat', sound.is_moment, or_null=True),
+        *_sound('holding', sound.is_list_of_numbers),
+        *_sound('replaces', sound.is_list_of_texts),
+        *_sound('weight', sound.is_weight),
+        *_sound('timeout_sec', sound.is_timeout),
+        *(check for kind, columns in sound.NODE_TYPES.items() for check in _sqlite_type(kind, *columns)),
+    ]
 
 
-IS_PIN = text('task_id IS NOT NULL')
-"""Every node reads the pins at every version, and without an index of theirs would read the whole table for it."""
+IS_PIN = sa.text('task_id IS NOT NULL')
+"""The rows of ``token`` that are pins. Every node reads them at every version; without an index it would read the whole table."""
 
 
-def _token(prefix: str, metadata: MetaData) -> Table:
-    """A row per token and per pin that somebody owns: so whoever counts rows counts what nodes have.
+def _token(name: str) -> list[SchemaItem]:
+    """Return the columns of ``token``: one row for each token and pin that has an owner, so the rows of a node are its tokens.
 
-    A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row. No index has a column that commits
-    write, so that PostgreSQL can write a row anew on its own page, which has room, and leave the indexes alone.
+    A pin is a row with a ``task_id``; ``changed`` is the revision that last wrote a row. No index contains a column that commits
+    write. So PostgreSQL writes the new version of a row on the same page, which has room, and leaves the indexes alone.
     """
-    table = Table(
-        prefix + 'token',
-        metadata,
+    return [
         Column('token_id', BigId, primary_key=True, autoincrement=False),
         Column('node', String, CheckConstraint("node <> ''"), nullable=False),
         Column('target', String),
@@ -226,40 +128,33 @@ def _token(prefix: str, metadata: MetaData) -> Table:
         Column('pattern', String),
         *_sqlite_type('integer', 'version', 'changed'),
         *_sqlite_type('text', 'node'),
-        Index(prefix + 'token_pins', 'token_id', postgresql_where=IS_PIN, sqlite_where=IS_PIN),
-    )
-    # A Table has had an option for this since SQLAlchemy 2.1 only.
-    roomy = DDL('ALTER TABLE %(fullname)s SET (fillfactor = 85)')  # type: ignore[no-untyped-call]
-    event.listen(table, 'after_create', roomy.execute_if(dialect='postgresql'))
-    return table
+        Index(name + '_pins', 'token_id', postgresql_where=IS_PIN, sqlite_where=IS_PIN),
+    ]
 
 
-def _unowned(prefix: str, metadata: MetaData) -> Table:
-    """A row per token and per pin that is known to be nobody's: a pin no node matches, what a drained cluster has let go of.
+def _unowned() -> list[SchemaItem]:
+    """Return the columns of ``unowned``: one row for each token and pin that is known to have no owner.
 
-    A token that has a row neither here nor in ``token`` is absent: whoever had it last may still hold it.
+    A token without a row here and in ``token`` is absent: its last owner may still hold it.
     """
-    return Table(
-        prefix + 'unowned',
-        metadata,
+    return [
         Column('token_id', BigId, primary_key=True, autoincrement=False),
         Column('target', String),
         Column('home', String),
         Column('version', BigInteger, nullable=False),
         Column('task_id', String),
         Column('pattern', String),
-    )
+    ]
 
 
-def _change(prefix: str, metadata: MetaData) -> Table:
-    """What the latest commits wrote into ``token``, pins apart: who has an older version reads this instead of all tokens.
+def _change() -> list[SchemaItem]:
+    """Return the columns of ``change``: what the latest commits wrote of tokens.
 
-    A row is a group of tokens that share everything but their number; ``numbers`` is a list of the store's own. Or it has the
-    ``members`` that a commit wrote, and neither owner nor tokens.
+    A node with an older version reads this instead of all tokens. A row is a group of tokens that share everything except their
+    number; ``numbers`` is a value of ``Dialect.listed``. Or it has the ``members`` that a commit wrote, and neither owner nor
+    tokens. Pins are not here: each reading has all of them.
     """
-    return Table(
-        prefix + 'change',
-        metadata,
+    return [
         Column('revision', BigInteger, nullable=False),
         Column('owner', String),
         Column('target', String),
@@ -267,14 +162,12 @@ def _change(prefix: str, metadata: MetaData) -> Table:
         Column('version', BigInteger, nullable=False),
         Column('numbers', Text, nullable=False),
         Column('members', Text),
-    )
+    ]
 
 
-def _lock(prefix: str, metadata: MetaData) -> Table:
-    """``patterns`` (JSON) is the policy; ``node_pattern`` shows the one of them that is in effect. ``state`` counts the ids."""
-    return Table(
-        prefix + 'lock',
-        metadata,
+def _lock() -> list[SchemaItem]:
+    """Return the columns of ``lock``: ``patterns`` (JSON) is the policy, ``node_pattern`` the one of them that is in effect."""
+    return [
         Column('id', BigId, primary_key=True, autoincrement=False),
         Column('token_id', BigInteger),
         Column('task_id', String, nullable=False),
@@ -285,20 +178,18 @@ def _lock(prefix: str, metadata: MetaData) -> Table:
         Column('created_at', UtcDateTime),
         Column('expires_at', UtcDateTime),
         Column('registered', BigInteger, nullable=False, server_default='0'),
-        UniqueConstraint('task_id'),
-        *_sound('created_at', is_moment, or_null=True),
-        *_sound('expires_at', is_expiry, or_null=True),
-        *_sound('patterns', is_list_of_patterns, or_null=True),
+        sa.UniqueConstraint('task_id'),
+        *_sound('created_at', sound.is_moment, or_null=True),
+        *_sound('expires_at', sound.is_expiry, or_null=True),
+        *_sound('patterns', sound.is_list_of_patterns, or_null=True),
         *_sqlite_type('text', 'task_id', 'node_pattern', 'created_by'),
         *_sqlite_type('integer', 'registered'),
-    )
+    ]
 
 
-def _rebalance(prefix: str, metadata: MetaData) -> Table:
-    return Table(
-        prefix + 'rebalance',
-        metadata,
-        Column('id', BigId, Identity(), primary_key=True),
+def _rebalance() -> list[SchemaItem]:
+    return [
+        Column('id', BigId, sa.Identity(), primary_key=True),
         Column('triggered_at', UtcDateTime, nullable=False),
         Column('trigger_reason', String, nullable=False),
         Column('leader_node', String, nullable=False),
@@ -306,32 +197,27 @@ def _rebalance(prefix: str, metadata: MetaData) -> Table:
         Column('nodes_after', BigInteger, nullable=False),
         Column('tokens_moved', BigInteger, nullable=False),
         Column('duration_ms', BigInteger, nullable=False),
-        *_sound('triggered_at', is_moment),
-        sqlite_autoincrement=True,
-    )
+        *_sound('triggered_at', sound.is_moment),
+    ]
 
 
-def _trail(name: str, metadata: MetaData) -> Table:
-    return Table(
-        name,
-        metadata,
+def _history(name: str) -> list[SchemaItem]:
+    return [
         Column('item', String, primary_key=True),
         Column('date', Day, primary_key=True),
         Column('node', String, primary_key=True),
         Column('created_on', UtcDateTime, nullable=False),
-        *_sound('date', is_day),
-        *_sound('created_on', is_moment),
-        # Rows come in the order of both, so a summary of each stretch of the table finds them, and costs a writer nothing.
+        *_sound('date', sound.is_day),
+        *_sound('created_on', sound.is_moment),
+        # Rows are added in the order of both columns: BRIN, a summary for each range of pages, is enough, and cheap to write.
         Index(name + '_by_date', 'date', postgresql_using='brin'),
         Index(name + '_by_time', 'created_on', postgresql_using='brin'),
-    )
+    ]
 
 
-def _state(prefix: str, metadata: MetaData) -> Table:
-    """One row. ``builds_on`` and ``members`` may be long, and most readings leave them out."""
-    return Table(
-        prefix + 'state',
-        metadata,
+def _state() -> list[SchemaItem]:
+    """Return the columns of ``state``, of one row. Most statements leave out ``builds_on`` and ``members``, which may be long."""
+    return [
         Column('id', Integer, CheckConstraint('id = 1'), primary_key=True, autoincrement=False),
         Column('schema_version', Integer, nullable=False),
         Column('total_tokens', BigInteger, nullable=False),
@@ -354,14 +240,14 @@ def _state(prefix: str, metadata: MetaData) -> Table:
         Column('builds_on', Text, nullable=False),
         Column('members', Text, nullable=False),
         Column('longest_timeout_sec', Float, nullable=False),
-    )
+    ]
 
 
 def _sound(column: str, condition: Callable[[str, str], str], *, or_null: bool = False) -> Iterator[CheckConstraint]:
-    """Yield the constraint that a column meets a condition, for each dialect: it refuses an operator's slip where it is made."""
+    """Yield the constraint that a column meets a condition, for each dialect: an operator's slip is refused when it is made."""
     for dialect in ('postgresql', 'sqlite'):
         found = condition(column, dialect)
-        # On SQLite a condition looks at the type, and null has one.
+        # On SQLite a condition tests the type, and null has one.
         yield _check(column, f'{column} IS NULL OR {found}' if or_null and dialect == 'sqlite' else found, dialect)
 
 
@@ -372,6 +258,12 @@ def _sqlite_type(kind: str, *columns: str) -> Iterator[CheckConstraint]:
 
 
 def _check(column: str, condition: str, dialect: str) -> CheckConstraint:
-    constraint = CheckConstraint(condition, name=f'{column}_is_sound')
+    constraint = CheckConstraint(condition, name=f'{column}_is_sound', info={'column': column, 'dialect': dialect})
     constraint.ddl_if(dialect=dialect)
     return constraint
+
+
+def conditions(table: Table, dialect: str) -> dict[str, str]:
+    """Return the conditions that a table's columns must meet so that nodes can read them, by column."""
+    checks = [check for check in table.constraints if isinstance(check, CheckConstraint) and check.info.get('dialect') == dialect]
+    return {check.info['column']: str(check.sqltext) for check in sorted(checks, key=lambda check: check.info['column'])}

@@ -1,7 +1,7 @@
-"""What values must be like so that they can be read: conditions in the words of each dialect.
+"""The conditions that stored values must meet to be readable, in the SQL of each dialect.
 
-The tables refuse what does not meet them. Where a condition is switched off, or a row is older than it, readings look at each
-row: rule R9.
+The tables refuse a value that does not meet its condition. A condition may have been dropped, or be newer than a row. So readings
+test each row again, and leave out what cannot be read: rule R9.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 FIRST_MOMENT, LAST_MOMENT = '0001-01-02 00:00:00', '9999-12-31 00:00:00'
-"""Between these a moment is one in Python too, whatever the timezone it is shown in."""
+"""A moment between these is one in Python too, in every timezone."""
 MOST_WEIGHT = 1_000_000
 LONGEST_TIMEOUT_SEC = 7 * 24 * 3600
 
@@ -55,7 +55,7 @@ def is_number(column: str, dialect: str, least: str, most: int) -> str:
 
 
 def is_list_of_numbers(column: str, dialect: str) -> str:
-    """Return the condition that a column holds a JSON list of whole numbers, and nothing that only looks like one."""
+    """Return the condition that a column holds a JSON list of whole numbers, and nothing that only resembles one."""
     if dialect == 'postgresql':
         number = '(0|[1-9][0-9]*)'
         return rf"{column} ~ '^\[({number}(, ?{number})*)?\]$'"

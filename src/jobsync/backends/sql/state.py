@@ -1,20 +1,20 @@
-"""The one row of ``state``: settings, timeline, revision, version, leadership, and how they change."""
+"""The one row of ``state``: settings, timeline, revision, version and leadership, and how to read and change them."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Row, Select, delete, insert, select, update
+import sqlalchemy as sa
 
-from jobsync.backend import INITIAL, Leadership, Member, NodeRef, NodeState, Opened, Revision, Settings, Timeline
-from jobsync.backends._common.values import draw_id, draw_stamp
+from jobsync.backend import Leadership, Member, NodeRef, Revision, Settings, Timeline
+from jobsync.backends._common.values import draw_stamp
+from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.schema import SCHEMA_VERSION
-from jobsync.backends.sql.sound import is_readable
-from jobsync.backends.sql.store import SqlStore, SqlTransaction
+from jobsync.backends.sql.store import SqlTransaction
 from jobsync.errors import SchemaMismatch
 
 __all__ = [
@@ -22,20 +22,19 @@ __all__ = [
     'check_version',
     'columns',
     'dump_members',
-    'first',
+    'dump_revisions',
     'load_members',
-    'open_namespace',
+    'load_revisions',
     'parse',
     'raised',
     'read',
-    'renew',
     'save',
 ]
 
 
 @attrs.frozen
 class SqlState:
-    """The row but for ``members``, ``builds_on`` and ``last_lock``, with the store's identity, position and time."""
+    """The row except ``members``, ``builds_on`` and ``last_lock``, with the store's identity, position and time."""
 
     settings: Settings
     timeline: Timeline
@@ -50,23 +49,23 @@ class SqlState:
     now: dt.datetime
 
 
-def columns(store: SqlStore) -> list[ColumnElement[Any]]:
-    """What ``parse`` needs in a row."""
-    state = store.tables.state
+def columns(dialect: Dialect) -> list[sa.ColumnElement[Any]]:
+    """Return what ``parse`` needs in a row."""
+    state = dialect.tables.state
     left_out = {'id', 'writer', 'builds_on', 'members', 'store', 'last_lock'}
     return [
         *(column.label('state_' + column.name) for column in state.c if column.name not in left_out),
         state.c.store.label('timeline_store'),
-        store.identity().label('store_now'),
-        store.position().label('position_now'),
-        store.clock().label('time_now'),
+        dialect.identity().label('store_now'),
+        dialect.position().label('position_now'),
+        dialect.clock().label('time_now'),
     ]
 
 
-def parse(row: Row[Any] | None) -> SqlState:
-    """The state in a row of ``columns``; ``SchemaMismatch`` if there is no row, or one of another schema."""
+def parse(row: sa.Row[Any] | None) -> SqlState:
+    """Return the state in a row of ``columns``; ``SchemaMismatch`` if there is no row, or one of another schema."""
     if row is None:
-        raise SchemaMismatch('the state of the namespace is gone: somebody emptied its table; open it anew')
+        raise SchemaMismatch('the state of the namespace is gone: its table has been emptied; open the namespace anew')
     check_version(row.state_schema_version)
     leader = None if row.state_leader is None else NodeRef(row.state_leader, row.state_leader_incarnation)
     return SqlState(
@@ -85,7 +84,7 @@ def parse(row: Row[Any] | None) -> SqlState:
 
 
 def check_version(found: int) -> None:
-    """``SchemaMismatch`` unless this is the schema that this code knows."""
+    """Raise ``SchemaMismatch`` unless this is the schema that this code knows."""
     if found > SCHEMA_VERSION:
         raise SchemaMismatch(
             f'the tables have schema version {found}, and this jobsync knows versions up to {SCHEMA_VERSION}: '
@@ -98,112 +97,44 @@ def check_version(found: int) -> None:
         )
 
 
-def query(store: SqlStore) -> Select[Any]:
-    """The state alone."""
-    return select(*columns(store))
+def query(dialect: Dialect) -> sa.Select[Any]:
+    """Select the state alone."""
+    return sa.select(*columns(dialect))
 
 
 def read(tx: SqlTransaction) -> SqlState:
-    """The state. In a STRUCTURE transaction it stays as read until the end."""
-    return parse(tx.execute(tx.store.built(query)).one_or_none())
+    """Read the state. In a STRUCTURE transaction no other transaction changes it before the end."""
+    return parse(tx.execute(query).one_or_none())
 
 
 def raised(state: SqlState, at_least: int = 0) -> Revision:
-    """The revision of a change to ``state``, above both its present number and ``at_least``."""
+    """Return the revision of a change to ``state``, above both its present number and ``at_least``.
+
+    Its stamp is drawn at random, and is never 0, which ``INITIAL`` has.
+    """
     return Revision(max(state.revision.number, at_least) + 1, draw_stamp())
 
 
 def save(tx: SqlTransaction, revision: Revision, **changes: Any) -> None:
-    """Make ``revision`` the namespace's, with other columns of the row."""
-    tx.execute(update(tx.tables.state).values(revision=revision.number, stamp=revision.stamp, **changes))
+    """Make ``revision`` the namespace's, and change other columns of the row."""
+    tx.enqueue(sa.update(tx.tables.state).values(revision=revision.number, stamp=revision.stamp, **changes))
 
 
 def dump_revisions(revisions: Sequence[Revision]) -> str:
-    """The column ``builds_on``: versions that a difference may build on, oldest first; ``change`` has what came after it."""
+    """Write the column ``builds_on``: versions that a difference may build on, oldest first; ``change`` has what came later."""
     return json.dumps([[revision.number, revision.stamp] for revision in revisions])
 
 
 def load_revisions(text: str) -> list[Revision]:
-    """See ``dump_revisions``."""
+    """Read the column ``builds_on``."""
     return [Revision(number, stamp) for number, stamp in json.loads(text)]
 
 
 def dump_members(members: Mapping[str, Member | None]) -> str:
-    """The columns ``members``: all of them in ``state``, and in ``change`` those that a commit wrote."""
+    """Write a column ``members``: that of ``state`` has all members, one of ``change`` has those that a commit wrote."""
     return json.dumps({name: attrs.astuple(member) if member else None for name, member in members.items()})
 
 
 def load_members(text: str) -> dict[str, Member | None]:
-    """See ``dump_members``."""
+    """Read a column ``members``."""
     return {name: Member(*fields) if fields else None for name, fields in json.loads(text).items()}
-
-
-def new_timeline(generation: int, store: str) -> dict[str, Any]:
-    """The columns of a timeline that begins."""
-    return {'generation': generation, 'timeline': draw_id(), 'store': store}
-
-
-def first(tx: SqlTransaction, settings: Settings) -> None:
-    """Insert the row of a namespace in which nothing has happened."""
-    identity = tx.execute(select(tx.store.identity())).scalar_one()
-    tx.execute(
-        insert(tx.tables.state).values(
-            id=1,
-            schema_version=SCHEMA_VERSION,
-            **setting_columns(settings),
-            **new_timeline(0, identity),
-            revision=INITIAL.number,
-            stamp=INITIAL.stamp,
-            version=INITIAL.number,
-            version_stamp=INITIAL.stamp,
-            epoch=0,
-            locks_revision=0,
-            last_lock=0,
-            longest_timeout_sec=0.0,
-            writer=0,
-            builds_on=dump_revisions([INITIAL]),
-            members='{}',
-        )
-    )
-
-
-def setting_columns(settings: Settings) -> dict[str, Any]:
-    """The columns of the settings."""
-    return {'total_tokens': settings.total_tokens, 'hash_function': settings.hash_function, 'format': settings.format}
-
-
-def open_namespace(tx: SqlTransaction, settings: Settings, dead: Collection[tuple[str, int]]) -> Opened:
-    """``Backend.open`` where the schema is there: put other settings in force if no node is joined that is not ``dead``."""
-    state = read(tx)
-    node, lock = tx.tables.node, tx.tables.lock
-    joined = select(node.c.incarnation, node.c.heartbeat)
-    joined = joined.where(node.c.state == NodeState.JOINED.value, tx.store.is_sound(is_readable, node.name))
-    # Nor may one of the dead beat before the end of this transaction.
-    if state.settings == settings or not all(beat in dead for beat in map(tuple, tx.execute(joined.with_for_update()))):
-        return Opened(state.settings, state.timeline)
-    renew(tx, state.timeline, 0, **setting_columns(settings))
-    tx.execute(update(lock).values(token_id=lock.c.id + settings.total_tokens))
-    return Opened(settings, read(tx).timeline)
-
-
-def renew(tx: SqlTransaction, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0, **changes: Any) -> None:
-    """See ``Backend.renew_timeline``."""
-    state = read(tx)
-    if state.timeline != expected:
-        return
-    revision = raised(state, at_least)
-    for table in (tx.tables.node, tx.tables.token, tx.tables.unowned, tx.tables.change):
-        tx.execute(delete(table))
-    save(
-        tx,
-        revision,
-        version=revision.number,
-        version_stamp=revision.stamp,
-        leader=None,
-        leader_incarnation=None,
-        members='{}',
-        builds_on=dump_revisions([revision]),
-        longest_timeout_sec=max(state.longest_timeout_sec, longest_timeout_sec),
-        **new_timeline(state.timeline.generation + 1, state.store),
-        **changes,
-    )

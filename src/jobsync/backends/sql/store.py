@@ -1,97 +1,93 @@
-"""What a SQL backend asks of its database besides SQL: the seam between the shared code and a dialect.
+"""What a SQL backend needs of its database besides SQL: the seam between the shared code and one database.
 
-A ``SqlStore`` runs *work*, a function of a ``SqlTransaction``, inside one database transaction. Three kinds of it differ in what
-they lock and in what the triggers that watch for edits by hand make of them.
+A ``SqlStore`` runs *work*, a function of a ``SqlTransaction``, inside one database transaction. The three modes of a transaction
+differ in what they lock, and in whether the triggers that watch for manual edits are active.
 """
 
 from __future__ import annotations
 
 import abc
 import enum
-import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import attrs
-from sqlalchemy import Boolean, ColumnElement, Connection, CursorResult, Executable, FromClause, literal_column
-from sqlalchemy.schema import Table
-from sqlalchemy.types import TypeEngine
+import sqlalchemy as sa
 
-from jobsync.backend import BackendInfo, Settings
+from jobsync.backend import BackendInfo
 from jobsync.backends._common.forks import forget_in_child
-from jobsync.backends.sql.schema import Tables, moment_as_text
+from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.schema import Tables
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'patiently']
 
 T = TypeVar('T')
+Statement = sa.Executable | Callable[[Dialect], sa.Executable]
 
 MAX_REMOVALS = 5_000
-"""All that a plan names goes to the database in a few parameters, so that twice as many pass as well; it takes a second."""
+"""How many removals a plan may have. They go to the database in a few values; a commit with twice as many takes a second."""
 
 
 class Mode(enum.Enum):
     """What a transaction does."""
 
     READ = 'sees one state of the store throughout'
-    WRITE = 'writes a heartbeat or a trail: the revision stays'
-    STRUCTURE = 'changes nodes, tokens or locks: nothing else changes them meanwhile, and no trigger takes it for a hand'
+    WRITE = 'writes a heartbeat or history: the revision stays'
+    STRUCTURE = 'changes nodes, tokens or locks: nothing else changes them meanwhile, and no trigger takes it for a manual edit'
 
 
 class Busy(BackendUnavailable):
-    """Another transaction stood in the way, nothing was written, and trying again may help."""
+    """Another transaction stood in the way, nothing was written, and another attempt may succeed."""
 
 
 @attrs.frozen
 class SqlTransaction:
-    """A connection inside a transaction, with what the shared code needs to write its statements."""
+    """A connection inside a transaction.
 
-    connection: Connection
-    tables: Tables
-    store: SqlStore
+    A statement is given as it is, or as the function that builds it from a ``Dialect``.
+    """
 
-    def execute(
-        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
-    ) -> CursorResult[Any]:
-        """Run one statement, once for each set of parameters."""
-        return self.connection.execute(statement, parameters)
+    connection: sa.Connection
+    dialect: Dialect
 
-    def execute_text(self, statement: str) -> CursorResult[Any]:
-        """Run one statement of the dialect's own, as it is."""
+    @property
+    def tables(self) -> Tables:
+        """The tables of the namespace."""
+        return self.dialect.tables
+
+    def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
+        """Run one statement."""
+        built = statement if isinstance(statement, sa.Executable) else self.dialect.built(statement)
+        return self.connection.execute(built, parameters)
+
+    def execute_text(self, statement: str) -> sa.CursorResult[Any]:
+        """Run one statement in the dialect's own SQL, as it is."""
         return self.connection.exec_driver_sql(statement)
 
-    def conclude(self, statement: Executable, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-        """Run one statement, and commit with it if the store can: what follows it is another transaction then."""
+    def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run one statement that returns nothing, if the store can in one message with the next one."""
+        self.execute(statement, parameters)
+
+    def conclude(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
+        """Run one statement, and commit with it if the store can: later statements are another transaction then."""
         return self.execute(statement, parameters)
 
 
 class SqlStore(abc.ABC):
     """A database and the tables of one namespace in it. Thread-safe."""
 
-    writes_in_with = False
-    """Whether a WITH may hold an UPDATE, whose answer the rest of the statement uses."""
-
-    looks_before_it_puts = False
-    """Whether an INSERT with ON CONFLICT takes much longer than to look first and insert without."""
-
-    def __init__(self, info: BackendInfo, tables: Tables) -> None:
+    def __init__(self, info: BackendInfo, dialect: Dialect) -> None:
         self.info = info
-        self.tables = tables
-        self._built: dict[object, Any] = {}
+        self.dialect = dialect
+        self.tables = dialect.tables
         forget_in_child(self)
 
-    def built(self, build: Callable[[SqlStore], T]) -> T:
-        """What ``build`` makes of this store: statements, which take longer to build than to run. Made once."""
-        if build not in self._built:
-            self._built[build] = build(self)
-        found: T = self._built[build]
-        return found
-
     def run(self, mode: Mode, timeout_sec: float, work: Callable[[SqlTransaction], T]) -> T:
-        """Run ``work`` in a transaction, again while the database is merely busy and time is left.
+        """Run ``work`` in a transaction, again while the database is busy and time is left.
 
         ``BackendUnavailable`` after ``timeout_sec``.
         """
@@ -105,22 +101,24 @@ class SqlStore(abc.ABC):
 
     @abc.abstractmethod
     def transaction(self, mode: Mode, deadline: float) -> AbstractContextManager[SqlTransaction]:
-        """A transaction that commits at the end of the block; ``deadline`` is on ``time.monotonic``.
+        """Begin a transaction that commits at the end of the block; ``deadline`` is on ``time.monotonic``.
 
-        Errors of the driver come out of it translated; ``Busy`` only if nothing was written.
+        The block raises a driver's errors translated; ``Busy`` only if nothing was written.
         """
 
-    @abc.abstractmethod
-    def prepare(self, settings: Settings, create: bool, timeout_sec: float) -> None:
-        """Make the schema with these settings if there is none and ``create``; ``SchemaMismatch`` if it may not be used."""
+    def reach(self, create: bool, timeout_sec: float) -> None:
+        """Open the database, and create it if there is none and ``create``."""
+
+    def lock_schema(self, tx: SqlTransaction) -> None:
+        """Keep other processes from creating the tables until the end of the transaction."""
 
     @abc.abstractmethod
-    def tables_there(self, tx: SqlTransaction) -> set[str]:
-        """The names of the namespace's tables that exist."""
+    def existing_tables(self, tx: SqlTransaction) -> set[str]:
+        """Return the names of the namespace's tables that exist."""
 
     def has_schema(self, tx: SqlTransaction) -> bool:
-        """Whether there is any of the tables; ``SchemaMismatch`` if they are not from this jobsync."""
-        found, state = self.tables_there(tx), self.tables.state.name
+        """Return whether any of the tables exists; ``SchemaMismatch`` if they are not from this jobsync."""
+        found, state = self.existing_tables(tx), self.tables.state.name
         if found and state not in found:
             raise SchemaMismatch(
                 f'{self!r} has {", ".join(sorted(found))} but no {state}: these tables are not from this version of jobsync; '
@@ -129,8 +127,8 @@ class SqlStore(abc.ABC):
         return bool(found)
 
     def check_complete(self, tx: SqlTransaction) -> None:
-        """``SchemaMismatch`` unless all tables are there."""
-        if missing := set(self.tables.names().values()) - self.tables_there(tx):
+        """Raise ``SchemaMismatch`` unless all tables exist."""
+        if missing := set(self.tables.names().values()) - self.existing_tables(tx):
             raise SchemaMismatch(
                 f'{self!r} has lost {", ".join(sorted(missing))}: bring them back from a backup, or drop the other tables of the '
                 'namespace too, and they are made anew'
@@ -138,11 +136,11 @@ class SqlStore(abc.ABC):
 
     @abc.abstractmethod
     def watch(self, tx: SqlTransaction) -> None:
-        """Make the triggers that notice edits by hand."""
+        """Create the triggers that notice manual edits."""
 
     @abc.abstractmethod
     def unwatch(self, tx: SqlTransaction) -> None:
-        """Remove them, of whatever version they are, so that the tables can be changed."""
+        """Drop the triggers, of whatever version they are, so that the tables can be changed."""
 
     @abc.abstractmethod
     def wait(self, revision: int, timeout_sec: float) -> int:
@@ -154,78 +152,20 @@ class SqlStore(abc.ABC):
 
     @abc.abstractmethod
     def forget(self) -> None:
-        """In a forked child: go on with nothing that the parent has open."""
+        """Abandon, in a forked child, everything that the parent has open."""
 
     @abc.abstractmethod
-    def connection(self) -> Connection:
-        """A connection for the user's own statements, who closes it. Each commits by itself, unless the user says BEGIN."""
-
-    # Expressions
-
-    def is_sound(self, condition: Callable[[str, str], str], named: object) -> ColumnElement[bool]:
-        """Whether a column, or a row of a table, given by name, meets a condition of ``sound``."""
-        return literal_column(condition(str(named), self.info.name), Boolean)
-
-    @abc.abstractmethod
-    def identity(self) -> ColumnElement[str]:
-        """The store's own identity (rule R8), to select: as it is in the transaction that runs the statement."""
-
-    @abc.abstractmethod
-    def position(self) -> ColumnElement[Any]:
-        """The store's own position (``Snapshot.position``), to select: null where it has none."""
-
-    @abc.abstractmethod
-    def clock(self) -> ColumnElement[Any]:
-        """The store's time, to select or to write: as it is in the transaction that runs the statement."""
-
-    @abc.abstractmethod
-    def elements(self, name: str, type_: TypeEngine[Any]) -> FromClause:
-        """The elements of the parameter ``name`` as rows of one column, ``value``; give the parameter as ``listed``."""
-
-    @abc.abstractmethod
-    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-        """Whether ``column`` is an element of the parameter ``name``; give the parameter as ``listed``."""
-
-    def within(self, column: ColumnElement[Any], elements: ColumnElement[str]) -> ColumnElement[bool]:
-        """Whether ``column`` is an element of what another column holds, as ``listed`` gives it. Where ``writes_in_with``."""
-        raise NotImplementedError
-
-    @abc.abstractmethod
-    def listed(self, values: Iterable[Any]) -> Any:
-        """Values as one parameter for ``elements`` or ``among``."""
-
-    @abc.abstractmethod
-    def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> FromClause:
-        """The rows in the parameter ``name``, which are mappings by column; give the parameter as ``listed_rows``."""
-
-    @abc.abstractmethod
-    def joined(self, texts: ColumnElement[Any]) -> ColumnElement[str]:
-        """All texts of a group of rows, with commas between them."""
-
-    @abc.abstractmethod
-    def patched(self, text: ColumnElement[str], changes: ColumnElement[str]) -> ColumnElement[str]:
-        """A JSON object of arrays with ``changes`` made: another, whose nulls are the names to remove."""
-
-    @abc.abstractmethod
-    def json_elements(self, texts: ColumnElement[Any]) -> tuple[FromClause, ColumnElement[str], ColumnElement[int]]:
-        """The texts in a JSON array as rows to join, with each one's text, and its place from 1 on."""
-
-    def listed_rows(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """Rows as one parameter for ``rows``: JSON, which is written and read faster than so many values one by one."""
-        return json.dumps(rows, default=moment_as_text, ensure_ascii=False)
-
-    @abc.abstractmethod
-    def insert(self, table: Table) -> Any:
-        """The dialect's own INSERT, which has ``on_conflict_do_update``, ``on_conflict_do_nothing`` and ``excluded``."""
+    def connection(self) -> sa.Connection:
+        """Return a connection for the user's own statements, each of which commits by itself; the user closes it."""
 
 
 def patiently(deadline: float, action: Callable[[], T]) -> T:
-    """Do ``action``, again while it is ``Busy`` and the deadline (on ``time.monotonic``) is not reached."""
+    """Return what ``action`` returns, called again while it is ``Busy`` and before the deadline (on ``time.monotonic``)."""
     while True:
         try:
             return action()
         except Busy:
             if time.monotonic() >= deadline:
                 raise
-        # A short random pause and no growth: whoever waits longest has had the most chances.
+        # Short random pauses that do not grow: the thread that has waited longest has had the most chances.
         time.sleep(random.uniform(0.001, 0.008))

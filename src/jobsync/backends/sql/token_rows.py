@@ -1,139 +1,151 @@
-"""The rows of tokens: those that are owned, those that are not, and the log that tells which were written."""
+"""The rows of tokens and pins that a commit writes: in ``token`` if they are owned, else in ``unowned``, and in ``change``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Executable,
-    Insert,
-    String,
-    Text,
-    Update,
-    bindparam,
-    delete,
-    insert,
-    select,
-    true,
-    update,
-)
-from sqlalchemy.types import TypeEngine
+import attrs
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, String, Text
 
-from jobsync.backend import Revision, TokenGroup
-from jobsync.backends.sql.store import SqlStore, SqlTransaction
+from jobsync.backend import Pin, Revision, TokenGroup
+from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.store import SqlTransaction
 
-__all__ = ['NEW', 'take_owned', 'take_unowned', 'write_groups']
+__all__ = ['remove_pins', 'write_groups', 'write_pins']
 
-NEW = bindparam('new', type_=BigInteger)
+NEW = sa.bindparam('new', type_=BigInteger)
 """The number of the revision that a commit makes."""
 
-SHARED: Mapping[str, TypeEngine[Any]] = {'owner': String(), 'target': String(), 'home': String(), 'version': BigInteger()}
-"""What a group gives to each of its rows."""
+
+@attrs.frozen
+class Rows:
+    """Rows of ``token`` or ``unowned`` that share everything except their number."""
+
+    numbers: Collection[int]
+    node: str | None
+    target: str | None
+    home: str | None
+    version: int
+    task_id: str | None = None
+    pattern: str | None = None
+
+
+SHARED = ('node', 'target', 'home', 'version', 'task_id', 'pattern')
+"""The columns of ``token`` that ``Rows`` share."""
 
 
 def write_groups(tx: SqlTransaction, groups: Iterable[TokenGroup], revision: Revision) -> None:
     """Write the rows of a plan's tokens, and log them in ``change``."""
-    owned, loose, size = [], [], 0
-    for group in groups:
-        given = {
-            'numbers': tx.store.listed(group.tokens),
-            'new_owner': group.owner,
-            'new_target': group.target,
-            'new_home': group.home,
-            'new_version': group.version,
-            'new': revision.number,
-        }
-        if group.owner is None:
-            loose.append(given)
-        else:
-            owned.append(given)
-            size += len(group.tokens)
-    # In most commits all tokens pass from owner to owner, and this is all there is to do.
-    if owned and change_and_log(tx, owned, revision) < size:
-        tx.execute(tx.store.built(add_owned), owned)
-        tx.execute(tx.store.built(take_unowned), owned)
-    if loose:
-        tx.execute(tx.store.built(log_group), loose)
-        tx.execute(tx.store.built(put_unowned), loose)
-        tx.execute(tx.store.built(take_owned), loose)
+    rows = [Rows(group.tokens, group.owner, group.target, group.home, group.version) for group in groups]
+    if rows:
+        tx.enqueue(log, parameters(tx, rows, revision))
+        write(tx, rows, revision)
 
 
-def change_and_log(tx: SqlTransaction, groups: Sequence[Mapping[str, Any]], revision: Revision) -> int:
-    """Change the rows that are there, log all groups, and return how many rows were there.
+def write_pins(tx: SqlTransaction, pins: Sequence[Pin], tokens: int, revision: Revision) -> None:
+    """Write the rows of pins, and show in each one's lock the pattern by which the pin was placed.
 
-    One statement for all groups, or two for each, where the driver sends them at once.
+    A pin's row is numbered beyond the ``tokens`` of the namespace, and has a task.
     """
-    if tx.store.writes_in_with:
-        given = {'groups': tx.store.listed_rows(groups), 'new': revision.number}
-        return tx.execute(tx.store.built(change_and_log_all), given).rowcount
-    tx.execute(tx.store.built(log_group), groups)
-    return tx.execute(tx.store.built(change_tokens), groups).rowcount
+    if pins:
+        rows = [Rows([p.id], p.owner, p.target, p.home, p.version, p.task_id, p.pattern) for p in pins]
+        write(tx, rows, revision)
+        shown = tx.dialect.listed_rows([{'id': pin.id - tokens, 'pattern': pin.pattern} for pin in pins])
+        tx.enqueue(show_patterns, {'pins': shown})
 
 
-NUMBERS = bindparam('numbers', type_=Text)
+def remove_pins(tx: SqlTransaction, ids: Collection[int]) -> None:
+    """Delete pins by id."""
+    if ids:
+        numbers = {'numbers': tx.dialect.listed(ids)}
+        tx.enqueue(delete_owned, numbers)
+        tx.enqueue(delete_unowned, numbers)
 
 
-def of_group() -> dict[str, ColumnElement[Any]]:
-    """Return ``SHARED`` of the one group that is given."""
-    return {name: bindparam(f'new_{name}', type_=type_) for name, type_ in SHARED.items()}
+def write(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision) -> None:
+    """Write rows into the table where they belong, and delete those of these numbers from the other."""
+    owned, loose = ([row for row in rows if (row.node is not None) == is_owned] for is_owned in (True, False))
+    if owned:
+        given = parameters(tx, owned, revision)
+        # In most commits all tokens pass from owner to owner, and this statement is all there is to do.
+        if tx.execute(change_owned, given).rowcount < sum(len(row.numbers) for row in owned):
+            tx.enqueue(add_owned, given)
+            tx.enqueue(delete_unowned, numbers(tx, owned))
+    if loose:
+        tx.enqueue(put_unowned, parameters(tx, loose, revision))
+        tx.enqueue(delete_owned, numbers(tx, loose))
 
 
-def columns(shared: Mapping[str, ColumnElement[Any]], *left_out: str) -> dict[str, ColumnElement[Any]]:
-    """Return what a row of ``token`` or ``unowned`` gets, by column."""
-    values = {'node': shared['owner'], **shared, 'changed': NEW}
-    return {name: value for name, value in values.items() if name not in ('owner', *left_out)}
+def parameters(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision) -> dict[str, Any]:
+    """Return the parameters of the statements that write ``Rows``."""
+    given = [{'numbers': tx.dialect.listed(row.numbers), **{name: getattr(row, name) for name in SHARED}} for row in rows]
+    return {'rows': tx.dialect.listed_rows(given), 'new': revision.number}
 
 
-def change_tokens(store: SqlStore) -> Update:
-    """Write the rows of the one group that is given, if they are there."""
-    token = store.tables.token
-    return update(token).values(columns(of_group())).where(store.among(token.c.token_id, 'numbers'))
+def numbers(tx: SqlTransaction, rows: Sequence[Rows]) -> dict[str, str]:
+    """Return the parameter of the statements that delete rows."""
+    return {'numbers': tx.dialect.listed(number for row in rows for number in row.numbers)}
 
 
-def log_group(store: SqlStore) -> Insert:
-    """Insert the one group that is given into ``change``."""
-    return insert(store.tables.change).values(revision=NEW, **of_group(), numbers=NUMBERS)
+def given_rows(dialect: Dialect) -> sa.FromClause:
+    """Return the ``Rows`` that are given, each with its ``numbers`` in one value."""
+    types = {name: dialect.tables.token.c[name].type for name in SHARED}
+    return dialect.rows('rows', {'numbers': Text(), **types})
 
 
-def change_and_log_all(store: SqlStore) -> Update:
-    """Write the rows of all groups, if they are there, and insert the groups into ``change``."""
-    token, change = store.tables.token, store.tables.change
-    given: dict[str, TypeEngine[Any]] = {'numbers': Text(), **{f'new_{name}': type_ for name, type_ in SHARED.items()}}
-    group = select(*store.rows('groups', given).c).cte('given')
-    shared = {name: group.c[f'new_{name}'] for name in SHARED}
-    logged = insert(change).from_select(['revision', *SHARED, 'numbers'], select(NEW, *shared.values(), group.c.numbers))
-    written = update(token).values(columns(shared)).where(store.within(token.c.token_id, group.c.numbers))
-    return written.add_cte(logged.cte('logged'))
+def change_owned(dialect: Dialect) -> sa.Update:
+    """Update the rows that are in ``token``."""
+    token, given = dialect.tables.token, given_rows(dialect)
+    values = {name: given.c[name] for name in SHARED}
+    return sa.update(token).values(**values, changed=NEW).where(dialect.among(token.c.token_id, given.c.numbers))
 
 
-def add_owned(store: SqlStore) -> Executable:
-    """Insert the rows that are absent."""
-    token, numbers, values = store.tables.token, store.elements('numbers', BigInteger()), columns(of_group())
-    rows = select(numbers.c.value, *values.values()).where(true())
-    add = store.insert(token).from_select(['token_id', *values], rows)
-    executable: Executable = add.on_conflict_do_nothing(index_elements=[token.c.token_id])
-    return executable
+def log(dialect: Dialect) -> sa.Insert:
+    """Insert the rows into ``change``."""
+    given = given_rows(dialect)
+    values = [given.c[name] for name in ('node', 'target', 'home', 'version', 'numbers')]
+    names = ['revision', 'owner', 'target', 'home', 'version', 'numbers']
+    return sa.insert(dialect.tables.change).from_select(names, sa.select(NEW, *values))
 
 
-def put_unowned(store: SqlStore) -> Executable:
-    """Insert tokens that are nobody's, or change what is there."""
-    unowned, numbers = store.tables.unowned, store.elements('numbers', BigInteger())
-    values = columns(of_group(), 'node', 'changed')
-    rows = select(numbers.c.value, *values.values()).where(true())
-    put = store.insert(unowned).from_select(['token_id', *values], rows)
-    new = {name: put.excluded[name] for name in values}
-    executable: Executable = put.on_conflict_do_update(index_elements=[unowned.c.token_id], set_=new)
-    return executable
+def add_owned(dialect: Dialect) -> Any:
+    """Insert the rows that are absent from ``token``."""
+    token, given = dialect.tables.token, given_rows(dialect)
+    add = insert(dialect, token, given, {**{name: given.c[name] for name in SHARED}, 'changed': NEW})
+    return add.on_conflict_do_nothing(index_elements=['token_id'])
 
 
-def take_owned(store: SqlStore) -> Executable:
+def put_unowned(dialect: Dialect) -> Any:
+    """Insert the rows into ``unowned``, or update those that are there."""
+    unowned, given = dialect.tables.unowned, given_rows(dialect)
+    put = insert(dialect, unowned, given, {name: given.c[name] for name in SHARED if name in unowned.c})
+    new = {name: put.excluded[name] for name in SHARED if name in unowned.c}
+    return put.on_conflict_do_update(index_elements=['token_id'], set_=new)
+
+
+def insert(dialect: Dialect, table: sa.Table, given: sa.FromClause, values: dict[str, sa.ColumnElement[Any]]) -> Any:
+    """Insert one row with these values for each number of each of the ``Rows``."""
+    numbers = dialect.elements(given.c.numbers, BigInteger())
+    rows = sa.select(numbers.c.value, *values.values()).select_from(given.join(numbers, sa.true())).where(sa.true())
+    return dialect.insert(table).from_select(['token_id', *values], rows)
+
+
+def delete_owned(dialect: Dialect) -> sa.Delete:
     """Delete rows from ``token``."""
-    return delete(store.tables.token).where(store.among(store.tables.token.c.token_id, 'numbers'))
+    token = dialect.tables.token
+    return sa.delete(token).where(dialect.among(token.c.token_id, 'numbers'))
 
 
-def take_unowned(store: SqlStore) -> Executable:
+def delete_unowned(dialect: Dialect) -> sa.Delete:
     """Delete rows from ``unowned``."""
-    return delete(store.tables.unowned).where(store.among(store.tables.unowned.c.token_id, 'numbers'))
+    unowned = dialect.tables.unowned
+    return sa.delete(unowned).where(dialect.among(unowned.c.token_id, 'numbers'))
+
+
+def show_patterns(dialect: Dialect) -> sa.Update:
+    """Update each lock's ``node_pattern`` to the pattern its pin was placed by, if it shows another."""
+    lock = dialect.tables.lock
+    row = dialect.rows('pins', {'id': BigInteger(), 'pattern': String()})
+    return sa.update(lock).where(lock.c.id == row.c.id, lock.c.node_pattern != row.c.pattern).values(node_pattern=row.c.pattern)

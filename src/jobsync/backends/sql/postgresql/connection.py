@@ -1,11 +1,11 @@
-"""Connections that keep to a deadline, and the border to psycopg: its errors become ours, told apart by their SQLSTATE."""
+"""Connections that keep to a deadline, and the border to psycopg: its errors become ours, distinguished by their SQLSTATE."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-import selectors
+import select
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Self, TypeVar
@@ -30,7 +30,7 @@ ENDING_SEC = 1.0
 """How long a rollback may take when the time of its transaction is over already."""
 
 BUSY = {'40001', '40P01', '23505'}
-"""Serialization failure, deadlock, and a row that another transaction has inserted meanwhile: rolled back, may be tried again."""
+"""Serialization failure, deadlock, and a row that another transaction has inserted: rolled back; another attempt may succeed."""
 RIGHTS = '42501'
 LOGIN = {'28000', '28P01', '3D000'}
 LOGIN_REFUSED = (
@@ -41,8 +41,8 @@ LOGIN_REFUSED = (
     'is not permitted to log in',
     'permission denied for database',
 )
-"""What servers say to a user whom they do not let in, for libpq gives no SQLSTATE then. A server that speaks another language is
-taken for one that is away: all that is lost is the clear word at the first start."""
+"""Messages of servers that refuse a login: libpq gives no SQLSTATE for them. A server with messages in another language is taken
+for an outage; only the clear error at the first start is lost."""
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
 FOREIGN_CLASSES = {'22', '23', '42'}
@@ -56,23 +56,23 @@ class Expired(psycopg.OperationalError):
 
 
 class Moment(TimestamptzLoader):
-    """Loads a moment; as the text that it was, if Python has no such moment (``infinity``, the year 10000)."""
+    """Loads a moment, as text if Python has no such moment (``infinity``, the year 10000)."""
 
     def load(self, data: Buffer) -> Any:
         """Load one value."""
-        return loaded(super().load, data)
+        return load_or_text(super().load, data)
 
 
 class Day(DateLoader):
-    """Loads a day; as the text that it was, if Python has no such day."""
+    """Loads a day, as text if Python has no such day."""
 
     def load(self, data: Buffer) -> Any:
         """Load one value."""
-        return loaded(super().load, data)
+        return load_or_text(super().load, data)
 
 
-def loaded(load: Callable[[Buffer], object], data: Buffer) -> object:
-    """Load a value, or return the text that it was: it must not keep those beside it from being read."""
+def load_or_text(load: Callable[[Buffer], object], data: Buffer) -> object:
+    """Load a value, or return its text: one unreadable value must not make the rest of the rows unreadable."""
     try:
         return load(data)
     except psycopg.DataError:
@@ -80,49 +80,55 @@ def loaded(load: Callable[[Buffer], object], data: Buffer) -> object:
 
 
 class Cursor(psycopg.ClientCursor[Any]):
-    """Sends what a statement is to be framed with in one message with it; each message is a journey there and back.
+    """Sends several statements in one message: each message is a journey to the server and back.
 
-    Several statements in a message cannot have parameters of their own, so this binds them here.
+    Statements in such a message cannot have parameters of their own, so this binds them here.
     """
 
     connection: BoundedConnection
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        """Run a statement; its own answer is what is found afterwards."""
-        before, after = self.connection.take_frame()
-        super().execute('; '.join([*before, query, *after]) if before or after else query, params, **options)
+        """Run a statement with what is to be sent before and after it; or keep it, to be sent with the next one."""
+        connection = self.connection
+        if connection.is_queueing:
+            connection.before.append(self.mogrify(query, params))
+            return self
+        before, after = connection.take_frame()
+        if before or after:
+            query, params = '; '.join([*before, self.mogrify(query, params), *after]), None
+        super().execute(query, params, **options)
+        # The answer of the statement itself is what the caller finds, not that of the first one in the message.
         for _ in before:
             self.nextset()
         return self
 
-    def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
-        """Run a statement many times."""
-        if self.connection.before:
-            self.connection.execute('')
-        super().executemany(query, params_seq, **options)
-
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """Gives up waiting at a deadline.
+    """Stops waiting at a deadline.
 
     A statement timeout is the server's promise, and a server that is stopped or cut off keeps none.
     """
 
     deadline: float = math.inf
     """On ``time.monotonic``."""
-    before: Sequence[str] = ()
-    """What the next statement begins with: statements without an answer, and without a percent sign."""
-    after: Sequence[str] = ()
-    """What it ends with."""
+    is_queueing = False
+    """Whether statements are kept in ``before``."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.before: list[str] = []
+        """Statements to send in one message with the next one, before it. Their answers are skipped."""
+        self.after: Sequence[str] = ()
+        """Statements to send after the next one, in the same message."""
 
     def take_frame(self) -> tuple[Sequence[str], Sequence[str]]:
-        """What the present statement is to be framed with; the next one is not."""
+        """Return ``before`` and ``after`` for the present statement, and clear them for the next one."""
         frame = self.before, self.after
-        self.before = self.after = ()
+        self.before, self.after = [], ()
         return frame
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
-        """Wait for the server, as psycopg does, and not longer than ``deadline``."""
+        """Wait for the server as psycopg does, and at most until ``deadline``."""
         return super().wait(self._bounded(gen), *args, **options)
 
     def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -130,7 +136,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             state = next(gen)
             while True:
                 ready = yield state
-                # psycopg looks up ten times a second while nothing comes.
+                # psycopg resumes this ten times a second while nothing comes.
                 if not ready and time.monotonic() >= self.deadline:
                     raise Expired('no answer from the server within the time for this call')
                 state = gen.send(ready)
@@ -140,15 +146,15 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @property
     def is_usable(self) -> bool:
-        """Whether another transaction may begin here."""
+        """Whether another transaction may begin on this connection."""
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
 
     @property
-    def has_heard_more(self) -> bool:
-        """Whether the server has said something unasked, while this was idle: as a rule that it closes it."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.fileno(), selectors.EVENT_READ)
-            return bool(selector.select(0))
+    def has_unread_data(self) -> bool:
+        """Whether the server has sent something while the connection was idle: as a rule, that the server closes it."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def is_in_transaction(self) -> bool:
@@ -167,7 +173,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def connect(server: PostgresqlServer) -> BoundedConnection:
-    """A connection without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
+    """Connect, without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
     connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor)
     connection.adapters.register_loader('timestamptz', Moment)
     connection.adapters.register_loader('date', Day)
@@ -179,13 +185,13 @@ def connect(server: PostgresqlServer) -> BoundedConnection:
 
 
 def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> JobsyncError:
-    """The error to raise instead; ``grants`` is what gives a user its rights."""
+    """Return the error to raise instead; ``grants`` are the statements that give a user its rights."""
     code = error.sqlstate or ''
     if code in BUSY:
         return Busy(f'{server}: rolled back in favour of another transaction: {error}')
     if code == RIGHTS:
         return ConfigError(f'{server}: this user may not do what is needed: {error}; what it needs the owner gives: {grants}')
-    if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_refused(error)):
+    if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
         return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {error}')
     if code in ABSENT:
         return SchemaMismatch(f'{server}: the tables are not there as expected ({error}): open the namespace anew')
@@ -194,15 +200,15 @@ def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> Jo
     return BackendUnavailable(f'{server}: {str(error).strip() or type(error).__name__}')
 
 
-def is_refused(error: psycopg.OperationalError) -> bool:
-    """Whether a connection was not made because the server, which answered, does not let this user in."""
+def is_login_refused(error: psycopg.OperationalError) -> bool:
+    """Return whether a server answered, and refused this user's login."""
     last = str(error).strip().rpartition('\n')[2]
     return error.sqlstate is None and error.pgconn is not None and any(text in last for text in LOGIN_REFUSED)
 
 
 @contextlib.contextmanager
 def translated(server: PostgresqlServer, grants: str) -> Iterator[None]:
-    """Let no error of a driver out of the block."""
+    """Translate every error of the driver that leaves the block."""
     try:
         yield
     except psycopg.Error as error:

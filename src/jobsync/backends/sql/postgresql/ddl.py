@@ -1,8 +1,8 @@
-"""The triggers on PostgreSQL: what people change with tools of their own is noticed, and a new revision is announced.
+"""PostgreSQL's triggers: they notice manual edits, and announce each new revision.
 
-Our own transactions that change nodes, tokens or locks set ``jobsync.writer`` for their duration. A heartbeat does not: it
-writes none of the columns that the trigger on nodes watches. An edit by hand raises the revision once for each transaction and
-table, not once for each row: every row would be a new version of the one row of ``state``.
+Our own transactions that change nodes, tokens or locks set ``jobsync.writer`` for their duration. A heartbeat does not: it writes
+none of the columns that the trigger on nodes watches. A manual edit raises the revision once for each transaction and table, not
+once for each row, because every raise leaves a dead version of the one row of ``state`` behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_
 TAKE_TURN = """
 CREATE OR REPLACE FUNCTION {schema}.{prefix}take_turn() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    -- Our own transactions lock the state first, and rows after it: in any other order each would wait for the other.
+    -- Our own transactions lock the state first, and rows after it: in another order each would wait for the other.
     PERFORM 1 FROM {schema}.{prefix}state FOR UPDATE;
     RETURN NULL;
 END
@@ -37,7 +37,7 @@ DECLARE
     here CONSTANT text := TG_RELID || ':' || txid_current();
 BEGIN
     IF kind = 'token' AND TG_OP IN ('UPDATE', 'DELETE') THEN
-        -- Without its row a task would fall back to its hash while the pin's holder may still be at work.
+        -- Without its pin's row a task would follow its hash, while the pin's holder may still be busy with it.
         IF OLD.task_id IS NOT NULL AND TG_OP = 'DELETE' THEN
             RETURN NULL;
         END IF;
@@ -47,10 +47,10 @@ BEGIN
             END IF;
         END IF;
     END IF;
-    -- It would be in both tables, and once its row here is gone, nobody would know that somebody may still hold it.
+    -- The token would be in both tables. With its row here deleted later, it would pass for unowned while a node may hold it.
     IF kind = 'token' AND TG_OP IN ('INSERT', 'UPDATE') THEN
         IF EXISTS (SELECT FROM {schema}.{prefix}unowned WHERE token_id = NEW.token_id) THEN
-            RAISE EXCEPTION 'token % is nobody''s, and only the leader may give it to a node', NEW.token_id;
+            RAISE EXCEPTION 'token % has no owner, and only the leader may give it to a node', NEW.token_id;
         END IF;
     END IF;
     IF coalesce(current_setting('jobsync.noted_' || kind, true), '') <> here THEN
@@ -108,7 +108,7 @@ $body$"""
 KEEP_OUT = """
 CREATE OR REPLACE FUNCTION {schema}.{prefix}keep_out() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    RAISE EXCEPTION '% is for jobsync alone to write: what people may change is {prefix}token, {prefix}lock and {prefix}node',
+    RAISE EXCEPTION '% is for jobsync alone to write: what may be edited is {prefix}token, {prefix}lock and {prefix}node',
         TG_TABLE_NAME;
 END
 $body$"""
@@ -128,7 +128,7 @@ WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()
 
 
 def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
-    """The statements that make them. ``schema`` is quoted already; the prefix needs no quotes."""
+    """Yield the statements that create the functions and triggers. ``schema`` is quoted already; the prefix needs no quotes."""
     fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL}
     for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
         yield template.format(**fixed)

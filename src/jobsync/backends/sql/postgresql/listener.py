@@ -1,4 +1,4 @@
-"""Waiting for a new revision: LISTEN on a connection of its own, or asking now and then where that is not to be had."""
+"""Waiting for a new revision: LISTEN on a connection of its own, or polling where announcements do not come through."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ['PostgresqlListener']
 log = EventLogger('jobsync.backends.postgresql')
 
 PROOF_SEC = 2.0
-"""How long to wait for an announcement of our own before it is taken as lost, as behind pgbouncer in transaction mode."""
+"""How long to wait for an announcement of our own before it is taken for lost, as behind pgbouncer in transaction mode."""
 
 
 class PostgresqlListener(listening.Listener):
@@ -33,12 +33,12 @@ class PostgresqlListener(listening.Listener):
         self._op_timeout = op_timeout_sec
         self._connection: BoundedConnection | None = None
         self._listens = False
-        self._told = False
+        self._logged = False
         self._hinted = False
         self._channel = ''
         super().__init__()
 
-    def _open(self, within_sec: float) -> None:  # noqa: ARG002 - what it takes to connect is granted to any wait
+    def _open(self, within_sec: float) -> None:  # noqa: ARG002 - any wait may take the time to connect
         self._connection = self._connected()
 
     def _connected(self) -> BoundedConnection:
@@ -49,10 +49,14 @@ class PostgresqlListener(listening.Listener):
             assert table is not None
             self._channel = f'{CHANNEL}{table[0]}'
             connection.add_notify_handler(self._note)
+            # t=0  this reads revision 5        t=0  this listens
+            # t=1  a commit makes it 6          t=1  a commit makes it 6, and is announced
+            # t=2  this listens: too late       t=2  this reads 6
+            # So LISTEN comes first, and ``Listener`` reads the revision after ``_open``.
             connection.execute(sql.SQL('LISTEN {}').format(sql.Identifier(self._channel)))
             self._listens = self._is_direct(connection) or self._proved(connection)
-            if not self._listens and not self._told:
-                self._told = True
+            if not self._listens and not self._logged:
+                self._logged = True
                 log.info(
                     '%s: announcements do not come through (a proxy in transaction mode?); polling every %g s instead',
                     self._server,
@@ -64,12 +68,12 @@ class PostgresqlListener(listening.Listener):
         return connection
 
     def _is_direct(self, connection: BoundedConnection) -> bool:
-        """Whether the server process that answers is the one that greeted us; a proxy greets with a number of its own."""
+        """Return whether the server process that answers is the one we connected to; a proxy gives another process number."""
         row = connection.execute('SELECT pg_backend_pid()').fetchone()
         return row is not None and row[0] == connection.info.backend_pid
 
     def _proved(self, connection: BoundedConnection) -> bool:
-        """Whether an announcement from another connection arrives while this one is idle."""
+        """Return whether an announcement from another connection arrives while this one is idle."""
         proof = uuid.uuid4().hex
         with connect(self._server) as other:
             other.deadline = time.monotonic() + self._op_timeout
@@ -84,17 +88,20 @@ class PostgresqlListener(listening.Listener):
         return False
 
     def _note(self, _: object) -> None:
-        """Note that an announcement came along with the answer to a statement."""
+        """Record that an announcement came along with the answer to a statement."""
         self._hinted = True
 
     def _read_revision(self) -> int:
         assert self._connection is not None
         self._connection.deadline = time.monotonic() + self._op_timeout
         query = sql.SQL('SELECT revision FROM {}').format(sql.Identifier(self._state))
+        # t=0  this query reads revision 5
+        # t=1  a commit makes it 6, and is announced
+        # t=2  the announcement arrives together with the answer 5, and is consumed with it
+        # No other announcement follows, so the wait for 6 would last until the next commit: read again.
         while True:
             self._hinted = False
             row = self._connection.execute(query).fetchone()
-            # What is announced while this is read may have happened after it was read.
             if not self._hinted:
                 return 0 if row is None else int(row[0])
 
@@ -107,7 +114,7 @@ class PostgresqlListener(listening.Listener):
         hinted = False
         while self._connection.pgconn.notifies() is not None:
             hinted = True
-        # Anybody who may connect may announce anything: what counts is what the table says.
+        # Any role that may connect may announce anything: what counts is the table.
         if hinted:
             self._newest = self._read_revision()
 

@@ -9,7 +9,7 @@ __all__ = ['connect', 'jobsync_backend']
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
-    """The backend for a URL as libpq understands it."""
+    """Return the backend for a URL as libpq understands it."""
     from jobsync.backends.sql.postgresql.store import connect as connect_postgresql
 
     return connect_postgresql(url, options)

@@ -1,4 +1,4 @@
-"""From a URL to what psycopg is told."""
+"""From a URL to the parameters of a connection."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jobsync.errors import ConfigError
 __all__ = ['PostgresqlServer', 'server_of']
 
 SHOWN = ('host', 'port', 'dbname', 'user')
-"""What may be told of a server; a password is not among it, wherever in the URL it stands."""
+"""The parameters that messages show. A password is not among them, wherever in the URL it stands."""
 
 SHORTEST_SEC = 2
-"""libpq takes no shorter time to connect, and a kernel counts its probes in seconds."""
+"""The shortest timeout that libpq takes to connect; and a kernel counts its probes in seconds."""
 
 
 @attrs.frozen
 class PostgresqlServer:
-    """How to reach a database."""
+    """A database, and how to reach it."""
 
     parameters: dict[str, Any] = attrs.field(repr=False)
     """libpq's connection parameters, the password included."""
@@ -32,9 +32,9 @@ class PostgresqlServer:
 
 
 def _is_in_order(rest: str, given: dict[str, Any]) -> bool:
-    """Whether libpq found the parts where they were meant to be.
+    """Return whether libpq found the parts of a URL where they were meant to be.
 
-    Of ``u:pw/secret@host/db`` it makes a port ``pw`` and a database ``secret@host/db``: a password has to be escaped, and so no
+    Of ``u:pw/secret@host/db`` libpq makes a port ``pw`` and a database ``secret@host/db``. A password has to be escaped, so no
     other part has an ``@``, and no port a letter.
     """
     authority, _, after = rest.partition('/')
@@ -43,7 +43,7 @@ def _is_in_order(rest: str, given: dict[str, Any]) -> bool:
 
 
 def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
-    """The server that a URL names; ``ConfigError``, without the URL, if libpq cannot read it."""
+    """Return the server that a URL names; ``ConfigError``, which does not show the URL, if libpq cannot read it."""
     scheme, _, rest = url.partition('://')
     try:
         given = conninfo_to_dict(f'{scheme.partition("+")[0]}://{rest}')
@@ -67,10 +67,10 @@ def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
 
 
 def keepalive(timeout_sec: int) -> dict[str, int]:
-    """Return the options with which a connection ends about ``timeout_sec`` after its peer has gone without a word.
+    """Return the options that end a connection about ``timeout_sec`` after its peer has vanished without closing it.
 
-    Whoever waits for an answer is told by the probes, whoever waits for what was sent to be taken by the user timeout. Neither
-    is a matter of how busy the server is, for its kernel answers.
+    The probes end a wait for an answer; the user timeout ends a wait for sent data to be acknowledged. A busy server is not
+    cut off: its kernel answers both.
     """
     probes = {'keepalives_idle': max(1, timeout_sec // 2), 'keepalives_interval': 1, 'keepalives_count': max(1, timeout_sec // 2)}
     return {**probes, 'tcp_user_timeout': timeout_sec * 1000}

@@ -1,7 +1,7 @@
-"""Connections for the user's statements, which speak of time as the user's process does.
+"""Connections for the user's statements, with the timezone of the user's process.
 
-To PostgreSQL a ``datetime`` without a timezone is local time of the session, and the session's timezone is the server's unless
-it is told another.
+PostgreSQL takes a ``datetime`` without a timezone for local time of the session. The timezone of a session is the server's unless
+another is set.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ['connect_for_user', 'local_zone']
 
 ZONES = 'zoneinfo/'
 
-# A zone that the URL's options or the environment (PGTZ, PGOPTIONS) ask for is the user's choice; psql goes by the same.
+# A timezone in the URL's options or in the environment (PGTZ, PGOPTIONS) is the user's choice, for psql too, and stays.
 SET_ZONE = "SELECT set_config('TimeZone', %s, false) FROM pg_settings WHERE name = 'TimeZone' AND source <> 'client'"
 
 
 def connect_for_user(server: PostgresqlServer) -> psycopg.Connection[Any]:
-    """A connection without prepared statements, which proxies may lose."""
+    """Connect, in the process's timezone, and without prepared statements, which proxies may lose."""
     connection = psycopg.connect(**server.parameters, autocommit=True, prepare_threshold=None)
     try:
         try:
@@ -39,11 +39,11 @@ def connect_for_user(server: PostgresqlServer) -> psycopg.Connection[Any]:
 
 
 def local_zone() -> str | None:
-    """This process's timezone by a name that a server may know; None if it has none."""
-    told = os.environ.get('TZ')
-    if told == '':
+    """Return the name of this process's timezone, which a server may know; None if it has no name."""
+    zone = os.environ.get('TZ')
+    if zone == '':
         return 'UTC'
-    name = '/etc/localtime' if told is None else told.removeprefix(':')
+    name = '/etc/localtime' if zone is None else zone.removeprefix(':')
     if name.startswith('/'):
         _, found, name = str(Path(name).resolve()).rpartition(ZONES)
         name = name if found else ''
@@ -51,7 +51,7 @@ def local_zone() -> str | None:
 
 
 def fixed_zone() -> str:
-    """The present distance from UTC, as POSIX writes a timezone: with the sign the other way round."""
+    """Return the present distance from UTC as POSIX writes a timezone, where a plus means west."""
     minutes = time.localtime().tm_gmtoff // 60
     east, west = ('+', '-') if minutes >= 0 else ('-', '+')
     distance = f'{abs(minutes) // 60:02}:{abs(minutes) % 60:02}'

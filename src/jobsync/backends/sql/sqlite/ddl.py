@@ -1,6 +1,6 @@
-"""The triggers that notice what people change in the tables of nodes, tokens and locks with tools of their own.
+"""SQLite's triggers: they notice manual edits of the tables of nodes, tokens and locks, and raise the revision.
 
-Our own transactions of that kind set ``state.writer`` for their duration. A heartbeat does not: it writes none of the
+Our own transactions that change these tables set ``state.writer`` for their duration. A heartbeat does not: it writes none of the
 columns that the trigger on nodes watches.
 """
 
@@ -29,41 +29,41 @@ COMPLETE_LOCK = """
     WHERE id = NEW.id;"""
 PATTERN_COUNTS = 'UPDATE {lock} SET patterns = json_array(NEW.node_pattern) WHERE id = NEW.id;'
 KEEP_OUT = "SELECT raise(ABORT, '{table} is for jobsync alone to write');"
-NOBODYS = """
-    SELECT raise(ABORT, 'this token is nobody''s, and only the leader may give it to a node')
+UNOWNED = """
+    SELECT raise(ABORT, 'this token has no owner, and only the leader may give it to a node')
     WHERE EXISTS (SELECT 1 FROM {unowned} WHERE token_id = NEW.token_id);"""
-LEAVE_IT = 'SELECT raise(IGNORE);'
+KEEP_ROW = 'SELECT raise(IGNORE);'
 
-BY_HAND = '(SELECT writer FROM {state}) = 0'
+MANUAL = '(SELECT writer FROM {state}) = 0'
 
 
 def triggers(tables: Tables) -> Iterator[str]:
-    """The CREATE TRIGGER statements of a namespace."""
+    """Yield the CREATE TRIGGER statements of a namespace."""
     node, token, lock, state = (table.name for table in (tables.node, tables.token, tables.lock, tables.state))
     unowned, change = tables.unowned.name, tables.change.name
 
     def trigger(table: str, name: str, event: str, *body: str, moment: str = 'AFTER', when: str = '', condition: str = '') -> str:
-        template = f'CREATE TRIGGER {table}_{name} {moment} {event} ON {table} WHEN {when}{BY_HAND} BEGIN {" ".join(body)} END'
+        template = f'CREATE TRIGGER {table}_{name} {moment} {event} ON {table} WHEN {when}{MANUAL} BEGIN {" ".join(body)} END'
         return template.format(state=state, token=token, lock=lock, unowned=unowned, condition=condition, table=table)
 
     yield trigger(node, 'inserted', 'INSERT', NEW_REVISION)
     yield trigger(node, 'deleted', 'DELETE', NEW_REVISION)
     yield trigger(node, 'updated', f'UPDATE OF {NODE_COLUMNS}', NEW_REVISION)
 
-    # We never update a token without raising ``changed``: looking at that first spares our million rows the second look.
+    # jobsync never updates a token without raising ``changed``. Tested first, this saves commits of many rows the second test.
     untouched, moved = 'NEW.changed = OLD.changed AND ', ' AND NEW.node IS NOT OLD.node'
     yield trigger(token, 'inserted', 'INSERT', NEW_REVISION, NEW_VERSION, NEW_FENCE)
     yield trigger(token, 'deleted', 'DELETE', NEW_REVISION, NEW_VERSION)
     yield trigger(token, 'updated', 'UPDATE', NEW_REVISION, NEW_VERSION, NEW_FENCE, when=untouched, condition=moved)
 
-    # Without its row a task would fall back to its hash while the pin's holder may still be at work.
+    # Without its pin's row a task would follow its hash, while the pin's holder may still be busy with it.
     pin = 'OLD.task_id IS NOT NULL AND '
-    yield trigger(token, 'kept', 'DELETE', LEAVE_IT, moment='BEFORE', when=pin)
-    yield trigger(token, 'still_kept', 'UPDATE OF token_id, task_id', LEAVE_IT, moment='BEFORE', when=pin)
+    yield trigger(token, 'kept', 'DELETE', KEEP_ROW, moment='BEFORE', when=pin)
+    yield trigger(token, 'still_kept', 'UPDATE OF token_id, task_id', KEEP_ROW, moment='BEFORE', when=pin)
 
-    # It would be in both tables, and once its row here is gone, nobody would know that somebody may still hold it.
-    yield trigger(token, 'claimed', 'INSERT', NOBODYS, moment='BEFORE')
-    yield trigger(token, 'renumbered', 'UPDATE OF token_id', NOBODYS, moment='BEFORE')
+    # The token would be in both tables. With its row here deleted later, it would pass for unowned while a node may hold it.
+    yield trigger(token, 'claimed', 'INSERT', UNOWNED, moment='BEFORE')
+    yield trigger(token, 'renumbered', 'UPDATE OF token_id', UNOWNED, moment='BEFORE')
     for ours in (unowned, change):
         for name, event in (('inserted', 'INSERT'), ('deleted', 'DELETE'), ('updated', 'UPDATE')):
             yield trigger(ours, name, event, KEEP_OUT, moment='BEFORE')

@@ -1,4 +1,4 @@
-"""The border to SQLite: its errors become ours, told apart by their codes."""
+"""The border to SQLite: its errors become ours, distinguished by their codes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ['translated']
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 ABSENT = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
-"""At ``open`` a matter of the configuration; later something that an operator may put right again."""
+"""At ``open`` an error of the configuration; later an outage, which an operator may end."""
 FOREIGN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
-"""A statement that does not fit the tables it found."""
+"""The codes of a statement that does not fit the tables it found."""
 
 
 def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncError:
-    """The error to raise instead."""
+    """Return the error to raise instead."""
     code = getattr(error, 'sqlite_errorcode', None)
     primary = None if code is None else code & 0xFF
     if primary in BUSY:
@@ -45,7 +45,7 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
 
 @contextlib.contextmanager
 def translated(path: Path, *, opening: bool = False) -> Iterator[None]:
-    """Let no error of a driver out of the block."""
+    """Translate every error of the driver that leaves the block."""
     try:
         yield
     except sqlite3.Error as error:

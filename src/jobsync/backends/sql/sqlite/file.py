@@ -1,18 +1,18 @@
-"""The database file: what it is, and that it may be another one from one moment to the next.
+"""The database file, which may be replaced by another one at any moment.
 
 A backup moved into place, or a deleted file, leaves open connections on an inode that has no name any more. SQLite does
 not notice: in WAL mode it goes on writing there, and a new connection to the new file would find the old file's ``-wal``
 and ``-shm`` beside it and take them for its own, which destroys it. So
 
-- whoever opens the file notes its device and inode, and every transaction compares them with those at the path;
+- a process that opens the file records its device and inode, and every transaction compares them with those at the path;
 - each process keeps one connection open, the *anchor*, for as long as it uses the file. While it is open, the inodes of
-  the ``-wal`` and ``-shm`` it opened belong to no other file, so they tell whether those at the path are the old file's;
-- a ``-wal`` that is not the anchor's is another sign: somebody has removed ours, and what is written there reaches nobody;
-- on finding another file, a process removes the old ``-wal`` and ``-shm`` if they are still there, before it opens the
-  new one. ``flock`` on a file of its own (``-lock``) makes that one step between processes. It is not the database itself, for
-  whoever closes that gives up the locks that SQLite has on it in the same process; nor the folder, which any user can lock.
+  the ``-wal`` and ``-shm`` it opened belong to no other file, so they show whether those at the path are the old file's;
+- a ``-wal`` that is not the anchor's is another sign: ours has been removed, and no other process reads what is written there;
+- on finding another file, a process removes the old ``-wal`` and ``-shm`` if they are still there, before it opens the new one.
+  ``flock`` on a file of its own (``-lock``) makes that one step between processes. The lock is not on the database itself: a
+  process that closes the database releases all locks that SQLite has on it there. Nor on the folder, which any user can lock.
 
-What is made is for this user alone; SQLite gives ``-wal`` and ``-shm`` the rights that the database has.
+Files are created for this user alone; SQLite gives ``-wal`` and ``-shm`` the rights that the database has.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ POLL_SEC = 0.01
 
 
 def identity_of(path: Path) -> str | None:
-    """Device and inode; None if there is no file."""
+    """Return the device and inode of a file; None if there is none."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -52,7 +52,7 @@ def identity_of(path: Path) -> str | None:
 
 @attrs.frozen(eq=False)
 class Anchor:
-    """The connection that stays open; not for use by two threads at once."""
+    """The connection that stays open. Not thread-safe."""
 
     connection: sqlite3.Connection
     sidecars: Mapping[str, str | None]
@@ -61,22 +61,22 @@ class Anchor:
 
 @attrs.frozen
 class DatabaseFile:
-    """A path at which a database is expected."""
+    """The path of a database, whether or not a file exists there."""
 
     path: Path
 
     def identity(self) -> str | None:
-        """Which file is there now; None if none is."""
+        """Return the identity of the file at the path; None if there is none."""
         return identity_of(self.path)
 
     def is_still(self, identity: str, anchor: Anchor) -> bool:
-        """Whether the files at the path are those that were opened."""
+        """Return whether the files at the path are those that were opened."""
         return self.identity() == identity and self._sidecars() == anchor.sidecars
 
     def log_written(self) -> tuple[int, int, int] | None:
-        """What tells, nearly always and at the cost of one system call, that a commit was written; None if there is no log."""
+        """Return values that nearly every commit changes, at the cost of one system call; None if there is no log."""
         try:
-            found = os.stat(f'{self.path}-wal')  # noqa: PTH116 - a third of the time, and this is all that an idle node does
+            found = os.stat(f'{self.path}-wal')  # noqa: PTH116 - takes a third of the time, and an idle node does nothing else
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
@@ -88,11 +88,15 @@ class DatabaseFile:
         return {suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS}
 
     def connect(self) -> tuple[sqlite3.Connection, str]:
-        """A connection in autocommit mode for use by any thread, and the identity of the file it has open.
+        """Return a connection in autocommit mode for use by any thread, and the identity of the file it has open.
 
         ``sqlite3.OperationalError`` if there is no file.
         """
         uri = f'file:{quote(str(self.path))}?mode=rw'
+        # t=0  this reads the identity of file 1
+        # t=1  a backup, file 2, is moved to the path
+        # t=2  the connection opens file 2, and would be taken for one to file 1
+        # With one identity before and after, the connection has opened that file.
         while True:
             before = self.identity()
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
@@ -101,7 +105,7 @@ class DatabaseFile:
                 break
             connection.close()
         try:
-            # FULL: in WAL mode only that keeps an acknowledged commit through a power failure.
+            # In WAL mode only FULL keeps an acknowledged commit through a power failure.
             connection.execute('PRAGMA synchronous = FULL')
             connection.execute('PRAGMA fullfsync = ON')
             connection.execute('PRAGMA checkpoint_fullfsync = ON')
@@ -112,7 +116,7 @@ class DatabaseFile:
         return connection, after
 
     def anchor(self, deadline: float) -> tuple[Anchor, str]:
-        """Open the file to stay, in WAL mode, and say which it is. The caller holds the place."""
+        """Open the anchor, in WAL mode, and return it with the file's identity. The caller is in ``held``."""
         connection, identity = self.connect()
         try:
             self._ensure_wal(connection, deadline)
@@ -139,7 +143,7 @@ class DatabaseFile:
 
     @contextlib.contextmanager
     def held(self, deadline: float) -> Iterator[None]:
-        """Hold the place, one process at a time, for changes to which files there are."""
+        """Hold the ``-lock``, one process at a time, to create, open or remove files."""
         descriptor = os.open(self._beside(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, OURS)
         try:
             while True:
@@ -157,27 +161,27 @@ class DatabaseFile:
             os.close(descriptor)
 
     def make(self) -> None:
-        """Make an empty file if there is none. The caller holds the place."""
+        """Create an empty file if there is none. The caller is in ``held``."""
         if self.identity() is None:
-            # Without their database they are of no use to anyone, and would be taken for the new one's.
+            # A ``-wal`` and ``-shm`` without their database are of no use, and would be taken for the new one's.
             self.remove_sidecars(self._sidecars())
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OURS))
 
     def remove_sidecars(self, stale: Mapping[str, str | None]) -> None:
-        """Remove those files beside the database that are exactly these. The caller holds the place."""
+        """Remove those files beside the database that are exactly these. The caller is in ``held``."""
         for suffix, identity in stale.items():
             beside = self._beside(suffix)
             if identity is not None and identity_of(beside) == identity:
                 beside.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
-        """``ConfigError`` if the file, or the folder for what SQLite keeps beside it, is not for this user to write."""
+        """Raise ``ConfigError`` if this user may not write the file, or the folder for the files beside it."""
         if not self.path.parent.is_dir():
             raise ConfigError(f'{self.path}: there is no folder {self.path.parent}; make it, or name another file')
         if self.path.is_dir():
             raise ConfigError(f'{self.path} is a folder; name a file in it')
         for path in (self.path.parent, self.path, self._beside(LOCK)):
-            # Looked for before and after: another process may make the file, or take it away, meanwhile.
+            # Tested before and after: another process may create or remove the file meanwhile.
             if path.exists() and not os.access(path, os.W_OK) and path.exists():
                 raise ConfigError(
                     f'{path} cannot be written by this user (uid {os.geteuid()}): {self.path.name}, what is beside it under the '
@@ -185,7 +189,7 @@ class DatabaseFile:
                 )
 
     def gone(self) -> SchemaMismatch | BackendUnavailable:
-        """The error for a file that is not there: lost, unless its whole folder is away."""
+        """Return the error for a missing file: an outage if its whole folder is missing, else a lost namespace."""
         if not self.path.parent.is_dir():
             return BackendUnavailable(f'{self.path.parent} is not there; is its volume mounted?')
         return SchemaMismatch(f'there is no database {self.path}; open the namespace with create=True (skip_db_init=False)')

@@ -9,7 +9,7 @@ __all__ = ['connect', 'jobsync_backend']
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
-    """The backend for ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``."""
+    """Return the backend for ``sqlite:///relative.db`` or ``sqlite:////absolute/path.db``."""
     from jobsync.backends.sql.sqlite.store import connect as connect_sqlite
 
     return connect_sqlite(url, options)

@@ -1,8 +1,13 @@
 """Becoming the one writer that SQLite allows, in turns.
 
-SQLite keeps no queue: whoever asks in the right moment is next. Its own pauses between two attempts grow, which favours
-newcomers, and a process that writes again and again asks most often in the right moment, just after its own commit, when
-all others are asleep. So pauses here are short and do not grow, and a process that has met others lets them go first.
+SQLite keeps no queue: the process that tries at the right moment is next. Its own pauses between two attempts grow, which favours
+newcomers, and a process that writes again and again tries at the right moment most often:
+
+    t=0  process a commits; b, which waits to write, is in a pause
+    t=1  a begins its next transaction at once
+    t=2  b tries again, finds the file locked, and pauses for longer
+
+So pauses here are short and do not grow, and a process that has met others pauses after its own commit.
 """
 
 from __future__ import annotations
@@ -14,26 +19,26 @@ import time
 __all__ = ['WriteQueue']
 
 PAUSE_SEC = (0.002, 0.006)
-"""Between two attempts: a commit takes about as long, most of it until the disk has it."""
+"""The shortest and longest pause between two attempts: about the time of a commit, most of which is the disk's."""
 REMEMBERED_SEC = 1.0
-"""How long a process that had to wait believes that there are others."""
+"""How long a process that had to wait assumes that other processes write."""
 
 
 class WriteQueue:
-    """The writes of one process. Its threads may share it; a torn reading costs a pause."""
+    """The writes of one process, whose threads share it without a lock: a race between them costs a pause at most."""
 
     def __init__(self) -> None:
         self._met_others = -REMEMBERED_SEC
         self._wrote = -REMEMBERED_SEC
 
     def begin(self, connection: sqlite3.Connection, deadline: float) -> None:
-        """Begin a transaction that may write; SQLITE_BUSY if others write until ``deadline``."""
+        """Begin a transaction that may write; SQLITE_BUSY if other processes write until ``deadline``."""
         now = time.monotonic()
         if now - self._met_others < REMEMBERED_SEC and now - self._wrote < PAUSE_SEC[1]:
             time.sleep(PAUSE_SEC[1])
         while True:
             try:
-                # An upgrade from reading to writing is refused without waiting, so what may write begins as a writer.
+                # SQLite refuses at once to upgrade a reader to a writer, so a transaction that may write begins as a writer.
                 connection.execute('BEGIN IMMEDIATE')
             except sqlite3.OperationalError as error:
                 self._met_others = time.monotonic()
@@ -44,5 +49,5 @@ class WriteQueue:
             time.sleep(random.uniform(*PAUSE_SEC))
 
     def wrote(self) -> None:
-        """Note a commit."""
+        """Record that this process has committed."""
         self._wrote = time.monotonic()

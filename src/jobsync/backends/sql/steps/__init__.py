@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['run']
 
 
-def run(tx: SqlTransaction, statements: Mapping[str, Sequence[str]]) -> None:
-    """Run the statements of the store's dialect, with the prefix of its tables in the place of ``{p}``."""
-    for statement in statements[tx.store.info.name]:
+def run(tx: SqlTransaction, statements: str) -> None:
+    """Run statements, each of which ends a line with its semicolon; ``{p}`` stands for the prefix of the tables."""
+    for statement in statements.replace('{p}', tx.tables.namespace).split(';\n'):
         if statement.strip():
-            text = statement.replace('{p}', tx.tables.namespace)
-            tx.execute_text(text.replace('%', '%%') if tx.store.info.name == 'postgresql' else text)
+            tx.execute_text(statement.replace('%', '%%') if tx.dialect.name == 'postgresql' else statement)

@@ -1,4 +1,4 @@
-"""What a process has open of one database file: the anchor, a pool for jobsync, and connections for its users."""
+"""The connections of a process to one database file: the anchor, a pool for jobsync, and those for its users."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['SqliteConnection']
+__all__ = ['SqliteConnections']
 
 IDLE_CONNECTIONS = 2
 USERS_BUSY_MS = 5000
 
 
 @attrs.define(eq=False)
-class SqliteConnection:
+class SqliteConnections:
     """Connections to the file that was at the path when this was made."""
 
     identity: str
@@ -32,19 +32,19 @@ class SqliteConnection:
     _disposed: bool = False
 
     @classmethod
-    def open(cls, file: DatabaseFile, deadline: float) -> SqliteConnection:
-        """Open what is at the path."""
+    def open(cls, file: DatabaseFile, deadline: float) -> SqliteConnections:
+        """Open the file at the path."""
         with file.held(deadline):
             anchor, identity = file.anchor(deadline)
         return cls(identity, anchor, pool(file, identity), users_engine(file))
 
     def is_current(self, file: DatabaseFile) -> bool:
-        """Whether the path still leads to what is open here."""
+        """Return whether the file at the path is the one that is open here."""
         return file.is_still(self.identity, self.anchor)
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Connection]:
-        """A connection of the pool, which is really closed at the end if the link was disposed of meanwhile."""
+        """Lend a connection of the pool. It is closed at the end of the block if ``dispose`` was called meanwhile."""
         connection = self.engine.connect()
         try:
             yield connection
@@ -55,11 +55,11 @@ class SqliteConnection:
                 connection.close()
 
     def peek(self, query: str, seen: int | None) -> tuple[int, int | None] | None:
-        """The count of commits and the number that ``query`` gives; None while the count is still ``seen``."""
+        """Return the count of commits and the number that ``query`` reads; None while the count is still ``seen``."""
         with self._lock:
             if self._disposed:
                 return None
-            # SQLite tells from shared memory whether anyone has committed: a few microseconds.
+            # SQLite reads from shared memory whether any process has committed: a few microseconds.
             commits: int = self.anchor.connection.execute('PRAGMA data_version').fetchone()[0]
             if commits == seen:
                 return None
@@ -67,7 +67,7 @@ class SqliteConnection:
             return commits, None if row is None else row[0]
 
     def dispose(self) -> None:
-        """Close everything, now or, if it is in use, when it is given back."""
+        """Close everything; a connection in use is closed when it is returned."""
         with self._lock:
             if not self._disposed:
                 self._disposed = True
@@ -76,7 +76,7 @@ class SqliteConnection:
 
 
 def pool(file: DatabaseFile, identity: str) -> Engine:
-    """A few connections, all to the same file."""
+    """Return an engine with a few connections, all to the file of this identity."""
 
     def creator() -> sqlite3.Connection:
         connection, found = file.connect()
@@ -85,13 +85,21 @@ def pool(file: DatabaseFile, identity: str) -> Engine:
             raise BackendUnavailable(f'{file.path} has just been replaced by another file')
         return connection
 
-    # Transactions are begun and ended by our own statements, IMMEDIATE or not.
-    options = {'pool_size': IDLE_CONNECTIONS, 'max_overflow': -1, 'pool_reset_on_return': None}
-    return autocommitting('sqlite', creator, QueuePool, **options)
+    return autocommitting(
+        'sqlite',
+        creator,
+        QueuePool,
+        pool_size=IDLE_CONNECTIONS,
+        max_overflow=-1,
+        # Transactions are begun and ended by our own statements, IMMEDIATE or not.
+        pool_reset_on_return=None,
+        # SQLAlchemy does not recognise a table that is joined by its key being in another's list, and warns of a product.
+        enable_from_linting=False,
+    )
 
 
 def users_engine(file: DatabaseFile) -> Engine:
-    """Connections for statements that commit by themselves; they wait for writers as long as a user can be expected to."""
+    """Return an engine for the user's statements, which commit by themselves, and wait for writers for some seconds."""
 
     def creator() -> sqlite3.Connection:
         connection, _ = file.connect()

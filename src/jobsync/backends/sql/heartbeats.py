@@ -1,0 +1,112 @@
+"""The heartbeat, and the snapshot: how the namespace stands, in one reading."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobsync.backend import NodeRef, NodeState, Pulse, Revision, Snapshot, evicted
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.node_records import columns, read_nodes
+from jobsync.backends.sql.nodes import is_joined, run_of
+from jobsync.backends.sql.sound import is_readable
+from jobsync.backends.sql.store import SqlTransaction
+
+__all__ = ['heartbeat', 'snapshot']
+
+
+def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool) -> Pulse:
+    """See ``Backend.heartbeat``."""
+    values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': json.dumps(sorted(holding))}
+    # t=0  the leader has read heartbeat 7, and its commit evicts this node; the row is locked
+    # t=1  this node sends heartbeat 8: the update waits for the commit, then finds no row
+    # t=2  the query, which comes after the update, finds no row either: Evicted, and no new lease
+    # Without the lock both could succeed: the node would take a new lease for tokens that the commit has given away.
+    tx.enqueue(beat, {**values, 'new_candidate': candidate, **run_of(ref)})
+    row = tx.conclude(pulse, run_of(ref)).one_or_none()
+    if row is None:
+        states.read(tx)
+        raise evicted(ref)
+    found = states.parse(row)
+    leader_heartbeat, leader_is_candidate, leader_age = row.leader_heartbeat, row.leader_candidate is not False, None
+    if found.leadership.node == ref:
+        leader_heartbeat, leader_is_candidate, leader_age = row.own, candidate, 0.0
+    elif isinstance(row.leader_beat_at, dt.datetime):
+        leader_age = (found.now - row.leader_beat_at).total_seconds()
+    return Pulse(
+        heartbeat=row.own,
+        timeline=found.timeline,
+        store=found.store,
+        revision=found.revision,
+        version=found.version,
+        leadership=found.leadership,
+        leader_heartbeat=leader_heartbeat,
+        leader_is_candidate=leader_is_candidate,
+        position=found.position,
+        leader_age_sec=leader_age,
+    )
+
+
+def beat(dialect: Dialect) -> sa.Update:
+    """Raise the counter of a run that is registered."""
+    node = dialect.tables.node
+    values = {
+        'heartbeat': node.c.heartbeat + 1,
+        'seen': sa.bindparam('new_seen', type_=sa.BigInteger),
+        'seen_stamp': sa.bindparam('new_seen_stamp', type_=sa.BigInteger),
+        'holding': sa.bindparam('new_holding', type_=sa.Text),
+        'candidate': sa.bindparam('new_candidate', type_=sa.Boolean),
+        'last_heartbeat': dialect.clock(),
+    }
+    return sa.update(node).where(is_joined(dialect)).values(**values)
+
+
+def pulse(dialect: Dialect) -> sa.Select[Any]:
+    """Select the state, the run's own counter if it is registered, and the leader's heartbeat."""
+    state, node = dialect.tables.state, dialect.tables.node
+    leader = node.alias('leader')
+    leads = sa.and_(
+        leader.c.name == state.c.leader,
+        leader.c.incarnation == state.c.leader_incarnation,
+        leader.c.state == NodeState.JOINED.value,
+        dialect.is_sound(is_readable, leader.name),
+    )
+    query = sa.select(
+        *states.columns(dialect),
+        node.c.heartbeat.label('own'),
+        leader.c.heartbeat.label('leader_heartbeat'),
+        leader.c.last_heartbeat.label('leader_beat_at'),
+        leader.c.candidate.label('leader_candidate'),
+    )
+    return query.select_from(state.join(node, is_joined(dialect)).outerjoin(leader, leads))
+
+
+def snapshot(tx: SqlTransaction) -> Snapshot:
+    """See ``Backend.snapshot``."""
+    rows = tx.conclude(everything).all()
+    found = states.parse(rows[0] if rows else None)
+    nodes, unreadable = read_nodes((row for row in rows if row.name is not None), found)
+    return Snapshot(
+        timeline=found.timeline,
+        store=found.store,
+        now=found.now,
+        revision=found.revision,
+        version=found.version,
+        leadership=found.leadership,
+        nodes=nodes,
+        unreadable=unreadable,
+        locks_revision=found.locks_revision,
+        longest_timeout_sec=found.longest_timeout_sec,
+        position=found.position,
+    )
+
+
+def everything(dialect: Dialect) -> sa.Select[Any]:
+    """Select the state beside each node: one statement, so it needs nothing else to be one reading."""
+    state, node = dialect.tables.state, dialect.tables.node
+    query = sa.select(*states.columns(dialect), *columns(dialect)).select_from(state.outerjoin(node, sa.true()))
+    return query.order_by(node.c.created_on, node.c.name)

@@ -1,0 +1,79 @@
+"""The records of nodes, read from their rows, which an operator may have spoilt (rule R9)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobsync.backend import Node, NodeState, Revision, Unreadable
+from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable
+from jobsync.backends.sql.state import SqlState
+from jobsync.backends.sql.types import Spoilt
+
+__all__ = ['columns', 'read_nodes']
+
+LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+"""The registration of a node whose row has no readable one: the last candidate for leadership."""
+
+
+def columns(dialect: Dialect) -> list[sa.ColumnElement[Any]]:
+    """Return what ``read_nodes`` needs in a row."""
+    node = dialect.tables.node
+    return [*node.c, dialect.is_sound(is_readable, node.name).label('is_readable')]
+
+
+def read_nodes(rows: Iterable[sa.Row[Any]], state: SqlState) -> tuple[tuple[Node, ...], tuple[Unreadable, ...]]:
+    """Return the nodes in these rows, and a report for each row that cannot be read in full."""
+    nodes: list[Node] = []
+    reports: list[Unreadable] = []
+    for row in rows:
+        problems: list[str] = []
+        if row.is_readable:
+            nodes.append(parse(row, state, problems))
+        else:
+            problems.append('a list or a number in it is none: left out, as if the node were not registered')
+        if problems:
+            reports.append(Unreadable('node', str(row.name), '; '.join(problems)))
+    if reports:
+        nodes.sort(key=lambda node: (node.created_on, node.name))
+    return tuple(nodes), tuple(reports)
+
+
+def parse(row: sa.Row[Any], state: SqlState, problems: list[str]) -> Node:
+    """Return a node's record, with a harmless value for each unreadable one, which is added to ``problems``."""
+
+    def sound(field: str, is_sound: bool, harmless: Any) -> Any:
+        value = getattr(row, field)
+        if is_sound and not isinstance(value, Spoilt):
+            return value
+        found = value.value if isinstance(value, Spoilt) else value
+        problems.append(f'{field} is {found!r}: read as {harmless}')
+        return harmless
+
+    has_timeout = is_between(row.timeout_sec, 0, LONGEST_TIMEOUT_SEC) and row.timeout_sec > 0
+    return Node(
+        name=row.name,
+        incarnation=row.incarnation,
+        heartbeat=row.heartbeat,
+        seen=Revision(row.seen, row.seen_stamp),
+        holding=frozenset(json.loads(row.holding)),
+        state=NodeState(row.state),
+        replaces=frozenset(json.loads(row.replaces)),
+        weight=sound('weight', is_between(row.weight, 0, MOST_WEIGHT), 1.0),
+        timeout_sec=sound('timeout_sec', has_timeout, state.longest_timeout_sec),
+        host=row.host,
+        pid=row.pid,
+        created_on=sound('created_on', True, LAST),
+        last_heartbeat=sound('last_heartbeat', True, None),
+        candidate=row.candidate,
+    )
+
+
+def is_between(value: object, least: float, most: float) -> bool:
+    """Return whether a value is a number within these bounds, which NaN is not."""
+    return isinstance(value, (int, float)) and least <= value <= most

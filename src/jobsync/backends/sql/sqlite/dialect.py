@@ -1,0 +1,81 @@
+"""SQLite's expressions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import TypeEngine
+
+from jobsync.backends.sql.dialect import Dialect, parameter
+from jobsync.backends.sql.schema import Tables
+from jobsync.backends.sql.types import UtcDateTime
+
+__all__ = ['Here', 'SqliteDialect']
+
+
+class Here(threading.local):
+    """What the present thread's transaction began with."""
+
+    identity: str
+    time: dt.datetime
+
+
+class SqliteDialect(Dialect):
+    """See ``Dialect``. A ``listed`` value is a JSON array."""
+
+    name = 'sqlite'
+    looks_before_it_puts = False
+    first_key = 0
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.here = Here()
+
+    def insert(self, table: sa.Table) -> Any:
+        """See ``Dialect.insert``."""
+        return sqlite.insert(table)
+
+    def identity(self) -> sa.ColumnElement[str]:
+        """Return the identity of the file that the transaction began on, which is compared again before it commits."""
+        return sa.bindparam('identity_now', type_=sa.String, callable_=lambda: self.here.identity)
+
+    def position(self) -> sa.ColumnElement[Any]:
+        """Return null: a file has no position."""
+        return sa.null()
+
+    def clock(self) -> sa.ColumnElement[Any]:
+        """Return the host's time at the beginning of the transaction."""
+        return sa.bindparam('time_now', type_=UtcDateTime, callable_=lambda: self.here.time)
+
+    def listed(self, values: Iterable[Any]) -> str:
+        """See ``Dialect.listed``."""
+        return json.dumps(list(values))
+
+    def elements(self, values: str | sa.ColumnElement[str], type_: TypeEngine[Any]) -> sa.FromClause:  # noqa: ARG002 - JSON has types
+        """See ``Dialect.elements``."""
+        return sa.func.json_each(parameter(values)).table_valued('key', 'value')
+
+    def among(self, column: sa.ColumnElement[Any], values: str | sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """See ``Dialect.among``."""
+        return column.in_(sa.select(sa.func.json_each(parameter(values)).table_valued('value').c.value))
+
+    def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> sa.FromClause:
+        """See ``Dialect.rows``."""
+        row = sa.func.json_each(parameter(name)).table_valued('value')
+        columns = [sa.func.json_extract(row.c.value, f'$.{column}').label(column) for column in types]
+        # A limit, though none, makes SQLite take the columns out of the JSON once, and not for each row this is joined with.
+        return sa.select(*columns).select_from(row).limit(-1).subquery()
+
+    def joined(self, texts: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """See ``Dialect.joined``."""
+        return sa.func.group_concat(texts, sa.literal_column("','"))
+
+    def patched(self, text: sa.ColumnElement[str], changes: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+        """See ``Dialect.patched``."""
+        return sa.func.json_patch(text, changes)

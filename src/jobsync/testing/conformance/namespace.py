@@ -71,7 +71,15 @@ class State:
 
 
 class Namespace:
-    """One opened namespace. Every run of a node that it creates has an incarnation of its own."""
+    """One opened namespace. Every run of a node that it creates has an incarnation of its own.
+
+    Args:
+        backend: The handle for all calls; the constructor opens it.
+        settings: The settings for ``open``.
+
+    Attributes:
+        timeline: The timeline for ``register``. ``renew_timeline`` keeps it up to date.
+    """
 
     def __init__(self, backend: Backend, settings: Settings = SETTINGS) -> None:
         self.backend = backend

@@ -15,7 +15,13 @@ __all__ = ['MemoryHarness']
 
 
 class MemoryHarness(Harness):
-    """A memory store whose clock can be moved. A restart goes on with the records that the store held."""
+    """A memory store whose clock can be moved. A restart goes on with the records that the store held.
+
+    Args:
+        backend: Makes a handle from the store and its options, for tests of a class derived from ``MemoryBackend``.
+        seed: Seed of the stamps and ids that the store chooses.
+        store: The class of the store.
+    """
 
     abilities = frozenset(Ability) - {Ability.OUTAGE, Ability.PROCESSES}
 

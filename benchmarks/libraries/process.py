@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ class LibraryProcess(LineProcess):
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
         """Run ``module`` with ``python -m``, and wait until it is ready. The module must call ``serve``."""
-        super().__init__(module, [python, '-m', module, *arguments], ROOT)
+        # A PYTHONPATH would put what is installed here into the library's environment.
+        environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+        super().__init__(module, [python, '-m', module, *arguments], ROOT, environment)
         try:
             self.ready = self.read_line().strip()
             """The line that the process wrote when it was ready."""

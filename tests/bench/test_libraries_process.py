@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from benchmarks.libraries import process
 from benchmarks.libraries.process import LibraryProcess, run_all
 
 _MODULE = """
@@ -30,11 +31,17 @@ serve('ready, or so', run)
 """
 
 
+def put(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, source: str) -> None:
+    """Write a module into a folder that takes the place of the repository's."""
+    (folder / f'{name}.py').write_text(source)
+    (folder / 'benchmarks').symlink_to(process.ROOT / 'benchmarks')
+    monkeypatch.setattr(process, 'ROOT', folder)
+
+
 @pytest.fixture
 def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LibraryProcess]]:
     """Two processes that serve."""
-    (tmp_path / 'served.py').write_text(_MODULE)
-    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    put(monkeypatch, tmp_path, 'served', _MODULE)
     with ExitStack() as stack:
         yield [stack.enter_context(LibraryProcess(sys.executable, 'served')) for _ in range(2)]
 
@@ -51,8 +58,7 @@ def test_all_at_once_is_at_once(others: list[LibraryProcess], tmp_path: Path) ->
 
 
 def test_a_process_that_ends_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / 'ends.py').write_text('raise SystemExit(3)')
-    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    put(monkeypatch, tmp_path, 'ends', 'raise SystemExit(3)')
     with pytest.raises(RuntimeError, match=r'ends ended with status 3: no output'):
         LibraryProcess(sys.executable, 'ends')
 
@@ -60,3 +66,13 @@ def test_a_process_that_ends_is_an_error_that_names_it(tmp_path: Path, monkeypat
 def test_so_is_one_that_ends_when_it_is_asked(others: list[LibraryProcess]) -> None:
     with pytest.raises(RuntimeError, match=r'served.*ended with status 1'):
         others[0].ask('no-such-kind x')
+
+
+def test_what_pythonpath_names_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library comes from its own environment, whatever is on the path of the harness: the peer is called jobsync, too."""
+    (tmp_path / 'path').mkdir()
+    (tmp_path / 'path' / 'shadow.py').touch()
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path / 'path'))
+    put(monkeypatch, tmp_path, 'served', f'import importlib.util\nassert importlib.util.find_spec("shadow") is None\n{_MODULE}')
+    with LibraryProcess(sys.executable, 'served') as other:
+        assert other.run('number x') == 0.25

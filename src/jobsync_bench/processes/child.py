@@ -26,7 +26,14 @@ _ENDING_SEC = 60.0
 class LineProcess:
     """A process that answers lines of its input with lines of its output. The end of the block ends the process."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path | None = None, limit_sec: float | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        limit_sec: float | None = None,
+    ) -> None:
         """Start the process in a folder. ``name`` is for errors; a process that has not answered for ``limit_sec`` is killed."""
         self._name, self._limit_sec = name, limit_sec
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in __exit__)
@@ -37,6 +44,7 @@ class LineProcess:
             stderr=self._errors,
             text=True,
             cwd=folder,
+            env=environment,
             start_new_session=True,  # Ctrl-C goes to the starting process alone, which ends this one
         )
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy
 import sqlalchemy.exc
 from tests.job.stores import Store
 
@@ -51,6 +52,25 @@ def test_parts_of_a_result(cn: db.Connection) -> None:
     assert db.select_column(cn, 'SELECT name FROM tasks ORDER BY task_id') == ['a', 'b']
     assert db.select_scalar(cn, 'SELECT COUNT(*) FROM tasks WHERE name = %s', 'b') == 1
     assert db.select_scalar(cn, 'SELECT name FROM tasks WHERE task_id = %s', 3) is None
+
+
+def test_a_statement_of_a_signal_handler(cn: db.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement may interrupt another one at its very end, when that gives its connection back, as a signal's handler does."""
+    close, answers = sqlalchemy.Connection.close, list[int]()
+
+    def interrupted(connection: sqlalchemy.Connection) -> None:
+        monkeypatch.setattr(sqlalchemy.Connection, 'close', close)
+        answers.append(db.select_scalar(cn, 'SELECT 2'))
+        connection.close()
+
+    def work() -> None:
+        monkeypatch.setattr(sqlalchemy.Connection, 'close', interrupted)
+        answers.append(db.select_scalar(cn, 'SELECT 1'))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert answers == [2, 1]
 
 
 def test_execute(cn: db.Connection) -> None:

@@ -160,7 +160,7 @@ def test_limit_of_a_joiner(store: Store) -> None:
 
 def test_what_a_joiner_is_said_to_wait_for() -> None:
     """A node that joins a running cluster waits for its share, not for nodes that have joined long ago."""
-    waiting = Status(Phase.MEMBER, False, False, False, False, False, 1, None)
+    waiting = Status(Phase.MEMBER, registered_nodes=1)
     told = [
         _waiting_for(waiting, 3, 60.0, 2.0),
         _waiting_for(attrs.evolve(waiting, registered_nodes=3), 3, 60.0, 2.0),

@@ -51,18 +51,18 @@ class Status:
     """The node's state after its last step."""
 
     phase: Phase
-    planned: bool
+    planned: bool = False
     """Whether the node is part of the plan, and owns what the plan gives it now (none, before others give up theirs)."""
-    settled: bool
+    settled: bool = False
     """Whether the node owns its whole share."""
-    leads: bool
-    stays: bool
+    leads: bool = False
+    stays: bool = False
     """Whether the node is leaving, and waits for tasks in flight."""
-    distributed: bool
+    distributed: bool = False
     """Whether the cluster has had its first distribution, with this node or without."""
-    registered_nodes: int
+    registered_nodes: int = 0
     """How many nodes were registered at the last snapshot; 0 before the first."""
-    failure: JobsyncError | None
+    failure: JobsyncError | None = None
     unreadable: tuple[Unreadable, ...] = ()
     """The records in the store that could not be read in full."""
     log_lines_dropped: int = 0
@@ -105,7 +105,7 @@ class NodeRuntime:
         )
         self._leave_requests: list[_LeaveRequest] = []
         self._weight_wanted: float | None = None
-        self.status = Status(Phase.OPENING, False, False, False, False, False, 0, None)
+        self.status = Status(Phase.OPENING)
         self.heartbeat_at: float | None = None
         """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None

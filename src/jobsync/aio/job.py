@@ -219,8 +219,11 @@ class AsyncJob:
         key, _ = self._job._parse(task)
         was_open = self._job._task_log.is_open(key)
 
-        def undo(has_begun: bool) -> None:
-            if has_begun and not was_open:
+        # t=0  a thread records the claim, and the task is in flight
+        # t=1  the asyncio task is cancelled: it will neither work on the task nor complete it
+        # t=2  the thread returns True, to no caller: the task is abandoned there, or it would delay every hand-over of its token
+        def undo(is_started: bool) -> None:
+            if is_started and not was_open:
                 self._job._task_log.abandon(key)
 
         return await self._call(lambda: self._job.add_task(task), undo)

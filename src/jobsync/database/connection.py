@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
@@ -92,7 +91,7 @@ class Connection:
     ) -> None:
         """Store the parts: ``run`` runs each statement, ``check`` raises if none is allowed now, ``close`` calls ``release``."""
         self._open, self._run, self._check, self._release = open_, run, check, release
-        self._lock, self._pid = threading.Lock(), os.getpid()
+        self._pid = os.getpid()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -288,10 +287,12 @@ class Connection:
         return self._open().execution_options(no_parameters=True)
 
     def _give_back(self, connection: sqlalchemy.Connection) -> None:
-        with self._lock:
-            if self._closed and not connection.invalidated:
-                connection.detach()
-            connection.close()
+        # t=0  a statement in this thread has borrowed a connection of the backend's pool
+        # t=1  another thread leaves the job: it closes this object, then the backend and its pool
+        # t=2  this thread gives the connection back: a pool that is closed would keep it open, so it is detached, and closed
+        if self._closed and not connection.invalidated:
+            connection.detach()
+        connection.close()
 
 
 def _held(mine: _Transaction) -> sqlalchemy.Connection:

@@ -2,8 +2,8 @@
 --
 -- KEYS: value, fence
 -- ARGV: the new value, the fence it is written under: a whole number below 2^53
--- Returns: false if it was set, and the fence is remembered
---          the fence that has set it, if that is higher; nothing is changed
+-- Returns: false if the value was set, and the fence stored
+--          the stored fence if that is higher; nothing is changed
 local highest = redis.call('GET', KEYS[2])
 if highest and tonumber(highest) > tonumber(ARGV[2]) then
     return highest

@@ -503,6 +503,28 @@ class TestContent:
         assert namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now) == 3_000
         assert keys_of(namespace.backend, b'history/claim/') == {}
 
+    def test_a_purge_amid_a_large_append(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is appended again while a purge deletes what was appended before is there, whole."""
+        items = [f'{number:05}' + os.urandom(300).hex() for number in range(6_000)]
+        namespace.backend.append_audits('a', items, DAY)
+        store, other, later = (
+            raw(namespace.backend).store,
+            harness.connect(),
+            namespace.backend.snapshot().now + dt.timedelta(hours=1),
+        )
+        put_ahead, purged = store.put_ahead, list[int]()
+
+        def and_purge(chunks: Any, deadline: float) -> None:
+            put_ahead(chunks, deadline)
+            purged.append(other.purge(HistoryKind.AUDIT, later))
+
+        monkeypatch.setattr(store, 'put_ahead', and_purge)
+        namespace.backend.append_audits('a', items, DAY)
+        assert purged == [6_000]
+        assert sorted(audit.item for audit in namespace.audits()) == items
+
 
 WORK: dict[str, Callable[[bytes], bytes]] = {
     'nonsense': lambda value: b'\xff',

@@ -80,7 +80,8 @@ class EtcdAssignment:
         dead = [keys.node(eviction.ref.name) for eviction in plan.evictions]
         gone = [*dead, *(keys.node(departed.name) for departed in plan.departed)]
         named = dict.fromkeys([leader_key, *gone, *(keys.node(absent.name) for absent in plan.absent)])
-        rebalance = [] if not plan.moved else [self._rebalance(ref, plan)]
+        counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
+        rebalance = [to_json(Rebalance(store.time.earliest(), plan.reason, ref.name, *counts))] if plan.moved else []
         draft: Draft | None = None
 
         def decide(reading: KeyReading) -> tuple[Revision, bytes] | Write[tuple[Revision, bytes]]:
@@ -125,16 +126,3 @@ class EtcdAssignment:
         if log.is_long:
             record = whole([*self._records(reading, 0, deadline), record])
         return log.draft(self._store.keys.tokens, encoded(record), is_whole=log.is_long)
-
-    def _rebalance(self, ref: NodeRef, plan: Plan) -> bytes:
-        return to_json(
-            Rebalance(
-                triggered_at=self._store.time.earliest(),
-                trigger_reason=plan.reason,
-                leader_node=ref.name,
-                nodes_before=plan.nodes_before,
-                nodes_after=plan.nodes_after,
-                tokens_moved=plan.moved,
-                duration_ms=plan.duration_ms,
-            )
-        )

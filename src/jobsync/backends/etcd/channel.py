@@ -85,18 +85,16 @@ class EtcdChannel:
 
     def call(self, method: str, request: Any, deadline: float) -> Any:
         """Return the answer by ``deadline``, on ``time.monotonic``; raise errors of ``jobsync.errors``."""
-        token = self._logged_in(deadline)
-        try:
-            return self._answer(method, request, deadline, token)
-        except grpc.RpcError as error:
-            if self._login is not None and self._token == token and error.code() in (*STALE_TOKEN, MAYBE_STALE_TOKEN):
-                self._token = ''
-            if self._login is None or error.code() not in STALE_TOKEN:
-                raise translate(error, self.name) from error
-        try:
-            return self._answer(method, request, deadline, self._logged_in(deadline))
-        except grpc.RpcError as error:
-            raise translate(error, self.name) from error
+        for is_last in (False, True):
+            token = self._logged_in(deadline)
+            try:
+                return self._answer(method, request, deadline, token)
+            except grpc.RpcError as error:
+                if self._login is not None and self._token == token and error.code() in (*STALE_TOKEN, MAYBE_STALE_TOKEN):
+                    self._token = ''
+                if is_last or self._login is None or error.code() not in STALE_TOKEN:
+                    raise translate(error, self.name) from error
+        raise AssertionError('the last attempt returns or raises')
 
     @contextlib.contextmanager
     def watch(self, request: Any, deadline: float) -> Iterator[Any]:

@@ -111,4 +111,4 @@ class Draft:
 
     def clean_up(self) -> list[object]:
         """Return the operations that remove the records before one of the whole, those of writers that lost or died included."""
-        return [requests.delete_all(self.prefix, self.entry.name(self.prefix))] if self.is_whole else []
+        return [requests.delete(self.prefix, self.entry.name(self.prefix))] if self.is_whole else []

@@ -106,7 +106,7 @@ class EtcdBackend:
 
     def _all_anew(self, reading: KeyReading, state: EtcdState) -> Write[Opened]:
         """Return the write of a state to which no nodes and no assignment belong."""
-        removed = [requests.delete_all(prefix, requests.end_of(prefix)) for prefix in (self._keys.nodes, self._keys.tokens)]
+        removed = [requests.delete(prefix, requests.end_of(prefix)) for prefix in (self._keys.nodes, self._keys.tokens)]
         put = requests.put(self._keys.state, state.encoded())
         return Write([reading.same(self._keys.state)], [put, *removed], Opened(state.settings, state.timeline))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
+import json
 import secrets
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -19,7 +20,7 @@ import attrs
 from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue, chunks
-from jobsync.backends.etcd.json_form import UNREADABLE, from_json, to_json
+from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
@@ -62,9 +63,9 @@ def rows_of(kind: HistoryKind, name: bytes, data: bytes) -> list[Row]:
     line, _, content = data.partition(b'\n')
     with contextlib.suppress(*UNREADABLE):
         if kind is HistoryKind.REBALANCE:
-            return [from_json(Rebalance, line)]
-        date, head = dt.date.fromisoformat(name.split(b'/')[-2].decode()), from_json(Head, line)
-        return [ROWS[kind](item, head.node, date, head.at) for item in from_json(tuple[str, ...], unpacked(content))]
+            return [from_form(Rebalance, json.loads(line))]
+        date, head = dt.date.fromisoformat(name.split(b'/')[-2].decode()), from_form(Head, json.loads(line))
+        return [ROWS[kind](item, head.node, date, head.at) for item in from_form(tuple[str, ...], json.loads(unpacked(content)))]
     return []
 
 
@@ -92,7 +93,7 @@ class Removal:
 
     def operation(self, since: int) -> object:
         """Return the operation, which does nothing if one of the keys was written after etcd's revision ``since``."""
-        success = [requests.delete_all(self.first, self.end), *(requests.put(*chunk) for chunk in self.left[:1])]
+        success = [requests.delete(self.first, self.end), *(requests.put(*chunk) for chunk in self.left[:1])]
         compares = [requests.unwritten(self.first, since, self.end)]
         return MESSAGES['RequestOp'](request_txn=requests.when(compares, success))
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-__all__ = ['UNREADABLE', 'from_form', 'from_json', 'to_json']
+__all__ = ['UNREADABLE', 'from_form', 'to_json']
 
 T = TypeVar('T')
 
@@ -43,14 +43,6 @@ def _form(value: Any) -> Any:
 @functools.cache
 def _names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in attrs.fields(kind)) if attrs.has(kind) else ()
-
-
-def from_json(kind: type[T], data: bytes) -> T:
-    """Return the value of a type that ``to_json`` was given; raise ``ValueError`` for other data."""
-    try:
-        return from_form(kind, json.loads(data))
-    except RecursionError as error:
-        raise ValueError(f'nested too deep: {error}') from error
 
 
 def from_form(kind: type[T], form: Any) -> T:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobsync.backends.etcd.protos import MESSAGES
 
-__all__ = ['delete', 'delete_all', 'end_of', 'exists', 'get', 'is_absent', 'is_value', 'put', 'unwritten', 'when']
+__all__ = ['delete', 'end_of', 'exists', 'get', 'is_absent', 'is_value', 'put', 'unwritten', 'when']
 
 Message = Any
 
@@ -30,13 +30,8 @@ def put(key: bytes, value: bytes) -> Message:
     return RequestOp(request_put=PutRequest(key=key, value=value))
 
 
-def delete(key: bytes) -> Message:
-    """Remove one key."""
-    return RequestOp(request_delete_range=DeleteRangeRequest(key=key))
-
-
-def delete_all(first: bytes, end: bytes) -> Message:
-    """Remove all keys from ``first`` on, before ``end``."""
+def delete(first: bytes, end: bytes = b'') -> Message:
+    """Remove the key ``first``, or all keys from ``first`` on, before ``end``."""
     return RequestOp(request_delete_range=DeleteRangeRequest(key=first, range_end=end))
 
 

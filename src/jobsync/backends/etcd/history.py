@@ -1,7 +1,8 @@
 """Claims, audits and rebalances: append only.
 
 What one call appends is one record, so it is there whole or not at all. A record is a line of JSON, for operators to read, and
-the items, compressed. Its name is made of its content: what is appended again takes the place of what it repeats.
+the items, compressed. A record of one chunk has a name made of its content: what is appended again takes the place of what it
+repeats.
 """
 
 from __future__ import annotations

@@ -94,10 +94,7 @@ class EtcdLocks:
     def edit(self, edit: LockEdit) -> int:
         """See ``Backend.edit_locks``. A lock ends late rather than early: its end counts from the latest that the time may be."""
         store, keys, deadline = self._store, self._store.keys, self._store.later()
-        if any(put.expires_in is not None for put in edit.put):
-            store.watch_time(deadline)
-        else:
-            store.read_time(deadline)
+        store.read_time(deadline, until_sure=any(put.expires_in is not None for put in edit.put))
 
         def decide(reading: KeyReading) -> int | Write[int]:
             state, before = reading.state, self.at(reading, deadline)

@@ -123,19 +123,18 @@ class EtcdStore:
         while True:
             # t=0  the state is read at etcd's revision 100
             # t=1  other nodes write, and etcd is compacted up to revision 120
-            # t=2  ``work`` reads records at revision 100, which etcd no longer has
+            # t=2  ``work`` reads records at revision 100, which etcd no longer has: the state is read again
             with contextlib.suppress(Compacted):
                 return work(self.read_state(deadline))
 
-    def read_time(self, deadline: float) -> None:
-        """Read what the nodes say about the time, unless the time is known."""
+    def read_time(self, deadline: float, *, until_sure: bool = False) -> None:
+        """Read what the nodes say about the time, unless the time is known.
+
+        ``until_sure`` reads again until the time is certain: at most for the longest heartbeat timeout.
+        """
         if self.time.wants_reading:
             self.time.read_all(self.read_cluster(deadline).records()[0])
-
-    def watch_time(self, deadline: float) -> None:
-        """Read what the nodes say about the time until it is certain: at most for the longest heartbeat timeout."""
-        self.read_time(deadline)
-        while not self.time.is_sure and time.monotonic() < deadline - WATCH_ENDS_SEC:
+        while until_sure and not self.time.is_sure and time.monotonic() < deadline - WATCH_ENDS_SEC:
             time.sleep(WATCH_EVERY_SEC)
             self.time.read_all(self.read_cluster(deadline).records()[0])
 

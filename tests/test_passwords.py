@@ -56,7 +56,7 @@ def log() -> Iterator[io.StringIO]:
     logging.getLogger().removeHandler(handler)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(form=st.sampled_from(UNDOUBTED + DOUBTED), password=PASSWORDS)
 @pytest.mark.parametrize('scheme', SCHEMES)
 def test_a_password_is_never_told(scheme: str, log: io.StringIO, form: str, password: str) -> None:
@@ -126,10 +126,10 @@ def test_no_process_has_the_url_as_an_argument(tmp_path: Path) -> None:
 PLANTED = 'import pathlib\npathlib.Path(__file__).with_name("RAN").touch()\nraise RuntimeError("planted")\n'
 
 
-@pytest.mark.parametrize('module', ['attrs', 'attr', 'jobsync', 'json'])
-def test_nothing_is_imported_from_the_working_directory(tmp_path: Path, module: str) -> None:
+def test_nothing_is_imported_from_the_working_directory(tmp_path: Path) -> None:
     """A file called like something that jobsync uses does not run, in the workers of the demo or in those that measure."""
-    (tmp_path / f'{module}.py').write_text(PLANTED)
+    for module in ('attrs', 'attr', 'jobsync', 'json'):
+        (tmp_path / f'{module}.py').write_text(PLANTED)
     (tmp_path / 'files').mkdir()
     (tmp_path / 'files' / 'one.txt').write_text('one\n')
     demo = [sys.executable, '-P', '-m', 'jobsync.cli.main', 'demo', '--workers', '1', '--no-kill', '--path', 'files', '--json']

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from tests.backends.mutants import MUTANTS
 from tests.backends.mutants.base import Hands, Mutant
-from tests.backends.mutants.catching import NAME, Caught, arguments, shorten
+from tests.backends.mutants.catching import ARGUMENTS, NAME, Caught, shorten
 from tests.backends.mutants.page import rows
 
 pytest_plugins = ['pytester']
@@ -22,8 +22,8 @@ def caught_by(
     """Which of these tests, or of all, fail on one kind of backend."""
     monkeypatch.setenv(NAME, kind.__name__)
     shorten(monkeypatch.setattr)
-    caught = Caught(1 if kind.races else None)
-    pytester.inline_run(*arguments(tests), plugins=[caught])
+    caught = Caught(1 if kind.races else None, tests)
+    pytester.inline_run(*ARGUMENTS, plugins=[caught])
     return sorted(caught.names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ OTHERS = {
 PAGE = (DOCS / 'operate' / 'trouble.md').read_text(encoding='utf-8')
 
 
+@functools.cache
 def said() -> str:
     """Every text in the package's source, those that stand side by side as one."""
     files = Path(jobsync.__file__).parent.rglob('*.py')

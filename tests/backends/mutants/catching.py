@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.backends.mutants.page import rows
 from jobsync.testing.conformance import BackendSuite, Harness, outages, repeated_writes, waiting
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 
-__all__ = ['NAME', 'Caught', 'arguments', 'catchers', 'kind_of', 'shorten', 'table']
+__all__ = ['ARGUMENTS', 'NAME', 'Caught', 'catchers', 'kind_of', 'shorten', 'table']
 
 ROOT = Path(__file__).parents[3]
 SHOWN = 4
@@ -48,9 +48,19 @@ class Caught:
     A test that has failed is not run again with its other parameters, and the run ends when as many have failed as are wanted.
     """
 
-    def __init__(self, wanted: int | None = None) -> None:
+    def __init__(self, wanted: int | None = None, only: Collection[str] = ()) -> None:
         self.names: list[str] = []
         self._wanted = wanted
+        self._only = only
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Have failures formatted as Python does: quicker than with pytest's view of the source, which is not shown."""
+        config.option.tbstyle = 'native'
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
+        """Collect no test but ``only``, if there are any."""
+        return [] if self._only and name.startswith('test_') and name not in self._only else None
 
     def pytest_runtest_setup(self, item: pytest.Function) -> None:
         """Pass over what has failed already."""
@@ -76,11 +86,17 @@ def kind_of(name: str) -> type[Mutant]:
     return next(kind for kind in kinds if kind.__name__ == name)
 
 
-def arguments(names: Sequence[str] = ()) -> list[str]:
-    """What pytest is told to run: these tests, or all."""
-    here = f'{Path(__file__)}::TestMutant'
-    wanted = [f'{here}::{name}' for name in names] or [here]
-    return ['-p', 'no:terminal', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-c', '/dev/null', '--rootdir', '/', *wanted]
+UNUSED = ('terminal', 'cacheprovider', 'xdist', 'unraisableexception', 'threadexception')
+"""Plugins that cost time in each of many short runs."""
+ARGUMENTS = [
+    *(f'-pno:{plugin}' for plugin in UNUSED),
+    '-c',
+    '/dev/null',
+    '--rootdir',
+    '/',
+    f'{Path(__file__)}::TestMutant',
+]
+"""Of pytest, for a run of the suite on the mutant."""
 
 
 def shorten(set_: Callable[[object, str, float], object]) -> None:
@@ -97,12 +113,12 @@ def main() -> None:
     limit = ['--timeout', str(kind_of(name).limit_sec)]
     late = ' or '.join(sorted(LUCKY | {MACHINE}))
     named = [test for test in rows().get(name, ('', []))[1] if hasattr(BackendSuite, test)]
-    tries = [(arguments(), ['-k', f'not ({late})']), (arguments(), ['-k', late])]
+    tries: list[tuple[list[str], list[str]]] = [([], ['-k', f'not ({late})']), ([], ['-k', late])]
     if named:
-        tries.insert(0, (arguments(named), []))
-    for tests, chosen in tries:
-        caught = Caught(SHOWN)
-        pytest.main([*tests, *limit, *chosen], plugins=[caught])
+        tries.insert(0, (named, []))
+    for only, chosen in tries:
+        caught = Caught(SHOWN, only)
+        pytest.main([*ARGUMENTS, *limit, *chosen], plugins=[caught])
         if caught.names:
             break
     sys.stdout.write('\n' + json.dumps(caught.names))

@@ -28,7 +28,7 @@ from jobsync.errors import Conflict, Evicted, Fenced, NameTaken
 
 @mutant
 class LockEditIsAVersion(Hands):
-    """An edit of task locks makes every plan stale: whoever edits often starves the leader."""
+    """An edit of task locks makes every plan stale: frequent edits starve the leader."""
 
     def edit_locks(self, edit: LockEdit) -> int:
         with self.store.changed:
@@ -142,7 +142,7 @@ class OneOfManyAbsent(Hands):
 
 @mutant
 class ConflictBeforeFence(Hands):
-    """Tells a leader that was deposed to plan again, where it must stop."""
+    """Lets a leader that was deposed plan again, where it must stop."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
@@ -154,7 +154,7 @@ class ConflictBeforeFence(Hands):
 
 @mutant
 class FenceBeforeEviction(Hands):
-    """Tells a node that is not registered any more that another leads, so that it does not register anew."""
+    """Answers a node that is no longer registered that another one leads, so that it does not register anew."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
@@ -221,7 +221,7 @@ class CandidacyIsStructural(Hands):
 
 @mutant
 class LeaderIsCandidate(Hands):
-    """A Pulse does not tell that the leader is no candidate."""
+    """A Pulse does not show that the leader is no candidate."""
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         return attrs.evolve(super().heartbeat(ref, seen, holding, candidate), leader_is_candidate=True)
@@ -229,7 +229,7 @@ class LeaderIsCandidate(Hands):
 
 @mutant
 class NoLeaderIsNoCandidate(Hands):
-    """A Pulse tells of a leader that is not there that it is no candidate."""
+    """A Pulse shows a leader that does not exist as no candidate."""
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         pulse = super().heartbeat(ref, seen, holding, candidate)
@@ -313,7 +313,7 @@ class PositionOfItsOwn(Hands):
 
 @mutant
 class PositionNotInPulse(Hands):
-    """Tells its position in snapshots alone: a node that only beats does not notice a restore."""
+    """Returns its position in snapshots only: a node that only beats does not notice a restore."""
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         return attrs.evolve(super().heartbeat(ref, seen, holding, candidate), position=None)

@@ -95,7 +95,7 @@ class TwoBeginnings(Hands):
 
 @mutant
 class OpensUninvited(Hands):
-    """Makes the schema though it was told not to."""
+    """Makes the schema without ``create``."""
 
     def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         return super().open(settings, True, dead)
@@ -166,7 +166,7 @@ class RowsOutliveRenewal(Hands):
 
 @mutant
 class IdentityRemembered(Hands):
-    """Tells the identity that the store had when this handle was opened."""
+    """Returns the identity that the store had when this handle was opened."""
 
     known: str | None = None
 
@@ -229,7 +229,7 @@ class DriverErrorForAbsent(Hands):
 
 @mutant
 class SlowPush(Hands):
-    """Declares push, and looks every second."""
+    """Declares push, and polls every second."""
 
     def wait(self, revision: int, timeout: float) -> int:
         deadline = time.monotonic() + timeout

@@ -120,7 +120,7 @@ class TransactionTaken(OnFiles):
 
 @mutant
 class LockOutlivesItsHolder(TransactionTaken):
-    """The lock of a process that was killed stays: nobody else gets a turn."""
+    """The lock of a process that was killed stays: no other caller gets the namespace."""
 
     @staticmethod
     def _take(lock: Path, deadline: float) -> None:

@@ -25,7 +25,7 @@ class CommitIgnoresTimeline(Hands):
 
 @mutant
 class CommitOnAnotherStore(Hands):
-    """Does not look whether the store is still the one that the timeline was made on."""
+    """Does not compare whether the store is still the one that the timeline was made on."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
@@ -73,7 +73,7 @@ class RefusedAndDone(Hands):
 
 @mutant
 class DepartedNotCompared(Hands):
-    """Removes whoever has the name of a node that left."""
+    """Removes the record that has the name of a node that left, whichever run it is."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
@@ -134,7 +134,7 @@ class GhostLeads(Hands):
 
 @mutant
 class EpochNotCompared(Hands):
-    """Whoever asks for the leadership has it."""
+    """Gives the leadership to every node that requests it."""
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         with self.store.changed, self.transaction() as tx:

@@ -92,7 +92,7 @@ class LeaderDoesNotCountCommits(Hands):
 
 @mutant
 class AnyoneCommits(Hands):
-    """Whoever is registered may commit."""
+    """Lets every registered node commit."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:

@@ -145,7 +145,7 @@ class CreatedOnFollowsTheClock(Hands):
 
 @mutant
 class LateLeaderHeartbeat(Hands):
-    """The Pulse tells of a leader that has left."""
+    """The Pulse has the heartbeat of a leader that has left."""
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:

@@ -156,7 +156,7 @@ class HomeForgotten(Hands):
 
 @mutant
 class NoRebalanceRecorded(Hands):
-    """Commits without a line in the trail."""
+    """Commits without a rebalance in the history."""
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         return super().commit(ref, attrs.evolve(plan, moved=0), guard)
@@ -188,7 +188,7 @@ class LockedAnew(Hands):
 
 @mutant
 class LockRevisionStays(Hands):
-    """The leader is not told that locks have changed."""
+    """The leader cannot see that locks have changed."""
 
     def edit_locks(self, edit: LockEdit) -> int:
         with self.store.changed, self.transaction() as tx:
@@ -272,7 +272,7 @@ class DoneOnAnyDay(Hands):
 
 @mutant
 class OldestFirst(Hands):
-    """Tells a trail in the order it was written."""
+    """Returns the history in the order it was written."""
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None

@@ -70,7 +70,7 @@ class SpoiltNodeKeepsItsName(Hands):
 
 @mutant
 class SpoiltNodeBeatsOn(Hands):
-    """A node whose record is left out goes on, and nobody sees it."""
+    """A node whose record is left out goes on, and no other node sees it."""
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.store.changed:

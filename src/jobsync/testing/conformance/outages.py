@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
@@ -18,7 +19,7 @@ from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
-__all__ = ['LIMIT_SEC', 'OutageTests', 'eventually', 'outcome_within']
+__all__ = ['LIMIT_SEC', 'OutageTests', 'eventually', 'outage', 'outcome_within']
 
 LIMIT_SEC = DEADLINE_SEC / 4
 """The limit for a call that has one second. It ends a test that hangs."""
@@ -36,6 +37,16 @@ def eventually(call: Callable[[], object]) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+@contextlib.contextmanager
+def outage(harness: Harness) -> Iterator[None]:
+    """Take the store away for the length of the block."""
+    harness.stop()
+    try:
+        yield
+    finally:
+        harness.start()
 
 
 def outcome_within(seconds: float, call: Callable[[], object]) -> object:
@@ -85,14 +96,11 @@ class OutageTests:
         leader = namespace.populate()
         eventually(partial(backend.open, SETTINGS, True))
         timeline, number = namespace.timeline, namespace.revision.number
-        harness.stop()
-        try:
+        with outage(harness):
             for method, call in {'open': lambda backend, *_: backend.open(SETTINGS, True), **CALLS}.items():
                 ended = outcome_within(LIMIT_SEC, partial(call, backend, timeline, leader))
                 assert isinstance(ended, BackendUnavailable), (method, ended)
             assert outcome_within(LIMIT_SEC, partial(backend.wait, number, 0.1)) == number
-        finally:
-            harness.start()
         eventually(backend.snapshot)
 
     @needs(Ability.CRASH)
@@ -165,8 +173,5 @@ class OutageTests:
         """``close`` returns while the store is away."""
         backend = harness.connect(op_timeout_sec=1.0)
         backend.open(SETTINGS, create=True)
-        harness.stop()
-        try:
+        with outage(harness):
             backend.close()
-        finally:
-            harness.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -13,7 +13,7 @@ from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
-from jobsync.testing.conformance.outages import LIMIT_SEC, eventually, outcome_within
+from jobsync.testing.conformance.outages import LIMIT_SEC, eventually, outage, outcome_within
 
 __all__ = ['RefusalTests', 'RepetitionTests']
 
@@ -52,6 +52,16 @@ class Write:
         return self.namespace.revision.number - self._before
 
 
+@contextlib.contextmanager
+def refusal(harness: Harness) -> Iterator[None]:
+    """Let the store refuse writes for the length of the block."""
+    harness.refuse_writes()
+    try:
+        yield
+    finally:
+        harness.accept_writes()
+
+
 @needs(Ability.REFUSAL)
 class RefusalTests:
     """A store that answers reads and refuses writes: a full disk, a standby, missing replicas."""
@@ -61,13 +71,10 @@ class RefusalTests:
         """A refused write raises ``BackendUnavailable`` and changes nothing; repeated after the refusal, it happens once."""
         write = Write(harness, method)
         before = write.namespace.state()
-        harness.refuse_writes()
-        try:
+        with refusal(harness):
             ended = outcome_within(LIMIT_SEC, write.call)
             assert isinstance(ended, BackendUnavailable), ended
             assert write.namespace.state() == before
-        finally:
-            harness.accept_writes()
         eventually(write.call)
         assert write.count() == 1
 
@@ -77,13 +84,10 @@ class RefusalTests:
         ref = namespace.join('a')
         namespace.beat(ref)
         eventually(partial(handle.open, SETTINGS, True))
-        harness.refuse_writes()
-        try:
+        with refusal(harness):
             ended = outcome_within(LIMIT_SEC, partial(handle.heartbeat, ref, INITIAL, frozenset({1})))
             assert isinstance(ended, BackendUnavailable), ended
             assert (namespace.node('a').heartbeat, namespace.node('a').holding) == (1, frozenset())
-        finally:
-            harness.accept_writes()
         eventually(partial(handle.heartbeat, ref, INITIAL, frozenset()))
         assert namespace.node('a').heartbeat == 2
 
@@ -96,11 +100,8 @@ class RepetitionTests:
     def test_a_call_of_unknown_outcome_is_repeated(self, harness: Harness, method: str) -> None:
         """A call that failed in an outage, and is repeated verbatim after it, has happened exactly once."""
         write = Write(harness, method)
-        harness.stop()
-        try:
+        with outage(harness):
             first = outcome_within(LIMIT_SEC, write.call)
-        finally:
-            harness.start()
         assert isinstance(first, BackendUnavailable), first
         eventually(write.namespace.snapshot)
         with contextlib.suppress(NameTaken, Conflict, Evicted):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import attrs
 import pytest
 
-from jobsync.backend import Eviction, LockEdit, LockFilter, Node, Snapshot, TokenGroup
+from jobsync.backend import Eviction, LockEdit, LockFilter, Node, NodeRef, Snapshot, TokenGroup
 from jobsync.errors import Evicted, NameTaken
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, Namespace
@@ -44,10 +44,7 @@ class UnreadableTests:
     def test_a_node_left_out_is_absent(self, namespace: Namespace, harness: Harness) -> None:
         """Calls of a node that is left out are refused as those of an unregistered node, and a new run registers in its place."""
         leader = namespace.leader()
-        for way in harness.node_spoils:
-            name = f'spoilt {way}'
-            ref = namespace.join(name)
-            harness.spoil_node(NAMESPACE, name, way)
+        for name, ref in spoilt_nodes(namespace, harness):
             if name in namespace.nodes():
                 continue
             calls: list[Callable[[], object]] = [
@@ -71,10 +68,7 @@ class UnreadableTests:
     def test_a_spoilt_node_with_harmless_values_goes_on(self, namespace: Namespace, harness: Harness) -> None:
         """A record that is read with harmless values counts as JOINED for every method."""
         leader = namespace.leader()
-        for way in harness.node_spoils:
-            name = f'spoilt {way}'
-            ref = namespace.join(name)
-            harness.spoil_node(NAMESPACE, name, way)
+        for name, ref in spoilt_nodes(namespace, harness):
             if name not in namespace.nodes():
                 continue
             assert namespace.beat(ref).heartbeat == 1
@@ -92,9 +86,7 @@ class UnreadableTests:
     def test_a_spoilt_node_stops_no_other(self, namespace: Namespace, harness: Harness) -> None:
         """Beside spoilt nodes, others beat, register, leave, lead and are removed; plans and a renewal are written."""
         leader, dead, left = namespace.leader(), namespace.join('dead'), namespace.join('left')
-        for way in harness.node_spoils:
-            namespace.join(f'spoilt {way}')
-            harness.spoil_node(NAMESPACE, f'spoilt {way}', way)
+        spoilt = {name for name, _ in spoilt_nodes(namespace, harness)}
         other = namespace.join('other')
         namespace.beat(other)
         namespace.backend.set_weight(other, 2.0)
@@ -103,11 +95,7 @@ class UnreadableTests:
         namespace.lead(other)
         namespace.commit(other, TokenGroup([2], 'other'))
         namespace.claim(other, 'x')
-        assert (
-            {'leader', 'other'}
-            <= set(namespace.nodes())
-            <= {'leader', 'other', *(f'spoilt {way}' for way in harness.node_spoils)}
-        )
+        assert set(namespace.nodes()) - spoilt == {'leader', 'other'}
         assert (namespace.row(1).owner, namespace.row(2).owner) == ('other', 'other')
         namespace.backend.renew_timeline(namespace.timeline, 0)
         after = namespace.snapshot()
@@ -116,10 +104,7 @@ class UnreadableTests:
     def test_a_spoilt_leader_is_followed(self, namespace: Namespace, harness: Harness) -> None:
         """With the leader's record spoilt, a Pulse shows no leader or one that goes on, and another node may take over."""
         follower = namespace.join('follower')
-        for way in harness.node_spoils:
-            name = f'spoilt {way}'
-            leader = namespace.leader(name)
-            harness.spoil_node(NAMESPACE, name, way)
+        for name, leader in spoilt_nodes(namespace, harness, lead=True):
             pulse = namespace.beat(follower)
             assert pulse.leadership.node == leader
             assert pulse.leader_heartbeat == (0 if name in namespace.nodes() else None)
@@ -129,9 +114,7 @@ class UnreadableTests:
 
     def test_a_spoilt_node_does_not_keep_the_settings(self, namespace: Namespace, harness: Harness) -> None:
         """A spoilt node that is left out does not keep ``open`` from storing other settings."""
-        for way in harness.node_spoils:
-            namespace.join(f'spoilt {way}')
-            harness.spoil_node(NAMESPACE, f'spoilt {way}', way)
+        assert list(spoilt_nodes(namespace, harness))
         joined = [node.beat for node in namespace.snapshot().nodes]
         assert namespace.backend.open(OTHERS, True, joined).settings == OTHERS
         assert namespace.snapshot().timeline.generation == 1
@@ -155,9 +138,7 @@ class UnreadableTests:
         """Beside spoilt locks, others are put, changed and removed, by creator and by expiry too, and plans are written."""
         namespace.lock('x', 'y', created_by='them')
         namespace.lock('old', expires_in=dt.timedelta(0))
-        for way in harness.lock_spoils:
-            namespace.lock(f'spoilt {way}')
-            harness.spoil_lock(NAMESPACE, f'spoilt {way}', way)
+        assert list(spoilt_locks(namespace, harness))
         highest = max(lock.id for lock in namespace.backend.read_locks().locks)
         namespace.lock('new')
         assert namespace.locks()['new'].id > highest
@@ -171,10 +152,7 @@ class UnreadableTests:
     def test_a_spoilt_lock_is_put_anew(self, namespace: Namespace, harness: Harness) -> None:
         """A new lock for the task of a spoilt one takes its place, under an id that no other lock has."""
         namespace.lock('x')
-        for way in harness.lock_spoils:
-            task = f'spoilt {way}'
-            namespace.lock(task)
-            harness.spoil_lock(NAMESPACE, task, way)
+        for task in spoilt_locks(namespace, harness):
             with namespace.raises_revision():
                 namespace.lock(task, reason='anew')
             reading = namespace.backend.read_locks()
@@ -185,14 +163,30 @@ class UnreadableTests:
     @pytest.mark.parametrize('by', ['name', 'all'])
     def test_a_spoilt_lock_is_removed(self, namespace: Namespace, harness: Harness, by: str) -> None:
         """A spoilt lock is removed by an edit that names its task, and by an edit that removes all locks."""
-        for way in harness.lock_spoils:
-            task = f'spoilt {way}'
-            namespace.lock('x', task)
-            harness.spoil_lock(NAMESPACE, task, way)
+        namespace.lock('x')
+        for task in spoilt_locks(namespace, harness):
             with namespace.raises_revision():
                 namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({task}) if by == 'name' else None)))
             assert namespace.backend.read_locks().unreadable == ()
             assert set(namespace.locks()) == ({'x'} if by == 'name' else set())
+
+
+def spoilt_nodes(namespace: Namespace, harness: Harness, *, lead: bool = False) -> Iterator[tuple[str, NodeRef]]:
+    """Register a node for each way to spoil one, let it lead if wanted, spoil its record, and yield its name and its run."""
+    for way in harness.node_spoils:
+        name = f'spoilt {way}'
+        ref = namespace.leader(name) if lead else namespace.join(name)
+        harness.spoil_node(NAMESPACE, name, way)
+        yield name, ref
+
+
+def spoilt_locks(namespace: Namespace, harness: Harness) -> Iterator[str]:
+    """Register a lock for each way to spoil one, spoil it, and yield its task id."""
+    for way in harness.lock_spoils:
+        task = f'spoilt {way}'
+        namespace.lock(task)
+        harness.spoil_lock(NAMESPACE, task, way)
+        yield task
 
 
 def others(snapshot: Snapshot, name: str) -> list[Node]:

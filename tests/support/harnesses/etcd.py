@@ -193,4 +193,4 @@ class EtcdHarness(Harness):
 
     def wipe(self) -> None:
         """All keys are deleted."""
-        self.server.ctl('del', '', '--prefix')
+        self.server.empty()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
+import json
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from tests.support.servers.program import ServerProcess, find_programs, free_port
@@ -107,8 +110,16 @@ class EtcdServer(ServerProcess):
         if self.has_ended:
             sys.stderr.write(f'etcd had ended: {self.log}\n')
             self.start()
-        self.ctl('del', '', '--prefix')
+        self.empty()
         return self.url()
+
+    def empty(self) -> None:
+        """Delete every key over HTTP, which costs less than ``etcdctl``: that is a process."""
+        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
+        with closing(connection):
+            connection.request('POST', '/v3/kv/deleterange', json.dumps({'key': 'AA==', 'range_end': 'AA=='}))
+            answer = connection.getresponse()
+            assert answer.status == http.HTTPStatus.OK, answer.read()
 
     def save(self) -> Path:
         """Save a snapshot for ``restore``."""

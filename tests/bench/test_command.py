@@ -97,6 +97,7 @@ def test_the_harness_lists_and_refuses_as_well() -> None:
     assert "there is no store 'paper'; there are memory, sqlite" in harness('--store', 'paper').stderr
 
 
+@pytest.mark.full
 def test_a_report_is_made_of_earlier_results(tmp_path: Path) -> None:
     """Nothing is measured for it; what the file has of unknown scenarios is left out."""
     made_up_results().write(tmp_path / 'results.json')
@@ -112,6 +113,7 @@ def is_node(process: psutil.Process) -> bool:
     return False
 
 
+@pytest.mark.full
 @pytest.mark.postgres
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_server_and_no_worker_running_and_keeps_what_was_measured(number: int, tmp_path: Path) -> None:

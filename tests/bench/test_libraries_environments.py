@@ -33,6 +33,7 @@ def said(python: Path, program: str) -> str:
     return subprocess.run([str(python), '-c', program], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('means', _MEANS)
 def test_a_rivals_environment_has_what_is_pinned_and_nothing_of_ours(
     envs: Path, thing: str, means: str, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import importlib.metadata
 import json
 import os
@@ -54,6 +55,19 @@ def modules_after(statement: str) -> set[str]:
 def test_importing_jobsync_imports_no_driver(statement: str) -> None:
     """A program pays for no store but the one it uses, and for no tool of the command line."""
     assert modules_after(statement).isdisjoint(DRIVERS)
+
+
+def test_a_backend_that_fails_on_request_needs_no_test_framework() -> None:
+    """A program may use the faults of ``jobsync.testing`` without the extra ``testing``."""
+    assert modules_after('from jobsync.testing import FaultyBackend').isdisjoint({'pytest', 'hypothesis'})
+
+
+def test_every_name_of_jobsync_testing_is_there() -> None:
+    """Each name that ``jobsync.testing`` exports can be imported from it, and no other can."""
+    testing = importlib.import_module('jobsync.testing')
+    assert [name for name in testing.__all__ if getattr(testing, name).__name__ != name] == []
+    with pytest.raises(AttributeError, match='nosuchname'):
+        _ = testing.nosuchname
 
 
 def test_importing_jobsync_imports_nothing_that_only_a_job_at_work_needs() -> None:

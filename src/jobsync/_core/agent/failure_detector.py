@@ -38,7 +38,7 @@ class FailureDetector:
 
     def note_reading(self, now: float) -> None:
         """Note that a reading of the store succeeded; forget everything if the one before it was too long ago."""
-        if self._last_read_at is not None and now - self._last_read_at > self.blind_after_sec:
+        if not self.is_fresh(now):
             self._first_read.clear()
         self._last_read_at = now
 
@@ -62,6 +62,10 @@ class FailureDetector:
     def observed(self) -> Collection[str]:
         """The names that were read."""
         return self._first_read.keys()
+
+    def is_fresh(self, now: float) -> bool:
+        """Return whether the last reading is recent enough that the observer was not blind since."""
+        return self._last_read_at is not None and now - self._last_read_at <= self.blind_after_sec
 
     def suspects(self, timeouts: Mapping[str, float], now: float) -> dict[str, Beat]:
         """Return the suspects among ``timeouts`` (name -> timeout in seconds), with the heartbeat each stopped at."""

@@ -39,10 +39,10 @@ def settle(scene: Scene) -> int:
         decision = scene.decide()
         if decision.plan is not None:
             moved += scene.commit().moved
-        elif decision.look_again_at is None or decision.look_again_at > scene.now + 1.0:
+        elif decision.decide_again_at is None or decision.decide_again_at > scene.now + 1.0:
             return moved
         else:
-            scene.now = max(scene.now, decision.look_again_at)
+            scene.now = max(scene.now, decision.decide_again_at)
     raise AssertionError('it does not settle')
 
 
@@ -99,7 +99,7 @@ def test_a_newcomer_is_not_held_back_for_long() -> None:
     came = scene.now
     decision = scene.decide()
     assert decision.plan is None
-    assert decision.look_again_at == came + HELD_SEC
+    assert decision.decide_again_at == came + HELD_SEC
     scene.now = came + HELD_SEC - 1.5
     assert settle(scene) == 0
     assert settle(scene) == 0

@@ -37,7 +37,7 @@ def test_the_first_distribution_waits_while_the_cluster_forms() -> None:
     scene = forming('a', 'b')
     scene.config_with(wait_on_enter=1030.0)
     decision = scene.decide()
-    assert (decision.plan, decision.look_again_at) == (None, 1030.0)
+    assert (decision.plan, decision.decide_again_at) == (None, 1030.0)
     scene.now = 1030.0
     assert scene.plan().groups
 
@@ -77,7 +77,7 @@ def test_the_first_distribution_of_a_timeline_waits_a_timeout(trusted: bool, tim
     scene.config_with(durable=trusted)
     scene.timeline, scene.state.timeline_read_at = timeline, 990.0
     decision = scene.decide()
-    assert (decision.plan, decision.look_again_at) == (None, 1005.0)
+    assert (decision.plan, decision.decide_again_at) == (None, 1005.0)
     scene.now = 1005.0
     assert scene.plan().groups
 
@@ -87,7 +87,7 @@ def test_the_wait_is_the_longest_timeout() -> None:
     scene = Scene.of(Assignment.empty(4), node('a'), node('b', timeout_sec=60))
     scene.config_with(durable=False)
     scene.state.timeline_read_at = 990.0
-    assert scene.decide().look_again_at == 1050.0
+    assert scene.decide().decide_again_at == 1050.0
 
 
 @pytest.mark.parametrize('known_by', ['the store', 'the leader'])
@@ -100,7 +100,7 @@ def test_the_first_commit_of_a_timeline_waits_the_longest_timeout_ever_known(kno
     else:
         scene.longest_read_sec = 60.0
     scene.state.timeline_read_at = 990.0
-    assert scene.decide().look_again_at == 1050.0
+    assert scene.decide().decide_again_at == 1050.0
     scene.now = 1050.0
     assert scene.plan().groups
 
@@ -128,7 +128,7 @@ def test_the_first_distribution_hands_out_everything() -> None:
 def test_nothing_to_do_makes_no_plan() -> None:
     """A balanced cluster in which nothing has happened is left alone, and nothing is due."""
     decision = Scene.of('aabb').decide()
-    assert (decision.plan, decision.look_again_at) == (None, None)
+    assert (decision.plan, decision.decide_again_at) == (None, None)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -202,7 +202,7 @@ def test_who_waits_is_not_at_rest(monkeypatch: pytest.MonkeyPatch, waiting: str)
             del scene.nodes['b']
         case _:
             scene = joining()
-    assert scene.decide().look_again_at is not None
+    assert scene.decide().decide_again_at is not None
     made = counted(monkeypatch)
     scene.decide()
     assert made
@@ -212,7 +212,7 @@ def test_newcomers_are_gathered() -> None:
     """From the first newcomer on, those that come within the delay are taken in by one plan."""
     scene = Scene.of('aaabbb', node('c'))
     decision = scene.decide()
-    assert (decision.plan, decision.look_again_at) == (None, 1000.5)
+    assert (decision.plan, decision.decide_again_at) == (None, 1000.5)
     scene.now, scene.nodes['d'] = 1000.3, node('d')
     assert scene.decide().plan is None
     scene.now = 1000.5
@@ -233,7 +233,7 @@ def test_a_newcomer_that_vanishes_is_not_waited_for() -> None:
     scene = Scene.of('aaabbb', node('c'))
     scene.decide()
     scene.now, scene.nodes['c'] = 1000.4, node('c', run=2)
-    assert scene.decide().look_again_at == 1000.9
+    assert scene.decide().decide_again_at == 1000.9
 
 
 def test_tokens_of_the_living_become_targets_first() -> None:
@@ -268,8 +268,8 @@ def test_only_the_version_at_hand_is_acknowledged(seen: Revision) -> None:
         scene.nodes[name] = attrs.evolve(scene.nodes[name], seen=seen)
     decision = scene.decide()
     assert decision.plan is None
-    assert decision.look_again_at is not None
-    assert scene.now < decision.look_again_at <= scene.now + 1.0
+    assert decision.decide_again_at is not None
+    assert scene.now < decision.decide_again_at <= scene.now + 1.0
 
 
 def test_a_token_in_use_is_not_passed_on() -> None:
@@ -425,7 +425,7 @@ def test_an_absent_owners_tokens_wait() -> None:
     scene = Scene.of('aabb')
     del scene.nodes['b']
     decision = scene.decide()
-    assert (decision.plan, decision.look_again_at) == (None, 1015.0)
+    assert (decision.plan, decision.decide_again_at) == (None, 1015.0)
     scene.now = 1014.9
     assert scene.decide().plan is None
     scene.now = 1015.0
@@ -478,7 +478,7 @@ def test_a_node_that_left_is_expected_back() -> None:
     scene = Scene.of('aabb', node('b', left=True))
     scene.config_with(rejoin_grace_sec=20.0)
     decision = scene.decide()
-    assert (decision.plan, decision.look_again_at) == (None, scene.now + 20.0)
+    assert (decision.plan, decision.decide_again_at) == (None, scene.now + 20.0)
     scene.now += 20.0
     plan = scene.commit()
     assert spelled(scene.assignment) == 'aaaa'
@@ -533,7 +533,7 @@ def test_tokens_without_a_row_wait_for_every_nodes_acknowledgement() -> None:
     scene.now = 1100.0
     decision = scene.decide()
     assert decision.plan is None
-    assert decision.look_again_at is not None
+    assert decision.decide_again_at is not None
     scene.acknowledge('b')
     assert scene.plan().groups
 
@@ -554,7 +554,7 @@ def test_tokens_without_a_row_wait_for_the_longest_timeout() -> None:
     scene = Scene.of('aab-', node('b', seen=5, timeout_sec=60))
     scene.commit()
     scene.acknowledge()
-    assert scene.decide().look_again_at == 1060.0
+    assert scene.decide().decide_again_at == 1060.0
 
 
 def test_tokens_without_a_row_wait_for_a_member_without_a_record() -> None:

@@ -69,7 +69,7 @@ def test_absent_is_waited_for() -> None:
     absent: dict[tuple[str, str], float] = {}
     owner_table = judge(absent=absent)
     assert owner_table.is_waiting('b')
-    assert owner_table.look_at == NOW + 15
+    assert owner_table.due_at == NOW + 15
     assert judge(absent=absent, now=NOW + 14.9).is_waiting('b')
     assert judge(absent=absent, now=NOW + 15).status['b'] is OwnerStatus.GONE
 
@@ -82,12 +82,12 @@ def test_absent_keeps_what_its_name_means() -> None:
 
 def test_absent_is_waited_for_as_long_as_it_asked() -> None:
     """The timeout of an absent owner is its own, if that is longer than the leader's."""
-    assert judge(meant=member('b', timeout_sec=60)).look_at == NOW + 60
+    assert judge(meant=member('b', timeout_sec=60)).due_at == NOW + 60
 
 
 def test_the_leaders_timeout_is_the_least() -> None:
     """An absent owner with a shorter timeout than the leader's is waited for as long as the leader's."""
-    assert judge(meant=member('b', timeout_sec=1)).look_at == NOW + 15
+    assert judge(meant=member('b', timeout_sec=1)).due_at == NOW + 15
 
 
 def test_an_owner_that_is_no_member_is_waited_for() -> None:
@@ -132,13 +132,13 @@ def test_who_comes_back_is_forgotten_as_absent() -> None:
     """An owner that is seen again and vanishes again is waited for anew."""
     absent = {('b', 'b1'): NOW - 10}
     judge(node('b'), absent=absent)
-    assert judge(absent=absent).look_at == NOW + 15
+    assert judge(absent=absent).due_at == NOW + 15
 
 
 def test_the_wait_is_for_the_run() -> None:
     """That one run has been absent for long does not shorten the wait for another."""
     absent = {('b', 'b1'): NOW - 10}
-    assert judge(meant=member('b', run=2), absent=absent).look_at == NOW + 15
+    assert judge(meant=member('b', run=2), absent=absent).due_at == NOW + 15
 
 
 @pytest.mark.parametrize('name', [None, 'nobody'])

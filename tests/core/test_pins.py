@@ -277,7 +277,7 @@ def test_a_lock_expires_by_the_stores_time() -> None:
     """A lock whose time has come has no pin any more; the leader looks when that is."""
     scene = pinned('aabb', Pin(5, 't0', 'b', None, 3, 'b'), expiring(1060))
     decision = scene.decide()
-    assert (decision.plan, decision.look_again_at) == (None, 1060.0)
+    assert (decision.plan, decision.decide_again_at) == (None, 1060.0)
     scene.now = 1060.0
     assert only_pin(scene.plan()) == Pin(5, 't0', 'b', NOBODY, 0, None)
 

@@ -30,7 +30,7 @@ ROSTER = OwnerTable(
     members={},
     removals=Removals((), (), (), frozenset()),
     absent_since={},
-    look_at=math.inf,
+    due_at=math.inf,
 )
 Row = tuple[str | None, str | None, str | None]
 

@@ -62,4 +62,4 @@ def _plan_and_commit(
         snapshot = view.snapshot
         guard = Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.version)
         revision = backend.commit(view.me, decision.plan, guard)
-    return commands.CommitOutcome(decision.plan, revision, decision.look_again_at, decision.expired)
+    return commands.CommitOutcome(decision.plan, revision, decision.decide_again_at, decision.expired)

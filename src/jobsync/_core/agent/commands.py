@@ -136,7 +136,7 @@ class CommitOutcome:
     plan: Plan | None
     revision: Revision | None
     """The new version, if a plan was committed."""
-    look_again_at: float | None
+    decide_again_at: float | None
     expired: bool
 
 

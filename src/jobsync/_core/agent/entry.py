@@ -49,7 +49,7 @@ class Entry:
             return commands.Open(settings, create)
         if watch.dead is not None:
             return commands.Open(settings, create, watch.dead)
-        return commands.TakeSnapshot() if now >= watch.look_at else watch.look_at
+        return commands.TakeSnapshot() if now >= watch.poll_at else watch.poll_at
 
     def take_opened(self, opened: Opened, now: float) -> bool:
         """Take what was found at the opening; return whether the settings in force are this node's, so that it may register."""

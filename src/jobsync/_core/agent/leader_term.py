@@ -122,7 +122,7 @@ class LeaderTerm:
         """Take the result of a plan."""
         self._refusals = 0
         self._expired = outcome.expired
-        self._plan_at = _FOREVER if outcome.look_again_at is None else outcome.look_again_at
+        self._plan_at = _FOREVER if outcome.decide_again_at is None else outcome.decide_again_at
 
     def plan_again(self, now: float) -> None:
         """Plan again, because something was read."""

@@ -201,8 +201,8 @@ class Membership:
 
     def _take_outcome(self, issued: commands.Issued, outcome: commands.CommitOutcome, now: float) -> None:
         self.leader_term.take_outcome(outcome)
-        if outcome.look_again_at is not None:
-            self.monitor.poll(max(outcome.look_again_at, now))
+        if outcome.decide_again_at is not None:
+            self.monitor.poll(max(outcome.decide_again_at, now))
         plan = outcome.plan
         if outcome.revision is None or plan is None:
             return

@@ -28,7 +28,7 @@ class SettingsWatch:
         self._detector = FailureDetector(config.blind_after_sec)
         self._beats: frozenset[tuple[str, int]] | None = None
         """The (incarnation, heartbeat) of each registered node at the first reading."""
-        self.look_at = now
+        self.poll_at = now
         """When to read the nodes next."""
         self.dead: frozenset[tuple[str, int]] | None = None
         """The last (incarnation, heartbeat) of each node; None until all of them are proved dead."""
@@ -48,7 +48,7 @@ class SettingsWatch:
         self._detector.note_all(nodes, now)
         if len(self._detector.suspects(timeouts, now)) == len(nodes):
             self.dead = beats
-        self.look_at = now + self._config.retry_sec
+        self.poll_at = now + self._config.retry_sec
         first, self._beats = self._beats is None, beats
         return self._announcement(max(timeouts.values())) if first and nodes else None
 

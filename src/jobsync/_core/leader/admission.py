@@ -76,17 +76,17 @@ class Admission:
         strangers = [node for node in newcomers if now < self.rolls_until and not is_returning(node.name)]
         for node in sorted((node for node in strangers if node.weight > 0), key=attrgetter('seniority')):
             self.held[node.ref] = self.newcomers[node.ref] + HELD_SEC
-        look_at = _FOREVER
+        due_at = _FOREVER
         if len(strangers) < len(newcomers) and not (gone or going):
             due = min(self.newcomers[node.ref] for node in newcomers) + delay_sec
             if now < due:
-                newcomers, look_at = strangers, due
+                newcomers, due_at = strangers, due
         able = {node.ref for node in alive.values() if node.weight > 0}
         self.held = {ref: until for ref, until in self.held.items() if now < until and ref in able}
         for ref in list(self.held)[: len(going - self.going)]:
             del self.held[ref]
         self.going = going
-        return newcomers, look_at
+        return newcomers, due_at
 
     def held_among(self, names: Set[str]) -> frozenset[str]:
         """Return those of ``names`` that have not waited long enough."""
@@ -100,6 +100,6 @@ class Admission:
         return held - freed
 
     @property
-    def look_at(self) -> float:
+    def due_at(self) -> float:
         """When the first member that is held back has waited long enough; infinity if none is held back."""
         return min(self.held.values(), default=_FOREVER)

@@ -100,7 +100,7 @@ class _Decision:
         stuck, state.doubted = find_stuck(owner_table.alive.values(), view.snapshot.version.number, state.doubted)
         members, members_at = self._members()
         if members is None:
-            return Decision(None, _earliest(owner_table.look_at, members_at)), False
+            return Decision(None, _earliest(owner_table.due_at, members_at)), False
         weights, stuck, held_back = self._weights(members, stuck)
         receivers = {name for name, weight in weights.items() if weight > 0}
         released = find_released(self.old, owner_table)
@@ -112,23 +112,23 @@ class _Decision:
         placement = rebalance(weights, names, place, home, pins.requests(place, names))
         changes = row_changes(self.old, owner_table, released.tokens, placement.moves, receivers, self.next_number)
         written, unpinned, pin_moves = pins.settle(placement.pins, changes, self.next_number)
-        look_again_at = _earliest(
-            owner_table.look_at,
+        decide_again_at = _earliest(
+            owner_table.due_at,
             members_at,
-            state.admission.look_at,
-            rowless.look_at,
-            pins.look_at,
+            state.admission.due_at,
+            rowless.due_at,
+            pins.due_at,
             self.now + released.next_poll(self.now - state.version_read_at),
         )
         structural = bool(self.evictions or self.departed or self._changed(members))
         is_needed = bool(changes.groups or written or unpinned or structural)
         if not is_needed or (not structural and self._is_gathering(released)):
             is_settled = released.is_complete and not (
-                state.admission.newcomers or state.rowless or owner_table.look_at < _FOREVER
+                state.admission.newcomers or state.rowless or owner_table.due_at < _FOREVER
             )
             if is_settled:
                 state.unsettled_since = state.cause = None
-            return Decision(None, look_again_at, pins.can_drop_expired), is_settled and look_again_at is None
+            return Decision(None, decide_again_at, pins.can_drop_expired), is_settled and decide_again_at is None
         if state.unsettled_since is None:
             state.unsettled_since = self.now
         reason = self._reason(members, held_back, bool(written or unpinned), bool(released.tokens))
@@ -149,7 +149,7 @@ class _Decision:
             nodes_after=len(weights),
             duration_ms=round(1000 * (self.now - state.unsettled_since)),
         )
-        return Decision(plan, look_again_at), False
+        return Decision(plan, decide_again_at), False
 
     def _is_gathering(self, released: Released) -> bool:
         """Return whether to wait for acknowledgements that are still due, so that one commit serves all."""
@@ -163,7 +163,7 @@ class _Decision:
     def _members(self) -> tuple[dict[str, Member] | None, float]:
         """Return the members from this plan on, or None while no plan may be made; and when that may change."""
         owner_table, state, config, snapshot = self.owner_table, self.state, self.config, self.view.snapshot
-        members, look_at = dict(owner_table.members), _FOREVER
+        members, due_at = dict(owner_table.members), _FOREVER
         newcomers = [node for name, node in owner_table.alive.items() if name not in members and not owner_table.is_waiting(name)]
         state.admission.read(newcomers, snapshot, set(self.departed), self.now)
         if self.is_first:
@@ -185,11 +185,11 @@ class _Decision:
             gone = {eviction.ref for eviction in self.evictions}.union(self.departed)
             drained = {node.ref for node in owner_table.alive.values() if node.weight == 0}
             going = frozenset(ref for ref in gone | drained if ref.name in self.owners)
-            newcomers, look_at = state.admission.admit(
+            newcomers, due_at = state.admission.admit(
                 newcomers, self._has_home, owner_table.alive, gone, going, config.rebalance_delay_sec, self.now
             )
         members.update({node.name: Member(node.incarnation, node.timeout_sec) for node in newcomers})
-        return {name: self._with_since(name, member) for name, member in members.items()}, look_at
+        return {name: self._with_since(name, member) for name, member in members.items()}, due_at
 
     def _has_home(self, name: str) -> bool:
         """Return whether this name has lost tokens by leaving, which it is to have back."""

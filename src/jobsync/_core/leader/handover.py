@@ -97,7 +97,7 @@ class Rowless:
     """For each of them, when the leader first read so."""
     free: frozenset[int]
     """The tokens among them that no node can hold any more."""
-    look_at: float
+    due_at: float
     """When more of them may be free; infinity if time alone brings nothing."""
 
 
@@ -112,14 +112,14 @@ def find_rowless(
     is_any_waiting = OwnerStatus.WAITING in owner_table.status.values()
     is_seen = all(node.seen == assignment.version for node in owner_table.alive.values())
     held = frozenset().union(*(node.holding for node in owner_table.alive.values()))
-    free, look_at = [], _FOREVER
+    free, due_at = [], _FOREVER
     for token, first in rowless.items():
         if now < first + longest_timeout_sec:
-            look_at = min(look_at, first + longest_timeout_sec)
+            due_at = min(due_at, first + longest_timeout_sec)
         elif is_any_waiting:
             continue
         elif is_seen and token not in held:
             free.append(token)
         else:
-            look_at = min(look_at, now + _LAST_POLL_SEC)
-    return Rowless(rowless, frozenset(free), look_at)
+            due_at = min(due_at, now + _LAST_POLL_SEC)
+    return Rowless(rowless, frozenset(free), due_at)

@@ -47,7 +47,7 @@ class OwnerTable:
     """What goes with this plan."""
     absent_since: Mapping[tuple[str, str], float]
     """For each (name, incarnation) that is absent, or left and is expected back: when the leader first read so."""
-    look_at: float
+    due_at: float
     """When the first of the WAITING is due; infinity if none is."""
 
     @classmethod
@@ -77,7 +77,7 @@ class OwnerTable:
         meant: dict[str, Member] = {}
         still_absent: dict[tuple[str, str], float] = {}
         returning: set[NodeRef] = set()
-        look_at = float('inf')
+        due_at = float('inf')
         for name in sorted({*owners, *members}):
             was, node = members.get(name), nodes.get(name)
             known = (
@@ -94,7 +94,7 @@ class OwnerTable:
                 wait_sec = rejoin_grace_sec if has_left else max(timeout_sec, was.timeout_sec if was else longest_timeout_sec)
                 if now < first + wait_sec:
                     status[name] = OwnerStatus.WAITING
-                    look_at = min(look_at, first + wait_sec)
+                    due_at = min(due_at, first + wait_sec)
                     if was is not None:
                         meant[name] = was
                     if has_left and node is not None:
@@ -111,7 +111,7 @@ class OwnerTable:
             status[name] = OwnerStatus.WAITING
             if name in members:
                 meant[name] = members[name]
-        return cls(nodes, alive, status, meant, removals, still_absent, look_at)
+        return cls(nodes, alive, status, meant, removals, still_absent, due_at)
 
     def is_present(self, name: str | None) -> bool:
         """Return whether this owner keeps its tokens until it releases them."""

@@ -73,7 +73,7 @@ class PinPlanner:
         self.can_drop_expired = bool(expired) and expired.isdisjoint(self._old.pins)
         """Whether an expired lock is still in the store, and no such lock has a pin any more."""
         expiries = [(lock.expires_at - now).total_seconds() for lock in self._locks.values() if lock.expires_at is not None]
-        self.look_at = view.now + max(min(expiries), _LEAST_WAIT_SEC) if expiries else _FOREVER
+        self.due_at = view.now + max(min(expiries), _LEAST_WAIT_SEC) if expiries else _FOREVER
         """When the first lock in force expires; infinity if none does."""
         self._drafts = tuple(self._draft())
 

@@ -201,7 +201,7 @@ def test_left_while_entering(store: Store) -> None:
 def test_left_by_the_lock_provider(store: Store) -> None:
     """A job that is left within its ``lock_provider`` never registers."""
     with (
-        pytest.raises(JobsyncError, match='told to leave'),
+        pytest.raises(JobsyncError, match='requested to leave'),
         store.job('a', lock_provider=lambda job: job.__exit__(None, None, None)),
     ):
         pass

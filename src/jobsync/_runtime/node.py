@@ -87,7 +87,7 @@ class NodeRuntime:
         config: NodeConfig,
         functions: Functions | None = None,
     ) -> None:
-        self._backend = backend
+        self._backend, self.config = backend, config
         self._token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
         self.agent = Agent(config, self._token_of, _new_id, now())
         self.lease = self.agent.lease
@@ -153,7 +153,7 @@ class NodeRuntime:
     def wait_until_over(self, timeout: float) -> bool:
         """Wait until the node has left, at most ``timeout`` seconds after its last task in flight; return whether it has left."""
         deadline = time.monotonic() + timeout
-        latest = deadline + self.agent.config.shutdown_timeout_sec
+        latest = deadline + self.config.shutdown_timeout_sec
         while not self.is_over and any(thread.is_alive() for thread in self._threads):
             moment = time.monotonic()
             if self.status.stays:
@@ -186,8 +186,8 @@ class NodeRuntime:
                 self._callbacks.abandon_hung_call()
                 self._sleep(lane, min(due))
             except BaseException:
-                _logger.exception('node %r: the %s thread goes on after an unexpected error', self.agent.config.name, lane.value)
-                time.sleep(self.agent.config.retry_sec)
+                _logger.exception('node %r: the %s thread goes on after an unexpected error', self.config.name, lane.value)
+                time.sleep(self.config.retry_sec)
 
     def _serve(self, lane: Lane) -> float:
         """Make the lane's next call, if it is due; return when to try again."""
@@ -224,7 +224,7 @@ class NodeRuntime:
         except JobsyncError as error:
             return error
         except BaseException as error:
-            _logger.exception('node %r: %s raised what no backend should', self.agent.config.name, type(call).__name__)
+            _logger.exception('node %r: %s raised what no backend should', self.config.name, type(call).__name__)
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
 
     def _look_at_lease(self) -> None:
@@ -287,7 +287,7 @@ class NodeRuntime:
             except BackendUnavailable:
                 revision = known
             except BaseException:
-                _logger.exception('node %r: waiting for changes failed', self.agent.config.name)
+                _logger.exception('node %r: waiting for changes failed', self.config.name)
                 revision = known
             if revision > known:
                 with self._lock:

@@ -68,7 +68,7 @@ def wait_until_entered(
     Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
     of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
     """
-    config = runtime.agent.config
+    config = runtime.config
     name, limit_sec = config.name, config.wait_on_enter
     minimum_nodes = config.minimum_nodes if config.minimum_nodes_given else None
     started = time.monotonic()

@@ -11,10 +11,11 @@ from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Fault, FaultyBackend, Harness, MemoryHarness, Namespace, When
 from jobsync.testing.conformance.comparison import ComparisonTests
+from jobsync.testing.conformance.suite import SuiteFixtures
 from jobsync.testing.conformance.waiting import WaitTests
 
 
-class TestFaultless(ComparisonTests, WaitTests):
+class TestFaultless(ComparisonTests, WaitTests, SuiteFixtures):
     """Without faults the wrapper answers every method as the backend inside does."""
 
     @pytest.fixture
@@ -23,11 +24,6 @@ class TestFaultless(ComparisonTests, WaitTests):
         harness = MemoryHarness(lambda store, options: FaultyBackend(MemoryBackend(store, options)))
         harness.hurry()
         return harness
-
-    @pytest.fixture
-    def namespace(self, harness: Harness) -> Namespace:
-        """Return one opened namespace of the store."""
-        return Namespace(harness.connect())
 
 
 def test_every_method_can_fail() -> None:

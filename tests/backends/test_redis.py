@@ -8,11 +8,12 @@ import pytest
 from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer
 
-from jobsync.testing import BackendSuite, Harness, Namespace
+from jobsync.testing import BackendSuite, Harness
 from jobsync.testing.conformance.external_changes import FailoverTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests
 from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.readings import PositionTests
+from jobsync.testing.conformance.suite import SuiteFixtures
 from jobsync.testing.conformance.timelines import TimelineTests
 
 pytestmark = pytest.mark.redis
@@ -37,18 +38,13 @@ def forgetful(forgetful_redis_server: RedisServer) -> Iterator[Harness]:
     harness.close()
 
 
-class TestForgetfulRedis(InfoTests, OpeningTests, TimelineTests, PositionTests, FailoverTests, OutageTests):
+class TestForgetfulRedis(InfoTests, OpeningTests, TimelineTests, PositionTests, FailoverTests, OutageTests, SuiteFixtures):
     """A server that keeps nothing keeps the parts of the contract that its memory has to do with."""
 
     @pytest.fixture
     def harness(self, forgetful: Harness) -> Harness:
         """Return a server that is empty and keeps nothing."""
         return forgetful
-
-    @pytest.fixture
-    def namespace(self, harness: Harness) -> Namespace:
-        """Return one opened namespace of the server."""
-        return Namespace(harness.connect())
 
 
 @pytest.mark.full

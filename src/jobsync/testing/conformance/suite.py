@@ -31,7 +31,21 @@ from jobsync.testing.conformance.timelines import TimelineTests
 from jobsync.testing.conformance.unreadable import UnreadableTests
 from jobsync.testing.conformance.waiting import WaitTests
 
-__all__ = ['BackendSuite']
+__all__ = ['BackendSuite', 'SuiteFixtures']
+
+
+class SuiteFixtures:
+    """The fixtures of every test, for a class of tests that is a part of the suite. Override ``harness``."""
+
+    @pytest.fixture
+    def harness(self) -> Iterator[Harness]:
+        """Yield a harness with an empty store, and close it afterwards."""
+        raise NotImplementedError('override the fixture "harness"')
+
+    @pytest.fixture
+    def namespace(self, harness: Harness) -> Namespace:
+        """Return one opened namespace of the store."""
+        return Namespace(harness.connect())
 
 
 class BackendSuite(  # pytest runs the last of these first, so the slowest stand first
@@ -65,15 +79,6 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     TimelineTests,
     OpeningTests,
     InfoTests,
+    SuiteFixtures,
 ):
     """Every test of the suite. Subclass it under a name that begins with ``Test``, and override ``harness``."""
-
-    @pytest.fixture
-    def harness(self) -> Iterator[Harness]:
-        """Yield a harness with an empty store, and close it afterwards."""
-        raise NotImplementedError('override the fixture "harness"')
-
-    @pytest.fixture
-    def namespace(self, harness: Harness) -> Namespace:
-        """Return one opened namespace of the store."""
-        return Namespace(harness.connect())

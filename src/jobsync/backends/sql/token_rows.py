@@ -39,9 +39,7 @@ SHARED = ('node', 'target', 'home', 'version', 'task_id', 'pattern')
 def write_groups(tx: SqlTransaction, groups: Iterable[TokenGroup], revision: Revision) -> None:
     """Write the rows of a plan's tokens, and log them in ``change``."""
     rows = [Rows(group.tokens, group.owner, group.target, group.home, group.version) for group in groups]
-    if rows:
-        tx.enqueue(log, parameters(tx, rows, revision))
-        write(tx, rows, revision)
+    write(tx, rows, revision, is_logged=True)
 
 
 def write_pins(tx: SqlTransaction, pins: Sequence[Pin], tokens: int, revision: Revision) -> None:
@@ -51,7 +49,7 @@ def write_pins(tx: SqlTransaction, pins: Sequence[Pin], tokens: int, revision: R
     """
     if pins:
         rows = [Rows([p.id], p.owner, p.target, p.home, p.version, p.task_id, p.pattern) for p in pins]
-        write(tx, rows, revision)
+        write(tx, rows, revision, is_logged=False)
         shown = tx.dialect.listed_rows([{'id': pin.id - tokens, 'pattern': pin.pattern} for pin in pins])
         tx.enqueue(show_patterns, {'pins': shown})
 
@@ -59,23 +57,27 @@ def write_pins(tx: SqlTransaction, pins: Sequence[Pin], tokens: int, revision: R
 def remove_pins(tx: SqlTransaction, ids: Collection[int]) -> None:
     """Delete pins by id."""
     if ids:
-        numbers = {'numbers': tx.dialect.listed(ids)}
-        tx.enqueue(delete_owned, numbers)
-        tx.enqueue(delete_unowned, numbers)
+        given = {'numbers': tx.dialect.listed(ids)}
+        tx.enqueue(delete_owned, given)
+        tx.enqueue(delete_unowned, given)
 
 
-def write(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision) -> None:
-    """Write rows into the table where they belong, and delete those of these numbers from the other."""
-    owned, loose = ([row for row in rows if (row.node is not None) == is_owned] for is_owned in (True, False))
-    if owned:
-        given = parameters(tx, owned, revision)
+def write(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision, *, is_logged: bool) -> None:
+    """Write rows into the table where they belong, delete those of these numbers from the other, and log them in ``change``."""
+    for is_owned in (True, False):
+        some = [row for row in rows if (row.node is not None) == is_owned]
+        if not some:
+            continue
+        given = parameters(tx, some, revision)
+        if is_logged:
+            tx.enqueue(log, given)
+        if not is_owned:
+            tx.enqueue(put_unowned, given)
+            tx.enqueue(delete_owned, numbers(tx, some))
         # In most commits all tokens pass from owner to owner, and this statement is all there is to do.
-        if tx.execute(change_owned, given).rowcount < sum(len(row.numbers) for row in owned):
+        elif tx.execute(change_owned, given).rowcount < sum(len(row.numbers) for row in some):
             tx.enqueue(add_owned, given)
-            tx.enqueue(delete_unowned, numbers(tx, owned))
-    if loose:
-        tx.enqueue(put_unowned, parameters(tx, loose, revision))
-        tx.enqueue(delete_owned, numbers(tx, loose))
+            tx.enqueue(delete_unowned, numbers(tx, some))
 
 
 def parameters(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision) -> dict[str, Any]:

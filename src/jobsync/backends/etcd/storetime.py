@@ -95,18 +95,17 @@ class StoreTime:
     def earliest(self) -> dt.datetime:
         """Return the time for what must not come too early, and for records. It takes no small steps back."""
         with self._lock:
-            estimate, at = self._estimate(), self._monotonic()
-            found = self._settled(estimate.earliest, estimate.slack_sec, at)
-            if found < self._given and (self._given - found).total_seconds() <= estimate.slack_sec:
-                return self._given
-            self._given = found
-            return found
+            estimate = self._estimate()
+            found = self._settled(estimate.earliest, estimate.slack_sec)
+            if found >= self._given or (self._given - found).total_seconds() > estimate.slack_sec:
+                self._given = found
+            return self._given
 
     def latest(self) -> dt.datetime:
         """Return the time for what must not come too late."""
         with self._lock:
-            estimate, at = self._estimate(), self._monotonic()
-            return max(self._given, self._settled(estimate.latest, estimate.slack_sec, at))
+            estimate = self._estimate()
+            return max(self._given, self._settled(estimate.latest, estimate.slack_sec))
 
     @property
     def is_sure(self) -> bool:
@@ -165,12 +164,10 @@ class StoreTime:
             return Estimate(earliest, earliest, slack)
         return Estimate(earliest, latest, slack, is_sure=all(sample.is_followed for sample in fresh))
 
-    def _settled(self, lead: float, slack: float, at: float) -> dt.datetime:
+    def _settled(self, lead: float, slack: float) -> dt.datetime:
         """Return the time by this machine's clock, which is the more exact one, where the clock agrees with the lead."""
-        own = self.clock()
-        if abs(own.timestamp() - at - lead) <= slack:
-            return own
-        return dt.datetime.fromtimestamp(at + lead, dt.UTC)
+        own, at = self.clock(), self._monotonic()
+        return own if abs(own.timestamp() - at - lead) <= slack else dt.datetime.fromtimestamp(at + lead, dt.UTC)
 
 
 def _middle(leads: Iterable[float]) -> tuple[float, float]:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from tests.job.stores import FAST
 from tests.support.harnesses.redis import eventually
+from tests.support.timings import FAST
 
 from jobsync import CoordinationConfig, Job
 

@@ -11,10 +11,10 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
-from tests.job.stores import FAST, TOKENS
 from tests.job.waiting import wait_until
 from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.servers import EtcdServer
+from tests.support.timings import FAST, TOKENS
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import Plan, TokenGroup

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.job.stores import FAST, TOKENS
 from tests.job.waiting import wait_until
 from tests.support.servers import EtcdServer
+from tests.support.timings import FAST, TOKENS
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.records import Pulse, Snapshot

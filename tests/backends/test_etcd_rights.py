@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from tests.backends.redis_jobs import Cluster
-from tests.job.stores import FAST
 from tests.job.waiting import wait_until
 from tests.support.servers import EtcdServer
+from tests.support.timings import FAST
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import TokenGroup

@@ -11,11 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.job.stores import FAST, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import wait_until_whole
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.harnesses.sqlite import SqliteHarness
+from tests.support.timings import FAST
 
 from jobsync._core.records import HistoryKind, NodeRef, Registration
 from jobsync.errors import JobsyncError

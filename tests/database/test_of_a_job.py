@@ -7,9 +7,10 @@ import threading
 import pytest
 import sqlalchemy
 import sqlalchemy.exc
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.support.servers import PostgresServer, free_port
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import CoordinationConfig, Job, JobsyncError

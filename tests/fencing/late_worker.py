@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from tests.fencing.places import place
-from tests.job.stores import FAST
 from tests.job.worker import say
+from tests.support.timings import FAST
 
 from jobsync import CoordinationConfig, Job, StaleFence
 

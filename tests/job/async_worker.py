@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
-from tests.job.stores import FAST
 from tests.job.worker import PlainHandler, sample, say
+from tests.support.timings import FAST
 
 from jobsync import AsyncJob, CoordinationConfig
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from tests.job.waiting import wait_until
-from tests.support.patience import PATIENT
 from tests.support.stores import KINDS, Kind
+from tests.support.timings import FAST, PATIENT
 
 from jobsync import AsyncJob, CoordinationConfig, Job, plugins
 from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Registration
@@ -40,17 +40,6 @@ SQL = ('sqlite', 'postgresql')
 def kinds(names: Iterable[str] = STORES) -> list[Any]:
     """Parameters of a fixture: names of stores, each with its mark."""
     return [pytest.param(name, marks=MARKS.get(name, ())) for name in names]
-
-
-TOKENS = 60
-FAST: dict[str, Any] = {
-    'total_tokens': TOKENS,
-    'heartbeat_interval_sec': 0.25,
-    'heartbeat_timeout_sec': 5,
-    'rebalance_delay_sec': 0.1,
-    'rebalance_check_interval_sec': 1,
-    'minimum_nodes': 1,
-}
 
 
 class Store:

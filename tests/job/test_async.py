@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import Any
 
 import pytest
-from tests.job.stores import TOKENS, Store, foreign_task, owned_tasks
+from tests.job.stores import Store, foreign_task, owned_tasks
 from tests.job.waiting import DEADLINE_SEC
+from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, plugins
 from jobsync.backend import BackendOptions

@@ -7,8 +7,9 @@ import signal
 import pytest
 from tests.job.processes import AsyncWorker, workers
 from tests.job.samples import loads, overlaps, owned_at
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 pytestmark = pytest.mark.any_store
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.job.stores import FAST, TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import FAST, TOKENS
 
 from jobsync import (
     BackendNotFound,

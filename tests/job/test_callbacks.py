@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync import Job, plugins
 from jobsync._core.agent.events import OwnershipChanged

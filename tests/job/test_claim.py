@@ -7,8 +7,9 @@ import queue
 import threading
 
 import pytest
-from tests.job.stores import TOKENS, Store, foreign_task, owned_tasks
+from tests.job.stores import Store, foreign_task, owned_tasks
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, NotOwned, Task, plugins
 from jobsync.backend import BackendOptions

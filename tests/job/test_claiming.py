@@ -8,8 +8,9 @@ from collections.abc import Hashable
 from pathlib import Path
 
 import pytest
-from tests.job.stores import FAST, TOKENS, Store, foreign_task, owned_tasks
+from tests.job.stores import Store, foreign_task, owned_tasks
 from tests.job.waiting import wait_until
+from tests.support.timings import FAST, TOKENS
 
 from jobsync import CoordinationConfig, Job, Task, plugins
 from jobsync.backend import BackendOptions

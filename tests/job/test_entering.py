@@ -11,8 +11,9 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.job.stores import FAST, TOKENS, Store, kinds
+from tests.job.stores import Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
+from tests.support.timings import FAST, TOKENS
 
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
 from jobsync._core.agent.phase import Phase

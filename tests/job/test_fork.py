@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from tests.job.processes import ROOT
-from tests.job.stores import TOKENS, Store, owned_tasks
+from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, Job, WrongProcess
 from jobsync._core.records import NodeState
@@ -165,7 +166,7 @@ def test_a_fork_of_an_event_loop(store: Store) -> None:
 
 FORKING = """
 import multiprocessing, os, sys, time
-from tests.job.stores import FAST
+from tests.support.timings import FAST
 from jobsync import CoordinationConfig, Job
 
 with Job('a', coordination_config=CoordinationConfig(backend=sys.argv[1], **FAST)) as job:

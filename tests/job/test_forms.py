@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from libb import Setting  # type: ignore[import-untyped]
-from tests.job.stores import FAST, Store
+from tests.job.stores import Store
+from tests.support.timings import FAST
 
 from jobsync import CoordinationConfig, Job, JobsyncError, SchemaMismatch, plugins
 from jobsync.backend import BackendOptions

@@ -9,8 +9,9 @@ import logging
 import threading
 
 import pytest
-from tests.job.stores import TOKENS, Store, kinds, owned_tasks
+from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration

@@ -7,8 +7,9 @@ import threading
 from typing import Any
 
 import pytest
-from tests.job.stores import TOKENS, Store, owned_tasks
+from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import Job, UnsupportedOperation

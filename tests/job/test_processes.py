@@ -9,8 +9,9 @@ import threading
 import pytest
 from tests.job.processes import Worker, workers
 from tests.job.samples import load, loads, overlaps, owned_at
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 CRASH = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 2}
 PROCESSES = 10

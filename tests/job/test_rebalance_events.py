@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync import Job, RebalanceEvent
 

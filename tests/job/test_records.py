@@ -6,8 +6,9 @@ import datetime as dt
 from collections.abc import Callable
 
 import pytest
-from tests.job.stores import TOKENS, Store, foreign_task, owned_tasks
+from tests.job.stores import Store, foreign_task, owned_tasks
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync import BackendUnavailable, ConfigError, JobsyncError, Task, plugins
 from jobsync._core.records import HistoryKind

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 from tests.job.processes import Worker, workers
 from tests.job.samples import load, loads
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync._event_log import event_log
 

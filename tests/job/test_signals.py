@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 from tests.job.processes import Worker, workers
-from tests.job.stores import SQL, TOKENS, Store, kinds
+from tests.job.stores import SQL, Store, kinds
 from tests.job.test_fork import in_fork
 from tests.job.waiting import wait_until
 from tests.signals import a_signal_comes
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import JobsyncError, plugins
@@ -34,7 +35,9 @@ PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
 
 
-@pytest.mark.parametrize('mode', ['add', 'audit', 'log', 'claim', 'idle'])
+@pytest.mark.parametrize(
+    'mode', ['add', 'audit', 'claim', *(pytest.param(mode, marks=pytest.mark.any_store) for mode in ('log', 'idle'))]
+)
 def test_in_the_block(shared_store: Store, mode: str) -> None:
     """Wherever in the loop the signal comes: exit status 0, and the tokens are another's at once."""
     stop_in_the_block(shared_store, mode)
@@ -124,7 +127,7 @@ def test_in_a_transaction(store: Store) -> None:
         assert db.execute(other._cn, 'UPDATE pairs SET two = 0') > 0
 
 
-@pytest.mark.parametrize('after_sec', [0.0, 0.01, 0.03, 0.06, 0.1])
+@pytest.mark.parametrize('after_sec', [0.0, 0.03, 0.1, *(pytest.param(sec, marks=pytest.mark.any_store) for sec in (0.01, 0.06))])
 def test_while_entering(shared_store: Store, after_sec: float) -> None:
     """The same while the block is being entered, at the very start and when it waits."""
     with shared_store.job('a', config=PATIENT) as other:
@@ -182,6 +185,7 @@ def test_handled_signals_end_the_loop(shared_store: Store) -> None:
             wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
 
 
+@pytest.mark.any_store
 @pytest.mark.parametrize('callbacks', [False, True])
 @pytest.mark.parametrize('mode', ['add', 'audit', 'loop'])
 def test_handled_signals_in_the_block(shared_store: Store, mode: str, callbacks: bool) -> None:

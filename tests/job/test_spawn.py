@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.job.stores import TOKENS, Store, kinds, owned_tasks
+from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import DEADLINE_SEC, wait_until
+from tests.support.timings import TOKENS
 
 from jobsync import CoordinationConfig, Job, WrongProcess
 

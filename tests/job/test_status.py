@@ -7,8 +7,9 @@ import os
 import socket
 
 import pytest
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import UnsupportedOperation, plugins

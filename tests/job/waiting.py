@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.support.patience import DEADLINE_SEC
+from tests.support.timings import DEADLINE_SEC
 
 __all__ = ['DEADLINE_SEC', 'wait_until']
 

@@ -18,7 +18,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from tests.job.stores import FAST
+from tests.support.timings import FAST
 
 import jobsync.database as db
 from jobsync import AsyncJob, CoordinationConfig, Job

@@ -6,8 +6,9 @@ import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
 
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import Job

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.job.stores import FAST, SQL, STORES, Store, kinds
+from tests.job.stores import SQL, STORES, Store, kinds
 from tests.seed.pages import CHEAT_SHEET, GUIDE, blocks
+from tests.support.timings import FAST
 
 import jobsync.database as db
 

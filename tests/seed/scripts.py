@@ -10,8 +10,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from tests.job.stores import FAST, Store
+from tests.job.stores import Store
 from tests.job.waiting import DEADLINE_SEC
+from tests.support.timings import FAST
 
 PRELUDE = """
 import logging

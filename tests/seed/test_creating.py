@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from libb import Setting  # type: ignore[import-untyped]
-from tests.job.stores import FAST, Store
+from tests.job.stores import Store
 from tests.seed.pages import example
 from tests.seed.running import TASKS, namespace
+from tests.support.timings import FAST
 
 import jobsync.database
 from jobsync import CoordinationConfig, Job

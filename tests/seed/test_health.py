@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.seed.pages import example
 from tests.seed.running import namespace
 from tests.seed.scripts import Script, get
 from tests.support.servers import free_port
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import Job

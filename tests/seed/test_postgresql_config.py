@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from libb import Setting  # type: ignore[import-untyped]
-from tests.job.stores import FAST, TOKENS
 from tests.support.servers import PostgresServer
+from tests.support.timings import FAST, TOKENS
 
 import jobsync.database as db
 from jobsync import CoordinationConfig, Job

@@ -6,11 +6,12 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from tests.job.stores import TOKENS, Store, owned_tasks
+from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
 from tests.seed.clusters import ago
 from tests.seed.pages import example
 from tests.seed.running import TASKS, namespace
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import Job

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import datetime as dt
 
-from tests.job.stores import TOKENS, Store, owned_tasks
+from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
 from tests.seed.clusters import ago, wait_until_shown
 from tests.seed.pages import statement
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 

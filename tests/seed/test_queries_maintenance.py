@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from tests.job.stores import TOKENS, Store
+from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import ago, wait_until_whole
 from tests.seed.pages import statement
 from tests.seed.test_queries_history import INSERT
 from tests.seed.test_queries_locks import register_and_leave
+from tests.support.timings import TOKENS
 
 import jobsync.database as db
 

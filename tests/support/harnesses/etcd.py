@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
-from tests.support.patience import PATIENT
 from tests.support.servers import EtcdServer
+from tests.support.timings import PATIENT
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import requests

@@ -7,8 +7,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterable
 
-from tests.support.patience import PATIENT
 from tests.support.servers import PostgresServer
+from tests.support.timings import PATIENT
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.postgresql.plugin import connect

@@ -7,8 +7,8 @@ import json
 import time
 from collections.abc import Callable
 
-from tests.support.patience import PATIENT
 from tests.support.servers import RedisServer
+from tests.support.timings import PATIENT
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from tests.support.patience import PATIENT
+from tests.support.timings import PATIENT
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend

@@ -109,7 +109,7 @@ def _report(results: Sequence[Result]) -> None:
         if count:
             standing = 'FAILS' if count[Verdict.FAILS] else 'holds' if count[Verdict.HOLDS] else 'not tried'
             figures = ', '.join(f'{count[verdict]} {verdict.value}' for verdict in Verdict if count[verdict])
-            click.echo(f'{standing:9} {promise:5} {meaning} ({figures})')
+            click.echo(f'{standing:9} {promise:7} {meaning} ({figures})')
     click.echo()
     for reason, number in Counter(result.detail for result in results if result.verdict is Verdict.NOT_TRIED).items():
         click.echo(f'not tried: {number} tests, {reason}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from jobsync._core.hashing import hasher, task_key, tokenizer
 from jobsync._core.records import LockFilter
+from jobsync._event_log import EventLogger
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
 from jobsync._worker import status
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Job']
 
-_logger = logging.getLogger('jobsync.job')
+_logger = EventLogger('jobsync.job')
 T = TypeVar('T')
 
 

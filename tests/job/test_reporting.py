@@ -40,6 +40,24 @@ def test_a_filter_that_raises_ends_no_thread(store: Store) -> None:
             target.setLevel(level)
 
 
+def test_a_filter_that_raises_keeps_no_job_out(store: Store) -> None:
+    """A job enters and leaves: raised after the node has registered, the error of a filter would leave the node registered."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError(record)
+
+    target = logging.getLogger('jobsync.job')
+    level = target.level
+    target.setLevel(logging.INFO)
+    target.addFilter(refuse)
+    try:
+        with store.job('a', config={'locks_enabled': False}, lock_provider=lambda _: None) as a:
+            assert len(a.my_tokens) == TOKENS
+    finally:
+        target.removeFilter(refuse)
+        target.setLevel(level)
+
+
 def test_a_handler_that_hangs_holds_nobody_up(store: Store) -> None:
     """While the log takes no line, nodes join, lead, hand over and leave, and callbacks are made."""
     reached, go = threading.Event(), threading.Event()

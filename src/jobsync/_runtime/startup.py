@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable
 
 from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
+from jobsync._event_log import EventLogger
 from jobsync._runtime.node import NodeRuntime, Status
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
@@ -18,7 +18,7 @@ from jobsync.errors import ClusterTimeout, JobsyncError, UnsupportedOperation
 
 __all__ = ['node_config', 'refuse_patched_threads', 'wait_until_entered']
 
-_logger = logging.getLogger('jobsync.job')
+_logger = EventLogger('jobsync.job')
 _PROGRESS_SEC = 10.0
 _POLL_SEC = 0.01
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,13 +10,14 @@ from typing import Any
 from jobsync._core.patterns import compile_like
 from jobsync._core.records import LockEdit, LockFilter, LockRequest, Pin, TaskLock
 from jobsync._core.redact import safe_repr
+from jobsync._event_log import EventLogger
 from jobsync._worker.session import Session
 from jobsync.errors import ConfigError
 from jobsync.task import key_of
 
 __all__ = ['TaskLocks', 'lock_request', 'lock_requests']
 
-_logger = logging.getLogger('jobsync.job')
+_logger = EventLogger('jobsync.job')
 
 
 class TaskLocks:

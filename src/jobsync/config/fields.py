@@ -1,10 +1,10 @@
 """``CoordinationConfig``: every setting of a node, with its default, unit and range.
 
-**Intervals.** A node learns of a change at once where its backend pushes; the seconds between polls only say how late it may
-learn when no hint comes. They do not decide who owns what, and no two nodes need agree on them.
+**Intervals.** Where its backend pushes, a node learns of a change at once. An interval between polls is the longest delay if no
+hint arrives. Intervals do not decide ownership, and may differ from node to node.
 
-**What a cluster must agree on** is ``total_tokens`` and ``hash_function``; the first node stores them and a node that comes
-with others is refused.
+**Cluster settings** are ``total_tokens`` and ``hash_function``. The first node stores them, and a node with other values is
+refused.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def _masked(secret: str | None) -> str:
 
 
 class _DefaultInt(int):
-    """A default, to be told from the same number given."""
+    """A default that can be distinguished from the same number given by a user."""
 
 
 class _DefaultStr(str):
-    """A default, to be told from the same text given."""
+    """A default that can be distinguished from the same text given by a user."""
 
     __slots__ = ()
 
@@ -48,86 +48,85 @@ class _DefaultStr(str):
 @checks.keywords_only
 @attrs.frozen(kw_only=True)
 class CoordinationConfig:
-    """How a node takes part in its cluster. Fields are given by name.
+    """All settings of a node. Fields are given by name.
 
-    Raises ``ConfigError`` for a field that does not exist, a value of the wrong type or out of range, and values that do
-    not go together.
+    Raises:
+        ConfigError: A field does not exist, a value has the wrong type or is out of range, or two values exclude each other.
     """
 
     enabled: bool = attrs.field(default=True, validator=checks.flag)
-    """False: no cluster, every task is this node's."""
+    """False: there is no cluster, and this node owns every task."""
 
     total_tokens: int = attrs.field(default=10_000, validator=checks.integer(1, 2**30))
-    """The size of the pool that tasks are hashed into. Part of what a cluster agrees on."""
+    """The number of tokens that tasks are hashed into. A cluster setting: equal on all nodes."""
 
     heartbeat_interval_sec: float = attrs.field(default=5, validator=_poll)
-    """Between two heartbeats. Also the longest a hand-over waits at each of its two steps where the backend does not push."""
+    """The time between two heartbeats. Where the backend does not push, each of the two steps of a hand-over may wait as long."""
 
     heartbeat_timeout_sec: float = attrs.field(default=15, validator=_poll)
-    """A node that writes no heartbeat for this long, on an observer's own clock, is taken for dead."""
+    """A node without a new heartbeat for this long, on an observer's own clock, is considered dead."""
 
     rebalance_check_interval_sec: float = attrs.field(default=30, validator=_poll)
-    """Fallback poll: how late the leader may learn of a join, a leave or a lock when no hint comes."""
+    """Fallback poll: the longest delay until the leader reads a join, a leave or a task lock, if no hint arrives."""
 
     dead_node_check_interval_sec: float = attrs.field(default=10, validator=_poll)
-    """Fallback poll: how late the leader may look for nodes that have been silent for ``heartbeat_timeout_sec``."""
+    """Fallback poll: the longest delay until the leader reads which nodes have been silent for ``heartbeat_timeout_sec``."""
 
     token_refresh_initial_interval_sec: float = attrs.field(default=5, validator=_poll)
-    """Fallback poll: how late a node may learn of a new assignment in its first five minutes when no hint comes."""
+    """Fallback poll: the longest delay until a node reads a new assignment in its first five minutes, if no hint arrives."""
 
     token_refresh_steady_interval_sec: float = attrs.field(default=30, validator=_poll)
-    """Fallback poll: the same after the first five minutes."""
+    """Fallback poll: the longest delay until a node reads a new assignment after its first five minutes, if no hint arrives."""
 
     locks_enabled: bool = attrs.field(default=True, validator=checks.flag)
     """False: this node registers no task locks and, as leader, places tasks as if there were none."""
 
     leader_lock_timeout_sec: float = attrs.field(default=30, validator=_poll)
-    """Accepted so that existing configurations stay valid. Leadership is a comparison, not a lock: there is nothing to wait
-    for."""
+    """Accepted so that existing configurations stay valid, without effect: leadership is a comparison, not a lock to wait for."""
 
     health_check_interval_sec: float = attrs.field(default=30, validator=_poll)
-    """Accepted so that existing configurations stay valid. It has no effect: ``am_i_healthy`` looks anew whenever it is asked."""
+    """Accepted so that existing configurations stay valid. Without effect: ``am_i_healthy`` checks the present state."""
 
     backend: str | Backend | None = attrs.field(default=None, validator=_optional_store, repr=checks.hides_password)
-    """The store: a URL such as ``sqlite:///jobs.db``, or a backend. None: looked for elsewhere (see ``resolve``)."""
+    """The store: a URL such as ``sqlite:///jobs.db``, or a backend. None: taken from other sources (see ``resolve``)."""
 
     appname: str = attrs.field(default=_DefaultStr('sync_'), validator=checks.prefix(32))
-    """The namespace: a prefix of table names and keys. Two clusters with different prefixes share a store unseen."""
+    """The namespace: a prefix of table names and keys. Clusters with different prefixes can share a store."""
 
     minimum_nodes: int = attrs.field(default=_DefaultInt(1), validator=checks.integer(1, 100_000))
-    """Given: the first distribution of a cluster is made as soon as this many nodes have joined, and not before. Not given: it is
-    made ``wait_on_enter`` after the first node started. A cluster that has had its first distribution is not held up by it."""
+    """If given, the first distribution of a cluster is made as soon as this many nodes have joined, and not before. If not given,
+    it is made ``wait_on_enter`` after the start of the first node. A cluster after its first distribution is not delayed."""
 
     hash_function: str = attrs.field(default=DEFAULT_HASH, validator=checks.choice(HASH_FUNCTIONS))
-    """How a task's id becomes a token. Part of what a cluster agrees on."""
+    """The function that turns a task's id into a token. A cluster setting: equal on all nodes."""
 
     lease_margin: float = attrs.field(default=0.1, validator=checks.number(0.01, 0.5))
-    """The fraction of ``heartbeat_timeout_sec`` by which a node stops claiming before another may take it for dead; more than
-    two machines' clocks drift apart in that time."""
+    """The fraction of ``heartbeat_timeout_sec`` by which a node's lease ends before other nodes may consider it dead. It must be
+    more than the clocks of two machines drift apart in that time."""
 
     rebalance_delay_sec: float = attrs.field(default=0.5, validator=_delay)
-    """How long the leader gathers joins before it plans, so that ten at once move tokens once."""
+    """How long the leader gathers joins before it plans, so that ten nodes that join together move tokens once."""
 
     handover_timeout_sec: float = attrs.field(default=30, validator=_delay)
-    """How long a node that is asked for a token may go on with the tasks it is busy with."""
+    """How long a node that must give up a token may continue with the tasks it is busy with."""
 
     shutdown_timeout_sec: float = attrs.field(default=20, validator=_delay)
     """How long a node that leaves waits for the tasks that other threads have in flight, and for ``on_revoke``. Meanwhile it
-    claims nothing, and tokens that are not in use pass on."""
+    claims nothing, and its tokens that are not in use are handed over."""
 
     rejoin_grace_sec: float = attrs.field(default=0, validator=_delay)
-    """How long the leader keeps the tokens of a node that has left for that node, unowned, so that a restart under the same name
-    moves nothing. What counts is the leader's own setting: give all nodes the same."""
+    """How long the leader reserves the tokens of a node that has left, without an owner, so that a restart under the same name
+    moves nothing. The leader's own setting is used: give all nodes the same."""
 
     token_distribution_timeout_sec: float = attrs.field(default=60, validator=_poll)
     """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.
     Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
 
     op_timeout_sec: float = attrs.field(default=5, validator=_bound)
-    """The bound of one call to the store. A call of your own is repeated for twice as long before it raises."""
+    """The longest duration of one call to the store. A call of your code is repeated for twice as long before it raises."""
 
     bulk_timeout_sec: float = attrs.field(default=60, validator=_bound)
-    """The bound of a call that carries many records."""
+    """The longest duration of a call that carries many records."""
 
     weight: float = attrs.field(default=1, validator=checks.weight)
     """This node's share of the tokens relative to the others'. 0: owns nothing."""
@@ -142,13 +141,13 @@ class CoordinationConfig:
     """The database."""
 
     user: str | None = attrs.field(default=None, validator=_optional_text)
-    """Who connects."""
+    """The user name."""
 
     password: str | None = attrs.field(default=None, validator=_optional_secret, repr=_masked)
-    """With what password."""
+    """The password. Never shown."""
 
     def __attrs_post_init__(self) -> None:
-        """Judge the fields that only make sense together."""
+        """Validate the fields that depend on each other."""
         interval, timeout = self.heartbeat_interval_sec, self.heartbeat_timeout_sec
         if timeout <= interval:
             raise ConfigError(
@@ -173,7 +172,7 @@ class CoordinationConfig:
 
     @property
     def store(self) -> str | Backend | None:
-        """``backend``, or the URL that ``host`` and its companions make; None if neither is given. May hold a password."""
+        """Return ``backend``, or the URL made of ``host`` and its fields; None if neither is given. May hold a password."""
         if self.host is None or self.dbname is None:
             return self.backend
         user = '' if self.user is None else quote(self.user, safe='')
@@ -189,25 +188,25 @@ class CoordinationConfig:
 
     @property
     def minimum_nodes_given(self) -> bool:
-        """Whether ``minimum_nodes`` was set, if only to its default."""
+        """Return whether a user has set ``minimum_nodes``, even to its default."""
         return not isinstance(self.minimum_nodes, _DefaultInt)
 
     @property
     def appname_given(self) -> bool:
-        """Whether ``appname`` was set, if only to its default."""
+        """Return whether a user has set ``appname``, even to its default."""
         return not isinstance(self.appname, _DefaultStr)
 
     @property
     def lease_sec(self) -> float:
-        """How long a node may claim after a heartbeat it sent has succeeded (rule R1)."""
+        """Return how long a node may claim, counted from the sending of a heartbeat that succeeds (rule R1)."""
         return self.heartbeat_timeout_sec * (1 - self.lease_margin)
 
     @property
     def settings(self) -> Settings:
-        """What the cluster must agree on."""
+        """Return the cluster settings."""
         return Settings(total_tokens=self.total_tokens, hash_function=self.hash_function)
 
     @property
     def options(self) -> BackendOptions:
-        """What the backend is told besides its URL."""
+        """Return what a backend is given besides its URL."""
         return BackendOptions(str(self.appname), op_timeout_sec=self.op_timeout_sec, bulk_timeout_sec=self.bulk_timeout_sec)

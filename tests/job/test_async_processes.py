@@ -14,7 +14,7 @@ from tests.support.timings import TOKENS
 pytestmark = pytest.mark.any_store
 
 CRASH = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 2}
-PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
+PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
 
 
 @pytest.mark.parametrize('mode', ['claim', 'wait'])

@@ -31,7 +31,7 @@ from jobsync._core.records import NodeState
 from jobsync.backend import Backend, BackendOptions
 from jobsync.testing import FaultyBackend
 
-PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
+PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
 
 

@@ -16,7 +16,7 @@ from tests.support.timings import TOKENS
 
 from jobsync import Job
 
-PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600}
+PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
 WORK = """
 def process_tasks(job):

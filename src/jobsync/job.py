@@ -468,7 +468,7 @@ class Job:
             task: A ``Task`` or a bare id.
 
         Raises:
-            NotOwned: This node neither owns the task now nor has it in flight.
+            NotOwned: This node neither owns the task now nor has it in flight, or the lease has ended.
         """
         key, token = self._parse(task)
         self._session.check_inside()

@@ -17,7 +17,7 @@ __all__ = ['Threads']
 R = TypeVar('R')
 
 _MOST = 8
-"""Calls at a time: as many as a store's pool of connections has room for."""
+"""How many calls run at a time, at most. Each takes a thread, and a connection to the store."""
 
 
 class Threads:

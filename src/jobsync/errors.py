@@ -1,7 +1,7 @@
 """Every error jobsync raises, under one root.
 
-A message says what happened, to which node, and what to do. An error of a driver never reaches the user: the backend translates
-it, and keeps it as the ``__cause__``.
+A message says what happened, to which node, and what to do. A backend translates the errors of its driver, and keeps them as the
+``__cause__``. Only the user's own statements (``jobsync.database``) raise those of SQLAlchemy and the driver.
 """
 
 from __future__ import annotations

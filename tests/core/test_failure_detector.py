@@ -26,6 +26,15 @@ def test_the_first_reading_counts() -> None:
     assert observer.suspects(TIMEOUTS, 15.0) == {'b': node('b').beat}
 
 
+def test_a_node_is_suspect_when_its_suspicion_is_due() -> None:
+    """At the very time that ``next_suspicion`` returned, whatever sums of floats are: else it is asked again at that time."""
+    observer, timeouts = FailureDetector(BLIND_AFTER), {'b': 0.3}
+    observer.note_all([node('b')], 851.6348455704708)
+    due = observer.next_suspicion(timeouts)
+    assert due is not None
+    assert observer.suspects(timeouts, due)
+
+
 def test_a_heartbeat_read_late_is_not_yet_suspect() -> None:
     """However old a record is when it is first read, its timeout runs from that reading."""
     observer = FailureDetector(BLIND_AFTER)

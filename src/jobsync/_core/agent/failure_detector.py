@@ -72,7 +72,7 @@ class FailureDetector:
         found = {}
         for name, timeout in timeouts.items():
             reading = self._first_read.get(name)
-            if reading is not None and now - reading[1] >= timeout:
+            if reading is not None and now >= reading[1] + timeout:
                 found[name] = reading[0]
         return found
 

@@ -251,6 +251,20 @@ def test_its_thread_ends_with_it() -> None:
     wait_until(lambda: 'jobsync-calls-test' not in [thread.name for thread in threading.enumerate()], 'its thread ends')
 
 
+def test_its_thread_ends_if_a_signal_raises_just_after_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything refers to it."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, 'start', interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        StoreCalls(10, 'jobsync-calls-test').call(lambda: None)
+    wait_until(lambda: 'jobsync-calls-test' not in [thread.name for thread in threading.enumerate()], 'its thread ends')
+
+
 def test_a_fork_made_while_calling_is_told(caller: StoreCalls) -> None:
     """The handler of a signal forks in the midst of a call: the child does not wait for a thread that only the parent has."""
     entered, go_on, pids = threading.Event(), threading.Event(), []

@@ -177,8 +177,11 @@ class _CallThread:
         self._calls: SimpleQueue[_PendingCall[Any] | None] = SimpleQueue()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=_make_calls, args=(self._calls,), name=name, daemon=True)
-        self._thread.start()
+        # t=0  main thread: starts the call thread
+        # t=1  a signal's handler raises, and no object refers to this one any more
+        # The thread then ends, since its end was arranged before its start.
         weakref.finalize(self, self._calls.put, None).atexit = False
+        self._thread.start()
 
     def run(self, work: Callable[[Condition], T]) -> T:
         """Return what ``work`` returns, or raise what it raises. Its argument says whether the result is still awaited."""

@@ -101,8 +101,8 @@ def test_an_older_stage_that_is_stored_late_is_corrected() -> None:
 
         is_interrupted = False
 
-        def _reached(self) -> Stage:
-            reached = super()._reached()
+        def _reached(self, before: Event | None = None) -> Stage:
+            reached = super()._reached(before)
             if reached is Stage.STOPPING and not self.is_interrupted:
                 self.is_interrupted = True
                 self.record(Event.LEAVE)
@@ -112,3 +112,29 @@ def test_an_older_stage_that_is_stored_late_is_corrected() -> None:
     stages.record(Event.ENTER)
     stages.record(Event.SIGNAL)
     assert stages.stage is Stage.LEAVING
+
+
+def test_a_signal_just_before_the_block_is_entered() -> None:
+    """A signal that comes when ENTER has been found allowed and is not recorded yet: ENTER is refused, and opens nothing."""
+
+    class Interrupted(Stages):
+        """Is stopped by a signal's handler between the check of ENTER and its record."""
+
+        def _reached(self, before: Event | None = None) -> Stage:
+            reached = super()._reached(before)
+            if not self._events:
+                self._events.append(Event.SIGNAL)
+            return reached
+
+    stages = Interrupted('a')
+    with pytest.raises(JobsyncError, match='is over, and cannot be entered'):
+        stages.record(Event.ENTER)
+    assert stages.stage is Stage.LEFT
+
+
+def test_an_older_stage_that_is_stored_late_refuses_no_event() -> None:
+    """An event is checked against the events so far: the stage may be one that another thread has computed before the last."""
+    stages = after(Event.ENTER, Event.SIGNAL, Event.LEAVE)
+    stages.stage = Stage.STOPPING
+    stages.record(Event.END)
+    assert stages.stage is Stage.LEFT

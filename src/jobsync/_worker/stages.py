@@ -8,6 +8,7 @@ and no event is lost to another one.
 from __future__ import annotations
 
 import enum
+from itertools import takewhile
 
 from jobsync.errors import JobsyncError
 
@@ -68,8 +69,7 @@ class Stages:
 
     def record(self, event: Event) -> None:
         """Add an event, and move to the stage it leads to. Raise ``JobsyncError`` if the present stage refuses it."""
-        if event not in TRANSITIONS[self.stage]:
-            raise JobsyncError(f'job {self._node_name!r} is {self.stage.value}, and cannot be {event.value}')
+        self._check(event, self._reached())
         if event not in self._events:
             self._events.append(event)
         # t=0  main thread, in a signal's handler: appends SIGNAL, and computes STOPPING
@@ -78,6 +78,10 @@ class Stages:
         # The last thread to store computes again afterwards, so the stage ends up right whatever the order.
         while self.stage is not (stage := self._reached()):
             self.stage = stage
+        # t=0  main thread: is to append ENTER, which NEW allows
+        # t=1  a signal's handler: appends SIGNAL, and the session is over
+        # t=2  main thread: appends ENTER. Not refused, it would open a backend that no ``leave`` closes any more
+        self._check(event, self._reached(before=event))
 
     def has_seen(self, event: Event) -> bool:
         """Return whether the event has happened."""
@@ -88,8 +92,13 @@ class Stages:
         """Return whether leaving waits for no task in flight and for no other node."""
         return self.has_seen(Event.HURRY) or self.has_seen(Event.TIMEOUT)
 
-    def _reached(self) -> Stage:
+    def _check(self, event: Event, stage: Stage) -> None:
+        if event not in TRANSITIONS[stage]:
+            raise JobsyncError(f'job {self._node_name!r} is {stage.value}, and cannot be {event.value}')
+
+    def _reached(self, before: Event | None = None) -> Stage:
+        """Return the stage that the events lead to; those ``before`` one of them, if that is given."""
         stage = Stage.NEW
-        for event in self._events:
+        for event in takewhile(lambda event: event is not before, self._events):
             stage = TRANSITIONS[stage].get(event, stage)
         return stage

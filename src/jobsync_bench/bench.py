@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import attrs
 
-from jobsync_bench.figures import Series, Side
+from jobsync_bench.figures import Figure, Series, Side
 from jobsync_bench.interrupts import AwaitedThread, Interrupted
 from jobsync_bench.progress import ProgressReporter
-from jobsync_bench.scenario import Scenario
 
 __all__ = ['Baselines', 'Bench', 'BenchStore', 'Party', 'Rounds', 'Run']
 
@@ -65,11 +65,26 @@ Their processes end with the bench's ``stack``.
 """
 
 
+class Subject(Protocol):
+    """The part of a scenario that its bench reads."""
+
+    @property
+    def name(self) -> str:
+        """Return the word that selects the scenario."""
+
+    @property
+    def title(self) -> str:
+        """Return the heading of the scenario."""
+
+    def figure(self, name: str) -> Figure:
+        """Return the figure of that name."""
+
+
 @attrs.define
 class Bench:
     """One scenario on one store, while the scenario is played."""
 
-    scenario: Scenario
+    scenario: Subject
     _store: BenchStore | None
     quick: bool
     progress: ProgressReporter

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 
 from jobsync.errors import ConfigError
+from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure
 from jobsync_bench.targets import Target
-
-if TYPE_CHECKING:
-    from jobsync_bench.bench import Bench
 
 __all__ = ['Needs', 'Scenario', 'chosen']
 

@@ -321,6 +321,18 @@ class TestConnections:
         assert not thread.is_alive()
         assert harness.query("SELECT count(*), min(created_on) > '2020-01-01' FROM sync_claim") == [('500', 't')]
 
+    @pytest.mark.parametrize('zone', ['Asia/Tokyo', 'America/New_York'])
+    def test_a_lock_ends_at_the_same_moment_in_any_timezone(self, harness: PostgresqlHarness, zone: str) -> None:
+        """What a lock's end means does not depend on the timezone of the server, which sessions have by default."""
+        expiry = dt.timedelta(minutes=5)
+        with closing(connect(f'{harness.url}%20-cTimeZone%3D{zone}', BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            for reason in ('new', 'changed'):
+                namespace.lock('a', expires_in=expiry, reason=reason)
+                (lock,) = backend.read_locks().locks
+                assert lock.expires_at is not None
+                assert abs(lock.expires_at - namespace.snapshot().now - expiry) < dt.timedelta(minutes=1)
+
     def test_a_users_connection(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""
         namespace.join('a')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -11,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backends.sql.schema import Tables
-from jobsync.backends.sql.types import moment_as_text
 
 __all__ = ['Dialect', 'parameter']
 
@@ -67,6 +67,10 @@ class Dialect(abc.ABC):
         """Return the store's time, to select or to write."""
 
     @abc.abstractmethod
+    def moment(self, moment: dt.datetime) -> str:
+        """Return a moment as text that the database reads as this moment, whatever timezone the session has."""
+
+    @abc.abstractmethod
     def listed(self, values: Iterable[Any]) -> str:
         """Return numbers or texts as one value, for ``elements`` and ``among``. One value is sent faster than many."""
 
@@ -80,7 +84,7 @@ class Dialect(abc.ABC):
 
     def listed_rows(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Return rows as one value for ``rows``: JSON, which is written and read faster than as many values one by one."""
-        return json.dumps(rows, default=moment_as_text, ensure_ascii=False)
+        return json.dumps(rows, default=self.moment, ensure_ascii=False)
 
     @abc.abstractmethod
     def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> sa.FromClause:

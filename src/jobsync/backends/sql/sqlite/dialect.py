@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from jobsync.backends.sql.dialect import Dialect, parameter
 from jobsync.backends.sql.schema import Tables
-from jobsync.backends.sql.types import UtcDateTime
+from jobsync.backends.sql.types import UtcDateTime, moment_as_text
 
 __all__ = ['Here', 'SqliteDialect']
 
@@ -52,6 +52,10 @@ class SqliteDialect(Dialect):
     def clock(self) -> sa.ColumnElement[Any]:
         """Return the host's time at the beginning of the transaction."""
         return sa.bindparam('time_now', type_=UtcDateTime, callable_=lambda: self.here.time)
+
+    def moment(self, moment: dt.datetime) -> str:
+        """See ``Dialect.moment``."""
+        return moment_as_text(moment)
 
     def listed(self, values: Iterable[Any]) -> str:
         """See ``Dialect.listed``."""

@@ -117,16 +117,15 @@ def test_an_older_stage_that_is_stored_late_is_corrected() -> None:
 def test_a_signal_just_before_the_block_is_entered() -> None:
     """A signal that comes when ENTER has been found allowed and is not recorded yet: ENTER is refused, and opens nothing."""
 
-    class Interrupted(Stages):
-        """Is stopped by a signal's handler between the check of ENTER and its record."""
+    class Interrupted(list[Event]):
+        """Gets SIGNAL first, as from a signal's handler."""
 
-        def _reached(self, before: Event | None = None) -> Stage:
-            reached = super()._reached(before)
-            if not self._events:
-                self._events.append(Event.SIGNAL)
-            return reached
+        def append(self, event: Event) -> None:
+            super().append(Event.SIGNAL)
+            super().append(event)
 
-    stages = Interrupted('a')
+    stages = Stages('a')
+    stages._events = Interrupted()
     with pytest.raises(JobsyncError, match='is over, and cannot be entered'):
         stages.record(Event.ENTER)
     assert stages.stage is Stage.LEFT

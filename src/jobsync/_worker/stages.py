@@ -8,7 +8,6 @@ and no event is lost to another one.
 from __future__ import annotations
 
 import enum
-from itertools import takewhile
 
 from jobsync.errors import JobsyncError
 
@@ -68,9 +67,13 @@ class Stages:
         self.stage = Stage.NEW
 
     def record(self, event: Event) -> None:
-        """Add an event, and move to the stage it leads to. Raise ``JobsyncError`` if the present stage refuses it."""
-        self._check(event, self._reached())
-        if event not in self._events:
+        """Add an event, and move to the stage it leads to. Raise ``JobsyncError`` if the stage before it refuses it."""
+        # t=0  main thread: finds that NEW allows ENTER
+        # t=1  a signal's handler: appends SIGNAL, and the session is over
+        # t=2  main thread: appends ENTER, and opens a backend that no ``leave`` closes any more
+        # So an event is appended first, and refused, if it is, by the events that came before it.
+        is_new = event not in self._events
+        if is_new:
             self._events.append(event)
         # t=0  main thread, in a signal's handler: appends SIGNAL, and computes STOPPING
         # t=1  another thread leaves: appends LEAVE, and stores LEAVING
@@ -78,10 +81,11 @@ class Stages:
         # The last thread to store computes again afterwards, so the stage ends up right whatever the order.
         while self.stage is not (stage := self._reached()):
             self.stage = stage
-        # t=0  main thread: is to append ENTER, which NEW allows
-        # t=1  a signal's handler: appends SIGNAL, and the session is over
-        # t=2  main thread: appends ENTER. Not refused, it would open a backend that no ``leave`` closes any more
-        self._check(event, self._reached(before=event))
+        before = self._reached(event) if is_new else stage
+        if event not in TRANSITIONS[before]:
+            if is_new:
+                self._events.remove(event)
+            raise JobsyncError(f'job {self._node_name!r} is {before.value}, and cannot be {event.value}')
 
     def has_seen(self, event: Event) -> bool:
         """Return whether the event has happened."""
@@ -92,13 +96,11 @@ class Stages:
         """Return whether leaving waits for no task in flight and for no other node."""
         return self.has_seen(Event.HURRY) or self.has_seen(Event.TIMEOUT)
 
-    def _check(self, event: Event, stage: Stage) -> None:
-        if event not in TRANSITIONS[stage]:
-            raise JobsyncError(f'job {self._node_name!r} is {stage.value}, and cannot be {event.value}')
-
     def _reached(self, before: Event | None = None) -> Stage:
-        """Return the stage that the events lead to; those ``before`` one of them, if that is given."""
+        """Return the stage that the events lead to, or those ``before`` one of them."""
         stage = Stage.NEW
-        for event in takewhile(lambda event: event is not before, self._events):
+        for event in self._events:
+            if event is before:
+                break
             stage = TRANSITIONS[stage].get(event, stage)
         return stage

@@ -27,7 +27,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.store import Mode
-from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
+from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.postgres
@@ -593,6 +593,31 @@ class TestOutcomes:
         stop.set()
         beating.join(100)
         assert all(before <= after for before, after in seen)
+
+    def test_a_heartbeat_that_is_not_counted_is_refused(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
+        """A row that is deleted and inserted again while a heartbeat waits for it is not the row that the heartbeat updated."""
+        ref = namespace.join('a')
+        namespace.beat(ref)
+        answers: list[object] = []
+
+        def beat() -> None:
+            try:
+                answers.append(namespace.beat(ref))
+            except Evicted as error:
+                answers.append(error)
+
+        assert isinstance(namespace.backend, SqlBackend)
+        with namespace.backend.connection() as operator:
+            operator.exec_driver_sql('BEGIN; CREATE TEMP TABLE kept AS TABLE sync_node; DELETE FROM sync_node')
+            operator.exec_driver_sql('INSERT INTO sync_node TABLE kept')
+            beating = threading.Thread(target=beat)
+            beating.start()
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sync_node%'"
+            eventually(lambda: harness.query(waiting) == [('1',)])
+            operator.commit()
+        beating.join(100)
+        assert [type(answer) for answer in answers] == [Evicted]
+        assert namespace.node('a').heartbeat == 1
 
 
 def test_signals_reach_the_server(server: PostgresServer) -> None:

@@ -67,6 +67,10 @@ class Dialect(abc.ABC):
         """Return the store's time, to select or to write."""
 
     @abc.abstractmethod
+    def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """Return whether a row of ``table`` that exists is as this transaction has written it."""
+
+    @abc.abstractmethod
     def moment(self, moment: dt.datetime) -> str:
         """Return a moment as text that the database reads as this moment, whatever timezone the session has."""
 

@@ -26,6 +26,8 @@ def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozens
     # t=1  this node sends heartbeat 8: the update waits for the commit, then finds no row
     # t=2  the query, which comes after the update, finds no row either: Evicted, and no new lease
     # Without the lock both could succeed: the node would take a new lease for tokens that the commit has given away.
+    # If a row of this run comes back between update and query, inserted manually, the query finds it. So the query also tests
+    # that this transaction wrote the row: no heartbeat is acknowledged that is not counted.
     tx.enqueue(beat, {**values, 'new_candidate': candidate, **run_of(ref)})
     row = tx.conclude(pulse, run_of(ref)).one_or_none()
     if row is None:
@@ -66,8 +68,9 @@ def beat(dialect: Dialect) -> sa.Update:
 
 
 def pulse(dialect: Dialect) -> sa.Select[Any]:
-    """Select the state, the run's own counter if it is registered, and the leader's heartbeat."""
+    """Select the state, the run's own counter if this transaction has raised it, and the leader's heartbeat."""
     state, node = dialect.tables.state, dialect.tables.node
+    own = sa.and_(is_joined(dialect), dialect.is_written_here(node))
     leader = node.alias('leader')
     leads = sa.and_(
         leader.c.name == state.c.leader,
@@ -82,7 +85,7 @@ def pulse(dialect: Dialect) -> sa.Select[Any]:
         leader.c.last_heartbeat.label('leader_beat_at'),
         leader.c.candidate.label('leader_candidate'),
     )
-    return query.select_from(state.join(node, is_joined(dialect)).outerjoin(leader, leads))
+    return query.select_from(state.join(node, own).outerjoin(leader, leads))
 
 
 def snapshot(tx: SqlTransaction) -> Snapshot:

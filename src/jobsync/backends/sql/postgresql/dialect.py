@@ -44,6 +44,10 @@ class PostgresqlDialect(Dialect):
         """Return the server's time."""
         return sa.func.clock_timestamp(type_=UtcDateTime)
 
+    def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """See ``Dialect.is_written_here``: the row's version is of this transaction."""
+        return sa.literal_column(f'{table.name}.xmin = pg_current_xact_id_if_assigned()::xid', sa.Boolean)
+
     def moment(self, moment: dt.datetime) -> str:
         """See ``Dialect.moment``. The text has its distance from UTC: without one it would be local time of the session."""
         return moment.isoformat()

@@ -19,6 +19,7 @@ from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
 from jobsync._worker.session import Session, copy_error
 from jobsync._worker.signals import Signals
+from jobsync._worker.stages import Event
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync.config import CoordinationConfig, checks, resolve
@@ -155,6 +156,15 @@ class Job:
         interrupted, it returns before the node has left, since the end may have to wait for that call. The node then leaves when
         the block ends, which it does if the handler calls ``sys.exit``.
         """
+        try:
+            # t=0  main thread: the block ends after a first signal
+            # t=1  a second signal, before the line below: it finds a block to end, and raises ``SystemExit`` here
+            # t=2  main thread: leaves all the same
+            self._session.stages.record(Event.LEAVE)
+        finally:
+            self._leave(exc, traceback)
+
+    def _leave(self, exc: BaseException | None, traceback: TracebackType | None) -> None:
         if exc is not None and not isinstance(exc, Exception):
             # t=0  a transaction has begun, and holds the store's write lock
             # t=1  a signal handler's sys.exit ends the code before the block that would end the transaction

@@ -28,6 +28,7 @@ from tests.support.timings import TOKENS
 import jobsync.database as db
 from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
+from jobsync._worker.stages import Event, Stages
 from jobsync.backend import Backend, BackendOptions
 from jobsync.testing import FaultyBackend
 
@@ -351,6 +352,44 @@ def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[i
 
 
 @pytest.mark.any_store
+def raise_just_before_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a second signal's handler raise when a block has ended, and nothing has recorded that yet."""
+    record = Stages.record
+
+    def interrupted(stages: Stages, event: Event) -> None:
+        if event is Event.LEAVE and not raised:
+            raised.append(event)
+            sys.exit(143)
+        record(stages, event)
+
+    raised: list[Event] = []
+    monkeypatch.setattr(Stages, 'record', interrupted)
+
+
+@one_store
+def test_a_second_signal_just_before_leaving(store: Store, former: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds a block to end, and the node leaves all the same."""
+    with pytest.raises(SystemExit), store.job('a', handle_signals=True) as job:
+        raise_just_before_leaving(monkeypatch)
+    assert job.is_leaving
+    assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
+
+
+@one_store
+def test_a_second_signal_just_before_leaving_asynchronously(
+    store: Store, former: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same on an event loop."""
+
+    async def main() -> None:
+        async with store.async_job('a', handle_signals=True):
+            raise_just_before_leaving(monkeypatch)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
+
+
 @one_store
 def test_a_job_entered_after_a_signal(store: Store, former: list[int]) -> None:
     """A job that is entered while another has been told to leave is told as well: entering ends with exit status 0."""

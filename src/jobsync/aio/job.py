@@ -171,7 +171,12 @@ class AsyncJob:
             await self._leave()
 
     async def _leave(self) -> None:
-        self._job._session.stages.record(Event.LEAVE)  # from now on a signal has no block to end
+        try:
+            self._job._session.stages.record(Event.LEAVE)  # from now on a signal has no block to end
+        finally:
+            await self._complete_leaving()  # also if one has come just before, and has raised
+
+    async def _complete_leaving(self) -> None:
         try:
             await self._threads.complete(self._leave_in_thread, self._hurry)
         finally:

@@ -68,7 +68,7 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        """Return whether a row of ``table`` that exists is as this transaction has written it."""
+        """Return whether a row is the one that the UPDATE before, of one row of ``table``, has written."""
 
     @abc.abstractmethod
     def moment(self, moment: dt.datetime) -> str:

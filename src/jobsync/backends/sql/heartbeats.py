@@ -29,7 +29,7 @@ def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozens
     # If a row of this run comes back between update and query, inserted manually, the query finds it. So the query also tests
     # that this transaction wrote the row: no heartbeat is acknowledged that is not counted.
     tx.enqueue(beat, {**values, 'new_candidate': candidate, **run_of(ref)})
-    row = tx.conclude(pulse, run_of(ref)).one_or_none()
+    row = tx.conclude(pulse, {'run_name': ref.name}).one_or_none()
     if row is None:
         states.read(tx)
         raise evicted(ref)
@@ -70,7 +70,7 @@ def beat(dialect: Dialect) -> sa.Update:
 def pulse(dialect: Dialect) -> sa.Select[Any]:
     """Select the state, the run's own counter if this transaction has raised it, and the leader's heartbeat."""
     state, node = dialect.tables.state, dialect.tables.node
-    own = sa.and_(is_joined(dialect), dialect.is_written_here(node))
+    own = sa.and_(node.c.name == sa.bindparam('run_name', type_=sa.String), dialect.is_written_here(node))
     leader = node.alias('leader')
     leads = sa.and_(
         leader.c.name == state.c.leader,

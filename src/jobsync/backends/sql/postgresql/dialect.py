@@ -45,7 +45,7 @@ class PostgresqlDialect(Dialect):
         return sa.func.clock_timestamp(type_=UtcDateTime)
 
     def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        """See ``Dialect.is_written_here``: the row's version is of this transaction."""
+        """See ``Dialect.is_written_here``: this transaction has made the version of the row."""
         return sa.literal_column(f'{table.name}.xmin = pg_current_xact_id_if_assigned()::xid', sa.Boolean)
 
     def moment(self, moment: dt.datetime) -> str:

@@ -54,8 +54,8 @@ class SqliteDialect(Dialect):
         return sa.bindparam('time_now', type_=UtcDateTime, callable_=lambda: self.here.time)
 
     def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:  # noqa: ARG002 - no other transaction writes meanwhile
-        """See ``Dialect.is_written_here``: an update has written the row if the row is there."""
-        return sa.true()
+        """See ``Dialect.is_written_here``: the UPDATE has written a row."""
+        return sa.func.changes() > 0
 
     def moment(self, moment: dt.datetime) -> str:
         """See ``Dialect.moment``."""

@@ -19,7 +19,7 @@ from tests.signals import a_signal_comes
 
 from jobsync import BackendUnavailable, ConfigError, WrongProcess
 from jobsync._event_log import event_log
-from jobsync._worker.store_calls import StoreCalls
+from jobsync._worker.store_calls import StoreCalls, _CallThread
 
 
 def failing(times: int, then: object = 'answer') -> tuple[Callable[[], object], list[int]]:
@@ -240,6 +240,28 @@ def test_a_call_that_hangs_does_not_hold_up_closing() -> None:
     caller.close(0.2)
     assert 0.2 <= time.monotonic() - started < 20
     go_on.set()
+
+
+def test_a_second_end_does_not_wait_for_a_thread_that_is_over() -> None:
+    """Two threads leave at once: the one whose end comes second waits for no call that nobody makes any more."""
+    entered, go_on = threading.Event(), threading.Event()
+    call_thread = _CallThread('jobsync-calls-test')
+
+    def hang(_: object) -> None:
+        entered.set()
+        go_on.wait(30)
+
+    pending = threading.Thread(target=call_thread.run, args=(hang,))
+    pending.start()
+    assert entered.wait(30)
+    ends = [threading.Thread(target=call_thread.end, args=(600,)) for _ in range(2)]
+    for end in ends:
+        end.start()
+    wait_until(lambda: call_thread._calls.qsize() == 4, 'both wait')
+    go_on.set()
+    for thread in (pending, *ends):
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_its_thread_ends_with_it() -> None:

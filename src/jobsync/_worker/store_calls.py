@@ -28,6 +28,8 @@ _QUIET_SEC = 1.0
 """How long a call is repeated before that is logged."""
 _CHECK_SEC = 0.5
 """How often a thread that waits for the call thread checks that it is alive."""
+_END_CHECK_SEC = 0.02
+"""The same of a thread that waits for the end of the call thread."""
 
 # --- the worker that a call is for ------------------------------------------------------------------------------------------
 
@@ -205,8 +207,12 @@ class _CallThread:
         last = _PendingCall(lambda _: None)
         self._calls.put(last)
         self._calls.put(None)
-        if self._thread.is_alive():
-            last.wait(timeout_sec)
+        # t=0  another thread leaves as well: its None is in the queue before this call, which is never made
+        # t=1  this thread finds the call thread alive, and waits for the call
+        # t=2  the call thread ends. The wait ends with it, not after ``timeout_sec``
+        until = time.monotonic() + timeout_sec
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0 and not last.wait(min(left, _END_CHECK_SEC)):
+            pass
 
 
 def _make_calls(calls: SimpleQueue[_PendingCall[Any] | None]) -> None:

@@ -7,17 +7,19 @@ import io
 import itertools
 import logging
 import threading
+from collections.abc import Callable
 
 import pytest
 from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import BackendUnavailable, ClusterTimeout, Job, plugins
+from jobsync import BackendUnavailable, ClusterTimeout, Job, JobsyncError, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
 from jobsync._runtime import node
 from jobsync._worker.stages import Event
-from jobsync.backend import BackendOptions
+from jobsync._worker.store_calls import StoreCalls
+from jobsync.backend import Backend, BackendOptions
 from jobsync.errors import NameTaken
 from jobsync.testing import Fault, FaultyBackend, When
 
@@ -285,3 +287,29 @@ def test_a_signal_in_the_midst_of_a_request_to_leave(store: Store, monkeypatch: 
             job._session.stop(Event.LEAVE, 1)
         wait_until(lambda: left_at_once, 'the node reads them')
         assert left_at_once[0]
+
+
+def test_left_before_the_backend_is_connected(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread leaves when the block is just being entered: the backend that is opened after that is closed again."""
+    call, connect, backends = StoreCalls.call, plugins.connect, []
+
+    def called(calls: StoreCalls, action: Callable[[], object], while_: Callable[[], bool] | None = None) -> object:
+        if not backends:
+            thread = threading.Thread(target=job.__exit__, args=(None, None, None))
+            thread.start()
+            thread.join()
+        return call(calls, action, while_)
+
+    def connected(url: str, options: BackendOptions) -> Backend:
+        backend = connect(url, options)
+        backends.append(backend)
+        monkeypatch.setattr(backend, 'close', lambda: closed.append(backend))
+        return backend
+
+    closed: list[Backend] = []
+    monkeypatch.setattr(StoreCalls, 'call', called)
+    monkeypatch.setattr(plugins, 'connect', connected)
+    job = store.job('a')
+    with pytest.raises(JobsyncError, match='was requested to leave while it was entering'):
+        job.__enter__()
+    assert closed == backends

@@ -68,6 +68,12 @@ class Session:
         self._pid = os.getpid()
         self.stages.record(Event.ENTER)
         backend = self._backend = None if config.backend is None else self.caller.call(lambda: _backend_for(config))
+        # t=0  this thread has recorded that it enters, and is to connect
+        # t=1  another thread leaves: it finds no backend to close, and the session is over
+        # t=2  this thread stores the backend, and closes it itself
+        if self.is_over:
+            self._close()
+            raise self._requested_to_leave()
         if backend is None:
             return
         opened = self.caller.call(lambda: backend.open(config.settings, self._create))
@@ -93,10 +99,13 @@ class Session:
         # t=1  this thread stores the runtime, and finds the event here: the runtime is never started
         # A handler after the line above finds the runtime and stops it, so that it leaves as soon as it is started.
         if self.stages.stage is not Stage.INSIDE:
-            raise JobsyncError(f'node {self.node_name!r} was requested to leave while it was entering')
+            raise self._requested_to_leave()
         self.lease = runtime.lease
         self.caller.call(runtime.start)
         wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)
+
+    def _requested_to_leave(self) -> JobsyncError:
+        return JobsyncError(f'node {self.node_name!r} was requested to leave while it was entering')
 
     def check_enterable(self) -> None:
         """Raise ``JobsyncError`` if this was entered, stopped or left before."""

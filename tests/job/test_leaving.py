@@ -291,7 +291,8 @@ def test_a_signal_in_the_midst_of_a_request_to_leave(store: Store, monkeypatch: 
 
 def test_left_before_the_backend_is_connected(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread leaves when the block is just being entered: the backend that is opened after that is closed again."""
-    call, connect, backends = StoreCalls.call, plugins.connect, []
+    call, connect = StoreCalls.call, plugins.connect
+    backends: list[Backend] = []
 
     def called(calls: StoreCalls, action: Callable[[], object], while_: Callable[[], bool] | None = None) -> object:
         if not backends:

@@ -29,7 +29,7 @@ _QUIET_SEC = 1.0
 _CHECK_SEC = 0.5
 """How often a thread that waits for the call thread checks that it is alive."""
 _END_CHECK_SEC = 0.02
-"""The same of a thread that waits for the end of the call thread."""
+"""How often a thread that waits for the end of the call thread checks that it is alive."""
 
 # --- the worker that a call is for ------------------------------------------------------------------------------------------
 

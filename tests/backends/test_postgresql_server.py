@@ -333,6 +333,18 @@ class TestConnections:
                 assert lock.expires_at is not None
                 assert abs(lock.expires_at - namespace.snapshot().now - expiry) < dt.timedelta(minutes=1)
 
+    @pytest.mark.parametrize('setting', ['DateStyle%3DGerman', 'DateStyle%3DSQL', 'standard_conforming_strings%3Doff'])
+    def test_settings_of_a_server_that_change_how_sql_reads(self, harness: PostgresqlHarness, setting: str) -> None:
+        """A server, database or role may have them otherwise than by default: all records are read all the same."""
+        with closing(connect(f'{harness.url}%20-c{setting}', BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            leader = namespace.leader('a\\b')
+            namespace.lock('c\\d', expires_in=dt.timedelta(minutes=5))
+            namespace.commit(leader, TokenGroup([1, 2], leader.name), moved=2)
+            assert namespace.node(leader.name).heartbeat == 1
+            assert [lock.task_id for lock in backend.read_locks().locks] == ['c\\d']
+            assert len(backend.history(HistoryKind.REBALANCE)) == 1
+
     def test_a_users_connection(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""
         namespace.join('a')

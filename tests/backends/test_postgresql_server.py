@@ -345,6 +345,18 @@ class TestConnections:
             assert [lock.task_id for lock in backend.read_locks().locks] == ['c\\d']
             assert len(backend.history(HistoryKind.REBALANCE)) == 1
 
+    def test_a_reload_of_the_server_with_another_date_style(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """Sessions that are open keep the style that jobsync reads."""
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('a')
+        try:
+            server.psql("ALTER SYSTEM SET DateStyle = 'German'", 'SELECT pg_reload_conf()')
+            eventually(lambda: server.psql('SHOW DateStyle') == ['German, DMY'])
+            assert [namespace.beat(ref).heartbeat for _ in range(2)] == [1, 2]
+        finally:
+            server.psql('ALTER SYSTEM RESET DateStyle', 'SELECT pg_reload_conf()')
+            eventually(lambda: server.psql('SHOW DateStyle') == ['ISO, MDY'])
+
     def test_a_users_connection(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """What is changed over it counts as an edit by hand; errors there are SQLAlchemy's."""
         namespace.join('a')

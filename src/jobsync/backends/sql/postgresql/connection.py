@@ -48,8 +48,8 @@ ABSENT = {'42P01', '42703', '3F000', '42883'}
 FOREIGN_CLASSES = {'22', '23', '42'}
 """Data, constraints and statements that do not fit the tables that were found."""
 
-NEEDED = {'DateStyle': 'ISO', 'standard_conforming_strings': 'on'}
-"""Settings that a server, database or role may have otherwise. psycopg reads no other moments; conditions have backslashes."""
+SETTINGS = 'SET DateStyle = ISO; SET standard_conforming_strings = on'
+"""psycopg reads no other moments; conditions have backslashes. Set in each session: no reload of the server changes it."""
 
 logging.getLogger('psycopg').addFilter(Diverted())
 
@@ -186,10 +186,8 @@ def connect(server: PostgresqlServer) -> BoundedConnection:
         raise ConfigError(f'{server} is PostgreSQL {found}; jobsync needs {OLDEST_SERVER} or later')
     connection.deadline = time.monotonic() + server.parameters['connect_timeout']
     try:
-        for name, value in NEEDED.items():
-            # The server reports both, so in nearly all cases nothing is sent. Proxies that share sessions keep track of both.
-            if not (connection.info.parameter_status(name) or value).startswith(value):
-                connection.execute(f'SET {name} = {value}')
+        # Not SET LOCAL: proxies that share sessions keep track of these two settings.
+        connection.execute(SETTINGS)
     except BaseException:
         connection.close()
         raise

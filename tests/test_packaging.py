@@ -238,3 +238,9 @@ def test_the_suite_in_the_wheel_shows_what_it_compared(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert str(tmp_path / 'installed') in done.stdout or 'installed/jobsync/testing' in done.stdout
     assert 'assert 77 == 0' in done.stdout
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """Every file of tests has a name of its own: of two with one name, pytest leaves the second out with an error."""
+    names = [path.name for folder in ('tests', 'examples') for path in (ROOT / folder).rglob('test_*.py')]
+    assert sorted(names) == sorted(set(names))

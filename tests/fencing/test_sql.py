@@ -162,7 +162,7 @@ def test_other_mistakes() -> None:
     """A paramstyle that there is not, and a driver that does not count."""
     with pytest.raises(ConfigError, match='paramstyle'):
         fence_sql('fence', 7, 'dollar')  # type: ignore[call-overload]
-    with pytest.raises(UnsupportedOperation, match='does not tell'):
+    with pytest.raises(UnsupportedOperation, match='does not count the rows'):
         check_written(-1, 7)
 
 

@@ -97,10 +97,10 @@ class Job:
         self._lock_provider = checks.optional_callable.of('lock_provider', lock_provider)
         self._clear_existing_locks = checks.flag.of('clear_existing_locks', clear_existing_locks)
         self._functions = Functions(
-            on_assign=checks.optional_callable.of('on_assign', on_assign),
-            on_revoke=checks.optional_callable.of('on_revoke', on_revoke),
-            on_lost=checks.optional_callable.of('on_lost', on_lost),
-            on_rebalance=checks.optional_callable.of('on_rebalance', on_rebalance),
+            on_assign=checks.callback(1).of('on_assign', on_assign),
+            on_revoke=checks.callback(2).of('on_revoke', on_revoke),
+            on_lost=checks.callback(1).of('on_lost', on_lost),
+            on_rebalance=checks.callback(1, 0).of('on_rebalance', on_rebalance),
         )
         hash_function, self._total_tokens = self._config.hash_function, self._config.total_tokens
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
@@ -174,6 +174,18 @@ class Job:
         if self._signals is not None:
             self._signals.release()
 
+    if not TYPE_CHECKING:  # a type checker finds ``async with`` by itself, as long as these are missing
+
+        def __aenter__(self) -> NoReturn:
+            """Refuse ``async with``."""
+            raise JobsyncError(
+                f'job {self.node_name!r}: a Job is entered by "with", not "async with"; on an event loop use AsyncJob'
+            )
+
+        def __aexit__(self, *_: object) -> NoReturn:
+            """Refuse ``async with``."""
+            self.__aenter__()
+
     # --- tasks --------------------------------------------------------------------------------------------------------------
 
     def can_claim_task(self, task: object) -> bool:
@@ -188,7 +200,7 @@ class Job:
         # Every task of every loop comes through here: key_of and tokenizer are written out for speed.
         kind = type(task)
         try:
-            if kind is str and '\0' not in task:  # type: ignore[operator]  # known by type(): isinstance takes longer
+            if kind is str and task and '\0' not in task:  # type: ignore[operator]  # known by type(): isinstance takes longer
                 key: str = task  # type: ignore[assignment]
             elif kind is Task:
                 key = task.key  # type: ignore[attr-defined]
@@ -262,9 +274,10 @@ class Job:
             batch: How many claims are recorded at a time, at most. None: as said above.
 
         Raises:
-            ConfigError: ``batch`` or an id is not allowed.
+            ConfigError: ``tasks``, ``batch`` or an id is not allowed.
             BackendUnavailable: The store does not answer.
         """
+        checks.tasks.of('tasks', tasks)
         return claimed_tasks(self._claim_loop(tasks, batch), tasks, self.can_claim_task)
 
     def _claim_loop(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
@@ -309,9 +322,12 @@ class Job:
             task: A ``Task`` or a bare id.
 
         Raises:
-            BackendUnavailable: The store does not answer. The next ``write_audit`` records the task.
+            ConfigError: The id cannot be a task's, or no node has begun the task at this job's date.
+            BackendUnavailable: The store does not answer. The next ``write_audit`` records a task that this job has started.
         """
-        self._task_log.finish(key_of(task))
+        key = key_of(task)
+        self._task_log.check_begun(key)
+        self._task_log.finish(key)
         self._task_log.completions.flush()
 
     def write_audit(self) -> None:

@@ -4,6 +4,9 @@ A line with ``type: ignore`` is a mistake of a user's that the type checker must
 comment as unused.
 """
 
+# What the guide advises users of AsyncJob to switch on, beside --strict.
+# mypy: enable-error-code="truthy-bool"
+
 from __future__ import annotations
 
 import datetime as dt
@@ -183,6 +186,14 @@ async def async_calls() -> None:
         assert_type(entered, AsyncJob)
         assert_type(job.can_claim_task(7), bool)
         assert_type(await job.add_task(7), bool)
+        if job.add_task(7):  # type: ignore[truthy-bool]
+            pass
+        with job:  # type: ignore[attr-defined]
+            pass
+        for _ in job.claim([7]):  # type: ignore[attr-defined]
+            pass
+        async with Job('worker'):  # type: ignore[attr-defined]
+            pass
         assert_type(await job.set_claim([7]), bool)
         async for number in job.claim(numbers()):
             assert_type(number, int)

@@ -17,7 +17,7 @@ from jobsync._worker.alarm import Alarm
 from jobsync._worker.completions import Completions, listed, refusal_as_outage
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
-from jobsync.errors import JobsyncError
+from jobsync.errors import ConfigError, JobsyncError
 from jobsync.task import Task
 
 __all__ = ['TaskLog']
@@ -226,6 +226,24 @@ class TaskLog:
             _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self._node_name, listed(keys))
             return False
         return True
+
+    def check_begun(self, key: str) -> None:
+        """Raise ``ConfigError`` for a task that no node has begun at this date.
+
+        A task that is neither open nor waiting to be recorded may have been claimed by ``set_claim``, or be complete already:
+        then the store has its claim, or with coordination off its audit.
+        """
+        if key in self._open or self.completions.has(key):
+            return
+        backend = self._session.backend
+        if backend is None:
+            return
+        kind = HistoryKind.CLAIM if self._session.config.enabled else HistoryKind.AUDIT
+        if not self._session.caller.call(lambda: backend.history(kind, limit=1, date=self._date, item=key)):
+            raise ConfigError(
+                f'task {key!r}: must have been begun before it is complete, and no node has begun it for {self._date}: call '
+                'add_task, or loop over claim'
+            )
 
     # --- ends ---------------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from jobsync._worker.stages import Event
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.threads import Threads
-from jobsync.config import CoordinationConfig
+from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import JobsyncError
 from jobsync.job import Job
 
@@ -170,6 +170,18 @@ class AsyncJob:
         if self._threads.are_open and self._job._session.is_same_process:
             await self._leave()
 
+    if not TYPE_CHECKING:  # a type checker finds ``with`` by itself, as long as these are missing
+
+        def __enter__(self) -> NoReturn:
+            """Refuse ``with``."""
+            raise JobsyncError(
+                f'job {self.node_name!r}: an AsyncJob is entered by "async with", not "with"; without asyncio use Job'
+            )
+
+        def __exit__(self, *_: object) -> NoReturn:
+            """Refuse ``with``."""
+            self.__enter__()
+
     async def _leave(self) -> None:
         try:
             self._job._session.stages.record(Event.LEAVE)  # from now on a signal has no block to end
@@ -242,9 +254,10 @@ class AsyncJob:
             batch: How many claims are recorded at a time, at most.
 
         Raises:
-            ConfigError: ``batch`` or an id is not allowed.
+            ConfigError: ``tasks``, ``batch`` or an id is not allowed.
             BackendUnavailable: The store does not answer.
         """
+        checks.async_tasks.of('tasks', tasks)
         return Claims(self._job._claim_loop(tasks, batch), tasks, self._job.can_claim_task, self._threads)
 
     @asynccontextmanager

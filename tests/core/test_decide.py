@@ -45,21 +45,21 @@ def test_the_first_distribution_waits_while_the_cluster_forms() -> None:
 def test_the_first_distribution_waits_for_minimum_nodes() -> None:
     """With ``minimum_nodes`` given, nothing is distributed among fewer, however late it is."""
     scene = forming('a', 'b')
-    scene.config_with(minimum_nodes=3, minimum_nodes_given=True, wait_on_enter=0.0)
+    scene.config_with(minimum_nodes=3, wait_on_enter=0.0)
     assert scene.decide().plan is None
 
 
 def test_the_first_distribution_waits_for_minimum_nodes_alone() -> None:
     """With ``minimum_nodes`` given, as many are enough, however early it is."""
     scene = forming('a', 'b', 'c')
-    scene.config_with(minimum_nodes=3, minimum_nodes_given=True, wait_on_enter=9999.0)
+    scene.config_with(minimum_nodes=3, wait_on_enter=9999.0)
     assert scene.plan().groups
 
 
 def test_suspects_do_not_make_up_the_minimum() -> None:
     """Only nodes that are not suspected count towards ``minimum_nodes``."""
     scene = forming('a', 'b', 'c')
-    scene.config_with(minimum_nodes=3, minimum_nodes_given=True)
+    scene.config_with(minimum_nodes=3)
     scene.silent = frozenset('c')
     assert scene.decide().plan is None
 

@@ -168,7 +168,7 @@ class _Decision:
         state.admission.read(newcomers, snapshot, set(self.departed), self.now)
         if self.is_first:
             form_at = self.view.started_at + config.wait_on_enter
-            if config.minimum_nodes_given:
+            if config.minimum_nodes is not None:
                 if len(owner_table.alive) < config.minimum_nodes:
                     return None, _FOREVER
             elif self.now < form_at:

@@ -108,7 +108,7 @@ class Job:
         self._task_log = TaskLog(self._session, self.date)
         self._locks = TaskLocks(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
-        self._signals = Signals(self._session, self._config.shutdown_timeout_sec) if is_handling else None
+        self._signals = Signals(self._session, self._task_log, self._config.shutdown_timeout_sec) if is_handling else None
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled: a node belongs to one process."""

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from jobsync._core.records import HistoryKind, NodeRef
+from jobsync._core.redact import listed as first_of
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime
 from jobsync._runtime.clock import now
@@ -50,6 +51,10 @@ class TaskLog:
     def open_tasks(self) -> int:
         """Return how many tasks are open."""
         return len(self._open)
+
+    def open_names(self) -> str:
+        """Return the open tasks as text for a log line, at most 20 of them by their keys."""
+        return first_of(map(repr, list(self._open)), 20)
 
     def is_open(self, key: str) -> bool:
         """Return whether this task is open."""
@@ -275,7 +280,13 @@ class TaskLog:
         self._renewal.cancel()
         self.completions.close()
         if self._open:
-            _logger.warning('node %r has left with %d tasks not audited', self._node_name, len(self._open))
+            _logger.warning(
+                'node %r has left with %d tasks not audited: %s. They are incomplete, so the next owner does them again '
+                '(get_incomplete_tasks lists them); what is done, write_audit records before the block ends',
+                self._node_name,
+                len(self._open),
+                self.open_names(),
+            )
 
     def _close_tasks(self, keys: list[str]) -> None:
         for key in keys:

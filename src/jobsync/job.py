@@ -24,6 +24,7 @@ from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
+from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow
 from jobsync.task import Task, key_of
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ class Job:
         self._locks = TaskLocks(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
         self._signals = Signals(self._session, self._task_log, self._config.shutdown_timeout_sec) if is_handling else None
+
+    def __repr__(self) -> str:
+        return f'<Job {status.summary(self._session)}>'
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled: a node belongs to one process."""
@@ -338,7 +342,7 @@ class Job:
         """
         self._task_log.complete_all()
 
-    def get_audit(self) -> list[dict[str, Any]]:
+    def get_audit(self) -> list[AuditRow]:
         """Return the tasks that any node has completed for this job's date, newest first.
 
         Returns:
@@ -399,7 +403,7 @@ class Job:
     register_lock = register_task_lock
     register_locks_bulk = register_task_locks_bulk
 
-    def list_locks(self) -> list[dict[str, Any]]:
+    def list_locks(self) -> list[LockRow]:
         """Return every task lock, by ``token_id``.
 
         Returns:
@@ -531,14 +535,14 @@ class Job:
         """Return whether this node leads the cluster, with a valid lease. No I/O."""
         return status.is_leader(self._session)
 
-    def get_coordination_status(self) -> dict[str, Any]:
-        """Return this node's state in one mapping. No I/O."""
+    def get_coordination_status(self) -> CoordinationStatus:
+        """Return this node's state in one mapping, which ``json.dumps`` accepts. No I/O."""
         return status.coordination_status(self._session, self._task_log.open_tasks)
 
     # --- all nodes ----------------------------------------------------------------------------------------------------------
 
     @property
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self) -> list[NodeRow]:
         """Every node's record in the store, oldest first: name, created_on, last_heartbeat, active and more.
 
         Raises:
@@ -549,7 +553,7 @@ class Job:
         snapshot = self._session.caller.call(self._session.needed_backend.snapshot)
         return status.node_rows(snapshot, self._config.heartbeat_timeout_sec)
 
-    def get_active_nodes(self) -> list[dict[str, Any]]:
+    def get_active_nodes(self) -> list[NodeRow]:
         """Return the nodes with a heartbeat within ``heartbeat_timeout_sec``, by the store's clock, oldest first. For people.
 
         Raises:
@@ -557,7 +561,7 @@ class Job:
         """
         return [node for node in self.nodes if node['active']]
 
-    def get_dead_nodes(self) -> list[dict[str, Any]]:
+    def get_dead_nodes(self) -> list[NodeRow]:
         """Return the nodes that have left, or have no heartbeat within ``heartbeat_timeout_sec``, oldest first. For people.
 
         The leader removes their records.

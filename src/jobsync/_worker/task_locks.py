@@ -13,6 +13,7 @@ from jobsync._core.redact import listed, safe_repr
 from jobsync._event_log import EventLogger
 from jobsync._worker.session import Session
 from jobsync.errors import ConfigError
+from jobsync.rows import LockRow
 from jobsync.task import key_of
 
 __all__ = ['TaskLocks', 'lock_request', 'lock_requests']
@@ -67,7 +68,7 @@ class TaskLocks:
         """Remove task locks; return how many."""
         return self._edit(LockEdit(remove=condition))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[LockRow]:
         """Return every task lock as a mapping, by token_id."""
         session = self._session
         locks = session.caller.call(session.needed_backend.read_locks).locks
@@ -117,7 +118,7 @@ def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequ
     return list(found.values())
 
 
-def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[dict[str, Any]]:
+def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[LockRow]:
     """Return task locks as mappings, by token_id. ``pins`` says which pattern each lock goes by."""
     return [
         {

@@ -5,11 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
-import attrs
-
-from jobsync._core.records import HistoryKind, NodeRef
+from jobsync._core.records import Audit, HistoryKind, NodeRef
 from jobsync._core.redact import listed as first_of
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime
@@ -19,6 +16,7 @@ from jobsync._worker.completions import Completions, listed, refusal_as_outage
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
 from jobsync.errors import ConfigError, JobsyncError
+from jobsync.rows import AuditRow
 from jobsync.task import Task
 
 __all__ = ['TaskLog']
@@ -303,11 +301,15 @@ class TaskLog:
 
     # --- history ------------------------------------------------------------------------------------------------------------
 
-    def read_audits(self) -> list[dict[str, Any]]:
+    def read_audits(self) -> list[AuditRow]:
         """Return every audit of the date, newest first."""
         backend = self._session.needed_backend
         rows = self._session.caller.call(lambda: backend.history(HistoryKind.AUDIT, date=self._date))
-        return [attrs.asdict(row) for row in rows]
+        return [
+            {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on}
+            for row in rows
+            if isinstance(row, Audit)
+        ]
 
     def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
         """Return the tasks of the date that were started longer ago than ``older_than`` and never completed."""

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
+from jobsync._worker import status
 from jobsync._worker.session import copy_error
 from jobsync._worker.stages import Event
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
@@ -22,6 +23,7 @@ from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import JobsyncError
 from jobsync.job import Job
+from jobsync.rows import NodeRow
 
 if TYPE_CHECKING:
     from jobsync.database import Connection
@@ -136,6 +138,9 @@ class AsyncJob:
 
     def _provider(self, function: Any) -> Any:
         return (lambda _: self._on_loop.wait_for(function(self))) if is_coroutine_function(function) else function
+
+    def __repr__(self) -> str:
+        return f'<AsyncJob {status.summary(self._job._session)}>'
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled: a node belongs to one process."""
@@ -330,7 +335,7 @@ class AsyncJob:
         return self._job.is_leaving
 
     @property
-    def nodes(self) -> Coroutine[Any, Any, list[dict[str, Any]]]:
+    def nodes(self) -> Coroutine[Any, Any, list[NodeRow]]:
         """Every node's record in the store, oldest first, to be awaited: ``await job.nodes``."""
         return self._call(lambda: self._job.nodes)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import sqlite3
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -117,6 +118,15 @@ def test_unknown_field() -> None:
 def test_unknown_scheme() -> None:
     """A URL whose scheme no backend answers to; the message says which there are."""
     with pytest.raises(BackendNotFound, match=r'no backend answers to oracle://.*memory://'), made_on('oracle://host/db'):
+        pass
+
+
+@pytest.mark.parametrize(
+    ('url', 'meant'), [('postgre://host/db', 'postgresql'), ('sqllite:///x', 'sqlite'), ('reddis://h', 'redis')]
+)
+def test_a_misspelt_scheme(url: str, meant: str) -> None:
+    """A URL whose scheme is nearly one that there is: the message asks whether that was meant."""
+    with pytest.raises(BackendNotFound, match=rf'did you mean {meant}://\?'), made_on(url):
         pass
 
 
@@ -304,6 +314,8 @@ def test_duplicate_name(store: Store) -> None:
         with pytest.raises(NodeNameInUse, match=r"'a' is in use by a live process \(pid \d+ on .+\)") as caught, store.job('a'):
             pass
         row = first.nodes[0]
+        assert caught.value.__cause__ is caught.value.__context__ is None
+        assert len(traceback.extract_tb(caught.value.__traceback__)) <= 4
         assert (caught.value.name, caught.value.host, caught.value.pid) == ('a', row['host'], row['pid'])
         assert first.my_tokens is tokens
 

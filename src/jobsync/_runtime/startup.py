@@ -16,7 +16,7 @@ from jobsync._event_log import EventLogger
 from jobsync._runtime.node import NodeRuntime, Status
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
-from jobsync.errors import ClusterTimeout, JobsyncError, UnsupportedOperation
+from jobsync.errors import ClusterTimeout, JobsyncError, NodeNameInUse, UnsupportedOperation
 
 __all__ = ['node_config', 'refuse_patched_threads', 'wait_until_entered']
 
@@ -80,6 +80,8 @@ def wait_until_entered(
     while True:
         status, waited = runtime.status, time.monotonic() - started
         if status.failure is not None:
+            if isinstance(status.failure, NodeNameInUse):
+                raise status.failure.with_traceback(None)  # the steps of the agent's thread explain nothing of a wrong name
             raise status.failure
         if status.phase is Phase.LEFT:
             raise JobsyncError(f'node {name!r} was requested to leave while it was entering')

@@ -36,10 +36,6 @@ IDS: list[Any] = [
     *range(-100, 100),
     *(f'task-{number}' for number in range(100)),
     10**1000,
-    True,
-    None,
-    1.5,
-    '',
     ' ',
     'a\nb',
     '\x7f',
@@ -47,9 +43,25 @@ IDS: list[Any] = [
     Text('text'),
     Number(3),
     ('a', 1),
-    b'raw',
 ]
-BAD_IDS: list[Any] = [10**5000, -(10**5000), '\0', 'a\0b', '\ud800', 'a\udcffb', Text('\0'), [1], {}, object()]
+BAD_IDS: list[Any] = [
+    10**5000,
+    -(10**5000),
+    '\0',
+    'a\0b',
+    '\ud800',
+    'a\udcffb',
+    Text('\0'),
+    [1],
+    {},
+    object(),
+    True,
+    None,
+    1.5,
+    '',
+    b'raw',
+    Text(''),
+]
 
 
 def job(name: str, url: str, **settings: Any) -> Job:

@@ -180,7 +180,7 @@ def test_priority_of_the_prefix() -> None:
     assert resolve({'sync': {'sql': {'appname': 'mine_'}, 'backend': URL}}, None, {}) == CoordinationConfig(
         appname='mine_', backend=URL
     )
-    assert resolve(None, None, {'JOBSYNC_BACKEND': URL}).appname == 'sync_'
+    assert resolve(None, None, {'JOBSYNC_BACKEND': URL}).options.namespace == 'sync_'
 
 
 @pytest.mark.parametrize('environ', [{}, {'JOBSYNC_BACKEND': ''}])
@@ -209,8 +209,8 @@ def test_coordination_off_needs_no_backend(caplog: pytest.LogCaptureFixture) -> 
 
 def test_minimum_nodes_given_survives() -> None:
     """Whether ``minimum_nodes`` was given is still known of the result."""
-    assert not resolve(None, CoordinationConfig(backend=URL), {}).minimum_nodes_given
-    assert resolve({'sync': {'coordination': {'minimum_nodes': 1}, 'backend': URL}}, None, {}).minimum_nodes_given
+    assert resolve(None, CoordinationConfig(backend=URL), {}).minimum_nodes is None
+    assert resolve({'sync': {'coordination': {'minimum_nodes': 1}, 'backend': URL}}, None, {}).minimum_nodes == 1
 
 
 @attrs.define

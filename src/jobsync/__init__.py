@@ -29,6 +29,7 @@ from jobsync.errors import (
     WrongProcess,
 )
 from jobsync.job import Job
+from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow, UnreadableRow
 from jobsync.task import Task
 
 if TYPE_CHECKING:
@@ -36,20 +37,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     'AsyncJob',
+    'AuditRow',
     'BackendNotFound',
     'BackendUnavailable',
     'ClusterTimeout',
     'ConfigError',
     'ConfigMismatch',
     'CoordinationConfig',
+    'CoordinationStatus',
     'Job',
     'JobsyncError',
+    'LockRow',
     'NodeNameInUse',
+    'NodeRow',
     'NotOwned',
     'RebalanceEvent',
     'SchemaMismatch',
     'StaleFence',
     'Task',
+    'UnreadableRow',
     'UnsupportedOperation',
     'WrongProcess',
 ]

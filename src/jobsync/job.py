@@ -24,6 +24,7 @@ from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
+from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow
 from jobsync.task import Task, key_of
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ class Job:
         self._lock_provider = checks.optional_callable.of('lock_provider', lock_provider)
         self._clear_existing_locks = checks.flag.of('clear_existing_locks', clear_existing_locks)
         self._functions = Functions(
-            on_assign=checks.optional_callable.of('on_assign', on_assign),
-            on_revoke=checks.optional_callable.of('on_revoke', on_revoke),
-            on_lost=checks.optional_callable.of('on_lost', on_lost),
-            on_rebalance=checks.optional_callable.of('on_rebalance', on_rebalance),
+            on_assign=checks.callback(1).of('on_assign', on_assign),
+            on_revoke=checks.callback(2).of('on_revoke', on_revoke),
+            on_lost=checks.callback(1).of('on_lost', on_lost),
+            on_rebalance=checks.callback(1, 0).of('on_rebalance', on_rebalance),
         )
         hash_function, self._total_tokens = self._config.hash_function, self._config.total_tokens
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
@@ -108,7 +109,10 @@ class Job:
         self._task_log = TaskLog(self._session, self.date)
         self._locks = TaskLocks(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
-        self._signals = Signals(self._session, self._config.shutdown_timeout_sec) if is_handling else None
+        self._signals = Signals(self._session, self._task_log, self._config.shutdown_timeout_sec) if is_handling else None
+
+    def __repr__(self) -> str:
+        return f'<Job {status.summary(self._session)}>'
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled: a node belongs to one process."""
@@ -174,6 +178,18 @@ class Job:
         if self._signals is not None:
             self._signals.release()
 
+    if not TYPE_CHECKING:  # a type checker finds ``async with`` by itself, as long as these are missing
+
+        def __aenter__(self) -> NoReturn:
+            """Refuse ``async with``."""
+            raise JobsyncError(
+                f'job {self.node_name!r}: a Job is entered by "with", not "async with"; on an event loop use AsyncJob'
+            )
+
+        def __aexit__(self, *_: object) -> NoReturn:
+            """Refuse ``async with``."""
+            self.__aenter__()
+
     # --- tasks --------------------------------------------------------------------------------------------------------------
 
     def can_claim_task(self, task: object) -> bool:
@@ -188,7 +204,7 @@ class Job:
         # Every task of every loop comes through here: key_of and tokenizer are written out for speed.
         kind = type(task)
         try:
-            if kind is str and '\0' not in task:  # type: ignore[operator]  # known by type(): isinstance takes longer
+            if kind is str and task and '\0' not in task:  # type: ignore[operator]  # known by type(): isinstance takes longer
                 key: str = task  # type: ignore[assignment]
             elif kind is Task:
                 key = task.key  # type: ignore[attr-defined]
@@ -262,9 +278,10 @@ class Job:
             batch: How many claims are recorded at a time, at most. None: as said above.
 
         Raises:
-            ConfigError: ``batch`` or an id is not allowed.
+            ConfigError: ``tasks``, ``batch`` or an id is not allowed.
             BackendUnavailable: The store does not answer.
         """
+        checks.tasks.of('tasks', tasks)
         return claimed_tasks(self._claim_loop(tasks, batch), tasks, self.can_claim_task)
 
     def _claim_loop(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
@@ -309,9 +326,12 @@ class Job:
             task: A ``Task`` or a bare id.
 
         Raises:
-            BackendUnavailable: The store does not answer. The next ``write_audit`` records the task.
+            ConfigError: The id cannot be a task's, or no node has begun the task at this job's date.
+            BackendUnavailable: The store does not answer. The next ``write_audit`` records a task that this job has started.
         """
-        self._task_log.finish(key_of(task))
+        key = key_of(task)
+        self._task_log.check_begun(key)
+        self._task_log.finish(key)
         self._task_log.completions.flush()
 
     def write_audit(self) -> None:
@@ -322,7 +342,7 @@ class Job:
         """
         self._task_log.complete_all()
 
-    def get_audit(self) -> list[dict[str, Any]]:
+    def get_audit(self) -> list[AuditRow]:
         """Return the tasks that any node has completed for this job's date, newest first.
 
         Returns:
@@ -383,7 +403,7 @@ class Job:
     register_lock = register_task_lock
     register_locks_bulk = register_task_locks_bulk
 
-    def list_locks(self) -> list[dict[str, Any]]:
+    def list_locks(self) -> list[LockRow]:
         """Return every task lock, by ``token_id``.
 
         Returns:
@@ -515,14 +535,14 @@ class Job:
         """Return whether this node leads the cluster, with a valid lease. No I/O."""
         return status.is_leader(self._session)
 
-    def get_coordination_status(self) -> dict[str, Any]:
-        """Return this node's state in one mapping. No I/O."""
+    def get_coordination_status(self) -> CoordinationStatus:
+        """Return this node's state in one mapping, which ``json.dumps`` accepts. No I/O."""
         return status.coordination_status(self._session, self._task_log.open_tasks)
 
     # --- all nodes ----------------------------------------------------------------------------------------------------------
 
     @property
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self) -> list[NodeRow]:
         """Every node's record in the store, oldest first: name, created_on, last_heartbeat, active and more.
 
         Raises:
@@ -533,7 +553,7 @@ class Job:
         snapshot = self._session.caller.call(self._session.needed_backend.snapshot)
         return status.node_rows(snapshot, self._config.heartbeat_timeout_sec)
 
-    def get_active_nodes(self) -> list[dict[str, Any]]:
+    def get_active_nodes(self) -> list[NodeRow]:
         """Return the nodes with a heartbeat within ``heartbeat_timeout_sec``, by the store's clock, oldest first. For people.
 
         Raises:
@@ -541,7 +561,7 @@ class Job:
         """
         return [node for node in self.nodes if node['active']]
 
-    def get_dead_nodes(self) -> list[dict[str, Any]]:
+    def get_dead_nodes(self) -> list[NodeRow]:
         """Return the nodes that have left, or have no heartbeat within ``heartbeat_timeout_sec``, oldest first. For people.
 
         The leader removes their records.

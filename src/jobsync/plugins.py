@@ -20,6 +20,7 @@ import pluggy
 from jobsync import hookspecs
 from jobsync._core.redact import redact_url, safe_repr
 from jobsync.backend import Backend, BackendInfo, BackendOptions
+from jobsync.config.checks import nearest
 from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ def _mark_conflicts(candidates: list[_Candidate], what: str, claims: Callable[[_
 
 def _unknown(scheme: str, candidates: list[_Candidate]) -> str:
     usable = sorted({s for candidate in candidates if candidate.error is None for s in candidate.schemes})
-    message = f'no backend answers to {scheme}://; installed are {", ".join(f"{s}://" for s in usable) or "none"}'
+    near = nearest(scheme, usable)
+    hint = f'did you mean {near}://? ' if near else ''
+    message = f'no backend answers to {scheme}://; {hint}installed are {", ".join(f"{s}://" for s in usable) or "none"}'
     broken = '; '.join(candidate.error for candidate in candidates if candidate.error is not None)
     return f'{message}. Besides these, {broken}' if broken else message
 

@@ -14,11 +14,12 @@ class Task:
     Do not change the attributes of a task.
 
     Args:
-        id: Any hashable value with a text that is the same in every process.
+        id: A string, an int, or another hashable value with a text that is the same in every process. Not None, a bool, a float,
+            bytes or an empty text.
         name: A label, which jobsync does not use.
 
     Raises:
-        ConfigError: The id cannot be hashed or recorded.
+        ConfigError: The id cannot be a task's.
     """
 
     # No attrs class: a loop makes one for each task, and a frozen attrs class takes twice as long.

@@ -45,21 +45,21 @@ def test_the_first_distribution_waits_while_the_cluster_forms() -> None:
 def test_the_first_distribution_waits_for_minimum_nodes() -> None:
     """With ``minimum_nodes`` given, nothing is distributed among fewer, however late it is."""
     scene = forming('a', 'b')
-    scene.config_with(minimum_nodes=3, minimum_nodes_given=True, wait_on_enter=0.0)
+    scene.config_with(minimum_nodes=3, wait_on_enter=0.0)
     assert scene.decide().plan is None
 
 
 def test_the_first_distribution_waits_for_minimum_nodes_alone() -> None:
     """With ``minimum_nodes`` given, as many are enough, however early it is."""
     scene = forming('a', 'b', 'c')
-    scene.config_with(minimum_nodes=3, minimum_nodes_given=True, wait_on_enter=9999.0)
+    scene.config_with(minimum_nodes=3, wait_on_enter=9999.0)
     assert scene.plan().groups
 
 
 def test_suspects_do_not_make_up_the_minimum() -> None:
     """Only nodes that are not suspected count towards ``minimum_nodes``."""
     scene = forming('a', 'b', 'c')
-    scene.config_with(minimum_nodes=3, minimum_nodes_given=True)
+    scene.config_with(minimum_nodes=3)
     scene.silent = frozenset('c')
     assert scene.decide().plan is None
 
@@ -741,5 +741,26 @@ def test_long_lists_of_names_are_cut() -> None:
 
 def test_a_new_weight_is_a_rebalance() -> None:
     """Where no node came or went, the reason is the rebalance itself."""
-    scene = Scene.of('aabb', node('b', seen=5, weight=0.0))
+    scene = Scene.of('aabb', node('b', seen=5, weight=3.0))
     assert scene.plan().reason == 'rebalance'
+
+
+def test_a_drain_is_named() -> None:
+    """The reason names the nodes that give up everything, and no task locks, though pins move with the tokens."""
+    scene = Scene.of(assigned('aabb', pins=[Pin(5, 't0', 'b', None, 4, '%')]), node('b', seen=5, weight=0.0))
+    scene.locks = (lock(1, 't0', '%'),)
+    plan = scene.commit()
+    assert plan.pins
+    assert plan.reason == 'draining: b'
+    scene.acknowledge('b')
+    assert scene.commit().reason == 'draining: b'
+
+
+def test_a_drain_beside_a_task_lock() -> None:
+    """Where a task lock was registered at that moment too, the reason has both; a node long drained is not named again."""
+    scene = Scene.of('aabb', node('b', seen=5, weight=0.0))
+    scene.locks = (lock(1, 't0', 'a'),)
+    assert scene.commit().reason == 'draining: b; task locks'
+    scene = Scene.of(assigned('aaaa', members='b'), node('b', seen=5, weight=0.0))
+    scene.locks = (lock(1, 't0', 'a'),)
+    assert scene.plan().reason == 'task locks'

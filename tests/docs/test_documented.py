@@ -177,6 +177,25 @@ def test_the_pages_use_the_projects_words() -> None:
     assert re.findall(r'\b(master|shard|partition)s?\b', pages, flags=re.IGNORECASE) == []
 
 
+@pytest.mark.parametrize('names', ['node', 'token', 'unowned', 'lock', 'claim audit', 'rebalance'])
+def test_the_columns_of_a_table(names: str) -> None:
+    """The reference has a table's columns, and no other."""
+    heading = ' and '.join(f'`sync_{name}`' for name in names.split())
+    section = reference('database').partition(f'### {heading}\n')[2].partition('\n### ')[0]
+    cells = re.findall(r'^\| (`[^|]*) \|', section, flags=re.MULTILINE) or [
+        section.partition('The columns ')[2].partition(' mean ')[0]
+    ]
+    for name in names.split():
+        columns = set(getattr(tables_for('sync_'), name).columns.keys())
+        assert {column for cell in cells for column in re.findall(r'`(\w+)`', cell)} == columns
+
+
+@pytest.mark.parametrize('name', database.__all__)
+def test_a_function_for_statements(name: str) -> None:
+    """The reference has an entry for each name of ``jobsync.database``."""
+    assert re.search(rf'auto(function|class):: jobsync\.database\.{name}\n', reference('database'))
+
+
 def test_what_a_cluster_leaves_in_a_database() -> None:
     """Who takes a cluster away is told of every table and function."""
     told = (DOCS / 'operate' / 'deploy.md').read_text(encoding='utf-8').partition('## Taking a cluster away')[2]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sqlite3
+import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from tests.job.waiting import wait_until
 from tests.support.timings import FAST, TOKENS
 
 from jobsync import (
+    AsyncJob,
     BackendNotFound,
     BackendUnavailable,
     ConfigError,
@@ -24,6 +28,7 @@ from jobsync import (
     JobsyncError,
     NodeNameInUse,
     SchemaMismatch,
+    Task,
 )
 from jobsync._core.records import NodeRef, Registration
 from jobsync._event_log import event_log
@@ -116,6 +121,15 @@ def test_unknown_scheme() -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ('url', 'meant'), [('postgre://host/db', 'postgresql'), ('sqllite:///x', 'sqlite'), ('reddis://h', 'redis')]
+)
+def test_a_misspelt_scheme(url: str, meant: str) -> None:
+    """A URL whose scheme is nearly one that there is: the message asks whether that was meant."""
+    with pytest.raises(BackendNotFound, match=rf'did you mean {meant}://\?'), made_on(url):
+        pass
+
+
 def made_on(url: str, **fields: Any) -> Job:
     """A job on this URL."""
     return Job('w1', coordination_config=CoordinationConfig(**{**FAST, 'backend': url, **fields}))
@@ -160,15 +174,121 @@ def test_creator(store: Store, creator: Any) -> None:
         assert len(job.list_locks()) == 1
 
 
-@pytest.mark.parametrize('task', [[1], {}, object(), 'a\0b', '\ud800'])
+@pytest.mark.parametrize('task', [[1], {}, object(), 'a\0b', '\ud800', None, b'a', True, 7.0, ''])
 def test_task_id(store: Store, task: Any) -> None:
     """An id that cannot be hashed or recorded, at the first touch."""
     with store.job('a') as job:
-        for use in (job.can_claim_task, job.add_task, job.task_to_token, lambda task: job.register_task_lock(task, 'a')):
+        for use in (
+            job.can_claim_task,
+            job.add_task,
+            job.task_to_token,
+            job.complete,
+            lambda task: job.register_task_lock(task, 'a'),
+        ):
             with pytest.raises(ConfigError, match='task id'):
                 use(task)
         with pytest.raises(ConfigError, match='task id'):
             job.set_claim([1, task])
+    assert store.claims == []
+
+
+@pytest.mark.parametrize('tasks', ['abc', b'abc', 5, None, Task('abc')])
+def test_tasks_of_a_loop(store: Store, tasks: Any) -> None:
+    """What is no iterable of tasks: at the call, not at the first step, and no letter of a text becomes a task."""
+    with store.job('a') as job, pytest.raises(ConfigError, match=rf'tasks is {re.escape(repr(tasks))}.*must be an iterable'):
+        job.claim(tasks)
+
+    async def loop() -> None:
+        async with store.async_job('b') as job:
+            with pytest.raises(ConfigError, match=rf'tasks is {re.escape(repr(tasks))}.*iterable or asynchronous iterable'):
+                job.claim(tasks)
+
+    asyncio.run(loop())
+    assert store.claims == []
+
+
+def test_complete_without_a_beginning(store: Store) -> None:
+    """A task that no node has begun cannot be complete. One that was claimed, or is complete already, can be."""
+    with store.job('a') as job:
+        with pytest.raises(ConfigError, match=r"task 'x': must have been begun .* call add_task"):
+            job.complete('x')
+        assert job.set_claim('y')
+        job.complete('y')
+        assert job.add_task('z')
+        job.complete('z')
+        job.complete('z')
+        job.write_audit()
+
+    async def complete() -> None:
+        async with store.async_job('b') as job:
+            with pytest.raises(ConfigError, match="task 'x': must have been begun"):
+                await job.complete('x')
+
+    asyncio.run(complete())
+    assert set(store.audits) == {'y', 'z'}
+
+
+def test_a_pattern_of_a_shell(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A pattern with * or ? and no wildcard of LIKE is registered as it is, with a warning."""
+    with store.job('a') as job:
+        job.register_task_locks_bulk([(1, 'gpu-*'), (2, ['node-?', 'a']), (3, 'a*%'), (4, 'b')])
+        assert len(job.list_locks()) == 4
+    assert event_log.flush(30)
+    warned = [record.getMessage() for record in caplog.records if 'LIKE' in record.getMessage()]
+    assert len(warned) == 1
+    assert "very name: 'gpu-*', 'node-?'. Patterns are those of SQL LIKE: % is any number" in warned[0]
+
+
+@pytest.mark.parametrize('kind', [Job, AsyncJob])
+@pytest.mark.parametrize(
+    ('name', 'function', 'allowed'),
+    [
+        ('on_rebalance', lambda one, two: None, 'callable with one argument or none'),
+        ('on_assign', lambda: None, 'callable with one argument'),
+        ('on_lost', lambda one, two: None, 'callable with one argument'),
+        ('on_revoke', lambda one: None, 'callable with 2 arguments'),
+    ],
+)
+def test_the_parameters_of_a_callback(kind: type[Job] | type[AsyncJob], name: str, function: Any, allowed: str) -> None:
+    """A callback that cannot be called as it would be is refused at the construction, not at the first hand-over."""
+    config = CoordinationConfig(backend='memory://')
+    with pytest.raises(ConfigError, match=f'{name} is .*must be {allowed}'):
+        kind('w1', coordination_config=config, **{name: function})
+
+
+def test_callbacks_of_every_form() -> None:
+    """What can be called with the arguments is taken: with defaults, with a star, bound, or built in."""
+    functions: list[Callable[..., object]] = [lambda: None, lambda one, two=2: None, lambda *rest: None, [].append, print, dict]
+    for function in functions:
+        made(on_rebalance=function)
+
+
+def test_the_other_form_of_a_block(store: Store) -> None:
+    """``async with Job``, ``with AsyncJob`` and ``for`` over ``AsyncJob.claim`` name the right form."""
+
+    async def enter() -> None:
+        with pytest.raises(JobsyncError, match=r'job \'a\'.*by "with", not "async with".*AsyncJob'):
+            async with store.job('a'):  # type: ignore[attr-defined]
+                pass
+        with pytest.raises(JobsyncError, match=r'job \'b\'.*by "async with", not "with".*Job'), store.async_job('b'):  # type: ignore[attr-defined]
+            pass
+        async with store.async_job('b') as job:
+            with pytest.raises(JobsyncError, match='async for task in'):
+                for _ in job.claim([1]):  # type: ignore[attr-defined]
+                    pass
+
+    asyncio.run(enter())
+
+
+def test_a_forgotten_await(store: Store) -> None:
+    """``if job.add_task(x):`` on an event loop warns when the coroutine is dropped; type checkers find it (tests/typing)."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            with pytest.warns(RuntimeWarning, match=r'add_task.* was never awaited'):
+                assert job.add_task(1)  # a coroutine, which counts as true
+
+    asyncio.run(work())
     assert store.claims == []
 
 
@@ -194,6 +314,8 @@ def test_duplicate_name(store: Store) -> None:
         with pytest.raises(NodeNameInUse, match=r"'a' is in use by a live process \(pid \d+ on .+\)") as caught, store.job('a'):
             pass
         row = first.nodes[0]
+        assert caught.value.__cause__ is caught.value.__context__ is None
+        assert len(traceback.extract_tb(caught.value.__traceback__)) <= 4
         assert (caught.value.name, caught.value.host, caught.value.pid) == ('a', row['host'], row['pid'])
         assert first.my_tokens is tokens
 

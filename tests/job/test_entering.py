@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -18,13 +21,16 @@ from tests.support.timings import FAST, TOKENS
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeRef, NodeState, Registration
+from jobsync._event_log import event_log
 from jobsync._runtime.node import Status
-from jobsync._runtime.startup import _waiting_for
-from jobsync.backend import BackendOptions
+from jobsync._runtime.startup import _Schedule, _waiting_for, node_config
+from jobsync.backend import BackendInfo, BackendOptions, Reach
 from jobsync.testing import Fault, FaultyBackend, When
 
 pytestmark = pytest.mark.any_store
 
+INFO = BackendInfo(name='own', durable=True, push=True, reach=Reach.HOST, max_tokens=100_000)
+INFO_LEVEL = logging.INFO
 FORMING = {name: value for name, value in FAST.items() if name != 'minimum_nodes'}
 
 
@@ -159,19 +165,98 @@ def test_limit_of_a_joiner(store: Store) -> None:
             wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
 
 
-def test_what_a_joiner_is_said_to_wait_for() -> None:
-    """A node that joins a running cluster waits for its share, not for nodes that have joined long ago."""
-    waiting = Status(Phase.MEMBER, registered_nodes=1)
-    told = [
-        _waiting_for(waiting, 3, 60.0, 2.0),
-        _waiting_for(attrs.evolve(waiting, registered_nodes=3), 3, 60.0, 2.0),
-        _waiting_for(attrs.evolve(waiting, registered_nodes=2, distributed=True), 1, 60.0, 2.0),
-    ]
-    assert told == [
-        'waiting until 3 nodes have joined (member for 2 s, 1 nodes so far, at most 60 s)',
-        'waiting for the first distribution (member for 2 s, 3 nodes so far, 3 needed)',
-        'waiting until the leader gives it a share of the tokens (member for 2 s, 2 nodes so far)',
-    ]
+MEMBER = Status(Phase.MEMBER, registered_nodes=1)
+
+
+@pytest.mark.parametrize(
+    ('status', 'changes', 'waits_for'),
+    [
+        (Status(Phase.OPENING), {}, 'waiting until the store is open with its settings; ClusterTimeout in 118 s at the latest'),
+        (
+            Status(Phase.REGISTERING),
+            {},
+            'waiting until it is registered under its name (registering); ClusterTimeout in 118 s at the latest',
+        ),
+        (
+            MEMBER,
+            {'minimum_nodes': 3},
+            'waiting until 3 nodes have joined (1 node so far); ClusterTimeout in 58 s at the latest',
+        ),
+        (
+            attrs.evolve(MEMBER, registered_nodes=3),
+            {'minimum_nodes': 3},
+            'waiting for the first distribution (3 nodes registered); ClusterTimeout in 118 s at the latest',
+        ),
+        (
+            attrs.evolve(MEMBER, registered_nodes=3),
+            {'minimum_nodes': 3, 'durable': False},
+            (
+                'waiting 13 s until every older lease is over, since the store may lose what it has confirmed'
+                ' (on Redis, durable=yes '
+                'in the URL declares a server that does not); ClusterTimeout in 118 s at the latest'
+            ),
+        ),
+        (
+            MEMBER,
+            {},
+            (
+                'waiting for the cluster to form: 1 node so far, first distribution in 58 s; give minimum_nodes to start sooner; '
+                'ClusterTimeout in 118 s at the latest'
+            ),
+        ),
+        (
+            attrs.evolve(MEMBER, registered_nodes=2, distributed=True),
+            {'minimum_nodes': 1},
+            'waiting until the leader gives it a share of the tokens (2 nodes registered); ClusterTimeout in 118 s at the latest',
+        ),
+        (
+            attrs.evolve(MEMBER, registered_nodes=2, distributed=True, planned=True),
+            {},
+            (
+                'waiting for the rest of its tokens, which b, c must release first; '
+                'entering with the tokens it has in 58 s at the latest'
+            ),
+        ),
+    ],
+)
+def test_what_a_node_is_said_to_wait_for(status: Status, changes: dict[str, Any], waits_for: str) -> None:
+    """Each state names what is missing, and how long the wait takes at most."""
+    made = node_config('a', CoordinationConfig(), INFO, create=True, wait_on_enter=60, announces=False)
+    assert _waiting_for(status, attrs.evolve(made, **changes), 60.0, 2.0, 'b, c') == waits_for
+
+
+def test_when_a_wait_is_logged() -> None:
+    """After a second, every five seconds, and once as a warning after ten."""
+    schedule = _Schedule()
+    levels = {tenth / 10: level for tenth in range(300) if (level := schedule.level(tenth / 10)) is not None}
+    assert levels == {1.0: INFO_LEVEL, 5.0: INFO_LEVEL, 10.0: logging.WARNING, **dict.fromkeys((15.0, 20.0, 25.0), INFO_LEVEL)}
+
+
+def test_a_wait_is_shown_without_logging(tmp_path: Path) -> None:
+    """A program that configures no logging reads on stderr what its node waits for."""
+    program = (
+        'from jobsync import ClusterTimeout, CoordinationConfig, Job\n'
+        'from jobsync._runtime import startup\n'
+        'startup._FIRST_SEC = startup._WARN_SEC = 0.2\n'
+        'try:\n'
+        '    with Job("a", wait_on_enter=1, coordination_config=CoordinationConfig(backend="memory://", minimum_nodes=2)):\n'
+        '        pass\n'
+        'except ClusterTimeout:\n'
+        '    pass\n'
+    )
+    done = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert "node 'a': waiting until 2 nodes have joined" in done.stderr
+
+
+def test_the_nodes_that_hold_the_tokens(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A node that waits for tokens names the nodes that own them."""
+    caplog.set_level(logging.INFO, 'jobsync')
+    with store.job('a', config={'handover_timeout_sec': 60}) as a:
+        assert all(a.add_task(task) for task in range(1000))
+        with store.job('b', wait_on_enter=2):
+            a.write_audit()
+    assert event_log.flush(30)
+    assert "node 'b': waiting for the rest of its tokens, which a must release first" in caplog.text
 
 
 def test_more_nodes_than_tokens(store: Store) -> None:

@@ -210,12 +210,17 @@ def test_leaving_waits_for_no_log(store: Store) -> None:
 
 
 def test_open_tasks_are_mentioned(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """A node that leaves with tasks not audited says how many, once."""
+    """A node that leaves with tasks not audited says which and what becomes of them, once. The list has 20 tasks at most."""
     with store.job('a') as job:
-        job.add_task(1)
-        job.add_task(2)
+        for task in range(25):
+            job.add_task(task)
+        for task in range(2, 5):
+            job.complete(task)
     job.__exit__(None, None, None)
-    assert caplog.text.count('has left with 2 tasks not audited') == 1
+    assert caplog.text.count('has left with 22 tasks not audited') == 1
+    assert "'0', '1', '10', '11'" in caplog.text
+    assert "'9'" not in caplog.text
+    assert 'and 2 more. They are incomplete, so the next owner does them again' in caplog.text
 
 
 def test_log_lines(store: Store, caplog: pytest.LogCaptureFixture) -> None:

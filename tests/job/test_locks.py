@@ -87,6 +87,7 @@ def test_expiry(store: Store) -> None:
         a.register_task_lock(task, 'b', 'for now', expires_in_days=4 / 86400)
         wait_until_only(b, task, a)
         (row,) = a.list_locks()
+        assert row['expires_at'] is not None
         assert (row['expires_at'] - row['created_at']).total_seconds() == pytest.approx(4, abs=0.01)
         wait_until_only(a, task, b)
         wait_until(lambda: a.list_locks() == [], 'the lock is removed')
@@ -108,9 +109,10 @@ def test_list_locks(store: Store) -> None:
             'created_at': 0,
             'expires_at': 0,
         }
+        assert first['expires_at'] is not None
         assert (first['expires_at'] - first['created_at']).days == 7
         assert (second['task_id'], second['node_pattern'], second['patterns']) == ('customer-X', 'east-%', ['east-%', 'west-%'])
-        assert second['reason'] is second['expires_at'] is None
+        assert (second['reason'], second['expires_at']) == (None, None)
 
 
 def test_a_new_lock_replaces_the_tasks_old_one(store: Store) -> None:

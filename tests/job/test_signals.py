@@ -28,6 +28,7 @@ from tests.support.timings import TOKENS
 import jobsync.database as db
 from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
+from jobsync._event_log import event_log
 from jobsync._worker.stages import Event, Stages
 from jobsync.backend import Backend, BackendOptions
 from jobsync.testing import FaultyBackend
@@ -275,6 +276,35 @@ def test_signals_are_handled_in_the_main_thread_only(store: Store) -> None:
     with store.job('a', handle_signals=True):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_what_a_signal_leaves_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Each signal is logged with what is waited for and the tasks that are open; leaving says what becomes of them."""
+    caplog.set_level(logging.INFO, 'jobsync.job')
+    with pytest.raises(SystemExit), store.job('a', handle_signals=True, config={**PATIENT, 'shutdown_timeout_sec': 300}) as job:
+        job.add_task('x')
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert event_log.flush(30)
+    told = [record.getMessage() for record in caplog.records if 'open' in record.getMessage() or 'audited' in record.getMessage()]
+    assert told[:2] == [
+        "node 'a': SIGTERM has come: no further task is started, and the block has 300 s to end; 1 tasks are open: 'x'",
+        "node 'a': SIGINT has come again: the block is left at once, and no task in flight is waited for; 1 tasks are open: 'x'",
+    ]
+    assert "has left with 1 tasks not audited: 'x'. They are incomplete" in told[2]
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_the_end_of_the_time_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A block that does not end in time is left with a line that says so, and nothing is said to be open that is not."""
+    config = {**PATIENT, 'shutdown_timeout_sec': 0.2}
+    with pytest.raises(SystemExit), store.job('a', handle_signals=True, config=config):
+        signal.raise_signal(signal.SIGTERM)
+        threading.Event().wait(120)
+    assert event_log.flush(30)
+    assert "node 'a': 0.2 s after the signal the block goes on: the block is left at once" in caplog.text
+    assert caplog.text.count('no task is open') == 1
 
 
 # --- several jobs in one process --------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
+import re
 import socket
 
 import pytest
@@ -12,7 +14,7 @@ from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
 import jobsync.database as db
-from jobsync import UnsupportedOperation, plugins
+from jobsync import CoordinationConfig, Job, UnsupportedOperation, plugins
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend
@@ -47,6 +49,7 @@ def test_nodes(store: Store) -> None:
         assert [row['weight'] for row in rows] == [1, 2]
         assert {(row['host'], row['pid']) for row in rows} == {(socket.gethostname(), os.getpid())}
         for row in rows:
+            assert row['last_heartbeat'] is not None
             assert row['created_on'] <= row['last_heartbeat']
             assert row['created_on'].tzinfo is not None
 
@@ -156,6 +159,28 @@ def test_coordination_status(store: Store) -> None:
         assert job.get_coordination_status()['open_tasks'] == 0
     status = job.get_coordination_status()
     assert (status['state'], status['is_healthy'], status['is_leader'], status['token_count']) == ('left', False, False, 0)
+
+
+def test_the_status_is_json(store: Store) -> None:
+    """The status is the same after a way through JSON, inside the block and outside, and its time is in UTC."""
+    job = store.job('a')
+    assert json.loads(json.dumps(job.get_coordination_status()))['last_heartbeat'] is None
+    with job:
+        status = job.get_coordination_status()
+        assert json.loads(json.dumps(status)) == status
+        assert status['last_heartbeat'] is not None
+        assert dt.datetime.fromisoformat(status['last_heartbeat']).utcoffset() == dt.timedelta(0)
+
+
+def test_repr(store: Store) -> None:
+    """The repr has the node's name, phase, tokens and the rest of its lease."""
+    job = store.job('a')
+    assert repr(job) == "<Job 'a': outside, 0 tokens, lease 0.0 s left>"
+    with job:
+        assert re.fullmatch(rf"<Job 'a': member, {TOKENS} tokens, lease \d+\.\d s left>", repr(job))
+    assert repr(job) == "<Job 'a': left, 0 tokens, lease 0.0 s left>"
+    assert repr(Job('a', coordination_config=CoordinationConfig(enabled=False))) == "<Job 'a': disabled, 0 tokens>"
+    assert repr(store.async_job('b')) == "<AsyncJob 'b': outside, 0 tokens, lease 0.0 s left>"
 
 
 def test_sql_ways_in(store: Store) -> None:

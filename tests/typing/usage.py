@@ -4,6 +4,9 @@ A line with ``type: ignore`` is a mistake of a user's that the type checker must
 comment as unused.
 """
 
+# What the guide advises users of AsyncJob to switch on, beside --strict.
+# mypy: enable-error-code="truthy-bool"
+
 from __future__ import annotations
 
 import datetime as dt
@@ -13,12 +16,16 @@ from typing import Any, ClassVar, assert_type
 import jobsync.database as db
 from jobsync import (
     AsyncJob,
+    AuditRow,
     BackendUnavailable,
     ConfigError,
     CoordinationConfig,
+    CoordinationStatus,
     Job,
     JobsyncError,
+    LockRow,
     NodeNameInUse,
+    NodeRow,
     NotOwned,
     RebalanceEvent,
     Task,
@@ -132,11 +139,11 @@ def calls(job: Job) -> None:
     assert_type(job.set_claim([1, 'a', task]), bool)
     job.complete(task)
     job.write_audit()
-    assert_type(job.get_audit(), list[dict[str, Any]])
+    assert_type(job.get_audit(), list[AuditRow])
     assert_type(job.get_incomplete_tasks(), list[Task])
     assert_type(job.get_incomplete_tasks(60), list[Task])
     assert_type(job.get_incomplete_tasks(older_than=dt.timedelta(hours=1)), list[Task])
-    assert_type(job.list_locks(), list[dict[str, Any]])
+    assert_type(job.list_locks(), list[LockRow])
     assert_type(job.clear_locks_by_creator('worker-01') + job.clear_all_locks(), int)
     job.register_lock(1, '%')
     job.register_locks_bulk([])
@@ -151,9 +158,9 @@ def calls(job: Job) -> None:
     assert_type(job.fence('a'), int)
     assert_type(job.task_to_token('a'), int)
     assert_type(job.is_leaving or job.am_i_healthy() or job.am_i_leader(), bool)
-    assert_type(job.nodes, list[dict[str, Any]])
-    assert_type(job.get_active_nodes() + job.get_dead_nodes(), list[dict[str, Any]])
-    assert_type(job.get_coordination_status(), dict[str, Any])
+    assert_type(job.nodes, list[NodeRow])
+    assert_type(job.get_active_nodes() + job.get_dead_nodes(), list[NodeRow])
+    assert_type(job.get_coordination_status(), CoordinationStatus)
     job.__exit__(None, None, None)
     job.my_tokens = frozenset()  # type: ignore[misc]
 
@@ -183,6 +190,14 @@ async def async_calls() -> None:
         assert_type(entered, AsyncJob)
         assert_type(job.can_claim_task(7), bool)
         assert_type(await job.add_task(7), bool)
+        if job.add_task(7):  # type: ignore[truthy-bool]
+            pass
+        with job:  # type: ignore[attr-defined]
+            pass
+        for _ in job.claim([7]):  # type: ignore[attr-defined]
+            pass
+        async with Job('worker'):  # type: ignore[attr-defined]
+            pass
         assert_type(await job.set_claim([7]), bool)
         async for number in job.claim(numbers()):
             assert_type(number, int)
@@ -192,15 +207,15 @@ async def async_calls() -> None:
             assert_type(one, str)
         await job.complete(7)
         await job.write_audit()
-        assert_type(await job.get_audit(), list[dict[str, Any]])
+        assert_type(await job.get_audit(), list[AuditRow])
         assert_type(await job.get_incomplete_tasks(60), list[Task])
-        assert_type(await job.list_locks(), list[dict[str, Any]])
+        assert_type(await job.list_locks(), list[LockRow])
         assert_type(await job.clear_all_locks(), int)
-        assert_type(await job.nodes, list[dict[str, Any]])
+        assert_type(await job.nodes, list[NodeRow])
         assert_type(await job.owner_of('a'), str | None)
         assert_type(job.fence('a'), int)
         assert_type(job.my_tokens, frozenset[int])
-        assert_type(job.get_coordination_status(), dict[str, Any])
+        assert_type(job.get_coordination_status(), CoordinationStatus)
         job.set_weight(0)
         job.can_claim_task()  # type: ignore[call-arg]
 

@@ -43,8 +43,7 @@ class NodeConfig:
     handover_timeout_sec: float
     shutdown_timeout_sec: float
     rejoin_grace_sec: float
-    minimum_nodes: int
-    minimum_nodes_given: bool
+    minimum_nodes: int | None
     locks_enabled: bool
     durable: bool
     max_removals: int

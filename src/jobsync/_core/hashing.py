@@ -30,6 +30,9 @@ DEFAULT_HASH = 'xxh3'
 HASH_FUNCTIONS = (DEFAULT_HASH, 'md5', 'sha256', 'double_sha256')
 
 
+_NO_IDS = (bool, float, bytes, bytearray, memoryview)
+"""Types whose values are ids only by mistake: a column with gaps, a comparison, a key that was not decoded."""
+
 _FIRST_8 = Struct('>Q').unpack_from
 """Unpack the first 8 bytes of a digest as a big-endian integer."""
 
@@ -39,11 +42,12 @@ def task_key(task_id: object) -> str:
 
     Raises ``ConfigError`` for an id that cannot be hashed; for one whose text differs from process to process, being the address
     of an object; and for one whose text no store can record: with a lone surrogate (as ``os.listdir`` makes of a file name that
-    is not UTF-8) or a NUL. So such an id is refused before the work is done, not after.
+    is not UTF-8) or a NUL. So such an id is refused before the work is done, not after. Also refused is what is an id by mistake:
+    None, a bool, a float (``7.0`` would be another task than ``7``), bytes and an empty text.
     """
     key = task_id if type(task_id) is str else _text(task_id)
     # Nearly every key is printable, and a printable key needs no further check.
-    if not key.isprintable():
+    if not key or not key.isprintable():
         _check_storable(key)
     return key
 
@@ -98,6 +102,11 @@ _DIGESTS: dict[str, Callable[[bytes], int]] = {
 
 def _text(task_id: object) -> str:
     kind = type(task_id)
+    if task_id is None or isinstance(task_id, _NO_IDS):
+        raise ConfigError(
+            f'task id {safe_repr(task_id)}: must be a string, an int or another value with a text of its own, not None, a bool, '
+            'a float or bytes; convert it with str, int or decode'
+        )
     try:
         if kind is int:
             return str(task_id)
@@ -111,6 +120,8 @@ def _text(task_id: object) -> str:
 
 
 def _check_storable(key: str) -> None:
+    if not key:
+        raise ConfigError(f'task id {safe_repr(key)}: must not be empty')
     try:
         key.encode()
     except UnicodeEncodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -10,16 +11,20 @@ from collections.abc import Callable
 
 from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
+from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
 from jobsync._runtime.node import NodeRuntime, Status
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
-from jobsync.errors import ClusterTimeout, JobsyncError, UnsupportedOperation
+from jobsync.errors import ClusterTimeout, JobsyncError, NodeNameInUse, UnsupportedOperation
 
 __all__ = ['node_config', 'refuse_patched_threads', 'wait_until_entered']
 
 _logger = EventLogger('jobsync.job')
-_PROGRESS_SEC = 10.0
+_FIRST_SEC = 1.0
+_PROGRESS_SEC = 5.0
+_WARN_SEC = 10.0
+"""After how long a wait is logged as a warning, once: a warning is shown where logging is not configured."""
 _POLL_SEC = 0.01
 
 
@@ -70,12 +75,13 @@ def wait_until_entered(
     """
     config = runtime.config
     name, limit_sec = config.name, config.wait_on_enter
-    minimum_nodes = config.minimum_nodes if config.minimum_nodes_given else None
-    started = time.monotonic()
-    next_word = started + min(_PROGRESS_SEC, 1.0)
+    minimum_nodes = config.minimum_nodes
+    started, schedule = time.monotonic(), _Schedule()
     while True:
         status, waited = runtime.status, time.monotonic() - started
         if status.failure is not None:
+            if isinstance(status.failure, NodeNameInUse):
+                raise status.failure.with_traceback(None)  # the steps of the agent's thread explain nothing of a wrong name
             raise status.failure
         if status.phase is Phase.LEFT:
             raise JobsyncError(f'node {name!r} was requested to leave while it was entering')
@@ -87,26 +93,69 @@ def wait_until_entered(
         short = minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes
         if waited >= limit_sec + (0 if short else distribution_timeout_sec):
             raise ClusterTimeout(_why(name, status, minimum_nodes, limit_sec, waited, runtime.trouble))
-        if time.monotonic() >= next_word:
-            _logger.info('node %r: %s', name, _waiting_for(status, minimum_nodes, limit_sec, waited))
-            next_word = time.monotonic() + _PROGRESS_SEC
+        if (level := schedule.level(waited)) is not None:
+            text = _waiting_for(status, config, distribution_timeout_sec, waited, _holders(runtime))
+            _logger.log(level, 'node %r: %s', name, text)
         time.sleep(_POLL_SEC)
 
 
-def _waiting_for(status: Status, minimum_nodes: int | None, limit_sec: float, waited: float) -> str:
-    text = f'{status.phase.value} for {waited:.0f} s, {status.registered_nodes} nodes so far'
-    if status.planned:
-        return f'waiting for the rest of its tokens ({text})'
-    if status.distributed:
-        return f'waiting until the leader gives it a share of the tokens ({text})'
-    if minimum_nodes is not None and status.registered_nodes >= minimum_nodes:
-        return f'waiting for the first distribution ({text}, {minimum_nodes} needed)'
-    if minimum_nodes is not None:
-        return f'waiting until {minimum_nodes} nodes have joined ({text}, at most {limit_sec:g} s)'
-    return (
-        f'waiting for the cluster to form ({text}). A first distribution is made {limit_sec:g} s (wait_on_enter) after the first '
-        'node started, or as soon as minimum_nodes have joined if that is given'
-    )
+class _Schedule:
+    """When the wait is logged, and at which level: after a second, every five seconds, and once as a warning."""
+
+    def __init__(self) -> None:
+        self._next_at, self._has_warned = _FIRST_SEC, False
+
+    def level(self, waited: float) -> int | None:
+        """Return the level of the line that is due after ``waited`` seconds; None if none is due."""
+        if waited < self._next_at:
+            return None
+        self._next_at = _PROGRESS_SEC * (waited // _PROGRESS_SEC + 1)
+        if waited < _WARN_SEC or self._has_warned:
+            return logging.INFO
+        self._has_warned = True
+        return logging.WARNING
+
+
+def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: float, waited: float, holders: str = '') -> str:
+    """Return what the node waits for, and for how long at most. ``holders``: the nodes that own what it is to own, as text."""
+    found, minimum_nodes = status.registered_nodes, config.minimum_nodes
+    left = max(0.0, config.wait_on_enter - waited)
+    leases_left = 0.0 if config.durable else max(0.0, config.heartbeat_timeout_sec - waited)
+    is_short = minimum_nodes is not None and 0 < found < minimum_nodes
+    end = f'ClusterTimeout in {left + (0 if is_short else distribution_timeout_sec):.0f} s at the latest'
+    nodes = f'{found} node{"" if found == 1 else "s"}'
+    if status.phase is Phase.OPENING:
+        what = 'waiting until the store is open with its settings'
+    elif status.phase is not Phase.MEMBER:
+        what = f'waiting until it is registered under its name ({status.phase.value})'
+    elif status.planned:
+        what = f'waiting for the rest of its tokens{f", which {holders} must release first" if holders else ""}'
+        end = f'entering with the tokens it has in {left:.0f} s at the latest'
+    elif status.distributed:
+        what = f'waiting until the leader gives it a share of the tokens ({nodes} registered)'
+    elif minimum_nodes is not None and found < minimum_nodes:
+        what = f'waiting until {minimum_nodes} nodes have joined ({nodes} so far)'
+    elif minimum_nodes is None and left > 0:
+        what = (
+            f'waiting for the cluster to form: {nodes} so far, first distribution in {left:.0f} s; give minimum_nodes to start '
+            'sooner'
+        )
+    elif leases_left > 0:
+        what = (
+            f'waiting {leases_left:.0f} s until every older lease is over, since the store may lose what it has confirmed (on '
+            'Redis, durable=yes in the URL declares a server that does not)'
+        )
+    else:
+        what = f'waiting for the first distribution ({nodes} registered)'
+    return f'{what}; {end}'
+
+
+def _holders(runtime: NodeRuntime) -> str:
+    """Return the names of the nodes that own tokens which are to be this node's, as text."""
+    assignment, name = runtime.lease.assignment, runtime.config.name
+    owners = {assignment.owner[token] for token, target in assignment.targets.items() if target == name}
+    pinned = {pin.owner for pin in assignment.pins.values() if pin.target == name and pin.owner is not None}
+    return listed(pinned | {assignment.names[owner] for owner in owners if owner >= 0})
 
 
 def _why(

@@ -36,6 +36,10 @@ class Completions:
         """Add finished tasks, to be recorded by the next flush."""
         self._finished.update(dict.fromkeys(keys))
 
+    def has(self, key: str) -> bool:
+        """Return whether this task is finished and not recorded yet."""
+        return key in self._finished
+
     def record_with(self, keys: Iterable[str]) -> None:
         """Record all finished tasks and these in one call. Raise ``BackendUnavailable`` if the store stays away."""
         self._record([*self._finished, *keys])

@@ -12,17 +12,21 @@ the process stands for all of them. The first job that is entered installs the h
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from types import FrameType
 
+from jobsync._event_log import EventLogger
 from jobsync._worker.session import Session
 from jobsync._worker.stages import Event, Stage
+from jobsync._worker.task_log import TaskLog
 from jobsync.errors import JobsyncError
 
 __all__ = ['Signals']
 
+_logger = EventLogger('jobsync.job')
 _HANDLED = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -33,8 +37,8 @@ class Signals:
     signal raises ``SystemExit`` in the block, as does the end of ``shutdown_timeout_sec`` if the block still runs then.
     """
 
-    def __init__(self, session: Session, shutdown_timeout_sec: float) -> None:
-        self.session, self._shutdown_timeout_sec = session, shutdown_timeout_sec
+    def __init__(self, session: Session, task_log: TaskLog, shutdown_timeout_sec: float) -> None:
+        self.session, self._task_log, self._shutdown_timeout_sec = session, task_log, shutdown_timeout_sec
         self._timer: threading.Timer | None = None
         self._is_sending = threading.Lock()
 
@@ -78,13 +82,29 @@ class Signals:
     def stop(self, number: int) -> None:
         """Have the node stop, and send the signal again when the block's time is over."""
         self.session.stop(Event.SIGNAL)
+        self._log(
+            logging.INFO,
+            f'{_name(number)} has come: no further task is started, and the block has {self._shutdown_timeout_sec:g} s to end',
+        )
         self._timer = threading.Timer(self._shutdown_timeout_sec, self._end_block, (number,))
         self._timer.daemon = True
         self._timer.start()
 
-    def hurry(self) -> None:
+    def hurry(self, number: int) -> None:
         """Have the node leave without waiting for tasks in flight."""
+        stages = self.session.stages
+        if not stages.has_seen(Event.HURRY):
+            is_late = stages.has_seen(Event.TIMEOUT)
+            late = f'{self._shutdown_timeout_sec:g} s after the signal the block goes on'
+            why = late if is_late else f'{_name(number)} has come again'
+            self._log(logging.WARNING, f'{why}: the block is left at once, and no task in flight is waited for')
         self.session.stop(Event.HURRY)
+
+    def _log(self, level: int, text: str) -> None:
+        """Log a line with the tasks that are open."""
+        count = self._task_log.open_tasks
+        open_tasks = f'{count} tasks are open: {self._task_log.open_names()}' if count else 'no task is open'
+        _logger.log(level, 'node %r: %s; %s', self.session.node_name, text, open_tasks)
 
     def _end_block(self, number: int) -> None:
         with self._is_sending:
@@ -151,7 +171,7 @@ class _Process:
         if running:
             return
         for job in jobs:
-            job.hurry()
+            job.hurry(number)
         is_in_time = any(job.session.stages.has_seen(Event.TIMEOUT) for job in jobs)
         status = 0 if is_in_time else 128 + number
         # t=0  main thread: leaves the inner of two blocks; its tokens are being given back
@@ -186,6 +206,10 @@ class _Disposition:
         if signal.getsignal(self._number) is _handle:
             signal.signal(self._number, signal.SIG_DFL if self._of_python is None else self._of_python)
             self._libc.sigaction(self._number, self._of_system, None)
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name
 
 
 def _handle(number: int, _: FrameType | None) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
-
-import attrs
 
 from jobsync._core.agent.phase import Phase
-from jobsync._core.records import NodeState, Snapshot
+from jobsync._core.records import NodeState, Snapshot, Unreadable
 from jobsync._event_log import event_log
 from jobsync._runtime.clock import now
 from jobsync._worker.session import Session
+from jobsync.rows import CoordinationStatus, NodeRow, UnreadableRow
 
-__all__ = ['coordination_status', 'is_healthy', 'is_leader', 'last_heartbeat_sent', 'node_rows', 'owned_tokens', 'token_version']
+__all__ = [
+    'coordination_status',
+    'is_healthy',
+    'is_leader',
+    'last_heartbeat_sent',
+    'node_rows',
+    'owned_tokens',
+    'summary',
+    'token_version',
+]
 
 _NO_TOKENS: frozenset[int] = frozenset()
 
@@ -49,27 +56,44 @@ def is_leader(session: Session) -> bool:
     return session.runtime is not None and session.runtime.status.leads and is_healthy(session)
 
 
-def coordination_status(session: Session, open_tasks: int) -> dict[str, Any]:
+def coordination_status(session: Session, open_tasks: int) -> CoordinationStatus:
     """Return the node's state in one mapping, whose keys ``docs/reference/job.md`` explains. No I/O."""
-    config, runtime = session.config, session.runtime
+    config, runtime, sent_at = session.config, session.runtime, last_heartbeat_sent(session)
     return {
         'enabled': config.enabled,
         'node_name': session.node_name,
-        'state': runtime.status.phase.value if runtime is not None else 'outside' if config.enabled else 'disabled',
+        'state': _state(session),
         'is_healthy': is_healthy(session),
         'is_leader': is_leader(session),
         'token_count': len(owned_tokens(session)),
         'token_version': token_version(session),
-        'last_heartbeat': last_heartbeat_sent(session),
+        'last_heartbeat': None if sent_at is None else sent_at.isoformat(),
         'total_tokens': config.total_tokens,
         'open_tasks': open_tasks,
         'log_lines_dropped': event_log.dropped,
         'unplaced_locks': 0 if runtime is None else len(runtime.lease.assignment.unplaced),
-        'unreadable': [] if runtime is None else [attrs.asdict(record) for record in runtime.status.unreadable],
+        'unreadable': [] if runtime is None else [_unreadable_row(record) for record in runtime.status.unreadable],
     }
 
 
-def node_rows(snapshot: Snapshot, timeout_sec: float) -> list[dict[str, Any]]:
+def summary(session: Session) -> str:
+    """Return the node's name, phase, tokens and what is left of its lease, as text for a repr. No I/O."""
+    lease = session.lease
+    left = 0.0 if lease is None else max(0.0, lease.deadline - now())
+    lease_left = f', lease {left:.1f} s left' if session.config.enabled else ''
+    return f'{session.node_name!r}: {_state(session)}, {len(owned_tokens(session))} tokens{lease_left}'
+
+
+def _state(session: Session) -> str:
+    runtime = session.runtime
+    return runtime.status.phase.value if runtime is not None else 'outside' if session.config.enabled else 'disabled'
+
+
+def _unreadable_row(record: Unreadable) -> UnreadableRow:
+    return {'kind': record.kind, 'key': record.key, 'problem': record.problem}
+
+
+def node_rows(snapshot: Snapshot, timeout_sec: float) -> list[NodeRow]:
     """Return every node's record, oldest first. ``active`` goes by the store's clock, and is for people only."""
     limit = dt.timedelta(seconds=timeout_sec)
     return [

@@ -9,10 +9,11 @@ from typing import Any
 
 from jobsync._core.patterns import compile_like
 from jobsync._core.records import LockEdit, LockFilter, LockRequest, Pin, TaskLock
-from jobsync._core.redact import safe_repr
+from jobsync._core.redact import listed, safe_repr
 from jobsync._event_log import EventLogger
 from jobsync._worker.session import Session
 from jobsync.errors import ConfigError
+from jobsync.rows import LockRow
 from jobsync.task import key_of
 
 __all__ = ['TaskLocks', 'lock_request', 'lock_requests']
@@ -29,12 +30,23 @@ class TaskLocks:
 
     def put(self, requests: list[LockRequest]) -> None:
         """Register task locks in one step; while a ``lock_provider`` runs, gather them for its one step."""
+        self._warn_of_globs({pattern for request in requests for pattern in request.patterns})
         if not self._session.config.locks_enabled:
             _logger.warning('node %r: locks_enabled is off, %d locks are not registered', self._node_name, len(requests))
         elif self._gathered is not None:
             self._gathered.extend(requests)
         elif requests:
             self._edit(LockEdit(put=_last_of_each(requests)))
+
+    def _warn_of_globs(self, patterns: Iterable[str]) -> None:
+        """Log a warning of patterns that are written as for a shell, and match no other name than themselves."""
+        if globs := [each for each in patterns if ('*' in each or '?' in each) and not ('%' in each or '_' in each)]:
+            _logger.warning(
+                'node %r: these patterns match only a node of that very name: %s. Patterns are those of SQL LIKE: %% is any '
+                'number of characters, _ is one',
+                self._node_name,
+                listed(map(repr, globs)),
+            )
 
     def provide(self, provider: Callable[[], object] | None, replace: bool) -> None:
         """Register the task locks of ``provider`` in one step, which with ``replace`` removes all others of this node."""
@@ -56,7 +68,7 @@ class TaskLocks:
         """Remove task locks; return how many."""
         return self._edit(LockEdit(remove=condition))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[LockRow]:
         """Return every task lock as a mapping, by token_id."""
         session = self._session
         locks = session.caller.call(session.needed_backend.read_locks).locks
@@ -106,7 +118,7 @@ def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequ
     return list(found.values())
 
 
-def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[dict[str, Any]]:
+def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[LockRow]:
     """Return task locks as mappings, by token_id. ``pins`` says which pattern each lock goes by."""
     return [
         {

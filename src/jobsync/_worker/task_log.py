@@ -5,11 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
-import attrs
-
-from jobsync._core.records import HistoryKind, NodeRef
+from jobsync._core.records import Audit, HistoryKind, NodeRef
+from jobsync._core.redact import listed as first_of
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime
 from jobsync._runtime.clock import now
@@ -17,7 +15,8 @@ from jobsync._worker.alarm import Alarm
 from jobsync._worker.completions import Completions, listed, refusal_as_outage
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
-from jobsync.errors import JobsyncError
+from jobsync.errors import ConfigError, JobsyncError
+from jobsync.rows import AuditRow
 from jobsync.task import Task
 
 __all__ = ['TaskLog']
@@ -50,6 +49,10 @@ class TaskLog:
     def open_tasks(self) -> int:
         """Return how many tasks are open."""
         return len(self._open)
+
+    def open_names(self) -> str:
+        """Return the open tasks as text for a log line, at most 20 of them by their keys."""
+        return first_of(map(repr, list(self._open)), 20)
 
     def is_open(self, key: str) -> bool:
         """Return whether this task is open."""
@@ -227,6 +230,24 @@ class TaskLog:
             return False
         return True
 
+    def check_begun(self, key: str) -> None:
+        """Raise ``ConfigError`` for a task that no node has begun at this date.
+
+        A task that is neither open nor waiting to be recorded may have been claimed by ``set_claim``, or be complete already:
+        then the store has its claim, or with coordination off its audit.
+        """
+        if key in self._open or self.completions.has(key):
+            return
+        backend = self._session.backend
+        if backend is None:
+            return
+        kind = HistoryKind.CLAIM if self._session.config.enabled else HistoryKind.AUDIT
+        if not self._session.caller.call(lambda: backend.history(kind, limit=1, date=self._date, item=key)):
+            raise ConfigError(
+                f'task {key!r}: must have been begun before it is complete, and no node has begun it for {self._date}: call '
+                'add_task, or loop over claim'
+            )
+
     # --- ends ---------------------------------------------------------------------------------------------------------------
 
     def finish(self, key: str) -> None:
@@ -257,7 +278,13 @@ class TaskLog:
         self._renewal.cancel()
         self.completions.close()
         if self._open:
-            _logger.warning('node %r has left with %d tasks not audited', self._node_name, len(self._open))
+            _logger.warning(
+                'node %r has left with %d tasks not audited: %s. They are incomplete, so the next owner does them again '
+                '(get_incomplete_tasks lists them); what is done, write_audit records before the block ends',
+                self._node_name,
+                len(self._open),
+                self.open_names(),
+            )
 
     def _close_tasks(self, keys: list[str]) -> None:
         for key in keys:
@@ -274,11 +301,15 @@ class TaskLog:
 
     # --- history ------------------------------------------------------------------------------------------------------------
 
-    def read_audits(self) -> list[dict[str, Any]]:
+    def read_audits(self) -> list[AuditRow]:
         """Return every audit of the date, newest first."""
         backend = self._session.needed_backend
         rows = self._session.caller.call(lambda: backend.history(HistoryKind.AUDIT, date=self._date))
-        return [attrs.asdict(row) for row in rows]
+        return [
+            {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on}
+            for row in rows
+            if isinstance(row, Audit)
+        ]
 
     def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
         """Return the tasks of the date that were started longer ago than ``older_than`` and never completed."""

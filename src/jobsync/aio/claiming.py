@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, I
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
 from jobsync._worker.claim_loop import ClaimLoop
 from jobsync.aio.threads import Threads
@@ -55,6 +55,12 @@ class Claims(AsyncIterator[T], Generic[T]):
         """Whether the last call of the source was cancelled."""
         self._taken: list[T] = []
         self._read = 0
+
+    if not TYPE_CHECKING:  # a type checker finds ``for`` by itself, as long as this is missing
+
+        def __iter__(self) -> NoReturn:
+            """Refuse ``for``."""
+            raise JobsyncError('tasks of an AsyncJob are claimed by "async for task in job.claim(…)", not by "for"')
 
     async def __anext__(self) -> T:
         while (task := await self._next_of_batch()) is END:

@@ -14,14 +14,16 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
+from jobsync._worker import status
 from jobsync._worker.session import copy_error
 from jobsync._worker.stages import Event
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.threads import Threads
-from jobsync.config import CoordinationConfig
+from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import JobsyncError
 from jobsync.job import Job
+from jobsync.rows import NodeRow
 
 if TYPE_CHECKING:
     from jobsync.database import Connection
@@ -137,6 +139,9 @@ class AsyncJob:
     def _provider(self, function: Any) -> Any:
         return (lambda _: self._on_loop.wait_for(function(self))) if is_coroutine_function(function) else function
 
+    def __repr__(self) -> str:
+        return f'<AsyncJob {status.summary(self._job._session)}>'
+
     def __reduce_ex__(self, _: object) -> NoReturn:
         """Refuse to be copied and pickled: a node belongs to one process."""
         raise copy_error(self.node_name)
@@ -169,6 +174,18 @@ class AsyncJob:
         """Stop claiming, give the tokens back, and leave. May be called again. Marks no task complete."""
         if self._threads.are_open and self._job._session.is_same_process:
             await self._leave()
+
+    if not TYPE_CHECKING:  # a type checker finds ``with`` by itself, as long as these are missing
+
+        def __enter__(self) -> NoReturn:
+            """Refuse ``with``."""
+            raise JobsyncError(
+                f'job {self.node_name!r}: an AsyncJob is entered by "async with", not "with"; without asyncio use Job'
+            )
+
+        def __exit__(self, *_: object) -> NoReturn:
+            """Refuse ``with``."""
+            self.__enter__()
 
     async def _leave(self) -> None:
         try:
@@ -242,9 +259,10 @@ class AsyncJob:
             batch: How many claims are recorded at a time, at most.
 
         Raises:
-            ConfigError: ``batch`` or an id is not allowed.
+            ConfigError: ``tasks``, ``batch`` or an id is not allowed.
             BackendUnavailable: The store does not answer.
         """
+        checks.async_tasks.of('tasks', tasks)
         return Claims(self._job._claim_loop(tasks, batch), tasks, self._job.can_claim_task, self._threads)
 
     @asynccontextmanager
@@ -317,7 +335,7 @@ class AsyncJob:
         return self._job.is_leaving
 
     @property
-    def nodes(self) -> Coroutine[Any, Any, list[dict[str, Any]]]:
+    def nodes(self) -> Coroutine[Any, Any, list[NodeRow]]:
         """Every node's record in the store, oldest first, to be awaited: ``await job.nodes``."""
         return self._call(lambda: self._job.nodes)
 

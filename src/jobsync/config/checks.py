@@ -9,9 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import functools
+import inspect
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -23,7 +24,9 @@ from jobsync.errors import ConfigError
 __all__ = [
     'Check',
     'age',
+    'async_tasks',
     'batch',
+    'callback',
     'choice',
     'creator',
     'date_of_work',
@@ -39,6 +42,7 @@ __all__ = [
     'seconds',
     'site',
     'store',
+    'tasks',
     'text',
     'unknown_field',
     'weight',
@@ -148,7 +152,44 @@ site = Check(lambda value: value is None or isinstance(value, str), 'a string or
 batch = Check(lambda value: value is None or (_is_integer(value) and value >= 1), 'an integer of at least 1, or None')
 creator = Check(lambda value: isinstance(value, str) and bool(value), 'the name of a node')
 """The node whose task locks are meant; never None, which would mean those of all nodes."""
+_NO_LOOP = '; for one task there is task(…)'
+tasks = Check(
+    lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)),
+    f'an iterable of tasks, such as a list{_NO_LOOP}, and for an asynchronous iterable AsyncJob',
+)
+async_tasks = Check(
+    lambda value: isinstance(value, (Iterable, AsyncIterable)) and not isinstance(value, (str, bytes, bytearray)),
+    f'an iterable or asynchronous iterable of tasks, such as a list{_NO_LOOP}',
+)
 optional_callable = Check(lambda value: value is None or callable(value), 'callable')
+
+
+def callback(*counts: int) -> Check:
+    """Return the check for None, or a function that can be called with one of these numbers of arguments."""
+
+    def is_allowed(value: object) -> bool:
+        if value is None or not callable(value):
+            return value is None
+        try:
+            signature = inspect.signature(value)
+        except (TypeError, ValueError):  # a built-in without a signature
+            return True
+        return any(_takes(signature, count) for count in counts)
+
+    return Check(is_allowed, f'callable with {" or ".join(map(_arguments, counts))}')
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    """Return whether a function can be called with ``count`` arguments by position."""
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _arguments(count: int) -> str:
+    return {0: 'none', 1: 'one argument'}.get(count, f'{count} arguments')
 
 
 def date_of_work(date: object) -> dt.date:

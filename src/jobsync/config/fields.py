@@ -22,27 +22,20 @@ from jobsync.errors import ConfigError
 
 __all__ = ['CoordinationConfig']
 
+_DEFAULT_APPNAME = 'sync_'
+
 _WEEK = 7 * 24 * 3600
 _poll = checks.number(0.01, _WEEK, 'seconds')
 _delay = checks.number(0, _WEEK, 'seconds')
 _bound = checks.number(0.01, 3600, 'seconds')
 _optional_store: Any = attrs.validators.optional(checks.store)
+_optional_count = attrs.validators.optional(checks.integer(1, 100_000))
 _optional_text = attrs.validators.optional(checks.text())
 _optional_secret = attrs.validators.optional(checks.text(secret=True))
 
 
 def _masked(secret: str | None) -> str:
     return repr(None if secret is None else '***')
-
-
-class _DefaultInt(int):
-    """A default that can be distinguished from the same number given by a user."""
-
-
-class _DefaultStr(str):
-    """A default that can be distinguished from the same text given by a user."""
-
-    __slots__ = ()
 
 
 @checks.keywords_only
@@ -90,10 +83,11 @@ class CoordinationConfig:
     backend: str | Backend | None = attrs.field(default=None, validator=_optional_store, repr=checks.hides_password)
     """The store: a URL such as ``sqlite:///jobs.db``, or a backend. None: taken from other sources (see ``resolve``)."""
 
-    appname: str = attrs.field(default=_DefaultStr('sync_'), validator=checks.prefix(32))
-    """The namespace: a prefix of table names and keys. Clusters with different prefixes can share a store."""
+    appname: str | None = attrs.field(default=None, validator=attrs.validators.optional(checks.prefix(32)))
+    """The namespace: a prefix of table names and keys. Clusters with different prefixes can share a store. None: taken from other
+    sources (see ``resolve``), else ``sync_``."""
 
-    minimum_nodes: int = attrs.field(default=_DefaultInt(1), validator=checks.integer(1, 100_000))
+    minimum_nodes: int | None = attrs.field(default=None, validator=_optional_count)
     """If given, the first distribution of a cluster is made as soon as this many nodes have joined, and not before. If not given,
     it is made ``wait_on_enter`` after the start of the first node. A cluster after its first distribution is not delayed."""
 
@@ -187,16 +181,6 @@ class CoordinationConfig:
         return f'postgresql://{login}{host}{port}/{database}'
 
     @property
-    def minimum_nodes_given(self) -> bool:
-        """Return whether a user has set ``minimum_nodes``, even to its default."""
-        return not isinstance(self.minimum_nodes, _DefaultInt)
-
-    @property
-    def appname_given(self) -> bool:
-        """Return whether a user has set ``appname``, even to its default."""
-        return not isinstance(self.appname, _DefaultStr)
-
-    @property
     def lease_sec(self) -> float:
         """Return how long a node may claim, counted from the sending of a heartbeat that succeeds (rule R1)."""
         return self.heartbeat_timeout_sec * (1 - self.lease_margin)
@@ -209,4 +193,6 @@ class CoordinationConfig:
     @property
     def options(self) -> BackendOptions:
         """Return what a backend is given besides its URL."""
-        return BackendOptions(str(self.appname), op_timeout_sec=self.op_timeout_sec, bulk_timeout_sec=self.bulk_timeout_sec)
+        return BackendOptions(
+            self.appname or _DEFAULT_APPNAME, op_timeout_sec=self.op_timeout_sec, bulk_timeout_sec=self.bulk_timeout_sec
+        )

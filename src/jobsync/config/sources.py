@@ -82,7 +82,7 @@ def resolve(
         ],
         needed=chosen.enabled,
     )
-    appname = next((layer.appname for layer in [*layers, sql] if layer.appname_given), chosen.appname)
+    appname = next((layer.appname for layer in [*layers, sql] if layer.appname is not None), None)
     return _make(
         where,
         lambda: attrs.evolve(chosen, backend=store, appname=appname, host=None, port=None, dbname=None, user=None, password=None),

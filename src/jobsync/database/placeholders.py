@@ -8,7 +8,7 @@ element of an array on PostgreSQL, and ``[%s]`` a name on SQLite.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobsync.errors import ConfigError
@@ -61,7 +61,7 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
                 written.append(percent)
             case '%s':
                 if not given:
-                    raise ConfigError(f'{len(values)} values for more placeholders than that: {sql}')
+                    raise ConfigError(f'{len(values)} values for more placeholders than that{_hint(values)}: {sql}')
                 value = given.pop(0)
                 # For an empty tuple IN (NULL), which is true of no row: IN () is no SQL.
                 members = value if isinstance(value, tuple) else [value]
@@ -71,8 +71,15 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
             case other:
                 raise ConfigError(f'{other!r} in a statement with values: a placeholder is %s, a percent sign %%: {sql}')
     if given:
-        raise ConfigError(f'{len(values)} values for {len(values) - len(given)} placeholders: {sql}')
+        raise ConfigError(f'{len(values)} values for {len(values) - len(given)} placeholders{_hint(values)}: {sql}')
     return ''.join([*written, sql[end:]]), out
+
+
+def _hint(values: Sequence[Any]) -> str:
+    """Return how values are passed, for a caller that has passed them in one container, as drivers take them."""
+    if len(values) != 1 or not isinstance(values[0], (tuple, list, Mapping)):
+        return ''
+    return ' (values follow the statement one by one, as in select(cn, sql, 1, 2); a tuple is one value, for IN)'
 
 
 def _comment_end(sql: str, start: int) -> int:

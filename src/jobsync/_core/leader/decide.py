@@ -131,7 +131,9 @@ class _Decision:
             return Decision(None, decide_again_at, pins.can_drop_expired), is_settled and decide_again_at is None
         if state.unsettled_since is None:
             state.unsettled_since = self.now
-        reason = self._reason(members, held_back, bool(written or unpinned), bool(released.tokens))
+        drained = self._drained({group.owner for group in changes.groups} | {pin.owner for pin in written})
+        has_lock_changes = bool(unpinned) or any(pin.owner not in drained for pin in written)
+        reason = self._reason(members, held_back, drained, has_lock_changes, bool(released.tokens))
         if state.cause is None or (structural and reason is not None):
             state.cause = (reason or 'hand-over', len(self.old.members))
         plan = Plan(
@@ -168,7 +170,7 @@ class _Decision:
         state.admission.read(newcomers, snapshot, set(self.departed), self.now)
         if self.is_first:
             form_at = self.view.started_at + config.wait_on_enter
-            if config.minimum_nodes_given:
+            if config.minimum_nodes is not None:
                 if len(owner_table.alive) < config.minimum_nodes:
                     return None, _FOREVER
             elif self.now < form_at:
@@ -276,7 +278,13 @@ class _Decision:
 
     # --- for people --------------------------------------------------------------------------------------------------------
 
-    def _reason(self, members: Mapping[str, Member], held_back: Set[str], pins: bool, goes_on: bool) -> str | None:
+    def _drained(self, owners: Set[str | None]) -> Set[str]:
+        """Return those of the owners that must give up everything, because their weight is 0."""
+        return {name for name, node in self.owner_table.alive.items() if node.weight == 0 and name in owners}
+
+    def _reason(
+        self, members: Mapping[str, Member], held_back: Set[str], drained: Set[str], pins: bool, goes_on: bool
+    ) -> str | None:
         """Return why a plan is made; None if it only goes on with what is under way."""
         if self.is_first:
             return 'first distribution'
@@ -294,7 +302,10 @@ class _Decision:
             return '; '.join(parts)
         if goes_on:
             return None
-        return 'task locks' if pins else 'rebalance'
+        causes = [f'draining: {listed(drained)}'] if drained else []
+        if pins:
+            causes.append('task locks')
+        return '; '.join(causes) or 'rebalance'
 
 
 def _earliest(*times: float) -> float | None:

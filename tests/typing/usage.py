@@ -305,7 +305,7 @@ class OwnBackend:
     def edit_locks(self, edit: backend.LockEdit) -> int:
         raise NotImplementedError
 
-    def append_claims(self, ref: backend.NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: backend.NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         raise NotImplementedError
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:

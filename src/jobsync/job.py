@@ -247,7 +247,7 @@ class Job:
         several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
         return self._task_log.record_claims(dict(map(self._parse, several)))
 
-    def claim(self, tasks: Iterable[T], batch: int | None = None) -> Iterator[T]:
+    def claim(self, tasks: Iterable[T], batch: int | None = None, once: bool = False) -> Iterator[T]:
         """Yield the tasks that this node owns, one after the other: the loop to work in.
 
         Each task is claimed, and in flight while the body works on it. It is complete when the loop requests the next one, and
@@ -260,17 +260,20 @@ class Job:
         Args:
             tasks: ``Task`` objects or bare ids, of which this node takes its own.
             batch: How many claims are recorded at a time, at most. None: as said above.
+            once: Pass over the tasks that any node has completed at this job's date. False: a completed task that is given again
+                is done again.
 
         Raises:
-            ConfigError: ``batch`` or an id is not allowed.
+            ConfigError: ``batch``, ``once`` or an id is not allowed.
             BackendUnavailable: The store does not answer.
         """
-        return claimed_tasks(self._claim_loop(tasks, batch), tasks, self.can_claim_task)
+        return claimed_tasks(self._claim_loop(tasks, batch, once), tasks, self.can_claim_task)
 
-    def _claim_loop(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
+    def _claim_loop(self, tasks: object, batch: int | None, once: bool = False) -> ClaimLoop[Any]:
         checks.batch.of('batch', batch)
+        checks.flag.of('once', once)
         self._session.check_process()
-        return ClaimLoop(self._task_log, tasks, self._parse, batch)
+        return ClaimLoop(self._task_log, tasks, self._parse, batch, once=once)
 
     def _parse(self, task: object) -> tuple[str, int]:
         """Return a task's key and its hash token."""

@@ -108,7 +108,7 @@ def loops(job: Job) -> None:
     """Claim tasks of each kind: a loop yields the very type that it was given."""
     for name in job.claim(['a', 'b']):
         assert_type(name, str)
-    for number in job.claim(range(10), batch=5):
+    for number in job.claim(range(10), batch=5, once=True):
         assert_type(number, int)
     for task in job.claim(Task(row['id']) for row in [{'id': 1}]):
         assert_type(task, Task)

@@ -113,6 +113,7 @@ def loops(job: Job) -> None:
     for task in job.claim(Task(row['id']) for row in [{'id': 1}]):
         assert_type(task, Task)
     assert_type(job.claim([(1, 'a')]), Iterator[tuple[int, str]])
+    assert_type(job.batch({'a', 'b'}, progress=True), Iterator[str])
     with job.task('a') as one:
         assert_type(one, str)
     with job.task(Task(1, name='first')) as other:
@@ -186,8 +187,10 @@ async def async_calls() -> None:
         assert_type(await job.set_claim([7]), bool)
         async for number in job.claim(numbers()):
             assert_type(number, int)
-        async for name in job.claim(['a'], batch=1):
+        async for name in job.claim(['a'], batch=1, once=True):
             assert_type(name, str)
+        async for number in job.batch(range(3)):
+            assert_type(number, int)
         async with job.task('a') as one:
             assert_type(one, str)
         await job.complete(7)

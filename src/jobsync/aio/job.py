@@ -248,6 +248,21 @@ class AsyncJob:
         """
         return Claims(self._job._claim_loop(tasks, batch, once), tasks, self._job.can_claim_task, self._threads)
 
+    def batch(self, tasks: Iterable[T], progress: bool = False) -> Claims[T]:
+        """Return tasks of a finite set until every one is complete, wherever it was done, as ``Job.batch`` does.
+
+        For ``async for``. The event loop goes on while this waits for other nodes.
+
+        Args:
+            tasks: ``Task`` objects or bare ids, the same set on every node, read at once.
+            progress: Show how many tasks the whole cluster has completed.
+
+        Raises:
+            ConfigError: ``progress`` or an id is not allowed.
+            BackendUnavailable: The store does not answer.
+        """
+        return Claims(self._job._shared_batch(tasks, progress), (), self._job.can_claim_task, self._threads)
+
     @asynccontextmanager
     async def task(self, task: T) -> AsyncIterator[T]:
         """Work on one task: claimed at the start of the block, complete at its end, incomplete if the block raises.

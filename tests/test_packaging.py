@@ -191,11 +191,15 @@ def test_the_changelog_knows_this_version() -> None:
 
 
 def test_the_readmes_example_runs(tmp_path: Path) -> None:
-    """The quick start can be pasted into a file and run, and does all of its work."""
+    """The quick start can be pasted into a file and run, and does all of its work. A second run does nothing, and says so."""
     (example,) = re.findall(r'```python\n(.*?)```', README, flags=re.DOTALL)
     (tmp_path / 'example.py').write_text(example)
-    done = subprocess.run([sys.executable, 'example.py'], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=240)
-    assert done.stdout.splitlines() == [f'worker-1 works on invoice-{number}' for number in (1, 2, 3)]
+    work = [f'worker-1 works on invoice-{number}' for number in (1, 2, 3)]
+    for expected in (work, []):
+        done = subprocess.run(
+            [sys.executable, 'example.py'], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=240
+        )
+        assert done.stdout.splitlines() == [*expected, 'all invoices are complete']
 
 
 AUTHORS_TEST = """

@@ -393,17 +393,21 @@ class Backend(Protocol):
 
     # History
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
-        """Record that the node began these items, at the store's time.
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+        """Record that the node began these items, at the store's time, and return those that any node has completed already.
 
         A *bulk* call.
 
         One record for each item, date and node: an item given twice is recorded once, and a second claim renews ``created_on``.
+        For a completed item, which is one with an audit of any node at that date, no claim is recorded or renewed.
 
         Args:
             ref: the node and its incarnation.
             items: ids of tasks.
             date: the date under which the items are recorded.
+
+        Returns:
+            The completed items among ``items``, read in the same atomic step. None of them in most calls.
 
         Raises:
             Evicted: this incarnation is not JOINED.

@@ -18,6 +18,7 @@ from jobsync._runtime.clock import now
 from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
 from jobsync._worker.session import Session, copy_error
+from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
 from jobsync._worker.stages import Event
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
@@ -263,7 +264,7 @@ class Job:
         several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
         return self._task_log.record_claims(dict(map(self._parse, several)))
 
-    def claim(self, tasks: Iterable[T], batch: int | None = None) -> Iterator[T]:
+    def claim(self, tasks: Iterable[T], batch: int | None = None, once: bool = False) -> Iterator[T]:
         """Yield the tasks that this node owns, one after the other: the loop to work in.
 
         Each task is claimed, and in flight while the body works on it. It is complete when the loop requests the next one, and
@@ -276,18 +277,51 @@ class Job:
         Args:
             tasks: ``Task`` objects or bare ids, of which this node takes its own.
             batch: How many claims are recorded at a time, at most. None: as said above.
+            once: Pass over the tasks that any node has completed at this job's date. False: a completed task that is given again
+                is done again.
 
         Raises:
-            ConfigError: ``tasks``, ``batch`` or an id is not allowed.
+            ConfigError: ``tasks``, ``batch``, ``once`` or an id is not allowed.
             BackendUnavailable: The store does not answer.
         """
         checks.tasks.of('tasks', tasks)
-        return claimed_tasks(self._claim_loop(tasks, batch), tasks, self.can_claim_task)
+        return claimed_tasks(self._claim_loop(tasks, batch, once), tasks, self.can_claim_task)
 
-    def _claim_loop(self, tasks: object, batch: int | None) -> ClaimLoop[Any]:
-        checks.batch.of('batch', batch)
+    def batch(self, tasks: Iterable[T], progress: bool = False) -> Iterator[T]:
+        """Yield tasks of a finite set until every one is complete, wherever it was done: the loop for a pile that ends.
+
+        All nodes that are given the set work through it together. This loop passes over what any node has completed at this job's
+        date, follows tokens as they move, waits for what other nodes have in hand, and takes over what a dead node has left.
+        A task is done twice only if its worker dies between the effect and the record of its completion, and never left out.
+
+        Each task is claimed, in flight, and complete as in ``claim``. If the body raises, or leaves the loop by ``break``, its
+        task stays incomplete, and the next ``batch`` of its owner offers it again. The loop ends early when this node is to
+        leave.
+        While it waits, a line is logged every ten seconds: for how many tasks, in whose hands, and since when.
+
+        Args:
+            tasks: ``Task`` objects or bare ids, the same set on every node, read at once. Of several with one id the first
+                counts.
+            progress: Show a bar of how many tasks the whole cluster has completed, if ``rich`` is installed (the extra ``cli``),
+                otherwise log the number.
+
+        Raises:
+            ConfigError: ``tasks``, ``progress`` or an id is not allowed.
+            BackendUnavailable: The store does not answer.
+        """
+        return claimed_tasks(self._shared_batch(tasks, progress), (), self.can_claim_task)
+
+    def _shared_batch(self, tasks: Iterable[T], progress: bool) -> SharedBatch[T]:
+        checks.tasks.of('tasks', tasks)
+        checks.flag.of('progress', progress)
         self._session.check_process()
-        return ClaimLoop(self._task_log, tasks, self._parse, batch)
+        return SharedBatch(self._session, self._task_log, tasks, self._parse, self.can_claim_task, progress=progress)
+
+    def _claim_loop(self, tasks: object, batch: int | None, once: bool = False) -> ClaimLoop[Any]:
+        checks.batch.of('batch', batch)
+        checks.flag.of('once', once)
+        self._session.check_process()
+        return ClaimLoop(self._task_log, tasks, self._parse, batch, once=once)
 
     def _parse(self, task: object) -> tuple[str, int]:
         """Return a task's key and its hash token."""

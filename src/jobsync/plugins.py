@@ -227,9 +227,10 @@ def _mark_conflicts(candidates: list[_Candidate], what: str, claims: Callable[[_
 
 
 def _unknown(scheme: str, candidates: list[_Candidate]) -> str:
-    usable = sorted({s for candidate in candidates if candidate.error is None for s in candidate.schemes})
+    main_scheme = {s: each.schemes[0] for each in candidates if each.error is None for s in each.schemes}
+    usable = sorted(main_scheme)
     near = nearest(scheme, usable)
-    hint = f'did you mean {near}://? ' if near else ''
+    hint = f'did you mean {main_scheme[near]}://? ' if near else ''
     message = f'no backend answers to {scheme}://; {hint}installed are {", ".join(f"{s}://" for s in usable) or "none"}'
     broken = '; '.join(candidate.error for candidate in candidates if candidate.error is not None)
     return f'{message}. Besides these, {broken}' if broken else message

@@ -12,6 +12,7 @@ AT_ONCE = {
     'am_i_healthy',
     'am_i_leader',
     'can_claim_task',
+    'batch',
     'claim',
     'fence',
     'get_coordination_status',

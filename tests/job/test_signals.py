@@ -53,14 +53,14 @@ class LockedBackend(FaultyBackend):
         self.entered = threading.Event()
         self._taken = threading.Lock()
 
-    def append_claims(self, *arguments: Any) -> None:
+    def append_claims(self, *arguments: Any) -> frozenset[str]:
         """Record claims, slowly."""
         self._taken.acquire()
         self.entered.set()
         for _ in range(50):
             time.sleep(0.01)
         self._taken.release()
-        super().append_claims(*arguments)
+        return super().append_claims(*arguments)
 
     def deregister(self, *arguments: Any) -> None:
         """Leave, which every worker must be able to."""

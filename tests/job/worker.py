@@ -77,6 +77,12 @@ def loop(job: Job, mode: str) -> None:
                     say(task=each)
                     pause.wait(0.001)
                 return
+            case 'batch':
+                for name in job.batch(f'task-{number}' for number in range(300)):
+                    say(task=name)
+                    pause.wait(0.01)
+                say(state='complete')
+                return
             case 'stuck':
                 for each in job.claim(itertools.count()):
                     say(state='stuck', task=each)

@@ -115,11 +115,12 @@ def loops(job: Job) -> None:
     """Claim tasks of each kind: a loop yields the very type that it was given."""
     for name in job.claim(['a', 'b']):
         assert_type(name, str)
-    for number in job.claim(range(10), batch=5):
+    for number in job.claim(range(10), batch=5, once=True):
         assert_type(number, int)
     for task in job.claim(Task(row['id']) for row in [{'id': 1}]):
         assert_type(task, Task)
     assert_type(job.claim([(1, 'a')]), Iterator[tuple[int, str]])
+    assert_type(job.batch({'a', 'b'}, progress=True), Iterator[str])
     with job.task('a') as one:
         assert_type(one, str)
     with job.task(Task(1, name='first')) as other:
@@ -201,8 +202,10 @@ async def async_calls() -> None:
         assert_type(await job.set_claim([7]), bool)
         async for number in job.claim(numbers()):
             assert_type(number, int)
-        async for name in job.claim(['a'], batch=1):
+        async for name in job.claim(['a'], batch=1, once=True):
             assert_type(name, str)
+        async for number in job.batch(range(3)):
+            assert_type(number, int)
         async with job.task('a') as one:
             assert_type(one, str)
         await job.complete(7)
@@ -320,7 +323,7 @@ class OwnBackend:
     def edit_locks(self, edit: backend.LockEdit) -> int:
         raise NotImplementedError
 
-    def append_claims(self, ref: backend.NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: backend.NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         raise NotImplementedError
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Generic, TypeVar
 
 from jobsync._runtime.clock import now
-from jobsync._worker.task_log import TaskLog
+from jobsync._worker.task_log import Claimed, TaskLog
 
 __all__ = ['ClaimLoop', 'claimed_tasks']
 
@@ -27,14 +27,26 @@ claimed and not started come first in the next batches, and are claimed again wi
 class ClaimLoop(Generic[T]):
     """The batches of one loop, one after the other."""
 
-    def __init__(self, task_log: TaskLog, tasks: object, parse: Callable[[T], tuple[str, int]], limit: int | None) -> None:
+    def __init__(
+        self,
+        task_log: TaskLog,
+        tasks: object,
+        parse: Callable[[T], tuple[str, int]],
+        limit: int | None,
+        *,
+        once: bool = False,
+    ) -> None:
         """Store the parts.
 
         ``parse`` returns a task's key and hash token. ``limit`` is the largest number of tasks claimed at once. None: 1,000 where
-        ``tasks`` has a length, 1 where it has none, since the next task may be long in coming there.
+        ``tasks`` has a length, 1 where it has none, since the next task may be long in coming there. With ``once``, tasks that
+        any node has completed are passed over.
         """
         self._task_log, self._parse = task_log, parse
         self._limit = limit if limit is not None else _LARGEST_BATCH if isinstance(tasks, Sized) else 1
+        self._once, self._completed = once, set[str]()
+        """Tasks known to be completed; none unless ``once``."""
+        self._has_read = False
         self.size = 1
         """How many tasks the next batch takes."""
         self._waiting: deque[tuple[T, str, int]] = deque()
@@ -55,23 +67,36 @@ class ClaimLoop(Generic[T]):
         """Return whether tasks wait for the next batch."""
         return bool(self._waiting) and not self.is_over
 
-    def run_batch(self, tasks: Sequence[T]) -> Iterator[T]:
+    def run_batch(self, tasks: Sequence[T]) -> Generator[T]:
         """Claim a batch, the waiting tasks before ``tasks``, and yield each that this node owns while it is in flight.
 
         A task is finished when the next one is requested. However the batch ends, its unfinished tasks wait for the next one.
         """
-        task_log, waiting = self._task_log, self._waiting
+        task_log, waiting, completed = self._task_log, self._waiting, self._completed
         waiting.extend((task, *self._parse(task)) for task in tasks)
         # t=0  this node owns the tasks of the batch: their claims are recorded, in one call
         # t=1  a task of the batch moves to another node, which claims it, works on it and records it as complete
         # t=2  the loop reaches that task: start_claimed checks ownership again, and refuses the task
         # So a claim that was recorded early promises nothing, and no task is yielded on the word of an old check.
         batch = {key: token for _, key, token in islice(waiting, self.size)}
-        run = task_log.claim_owned(batch)
+        fences = dict[str, int | None]()
+        if self._once:
+            task_log.completions.follow(completed)
+            fences = {key: task_log.fence(key, token) for key, token in batch.items()}
+        claimed = task_log.claim_owned(batch)
+        if self._once and claimed is not None:
+            self._learn(claimed)
         finished, took, started = 0, 0.0, now()
         for _ in range(min(self.size, len(waiting))):
             task, key, token = waiting[0]
-            if task_log.start_claimed(key, token, run):
+            if key in completed:
+                waiting.popleft()
+                finished += 1
+            elif task_log.start_claimed(key, token, claimed):
+                if self._once and not self._is_unchanged(key, token, fences.get(key)):
+                    task_log.abandon(key)
+                    waiting.rotate(-1)
+                    continue
                 try:
                     yield task
                 except BaseException:
@@ -82,7 +107,7 @@ class ClaimLoop(Generic[T]):
                 finished += 1
                 task_log.finish(key)
                 waiting.popleft()
-                task_log.completions.flush_if_due()
+                task_log.flush_if_due()
                 took = now() - started
                 if took >= _BATCH_SEC:
                     break
@@ -93,8 +118,31 @@ class ClaimLoop(Generic[T]):
             at_that_speed = int(finished * _BATCH_SEC / took) if took > 0 else self._limit
             self.size = max(1, min(self._limit, _GROWTH * finished, at_that_speed))
 
+    def _learn(self, claimed: Claimed) -> None:
+        """Add what the claim of a batch has returned as completed; with coordination off, what the store has."""
+        self._completed.update(claimed.completed)
+        if claimed.run is None and not self._has_read:
+            self._completed.update(audit.item for audit in self._task_log.read_completed())
+        self._has_read = True
+
+    def _is_unchanged(self, key: str, token: int, fence: int | None) -> bool:
+        """Return whether no node can have completed a task, which is in flight now, since it was claimed with this fence.
+
+        Otherwise the task is claimed again, with the next batch.
+        """
+        # t=0  this node claims a batch, and one of its tasks is slow
+        # t=1  another task of the batch moves to another node, which completes it, and the task's token comes back
+        # t=2  the loop reaches that task: it is this node's, but under a higher fence than at t=0
+        # A second thread of this node has no fence of its own: what it finishes is in the set before it is no longer in flight.
+        return self._task_log.fence(key, token) == fence and key not in self._completed
+
     def leave(self) -> None:
         """Start none of the waiting tasks: the user has left the loop."""
+        self._drop_waiting()
+        if self._once:
+            self._task_log.completions.unfollow(self._completed)
+
+    def _drop_waiting(self) -> None:
         self._task_log.drop_deferred([key for _, key, _ in self._waiting])
         self._waiting.clear()
 

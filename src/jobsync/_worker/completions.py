@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from jobsync._event_log import EventLogger
 from jobsync._runtime.clock import now
@@ -15,6 +16,7 @@ from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, Schema
 __all__ = ['Completions', 'listed', 'refusal_as_outage']
 
 _logger = EventLogger('jobsync.job')
+T = TypeVar('T')
 
 _GATHER_SEC = 0.25
 """How long finished tasks are gathered before they are recorded. An alarm records them after twice as long if no call does."""
@@ -26,23 +28,44 @@ class Completions:
     A key leaves this object only when the store has confirmed its audit, so an error loses none.
     """
 
-    def __init__(self, session: Session, date: dt.date) -> None:
+    def __init__(self, session: Session, date: dt.date, on_recorded: Callable[[Sequence[str]], object]) -> None:
+        """Store the parts. ``on_recorded`` is called with finished tasks once the store has them, in any thread."""
+        self._on_recorded = on_recorded
         self._session, self._node_name, self._date = session, session.node_name, date
         self._finished: dict[str, None] = {}
         self._recorded_at = float('-inf')
+        self._followers: dict[int, set[str]] = {}
         self._alarm = Alarm(2 * _GATHER_SEC, self._flush_by_alarm)
 
-    def add(self, keys: Iterable[str]) -> None:
+    def add(self, keys: Sequence[str]) -> None:
         """Add finished tasks, to be recorded by the next flush."""
         self._finished.update(dict.fromkeys(keys))
+        if self._followers:
+            self._notify(keys)
 
     def has(self, key: str) -> bool:
         """Return whether this task is finished and not recorded yet."""
         return key in self._finished
 
-    def record_with(self, keys: Iterable[str]) -> None:
+    def follow(self, finished: set[str]) -> None:
+        """Add to a set, from now on, the tasks that this node finishes; also those that are not recorded yet."""
+        # t=0  another thread finishes a task and adds it here
+        # t=1  the set follows, and gets what is not recorded: this task, or the store has it by now
+        self._followers[id(finished)] = finished
+        finished.update(list(self._finished))
+
+    def unfollow(self, finished: set[str]) -> None:
+        """Add no more tasks to this set."""
+        self._followers.pop(id(finished), None)
+
+    def _notify(self, keys: Sequence[str]) -> None:
+        for finished in list(self._followers.values()):
+            finished.update(keys)
+
+    def record_with(self, keys: Sequence[str]) -> None:
         """Record all finished tasks and these in one call. Raise ``BackendUnavailable`` if the store stays away."""
         self._record([*self._finished, *keys])
+        self._notify(keys)
 
     def flush(self) -> None:
         """Record all finished tasks as complete. After an error an alarm tries again, and so may the caller."""
@@ -103,6 +126,7 @@ class Completions:
         self._recorded_at = now()
         for key in keys:
             self._finished.pop(key, None)
+        self._on_recorded(keys)
 
     def _flush_by_alarm(self) -> None:
         if not self._finished or self._session.is_over:
@@ -128,13 +152,13 @@ class Completions:
             _logger.info('node %r: finished after the end of the block, and recorded: %s', self._node_name, listed(keys))
 
 
-def refusal_as_outage(action: Callable[[], object]) -> Callable[[], object]:
+def refusal_as_outage(action: Callable[[], T]) -> Callable[[], T]:
     """Wrap a call so that a refusal by the store counts as an outage.
 
     This node could make the call as a member, so it may be able to again (rule R9).
     """
 
-    def act() -> object:
+    def act() -> T:
         try:
             return action()
         except (ConfigError, SchemaMismatch) as error:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import cast
 
-from jobsync._core.records import Audit, HistoryKind, NodeRef
+import attrs
+
+from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef
 from jobsync._core.redact import listed as first_of
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime
@@ -19,12 +22,22 @@ from jobsync.errors import ConfigError, JobsyncError
 from jobsync.rows import AuditRow
 from jobsync.task import Task
 
-__all__ = ['TaskLog']
+__all__ = ['Claimed', 'TaskLog']
 
 _logger = EventLogger('jobsync.job')
 
 _RENEW_SEC = 30.0
 """How often the claims of deferred tasks are renewed: a monitor must not take these tasks for stuck."""
+
+
+@attrs.frozen
+class Claimed:
+    """A recorded claim of tasks, for ``TaskLog.start_claimed``."""
+
+    run: NodeRef | None
+    """The run (node and incarnation) that claimed the tasks; None with coordination off."""
+    completed: frozenset[str] = frozenset()
+    """The tasks that any node had completed before. No claim of these was recorded."""
 
 
 class TaskLog:
@@ -37,7 +50,7 @@ class TaskLog:
     def __init__(self, session: Session, date: dt.date) -> None:
         self._session, self._node_name = session, session.node_name
         self._date = date.date() if isinstance(date, dt.datetime) else date
-        self.completions = Completions(session, self._date)
+        self.completions = Completions(session, self._date, self._release_recorded)
         self._open: dict[str, None] = {}
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
@@ -93,7 +106,7 @@ class TaskLog:
             if not runtime.lease.begin(key, token, now, worker_id()):
                 self._log_refusal([key])
                 return False
-            if self._record(runtime, [key], ref):
+            if self._record(runtime, [key], ref) is not None:
                 self._open[key] = None
                 return True
         except BaseException:
@@ -131,32 +144,29 @@ class TaskLog:
             allowed = set(owned)
             self._log_refusal([key for key in tasks if key not in allowed])
             return False
-        return self._record(runtime, owned, ref)
+        return self._record(runtime, owned, ref) is not None
 
-    def claim_owned(self, tasks: Mapping[str, int]) -> NodeRef | bool:
-        """Record the claims of those of the tasks (key -> hash token) that this node owns.
-
-        Return the run (node and incarnation) that claimed them, for ``start_claimed``; True with coordination off, False if
-        none may be started.
-        """
+    def claim_owned(self, tasks: Mapping[str, int]) -> Claimed | None:
+        """Record the claims of those of the tasks (key -> hash token) that this node owns; return None if none may be started."""
         if self._deferred:
             self.drop_deferred(tasks)
         if self._session.is_leaving:
-            return False
+            return None
         runtime = self._runtime
         if runtime is None:
-            return True
+            return Claimed(None)
         ref = runtime.agent.ref
         owned = runtime.lease.ours(tasks, now)
-        return ref if owned and self._record(runtime, owned, ref) else False
+        completed = self._record(runtime, owned, ref) if owned else None
+        return None if completed is None else Claimed(ref, completed)
 
-    def start_claimed(self, key: str, token: int, claimed: NodeRef | bool) -> bool:
+    def start_claimed(self, key: str, token: int, claimed: Claimed | None) -> bool:
         """Mark a claimed task in flight and check it out, if the run that claimed it still owns it and no worker has it.
 
         A loop within a loop is another one, though its worker is the same: if the inner loop took the task, its end would be
         the end of the task that the outer loop still works on.
         """
-        if self._session.is_leaving or claimed is False or key in self._checked_out:
+        if self._session.is_leaving or claimed is None or key in self._checked_out:
             return False
         runtime, worker = self._runtime, worker_id()
         if runtime is not None:
@@ -166,7 +176,7 @@ class TaskLog:
             # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
             if not runtime.lease.begin_alone(key, token, now, worker):
                 return False
-            if runtime.agent.ref != claimed:
+            if runtime.agent.ref != claimed.run:
                 self._end_flight([key])
                 return False
         self._checked_out[key] = worker
@@ -205,10 +215,11 @@ class TaskLog:
     def _log_refusal(self, keys: Collection[str]) -> None:
         _logger.info('node %r: not started, since this node does not own it (any more): %s', self._node_name, listed(keys))
 
-    def _record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
-        """Record claims for the run that owned the tasks when the lease was read; return False if that run is over.
+    def _record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> frozenset[str] | None:
+        """Record claims for the run that owned the tasks when the lease was read; return None if that run is over.
 
-        Waits for the store for as long as that run has its lease.
+        Otherwise return those of the tasks that any node has completed already. Waits for the store for as long as that run has
+        its lease.
         """
         agent, backend = runtime.agent, self._session.needed_backend
 
@@ -217,18 +228,23 @@ class TaskLog:
 
         write = refusal_as_outage(lambda: backend.append_claims(ref, keys, self._date))
         try:
-            self._session.caller.call(write, while_=has_lease)
+            completed = self._session.caller.call(write, while_=has_lease)
         except JobsyncError as error:
             _logger.info('node %r: not started, since the claim was refused: %s (%s)', self._node_name, listed(keys), error)
             agent.beat_soon()
             runtime.wake()
-            return False
+            return None
         # t=0   the lease is valid, and the claim goes out
         # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
         if not has_lease():
             _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self._node_name, listed(keys))
-            return False
-        return True
+            return None
+        return completed
+
+    def fence(self, key: str, token: int) -> int | None:
+        """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""
+        runtime = self._session.runtime
+        return None if runtime is None else runtime.lease.fence(key, token, now)
 
     def check_begun(self, key: str) -> None:
         """Raise ``ConfigError`` for a task that no node has begun at this date.
@@ -252,9 +268,33 @@ class TaskLog:
 
     def finish(self, key: str) -> None:
         """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
+        # t=0  this node finishes a task, whose completion is gathered with others for a moment
+        # t=1  the leader wants the token for another node, and this node acknowledges: the task is not in flight
+        # t=2  the other node claims the task, finds no completion, and does it again
+        # So the token is held until the completion is recorded.
+        runtime = self._session.runtime
+        if runtime is not None:
+            runtime.lease.unrecorded[key] = self._checked_out.get(key) or worker_id()
         # To the completions first: a signal between the two steps may not lose the task.
         self.completions.add([key])
         self._close_tasks([key])
+
+    def flush_if_due(self) -> None:
+        """Record the finished tasks if it is time to, or if a hand-over waits for that."""
+        runtime = self._session.runtime
+        if runtime is not None and runtime.agent.is_asked:
+            self.completions.flush_now()
+        else:
+            self.completions.flush_if_due()
+
+    def _release_recorded(self, keys: Iterable[str]) -> None:
+        """Let the tokens of these tasks pass on: their completions are recorded."""
+        runtime = self._session.runtime
+        if runtime is not None:
+            for key in keys:
+                runtime.lease.unrecorded.pop(key, None)
+            if runtime.agent.is_asked:
+                runtime.wake()
 
     def abandon(self, key: str) -> None:
         """End the work on a task that has failed: no longer in flight, and incomplete."""
@@ -310,6 +350,21 @@ class TaskLog:
             for row in rows
             if isinstance(row, Audit)
         ]
+
+    def read_completed(self, limit: int | None = None, item: str | None = None) -> Sequence[Audit]:
+        """Return audits of the date, newest first: all or the newest, of all tasks or of one. None if there is no store."""
+        return cast('Sequence[Audit]', self._read_history(HistoryKind.AUDIT, limit, item))
+
+    def read_last_claim(self, item: str) -> Claim | None:
+        """Return the newest claim of a task at the date."""
+        found = cast('Sequence[Claim]', self._read_history(HistoryKind.CLAIM, 1, item))
+        return found[0] if found else None
+
+    def _read_history(self, kind: HistoryKind, limit: int | None, item: str | None) -> Sequence[object]:
+        backend = self._session.backend
+        if backend is None:
+            return ()
+        return self._session.caller.call(lambda: backend.history(kind, limit=limit, date=self._date, item=item))
 
     def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
         """Return the tasks of the date that were started longer ago than ``older_than`` and never completed."""

@@ -250,20 +250,36 @@ class AsyncJob:
 
         return await self._call(lambda: self._job.add_task(task), undo)
 
-    def claim(self, tasks: Iterable[T] | AsyncIterable[T], batch: int | None = None) -> Claims[T]:
+    def claim(self, tasks: Iterable[T] | AsyncIterable[T], batch: int | None = None, once: bool = False) -> Claims[T]:
         """Return the tasks that this node owns, one after the other, as ``Job.claim`` does, for ``async for``.
 
         Args:
             tasks: ``Task`` objects or bare ids, of which this node takes its own. Read on the event loop. With an asynchronous
                 iterable the loop also ends when the node is to leave while the loop waits for the next task.
             batch: How many claims are recorded at a time, at most.
+            once: Pass over the tasks that any node has completed at this job's date.
 
         Raises:
-            ConfigError: ``tasks``, ``batch`` or an id is not allowed.
+            ConfigError: ``tasks``, ``batch``, ``once`` or an id is not allowed.
             BackendUnavailable: The store does not answer.
         """
         checks.async_tasks.of('tasks', tasks)
-        return Claims(self._job._claim_loop(tasks, batch), tasks, self._job.can_claim_task, self._threads)
+        return Claims(self._job._claim_loop(tasks, batch, once), tasks, self._job.can_claim_task, self._threads)
+
+    def batch(self, tasks: Iterable[T], progress: bool = False) -> Claims[T]:
+        """Return tasks of a finite set until every one is complete, wherever it was done, as ``Job.batch`` does.
+
+        For ``async for``. The event loop goes on while this waits for other nodes.
+
+        Args:
+            tasks: ``Task`` objects or bare ids, the same set on every node, read at once.
+            progress: Show how many tasks the whole cluster has completed.
+
+        Raises:
+            ConfigError: ``tasks``, ``progress`` or an id is not allowed.
+            BackendUnavailable: The store does not answer.
+        """
+        return Claims(self._job._shared_batch(tasks, progress), (), self._job.can_claim_task, self._threads)
 
     @asynccontextmanager
     async def task(self, task: T) -> AsyncIterator[T]:

@@ -164,8 +164,8 @@ class FaultyBackend:
     def edit_locks(self, edit: LockEdit) -> int:  # noqa: D102
         return self._call(self.inner.edit_locks, edit)
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:  # noqa: D102
-        self._call(self.inner.append_claims, ref, items, date)
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:  # noqa: D102
+        return self._call(self.inner.append_claims, ref, items, date)
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:  # noqa: D102
         self._call(self.inner.append_audits, node, items, date)

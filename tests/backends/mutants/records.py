@@ -229,13 +229,66 @@ class BlanksTrimmed(Hands):
 class ClaimedThoughRefused(Hands):
     """Writes the claims of a node that is gone before it refuses them."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         with self.store.changed:
             try:
-                super().append_claims(ref, items, date)
+                return super().append_claims(ref, items, date)
             except Evicted:
                 self.records.add([Claim(item, ref.name, date, self.store.now()) for item in items[:1]])
                 raise
+
+
+@mutant
+class OwnCompletionsOnly(Hands):
+    """Returns, of the completed items, only those that the claiming node has completed itself."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+        with self.store.changed:
+            completed = super().append_claims(ref, items, date)
+            return frozenset(item for item in completed if (item, date, ref.name) in self.records.audits)
+
+
+@mutant
+class CompletedOnAnyDay(Hands):
+    """Takes an item for completed that was completed at another date, and records no claim of it."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+        with self.store.changed, self.transaction() as tx:
+            completed = {item for item, _ in tx.history().audited}
+            super().append_claims(ref, [item for item in items if item not in completed], date)
+            return frozenset(completed.intersection(items))
+
+
+@mutant
+class CompletedAndClaimed(Hands):
+    """Renews the claims of completed items, which are then younger than their completion."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+        with self.store.changed:
+            completed = super().append_claims(ref, items, date)
+            self.records.add([Claim(item, ref.name, date, self.store.now()) for item in completed])
+            return completed
+
+
+@mutant
+class CompletionsReadOnce(Hands):
+    """Reads what is completed at the first claim, and again only after its own audits: another handle's are not seen."""
+
+    known: frozenset[tuple[str, dt.date]] | None = None
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+        with self.store.changed, self.transaction() as tx:
+            history = tx.history()
+            self.known = frozenset(history.audited) if self.known is None else self.known
+            audited, history.audited = history.audited, set(self.known)
+            try:
+                return super().append_claims(ref, items, date)
+            finally:
+                history.audited = audited
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        super().append_audits(node, items, date)
+        self.known = None
 
 
 @mutant

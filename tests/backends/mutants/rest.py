@@ -67,21 +67,24 @@ class ExpiredLocksHidden(Hands):
 class ClaimsNotFenced(Hands):
     """Accepts claims from a node that is no longer registered."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         with self.store.changed:
-            self.records.add([Claim(item, ref.name, date, self.store.now()) for item in items])
+            completed = frozenset(item for item in items if (item, date) in self.records.audited)
+            self.records.add([Claim(item, ref.name, date, self.store.now()) for item in items if item not in completed])
+            return completed
 
 
 @mutant
 class ClaimsOverwritten(Hands):
     """A later day's claim takes the place of an earlier one."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         with self.store.changed:
-            super().append_claims(ref, items, date)
+            completed = super().append_claims(ref, items, date)
             claims = self.records.claims
             for key in [key for key in claims if key[0] in items and key[1] != date]:
                 del claims[key]
+            return completed
 
 
 @mutant

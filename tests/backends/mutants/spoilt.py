@@ -142,10 +142,11 @@ class SpoiltLockStopsEdits(Hands):
 class ClaimKeepsItsTime(Hands):
     """A claim that is begun again keeps the time of the first."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         with self.store.changed:
             known = set(self.records.claims) if self.options.namespace in self.store.spaces else set()
             super().append_claims(ref, [item for item in items if (item, date, ref.name) not in known], date)
+            return frozenset(item for item in items if (item, date) in self.records.audited)
 
 
 @mutant

@@ -32,13 +32,16 @@ class _Attempt:
 class InFlight:
     """The tasks in flight and the announced tokens of one node.
 
-    Any thread may add to ``keys`` within an ``attempt``, and remove from it. Everything else is for the agent.
+    Any thread may add to ``keys`` within an ``attempt``, remove from it, and change ``unrecorded``. Everything else is for the
+    agent.
     """
 
     def __init__(self, token_of: Callable[[str], int], handover_timeout_sec: float) -> None:
         self._token_of, self._handover_timeout_sec = token_of, handover_timeout_sec
         self.keys: dict[str, int] = {}
         """Keys of tasks begun and not finished, with the number of the worker that began each: of a thread, or of its caller."""
+        self.unrecorded: dict[str, int] = {}
+        """Keys of tasks that are finished and not recorded as complete, with the worker of each: they count as in flight."""
         self._attempts: dict[object, tuple[str, int]] = {}
         """Keys and workers of tasks that threads try to begin."""
         self._announced: Counter[int] = Counter()
@@ -57,9 +60,11 @@ class InFlight:
         return _Attempt(self._attempts, (key, worker))
 
     def _begun(self) -> list[tuple[str, int]]:
-        """Return the keys in flight with their workers. Attempts are read first: a successful one ends once it is in ``keys``."""
+        """Return the keys in flight with their workers."""
+        # A successful attempt ends once it is in ``keys``, and a task leaves ``keys`` once it is in ``unrecorded``. Read in this
+        # order, none is missed on its way.
         attempts = list(self._attempts.values())
-        return [*attempts, *self.keys.copy().items()]
+        return [*attempts, *self.keys.copy().items(), *self.unrecorded.copy().items()]
 
     def announce(self, tokens: Iterable[int], now: float) -> None:
         """Hold these tokens, which this node is to hand over, until they are released or their time is up."""

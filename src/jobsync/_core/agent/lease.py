@@ -106,6 +106,11 @@ class Lease:
         for key in keys:
             self.in_flight.pop(key, None)
 
+    @property
+    def unrecorded(self) -> dict[str, int]:
+        """Keys of tasks that are finished and not recorded as complete, with the worker of each. They count as in flight."""
+        return self._tasks.unrecorded
+
     def fence(self, key: str, token: int, clock: Clock) -> int | None:
         """Return the fence of a task that this node may claim or has in flight; None for any other task."""
         deadline, fence = self.deadline, self.assignment.fence(self.ref, key, token)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
+import itertools
 import json
 import secrets
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
 from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue, chunks
+from jobsync.backends.etcd.completed_items import CompletedItems, Seen, unchanged
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.backends.etcd.protos import MESSAGES
@@ -34,6 +36,8 @@ Row = Claim | Audit | Rebalance
 
 ROWS: Mapping[HistoryKind, type[Claim | Audit]] = {HistoryKind.CLAIM: Claim, HistoryKind.AUDIT: Audit}
 CHUNK_NAME = len(b'/000000')
+MOST_ATTEMPTS = 8
+"""After so many attempts that lost to completions of other nodes, a claim goes by what the last attempt has read."""
 
 
 @attrs.frozen
@@ -57,6 +61,16 @@ def record_chunks(prefix: bytes, head: Head, items: Sequence[str], *, is_new: bo
         name = secrets.token_hex(16)
     first = to_json(head) + b'\n' + parts[0][1]
     return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
+
+
+def record_name(chunk: KeyValue) -> bytes:
+    """Return the name of the record that a chunk belongs to."""
+    return chunk[0][:-CHUNK_NAME]
+
+
+def joined(parts: Iterable[KeyValue]) -> bytes:
+    """Return what the chunks of a record hold together."""
+    return b''.join(value for _, value in parts)
 
 
 def rows_of(kind: HistoryKind, name: bytes, data: bytes) -> list[Row]:
@@ -105,37 +119,84 @@ class EtcdHistory:
     def __init__(self, store: EtcdStore) -> None:
         self._store = store
         self._keys = store.keys
+        self._completed: CompletedItems | None = None
+        """Of the run and date of the last claim."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
-        """See ``Backend.append_claims``: one transaction, if the node's record is as this handle left it."""
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+        """See ``Backend.append_claims``: one transaction, if the node and what is completed are as this handle knows them."""
         key, deadline = self._keys.node(ref.name), self._store.later()
-        record = self._record(HistoryKind.CLAIM, ref.name, items, date, deadline)
+        marks = self._keys.completed(date), self._keys.purged
+        if self._completed is None or (self._completed.ref, self._completed.date) != (ref, date):
+            self._completed = CompletedItems(ref, date)
+        records = dict[frozenset[str], list[KeyValue]]()
+        attempts = itertools.count()
 
-        def decide(reading: KeyReading) -> Write[None] | None:
+        def decide(reading: KeyReading) -> Write[frozenset[str]] | frozenset[str]:
             reading.joined(ref)
+            known = self._caught_up(ref, date, reading, deadline)
+            seen = known.seen
+            completed = known.among(items)
+            if completed.issuperset(items):
+                return completed
+            if completed not in records:
+                left = [item for item in items if item not in completed]
+                records[completed] = self._record(HistoryKind.CLAIM, ref.name, left, date, deadline)
             # t=0  this handle remembers its node as registered
             # t=1  the leader commits the node's eviction, and another node may own its tasks
             # t=2  the claims arrive: the node's record is not the remembered one, and they are refused
-            return Write([requests.exists(self._keys.state), reading.same(key)], (), None, record) if items else None
+            compares = [requests.exists(self._keys.state), reading.same(key)]
+            # t=0  this handle has read which items are completed
+            # t=1  another node completes one of the items, and changes the mark with it
+            # t=2  the claims arrive: the mark is not the one that was read, and what is new is read before the next attempt
+            # Where nodes complete items faster than a call arrives, the reading of the attempt before is enough in the end.
+            if next(attempts) < MOST_ATTEMPTS:
+                compares += unchanged(seen, marks)
+            return Write(compares, (), completed, records[completed])
 
-        wanted = [requests.get(self._keys.state), requests.get(key)]
-        self._store.change(wanted, decide, deadline, self._store.remembered(key))
+        wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]
+        known = self._store.remembered(key) if self._completed.seen.marks else None
+        return self._store.change(wanted, decide, deadline, known)[0]
+
+    def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
+        """Return what is completed at the moment of a reading of the marks; as known, if the reading is a remembered one."""
+        known, prefix = self._completed, self._keys.history(HistoryKind.AUDIT, date)
+        purged = reading.values.get(self._keys.purged)
+        if known is None or (known.ref, known.date) != (ref, date):
+            known = CompletedItems(ref, date)
+        if reading.cluster:
+            if known.seen.marks and known.seen.marks.values.get(self._keys.purged) != purged:
+                known = CompletedItems(ref, date)
+            new = groupby(self._store.range(prefix, reading.at, deadline, since=known.seen.at), key=record_name)
+            found = ((name, rows_of(HistoryKind.AUDIT, name, joined(parts))) for name, parts in new)
+            items = [
+                row.item for name, rows in found for row in cast('list[Audit]', rows) or self._record_at(reading, name, deadline)
+            ]
+            known.add(items, Seen(reading.at, reading))
+            self._completed = known
+        return known
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""
         deadline = self._store.later()
         record = self._record(HistoryKind.AUDIT, node, items, date, deadline)
-        key = record[0][0]
+        key, marks, known = record[0][0], (self._keys.completed(date), self._keys.purged), self._completed
+        seen = known.seen if known and known.date == date else Seen()
 
-        def decide(reading: KeyReading) -> Write[None] | None:
+        def decide(reading: KeyReading) -> Write[bool] | bool:
             if reading.cluster:
                 reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
             if not items or key in reading.values:
-                return None
-            return Write([requests.exists(self._keys.state), requests.is_absent(key)], (), None, record)
+                return False
+            operations = [*map(requests.get, marks), requests.put(marks[0], token)]
+            return Write([requests.exists(self._keys.state), requests.is_absent(key)], operations, True, record)
 
+        token = secrets.token_bytes(12)
         wanted = [requests.get(self._keys.state), requests.get(key)]
-        self._store.change(wanted, decide, deadline, KeyReading({}, self._keys))
+        is_new, before = self._store.change(wanted, decide, deadline, KeyReading({}, self._keys))
+        # The operations have read the marks just before this write. As they were known, only these items are new: the next claim
+        # needs not read them.
+        if is_new and known and seen.marks and all(before.values.get(m) == seen.marks.values.get(m) for m in marks):
+            known.add(items, Seen(before.at, attrs.evolve(before, values={**before.values, marks[0]: token})))
 
     def _record(self, kind: HistoryKind, node: str, items: Sequence[str], date: dt.date, deadline: float) -> list[KeyValue]:
         self._store.read_time(deadline)
@@ -176,9 +237,11 @@ class EtcdHistory:
                 # t=0  this handle reads a claim that is old enough to go, at etcd's revision 100
                 # t=1  its node claims the item again: the record is written, at revision 101
                 # t=2  the removal arrives, is skipped because of revision 101, and the next round reads anew
-                request = requests.when((), (removal.operation(at) for removal in part))
-                answer = self._store.connection.write('KV.Txn', request, deadline)
-                for removal, response in zip(part, answer.responses, strict=True):
+                operations = [removal.operation(at) for removal in part]
+                if kind is HistoryKind.AUDIT:
+                    operations.append(requests.put(self._keys.purged, secrets.token_bytes(12)))
+                answer = self._store.connection.write('KV.Txn', requests.when((), operations), deadline)
+                for removal, response in zip(part, answer.responses, strict=False):
                     if response.response_txn.succeeded:
                         gone |= removal.gone
 
@@ -216,10 +279,15 @@ class EtcdHistory:
             history.add(sorted((row for _, rows in records for row in rows), key=time_of))
         return history
 
+    def _record_at(self, reading: KeyReading, name: bytes, deadline: float) -> list[Audit]:
+        """Return the rows of one record of audits at the moment of a reading."""
+        found = self._store.range(name + b'/', reading.at, deadline)
+        return cast('list[Audit]', rows_of(HistoryKind.AUDIT, name, joined(found)))
+
     def _records(
         self, reading: KeyReading, kind: HistoryKind, prefix: bytes, deadline: float
     ) -> Iterator[tuple[bytes, list[Row]]]:
         """Yield the name of each record with a prefix, and its rows."""
         found = self._store.range(prefix, reading.at, deadline)
-        for name, parts in groupby(found, key=lambda keyed: keyed[0][:-CHUNK_NAME]):
-            yield name, rows_of(kind, name, b''.join(value for _, value in parts))
+        for name, parts in groupby(found, key=record_name):
+            yield name, rows_of(kind, name, joined(parts))

@@ -31,10 +31,16 @@ class EtcdKeys:
         """Prefix of the assignment's records."""
         self.locks = self.root + b'lock/'
         """Prefix of the task locks' records."""
+        self.purged = self.root + b'history/purged'
+        """The mark that each purge of completions changes."""
 
     def node(self, name: str) -> bytes:
         """Return the key of a node's record."""
         return self.nodes + name.encode()
+
+    def completed(self, date: dt.date) -> bytes:
+        """Return the key of the mark that each completion at a date changes."""
+        return self.root + f'history/completed/{date.isoformat()}'.encode()
 
     def history(self, kind: HistoryKind, date: dt.date | None = None) -> bytes:
         """Return the prefix of one kind of history, or of one date in it; rebalances have no dates."""

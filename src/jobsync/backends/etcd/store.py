@@ -106,9 +106,12 @@ class EtcdStore:
                 header = answers[0].header
                 return KeyReading(values, self.keys, _identity(header), header.revision)
 
-    def range(self, prefix: bytes, at: int, deadline: float, first: bytes = b'') -> Iterator[KeyValue]:
-        """Yield all keys with a prefix, from ``first`` on, in order, and their values, at etcd's revision ``at``."""
-        for answer in self._pages(first or prefix, requests.end_of(prefix), at, deadline):
+    def range(self, prefix: bytes, at: int, deadline: float, first: bytes = b'', since: int = 0) -> Iterator[KeyValue]:
+        """Yield all keys with a prefix, from ``first`` on, in order, and their values, at etcd's revision ``at``.
+
+        Only those that were written after the revision ``since``.
+        """
+        for answer in self._pages(first or prefix, requests.end_of(prefix), at, deadline, since):
             yield from ((found.key, found.value) for found in answer.kvs)
 
     def records(self, prefix: bytes, entries: Sequence[Entry], at: int, deadline: float) -> list[bytes | None]:
@@ -138,11 +141,13 @@ class EtcdStore:
             time.sleep(WATCH_EVERY_SEC)
             self.time.read_all(self.read_cluster(deadline).records()[0])
 
-    def _pages(self, first: bytes, end: bytes, at: int, deadline: float) -> Iterator[Any]:
+    def _pages(self, first: bytes, end: bytes, at: int, deadline: float, since: int = 0) -> Iterator[Any]:
         """Yield the answers that hold all keys from ``first`` on, before ``end``, at etcd's revision ``at`` (0: now)."""
         limit = PAGE
         while True:
-            request = MESSAGES['RangeRequest'](key=first, range_end=end, limit=limit, revision=at)
+            request = MESSAGES['RangeRequest'](
+                key=first, range_end=end, limit=limit, revision=at, min_mod_revision=since and since + 1
+            )
             try:
                 answer = self.connection.read('KV.Range', request, deadline)
             except TooLarge:

@@ -218,16 +218,16 @@ class RedisBackend:
 
     # History
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         """See ``Backend.append_claims``."""
-        self._append('claim', ref.name, ref.incarnation, items, date)
+        return frozenset(item.decode() for item in self._append('claim', ref.name, ref.incarnation, items, date))
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""
         self._append('audit', node, '', items, date)
 
-    def _append(self, kind: str, name: str, run: str, items: Sequence[str], date: dt.date) -> None:
-        self._run('append', *dict.fromkeys(items), kind=kind, name=name, run=run, date=date.isoformat())
+    def _append(self, kind: str, name: str, run: str, items: Sequence[str], date: dt.date) -> Sequence[bytes]:
+        return self._run('append', *dict.fromkeys(items), kind=kind, name=name, run=run, date=date.isoformat())
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None

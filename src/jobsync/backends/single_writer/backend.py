@@ -230,11 +230,14 @@ class SingleWriterBackend(abc.ABC):
 
     # History
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         """See ``Backend.append_claims``."""
         with self.transaction(bulk=True) as tx:
             tx.state.joined(ref)
-            tx.put(tx.state, records=[Claim(item, ref.name, date, tx.context.now) for item in items])
+            audited = tx.history().audited
+            completed = frozenset(item for item in items if (item, date) in audited)
+            tx.put(tx.state, records=[Claim(item, ref.name, date, tx.context.now) for item in items if item not in completed])
+            return completed
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""

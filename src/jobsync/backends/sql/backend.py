@@ -158,9 +158,9 @@ class SqlBackend:
 
     # The history
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
         """See ``Backend.append_claims``."""
-        self._bulk(Mode.WRITE, lambda tx: history.append_claims(tx, ref, items, date))
+        return self._bulk(Mode.WRITE, lambda tx: history.append_claims(tx, ref, items, date))
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""

@@ -32,6 +32,9 @@ class Dialect(abc.ABC):
     looks_before_it_puts: ClassVar[bool]
     """Whether an INSERT with ON CONFLICT takes much longer than a search first and an INSERT without."""
 
+    writes_in_with: ClassVar[bool]
+    """Whether a SELECT can have an INSERT in its WITH clause. Where it cannot, a second statement costs no round trip."""
+
     first_key: ClassVar[int]
     """The ``key`` of the first of ``elements``."""
 

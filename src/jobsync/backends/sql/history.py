@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import starmap
 from typing import Any
 
@@ -31,48 +31,83 @@ MANY = 100
 """From so many rows on, the quick way to insert is tried first, where the dialect has one."""
 
 
-Put = Callable[[Dialect], sa.Executable]
-
-
-def append_claims(tx: SqlTransaction, ref: NodeRef, items: Sequence[str], date: dt.date) -> None:
-    """See ``Backend.append_claims``."""
-    if not append(tx, put_new_claims, put_claims, ref.name, items, date, run_of(ref)):
-        states.read(tx)
-        check_joined(tx, ref)
-        if items:
-            raise evicted(ref)
+def append_claims(tx: SqlTransaction, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    """See ``Backend.append_claims``. One statement, because a worker pays it for each task, unless items are completed."""
+    names = sorted(dict.fromkeys(items))
+    given = {**parameters(tx, ref.name, names, date), **run_of(ref)}
+    if not names:
+        pass
+    elif not tx.dialect.writes_in_with:
+        if tx.execute(put_claims, given).rowcount == len(names):
+            return frozenset()
+    elif looks_first(tx, names) and tx.conclude(put_new_claims, given).rowcount > 0:
+        return frozenset()
+    elif found := set(tx.conclude(put_claims_and_find, given).scalars()):
+        return frozenset(found - {None})
+    states.read(tx)
+    check_joined(tx, ref)
+    if names and tx.dialect.writes_in_with:
+        raise evicted(ref)
+    return frozenset(tx.execute(find_completed, given).scalars())
 
 
 def append_audits(tx: SqlTransaction, node: str, items: Sequence[str], date: dt.date) -> None:
-    """See ``Backend.append_audits``."""
-    if not append(tx, put_new_audits, put_audits, node, items, date, {}):
+    """See ``Backend.append_audits``. One statement, because a worker pays it for each task."""
+    names = sorted(dict.fromkeys(items))
+    given = parameters(tx, node, names, date)
+    ways = (put_new_audits, put_audits) if looks_first(tx, names) else (put_audits,)
+    if not names or all(tx.conclude(way, given).rowcount <= 0 for way in ways):
         states.read(tx)
 
 
-def append(
-    tx: SqlTransaction, put_new: Put, put: Put, node: str, items: Sequence[str], date: dt.date, run: Mapping[str, str]
-) -> bool:
-    """Insert rows, each item once, and return whether that wrote any. One statement, because a worker pays it for each task.
+def parameters(tx: SqlTransaction, node: str, names: Sequence[str], date: dt.date) -> dict[str, Any]:
+    """Return the parameters of the statements below. In the order of the index, items are found and put in half the time."""
+    return {'items': tx.dialect.listed(names), 'at': date, 'by': node}
 
-    ``put_new`` inserts all rows or none. It takes little more than half the time of ``put``, which is ready for conflicts.
+
+def looks_first(tx: SqlTransaction, names: Sequence[str]) -> bool:
+    """Return whether a statement that inserts all rows or none is tried first.
+
+    It takes little more than half the time of one that is ready for conflicts.
     """
-    if not items:
-        return False
-    # In the order of the index they are found and inserted in half the time.
-    given = {'items': tx.dialect.listed(sorted(dict.fromkeys(items))), 'at': date, 'by': node, **run}
-    ways = (put_new, put) if tx.dialect.looks_before_it_puts and len(items) >= MANY else (put,)
-    return any(tx.conclude(way, given).rowcount > 0 for way in ways)
+    return tx.dialect.looks_before_it_puts and len(names) >= MANY
 
 
 def put_new_claims(dialect: Dialect) -> Any:
-    """Insert claims, if the run is registered and none of them exists."""
-    return put_rows(dialect, dialect.tables.claim, joined_query(dialect).subquery(), none_of(dialect, dialect.tables.claim))
+    """Insert claims, if the run is registered, none of them exists and none of the items is completed."""
+    tables = dialect.tables
+    none_completed = none_of(dialect, tables.audit, by_any=True)
+    return put_rows(dialect, tables.claim, joined_query(dialect).subquery(), none_of(dialect, tables.claim), none_completed)
 
 
 def put_claims(dialect: Dialect) -> Any:
-    """Insert claims, if the run is registered; a claim that exists gets the new time."""
-    put = put_rows(dialect, dialect.tables.claim, joined_query(dialect).subquery())
+    """Insert claims of the items that are not completed, if the run is registered; a claim that exists gets the new time."""
+    put = put_rows(dialect, dialect.tables.claim, joined_query(dialect).subquery(), but=is_completed(dialect))
     return put.on_conflict_do_update(index_elements=KEY, set_={'created_on': put.excluded.created_on})
+
+
+def put_claims_and_find(dialect: Dialect) -> Any:
+    """Do as ``put_claims``, and select null, if the run is registered and the schema known, and each completed item."""
+    table, state = dialect.tables.claim, dialect.tables.state
+    run, items = joined_query(dialect).cte('run'), dialect.elements('items', sa.String())
+    put = put_rows(dialect, table, run, but=is_completed(dialect))
+    put = put.on_conflict_do_update(index_elements=KEY, set_={'created_on': put.excluded.created_on})
+    registered = sa.select(sa.null().cast(sa.String)).select_from(state.join(run, sa.true()))
+    registered = registered.where(state.c.schema_version == SCHEMA_VERSION)
+    completed = sa.select(items.c.value).select_from(run.join(items, sa.true())).where(is_completed(dialect)(items))
+    return sa.union_all(registered, completed).add_cte(put.returning(table.c.item).cte('put'))
+
+
+def find_completed(dialect: Dialect) -> Any:
+    """Select the items that any node has completed."""
+    items = dialect.elements('items', sa.String())
+    return sa.select(items.c.value).where(is_completed(dialect)(items))
+
+
+def is_completed(dialect: Dialect) -> Callable[[sa.FromClause], sa.ColumnElement[bool]]:
+    """Return the condition on a row of items that any node has completed the item at the date."""
+    audit = dialect.tables.audit
+    return lambda items: sa.exists(sa.select(audit.c.item).where(audit.c.item == items.c.value, audit.c.date == AT))
 
 
 def put_new_audits(dialect: Dialect) -> Any:
@@ -85,21 +120,31 @@ def put_audits(dialect: Dialect) -> Any:
     return put_rows(dialect, dialect.tables.audit).on_conflict_do_nothing(index_elements=KEY)
 
 
-def put_rows(dialect: Dialect, table: Table, *conditions: sa.FromClause) -> Any:
-    """Insert rows that differ only in their item, if each of ``conditions`` has a row and the schema has the version we know."""
+def put_rows(
+    dialect: Dialect,
+    table: Table,
+    *conditions: sa.FromClause,
+    but: Callable[[sa.FromClause], sa.ColumnElement[bool]] | None = None,
+) -> Any:
+    """Insert rows that differ only in their item, if each of ``conditions`` has a row and the schema has the version we know.
+
+    Leaves out the items that meet the condition ``but``.
+    """
     items, state = dialect.elements('items', sa.String()), dialect.tables.state
     source: sa.FromClause = state
     for each in (*conditions, items):
         source = source.join(each, sa.true())
     rows = sa.select(items.c.value, AT, BY, dialect.clock())
     rows = rows.select_from(source).where(state.c.schema_version == SCHEMA_VERSION)
+    if but is not None:
+        rows = rows.where(~but(items))
     put = dialect.insert(table).from_select([*KEY, 'created_on'], rows)
     return put.execution_options(preserve_rowcount=True)
 
 
-def none_of(dialect: Dialect, table: Table) -> sa.FromClause:
-    """Return a subquery that has a row if none of the items exists."""
-    key = (dialect.among(table.c.item, 'items'), table.c.date == AT, table.c.node == BY)
+def none_of(dialect: Dialect, table: Table, *, by_any: bool = False) -> sa.FromClause:
+    """Return a subquery that has a row if none of the items exists, recorded by the node or ``by_any``."""
+    key = (dialect.among(table.c.item, 'items'), table.c.date == AT, *(() if by_any else (table.c.node == BY,)))
     return sa.select(sa.literal_column('1')).where(~sa.exists(sa.select(table.c.item).where(*key))).subquery()
 
 

@@ -220,10 +220,10 @@ class ConcurrencyTests:
                 assert reader.node(ref.name).weight == step
                 backend.edit_locks(LockEdit(put=(LockRequest(name, ('a',), 'me'),)))
                 assert name in reader.locks()
-                backend.append_audits(ref.name, [name], day)
-                assert [audit.item for audit in reader.audits(item=name)] == [name]
                 backend.append_claims(ref, [name], day)
                 assert [claim.item for claim in reader.claims(item=name)] == [name]
+                backend.append_audits(ref.name, [name], day)
+                assert [audit.item for audit in reader.audits(item=name)] == [name]
                 assert backend.heartbeat(ref, INITIAL, frozenset({step})).heartbeat == step
                 assert reader.node(ref.name).holding == {step}
                 new = NodeRef(f'new {name}', 'x')
@@ -233,6 +233,26 @@ class ConcurrencyTests:
 
         assert race([partial(write, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
         assert len(namespace.locks()) == len(namespace.audits()) == len(namespace.claims()) == THREADS * ROUNDS
+
+    def test_a_claim_after_an_audit_sees_it(self, namespace: Namespace, backends: list[Backend]) -> None:
+        """While handles complete items, a claim that begins after an audit was recorded returns the item, on every handle."""
+        day = dt.date(2026, 1, 1)
+        refs = [namespace.join(f'w{number}') for number in range(THREADS)]
+
+        def work(number: int) -> None:
+            own, other = backends[number], backends[(number + 1) % THREADS]
+            for step in range(ROUNDS):
+                name = f'{number}/{step}'
+                assert own.append_claims(refs[number], [name], day) == frozenset()
+                own.append_audits(refs[number].name, [name], day)
+                assert own.append_claims(refs[number], [name, 'open'], day) == {name}
+                assert other.append_claims(refs[(number + 1) % THREADS], [name], day) == {name}
+
+        assert race([partial(work, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
+        completed_at = {audit.item: audit.created_on for audit in namespace.audits()}
+        claims = [claim for claim in namespace.claims() if claim.item != 'open']
+        assert len(claims) == THREADS * ROUNDS
+        assert [claim for claim in claims if claim.created_on > completed_at[claim.item]] == []
 
     def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend]) -> None:
         """While commits follow each other, no reading of any kind shows a version below an earlier reading."""

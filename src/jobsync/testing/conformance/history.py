@@ -46,7 +46,7 @@ class HistoryTests:
         refs = {name: namespace.join(name) for name in 'ab'}
         for name, date in (('a', MONDAY), ('a', TUESDAY), ('b', MONDAY)):
             namespace.claim(refs[name], 'x', date=date)
-            namespace.audit(name, 'x', date=date)
+            namespace.audit(name, 'y', date=date)
         assert (len(namespace.claims()), len(namespace.audits())) == (3, 3)
 
     def test_a_repeated_claim_renews_its_time(self, namespace: Namespace) -> None:
@@ -63,6 +63,58 @@ class HistoryTests:
         assert len(namespace.claims()) == 2
         assert after['x'] >= now > before['x']
         assert after['y'] == before['y']
+
+    @pytest.mark.parametrize('name', ['a', 'b', 'never registered'])
+    def test_a_claim_returns_what_is_completed(self, namespace: Namespace, name: str) -> None:
+        """A claim returns those of its items that have an audit at its date, of whichever node, and no others."""
+        ref = namespace.join('a')
+        assert namespace.claim(ref, 'x', 'y', 'z') == frozenset()
+        namespace.audit(name, 'x', 'z', 'w')
+        namespace.audit(name, 'y', date=TUESDAY)
+        assert namespace.claim(ref, 'x', 'y', 'z', 'x', 'X') == {'x', 'z'}
+        assert namespace.claim(ref, 'x', 'y', date=TUESDAY) == {'y'}
+        assert namespace.claim(ref) == frozenset()
+
+    def test_no_claim_of_a_completed_item_is_recorded(self, namespace: Namespace) -> None:
+        """Of items that any node has completed no claim is recorded; the others of the call are recorded."""
+        ref = namespace.join('a')
+        namespace.audit('a', 'x')
+        namespace.audit('b', 'y')
+        assert namespace.claim(ref, 'y', 'x', 'z') == {'x', 'y'}
+        assert [claim.item for claim in namespace.claims()] == ['z']
+        with namespace.unchanged():
+            assert namespace.claim(ref, 'x', 'y') == {'x', 'y'}
+
+    def test_a_claim_of_a_completed_item_is_not_renewed(self, namespace: Namespace) -> None:
+        """A claim from before the audit keeps its time when the item is claimed again, and is no younger than the audit."""
+        ref = namespace.join('a')
+        namespace.claim(ref, 'x')
+        (first,) = namespace.claims()
+        namespace.audit('b', 'x')
+        deadline = time.monotonic() + DEADLINE_SEC
+        while namespace.snapshot().now <= first.created_on:
+            assert time.monotonic() < deadline, f'the time of the store does not go on in {DEADLINE_SEC} s'
+            namespace.beat(ref)
+        with namespace.unchanged():
+            assert namespace.claim(ref, 'x') == {'x'}
+        assert namespace.claims() == [first]
+
+    @pytest.mark.parametrize('how', GONE)
+    def test_completed_items_are_refused_to_a_gone_run(self, namespace: Namespace, how: str) -> None:
+        """A run that is not JOINED is refused even if all that it claims is completed."""
+        ref = namespace.gone(how)
+        namespace.audit('b', 'x')
+        with namespace.refused(Evicted):
+            namespace.claim(ref, 'x')
+
+    def test_purged_audits_complete_nothing(self, namespace: Namespace) -> None:
+        """An item whose audits are purged is not completed any more: its next claim is recorded."""
+        ref = namespace.join('a')
+        namespace.audit('b', 'x')
+        assert namespace.claim(ref, 'x') == {'x'}
+        namespace.backend.purge(HistoryKind.AUDIT, namespace.snapshot().now + HOUR)
+        assert namespace.claim(ref, 'x') == frozenset()
+        assert [claim.item for claim in namespace.claims()] == ['x']
 
     def test_an_item_given_twice_is_recorded_once(self, namespace: Namespace) -> None:
         """An item given twice in one call is recorded once, by claims and by audits."""
@@ -106,11 +158,11 @@ class HistoryTests:
         ref = namespace.leader('a')
         for item in ('w', 'x', 'y', 'w'):
             namespace.claim(ref, item)
-            namespace.audit('a', item)
+            namespace.audit('a', f'done {item}')
             namespace.commit(ref, reason=item, moved=1)
             harness.move_clock(HOUR)
         assert [c.item for c in namespace.claims()] == ['w', 'y', 'x']
-        assert [a.item for a in namespace.audits()] == ['y', 'x', 'w']
+        assert [a.item for a in namespace.audits()] == ['done y', 'done x', 'done w']
         assert [r.trigger_reason for r in namespace.rebalances()] == ['w', 'y', 'x', 'w']
         assert [c.item for c in namespace.claims(limit=2)] == ['w', 'y']
         assert [r.trigger_reason for r in namespace.rebalances(limit=2)] == ['w', 'y']
@@ -241,3 +293,6 @@ class HistoryTests:
         namespace.backend.append_claims(ref, items, MONDAY)
         namespace.backend.append_audits('a', items, MONDAY)
         assert {c.item for c in namespace.claims()} == {a.item for a in namespace.audits()} == set(items)
+        assert namespace.backend.append_claims(ref, ['new', *items[1:]], MONDAY) == set(items[1:])
+        assert {c.item for c in namespace.claims()} == {'new', *items}
+        assert namespace.backend.append_claims(ref, items, MONDAY) == set(items)

@@ -157,9 +157,9 @@ class Namespace:
         self.backend.renew_timeline(self.timeline, at_least)
         self.timeline = self.snapshot().timeline
 
-    def claim(self, ref: NodeRef, *items: str, date: dt.date = DAY) -> None:
-        """Append a claim of each item."""
-        self.backend.append_claims(ref, items, date)
+    def claim(self, ref: NodeRef, *items: str, date: dt.date = DAY) -> frozenset[str]:
+        """Append a claim of each item, and return the items that are completed already."""
+        return self.backend.append_claims(ref, items, date)
 
     def audit(self, name: str, *items: str, date: dt.date = DAY) -> None:
         """Append an audit of each item."""

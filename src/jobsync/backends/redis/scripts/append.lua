@@ -1,4 +1,5 @@
--- Record items that a node began, or that it completed. ``open`` has the claims that no node has audited.
+-- Record items that a node began, or that it completed. ``open`` has the claims that no node has audited. Of items that any node
+-- has completed at the date no claim is recorded.
 --
 -- REQUIRES: namespace
 -- TIME: bulk
@@ -6,32 +7,35 @@
 -- ARGV: kind, name, run, date
 --       kind: 'claim' or 'audit'; run: '' for audits, which are accepted from any node
 -- REST: items
--- Returns: 'ok' | 'Evicted'
+-- Returns: 'ok', for claims followed by the completed items among the given | 'Evicted'
 local claims = given.kind == 'claim'
 if claims and not joined(given.name, given.run) then
     return {'Evicted'}
 end
 local time = text(now())
-local timed, dated, opened, done = {}, {}, {}, {}
+local timed, dated, opened, answer = {}, {}, {}, {'ok'}
 for i = 1, rest.count do
-    local record = record_of(given.date, rest(i), given.name)
-    pair(timed, time, record)
-    pair(dated, '0', record)
-    if not claims then
-        for _, claim in ipairs(beginning(key.claims_by_date, given.date, rest(i))) do
-            done[#done + 1] = claim
+    local item = rest(i)
+    -- t=0  node a claims an item, loses it, and node b completes it
+    -- t=1  a has the item again and claims it: recorded, its claim would be younger than the item's completion
+    if claims and is_audited(given.date, item) then
+        answer[#answer + 1] = item
+    else
+        local record = record_of(given.date, item, given.name)
+        pair(timed, time, record)
+        pair(dated, '0', record)
+        for _, claim in ipairs(claims and {} or beginning(key.claims_by_date, given.date, item)) do
+            opened[#opened + 1] = claim
         end
-    elseif not is_audited(given.date, rest(i)) then
-        pair(opened, time, record)
     end
 end
 if claims then
     in_parts(2, timed, 'ZADD', key.claims)
     in_parts(2, dated, 'ZADD', key.claims_by_date)
-    in_parts(2, opened, 'ZADD', key.open)
+    in_parts(2, timed, 'ZADD', key.open)
 else
     in_parts(2, timed, 'ZADD', key.audits, 'NX')
     in_parts(2, dated, 'ZADD', key.audits_by_date)
-    in_parts(1, done, 'ZREM', key.open)
+    in_parts(1, opened, 'ZREM', key.open)
 end
-return {'ok'}
+return answer

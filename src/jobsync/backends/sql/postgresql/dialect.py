@@ -26,6 +26,7 @@ class PostgresqlDialect(Dialect):
 
     name = 'postgresql'
     looks_before_it_puts = True
+    writes_in_with = True
     first_key = 1
 
     def insert(self, table: sa.Table) -> Any:

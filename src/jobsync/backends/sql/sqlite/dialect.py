@@ -31,6 +31,7 @@ class SqliteDialect(Dialect):
 
     name = 'sqlite'
     looks_before_it_puts = False
+    writes_in_with = False
     first_key = 0
 
     def __init__(self, tables: Tables) -> None:

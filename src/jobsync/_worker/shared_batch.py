@@ -1,0 +1,242 @@
+"""A finite set of tasks that all nodes of a cluster work through together, until every task is complete.
+
+A list of one's own tasks goes stale as ownership moves: what moves away is not done here, and what comes after the loop has
+passed it is not done at all. So the loop goes round: it works on the tasks that this node owns, reads what the others have
+completed, waits for a change, and goes round again, until nothing of the set is left.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, suppress
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from jobsync._event_log import EventLogger
+from jobsync._runtime.clock import now
+from jobsync._worker.claim_loop import ClaimLoop
+from jobsync._worker.progress import ProgressBar
+from jobsync._worker.session import Session
+from jobsync._worker.task_log import TaskLog
+from jobsync.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from jobsync._core.records import Audit
+
+__all__ = ['SharedBatch']
+
+_logger = EventLogger('jobsync.job')
+T = TypeVar('T')
+
+_REPORT_SEC = 10.0
+"""How often the log says what a batch waits for."""
+_CHECK_SEC = 0.02
+"""How often a waiting batch checks whether tokens have moved. No I/O."""
+_PAUSE_SEC = (0.05, 1.5)
+"""The shortest and the longest pause between two readings of what other nodes have completed."""
+_GROWTH = 1.5
+"""A pause is so many times the one before, while nothing changes."""
+_READING_SHARE = 0.1
+"""Readings take at most this share of the time."""
+_FIRST_READING = 256
+"""How many of the newest audits are read at first; eight times as many while these do not reach back to the reading before."""
+_OVERLAP = dt.timedelta(seconds=5)
+"""How far a reading reaches back behind the newest audit of the reading before: transactions end in another order than their
+times. What comes later still is found by the report, which reads the audits of some tasks that are left."""
+_EXAMPLES = 20
+"""Of how many tasks that are left the report reads audits and claims."""
+_SHOWN_SEC = 2.0
+"""How often a progress bar reads what other nodes have completed."""
+
+
+class SharedBatch(ClaimLoop[T]):
+    """The loop over a set of tasks. Each of its batches is one round over the tasks that this node owns."""
+
+    def __init__(
+        self,
+        session: Session,
+        task_log: TaskLog,
+        tasks: Iterable[T],
+        parse: Callable[[T], tuple[str, int]],
+        is_owned: Callable[[T], bool],
+        *,
+        progress: bool = False,
+    ) -> None:
+        """Store the parts. Of several tasks with one id the first is taken."""
+        super().__init__(task_log, (), parse, None, once=True)
+        self._session, self._is_owned = session, is_owned
+        self._left: dict[str, T] = {}
+        """The tasks that are not known to be complete."""
+        for task in tasks:
+            self._left.setdefault(parse(task)[0], task)
+        self._total, self._done_here = len(self._left), 0
+        self._pause = _PAUSE_SEC[0]
+        self._read_until: dt.datetime | None = None
+        self._next_reading = self._reported_at = float('-inf')
+        self._waits_since: float | None = None
+        self._bar = ProgressBar(session.node_name, self._total) if progress else None
+
+    @property
+    def missing(self) -> int:
+        """Return 0: a round takes its tasks from the set."""
+        return 0
+
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether a task of the set is left, and may be waited for."""
+        return bool(self._left) and not self.is_over
+
+    def run_batch(self, tasks: Sequence[T]) -> Generator[T]:  # noqa: ARG002 - a round takes its tasks from the set
+        """Yield the tasks that this node owns, or wait a moment if it owns none of those that are left."""
+        self._drop_waiting()
+        runtime = self._session.runtime
+        seen = None if runtime is None else runtime.lease.ownership
+        owned = {key: task for key, task in self._left.items() if self._is_owned(task)}
+        ahead, has_worked = iter(owned.values()), False
+        try:
+            while (taken := list(islice(ahead, super().missing))) or super().has_waiting:
+                with closing(super().run_batch(taken)) as part:
+                    for task in part:
+                        has_worked = True
+                        yield task
+                        self._done_here += 1
+                        self._show()
+        finally:
+            self._forget_completed(owned)
+        self._show()
+        if has_worked:
+            self._pause, self._waits_since = _PAUSE_SEC[0], None
+        elif self._left and not self.is_over:
+            self._wait(seen)
+
+    def leave(self) -> None:
+        """Start none of the tasks that are left: the user has left the loop, or it is over."""
+        super().leave()
+        if self._bar is not None:
+            self._bar.close()
+
+    def finish(self) -> None:
+        """Record what is finished, and log how the batch has ended."""
+        super().finish()
+        if self._left:
+            _logger.info(
+                'node %r leaves a batch of %d tasks: %d done here, %d left to other nodes',
+                self._session.node_name,
+                self._total,
+                self._done_here,
+                len(self._left),
+            )
+        elif self._done_here:
+            _logger.info(
+                'node %r: a batch of %d tasks is complete, %d of them done here',
+                self._session.node_name,
+                self._total,
+                self._done_here,
+            )
+        else:
+            _logger.info('node %r: all %d tasks of a batch were complete already', self._session.node_name, self._total)
+
+    # --- what is complete ---------------------------------------------------------------------------------------------------
+
+    def _forget_completed(self, keys: Iterable[str]) -> None:
+        """Take tasks out of the set that are complete, and those that this worker has in hand in a loop around this one."""
+        for key in keys:
+            if key in self._completed or self._task_log.has_checked_out(key):
+                self._left.pop(key, None)
+
+    def _read_completed(self) -> None:
+        """Read what any node has completed since the reading before."""
+        started, limit = now(), _FIRST_READING
+        until: dt.datetime | None = None
+        while self._left:
+            audits: Sequence[Audit] = self._task_log.read_completed(limit)
+            self._add_completed(audits)
+            until = audits[0].created_on - _OVERLAP if audits else self._read_until
+            if len(audits) < limit or (self._read_until is not None and audits[-1].created_on < self._read_until):
+                break
+            limit *= 8
+        self._read_until = until
+        ended = now()
+        self._next_reading = ended + (ended - started) / _READING_SHARE
+
+    def _add_completed(self, audits: Iterable[Audit]) -> None:
+        completed = [audit.item for audit in audits if audit.item in self._left]
+        self._completed.update(completed)
+        self._forget_completed(completed)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------------
+
+    def _wait(self, seen: object) -> None:
+        """Wait until tokens have moved, a task that is left is complete, or the pause is over."""
+        moment = now()
+        if self._waits_since is None:
+            self._waits_since = self._reported_at = moment
+        if moment >= self._next_reading:
+            before = len(self._left)
+            with suppress(BackendUnavailable):  # an outage moves nothing: the batch goes on when the store is back
+                self._read_completed()
+            if len(self._left) < before:
+                self._pause = _PAUSE_SEC[0]
+        if not self._left:
+            return
+        if moment >= self._reported_at + _REPORT_SEC:
+            self._reported_at = moment
+            with suppress(BackendUnavailable):
+                self._report()
+        runtime, end = self._session.runtime, now() + self._pause
+        while now() < end and not self.is_over:
+            # t=0  this round finds none of the tasks that are left to be this node's
+            # t=1  tokens move to this node
+            # t=2  this loop begins: what it owns is compared with the one from before the round, so t=1 is not missed
+            if runtime is not None and runtime.lease.ownership is not seen:
+                break
+            time.sleep(_CHECK_SEC)
+        self._pause = min(_GROWTH * self._pause, _PAUSE_SEC[1])
+
+    def _report(self) -> None:
+        """Log what this batch waits for: how many tasks, in whose hands, and since when."""
+        examples = random.sample(list(self._left), min(_EXAMPLES, len(self._left)))
+        for key in examples:
+            self._add_completed(self._task_log.read_completed(1, key))
+        if not self._left:
+            return
+        left = [key for key in examples if key in self._left] or list(self._left)[:1]
+        holders = Counter(map(self._holder_of, self._left))
+        hands = ', '.join(f'{count} {holder}' for holder, count in holders.most_common(5))
+        claim = self._task_log.read_last_claim(left[0])
+        begun = 'begun by no node' if claim is None else f'begun by {claim.node!r} at {claim.created_on:%H:%M:%S} UTC'
+        _logger.info(
+            'node %r has waited for %.0f s for %d of %d tasks of a batch: %s; task %r, for example, was %s',
+            self._session.node_name,
+            now() - (self._waits_since or now()),
+            len(self._left),
+            self._total,
+            hands,
+            left[0],
+            begun,
+        )
+
+    def _holder_of(self, key: str) -> str:
+        """Return in words in whose hands a task is, by the assignment that this node has read."""
+        runtime = self._session.runtime
+        if runtime is None or self._is_owned(self._left[key]):
+            return 'with this node, in another loop'
+        assignment = runtime.lease.assignment
+        pin = assignment.pin_of.get(key)
+        if pin is not None and pin.owner is None:
+            return 'locked to a pattern that no live node matches'
+        owner = assignment.owner_of(key, self._parse(self._left[key])[1])
+        return 'with no node at present' if owner is None else f'with {owner!r}'
+
+    def _show(self) -> None:
+        """Show the progress of the whole cluster, if a bar is wanted."""
+        if self._bar is None:
+            return
+        if now() >= max(self._next_reading, self._bar.shown_at + _SHOWN_SEC):
+            with suppress(BackendUnavailable):
+                self._read_completed()
+        self._bar.show(self._total - len(self._left))

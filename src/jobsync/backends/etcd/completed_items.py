@@ -1,0 +1,53 @@
+"""Which items of a date are completed, as one handle has read it: so that a claim reads only what is new."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from jobsync.backend import NodeRef
+from jobsync.backends.etcd.reading import KeyReading
+
+__all__ = ['CompletedItems', 'Seen']
+
+
+@attrs.frozen
+class Seen:
+    """Up to which moment completions have been read."""
+
+    at: int = 0
+    """etcd's revision."""
+    marks: KeyReading | None = None
+    """The marks of the date's completions and of purges at that moment; None before anything was read."""
+
+
+@attrs.define
+class CompletedItems:
+    """The items of one date that were completed up to some moment. Thread-safe: it only grows.
+
+    Each run of a node begins with an empty object. After the store has gone back in time the node is another run (rule R8), so
+    nothing of another history is here.
+    """
+
+    ref: NodeRef
+    date: dt.date
+    seen: Seen = attrs.field(factory=Seen)
+    _items: set[str] = attrs.field(factory=set)
+
+    def add(self, items: Iterable[str], seen: Seen) -> None:
+        """Add the items of all completions that were recorded between ``self.seen`` and ``seen``."""
+        self._items.update(items)
+        # Last: a thread that reads ``seen`` before the items has all that were completed by then, and maybe more.
+        self.seen = seen
+
+    def among(self, items: Collection[str]) -> frozenset[str]:
+        """Return those of the items that are completed."""
+        return frozenset(self._items.intersection(items))
+
+
+def unchanged(seen: Seen, marks: Sequence[bytes]) -> Iterable[Any]:
+    """Return the comparisons that no item was completed and no completion purged since ``seen``."""
+    return [] if seen.marks is None else [seen.marks.same(mark) for mark in marks]

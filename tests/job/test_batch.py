@@ -1,0 +1,312 @@
+"""``batch``: a finite set that nodes work through together, each task once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+
+import pytest
+from tests.job.processes import Worker as Process
+from tests.job.processes import workers
+from tests.job.stores import Store, foreign_task, owned_tasks
+from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
+
+from jobsync import ConfigError, CoordinationConfig, Job, Task
+from jobsync._worker import shared_batch
+from jobsync.testing import Fault, FaultyBackend
+
+DEADLINE_SEC = 120
+
+
+class Worker:
+    """A job that works through a batch in a thread of its own."""
+
+    def __init__(self, job: Job, tasks: list[str], took: list[tuple[str, str]], task_sec: float = 0.0) -> None:
+        self.job, self.errors = job, list[BaseException]()
+        self._tasks, self._took, self._task_sec = tasks, took, task_sec
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            for task in self.job.batch(self._tasks):
+                self._took.append((self.job.node_name, task))
+                time.sleep(self._task_sec)
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            self.errors.append(error)
+
+    def join(self) -> None:
+        """Wait for the end of the batch."""
+        self.thread.join(DEADLINE_SEC)
+        assert not self.thread.is_alive()
+        assert self.errors == []
+
+
+# --- batch --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.any_store
+def test_a_batch_is_done_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Each id comes out once, and a second run does nothing, and says so."""
+    with store.job('a') as job:
+        tasks = [Task('x'), Task('y'), Task('x')]
+        assert list(job.batch(iter(tasks))) == tasks[:2]
+        with caplog.at_level(logging.INFO, 'jobsync.job'):
+            assert list(job.batch(tasks)) == []
+            assert list(job.batch([])) == []
+        wait_until(lambda: 'all 2 tasks of a batch were complete already' in caplog.text, 'it says so')
+    assert sorted(store.audits) == ['x', 'y']
+
+
+def test_a_join_and_a_leave_in_good_order(store: Store) -> None:
+    """Two workers on 300 tasks; the second joins midway and leaves before the end: none is done twice, none is left."""
+    took: list[tuple[str, str]] = []
+    tasks = [f'task-{number}' for number in range(300)]
+    with store.job('a') as a:
+        one = Worker(a, tasks, took, 0.01)
+        wait_until(lambda: len(took) > 30, 'the first is at work')
+        with store.job('b') as b:
+            two = Worker(b, tasks, took, 0.01)
+            wait_until(lambda: sum(name == 'b' for name, _ in took) > 20, 'the second is at work')
+        two.join()
+        one.join()
+        counts = Counter(task for _, task in took)
+        assert counts == dict.fromkeys(tasks, 1)
+        assert sorted(store.audits) == sorted(tasks)
+
+
+def test_one_is_killed(shared_store: Store) -> None:
+    """Of three processes on 300 tasks one is killed midway: none is left, and only what the killed one began is done twice."""
+    tasks = [f'task-{number}' for number in range(300)]
+    shared_store.handle  # noqa: B018 - makes the namespace
+    started = [Process(shared_store.url, name, 'batch', minimum_nodes=3) for name in 'abc']
+    with workers(*started):
+        victim, *rest = started
+        wait_until(lambda: all(len(began(worker)) > 5 for worker in started), 'all three are at work')
+        victim.process.kill()
+        victim.wait()
+        for worker in rest:
+            worker.wait_until_said('complete')
+        counts = Counter(task for worker in started for task in began(worker))
+        twice = {task for task, count in counts.items() if count > 1}
+        assert set(counts) == set(shared_store.audits) == set(tasks)
+        assert twice <= set(began(victim))
+        assert max(counts.values()) <= 2
+
+
+def began(worker: Process) -> list[str]:
+    """The tasks that a process has begun."""
+    return [line['task'] for line in worker.said if 'task' in line]
+
+
+def test_it_waits_for_what_another_node_has_in_hand(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch goes on while another node works on its task, says in whose hands that is, and ends with that task."""
+    monkeypatch.setattr(shared_batch, '_REPORT_SEC', 0.2)
+    with store.job('a') as a, store.job('b') as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        slow, took = f'{foreign_task(a)}', list[tuple[str, str]]()
+        with caplog.at_level(logging.INFO, 'jobsync.job'):
+            with b.task(slow):
+                worker = Worker(a, [slow, *map(str, owned_tasks(a, 3)[:3])], took)
+                wait_until(
+                    lambda: 'waited for' in caplog.text and "1 of 4 tasks of a batch: 1 with 'b'" in caplog.text, 'it says so'
+                )
+                assert f"task '{slow}', for example, was begun by 'b'" in caplog.text
+                assert worker.thread.is_alive()
+            worker.join()
+        assert len(took) == 3
+
+
+def test_it_takes_over_what_a_dead_node_leaves(store: Store) -> None:
+    """A task that an evicted node had begun comes out of the batch of the node that owns it then."""
+    took: list[tuple[str, str]] = []
+    with store.job('a') as a:
+        with store.job('b') as b:
+            wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+            task = f'{foreign_task(a)}'
+            assert b.add_task(task)
+            worker = Worker(a, [task], took)
+            time.sleep(0.1)
+            assert took == []
+        worker.join()
+    assert took == [('a', task)]
+
+
+@pytest.mark.any_store
+def test_it_says_that_no_live_node_matches(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task locked to a pattern that no node matches keeps the batch waiting, which says so, until the lock goes."""
+    monkeypatch.setattr(shared_batch, '_REPORT_SEC', 0.2)
+    took: list[tuple[str, str]] = []
+    with store.job('a') as job:
+        job.register_task_lock('x', 'gpu-%')
+        wait_until(lambda: not job.can_claim_task('x'), 'the lock holds')
+        with caplog.at_level(logging.INFO, 'jobsync.job'):
+            worker = Worker(job, ['x', 'y'], took)
+            wait_until(lambda: '1 locked to a pattern that no live node matches' in caplog.text, 'it says so')
+        assert took == [('a', 'y')]
+        job.clear_all_locks()
+        worker.join()
+    assert took == [('a', 'y'), ('a', 'x')]
+
+
+@pytest.mark.any_store
+def test_a_batch_ends_as_the_node_leaves(store: Store) -> None:
+    """A batch that waits for ever ends soon after the node is to leave."""
+    with store.job('a') as job:
+        job.register_task_lock('x', 'gpu-%')
+        wait_until(lambda: not job.can_claim_task('x'), 'the lock holds')
+        worker = Worker(job, ['x'], [])
+        time.sleep(0.05)
+        assert worker.thread.is_alive()
+    worker.join()
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('how', ['raise', 'break'])
+def test_a_body_that_ends_early_leaves_its_task(store: Store, how: str) -> None:
+    """The task stays incomplete and is not in flight, and the next batch offers it again, with what was not begun."""
+    tasks = [f't{number}' for number in range(10)]
+    with store.job('a') as job:
+        out = []
+        try:
+            for task in job.batch(tasks):
+                out.append(task)
+                if len(out) == 5:
+                    if how == 'break':
+                        break
+                    raise ZeroDivisionError
+        except ZeroDivisionError:
+            pass
+        assert job.get_coordination_status()['open_tasks'] == 0
+        assert list(job.batch(tasks)) == tasks[4:]
+    assert sorted(store.audits) == tasks
+
+
+@pytest.mark.any_store
+def test_two_threads_share_a_batch(store: Store) -> None:
+    """Two batches in one process wait for each other's tasks, and do none twice."""
+    took: list[tuple[str, str]] = []
+    tasks = [f't{number}' for number in range(60)]
+    with store.job('a') as job:
+        for worker in [Worker(job, tasks, took, 0.005) for _ in range(2)]:
+            worker.join()
+    assert sorted(task for _, task in took) == sorted(tasks)
+
+
+@pytest.mark.any_store
+def test_a_batch_in_a_batch_does_not_wait_for_itself(store: Store) -> None:
+    """The inner one passes over the task that the outer one has in hand."""
+    with store.job('a') as job:
+        out = [(outer, list(job.batch(['x', 'y']))) for outer in job.batch(['x', 'y'])]
+    assert out == [('x', ['y'])]
+
+
+def test_it_does_not_read_every_audit_again(store: Store) -> None:
+    """A waiting batch reads a bounded number of audits at a time, once it has read them all."""
+    from jobsync import plugins
+    from jobsync.backend import BackendOptions
+
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    limits: list[int | None] = []
+    with store.job('a', config={'backend': backend}) as job:
+        store.handle.append_audits('b', [f'old-{number}' for number in range(3000)], job.date)
+        read = job._task_log.read_completed
+
+        def counted(limit: int | None = None, item: str | None = None) -> object:
+            limits.append(limit)
+            return read(limit, item)
+
+        job._task_log.read_completed = counted  # type: ignore[method-assign,assignment]
+        job.register_task_lock('x', 'gpu-%')
+        wait_until(lambda: not job.can_claim_task('x'), 'the lock holds')
+        worker = Worker(job, ['x'], [])
+        wait_until(lambda: len(limits) > 3, 'all are read')
+        assert max(limit or 10**9 for limit in limits) <= 16_384
+        store.handle.append_audits('b', ['x'], job.date)
+        worker.join()
+    backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_it_goes_on_after_an_outage(store: Store) -> None:
+    """While a batch waits, the store may be away."""
+    from jobsync import plugins
+    from jobsync.backend import BackendOptions
+
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2}) as job:
+        job.register_task_lock('x', 'gpu-%')
+        wait_until(lambda: not job.can_claim_task('x'), 'the lock holds')
+        backend.faults.append(Fault('history', times=3))
+        worker = Worker(job, ['x'], [])
+        wait_until(lambda: not any(fault.times for fault in backend.faults), 'the outage is over')
+        store.handle.append_audits('b', ['x'], job.date)
+        worker.join()
+    backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_progress(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """``progress`` shows how many tasks are complete."""
+    with store.job('a') as job:
+        assert list(job.batch(['x', 'y'], progress=True)) == ['x', 'y']
+    assert '100%' in capsys.readouterr().out
+
+
+@pytest.mark.any_store
+def test_progress_without_rich(store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ``rich`` the number is logged."""
+    monkeypatch.setitem(__import__('sys').modules, 'rich.progress', None)
+    with store.job('a') as job, caplog.at_level(logging.INFO, 'jobsync.job'):
+        assert list(job.batch(['x', 'y'], progress=True)) == ['x', 'y']
+        wait_until(lambda: '2 of 2 tasks of a batch are complete' in caplog.text, 'it is logged')
+
+
+@pytest.mark.any_store
+def test_a_batch_without_coordination(store: Store) -> None:
+    """What the store has as complete is passed over all the same."""
+    with store.job('a', config={'enabled': False}) as job:
+        store.handle.append_audits('b', ['x'], job.date)
+        assert list(job.batch(['x', 'y'])) == ['y']
+    with Job('a', coordination_config=CoordinationConfig(enabled=False)) as job:
+        assert list(job.batch(['x', 'y', 'x'])) == ['x', 'y']
+
+
+@pytest.mark.any_store
+def test_bad_arguments(store: Store) -> None:
+    """They are refused before the loop begins."""
+    with store.job('a') as job:
+        with pytest.raises(ConfigError):
+            job.batch(['x'], progress='yes')  # type: ignore[arg-type]
+        with pytest.raises(ConfigError):
+            job.batch(['\0'])
+
+
+@pytest.mark.any_store
+def test_a_batch_on_an_event_loop(store: Store) -> None:
+    """It yields each task once, and while it waits, the event loop goes on, and a cancelled call loses no task."""
+
+    async def main() -> list[str]:
+        async with store.async_job('a') as job:
+            await job.register_task_lock('x', 'gpu-%')
+            while job.can_claim_task('x'):
+                await asyncio.sleep(0.01)
+            loop, out = job.batch(['x', 'y', 'z', 'y']), list[str]()
+            while len(out) < 2:
+                out.append(await anext(loop))
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(loop), 0.3)
+            await job.clear_all_locks()
+            out.extend([task async for task in loop])
+            return out
+
+    assert asyncio.run(main()) == ['y', 'z', 'x']
+    assert sorted(store.audits) == ['x', 'y', 'z']

@@ -1,0 +1,119 @@
+"""``claim(once=True)``: tasks that any node has completed are passed over."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import wait_until
+
+from jobsync import ConfigError, CoordinationConfig, Job
+
+DEADLINE_SEC = 120
+
+
+@pytest.mark.any_store
+def test_once_passes_over_what_any_node_has_completed(store: Store) -> None:
+    """Tasks with an audit of any node at the job's date are not yielded, and keep their records; those of another date are."""
+    with store.job('a') as job:
+        assert list(job.claim(['x', 'y'], once=True)) == ['x', 'y']
+        store.handle.append_audits('b', ['z'], job.date)
+        store.handle.append_audits('b', ['w'], job.date.replace(year=2000))
+        before = store.claims, store.audits
+        assert list(job.claim(['x', 'z', 'w', 'y'], once=True)) == ['w']
+        assert list(job.claim(['x', 'y'], once=True, batch=1)) == []
+        assert (store.claims, store.audits) == ([*before[0], 'w'], [*before[1], 'w'])
+
+
+@pytest.mark.any_store
+def test_without_once_a_completed_task_comes_out_again(store: Store) -> None:
+    """It is yielded as often as it is given; its first completion and its claim keep their times."""
+    with store.job('a') as job:
+        assert list(job.claim(['x'])) == ['x']
+        claim, audit = job._task_log.read_last_claim('x'), job.get_audit()
+        assert list(job.claim(['x'])) == ['x']
+        assert (job._task_log.read_last_claim('x'), job.get_audit()) == (claim, audit)
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('tasks', [['x', 'y', 'x', 'x'], ['x'] * 500])
+def test_once_takes_a_task_once_that_is_given_again(store: Store, tasks: list[str]) -> None:
+    """Also while its completion is not recorded yet, and whether or not it is in the same batch."""
+    with store.job('a') as job:
+        assert list(job.claim(tasks, once=True)) == list(dict.fromkeys(tasks))
+        assert list(job.claim(iter(tasks), once=True)) == []
+
+
+@pytest.mark.any_store
+def test_once_in_two_threads_takes_each_task_once(store: Store) -> None:
+    """A task that one thread has finished is not in the other thread's batch any more, although that has claimed it."""
+    with store.job('a') as job:
+        out: list[str] = []
+        tasks = [f't{number}' for number in range(2000)]
+        threads = [threading.Thread(target=lambda: out.extend(job.claim(tasks, once=True))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE_SEC)
+        assert sorted(out) == sorted(tasks)
+
+
+@pytest.mark.any_store
+def test_once_claims_again_what_came_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose fence has risen since its claim may have been completed by the node in between: it is claimed again."""
+    with store.job('a') as job:
+        out = []
+        risen = 0
+        fence = job._task_log.fence
+        monkeypatch.setattr(job._task_log, 'fence', lambda key, token: (fence(key, token), risen if key == 'b7' else 0))
+        for task in job.claim([f'b{number}' for number in range(9)], once=True):
+            out.append(task)
+            if task == 'b3':  # b7 is in the same batch: it moves, is completed, and comes back
+                store.handle.append_audits('other', ['b7'], job.date)
+                risen = 1
+        assert out == [f'b{number}' for number in range(9) if number != 7]
+        assert 'b7' not in job._session.runtime.lease.in_flight  # type: ignore[union-attr]
+
+
+@pytest.mark.any_store
+def test_once_without_coordination(store: Store) -> None:
+    """What the store has as complete is passed over all the same."""
+    with store.job('a', config={'enabled': False}) as job:
+        store.handle.append_audits('b', ['x'], job.date)
+        assert list(job.claim(['x', 'y'], once=True)) == ['y']
+        assert list(job.claim(['x', 'y', 'z'], once=True)) == ['z']
+    with Job('a', coordination_config=CoordinationConfig(enabled=False)) as job:
+        assert list(job.claim(['x', 'y', 'x'], once=True)) == ['x', 'y']
+
+
+@pytest.mark.any_store
+def test_once_is_a_flag(store: Store) -> None:
+    """Anything else is refused before the loop begins."""
+    with store.job('a') as job, pytest.raises(ConfigError):
+        job.claim(['x'], once=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.any_store
+def test_a_token_passes_on_after_the_completion_is_recorded(store: Store) -> None:
+    """A finished task whose completion the store does not have yet is held like one in flight, and is not afterwards."""
+    from jobsync import plugins
+    from jobsync.backend import BackendOptions
+    from jobsync.testing import Fault, FaultyBackend
+
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend}) as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+        backend.faults.append(Fault('append_audits', times=1, delay_sec=0.3))
+        loop = job.claim(['x', 'y'])
+        assert [next(loop), job.can_claim_task('x')] == ['x', True]
+        thread = threading.Thread(target=lambda: list(loop))
+        thread.start()
+        wait_until(lambda: 'append_audits' in backend.calls, 'x is being recorded')
+        if not store.audits:
+            assert 'x' in runtime.lease.unrecorded
+        thread.join(DEADLINE_SEC)
+        assert sorted(store.audits) == ['x', 'y']
+        assert not runtime.lease.unrecorded
+    backend.inner.close()

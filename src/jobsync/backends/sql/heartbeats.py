@@ -37,6 +37,8 @@ def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozens
     leader_heartbeat, leader_is_candidate, leader_age = row.leader_heartbeat, row.leader_candidate is not False, None
     if found.leadership.node == ref:
         leader_heartbeat, leader_is_candidate, leader_age = row.own, candidate, 0.0
+    elif not row.leader_is_readable:
+        leader_heartbeat, leader_is_candidate = None, True
     elif isinstance(row.leader_beat_at, dt.datetime):
         leader_age = (found.now - row.leader_beat_at).total_seconds()
     return Pulse(
@@ -76,7 +78,6 @@ def pulse(dialect: Dialect) -> sa.Select[Any]:
         leader.c.name == state.c.leader,
         leader.c.incarnation == state.c.leader_incarnation,
         leader.c.state == NodeState.JOINED.value,
-        dialect.is_sound(is_readable, leader.name),
     )
     query = sa.select(
         *states.columns(dialect),
@@ -84,6 +85,8 @@ def pulse(dialect: Dialect) -> sa.Select[Any]:
         leader.c.heartbeat.label('leader_heartbeat'),
         leader.c.last_heartbeat.label('leader_beat_at'),
         leader.c.candidate.label('leader_candidate'),
+        # Not a condition of the join, where PostgreSQL would test it, and slowly, for the rows of all nodes.
+        dialect.is_sound(is_readable, leader.name).label('leader_is_readable'),
     )
     return query.select_from(state.join(node, own).outerjoin(leader, leads))
 

@@ -67,7 +67,8 @@ class Framed(SqlTransaction):
     """A transaction that begins in one message with its first statement, and may end in one with its last."""
 
     raw: BoundedConnection
-    beginning: Callable[[], Sequence[str]]
+    beginning: Callable[[bool], Sequence[str]]
+    """Given whether the transaction also ends in the message that begins it."""
 
     def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         """See ``SqlTransaction.execute``."""
@@ -92,16 +93,16 @@ class Framed(SqlTransaction):
         with self._framing('COMMIT'):
             return super().execute(statement, parameters)
 
-    def _begin(self) -> bool:
-        """Let the next message begin the transaction, and return True, unless it has begun."""
+    def _begin(self, is_whole: bool) -> bool:
+        """Let the next message begin the transaction, and return True, unless it has begun; ``is_whole`` if it ends there too."""
         begins = not self.raw.is_in_transaction
         if begins:
-            self.raw.before[:0] = self.beginning()
+            self.raw.before[:0] = self.beginning(is_whole)
         return begins
 
     @contextlib.contextmanager
     def _framing(self, *after: str) -> Iterator[None]:
-        begins, self.raw.after = self._begin(), after
+        begins, self.raw.after = self._begin(bool(after)), after
         try:
             yield
         except DBAPIError as error:
@@ -113,7 +114,7 @@ class Framed(SqlTransaction):
     def end(self) -> None:
         """Commit, with what is still queued, unless ``conclude`` has."""
         if self.raw.is_in_transaction or self.raw.before:
-            self._begin()
+            self._begin(is_whole=True)
             self.raw.execute('COMMIT')
 
 
@@ -219,13 +220,15 @@ class PostgresqlStore(SqlStore):
 
     # Transactions
 
-    def _beginning(self, mode: Mode, deadline: float) -> Sequence[str]:
-        """Return the statements that begin a transaction."""
+    def _beginning(self, mode: Mode, deadline: float, is_whole: bool) -> Sequence[str]:
+        """Return the statements that begin a transaction; ``is_whole`` if it also ends in the message with these."""
         left = max(1, math.ceil((deadline - time.monotonic()) * 1000))
         parts = ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' if mode is Mode.READ else 'BEGIN']
         # SET LOCAL: behind a proxy, other clients share the session.
         parts.append(f'SET LOCAL statement_timeout = {left}')
-        parts.append(f'SET LOCAL idle_in_transaction_session_timeout = {min(left, math.ceil(IDLE_SEC * 1000))}')
+        if not is_whole:
+            # The server waits for this process between two messages of the transaction.
+            parts.append(f'SET LOCAL idle_in_transaction_session_timeout = {min(left, math.ceil(IDLE_SEC * 1000))}')
         if mode is not Mode.READ:
             parts.append('SET LOCAL synchronous_commit = on')
         if mode is Mode.STRUCTURE:

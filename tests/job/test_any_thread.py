@@ -26,6 +26,7 @@ CALLS: dict[str, Callable[[Job], object]] = {
     'add_task': lambda job: job.add_task(1),
     'am_i_healthy': lambda job: job.am_i_healthy(),
     'am_i_leader': lambda job: job.am_i_leader(),
+    'batch': lambda job: list(job.batch(range(5))),
     'can_claim_task': lambda job: job.can_claim_task(1),
     'claim': lambda job: list(job.claim(range(5))),
     'clear_all_locks': lambda job: job.clear_all_locks(),

@@ -38,6 +38,12 @@ def test_every_promise_holds(first: int) -> None:
 
 
 @pytest.mark.slow
+def test_a_leader_goes_on_until_an_older_candidate_takes_over() -> None:
+    """A leader that is not the oldest candidate any more, which that candidate does not know, leads on (seed 1211)."""
+    assert run(1211).is_good
+
+
+@pytest.mark.slow
 def test_a_seed_replays_exactly() -> None:
     """A seed determines everything that happens."""
     assert run(5) == run(5)

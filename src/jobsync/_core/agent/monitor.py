@@ -144,7 +144,17 @@ class ClusterMonitor:
             again = now + config.retry_sec
             return min(again, self._detector.next_suspicion(others) or again), _FOREVER
         due = self._detector.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
-        return _FOREVER, _FOREVER if due is None else due
+        # t=0  w4 has died; w2 takes the leadership, and w5, which was blind until now, takes w4 for the oldest candidate
+        # t=1  w2 suspects w4, so the next to lead is w5, which is older than w2: w2 plans no more, and waits for w5
+        # t=2  w5 reads in each pulse that the leader lives, and has no other reason to poll
+        # So a node polls when one that is older than the leader is due to be suspected. An idle cluster has no such node.
+        leaders = next(_SENIORITY(node) for node in snapshot.nodes if node.ref == leader)
+        older = {
+            node.name: timeouts[node.name]
+            for node in snapshot.nodes
+            if node.candidate and node.name in timeouts and node.name not in suspects and _SENIORITY(node) < leaders
+        }
+        return self._detector.next_suspicion(older) or _FOREVER, _FOREVER if due is None else due
 
     def suspects(self, now: float) -> dict[str, tuple[str, int]]:
         """Return the suspected nodes of the last snapshot, with the (incarnation, heartbeat) each stopped at."""

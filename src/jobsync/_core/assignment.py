@@ -7,6 +7,7 @@ back: tokens travel in one form.
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from array import array
 from collections import defaultdict
@@ -17,7 +18,7 @@ from types import MappingProxyType
 
 import attrs
 
-from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Revision
+from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Rebalance, Revision
 from jobsync.errors import TimelineChanged
 
 __all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow', 'members_after']
@@ -87,6 +88,11 @@ class Plan:
     nodes_before: int = 0
     nodes_after: int = 0
     duration_ms: int = 0
+
+    def rebalance(self, leader: str, now: dt.datetime) -> Rebalance:
+        """Return the record of this plan's moves, committed at the store's time ``now``."""
+        counts = self.nodes_before, self.nodes_after, self.moved, self.duration_ms
+        return Rebalance(now, self.reason, leader, *counts, self.number)
 
 
 @attrs.frozen

@@ -392,6 +392,8 @@ class Rebalance:
     tokens_moved: int
     """Tokens and pins that passed to a new owner in this commit."""
     duration_ms: int
+    version: int = 0
+    """The plan's number, which is the version of the tokens and pins that passed; 0 in a record of an older schema."""
 
 
 Members = Mapping[str, Member]

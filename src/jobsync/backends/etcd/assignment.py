@@ -12,7 +12,6 @@ from jobsync.backend import (
     NodeRef,
     Pin,
     Plan,
-    Rebalance,
     Revision,
     check_guard,
     check_nodes,
@@ -80,8 +79,7 @@ class EtcdAssignment:
         dead = [keys.node(eviction.ref.name) for eviction in plan.evictions]
         gone = [*dead, *(keys.node(departed.name) for departed in plan.departed)]
         named = dict.fromkeys([leader_key, *gone, *(keys.node(absent.name) for absent in plan.absent)])
-        counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
-        rebalance = [to_json(Rebalance(store.time.earliest(), plan.reason, ref.name, *counts))] if plan.moved else []
+        rebalance = [to_json(plan.rebalance(ref.name, store.time.earliest()))] if plan.moved else []
         draft: Draft | None = None
 
         def decide(reading: KeyReading) -> tuple[Revision, bytes] | Write[tuple[Revision, bytes]]:

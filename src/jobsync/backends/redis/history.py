@@ -21,7 +21,7 @@ NUMBER = 20
 
 def packed_rebalance(stamp: int, leader: str, plan: Plan) -> str:
     """Return the rebalance of a plan, '' if it moves nothing. ``stamp`` distinguishes rebalances that are alike."""
-    counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
+    counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms, plan.number
     return json.dumps([str(stamp), leader, plan.reason, *counts]) if plan.moved else ''
 
 
@@ -55,5 +55,5 @@ def _records(kind: type[Record], flat: Sequence[bytes]) -> Iterator[Record]:
 def _rebalances(flat: Sequence[bytes]) -> Iterator[Rebalance]:
     for raw, time in pairs(flat):
         with contextlib.suppress(ValueError, TypeError, OverflowError):
-            _, leader, reason, before, after, moved, duration = json.loads(raw[NUMBER:])
-            yield Rebalance(moment(time), reason, leader, before, after, moved, duration)
+            _, leader, reason, *counts = json.loads(raw[NUMBER:])
+            yield Rebalance(moment(time), reason, leader, *counts)

@@ -26,7 +26,6 @@ from jobsync.backend import (
     Opened,
     Plan,
     Pulse,
-    Rebalance,
     Registration,
     Revision,
     Settings,
@@ -207,8 +206,7 @@ class SingleWriterBackend(abc.ABC):
         """See ``Backend.commit``."""
         with self.transaction(bulk=True) as tx:
             state = tx.state.commit(ref, plan, guard, tx.context)
-            counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms
-            moved = [Rebalance(tx.context.now, plan.reason, ref.name, *counts)] if plan.moved else []
+            moved = [plan.rebalance(ref.name, tx.context.now)] if plan.moved else []
             tx.put(state, assignment=tx.assignment().commit(plan, state.version), records=moved)
             return state.version
 

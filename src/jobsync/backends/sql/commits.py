@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Text
 
@@ -57,7 +58,7 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
     if plan.members:
         tx.enqueue(log_members, members)
     if plan.moved:
-        tx.enqueue(record, rebalance_of(ref, plan, state))
+        tx.enqueue(record, attrs.asdict(plan.rebalance(ref.name, state.now)))
     tx.enqueue(count_commit, run_of(ref))
     tx.conclude(save_version, {**members, 'new_stamp': revision.stamp, 'new_builds_on': states.dump_revisions(builds_on)})
     return revision
@@ -102,19 +103,6 @@ def delete_nodes(dialect: Dialect) -> sa.Delete:
     """Delete the nodes of these names."""
     node = dialect.tables.node
     return sa.delete(node).where(dialect.among(node.c.name, 'names'))
-
-
-def rebalance_of(ref: NodeRef, plan: Plan, state: states.SqlState) -> dict[str, Any]:
-    """Return the row that records a plan's moves."""
-    return {
-        'triggered_at': state.now,
-        'trigger_reason': plan.reason,
-        'leader_node': ref.name,
-        'nodes_before': plan.nodes_before,
-        'nodes_after': plan.nodes_after,
-        'tokens_moved': plan.moved,
-        'duration_ms': plan.duration_ms,
-    }
 
 
 def record(dialect: Dialect) -> sa.Insert:

@@ -3,8 +3,8 @@
 A step brings the tables of one version to the next, inside the transaction that also records the new version. So a crash leaves
 the old schema whole. Triggers are dropped before the steps and created again after them.
 
-The last step renders tables and conditions from ``schema``, so that they are stated once. A change of ``schema`` needs a new last
-step that does so, and a copy, in the step before it, of what ``schema`` was.
+The last step, ``add_missing``, renders tables, columns and conditions from ``schema``, so that they are stated once. A change of
+``schema`` after a release needs a new last step, and, in place of ``add_missing`` before it, statements of what ``schema`` was.
 """
 
 from __future__ import annotations
@@ -12,17 +12,60 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
+from sqlalchemy.schema import CreateColumn
 
-from jobsync.backends.sql.schema import SCHEMA_VERSION
-from jobsync.backends.sql.steps.owned_rows import owned_rows
-from jobsync.backends.sql.steps.sound_rows import sound_rows
+from jobsync.backends.sql.schema import SCHEMA_VERSION, conditions
 from jobsync.backends.sql.store import SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['STEPS', 'migrate', 'version']
 
-STEPS: Mapping[int, Callable[[SqlTransaction], None]] = {1: owned_rows, 2: sound_rows}
-"""By the version that a step starts from. Version 1 is the first."""
+
+def add_missing(tx: SqlTransaction) -> None:
+    """Add the tables and columns that ``schema`` has and the database has not. New columns begin with their default."""
+    inspector = sa.inspect(tx.connection)
+    for table in tx.tables.metadata.sorted_tables:
+        if not inspector.has_table(table.name):
+            table.create(tx.connection, checkfirst=False)
+            continue
+        present = {column['name'] for column in inspector.get_columns(table.name)}
+        new = [column for column in table.columns if column.name not in present]
+        if not new:
+            continue
+        if tx.dialect.name == 'postgresql':
+            add_columns(tx, table, new)
+        else:
+            make_again(tx, table, present)
+
+
+def add_columns(tx: SqlTransaction, table: sa.Table, new: list[sa.Column[object]]) -> None:
+    """Add columns to a PostgreSQL table, with their conditions."""
+    sound = conditions(table, 'postgresql')
+    for column in new:
+        ddl = CreateColumn(column).compile(dialect=tx.connection.dialect)
+        run(tx, f'ALTER TABLE {table.name} ADD COLUMN {ddl}')
+        if column.name in sound:
+            run(tx, f'ALTER TABLE {table.name} ADD CONSTRAINT {column.name}_is_sound CHECK ({sound[column.name]})')
+
+
+def make_again(tx: SqlTransaction, table: sa.Table, present: set[str]) -> None:
+    """Make a SQLite table again with its rows, because conditions cannot be added to a table."""
+    old, columns = f'{table.name}_old', ', '.join(column.name for column in table.columns if column.name in present)
+    run(tx, f'ALTER TABLE {table.name} RENAME TO {old}')
+    for index in table.indexes:
+        run(tx, f'DROP INDEX {index.name}')
+    table.create(tx.connection, checkfirst=False)
+    run(tx, f'INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {old}')  # noqa: S608 - the names are our own
+    run(tx, f'DROP TABLE {old}')
+
+
+def run(tx: SqlTransaction, statement: str) -> None:
+    """Run a statement without parameters."""
+    tx.execute_text(statement.replace('%', '%%') if tx.dialect.name == 'postgresql' else statement)
+
+
+STEPS: Mapping[int, Callable[[SqlTransaction], None]] = {3: add_missing}
+"""By the version that a step starts from. Versions 1 and 2 were those of unpublished states."""
 
 
 def version(tx: SqlTransaction) -> int:

@@ -22,7 +22,7 @@ from jobsync.errors import ConfigError
 
 __all__ = ['SCHEMA_VERSION', 'Tables', 'conditions', 'tables_for']
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version of the tables below, stored in ``state``. To change a table, add a step to ``migrations`` and raise this number."""
 
 LONGEST_NAMESPACE = 40
@@ -197,6 +197,7 @@ def _rebalance() -> list[SchemaItem]:
         Column('nodes_after', BigInteger, nullable=False),
         Column('tokens_moved', BigInteger, nullable=False),
         Column('duration_ms', BigInteger, nullable=False),
+        Column('version', BigInteger, nullable=False, server_default='0'),
         *_sound('triggered_at', sound.is_moment),
     ]
 

@@ -181,7 +181,7 @@ class CommitEffectTests:
         leader = namespace.leader()
         namespace.commit(leader, TokenGroup([1], 'a'), moved=0)
         assert namespace.rebalances() == []
-        namespace.commit(leader, reason='joined: b', moved=3, nodes_before=1, nodes_after=2, duration_ms=17)
+        namespace.commit(leader, reason='joined: b', number=99, moved=3, nodes_before=1, nodes_after=2, duration_ms=17)
         (record,) = namespace.rebalances()
-        assert record == Rebalance(record.triggered_at, 'joined: b', 'leader', 1, 2, 3, 17)
+        assert record == Rebalance(record.triggered_at, 'joined: b', 'leader', 1, 2, 3, 17, 99)
         assert record.triggered_at.tzinfo is not None

@@ -1,10 +1,12 @@
 BEGIN TRANSACTION;
 CREATE TABLE sync_audit (
 	item VARCHAR NOT NULL, 
-	date DATE NOT NULL, 
+	date TEXT NOT NULL, 
 	node VARCHAR NOT NULL, 
 	created_on TEXT NOT NULL, 
-	PRIMARY KEY (item, date, node)
+	PRIMARY KEY (item, date, node), 
+	CONSTRAINT date_is_sound CHECK ((date IS date(date) AND date >= '0001-01-01')), 
+	CONSTRAINT created_on_is_sound CHECK ((typeof(created_on) = 'text' AND substr(created_on, 1, 10) IS date(substr(created_on, 1, 10)) AND created_on BETWEEN '0001-01-02' AND '9999-12-31' AND datetime(created_on) IS NOT NULL AND substr(created_on, 12, 2) < '24'))
 );
 INSERT INTO "sync_audit" VALUES('p','2026-03-02','a','2026-11-25 21:38:34.080675');
 CREATE TABLE sync_change (
@@ -13,18 +15,19 @@ CREATE TABLE sync_change (
 	target VARCHAR, 
 	home VARCHAR, 
 	version BIGINT NOT NULL, 
-	size BIGINT NOT NULL, 
 	numbers TEXT NOT NULL, 
 	members TEXT
 );
-INSERT INTO "sync_change" VALUES(6,NULL,NULL,NULL,6,0,'','{"a": ["inc-a", 15.0, 0], "b": ["inc-b", 15.0, 0]}');
-INSERT INTO "sync_change" VALUES(7,'a',NULL,'b',6,1,'9',NULL);
+INSERT INTO "sync_change" VALUES(6,NULL,NULL,NULL,6,'','{"a": ["inc-a", 15.0, 0], "b": ["inc-b", 15.0, 0]}');
+INSERT INTO "sync_change" VALUES(7,'a',NULL,'b',6,'9',NULL);
 CREATE TABLE sync_claim (
 	item VARCHAR NOT NULL, 
-	date DATE NOT NULL, 
+	date TEXT NOT NULL, 
 	node VARCHAR NOT NULL, 
 	created_on TEXT NOT NULL, 
-	PRIMARY KEY (item, date, node)
+	PRIMARY KEY (item, date, node), 
+	CONSTRAINT date_is_sound CHECK ((date IS date(date) AND date >= '0001-01-01')), 
+	CONSTRAINT created_on_is_sound CHECK ((typeof(created_on) = 'text' AND substr(created_on, 1, 10) IS date(substr(created_on, 1, 10)) AND created_on BETWEEN '0001-01-02' AND '9999-12-31' AND datetime(created_on) IS NOT NULL AND substr(created_on, 12, 2) < '24'))
 );
 INSERT INTO "sync_claim" VALUES('p','2026-03-02','a','2026-11-25 21:38:34.078605');
 INSERT INTO "sync_claim" VALUES('x','2026-03-02','a','2026-11-25 21:38:34.078605');
@@ -41,9 +44,13 @@ CREATE TABLE sync_lock (
 	registered BIGINT DEFAULT '0' NOT NULL, 
 	PRIMARY KEY (id), 
 	UNIQUE (task_id), 
-	CHECK (created_at IS NULL OR (created_at LIKE '____-__-__%' AND datetime(created_at) IS NOT NULL)), 
-	CHECK (expires_at IS NULL OR (expires_at LIKE '____-__-__%' AND datetime(expires_at) IS NOT NULL)), 
-	CHECK (patterns IS NULL OR (json_valid(patterns) AND json_type(patterns) = 'array'))
+	CONSTRAINT created_at_is_sound CHECK (created_at IS NULL OR (typeof(created_at) = 'text' AND substr(created_at, 1, 10) IS date(substr(created_at, 1, 10)) AND created_at BETWEEN '0001-01-02' AND '9999-12-31' AND datetime(created_at) IS NOT NULL AND substr(created_at, 12, 2) < '24')), 
+	CONSTRAINT expires_at_is_sound CHECK (expires_at IS NULL OR (typeof(expires_at) = 'text' AND substr(expires_at, 1, 10) IS date(substr(expires_at, 1, 10)) AND expires_at BETWEEN '0001-01-02' AND '9999-12-31' AND datetime(expires_at) IS NOT NULL AND substr(expires_at, 12, 2) < '24')), 
+	CONSTRAINT patterns_is_sound CHECK (patterns IS NULL OR CASE WHEN json_valid(patterns) THEN json_type(patterns) = 'array' AND coalesce(json_type(patterns, '$[0]'), 'text') = 'text' ELSE 0 END AND instr(patterns, '"') > 0), 
+	CONSTRAINT task_id_is_sound CHECK (typeof(task_id) = 'text'), 
+	CONSTRAINT node_pattern_is_sound CHECK (typeof(node_pattern) = 'text'), 
+	CONSTRAINT created_by_is_sound CHECK (typeof(created_by) = 'text'), 
+	CONSTRAINT registered_is_sound CHECK (typeof(registered) = 'integer')
 );
 INSERT INTO "sync_lock" VALUES(1,25,'p','a','["a", "other%"]',NULL,'a','2026-11-25 21:38:34.008718',NULL,4);
 INSERT INTO "sync_lock" VALUES(2,26,'q','none','["none", "other%"]',NULL,'a','2026-11-25 21:38:34.008718',NULL,4);
@@ -63,14 +70,26 @@ CREATE TABLE sync_node (
 	timeout_sec FLOAT NOT NULL, 
 	host VARCHAR NOT NULL, 
 	pid BIGINT NOT NULL, 
+	candidate BOOLEAN NOT NULL, 
 	PRIMARY KEY (name), 
 	CHECK (state IN ('joined', 'left')), 
-	CHECK (created_on IS NULL OR (created_on LIKE '____-__-__%' AND datetime(created_on) IS NOT NULL)), 
-	CHECK (last_heartbeat IS NULL OR (last_heartbeat LIKE '____-__-__%' AND datetime(last_heartbeat) IS NOT NULL)), 
-	CHECK (json_valid(holding) AND json_valid(replaces))
+	CONSTRAINT created_on_is_sound CHECK ((typeof(created_on) = 'text' AND substr(created_on, 1, 10) IS date(substr(created_on, 1, 10)) AND created_on BETWEEN '0001-01-02' AND '9999-12-31' AND datetime(created_on) IS NOT NULL AND substr(created_on, 12, 2) < '24')), 
+	CONSTRAINT last_heartbeat_is_sound CHECK (last_heartbeat IS NULL OR (typeof(last_heartbeat) = 'text' AND substr(last_heartbeat, 1, 10) IS date(substr(last_heartbeat, 1, 10)) AND last_heartbeat BETWEEN '0001-01-02' AND '9999-12-31' AND datetime(last_heartbeat) IS NOT NULL AND substr(last_heartbeat, 12, 2) < '24')), 
+	CONSTRAINT holding_is_sound CHECK ((json_valid(holding) AND holding GLOB '[[]*]' AND substr(holding, 2, length(holding) - 2) NOT GLOB '*[^0-9, ]*')), 
+	CONSTRAINT replaces_is_sound CHECK (CASE WHEN json_valid(replaces) THEN json_type(replaces) = 'array' AND coalesce(json_type(replaces, '$[0]'), 'text') = 'text' ELSE 0 END), 
+	CONSTRAINT weight_is_sound CHECK ((typeof(weight) IN ('real', 'integer') AND weight >= 0 AND weight <= 1000000)), 
+	CONSTRAINT timeout_sec_is_sound CHECK ((typeof(timeout_sec) IN ('real', 'integer') AND timeout_sec > 0 AND timeout_sec <= 604800)), 
+	CONSTRAINT name_is_sound CHECK (typeof(name) = 'text'), 
+	CONSTRAINT incarnation_is_sound CHECK (typeof(incarnation) = 'text'), 
+	CONSTRAINT host_is_sound CHECK (typeof(host) = 'text'), 
+	CONSTRAINT heartbeat_is_sound CHECK (typeof(heartbeat) = 'integer'), 
+	CONSTRAINT seen_is_sound CHECK (typeof(seen) = 'integer'), 
+	CONSTRAINT seen_stamp_is_sound CHECK (typeof(seen_stamp) = 'integer'), 
+	CONSTRAINT pid_is_sound CHECK (typeof(pid) = 'integer'), 
+	CONSTRAINT candidate_is_sound CHECK (typeof(candidate) = 'integer')
 );
-INSERT INTO "sync_node" VALUES('a','2026-11-25 21:38:34.003352','2026-11-25 21:38:34.003352','joined','inc-a',2,0,0,'[]','[]',1.0,15.0,'h',1);
-INSERT INTO "sync_node" VALUES('b','2026-11-25 21:38:34.005867','2026-11-25 21:38:34.082344','joined','inc-b',1,7,10237689873903645,'[3]','[]',1.0,15.0,'h',1);
+INSERT INTO "sync_node" VALUES('a','2026-11-25 21:38:34.003352','2026-11-25 21:38:34.003352','joined','inc-a',2,0,0,'[]','[]',1.0,15.0,'h',1,1);
+INSERT INTO "sync_node" VALUES('b','2026-11-25 21:38:34.005867','2026-11-25 21:38:34.082344','joined','inc-b',1,7,10237689873903645,'[3]','[]',1.0,15.0,'h',1,1);
 CREATE TABLE sync_rebalance (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	triggered_at TEXT NOT NULL, 
@@ -79,7 +98,8 @@ CREATE TABLE sync_rebalance (
 	nodes_before BIGINT NOT NULL, 
 	nodes_after BIGINT NOT NULL, 
 	tokens_moved BIGINT NOT NULL, 
-	duration_ms BIGINT NOT NULL
+	duration_ms BIGINT NOT NULL, 
+	CONSTRAINT triggered_at_is_sound CHECK ((typeof(triggered_at) = 'text' AND substr(triggered_at, 1, 10) IS date(substr(triggered_at, 1, 10)) AND triggered_at BETWEEN '0001-01-02' AND '9999-12-31' AND datetime(triggered_at) IS NOT NULL AND substr(triggered_at, 12, 2) < '24'))
 );
 INSERT INTO "sync_rebalance" VALUES(1,'2026-11-25 21:38:34.016159','start','a',0,2,21,0);
 CREATE TABLE sync_state (
@@ -103,10 +123,10 @@ CREATE TABLE sync_state (
 	last_lock BIGINT NOT NULL, 
 	writer INTEGER NOT NULL, 
 	builds_on TEXT NOT NULL, 
-	members TEXT NOT NULL, 
+	members TEXT NOT NULL, longest_timeout_sec FLOAT NOT NULL, 
 	PRIMARY KEY (id)
 );
-INSERT INTO "sync_state" VALUES(1,2,24,'xxh3',1,0,'d5bbc5e5154c4e30a522bd0f6831295a','65024:11182429',7,10237689873903645,7,10237689873903645,1,'a','inc-a','2026-11-25 21:38:34.005867',5,4,0,'[[6, 2890915628517061070], [7, 10237689873903645]]','{"a":["inc-a",15.0,0],"b":["inc-b",15.0,0]}');
+INSERT INTO "sync_state" VALUES(1,3,24,'xxh3',1,0,'d5bbc5e5154c4e30a522bd0f6831295a','65024:11182429',7,10237689873903645,7,10237689873903645,1,'a','inc-a','2026-11-25 21:38:34.005867',5,4,0,'[[6, 2890915628517061070], [7, 10237689873903645]]','{"a":["inc-a",15.0,0],"b":["inc-b",15.0,0]}',15.0);
 CREATE TABLE sync_token (
 	token_id INTEGER NOT NULL, 
 	node VARCHAR NOT NULL CHECK (node <> ''), 
@@ -116,7 +136,10 @@ CREATE TABLE sync_token (
 	changed BIGINT DEFAULT '0' NOT NULL, 
 	task_id VARCHAR, 
 	pattern VARCHAR, 
-	PRIMARY KEY (token_id)
+	PRIMARY KEY (token_id), 
+	CONSTRAINT version_is_sound CHECK (typeof(version) = 'integer'), 
+	CONSTRAINT changed_is_sound CHECK (typeof(changed) = 'integer'), 
+	CONSTRAINT node_is_sound CHECK (typeof(node) = 'text')
 );
 INSERT INTO "sync_token" VALUES(0,'a','b',NULL,6,6,NULL,NULL);
 INSERT INTO "sync_token" VALUES(1,'a',NULL,NULL,6,6,NULL,NULL);
@@ -166,10 +189,10 @@ CREATE TRIGGER sync_token_updated AFTER UPDATE ON sync_token WHEN NEW.changed = 
 CREATE TRIGGER sync_token_kept BEFORE DELETE ON sync_token WHEN OLD.task_id IS NOT NULL AND (SELECT writer FROM sync_state) = 0 BEGIN SELECT raise(IGNORE); END;
 CREATE TRIGGER sync_token_still_kept BEFORE UPDATE OF token_id, task_id ON sync_token WHEN OLD.task_id IS NOT NULL AND (SELECT writer FROM sync_state) = 0 BEGIN SELECT raise(IGNORE); END;
 CREATE TRIGGER sync_token_claimed BEFORE INSERT ON sync_token WHEN (SELECT writer FROM sync_state) = 0 BEGIN 
-    SELECT raise(ABORT, 'this token is nobody''s, and only the leader may give it to a node')
+    SELECT raise(ABORT, 'this token has no owner, and only the leader may give it to a node')
     WHERE EXISTS (SELECT 1 FROM sync_unowned WHERE token_id = NEW.token_id); END;
 CREATE TRIGGER sync_token_renumbered BEFORE UPDATE OF token_id ON sync_token WHEN (SELECT writer FROM sync_state) = 0 BEGIN 
-    SELECT raise(ABORT, 'this token is nobody''s, and only the leader may give it to a node')
+    SELECT raise(ABORT, 'this token has no owner, and only the leader may give it to a node')
     WHERE EXISTS (SELECT 1 FROM sync_unowned WHERE token_id = NEW.token_id); END;
 CREATE TRIGGER sync_unowned_inserted BEFORE INSERT ON sync_unowned WHEN (SELECT writer FROM sync_state) = 0 BEGIN SELECT raise(ABORT, 'sync_unowned is for jobsync alone to write'); END;
 CREATE TRIGGER sync_unowned_deleted BEFORE DELETE ON sync_unowned WHEN (SELECT writer FROM sync_state) = 0 BEGIN SELECT raise(ABORT, 'sync_unowned is for jobsync alone to write'); END;

@@ -188,7 +188,7 @@ class Backend(Protocol):
 
     # The namespace
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """Make the namespace ready, and return the settings in force and the timeline.
 
         Stores ``settings`` if the namespace has none. Replaces other settings only if no node is JOINED except those in ``dead``,
@@ -197,7 +197,7 @@ class Backend(Protocol):
         once.
 
         Args:
-            settings: the settings that the caller wants.
+            settings: the settings that the caller wants; None, with ``create`` False, to read those in force and change nothing.
             create: whether to make the schema and the namespace if they do not exist.
             dead: incarnation and heartbeat of each node that the caller knows to be dead. A node in another incarnation or at
                 another heartbeat counts as JOINED.

@@ -330,7 +330,7 @@ class PositionRestarts(Hands):
 class DeadKeepTheSettings(Hands):
     """After a crash of all nodes other settings are refused for ever."""
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         return super().open(settings, create)
 
 
@@ -338,7 +338,7 @@ class DeadKeepTheSettings(Hands):
 class DeadWhateverTheyBeat(Hands):
     """Replaces the settings of a cluster whose nodes have beaten since they were judged."""
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
             nodes = self.state.nodes.values() if self.options.namespace in self.store.spaces else ()
             gone = {incarnation for incarnation, _ in dead}
@@ -349,7 +349,7 @@ class DeadWhateverTheyBeat(Hands):
 class OneDeadIsEnough(Hands):
     """Replaces the settings as soon as one node is dead, though another lives."""
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
             beats = [node.beat for node in self.state.nodes.values()] if self.options.namespace in self.store.spaces else []
             return super().open(settings, create, beats if set(beats).intersection(dead) else ())

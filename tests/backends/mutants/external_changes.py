@@ -84,7 +84,7 @@ class TwoBeginnings(Hands):
 
     races = True
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         absent = self.options.namespace not in self.store.spaces
         time.sleep(0.0005)
         with self.store.changed:
@@ -97,15 +97,23 @@ class TwoBeginnings(Hands):
 class OpensUninvited(Hands):
     """Makes the schema without ``create``."""
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         return super().open(settings, True, dead)
+
+
+@mutant
+class MakesWhatItIsToRead(Hands):
+    """Makes the namespace for a caller that gives no settings and only reads."""
+
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+        return super().open(settings or Settings(64, 'xxh3'), create or settings is None, dead)
 
 
 @mutant
 class SettingsWithoutTimeline(Hands):
     """Takes other settings without a new timeline: rows of the old pool mean something else in the new one."""
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
             opened = super().open(settings, create, dead)
             if opened.timeline.generation:
@@ -170,7 +178,7 @@ class IdentityRemembered(Hands):
 
     known: str | None = None
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         opened = super().open(settings, create, dead)
         self.known = self.store.identity
         return opened
@@ -308,7 +316,7 @@ class FickleInfo(Hands):
 
     opened = False
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         self.opened = True
         return super().open(settings, create, dead)
 

@@ -116,11 +116,12 @@ class PrefixLeak(Hands):
 class OpenTakesOver(Hands):
     """A newcomer's settings replace those of a running cluster."""
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         with self.store.changed:
             opened = super().open(settings, create, dead)
-            self.change(settings=settings)
-            return attrs.evolve(opened, settings=settings)
+            in_force = settings or opened.settings
+            self.change(settings=in_force)
+            return attrs.evolve(opened, settings=in_force)
 
 
 @mutant

@@ -66,19 +66,19 @@ class EtcdBackend:
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._shown} {self._keys.namespace}>'
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
         deadline, keys = self.store.soon(), self._keys
 
         def decide(reading: KeyReading) -> Opened | Write[Opened]:
             if keys.state not in reading.values:
-                if not create:
+                if not create or settings is None:
                     raise SchemaMismatch(
                         f'{self._shown} has no namespace {keys.namespace!r}, and skip_db_init forbids to make it'
                     )
                 return self._all_anew(reading, EtcdState(settings, Timeline(0, draw_id(), reading.cluster)))
             state = reading.state
-            if state.settings == settings:
+            if settings is None or state.settings == settings:
                 return Opened(state.settings, state.timeline)
             cluster = self.store.read_cluster(deadline)
             nodes = [record.node for record in cluster.records()[0]]

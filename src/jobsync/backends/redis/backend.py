@@ -83,7 +83,7 @@ class RedisBackend:
 
     # The namespace
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
         deadline = self._namespace.deadline()
         if not self._checked:
@@ -97,9 +97,9 @@ class RedisBackend:
             deadline=deadline,
             create=create,
             schema=SCHEMA,
-            total_tokens=settings.total_tokens,
-            hash_function=settings.hash_function,
-            format=settings.format,
+            total_tokens='' if settings is None else settings.total_tokens,
+            hash_function='' if settings is None else settings.hash_function,
+            format='' if settings is None else settings.format,
             dead=json.dumps([[run, str(heartbeat)] for run, heartbeat in dead]),
             id=draw_id(),
             stamp=draw_stamp(),

@@ -125,11 +125,13 @@ class SingleWriterBackend(abc.ABC):
 
     # The namespace
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
-        with self.transaction(create=create) as tx:
+        with self.transaction(create=create and settings is not None) as tx:
             state = tx.state
-            if state.settings is None:
+            if settings is None:
+                pass
+            elif state.settings is None:
                 tx.put(attrs.evolve(state, settings=settings))
             elif state.settings != settings and state.is_empty(dead):
                 state = attrs.evolve(state.renew_timeline(tx.context), settings=settings)

@@ -78,11 +78,11 @@ class SqlBackend:
 
     # The namespace
 
-    def open(self, settings: Settings, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
         """See ``Backend.open``."""
         self.store.reach(create, self._options.op_timeout_sec)
         if not self._run(Mode.READ, self.store.has_schema):
-            if not create:
+            if not create or settings is None:
                 raise SchemaMismatch(
                     f'{self.store!r}: there are no tables of this namespace, and skip_db_init forbids to make them'
                 )
@@ -94,7 +94,7 @@ class SqlBackend:
             state.check_version(version)
         self._run(Mode.READ, self.store.check_complete)
         found = self._run(Mode.READ, state.read)
-        if found.settings == settings:
+        if settings is None or found.settings == settings:
             return Opened(found.settings, found.timeline)
         return self._bulk(Mode.STRUCTURE, lambda tx: namespaces.put_settings(tx, settings, dead))
 

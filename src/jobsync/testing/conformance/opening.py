@@ -12,6 +12,7 @@ from jobsync.backend import (
     INITIAL,
     Leadership,
     NodeRef,
+    Opened,
     Reach,
     Settings,
     TokenGroup,
@@ -65,6 +66,14 @@ class InfoTests:
 
 class OpeningTests:
     """``open`` and ``close``."""
+
+    def test_open_without_settings_only_reads(self, harness: Harness) -> None:
+        """Without settings, ``open`` returns those in force, replaces none, and makes no namespace."""
+        with pytest.raises(SchemaMismatch):
+            harness.connect().open(None, create=False)
+        namespace = Namespace(harness.connect())
+        with namespace.unchanged():
+            assert harness.connect().open(None, create=False) == Opened(SETTINGS, namespace.timeline)
 
     def test_open_without_create_needs_a_schema(self, harness: Harness) -> None:
         """Without ``create``, ``open`` refuses a store that has no schema, and makes none."""

@@ -1,4 +1,4 @@
--- Make the namespace if there is none, or replace its settings if no node is registered.
+-- Make the namespace if there is none, or replace its settings if no node is registered. With settings of '' only read them.
 --
 -- REQUIRES: nothing
 -- KEYS: state, nodes, members, base, log, versions, pins, locks
@@ -8,7 +8,7 @@
 --          'SchemaMismatch', and the format that was found, or nothing if there is no namespace
 local state = enter()
 if not state then
-    if given.create ~= '1' then
+    if given.create ~= '1' or given.total_tokens == '' then
         return {'SchemaMismatch'}
     end
     local _, id = replication()
@@ -28,6 +28,9 @@ if state.schema ~= given.schema then
 end
 local function opened(now)
     return {'ok', now.total_tokens, now.hash_function, now.format, now.generation, now.timeline, now.timeline_store}
+end
+if given.total_tokens == '' then
+    return opened(state)
 end
 if state.total_tokens == given.total_tokens and state.hash_function == given.hash_function and state.format == given.format then
     return opened(state)

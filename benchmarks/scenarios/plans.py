@@ -34,7 +34,7 @@ class Task:
         for name, tokens in plan.moves.items():
             for token in tokens:
                 place[token] = position[name]
-        pins = [attrs.evolve(pin, place=plan.pins[pin.id]) for pin in self.pins]
+        pins = [pin._replace(place=plan.pins[pin.id]) for pin in self.pins]
         return attrs.evolve(self, place=place, pins=pins)
 
 
@@ -130,7 +130,7 @@ def pinned(pins: Callable[[int, int], list[PinRequest]], *, settled: bool) -> Ca
 def crowded_pins(nodes: int, tokens: int) -> Task:
     """Make a task with all pins of a group on one of its nodes, twenty times more pins than tokens."""
     few = max(1, tokens // 400)
-    pins = [attrs.evolve(pin, place=min(pin.allowed)) for pin in group_pins(nodes, tokens)]
+    pins = [pin._replace(place=min(pin.allowed)) for pin in group_pins(nodes, tokens)]
     return everyone(nodes, few, pins)
 
 

@@ -367,28 +367,29 @@ class Backend(Protocol):
                 absent node is JOINED in that incarnation.
         """
 
-    # Task locks
+    # Task locks and items
 
     def read_locks(self) -> LockReading:
-        """Return all task locks in the order of their ids, expired ones included.
+        """Return all task locks and items in the order of their ids, expired ones included.
 
         A *bulk* call.
         """
 
     def edit_locks(self, edit: LockEdit) -> int:
-        """Remove task locks and put others in one step.
+        """Remove task locks, or items of one group, and put others in one step.
 
         A *bulk* call.
 
-        The id of a new lock is above every id ever given in this namespace. The lock of a task that had one before the edit keeps
-        its id, ``registered`` and ``created_at``, even if the edit removes it first. Of several requests for one task the last
-        counts. An edit that leaves all locks as they were leaves the revision as it was.
+        A lock and an item differ only in their group, and have one numbering. A task may have a lock and, in each group, an item:
+        its ``key`` says which. The id of a new record is above every id ever given in this namespace. A record whose key was
+        there before the edit keeps its id, ``registered`` and ``created_at``, even if the edit removes it first. Of several
+        requests for one key the last counts. An edit that leaves all records as they were leaves the revision as it was.
 
         Args:
             edit: what to remove, then what to put.
 
         Returns:
-            How many locks existed before the edit and do not exist after it. Unreadable locks may be counted or not.
+            How many records existed before the edit and do not exist after it. Unreadable records may be counted or not.
         """
 
     # History

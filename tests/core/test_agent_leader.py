@@ -302,11 +302,11 @@ def test_locks_that_no_live_node_matches_are_told_once() -> None:
         return notes
 
     told = after(LockEdit(put=(LockRequest('t0', ('nobody',), 'somebody'),)))
-    assert told == ["no live node matches the locks of 1 locked task, which no node may claim: 't0'"]
+    assert told == ["no live node matches the patterns of 1 task, which no node may claim: 't0'"]
     assert [pin.task_id for pin in follower.lease.assignment.unplaced] == ['t0']
     assert after(LockEdit(put=(LockRequest('t1', ('b',), 'somebody'),))) == []
     told = after(LockEdit(put=(LockRequest('t0', ('a',), 'somebody'),)))
-    assert told == ['every locked task has a node that matches it again']
+    assert told == ['every task with a pattern has a node that matches it again']
     assert not [event for event in follower.events if isinstance(event, LogMessage) and 'match' in event.text]
 
 

@@ -49,7 +49,7 @@ def after(case: Case) -> Case:
     for node, tokens in plan.moves.items():
         for token in tokens:
             place[token] = case.names.index(node)
-    return attrs.evolve(case, place=place, pins=tuple(attrs.evolve(pin, place=plan.pins[pin.id]) for pin in case.pins))
+    return attrs.evolve(case, place=place, pins=tuple(pin._replace(place=plan.pins[pin.id]) for pin in case.pins))
 
 
 @pytest.mark.parametrize('block', range(10))

@@ -167,7 +167,7 @@ def pins_carried_out(case: Case) -> Case:
     for pin in case.pins:
         at = placed[pin.id]
         left_by = pin.place if pin.place is not None and pin.place not in case.weights else pin.home
-        pins.append(attrs.evolve(pin, place=at, home=None if left_by == at else left_by))
+        pins.append(pin._replace(place=at, home=None if left_by == at else left_by))
     return attrs.evolve(carried_out(case), pins=tuple(pins))
 
 
@@ -195,7 +195,7 @@ def test_pins_go_home_at_no_cost(block: int) -> None:
     """With homes for pins too, the balance and the number of moves are the optimum, and so are the moves of pins elsewhere."""
     for seed in range(100 * block, 100 * block + 100):
         case, rng = random_case(seed), random.Random(seed)
-        pins = tuple(attrs.evolve(pin, home=rng.choice([None, *case.names])) for pin in case.pins)
+        pins = tuple(pin._replace(home=rng.choice([None, *case.names])) for pin in case.pins)
         plan = attrs.evolve(case, pins=pins).plan()
         cost, best = cost_of(case, items_of(case), outcome(case, plan)), optimum(case)
         homeward = sum(pin.place in case.weights and plan.pins[pin.id] == pin.home != pin.place for pin in pins)

@@ -321,7 +321,7 @@ def r7_unpin_at_once() -> AbstractContextManager[None]:
     settle = PinPlanner.settle
 
     def hasty(self: PinPlanner, *rest: Any) -> Any:
-        self._drafts = tuple(draft if draft.lock else attrs.evolve(draft, owner=None) for draft in self._drafts)
+        self._drafts = tuple(draft if draft.lock else draft._replace(owner=None) for draft in self._drafts)
         return settle(self, *rest)
 
     return _patched(PinPlanner, 'settle', hasty)

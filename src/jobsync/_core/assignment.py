@@ -264,6 +264,15 @@ class Assignment:
         """The pins by the task they are for."""
         return {pin.task_id: pin for pin in self.pins.values()}
 
+    @cached_property
+    def group_tasks(self) -> Mapping[str, tuple[str, ...]]:
+        """For each group of items, the tasks that it is made of, by the ids of their pins."""
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for pin in self.pins.values():
+            if pin.group:
+                groups[pin.group].append(pin.task_id)
+        return {group: tuple(tasks) for group, tasks in groups.items()}
+
     def fence(self, ref: NodeRef, key: str, token: int) -> int | None:
         """Return the fence (promise P7) under which this run owns the task with this key and hash token; None if it does not.
 
@@ -298,7 +307,7 @@ class Assignment:
 
     @property
     def unplaced(self) -> tuple[Pin, ...]:
-        """The pins without an owner and without a target: no live node matches their locks' patterns."""
+        """The pins without an owner and without a target: no live node matches their patterns."""
         return tuple(pin for pin in self.pins.values() if pin.owner is None and pin.target is None)
 
     @property

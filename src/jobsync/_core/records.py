@@ -217,7 +217,7 @@ class Unreadable:
     """A record that cannot be read in full, for people (rule R9)."""
 
     kind: str
-    """``'node'`` or ``'lock'``."""
+    """``'node'``, ``'lock'`` or ``'item'``."""
     key: str
     """The node's name or the lock's task id, as far as they can be read."""
     problem: str
@@ -237,7 +237,7 @@ class Snapshot:
     leadership: Leadership
     nodes: tuple[Node, ...]
     locks_revision: int
-    """The number of the last revision that changed a task lock."""
+    """The number of the last revision that changed a task lock or an item."""
     longest_timeout_sec: float = 0.0
     """The longest heartbeat timeout that any node of the namespace ever registered or brought along; a renewal keeps it."""
     position: int | None = None
@@ -259,10 +259,10 @@ class Member:
 
 @attrs.frozen
 class Pin:
-    """A token of its own for a locked task (rule R7)."""
+    """A token of its own for a locked task or an item (rule R7)."""
 
     id: int
-    """``total_tokens`` + the lock's id."""
+    """``total_tokens`` + the id of the lock or item for which it was made. It keeps this id while the task has either."""
     task_id: str
     owner: str | None
     target: str | None = None
@@ -273,11 +273,13 @@ class Pin:
     """The pattern of the lock's list by which its place was last chosen; None before a live node has matched any."""
     home: str | None = None
     """The name that lost this pin by leaving or dying, and is preferred when it is back; None where there is none."""
+    group: str = ''
+    """The group of items that the task is in; empty for a task with nothing else than a lock."""
 
 
 @attrs.frozen
 class TaskLock:
-    """A policy: this task belongs on a node that matches. Read by the leader only."""
+    """A policy, read by the leader only: this task belongs on a node that matches, or it is an item of a group."""
 
     id: int
     task_id: str
@@ -289,11 +291,25 @@ class TaskLock:
     expires_at: dt.datetime | None
     registered: int
     """The number of the revision that added the lock; 0 if unknown (a row written manually)."""
+    group: str = ''
+    """Empty for a task lock. Otherwise this is an item, and the nodes share out the items of each group by itself."""
+    cost: float = 1.0
+    """How much of its owner's share of the group an item takes, relative to the other items of the group."""
+
+    @property
+    def key(self) -> str:
+        """What no other lock or item has: the task's id; for an item the group in front of that, and NUL between them."""
+        return key_of(self)
+
+
+def key_of(lock: TaskLock | LockRequest) -> str:
+    """Return the key of a lock or an item."""
+    return f'{lock.group}\0{lock.task_id}' if lock.group else lock.task_id
 
 
 @attrs.frozen
 class LockReading:
-    """All task locks of a namespace."""
+    """All task locks and items of a namespace."""
 
     locks: tuple[TaskLock, ...]
     """In order of their ids."""
@@ -303,7 +319,7 @@ class LockReading:
 
 @attrs.frozen
 class LockRequest:
-    """A lock to add, or to put in place of the task's present one, whose id it keeps."""
+    """A lock or item to add, or to put in place of the present one of its key, whose id it keeps."""
 
     task_id: str
     patterns: tuple[str, ...]
@@ -311,21 +327,30 @@ class LockRequest:
     reason: str | None = None
     expires_in: dt.timedelta | None = None
     """Counted from the store's time at the edit; None: never."""
+    group: str = ''
+    cost: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """See ``TaskLock.key``."""
+        return key_of(self)
 
 
 @attrs.frozen
 class LockFilter:
-    """Which locks to remove: those that meet every condition given. With none given, all."""
+    """Which locks, or which items of one group, to remove: those that meet every condition given. With none given, all locks."""
 
     created_by: str | None = None
     expired: bool = False
     """Only those whose ``expires_at`` the store's time has reached."""
     task_ids: frozenset[str] | None = None
+    group: str = ''
+    """Empty: task locks, and no items. Otherwise items of this group alone."""
 
 
 @attrs.frozen
 class LockEdit:
-    """One atomic change of the task locks: first remove, then put. A removed lock that is put again keeps its id."""
+    """One atomic change of task locks and items: first remove, then put. A removed record that is put again keeps its id."""
 
     remove: LockFilter | None = None
     put: tuple[LockRequest, ...] = ()

@@ -157,15 +157,15 @@ class LeaderTerm:
         return self.is_on and now >= self._news_at + _GATHER_SEC
 
     def note_unplaced(self, assignment: Assignment) -> None:
-        """As leader, log once which tasks no node may claim because of their locks (rule R7)."""
+        """As leader, log once which tasks no node may claim because of their patterns (rule R7)."""
         unplaced = frozenset(pin.task_id for pin in assignment.unplaced)
         if self.epoch is None or unplaced == self._unplaced:
             return
         self._unplaced = unplaced
         if unplaced:
-            count = f'{len(unplaced)} locked task' + ('s' if len(unplaced) > 1 else '')
+            count = f'{len(unplaced)} task' + ('s' if len(unplaced) > 1 else '')
             tasks = listed((safe_repr(task).removesuffix(' (str)') for task in unplaced), most=3)
-            text = f'no live node matches the locks of {count}, which no node may claim: {tasks}'
+            text = f'no live node matches the patterns of {count}, which no node may claim: {tasks}'
             self._emit(LogMessage('warning', text))
         else:
-            self._emit(LogMessage('info', 'every locked task has a node that matches it again'))
+            self._emit(LogMessage('info', 'every task with a pattern has a node that matches it again'))

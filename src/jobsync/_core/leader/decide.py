@@ -31,7 +31,7 @@ from jobsync._core.config import NodeConfig
 from jobsync._core.leader.handover import Released, Rowless, find_released, find_rowless, longest_timeout
 from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView
 from jobsync._core.leader.owners import OwnerTable, find_stuck
-from jobsync._core.leader.pins import PinPlanner, wanted
+from jobsync._core.leader.pins import PinChanges, PinPlanner, wanted
 from jobsync._core.leader.row_changes import RowChanges, row_changes
 from jobsync._core.planner.rebalance import FREE, STUCK, rebalance
 from jobsync._core.records import Member
@@ -111,7 +111,8 @@ class _Decision:
         pins = PinPlanner(view, owner_table, released.tokens, receivers, stuck, self.token_of, self.config.locks_enabled)
         placement = rebalance(weights, names, place, home, pins.requests(place, names))
         changes = row_changes(self.old, owner_table, released.tokens, placement.moves, receivers, self.next_number)
-        written, unpinned, pin_moves = pins.settle(placement.pins, changes, self.next_number)
+        pin_changes = pins.settle(placement.pins, changes, self.next_number)
+        unpinned = frozenset(pin_changes.removed)
         decide_again_at = _earliest(
             owner_table.due_at,
             members_at,
@@ -121,7 +122,7 @@ class _Decision:
             self.now + released.next_poll(self.now - state.version_read_at),
         )
         structural = bool(self.evictions or self.departed or self._changed(members))
-        is_needed = bool(changes.groups or written or unpinned or structural)
+        is_needed = bool(changes.groups or pin_changes.written or unpinned or structural)
         if not is_needed or (not structural and self._is_gathering(released)):
             is_settled = released.is_complete and not (
                 state.admission.newcomers or state.rowless or owner_table.due_at < _FOREVER
@@ -131,9 +132,8 @@ class _Decision:
             return Decision(None, decide_again_at, pins.can_drop_expired), is_settled and decide_again_at is None
         if state.unsettled_since is None:
             state.unsettled_since = self.now
-        drained = self._drained({group.owner for group in changes.groups} | {pin.owner for pin in written})
-        has_lock_changes = bool(unpinned) or any(pin.owner not in drained for pin in written)
-        reason = self._reason(members, held_back, drained, has_lock_changes, bool(released.tokens))
+        drained = self._drained({group.owner for group in changes.groups} | {pin.owner for pin in pin_changes.written})
+        reason = self._reason(members, held_back, drained, pin_changes, bool(released.tokens))
         if state.cause is None or (structural and reason is not None):
             state.cause = (reason or 'hand-over', len(self.old.members))
         plan = Plan(
@@ -141,12 +141,12 @@ class _Decision:
             number=self.next_number,
             members=self._changed(self._fenced(members, unpinned, changes)),
             groups=changes.groups,
-            pins=written,
+            pins=tuple(pin_changes.written),
             unpinned=unpinned,
             evictions=self.evictions,
             departed=self.departed,
             absent=owner_table.removals.absent,
-            moved=changes.moved + pin_moves,
+            moved=changes.moved + pin_changes.moved,
             nodes_before=state.cause[1],
             nodes_after=len(weights),
             duration_ms=round(1000 * (self.now - state.unsettled_since)),
@@ -215,7 +215,8 @@ class _Decision:
         weights.update(dict.fromkeys(stuck & weights.keys(), 0.0))
         names = {name for name, weight in weights.items() if weight > 0}
         held = admission.held_among(names)
-        needed = wanted(self.view.locks, names, held) if held and self.config.locks_enabled else frozenset()
+        locks = [lock for lock in self.view.locks if lock.group or self.config.locks_enabled] if held else []
+        needed = wanted(locks, names, held)
         held_back = admission.hold_back(names, needed)
         weights.update(dict.fromkeys(held_back, 0.0))
         return weights, stuck, held_back
@@ -283,7 +284,7 @@ class _Decision:
         return {name for name, node in self.owner_table.alive.items() if node.weight == 0 and name in owners}
 
     def _reason(
-        self, members: Mapping[str, Member], held_back: Set[str], drained: Set[str], pins: bool, goes_on: bool
+        self, members: Mapping[str, Member], held_back: Set[str], drained: Set[str], pins: PinChanges, goes_on: bool
     ) -> str | None:
         """Return why a plan is made; None if it only goes on with what is under way."""
         if self.is_first:
@@ -303,8 +304,12 @@ class _Decision:
         if goes_on:
             return None
         causes = [f'draining: {listed(drained)}'] if drained else []
-        if pins:
+        if pins.locked - drained:
             causes.append('task locks')
+        if pins.declared:
+            causes.append(f'items declared: {listed(pins.declared)}')
+        if pins.placed:
+            causes.append(f'patterns of items: {listed(pins.placed)}')
         return '; '.join(causes) or 'rebalance'
 
 

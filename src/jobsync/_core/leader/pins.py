@@ -1,20 +1,24 @@
 """Pins: the leader's part of rule R7.
 
-Every lock in force has a pin, a token of its own. A new pin's first owner is the owner of the task's hash token, the only node
-that may be working on the task; from the version that shows the pin, every node treats the task by its pin and not by its hash.
-From there a pin is handed over like any token, within what the lock's patterns allow. When the lock goes, the pin's owner
-releases it and the pin is removed; then the hash applies again.
+Every task with a lock in force, and every item, has a pin, a token of its own. A new pin's first owner is the owner of the task's
+hash token, the only node that may be working on the task; from the version that shows the pin, every node treats the task by its
+pin and not by its hash. From there a pin is handed over like any token, within what the patterns allow. When the lock or item
+goes, the pin's owner releases it and the pin is removed; then the hash applies again.
+
+An item that has a lock too has one pin, to which the lock's patterns apply. Of the items of several groups that are one task, the
+oldest counts.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import NamedTuple
 
 import attrs
 
 from jobsync._core.leader.inputs import LeaderView
-from jobsync._core.leader.owners import OwnerTable
+from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.row_changes import RowChanges
 from jobsync._core.patterns import choose
 from jobsync._core.planner.rebalance import PinRequest
@@ -32,9 +36,20 @@ def wanted(locks: Iterable[TaskLock], names: Set[str], spare: Set[str]) -> froze
     return frozenset().union(*(chosen for chosen in choices if chosen <= spare))
 
 
-@attrs.frozen
-class _Draft:
-    """A pin before its place is chosen."""
+def in_force(locks: Iterable[TaskLock]) -> dict[str, TaskLock]:
+    """Return what applies to each task, of locks and items by their ids."""
+    found: dict[str, TaskLock] = {}
+    for lock in locks:
+        before = found.setdefault(lock.task_id, lock)
+        if before is lock or (before.group and lock.group):
+            continue
+        item, policy = (lock, before) if lock.group else (before, lock)
+        found[lock.task_id] = attrs.evolve(item, patterns=policy.patterns)
+    return found
+
+
+class _Draft(NamedTuple):
+    """A pin before its place is chosen. A tuple is made in a fraction of the time of another class."""
 
     id: int
     task_id: str
@@ -48,6 +63,56 @@ class _Draft:
     """The name that lost the pin by leaving or dying."""
     frozen: bool = False
     """Its owner may be working unseen: not to be touched."""
+
+    @property
+    def group(self) -> str:
+        """The group of the item; the one that it was in, if it is none any more."""
+        return self.lock.group if self.lock is not None else self.before.group if self.before is not None else ''
+
+
+@attrs.define
+class PinChanges:
+    """What a plan writes of pins."""
+
+    written: list[Pin] = attrs.field(factory=list)
+    removed: set[int] = attrs.field(factory=set)
+    moved: int = 0
+    """How many pass to a new owner."""
+    locked: set[str | None] = attrs.field(factory=set)
+    """The owners of the pins written or removed that are of no item."""
+    declared: set[str] = attrs.field(factory=set)
+    """The groups with items that are new or go."""
+    placed: set[str] = attrs.field(factory=set)
+    """The groups with items whose place is chosen by another pattern than before."""
+
+    def remove(self, draft: _Draft) -> None:
+        """Remove the pin of a draft."""
+        self.removed.add(draft.id)
+        self._explain(draft, None, None)
+
+    def write(self, draft: _Draft, owner: str | None, target: str | None, pattern: str | None, number: int) -> None:
+        """Write the pin of a draft, if it differs from the present one."""
+        before, home, group = draft.before, None if draft.home == owner else draft.home, draft.group
+        if before is None or (owner, target, pattern, home, group) != (
+            before.owner,
+            before.target,
+            before.pattern,
+            before.home,
+            before.group,
+        ):
+            version = before.version if before is not None and before.owner == owner else number
+            self.written.append(Pin(draft.id, draft.task_id, owner, target, version, pattern, home, group))
+            self._explain(draft, owner, pattern)
+
+    def _explain(self, draft: _Draft, owner: str | None, pattern: str | None) -> None:
+        before, group = draft.before, draft.group
+        groups = {group} if before is None else {group, before.group}
+        if not any(groups):
+            self.locked.add(owner)
+        elif before is None or draft.lock is None or len(groups) > 1:
+            self.declared.update(groups - {''})
+        elif pattern != before.pattern:
+            self.placed.add(group)
 
 
 class PinPlanner:
@@ -67,13 +132,15 @@ class PinPlanner:
         self._receivers, self._token_of = receivers, token_of
         self._stuck = frozenset(name for name in stuck if owner_table.alive[name].weight > 0)
         self._choices: dict[tuple[str, ...], tuple[str | None, frozenset[str]]] = {}
-        now, locks = view.snapshot.now, view.locks if locks_enabled else ()
-        expired = {self._old.total_tokens + lock.id for lock in locks if lock.expires_at is not None and lock.expires_at <= now}
-        self._locks = {lock.task_id: lock for lock in locks if lock.expires_at is None or lock.expires_at > now}
-        self.can_drop_expired = bool(expired) and expired.isdisjoint(self._old.pins)
-        """Whether an expired lock is still in the store, and no such lock has a pin any more."""
-        expiries = [(lock.expires_at - now).total_seconds() for lock in self._locks.values() if lock.expires_at is not None]
-        self.due_at = view.now + max(min(expiries), _LEAST_WAIT_SEC) if expiries else _FOREVER
+        now = view.snapshot.now
+        locks = view.locks if locks_enabled else [lock for lock in view.locks if lock.group]
+        self._locks = in_force(lock for lock in locks if lock.expires_at is None or lock.expires_at > now)
+        expired = [lock for lock in locks if lock.expires_at is not None and lock.expires_at <= now]
+        pins = {lock.task_id: self._old.pins.get(self._old.total_tokens + lock.id) for lock in expired}
+        self.can_drop_expired = bool(expired) and all(pin is None or pin.task_id in self._locks for pin in pins.values())
+        """Whether an expired lock is still in the store, and no such lock has a pin any more, except one of an item."""
+        ends = [lock.expires_at for lock in locks if lock.expires_at is not None and lock.expires_at > now]
+        self.due_at = view.now + max((min(ends) - now).total_seconds(), _LEAST_WAIT_SEC) if ends else _FOREVER
         """When the first lock in force expires; infinity if none does."""
         self._drafts = tuple(self._draft())
 
@@ -86,11 +153,12 @@ class PinPlanner:
         for pin in old.pins.values():
             pinned.add(pin.task_id)
             lock = self._locks.get(pin.task_id) if numbers.get(pin.id, pin.task_id) == pin.task_id else None
-            if owner_table.is_waiting(pin.owner):
+            status = owner_table.status.get(pin.owner) if pin.owner is not None else None
+            if status is OwnerStatus.WAITING:
                 yield _Draft(pin.id, pin.task_id, pin.owner, pin.target, lock, pin, frozen=True)
                 continue
             owner, target, home = pin.owner, pin.target, pin.home
-            if not owner_table.is_present(owner):
+            if status is not OwnerStatus.PRESENT:
                 home = owner or home
                 owner, target = None, target if target in self._receivers else None
             elif target is not None and target != NOBODY and target not in self._receivers:
@@ -109,7 +177,7 @@ class PinPlanner:
 
     def _settled(self, draft: _Draft) -> str | None:
         """Return the stuck node that a pin stays on, or goes to because no other node is left; None if the planner chooses."""
-        if not self._stuck or draft.lock is None:
+        if draft.lock is None:
             return None
         chosen = self._choice(draft.lock)[1]
         if draft.owner in chosen & self._stuck and draft.target is None:
@@ -122,56 +190,49 @@ class PinPlanner:
         """Return what the planner is to place: every pin with a lock, unless its owner may be working unseen or is stuck."""
         requests = []
         for draft in self._drafts:
-            if draft.lock is None or draft.frozen or self._settled(draft):
+            lock = draft.lock
+            if lock is None or draft.frozen or (self._stuck and self._settled(draft)):
                 continue
-            at = draft.owner if draft.target in (None, NOBODY) else draft.target
+            at = draft.owner if draft.target is None or draft.target == NOBODY else draft.target
             if draft.before is None:
                 position = place[self._token_of(draft.task_id)]
                 at = names[position] if position >= 0 else None
-            requests.append(PinRequest(draft.id, at, self._choice(draft.lock)[1], draft.home))
+            requests.append(PinRequest(draft.id, at, self._choice(lock)[1], draft.home, lock.group, lock.cost))
         return requests
 
-    def settle(
-        self, places: Mapping[int, str | None], changes: RowChanges, number: int
-    ) -> tuple[tuple[Pin, ...], frozenset[int], int]:
-        """Return pins to write, pins to remove, and how many pass to a new owner, where ``changes`` are of the hash tokens.
+    def settle(self, places: Mapping[int, str | None], changes: RowChanges, number: int) -> PinChanges:
+        """Return what to write of the pins, where ``changes`` are of the hash tokens.
 
         ``number`` becomes the version of the pins whose owner changes, new ones included.
         """
-        written: list[Pin] = []
-        removed: set[int] = set()
-        moved = 0
+        found = PinChanges()
         for draft in self._drafts:
             if draft.frozen:
                 continue
-            owner, place, pattern = draft.owner, None, None
-            if draft.lock is None:
+            owner, place, pattern, lock, before = draft.owner, None, None, draft.lock, draft.before
+            if lock is None:
                 # t=0   a works on the pinned task; the lock is cleared
                 # t=1   removed at once, the pin would leave the task to its hash token, which b owns: b begins it too
                 # So the pin has the target ``NOBODY`` until a has released it, unless a owns the hash token as well.
                 home, known = changes.owner_of(self._token_of(draft.task_id))
                 if owner is None or (known and home == owner):
-                    removed.add(draft.id)
+                    found.remove(draft)
                     continue
             else:
-                place = self._settled(draft) or places.get(draft.id)
-                pattern = self._choice(draft.lock)[0] if place is not None else _last_pattern(draft.before, draft.lock)
-                if draft.before is None and self._old.members:
+                place = (self._settled(draft) if self._stuck else None) or places.get(draft.id)
+                pattern = self._choice(lock)[0] if place is not None else _last_pattern(before, lock)
+                if before is None and self._old.members:
                     # The task may be in flight on the node that owns its hash token: the pin begins there, whatever its place.
                     owner, known = changes.owner_of(self._token_of(draft.task_id))
                     if not known:
                         continue
             if owner is None:
-                moved += draft.before is not None and place is not None and place != draft.before.owner
+                found.moved += before is not None and place is not None and place != before.owner
                 owner, target = place, None
             else:
                 target = None if place == owner else NOBODY if place is None else place
-            before = draft.before
-            version = before.version if before is not None and before.owner == owner else number
-            pin = Pin(draft.id, draft.task_id, owner, target, version, pattern, None if draft.home == owner else draft.home)
-            if pin != before:
-                written.append(pin)
-        return tuple(written), frozenset(removed), moved
+            found.write(draft, owner, target, pattern, number)
+        return found
 
 
 def _last_pattern(pin: Pin | None, lock: TaskLock) -> str | None:

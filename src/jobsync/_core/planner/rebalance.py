@@ -1,8 +1,8 @@
 """The plan: which tokens and pins move, so that the cluster is balanced and nothing moves needlessly.
 
-The plan is made in three steps, each with its own module. ``shares`` decides how many tokens and pins every node is to have, from
-counts alone. ``selection`` decides which tokens those are, by where they came from. Here the counts are taken, pins with equal
-choices of nodes are grouped, and pins are dealt out: those with the lowest ids stay.
+The plan is made in steps, each with its own module. ``items`` balances each group of items by itself. ``shares`` decides how many
+tokens and other pins every node is to have besides, from counts alone. ``pins`` decides which pins those are, and ``selection``
+which tokens, by where they came from. Here the counts are taken.
 
 Nodes are numbered by name, so the outcome does not depend on the order of the arguments.
 """
@@ -10,16 +10,16 @@ Nodes are numbered by name, so the outcome does not depend on the order of the a
 from __future__ import annotations
 
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from jobsync._core.planner.apportionment import QuotientScale
-from jobsync._core.planner.selection import UNTOUCHED, Homes, select_tokens, ways_home
-from jobsync._core.planner.shares import target_shares
-from jobsync._core.planner.transport import FREELY, Group, TransportProblem
+from jobsync._core.planner.items import share_items
+from jobsync._core.planner.pins import PinRequest, arrange, gaining
+from jobsync._core.planner.selection import UNTOUCHED, Homes, select_tokens
+from jobsync._core.planner.transport import FREELY
 
 __all__ = ['FREE', 'STUCK', 'PinRequest', 'Placement', 'rebalance']
 
@@ -27,22 +27,6 @@ FREE = -1
 """In ``place``: the token needs a place now; it costs no move wherever it goes."""
 STUCK = -2
 """In ``place``: the token is not to be touched or counted."""
-
-Places = dict[str | None, list[int]]
-"""The ids of pins by where they are: a node, a name without a weight, or None."""
-
-
-@attrs.frozen
-class PinRequest:
-    """A pin that needs a place, or may keep the one it has."""
-
-    id: int
-    place: str | None
-    """The node that has it or is about to have it; None, or a name without a weight: it needs a place, at no cost."""
-    allowed: frozenset[str]
-    """The nodes it may be on. Pins of one pattern had best share one set, which is then hashed and compared once."""
-    home: str | None = None
-    """The node that lost it by leaving or dying, if any."""
 
 
 @attrs.frozen
@@ -68,10 +52,11 @@ def rebalance(
     long as the pool, hold positions in ``names`` (all different): where each token is or is about to be (or ``FREE``, or
     ``STUCK``; at a name without a weight it is free), and the node that lost it by leaving or dying, or -1.
 
-    Balanced: no item, and no chain of items each making room for the next, can be handed from node n to m with
-    load(n) / weight(n) > (load(m) + 1) / weight(m). Among balanced outcomes this is one with the fewest moves, and among
-    those one with the fewest moves of pins to other nodes than their homes. Pins go home where that costs no move more, and then
-    as many tokens as can be go to the node that once lost them.
+    Each group of items is balanced by itself first (see ``items``), and stays where it is put. Tokens and the other pins are
+    balanced around that: no token or pin, and no chain of them each making room for the next, can be handed from node n to m with
+    load(n) / weight(n) > (load(m) + 1) / weight(m), all items counted. Among balanced outcomes this is one with the fewest moves,
+    and among those one with the fewest moves of pins to other nodes than their homes. Pins go home where that costs no move more,
+    and then as many tokens as can be go to the node that once lost them.
     """
     nodes = sorted(name for name, weight in weights.items() if weight > 0)
     if not nodes:
@@ -84,60 +69,24 @@ def rebalance(
     for position, count in counts.items():
         if seating[position] >= 0:
             here[seating[position]] += count
-    pool = _pooled(pins, numbers)
-    choices = sorted(allowed for allowed in pool if len(allowed) > 1)
     homes = Homes.find(seating, place, home)
-    shares = target_shares(
-        TransportProblem(
-            scale=QuotientScale.of([weights[name] for name in nodes]),
-            fixed=[_size(pool.get((node,), {})) for node in range(len(nodes))],
-            here=here,
-            tokens=counts.total(),
-            groups=[_group(allowed, pool[allowed], numbers) for allowed in choices],
-            homes=homes.away,
-        )
+    items = [pin for pin in pins if pin.group]
+    placed: dict[int, str | None] = share_items(items, nodes, weights) if items else {}
+    load = Counter(placed.values())
+    lock_pins, goals = arrange(
+        [pin for pin in pins if not pin.group] if items else pins,
+        numbers,
+        QuotientScale.of([weights[name] for name in nodes]),
+        [load[name] for name in nodes],
+        here,
+        counts.total(),
+        homes.away,
     )
-    pin_homes = {pin.id: numbers[pin.home] for pin in pins if pin.home in numbers}
-    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), numbers, pin_homes)
-    goals = _homeward(pool, placed, list(shares.tokens), here, numbers, pin_homes) if pin_homes else shares.tokens
-    gaining = _gaining(goals, here)
+    placed.update((pin, nodes[node] if node != FREELY else None) for pin, node in lock_pins.items())
+    lacking = gaining(goals, here)
     losing = _losing(goals, seating, counts)
-    moves = select_tokens(place, home, seating, losing, gaining, homes) if gaining else {}
-    return Placement(
-        moves={nodes[node]: tokens for node, tokens in moves.items()},
-        pins={pin: nodes[node] if node != FREELY else None for pin, node in placed.items()},
-    )
-
-
-def _pooled(pins: Iterable[PinRequest], numbers: Mapping[str, int]) -> dict[tuple[int, ...], Places]:
-    """Return the pins by the live nodes they may be on. Pins may be many, so this is the only loop over each of them."""
-    alike: defaultdict[frozenset[str], Places] = defaultdict(_places)
-    for pin in pins:
-        alike[pin.allowed][pin.place].append(pin.id)
-    pool: defaultdict[tuple[int, ...], Places] = defaultdict(_places)
-    for allowed, places in alike.items():
-        pooled = pool[tuple(sorted(numbers[name] for name in allowed if name in numbers))]
-        for place, ids in places.items():
-            pooled[place] += ids
-    return pool
-
-
-def _places() -> Places:
-    return defaultdict(list)
-
-
-def _size(places: Places) -> int:
-    return sum(map(len, places.values()))
-
-
-def _group(allowed: tuple[int, ...], places: Places, numbers: Mapping[str, int]) -> Group:
-    at = {numbers[name]: len(ids) for name, ids in places.items() if name is not None and name in numbers}
-    return Group(_size(places), allowed, {node: at[node] for node in allowed if node in at})
-
-
-def _gaining(goals: Sequence[int], here: Sequence[int]) -> dict[int, int]:
-    """Return how many tokens each node is to get, of the nodes that get any."""
-    return {node: goal - has for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal > has}
+    moves = select_tokens(place, home, seating, losing, lacking, homes) if lacking else {}
+    return Placement({nodes[node]: tokens for node, tokens in moves.items()}, placed)
 
 
 def _losing(goals: Sequence[int], seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:
@@ -145,99 +94,3 @@ def _losing(goals: Sequence[int], seating: Sequence[int], counts: Mapping[int, i
     found = ((position, count, seating[position]) for position, count in counts.items())
     excess = {position: count if node == FREELY else count - goals[node] for position, count, node in found}
     return {position: count for position, count in excess.items() if count > 0}
-
-
-def _placed(
-    pool: Mapping[tuple[int, ...], Places],
-    shares: Mapping[tuple[int, ...], Mapping[int, int]],
-    numbers: Mapping[str, int],
-    homes: Mapping[int, int],
-) -> dict[int, int]:
-    """Return every pin's node, or ``FREELY`` for a pin that is allowed on none."""
-    placed: dict[int, int] = {}
-    for allowed, places in pool.items():
-        if len(allowed) > 1:
-            placed.update(_dealt(places, shares[allowed], numbers, homes))
-        else:
-            placed.update(dict.fromkeys(chain(*places.values()), allowed[0] if allowed else FREELY))
-    return placed
-
-
-def _dealt(
-    places: Places, target_shares: Mapping[int, int], numbers: Mapping[str, int], homes: Mapping[int, int]
-) -> dict[int, int]:
-    """Return the node of each pin of a group, given the group's shares: on each node the pins with the lowest ids stay.
-
-    The other pins go where pins are lacking. Pins that would come home by moving move first, and moving pins go home where they
-    can.
-    """
-    dealt: dict[int, int] = {}
-    loose: list[int] = []
-    lacking = dict(target_shares)
-    surplus: list[tuple[int, int, list[int]]] = []
-    for name, ids in places.items():
-        node = numbers.get(name, FREELY) if name is not None else FREELY
-        stay = min(len(ids), target_shares.get(node, 0))
-        if stay:
-            lacking[node] -= stay
-        if stay == len(ids):
-            dealt.update(dict.fromkeys(ids, node))
-        else:
-            surplus.append((node, stay, sorted(ids)))
-    for node, stay, ids in surplus:
-        if homes:
-            ids.sort(key=lambda pin: lacking.get(homes.get(pin, FREELY), 0) > 0)
-        loose += ids[stay:]
-        dealt.update(dict.fromkeys(ids[:stay], node))
-    loose.sort()
-    if homes:
-        for pin in loose:
-            home = homes.get(pin, FREELY)
-            if lacking.get(home, 0) > 0:
-                lacking[home] -= 1
-                dealt[pin] = home
-        loose = [pin for pin in loose if pin not in dealt]
-    start = 0
-    for node in sorted(lacking):
-        end = start + lacking[node]
-        dealt.update(dict.fromkeys(loose[start:end], node))
-        start = end
-    return dealt
-
-
-def _homeward(
-    pool: Mapping[tuple[int, ...], Places],
-    placed: dict[int, int],
-    goals: list[int],
-    here: Sequence[int],
-    numbers: Mapping[str, int],
-    homes: Mapping[int, int],
-) -> list[int]:
-    """Let pins go home in the place of others, or of tokens, that would go the same way; return each node's goal of tokens then.
-
-    Neither the balance nor the number of moves changes by that: where a node was to lose a token and another to get one, the one
-    loses a pin and the other gets it. As many pins as can be go: see ``ways_home``.
-    """
-    staying: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    passing: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for allowed, places in pool.items():
-        for name, ids in places.items():
-            node = numbers.get(name, FREELY) if name is not None else FREELY
-            for pin in ids:
-                home = homes.get(pin, FREELY)
-                if placed[pin] not in (node, home) and node in allowed:
-                    passing[node, placed[pin]].append(pin)
-                elif placed[pin] == node != home and home in allowed:
-                    staying[node, home].append(pin)
-    for (node, home), pins in staying.items():
-        pins.sort(reverse=True)
-        for other in sorted(passing[node, home])[: len(pins)]:
-            placed[other], placed[pins.pop()] = node, home
-    giving = {node: has - goal for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal < has}
-    going = ways_home({way: len(pins) for way, pins in staying.items()}, giving, _gaining(goals, here))
-    for (node, home), count in going.items():
-        for pin in staying[node, home][len(staying[node, home]) - count :]:
-            placed[pin] = home
-        goals[node] += count
-        goals[home] -= count
-    return goals

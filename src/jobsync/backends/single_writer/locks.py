@@ -1,4 +1,4 @@
-"""The task locks of a namespace as a value."""
+"""The task locks and items of a namespace as a value."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ['LockTable']
 
 @attrs.frozen
 class LockTable:
-    """All task locks at one revision. Its mappings are never written to."""
+    """All task locks and items at one revision. Its mappings are never written to."""
 
     by_task: Mapping[str, TaskLock] = attrs.field(factory=dict)
+    """The locks by task, and the items by ``TaskLock.key``."""
     highest_id: int = 0
     """The highest id ever given in this namespace."""
     unreadable: Mapping[str, Unreadable] = attrs.field(factory=dict)
-    """By task, the locks that cannot be read; no such task is in ``by_task``."""
+    """What cannot be read, by its key; no such key is in ``by_task``."""
 
     def reading(self) -> LockReading:
         """Return what ``Backend.read_locks`` returns."""
@@ -34,14 +35,14 @@ class LockTable:
         """
         before, locks, unreadable, highest = self.by_task, dict(self.by_task), dict(self.unreadable), self.highest_id
         if edit.remove is not None:
-            unreadable = {task: found for task, found in unreadable.items() if not _names(edit.remove, task)}
-            locks = {task: lock for task, lock in before.items() if not _meets(lock, edit.remove, now)}
+            unreadable = {key: found for key, found in unreadable.items() if not _names(edit.remove, key)}
+            locks = {key: lock for key, lock in before.items() if not _meets(lock, edit.remove, now)}
         for put in edit.put:
-            old = before.get(put.task_id) or locks.get(put.task_id)
-            unreadable.pop(put.task_id, None)
+            old = before.get(put.key) or locks.get(put.key)
+            unreadable.pop(put.key, None)
             if old is None:
                 highest += 1
-            locks[put.task_id] = TaskLock(
+            locks[put.key] = TaskLock(
                 id=old.id if old else highest,
                 task_id=put.task_id,
                 patterns=tuple(put.patterns),
@@ -50,6 +51,8 @@ class LockTable:
                 created_at=old.created_at if old else now,
                 expires_at=None if put.expires_in is None else (latest or now) + put.expires_in,
                 registered=old.registered if old else revision,
+                group=put.group,
+                cost=put.cost,
             )
         return LockTable(locks, highest, unreadable)
 
@@ -57,12 +60,15 @@ class LockTable:
 def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
     """Return whether a filter removes this lock."""
     return (
-        (condition.created_by is None or lock.created_by == condition.created_by)
+        lock.group == condition.group
+        and (condition.created_by is None or lock.created_by == condition.created_by)
         and (not condition.expired or (lock.expires_at is not None and lock.expires_at <= now))
         and (condition.task_ids is None or lock.task_id in condition.task_ids)
     )
 
 
-def _names(condition: LockFilter, task_id: str) -> bool:
-    """Return whether a filter removes the lock of this task without reading the lock."""
-    return condition == LockFilter(task_ids=condition.task_ids) and (condition.task_ids is None or task_id in condition.task_ids)
+def _names(condition: LockFilter, key: str) -> bool:
+    """Return whether a filter removes the lock or item of this key without reading it."""
+    group, _, task_id = key.rpartition('\0')
+    is_without_terms = condition == LockFilter(task_ids=condition.task_ids, group=group)
+    return is_without_terms and (condition.task_ids is None or task_id in condition.task_ids)

@@ -1,0 +1,227 @@
+"""Items of different costs: shared out so that no node is far above what it must have, with few moves.
+
+To find the most even shares is NP-hard, and they would change with every node. So items stay where they are, within these bounds:
+
+- Items without a place go to the node with the most room, the dearest first.
+- *No node is over by more than the dearest item.* The nodes of a part could all have the same load for each unit of weight, the
+  mean, if items could be divided. Items of nodes that have more than the mean and the dearest item go, along shortest paths, to
+  nodes that have at most the mean (Gairing, Luecking, Mavronicolas and Monien 2004). If no path is left, the nodes over and all
+  that their items may be on are a part of their own: its mean is higher, and no shares of its items come below it.
+- *No item could go where it would be better off.* While a node is so far above another that the other would stay below it with
+  the dearest item added, the highest gives the other the item that evens out most.
+
+So the load of each node, for each unit of weight, is at most the optimum and the dearest item. Costs are integers here, in the
+ratios of the costs given, so no rounding decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import chain
+from typing import NamedTuple
+
+from jobsync._core.planner.pins import PinRequest
+from jobsync._core.planner.transport import FREELY
+
+__all__ = ['share_costs']
+
+Choice = tuple[int, ...]
+"""The nodes that an item may be on, rising."""
+
+
+class Item(NamedTuple):
+    """An item on a node."""
+
+    id: int
+    cost: int
+    home: int
+    """The node that lost it, ``FREELY`` if none."""
+
+
+def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights: Sequence[int]) -> dict[int, int]:
+    """Return the node of each item; ``FREELY`` for an item that is allowed on none.
+
+    ``numbers`` gives the nodes by name, in the order in which they win ties, and ``weights`` the weight of each.
+    """
+    balance = _Balance(weights, _whole([item.cost for item in items]))
+    choices: dict[frozenset[str], Choice] = {}
+    loose: list[tuple[Item, Choice]] = []
+    placed: dict[int, int] = {}
+    for request, cost in zip(items, balance.costs, strict=True):
+        if request.allowed not in choices:
+            choices[request.allowed] = tuple(sorted(numbers[name] for name in request.allowed if name in numbers))
+        choice = choices[request.allowed]
+        at = FREELY if request.place is None else numbers.get(request.place, FREELY)
+        item = Item(request.id, cost, FREELY if request.home is None else numbers.get(request.home, FREELY))
+        if not choice:
+            placed[item.id] = FREELY
+        elif at in choice:
+            balance.put(item, choice, at)
+        else:
+            loose.append((item, choice))
+    balance.place(loose)
+    balance.relieve(range(len(weights)), {choice: choice for choice in choices.values() if choice})
+    balance.even_out()
+    for node, items_there in enumerate(balance.on):
+        placed.update((item.id, node) for some in items_there.values() for item in some)
+    return placed
+
+
+def _whole(costs: Iterable[float]) -> list[int]:
+    ratios = [cost.as_integer_ratio() for cost in costs]
+    common = math.lcm(*(denominator for _, denominator in ratios))
+    return [numerator * (common // denominator) for numerator, denominator in ratios]
+
+
+class _Balance:
+    """The items on each node in the making. Loads are compared as integers, multiplied by the weights."""
+
+    def __init__(self, weights: Sequence[int], costs: Sequence[int]) -> None:
+        self.weights, self.costs = weights, costs
+        self.dearest = max(costs)
+        self.load = [0] * len(weights)
+        self.on: list[defaultdict[Choice, list[Item]]] = [defaultdict(list) for _ in weights]
+        """For each node its items, by the nodes that they may be on."""
+
+    def put(self, item: Item, choice: Choice, node: int) -> None:
+        """Put an item on a node."""
+        self.on[node][choice].append(item)
+        self.load[node] += item.cost
+
+    def move(self, item: Item, choice: Choice, node: int, to: int) -> None:
+        """Move an item from a node to another."""
+        self.on[node][choice].remove(item)
+        self.load[node] -= item.cost
+        self.put(item, choice, to)
+
+    # --- items without a place ----------------------------------------------------------------------------------------------
+
+    def place(self, loose: Iterable[tuple[Item, Choice]]) -> None:
+        """Put each of these items home if there is room, else where there is the most room; the dearest first."""
+        total, whole = sum(self.costs), sum(self.weights)
+
+        def excess(node: int) -> int:
+            return self.load[node] * whole - self.weights[node] * total
+
+        least: dict[Choice, list[tuple[int, int]]] = {}
+        for item, choice in sorted(loose, key=lambda found: (-found[0].cost, found[0].id)):
+            if item.home in choice and excess(item.home) + item.cost * whole <= 0:
+                self.put(item, choice, item.home)
+                continue
+            if choice not in least:
+                least[choice] = [(excess(node), node) for node in choice]
+                heapify(least[choice])
+            heap = least[choice]
+            while heap[0][0] != (now := excess(heap[0][1])):  # loads only rise here, so what is in the heap is too low, if wrong
+                heapreplace(heap, (now, heap[0][1]))
+            self.put(item, choice, heap[0][1])
+
+    # --- no node over by more than the dearest item -------------------------------------------------------------------------
+
+    def relieve(self, nodes: Sequence[int], usable: Mapping[Choice, Choice]) -> None:
+        """Move items until no node of this part has more than the mean and the dearest item; of each part that is cut off, too.
+
+        ``usable`` has the choices of the part's items, and which nodes of them are in this part.
+        """
+        while True:
+            whole, total = sum(self.weights[node] for node in nodes), sum(self.load[node] for node in nodes)
+            excess = {node: self.load[node] * whole - self.weights[node] * total for node in nodes}
+            most = self.dearest * whole
+            over = [node for node in nodes if excess[node] > most]
+            if not over:
+                return
+            steps = self._steps([node for node in nodes if excess[node] <= 0], nodes, usable)
+            if steps.keys().isdisjoint(over):
+                break
+            for node in sorted(steps, key=lambda node: (-steps[node], node)):
+                while excess[node] > most and (found := self._next(node, steps, usable, excess)):
+                    choice, to = found
+                    item = max(self.on[node][choice], key=lambda item: (item.cost, item.home == to, -item.id))
+                    self.move(item, choice, node, to)
+                    excess[node] -= item.cost * whole
+                    excess[to] += item.cost * whole
+        crowded = self._reached(over, usable)
+        within: dict[Choice, Choice] = {}
+        outside: dict[Choice, Choice] = {}
+        for choice, here in usable.items():
+            left = tuple(node for node in here if node not in crowded)
+            (outside if left else within)[choice] = left or here
+        self.relieve([node for node in nodes if node in crowded], within)
+        self.relieve([node for node in nodes if node not in crowded], outside)
+
+    def _steps(self, ends: Sequence[int], nodes: Sequence[int], usable: Mapping[Choice, Choice]) -> dict[int, int]:
+        """Return for each node how many items have to move, each to the next node, until one reaches one of the ``ends``."""
+        steps = dict.fromkeys(ends, 0)
+        new = set(ends)
+        while new:
+            new = {
+                node
+                for node in nodes
+                if node not in steps
+                for choice, items in self.on[node].items()
+                if items and choice in usable and not new.isdisjoint(usable[choice])
+            }
+            steps.update(dict.fromkeys(new, 1 + max(steps.values())))
+        return steps
+
+    def _next(
+        self, node: int, steps: Mapping[int, int], usable: Mapping[Choice, Choice], excess: Mapping[int, int]
+    ) -> tuple[Choice, int] | None:
+        """Return the items of a node that can take the next step, by their choice, and where; None if none can."""
+        for choice, items in sorted(self.on[node].items()):
+            if items and choice in usable:
+                for to in usable[choice]:
+                    if steps.get(to) == steps[node] - 1 and (steps[to] or excess[to] <= 0):
+                        return choice, to
+        return None
+
+    def _reached(self, start: Iterable[int], usable: Mapping[Choice, Choice]) -> set[int]:
+        """Return the nodes to which items of these nodes, and what they push aside, can go."""
+        reached = set(start)
+        new = list(reached)
+        while new:
+            choices = {choice for node in new for choice, items in self.on[node].items() if items and choice in usable}
+            new = sorted(set(chain.from_iterable(usable[choice] for choice in choices)) - reached)
+            reached.update(new)
+        return reached
+
+    # --- no item better off elsewhere ---------------------------------------------------------------------------------------
+
+    def even_out(self) -> None:
+        """Move items from the highest node, as long as one could take the dearest item and stay below it."""
+        has_moved = True
+        while has_moved:
+            has_moved = False
+            heap = [self._height(node) for node in range(len(self.weights))]
+            heapify(heap)
+            while heap:
+                height, node = heappop(heap)
+                if height != self._height(node)[0] or not (found := self._lower(node)):
+                    continue
+                has_moved = True
+                self.move(*found)
+                heappush(heap, self._height(node))
+                heappush(heap, self._height(found[3]))
+
+    def _height(self, node: int) -> tuple[int, int]:
+        """Return a number that orders nodes by their load for each unit of weight, the highest first, and the node."""
+        return -(self.load[node] * max(self.weights) ** 2 // self.weights[node]), node
+
+    def _lower(self, node: int) -> tuple[Item, Choice, int, int] | None:
+        """Return what ``move`` needs: the item of a node that evens out most, and the node to which it goes, if any is so low."""
+        weights, load = self.weights, self.load
+        found: tuple[int, Choice, int] | None = None
+        for choice, items in sorted(self.on[node].items()):
+            if items:
+                gap, to = max((load[node] * weights[to] - load[to] * weights[node], -to) for to in choice)
+                if gap > self.dearest * weights[node] and (found is None or gap > found[0]):
+                    found = gap, choice, -to
+        if found is None:
+            return None
+        gap, choice, to = found
+        even = gap // (weights[node] + weights[to])
+        item = min(self.on[node][choice], key=lambda item: (abs(item.cost - even), item.home != to, item.id))
+        return item, choice, node, to

@@ -1,0 +1,49 @@
+"""Items: each group of them is shared out by itself, so that the nodes' shares of it differ by at most one item.
+
+A group is balanced as tokens are (see ``shares``), as if there were nothing else: within what the patterns of its items allow,
+and with the fewest moves. If its items differ in cost, the costs are balanced instead (see ``costs``).
+
+Where a share of one more is a tie, the node with the fewest items of other groups wins. So groups of few items do not all end up
+on the first node.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from jobsync._core.planner.apportionment import QuotientScale
+from jobsync._core.planner.costs import share_costs
+from jobsync._core.planner.pins import PinRequest, arrange
+from jobsync._core.planner.transport import FREELY
+
+__all__ = ['share_items']
+
+
+def share_items(items: Iterable[PinRequest], nodes: Sequence[str], weights: Mapping[str, float]) -> dict[int, str | None]:
+    """Return the node of each item; None for an item that is allowed on no node.
+
+    ``nodes`` are the names of those that may have items, in their order, and ``weights`` gives the weight of each.
+    """
+    groups: defaultdict[str, list[PinRequest]] = defaultdict(list)
+    load: Counter[str | None] = Counter()
+    for item in items:
+        groups[item.group].append(item)
+        load[item.place] += 1
+    placed: dict[int, str | None] = {}
+    for _, group in sorted(groups.items()):
+        load.subtract(item.place for item in group)
+        order = sorted(nodes, key=lambda name: load[name] / weights[name])
+        numbers = {name: number for number, name in enumerate(order)}
+        chosen = _share(group, numbers, QuotientScale.of([weights[name] for name in order]))
+        shares = {item: order[node] if node != FREELY else None for item, node in chosen.items()}
+        load.update(shares.values())
+        placed.update(shares)
+    return placed
+
+
+def _share(group: Sequence[PinRequest], numbers: Mapping[str, int], scale: QuotientScale) -> dict[int, int]:
+    if len({item.cost for item in group}) > 1:
+        return share_costs(group, numbers, scale.weights)
+    none = [0] * len(numbers)
+    return arrange(group, numbers, scale, none, none)[0]

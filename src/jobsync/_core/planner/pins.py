@@ -1,0 +1,197 @@
+"""Pins: the nodes they go to, given how many of them each node is to have.
+
+Pins with equal choices of nodes are grouped. Of each group those with the lowest ids stay, and the others are dealt out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from jobsync._core.planner.apportionment import QuotientScale
+from jobsync._core.planner.selection import ways_home
+from jobsync._core.planner.shares import target_shares
+from jobsync._core.planner.transport import FREELY, Group, TransportProblem
+
+__all__ = ['PinRequest', 'arrange', 'gaining']
+
+Places = dict[str | None, list[int]]
+"""The ids of pins by where they are: a node, a name without a weight, or None."""
+
+
+class PinRequest(NamedTuple):
+    """A pin that needs a place, or may keep the one it has."""
+
+    id: int
+    place: str | None
+    """The node that has it or is about to have it; None, or a name without a weight: it needs a place, at no cost."""
+    allowed: frozenset[str]
+    """The nodes it may be on. Pins of one pattern had best share one set, which is then hashed and compared once."""
+    home: str | None = None
+    """The node that lost it by leaving or dying, if any."""
+    group: str = ''
+    """The group of items that it is balanced with; empty: it is balanced with the tokens."""
+    cost: float = 1.0
+    """How much it takes of its node's share of the group."""
+
+
+def arrange(
+    pins: Sequence[PinRequest],
+    numbers: Mapping[str, int],
+    scale: QuotientScale,
+    load: Sequence[int],
+    here: Sequence[int],
+    tokens: int = 0,
+    homes: Mapping[tuple[int, int], int] | None = None,
+) -> tuple[dict[int, int], Sequence[int]]:
+    """Return the node of each pin (``FREELY`` for a pin that is allowed on none), and how many tokens each node is to have.
+
+    ``numbers`` gives the nodes by name, in the order in which they win ties. ``load`` is what they have besides, and keep; see
+    ``TransportProblem`` for the rest.
+    """
+    pool = _pooled(pins, numbers)
+    choices = sorted(allowed for allowed in pool if len(allowed) > 1)
+    shares = target_shares(
+        TransportProblem(
+            scale=scale,
+            fixed=[load[node] + _size(pool.get((node,), {})) for node in range(len(numbers))],
+            here=here,
+            tokens=tokens,
+            groups=[_group(allowed, pool[allowed], numbers) for allowed in choices],
+            homes=homes or {},
+        )
+    )
+    pin_homes = {pin.id: numbers[pin.home] for pin in pins if pin.home is not None and pin.home in numbers}
+    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), numbers, pin_homes)
+    if pin_homes:
+        return placed, _homeward(pool, placed, list(shares.tokens), here, numbers, pin_homes)
+    return placed, shares.tokens
+
+
+def gaining(goals: Sequence[int], here: Sequence[int]) -> dict[int, int]:
+    """Return how many tokens each node is to get, of the nodes that get any."""
+    return {node: goal - has for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal > has}
+
+
+def _pooled(pins: Iterable[PinRequest], numbers: Mapping[str, int]) -> dict[tuple[int, ...], Places]:
+    """Return the pins by the live nodes they may be on. Pins may be many, so this is the only loop over each of them."""
+    alike: defaultdict[frozenset[str], Places] = defaultdict(_places)
+    for pin in pins:
+        alike[pin.allowed][pin.place].append(pin.id)
+    pool: defaultdict[tuple[int, ...], Places] = defaultdict(_places)
+    for allowed, places in alike.items():
+        pooled = pool[tuple(sorted(numbers[name] for name in allowed if name in numbers))]
+        for place, ids in places.items():
+            pooled[place] += ids
+    return pool
+
+
+def _places() -> Places:
+    return defaultdict(list)
+
+
+def _size(places: Places) -> int:
+    return sum(map(len, places.values()))
+
+
+def _group(allowed: tuple[int, ...], places: Places, numbers: Mapping[str, int]) -> Group:
+    at = {numbers[name]: len(ids) for name, ids in places.items() if name is not None and name in numbers}
+    return Group(_size(places), allowed, {node: at[node] for node in allowed if node in at})
+
+
+def _placed(
+    pool: Mapping[tuple[int, ...], Places],
+    shares: Mapping[tuple[int, ...], Mapping[int, int]],
+    numbers: Mapping[str, int],
+    homes: Mapping[int, int],
+) -> dict[int, int]:
+    """Return every pin's node, or ``FREELY`` for a pin that is allowed on none."""
+    placed: dict[int, int] = {}
+    for allowed, places in pool.items():
+        if len(allowed) > 1:
+            placed.update(_dealt(places, shares[allowed], numbers, homes))
+        else:
+            placed.update(dict.fromkeys(chain(*places.values()), allowed[0] if allowed else FREELY))
+    return placed
+
+
+def _dealt(
+    places: Places, target_shares: Mapping[int, int], numbers: Mapping[str, int], homes: Mapping[int, int]
+) -> dict[int, int]:
+    """Return the node of each pin of a group, given the group's shares: on each node the pins with the lowest ids stay.
+
+    The other pins go where pins are lacking. Pins that would come home by moving move first, and moving pins go home where they
+    can.
+    """
+    dealt: dict[int, int] = {}
+    loose: list[int] = []
+    lacking = dict(target_shares)
+    surplus: list[tuple[int, int, list[int]]] = []
+    for name, ids in places.items():
+        node = numbers.get(name, FREELY) if name is not None else FREELY
+        stay = min(len(ids), target_shares.get(node, 0))
+        if stay:
+            lacking[node] -= stay
+        if stay == len(ids):
+            dealt.update(dict.fromkeys(ids, node))
+        else:
+            surplus.append((node, stay, sorted(ids)))
+    for node, stay, ids in surplus:
+        if homes:
+            ids.sort(key=lambda pin: lacking.get(homes.get(pin, FREELY), 0) > 0)
+        loose += ids[stay:]
+        dealt.update(dict.fromkeys(ids[:stay], node))
+    loose.sort()
+    if homes:
+        for pin in loose:
+            home = homes.get(pin, FREELY)
+            if lacking.get(home, 0) > 0:
+                lacking[home] -= 1
+                dealt[pin] = home
+        loose = [pin for pin in loose if pin not in dealt]
+    start = 0
+    for node in sorted(lacking):
+        end = start + lacking[node]
+        dealt.update(dict.fromkeys(loose[start:end], node))
+        start = end
+    return dealt
+
+
+def _homeward(
+    pool: Mapping[tuple[int, ...], Places],
+    placed: dict[int, int],
+    goals: list[int],
+    here: Sequence[int],
+    numbers: Mapping[str, int],
+    homes: Mapping[int, int],
+) -> list[int]:
+    """Let pins go home in the place of others, or of tokens, that would go the same way; return each node's goal of tokens then.
+
+    Neither the balance nor the number of moves changes by that: where a node was to lose a token and another to get one, the one
+    loses a pin and the other gets it. As many pins as can be go: see ``ways_home``.
+    """
+    staying: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    passing: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for allowed, places in pool.items():
+        for name, ids in places.items():
+            node = numbers.get(name, FREELY) if name is not None else FREELY
+            for pin in ids:
+                home = homes.get(pin, FREELY)
+                if placed[pin] not in (node, home) and node in allowed:
+                    passing[node, placed[pin]].append(pin)
+                elif placed[pin] == node != home and home in allowed:
+                    staying[node, home].append(pin)
+    for (node, home), pins in staying.items():
+        pins.sort(reverse=True)
+        for other in sorted(passing[node, home])[: len(pins)]:
+            placed[other], placed[pins.pop()] = node, home
+    giving = {node: has - goal for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal < has}
+    going = ways_home({way: len(pins) for way, pins in staying.items()}, giving, gaining(goals, here))
+    for (node, home), count in going.items():
+        for pin in staying[node, home][len(staying[node, home]) - count :]:
+            placed[pin] = home
+        goals[node] += count
+        goals[home] -= count
+    return goals

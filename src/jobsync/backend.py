@@ -29,6 +29,10 @@ number by at least one and draws a new stamp. Structural changes are ``register`
 ``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` if they change anything; and ``open`` if it replaces settings. No
 other method changes the revision. The assignment's **version** is the revision of the last commit or renewal.
 
+**Attempts.** A run *attempts* an item at a date when it claims it with a number of tolerated attempts. The attempt is *lost* once
+the run is not JOINED any more: evicted, replaced, left, or of an earlier timeline. An item has one attempt of each run, whatever
+the number of claims, and none once any node has completed it, or after ``forget_attempts``.
+
 **Unreadable records** (rule R9). Where people can edit records with other tools, a record may become unreadable. An unreadable
 record never makes a reading fail. ``snapshot`` and ``read_locks`` leave it out and report it; ``history`` and ``incomplete``
 leave it out. A backend may instead read a node's record with a harmless value in place of an unreadable weight (1), timeout (the
@@ -47,7 +51,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -81,6 +85,7 @@ from jobsync._core.records import (
     Snapshot,
     TaskLock,
     Timeline,
+    Unclaimed,
     Unreadable,
 )
 from jobsync._core.redact import redact_url, safe_repr
@@ -126,6 +131,7 @@ __all__ = [
     'Timeline',
     'TokenGroup',
     'TokenRow',
+    'Unclaimed',
     'Unreadable',
     'check_guard',
     'check_nodes',
@@ -394,8 +400,8 @@ class Backend(Protocol):
 
     # History
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
-        """Record that the node began these items, at the store's time, and return those that any node has completed already.
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        """Record that the node began these items, at the store's time, and return those for which no claim is recorded.
 
         A *bulk* call.
 
@@ -406,12 +412,37 @@ class Backend(Protocol):
             ref: the node and its incarnation.
             items: ids of tasks.
             date: the date under which the items are recorded.
+            tolerated: how many lost attempts an item may have: with more, no claim of it is recorded or renewed. The items that
+                are recorded are attempted by this run. None: attempts are neither read nor written.
 
         Returns:
-            The completed items among ``items``, read in the same atomic step. None of them in most calls.
+            The items that were not recorded, read in the same atomic step. None of them in most calls.
 
         Raises:
             Evicted: this incarnation is not JOINED.
+        """
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        """Forget the attempts at these items: those of one run, which gives them up in good order, or of all runs.
+
+        A *bulk* call.
+
+        Accepted from any node, registered or not. Claims stay as they are. A run attempts an item again when it claims it again.
+
+        Args:
+            items: ids of tasks.
+            date: the date of the attempts.
+            ref: the run whose attempts to forget; None for every run's.
+        """
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        """Return the items with lost attempts, and how many.
+
+        A *bulk* call.
+
+        Args:
+            date: the date of the attempts.
+            at_least: the least number of lost attempts of an item that is returned, at least 1.
         """
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:

@@ -177,7 +177,7 @@ def test_the_pages_use_the_projects_words() -> None:
     assert re.findall(r'\b(master|shard|partition)s?\b', pages, flags=re.IGNORECASE) == []
 
 
-@pytest.mark.parametrize('names', ['node', 'token', 'unowned', 'lock', 'claim audit', 'rebalance'])
+@pytest.mark.parametrize('names', ['node', 'token', 'unowned', 'lock', 'claim', 'audit', 'rebalance'])
 def test_the_columns_of_a_table(names: str) -> None:
     """The reference has a table's columns, and no other."""
     heading = ' and '.join(f'`sync_{name}`' for name in names.split())

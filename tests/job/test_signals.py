@@ -30,7 +30,7 @@ from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
 from jobsync._event_log import event_log
 from jobsync._worker.stages import Event, Stages
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.testing import FaultyBackend
 
 PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
@@ -53,7 +53,7 @@ class LockedBackend(FaultyBackend):
         self.entered = threading.Event()
         self._taken = threading.Lock()
 
-    def append_claims(self, *arguments: Any) -> frozenset[str]:
+    def append_claims(self, *arguments: Any) -> Unclaimed:
         """Record claims, slowly."""
         self._taken.acquire()
         self.entered.set()

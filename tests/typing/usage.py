@@ -323,7 +323,15 @@ class OwnBackend:
     def edit_locks(self, edit: backend.LockEdit) -> int:
         raise NotImplementedError
 
-    def append_claims(self, ref: backend.NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(
+        self, ref: backend.NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None
+    ) -> backend.Unclaimed:
+        raise NotImplementedError
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: backend.NodeRef | None = None) -> None:
+        raise NotImplementedError
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
         raise NotImplementedError
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:

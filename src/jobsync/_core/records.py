@@ -39,6 +39,7 @@ __all__ = [
     'Snapshot',
     'TaskLock',
     'Timeline',
+    'Unclaimed',
     'Unreadable',
 ]
 
@@ -393,6 +394,16 @@ class Claim:
     node: str
     date: dt.date
     created_on: dt.datetime
+
+
+@attrs.frozen
+class Unclaimed:
+    """The items of a claim that were not recorded, and why."""
+
+    completed: frozenset[str] = frozenset()
+    """The items that any node had completed already."""
+    lost_attempts: Mapping[str, int] = attrs.field(factory=dict)
+    """The items with more lost attempts than are tolerated, each with their number."""
 
 
 @attrs.frozen

@@ -228,7 +228,7 @@ class TaskLog:
 
         write = refusal_as_outage(lambda: backend.append_claims(ref, keys, self._date))
         try:
-            completed = self._session.caller.call(write, while_=has_lease)
+            unclaimed = self._session.caller.call(write, while_=has_lease)
         except JobsyncError as error:
             _logger.info('node %r: not started, since the claim was refused: %s (%s)', self._node_name, listed(keys), error)
             agent.beat_soon()
@@ -239,7 +239,7 @@ class TaskLog:
         if not has_lease():
             _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self._node_name, listed(keys))
             return None
-        return completed
+        return unclaimed.completed
 
     def fence(self, key: str, token: int) -> int | None:
         """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""

@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 import attrs
@@ -32,6 +32,7 @@ from jobsync.backend import (
     Settings,
     Snapshot,
     Timeline,
+    Unclaimed,
 )
 from jobsync.errors import BackendUnavailable
 
@@ -164,8 +165,16 @@ class FaultyBackend:
     def edit_locks(self, edit: LockEdit) -> int:  # noqa: D102
         return self._call(self.inner.edit_locks, edit)
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:  # noqa: D102
-        return self._call(self.inner.append_claims, ref, items, date)
+    def append_claims(  # noqa: D102
+        self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None
+    ) -> Unclaimed:
+        return self._call(self.inner.append_claims, ref, items, date, tolerated)
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:  # noqa: D102
+        self._call(self.inner.forget_attempts, items, date, ref)
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:  # noqa: D102
+        return self._call(self.inner.lost_attempts, date, at_least)
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:  # noqa: D102
         self._call(self.inner.append_audits, node, items, date)

@@ -23,8 +23,9 @@ from jobsync._core.records import (
     Registration,
     Revision,
     Timeline,
+    Unclaimed,
 )
-from jobsync.backends.single_writer import Record
+from jobsync.backends.single_writer import Row
 from jobsync.errors import Evicted
 
 
@@ -229,10 +230,10 @@ class BlanksTrimmed(Hands):
 class ClaimedThoughRefused(Hands):
     """Writes the claims of a node that is gone before it refuses them."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed:
             try:
-                return super().append_claims(ref, items, date)
+                return super().append_claims(ref, items, date, tolerated)
             except Evicted:
                 self.records.add([Claim(item, ref.name, date, self.store.now()) for item in items[:1]])
                 raise
@@ -242,32 +243,33 @@ class ClaimedThoughRefused(Hands):
 class OwnCompletionsOnly(Hands):
     """Returns, of the completed items, only those that the claiming node has completed itself."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed:
-            completed = super().append_claims(ref, items, date)
-            return frozenset(item for item in completed if (item, date, ref.name) in self.records.audits)
+            found = super().append_claims(ref, items, date, tolerated)
+            own = frozenset(item for item in found.completed if (item, date, ref.name) in self.records.audits)
+            return attrs.evolve(found, completed=own)
 
 
 @mutant
 class CompletedOnAnyDay(Hands):
     """Takes an item for completed that was completed at another date, and records no claim of it."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed, self.transaction() as tx:
             completed = {item for item, _ in tx.history().audited}
-            super().append_claims(ref, [item for item in items if item not in completed], date)
-            return frozenset(completed.intersection(items))
+            found = super().append_claims(ref, [item for item in items if item not in completed], date, tolerated)
+            return attrs.evolve(found, completed=frozenset(completed.intersection(items)))
 
 
 @mutant
 class CompletedAndClaimed(Hands):
     """Renews the claims of completed items, which are then younger than their completion."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed:
-            completed = super().append_claims(ref, items, date)
-            self.records.add([Claim(item, ref.name, date, self.store.now()) for item in completed])
-            return completed
+            found = super().append_claims(ref, items, date, tolerated)
+            self.records.add([Claim(item, ref.name, date, self.store.now()) for item in found.completed])
+            return found
 
 
 @mutant
@@ -276,13 +278,13 @@ class CompletionsReadOnce(Hands):
 
     known: frozenset[tuple[str, dt.date]] | None = None
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed, self.transaction() as tx:
             history = tx.history()
             self.known = frozenset(history.audited) if self.known is None else self.known
             audited, history.audited = history.audited, set(self.known)
             try:
-                return super().append_claims(ref, items, date)
+                return super().append_claims(ref, items, date, tolerated)
             finally:
                 history.audited = audited
 
@@ -329,7 +331,7 @@ class OldestFirst(Hands):
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
-    ) -> Sequence[Record]:
+    ) -> Sequence[Row]:
         return tuple(reversed(super().history(kind, date=date, item=item)))[:limit]
 
 

@@ -24,6 +24,7 @@ from jobsync._core.records import (
     Revision,
     Settings,
     Timeline,
+    Unclaimed,
 )
 from jobsync.backend import BackendInfo, BackendOptions, Reach
 from jobsync.backends.memory import MemoryStore
@@ -67,24 +68,24 @@ class ExpiredLocksHidden(Hands):
 class ClaimsNotFenced(Hands):
     """Accepts claims from a node that is no longer registered."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed:
             completed = frozenset(item for item in items if (item, date) in self.records.audited)
             self.records.add([Claim(item, ref.name, date, self.store.now()) for item in items if item not in completed])
-            return completed
+            return Unclaimed(completed)
 
 
 @mutant
 class ClaimsOverwritten(Hands):
     """A later day's claim takes the place of an earlier one."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed:
-            completed = super().append_claims(ref, items, date)
+            found = super().append_claims(ref, items, date, tolerated)
             claims = self.records.claims
             for key in [key for key in claims if key[0] in items and key[1] != date]:
                 del claims[key]
-            return completed
+            return found
 
 
 @mutant

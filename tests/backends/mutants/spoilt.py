@@ -22,6 +22,7 @@ from jobsync._core.records import (
     Revision,
     Snapshot,
     Timeline,
+    Unclaimed,
 )
 from jobsync.errors import BackendUnavailable, Conflict, Evicted
 
@@ -142,11 +143,12 @@ class SpoiltLockStopsEdits(Hands):
 class ClaimKeepsItsTime(Hands):
     """A claim that is begun again keeps the time of the first."""
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         with self.store.changed:
             known = set(self.records.claims) if self.options.namespace in self.store.spaces else set()
-            super().append_claims(ref, [item for item in items if (item, date, ref.name) not in known], date)
-            return frozenset(item for item in items if (item, date) in self.records.audited)
+            new = [item for item in items if (item, date, ref.name) not in known]
+            found = super().append_claims(ref, new, date, tolerated)
+            return attrs.evolve(found, completed=frozenset(item for item in items if (item, date) in self.records.audited))
 
 
 @mutant

@@ -43,6 +43,9 @@ class CompletedItems:
         # Last: a thread that reads ``seen`` before the items has all that were completed by then, and maybe more.
         self.seen = seen
 
+    def __contains__(self, item: object) -> bool:
+        return item in self._items
+
     def among(self, items: Collection[str]) -> frozenset[str]:
         """Return those of the items that are completed."""
         return frozenset(self._items.intersection(items))

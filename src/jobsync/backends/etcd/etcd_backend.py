@@ -60,6 +60,7 @@ class EtcdBackend:
         self.read_assignment, self.commit = assignment.read, assignment.commit
         self.read_locks, self.edit_locks = locks.read, locks.edit
         self.append_claims, self.append_audits = history.append_claims, history.append_audits
+        self.forget_attempts, self.lost_attempts = history.attempts.forget_attempts, history.lost_attempts
         self.history, self.incomplete, self.purge = history.history, history.incomplete, history.purge
         self.wait = self._watcher.wait
 

@@ -19,8 +19,9 @@ from typing import Any, cast
 
 import attrs
 
-from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance
+from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Unclaimed
 from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.attempts import AttemptLog, Attempts
 from jobsync.backends.etcd.chunked_log import KeyValue, chunks
 from jobsync.backends.etcd.completed_items import CompletedItems, Seen, unchanged
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
@@ -121,41 +122,59 @@ class EtcdHistory:
         self._keys = store.keys
         self._completed: CompletedItems | None = None
         """Of the run and date of the last claim."""
+        self.attempts = AttemptLog(store)
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         """See ``Backend.append_claims``: one transaction, if the node and what is completed are as this handle knows them."""
         key, deadline = self._keys.node(ref.name), self._store.later()
         marks = self._keys.completed(date), self._keys.purged
         if self._completed is None or (self._completed.ref, self._completed.date) != (ref, date):
             self._completed = CompletedItems(ref, date)
         records = dict[frozenset[str], list[KeyValue]]()
-        attempts = itertools.count()
+        tries = itertools.count()
 
-        def decide(reading: KeyReading) -> Write[frozenset[str]] | frozenset[str]:
+        def decide(reading: KeyReading) -> Write[Unclaimed] | Unclaimed:
             reading.joined(ref)
             known = self._caught_up(ref, date, reading, deadline)
             seen = known.seen
             completed = known.among(items)
-            if completed.issuperset(items):
-                return completed
-            if completed not in records:
-                left = [item for item in items if item not in completed]
-                records[completed] = self._record(HistoryKind.CLAIM, ref.name, left, date, deadline)
+            attempts, lost = Attempts(), dict[str, int]()
+            if tolerated is not None:
+                attempts = self.attempts.at(known, reading, deadline)
+                lost = {item: count for item, count in attempts.lost(tolerated + 1, items).items() if item not in completed}
+            unclaimed, left = Unclaimed(completed, lost), [item for item in items if item not in completed and item not in lost]
+            if not left:
+                return unclaimed
+            if (which := frozenset(left)) not in records:
+                records[which] = self._record(HistoryKind.CLAIM, ref.name, left, date, deadline)
             # t=0  this handle remembers its node as registered
             # t=1  the leader commits the node's eviction, and another node may own its tasks
             # t=2  the claims arrive: the node's record is not the remembered one, and they are refused
-            compares = [requests.exists(self._keys.state), reading.same(key)]
+            compares, operations = [requests.exists(self._keys.state), reading.same(key)], []
             # t=0  this handle has read which items are completed
             # t=1  another node completes one of the items, and changes the mark with it
             # t=2  the claims arrive: the mark is not the one that was read, and what is new is read before the next attempt
             # Where nodes complete items faster than a call arrives, the reading of the attempt before is enough in the end.
-            if next(attempts) < MOST_ATTEMPTS:
+            is_last = next(tries) >= MOST_ATTEMPTS
+            if not is_last:
                 compares += unchanged(seen, marks)
-            return Write(compares, (), completed, records[completed])
+            if tolerated is not None:
+                if not is_last:
+                    # A registration that ends, and with it attempts that are lost, changes the state.
+                    compares.append(requests.is_value(self._keys.state, attempts.state or b''))
+                operations.append(self.attempts.put(ref, date, left, deadline))
+            return Write(compares, operations, unclaimed, records[which])
 
         wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]
-        known = self._store.remembered(key) if self._completed.seen.marks else None
-        return self._store.change(wanted, decide, deadline, known)[0]
+        is_known = self._completed.seen.marks and (tolerated is None or self.attempts.is_known)
+        return self._store.change(wanted, decide, deadline, self._store.remembered(key) if is_known else None)[0]
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        """See ``Backend.lost_attempts``."""
+        deadline = self._store.later()
+        kinds = [HistoryKind.AUDIT]
+        audited = self._store.look(lambda reading: self._read(reading, kinds, date, deadline), deadline).audited
+        return self.attempts.caught_up(Attempts(), date, {item for item, _ in audited}, None, deadline).lost(at_least)
 
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
         """Return what is completed at the moment of a reading of the marks; as known, if the reading is a remembered one."""
@@ -248,7 +267,8 @@ class EtcdHistory:
     def _removals(self, reading: KeyReading, kind: HistoryKind, before: dt.datetime, deadline: float) -> Iterator[Removal]:
         """Yield what to remove of one kind, as little as possible at a time, and records in a row together."""
         kinds = [kind, HistoryKind.AUDIT] if kind is HistoryKind.CLAIM else [kind]
-        kept = set(map(identity_of, self._read(reading, kinds, None, deadline).purged(kind, before)))
+        after = self._read(reading, kinds, None, deadline).purged(kind, before)
+        kept = {identity_of(row) for rows in (after.claims.values(), after.audits.values(), after.rebalances) for row in rows}
         prefix = self._keys.history(kind)
         found = [
             (name, rows, [row for row in rows if identity_of(row) in kept])
@@ -265,6 +285,11 @@ class EtcdHistory:
                     gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
                     yield Removal(name + b'/', name + b'0', gone, self._left(name, left))
 
+        if kind is HistoryKind.CLAIM:
+            open_items = {key[:2] for key in after.claims if key[:2] not in after.audited}
+            for name in self.attempts.outdated(reading, before, open_items, deadline):
+                yield Removal(name + b'/', name + b'0', frozenset())
+
     def _left(self, name: bytes, rows: Sequence[Any]) -> list[KeyValue]:
         """Return the record of the rows that are left of another one."""
         head = Head(rows[0].node, rows[0].created_on)
@@ -276,7 +301,8 @@ class EtcdHistory:
         history = History()
         for kind in kinds:
             records = self._records(reading, kind, self._keys.history(kind, date), deadline)
-            history.add(sorted((row for _, rows in records for row in rows), key=time_of))
+            rows: list[Row] = sorted((row for _, found in records for row in found), key=time_of)
+            history.add(rows)
         return history
 
     def _record_at(self, reading: KeyReading, name: bytes, deadline: float) -> list[Audit]:

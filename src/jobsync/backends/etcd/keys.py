@@ -32,7 +32,7 @@ class EtcdKeys:
         self.locks = self.root + b'lock/'
         """Prefix of the task locks' records."""
         self.purged = self.root + b'history/purged'
-        """The mark that each purge of completions changes."""
+        """The mark that each purge of completions changes, and each forgetting of attempts that were lost."""
 
     def node(self, name: str) -> bytes:
         """Return the key of a node's record."""
@@ -41,6 +41,10 @@ class EtcdKeys:
     def completed(self, date: dt.date) -> bytes:
         """Return the key of the mark that each completion at a date changes."""
         return self.root + f'history/completed/{date.isoformat()}'.encode()
+
+    def attempts(self, date: dt.date | None = None) -> bytes:
+        """Return the prefix of the log of attempts, or of one date in it."""
+        return self.root + f'history/attempt/{date.isoformat() + "/" if date else ""}'.encode()
 
     def history(self, kind: HistoryKind, date: dt.date | None = None) -> bytes:
         """Return the prefix of one kind of history, or of one date in it; rebalances have no dates."""

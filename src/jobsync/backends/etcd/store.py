@@ -114,6 +114,11 @@ class EtcdStore:
         for answer in self._pages(first or prefix, requests.end_of(prefix), at, deadline, since):
             yield from ((found.key, found.value) for found in answer.kvs)
 
+    def written(self, prefix: bytes, at: int, deadline: float, since: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield what ``range`` yields, each with etcd's revision that wrote it."""
+        for answer in self._pages(prefix, requests.end_of(prefix), at, deadline, since):
+            yield from ((found.mod_revision, found.key, found.value) for found in answer.kvs)
+
     def records(self, prefix: bytes, entries: Sequence[Entry], at: int, deadline: float) -> list[bytes | None]:
         """Return the records of successive entries of a chunked log at etcd's revision ``at``; None for one that is missing."""
         first = next((entry.name(prefix) for entry in entries if entry.size), None)

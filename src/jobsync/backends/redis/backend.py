@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jobsync.backend import (
@@ -33,6 +33,7 @@ from jobsync.backend import (
     Settings,
     Snapshot,
     Timeline,
+    Unclaimed,
 )
 from jobsync.backends._common.values import draw_id, draw_stamp
 from jobsync.backends.redis import records
@@ -218,16 +219,32 @@ class RedisBackend:
 
     # History
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         """See ``Backend.append_claims``."""
-        return frozenset(item.decode() for item in self._append('claim', ref.name, ref.incarnation, items, date))
+        flat = self._append('claim', ref.name, ref.incarnation, items, date, '' if tolerated is None else tolerated)
+        found = {item.decode(): lost for item, lost in records.pairs(flat)}
+        lost = {item: int(lost) for item, lost in found.items() if lost}
+        return Unclaimed(frozenset(found.keys() - lost.keys()), lost)
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        """See ``Backend.forget_attempts``."""
+        self._run('forget_attempts', *dict.fromkeys(items), date=date.isoformat(), **records.run_words(ref or NodeRef('', '')))
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        """See ``Backend.lost_attempts``."""
+        flat = self._run('lost_attempts', date=date.isoformat(), at_least=at_least)
+        return {item.decode(): int(lost) for item, lost in records.pairs(flat)}
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""
         self._append('audit', node, '', items, date)
 
-    def _append(self, kind: str, name: str, run: str, items: Sequence[str], date: dt.date) -> Sequence[bytes]:
-        return self._run('append', *dict.fromkeys(items), kind=kind, name=name, run=run, date=date.isoformat())
+    def _append(
+        self, kind: str, name: str, run: str, items: Sequence[str], date: dt.date, tolerated: int | str = ''
+    ) -> Sequence[bytes]:
+        return self._run(
+            'append', *dict.fromkeys(items), kind=kind, name=name, run=run, date=date.isoformat(), tolerated=tolerated
+        )
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None

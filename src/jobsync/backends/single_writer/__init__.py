@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from jobsync.backends.single_writer.assignment import AssignmentTable
 from jobsync.backends.single_writer.backend import SingleWriterBackend, Transaction
-from jobsync.backends.single_writer.history import History, Record
+from jobsync.backends.single_writer.history import Attempts, History, Record, Row
 from jobsync.backends.single_writer.locks import LockTable
 from jobsync.backends.single_writer.namespace import CallContext, NamespaceState
 
 __all__ = [
     'AssignmentTable',
+    'Attempts',
     'CallContext',
     'History',
     'LockTable',
     'NamespaceState',
     'Record',
+    'Row',
     'SingleWriterBackend',
     'Transaction',
 ]

@@ -6,7 +6,7 @@ import abc
 import datetime as dt
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import attrs
@@ -31,9 +31,10 @@ from jobsync.backend import (
     Settings,
     Snapshot,
     Timeline,
+    Unclaimed,
 )
 from jobsync.backends.single_writer.assignment import AssignmentTable
-from jobsync.backends.single_writer.history import History, Record
+from jobsync.backends.single_writer.history import Attempts, History, Record, Row
 from jobsync.backends.single_writer.locks import LockTable
 from jobsync.backends.single_writer.namespace import CallContext, NamespaceState
 
@@ -230,14 +231,35 @@ class SingleWriterBackend(abc.ABC):
 
     # History
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         """See ``Backend.append_claims``."""
         with self.transaction(bulk=True) as tx:
             tx.state.joined(ref)
-            audited = tx.history().audited
-            completed = frozenset(item for item in items if (item, date) in audited)
-            tx.put(tx.state, records=[Claim(item, ref.name, date, tx.context.now) for item in items if item not in completed])
-            return completed
+            history = tx.history()
+            completed = frozenset(item for item in items if (item, date) in history.audited)
+            lost = {}
+            if tolerated is not None:
+                counts = {item: history.lost_attempts(item, date, tx.state.is_joined) for item in items}
+                lost = {item: count for item, count in counts.items() if count > tolerated}
+            begun = [item for item in items if item not in completed and item not in lost]
+            records: list[Record] = [Claim(item, ref.name, date, tx.context.now) for item in begun]
+            if tolerated is not None and begun:
+                records.append(Attempts(tuple(begun), date, ref))
+            tx.put(tx.state, records=records)
+            return Unclaimed(completed, lost)
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        """See ``Backend.forget_attempts``."""
+        with self.transaction(bulk=True) as tx:
+            tx.put(tx.state, records=[Attempts(tuple(items), date, ref, are_forgotten=True)])
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        """See ``Backend.lost_attempts``."""
+        with self.transaction(bulk=True) as tx:
+            history = tx.history()
+            items = [item for item, day in history.attempts if day == date]
+            counts = {item: history.lost_attempts(item, date, tx.state.is_joined) for item in items}
+            return {item: count for item, count in counts.items() if count >= at_least}
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""
@@ -246,7 +268,7 @@ class SingleWriterBackend(abc.ABC):
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
-    ) -> Sequence[Record]:
+    ) -> Sequence[Row]:
         """See ``Backend.history``."""
         with self.transaction(bulk=True) as tx:
             return tx.history().history(kind, limit, date, item)

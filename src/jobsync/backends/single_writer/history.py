@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 
-from jobsync.backend import Audit, Claim, HistoryKind, Rebalance
+from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance
 
-__all__ = ['History', 'Record']
+__all__ = ['Attempts', 'History', 'Record', 'Row']
 
-Record = Claim | Audit | Rebalance
+
+@attrs.frozen
+class Attempts:
+    """A run attempts items, or its attempts at them are forgotten."""
+
+    items: tuple[str, ...]
+    date: dt.date
+    ref: NodeRef | None
+    """None: the attempts of every run are forgotten."""
+    are_forgotten: bool = False
+
+
+Row = Claim | Audit | Rebalance
+Record = Row | Attempts
 
 
 @attrs.define
@@ -27,25 +40,31 @@ class History:
     audited: set[tuple[str, dt.date]] = attrs.field(factory=set)
     """Item and date of every audit."""
     rebalances: list[Rebalance] = attrs.field(factory=list)
+    attempts: dict[tuple[str, dt.date], tuple[NodeRef, ...]] = attrs.field(factory=dict)
+    """By item and date, the runs that attempt it."""
 
     def copy(self) -> History:
         """Return the history as it is now."""
-        return History(dict(self.claims), dict(self.audits), set(self.audited), list(self.rebalances))
+        return History(dict(self.claims), dict(self.audits), set(self.audited), list(self.rebalances), dict(self.attempts))
 
     def __len__(self) -> int:
         return len(self.claims) + len(self.audits) + len(self.rebalances)
 
     def __iter__(self) -> Iterator[Record]:
-        """Yield all claims, then all audits, then all rebalances, each oldest first."""
+        """Yield all claims, then all audits, then all rebalances, each oldest first, then the attempts."""
         yield from self.claims.values()
         yield from self.audits.values()
         yield from self.rebalances
+        yield from (Attempts((item,), date, ref) for (item, date), runs in self.attempts.items() for ref in runs)
 
     def add(self, records: Iterable[Record]) -> None:
         """Append records. A repeated claim replaces the earlier one and moves to the end; a repeated audit changes nothing."""
         for record in records:
             if isinstance(record, Rebalance):
                 self.rebalances.append(record)
+                continue
+            if isinstance(record, Attempts):
+                self._add_attempts(record)
                 continue
             key = record.item, record.date, record.node
             if isinstance(record, Claim):
@@ -54,10 +73,24 @@ class History:
             else:
                 self.audits.setdefault(key, record)
                 self.audited.add(key[:2])
+                self.attempts.pop(key[:2], None)
 
-    def history(self, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None) -> Sequence[Record]:
+    def _add_attempts(self, record: Attempts) -> None:
+        for item in record.items:
+            key = item, record.date
+            left = tuple(ref for ref in self.attempts.pop(key, ()) if record.ref not in (None, ref))
+            if record.ref is not None and not record.are_forgotten:
+                left = (*left, record.ref)
+            if left:
+                self.attempts[key] = left
+
+    def lost_attempts(self, item: str, date: dt.date, is_joined: Callable[[NodeRef], bool]) -> int:
+        """Return how many of the runs that attempt an item are over."""
+        return sum(not is_joined(ref) for ref in self.attempts.get((item, date), ()))
+
+    def history(self, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None) -> Sequence[Row]:
         """Return what ``Backend.history`` returns."""
-        found: list[Record]
+        found: list[Row]
         if kind is HistoryKind.REBALANCE:
             found = list(self.rebalances)
         else:
@@ -88,5 +121,5 @@ class History:
         return after
 
 
-def _when(record: Record) -> dt.datetime:
+def _when(record: Row) -> dt.datetime:
     return record.triggered_at if isinstance(record, Rebalance) else record.created_on

@@ -119,6 +119,10 @@ class NamespaceState:
 
     # Nodes
 
+    def is_joined(self, ref: NodeRef) -> bool:
+        """Return whether exactly this incarnation is JOINED."""
+        return self._joined(ref) is not None
+
     def _joined(self, ref: NodeRef | None) -> Node | None:
         node = self.nodes.get(ref.name) if ref else None
         return node if node and node.ref == ref and node.state is NodeState.JOINED else None

@@ -29,8 +29,20 @@ from jobsync.backend import (
     Settings,
     Snapshot,
     Timeline,
+    Unclaimed,
 )
-from jobsync.backends.sql import commits, heartbeats, history, locks, migrations, namespaces, nodes, read_assignment, state
+from jobsync.backends.sql import (
+    attempts,
+    commits,
+    heartbeats,
+    history,
+    locks,
+    migrations,
+    namespaces,
+    nodes,
+    read_assignment,
+    state,
+)
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
@@ -158,9 +170,17 @@ class SqlBackend:
 
     # The history
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         """See ``Backend.append_claims``."""
-        return self._bulk(Mode.WRITE, lambda tx: history.append_claims(tx, ref, items, date))
+        return self._bulk(Mode.WRITE, lambda tx: history.append_claims(tx, ref, items, date, tolerated))
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        """See ``Backend.forget_attempts``."""
+        self._bulk(Mode.WRITE, lambda tx: attempts.forget_attempts(tx, items, date, ref))
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        """See ``Backend.lost_attempts``."""
+        return self._bulk(Mode.READ, lambda tx: attempts.lost_attempts(tx, date, at_least))
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""

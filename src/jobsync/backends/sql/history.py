@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import starmap
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Table
 
-from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, evicted
+from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Unclaimed, evicted
+from jobsync.backends.sql import attempts
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.nodes import check_joined, joined_query, run_of
@@ -25,30 +27,39 @@ __all__ = ['append_audits', 'append_claims', 'history', 'incomplete', 'purge']
 KEY = ('item', 'date', 'node')
 """The columns by which a claim or audit is recorded once."""
 
-AT, BY = sa.bindparam('at', type_=sa.Date), sa.bindparam('by', type_=sa.String)
+AT, BY = attempts.AT, attempts.BY
 
 MANY = 100
 """From so many rows on, the quick way to insert is tried first, where the dialect has one."""
 
 
-def append_claims(tx: SqlTransaction, ref: NodeRef, items: Sequence[str], date: dt.date) -> frozenset[str]:
-    """See ``Backend.append_claims``. One statement, because a worker pays it for each task, unless items are completed."""
-    names = sorted(dict.fromkeys(items))
+def append_claims(tx: SqlTransaction, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None) -> Unclaimed:
+    """See ``Backend.append_claims``. One statement, because a worker pays it for each task, unless some are not recorded."""
+    names, way = sorted(dict.fromkeys(items)), PLAINLY
     given = {**parameters(tx, ref.name, names, date), **run_of(ref)}
+    if tolerated is not None:
+        way, given = COUNTING, {**given, 'tolerated': tolerated}
     if not names:
         pass
     elif not tx.dialect.writes_in_with:
-        if tx.execute(put_claims, given).rowcount == len(names):
-            return frozenset()
-    elif looks_first(tx, names) and tx.conclude(put_new_claims, given).rowcount > 0:
-        return frozenset()
-    elif found := set(tx.conclude(put_claims_and_find, given).scalars()):
-        return frozenset(found - {None})
+        if tx.execute(way.put, given).rowcount == len(names):
+            return Unclaimed()
+    elif looks_first(tx, names) and tx.conclude(way.put_new, given).rowcount > 0:
+        return Unclaimed()
+    elif found := tx.conclude(way.put_and_find, given).all():
+        return unclaimed(found)
     states.read(tx)
     check_joined(tx, ref)
     if names and tx.dialect.writes_in_with:
         raise evicted(ref)
-    return frozenset(tx.execute(find_completed, given).scalars())
+    return unclaimed(tx.execute(way.find, given))
+
+
+def unclaimed(rows: Iterable[Any]) -> Unclaimed:
+    """Return what the rows of ``find`` and ``put_and_find`` say: the item, if any, and its lost attempts, null if completed."""
+    found = {item: lost for item, lost in rows if item is not None}
+    completed = frozenset(item for item, lost in found.items() if lost is None)
+    return Unclaimed(completed, {item: int(lost) for item, lost in found.items() if lost is not None})
 
 
 def append_audits(tx: SqlTransaction, node: str, items: Sequence[str], date: dt.date) -> None:
@@ -73,38 +84,65 @@ def looks_first(tx: SqlTransaction, names: Sequence[str]) -> bool:
     return tx.dialect.looks_before_it_puts and len(names) >= MANY
 
 
-def put_new_claims(dialect: Dialect) -> Any:
-    """Insert claims, if the run is registered, none of them exists and none of the items is completed."""
-    tables = dialect.tables
-    none_completed = none_of(dialect, tables.audit, by_any=True)
-    return put_rows(dialect, tables.claim, joined_query(dialect).subquery(), none_of(dialect, tables.claim), none_completed)
+class Claiming:
+    """The statements that record claims; with ``counts`` they read and write attempts as well."""
+
+    def __init__(self, *, counts: bool) -> None:
+        self._counts = counts
+        # A statement is built once for each function object, and each access to a method makes a new object: so they are kept.
+        self.put_new, self.put = self._put_new, self._put
+        self.put_and_find, self.find = self._put_and_find, self._find
+
+    def _put_new(self, dialect: Dialect) -> Any:
+        """Insert claims, if the run is registered, none of them exists and none of the items is completed."""
+        tables = dialect.tables
+        none_completed = none_of(dialect, tables.audit, by_any=True)
+        # An item without a claim of any node has no attempt.
+        none_claimed = none_of(dialect, tables.claim, by_any=self._counts)
+        return put_rows(dialect, tables.claim, joined_query(dialect).subquery(), none_claimed, none_completed, and_=self._run())
+
+    def _put(self, dialect: Dialect) -> Any:
+        """Insert claims of the items that may be claimed, if the run is registered; a claim that exists gets the new time."""
+        return self._put_for(dialect, joined_query(dialect).subquery())
+
+    def _put_for(self, dialect: Dialect, run: sa.FromClause) -> Any:
+        table, refusals = dialect.tables.claim, [completion(dialect)]
+        if self._counts:
+            refusals.append(attempts.too_many(dialect))
+        put = put_rows(dialect, table, run, but=lambda items: sa.or_(*(each(items) for each in refusals)), and_=self._run())
+        renewed = {'created_on': put.excluded.created_on}
+        if self._counts:
+            renewed |= attempts.counted(table, put.excluded)
+        return put.on_conflict_do_update(index_elements=KEY, set_=renewed)
+
+    def _put_and_find(self, dialect: Dialect) -> Any:
+        """Do as ``put``, and select what ``find`` selects, with a row of nulls if the run is registered and the schema known."""
+        table, state, run = dialect.tables.claim, dialect.tables.state, joined_query(dialect).cte('run')
+        registered = sa.select(sa.null().cast(sa.String), sa.null().cast(sa.BigInteger)).select_from(state.join(run, sa.true()))
+        registered = registered.where(state.c.schema_version == SCHEMA_VERSION)
+        put = self._put_for(dialect, run)
+        return sa.union_all(registered, *self._found(dialect, run)).add_cte(put.returning(table.c.item).cte('put'))
+
+    def _find(self, dialect: Dialect) -> Any:
+        """Select the items that may not be claimed, each with its lost attempts; with null if any node has completed it."""
+        return sa.union_all(*self._found(dialect, None))
+
+    def _found(self, dialect: Dialect, run: sa.FromClause | None) -> Iterator[sa.Select[Any]]:
+        items, is_completed = dialect.elements('items', sa.String()), completion(dialect)
+        source = items if run is None else run.join(items, sa.true())
+        yield sa.select(items.c.value, sa.null().cast(sa.BigInteger)).select_from(source).where(is_completed(items))
+        if self._counts:
+            lost, too_many = attempts.lost_of(dialect, items.c.value), attempts.too_many(dialect)
+            yield sa.select(items.c.value, lost).select_from(source).where(~is_completed(items), too_many(items))
+
+    def _run(self) -> Mapping[str, sa.ColumnElement[Any]]:
+        return {'incarnation': attempts.RUN} if self._counts else {}
 
 
-def put_claims(dialect: Dialect) -> Any:
-    """Insert claims of the items that are not completed, if the run is registered; a claim that exists gets the new time."""
-    put = put_rows(dialect, dialect.tables.claim, joined_query(dialect).subquery(), but=is_completed(dialect))
-    return put.on_conflict_do_update(index_elements=KEY, set_={'created_on': put.excluded.created_on})
+PLAINLY, COUNTING = Claiming(counts=False), Claiming(counts=True)
 
 
-def put_claims_and_find(dialect: Dialect) -> Any:
-    """Do as ``put_claims``, and select null, if the run is registered and the schema known, and each completed item."""
-    table, state = dialect.tables.claim, dialect.tables.state
-    run, items = joined_query(dialect).cte('run'), dialect.elements('items', sa.String())
-    put = put_rows(dialect, table, run, but=is_completed(dialect))
-    put = put.on_conflict_do_update(index_elements=KEY, set_={'created_on': put.excluded.created_on})
-    registered = sa.select(sa.null().cast(sa.String)).select_from(state.join(run, sa.true()))
-    registered = registered.where(state.c.schema_version == SCHEMA_VERSION)
-    completed = sa.select(items.c.value).select_from(run.join(items, sa.true())).where(is_completed(dialect)(items))
-    return sa.union_all(registered, completed).add_cte(put.returning(table.c.item).cte('put'))
-
-
-def find_completed(dialect: Dialect) -> Any:
-    """Select the items that any node has completed."""
-    items = dialect.elements('items', sa.String())
-    return sa.select(items.c.value).where(is_completed(dialect)(items))
-
-
-def is_completed(dialect: Dialect) -> Callable[[sa.FromClause], sa.ColumnElement[bool]]:
+def completion(dialect: Dialect) -> Callable[[sa.FromClause], sa.ColumnElement[bool]]:
     """Return the condition on a row of items that any node has completed the item at the date."""
     audit = dialect.tables.audit
     return lambda items: sa.exists(sa.select(audit.c.item).where(audit.c.item == items.c.value, audit.c.date == AT))
@@ -125,20 +163,21 @@ def put_rows(
     table: Table,
     *conditions: sa.FromClause,
     but: Callable[[sa.FromClause], sa.ColumnElement[bool]] | None = None,
+    and_: Mapping[str, sa.ColumnElement[Any]] = MappingProxyType({}),
 ) -> Any:
     """Insert rows that differ only in their item, if each of ``conditions`` has a row and the schema has the version we know.
 
-    Leaves out the items that meet the condition ``but``.
+    Leaves out the items that meet the condition ``but``. ``and_`` has further columns.
     """
     items, state = dialect.elements('items', sa.String()), dialect.tables.state
     source: sa.FromClause = state
     for each in (*conditions, items):
         source = source.join(each, sa.true())
-    rows = sa.select(items.c.value, AT, BY, dialect.clock())
+    rows = sa.select(items.c.value, AT, BY, dialect.clock(), *and_.values())
     rows = rows.select_from(source).where(state.c.schema_version == SCHEMA_VERSION)
     if but is not None:
         rows = rows.where(~but(items))
-    put = dialect.insert(table).from_select([*KEY, 'created_on'], rows)
+    put = dialect.insert(table).from_select([*KEY, 'created_on', *and_], rows)
     return put.execution_options(preserve_rowcount=True)
 
 

@@ -66,7 +66,7 @@ def tables_for(namespace: str) -> Tables:
         'change': _change(),
         'lock': _lock(),
         'rebalance': _rebalance(),
-        'claim': _history(prefix + 'claim'),
+        'claim': [*_history(prefix + 'claim'), *_attempts()],
         'audit': _history(prefix + 'audit'),
         'state': _state(),
     }
@@ -213,6 +213,17 @@ def _history(name: str) -> list[SchemaItem]:
         # Rows are added in the order of both columns: BRIN, a summary for each range of pages, is enough, and cheap to write.
         Index(name + '_by_date', 'date', postgresql_using='brin'),
         Index(name + '_by_time', 'created_on', postgresql_using='brin'),
+    ]
+
+
+def _attempts() -> list[SchemaItem]:
+    """Return the columns of ``claim`` that count attempts, which only nodes with ``max_attempts`` write."""
+    return [
+        # The run that attempts the item; null if its attempts are not counted, or were forgotten.
+        Column('incarnation', String),
+        # How many earlier runs of this node attempted the item, and were lost.
+        Column('lost', BigInteger, nullable=False, server_default='0'),
+        *_sqlite_type('integer', 'lost'),
     ]
 
 

@@ -37,6 +37,8 @@ CALLS: Mapping[str, Callable[[Backend, Timeline, NodeRef], object]] = {
     'read_locks': lambda backend, *_: backend.read_locks(),
     'edit_locks': lambda backend, *_: backend.edit_locks(LOCK),
     'append_claims': lambda backend, _, ref: backend.append_claims(ref, ['x'], DAY),
+    'forget_attempts': lambda backend, _, ref: backend.forget_attempts(['x'], DAY, ref),
+    'lost_attempts': lambda backend, *_: backend.lost_attempts(DAY),
     'append_audits': lambda backend, _, ref: backend.append_audits(ref.name, ['x'], DAY),
     'history': lambda backend, *_: backend.history(HistoryKind.CLAIM),
     'incomplete': lambda backend, *_: backend.incomplete(DAY, dt.timedelta(0)),

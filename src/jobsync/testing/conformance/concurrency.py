@@ -243,10 +243,10 @@ class ConcurrencyTests:
             own, other = backends[number], backends[(number + 1) % THREADS]
             for step in range(ROUNDS):
                 name = f'{number}/{step}'
-                assert own.append_claims(refs[number], [name], day) == frozenset()
+                assert own.append_claims(refs[number], [name], day).completed == frozenset()
                 own.append_audits(refs[number].name, [name], day)
-                assert own.append_claims(refs[number], [name, 'open'], day) == {name}
-                assert other.append_claims(refs[(number + 1) % THREADS], [name], day) == {name}
+                assert own.append_claims(refs[number], [name, 'open'], day).completed == {name}
+                assert other.append_claims(refs[(number + 1) % THREADS], [name], day).completed == {name}
 
         assert race([partial(work, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
         completed_at = {audit.item: audit.created_on for audit in namespace.audits()}

@@ -293,6 +293,6 @@ class HistoryTests:
         namespace.backend.append_claims(ref, items, MONDAY)
         namespace.backend.append_audits('a', items, MONDAY)
         assert {c.item for c in namespace.claims()} == {a.item for a in namespace.audits()} == set(items)
-        assert namespace.backend.append_claims(ref, ['new', *items[1:]], MONDAY) == set(items[1:])
+        assert namespace.claim(ref, 'new', *items[1:]) == set(items[1:])
         assert {c.item for c in namespace.claims()} == {'new', *items}
-        assert namespace.backend.append_claims(ref, items, MONDAY) == set(items)
+        assert namespace.claim(ref, *items) == set(items)

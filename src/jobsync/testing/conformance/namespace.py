@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -68,6 +68,7 @@ class State:
     claims: frozenset[Claim]
     audits: frozenset[Audit]
     rebalances: tuple[Rebalance, ...]
+    lost_attempts: Mapping[str, int]
 
 
 class Namespace:
@@ -135,13 +136,15 @@ class Namespace:
         requests = (LockRequest(**{'task_id': task, 'patterns': ('a%',), 'created_by': 'me', **fields}) for task in tasks)
         self.backend.edit_locks(LockEdit(put=tuple(requests)))
 
-    def gone(self, how: str) -> NodeRef:
-        """Return a run of a node that is not registered, for one of the reasons in ``GONE``."""
+    def gone(self, how: str, attempts: Sequence[str] = ()) -> NodeRef:
+        """Return a run of a node that is not registered, for one of the reasons in ``GONE``; before, it attempted items."""
         if how == 'unknown':
             return self.ref('ghost')
         ref = self.join('ghost')
         if how == 'other incarnation':
             return self.ref('ghost')
+        if attempts:
+            self.attempt(ref, *attempts)
         if how == 'left':
             self.backend.deregister(ref)
         elif how == 'evicted':
@@ -159,7 +162,15 @@ class Namespace:
 
     def claim(self, ref: NodeRef, *items: str, date: dt.date = DAY) -> frozenset[str]:
         """Append a claim of each item, and return the items that are completed already."""
-        return self.backend.append_claims(ref, items, date)
+        return self.backend.append_claims(ref, items, date).completed
+
+    def attempt(self, ref: NodeRef, *items: str, tolerated: int = 0, date: dt.date = DAY) -> dict[str, int]:
+        """Attempt each item, and return those with more lost attempts than are tolerated, with their number."""
+        return dict(self.backend.append_claims(ref, items, date, tolerated).lost_attempts)
+
+    def lost(self, at_least: int = 1, date: dt.date = DAY) -> dict[str, int]:
+        """Return the items with lost attempts, with their number."""
+        return dict(self.backend.lost_attempts(date, at_least))
 
     def audit(self, name: str, *items: str, date: dt.date = DAY) -> None:
         """Append an audit of each item."""
@@ -240,6 +251,7 @@ class Namespace:
             claims=frozenset(self.claims()),
             audits=frozenset(self.audits()),
             rebalances=tuple(self.rebalances()),
+            lost_attempts=self.lost(),
         )
 
     @contextlib.contextmanager

@@ -34,6 +34,7 @@ MEANING: Mapping[str, str] = {
 """Each promise in one line. ``history`` and ``use`` are no promises of the protocol, but users rely on them."""
 
 GUARDS: Mapping[str, tuple[str, ...]] = {
+    'AttemptTests': ('history',),
     'ClockTests': ('P6', 'history'),
     'CommitEffectTests': ('P1', 'P7', 'R5'),
     'CommitGuardTests': ('P1', 'R5'),

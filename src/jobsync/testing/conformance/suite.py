@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobsync.testing.conformance.attempts import AttemptTests
 from jobsync.testing.conformance.clocks import ClockTests
 from jobsync.testing.conformance.commits import CommitEffectTests
 from jobsync.testing.conformance.comparison import ComparisonTests
@@ -63,6 +64,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     HandEditTests,
     UnreadableTests,
     FailoverTests,
+    AttemptTests,
     HistoryTests,
     LockTests,
     PositionTests,

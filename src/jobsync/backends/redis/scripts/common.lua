@@ -180,6 +180,44 @@ local function is_audited(date, item)
     return redis.call('ZLEXCOUNT', key.audits_by_date, '[' .. from .. '\0', '(' .. from .. '\1') > 0
 end
 
+-- Return the field of ``attempts`` for an item: the runs that attempt it, each as its name and run with NUL after both.
+local function attempted(date, item)
+    return date .. '\0' .. item
+end
+
+local function runs_at(date, item)
+    return redis.call('HGET', key.attempts, attempted(date, item)) or ''
+end
+
+-- Return how many of these runs are over. Each run is looked up once in a call.
+local is_over = {}
+local function lost_attempts(runs)
+    local lost = 0
+    for name, run in string.gmatch(runs, '([^%z]*)%z([^%z]*)%z') do
+        local of = name .. '\0' .. run
+        if is_over[of] == nil then
+            is_over[of] = not joined(name, run)
+        end
+        lost = lost + (is_over[of] and 1 or 0)
+    end
+    return lost
+end
+
+-- Return these runs without one of them.
+local function without_run(runs, given_name, given_run)
+    local left = ''
+    for name, run in string.gmatch(runs, '([^%z]*)%z([^%z]*)%z') do
+        if name ~= given_name or run ~= given_run then
+            left = left .. name .. '\0' .. run .. '\0'
+        end
+    end
+    return left
+end
+
+local function with_run(runs, name, run)
+    return without_run(runs, name, run) .. name .. '\0' .. run .. '\0'
+end
+
 -- Return records and their times in turn, without the records that have no time in ``sorted``.
 local function with_times(records, sorted)
     local found = {}

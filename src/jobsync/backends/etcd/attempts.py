@@ -1,0 +1,198 @@
+"""Attempts at items: a log beside the claims, and what one handle has read of it.
+
+A claim that counts attempts appends a record to the log, in the same transaction. A run that is registered has lost none, so a
+handle reads the log only after the namespace's state has changed, as it does whenever a registration ends; and then only what is
+new in it. A record that forgets attempts counts against those that were written before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import secrets
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import attrs
+
+from jobsync.backend import NodeRef, NodeState
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.chunked_log import KeyValue, chunks
+from jobsync.backends.etcd.completed_items import CompletedItems
+from jobsync.backends.etcd.errors import Compacted
+from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
+from jobsync.backends.etcd.packing import packed, unpacked
+from jobsync.backends.etcd.reading import KeyReading
+from jobsync.backends.etcd.store import EtcdStore, Write
+
+__all__ = ['AttemptLog', 'AttemptRecord', 'Attempts']
+
+FIRST = b'/000000'
+"""How the key of a record's first chunk ends, which is written last."""
+
+
+@attrs.frozen
+class AttemptRecord:
+    """A run attempts items, or attempts are forgotten."""
+
+    name: str
+    incarnation: str
+    """With ``name`` the run; both are empty if the attempts of every run are forgotten."""
+    is_forgotten: bool
+    at: dt.datetime
+    items: tuple[str, ...] = ()
+
+    def chunks(self, prefix: bytes) -> list[KeyValue]:
+        """Return the keys and values of the record, in the place of an equal one if it is small."""
+        content = to_json(list(self.items))
+        parts = chunks(b'', packed(content))
+        run = f'{self.name}\0{self.incarnation}\0{self.is_forgotten}\0'.encode()
+        name = hashlib.sha256(run + content).hexdigest()[:32] if len(parts) == 1 else secrets.token_hex(16)
+        first = to_json(attrs.evolve(self, items=())) + b'\n' + parts[0][1]
+        return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
+
+
+def record_of(data: bytes) -> AttemptRecord | None:
+    """Return a record; None if it cannot be read (rule R9)."""
+    line, _, content = data.partition(b'\n')
+    try:
+        return attrs.evolve(from_form(AttemptRecord, json.loads(line)), items=tuple(json.loads(unpacked(content))))
+    except UNREADABLE:
+        return None
+
+
+@attrs.define
+class Attempts:
+    """The attempts at one date as they were at some moment, without those at items that were completed by then."""
+
+    at: int = 0
+    """etcd's revision."""
+    state: bytes | None = None
+    """The value of the namespace's state at that moment; None before anything was read."""
+    purged: bytes | None = None
+    """The mark of purges and releases, not younger than that moment."""
+    _runs: dict[str, set[NodeRef]] = attrs.field(factory=dict)
+    _lost: dict[str, int] = attrs.field(factory=dict)
+
+    def add(self, record: AttemptRecord, completed: Container[str]) -> None:
+        """Add a record that was written after all that were added before."""
+        ref = NodeRef(record.name, record.incarnation)
+        for item in record.items:
+            if not record.is_forgotten:
+                if item not in completed:
+                    self._runs.setdefault(item, set()).add(ref)
+            elif record.name:
+                self._runs.get(item, set()).discard(ref)
+            else:
+                self._runs.pop(item, None)
+
+    def count(self, joined: Container[NodeRef], completed: Container[str]) -> None:
+        """Count the attempts of runs that are over, and drop those at completed items."""
+        for item in [item for item, runs in self._runs.items() if not runs or item in completed]:
+            del self._runs[item]
+        counts = {item: sum(run not in joined for run in runs) for item, runs in self._runs.items()}
+        self._lost = {item: count for item, count in counts.items() if count}
+
+    def copy(self, at: int, state: bytes | None, purged: bytes | None) -> Attempts:
+        """Return a copy as of another moment, to which records can be added while other threads read this one."""
+        return Attempts(at, state, purged, {item: set(runs) for item, runs in self._runs.items()})
+
+    def lost(self, at_least: int, items: Sequence[str] | None = None) -> Mapping[str, int]:
+        """Return the items, or those among ``items``, with at least so many lost attempts."""
+        if items is None:
+            return {item: count for item, count in self._lost.items() if count >= at_least}
+        return {item: self._lost[item] for item in items if self._lost.get(item, 0) >= at_least} if self._lost else {}
+
+
+class AttemptLog:
+    """The log of attempts at all dates."""
+
+    def __init__(self, store: EtcdStore) -> None:
+        self._store, self._keys = store, store.keys
+        self._known: tuple[CompletedItems, Attempts] | None = None
+        """The attempts at the date of the last claim that counted them."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this handle has read attempts."""
+        return self._known is not None
+
+    def at(self, completed: CompletedItems, reading: KeyReading, deadline: float) -> Attempts:
+        """Return the attempts at a date: at the moment of a reading, or as known, if it is a remembered one."""
+        of, known = self._known or (None, Attempts())
+        if of is None or (of.ref, of.date) != (completed.ref, completed.date):
+            known = Attempts()
+        state, purged = reading.values.get(self._keys.state), reading.values.get(self._keys.purged)
+        if reading.cluster and (state, purged) != (known.state, known.purged):
+            known = self.caught_up(known, completed.date, completed, purged, deadline)
+            self._known = completed, known
+        return known
+
+    def put(self, ref: NodeRef, date: dt.date, items: Sequence[str], deadline: float) -> object:
+        """Return the operation that records that a run attempts items."""
+        record = AttemptRecord(ref.name, ref.incarnation, False, self._store.time.earliest(), tuple(dict.fromkeys(items)))
+        parts = record.chunks(self._keys.attempts(date))
+        self._store.put_ahead(parts, deadline)
+        return requests.put(*parts[0])
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        """See ``Backend.forget_attempts``."""
+        deadline, run = self._store.later(), ref or NodeRef('', '')
+        self._store.read_time(deadline)
+        at = self._store.time.earliest()
+        record = AttemptRecord(run.name, run.incarnation, True, at, tuple(dict.fromkeys(items)))
+        parts, key = record.chunks(self._keys.attempts(date)), self._keys.node(run.name)
+
+        def decide(reading: KeyReading) -> Write[None] | None:
+            if reading.cluster:
+                reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+            node = reading.node(run.name) if ref else None
+            is_joined = node is not None and node.ref == ref and node.state is NodeState.JOINED
+            # The attempts of a run that is registered are lost for no handle. Of others, handles have counted what is forgotten
+            # here: they notice by this mark.
+            marks = [] if is_joined else [requests.put(self._keys.purged, secrets.token_bytes(12))]
+            compares = [requests.exists(self._keys.state), *([reading.same(key)] if ref else [])]
+            return Write(compares, marks, None, parts) if items else None
+
+        wanted = [requests.get(self._keys.state), *([requests.get(key)] if ref else [])]
+        self._store.change(wanted, decide, deadline)
+
+    def caught_up(
+        self, known: Attempts, date: dt.date, completed: Container[str], purged: bytes | None, deadline: float
+    ) -> Attempts:
+        """Return the attempts at a date as they are now, from what was known before."""
+        while True:
+            with contextlib.suppress(Compacted):
+                cluster = self._store.read_cluster(deadline)
+                after = known.copy(cluster.at, cluster.values.get(self._keys.state), purged)
+                for record in self._written(cluster, date, known.at, deadline):
+                    after.add(record, completed)
+                joined = {found.node.ref for found in cluster.records()[0] if found.node.state is NodeState.JOINED}
+                after.count(joined, completed)
+                return after
+
+    def outdated(
+        self, reading: KeyReading, before: dt.datetime, open_items: Container[tuple[str, dt.date]], deadline: float
+    ) -> Iterator[bytes]:
+        """Yield the names of records that were written before a time, and have no item that is open."""
+        found = self._store.range(self._keys.attempts(), reading.at, deadline)
+        for name, parts in groupby(found, key=lambda chunk: chunk[0][: -len(FIRST)]):
+            record = record_of(b''.join(value for _, value in parts))
+            date = dt.date.fromisoformat(name.split(b'/')[-2].decode())
+            if record and record.at < before and not any((item, date) in open_items for item in record.items):
+                yield name
+
+    def _written(self, reading: KeyReading, date: dt.date, since: int, deadline: float) -> Iterator[AttemptRecord]:
+        """Yield the records of a date that were written after etcd's revision ``since``, in their order."""
+        prefix = self._keys.attempts(date)
+        for _, key, value in sorted(self._store.written(prefix, reading.at, deadline, since)):
+            if key.endswith(FIRST):
+                name = key[: -len(FIRST)]
+                # Most chunks of a large record were written before its first one.
+                record = record_of(value) or record_of(
+                    b''.join(part for _, part in self._store.range(name + b'/', reading.at, deadline))
+                )
+                if record is not None:
+                    yield record

@@ -1,11 +1,24 @@
-"""The mappings that a job returns of its cluster, as types for type checkers. Times are in UTC."""
+"""The mappings that ``Job`` and ``Cluster`` return, as types for type checkers. Times are in UTC."""
 
 from __future__ import annotations
 
 import datetime as dt
 from typing import TypedDict
 
-__all__ = ['AuditRow', 'CoordinationStatus', 'LockRow', 'NodeRow', 'UnreadableRow']
+__all__ = [
+    'AuditRow',
+    'ClusterNode',
+    'ClusterStatus',
+    'CoordinationStatus',
+    'Forecast',
+    'ForecastNode',
+    'HandOver',
+    'LockRow',
+    'NodeRow',
+    'RebalanceRow',
+    'TaskRow',
+    'UnreadableRow',
+]
 
 
 class NodeRow(TypedDict):
@@ -74,3 +87,118 @@ class CoordinationStatus(TypedDict):
     log_lines_dropped: int
     unplaced_locks: int
     unreadable: list[UnreadableRow]
+
+
+class ClusterNode(TypedDict):
+    """A node's record with its load, as ``Cluster.nodes`` lists it."""
+
+    name: str
+    state: str
+    """``'joined'``, ``'left'``, or ``'silent'``: joined, without a heartbeat for its timeout, by the store's clock."""
+    is_leader: bool
+    tokens: int
+    """How many hash tokens it owns, those being handed over included."""
+    pins: int
+    """How many tasks with a task lock it owns."""
+    holding: int
+    """With how many of the tokens and pins that it is to hand over it is still busy."""
+    weight: float
+    is_current: bool
+    """Whether it has acknowledged the assignment's present version."""
+    candidate: bool
+    """Whether it may lead."""
+    heartbeat_age_sec: float | None
+    """How long ago its last heartbeat was, by the store's clock. None once it has left."""
+    timeout_sec: float
+    last_heartbeat: dt.datetime | None
+    created_on: dt.datetime
+    host: str
+    pid: int
+    incarnation: str
+    """The id of this run of the node."""
+
+
+class HandOver(TypedDict):
+    """The tokens and pins that pass from one node to another."""
+
+    owner: str
+    target: str | None
+    """None: they are to be let go of."""
+    tokens: int
+    """How many tokens and pins."""
+    tasks: list[str]
+    """The tasks of the pins."""
+    is_acknowledged: bool
+    """Whether the owner has read the request."""
+    held: list[int]
+    """The tokens and pins that the owner is still busy with."""
+
+
+class ClusterStatus(TypedDict):
+    """A cluster at a glance, as ``Cluster.status`` returns it."""
+
+    total_tokens: int
+    hash_function: str
+    timeline: int
+    """The timeline's generation: 0 until the store has gone back in time."""
+    version: int
+    """The assignment's version."""
+    leader: str | None
+    epoch: int
+    """How often the leadership has changed."""
+    nodes: int
+    """How many nodes are joined and not silent."""
+    silent: list[str]
+    tokens_owned: int
+    tokens_unowned: int
+    tokens_moving: int
+    locks: int
+    unmatched: list[str]
+    """The tasks that are locked to patterns which no live node matches."""
+    unreadable: list[UnreadableRow]
+    problems: list[str]
+    """What to look at, as sentences, the worst first. Empty if all is well."""
+    now: dt.datetime
+    """The store's time."""
+
+
+class TaskRow(TypedDict):
+    """A claim or a completion of a task, as ``Cluster.claims`` and ``Cluster.audits`` list it."""
+
+    item: str
+    """The task's key."""
+    node: str
+    date: dt.date
+    created_on: dt.datetime
+
+
+class RebalanceRow(TypedDict):
+    """A commit that changed owners, as ``Cluster.rebalances`` lists it."""
+
+    triggered_at: dt.datetime
+    trigger_reason: str
+    leader_node: str
+    nodes_before: int
+    nodes_after: int
+    tokens_moved: int
+    duration_ms: int
+    version: int
+    """The version of the tokens and pins that it moved."""
+
+
+class ForecastNode(TypedDict):
+    """A node's load before and after a change."""
+
+    weight: float
+    before: int
+    after: int
+
+
+class Forecast(TypedDict):
+    """What a change of the nodes would move, as ``Cluster.plan`` returns it."""
+
+    nodes: dict[str, ForecastNode]
+    moved: int
+    """How many tokens and pins would have another owner."""
+    unmatched: list[str]
+    """The locked tasks that no node would match."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from jobsync._cluster.rows import lock_rows
 from jobsync._core.patterns import compile_like
-from jobsync._core.records import LockEdit, LockFilter, LockRequest, Pin, TaskLock
+from jobsync._core.records import LockEdit, LockFilter, LockRequest
 from jobsync._core.redact import listed, safe_repr
 from jobsync._event_log import EventLogger
 from jobsync._worker.session import Session
@@ -72,7 +73,7 @@ class TaskLocks:
         """Return every task lock as a mapping, by token_id."""
         session = self._session
         locks = session.caller.call(session.needed_backend.read_locks).locks
-        return _rows(locks, session.config.total_tokens, session.read_assignment().pins)
+        return lock_rows(locks, session.config.total_tokens, session.read_assignment().pins)
 
     def _edit(self, edit: LockEdit) -> int:
         backend = self._session.needed_backend
@@ -116,29 +117,6 @@ def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequ
                 request.task_id, patterns, creator, before.reason or request.reason, before.expires_in or request.expires_in
             )
     return list(found.values())
-
-
-def _rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[LockRow]:
-    """Return task locks as mappings, by token_id. ``pins`` says which pattern each lock goes by."""
-    return [
-        {
-            'token_id': total_tokens + lock.id,
-            'task_id': lock.task_id,
-            'node_pattern': _in_force(lock, pins.get(total_tokens + lock.id)),
-            'patterns': list(lock.patterns),
-            'reason': lock.reason,
-            'created_by': lock.created_by,
-            'created_at': lock.created_at,
-            'expires_at': lock.expires_at,
-        }
-        for lock in locks
-    ]
-
-
-def _in_force(lock: TaskLock, pin: Pin | None) -> str:
-    """Return the pattern by which the leader last chose the task's node; the first of the list before the leader has."""
-    chosen = None if pin is None else pin.pattern
-    return chosen if chosen is not None and chosen in lock.patterns else lock.patterns[0]
 
 
 def _last_of_each(requests: list[LockRequest]) -> tuple[LockRequest, ...]:

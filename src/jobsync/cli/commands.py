@@ -9,7 +9,11 @@ from rich.console import Console
 
 from jobsync.cli.backends import print_backends
 from jobsync.cli.common import errors_as_lines, url_or_stdin
+from jobsync.cli.doctor import doctor
+from jobsync.cli.dump import dump
 from jobsync.cli.group import CommandGroup
+from jobsync.cli.locks import locks
+from jobsync.cli.looking import COMMANDS
 
 __all__ = ['cli']
 
@@ -54,3 +58,7 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
     given = {name.removesuffix('_command'): command for name, command in commands.items() if command is not None}
     with errors_as_lines():
         sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select) else 1)
+
+
+for command in (*COMMANDS, locks, doctor, dump):
+    cli.add_command(command)

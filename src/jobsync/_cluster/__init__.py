@@ -1,0 +1,1 @@
+"""What ``jobsync.Cluster`` is made of: one reading of a cluster, and what follows from it. Nothing here joins or changes it."""

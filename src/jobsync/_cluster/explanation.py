@@ -1,0 +1,163 @@
+"""Why a task is or is not being worked on, from one reading of the cluster and the task's history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from jobsync._cluster.reading import ClusterReading
+from jobsync._core.hashing import tokenizer
+from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
+
+__all__ = ['Explanation', 'TaskHistory', 'explain']
+
+
+@attrs.frozen
+class TaskHistory:
+    """What the store has recorded of one task at one date, and of the cluster's rebalances, each newest first."""
+
+    claims: Sequence[Claim]
+    audits: Sequence[Audit]
+    rebalances: Sequence[Rebalance]
+
+
+@attrs.frozen
+class Explanation:
+    """The state of one task, for people and for scripts."""
+
+    task: str
+    token: int
+    """The pin's id if the task has one, else its hash token."""
+    is_pinned: bool
+    owner: str | None
+    target: str | None
+    """The node that the task is being handed to."""
+    version: int
+    """The version since which the owner has it."""
+    is_claimable: bool
+    """Whether some live node answers True for the task, as far as the store shows."""
+    is_complete: bool
+    verdict: str
+    """One sentence: who may do the task, or what stands in the way."""
+    details: tuple[str, ...]
+    """Further sentences: since when and why, the task lock, the last claim and completion."""
+
+
+@attrs.frozen
+class _Place:
+    """Where the task's token or pin is."""
+
+    token: int
+    owner: str | None
+    target: str | None
+    version: int
+    is_absent: bool
+    pin: Pin | None
+    lock: TaskLock | None
+
+
+def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanation:
+    """Return the explanation of a task, given by its key."""
+    place = _place(reading, key)
+    is_claimable, verdict = _verdict(reading, place)
+    return Explanation(
+        task=key,
+        token=place.token,
+        is_pinned=place.pin is not None,
+        owner=place.owner,
+        target=place.target or None,
+        version=place.version,
+        is_claimable=is_claimable,
+        is_complete=bool(history.audits),
+        verdict=verdict,
+        details=tuple(_details(reading, place, history, is_claimable=is_claimable)),
+    )
+
+
+def _place(reading: ClusterReading, key: str) -> _Place:
+    assignment, settings = reading.assignment, reading.settings
+    pin = assignment.pin_of.get(key)
+    lock = next((lock for lock in reading.locks.locks if lock.task_id == key), None)
+    if pin is not None:
+        return _Place(pin.id, pin.owner, pin.target, pin.version, False, pin, lock)
+    token = tokenizer(settings.hash_function, settings.total_tokens)(key)
+    row = assignment.row(token)
+    return _Place(token, row.owner, row.target, row.version, row.absent, None, lock)
+
+
+def _verdict(reading: ClusterReading, place: _Place) -> tuple[bool, str]:
+    """Return whether a node may claim the task, and what to say of it."""
+    if not reading.live:
+        return False, 'Nobody does it: no node is at work.'
+    if place.owner is None:
+        return False, _unowned(reading, place)
+    node, member = reading.node(place.owner), reading.assignment.members.get(place.owner)
+    if node is None or member is None or (node.incarnation != member.incarnation and member.incarnation not in node.replaces):
+        return False, (
+            f'Its owner {place.owner!r} has no record any more, and may still be working: its tokens wait until it has been '
+            f'absent for its timeout of {member.timeout_sec if member else reading.snapshot.longest_timeout_sec:g} s.'
+        )
+    if node.state is NodeState.LEFT:
+        return False, f'Its owner {place.owner!r} has left, and the leader is to give its tokens to other nodes.'
+    if reading.is_silent(node):
+        return False, (
+            f'Its owner {place.owner!r} ({node.host}, pid {node.pid}) has been silent for {reading.silence_sec(node):.0f} s, and '
+            f'its lease is over: the leader is to give its tokens to other nodes.'
+        )
+    if place.target is not None:
+        return False, _moving(reading, place, node)
+    if node.seen != reading.snapshot.version and node.seen.number < place.version:
+        return False, f'{place.owner!r} is to have it, and has not read the assignment that says so yet.'
+    return True, f'{place.owner!r} may do it.'
+
+
+def _unowned(reading: ClusterReading, place: _Place) -> str:
+    if place.pin is not None and place.target is None:
+        patterns = ', '.join(map(repr, place.lock.patterns)) if place.lock is not None else repr(place.pin.pattern)
+        return (
+            f'Nobody does it: it is locked to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
+            f'Live nodes: {", ".join(sorted(reading.live))}.'
+        )
+    if place.is_absent and reading.assignment.members:
+        return 'Nobody does it yet: the row of its token is missing, so its last owner may still have it. It waits one timeout.'
+    if place.target:
+        return f'Nobody does it yet: {place.target!r} is to have it.'
+    return 'Nobody does it yet: its token has no owner, and the leader is to give it to a node.'
+
+
+def _moving(reading: ClusterReading, place: _Place, node: Node) -> str:
+    where = 'to be let go of' if place.target == NOBODY else f'being handed over to {place.target!r}'
+    if place.token in node.holding:
+        return f'It is {where}, and {place.owner!r} is still busy with it (at most handover_timeout_sec).'
+    if node.seen != reading.snapshot.version:
+        return f'It is {where}, and {place.owner!r} has not acknowledged that yet.'
+    return f'It is {where}; {place.owner!r} has let go of it.'
+
+
+def _details(reading: ClusterReading, place: _Place, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
+    moved = next((row for row in history.rebalances if row.version == place.version), None)
+    if place.owner is not None and moved is not None:
+        yield f'{place.owner!r} has it since {moved.triggered_at:%Y-%m-%d %H:%M:%S} UTC ({moved.trigger_reason}).'
+    elif place.owner is not None:
+        yield f'{place.owner!r} has it since version {place.version}, of which no rebalance is on record.'
+    if place.lock is not None:
+        patterns = ', '.join(map(repr, place.lock.patterns))
+        why = f': {place.lock.reason}' if place.lock.reason else ''
+        until = f', until {place.lock.expires_at:%Y-%m-%d %H:%M} UTC' if place.lock.expires_at else ''
+        yield f'It is locked to {patterns} by {place.lock.created_by!r}{until}{why}.'
+        if place.pin is None:
+            yield 'The leader has not placed it by that lock yet.'
+    if history.audits:
+        first = history.audits[-1]
+        yield f'It is complete: {first.node!r} recorded it at {first.created_on:%Y-%m-%d %H:%M:%S} UTC.'
+    elif history.claims:
+        last = history.claims[0]
+        age = (reading.snapshot.now - last.created_on).total_seconds()
+        yield f'{last.node!r} began it {age:.0f} s ago, and it is not complete.'
+        if last.node not in reading.live:
+            yield f'{last.node!r} is not at work any more, so the task has to be done again.'
+        elif last.node != place.owner:
+            yield f'{last.node!r} does not own it any more.'
+    elif is_claimable:
+        yield f'No claim of it is on record at this date: the program on {place.owner!r} has not asked for it.'

@@ -1,0 +1,67 @@
+"""Which tokens would move if nodes came or went: a plan that nobody commits."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from jobsync._cluster.reading import ClusterReading
+from jobsync._core.assignment import ABSENT, UNOWNED
+from jobsync._core.patterns import choose
+from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
+from jobsync.rows import Forecast
+
+__all__ = ['forecast']
+
+
+def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Collection[str]) -> Forecast:
+    """Return what the leader would plan, once all is settled.
+
+    Args:
+        reading: the cluster as it is.
+        added: the weights of nodes that join.
+        removed: the names of nodes that leave.
+    """
+    assignment = reading.assignment
+    weights = {name: node.weight for name, node in reading.live.items() if name not in removed} | dict(added)
+    names, position = list(assignment.names), {name: at for at, name in enumerate(assignment.names)}
+    place = array('i', (FREE if at == UNOWNED else STUCK if at == ABSENT else at for at in assignment.owner))
+    for token, target in assignment.targets.items():
+        if target:
+            if target not in position:
+                position[target] = len(names)
+                names.append(target)
+            place[token] = position[target]
+    receivers = {name for name, weight in weights.items() if weight > 0}
+    patterns = {lock.task_id: lock.patterns for lock in reading.locks.locks}
+    requests = [
+        PinRequest(pin.id, pin.target or pin.owner, choose(patterns[pin.task_id], receivers)[1], pin.home)
+        for pin in assignment.pins.values()
+        if pin.task_id in patterns
+    ]
+    placement = rebalance(weights, names, place, assignment.home, requests)
+    pins = assignment.pins
+    before = Counter(names[at] for at in place if at >= 0)
+    before.update(at for pin in pins.values() if (at := pin.target or pin.owner))
+    after = Counter(before)
+    moved = 0
+    for name, tokens in placement.moves.items():
+        after[name] += len(tokens)
+        after.subtract(names[place[token]] for token in tokens if place[token] >= 0)
+        moved += len(tokens)
+    for pin_id, new in placement.pins.items():
+        was = pins[pin_id].target or pins[pin_id].owner
+        if was != new:
+            moved += 1
+            after.update([new] if new else [])
+            after.subtract([was] if was else [])
+    unmatched = sorted(pins[pin].task_id for pin, name in placement.pins.items() if name is None)
+    return {
+        'nodes': {
+            name: {'weight': weights.get(name, 0.0), 'before': before[name], 'after': after[name]}
+            for name in sorted({*weights, *(name for name in before if name)})
+        },
+        'moved': moved,
+        'unmatched': unmatched,
+    }

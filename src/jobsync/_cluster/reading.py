@@ -1,0 +1,91 @@
+"""A consistent reading of a cluster: the records of one moment, as an observer outside the cluster has them."""
+
+from __future__ import annotations
+
+import attrs
+
+from jobsync._core.assignment import Assignment
+from jobsync._core.records import LockReading, Node, NodeState, Settings, Snapshot
+from jobsync.backend import Backend
+from jobsync.errors import BackendUnavailable, TimelineChanged
+
+__all__ = ['ClusterReader', 'ClusterReading']
+
+_ATTEMPTS = 10
+"""How many commits in a row may come between a snapshot and the reading of the assignment."""
+
+
+@attrs.frozen
+class ClusterReading:
+    """Settings, nodes, assignment and task locks. Snapshot and assignment are of one version."""
+
+    settings: Settings
+    snapshot: Snapshot
+    assignment: Assignment
+    locks: LockReading
+
+    def silence_sec(self, node: Node) -> float | None:
+        """Return how long ago the node's last heartbeat was, by the store's clock; None once the node has left."""
+        if node.last_heartbeat is None:
+            return None
+        return max(0.0, (self.snapshot.now - node.last_heartbeat).total_seconds())
+
+    def is_silent(self, node: Node) -> bool:
+        """Return whether a registered node has sent no heartbeat for its timeout, by the store's clock. For people only."""
+        silence = self.silence_sec(node)
+        return node.state is NodeState.JOINED and silence is not None and silence >= node.timeout_sec
+
+    @property
+    def live(self) -> dict[str, Node]:
+        """The registered nodes that are not silent, by name."""
+        return {node.name: node for node in self.snapshot.nodes if node.state is NodeState.JOINED and not self.is_silent(node)}
+
+    def node(self, name: str | None) -> Node | None:
+        """Return the record of a name."""
+        return next((node for node in self.snapshot.nodes if node.name == name), None)
+
+
+class ClusterReader:
+    """Reads a cluster again and again. What has not changed is not read a second time."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._last: ClusterReading | None = None
+
+    def read(self) -> ClusterReading:
+        """Return a reading of this moment.
+
+        Raises:
+            SchemaMismatch: the namespace does not exist, or belongs to another version.
+            BackendUnavailable: the store does not answer, or the assignment changes faster than it can be read.
+        """
+        for _ in range(_ATTEMPTS):
+            # t=0  the snapshot shows version 7
+            # t=1  the leader commits version 8
+            # t=2  the assignment is read: it is of version 8, and the nodes are those of version 7, so all is read again
+            found = self._attempt()
+            if found is not None:
+                self._last = found
+                return found
+        raise BackendUnavailable(f'the assignment has changed {_ATTEMPTS} times while it was read: try again')
+
+    def _attempt(self) -> ClusterReading | None:
+        backend, last = self._backend, self._last
+        snapshot = backend.snapshot()
+        if last is None or last.snapshot.timeline != snapshot.timeline:
+            settings, assignment = backend.open(None, create=False).settings, None
+        else:
+            settings, assignment = last.settings, last.assignment
+        if assignment is None or assignment.version != snapshot.version:
+            changes = backend.read_assignment(None if assignment is None else assignment.version)
+            if changes.version != snapshot.version:
+                return None
+            try:
+                assignment = (assignment or Assignment.empty(settings.total_tokens)).apply(changes)
+            except TimelineChanged:
+                return None
+        if last is None or last.snapshot.timeline != snapshot.timeline or last.snapshot.revision != snapshot.revision:
+            locks = backend.read_locks()
+        else:
+            locks = last.locks
+        return ClusterReading(settings, snapshot, assignment, locks)

@@ -1,0 +1,157 @@
+"""From a reading to the mappings that ``Cluster`` returns."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from jobsync._cluster.reading import ClusterReading
+from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
+from jobsync.rows import ClusterNode, ClusterStatus, HandOver, LockRow
+
+__all__ = ['hand_overs', 'lock_rows', 'node_rows', 'status', 'unmatched']
+
+
+def node_rows(reading: ClusterReading) -> list[ClusterNode]:
+    """Return every node's record with its load, oldest first."""
+    assignment, leadership = reading.assignment, reading.snapshot.leadership
+    tokens = Counter({name: len(assignment.owned_by(name)) for name in assignment.names})
+    pins = Counter(pin.owner for pin in assignment.pins.values())
+    return [
+        {
+            'name': node.name,
+            'state': _state(reading, node),
+            'is_leader': node.ref == leadership.node,
+            'tokens': tokens[node.name],
+            'pins': pins[node.name],
+            'holding': len(node.holding),
+            'weight': node.weight,
+            'is_current': node.seen == reading.snapshot.version,
+            'candidate': node.candidate,
+            'heartbeat_age_sec': reading.silence_sec(node),
+            'timeout_sec': node.timeout_sec,
+            'last_heartbeat': node.last_heartbeat,
+            'created_on': node.created_on,
+            'host': node.host,
+            'pid': node.pid,
+            'incarnation': node.incarnation,
+        }
+        for node in reading.snapshot.nodes
+    ]
+
+
+def _state(reading: ClusterReading, node: Node) -> str:
+    if node.state is NodeState.LEFT:
+        return 'left'
+    return 'silent' if reading.is_silent(node) else 'joined'
+
+
+def hand_overs(reading: ClusterReading) -> list[HandOver]:
+    """Return the hand-overs under way, one for each pair of owner and target."""
+    tokens: dict[tuple[str, str], list[int]] = defaultdict(list)
+    tasks: dict[tuple[str, str], list[str]] = defaultdict(list)
+    assignment = reading.assignment
+    for token, target in assignment.targets.items():
+        owner = assignment.row(token).owner
+        if owner is not None:
+            tokens[owner, target].append(token)
+    for pin in assignment.pins.values():
+        if pin.owner is not None and pin.target is not None:
+            tokens[pin.owner, pin.target].append(pin.id)
+            tasks[pin.owner, pin.target].append(pin.task_id)
+    found: list[HandOver] = []
+    for (owner, target), moving in sorted(tokens.items()):
+        node = reading.node(owner)
+        found.append(
+            {
+                'owner': owner,
+                'target': None if target == NOBODY else target,
+                'tokens': len(moving),
+                'tasks': sorted(tasks[owner, target]),
+                'is_acknowledged': node is not None and node.seen == reading.snapshot.version,
+                'held': sorted(node.holding.intersection(moving)) if node is not None else [],
+            }
+        )
+    return found
+
+
+def unmatched(reading: ClusterReading) -> list[Pin]:
+    """Return the pins that no live node matches, in the order of their ids."""
+    return sorted(reading.assignment.unplaced, key=lambda pin: pin.id)
+
+
+def lock_rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[LockRow]:
+    """Return task locks as mappings, by ``token_id``. ``pins`` says which pattern each lock goes by."""
+    return [
+        {
+            'token_id': total_tokens + lock.id,
+            'task_id': lock.task_id,
+            'node_pattern': _in_force(lock, pins.get(total_tokens + lock.id)),
+            'patterns': list(lock.patterns),
+            'reason': lock.reason,
+            'created_by': lock.created_by,
+            'created_at': lock.created_at,
+            'expires_at': lock.expires_at,
+        }
+        for lock in locks
+    ]
+
+
+def _in_force(lock: TaskLock, pin: Pin | None) -> str:
+    """Return the pattern by which the leader last chose the task's node; the first of the list before the leader has."""
+    chosen = None if pin is None else pin.pattern
+    return chosen if chosen is not None and chosen in lock.patterns else lock.patterns[0]
+
+
+def status(reading: ClusterReading) -> ClusterStatus:
+    """Return the cluster at a glance."""
+    snapshot, assignment = reading.snapshot, reading.assignment
+    leadership, live = snapshot.leadership, reading.live
+    owned = sum(len(assignment.owned_by(name)) for name in assignment.names)
+    leader = None if leadership.node is None else leadership.node.name
+    return {
+        'total_tokens': reading.settings.total_tokens,
+        'hash_function': reading.settings.hash_function,
+        'timeline': snapshot.timeline.generation,
+        'version': snapshot.version.number,
+        'leader': leader,
+        'epoch': leadership.epoch,
+        'nodes': len(live),
+        'silent': sorted(node.name for node in snapshot.nodes if reading.is_silent(node)),
+        'tokens_owned': owned,
+        'tokens_unowned': reading.settings.total_tokens - owned,
+        'tokens_moving': sum(row['tokens'] for row in hand_overs(reading)),
+        'locks': len(reading.locks.locks),
+        'unmatched': [pin.task_id for pin in unmatched(reading)],
+        'unreadable': [
+            {'kind': record.kind, 'key': record.key, 'problem': record.problem}
+            for record in (*snapshot.unreadable, *reading.locks.unreadable)
+        ],
+        'problems': list(_problems(reading, leader, owned)),
+        'now': snapshot.now,
+    }
+
+
+def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterator[str]:
+    """Yield what an operator should look at, the worst first."""
+    snapshot, live = reading.snapshot, reading.live
+    if not live:
+        yield 'no node is at work'
+    elif leader is None:
+        yield 'no node leads'
+    elif leader not in live:
+        yield f'the leader {leader!r} is not at work: another node is to take over'
+    if live and owned < reading.settings.total_tokens:
+        yield f'{reading.settings.total_tokens - owned} tokens have no owner'
+    for node in snapshot.nodes:
+        if reading.is_silent(node):
+            yield f'node {node.name!r} ({node.host}, pid {node.pid}) has been silent for {reading.silence_sec(node):.0f} s'
+        elif node.state is NodeState.JOINED and not node.candidate:
+            yield f'node {node.name!r} does not get its work as leader done, and is no candidate'
+    if pins := unmatched(reading):
+        yield f'{len(pins)} locked tasks match no live node: {", ".join(pin.task_id for pin in pins[:5])}'
+    for row in hand_overs(reading):
+        if row['held']:
+            yield f'node {row["owner"]!r} is still busy with {len(row["held"])} tokens that it is to hand over'
+    for record in (*snapshot.unreadable, *reading.locks.unreadable):
+        yield f'the {record.kind} {record.key!r} cannot be read: {record.problem}'

@@ -1,0 +1,107 @@
+"""``jobsync doctor``: is this store fit for a cluster, and is this cluster in order."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import attrs
+import click
+from rich.text import Text
+
+from jobsync.cli.common import ATTENTION, cluster_command, json_option
+from jobsync.cli.output import console, print_json
+from jobsync.cluster import Cluster
+from jobsync.errors import JobsyncError
+
+__all__ = ['doctor']
+
+_READINGS = 5
+_SLOW_SHARE = 0.25
+"""A call that takes more than this share of the shortest lease is too slow."""
+_CLOCK_SEC = 5.0
+"""How far this machine's clock may be from the store's before it is mentioned."""
+_STYLES = {'ok': 'green', 'look': 'bold yellow', 'bad': 'bold red'}
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at."""
+
+    verdict: str
+    """``ok``; ``look``: worth a look; or ``bad``: workers cannot work."""
+    subject: str
+    words: str
+
+
+@click.command()
+@json_option
+@cluster_command
+def doctor(cluster: Cluster, as_json: bool) -> None:
+    """Check whether the store is fit, and the cluster in order. Joins nothing, changes nothing.
+
+    The exit status is 0 if all is well, and 3 if something needs attention.
+    """
+    findings = list(_examine(cluster))
+    if as_json:
+        print_json([attrs.asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            verdict = (f'{finding.verdict:5}', _STYLES[finding.verdict])
+            console().print(Text.assemble(verdict, f'{finding.subject:12} {finding.words}'))
+    sys.exit(0 if all(finding.verdict == 'ok' for finding in findings) else ATTENTION)
+
+
+def _examine(cluster: Cluster) -> Iterator[Finding]:
+    info = cluster.info
+    durable = 'keeps what it has confirmed' if info.durable else 'may lose confirmed records in a crash'
+    push = 'announces changes' if info.push else 'is polled, which makes a hand-over slower'
+    yield Finding('ok', 'store', f'{info.name}: {durable}; {push}; at most {info.max_tokens:,} tokens')
+    try:
+        took = sorted(_timed(cluster.status) for _ in range(_READINGS))
+        status, nodes = cluster.status(), cluster.nodes()
+    except JobsyncError as error:
+        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}')
+        return
+    typical, worst = median(took), took[-1]
+    leases = [node['timeout_sec'] for node in nodes if node['state'] == 'joined']
+    words = f'a reading takes {1000 * typical:.0f} ms, the slowest of {_READINGS} {1000 * worst:.0f} ms'
+    if leases and worst > _SLOW_SHARE * min(leases):
+        yield Finding('look', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
+    else:
+        yield Finding('ok', 'latency', words)
+    yield _clock(cluster)
+    timeouts = sorted({node['timeout_sec'] for node in nodes if node['state'] == 'joined'})
+    if len(timeouts) > 1:
+        yield Finding('look', 'settings', f'nodes differ in heartbeat_timeout_sec: {", ".join(f"{t:g}" for t in timeouts)}')
+    if status['timeline']:
+        yield Finding('look', 'history', f'the store has gone back in time {status["timeline"]} times: see the page on trouble')
+    for problem in status['problems']:
+        yield Finding('look', 'cluster', problem)
+    if not status['problems']:
+        words = f'{status["nodes"]} nodes, leader {status["leader"]}, all {status["total_tokens"]:,} tokens owned'
+        yield Finding('ok', 'cluster', words)
+    held_up = cluster.incomplete(older_than=3600)
+    if held_up:
+        yield Finding('look', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')
+    else:
+        yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _clock(cluster: Cluster) -> Finding:
+    started = dt.datetime.now(dt.UTC)
+    now = cluster.status()['now']
+    off = (now - started).total_seconds()
+    if abs(off) > _CLOCK_SEC:
+        words = f"this machine's clock and the store's differ by {abs(off):.0f} s; ownership does not depend on them"
+        return Finding('look', 'clocks', words)
+    return Finding('ok', 'clocks', "this machine's clock and the store's agree")

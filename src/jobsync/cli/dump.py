@@ -1,0 +1,53 @@
+"""``jobsync dump``: all that a bug report needs, without secrets."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable
+
+import attrs
+import click
+
+from jobsync import plugins
+from jobsync.cli.common import cluster_command
+from jobsync.cli.output import print_json
+from jobsync.cluster import Cluster
+from jobsync.errors import JobsyncError
+
+__all__ = ['dump']
+
+
+@click.command()
+@click.option('--limit', type=click.IntRange(1), default=100, show_default=True, help='So many claims, audits and rebalances.')
+@cluster_command
+def dump(cluster: Cluster, limit: int) -> None:
+    """Print, as JSON, all that a bug report needs. It has names of nodes, hosts and tasks, and no passwords or URLs."""
+    parts: dict[str, Callable[[], object]] = {
+        'status': cluster.status,
+        'nodes': cluster.nodes,
+        'hand_overs': cluster.hand_overs,
+        'locks': cluster.locks,
+        'rebalances': lambda: cluster.rebalances(limit),
+        'claims': lambda: cluster.claims(limit),
+        'audits': lambda: cluster.audits(limit),
+        'incomplete': lambda: cluster.incomplete()[:limit],
+    }
+    print_json(
+        {
+            'jobsync': importlib.metadata.version('jobsync'),
+            'python': platform.python_version(),
+            'platform': platform.platform(),
+            'drivers': {each.name: dict(each.drivers) for each in plugins.installed()},
+            'backend': {**attrs.asdict(cluster.info), 'reach': cluster.info.reach.value},
+            **{name: _tried(read) for name, read in parts.items()},
+        }
+    )
+
+
+def _tried(read: Callable[[], object]) -> object:
+    """Return what was read, or why it could not be: a report of a broken store is what is wanted most."""
+    try:
+        return read()
+    except JobsyncError as error:
+        return {'error': f'{type(error).__name__}: {error}'}

@@ -1,0 +1,62 @@
+"""The commands on task locks."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+
+import click
+
+from jobsync.cli.common import cluster_command, json_option
+from jobsync.cli.output import print_rows
+from jobsync.cluster import Cluster
+
+__all__ = ['locks']
+
+
+@click.group()
+def locks() -> None:
+    """List, add and clear task locks."""
+
+
+@locks.command('list')
+@click.option('--unmatched', is_flag=True, help='Only locks that no live node matches.')
+@json_option
+@cluster_command
+def list_locks(cluster: Cluster, unmatched: bool, as_json: bool) -> None:
+    """List task locks, with the pattern in force."""
+    found = cluster.locks()
+    if unmatched:
+        tasks = set(cluster.status()['unmatched'])
+        found = [lock for lock in found if lock['task_id'] in tasks]
+    columns = ('task_id', 'node_pattern', 'patterns', 'created_by', 'expires_at', 'reason')
+    print_rows(found, columns, as_json=as_json, nothing='there is no such task lock')
+
+
+@locks.command('add')
+@click.argument('task')
+@click.argument('patterns', nargs=-1, required=True)
+@click.option('--reason', default=None, help='Text for people.')
+@click.option('--days', type=click.FloatRange(0, min_open=True), default=None, help='After how many days the lock ends.')
+@click.option('--creator', default=None, help='Who registers it.  [default: user@host]')
+@cluster_command
+def add_lock(
+    cluster: Cluster, task: str, patterns: tuple[str, ...], reason: str | None, days: float | None, creator: str | None
+) -> None:
+    """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
+    creator = creator or f'{getpass.getuser()}@{socket.gethostname()}'
+    cluster.add_lock(task, list(patterns), reason, days, creator=creator)
+    click.echo(f'{task!r} is locked to {", ".join(map(repr, patterns))}, by {creator}')
+
+
+@locks.command('clear')
+@click.argument('tasks', nargs=-1)
+@click.option('--creator', default=None, help='All that this node or person has registered.')
+@click.option('--all', 'everything', is_flag=True, help='Every task lock.')
+@cluster_command
+def clear_locks(cluster: Cluster, tasks: tuple[str, ...], creator: str | None, everything: bool) -> None:
+    """Clear the locks of TASKS, those of a creator, or all."""
+    if [bool(tasks), creator is not None, everything].count(True) != 1:
+        raise click.UsageError('give either TASKS, --creator or --all')
+    removed = cluster.clear_locks(list(tasks) or None, creator)
+    click.echo(f'{removed} task locks removed')

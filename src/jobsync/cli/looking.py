@@ -1,0 +1,210 @@
+"""The commands that read a cluster without joining it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Sequence
+
+import attrs
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from jobsync.cli.common import ATTENTION, cluster_command, day_option, json_option
+from jobsync.cli.output import age, console, print_json, print_rows, print_table, table_of
+from jobsync.cluster import Cluster
+from jobsync.errors import BackendUnavailable
+from jobsync.rows import ClusterNode, ClusterStatus
+
+__all__ = ['COMMANDS']
+
+_NODES = ('name', 'state', 'leads', 'tokens', 'pins', 'holding', 'weight', 'heartbeat', 'timeout', 'host', 'pid')
+_HISTORY = ('created_on', 'item', 'node', 'date')
+
+limit_option = click.option('--limit', type=click.IntRange(1), default=20, show_default=True, help='The newest so many.')
+
+
+@click.command()
+@click.option('--watch', is_flag=True, help='Show it again and again, until Ctrl-C.')
+@click.option('--every', type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help='Seconds between two readings.')
+@json_option
+@cluster_command
+def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
+    """Show the cluster at a glance, and what needs attention.
+
+    The exit status is 0 if all is well, and 3 if something needs attention.
+    """
+    if watch:
+        _watch(cluster, every)
+        return
+    found = cluster.status()
+    if as_json:
+        print_json(found)
+    else:
+        console().print(_glance(found, cluster.nodes()))
+    sys.exit(ATTENTION if found['problems'] else 0)
+
+
+def _watch(cluster: Cluster, every: float) -> None:
+    with Live(console=console(), auto_refresh=False) as live:
+        while True:
+            try:
+                shown = _glance(cluster.status(), cluster.nodes())
+            except BackendUnavailable as error:
+                shown = Text(f'{dt.datetime.now():%H:%M:%S} the store does not answer: {error}', style='red')
+            live.update(shown, refresh=True)
+            time.sleep(every)
+
+
+def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode]) -> RenderableType:
+    leader = found['leader'] or 'no leader'
+    moving = f', {found["tokens_moving"]:,} moving' if found['tokens_moving'] else ''
+    head = (
+        f'{found["nodes"]} nodes, leader {leader} (epoch {found["epoch"]}), version {found["version"]}\n'
+        f'{found["tokens_owned"]:,} of {found["total_tokens"]:,} tokens owned{moving}; {found["locks"]} task locks'
+    )
+    problems = [Text(f'! {problem}', style='bold red') for problem in found['problems']] or [Text('all is well', style='green')]
+    return Group(Text(head), *problems, table_of(_NODES, map(_node, nodes)))
+
+
+def _node(node: ClusterNode) -> list[object]:
+    return [
+        node['name'],
+        node['state'],
+        node['is_leader'],
+        node['tokens'],
+        node['pins'],
+        node['holding'],
+        node['weight'],
+        age(node['heartbeat_age_sec']),
+        age(node['timeout_sec']),
+        node['host'],
+        node['pid'],
+    ]
+
+
+@click.command()
+@json_option
+@cluster_command
+def nodes(cluster: Cluster, as_json: bool) -> None:
+    """List the nodes, oldest first: the leader is the oldest that is at work."""
+    found = cluster.nodes()
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(_NODES, map(_node, found))
+    else:
+        click.echo('no node is registered')
+
+
+@click.command()
+@json_option
+@cluster_command
+def tokens(cluster: Cluster, as_json: bool) -> None:
+    """Show how the tokens are shared out, and the hand-overs under way."""
+    owned, moving = cluster.tokens(), cluster.hand_overs()
+    if as_json:
+        print_json({'tokens': owned, 'hand_overs': moving})
+        return
+    print_table(('node', 'tokens'), [[name, len(numbers)] for name, numbers in owned.items()])
+    for row in moving:
+        state = f'{len(row["held"])} still in use' if row['held'] else 'acknowledged' if row['is_acknowledged'] else 'requested'
+        click.echo(f'moving: {row["tokens"]} from {row["owner"]} to {row["target"] or "no node"} ({state})')
+
+
+@click.command()
+@limit_option
+@json_option
+@cluster_command
+def rebalances(cluster: Cluster, limit: int, as_json: bool) -> None:
+    """List the commits that moved tokens, newest first, with their reasons."""
+    columns = ('triggered_at', 'trigger_reason', 'tokens_moved', 'nodes_before', 'nodes_after', 'leader_node', 'duration_ms')
+    print_rows(cluster.rebalances(limit), columns, as_json=as_json, nothing='no rebalance is on record')
+
+
+@click.command()
+@limit_option
+@day_option('The date of the work.')
+@click.option('--task', default=None, help='Only this task.')
+@json_option
+@cluster_command
+def claims(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, as_json: bool) -> None:
+    """List what nodes have begun, newest first."""
+    print_rows(cluster.claims(limit, date, task), _HISTORY, as_json=as_json, nothing='no claim is on record')
+
+
+@click.command()
+@limit_option
+@day_option('The date of the work.')
+@click.option('--task', default=None, help='Only this task.')
+@json_option
+@cluster_command
+def audit(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, as_json: bool) -> None:
+    """List what nodes have completed, newest first."""
+    print_rows(cluster.audits(limit, date, task), _HISTORY, as_json=as_json, nothing='no completion is on record')
+
+
+@click.command()
+@click.option(
+    '--older-than', type=click.FloatRange(0), default=300.0, show_default=True, help='Seconds since the task was begun.'
+)
+@day_option('The date of the work. Without it every date.')
+@json_option
+@cluster_command
+def incomplete(cluster: Cluster, older_than: float, date: dt.date | None, as_json: bool) -> None:
+    """List the tasks that were begun and not completed, oldest first."""
+    print_rows(cluster.incomplete(older_than, date), _HISTORY, as_json=as_json, nothing='nothing is incomplete')
+
+
+@click.command()
+@click.argument('task')
+@day_option('The date of the work. Without it today.')
+@json_option
+@cluster_command
+def why(cluster: Cluster, task: str, date: dt.date | None, as_json: bool) -> None:
+    """Explain who may do TASK, since when and why, or what stands in the way.
+
+    The exit status is 0 if a node may do the task or it is complete, and 3 if not.
+    """
+    found = cluster.why(task, date)
+    if as_json:
+        print_json(attrs.asdict(found))
+    else:
+        kind = 'pin' if found.is_pinned else 'token'
+        click.echo(f'task {found.task!r}, {kind} {found.token}: {found.verdict}')
+        for line in found.details:
+            click.echo(f'  {line}')
+    sys.exit(0 if found.is_claimable or found.is_complete else ATTENTION)
+
+
+@click.command()
+@click.option('--add', metavar='NAME[:WEIGHT]', multiple=True, help='A node that would join. May be given again.')
+@click.option('--remove', metavar='NAME', multiple=True, help='A node that would leave. May be given again.')
+@json_option
+@cluster_command
+def plan(cluster: Cluster, add: tuple[str, ...], remove: tuple[str, ...], as_json: bool) -> None:
+    """Show what would move if nodes came or went. Changes nothing."""
+    found = cluster.plan(dict(map(_weighted, add)), remove)
+    if as_json:
+        print_json(found)
+        return
+    rows = [[name, node['weight'], node['before'], node['after']] for name, node in found['nodes'].items()]
+    print_table(('node', 'weight', 'tokens before', 'tokens after'), rows)
+    click.echo(f'{found["moved"]:,} tokens would move')
+    if found['unmatched']:
+        click.echo(f'locked tasks that no node would match: {", ".join(found["unmatched"])}')
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    name, colon, weight = text.rpartition(':')
+    try:
+        return (name, float(weight)) if colon else (text, 1.0)
+    except ValueError:
+        raise click.BadParameter(f'{text!r} is neither NAME nor NAME:WEIGHT', param_hint='--add') from None
+
+
+COMMANDS = (status, nodes, tokens, rebalances, claims, audit, incomplete, why, plan)
+"""In the order in which an operator meets them."""

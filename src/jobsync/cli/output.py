@@ -1,0 +1,84 @@
+"""How the commands print what they have read: as tables for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ['age', 'console', 'print_json', 'print_rows', 'print_table', 'table_of']
+
+_WIDE = 400
+"""The width of the output, in characters, where it is not a terminal: nothing is cut off that a program may search for."""
+
+
+def console() -> Console:
+    """Return the console on standard output."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, times in ISO 8601."""
+    click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], columns: Iterable[str], *, as_json: bool, nothing: str) -> None:
+    """Print rows: whole as JSON, or some of their columns as a table; ``nothing`` in place of an empty table."""
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(list(columns), ([row[column] for column in columns] for row in rows))
+    else:
+        click.echo(nothing)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table with these columns."""
+    console().print(table_of(columns, rows))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table with these columns, numbers to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style='bold')
+    body = list(rows)
+    for number, column in enumerate(columns):
+        is_number = bool(body) and all(isinstance(row[number], int | float) for row in body)
+        table.add_column(column.replace('_', ' '), justify='right' if is_number else 'left', overflow='fold')
+    for row in body:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    return table
+
+
+def age(seconds: float | None) -> str:
+    """Return a number of seconds as people say it."""
+    if seconds is None:
+        return '-'
+    if seconds < 120:
+        return f'{seconds:.1f} s'
+    return f'{seconds / 60:.0f} min' if seconds < 7200 else f'{seconds / 3600:.0f} h'
+
+
+def _cell(value: object) -> str:
+    if value is None or value == []:
+        return '-'
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if isinstance(value, dt.datetime):
+        return f'{value.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}'
+    if isinstance(value, float):
+        return f'{value:g}'
+    return ', '.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (dt.date, dt.datetime)):
+        return value.isoformat()
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f'{value!r} has no form in JSON')

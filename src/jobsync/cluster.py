@@ -1,0 +1,293 @@
+"""``Cluster``: a look at a cluster from outside, without joining it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, cast
+
+import attrs
+
+from jobsync import plugins
+from jobsync._cluster import rows
+from jobsync._cluster.explanation import Explanation, TaskHistory, explain
+from jobsync._cluster.forecast import forecast
+from jobsync._cluster.reading import ClusterReader
+from jobsync._core.records import Audit, Claim, HistoryKind, LockEdit, LockFilter, Rebalance
+from jobsync._worker.task_locks import lock_request
+from jobsync.backend import Backend, BackendInfo
+from jobsync.config import CoordinationConfig, checks
+from jobsync.errors import ConfigError
+from jobsync.rows import ClusterNode, ClusterStatus, Forecast, HandOver, LockRow, RebalanceRow, TaskRow
+from jobsync.task import key_of
+
+__all__ = ['Cluster']
+
+_REBALANCES_READ = 200
+"""How many of the newest rebalances are searched for the one that moved a task last."""
+
+
+class Cluster:
+    """A cluster as an observer sees it. It joins nothing, leads nothing, and needs no settings but the store's URL.
+
+    Every method reads the store anew. Times are by the store's clock. What is read may be over by the time it is shown: do not
+    decide by it who works on a task. That is what ``Job.can_claim_task`` is for.
+
+    Args:
+        backend: The URL of the store, or a backend.
+        appname: The namespace. None: ``sync_``.
+        op_timeout_sec: The longest duration of one call to the store.
+        bulk_timeout_sec: The longest duration of a call that carries many records.
+
+    Raises:
+        ConfigError: An argument is not allowed.
+        BackendNotFound: No backend can be used for the URL.
+    """
+
+    def __init__(
+        self,
+        backend: str | Backend,
+        appname: str | None = None,
+        *,
+        op_timeout_sec: float = 5,
+        bulk_timeout_sec: float = 60,
+    ) -> None:
+        config = CoordinationConfig(
+            backend=backend, appname=appname, op_timeout_sec=op_timeout_sec, bulk_timeout_sec=bulk_timeout_sec
+        )
+        self._owns_backend = isinstance(backend, str)
+        self._backend = plugins.connect(backend, config.options) if isinstance(backend, str) else backend
+        self._reader = ClusterReader(self._backend)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. A backend that was given stays open."""
+        if self._owns_backend:
+            self._backend.close()
+
+    @property
+    def info(self) -> BackendInfo:
+        """What the backend declares about its store."""
+        return self._backend.info
+
+    # --- reading ------------------------------------------------------------------------------------------------------------
+
+    def status(self) -> ClusterStatus:
+        """Return the cluster at a glance, with what an operator should look at.
+
+        Raises:
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        return rows.status(self._reader.read())
+
+    def nodes(self) -> list[ClusterNode]:
+        """Return every node's record with its load, oldest first.
+
+        Raises:
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        return rows.node_rows(self._reader.read())
+
+    def hand_overs(self) -> list[HandOver]:
+        """Return the hand-overs under way, one for each pair of nodes.
+
+        Raises:
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        return rows.hand_overs(self._reader.read())
+
+    def locks(self) -> list[LockRow]:
+        """Return every task lock, by ``token_id``.
+
+        Raises:
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        reading = self._reader.read()
+        return rows.lock_rows(reading.locks.locks, reading.settings.total_tokens, reading.assignment.pins)
+
+    def tokens(self) -> Mapping[str, Sequence[int]]:
+        """Return the hash tokens of each node that owns any, those being handed over included.
+
+        Raises:
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        assignment = self._reader.read().assignment
+        return {name: assignment.owned_by(name) for name in sorted(assignment.names) if assignment.owned_by(name)}
+
+    def owner_of(self, task: object) -> str | None:
+        """Return the name of the node that owns the task; None if no node does.
+
+        Args:
+            task: A ``Task`` or a bare id.
+
+        Raises:
+            ConfigError: The id cannot be a task's.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        return explain(self._reader.read(), key_of(task), TaskHistory((), (), ())).owner
+
+    def why(self, task: object, date: dt.date | None = None) -> Explanation:
+        """Return who may do a task, since when and why, or what stands in the way.
+
+        Args:
+            task: A ``Task`` or a bare id.
+            date: The date of the work. None: today.
+
+        Raises:
+            ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        key, backend, day = key_of(task), self._backend, _day(checks.date_of_work(date))
+        reading = self._reader.read()
+        claims = backend.history(HistoryKind.CLAIM, date=day, item=key)
+        audits = backend.history(HistoryKind.AUDIT, date=day, item=key)
+        rebalances = backend.history(HistoryKind.REBALANCE, limit=_REBALANCES_READ)
+        history = TaskHistory(
+            cast('Sequence[Claim]', claims), cast('Sequence[Audit]', audits), cast('Sequence[Rebalance]', rebalances)
+        )
+        return explain(reading, key, history)
+
+    def plan(self, add: Mapping[str, float] | Iterable[str] = (), remove: Collection[str] = ()) -> Forecast:
+        """Return what would move if nodes came or went. Commits nothing.
+
+        Args:
+            add: The names of nodes that would join; or a mapping with their weights, which are 1 otherwise.
+            remove: The names of nodes that would leave.
+
+        Raises:
+            ConfigError: A weight is not allowed, or a node to remove is not at work.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        weights: dict[str, Any] = dict(add) if isinstance(add, Mapping) else dict.fromkeys(add, 1.0)
+        for name, weight in weights.items():
+            checks.node_name.of('add', name)
+            checks.weight.of('weight', weight)
+        reading = self._reader.read()
+        for name in remove:
+            if name not in reading.live:
+                raise ConfigError(f'remove is {name!r}: must be a node at work, which are {", ".join(sorted(reading.live))}')
+        return forecast(reading, weights, remove)
+
+    # --- history ------------------------------------------------------------------------------------------------------------
+
+    def claims(self, limit: int | None = 100, date: dt.date | None = None, task: object = None) -> list[TaskRow]:
+        """Return claims, newest first.
+
+        Args:
+            limit: How many at most. None: all.
+            date: The date of the work. None: every date.
+            task: A ``Task`` or a bare id. None: every task.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return self._task_rows(HistoryKind.CLAIM, limit, date, task)
+
+    def audits(self, limit: int | None = 100, date: dt.date | None = None, task: object = None) -> list[TaskRow]:
+        """Return completions, newest first.
+
+        Args:
+            limit: How many at most. None: all.
+            date: The date of the work. None: every date.
+            task: A ``Task`` or a bare id. None: every task.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return self._task_rows(HistoryKind.AUDIT, limit, date, task)
+
+    def incomplete(self, older_than: dt.timedelta | float = 0, date: dt.date | None = None) -> list[TaskRow]:
+        """Return the newest claim of each task that was begun and not completed, oldest first.
+
+        Args:
+            older_than: How long ago the tasks were begun at least; a number is seconds.
+            date: The date of the work. None: every date.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return [_task_row(claim) for claim in self._backend.incomplete(_day(date), checks.age(older_than))]
+
+    def rebalances(self, limit: int | None = 20) -> list[RebalanceRow]:
+        """Return the commits that changed owners, newest first.
+
+        Args:
+            limit: How many at most. None: all.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        found = self._backend.history(HistoryKind.REBALANCE, limit=limit)
+        return [cast('RebalanceRow', attrs.asdict(cast('Rebalance', row))) for row in found]
+
+    def _task_rows(self, kind: HistoryKind, limit: int | None, date: dt.date | None, task: object) -> list[TaskRow]:
+        item = None if task is None else key_of(task)
+        found = self._backend.history(kind, limit=limit, date=_day(date), item=item)
+        return [_task_row(cast('Claim | Audit', row)) for row in found]
+
+    # --- steering -----------------------------------------------------------------------------------------------------------
+
+    def add_lock(
+        self,
+        task: object,
+        node_pattern: str | Sequence[str],
+        reason: str | None = None,
+        expires_in_days: float | None = None,
+        *,
+        creator: str,
+    ) -> None:
+        """Lock a task to the nodes that match a pattern, in place of the lock that the task has.
+
+        Args:
+            task: A ``Task`` or a bare id.
+            node_pattern: A SQL ``LIKE`` pattern of node names, or several in order: the first counts that a live node matches.
+            reason: Text for people.
+            expires_in_days: After how many days the lock ends. None: never.
+            creator: Who registers the lock, for the list and for ``clear_locks``.
+
+        Raises:
+            ConfigError: An argument is not allowed.
+            BackendUnavailable: The store does not answer.
+        """
+        request = lock_request(checks.creator.of('creator', creator), task, node_pattern, reason, expires_in_days)
+        self._backend.edit_locks(LockEdit(put=(request,)))
+
+    def clear_locks(self, tasks: Iterable[object] | None = None, creator: str | None = None) -> int:
+        """Remove task locks: those of some tasks, those that a node has registered, or, with neither given, all.
+
+        Args:
+            tasks: ``Task`` objects or bare ids.
+            creator: The name of the node.
+
+        Returns:
+            How many locks were removed.
+
+        Raises:
+            ConfigError: An argument is not allowed.
+            BackendUnavailable: The store does not answer.
+        """
+        keys = None if tasks is None else frozenset(map(key_of, checks.tasks.of('tasks', tasks)))
+        created_by = None if creator is None else checks.creator.of('creator', creator)
+        return self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
+
+
+def _day(date: dt.date | None) -> dt.date | None:
+    return date.date() if isinstance(date, dt.datetime) else date
+
+
+def _task_row(row: Claim | Audit) -> TaskRow:
+    return {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on}

@@ -10,6 +10,7 @@ with Job('worker-01', coordination_config=CoordinationConfig(backend='sqlite:///
     job.write_audit()
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jobsync._runtime.callbacks import RebalanceEvent
@@ -34,12 +35,14 @@ from jobsync.task import Task
 
 if TYPE_CHECKING:
     from jobsync.aio import AsyncJob
+    from jobsync.cluster import Cluster
 
 __all__ = [
     'AsyncJob',
     'AuditRow',
     'BackendNotFound',
     'BackendUnavailable',
+    'Cluster',
     'ClusterTimeout',
     'ConfigError',
     'ConfigMismatch',
@@ -61,10 +64,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import ``AsyncJob`` at its first use: asyncio takes longer to import than all of this package."""
-    if name != 'AsyncJob':
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from jobsync.aio import AsyncJob
+_LATE = {'AsyncJob': 'jobsync.aio', 'Cluster': 'jobsync.cluster'}
+"""What is imported at its first use: asyncio takes longer to import than all of this package, and few workers need a cluster."""
 
-    return AsyncJob
+
+def __getattr__(name: str) -> Any:
+    """Import a name of ``_LATE`` at its first use."""
+    if name not in _LATE:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_LATE[name]), name)

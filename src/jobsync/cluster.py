@@ -1,4 +1,4 @@
-"""``Cluster``: a look at a cluster from outside, without joining it."""
+"""``Cluster``: read and steer a cluster from outside, without joining it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Cluster:
     # --- reading ------------------------------------------------------------------------------------------------------------
 
     def status(self) -> ClusterStatus:
-        """Return the cluster at a glance, with what an operator should look at.
+        """Return the cluster at a glance, with what needs attention.
 
         Raises:
             SchemaMismatch: The namespace does not exist, or belongs to another version.

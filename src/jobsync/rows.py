@@ -123,7 +123,7 @@ class HandOver(TypedDict):
 
     owner: str
     target: str | None
-    """None: they are to be let go of."""
+    """None: they are to be released."""
     tokens: int
     """How many tokens and pins."""
     tasks: list[str]
@@ -157,7 +157,7 @@ class ClusterStatus(TypedDict):
     """The tasks that are locked to patterns which no live node matches."""
     unreadable: list[UnreadableRow]
     problems: list[str]
-    """What to look at, as sentences, the worst first. Empty if all is well."""
+    """What needs attention, as sentences, the worst first. Empty if all is well."""
     now: dt.datetime
     """The store's time."""
 

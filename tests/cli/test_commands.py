@@ -134,7 +134,7 @@ def install_command(folder: Path, metadata: str = '', **commands: str) -> None:
 
 def test_the_tools_come_by_entry_points() -> None:
     """The demo and the benchmarks are commands, and the library has neither of them in its own group."""
-    assert list(cli.commands) == ['backends', 'conformance']
+    assert not {'bench', 'demo'}.intersection(cli.commands)
     assert {entry.name for entry in entry_points(group=GROUP)} >= {'bench', 'demo'}
     assert all(f'\n  {name} ' in invoke('--help').output for name in ('backends', 'bench', 'conformance', 'demo'))
 

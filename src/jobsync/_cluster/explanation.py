@@ -1,4 +1,4 @@
-"""Why a task is or is not being worked on, from one reading of the cluster and the task's history."""
+"""Why a task is or is not worked on, from one reading of the cluster and the task's history."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _place(reading: ClusterReading, key: str) -> _Place:
 def _verdict(reading: ClusterReading, place: _Place) -> tuple[bool, str]:
     """Return whether a node may claim the task, and what to say of it."""
     if not reading.live:
-        return False, 'Nobody does it: no node is at work.'
+        return False, 'Not claimable: no node is at work.'
     if place.owner is None:
         return False, _unowned(reading, place)
     node, member = reading.node(place.owner), reading.assignment.members.get(place.owner)
@@ -116,23 +116,23 @@ def _unowned(reading: ClusterReading, place: _Place) -> str:
     if place.pin is not None and place.target is None:
         patterns = ', '.join(map(repr, place.lock.patterns)) if place.lock is not None else repr(place.pin.pattern)
         return (
-            f'Nobody does it: it is locked to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
+            f'Not claimable: it is locked to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
             f'Live nodes: {", ".join(sorted(reading.live))}.'
         )
     if place.is_absent and reading.assignment.members:
-        return 'Nobody does it yet: the row of its token is missing, so its last owner may still have it. It waits one timeout.'
+        return 'Not claimable yet: the row of its token is missing, so its last owner may still have it. It waits one timeout.'
     if place.target:
-        return f'Nobody does it yet: {place.target!r} is to have it.'
-    return 'Nobody does it yet: its token has no owner, and the leader is to give it to a node.'
+        return f'Not claimable yet: {place.target!r} is to have it.'
+    return 'Not claimable yet: its token has no owner, and the leader is to give it to a node.'
 
 
 def _moving(reading: ClusterReading, place: _Place, node: Node) -> str:
-    where = 'to be let go of' if place.target == NOBODY else f'being handed over to {place.target!r}'
+    where = 'to be released' if place.target == NOBODY else f'being handed over to {place.target!r}'
     if place.token in node.holding:
         return f'It is {where}, and {place.owner!r} is still busy with it (at most handover_timeout_sec).'
     if node.seen != reading.snapshot.version:
         return f'It is {where}, and {place.owner!r} has not acknowledged that yet.'
-    return f'It is {where}; {place.owner!r} has let go of it.'
+    return f'It is {where}; {place.owner!r} has released it.'
 
 
 def _details(reading: ClusterReading, place: _Place, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:

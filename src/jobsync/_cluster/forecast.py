@@ -1,4 +1,4 @@
-"""Which tokens would move if nodes came or went: a plan that nobody commits."""
+"""Which tokens would move if nodes came or went: a plan that is not committed."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def status(reading: ClusterReading) -> ClusterStatus:
 
 
 def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterator[str]:
-    """Yield what an operator should look at, the worst first."""
+    """Yield what needs attention, the worst first."""
     snapshot, live = reading.snapshot, reading.live
     if not live:
         yield 'no node is at work'

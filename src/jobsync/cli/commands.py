@@ -13,7 +13,7 @@ from jobsync.cli.doctor import doctor
 from jobsync.cli.dump import dump
 from jobsync.cli.group import CommandGroup
 from jobsync.cli.locks import locks
-from jobsync.cli.looking import COMMANDS
+from jobsync.cli.readings import COMMANDS
 
 __all__ = ['cli']
 

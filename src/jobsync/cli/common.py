@@ -17,7 +17,7 @@ from jobsync.errors import JobsyncError
 __all__ = ['ATTENTION', 'cluster_command', 'day_option', 'errors_as_lines', 'json_option', 'url_or_stdin']
 
 ATTENTION = 3
-"""The exit status if all went well and something needs attention: an unhealthy cluster, a task that nobody may do."""
+"""The exit status if all went well and something needs attention: an unhealthy cluster, a task that no node may do."""
 
 json_option = click.option('--json', 'as_json', is_flag=True, help='Print JSON, for programs.')
 

@@ -24,15 +24,15 @@ _SLOW_SHARE = 0.25
 """A call that takes more than this share of the shortest lease is too slow."""
 _CLOCK_SEC = 5.0
 """How far this machine's clock may be from the store's before it is mentioned."""
-_STYLES = {'ok': 'green', 'look': 'bold yellow', 'bad': 'bold red'}
+_STYLES = {'ok': 'green', 'warn': 'bold yellow', 'bad': 'bold red'}
 
 
 @attrs.frozen
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     verdict: str
-    """``ok``; ``look``: worth a look; or ``bad``: workers cannot work."""
+    """``ok``; ``warn``: needs attention; or ``bad``: workers cannot work."""
     subject: str
     words: str
 
@@ -70,23 +70,23 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     leases = [node['timeout_sec'] for node in nodes if node['state'] == 'joined']
     words = f'a reading takes {1000 * typical:.0f} ms, the slowest of {_READINGS} {1000 * worst:.0f} ms'
     if leases and worst > _SLOW_SHARE * min(leases):
-        yield Finding('look', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
+        yield Finding('warn', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
     else:
         yield Finding('ok', 'latency', words)
     yield _clock(cluster)
     timeouts = sorted({node['timeout_sec'] for node in nodes if node['state'] == 'joined'})
     if len(timeouts) > 1:
-        yield Finding('look', 'settings', f'nodes differ in heartbeat_timeout_sec: {", ".join(f"{t:g}" for t in timeouts)}')
+        yield Finding('warn', 'settings', f'nodes differ in heartbeat_timeout_sec: {", ".join(f"{t:g}" for t in timeouts)}')
     if status['timeline']:
-        yield Finding('look', 'history', f'the store has gone back in time {status["timeline"]} times: see the page on trouble')
+        yield Finding('warn', 'history', f'the store has gone back in time {status["timeline"]} times: see the page on trouble')
     for problem in status['problems']:
-        yield Finding('look', 'cluster', problem)
+        yield Finding('warn', 'cluster', problem)
     if not status['problems']:
         words = f'{status["nodes"]} nodes, leader {status["leader"]}, all {status["total_tokens"]:,} tokens owned'
         yield Finding('ok', 'cluster', words)
     held_up = cluster.incomplete(older_than=3600)
     if held_up:
-        yield Finding('look', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')
+        yield Finding('warn', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')
     else:
         yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
 
@@ -103,5 +103,5 @@ def _clock(cluster: Cluster) -> Finding:
     off = (now - started).total_seconds()
     if abs(off) > _CLOCK_SEC:
         words = f"this machine's clock and the store's differ by {abs(off):.0f} s; ownership does not depend on them"
-        return Finding('look', 'clocks', words)
+        return Finding('warn', 'clocks', words)
     return Finding('ok', 'clocks', "this machine's clock and the store's agree")

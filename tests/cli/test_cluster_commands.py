@@ -1,0 +1,191 @@
+"""The commands that look at a cluster: their output, their JSON and their exit statuses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobsync import Cluster, plugins
+from jobsync.backend import BackendOptions, Member, Pin, TokenGroup
+from jobsync.cli.commands import cli
+from jobsync.testing import Namespace
+from jobsync.testing.conformance.namespace import DAY, TOKENS
+
+_numbers = itertools.count()
+
+
+def invoke(url: str, *arguments: str) -> Result:
+    return CliRunner(env={'JOBSYNC_BACKEND': url, 'COLUMNS': '200'}).invoke(cli, arguments)
+
+
+@pytest.fixture
+def url() -> str:
+    """A store of its own for each test, in this process."""
+    return f'memory://commands-{next(_numbers)}'
+
+
+@pytest.fixture
+def namespace(url: str) -> Namespace:
+    """Two nodes that share all tokens."""
+    namespace = Namespace(plugins.connect(url, BackendOptions()))
+    leader, other = namespace.leader('a'), namespace.join('b')
+    members = {ref.name: Member(ref.incarnation, 15.0) for ref in (leader, other)}
+    halves = TokenGroup(range(12), 'a'), TokenGroup(range(12, TOKENS), 'b')
+    version = namespace.commit(leader, *halves, members=members, moved=TOKENS, reason='first distribution')
+    for ref in (leader, other):
+        namespace.beat(ref, version)
+    return namespace
+
+
+def lock(namespace: Namespace) -> None:
+    """Lock the task x to nodes that do not exist."""
+    namespace.lock('x', patterns=('gpu-%',))
+    leader = namespace.snapshot().leadership.node
+    assert leader is not None
+    namespace.commit(leader, pins=(Pin(TOKENS + namespace.locks()['x'].id, 'x', None),))
+
+
+COMMANDS = ('status', 'nodes', 'tokens', 'rebalances', 'claims', 'audit', 'incomplete', 'plan', 'doctor', 'dump')
+
+
+@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'why 7'])
+def test_json_is_json(url: str, namespace: Namespace, command: str) -> None:
+    """Every command that reads prints JSON if requested, and nothing else."""
+    arguments = command.split() + ([] if command == 'dump' else ['--json'])
+    result = invoke(url, *arguments)
+    assert result.exit_code in (0, 3)
+    json.loads(result.stdout)
+
+
+@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'why 7'])
+def test_errors_are_one_line(url: str, command: str) -> None:
+    """A namespace that does not exist is an error of one line, and the exit status is 1; in a dump the error is content."""
+    result = invoke(url, *command.split())
+    if command in ('dump', 'doctor'):
+        assert 'SchemaMismatch' in result.stdout
+    else:
+        assert result.exit_code == 1
+        assert result.stderr.count('\n') == 1
+        assert 'no namespace' in result.stderr
+
+
+def test_the_store_has_to_be_given() -> None:
+    """Without a store the command says how to give one."""
+    result = CliRunner(env={'JOBSYNC_BACKEND': None}).invoke(cli, ['status'])
+    assert result.exit_code == 2
+    assert '--backend URL' in result.stderr
+    assert 'JOBSYNC_BACKEND' in result.stderr
+
+
+def test_the_url_may_come_from_standard_input(url: str, namespace: Namespace) -> None:
+    """``-`` reads it there, so that it is no argument of the process."""
+    assert CliRunner().invoke(cli, ['nodes', '-b', '-'], input=url + '\n').exit_code == 0
+
+
+def test_status(url: str, namespace: Namespace) -> None:
+    """All is well: the exit status is 0. A lock without a match needs attention: 3, and the line names the task."""
+    result = invoke(url, 'status')
+    assert result.exit_code == 0
+    assert '2 nodes, leader a (epoch 1)' in result.stdout
+    assert '24 of 24 tokens owned' in result.stdout
+    assert 'all is well' in result.stdout
+    lock(namespace)
+    result = invoke(url, 'status')
+    assert result.exit_code == 3
+    assert '! 1 locked tasks match no live node: x' in result.stdout
+
+
+def test_nodes_and_tokens(url: str, namespace: Namespace) -> None:
+    """One line for each node."""
+    lines = [line.split() for line in invoke(url, 'nodes').stdout.splitlines()]
+    assert lines[0][:4] == ['name', 'state', 'leads', 'tokens']
+    assert [line[:4] for line in lines[1:]] == [['a', 'joined', 'yes', '12'], ['b', 'joined', 'no', '12']]
+    assert [line.split() for line in invoke(url, 'tokens').stdout.splitlines()[1:]] == [['a', '12'], ['b', '12']]
+
+
+def test_hand_overs_are_shown(url: str, namespace: Namespace) -> None:
+    """Tokens on their way are told with both nodes."""
+    leader = namespace.snapshot().leadership.node
+    assert leader is not None
+    namespace.commit(leader, TokenGroup([12, 13], 'b', 'a'))
+    assert 'moving: 2 from b to a (requested)' in invoke(url, 'tokens').stdout
+    assert '2 moving' in invoke(url, 'status').stdout
+
+
+def test_why(url: str, namespace: Namespace) -> None:
+    """A task that a node may do: 0. One that no node matches: 3."""
+    result = invoke(url, 'why', '7')
+    assert result.exit_code == 0
+    assert 'may do it' in result.stdout
+    lock(namespace)
+    result = invoke(url, 'why', 'x')
+    assert result.exit_code == 3
+    assert 'no live node matches' in result.stdout
+
+
+def test_history(url: str, namespace: Namespace) -> None:
+    """Claims, completions, incomplete work and rebalances, by date and task."""
+    leader = namespace.snapshot().leadership.node
+    assert leader is not None
+    namespace.backend.append_claims(leader, ['1', '2'], DAY)
+    namespace.backend.append_audits('a', ['1'], DAY)
+    day = f'--date={DAY}'
+    assert {line.split()[2] for line in invoke(url, 'claims', day).stdout.splitlines()[1:]} == {'1', '2'}
+    assert len(invoke(url, 'claims', day, '--task', '2').stdout.splitlines()) == 2
+    assert len(invoke(url, 'audit', day).stdout.splitlines()) == 2
+    assert invoke(url, 'audit', '--date=2001-01-01').stdout == 'no completion is on record\n'
+    assert [line.split()[2] for line in invoke(url, 'incomplete', '--older-than=0').stdout.splitlines()[1:]] == ['2']
+    assert 'first distribution' in invoke(url, 'rebalances').stdout
+
+
+def test_locks(url: str, namespace: Namespace) -> None:
+    """Locks are added in the operator's name, listed, and cleared by task, by creator or all."""
+    assert invoke(url, 'locks', 'add', 'x', 'gpu-%', '%', '--reason', 'why not').exit_code == 0
+    invoke(url, 'locks', 'add', 'y', 'a', '--creator', 'ann')
+    shown = invoke(url, 'locks', 'list').stdout
+    assert 'gpu-%, %' in shown
+    assert 'why not' in shown
+    assert invoke(url, 'locks', 'clear').exit_code == 2
+    assert invoke(url, 'locks', 'clear', 'x', '--all').exit_code == 2
+    assert invoke(url, 'locks', 'clear', '--creator', 'ann').stdout == '1 task locks removed\n'
+    assert invoke(url, 'locks', 'clear', '--all').stdout == '1 task locks removed\n'
+    assert invoke(url, 'locks', 'list').stdout == 'there is no such task lock\n'
+    lock(namespace)
+    assert 'x' in invoke(url, 'locks', 'list', '--unmatched').stdout
+
+
+def test_plan(url: str, namespace: Namespace) -> None:
+    """A plan shows each node before and after, and the number of moves; a weight follows a colon."""
+    result = invoke(url, 'plan', '--add', 'c:2', '--remove', 'a')
+    rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()[1:4]}
+    assert rows == {'a': ['0', '12', '0'], 'b': ['1', '12', '8'], 'c': ['2', '0', '16']}
+    assert '16 tokens would move' in result.stdout
+    assert invoke(url, 'plan', '--add', 'c:heavy').exit_code == 2
+
+
+def test_doctor(url: str, namespace: Namespace) -> None:
+    """A cluster in order is ok in every line; what is wrong is named, and makes the exit status 3."""
+    result = invoke(url, 'doctor')
+    assert result.exit_code == 0
+    assert all(line.startswith('ok ') for line in result.stdout.splitlines())
+    namespace.join('c', timeout_sec=60.0)
+    result = invoke(url, 'doctor')
+    assert result.exit_code == 3
+    assert 'nodes differ in heartbeat_timeout_sec: 15, 60' in result.stdout
+
+
+def test_a_dump_has_no_secrets(url: str, namespace: Namespace) -> None:
+    """The report has all parts, and neither the URL nor what the environment holds."""
+    found = json.loads(invoke(url, 'dump').stdout)
+    assert found['status']['leader'] == 'a'
+    assert {'jobsync', 'python', 'drivers', 'backend', 'nodes', 'locks', 'rebalances'} <= found.keys()
+    assert url not in json.dumps(found)
+
+
+def test_every_command_has_its_cluster(url: str, namespace: Namespace) -> None:
+    """The commands and the class read the same."""
+    with Cluster(url) as cluster:
+        assert json.loads(invoke(url, 'nodes', '--json').stdout)[0]['incarnation'] == cluster.nodes()[0]['incarnation']

@@ -1,0 +1,297 @@
+"""What an observer reads of a cluster, from records that each test writes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+
+import pytest
+
+from jobsync import Cluster
+from jobsync.backend import NOBODY, Member, NodeRef, Pin, Revision, TokenGroup
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.errors import ConfigError, SchemaMismatch
+from jobsync.testing import Namespace
+from jobsync.testing.conformance.namespace import DAY, TOKENS
+
+START = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
+
+
+class Clock:
+    """A store's clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.time = START
+
+    def __call__(self) -> dt.datetime:
+        """Return the time."""
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.time += dt.timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> MemoryStore:
+    return MemoryStore(clock)
+
+
+@pytest.fixture
+def namespace(store: MemoryStore) -> Namespace:
+    return Namespace(MemoryBackend(store))
+
+
+@pytest.fixture
+def cluster(store: MemoryStore) -> Cluster:
+    return Cluster(MemoryBackend(store))
+
+
+Nodes = dict[str, NodeRef]
+
+
+@pytest.fixture
+def nodes(namespace: Namespace) -> Nodes:
+    """Two nodes that share all tokens: a, the leader, has the lower half."""
+    refs = {'a': namespace.leader('a'), 'b': namespace.join('b')}
+    members = {name: Member(ref.incarnation, 15.0) for name, ref in refs.items()}
+    halves = TokenGroup(range(12), 'a'), TokenGroup(range(12, TOKENS), 'b')
+    version = namespace.commit(refs['a'], *halves, members=members, moved=TOKENS, reason='first distribution')
+    acknowledge(namespace, refs, version)
+    return refs
+
+
+def acknowledge(namespace: Namespace, nodes: Nodes, version: Revision) -> None:
+    for ref in nodes.values():
+        namespace.beat(ref, version)
+
+
+def task_of(cluster: Cluster, node: str) -> str:
+    """A task that a node owns."""
+    return next(str(number) for number in range(1000) if cluster.owner_of(number) == node)
+
+
+def test_nothing_is_changed(namespace: Namespace, cluster: Cluster, nodes: Nodes) -> None:
+    """An observer reads: no record differs after all of it."""
+    with namespace.unchanged():
+        cluster.status()
+        cluster.nodes()
+        cluster.tokens()
+        cluster.hand_overs()
+        cluster.locks()
+        cluster.why('x')
+        cluster.plan(['c'], ['a'])
+        cluster.claims()
+        cluster.audits()
+        cluster.incomplete()
+        cluster.rebalances()
+
+
+def test_no_namespace_is_made(cluster: Cluster, store: MemoryStore) -> None:
+    """An observer of a namespace that does not exist is refused, and makes none."""
+    with pytest.raises(SchemaMismatch):
+        cluster.status()
+    assert not store.spaces
+
+
+def test_the_cluster_at_a_glance(cluster: Cluster, nodes: Nodes) -> None:
+    """A cluster in order has a leader, all tokens owned, and no problem; the status fits into JSON but for its times."""
+    status = cluster.status()
+    assert (status['leader'], status['nodes'], status['tokens_owned'], status['tokens_unowned']) == ('a', 2, TOKENS, 0)
+    assert status['problems'] == []
+    json.dumps(status, default=str)
+    assert {row['name']: (row['tokens'], row['state'], row['is_current']) for row in cluster.nodes()} == {
+        'a': (12, 'joined', True),
+        'b': (12, 'joined', True),
+    }
+    assert list(cluster.tokens()['b']) == list(range(12, TOKENS))
+
+
+def test_a_silent_node(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
+    """A node without a heartbeat for its timeout is named, and so is the lease of its tasks."""
+    task = task_of(cluster, 'b')
+    clock.advance(20)
+    namespace.beat(nodes['a'], namespace.snapshot().version)
+    assert cluster.status()['silent'] == ['b']
+    assert any("node 'b'" in problem and 'silent for 20 s' in problem for problem in cluster.status()['problems'])
+    found = cluster.why(task)
+    assert not found.is_claimable
+    assert "'b'" in found.verdict
+    assert 'silent for 20 s' in found.verdict
+
+
+def test_a_leader_that_is_silent(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
+    """The problems say that another node is to lead."""
+    clock.advance(20)
+    namespace.beat(nodes['b'], namespace.snapshot().version)
+    assert any("the leader 'a' is not at work" in problem for problem in cluster.status()['problems'])
+
+
+def test_no_node_at_work(cluster: Cluster, nodes: Nodes, clock: Clock) -> None:
+    """When all are silent, that is the first problem, and the reason why no task is done."""
+    clock.advance(20)
+    assert cluster.status()['problems'][0] == 'no node is at work'
+    assert 'no node is at work' in cluster.why('x').verdict
+
+
+def test_a_task_and_its_owner(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The explanation names the owner, since when and by which rebalance, and that nobody has asked for the task."""
+    task = task_of(cluster, 'b')
+    found = cluster.why(task, DAY)
+    assert (found.owner, found.is_claimable, found.is_pinned, found.is_complete) == ('b', True, False, False)
+    text = '\n'.join([found.verdict, *found.details])
+    assert "'b' may do it" in text
+    assert '2026-03-02 12:00:00 UTC (first distribution)' in text
+    assert "the program on 'b' has not asked for it" in text
+
+
+def test_a_task_that_is_begun_and_complete(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
+    """A claim is told with its age, a completion with its node and time."""
+    task = task_of(cluster, 'b')
+    namespace.backend.append_claims(nodes['b'], [task], DAY)
+    clock.advance(7)
+    assert "'b' began it 7 s ago, and it is not complete." in cluster.why(task, DAY).details
+    assert [row['item'] for row in cluster.incomplete(5, DAY)] == [task]
+    namespace.backend.append_audits('b', [task], DAY)
+    found = cluster.why(task, DAY)
+    assert found.is_complete
+    assert any("'b' recorded it at 2026-03-02 12:00:07 UTC" in line for line in found.details)
+    assert cluster.incomplete() == []
+
+
+def test_a_claim_of_a_node_that_is_gone(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The work of a node that is gone has to be done again, and the explanation says so."""
+    task = task_of(cluster, 'a')
+    gone = namespace.join('gone')
+    namespace.backend.append_claims(gone, [task], DAY)
+    namespace.backend.deregister(gone)
+    assert any("'gone' is not at work any more" in line for line in cluster.why(task, DAY).details)
+
+
+def test_a_lock_without_a_match(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A pin without an owner is a problem; the explanation has the pattern, the live nodes and who locked it."""
+    namespace.lock('x', patterns=('gpu-%',), reason='needs a gpu')
+    pin = Pin(TOKENS + namespace.locks()['x'].id, 'x', None)
+    acknowledge(namespace, nodes, namespace.commit(nodes['a'], pins=(pin,)))
+    assert cluster.status()['unmatched'] == ['x']
+    found = cluster.why('x')
+    assert (found.is_pinned, found.owner, found.is_claimable) == (True, None, False)
+    assert "locked to 'gpu-%', and no live node matches" in found.verdict
+    assert 'Live nodes: a, b.' in found.verdict
+    assert any("by 'me'" in line and 'needs a gpu' in line for line in found.details)
+
+
+def test_a_lock_that_is_not_placed_yet(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """Between the registration of a lock and the leader's plan the explanation says so."""
+    namespace.lock('x')
+    assert 'The leader has not placed it by that lock yet.' in cluster.why('x').details
+
+
+def test_a_hand_over(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A hand-over goes through requested, in use and released, each with the nodes' names."""
+    task = task_of(cluster, 'b')
+    token = cluster.why(task).token
+    version = namespace.commit(nodes['a'], TokenGroup([token], 'b', 'a'))
+    namespace.beat(nodes['a'], version)
+    assert not cluster.why(task).is_claimable
+    assert "handed over to 'a', and 'b' has not acknowledged that yet" in cluster.why(task).verdict
+    namespace.beat(nodes['b'], version, holding=[token])
+    assert "'b' is still busy with it" in cluster.why(task).verdict
+    (row,) = cluster.hand_overs()
+    assert (row['owner'], row['target'], row['tokens'], row['held'], row['is_acknowledged']) == ('b', 'a', 1, [token], True)
+    assert any("'b' is still busy with 1 tokens" in problem for problem in cluster.status()['problems'])
+    namespace.beat(nodes['b'], version)
+    assert "'b' has released it" in cluster.why(task).verdict
+
+
+def test_a_token_that_is_to_be_released(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A token whose target is no node is told without a name."""
+    namespace.commit(nodes['a'], TokenGroup([12], 'b', NOBODY))
+    assert cluster.hand_overs()[0]['target'] is None
+
+
+def test_an_owner_whose_record_is_gone(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The tokens of an absent owner wait, and the explanation says for how long."""
+    task = task_of(cluster, 'b')
+    namespace.evict(nodes['a'], nodes['b'])
+    found = cluster.why(task)
+    assert not found.is_claimable
+    assert "'b' has no record any more" in found.verdict
+    assert '15 s' in found.verdict
+
+
+def test_a_new_owner_that_has_not_read_it(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A node that was given a token claims it only after its own acknowledgement, and the explanation says so."""
+    task = task_of(cluster, 'b')
+    version = namespace.commit(nodes['a'], TokenGroup([cluster.why(task).token], 'a'))
+    assert 'has not read the assignment that says so yet' in cluster.why(task).verdict
+    namespace.beat(nodes['a'], version)
+    assert cluster.why(task).is_claimable
+
+
+def test_what_a_join_would_move(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A third node of equal weight gets a third, and nothing else moves."""
+    plan = cluster.plan(['c'])
+    assert {name: (node['before'], node['after']) for name, node in plan['nodes'].items()} == {
+        'a': (12, 8),
+        'b': (12, 8),
+        'c': (0, 8),
+    }
+    assert plan['moved'] == 8
+    heavy = cluster.plan({'c': 2.0}, ['a'])
+    assert (heavy['nodes']['a']['after'], heavy['nodes']['b']['after'], heavy['nodes']['c']['after']) == (0, 8, 16)
+
+
+def test_a_plan_of_what_cannot_be(cluster: Cluster, nodes: Nodes) -> None:
+    """A node that is not at work cannot be removed, and a weight has to be one."""
+    with pytest.raises(ConfigError, match=r"'z'.*a, b"):
+        cluster.plan(remove=['z'])
+    with pytest.raises(ConfigError, match='weight'):
+        cluster.plan({'c': -1})
+
+
+def test_locks_are_edited_in_somebodys_name(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A lock has its creator, and is cleared by task or by creator."""
+    cluster.add_lock('x', ['gpu-%', '%'], 'why not', creator='ann@desk')
+    cluster.add_lock('y', 'a', creator='bob@desk')
+    rows = {row['task_id']: row for row in cluster.locks()}
+    assert (rows['x']['patterns'], rows['x']['created_by'], rows['x']['reason']) == (['gpu-%', '%'], 'ann@desk', 'why not')
+    assert cluster.clear_locks(['x', 'absent']) == 1
+    assert cluster.clear_locks(creator='bob@desk') == 1
+    assert cluster.locks() == []
+
+
+def test_what_has_not_changed_is_not_read_again(cluster: Cluster, store: MemoryStore, namespace: Namespace, nodes: Nodes) -> None:
+    """Watching an idle cluster reads one snapshot each time: neither the assignment nor the locks."""
+    cluster.status()
+    calls: list[str] = []
+
+    def counted(method: str, inner: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **fields: object) -> object:
+            calls.append(method)
+            return inner(*args, **fields)
+
+        return call
+
+    for method in ('snapshot', 'read_assignment', 'read_locks', 'open'):
+        setattr(cluster._backend, method, counted(method, getattr(cluster._backend, method)))
+    cluster.status()
+    namespace.beat(nodes['a'], namespace.snapshot().version)
+    cluster.nodes()
+    assert calls == ['snapshot', 'snapshot']
+    namespace.lock('x')
+    assert len(cluster.locks()) == 1
+
+
+def test_a_renewed_timeline_is_read_anew(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """After a renewal the observer's assignment is the new one, though version numbers may be known."""
+    cluster.status()
+    namespace.backend.renew_timeline(namespace.timeline, 0)
+    status = cluster.status()
+    assert (status['timeline'], status['tokens_owned'], status['nodes']) == (1, 0, 0)

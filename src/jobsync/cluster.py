@@ -19,7 +19,7 @@ from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo
 from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import ConfigError
-from jobsync.rows import ClusterNode, ClusterStatus, Forecast, HandOver, LockRow, RebalanceRow, TaskRow
+from jobsync.rows import ClusterNode, ClusterStatus, Forecast, HandOver, ItemRow, LockRow, RebalanceRow, TaskRow
 from jobsync.task import key_of
 
 __all__ = ['Cluster']
@@ -114,6 +114,18 @@ class Cluster:
         """
         reading = self._reader.read()
         return rows.lock_rows(reading.locks.locks, reading.settings.total_tokens, reading.assignment.pins)
+
+    def items(self, group: str | None = None) -> list[ItemRow]:
+        """Return the items of a group, with their owners, by group and id.
+
+        Args:
+            group: The name of the group. None: all groups.
+
+        Raises:
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        return rows.item_rows(self._reader.read(), group)
 
     def tokens(self) -> Mapping[str, Sequence[int]]:
         """Return the hash tokens of each node that owns any, those being handed over included.

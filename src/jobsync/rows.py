@@ -13,6 +13,7 @@ __all__ = [
     'Forecast',
     'ForecastNode',
     'HandOver',
+    'ItemRow',
     'LockRow',
     'NodeRow',
     'RebalanceRow',
@@ -134,6 +135,17 @@ class HandOver(TypedDict):
     """The tokens and pins that the owner is still busy with."""
 
 
+class ItemRow(TypedDict):
+    """An item of a group, as ``Cluster.items`` lists it."""
+
+    group: str
+    item: str
+    owner: str | None
+    """None before the leader has placed it, and where no live node matches its patterns."""
+    cost: float
+    patterns: list[str]
+
+
 class ClusterStatus(TypedDict):
     """A cluster at a glance, as ``Cluster.status`` returns it."""
 
@@ -153,6 +165,7 @@ class ClusterStatus(TypedDict):
     tokens_unowned: int
     tokens_moving: int
     locks: int
+    items: int
     unmatched: list[str]
     """The tasks that are locked to patterns which no live node matches."""
     unreadable: list[UnreadableRow]

@@ -48,7 +48,7 @@ def lock(namespace: Namespace) -> None:
     namespace.commit(leader, pins=(Pin(TOKENS + namespace.locks()['x'].id, 'x', None),))
 
 
-COMMANDS = ('status', 'nodes', 'tokens', 'rebalances', 'claims', 'audit', 'incomplete', 'plan', 'doctor', 'dump')
+COMMANDS = ('status', 'nodes', 'tokens', 'items', 'rebalances', 'claims', 'audit', 'incomplete', 'plan', 'doctor', 'dump')
 
 
 @pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'why 7'])

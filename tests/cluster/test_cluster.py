@@ -182,7 +182,7 @@ def test_a_lock_without_a_match(cluster: Cluster, namespace: Namespace, nodes: N
     assert cluster.status()['unmatched'] == ['x']
     found = cluster.why('x')
     assert (found.is_pinned, found.owner, found.is_claimable) == (True, None, False)
-    assert "locked to 'gpu-%', and no live node matches" in found.verdict
+    assert "bound to 'gpu-%', and no live node matches" in found.verdict
     assert 'Live nodes: a, b.' in found.verdict
     assert any("by 'me'" in line and 'needs a gpu' in line for line in found.details)
 
@@ -190,7 +190,23 @@ def test_a_lock_without_a_match(cluster: Cluster, namespace: Namespace, nodes: N
 def test_a_lock_that_is_not_placed_yet(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """Between the registration of a lock and the leader's plan the explanation says so."""
     namespace.lock('x')
-    assert 'The leader has not placed it by that lock yet.' in cluster.why('x').details
+    assert 'The leader has not placed it by that yet.' in cluster.why('x').details
+
+
+def test_items(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """An item has its group, its cost and its owner; it is no task lock, and a forecast counts it."""
+    namespace.lock('f1', 'f2', patterns=('%',), group='feeds', cost=2.0)
+    first, second = (lock for lock in namespace.backend.read_locks().locks)
+    pins = Pin(TOKENS + first.id, 'f1', 'a', group='feeds'), Pin(TOKENS + second.id, 'f2', 'a', group='feeds')
+    acknowledge(namespace, nodes, namespace.commit(nodes['a'], pins=pins))
+    assert [(row['group'], row['item'], row['owner'], row['cost']) for row in cluster.items('feeds')] == [
+        ('feeds', 'f1', 'a', 2.0),
+        ('feeds', 'f2', 'a', 2.0),
+    ]
+    assert (cluster.items('other'), cluster.locks()) == ([], [])
+    assert (cluster.status()['items'], cluster.status()['locks']) == (2, 0)
+    assert any("an item of the group 'feeds'" in line for line in cluster.why('f1').details)
+    assert cluster.plan()['moved'] == 1  # one item each, and 13 of 26 each
 
 
 def test_a_hand_over(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:

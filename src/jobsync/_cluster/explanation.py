@@ -8,6 +8,7 @@ import attrs
 
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.hashing import tokenizer
+from jobsync._core.leader.pins import in_force
 from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
 
 __all__ = ['Explanation', 'TaskHistory', 'explain']
@@ -78,7 +79,7 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
 def _place(reading: ClusterReading, key: str) -> _Place:
     assignment, settings = reading.assignment, reading.settings
     pin = assignment.pin_of.get(key)
-    lock = next((lock for lock in reading.locks.locks if lock.task_id == key), None)
+    lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key).get(key)
     if pin is not None:
         return _Place(pin.id, pin.owner, pin.target, pin.version, False, pin, lock)
     token = tokenizer(settings.hash_function, settings.total_tokens)(key)
@@ -116,7 +117,7 @@ def _unowned(reading: ClusterReading, place: _Place) -> str:
     if place.pin is not None and place.target is None:
         patterns = ', '.join(map(repr, place.lock.patterns)) if place.lock is not None else repr(place.pin.pattern)
         return (
-            f'Not claimable: it is locked to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
+            f'Not claimable: it is bound to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
             f'Live nodes: {", ".join(sorted(reading.live))}.'
         )
     if place.is_absent and reading.assignment.members:
@@ -145,9 +146,10 @@ def _details(reading: ClusterReading, place: _Place, history: TaskHistory, *, is
         patterns = ', '.join(map(repr, place.lock.patterns))
         why = f': {place.lock.reason}' if place.lock.reason else ''
         until = f', until {place.lock.expires_at:%Y-%m-%d %H:%M} UTC' if place.lock.expires_at else ''
-        yield f'It is locked to {patterns} by {place.lock.created_by!r}{until}{why}.'
+        kind = f'an item of the group {place.lock.group!r}, for nodes that match' if place.lock.group else 'locked to'
+        yield f'It is {kind} {patterns}, by {place.lock.created_by!r}{until}{why}.'
         if place.pin is None:
-            yield 'The leader has not placed it by that lock yet.'
+            yield 'The leader has not placed it by that yet.'
     if history.audits:
         first = history.audits[-1]
         yield f'It is complete: {first.node!r} recorded it at {first.created_on:%Y-%m-%d %H:%M:%S} UTC.'

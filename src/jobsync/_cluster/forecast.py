@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.assignment import ABSENT, UNOWNED
+from jobsync._core.leader.pins import in_force
 from jobsync._core.patterns import choose
 from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
 from jobsync.rows import Forecast
@@ -34,11 +35,11 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
                 names.append(target)
             place[token] = position[target]
     receivers = {name for name, weight in weights.items() if weight > 0}
-    patterns = {lock.task_id: lock.patterns for lock in reading.locks.locks}
+    policies = in_force(reading.locks.locks)
     requests = [
-        PinRequest(pin.id, pin.target or pin.owner, choose(patterns[pin.task_id], receivers)[1], pin.home)
+        PinRequest(pin.id, pin.target or pin.owner, choose(lock.patterns, receivers)[1], pin.home, lock.group, lock.cost)
         for pin in assignment.pins.values()
-        if pin.task_id in patterns
+        if (lock := policies.get(pin.task_id)) is not None
     ]
     placement = rebalance(weights, names, place, assignment.home, requests)
     pins = assignment.pins

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
-from jobsync.rows import ClusterNode, ClusterStatus, HandOver, LockRow
+from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
 
-__all__ = ['hand_overs', 'lock_rows', 'node_rows', 'status', 'unmatched']
+__all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmatched']
 
 
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
@@ -81,7 +81,7 @@ def unmatched(reading: ClusterReading) -> list[Pin]:
 
 
 def lock_rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[LockRow]:
-    """Return task locks as mappings, by ``token_id``. ``pins`` says which pattern each lock goes by."""
+    """Return task locks as mappings, by ``token_id``, without items. ``pins`` says which pattern each lock goes by."""
     return [
         {
             'token_id': total_tokens + lock.id,
@@ -94,7 +94,25 @@ def lock_rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, P
             'expires_at': lock.expires_at,
         }
         for lock in locks
+        if not lock.group
     ]
+
+
+def item_rows(reading: ClusterReading, group: str | None) -> list[ItemRow]:
+    """Return the items of a group, or of all groups, by group and id, with their owners."""
+    pins = reading.assignment.pin_of
+    found: list[ItemRow] = [
+        {
+            'group': item.group,
+            'item': item.task_id,
+            'owner': pin.owner if (pin := pins.get(item.task_id)) is not None and pin.group == item.group else None,
+            'cost': item.cost,
+            'patterns': list(item.patterns),
+        }
+        for item in reading.locks.locks
+        if item.group and group in (None, item.group)
+    ]
+    return sorted(found, key=lambda row: (row['group'], row['item']))
 
 
 def _in_force(lock: TaskLock, pin: Pin | None) -> str:
@@ -121,7 +139,8 @@ def status(reading: ClusterReading) -> ClusterStatus:
         'tokens_owned': owned,
         'tokens_unowned': reading.settings.total_tokens - owned,
         'tokens_moving': sum(row['tokens'] for row in hand_overs(reading)),
-        'locks': len(reading.locks.locks),
+        'locks': sum(not lock.group for lock in reading.locks.locks),
+        'items': sum(bool(lock.group) for lock in reading.locks.locks),
         'unmatched': [pin.task_id for pin in unmatched(reading)],
         'unreadable': [
             {'kind': record.kind, 'key': record.key, 'problem': record.problem}

@@ -116,6 +116,16 @@ def tokens(cluster: Cluster, as_json: bool) -> None:
 
 
 @click.command()
+@click.option('--group', default=None, help='Only the items of this group.')
+@json_option
+@cluster_command
+def items(cluster: Cluster, group: str | None, as_json: bool) -> None:
+    """List the items of groups that are shared out exactly, with their owners."""
+    columns = ('group', 'item', 'owner', 'cost', 'patterns')
+    print_rows(cluster.items(group), columns, as_json=as_json, nothing='there are no such items')
+
+
+@click.command()
 @limit_option
 @json_option
 @cluster_command
@@ -206,5 +216,5 @@ def _weighted(text: str) -> tuple[str, float]:
         raise click.BadParameter(f'{text!r} is neither NAME nor NAME:WEIGHT', param_hint='--add') from None
 
 
-COMMANDS = (status, nodes, tokens, rebalances, claims, audit, incomplete, why, plan)
+COMMANDS = (status, nodes, tokens, items, rebalances, claims, audit, incomplete, why, plan)
 """In the order in which an operator meets them."""

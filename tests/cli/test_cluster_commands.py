@@ -177,6 +177,19 @@ def test_doctor(url: str, namespace: Namespace) -> None:
     assert 'nodes differ in heartbeat_timeout_sec: 15, 60' in result.stdout
 
 
+def test_doctor_notices_unrest(url: str, namespace: Namespace) -> None:
+    """Many rebalances within an hour are named with their reasons, and so is a leader that changes."""
+    leader = namespace.snapshot().leadership.node
+    assert leader is not None
+    for number in range(21):
+        namespace.commit(leader, TokenGroup([number], 'a'), moved=1, reason='node dead: w7')
+    for name in 'cdef':
+        namespace.commit(namespace.leader(name), TokenGroup([0], 'a'), moved=1)
+    shown = ' '.join(invoke(url, 'doctor').stdout.split())
+    assert '26 in the last hour: node dead: w7 (21 times), test (4 times), first distribution (1 times)' in shown
+    assert 'has changed 4 times in the last hour: a, c, d, e, f' in shown
+
+
 def test_a_dump_has_no_secrets(url: str, namespace: Namespace) -> None:
     """The report has all parts, and neither the URL nor what the environment holds."""
     found = json.loads(invoke(url, 'dump').stdout)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from statistics import median
 
 import attrs
@@ -24,6 +26,8 @@ _SLOW_SHARE = 0.25
 """A call that takes more than this share of the shortest lease is too slow."""
 _CLOCK_SEC = 5.0
 """How far this machine's clock may be from the store's before it is mentioned."""
+_REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 3
+"""How many rebalances are read; how many, and how many leaders in turn, are not remarkable within an hour."""
 _STYLES = {'ok': 'green', 'warn': 'bold yellow', 'bad': 'bold red'}
 
 
@@ -84,11 +88,24 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     if not status['problems']:
         words = f'{status["nodes"]} nodes, leader {status["leader"]}, all {status["total_tokens"]:,} tokens owned'
         yield Finding('ok', 'cluster', words)
+    yield from _unrest(cluster, status['now'])
     held_up = cluster.incomplete(older_than=3600)
     if held_up:
         yield Finding('warn', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')
     else:
         yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
+
+
+def _unrest(cluster: Cluster, now: dt.datetime) -> Iterator[Finding]:
+    """Yield a finding if tokens have moved, or leaders changed, more often in the last hour than deployments explain."""
+    recent = [row for row in cluster.rebalances(_REBALANCES) if now - row['triggered_at'] < dt.timedelta(hours=1)]
+    if len(recent) > _CALM:
+        reasons = Counter(row['trigger_reason'] for row in recent).most_common(3)
+        words = ', '.join(f'{reason} ({count} times)' for reason, count in reasons)
+        yield Finding('warn', 'rebalances', f'{len(recent)} in the last hour: {words}')
+    leaders = [name for name, _ in groupby(reversed(recent), key=lambda row: row['leader_node'])]
+    if len(leaders) > _CALM_LEADERS:
+        yield Finding('warn', 'leader', f'has changed {len(leaders) - 1} times in the last hour: {", ".join(leaders[-5:])}')
 
 
 def _timed(call: Callable[[], object]) -> float:

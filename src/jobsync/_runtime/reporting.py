@@ -20,6 +20,7 @@ class Reporter:
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
         self._failures: dict[str, int] = {}
+        self._slow = 0
 
     def log(self, events: Iterable[LogMessage], call: str) -> None:
         """Log the messages of a step. ``call`` is the name of the call whose answer the step applied; empty for none."""
@@ -28,6 +29,16 @@ class Reporter:
                 count = self._failures[call] = self._failures.get(call, 0) + 1
                 if count & (count - 1) == 0:
                     _logger.warning('node %r: %s (failure %d in a row)', self._node_name, event.text, count)
+            elif event.level == 'slow':
+                self._slow += 1
+                if self._slow & (self._slow - 1) == 0:
+                    _logger.warning(
+                        'node %r: %s (%d times so far). The store or the network is slow, or this machine is overloaded; once '
+                        'a heartbeat takes as long as the lease, this node loses its tokens',
+                        self._node_name,
+                        event.text,
+                        self._slow,
+                    )
             else:
                 _logger.log(_LEVELS[event.level], '%s', event.text)
 

@@ -216,6 +216,8 @@ class Agent:
                 raise reply
             else:
                 self._take(issued, reply, now)
+                if lane is Lane.HEARTBEAT and (took := now - issued.at) > self.config.lease_sec / 4:
+                    self._log('slow', f'a heartbeat took {took:.1f} s, and the lease is {self.config.lease_sec:g} s')
         except errors.BackendUnavailable as error:
             self._failed(lane, issued, error, now)
             return False

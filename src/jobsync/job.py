@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from jobsync._core.hashing import hasher, task_key, tokenizer
 from jobsync._core.records import LockFilter
@@ -29,7 +29,10 @@ from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow
 from jobsync.task import Task, key_of
 
 if TYPE_CHECKING:
-    from jobsync.database import Connection
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import QueryableAttribute
+
+    from jobsync.database import Connection, RowFilter
 
 __all__ = ['Job']
 
@@ -397,6 +400,41 @@ class Job:
             BackendUnavailable: The store does not answer.
         """
         return self._task_log.read_incomplete(checks.age(older_than))
+
+    @overload
+    def where(self, column: str, token_column: str | None = None) -> RowFilter: ...
+
+    @overload
+    def where(
+        self,
+        column: ColumnElement[Any] | QueryableAttribute[Any],
+        token_column: ColumnElement[Any] | QueryableAttribute[Any] | None = None,
+    ) -> ColumnElement[bool]: ...
+
+    def where(self, column: Any, token_column: Any = None) -> Any:
+        """Return the condition that the task of a row is this node's at this moment, for PostgreSQL and SQLite. No I/O.
+
+        The table needs a column with the tokens of its rows, and an index on it: see ``jobsync.database.TokenColumn``. What is
+        true when this is called may have changed when the rows are read, so give them to ``claim``, which checks each again.
+        A node without a lease gets no rows; with coordination off, a job gets all.
+
+        Args:
+            column: The column of the tasks' ids: a column of SQLAlchemy, or a name. A name is part of the statement as it is, so
+                it must come from the program.
+            token_column: The column of the tokens, or an expression. None: the column of the same table with the name that
+                ``TokenColumn`` gives it.
+
+        Returns:
+            A clause for a column of SQLAlchemy. For a name a ``RowFilter``, which is a value for statements of
+            ``jobsync.database``, and has a text for DB-API.
+
+        Raises:
+            ConfigError: There is no such column, or the name is none and ``token_column`` is missing.
+        """
+        from jobsync._worker.row_filters import where_clause, where_text
+
+        where = where_text if isinstance(column, str) else where_clause
+        return where(self._session, self._token_of, column, token_column)
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 

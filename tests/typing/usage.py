@@ -13,6 +13,8 @@ import datetime as dt
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, assert_type
 
+import sqlalchemy as sa
+
 import jobsync.database as db
 from jobsync import (
     AsyncJob,
@@ -247,12 +249,24 @@ def errors(job: Job) -> None:
 def statements(job: Job) -> None:
     """Run statements of each kind."""
     with db.connect('sqlite:///jobs.db') as cn, db.transaction(cn):
-        for row in db.select(cn, 'SELECT id FROM tasks WHERE date = %s', job.date):
+        for row in db.select(cn, 'SELECT id FROM tasks WHERE date = %s AND %s', job.date, job.where('id')):
             assert_type(row, dict[str, Any])
         assert_type(db.select(cn, 'SELECT 1').to_dict('records'), list[dict[str, Any]])
         assert_type(db.select_row(cn, 'SELECT 1'), dict[str, Any] | None)
         assert_type(db.select_column(cn, 'SELECT 1'), list[Any])
         assert_type(db.insert_rows(cn, 'tasks', [{'id': 1}]) + db.execute(cn, 'DELETE FROM tasks'), int)
+
+
+def rows(job: Job, async_job: AsyncJob) -> None:
+    """Filter rows by columns of each kind."""
+    orders = sa.table('orders', sa.column('id'), sa.column('token'))
+    assert_type(job.where('id').text('sqlite'), tuple[str, list[Any]])
+    assert_type(job.where('id', 'token'), db.RowFilter)
+    sa.select(orders.c.id).where(job.where(orders.c.id), job.where(orders.c.id, orders.c.token))
+    assert_type(job.where(orders.c.id), sa.ColumnElement[bool])
+    assert_type(async_job.where('id'), db.RowFilter)
+    job.where(7)  # type: ignore[call-overload]
+    job.where(orders.c.id, 'token')  # type: ignore[call-overload]
 
 
 def fences(job: Job, client: Any) -> None:

@@ -315,6 +315,8 @@ class AsyncJob:
     clear_locks_by_creator = _in_thread(Job.clear_locks_by_creator)
     clear_all_locks = _in_thread(Job.clear_all_locks)
 
+    where = _here(Job.where)
+
     # --- this node and all nodes --------------------------------------------------------------------------------------------
 
     @property

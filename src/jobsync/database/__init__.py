@@ -18,6 +18,7 @@ On PostgreSQL and SQLite alike:
   (``YYYY-MM-DD HH:MM:SS.ffffff``), like jobsync's own, and comes back as that text; a ``date`` as ``YYYY-MM-DD``.
 - A tuple is values in parentheses (``WHERE id IN %s``). A list is an array on PostgreSQL (``= ANY(%s)``), and JSON on SQLite
   (``IN (SELECT value FROM json_each(%s))``).
+- What ``job.where('id')`` returns is the condition that a row's task is this node's (``WHERE done IS NULL AND %s``).
 - A statement that fails raises an error of SQLAlchemy's (``sqlalchemy.exc.IntegrityError`` and so on), whose ``orig`` is the
   driver's; without a connection it raises ``BackendUnavailable``. No error shows the password.
 
@@ -33,12 +34,16 @@ from typing import Any
 
 from jobsync.database.connecting import connect
 from jobsync.database.connection import Connection
+from jobsync.database.row_filter import RowFilter
 from jobsync.database.rows import Rows
+from jobsync.database.token_column import TokenColumn
 from jobsync.errors import ConfigError
 
 __all__ = [
     'Connection',
+    'RowFilter',
     'Rows',
+    'TokenColumn',
     'connect',
     'execute',
     'insert_rows',

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobsync.database.row_filter import RowFilter
 from jobsync.errors import ConfigError
 
 __all__ = ['prepared']
@@ -47,7 +48,9 @@ _COMMENT_EDGE = re.compile(r'/\*|\*/')
 def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, list[Any]]:
     """Return the statement and its values for a driver of this DB-API ``paramstyle``.
 
-    A tuple becomes ``(…)`` with a placeholder for each member. Raises ``ConfigError`` if placeholders and values do not match.
+    A tuple becomes ``(…)`` with a placeholder for each member, and a ``RowFilter`` becomes its condition.
+
+    Raises ``ConfigError`` if placeholders and values do not match.
     """
     part, mark, percent = (_SQLITE, '?', '%') if paramstyle == 'qmark' else (_POSTGRESQL, '%s', '%%')
     given, out, written, end = list(values), list[Any](), list[str](), 0
@@ -63,6 +66,11 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
                 if not given:
                     raise ConfigError(f'{len(values)} values for more placeholders than that{_hint(values)}: {sql}')
                 value = given.pop(0)
+                if isinstance(value, RowFilter):
+                    condition, several = value.text('sqlite' if paramstyle == 'qmark' else 'postgresql')
+                    written.append(condition)
+                    out.extend(several)
+                    continue
                 # For an empty tuple IN (NULL), which is true of no row: IN () is no SQL.
                 members = value if isinstance(value, tuple) else [value]
                 marks = ', '.join([mark] * len(members)) or 'NULL'

@@ -56,6 +56,7 @@ CALLS: dict[str, Callable[[Job], object]] = {
     'task': in_a_block,
     'task_to_token': lambda job: job.task_to_token(1),
     'token_version': lambda job: job.token_version,
+    'where': lambda job: job.where('id'),
     'write_audit': lambda job: job.write_audit(),
 }
 """One call of each."""

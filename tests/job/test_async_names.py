@@ -20,6 +20,7 @@ AT_ONCE = {
     'set_weight',
     'task',
     'task_to_token',
+    'where',
 }
 """Methods that are not awaited: they reach nothing, or give what is entered or looped over."""
 ATTRIBUTES = {'date', 'node_name', 'site'}

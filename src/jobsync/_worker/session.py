@@ -48,6 +48,8 @@ class Session:
         self.lease: Lease | None = None
         """The lease that ``can_claim_task`` reads. None before the runtime has one, and once the session is to end."""
         self.stages = Stages(node_name)
+        self.instrument: Callable[[Backend], Backend] = lambda backend: backend
+        """Called with the backend when it is made; what it returns is used (see ``jobsync.metrics``)."""
         self._backend: Backend | None = None
         self._connection: Connection | None = None
         self._pid: int | None = None
@@ -67,7 +69,7 @@ class Session:
             refuse_patched_threads(self.node_name)
         self._pid = os.getpid()
         self.stages.record(Event.ENTER)
-        backend = self._backend = None if config.backend is None else self.caller.call(lambda: _backend_for(config))
+        backend = self._backend = None if config.backend is None else self.caller.call(self._connect)
         # t=0  this thread has recorded that it enters, and is to connect
         # t=1  another thread leaves: it finds no backend to close, and the session is over
         # t=2  this thread stores the backend, and closes it itself
@@ -103,6 +105,10 @@ class Session:
         self.lease = runtime.lease
         self.caller.call(runtime.start)
         wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)
+
+    def _connect(self) -> Backend | None:
+        backend = _backend_for(self.config)
+        return None if backend is None else self.instrument(backend)
 
     def _requested_to_leave(self) -> JobsyncError:
         return JobsyncError(f'node {self.node_name!r} was requested to leave while it was entering')

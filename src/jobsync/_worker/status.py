@@ -16,6 +16,7 @@ __all__ = [
     'is_healthy',
     'is_leader',
     'last_heartbeat_sent',
+    'lease_left_sec',
     'node_rows',
     'owned_tokens',
     'summary',
@@ -78,10 +79,15 @@ def coordination_status(session: Session, open_tasks: int) -> CoordinationStatus
 
 def summary(session: Session) -> str:
     """Return the node's name, phase, tokens and what is left of its lease, as text for a repr. No I/O."""
-    lease = session.lease
-    left = 0.0 if lease is None else max(0.0, lease.deadline - now())
+    left = lease_left_sec(session)
     lease_left = f', lease {left:.1f} s left' if session.config.enabled else ''
     return f'{session.node_name!r}: {_state(session)}, {len(owned_tokens(session))} tokens{lease_left}'
+
+
+def lease_left_sec(session: Session) -> float:
+    """Return for how many seconds the lease lasts; 0 if there is none, or it is over."""
+    lease = session.lease
+    return 0.0 if lease is None else max(0.0, lease.deadline - now())
 
 
 def _state(session: Session) -> str:

@@ -1,0 +1,111 @@
+"""The metrics of a job, as a scrape shows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.metrics import JobMetrics
+from jobsync.testing import Fault, FaultyBackend
+
+ROOT = Path(__file__).parents[1]
+
+
+def metrics() -> set[str]:
+    """The names of all metrics, as rules and dashboards write them."""
+    registry = CollectorRegistry()
+    JobMetrics(Job('w1', coordination_config=config(MemoryBackend(MemoryStore()))), registry=registry)
+    found = {family.name + ('_total' if family.type == 'counter' else '') for family in registry.collect()}
+    return found | {f'{name}_{part}' for name in found if name.endswith('_seconds') for part in ('bucket', 'sum', 'count')}
+
+
+def scraped(registry: CollectorRegistry) -> dict[str, float]:
+    """Return the samples of a scrape, by their names and labels."""
+    lines = generate_latest(registry).decode().splitlines()
+    pairs = (line.rsplit(' ', 1) for line in lines if not line.startswith('#'))
+    return {name: float(value) for name, value in pairs}
+
+
+def config(backend: object) -> CoordinationConfig:
+    return CoordinationConfig(backend=backend, minimum_nodes=1, total_tokens=100)  # type: ignore[arg-type]
+
+
+def test_a_scrape_shows_what_a_job_is_and_has_done() -> None:
+    """Ownership and lease as they are now; claims, completions, plans and calls as they were counted."""
+    registry = CollectorRegistry()
+    job = Job('w1', coordination_config=config(MemoryBackend(MemoryStore())))
+    JobMetrics(job, registry=registry)
+    before = scraped(registry)
+    assert (before['jobsync_healthy{node="w1"}'], before['jobsync_tokens_owned{node="w1"}']) == (0, 0)
+    with job:
+        assert list(job.claim(range(10))) == list(range(10))
+        job.add_task('open')
+        found = scraped(registry)
+        assert found['jobsync_healthy{node="w1"}'] == found['jobsync_leader{node="w1"}'] == 1
+        assert found['jobsync_tokens_owned{node="w1"}'] == 100
+        assert 0 < found['jobsync_lease_seconds{node="w1"}'] <= 13.5
+        assert found['jobsync_tasks_open{node="w1"}'] == 1
+        assert found['jobsync_claims_total{node="w1"}'] == 11
+        assert found['jobsync_plans_total{node="w1"}'] >= 1
+        assert found['jobsync_tokens_moved_total{node="w1"}'] == 100
+        assert found['jobsync_assignment_version{node="w1"}'] == job.token_version
+        assert found['jobsync_store_call_seconds_count{node="w1",operation="heartbeat"}'] >= 1
+    after = scraped(registry)
+    assert after['jobsync_audits_total{node="w1"}'] == 10
+    assert after['jobsync_tokens_owned{node="w1"}'] == 0
+
+
+def test_failures_are_counted() -> None:
+    """A call that fails is counted with its operation, and measured too; a call that is repeated is measured each time."""
+    registry = CollectorRegistry()
+    backend = FaultyBackend(MemoryBackend(MemoryStore()), Fault('append_claims', times=2))
+    job = Job('w1', coordination_config=config(backend))
+    JobMetrics(job, registry=registry)
+    with job:
+        assert job.add_task('x')
+        found = scraped(registry)
+    labels = '{node="w1",operation="append_claims"}'
+    assert found[f'jobsync_store_call_failures_total{labels}'] == 2
+    assert found[f'jobsync_store_call_seconds_count{labels}'] == 3
+    assert found['jobsync_claims_total{node="w1"}'] == 1
+
+
+def test_two_jobs_of_a_process() -> None:
+    """The label tells the jobs of a process apart."""
+    registry, store = CollectorRegistry(), MemoryStore()
+    jobs = [Job(name, coordination_config=config(MemoryBackend(store))) for name in ('w1', 'w2')]
+    JobMetrics(*jobs, registry=registry)
+    assert {'jobsync_healthy{node="w1"}', 'jobsync_healthy{node="w2"}'} <= scraped(registry).keys()
+
+
+def test_an_async_job_has_the_same() -> None:
+    """An ``AsyncJob`` is measured as its ``Job`` is."""
+    registry = CollectorRegistry()
+    JobMetrics(AsyncJob('w1', coordination_config=config(MemoryBackend(MemoryStore()))), registry=registry)
+    assert scraped(registry)['jobsync_healthy{node="w1"}'] == 0
+
+
+def test_it_is_made_before_the_job_is_entered() -> None:
+    """Calls that were made before would be missing, so it is refused."""
+    with Job('w1', coordination_config=config(MemoryBackend(MemoryStore()))) as job, pytest.raises(ConfigError, match='entered'):
+        JobMetrics(job, registry=CollectorRegistry())
+
+
+@pytest.mark.parametrize('name', sorted(name for name in metrics() if not re.search('_(bucket|sum|count)$', name)))
+def test_a_metric_is_documented(name: str) -> None:
+    """Each metric is in the table of the page."""
+    assert f'| `{name}` |' in (ROOT / 'docs/operate/metrics.md').read_text()
+
+
+@pytest.mark.parametrize('file', ['alerts.yml', 'dashboard.json'])
+def test_rules_and_dashboard_use_metrics_that_exist(file: str) -> None:
+    """No alert waits for a metric that no job has."""
+    text = (ROOT / 'docs/operate' / file).read_text()
+    used = set(re.findall(r'jobsync_[a-z_]+', text))
+    assert used
+    assert used <= metrics()

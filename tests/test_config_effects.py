@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import LockEdit, LockRequest
+from jobsync._core.records import HistoryKind, LockEdit, LockRequest
 from jobsync._runtime.startup import node_config
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 
@@ -155,6 +156,14 @@ def until_passed_on(**changes: Any) -> float:
     return seconds_until(bench, lambda: len(first.lease.ownership.tokens) == 4)
 
 
+def until_deleted(**changes: Any) -> float:
+    """How many seconds after it was recorded a completed task is deleted."""
+    bench = Bench()
+    bench.cluster('a', **changes)
+    bench.backend.append_audits('a', ['x'], dt.date(2026, 3, 2))
+    return seconds_until(bench, lambda: not bench.backend.history(HistoryKind.AUDIT))
+
+
 def share(**changes: Any) -> float:
     """How many of four tokens a node owns beside one of weight 1."""
     bench = Bench()
@@ -180,6 +189,7 @@ EFFECTS: list[tuple[str, Measured, dict[float, tuple[float, float]]]] = [
     ('handover_timeout_sec', until_handed_over, {2: (2, 3.5), 20: (20, 21.5)}),
     ('shutdown_timeout_sec', until_left, {0: (0, 0.1), 9: (9, 9.1)}),
     ('rejoin_grace_sec', until_passed_on, {0: (0, 1), 30: (30, 31)}),
+    ('retention_days', until_deleted, {60 / 86_400: (60, 72), 150 / 86_400: (150, 180)}),
     ('weight', share, {0: (0, 0), 1: (2, 2), 3: (3, 3)}),
 ]
 FOR_THE_BACKEND = {'appname': 'other_', 'op_timeout_sec': 3.0, 'bulk_timeout_sec': 7.0}

@@ -7,7 +7,8 @@ expiring keys, no locks that it hands out, and no trusted clock.
 
 **Every method**
 
-- is atomic: a concurrent caller sees all of its effects or none, and a reading never mixes two states;
+- is atomic: a concurrent caller sees all of its effects or none, and a reading never mixes two states (``purge`` is atomic for
+  each record);
 - is synchronous, and may be called from any thread;
 - ends within ``op_timeout_sec``, or within ``bulk_timeout_sec`` if it is marked *bulk*; ``wait`` has a timeout of its own;
 - raises ``BackendUnavailable`` if the store did not answer. The call may have happened or not, and the caller may repeat it
@@ -78,6 +79,7 @@ from jobsync._core.records import (
     Opened,
     Pin,
     Pulse,
+    Purged,
     Rebalance,
     Registration,
     Revision,
@@ -121,6 +123,7 @@ __all__ = [
     'Pin',
     'Plan',
     'Pulse',
+    'Purged',
     'Reach',
     'Rebalance',
     'Registration',
@@ -486,17 +489,24 @@ class Backend(Protocol):
             The newest claim of each item and date that no node has audited, if that claim is old enough.
         """
 
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
-        """Delete claims, audits or rebalances older than ``before``.
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        """Delete one portion of the claims, audits or rebalances that are older than ``before``.
 
-        A *bulk* call.
+        A *bulk* call, of which no single request may keep the store from others for longer than a tenth of a second with
+        ``limit`` at 1,000. Repeated with the ``resume`` of the answer until that is empty, it has read every record that was
+        there at the first call, except records renewed meanwhile. What is deleted is decided and deleted in one atomic step for
+        each record; a portion may take several such steps.
 
-        A claim is deleted only if its item is audited at its date, because incomplete work stays on record.
+        A claim is deleted only if its item is audited at its date, because incomplete work stays on record. An audit is deleted
+        only if no claim of its item at its date is left, because its work would be incomplete again. So claims are to be purged
+        before audits, and ``incomplete`` returns the same before and after.
 
         Args:
             kind: which records.
             before: records made earlier than this are deleted.
+            limit: about how many records to read, deleted or not. A store may take more where its records are stored together.
+            after: where to go on: ``resume`` of the portion before; empty for the first portion.
 
         Returns:
-            How many records were deleted.
+            How many records were deleted, and where the next portion goes on.
         """

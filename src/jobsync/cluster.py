@@ -15,6 +15,7 @@ from jobsync._cluster.explanation import Explanation, TaskHistory, explain
 from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader
 from jobsync._core.records import Audit, Claim, HistoryKind, LockEdit, LockFilter, Rebalance
+from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo
 from jobsync.config import CoordinationConfig, checks
@@ -295,6 +296,31 @@ class Cluster:
         keys = None if tasks is None else frozenset(map(key_of, checks.tasks.of('tasks', tasks)))
         created_by = None if creator is None else checks.creator.of('creator', creator)
         return self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
+
+    def purge(
+        self,
+        *,
+        before: dt.datetime | None = None,
+        older_than: dt.timedelta | float | None = None,
+        kinds: Collection[str] = KINDS,
+    ) -> dict[str, int]:
+        """Delete old claims, audits and rebalances of all nodes and dates, in portions that keep no other call waiting.
+
+        Incomplete work stays: a claim is deleted only if its task is complete, and an audit only after the claims of its task.
+
+        Args:
+            before: Delete what was recorded earlier, by the store's clock. Has a timezone.
+            older_than: In place of ``before``: delete what was recorded longer ago; a number is seconds.
+            kinds: What to delete: ``'claim'``, ``'audit'``, ``'rebalance'``, or several of them.
+
+        Returns:
+            How many records of each kind were deleted.
+
+        Raises:
+            ConfigError: An argument is not allowed, or neither or both of ``before`` and ``older_than`` are given.
+            BackendUnavailable: The store does not answer. What was deleted until then is deleted.
+        """
+        return purge_history(self._backend, lambda action: action(), before, older_than, kinds)
 
 
 def _day(date: dt.date | None) -> dt.date | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
 from types import TracebackType
@@ -17,6 +17,7 @@ from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
 from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
+from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.session import Session, copy_error
 from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
@@ -400,6 +401,33 @@ class Job:
             BackendUnavailable: The store does not answer.
         """
         return self._task_log.read_incomplete(checks.age(older_than))
+
+    def purge(
+        self,
+        *,
+        before: dt.datetime | None = None,
+        older_than: dt.timedelta | float | None = None,
+        kinds: Collection[str] = KINDS,
+    ) -> dict[str, int]:
+        """Delete old claims, audits and rebalances of all nodes and dates, in portions that keep no other call waiting.
+
+        Incomplete work stays: a claim is deleted only if its task is complete, and an audit only after the claims of its task.
+        For deleting all the time there is ``retention_days``.
+
+        Args:
+            before: Delete what was recorded earlier, by the store's clock. Has a timezone.
+            older_than: In place of ``before``: delete what was recorded longer ago; a number is seconds.
+            kinds: What to delete: ``'claim'``, ``'audit'``, ``'rebalance'``, or several of them.
+
+        Returns:
+            How many records of each kind were deleted.
+
+        Raises:
+            ConfigError: An argument is not allowed, or neither or both of ``before`` and ``older_than`` are given.
+            BackendUnavailable: The store does not answer. What was deleted until then is deleted.
+        """
+        session = self._session
+        return purge_history(session.needed_backend, session.caller.call, before, older_than, kinds)
 
     @overload
     def where(self, column: str, token_column: str | None = None) -> RowFilter: ...

@@ -8,7 +8,7 @@ import threading
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, LockEdit, LockFilter, NodeRef, Pin
 from jobsync.backend import Backend
-from jobsync.testing.conformance.namespace import TOKENS, Namespace
+from jobsync.testing.conformance.namespace import TOKENS, Namespace, purged
 
 __all__ = ['DAY', 'Waiting', 'everything']
 
@@ -35,7 +35,7 @@ def everything(backend: Backend) -> NodeRef:
     namespace.state()
     for kind in HistoryKind:
         backend.history(kind, date=DAY)
-        backend.purge(kind, backend.snapshot().now + dt.timedelta(hours=1))
+        purged(backend, kind, backend.snapshot().now + dt.timedelta(hours=1))
     backend.renew_timeline(namespace.timeline, 0)
     namespace.timeline = backend.snapshot().timeline
     assert backend.wait(0, 10.0) > 0

@@ -23,7 +23,7 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import channel
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
 pytestmark = pytest.mark.etcd
 
@@ -101,7 +101,7 @@ def everything(backend: Backend) -> None:
     backend.append_audits('leader', ['x'], DAY)
     assert [claim.item for claim in backend.incomplete(DAY, dt.timedelta(0))] == ['y']
     namespace.state()
-    assert [backend.purge(kind, backend.snapshot().now) for kind in HistoryKind] == [1, 1, 1]
+    assert [purged(backend, kind, backend.snapshot().now) for kind in HistoryKind] == [1, 1, 1]
     assert backend.edit_locks(LockEdit(remove=LockFilter())) == 1
     assert backend.wait(0, DEADLINE_SEC) > 0
     backend.renew_timeline(namespace.timeline, 0)

@@ -123,7 +123,7 @@ def test_a_standby_is_unavailable(harness: PostgresqlHarness, server: PostgresSe
         'append_audits': partial(backend.append_audits, 'leader', ['x'], DAY),
         'history': partial(backend.history, HistoryKind.CLAIM),
         'incomplete': partial(backend.incomplete, None, DAY - DAY),
-        'purge': partial(backend.purge, HistoryKind.AUDIT, before.now),
+        'purge': partial(backend.purge, HistoryKind.AUDIT, before.now, 1000),
     }
     for name, call in calls.items():
         try:

@@ -26,9 +26,10 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
+from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode
 from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
 pytestmark = pytest.mark.postgres
 
@@ -159,7 +160,7 @@ class TestRights:
             namespace.commit(leader, TokenGroup(range(9), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),), moved=10)
             namespace.commit(leader, TokenGroup([1], None), TokenGroup([2], 'b'), unpinned=frozenset({TOKENS + 1}))
             for kind in HistoryKind:
-                backend.purge(kind, dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
+                purged(backend, kind, dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
             backend.set_weight(leader, 2.0)
             backend.append_claims(leader, ['x'], dt.date(2026, 1, 1))
             backend.append_audits('leader', ['x'], dt.date(2026, 1, 1))
@@ -189,7 +190,7 @@ class TestRights:
         """Refused with both versions."""
         harness.execute('UPDATE sync_state SET schema_version = 7')
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 3'):
+            with pytest.raises(SchemaMismatch, match=rf'version 7.*up to {SCHEMA_VERSION}'):
                 harness.connect().open(SETTINGS, create=create)
 
     def test_tables_of_an_earlier_release(self, harness: PostgresqlHarness) -> None:

@@ -22,7 +22,7 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import ConfigError
 from jobsync.fencing import StaleFence, redis_set
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
 pytestmark = pytest.mark.redis
 
@@ -160,7 +160,7 @@ class TestPage:
                 lambda: backend.edit_locks(LockEdit(remove=LockFilter(), put=(LockRequest('z', ('a',), 'me'),))),
                 lambda: backend.append_claims(leader, ['z'], DAY),
                 lambda: backend.append_audits('leader', ['y'], DAY),
-                lambda: backend.purge(HistoryKind.AUDIT, now + dt.timedelta(hours=1)),
+                lambda: purged(backend, HistoryKind.AUDIT, now + dt.timedelta(hours=1)),
                 lambda: backend.renew_timeline(namespace.timeline, 0),
             ]
             for call in calls:

@@ -195,7 +195,7 @@ class TestTrails:
         assert len(namespace.rebalances()) == 1
         assert [claim.item for claim in namespace.backend.incomplete(None, dt.timedelta(0))] == ['y']
         for trail in HistoryKind:
-            namespace.backend.purge(trail, namespace.snapshot().now)
+            namespace.purge(trail, namespace.snapshot().now)
         assert namespace.audits() == []
 
 

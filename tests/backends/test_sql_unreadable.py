@@ -181,7 +181,7 @@ class TestAllTheSame:
         assert [claim.item for claim in namespace.backend.incomplete(None, dt.timedelta(0))] == ['x']
         for trail, count in ((HistoryKind.CLAIM, 2), (HistoryKind.AUDIT, 1), (HistoryKind.REBALANCE, 1)):
             assert len(namespace.backend.history(trail, limit=2)) == count
-            assert namespace.backend.purge(trail, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)) >= 0
+            assert namespace.purge(trail, dt.datetime(2020, 1, 1, tzinfo=dt.UTC)) >= 0
         assert namespace.backend.open(SETTINGS, create=True).settings == SETTINGS
 
 

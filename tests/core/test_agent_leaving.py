@@ -141,7 +141,7 @@ def test_a_node_that_left_asks_for_nothing() -> None:
     bench.run(1.0)
     agent.leave(bench.now)
     assert agent.phase is Phase.LEFT
-    assert [agent.next(lane, bench.now) for lane in Lane] == [None, None]
+    assert [agent.next(lane, bench.now) for lane in Lane] == [None] * len(Lane)
     assert bench.record('a').state is NodeState.LEFT
 
 

@@ -37,9 +37,9 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_example_is_short() -> None:
-    """Under 250 lines of code, as the page says."""
-    assert 'under 250 lines of code' in PAGE.read_text(encoding='utf-8')
-    assert sum(map(lines_of_code, (EXAMPLE / 'src').rglob('*.py'))) < 250
+    """Under 260 lines of code, as the page says."""
+    assert 'under 260 lines of code' in PAGE.read_text(encoding='utf-8')
+    assert sum(map(lines_of_code, (EXAMPLE / 'src').rglob('*.py'))) < 260
 
 
 @pytest.mark.parametrize('block', INCLUDED, ids=lambda block: block.text.split('\n', maxsplit=1)[0])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from tests.simulation.broken_rules import BROKEN_ORDER, BROKEN_RULES
 
 from jobsync._core.leader import admission
+from jobsync.backend import HistoryKind, Purged
+from jobsync.backends.memory import MemoryBackend
 from jobsync.testing.simulate import main
 from jobsync.testing.simulation import WorldConfig, run
 
@@ -35,6 +39,24 @@ def test_every_promise_holds(first: int) -> None:
     for seed in range(first, first + 4):
         outcome = run(seed)
         assert outcome.is_good, '\n'.join([*outcome.violations, *outcome.broken, *outcome.unsettled, *outcome.history[-40:]])
+
+
+@pytest.mark.slow
+def test_every_promise_holds_while_old_records_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that keeps the history for a minute breaks no promise, and deletes rebalances in the midst of the storm."""
+    deleted, purge = list[int](), MemoryBackend.purge
+
+    def counted(self: MemoryBackend, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        portion = purge(self, kind, before, limit, after)
+        deleted.append(portion.deleted)
+        return portion
+
+    monkeypatch.setattr(MemoryBackend, 'purge', counted)
+    for seed in range(2):
+        outcome = run(seed, WorldConfig(retention_days=60 / 86_400))
+        assert outcome.is_good, outcome.history[-40:]
+    assert sum(deleted) > 20
+    assert len(deleted) > 50
 
 
 @pytest.mark.slow

@@ -359,7 +359,7 @@ class OwnBackend:
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[backend.Claim, ...]:
         raise NotImplementedError
 
-    def purge(self, kind: backend.HistoryKind, before: dt.datetime) -> int:
+    def purge(self, kind: backend.HistoryKind, before: dt.datetime, limit: int, after: str = '') -> backend.Purged:
         raise NotImplementedError
 
 

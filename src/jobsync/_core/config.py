@@ -43,6 +43,7 @@ class NodeConfig:
     handover_timeout_sec: float
     shutdown_timeout_sec: float
     rejoin_grace_sec: float
+    retention_days: float | None
     minimum_nodes: int | None
     locks_enabled: bool
     durable: bool

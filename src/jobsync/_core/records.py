@@ -32,6 +32,7 @@ __all__ = [
     'Opened',
     'Pin',
     'Pulse',
+    'Purged',
     'Rebalance',
     'Registration',
     'Revision',
@@ -430,6 +431,16 @@ class Rebalance:
     duration_ms: int
     version: int = 0
     """The plan's number, which is the version of the tokens and pins that passed; 0 in a record of an older schema."""
+
+
+@attrs.frozen
+class Purged:
+    """What one portion of a purge did."""
+
+    deleted: int
+    """How many records it deleted."""
+    resume: str = ''
+    """Where the next portion goes on, in the store's own terms; empty once every record has been read."""
 
 
 Members = Mapping[str, Member]

@@ -43,6 +43,8 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
         case commands.RenewTimeline(expected, at_least, longest_timeout_sec):
             backend.renew_timeline(expected, at_least, longest_timeout_sec)
             return None
+        case commands.Purge(kind, before, limit, after):
+            return backend.purge(kind, before, limit, after)
         case commands.SetWeight(ref, weight):
             backend.set_weight(ref, weight)
             return None

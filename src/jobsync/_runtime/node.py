@@ -1,4 +1,4 @@
-"""The threads of one node: one for each of the agent's two lanes, and a listener where the backend pushes.
+"""The threads of one node: one for each of the agent's lanes that it needs, and a listener where the backend pushes.
 
 The agent is used under one lock, which is held only for its decisions and never across a call of the backend. The user's threads
 take no lock at all, since a signal whose handler leaves the cluster may interrupt them at any moment. They read single attributes
@@ -7,7 +7,7 @@ through a queue that is safe inside a signal handler.
 
 **No thread here waits for a log.** A log handler may block for any time: on a pipe that no process reads, or on a lock that the
 very thread holds which a signal has interrupted, while the signal's handler waits for this node to leave. So every line goes
-through the event log (``jobsync._event_log``). Once the node is to leave, each thread serves both lanes: the thread that is free
+through the event log (``jobsync._event_log``). Once the node is to leave, each thread serves all lanes: the thread that is free
 first deregisters.
 """
 
@@ -112,7 +112,9 @@ class NodeRuntime:
         """The error of the last call that was not a heartbeat; None if it succeeded."""
         name = config.name
         self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name=f'jobsync-{lane.value}-{name}', daemon=True) for lane in Lane
+            threading.Thread(target=self._run, args=(lane,), name=f'jobsync-{lane.value}-{name}', daemon=True)
+            for lane in Lane
+            if lane is not Lane.UPKEEP or config.retention_days is not None
         ]
         if backend.info.push:
             self._threads.append(threading.Thread(target=self._listen, name=f'jobsync-listen-{name}', daemon=True))
@@ -132,7 +134,7 @@ class NodeRuntime:
         return self.status.phase in _OVER
 
     def wake(self) -> None:
-        """Wake the threads of both lanes."""
+        """Wake the threads of all lanes."""
         for bell in self._bells.values():
             bell.put(None)
 

@@ -223,6 +223,7 @@ class AsyncJob:
     write_audit = _in_thread(Job.write_audit)
     get_audit = _in_thread(Job.get_audit)
     get_incomplete_tasks = _in_thread(Job.get_incomplete_tasks)
+    purge = _in_thread(Job.purge)
 
     async def add_task(self, task: object) -> bool:
         """Start a task: mark it in flight, record its claim, and return whether this node may work on it.

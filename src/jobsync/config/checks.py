@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 import attrs
 
 from jobsync._core.redact import redact_url, safe_repr
-from jobsync.backend import Backend
+from jobsync.backend import Backend, HistoryKind
 from jobsync.errors import ConfigError
 
 __all__ = [
     'Check',
     'age',
     'async_tasks',
+    'aware_datetime',
     'batch',
     'callback',
     'choice',
@@ -32,6 +33,7 @@ __all__ = [
     'date_of_work',
     'flag',
     'hides_password',
+    'history_kinds',
     'integer',
     'keywords_only',
     'nearest',
@@ -150,6 +152,14 @@ node_name = Check(
 seconds = Check(lambda value: _is_number(value) and value >= 0, 'a number of seconds, 0 or more')
 site = Check(lambda value: value is None or isinstance(value, str), 'a string or None; other arguments are given by name')
 batch = Check(lambda value: value is None or (_is_integer(value) and value >= 1), 'an integer of at least 1, or None')
+aware_datetime = Check(
+    lambda value: isinstance(value, dt.datetime) and value.tzinfo is not None, 'a datetime with a timezone, such as datetime.UTC'
+)
+_KINDS = tuple(kind.value for kind in HistoryKind)
+history_kinds = Check(
+    lambda value: isinstance(value, Collection) and not isinstance(value, str) and bool(value) and set(value) <= set(_KINDS),
+    f'some of {", ".join(map(repr, _KINDS))}, in a list or tuple',
+)
 creator = Check(lambda value: isinstance(value, str) and bool(value), 'the name of a node')
 """The node whose task locks are meant; never None, which would mean those of all nodes."""
 _NO_LOOP = '; for one task there is task(…)'

@@ -30,6 +30,7 @@ _delay = checks.number(0, _WEEK, 'seconds')
 _bound = checks.number(0.01, 3600, 'seconds')
 _optional_store: Any = attrs.validators.optional(checks.store)
 _optional_count = attrs.validators.optional(checks.integer(1, 100_000))
+_optional_days = attrs.validators.optional(checks.number(0.0001, 36_500, 'days'))
 _optional_text = attrs.validators.optional(checks.text())
 _optional_secret = attrs.validators.optional(checks.text(secret=True))
 
@@ -111,6 +112,11 @@ class CoordinationConfig:
     rejoin_grace_sec: float = attrs.field(default=0, validator=_delay)
     """How long the leader reserves the tokens of a node that has left, without an owner, so that a restart under the same name
     moves nothing. The leader's own setting is used: give all nodes the same."""
+
+    retention_days: float | None = attrs.field(default=None, validator=_optional_days)
+    """For how many days claims, audits and rebalances are kept; the leader deletes older ones, and its own setting is used: give
+    all nodes the same. Claims without an audit stay, as incomplete work. None: everything is kept until ``purge`` is called,
+    because what is deleted does not come back."""
 
     token_distribution_timeout_sec: float = attrs.field(default=60, validator=_poll)
     """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.

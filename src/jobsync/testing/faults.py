@@ -26,6 +26,7 @@ from jobsync.backend import (
     Opened,
     Plan,
     Pulse,
+    Purged,
     Rebalance,
     Registration,
     Revision,
@@ -187,8 +188,8 @@ class FaultyBackend:
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:  # noqa: D102
         return self._call(self.inner.incomplete, date, older_than)
 
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:  # noqa: D102
-        return self._call(self.inner.purge, kind, before)
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:  # noqa: D102
+        return self._call(self.inner.purge, kind, before, limit, after)
 
     def wait(self, revision: int, timeout: float) -> int:  # noqa: D102
         return self._call(self.inner.wait, revision, timeout)

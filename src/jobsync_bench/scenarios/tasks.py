@@ -68,7 +68,9 @@ class Team:
         """Delete the history, so that no round has a longer one than the others."""
         tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
         for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
-            self._backend.purge(kind, tomorrow)
+            resume = None
+            while resume != '':
+                resume = self._backend.purge(kind, tomorrow, 100_000, resume or '').resume
 
 
 @contextmanager

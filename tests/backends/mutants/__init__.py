@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tests.backends.mutants import attempts, guards, leading, nodes, records, rest, external_changes, contract, spoilt, files  # isort: skip
+# The table of mutants has them in this order.
+from tests.backends.mutants import (  # isort: skip
+    attempts, guards, leading, nodes, records, rest, external_changes, contract, spoilt, files, purging,
+)  # fmt: skip
 from tests.backends.mutants.base import MUTANTS
 
 __all__ = [
-    'MUTANTS', 'attempts', 'contract', 'external_changes', 'files', 'guards', 'leading', 'nodes', 'records', 'rest', 'spoilt',
+    'MUTANTS', 'attempts', 'contract', 'external_changes', 'files', 'guards', 'leading', 'nodes', 'purging', 'records', 'rest',
+    'spoilt',
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ from jobsync_files import backend as files
 from jobsync_files.folder import Folder
 
 from jobsync.backend import Backend, BackendOptions, Reach
-from jobsync.backends.single_writer import AssignmentTable, History, LockTable, NamespaceState, Record
+from jobsync.backends.single_writer import AssignmentTable, LockTable, NamespaceState, Record, Row
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync.testing import Ability, Harness
 
@@ -145,10 +145,10 @@ class StateFirst(files.FilesTransaction):
         assignment: AssignmentTable | None = None,
         locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        history: History | None = None,
+        purged: Collection[Row] = (),
     ) -> None:
         super().put(state)
-        super().put(state, assignment=assignment, locks=locks, records=records, history=history)
+        super().put(state, assignment=assignment, locks=locks, records=records, purged=purged)
 
 
 @mutant

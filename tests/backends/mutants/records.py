@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
@@ -282,7 +283,7 @@ class CompletionsReadOnce(Hands):
         with self.store.changed, self.transaction() as tx:
             history = tx.history()
             self.known = frozenset(history.audited) if self.known is None else self.known
-            audited, history.audited = history.audited, set(self.known)
+            audited, history.audited = history.audited, Counter(self.known)
             try:
                 return super().append_claims(ref, items, date, tolerated)
             finally:
@@ -333,11 +334,3 @@ class OldestFirst(Hands):
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Row]:
         return tuple(reversed(super().history(kind, date=date, item=item)))[:limit]
-
-
-@mutant
-class PurgesEverything(Hands):
-    """Deletes records that are not old enough."""
-
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
-        return super().purge(kind, before + dt.timedelta(days=1))

@@ -15,7 +15,6 @@ from jobsync._core.assignment import Plan
 from jobsync._core.records import (
     Claim,
     Guard,
-    HistoryKind,
     Leadership,
     LockEdit,
     LockReading,
@@ -86,22 +85,6 @@ class ClaimsOverwritten(Hands):
             for key in [key for key in claims if key[0] in items and key[1] != date]:
                 del claims[key]
             return found
-
-
-@mutant
-class PurgeForgetsOpenWork(Hands):
-    """Deletes claims whose work is not complete."""
-
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
-        with self.store.changed:
-            count = super().purge(kind, before)
-            if kind is HistoryKind.CLAIM:
-                claims = self.records.claims
-                old = [key for key, claim in claims.items() if claim.created_on < before]
-                for key in old:
-                    del claims[key]
-                count += len(old)
-            return count
 
 
 @mutant

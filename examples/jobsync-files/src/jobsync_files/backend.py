@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -23,6 +23,7 @@ from jobsync.backends.single_writer import (
     LockTable,
     NamespaceState,
     Record,
+    Row,
     SingleWriterBackend,
     Transaction,
 )
@@ -109,7 +110,7 @@ class FilesTransaction(Transaction):
         assignment: AssignmentTable | None = None,
         locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        history: History | None = None,
+        purged: Collection[Row] = (),
     ) -> None:
         """See ``Transaction``."""
         before, index = self._index, attrs.evolve(self._index, state=state, writes=self._index.writes + 1)
@@ -117,8 +118,9 @@ class FilesTransaction(Transaction):
             index = attrs.evolve(index, assignment=self._write('assignment', assignment.read(None)))
         if locks is not None:
             index = attrs.evolve(index, locks=self._write('locks', locks))
-        name, length = (None, 0) if history is not None else (index.history, index.history_length)
-        lines = b''.join(json_of.dumps(record, Record).encode() + b'\n' for record in (*(history or ()), *records))
+        kept = self.history().remove(purged) if purged else ()
+        name, length = (None, 0) if purged else (index.history, index.history_length)
+        lines = b''.join(json_of.dumps(record, Record).encode() + b'\n' for record in (*kept, *records))
         if lines:
             name = name or f'history.{secrets.token_hex(8)}.jsonl'
             self._folder.write(name, length, lines)

@@ -1,6 +1,6 @@
 """The life of a node as one state machine: rules R1 to R8 seen from one process.
 
-**Theory of operation.** An agent never acts. For each of two lanes the runtime calls ``next``, which returns a command for the
+**Theory of operation.** An agent never acts. For each lane the runtime calls ``next``, which returns a command for the
 backend, or the time at which to call again. The runtime executes the command and passes its reply to ``done``. Time comes in as
 an argument, on a clock that never goes back and counts suspended time. One lane carries heartbeats and nothing else; the other
 carries everything else, one call after another.
@@ -167,6 +167,8 @@ class Agent:
         call: commands.Command | float | None = None
         if lane is Lane.WORK:
             call = self._next_work(now)
+        elif lane is Lane.UPKEEP:
+            call = self._membership.next_upkeep(now) if self.phase is Phase.MEMBER else None
         elif self.phase is Phase.MEMBER or self.is_staying(now):
             call = self._membership.next_heartbeat(now)
         if call is None or isinstance(call, (int, float)):
@@ -206,6 +208,9 @@ class Agent:
         # t=20  the snapshot shows that another node has evicted this one: session 2 begins
         # t=21  the answer comes: extended by it, the lease of session 2 would begin before anything gave it tokens
         if issued.session != self._session or self.phase in (Phase.LEFT, Phase.FAILED):
+            return not isinstance(reply, Exception)
+        if lane is Lane.UPKEEP:
+            self._membership.take_upkeep(issued, reply, now)
             return not isinstance(reply, Exception)
         try:
             if isinstance(reply, NameTaken):

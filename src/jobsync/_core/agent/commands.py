@@ -5,6 +5,7 @@ The runtime executes them (``jobsync._runtime.executor``) and brings back the re
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 
 import attrs
@@ -15,11 +16,13 @@ from jobsync._core.assignment import Assignment, Plan
 from jobsync._core.config import NodeConfig
 from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import (
+    HistoryKind,
     Leadership,
     LockReading,
     NodeRef,
     Opened,
     Pulse,
+    Purged,
     Registration,
     Revision,
     Settings,
@@ -39,6 +42,7 @@ __all__ = [
     'Lane',
     'Open',
     'PlanAndCommit',
+    'Purge',
     'ReadAssignment',
     'ReadLocks',
     'Register',
@@ -54,6 +58,8 @@ class Lane(enum.Enum):
 
     HEARTBEAT = 'heartbeat'
     WORK = 'work'
+    UPKEEP = 'upkeep'
+    """What no other call may wait for: nothing but ``Purge``."""
 
 
 @attrs.frozen
@@ -155,6 +161,16 @@ class RenewTimeline:
 
 
 @attrs.frozen
+class Purge:
+    """``Backend.purge``: one portion; answered by ``Purged``."""
+
+    kind: HistoryKind
+    before: dt.datetime
+    limit: int
+    after: str = ''
+
+
+@attrs.frozen
 class SetWeight:
     """``Backend.set_weight``; answered by None."""
 
@@ -180,10 +196,11 @@ Command = (
     | PlanAndCommit
     | DropExpiredLocks
     | RenewTimeline
+    | Purge
     | SetWeight
     | Deregister
 )
-Reply = Opened | Pulse | Snapshot | AssignmentReading | LockReading | Leadership | CommitOutcome | int | None | Exception
+Reply = Opened | Pulse | Snapshot | AssignmentReading | LockReading | Leadership | CommitOutcome | Purged | int | None | Exception
 
 
 @attrs.frozen

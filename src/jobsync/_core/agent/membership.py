@@ -6,6 +6,7 @@ Each of these knows one thing of it:
 - ``HeartbeatSchedule``: when to send heartbeats. ``ClusterMonitor``: when to read the others, and which to suspect (R2).
 - ``AssignmentRefresh``: which version of the assignment there is to read.
 - ``LeaderTerm``: what a leader does (R4). ``Candidacy``: whether the node may lead.
+- ``Retention``: which old records of the history the leader deletes.
 - ``RollbackDetector``: what was read and written, and thereby whether the store went back in time (R8).
 - ``WeightSync``: whether the store has the weight that the node wants. ``UnreadableRecords``: what cannot be read (R9).
 """
@@ -20,6 +21,7 @@ from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.leader_term import LeaderTerm
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.monitor import ClusterMonitor
+from jobsync._core.agent.retention import Retention
 from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.agent.schedule import AssignmentRefresh, HeartbeatSchedule, WeightSync
 from jobsync._core.agent.unreadable import UnreadableRecords
@@ -53,6 +55,7 @@ class Membership:
         self._refresh = AssignmentRefresh(config, started_at, now)
         self.monitor = ClusterMonitor(config, ref, candidacy, now)
         self.leader_term = LeaderTerm(config, ref, rollback, started_at, now, emit)
+        self._retention = Retention(config, now, emit)
 
     # --- what to do next ----------------------------------------------------------------------------------------------------
 
@@ -104,6 +107,10 @@ class Membership:
         self._candidacy.rest()
         return wake
 
+    def next_upkeep(self, now: float) -> commands.Purge | float:
+        """Return the portion of the history to purge now, or when to call again. Only the leader does this."""
+        return self._retention.next(self.leader_term.is_on and now < self._lease.deadline, self.monitor.snapshot, now)
+
     def _step_back(self, now: float) -> None:
         """Be no candidate for the leadership for a while (rule R4)."""
         self.monitor.poll_once(self._candidacy.step_back(now))
@@ -144,6 +151,11 @@ class Membership:
             case _:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')
         self._work_succeeded(answer, now)
+
+    def take_upkeep(self, issued: commands.Issued, answer: commands.Reply, now: float) -> None:
+        """Take the answer to a purge, or the error it raised, which says nothing of the other nodes."""
+        if isinstance(issued.call, commands.Purge):
+            self._retention.take(issued, issued.call, answer, now)
 
     def _work_succeeded(self, answer: commands.Reply, now: float) -> None:
         """End a pause of the candidacy if the work shows that this node can lead; of the first in line only plans show it."""

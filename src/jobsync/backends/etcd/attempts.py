@@ -124,7 +124,7 @@ class AttemptLog:
         of, known = self._known or (None, Attempts())
         if of is None or (of.ref, of.date) != (completed.ref, completed.date):
             known = Attempts()
-        state, purged = reading.values.get(self._keys.state), reading.values.get(self._keys.purged)
+        state, purged = reading.values.get(self._keys.state), reading.values.get(self._keys.purged(completed.date))
         if reading.cluster and (state, purged) != (known.state, known.purged):
             known = self.caught_up(known, completed.date, completed, purged, deadline)
             self._known = completed, known
@@ -152,7 +152,7 @@ class AttemptLog:
             is_joined = node is not None and node.ref == ref and node.state is NodeState.JOINED
             # The attempts of a run that is registered are lost for no handle. Of others, handles have counted what is forgotten
             # here: they notice by this mark.
-            marks = [] if is_joined else [requests.put(self._keys.purged, secrets.token_bytes(12))]
+            marks = [] if is_joined else [requests.put(self._keys.purged(date), secrets.token_bytes(12))]
             compares = [requests.exists(self._keys.state), *([reading.same(key)] if ref else [])]
             return Write(compares, marks, None, parts) if items else None
 
@@ -173,16 +173,13 @@ class AttemptLog:
                 after.count(joined, completed)
                 return after
 
-    def outdated(
-        self, reading: KeyReading, before: dt.datetime, open_items: Container[tuple[str, dt.date]], deadline: float
-    ) -> Iterator[bytes]:
-        """Yield the names of records that were written before a time, and have no item that is open."""
-        found = self._store.range(self._keys.attempts(), reading.at, deadline)
+    def records(self, at: int, after: str, page: int, deadline: float) -> Iterator[tuple[bytes, dt.date, AttemptRecord | None]]:
+        """Yield name and date of each record from ``after`` on, and the record; None for one that cannot be read."""
+        prefix = self._keys.attempts()
+        found = self._store.range(prefix, at, deadline, prefix + after.encode('latin-1'), page=page)
         for name, parts in groupby(found, key=lambda chunk: chunk[0][: -len(FIRST)]):
-            record = record_of(b''.join(value for _, value in parts))
             date = dt.date.fromisoformat(name.split(b'/')[-2].decode())
-            if record and record.at < before and not any((item, date) in open_items for item in record.items):
-                yield name
+            yield name, date, record_of(b''.join(value for _, value in parts))
 
     def _written(self, reading: KeyReading, date: dt.date, since: int, deadline: float) -> Iterator[AttemptRecord]:
         """Yield the records of a date that were written after etcd's revision ``since``, in their order."""

@@ -17,6 +17,7 @@ from jobsync.backends.etcd.history import EtcdHistory
 from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.locks import EtcdLocks
 from jobsync.backends.etcd.nodes import EtcdNodes
+from jobsync.backends.etcd.purging import EtcdPurging
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.state import EtcdState
 from jobsync.backends.etcd.store import EtcdStore, Write
@@ -61,7 +62,11 @@ class EtcdBackend:
         self.read_locks, self.edit_locks = locks.read, locks.edit
         self.append_claims, self.append_audits = history.append_claims, history.append_audits
         self.forget_attempts, self.lost_attempts = history.attempts.forget_attempts, history.lost_attempts
-        self.history, self.incomplete, self.purge = history.history, history.incomplete, history.purge
+        self.history, self.incomplete, self.purge = (
+            history.history,
+            history.incomplete,
+            EtcdPurging(store, history.attempts).purge,
+        )
         self.wait = self._watcher.wait
 
     def __repr__(self) -> str:

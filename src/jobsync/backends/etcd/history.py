@@ -15,7 +15,7 @@ import json
 import secrets
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import cast
 
 import attrs
 
@@ -26,9 +26,8 @@ from jobsync.backends.etcd.chunked_log import KeyValue, chunks
 from jobsync.backends.etcd.completed_items import CompletedItems, Seen, unchanged
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.backends.etcd.packing import packed, unpacked
-from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
-from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore, Write
+from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.backends.single_writer import History
 
 __all__ = ['EtcdHistory']
@@ -95,25 +94,6 @@ def identity_of(row: Row) -> Hashable:
     return row if isinstance(row, Rebalance) else (type(row), row.item, row.date, row.node)
 
 
-@attrs.frozen
-class Removal:
-    """Records in a row to delete, or one record to replace by what is left of it."""
-
-    first: bytes
-    end: bytes
-    """The removal covers the keys from ``first`` on, before this one."""
-    gone: frozenset[Hashable]
-    """Identities of the rows that are deleted."""
-    left: Sequence[KeyValue] = ()
-    """The chunks of the record that takes the place."""
-
-    def operation(self, since: int) -> object:
-        """Return the operation, which does nothing if one of the keys was written after etcd's revision ``since``."""
-        success = [requests.delete(self.first, self.end), *(requests.put(*chunk) for chunk in self.left[:1])]
-        compares = [requests.unwritten(self.first, since, self.end)]
-        return MESSAGES['RequestOp'](request_txn=requests.when(compares, success))
-
-
 class EtcdHistory:
     """Appends to the history, reads it and purges it. Thread-safe."""
 
@@ -127,7 +107,7 @@ class EtcdHistory:
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         """See ``Backend.append_claims``: one transaction, if the node and what is completed are as this handle knows them."""
         key, deadline = self._keys.node(ref.name), self._store.later()
-        marks = self._keys.completed(date), self._keys.purged
+        marks = self._keys.completed(date), self._keys.purged(date)
         if self._completed is None or (self._completed.ref, self._completed.date) != (ref, date):
             self._completed = CompletedItems(ref, date)
         records = dict[frozenset[str], list[KeyValue]]()
@@ -179,11 +159,11 @@ class EtcdHistory:
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
         """Return what is completed at the moment of a reading of the marks; as known, if the reading is a remembered one."""
         known, prefix = self._completed, self._keys.history(HistoryKind.AUDIT, date)
-        purged = reading.values.get(self._keys.purged)
+        purged = reading.values.get(self._keys.purged(date))
         if known is None or (known.ref, known.date) != (ref, date):
             known = CompletedItems(ref, date)
         if reading.cluster:
-            if known.seen.marks and known.seen.marks.values.get(self._keys.purged) != purged:
+            if known.seen.marks and known.seen.marks.values.get(self._keys.purged(date)) != purged:
                 known = CompletedItems(ref, date)
             new = groupby(self._store.range(prefix, reading.at, deadline, since=known.seen.at), key=record_name)
             found = ((name, rows_of(HistoryKind.AUDIT, name, joined(parts))) for name, parts in new)
@@ -198,7 +178,7 @@ class EtcdHistory:
         """See ``Backend.append_audits``."""
         deadline = self._store.later()
         record = self._record(HistoryKind.AUDIT, node, items, date, deadline)
-        key, marks, known = record[0][0], (self._keys.completed(date), self._keys.purged), self._completed
+        key, marks, known = record[0][0], (self._keys.completed(date), self._keys.purged(date)), self._completed
         seen = known.seen if known and known.date == date else Seen()
 
         def decide(reading: KeyReading) -> Write[bool] | bool:
@@ -237,63 +217,6 @@ class EtcdHistory:
         before = self._store.time.earliest() - older_than
         kinds = [HistoryKind.CLAIM, HistoryKind.AUDIT]
         return self._store.look(lambda reading: self._read(reading, kinds, date, deadline), deadline).incomplete(date, before)
-
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
-        """See ``Backend.purge``. Thousands of records take several steps."""
-        deadline, gone = self._store.later(), set[Hashable]()
-
-        def find(reading: KeyReading) -> tuple[int, list[Removal]]:
-            return reading.at, list(self._removals(reading, kind, before, deadline))
-
-        while True:
-            at, removals = self._store.look(find, deadline)
-            if not removals:
-                return len(gone)
-            for start in range(0, len(removals), CHUNKS_AT_ONCE):
-                part = removals[start : start + CHUNKS_AT_ONCE]
-                for removal in part:
-                    self._store.put_ahead(removal.left, deadline)
-                # t=0  this handle reads a claim that is old enough to go, at etcd's revision 100
-                # t=1  its node claims the item again: the record is written, at revision 101
-                # t=2  the removal arrives, is skipped because of revision 101, and the next round reads anew
-                operations = [removal.operation(at) for removal in part]
-                if kind is HistoryKind.AUDIT:
-                    operations.append(requests.put(self._keys.purged, secrets.token_bytes(12)))
-                answer = self._store.connection.write('KV.Txn', requests.when((), operations), deadline)
-                for removal, response in zip(part, answer.responses, strict=False):
-                    if response.response_txn.succeeded:
-                        gone |= removal.gone
-
-    def _removals(self, reading: KeyReading, kind: HistoryKind, before: dt.datetime, deadline: float) -> Iterator[Removal]:
-        """Yield what to remove of one kind, as little as possible at a time, and records in a row together."""
-        kinds = [kind, HistoryKind.AUDIT] if kind is HistoryKind.CLAIM else [kind]
-        after = self._read(reading, kinds, None, deadline).purged(kind, before)
-        kept = {identity_of(row) for rows in (after.claims.values(), after.audits.values(), after.rebalances) for row in rows}
-        prefix = self._keys.history(kind)
-        found = [
-            (name, rows, [row for row in rows if identity_of(row) in kept])
-            for name, rows in self._records(reading, kind, prefix, deadline)
-        ]
-        for is_whole, run in groupby(found, key=lambda record: bool(record[1]) and not record[2]):
-            records = list(run)
-            if is_whole:
-                gone = frozenset(identity_of(row) for _, rows, _ in records for row in rows)
-                yield Removal(records[0][0] + b'/', records[-1][0] + b'0', gone)
-                continue
-            for name, rows, left in records:
-                if len(left) < len(rows):
-                    gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
-                    yield Removal(name + b'/', name + b'0', gone, self._left(name, left))
-
-        if kind is HistoryKind.CLAIM:
-            open_items = {key[:2] for key in after.claims if key[:2] not in after.audited}
-            for name in self.attempts.outdated(reading, before, open_items, deadline):
-                yield Removal(name + b'/', name + b'0', frozenset())
-
-    def _left(self, name: bytes, rows: Sequence[Any]) -> list[KeyValue]:
-        """Return the record of the rows that are left of another one."""
-        head = Head(rows[0].node, rows[0].created_on)
-        return record_chunks(name.rpartition(b'/')[0] + b'/', head, [row.item for row in rows], is_new=True)
 
     def _read(self, reading: KeyReading, kinds: Sequence[HistoryKind], date: dt.date | None, deadline: float) -> History:
         """Return the history of some kinds, of one date or all, at the moment of a reading."""

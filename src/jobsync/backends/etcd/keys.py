@@ -31,8 +31,6 @@ class EtcdKeys:
         """Prefix of the assignment's records."""
         self.locks = self.root + b'lock/'
         """Prefix of the task locks' records."""
-        self.purged = self.root + b'history/purged'
-        """The mark that each purge of completions changes, and each forgetting of attempts that were lost."""
 
     def node(self, name: str) -> bytes:
         """Return the key of a node's record."""
@@ -45,6 +43,10 @@ class EtcdKeys:
     def attempts(self, date: dt.date | None = None) -> bytes:
         """Return the prefix of the log of attempts, or of one date in it."""
         return self.root + f'history/attempt/{date.isoformat() + "/" if date else ""}'.encode()
+
+    def purged(self, date: dt.date) -> bytes:
+        """Return the key of the mark that a purge of a date's completions changes, or a forgetting of attempts that were lost."""
+        return self.root + f'history/purged/{date.isoformat()}'.encode()
 
     def history(self, kind: HistoryKind, date: dt.date | None = None) -> bytes:
         """Return the prefix of one kind of history, or of one date in it; rebalances have no dates."""

@@ -106,12 +106,14 @@ class EtcdStore:
                 header = answers[0].header
                 return KeyReading(values, self.keys, _identity(header), header.revision)
 
-    def range(self, prefix: bytes, at: int, deadline: float, first: bytes = b'', since: int = 0) -> Iterator[KeyValue]:
+    def range(
+        self, prefix: bytes, at: int, deadline: float, first: bytes = b'', since: int = 0, page: int = PAGE
+    ) -> Iterator[KeyValue]:
         """Yield all keys with a prefix, from ``first`` on, in order, and their values, at etcd's revision ``at``.
 
-        Only those that were written after the revision ``since``.
+        Only those that were written after the revision ``since``. ``page``: how many keys one request reads.
         """
-        for answer in self._pages(first or prefix, requests.end_of(prefix), at, deadline, since):
+        for answer in self._pages(first or prefix, requests.end_of(prefix), at, deadline, since, page):
             yield from ((found.key, found.value) for found in answer.kvs)
 
     def written(self, prefix: bytes, at: int, deadline: float, since: int) -> Iterator[tuple[int, bytes, bytes]]:
@@ -146,9 +148,8 @@ class EtcdStore:
             time.sleep(WATCH_EVERY_SEC)
             self.time.read_all(self.read_cluster(deadline).records()[0])
 
-    def _pages(self, first: bytes, end: bytes, at: int, deadline: float, since: int = 0) -> Iterator[Any]:
+    def _pages(self, first: bytes, end: bytes, at: int, deadline: float, since: int = 0, limit: int = PAGE) -> Iterator[Any]:
         """Yield the answers that hold all keys from ``first`` on, before ``end``, at etcd's revision ``at`` (0: now)."""
-        limit = PAGE
         while True:
             request = MESSAGES['RangeRequest'](
                 key=first, range_end=end, limit=limit, revision=at, min_mod_revision=since and since + 1

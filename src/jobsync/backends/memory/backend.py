@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from jobsync.backend import BackendInfo, BackendOptions, Reach
 from jobsync.backends.memory.store import MemoryStore, Space
@@ -14,6 +14,7 @@ from jobsync.backends.single_writer import (
     LockTable,
     NamespaceState,
     Record,
+    Row,
     SingleWriterBackend,
     Transaction,
 )
@@ -48,15 +49,15 @@ class MemoryTransaction(Transaction):
         assignment: AssignmentTable | None = None,
         locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        history: History | None = None,
+        purged: Collection[Row] = (),
     ) -> None:
         """See ``Transaction``."""
         self.state = state
         self._space = Space(state, assignment or self._space.assignment, locks or self._space.locks)
         self._store.put(self._name, self._space)
-        if history is not None:
-            self._store.histories[self._name] = history
-        self.history().add(records)
+        history = self.history()
+        history.remove(purged)
+        history.add(records)
 
 
 class MemoryBackend(SingleWriterBackend):

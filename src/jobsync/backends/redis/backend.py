@@ -26,6 +26,7 @@ from jobsync.backend import (
     Opened,
     Plan,
     Pulse,
+    Purged,
     Reach,
     Rebalance,
     Registration,
@@ -263,7 +264,9 @@ class RedisBackend:
     def _history(self, kind: str, date: dt.date | None, item: str = '', limit: int | str = '') -> list[Any]:
         return self._run('history', kind=kind, date=date.isoformat() if date else '', item=item, limit=limit)
 
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         """See ``Backend.purge``."""
-        (gone,) = self._run('purge', kind=f'{kind.value}s', before=records.microseconds(before))
-        return int(gone)
+        gone, stay = self._run(
+            'purge', kind=f'{kind.value}s', before=records.microseconds(before), first=int(after or '0'), limit=limit
+        )
+        return Purged(int(gone), stay.decode())

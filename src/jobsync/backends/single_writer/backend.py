@@ -26,6 +26,7 @@ from jobsync.backend import (
     Opened,
     Plan,
     Pulse,
+    Purged,
     Registration,
     Revision,
     Settings,
@@ -70,7 +71,7 @@ class Transaction(abc.ABC):
         assignment: AssignmentTable | None = None,
         locks: LockTable | None = None,
         records: Iterable[Record] = (),
-        history: History | None = None,
+        purged: Collection[Row] = (),
     ) -> None:
         """Replace the state and every other part that is given, all or nothing, also in a crash.
 
@@ -81,7 +82,7 @@ class Transaction(abc.ABC):
             assignment: the new assignment; None to leave it.
             locks: the new task locks; None to leave them.
             records: what to append to the history.
-            history: a new history, to which ``records`` are appended; None to leave it.
+            purged: what to delete from the history.
         """
 
 
@@ -278,11 +279,10 @@ class SingleWriterBackend(abc.ABC):
         with self.transaction(bulk=True) as tx:
             return tx.history().incomplete(date, tx.context.now - older_than)
 
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         """See ``Backend.purge``."""
         with self.transaction(bulk=True) as tx:
-            found = tx.history()
-            after = found.purged(kind, before)
-            if len(after) < len(found):
-                tx.put(tx.state, history=after)
-            return len(found) - len(after)
+            old, resume = tx.history().outdated(kind, before, limit, after)
+            if old:
+                tx.put(tx.state, purged=old)
+            return Purged(len(old), resume)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 import attrs
 
@@ -37,15 +39,18 @@ class History:
     claims: dict[tuple[str, dt.date, str], Claim] = attrs.field(factory=dict)
     """By item, date and node."""
     audits: dict[tuple[str, dt.date, str], Audit] = attrs.field(factory=dict)
-    audited: set[tuple[str, dt.date]] = attrs.field(factory=set)
-    """Item and date of every audit."""
     rebalances: list[Rebalance] = attrs.field(factory=list)
+    audited: Counter[tuple[str, dt.date]] = attrs.field(factory=Counter)
+    """How many audits there are by item and date."""
+    claimed: Counter[tuple[str, dt.date]] = attrs.field(factory=Counter)
+    """How many claims there are by item and date."""
     attempts: dict[tuple[str, dt.date], tuple[NodeRef, ...]] = attrs.field(factory=dict)
     """By item and date, the runs that attempt it."""
 
     def copy(self) -> History:
         """Return the history as it is now."""
-        return History(dict(self.claims), dict(self.audits), set(self.audited), list(self.rebalances), dict(self.attempts))
+        counts = Counter(self.audited), Counter(self.claimed)
+        return History(dict(self.claims), dict(self.audits), list(self.rebalances), *counts, dict(self.attempts))
 
     def __len__(self) -> int:
         return len(self.claims) + len(self.audits) + len(self.rebalances)
@@ -68,12 +73,37 @@ class History:
                 continue
             key = record.item, record.date, record.node
             if isinstance(record, Claim):
-                self.claims.pop(key, None)
+                if self.claims.pop(key, None) is None:
+                    self.claimed[key[:2]] += 1
                 self.claims[key] = record
-            else:
-                self.audits.setdefault(key, record)
-                self.audited.add(key[:2])
+            elif key not in self.audits:
+                self.audits[key] = record
+                self.audited[key[:2]] += 1
                 self.attempts.pop(key[:2], None)
+
+    def remove(self, records: Iterable[Row]) -> History:
+        """Delete records that are in the history, and return it."""
+        rebalances: Counter[Rebalance] = Counter()
+        for record in records:
+            if isinstance(record, Rebalance):
+                rebalances[record] += 1
+                continue
+            key = record.item, record.date, record.node
+            is_claim = isinstance(record, Claim)
+            (self.claims if is_claim else self.audits).pop(key)
+            count = self.claimed if is_claim else self.audited
+            count[key[:2]] -= 1
+            if not count[key[:2]]:
+                del count[key[:2]]
+        if rebalances:
+            kept = []
+            for rebalance in self.rebalances:
+                if rebalances[rebalance] > 0:
+                    rebalances[rebalance] -= 1
+                else:
+                    kept.append(rebalance)
+            self.rebalances = kept
+        return self
 
     def _add_attempts(self, record: Attempts) -> None:
         for item in record.items:
@@ -108,17 +138,26 @@ class History:
                 newest[key] = max(newest.get(key, claim), claim, key=_when)
         return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=_when))
 
-    def purged(self, kind: HistoryKind, before: dt.datetime) -> History:
-        """Return a history without what ``Backend.purge`` deletes."""
-        after = self.copy()
+    def outdated(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str) -> tuple[list[Row], str]:
+        """Return what ``Backend.purge`` deletes in one portion, and where the next one goes on: after so many that stay."""
+        records: Collection[Row] = self._records(kind)
+        first = int(after or '0')
+        seen = list(islice(records, first, first + limit))
+        old = [record for record in seen if _when(record) < before and self._may_go(record)]
+        stay = first + len(seen) - len(old)
+        return old, str(stay) if first + len(seen) < len(records) else ''
+
+    def _records(self, kind: HistoryKind) -> Collection[Row]:
         if kind is HistoryKind.REBALANCE:
-            after.rebalances = [r for r in self.rebalances if r.triggered_at >= before]
-        elif kind is HistoryKind.CLAIM:
-            after.claims = {k: c for k, c in self.claims.items() if c.created_on >= before or k[:2] not in self.audited}
-        else:
-            after.audits = {k: a for k, a in self.audits.items() if a.created_on >= before}
-            after.audited = {key[:2] for key in after.audits}
-        return after
+            return self.rebalances
+        return self.claims.values() if kind is HistoryKind.CLAIM else self.audits.values()
+
+    def _may_go(self, record: Row) -> bool:
+        """Return whether an outdated record may go: a rebalance, a claim of completed work, or an audit without claims."""
+        if isinstance(record, Rebalance):
+            return True
+        key = record.item, record.date
+        return key in self.audited if isinstance(record, Claim) else key not in self.claimed
 
 
 def _when(record: Row) -> dt.datetime:

@@ -23,6 +23,7 @@ from jobsync.backend import (
     Opened,
     Plan,
     Pulse,
+    Purged,
     Rebalance,
     Registration,
     Revision,
@@ -196,6 +197,11 @@ class SqlBackend:
         """See ``Backend.incomplete``."""
         return self._bulk(Mode.READ, lambda tx: history.incomplete(tx, date, older_than))
 
-    def purge(self, kind: HistoryKind, before: dt.datetime) -> int:
-        """See ``Backend.purge``."""
-        return self._bulk(Mode.WRITE, lambda tx: history.purge(tx, kind, before))
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        """See ``Backend.purge``. Where nothing may go, no other writer has to wait."""
+        old = history.old_rows(self.store.tables, kind, before, limit, after)
+        portion = self._bulk(Mode.READ, lambda tx: self.store.portion(tx, old))
+        if portion.rows is None:
+            return Purged(0, portion.resume)
+        rows = portion.rows
+        return Purged(self._bulk(Mode.WRITE, lambda tx: history.delete(tx, old, rows)), portion.resume)

@@ -16,12 +16,13 @@ from jobsync.backends.sql import attempts
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.nodes import check_joined, joined_query, run_of
-from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.portions import OldRows
+from jobsync.backends.sql.schema import SCHEMA_VERSION, Tables
 from jobsync.backends.sql.sound import is_day, is_moment
 from jobsync.backends.sql.store import SqlTransaction
 from jobsync.backends.sql.types import Spoilt
 
-__all__ = ['append_audits', 'append_claims', 'history', 'incomplete', 'purge']
+__all__ = ['append_audits', 'append_claims', 'delete', 'history', 'incomplete', 'old_rows']
 
 
 KEY = ('item', 'date', 'node')
@@ -238,11 +239,29 @@ def audited(tx: SqlTransaction) -> sa.Exists:
     return sa.exists().where(audit.c.item == claim.c.item, audit.c.date == claim.c.date)
 
 
-def purge(tx: SqlTransaction, kind: HistoryKind, before: dt.datetime) -> int:
-    """See ``Backend.purge``."""
+def old_rows(tables: Tables, kind: HistoryKind, before: dt.datetime, limit: int, after: str) -> OldRows:
+    """Return what a portion of a purge is to contain."""
+    if kind is HistoryKind.CLAIM:
+        return OldRows(tables.claim, has_other(tables.claim, tables.audit), before, limit, after)
+    if kind is HistoryKind.AUDIT:
+        return OldRows(tables.audit, ~has_other(tables.audit, tables.claim), before, limit, after)
+    return OldRows(tables.rebalance, sa.true(), before, limit, after)
+
+
+def has_other(table: Table, other: Table) -> sa.ColumnElement[bool]:
+    """Return whether ``other`` has a row of the same item and date, of any node.
+
+    Not written with EXISTS, which a planner may turn into a join that reads the whole of ``other``.
+    """
+    row = sa.select(sa.literal(1)).where(other.c.item == table.c.item, other.c.date == table.c.date).limit(1)
+    return row.scalar_subquery().is_not(None)
+
+
+def delete(tx: SqlTransaction, old: OldRows, rows: sa.ColumnElement[bool]) -> int:
+    """Delete those of some rows that are old and may go; return how many."""
     states.read(tx)
-    if kind is HistoryKind.REBALANCE:
-        return tx.execute(sa.delete(tx.tables.rebalance).where(tx.tables.rebalance.c.triggered_at < before)).rowcount
-    table = tx.tables.claim if kind is HistoryKind.CLAIM else tx.tables.audit
-    old = sa.delete(table).where(table.c.created_on < before)
-    return tx.execute(old.where(audited(tx)) if kind is HistoryKind.CLAIM else old).rowcount
+    if tx.dialect.name == 'postgresql':
+        # With the statistics of a table that was empty a moment ago, the whole of the other table would be read for each row.
+        tx.execute_text('SET LOCAL enable_seqscan = off')
+        tx.execute_text('SET LOCAL enable_bitmapscan = off')
+    return tx.execute(sa.delete(old.table).where(rows, old.made < old.before, old.may_go)).rowcount

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from jobsync.backend import BackendInfo
 from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
@@ -141,6 +142,10 @@ class SqlStore(abc.ABC):
     @abc.abstractmethod
     def unwatch(self, tx: SqlTransaction) -> None:
         """Drop the triggers, of whatever version they are, so that the tables can be changed."""
+
+    @abc.abstractmethod
+    def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
+        """Return the rows to delete next of a history, about ``old.limit`` or fewer, in whatever order is quick to read."""
 
     @abc.abstractmethod
     def wait(self, revision: int, timeout_sec: float) -> int:

@@ -151,7 +151,7 @@ class AttemptTests:
         leader = namespace.leader()
         lose(namespace, leader, 'a', *items)
         namespace.audit('a', *items[100:])
-        namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now + dt.timedelta(hours=1))
+        namespace.purge(HistoryKind.CLAIM, namespace.snapshot().now + dt.timedelta(hours=1))
         found = namespace.backend.append_claims(leader, [*items, 'new'], DAY, 0)
         assert found.completed == set(items[100:])
         assert found.lost_attempts == namespace.lost() == dict.fromkeys(items[:100], 1)

@@ -42,6 +42,6 @@ CALLS: Mapping[str, Callable[[Backend, Timeline, NodeRef], object]] = {
     'append_audits': lambda backend, _, ref: backend.append_audits(ref.name, ['x'], DAY),
     'history': lambda backend, *_: backend.history(HistoryKind.CLAIM),
     'incomplete': lambda backend, *_: backend.incomplete(DAY, dt.timedelta(0)),
-    'purge': lambda backend, *_: backend.purge(HistoryKind.CLAIM, NOW),
+    'purge': lambda backend, *_: backend.purge(HistoryKind.CLAIM, NOW, 1000),
 }
 """By method, from a handle, the timeline and a node to the call. Every method except ``open``, ``close`` and ``wait``."""

@@ -1,4 +1,4 @@
-"""Claims, audits and rebalances: ``append_claims``, ``append_audits``, ``history``, ``incomplete`` and ``purge``."""
+"""Claims, audits and rebalances: ``append_claims``, ``append_audits``, ``history`` and ``incomplete``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobsync.backend import HistoryKind, NodeRef
+from jobsync.backend import NodeRef
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import DAY, GONE, Namespace
@@ -106,15 +106,6 @@ class HistoryTests:
         namespace.audit('b', 'x')
         with namespace.refused(Evicted):
             namespace.claim(ref, 'x')
-
-    def test_purged_audits_complete_nothing(self, namespace: Namespace) -> None:
-        """An item whose audits are purged is not completed any more: its next claim is recorded."""
-        ref = namespace.join('a')
-        namespace.audit('b', 'x')
-        assert namespace.claim(ref, 'x') == {'x'}
-        namespace.backend.purge(HistoryKind.AUDIT, namespace.snapshot().now + HOUR)
-        assert namespace.claim(ref, 'x') == frozenset()
-        assert [claim.item for claim in namespace.claims()] == ['x']
 
     def test_an_item_given_twice_is_recorded_once(self, namespace: Namespace) -> None:
         """An item given twice in one call is recorded once, by claims and by audits."""
@@ -243,48 +234,6 @@ class HistoryTests:
         assert [(claim.item, claim.node) for claim in found] == [('y', 'a'), ('x', 'b')]
         assert [claim.item for claim in namespace.backend.incomplete(MONDAY, 2 * HOUR)] == ['y']
         assert namespace.backend.incomplete(MONDAY, 3 * HOUR) == ()
-
-    def test_purge_keeps_what_is_not_older(self, namespace: Namespace) -> None:
-        """``purge`` deletes only records of one history from before the moment, and returns their number."""
-        leader = namespace.leader('a')
-        start = namespace.snapshot().now - HOUR
-        namespace.claim(leader, 'x', 'y')
-        namespace.audit('a', 'x', 'y')
-        namespace.commit(leader, moved=1)
-        with namespace.unchanged():
-            assert [namespace.backend.purge(kind, start) for kind in HistoryKind] == [0, 0, 0]
-        sizes = {HistoryKind.CLAIM: 2, HistoryKind.AUDIT: 2, HistoryKind.REBALANCE: 1}
-        for kind in HistoryKind:
-            with namespace.same_revision():
-                assert namespace.backend.purge(kind, start + 2 * HOUR) == sizes.pop(kind)
-            assert {k: len(namespace.backend.history(k)) for k in sizes} == sizes
-            assert not namespace.backend.history(kind)
-            assert namespace.backend.purge(kind, start + 2 * HOUR) == 0
-
-    def test_purge_keeps_claims_without_audit(self, namespace: Namespace) -> None:
-        """``purge`` keeps claims without an audit, however old they are."""
-        ref = namespace.join('a')
-        namespace.claim(ref, 'done', 'open')
-        namespace.claim(ref, 'done', date=TUESDAY)
-        namespace.audit('b', 'done')
-        assert namespace.backend.purge(HistoryKind.CLAIM, namespace.snapshot().now + HOUR) == 1
-        assert {(claim.item, claim.date) for claim in namespace.claims()} == {('open', MONDAY), ('done', TUESDAY)}
-
-    @needs(Ability.CLOCK)
-    def test_purge_by_age(self, namespace: Namespace, harness: Harness) -> None:
-        """``purge`` deletes records from before the moment and keeps later ones, in each history."""
-        ref = namespace.leader('a')
-        for item in ('old', 'new'):
-            namespace.claim(ref, item)
-            namespace.audit('a', item)
-            namespace.commit(ref, reason=item, moved=1)
-            between = namespace.snapshot().now + HOUR
-            harness.move_clock(2 * HOUR)
-            if item == 'old':
-                moment = between
-        assert [namespace.backend.purge(kind, moment) for kind in HistoryKind] == [1, 1, 1]
-        assert [c.item for c in namespace.claims()] == [a.item for a in namespace.audits()] == ['new']
-        assert [r.trigger_reason for r in namespace.rebalances()] == ['new']
 
     def test_claims_of_many_items(self, namespace: Namespace) -> None:
         """One call records a thousand items."""

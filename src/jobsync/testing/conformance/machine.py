@@ -34,7 +34,7 @@ from jobsync.backend import (
 )
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import content
+from jobsync.testing.conformance.namespace import content, purged
 from jobsync.testing.conformance.side import Side
 
 __all__ = ['ComparisonMachine', 'compare']
@@ -278,7 +278,7 @@ class ComparisonMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(HistoryKind), ahead=st.sampled_from([-HOUR, HOUR]))
     def purge(self, kind: HistoryKind, ahead: dt.timedelta) -> None:
         """Purge no record or every record of a history."""
-        self.both(lambda side: side.backend.purge(kind, side.backend.snapshot().now + ahead))
+        self.both(lambda side: purged(side.backend, kind, side.backend.snapshot().now + ahead))
 
 
 def compare(harness: Harness) -> None:

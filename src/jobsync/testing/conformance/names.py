@@ -102,7 +102,7 @@ class IsolationTests:
         namespace.backend.edit_locks(LockEdit(remove=LockFilter()))
         namespace.backend.renew_timeline(namespace.timeline, 1000)
         for kind in HistoryKind:
-            namespace.backend.purge(kind, namespace.backend.snapshot().now + dt.timedelta(hours=1))
+            namespace.purge(kind, namespace.backend.snapshot().now + dt.timedelta(hours=1))
         namespace.backend.open(Settings(5, 'md5'), create=True)
 
     def test_one_handle_sees_one_namespace(self, harness: Harness) -> None:

@@ -38,7 +38,7 @@ from jobsync.backend import (
     TokenRow,
 )
 
-__all__ = ['DAY', 'GONE', 'NAMESPACE', 'SETTINGS', 'TOKENS', 'Namespace', 'State', 'content']
+__all__ = ['DAY', 'GONE', 'NAMESPACE', 'SETTINGS', 'TOKENS', 'Namespace', 'State', 'content', 'purged']
 
 NAMESPACE = 'sync_'
 """The name of the namespace that ``Harness.connect`` uses by default."""
@@ -51,6 +51,8 @@ GONE = ('unknown', 'other incarnation', 'left', 'evicted', 'replaced', 'renewed'
 DAY = dt.date(2026, 3, 2)
 """The date of claims and audits, unless a test names another."""
 
+MOST_PORTIONS = 10_000
+"""More portions than any purge of a test takes."""
 NO_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _numbers = itertools.count(1)
 
@@ -238,6 +240,10 @@ class Namespace:
         found = self.backend.history(HistoryKind.REBALANCE, **where)
         return [record for record in found if isinstance(record, Rebalance)]
 
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int = 1_000_000) -> int:
+        """Purge portion by portion; return how many records were deleted."""
+        return purged(self.backend, kind, before, limit)
+
     def state(self) -> State:
         """Return everything that can be read."""
         snapshot, assignment = self.snapshot(), self.assignment()
@@ -290,6 +296,17 @@ class Namespace:
         before = self.revision
         yield
         assert self.revision == before
+
+
+def purged(backend: Backend, kind: HistoryKind, before: dt.datetime, limit: int = 1_000_000) -> int:
+    """Purge a history portion by portion; return how many records were deleted."""
+    deleted, after = 0, ''
+    for _ in range(MOST_PORTIONS):
+        portion = backend.purge(kind, before, limit, after)
+        deleted, after = deleted + portion.deleted, portion.resume
+        if not after:
+            return deleted
+    raise AssertionError(f'a purge of {kind} has not ended after {MOST_PORTIONS} portions')
 
 
 def content(assignment: Assignment) -> tuple[object, ...]:

@@ -62,6 +62,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'SnapshotTests': ('P1', 'R2', 'R5'),
     'TimelineTests': ('P1', 'R8'),
     'HistoryTests': ('history',),
+    'PurgeTests': ('history',),
     'UnreadableTests': ('P3', 'P6', 'R9'),
     'WaitTests': ('P2',),
     'WeightTests': ('P5',),

@@ -24,6 +24,7 @@ from jobsync.testing.conformance.nodes import DeregisterTests, WeightTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests
 from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.processes import ProcessTests
+from jobsync.testing.conformance.purging import PurgeTests
 from jobsync.testing.conformance.readings import PositionTests, ReadingTests, SnapshotTests
 from jobsync.testing.conformance.registration import LongestTimeoutTests, RegisterTests
 from jobsync.testing.conformance.repeated_writes import RefusalTests, RepetitionTests
@@ -65,6 +66,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     UnreadableTests,
     FailoverTests,
     AttemptTests,
+    PurgeTests,
     HistoryTests,
     LockTests,
     PositionTests,

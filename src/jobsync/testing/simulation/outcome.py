@@ -23,6 +23,8 @@ class WorldConfig:
     """Whether a settled cluster is then put through its drills."""
     hidden_rollbacks: bool = False
     """Whether the store goes back in time under the same identity and position. Rule R8 does not promise to notice every case."""
+    retention_days: float | None = None
+    """How long the leader keeps the history; None for ever."""
 
 
 @attrs.frozen

@@ -176,6 +176,7 @@ class World:
             handover_timeout_sec=HANDOVER_SEC,
             shutdown_timeout_sec=self.random.choice([0.0, 5.0]),
             rejoin_grace_sec=self.grace_sec,
+            retention_days=self.config.retention_days,
         )
         config = NodeConfig.of(
             coordination,

@@ -17,11 +17,13 @@ from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends._common.forks import abandon
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import autocommitting
+from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS, WRITER, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
+from jobsync.backends.sql.postgresql.purging import portion
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import Tables, tables_for
@@ -272,6 +274,10 @@ class PostgresqlStore(SqlStore):
             connection.close()
             connection = engine.connect()
         return connection, _raw(connection)
+
+    def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
+        """See ``SqlStore.portion``."""
+        return portion(tx, old)
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""

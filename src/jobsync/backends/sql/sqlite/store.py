@@ -18,12 +18,14 @@ from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.values import utc_now
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables, tables_for
 from jobsync.backends.sql.sqlite.connections import SqliteConnections
 from jobsync.backends.sql.sqlite.ddl import triggers
 from jobsync.backends.sql.sqlite.dialect import SqliteDialect
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
+from jobsync.backends.sql.sqlite.purging import portion
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
 from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
@@ -197,6 +199,10 @@ class SqliteStore(SqlStore):
     def _check(self, connections: SqliteConnections) -> None:
         if not connections.is_current(self.file):
             raise BackendUnavailable(f'{self.file.path} was replaced or deleted meanwhile; nothing was written')
+
+    def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
+        """See ``SqlStore.portion``."""
+        return portion(tx, old)
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""

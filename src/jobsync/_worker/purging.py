@@ -1,0 +1,49 @@
+"""Deleting old records of the history at a person's request, portion by portion."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from jobsync.backend import Backend, HistoryKind, Purged, Snapshot
+from jobsync.config import checks
+from jobsync.errors import ConfigError
+
+__all__ = ['KINDS', 'purge_history']
+
+Call = Callable[[Callable[[], Any]], Any]
+
+KINDS = tuple(kind.value for kind in HistoryKind)
+_LIMIT = 1000
+"""How many records a portion reads."""
+
+
+def purge_history(
+    backend: Backend,
+    call: Call,
+    before: dt.datetime | None,
+    older_than: dt.timedelta | float | None,
+    kinds: Collection[str],
+) -> dict[str, int]:
+    """Delete records made before a moment, or older than a duration; return how many of each kind. ``call`` makes each call."""
+    wanted = [kind for kind in HistoryKind if kind.value in checks.history_kinds.of('kinds', kinds)]
+    if before is not None and older_than is None:
+        moment = checks.aware_datetime.of('before', before)
+    elif older_than is not None and before is None:
+        age = checks.age(older_than)
+        snapshot: Snapshot = call(backend.snapshot)
+        moment = snapshot.now - min(age, snapshot.now - dt.datetime.min.replace(tzinfo=dt.UTC))
+    else:
+        raise ConfigError('purge needs one of before and older_than: records of which age are to be deleted?')
+    return {kind.value: _purge(backend, call, kind, moment) for kind in wanted}
+
+
+def _purge(backend: Backend, call: Call, kind: HistoryKind, before: dt.datetime) -> int:
+    deleted, after = 0, ''
+    while True:
+        portion: Purged = call(partial(backend.purge, kind, before, _LIMIT, after))
+        deleted, after = deleted + portion.deleted, portion.resume
+        if not after:
+            return deleted

@@ -1,0 +1,214 @@
+"""Purging the history, portion by portion.
+
+A portion is some records of one date. What it may delete depends on the date's other history: a claim goes once its item is
+completed, an audit once no claim of its item is left. So the first portion of a date reads the other history of the date, in
+pages, and later ones remember it. After the claims a purge goes through the log of attempts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import groupby
+
+import attrs
+
+from jobsync.backend import Audit, Claim, HistoryKind, Purged
+from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.attempts import AttemptLog
+from jobsync.backends.etcd.chunked_log import KeyValue
+from jobsync.backends.etcd.history import Head, Row, identity_of, joined, record_chunks, record_name, rows_of, time_of
+from jobsync.backends.etcd.protos import MESSAGES
+from jobsync.backends.etcd.reading import KeyReading
+from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
+
+__all__ = ['EtcdPurging']
+
+PAGE = 100
+"""Keys that one request reads: few enough that a server with large records answers others meanwhile."""
+
+
+@attrs.frozen
+class Removal:
+    """Records in a row to delete, or one record to replace by what is left of it."""
+
+    first: bytes
+    end: bytes
+    """The removal covers the keys from ``first`` on, before this one."""
+    gone: frozenset[Hashable]
+    """Identities of the rows that are deleted."""
+    left: Sequence[KeyValue] = ()
+    """The chunks of the record that takes the place."""
+
+    def operation(self, since: int) -> object:
+        """Return the operation, which does nothing if one of the keys was written after etcd's revision ``since``."""
+        success = [requests.delete(self.first, self.end), *(requests.put(*chunk) for chunk in self.left[:1])]
+        compares = [requests.unwritten(self.first, since, self.end)]
+        return MESSAGES['RequestOp'](request_txn=requests.when(compares, success))
+
+
+ATTEMPTS = 'attempts '
+"""How ``Purged.resume`` begins once the claims are done."""
+
+
+@attrs.frozen
+class OtherHistory:
+    """The items of one date in the history that decides which records of another kind may go."""
+
+    kind: HistoryKind | None
+    """The kind that it decides on; None for attempts."""
+    date: dt.date | None
+    cluster: str
+    at: int
+    """etcd's revision at which it was read."""
+    items: frozenset[str]
+
+
+@attrs.frozen
+class Portion:
+    """What a portion deletes, and where the next one begins."""
+
+    removals: Sequence[Removal]
+    since: int
+    """Records written after this revision stay."""
+    date: dt.date | None
+    resume: str
+
+
+class EtcdPurging:
+    """Purges the history of one namespace. Thread-safe."""
+
+    def __init__(self, store: EtcdStore, log: AttemptLog) -> None:
+        self._store, self._keys, self._log = store, store.keys, log
+        self._other: OtherHistory | None = None
+        """As the last portion has read it."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        """See ``Backend.purge``."""
+        deadline, gone = self._store.later(), set[Hashable]()
+        if not after:
+            self._other = None
+
+        def read(reading: KeyReading) -> Portion:
+            reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+            if after.startswith(ATTEMPTS):
+                return self._attempts(reading, before, limit, after.removeprefix(ATTEMPTS), deadline)
+            return self._portion(reading, kind, before, limit, after, deadline)
+
+        portion = self._store.look(read, deadline)
+        for start in range(0, len(portion.removals), CHUNKS_AT_ONCE):
+            part = portion.removals[start : start + CHUNKS_AT_ONCE]
+            for removal in part:
+                self._store.put_ahead(removal.left, deadline)
+            # t=0  this handle reads a claim that is old enough to go, at etcd's revision 100
+            # t=1  its node claims the item again: the record is written, at revision 101
+            # t=2  the removal arrives, and is skipped because of revision 101
+            operations = [removal.operation(portion.since) for removal in part]
+            if kind is HistoryKind.AUDIT and portion.date is not None:
+                operations.append(requests.put(self._keys.purged(portion.date), secrets.token_bytes(12)))
+            answer = self._store.connection.write('KV.Txn', requests.when((), operations), deadline)
+            for removal, response in zip(part, answer.responses, strict=False):
+                if response.response_txn.succeeded:
+                    gone |= removal.gone
+        if not portion.resume:
+            self._other = None
+        return Purged(len(gone), portion.resume)
+
+    def _portion(
+        self, reading: KeyReading, kind: HistoryKind, before: dt.datetime, limit: int, after: str, deadline: float
+    ) -> Portion:
+        """Read one portion, at the moment of a reading."""
+        prefix, found = self._keys.history(kind), list[tuple[bytes, list[Row]]]()
+        date: dt.date | None = None
+        looked_at, resume = 0, ATTEMPTS if kind is HistoryKind.CLAIM else ''
+        for name, rows in self._records(reading, kind, after, deadline):
+            if looked_at >= limit or (rows and date not in (None, date_of(rows[0]))):
+                resume = name.removeprefix(prefix).decode('latin-1')
+                break
+            if rows:
+                date = date_of(rows[0])
+            found.append((name, rows))
+            looked_at += max(1, len(rows))
+        other = self._other_history(reading, kind, date, deadline) if date else None
+
+        def stays(row: Row) -> bool:
+            if time_of(row) >= before:
+                return True
+            if other is None or not isinstance(row, (Claim, Audit)):
+                return False
+            return (row.item in other.items) is isinstance(row, Audit)
+
+        removals = list(_removals([(name, rows, [row for row in rows if stays(row)]) for name, rows in found]))
+        return Portion(removals, other.at if other else reading.at, date, resume)
+
+    def _attempts(self, reading: KeyReading, before: dt.datetime, limit: int, after: str, deadline: float) -> Portion:
+        """Read one portion of the log of attempts: a record goes if none of its items is open."""
+        removals, seen, resume, since, day = list[Removal](), 0, '', reading.at, None
+        for name, date, record in self._log.records(reading.at, after, PAGE, deadline):
+            if seen >= limit or day not in (None, date):
+                resume = ATTEMPTS + name.removeprefix(self._keys.attempts()).decode('latin-1')
+                break
+            day, seen = date, seen + (len(record.items) if record else 1)
+            if record is not None and record.at < before:
+                still_open = self._other_history(reading, None, date, deadline)
+                since = still_open.at
+                if still_open.items.isdisjoint(record.items):
+                    removals.append(Removal(name + b'/', name + b'0', frozenset()))
+        return Portion(removals, since, None, resume)
+
+    def _records(
+        self, reading: KeyReading, kind: HistoryKind, after: str, deadline: float, date: dt.date | None = None
+    ) -> Iterator[tuple[bytes, list[Row]]]:
+        """Yield the name of each record from ``after`` on, and its rows."""
+        prefix = self._keys.history(kind, date)
+        chunks = self._store.range(prefix, reading.at, deadline, prefix + after.encode('latin-1'), page=PAGE)
+        for name, parts in groupby(chunks, key=record_name):
+            yield name, rows_of(kind, name, joined(parts))
+
+    def _items(self, reading: KeyReading, kind: HistoryKind, date: dt.date, deadline: float) -> Iterator[str]:
+        """Yield the item of each claim or audit of a date."""
+        for _, rows in self._records(reading, kind, '', deadline, date):
+            yield from (row.item for row in rows if isinstance(row, (Claim, Audit)))
+
+    def _other_history(self, reading: KeyReading, kind: HistoryKind | None, date: dt.date, deadline: float) -> OtherHistory:
+        """Return the date's claims for a purge of audits, its audits for one of claims, what is incomplete for one of attempts.
+
+        What is remembered stays true of records that were there when it was read: an audit remains until no claim of its item is
+        left, and a completed item is not claimed again.
+        """
+        other = self._other
+        if other and (other.kind, other.date, other.cluster) == (kind, date, reading.cluster) and other.at <= reading.at:
+            return other
+        which = HistoryKind.AUDIT if kind is HistoryKind.CLAIM else HistoryKind.CLAIM
+        items = frozenset(self._items(reading, which, date, deadline))
+        if kind is None:
+            items -= frozenset(self._items(reading, HistoryKind.AUDIT, date, deadline))
+        self._other = other = OtherHistory(kind, date, reading.cluster, reading.at, items)
+        return other
+
+
+def date_of(row: Row) -> dt.date | None:
+    """Return the date of a claim or audit; None for a rebalance."""
+    return row.date if isinstance(row, (Claim, Audit)) else None
+
+
+def _removals(found: Sequence[tuple[bytes, list[Row], list[Row]]]) -> Iterator[Removal]:
+    """Yield what to remove of records, given with their rows and the rows that stay; whole records in a row together."""
+    for is_whole, run in groupby(found, key=lambda record: bool(record[1]) and not record[2]):
+        records = list(run)
+        if is_whole:
+            gone = frozenset(identity_of(row) for _, rows, _ in records for row in rows)
+            yield Removal(records[0][0] + b'/', records[-1][0] + b'0', gone)
+            continue
+        for name, rows, left in records:
+            if len(left) < len(rows):
+                gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
+                yield Removal(name + b'/', name + b'0', gone, _left(name, left))
+
+
+def _left(name: bytes, rows: Sequence[Row]) -> list[KeyValue]:
+    """Return the record of the rows that are left of another one."""
+    kept = [row for row in rows if isinstance(row, (Claim, Audit))]
+    head = Head(kept[0].node, kept[0].created_on)
+    return record_chunks(name.rpartition(b'/')[0] + b'/', head, [row.item for row in kept], is_new=True)

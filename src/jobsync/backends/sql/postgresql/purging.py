@@ -1,0 +1,28 @@
+"""Portions of a purge on PostgreSQL: some pages after each other, which needs no index and touches nothing else of the table."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from jobsync.backends.sql import state as states
+from jobsync.backends.sql.portions import OldRows, Portion
+from jobsync.backends.sql.store import SqlTransaction
+
+__all__ = ['portion']
+
+ROWS_OF_A_PAGE = 64
+"""About so many claims or audits."""
+
+PAGES = "SELECT pg_relation_size('{table}'::regclass) / current_setting('block_size')::bigint"
+
+
+def portion(tx: SqlTransaction, old: OldRows) -> Portion:
+    """See ``SqlStore.portion``. PostgreSQL 13 reads the whole table for one portion, later versions only its pages."""
+    states.read(tx)
+    name, first = old.table.name, int(old.after or '0')
+    pages = tx.execute_text(PAGES.format(table=name)).scalar_one()
+    if first >= pages:
+        return Portion(None, '')
+    end = first + max(1, old.limit // ROWS_OF_A_PAGE)
+    rows = sa.literal_column(f"{name}.ctid >= '({first},0)' AND {name}.ctid < '({end},0)'", sa.Boolean)
+    return Portion(rows, str(end) if end < pages else '')

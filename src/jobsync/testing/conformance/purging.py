@@ -1,0 +1,122 @@
+"""``purge``: the end of what the history keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobsync.backend import HistoryKind
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.history import HOUR, MONDAY, NONE, TUESDAY
+from jobsync.testing.conformance.namespace import Namespace
+
+__all__ = ['PurgeTests']
+
+
+class PurgeTests:
+    """What may be deleted of the history, and in how large portions."""
+
+    def test_purged_audits_complete_nothing(self, namespace: Namespace) -> None:
+        """An item whose audits are purged is not completed any more: its next claim is recorded."""
+        ref = namespace.join('a')
+        namespace.audit('b', 'x')
+        assert namespace.claim(ref, 'x') == {'x'}
+        namespace.purge(HistoryKind.AUDIT, namespace.snapshot().now + HOUR)
+        assert namespace.claim(ref, 'x') == frozenset()
+        assert [claim.item for claim in namespace.claims()] == ['x']
+
+    def test_purge_keeps_what_is_not_older(self, namespace: Namespace) -> None:
+        """``purge`` deletes only records of one history from before the moment, and returns their number."""
+        leader = namespace.leader('a')
+        start = namespace.snapshot().now - HOUR
+        namespace.claim(leader, 'x', 'y')
+        namespace.audit('a', 'x', 'y')
+        namespace.commit(leader, moved=1)
+        with namespace.unchanged():
+            assert [namespace.purge(kind, start) for kind in HistoryKind] == [0, 0, 0]
+        sizes = {HistoryKind.CLAIM: 2, HistoryKind.AUDIT: 2, HistoryKind.REBALANCE: 1}
+        for kind in HistoryKind:
+            with namespace.same_revision():
+                assert namespace.purge(kind, start + 2 * HOUR) == sizes.pop(kind)
+            assert {k: len(namespace.backend.history(k)) for k in sizes} == sizes
+            assert not namespace.backend.history(kind)
+            assert namespace.purge(kind, start + 2 * HOUR) == 0
+
+    def test_purge_keeps_claims_without_audit(self, namespace: Namespace) -> None:
+        """``purge`` keeps claims without an audit, however old they are."""
+        ref = namespace.join('a')
+        namespace.claim(ref, 'done', 'open')
+        namespace.claim(ref, 'done', date=TUESDAY)
+        namespace.audit('b', 'done')
+        assert namespace.purge(HistoryKind.CLAIM, namespace.snapshot().now + HOUR) == 1
+        assert {(claim.item, claim.date) for claim in namespace.claims()} == {('open', MONDAY), ('done', TUESDAY)}
+
+    def test_purge_keeps_audits_of_claims(self, namespace: Namespace) -> None:
+        """``purge`` keeps an audit while a claim of its item at its date is left, so that complete work stays complete."""
+        ref = namespace.join('a')
+        namespace.claim(ref, 'x', 'y')
+        namespace.audit('b', 'x', 'z')
+        namespace.audit('a', 'x')
+        namespace.audit('a', 'y', date=TUESDAY)
+        later = namespace.snapshot().now + HOUR
+        assert namespace.purge(HistoryKind.AUDIT, later) == 2
+        assert {(audit.item, audit.node) for audit in namespace.audits()} == {('x', 'a'), ('x', 'b')}
+        assert {claim.item for claim in namespace.backend.incomplete(None, NONE)} == {'y'}
+        assert [namespace.purge(kind, later) for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT)] == [1, 2]
+        assert {claim.item for claim in namespace.backend.incomplete(None, NONE)} == {'y'}
+
+    @pytest.mark.parametrize('kind', HistoryKind)
+    def test_purge_in_portions(self, namespace: Namespace, kind: HistoryKind) -> None:
+        """Portions that follow each other read every record, past those that stay, and delete the others."""
+        ref = namespace.leader('a')
+        for date in (MONDAY, TUESDAY):
+            for number in range(12):
+                namespace.claim(ref, f'open {number}', date=date)
+        for number in range(12):
+            for date in (MONDAY, TUESDAY):
+                if kind is not HistoryKind.AUDIT:
+                    namespace.claim(ref, f'done {number}', date=date)
+                namespace.audit('a', f'done {number}', date=date)
+            if kind is HistoryKind.REBALANCE:
+                namespace.commit(ref, reason=f'reason {number}', moved=1)
+        incomplete = {(claim.item, claim.date) for claim in namespace.backend.incomplete(None, NONE)}
+        found = namespace.purge(kind, namespace.snapshot().now + HOUR, limit=5)
+        assert found == (12 if kind is HistoryKind.REBALANCE else 24)
+        assert {(claim.item, claim.date) for claim in namespace.backend.incomplete(None, NONE)} == incomplete
+        left = {HistoryKind.CLAIM: 24, HistoryKind.AUDIT: 0, HistoryKind.REBALANCE: 0}[kind]
+        assert len(namespace.backend.history(kind)) == left
+
+    def test_a_portion_is_small(self, namespace: Namespace) -> None:
+        """One portion of several thousand records, of as many calls, does not read all of them."""
+        for number in range(8):
+            namespace.audit('a', *(f'{number} {item:03}' for item in range(500)))
+        portion = namespace.backend.purge(HistoryKind.AUDIT, namespace.snapshot().now + HOUR, limit=500)
+        assert 0 < portion.deleted <= 2000
+        assert portion.resume
+        assert namespace.purge(HistoryKind.AUDIT, namespace.snapshot().now + HOUR) == 4000 - portion.deleted
+
+    def test_a_portion_may_be_repeated(self, namespace: Namespace) -> None:
+        """A repeated portion deletes nothing that the first one did not, except of what follows it."""
+        ref = namespace.join('a')
+        namespace.claim(ref, *(f'open {number}' for number in range(20)))
+        later = namespace.snapshot().now + HOUR
+        first = namespace.backend.purge(HistoryKind.CLAIM, later, limit=5)
+        with namespace.unchanged():
+            assert namespace.backend.purge(HistoryKind.CLAIM, later, limit=5) == first
+        assert namespace.purge(HistoryKind.CLAIM, later, limit=5) == 0
+        assert len(namespace.claims()) == 20
+
+    @needs(Ability.CLOCK)
+    def test_purge_by_age(self, namespace: Namespace, harness: Harness) -> None:
+        """``purge`` deletes records from before the moment and keeps later ones, in each history."""
+        ref = namespace.leader('a')
+        for item in ('old', 'new'):
+            namespace.claim(ref, item)
+            namespace.audit('a', item)
+            namespace.commit(ref, reason=item, moved=1)
+            between = namespace.snapshot().now + HOUR
+            harness.move_clock(2 * HOUR)
+            if item == 'old':
+                moment = between
+        assert [namespace.purge(kind, moment) for kind in HistoryKind] == [1, 1, 1]
+        assert [c.item for c in namespace.claims()] == [a.item for a in namespace.audits()] == ['new']
+        assert [r.trigger_reason for r in namespace.rebalances()] == ['new']

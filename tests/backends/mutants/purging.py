@@ -1,0 +1,64 @@
+"""Mutants of purges."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import datetime as dt
+
+from tests.backends.mutants.base import Hands, mutant
+
+from jobsync._core.records import HistoryKind, Purged
+
+
+@mutant
+class PurgesEverything(Hands):
+    """Deletes records that are not old enough."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        return super().purge(kind, before + dt.timedelta(days=1), limit, after)
+
+
+@mutant
+class PurgeForgetsOpenWork(Hands):
+    """Deletes claims whose work is not complete."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        with self.store.changed:
+            found = super().purge(kind, before, limit, after)
+            old = [claim for claim in self.records.claims.values() if claim.created_on < before]
+            if kind is HistoryKind.CLAIM:
+                self.records.remove(old)
+                return Purged(found.deleted + len(old))
+            return found
+
+
+@mutant
+class PurgeReopensWork(Hands):
+    """Deletes audits of claims that are still on record, which makes their work incomplete again."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        with self.store.changed:
+            found = super().purge(kind, before, limit, after)
+            if kind is HistoryKind.AUDIT:
+                old = [audit for audit in self.records.audits.values() if audit.created_on < before]
+                self.records.remove(old)
+                return Purged(found.deleted + len(old))
+            return found
+
+
+@mutant
+class PurgeStopsAtOpenWork(Hands):
+    """Ends a purge at a portion in which everything stays."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        found = super().purge(kind, before, limit, after)
+        return found if found.deleted else Purged(0)
+
+
+@mutant
+class PurgesWithoutEnd(Hands):
+    """Takes no portions: one call deletes everything, however much that is."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        return super().purge(kind, before, 1_000_000)

@@ -1,0 +1,47 @@
+"""``jobsync purge``: what is deleted, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from jobsync import CoordinationConfig, Job
+from jobsync.cli.commands import cli
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner(env={'COLUMNS': '300'}).invoke(cli, ['purge', *arguments])
+
+
+def test_old_records_of_a_namespace_are_deleted(tmp_path: Path) -> None:
+    """What is older than asked, of the kinds asked; incomplete work stays."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    config = CoordinationConfig(backend=url, appname='mine_', minimum_nodes=1)
+    with Job('a', coordination_config=config) as job:
+        assert list(job.claim(['x'])) == ['x']
+        assert job.add_task('open')
+    here = ('-b', url, '--appname', 'mine_')
+    result = invoke(*here, '--older-than', '1')
+    assert result.output.splitlines() == ['0 claims deleted', '0 audits deleted', '0 rebalances deleted']
+    result = invoke(*here, '--before', '2100-01-01', '--kind', 'claim')
+    assert (result.exit_code, result.output) == (0, '1 claims deleted\n')
+    result = invoke(*here, '--before', '2100-01-01', '--kind', 'claim', '--kind', 'audit')
+    assert result.output.splitlines() == ['0 claims deleted', '1 audits deleted']
+
+
+def test_a_store_without_the_namespace_is_one_line(tmp_path: Path) -> None:
+    """Nothing is made, and the error says what is missing."""
+    result = invoke('-b', f'sqlite:///{tmp_path}/none.db', '--older-than', '1')
+    assert result.exit_code == 1
+    assert len(result.output.splitlines()) == 1
+    assert 'none.db' in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_purge_without_an_age_is_refused(tmp_path: Path) -> None:
+    """One of the two options is needed, and no more."""
+    for options in ((), ('--older-than', '1', '--before', '2026-01-01')):
+        result = invoke('-b', f'sqlite:///{tmp_path}/none.db', *options)
+        assert result.exit_code == 2
+        assert '--older-than or --before' in result.output

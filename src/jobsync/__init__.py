@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jobsync._runtime.callbacks import RebalanceEvent
+from jobsync._worker.singleton import Turn
+from jobsync._worker.ticks import Tick
 from jobsync.config import CoordinationConfig
 from jobsync.errors import (
     BackendNotFound,
@@ -58,6 +60,8 @@ __all__ = [
     'SchemaMismatch',
     'StaleFence',
     'Task',
+    'Tick',
+    'Turn',
     'UnreadableRow',
     'UnsupportedOperation',
     'WrongProcess',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
@@ -18,12 +19,16 @@ from jobsync._runtime.clock import now
 from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
 from jobsync._worker.purging import KINDS, purge_history
+from jobsync._worker.schedule import parse_schedule, parse_zone
+from jobsync._worker.scheduler import Scheduler
 from jobsync._worker.session import Session, copy_error
 from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
+from jobsync._worker.singleton import POLL_SEC, Place, Singleton
 from jobsync._worker.stages import Event
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
+from jobsync._worker.ticks import Scheduled
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow
@@ -39,6 +44,7 @@ __all__ = ['Job']
 
 _logger = EventLogger('jobsync.job')
 T = TypeVar('T')
+F = TypeVar('F', bound=Callable[..., object])
 
 
 class Job:
@@ -112,6 +118,7 @@ class Job:
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
         self._session = Session(self.node_name, self._config, create=not checks.flag.of('skip_db_init', skip_db_init))
         self._task_log = TaskLog(self._session, self.date)
+        self._scheduler = Scheduler(self._session, self._task_log)
         self._locks = TaskLocks(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
         self._signals = Signals(self._session, self._task_log, self._config.shutdown_timeout_sec) if is_handling else None
@@ -151,6 +158,7 @@ class Job:
             raise
         if self._config.enabled:
             _logger.info('node %r entered with %d tokens', self.node_name, len(self.my_tokens))
+        self._scheduler.start()
         return self
 
     def _provide_locks(self) -> None:
@@ -463,6 +471,75 @@ class Job:
 
         where = where_text if isinstance(column, str) else where_clause
         return where(self._session, self._token_of, column, token_column)
+
+    # --- once in the cluster ------------------------------------------------------------------------------------------------
+
+    def singleton(self, name: str) -> Singleton:
+        """Return a place that one worker of the whole cluster holds at a time, for ``for`` and ``with``.
+
+        ``for turn in job.singleton(name):`` waits until this worker holds the place, runs the body, and begins again, until the
+        node is to leave. ``with job.singleton(name) as turn:`` does not wait: the turn is false if the place is not to be had.
+
+        A turn is true until the node is requested to give the place up or to leave, or its lease ends. The body should end
+        then: a hand-over waits for it, ``handover_timeout_sec`` at most. The place is the ownership of the task
+        ``singleton:NAME``, so a task lock can tie it to certain nodes. Nothing is recorded.
+
+        Args:
+            name: The name of the place, the same on every node.
+
+        Raises:
+            ConfigError: ``name`` is not allowed.
+        """
+        self._session.check_process()
+        return Singleton(self._place('singleton', name))
+
+    def every(
+        self, schedule: float | str, misfire: str = 'skip', *, name: str | None = None, tz: dt.tzinfo | str = 'UTC'
+    ) -> Callable[[F], F]:
+        """Return a decorator that has a function run on a schedule, by one node of the cluster at a time.
+
+        Give each node the same function. It runs in a thread of this job, inside the block; with a ``Tick`` if it takes an
+        argument. A tick that is complete is never run again, by any node. Each is claimed as it begins, and audited when the
+        function has returned, as the item ``every:NAME@TIME`` at its own date. If the function raises, the error is logged, and
+        the tick stays incomplete.
+
+        Ticks that come while the function runs, or while no node owns the schedule, are missed, except the latest of them.
+
+        Args:
+            schedule: A number of seconds, whose ticks are its multiples since 1970-01-01 UTC. Or a cron expression of 5 fields,
+                or 6 with the seconds first, with the extra ``cron``. The time is the store's.
+            misfire: ``'skip'``: each tick is run at most once. One is left out if it was begun and its node is gone, or if it is
+                late by more than ``heartbeat_timeout_sec`` + 2 seconds. ``'run'``: the latest tick is run however late it
+                is, and again if it was begun and its node is gone.
+            name: The name of the schedule. None: that of the function.
+            tz: The time zone of a cron expression, and of the date of each tick.
+
+        Raises:
+            ConfigError: An argument is not allowed, or a function of that name is scheduled already.
+        """
+        zone = parse_zone(tz)
+        parsed = parse_schedule(schedule, zone)
+        checks.misfire.of('misfire', misfire)
+        self._session.check_process()
+
+        def register(function: F) -> F:
+            call = checks.with_optional_argument('function', function)
+            title = getattr(function, '__name__', None) if name is None else name
+            place = self._place('every', title)
+            self._scheduler.add(Scheduled(str(title), call, parsed, zone, misfire == 'run', place))
+            return function
+
+        return register
+
+    def run_scheduled(self) -> None:
+        """Wait while the functions of ``every`` run, until this node is to leave: the main program of a scheduler."""
+        self._session.check_inside()
+        while not self._session.is_leaving:
+            time.sleep(POLL_SEC)
+
+    def _place(self, kind: str, name: object) -> Place:
+        key, token = self._parse(f'{kind}:{checks.place_name.of("name", name)}')
+        return Place(self._session, self._task_log, key, token)
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 

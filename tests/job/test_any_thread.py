@@ -22,6 +22,16 @@ def in_a_block(job: Job) -> None:
         pass
 
 
+def until_it_leaves(job: Job) -> None:
+    if job.is_leaving:
+        job.run_scheduled()
+
+
+def in_a_turn(job: Job) -> None:
+    with job.singleton('x'):
+        pass
+
+
 CALLS: dict[str, Callable[[Job], object]] = {
     'add_task': lambda job: job.add_task(1),
     'am_i_healthy': lambda job: job.am_i_healthy(),
@@ -33,6 +43,7 @@ CALLS: dict[str, Callable[[Job], object]] = {
     'clear_locks_by_creator': lambda job: job.clear_locks_by_creator('a'),
     'complete': lambda job: job.complete(1),
     'date': lambda job: job.date,
+    'every': lambda job: job.every(1)(in_a_turn),
     'fence': lambda job: job.fence(1),
     'get_active_nodes': lambda job: job.get_active_nodes(),
     'get_audit': lambda job: job.get_audit(),
@@ -50,8 +61,10 @@ CALLS: dict[str, Callable[[Job], object]] = {
     'register_locks_bulk': lambda job: job.register_locks_bulk([(8, '%', 'why')]),
     'register_task_lock': lambda job: job.register_task_lock(7, '%'),
     'register_task_locks_bulk': lambda job: job.register_task_locks_bulk([(8, '%', 'why')]),
+    'run_scheduled': until_it_leaves,
     'set_claim': lambda job: job.set_claim([1, 2]),
     'set_weight': lambda job: job.set_weight(1),
+    'singleton': in_a_turn,
     'site': lambda job: job.site,
     'task': in_a_block,
     'task_to_token': lambda job: job.task_to_token(1),

@@ -106,7 +106,7 @@ class TaskLog:
             if not runtime.lease.begin(key, token, now, worker_id()):
                 self._log_refusal([key])
                 return False
-            if self._record(runtime, [key], ref) is not None:
+            if self.record(runtime, [key], ref) is not None:
                 self._open[key] = None
                 return True
         except BaseException:
@@ -131,6 +131,18 @@ class TaskLog:
                 self._checked_out.pop(key, None)
         return is_started
 
+    def occupy(self, key: str, token: int) -> bool:
+        """Mark a task in flight and check it out to this worker, without a claim.
+
+        Return False, with nothing changed, if the task is not this node's, or any worker has checked it out: this one too.
+        """
+        if self._session.is_leaving or key in self._checked_out:
+            return False
+        runtime, worker = self._runtime, worker_id()
+        if runtime is not None and not runtime.lease.begin_alone(key, token, now, worker):
+            return False
+        return self._checked_out.setdefault(key, worker) == worker
+
     def record_claims(self, tasks: Mapping[str, int]) -> bool:
         """Record the claims of these tasks (key -> hash token): all of them, or none if one is not this node's."""
         if self._has_left(tasks):
@@ -144,7 +156,7 @@ class TaskLog:
             allowed = set(owned)
             self._log_refusal([key for key in tasks if key not in allowed])
             return False
-        return self._record(runtime, owned, ref) is not None
+        return self.record(runtime, owned, ref) is not None
 
     def claim_owned(self, tasks: Mapping[str, int]) -> Claimed | None:
         """Record the claims of those of the tasks (key -> hash token) that this node owns; return None if none may be started."""
@@ -157,7 +169,7 @@ class TaskLog:
             return Claimed(None)
         ref = runtime.agent.ref
         owned = runtime.lease.ours(tasks, now)
-        completed = self._record(runtime, owned, ref) if owned else None
+        completed = self.record(runtime, owned, ref) if owned else None
         return None if completed is None else Claimed(ref, completed)
 
     def start_claimed(self, key: str, token: int, claimed: Claimed | None) -> bool:
@@ -215,18 +227,20 @@ class TaskLog:
     def _log_refusal(self, keys: Collection[str]) -> None:
         _logger.info('node %r: not started, since this node does not own it (any more): %s', self._node_name, listed(keys))
 
-    def _record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> frozenset[str] | None:
+    def record(
+        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, date: dt.date | None = None
+    ) -> frozenset[str] | None:
         """Record claims for the run that owned the tasks when the lease was read; return None if that run is over.
 
         Otherwise return those of the tasks that any node has completed already. Waits for the store for as long as that run has
-        its lease.
+        its lease. ``date`` is the date of the records. None: that of the job.
         """
-        agent, backend = runtime.agent, self._session.needed_backend
+        agent, backend, date = runtime.agent, self._session.needed_backend, date or self._date
 
         def has_lease() -> bool:
             return agent.lease.holds_lease(ref, now)
 
-        write = refusal_as_outage(lambda: backend.append_claims(ref, keys, self._date))
+        write = refusal_as_outage(lambda: backend.append_claims(ref, keys, date))
         try:
             unclaimed = self._session.caller.call(write, while_=has_lease)
         except JobsyncError as error:

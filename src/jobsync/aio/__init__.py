@@ -1,5 +1,6 @@
 """``AsyncJob``: a ``Job`` for programs that run on an event loop."""
 
 from jobsync.aio.job import AsyncJob
+from jobsync.aio.singleton import AsyncTurn
 
-__all__ = ['AsyncJob']
+__all__ = ['AsyncJob', 'AsyncTurn']

@@ -37,15 +37,17 @@ class OnLoop:
             return function
 
         @functools.wraps(function)
-        def called(*arguments: Any) -> None:
+        def called(*arguments: Any) -> bool:
             result = function(*arguments)
-            if inspect.isawaitable(result):
-                self.wait_for(result)
+            return self.wait_for(result) if inspect.isawaitable(result) else True
 
         return called
 
-    def wait_for(self, awaitable: Awaitable[object]) -> None:
-        """Run an awaitable on the loop and wait for its end; drop it after ``close``. Not for the loop's own thread."""
+    def wait_for(self, awaitable: Awaitable[object]) -> bool:
+        """Run an awaitable on the loop and wait for its end; drop it after ``close``, and return False.
+
+        Not for the loop's own thread.
+        """
         coroutine = self._run(awaitable)
         # t=0  a thread of the job reads the loop, which is open
         # t=1  the event loop's thread closes, and cancels what it finds
@@ -55,10 +57,11 @@ class OnLoop:
             future = None if self._loop is None else asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         if future is not None:
             future.result()
-            return
+            return True
         for each in (coroutine, awaitable):
             if inspect.iscoroutine(each):
                 each.close()
+        return False
 
     async def _run(self, awaitable: Awaitable[object]) -> None:
         task = asyncio.current_task()

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, T
 
 from jobsync._worker import status
 from jobsync._worker.session import copy_error
+from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import Event
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
+from jobsync.aio.singleton import AsyncSingleton
 from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import JobsyncError
@@ -33,6 +35,7 @@ __all__ = ['AsyncJob']
 P = ParamSpec('P')
 R = TypeVar('R')
 T = TypeVar('T')
+F = TypeVar('F', bound=Callable[..., object])
 
 _LAST_CALLS_SEC = 5.0
 """How long leaving waits for the last calls of the user's functions, which report that all tokens are gone."""
@@ -305,6 +308,59 @@ class AsyncJob:
             fail(error)  # does not reach the store
             raise
         await self._call(lambda: block.__exit__(None, None, None))
+
+    # --- once in the cluster ------------------------------------------------------------------------------------------------
+
+    def singleton(self, name: str) -> AsyncSingleton:
+        """Return a place that one worker of the whole cluster holds at a time, for ``async for`` and ``async with``.
+
+        As ``Job.singleton``; ``wait`` of a turn is awaited.
+
+        Args:
+            name: The name of the place, the same on every node.
+
+        Raises:
+            ConfigError: ``name`` is not allowed.
+        """
+        self._job._session.check_process()
+        return AsyncSingleton(self._job._place('singleton', name), self._threads)
+
+    def every(
+        self, schedule: float | str, misfire: str = 'skip', *, name: str | None = None, tz: dt.tzinfo | str = 'UTC'
+    ) -> Callable[[F], F]:
+        """Return a decorator that has a function run on a schedule, by one node of the cluster at a time, as ``Job.every``.
+
+        A coroutine function runs on the event loop, any other in a thread.
+
+        Args:
+            schedule: As for ``Job.every``.
+            misfire: As for ``Job.every``.
+            name: As for ``Job.every``.
+            tz: As for ``Job.every``.
+
+        Raises:
+            ConfigError: An argument is not allowed, or a function of that name is scheduled already.
+        """
+        register = self._job.every(schedule, misfire, name=name, tz=tz)
+
+        def register_wrapped(function: F) -> F:
+            wrapped = self._on_loop.wrapped(function)
+
+            @functools.wraps(function)
+            def run(*tick: object) -> None:
+                if not wrapped(*tick):
+                    raise JobsyncError(f'job {self.node_name!r} has left: the coroutine of a tick was not run')
+
+            register(run if callable(function) else function)
+            return function
+
+        return register_wrapped
+
+    async def run_scheduled(self) -> None:
+        """Wait while the functions of ``every`` run, until this node is to leave: the main program of a scheduler."""
+        self._job._session.check_inside()
+        while not self._job._session.is_leaving:
+            await asyncio.sleep(POLL_SEC)
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 

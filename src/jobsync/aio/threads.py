@@ -60,6 +60,11 @@ class Threads:
                 future.add_done_callback(lambda done: _undo(done, undo))
             raise
 
+    def call_here(self, action: Callable[[], R]) -> R:
+        """Make a call that does no I/O in this thread, on behalf of the present asyncio task."""
+        with acting_for(self._number()):
+            return action()
+
     def submit(self, action: Callable[[], R]) -> Future[R]:
         """Start a call on behalf of the present asyncio task; make it here while this is closed."""
         if self._calls is not None:

@@ -36,10 +36,12 @@ __all__ = [
     'history_kinds',
     'integer',
     'keywords_only',
+    'misfire',
     'nearest',
     'node_name',
     'number',
     'optional_callable',
+    'place_name',
     'prefix',
     'seconds',
     'site',
@@ -48,6 +50,7 @@ __all__ = [
     'text',
     'unknown_field',
     'weight',
+    'with_optional_argument',
 ]
 
 T = TypeVar('T')
@@ -160,6 +163,13 @@ history_kinds = Check(
     lambda value: isinstance(value, Collection) and not isinstance(value, str) and bool(value) and set(value) <= set(_KINDS),
     f'some of {", ".join(map(repr, _KINDS))}, in a list or tuple',
 )
+place_name = Check(
+    lambda name: isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME and name != '<lambda>',
+    f'a name of 1 to {_LONGEST_NAME} printable characters, the same on every node; a lambda has none',
+)
+"""The name of a singleton or a schedule."""
+misfire = choice(('skip', 'run'))
+"""What becomes of ticks that are missed."""
 creator = Check(lambda value: isinstance(value, str) and bool(value), 'the name of a node')
 """The node whose task locks are meant; never None, which would mean those of all nodes."""
 _NO_LOOP = '; for one task there is task(…)'
@@ -187,6 +197,18 @@ def callback(*counts: int) -> Check:
         return any(_takes(signature, count) for count in counts)
 
     return Check(is_allowed, f'callable with {" or ".join(map(_arguments, counts))}')
+
+
+def with_optional_argument(name: str, function: Callable[..., object]) -> Callable[[object], object]:
+    """Return a function of one argument that calls ``function`` with it, or without, as ``function`` has it.
+
+    Raise ``ConfigError`` if that can be called neither with one argument nor with none.
+    """
+    if function is None:
+        raise ConfigError(f'{name} is None: must be callable')
+    callback(1, 0).of(name, function)
+    takes_one = callback(1).is_allowed(function)
+    return function if takes_one else lambda _: function()
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:

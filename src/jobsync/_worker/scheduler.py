@@ -1,0 +1,152 @@
+"""The functions that ``every`` has registered: one thread checks what is due, and each tick has a thread of its own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+
+from jobsync._event_log import EventLogger
+from jobsync._runtime.clock import now
+from jobsync._worker.session import Session
+from jobsync._worker.singleton import POLL_SEC
+from jobsync._worker.stages import Stage
+from jobsync._worker.store_clock import StoreClock
+from jobsync._worker.task_log import TaskLog
+from jobsync._worker.ticks import Scheduled, Start, Tick, TickRecord, decide, is_known
+from jobsync.errors import ConfigError, JobsyncError
+
+__all__ = ['Scheduler']
+
+_logger = EventLogger('jobsync.job')
+
+_TAKEOVER_SEC = 2.0
+"""How long the change of an owner may take beyond ``heartbeat_timeout_sec`` (promise P3)."""
+_AGAIN_SEC = 1.0
+"""How long to wait before a tick is tried again that could not begin."""
+_CHECK_SEC = 60.0
+"""How often, at least, the store's clock is read for the next tick."""
+
+
+class Scheduler:
+    """Runs the scheduled functions of one job from its entering to its leaving."""
+
+    def __init__(self, session: Session, task_log: TaskLog) -> None:
+        self._session, self._task_log = session, task_log
+        self.clock = StoreClock(session)
+        self._all: dict[str, Scheduled] = {}
+        self._starting = threading.Lock()
+        self._is_started = False
+        self._grace = dt.timedelta(seconds=session.config.heartbeat_timeout_sec + _TAKEOVER_SEC)
+
+    def add(self, scheduled: Scheduled) -> None:
+        """Add a function. Raise ``ConfigError`` if there is one of its name."""
+        if self._all.setdefault(scheduled.name, scheduled) is not scheduled:
+            raise ConfigError(
+                f'name is {scheduled.name!r}: must be another one, since a function of that name is scheduled already'
+            )
+        self.start()
+
+    def start(self) -> None:
+        """Start the thread, if there is a function and the job is inside its block."""
+        with self._starting:
+            if self._all and not self._is_started and self._session.stages.stage is Stage.INSIDE:
+                self._is_started = True
+                threading.Thread(target=self._run, name=f'jobsync-every-{self._session.node_name}', daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._session.is_leaving:
+            try:
+                until = min(self.step(each) for each in list(self._all.values()))
+            except JobsyncError:  # the job is over
+                until = now() + POLL_SEC
+            except Exception:
+                _logger.exception('node %r: the schedule goes on after an unexpected error', self._session.node_name)
+                until = now() + _AGAIN_SEC
+            time.sleep(min(max(until - now(), 0.0), POLL_SEC))
+
+    def step(self, each: Scheduled) -> float:
+        """Begin the tick that is due, if this node is to run it; return when to call again, on the clock of leases."""
+        if each.is_busy or not each.place.is_free_here:
+            return now() + POLL_SEC
+        if now() < each.check_at:
+            return each.check_at
+        moment = self.clock.read()
+        if moment is None:
+            return now() + POLL_SEC
+        tick = each.schedule.latest(moment)
+        # Never back, even if the store's clock is set back: a tick before the last one is not due.
+        if tick is not None and (each.handled is None or tick > each.handled):
+            return self._begin(each, tick, moment - tick)
+        following = each.schedule.following(moment)
+        wait = _CHECK_SEC if following is None else min(_CHECK_SEC, (following - moment).total_seconds())
+        each.check_at = now() + wait
+        return each.check_at
+
+    def _begin(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> float:
+        each.is_busy = True
+        name = f'jobsync-tick-{each.name}'
+        thread = threading.Thread(target=self._attempt, args=(each, moment, late), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the process cannot start another thread now
+            each.is_busy, each.check_at = False, now() + _AGAIN_SEC
+        return now() + POLL_SEC
+
+    # --- the thread of a tick -----------------------------------------------------------------------------------------------
+
+    def _attempt(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> None:
+        check_at = float('-inf')
+        try:
+            # The run is read before the place is taken: what the store refuses to this run is not begun by the next.
+            ref = None if self._session.runtime is None else self._session.runtime.agent.ref
+            if each.place.take():
+                try:
+                    tick = Tick(each, moment)
+                    record = TickRecord(self._session, self._task_log, tick)
+                    start = self._decide(each, moment, record, is_late=late > self._grace)
+                    is_to_do = record.begin(ref) if start is Start.RUN else False
+                    if start is Start.WAIT or is_to_do is None:
+                        check_at = now() + _AGAIN_SEC
+                    else:
+                        each.handled, before = moment, each.handled
+                        if is_to_do and self._call(each, tick) and not record.complete(ref):
+                            each.handled = before  # its owner, which may be this node, decides about it anew
+                finally:
+                    each.place.give_back()
+        except JobsyncError as error:
+            check_at = now() + _AGAIN_SEC
+            if not self._session.is_over:
+                _logger.warning('node %r: a tick of %r is tried again: %s', self._session.node_name, each.name, error)
+        except Exception:
+            check_at = now() + _AGAIN_SEC
+            _logger.exception('node %r: a tick of %r is tried again', self._session.node_name, each.name)
+        each.check_at = check_at
+        each.is_busy = False
+
+    def _decide(self, each: Scheduled, moment: dt.datetime, record: TickRecord, *, is_late: bool) -> Start:
+        claim = record.last_claim
+        if claim is not None and record.is_complete:
+            return Start.LEAVE_OUT
+        is_new = claim is None and is_late and each.runs_missed
+        start = decide(
+            is_late=is_late,
+            is_begun=claim is not None,
+            is_in_hand=claim is not None and each.runs_missed and record.is_in_hand(claim),
+            runs_missed=each.runs_missed,
+            is_known=is_new and is_known(self._session, self._task_log, each, moment),
+        )
+        if claim is not None and start is not Start.WAIT:
+            rest = 'is run again' if start is Start.RUN else "is not run again, as its misfire is 'skip'"
+            text = 'node %r: the tick of %r at %s was begun by %r and never completed; it %s'
+            _logger.warning(text, self._session.node_name, each.name, moment.isoformat(), claim.node, rest)
+        return start
+
+    def _call(self, each: Scheduled, tick: Tick) -> bool:
+        """Call the function; return whether it has returned."""
+        try:
+            each.function(tick)
+        except BaseException:
+            _logger.exception('node %r: tick %s raised, and stays incomplete', self._session.node_name, tick.id)
+            return False
+        return True

@@ -1,0 +1,133 @@
+"""A place that one worker of the whole cluster holds at a time: the ownership of one task, without a record of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from jobsync._runtime.clock import now
+from jobsync._worker.session import Session
+from jobsync._worker.task_log import TaskLog
+from jobsync.errors import JobsyncError, NotOwned
+
+__all__ = ['POLL_SEC', 'Place', 'Singleton', 'Turn', 'TurnBase']
+
+POLL_SEC = 0.1
+"""How often a wait checks what this node owns. No I/O."""
+
+
+class TurnBase:
+    """A span of time in which this worker alone holds a place; true until the turn is over.
+
+    The turn is over as soon as the node is requested to give the place up or to leave, or its lease ends. Once seen to be over,
+    it stays so.
+    """
+
+    def __init__(self, session: Session, key: str, token: int, *, is_held: bool) -> None:
+        self._session, self._key, self._token = session, key, token
+        self._is_over = not is_held
+        runtime = session.runtime
+        self._fence = None if runtime is None else runtime.lease.assignment.fence(runtime.lease.ref, key, token)
+
+    def __bool__(self) -> bool:
+        """Return whether the turn goes on. No I/O, no lock."""
+        if not self._is_over and not self._goes_on():
+            self._is_over = True
+        return not self._is_over
+
+    def _goes_on(self) -> bool:
+        session = self._session
+        if session.is_leaving or not session.is_same_process:
+            return False
+        runtime = session.runtime
+        if runtime is None:
+            return True
+        # t=0   this turn begins; the process is stopped
+        # t=20  another node has a turn; then the task comes back to this node
+        # t=30  this process goes on: the task is this node's, but under a higher fence, so this turn is over
+        lease = runtime.lease
+        is_unchanged = lease.assignment.fence(lease.ref, self._key, self._token) == self._fence
+        return is_unchanged and lease.may_claim(self._key, self._token, now)
+
+    @property
+    def fence(self) -> int:
+        """The number that is higher with every new owner, for ``jobsync.fencing``.
+
+        Raises:
+            NotOwned: The turn never began, or coordination is off.
+        """
+        if self._fence is None:
+            raise NotOwned(f'node {self._session.node_name!r} has no fence for {self._key!r}: it does not hold this place')
+        return self._fence
+
+
+class Turn(TurnBase):
+    """A turn of ``job.singleton``: true while this worker alone holds the place."""
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the turn is over, at most so many seconds; return whether it goes on.
+
+        Args:
+            seconds: The longest wait. None: until the turn is over.
+        """
+        until = float('inf') if seconds is None else now() + seconds
+        while self and (left := until - now()) > 0:
+            time.sleep(min(left, POLL_SEC))
+        return bool(self)
+
+
+class Place:
+    """The task that stands for a place, and how a worker takes it and gives it back."""
+
+    def __init__(self, session: Session, task_log: TaskLog, key: str, token: int) -> None:
+        self.session, self._task_log, self.key, self.token = session, task_log, key, token
+
+    @property
+    def is_free_here(self) -> bool:
+        """Return whether this node owns the place now. No I/O, no lock."""
+        runtime = self.session.runtime
+        return runtime is None or runtime.lease.may_claim(self.key, self.token, now)
+
+    def take(self) -> bool:
+        """Take the place for this worker: in flight, so that a hand-over waits. Return False if it is not to be had."""
+        if self.session.is_over:  # another thread has left: the worker gets no turn, and no error
+            return False
+        self.session.check_inside()
+        return self._task_log.occupy(self.key, self.token)
+
+    def give_back(self) -> None:
+        """Give the place back, so that it may pass on."""
+        self._task_log.abandon(self.key)
+
+
+class Singleton:
+    """A place that one worker of the whole cluster holds at a time, for ``with`` and ``for`` (see ``Job.singleton``)."""
+
+    def __init__(self, place: Place) -> None:
+        self._place, self._is_held = place, False
+
+    def __enter__(self) -> Turn:
+        """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
+        place = self._place
+        if self._is_held:
+            raise JobsyncError(f'{place.key!r} is held by this very object: make another one with job.singleton')
+        self._is_held = place.take()
+        return Turn(place.session, place.key, place.token, is_held=self._is_held)
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        """Give the place back."""
+        if self._is_held:
+            self._place.give_back()
+            self._is_held = False
+
+    def __iter__(self) -> Iterator[Turn]:
+        """Yield a turn each time this worker holds the place, until the node is to leave."""
+        place = self._place
+        while not place.session.is_leaving:
+            if place.is_free_here:
+                with self as turn:
+                    if turn:
+                        yield turn
+                        continue
+            time.sleep(POLL_SEC)

@@ -1,0 +1,187 @@
+"""One tick of a scheduled function: its name, its record, and the decision whether it is run.
+
+A tick is an item of the history, ``every:NAME@TIME``, under the tick's own date: a claim as it begins, an audit once it is
+complete. Only the owner of ``every:NAME`` runs ticks. So what a claim without an audit means depends on its node::
+
+    t=0   a begins the tick, and its claim is recorded
+    t=40  the place passes to b: a is dead, or a has been busy for longer than handover_timeout_sec
+    t=40  b finds the claim. If a is still registered in the run that made it, a may be at work: b waits for the audit.
+          Otherwise nothing completes the tick any more: b runs it again (misfire 'run'), or never (misfire 'skip').
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Callable
+from typing import cast
+
+import attrs
+
+from jobsync._core.records import Claim, HistoryKind, NodeRef, NodeState
+from jobsync._event_log import EventLogger
+from jobsync._runtime.clock import now
+from jobsync._worker.completions import refusal_as_outage
+from jobsync._worker.schedule import Schedule
+from jobsync._worker.session import Session
+from jobsync._worker.singleton import Place, TurnBase
+from jobsync._worker.task_log import TaskLog
+from jobsync.errors import Evicted, JobsyncError
+
+__all__ = ['Scheduled', 'Start', 'Tick', 'TickRecord', 'decide']
+
+_logger = EventLogger('jobsync.job')
+
+_LOOK_BACK = 10
+"""How many ticks before a missed one are searched for a record, which shows that the schedule is not a new one."""
+
+
+@attrs.define(eq=False)
+class Scheduled:
+    """A function with its schedule, and how far this node has got with it."""
+
+    name: str
+    function: Callable[[Tick], object]
+    schedule: Schedule
+    zone: dt.tzinfo
+    runs_missed: bool
+    """Whether the misfire rule is ``'run'``."""
+    place: Place
+    """Its owner runs the ticks."""
+    handled: dt.datetime | None = None
+    """The last tick that this node has run or passed over; None before the first."""
+    check_at: float = float('-inf')
+    """When a tick may be due, on the clock of leases."""
+    is_busy: bool = False
+    """Whether a thread is at work on a tick."""
+
+
+class Tick(TurnBase):
+    """One tick of a scheduled function, which the function may take as its argument; true while this node may run it."""
+
+    def __init__(self, scheduled: Scheduled, moment: dt.datetime) -> None:
+        place = scheduled.place
+        super().__init__(place.session, place.key, place.token, is_held=True)
+        self.scheduled = moment.astimezone(scheduled.zone)
+        """The time that the tick stands for, in the time zone of the schedule. The function may run later."""
+        self.id = f'{place.key}@{moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")}'
+        """The tick's item in the history, such as ``every:report@2026-01-01T00:00:00Z``."""
+
+    def __repr__(self) -> str:
+        return f'<Tick {self.id}>'
+
+
+class Start(enum.Enum):
+    """What a node does about a tick that is due."""
+
+    RUN = 'run'
+    LEAVE_OUT = 'leave out'
+    WAIT = 'wait for the node that has begun it'
+
+
+def decide(*, is_late: bool, is_begun: bool, is_in_hand: bool, runs_missed: bool, is_known: bool) -> Start:
+    """Return what to do about the latest tick of a schedule, which is not known to be complete.
+
+    Args:
+        is_late: The tick is due for longer than a change of the owner takes.
+        is_begun: A node has claimed the tick.
+        is_in_hand: The node that has claimed the tick may still be at work on it.
+        runs_missed: The misfire rule is ``'run'``.
+        is_known: A tick before this one has a record, so the schedule was in force when this one was due.
+    """
+    if is_begun:
+        return Start.LEAVE_OUT if not runs_missed else Start.WAIT if is_in_hand else Start.RUN
+    return Start.RUN if not is_late or (runs_missed and is_known) else Start.LEAVE_OUT
+
+
+class TickRecord:
+    """The claim and the audit of one tick."""
+
+    def __init__(self, session: Session, task_log: TaskLog, tick: Tick) -> None:
+        self._session, self._task_log, self._item, self._date = session, task_log, tick.id, tick.scheduled.date()
+
+    @property
+    def last_claim(self) -> Claim | None:
+        """The newest claim of the tick by any node."""
+        claims = self._read(HistoryKind.CLAIM)
+        return cast('Claim', claims[0]) if claims else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether any node has completed the tick."""
+        return bool(self._read(HistoryKind.AUDIT))
+
+    @property
+    def exists(self) -> bool:
+        """Whether any node has begun the tick; with coordination off, where no claim is recorded, completed."""
+        return self.last_claim is not None if self._session.config.enabled else self.is_complete
+
+    def _read(self, kind: HistoryKind) -> tuple[object, ...]:
+        backend = self._session.backend
+        if backend is None:
+            return ()
+        return tuple(self._session.caller.call(lambda: backend.history(kind, limit=1, date=self._date, item=self._item)))
+
+    def is_in_hand(self, claim: Claim) -> bool:
+        """Return whether another node has made the claim, and is still registered in the run that did."""
+        session = self._session
+        nodes = session.caller.call(session.needed_backend.snapshot).nodes
+        return claim.node != session.node_name and any(
+            node.name == claim.node and node.state is NodeState.JOINED and node.created_on <= claim.created_on for node in nodes
+        )
+
+    def begin(self, ref: NodeRef | None) -> bool | None:
+        """Record the claim of a run of this node; return whether the tick is still to be done.
+
+        Return None if that run is over or has no lease. ``ref`` is None with coordination off, where no claim is recorded.
+        """
+        runtime = self._session.runtime
+        if runtime is None or ref is None:
+            return not self.is_complete
+        completed = self._task_log.record(runtime, [self._item], ref, self._date)
+        return None if completed is None else not completed
+
+    def complete(self, ref: NodeRef | None) -> bool:
+        """Record the tick as complete, unless another node may run it by now; return whether it is recorded.
+
+        Waits for the store until the job is over.
+        """
+        session = self._session
+        try:
+            if session.backend is None:
+                return True
+            write = refusal_as_outage(lambda: self._record_complete(ref))
+            is_recorded = session.caller.call(write, while_=lambda: not session.is_over)
+            why = 'this node has lost it meanwhile, and the next owner decides about it'
+        except JobsyncError as error:
+            is_recorded, why = False, str(error)
+        if not is_recorded:
+            _logger.warning('node %r: tick %s has ended and is not recorded as complete: %s', session.node_name, self._item, why)
+        return is_recorded
+
+    def _record_complete(self, ref: NodeRef | None) -> bool:
+        backend, runtime = self._session.needed_backend, self._session.runtime
+        # t=0   the function runs, and the process is stopped
+        # t=20  the node is evicted; the next owner runs the tick again, and records it as complete
+        # t=30  the process goes on, and the function ends: here would be a second record
+        # So a run without a lease has the store confirm it first.
+        if runtime is not None and ref is not None and not runtime.lease.holds_lease(ref, now):
+            try:
+                if backend.append_claims(ref, [self._item], self._date).completed:
+                    return False
+            except Evicted:
+                return False
+        backend.append_audits(self._session.node_name, [self._item], self._date)
+        return True
+
+
+def is_known(session: Session, task_log: TaskLog, scheduled: Scheduled, moment: dt.datetime) -> bool:
+    """Return whether one of the ticks before this one has a record."""
+    for _ in range(_LOOK_BACK):
+        before = scheduled.schedule.latest(moment - dt.timedelta(microseconds=1))
+        if before is None:
+            break
+        if TickRecord(session, task_log, Tick(scheduled, before)).exists:
+            return True
+        moment = before
+    return False

@@ -1,0 +1,99 @@
+"""A place that one worker of the whole cluster holds at a time, on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from jobsync._runtime.clock import now
+from jobsync._worker.singleton import POLL_SEC, Place, TurnBase
+from jobsync.aio.threads import Threads
+from jobsync.errors import JobsyncError
+
+__all__ = ['AsyncSingleton', 'AsyncTurn']
+
+
+class AsyncTurn(TurnBase):
+    """A turn of ``AsyncJob.singleton``: true while this asyncio task alone holds the place."""
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the turn is over, at most so many seconds; return whether it goes on.
+
+        Args:
+            seconds: The longest wait. None: until the turn is over.
+        """
+        until = float('inf') if seconds is None else now() + seconds
+        while self and (left := until - now()) > 0:
+            await asyncio.sleep(min(left, POLL_SEC))
+        return bool(self)
+
+
+class AsyncSingleton:
+    """A place that one worker of the whole cluster holds at a time, for ``async with`` and ``async for``."""
+
+    def __init__(self, place: Place, threads: Threads) -> None:
+        self._place, self._threads, self._is_held = place, threads, False
+
+    def _take(self) -> AsyncTurn:
+        place = self._place
+        if self._is_held:
+            raise JobsyncError(f'{place.key!r} is held by this very object: make another one with job.singleton')
+        self._is_held = self._threads.call_here(place.take)  # no I/O
+        return AsyncTurn(place.session, place.key, place.token, is_held=self._is_held)
+
+    def _give_back(self) -> None:
+        if self._is_held:
+            self._place.give_back()
+            self._is_held = False
+
+    async def __aenter__(self) -> AsyncTurn:
+        """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
+        return self._take()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give the place back."""
+        self._give_back()
+
+    def __aiter__(self) -> AsyncIterator[AsyncTurn]:
+        """Return turns: one each time this asyncio task holds the place, until the node is to leave."""
+        return _Turns(self._place, self._threads)
+
+    if not TYPE_CHECKING:  # a type checker finds the right form by itself, as long as these are missing
+
+        def __enter__(self) -> NoReturn:
+            """Refuse ``with``."""
+            raise JobsyncError('a singleton of an AsyncJob is entered by "async with job.singleton(…)", not by "with"')
+
+        def __exit__(self, *_: object) -> NoReturn:
+            """Refuse ``with``."""
+            self.__enter__()
+
+        def __iter__(self) -> NoReturn:
+            """Refuse ``for``."""
+            raise JobsyncError('turns of an AsyncJob are taken by "async for turn in job.singleton(…)", not by "for"')
+
+
+class _Turns(AsyncSingleton, AsyncIterator[AsyncTurn]):
+    """The turns of one loop. A loop that is left frees this object at once, and with it the place."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AsyncTurn:
+        place = self._place
+        self._give_back()
+        await asyncio.sleep(0)  # a body that awaits nothing does not hold up the event loop
+        while not place.session.is_leaving:
+            if place.is_free_here:
+                if turn := self._take():
+                    return turn
+                self._give_back()
+            await asyncio.sleep(POLL_SEC)
+        raise StopAsyncIteration
+
+    def __del__(self) -> None:
+        self._give_back()

@@ -1,0 +1,465 @@
+"""``every``: functions on a schedule, each tick by one node and with a record."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import threading
+import time
+import uuid
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import wait_until
+
+from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, Tick, WrongProcess
+from jobsync._core.records import Claim, HistoryKind, NodeRef, Registration
+from jobsync._worker import scheduler, store_clock
+from jobsync._worker.store_clock import StoreClock
+from jobsync._worker.ticks import Start, TickRecord, decide
+from jobsync.errors import BackendUnavailable
+
+DEADLINE_SEC = 15
+NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+HOUR = dt.timedelta(hours=1)
+
+
+class Clock:
+    """The clock that a job's schedule reads, set by the test."""
+
+    def __init__(self, job: Job, moment: dt.datetime) -> None:
+        self._scheduler, self._moment = job._scheduler, moment
+        self._scheduler.clock = self  # type: ignore[assignment]
+
+    def read(self) -> dt.datetime:
+        """The time that was set."""
+        return self._moment
+
+    def set(self, moment: dt.datetime) -> None:
+        """Set the time, and have the schedule read it."""
+        self._moment = moment
+        for each in self._scheduler._all.values():
+            each.check_at = float('-inf')
+
+    def is_settled(self) -> bool:
+        """Whether all that is due has been run or left out."""
+        latest = [(each.handled, each.schedule.latest(self._moment)) for each in self._scheduler._all.values()]
+        return all(handled is not None and tick is not None and handled >= tick for handled, tick in latest)
+
+    def settle(self, moment: dt.datetime) -> None:
+        """Set the time, and wait until all that is due has been run or left out."""
+        self.set(moment)
+        wait_until(lambda: self.is_settled() and not any(each.is_busy for each in self._scheduler._all.values()), 'settled')
+
+
+def item(moment: dt.datetime, name: str = 'work') -> str:
+    """The name of a tick in the history."""
+    return f'every:{name}@{moment:%Y-%m-%dT%H:%M:%SZ}'
+
+
+class Other:
+    """Another node, as far as its records go."""
+
+    def __init__(self, store: Store, name: str = 'other') -> None:
+        self._handle, self.ref = store.handle, NodeRef(name, uuid.uuid4().hex)
+        self._handle.register(Registration(self.ref, timeout_sec=600, weight=0), self._handle.snapshot().timeline, 0)
+
+    def claim(self, moment: dt.datetime) -> None:
+        """Begin a tick."""
+        self._handle.append_claims(self.ref, [item(moment)], moment.date())
+
+    def complete(self, moment: dt.datetime) -> None:
+        """Complete a tick."""
+        self._handle.append_audits(self.ref.name, [item(moment)], moment.date())
+
+    def leave(self) -> None:
+        """Leave the cluster."""
+        self._handle.deregister(self.ref)
+
+
+def records(store: Store, kind: HistoryKind) -> list[tuple[str, dt.date]]:
+    """The records of ticks with their dates, oldest first."""
+    return [(row.item, row.date) for row in reversed(store.handle.history(kind))]  # type: ignore[union-attr]
+
+
+# --- the rule -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('is_late', [False, True])
+@pytest.mark.parametrize('is_known', [False, True])
+def test_skip_is_at_most_once_and_run_is_at_least_once(is_late: bool, is_known: bool) -> None:
+    """What was begun is never begun again, or begun again once no node is at it; what was not begun may be too late."""
+    facts = {'is_late': is_late, 'is_known': is_known}
+    assert decide(**facts, is_begun=True, is_in_hand=False, runs_missed=False) is Start.LEAVE_OUT
+    assert decide(**facts, is_begun=True, is_in_hand=True, runs_missed=False) is Start.LEAVE_OUT
+    assert decide(**facts, is_begun=True, is_in_hand=False, runs_missed=True) is Start.RUN
+    assert decide(**facts, is_begun=True, is_in_hand=True, runs_missed=True) is Start.WAIT
+    untouched = {'is_begun': False, 'is_in_hand': False}
+    assert decide(**facts, **untouched, runs_missed=False) is (Start.LEAVE_OUT if is_late else Start.RUN)
+    assert decide(**facts, **untouched, runs_missed=True) is (Start.LEAVE_OUT if is_late and not is_known else Start.RUN)
+
+
+# --- ticks and records --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.any_store
+def test_each_tick_runs_once_in_the_cluster(store: Store) -> None:
+    """Two nodes on one schedule: each tick is run by one, with a claim and an audit at the date of the tick, in its zone."""
+    ran: list[dt.datetime] = []
+    midnight = dt.datetime(2026, 1, 1, 23, tzinfo=dt.UTC)
+    with store.job('a') as a, store.job('b') as b:
+        clocks = [Clock(job, midnight - HOUR) for job in (a, b)]
+        for job in (a, b):
+            job.every('0 * * * *', name='work', tz='Europe/Berlin')(lambda tick: ran.append(tick.scheduled))
+        for hour in range(3):
+            for clock in clocks:
+                clock.set(midnight + (hour - 1) * HOUR)
+            wait_until(lambda: len(ran) == hour + 1 and len(store.audits) == hour + 1, 'it has run')  # noqa: B023
+        assert a.date != midnight.date()
+    ticks = [midnight - HOUR, midnight, midnight + HOUR]
+    assert ran == ticks
+    assert [f'{moment:%d %H:%M %z}' for moment in ran] == ['01 23:00 +0100', '02 00:00 +0100', '02 01:00 +0100']
+    days = [dt.date(2026, 1, 1), dt.date(2026, 1, 2), dt.date(2026, 1, 2)]
+    assert (
+        records(store, HistoryKind.CLAIM) == records(store, HistoryKind.AUDIT) == list(zip(map(item, ticks), days, strict=True))
+    )
+    with store.job('a') as again:  # a tick with a record is not run again
+        clock = Clock(again, midnight + HOUR)
+        again.every('0 * * * *', 'run', name='work', tz='Europe/Berlin')(ran.append)
+        clock.settle(midnight + HOUR)
+        clock.settle(midnight)  # back: nothing before the last one is due
+    assert len(ran) == 3
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+@pytest.mark.parametrize('ahead', [120, -120])
+def test_a_clock_that_is_wrong_makes_no_double(store: Store, misfire: str, ahead: int) -> None:
+    """Two nodes one after the other, whose clocks differ by two minutes: no tick is run twice."""
+    ran: list[dt.datetime] = []
+    minute = dt.timedelta(minutes=1)
+    for name, error in (('a', 0), ('b', ahead), ('c', 0)):
+        with store.job(name) as job:
+            clock = Clock(job, NOON)
+            job.every(30, misfire, name='work')(lambda tick: ran.append(tick.scheduled))
+            for step in range(8):
+                clock.settle(NOON + dt.timedelta(seconds=error) + step * minute / 2)
+    assert max(Counter(ran).values()) == 1
+    assert {NOON + step * minute / 2 for step in range(8)} <= set(ran)
+    assert Counter(store.audits) == dict.fromkeys(map(item, ran), 1)
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+def test_a_tick_whose_node_has_died(store: Store, misfire: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its claim has no audit: it is run again with 'run', and never with 'skip', however early the next owner is."""
+    ran: list[dt.datetime] = []
+    with store.job('a') as job:
+        other = Other(store)
+        other.claim(NOON)
+        other.leave()
+        clock = Clock(job, NOON)
+        job.every(3600, misfire, name='work')(lambda tick: ran.append(tick.scheduled))
+        with caplog.at_level(logging.WARNING, 'jobsync.job'):
+            clock.settle(NOON)
+            wait_until(lambda: "was begun by 'other' and never completed" in caplog.text, 'it says so')
+        clock.settle(NOON + HOUR)
+    assert ran == ([NOON, NOON + HOUR] if misfire == 'run' else [NOON + HOUR])
+    assert store.audits == [item(moment) for moment in ran]
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('end', ['leaves', 'completes'])
+def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not run by two at once: the new owner waits until the node that has begun it completes it, or is gone."""
+    monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
+    ran, asked = list[dt.datetime](), list[Claim]()
+    with store.job('a') as job:
+        other = Other(store)
+        other.claim(NOON)
+        clock = Clock(job, NOON)
+        is_in_hand = TickRecord.is_in_hand
+
+        def ask(self: TickRecord, claim: Claim) -> bool:
+            asked.append(claim)
+            return is_in_hand(self, claim)
+
+        monkeypatch.setattr(TickRecord, 'is_in_hand', ask)
+        job.every(3600, 'run', name='work')(lambda tick: ran.append(tick.scheduled))
+        wait_until(lambda: len(asked) > 3, 'it has waited')
+        assert (ran, clock.is_settled()) == ([], False)
+        if end == 'completes':
+            other.complete(NOON)
+        other.leave()
+        clock.settle(NOON)
+    assert ran == ([NOON] if end == 'leaves' else [])
+    assert store.audits == [item(NOON)]
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+def test_ticks_that_no_node_has_begun(store: Store, misfire: str) -> None:
+    """Of many the latest counts. Late it is left out by 'skip'; 'run' runs it, unless no tick before has a record."""
+    ran: list[dt.datetime] = []
+    quarter = dt.timedelta(minutes=15)
+    with store.job('a') as job:
+        clock = Clock(job, NOON + quarter)
+        job.every(3600, misfire, name='work')(lambda tick: ran.append(tick.scheduled))
+        clock.settle(NOON + quarter)  # a new schedule begins with the next tick
+        assert ran == []
+        clock.settle(NOON + HOUR + dt.timedelta(seconds=6))  # within heartbeat_timeout_sec + 2 s, which a crash takes
+        assert ran == [NOON + HOUR]
+        clock.settle(NOON + 6 * HOUR + quarter)
+        assert ran[1:] == ([NOON + 6 * HOUR] if misfire == 'run' else [])
+        clock.settle(NOON + 7 * HOUR)
+        assert ran[-1] == NOON + 7 * HOUR
+        clock.settle(NOON + 30 * HOUR + quarter)  # all of the ten before were missed
+        assert ran[-1] == NOON + 7 * HOUR
+
+
+@pytest.mark.any_store
+def test_a_tick_that_takes_longer_than_the_next(store: Store) -> None:
+    """No tick begins while one is run; afterwards the latest does."""
+    ran: list[dt.datetime] = []
+    running, most, release = [], [0], threading.Event()
+
+    def work(tick: Tick) -> None:
+        running.append(tick)
+        most[0] = max(most[0], len(running))
+        release.wait(DEADLINE_SEC)
+        running.remove(tick)
+        ran.append(tick.scheduled)
+
+    with store.job('a') as job:
+        clock = Clock(job, NOON)
+        job.every(1, 'run')(work)
+        wait_until(lambda: running, 'it runs')
+        for seconds in range(1, 6):
+            clock.set(NOON + dt.timedelta(seconds=seconds))
+        release.set()
+        clock.settle(NOON + dt.timedelta(seconds=5))
+        assert (ran, most) == ([NOON, NOON + dt.timedelta(seconds=5)], [1])
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+def test_a_function_that_raises(store: Store, misfire: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The error is logged, the tick stays incomplete and is not tried again by this node; the next tick is run."""
+    ran: list[dt.datetime] = []
+
+    def work(tick: Tick) -> None:
+        ran.append(tick.scheduled)
+        if len(ran) == 1:
+            raise SystemExit('not now')
+
+    with store.job('a', date=NOON.date()) as job:
+        clock = Clock(job, NOON)
+        job.every(3600, misfire)(work)
+        clock.settle(NOON)
+        clock.settle(NOON + HOUR / 2)
+        clock.settle(NOON + HOUR)
+        wait_until(lambda: f'tick {item(NOON)} raised, and stays incomplete' in caplog.text, 'it is logged')
+        assert [task.id for task in job.get_incomplete_tasks(0)] == [item(NOON)]
+    assert ran == [NOON, NOON + HOUR]
+
+
+@pytest.mark.any_store
+def test_a_tick_that_ends_too_late_has_no_second_record(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that was evicted while it was at a tick does not record it: the next owner has run it again, and has."""
+    during = threading.Event()
+    release = threading.Event()
+    ticks: list[Tick] = []
+
+    def work(tick: Tick) -> None:
+        ticks.append(tick)
+        during.set()
+        release.wait(DEADLINE_SEC)
+
+    with store.job('a') as job:
+        Clock(job, NOON)
+        job.every(3600, 'run')(work)
+        assert during.wait(DEADLINE_SEC)
+        assert ticks[0]
+        store.evict('a')
+        wait_until(lambda: not ticks[0], 'the tick has seen it')
+        wait_until(lambda: job.can_claim_task('every:work'), 'the node is back, as another run')
+        release.set()
+        wait_until(lambda: 'has ended and is not recorded as complete' in caplog.text, 'it says so')
+        wait_until(lambda: store.audits, 'it is run again')
+    assert (store.audits, len(ticks)) == ([item(NOON)], 2)
+
+
+@pytest.mark.any_store
+def test_no_tick_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What the store refuses is tried again, whether before the tick or after it; the function runs once."""
+    from jobsync import plugins
+    from jobsync.backend import BackendOptions
+    from jobsync.testing import Fault, FaultyBackend
+
+    monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    ran: list[dt.datetime] = []
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.1}) as job:
+        clock = Clock(job, NOON)
+        backend.faults += [Fault('history', times=3), Fault('append_audits', times=3)]
+        job.every(3600, name='work')(lambda tick: ran.append(tick.scheduled))
+        clock.settle(NOON)
+        assert (ran, store.audits) == ([NOON], [item(NOON)])
+    backend.inner.close()
+
+
+# --- the job around it --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.any_store
+def test_leaving_waits_for_a_tick(store: Store) -> None:
+    """A function under way is waited for, sees that its tick is over, and is recorded; no other one begins."""
+    ticks, ended = list[Tick](), threading.Event()
+
+    def work(tick: Tick) -> None:
+        ticks.append(tick)
+        wait_until(lambda: not tick, 'the job leaves')
+        ended.set()
+
+    job = store.job('a')
+    clock = Clock(job, NOON)
+    assert job.every(1)(work) is work  # before the block
+    with job:
+        wait_until(lambda: ticks, 'it runs')
+        with pytest.raises(ConfigError, match='scheduled already'):
+            job.every(1)(work)
+    assert ended.is_set()
+    clock.set(NOON + HOUR)
+    assert (len(ticks), store.audits) == (1, [item(NOON)])
+    assert 'jobsync-every-a' not in [thread.name for thread in threading.enumerate() if not thread.daemon]
+
+
+@pytest.mark.any_store
+def test_run_scheduled_waits_until_the_job_is_to_leave(store: Store) -> None:
+    """It returns when another thread leaves; before the block it is refused."""
+    with store.job('a') as job:
+        with pytest.raises(JobsyncError, match='outside'):
+            store.job('b').run_scheduled()
+        waiting = threading.Thread(target=job.run_scheduled)
+        waiting.start()
+        assert waiting.is_alive()
+    waiting.join(DEADLINE_SEC)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.any_store
+def test_without_coordination(store: Store) -> None:
+    """The one node runs each tick; what the store has as complete is not run again."""
+    ran: list[dt.datetime] = []
+    for backend in (store.url, None):
+        for hours in (0, 3):
+            with Job('a', coordination_config=CoordinationConfig(enabled=False, backend=backend)) as job:
+                clock = Clock(job, NOON)
+                job.every(3600, 'run', name='work')(lambda tick: ran.append(tick.scheduled))
+                clock.settle(NOON)
+                clock.settle(NOON + hours * HOUR + HOUR / 2)
+    assert ran == [NOON, NOON + 3 * HOUR, NOON, NOON]
+    assert store.audits == [item(NOON), item(NOON + 3 * HOUR)]
+
+
+def test_what_is_not_allowed() -> None:
+    """Each is refused where the function is registered."""
+    job = Job('a', coordination_config=CoordinationConfig(enabled=False))
+    with pytest.raises(ConfigError, match=r"misfire is 'no' .*: must be one of skip, run"):
+        job.every(1, 'no')
+    with pytest.raises(ConfigError, match=r'name is .*lambda'):
+        job.every(1)(lambda: None)
+    for wrong in (None, 5, lambda one, two: None):
+        with pytest.raises(ConfigError, match='function is'):
+            job.every(1, name='x')(wrong)  # type: ignore[type-var]
+    job._session._pid = -1
+    with pytest.raises(WrongProcess):
+        job.every(1)
+
+
+@pytest.mark.any_store
+def test_coroutines_run_on_the_event_loop(store: Store) -> None:
+    """They are cancelled with a hurried job, and their tick stays incomplete then; other functions run in threads."""
+    where: dict[str, Any] = {}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        job = store.async_job('a', date=NOON.date())
+        Clock(job._job, NOON)
+
+        @job.every(3600)
+        async def coroutine(tick: Tick) -> None:
+            where['coroutine'] = asyncio.get_running_loop()
+            assert tick
+
+        @job.every(3600)
+        def function() -> None:
+            where['thread'] = threading.current_thread().name
+
+        @job.every(3600)
+        async def endless() -> None:
+            where['endless'] = True
+            await asyncio.sleep(10 * DEADLINE_SEC)
+
+        async with job:
+            while len(where) < 3 or len(await job.get_audit()) < 2:
+                await asyncio.sleep(0.01)
+            waiting = asyncio.create_task(job.run_scheduled())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            job._hurry()
+        await waiting
+        assert where['coroutine'] is loop
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_SEC))
+    assert where['thread'] == 'jobsync-tick-function'
+    assert sorted(store.audits) == [item(NOON, 'coroutine'), item(NOON, 'function')]
+
+
+def test_a_coroutine_of_a_job_that_has_left_is_not_complete() -> None:
+    """It was not run, so the call raises."""
+    ran: list[int] = []
+
+    async def main() -> None:
+        job = AsyncJob('a', coordination_config=CoordinationConfig(enabled=False))
+
+        @job.every(1)
+        async def work() -> None:
+            ran.append(1)
+
+        with pytest.raises(JobsyncError, match='has left'):
+            job._job._scheduler._all['work'].function(None)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    assert ran == []
+
+
+def test_the_time_is_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node's wall clock is not read; the store's is read once a minute, and counted on in between and through an outage."""
+    monotonic = [1000.0]
+    monkeypatch.setattr(store_clock, 'now', lambda: monotonic[0])
+    monkeypatch.setattr(time, 'time', lambda: 0.0)
+    answers: list[Any] = [BackendUnavailable('away'), NOON, BackendUnavailable('away'), NOON + HOUR]
+
+    def snapshot() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(now=answer)
+
+    session = SimpleNamespace(backend=SimpleNamespace(snapshot=snapshot), caller=SimpleNamespace(call=lambda act, while_: act()))
+    clock = StoreClock(session)  # type: ignore[arg-type]
+    assert clock.read() is None
+    monotonic[0] += 1
+    assert clock.read() == NOON
+    monotonic[0] += 59
+    assert clock.read() == NOON + dt.timedelta(seconds=59)
+    monotonic[0] += 1
+    assert clock.read() == NOON + dt.timedelta(seconds=60)  # the store does not answer
+    monotonic[0] += 1
+    assert clock.read() == NOON + HOUR
+    assert answers == []

@@ -1,0 +1,241 @@
+"""``singleton``: a place that one worker of the whole cluster holds at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import wait_until
+
+from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, NotOwned, WrongProcess
+
+pytestmark = pytest.mark.any_store
+
+DEADLINE_SEC = 120
+
+
+class Holder:
+    """A thread that takes turns, and waits in each until it is over."""
+
+    def __init__(self, job: Job, name: str = 'x') -> None:
+        self.turns = 0
+        self.is_in = False
+        self._job, self._name = job, name
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        for turn in self._job.singleton(self._name):
+            self.turns += 1
+            self.is_in = True
+            turn.wait()
+            self.is_in = False
+
+    def join(self) -> None:
+        """Wait for the end of the loop."""
+        self.thread.join(DEADLINE_SEC)
+        assert not self.thread.is_alive()
+
+
+def test_it_passes_on(store: Store) -> None:
+    """Of two nodes one holds the place, the one that ``can_claim_task`` names; the other one gets it when that leaves."""
+    with store.job('a') as a:
+        with store.job('b') as b:
+            holders = {a: Holder(a), b: Holder(b)}
+            wait_until(lambda: any(holder.is_in for holder in holders.values()), 'one holds it')
+            owner = next(job for job, holder in holders.items() if holder.is_in)
+            assert [job.can_claim_task('singleton:x') for job in (owner, a if owner is b else b)] == [True, False]
+            assert sum(holder.is_in for holder in holders.values()) == 1
+            if owner is a:  # leave the place to the other
+                b.register_task_lock('singleton:x', 'b')
+                wait_until(lambda: holders[b].is_in and not holders[a].is_in, 'the lock moves it')
+            b.clear_all_locks()
+        holders[b].join()
+        wait_until(lambda: holders[a].is_in, 'the other one holds it')
+    holders[a].join()
+
+
+def test_a_hand_over_waits_for_the_body(store: Store) -> None:
+    """Requested to give the place up, the turn is over at once, and the next begins once the body has ended."""
+    with store.job('a') as a, store.job('b') as b:
+        a.register_task_lock('singleton:x', 'a')
+        for turn in a.singleton('x'):
+            fence = turn.fence
+            assert fence == a.fence('singleton:x')
+            a.register_task_lock('singleton:x', 'b')
+            wait_until(lambda: not turn, 'the turn is over')  # noqa: B023 - called here
+            assert not turn.wait(60)
+            assert not b.can_claim_task('singleton:x')
+            wait_until(lambda: 'b' in (pin.target for pin in b._session.read_assignment().pins.values()), 'it is asked for')
+            with b.singleton('x') as other:
+                assert not other
+            break
+        wait_until(lambda: b.can_claim_task('singleton:x'), 'b has it')
+        with b.singleton('x') as other:
+            assert other
+            assert other.fence > fence
+
+
+def test_a_turn_that_is_over_stays_over(store: Store) -> None:
+    """Also if the place came back before anybody looked: the fence has risen."""
+    with store.job('a') as job, job.singleton('x') as turn:
+        assert turn
+        store.evict('a')
+        wait_until(lambda: job.can_claim_task('singleton:x') and job.fence('singleton:x') > turn.fence, 'the node is back')
+        assert not turn
+        with job.singleton('x') as second:
+            assert not second  # the body above has not ended
+    assert not turn
+
+
+def test_no_lease_no_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn ends with the lease, and one that was seen to be over does not go on with it."""
+    with store.job('a') as job, job.singleton('x') as turn:
+        lease = job._session.runtime.lease  # type: ignore[union-attr]
+        assert turn
+        with monkeypatch.context() as context:
+            context.setattr(lease, 'may_claim', lambda *_: False)
+            assert not turn
+        assert job.can_claim_task('singleton:x')
+        assert not turn
+
+
+def test_one_worker_of_a_process(store: Store) -> None:
+    """Of two threads one holds the place, and a loop within a loop does not."""
+    with store.job('a') as job:
+        holders = [Holder(job), Holder(job)]
+        wait_until(lambda: any(holder.is_in for holder in holders), 'one holds it')
+        with job.singleton('x') as turn:
+            assert not turn
+        with job.singleton('y') as turn:
+            assert turn
+            with job.singleton('y') as inner:
+                assert not inner
+            assert list(job.claim(['singleton:y', 'z'])) == ['z']
+            assert turn
+        assert sum(holder.is_in for holder in holders) == 1
+    for holder in holders:
+        holder.join()
+
+
+def test_the_place_is_free_after_each_body(store: Store) -> None:
+    """However it ends; and the same object can be entered again, though not twice at once."""
+    with store.job('a') as job:
+        lease = job._session.runtime.lease  # type: ignore[union-attr]
+        place = job.singleton('x')
+        for _ in range(2):
+            with pytest.raises(KeyError), place as turn:
+                assert turn
+                assert 'singleton:x' in lease.in_flight
+                with pytest.raises(JobsyncError, match='another one'):
+                    place.__enter__()
+                raise KeyError
+        for _ in job.singleton('x'):
+            break
+        with pytest.raises(KeyError):
+            for _ in job.singleton('x'):
+                raise KeyError
+        assert lease.in_flight == {}
+        assert store.claims == []
+
+
+def test_a_loop_ends_with_the_job(store: Store) -> None:
+    """Leaving waits for the body of another thread, which sees that its turn is over; later loops have no turn."""
+    with store.job('a') as job:
+        holder = Holder(job)
+        wait_until(lambda: holder.is_in, 'it holds the place')
+    holder.join()
+    assert holder.turns == 1
+    assert list(job.singleton('x')) == []
+
+
+def test_without_coordination() -> None:
+    """There is one node, so the first worker holds the place."""
+    with Job('a', coordination_config=CoordinationConfig(enabled=False)) as job:
+        with job.singleton('x') as turn, job.singleton('x') as other:
+            assert turn.wait(0.01)
+            assert not other
+            with pytest.raises(NotOwned):
+                turn.fence  # noqa: B018
+        for turn in job.singleton('x'):
+            job.__exit__(None, None, None)
+            assert not turn
+    with job.singleton('x') as turn:
+        assert not turn
+    with pytest.raises(JobsyncError, match='outside'), Job('a', coordination_config=job._config).singleton('x'):
+        pass
+
+
+@pytest.mark.parametrize('name', ['', None, 5, 'a\0b', 'x' * 201])
+def test_what_is_no_name(name: object) -> None:
+    """It is refused at once."""
+    job = Job('a', coordination_config=CoordinationConfig(enabled=False))
+    with pytest.raises(ConfigError, match='name is'):
+        job.singleton(name)  # type: ignore[arg-type]
+
+
+# --- on an event loop ---------------------------------------------------------------------------------------------------------
+
+
+async def _hold(job: AsyncJob, took: list[str]) -> None:
+    async for turn in job.singleton('x'):
+        took.append(job.node_name)
+        await turn.wait()
+
+
+def test_turns_on_an_event_loop(store: Store) -> None:
+    """One of two asyncio tasks of one node holds the place; when it is cancelled, the other one gets it."""
+
+    async def main() -> None:
+        took: list[str] = []
+        async with store.async_job('a') as job:
+            tasks = [asyncio.create_task(_hold(job, took)) for _ in range(2)]
+            while not took:
+                await asyncio.sleep(0.01)
+            assert took == ['a']
+            async with job.singleton('x') as turn:
+                assert not turn
+            tasks[0].cancel()
+            while len(took) < 2:
+                await asyncio.sleep(0.01)
+            async for turn in job.singleton('y'):
+                assert turn
+                assert await turn.wait(0.01)
+                break
+            async with job.singleton('y') as turn, asyncio.timeout(DEADLINE_SEC):
+                assert turn
+                await job.__aexit__(None, None, None)  # does not wait for the task that leaves
+                assert not turn
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert took == ['a', 'a']
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE_SEC))
+
+
+def test_the_wrong_form_is_refused() -> None:
+    """The error names the right one."""
+
+    async def main() -> None:
+        async with AsyncJob('a', coordination_config=CoordinationConfig(enabled=False)) as job:
+            place = job.singleton('x')
+            with pytest.raises(JobsyncError, match='async with'), place:  # type: ignore[attr-defined]
+                pass
+            with pytest.raises(JobsyncError, match='async for'):
+                iter(place)  # type: ignore[call-overload]
+            async with place:
+                with pytest.raises(JobsyncError, match='another one'):
+                    await place.__aenter__()
+
+    asyncio.run(main())
+
+
+def test_a_fork_has_no_turn(store: Store) -> None:
+    """In a child process a singleton is refused."""
+    with store.job('a') as job:
+        pid = job._session._pid
+        job._session._pid = -1
+        with pytest.raises(WrongProcess):
+            job.singleton('x')
+        job._session._pid = pid

@@ -1,0 +1,16 @@
+"""gunicorn: each worker enters a job of its own, after the fork. No name here may be one of gunicorn's settings."""
+
+from work import refresh
+
+import cluster
+from jobsync import Job
+
+
+def post_worker_init(worker):
+    job = worker.wsgi.config['job'] = Job(cluster.node_name(), coordination_config=cluster.config)
+    job.every(cluster.interval)(refresh)
+    job.__enter__()
+
+
+def worker_exit(server, worker):
+    worker.wsgi.config['job'].__exit__(None, None, None)

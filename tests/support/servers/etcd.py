@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import importlib.util
 import json
@@ -19,6 +20,7 @@ from tests.support.servers.program import ServerProcess, find_programs, free_por
 __all__ = ['EtcdServer', 'find_etcd']
 
 
+@functools.cache
 def find_etcd(program: str = 'etcd') -> Path:
     """A program of etcd's: ``etcd``, ``etcdctl`` or ``etcdutl``."""
     homebrew = [Path('/opt/homebrew/opt/etcd/bin'), Path('/usr/local/opt/etcd/bin')]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import subprocess
@@ -19,6 +20,7 @@ from tests.support.servers.program import ServerProcess, find_programs
 __all__ = ['PostgresServer', 'find_postgres']
 
 
+@functools.cache
 def find_postgres() -> dict[int, Path]:
     """Return the folders of PostgreSQL's programs by major version: that of the test dependencies, then the newest first."""
     debian = Path('/usr/lib/postgresql').glob('*/bin')

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tests.support.servers.program import ServerNotFound, ServerProcess, find_pr
 __all__ = ['RedisServer', 'SentinelServer', 'find_redis']
 
 
+@functools.cache
 def find_redis() -> dict[str, Path]:
     """Return the programs by name and version, such as ``redis8.0``: that of the test dependencies first, then Redis."""
     # Only the program of this wheel: all else in it is a client.

@@ -1,9 +1,9 @@
 """Celery's prefork pool: ``celery -A celery_prefork worker --concurrency 4``. Each of its processes enters a job of its own."""
 
 from celery import Celery, signals
-from cluster import config, interval, node_name
 from work import refresh
 
+from cluster import config, interval, node_name
 from jobsync import Job
 
 app = Celery()

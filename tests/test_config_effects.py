@@ -197,6 +197,7 @@ ELSEWHERE = {
     'enabled', 'backend', 'host', 'port', 'dbname', 'user', 'password',  # tests/test_config.py, tests/test_config_sources.py
     'total_tokens', 'hash_function',  # below
     'token_distribution_timeout_sec',  # tests/job/test_entering.py
+    'max_attempts',  # tests/job/test_attempts.py
 }  # fmt: skip
 WITHOUT_EFFECT = {'leader_lock_timeout_sec', 'health_check_interval_sec'}
 

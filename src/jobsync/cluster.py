@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, cast, overload
 
 import attrs
 
@@ -15,12 +15,13 @@ from jobsync._cluster.explanation import Explanation, TaskHistory, explain
 from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader
 from jobsync._core.records import Audit, Claim, HistoryKind, LockEdit, LockFilter, Rebalance
+from jobsync._worker.attempts import quarantined_rows
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo
 from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import ConfigError
-from jobsync.rows import ClusterNode, ClusterStatus, Forecast, HandOver, ItemRow, LockRow, RebalanceRow, TaskRow
+from jobsync.rows import ClusterNode, ClusterStatus, Forecast, HandOver, ItemRow, LockRow, QuarantinedRow, RebalanceRow, TaskRow
 from jobsync.task import key_of
 
 __all__ = ['Cluster']
@@ -235,6 +236,20 @@ class Cluster:
         """
         return [_task_row(claim) for claim in self._backend.incomplete(_day(date), checks.age(older_than))]
 
+    def quarantined(self, attempts: int = 3, date: dt.date | None = None) -> list[QuarantinedRow]:
+        """Return the tasks at which at least so many workers were lost, the worst first.
+
+        Args:
+            attempts: As ``max_attempts`` of the nodes, which start no such task.
+            date: The date of the work. None: today.
+
+        Raises:
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        day = _day(checks.date_of_work(date))
+        return quarantined_rows(self._backend.lost_attempts(day, attempts))
+
     def rebalances(self, limit: int | None = 20) -> list[RebalanceRow]:
         """Return the commits that changed owners, newest first.
 
@@ -321,6 +336,33 @@ class Cluster:
             BackendUnavailable: The store does not answer. What was deleted until then is deleted.
         """
         return purge_history(self._backend, lambda action: action(), before, older_than, kinds)
+
+    def release(self, tasks: Iterable[object], date: dt.date | None = None) -> None:
+        """Allow tasks in quarantine to be claimed again, with no attempt counted.
+
+        Args:
+            tasks: ``Task`` objects or bare ids.
+            date: The date of the work. None: today.
+
+        Raises:
+            ConfigError: An id cannot be a task's.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        keys = list(map(key_of, checks.tasks.of('tasks', tasks)))
+        self._backend.forget_attempts(keys, _day(checks.date_of_work(date)))
+
+
+@overload
+def _day(date: dt.date) -> dt.date: ...
+
+
+@overload
+def _day(date: None) -> None: ...
+
+
+@overload
+def _day(date: dt.date | None) -> dt.date | None: ...
 
 
 def _day(date: dt.date | None) -> dt.date | None:

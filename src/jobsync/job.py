@@ -31,7 +31,7 @@ from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
-from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow
+from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow, QuarantinedRow
 from jobsync.task import Task, key_of
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Job:
             # t=1  a signal handler's sys.exit ends the code before the block that would end the transaction
             # t=2  leaving writes to the store: it would wait for that lock, which the suspended frames keep alive
             clear_frames(traceback)
-        self._session.leave(self._wait_on_exit, self._task_log.completions.flush_before_leaving, self._task_log.close)
+        self._session.leave(self._wait_on_exit, self._task_log.record_before_leaving, self._task_log.close)
         if self._signals is not None:
             self._signals.release()
 
@@ -471,6 +471,30 @@ class Job:
 
         where = where_text if isinstance(column, str) else where_clause
         return where(self._session, self._token_of, column, token_column)
+
+    def list_quarantined(self) -> list[QuarantinedRow]:
+        """Return the tasks of this job's date that no node may claim, since ``max_attempts`` workers were lost at each.
+
+        Returns:
+            Mappings with ``item`` and ``attempts``, those with the most attempts first. Empty where ``max_attempts`` is not set.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return self._task_log.attempts.read_quarantined()
+
+    def release_quarantined(self, tasks: object) -> None:
+        """Allow tasks in quarantine to be claimed again, with no attempt counted.
+
+        Args:
+            tasks: One task (a ``Task`` or a bare id), or a list, tuple or set of tasks.
+
+        Raises:
+            ConfigError: An id cannot be a task's.
+            BackendUnavailable: The store does not answer.
+        """
+        several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
+        self._task_log.attempts.release([key_of(task) for task in several])
 
     # --- once in the cluster ------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ __all__ = [
     'ItemRow',
     'LockRow',
     'NodeRow',
+    'QuarantinedRow',
     'RebalanceRow',
     'TaskRow',
     'UnreadableRow',
@@ -60,6 +61,15 @@ class AuditRow(TypedDict):
     node: str
     date: dt.date
     created_on: dt.datetime
+
+
+class QuarantinedRow(TypedDict):
+    """A task in quarantine, as ``Job.list_quarantined`` lists it."""
+
+    item: str
+    """The task's key."""
+    attempts: int
+    """How many runs were lost while they attempted it."""
 
 
 class UnreadableRow(TypedDict):

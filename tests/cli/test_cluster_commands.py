@@ -51,7 +51,7 @@ def lock(namespace: Namespace) -> None:
 COMMANDS = ('status', 'nodes', 'tokens', 'items', 'rebalances', 'claims', 'audit', 'incomplete', 'plan', 'doctor', 'dump')
 
 
-@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'why 7'])
+@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'quarantine list', 'why 7'])
 def test_json_is_json(url: str, namespace: Namespace, command: str) -> None:
     """Every command that reads prints JSON if requested, and nothing else."""
     arguments = command.split() + ([] if command == 'dump' else ['--json'])
@@ -60,7 +60,7 @@ def test_json_is_json(url: str, namespace: Namespace, command: str) -> None:
     json.loads(result.stdout)
 
 
-@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'why 7'])
+@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'quarantine list', 'why 7'])
 def test_errors_are_one_line(url: str, command: str) -> None:
     """A namespace that does not exist is an error of one line, and the exit status is 1; in a dump the error is content."""
     result = invoke(url, *command.split())
@@ -139,6 +139,21 @@ def test_history(url: str, namespace: Namespace) -> None:
     assert invoke(url, 'audit', '--date=2001-01-01').stdout == 'no completion is on record\n'
     assert [line.split()[2] for line in invoke(url, 'incomplete', '--older-than=0').stdout.splitlines()[1:]] == ['2']
     assert 'first distribution' in invoke(url, 'rebalances').stdout
+
+
+def test_quarantine(url: str, namespace: Namespace) -> None:
+    """The tasks with so many lost attempts are listed by date, the worst first, and are gone once they are released."""
+    for number in range(3):
+        ref = namespace.join('c')
+        namespace.attempt(ref, 'x', *(['y'] if number else []), tolerated=9)
+        namespace.backend.deregister(ref)
+    day = f'--date={DAY}'
+    shown = invoke(url, 'quarantine', 'list', day, '--attempts', '2').stdout
+    assert [line.split() for line in shown.splitlines()[1:]] == [['3', 'x'], ['2', 'y']]
+    assert len(invoke(url, 'quarantine', 'list', day).stdout.splitlines()) == 2
+    assert invoke(url, 'quarantine', 'list').stdout == 'no task has so many lost attempts\n'
+    assert invoke(url, 'quarantine', 'release', day, 'x', 'z').stdout == "released: 'x', 'z'\n"
+    assert namespace.lost() == {'y': 2}
 
 
 def test_locks(url: str, namespace: Namespace) -> None:

@@ -83,6 +83,11 @@ def loop(job: Job, mode: str) -> None:
                     pause.wait(0.01)
                 say(state='complete')
                 return
+            case 'poison':
+                for name in job.batch(f'task-{number}' for number in range(1000)):
+                    if name == 'task-500':
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return
             case 'stuck':
                 for each in job.claim(itertools.count()):
                     say(state='stuck', task=each)

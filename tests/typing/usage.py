@@ -145,6 +145,7 @@ def calls(job: Job) -> None:
     assert_type(job.get_audit(), list[AuditRow])
     assert_type(job.get_incomplete_tasks(), list[Task])
     assert_type(job.get_incomplete_tasks(60), list[Task])
+    assert_type(job.list_quarantined()[0]['attempts'], int)
     assert_type(job.get_incomplete_tasks(older_than=dt.timedelta(hours=1)), list[Task])
     assert_type(job.list_locks(), list[LockRow])
     assert_type(job.clear_locks_by_creator('worker-01') + job.clear_all_locks(), int)

@@ -51,6 +51,10 @@ class ClaimLoop(Generic[T]):
         """How many tasks the next batch takes."""
         self._waiting: deque[tuple[T, str, int]] = deque()
         """Tasks taken for a batch and not finished in it, each with its key and hash token: the first ones of the next batch."""
+        self._suspects: deque[tuple[T, str, int]] = deque()
+        """Tasks that a run was lost at: each is claimed alone, after the others of its batch (see ``attempts``)."""
+        self._quarantined: dict[str, int] = {}
+        """Tasks that are not started any more, and how many runs were lost at each."""
 
     @property
     def is_over(self) -> bool:
@@ -65,33 +69,50 @@ class ClaimLoop(Generic[T]):
     @property
     def has_waiting(self) -> bool:
         """Return whether tasks wait for the next batch."""
-        return bool(self._waiting) and not self.is_over
+        return bool(self._waiting or self._suspects) and not self.is_over
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:
         """Claim a batch, the waiting tasks before ``tasks``, and yield each that this node owns while it is in flight.
 
         A task is finished when the next one is requested. However the batch ends, its unfinished tasks wait for the next one.
         """
+        self._waiting.extend((task, *self._parse(task)) for task in tasks)
+        yield from self._run_part(self.size)
+        while self._suspects and not self.is_over:
+            self._waiting.appendleft(self._suspects.popleft())
+            # What is finished and not recorded would count as lost as well, if this run dies.
+            self._task_log.completions.flush_now()
+            yield from self._run_part(1, alone=True)
+            self._task_log.completions.flush_now()
+
+    def _run_part(self, size: int, *, alone: bool = False) -> Generator[T]:
+        """Claim the first waiting tasks together, or one ``alone``, and yield each that this node owns."""
         task_log, waiting, completed = self._task_log, self._waiting, self._completed
-        waiting.extend((task, *self._parse(task)) for task in tasks)
         # t=0  this node owns the tasks of the batch: their claims are recorded, in one call
         # t=1  a task of the batch moves to another node, which claims it, works on it and records it as complete
         # t=2  the loop reaches that task: start_claimed checks ownership again, and refuses the task
         # So a claim that was recorded early promises nothing, and no task is yielded on the word of an old check.
-        batch = {key: token for _, key, token in islice(waiting, self.size)}
+        batch = {key: token for _, key, token in islice(waiting, size)}
         fences = dict[str, int | None]()
         if self._once:
             task_log.completions.follow(completed)
             fences = {key: task_log.fence(key, token) for key, token in batch.items()}
-        claimed = task_log.claim_owned(batch)
+        claimed = task_log.claim_owned(batch, alone=alone)
+        lost = {} if claimed is None else claimed.lost_attempts
         if self._once and claimed is not None:
             self._learn(claimed)
         finished, took, started = 0, 0.0, now()
-        for _ in range(min(self.size, len(waiting))):
+        for _ in range(min(size, len(waiting))):
             task, key, token = waiting[0]
             if key in completed:
                 waiting.popleft()
                 finished += 1
+            elif key in lost:
+                if alone:
+                    self._quarantined[key] = lost[key]
+                else:
+                    self._suspects.append(waiting[0])
+                waiting.popleft()
             elif task_log.start_claimed(key, token, claimed):
                 if self._once and not self._is_unchanged(key, token, fences.get(key)):
                     task_log.abandon(key)
@@ -114,7 +135,7 @@ class ClaimLoop(Generic[T]):
             else:
                 waiting.popleft()
         task_log.defer({key: token for _, key, token in waiting})
-        if finished:
+        if finished and not alone:
             at_that_speed = int(finished * _BATCH_SEC / took) if took > 0 else self._limit
             self.size = max(1, min(self._limit, _GROWTH * finished, at_that_speed))
 
@@ -143,8 +164,11 @@ class ClaimLoop(Generic[T]):
             self._task_log.completions.unfollow(self._completed)
 
     def _drop_waiting(self) -> None:
-        self._task_log.drop_deferred([key for _, key, _ in self._waiting])
+        keys = [key for _, key, _ in self._waiting]
+        self._task_log.drop_deferred(keys)
+        self._task_log.give_up_unstarted(keys)
         self._waiting.clear()
+        self._suspects.clear()
 
     def finish(self) -> None:
         """Record what is finished: the loop has come to its end."""

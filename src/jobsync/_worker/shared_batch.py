@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
+from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
 from jobsync._runtime.clock import now
 from jobsync._worker.claim_loop import ClaimLoop
@@ -44,6 +45,8 @@ _READING_SHARE = 0.1
 """Readings take at most this share of the time."""
 _FIRST_READING = 256
 """How many of the newest audits are read at first; eight times as many while these do not reach back to the reading before."""
+_QUARANTINE_SEC = 2.0
+"""How often a waiting batch reads which tasks are in quarantine, at most."""
 _OVERLAP = dt.timedelta(seconds=5)
 """How far a reading reaches back behind the newest audit of the reading before: transactions end in another order than their
 times. What comes later still is found by the report, which reads the audits of some tasks that are left."""
@@ -76,7 +79,7 @@ class SharedBatch(ClaimLoop[T]):
         self._total, self._done_here = len(self._left), 0
         self._pause = _PAUSE_SEC[0]
         self._read_until: dt.datetime | None = None
-        self._next_reading = self._reported_at = float('-inf')
+        self._next_reading = self._next_quarantine = self._reported_at = float('-inf')
         self._waits_since: float | None = None
         self._bar = ProgressBar(session.node_name, self._total) if progress else None
 
@@ -130,6 +133,15 @@ class SharedBatch(ClaimLoop[T]):
                 self._done_here,
                 len(self._left),
             )
+        elif self._quarantined:
+            _logger.warning(
+                'node %r: a batch of %d tasks is complete but for %d in quarantine (max_attempts), %d done here: %s',
+                self._session.node_name,
+                self._total,
+                len(self._quarantined),
+                self._done_here,
+                listed(map(repr, self._quarantined), _EXAMPLES),
+            )
         elif self._done_here:
             _logger.info(
                 'node %r: a batch of %d tasks is complete, %d of them done here',
@@ -145,8 +157,18 @@ class SharedBatch(ClaimLoop[T]):
     def _forget_completed(self, keys: Iterable[str]) -> None:
         """Take tasks out of the set that are complete, and those that this worker has in hand in a loop around this one."""
         for key in keys:
-            if key in self._completed or self._task_log.has_checked_out(key):
+            if key in self._completed or key in self._quarantined or self._task_log.has_checked_out(key):
                 self._left.pop(key, None)
+
+    def _read_quarantined(self) -> None:
+        """Read which tasks are in quarantine: no node will do them."""
+        started = now()
+        found = {row['item']: row['attempts'] for row in self._task_log.attempts.read_quarantined()}
+        self._quarantined.update({key: count for key, count in found.items() if key in self._left})
+        self._task_log.attempts.report(self._quarantined)
+        self._forget_completed(list(self._quarantined))
+        ended = now()
+        self._next_quarantine = ended + max(_QUARANTINE_SEC, (ended - started) / _READING_SHARE)
 
     def _read_completed(self) -> None:
         """Read what any node has completed since the reading before."""
@@ -181,6 +203,9 @@ class SharedBatch(ClaimLoop[T]):
                 self._read_completed()
             if len(self._left) < before:
                 self._pause = _PAUSE_SEC[0]
+        if self._task_log.attempts.are_counted and moment >= self._next_quarantine:
+            with suppress(BackendUnavailable):
+                self._read_quarantined()
         if not self._left:
             return
         if moment >= self._reported_at + _REPORT_SEC:
@@ -239,4 +264,4 @@ class SharedBatch(ClaimLoop[T]):
         if now() >= max(self._next_reading, self._bar.shown_at + _SHOWN_SEC):
             with suppress(BackendUnavailable):
                 self._read_completed()
-        self._bar.show(self._total - len(self._left))
+        self._bar.show(self._total - len(self._left) - len(self._quarantined))

@@ -9,12 +9,13 @@ from typing import cast
 
 import attrs
 
-from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef
+from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Unclaimed
 from jobsync._core.redact import listed as first_of
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime
 from jobsync._runtime.clock import now
 from jobsync._worker.alarm import Alarm
+from jobsync._worker.attempts import Attempts
 from jobsync._worker.completions import Completions, listed, refusal_as_outage
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
@@ -38,6 +39,8 @@ class Claimed:
     """The run (node and incarnation) that claimed the tasks; None with coordination off."""
     completed: frozenset[str] = frozenset()
     """The tasks that any node had completed before. No claim of these was recorded."""
+    lost_attempts: Mapping[str, int] = attrs.field(factory=dict)
+    """The tasks with more lost attempts than are tolerated, and how many. No claim of these was recorded."""
 
 
 class TaskLog:
@@ -51,6 +54,7 @@ class TaskLog:
         self._session, self._node_name = session, session.node_name
         self._date = date.date() if isinstance(date, dt.datetime) else date
         self.completions = Completions(session, self._date, self._release_recorded)
+        self.attempts = Attempts(session, self._date)
         self._open: dict[str, None] = {}
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
@@ -106,7 +110,7 @@ class TaskLog:
             if not runtime.lease.begin(key, token, now, worker_id()):
                 self._log_refusal([key])
                 return False
-            if self.record(runtime, [key], ref) is not None:
+            if self._record_alone(runtime, [key], ref):
                 self._open[key] = None
                 return True
         except BaseException:
@@ -156,10 +160,13 @@ class TaskLog:
             allowed = set(owned)
             self._log_refusal([key for key in tasks if key not in allowed])
             return False
-        return self.record(runtime, owned, ref) is not None
+        return self._record_alone(runtime, owned, ref)
 
-    def claim_owned(self, tasks: Mapping[str, int]) -> Claimed | None:
-        """Record the claims of those of the tasks (key -> hash token) that this node owns; return None if none may be started."""
+    def claim_owned(self, tasks: Mapping[str, int], *, alone: bool = False) -> Claimed | None:
+        """Record the claims of those of the tasks (key -> hash token) that this node owns; return None if none may be started.
+
+        Without ``alone``, tasks that any run was lost at are not claimed: each is to be claimed ``alone`` afterwards.
+        """
         if self._deferred:
             self.drop_deferred(tasks)
         if self._session.is_leaving:
@@ -169,8 +176,12 @@ class TaskLog:
             return Claimed(None)
         ref = runtime.agent.ref
         owned = runtime.lease.ours(tasks, now)
-        completed = self.record(runtime, owned, ref) if owned else None
-        return None if completed is None else Claimed(ref, completed)
+        unclaimed = self._record(runtime, owned, ref, self._date, self.attempts.tolerated(alone=alone)) if owned else None
+        if unclaimed is None:
+            return None
+        if alone:
+            self.attempts.report(unclaimed.lost_attempts)
+        return Claimed(ref, unclaimed.completed, unclaimed.lost_attempts)
 
     def start_claimed(self, key: str, token: int, claimed: Claimed | None) -> bool:
         """Mark a claimed task in flight and check it out, if the run that claimed it still owns it and no worker has it.
@@ -187,13 +198,19 @@ class TaskLog:
             # t=2  this thread goes on: the task is this node's, but the claim is that of a/1, and the other node may have done it
             # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
             if not runtime.lease.begin_alone(key, token, now, worker):
+                self.give_up_unstarted([key])
                 return False
             if runtime.agent.ref != claimed.run:
                 self._end_flight([key])
+                self.give_up_unstarted([key])
                 return False
         self._checked_out[key] = worker
         self._open[key] = None
         return True
+
+    def give_up_unstarted(self, keys: Iterable[str]) -> None:
+        """Give up the attempts at tasks that were claimed and are not started, except those that are open elsewhere."""
+        self.attempts.give_up([key for key in keys if key not in self._open])
 
     def defer(self, tasks: Mapping[str, int]) -> None:
         """Renew the claims of these tasks (key -> hash token) from time to time until they are claimed again with their batch."""
@@ -227,20 +244,33 @@ class TaskLog:
     def _log_refusal(self, keys: Collection[str]) -> None:
         _logger.info('node %r: not started, since this node does not own it (any more): %s', self._node_name, listed(keys))
 
-    def record(
-        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, date: dt.date | None = None
-    ) -> frozenset[str] | None:
+    def _record_alone(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
+        """Record claims, and return whether all of the tasks may be started: none is in quarantine, and the run is not over."""
+        unclaimed = self._record(runtime, keys, ref, self._date, self.attempts.tolerated(alone=True))
+        if unclaimed is not None and unclaimed.lost_attempts:
+            self.attempts.report(unclaimed.lost_attempts)
+            self.give_up_unstarted(keys)
+            return False
+        return unclaimed is not None
+
+    def record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, date: dt.date) -> frozenset[str] | None:
+        """Record claims at a date as ``_record`` does, and count no attempt; return the completed tasks among them."""
+        unclaimed = self._record(runtime, keys, ref, date, None)
+        return None if unclaimed is None else unclaimed.completed
+
+    def _record(
+        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, date: dt.date, tolerated: int | None
+    ) -> Unclaimed | None:
         """Record claims for the run that owned the tasks when the lease was read; return None if that run is over.
 
-        Otherwise return those of the tasks that any node has completed already. Waits for the store for as long as that run has
-        its lease. ``date`` is the date of the records. None: that of the job.
+        Otherwise return those of the tasks that were not recorded. Waits for the store for as long as that run has its lease.
         """
-        agent, backend, date = runtime.agent, self._session.needed_backend, date or self._date
+        agent, backend = runtime.agent, self._session.needed_backend
 
         def has_lease() -> bool:
             return agent.lease.holds_lease(ref, now)
 
-        write = refusal_as_outage(lambda: backend.append_claims(ref, keys, date))
+        write = refusal_as_outage(lambda: backend.append_claims(ref, keys, date, tolerated))
         try:
             unclaimed = self._session.caller.call(write, while_=has_lease)
         except JobsyncError as error:
@@ -248,12 +278,15 @@ class TaskLog:
             agent.beat_soon()
             runtime.wake()
             return None
+        if tolerated is not None:
+            refused = unclaimed.completed | unclaimed.lost_attempts.keys()
+            self.attempts.begin([key for key in keys if key not in refused], ref)
         # t=0   the lease is valid, and the claim goes out
         # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
         if not has_lease():
             _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self._node_name, listed(keys))
             return None
-        return unclaimed.completed
+        return unclaimed
 
     def fence(self, key: str, token: int) -> int | None:
         """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""
@@ -303,6 +336,7 @@ class TaskLog:
 
     def _release_recorded(self, keys: Iterable[str]) -> None:
         """Let the tokens of these tasks pass on: their completions are recorded."""
+        self.attempts.end(keys)
         runtime = self._session.runtime
         if runtime is not None:
             for key in keys:
@@ -313,6 +347,7 @@ class TaskLog:
     def abandon(self, key: str) -> None:
         """End the work on a task that has failed: no longer in flight, and incomplete."""
         self._close_tasks([key])
+        self.attempts.give_up([key])
 
     def complete(self, key: str) -> None:
         """Finish a task and record it now, also after the end of the block."""
@@ -327,10 +362,16 @@ class TaskLog:
         self.completions.record_with(keys)
         self._close_tasks(keys)
 
+    def record_before_leaving(self) -> None:
+        """Record the finished tasks, and give up what was not started, before leaving waits for anything."""
+        self.completions.flush_before_leaving()
+        self.attempts.give_up_all(but=self._open)
+
     def close(self) -> None:
         """Record what is finished before the backend is closed, and log how many tasks stay open."""
         self._renewal.cancel()
         self.completions.close()
+        self.attempts.give_up_all()
         if self._open:
             _logger.warning(
                 'node %r has left with %d tasks not audited: %s. They are incomplete, so the next owner does them again '

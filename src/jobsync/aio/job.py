@@ -227,6 +227,8 @@ class AsyncJob:
     get_audit = _in_thread(Job.get_audit)
     get_incomplete_tasks = _in_thread(Job.get_incomplete_tasks)
     purge = _in_thread(Job.purge)
+    list_quarantined = _in_thread(Job.list_quarantined)
+    release_quarantined = _in_thread(Job.release_quarantined)
 
     async def add_task(self, task: object) -> bool:
         """Start a task: mark it in flight, record its claim, and return whether this node may work on it.

@@ -122,6 +122,10 @@ class CoordinationConfig:
     """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.
     Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
 
+    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(checks.integer(2, 1000)))
+    """How many workers may be lost while they attempt a task before it goes to quarantine, where no node may claim it. None:
+    attempts are not counted. 3 is a good choice. Give all nodes the same."""
+
     op_timeout_sec: float = attrs.field(default=5, validator=_bound)
     """The longest duration of one call to the store. A call of your code is repeated for twice as long before it raises."""
 

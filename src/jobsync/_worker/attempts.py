@@ -1,0 +1,142 @@
+"""The attempts of one node at its tasks, so that a task that kills its workers ends in quarantine (``max_attempts``).
+
+A claim counts an attempt. The attempt ends when the task is recorded as complete, or is given up in good order. If the run ends
+otherwise, it is lost. A node claims up to 1,000 tasks at a time, and a run that dies loses its attempts at all of them, though it
+worked at one::
+
+    t=0  a run claims 1,000 tasks at once, and dies at the seventh: 994 tasks have a lost attempt
+    t=1  the next run claims the 994, tolerating none: all are returned, and nothing is recorded
+    t=2  it completes its other tasks, then claims the 994 alone, one by one, each after the completion of the last is recorded
+    t=3  it dies at the seventh again: this task alone has a second lost attempt
+
+So only the task at which runs die ever gets more than one lost attempt.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+
+from jobsync._core.records import NodeRef
+from jobsync._event_log import EventLogger
+from jobsync._worker.alarm import Alarm
+from jobsync._worker.completions import listed, refusal_as_outage
+from jobsync._worker.session import Session
+from jobsync.errors import JobsyncError
+from jobsync.rows import QuarantinedRow
+
+__all__ = ['Attempts', 'quarantined_rows']
+
+_logger = EventLogger('jobsync.job')
+
+_GATHER_SEC = 0.25
+"""How long attempts are gathered that are given up, before the store is called."""
+
+
+class Attempts:
+    """The tasks that this node attempts at one date. Does nothing where ``max_attempts`` is not set."""
+
+    def __init__(self, session: Session, date: dt.date) -> None:
+        self._session, self._date = session, date
+        self._most = session.config.max_attempts if session.config.enabled else None
+        self._begun: dict[str, NodeRef] = {}
+        """The tasks with an attempt that has not ended, and the run that has begun it."""
+        self._given_up: dict[str, NodeRef] = {}
+        """The attempts that are given up, and of which the store does not know it yet."""
+        self._reported: set[str] = set()
+        self._alarm = Alarm(_GATHER_SEC, self._flush_quietly)
+
+    @property
+    def are_counted(self) -> bool:
+        """Whether ``max_attempts`` is set."""
+        return self._most is not None
+
+    def tolerated(self, *, alone: bool) -> int | None:
+        """Return how many lost attempts a task may have that is claimed ``alone``, or with others; None if none are counted."""
+        return None if self._most is None else self._most - 1 if alone else 0
+
+    def begin(self, keys: Iterable[str], ref: NodeRef) -> None:
+        """Note that a run has claimed tasks, and the store has counted an attempt at each."""
+        for key in keys:
+            self._given_up.pop(key, None)
+            self._begun[key] = ref
+
+    def end(self, keys: Iterable[str]) -> None:
+        """Note that tasks are recorded as complete."""
+        if self._begun:
+            for key in keys:
+                self._begun.pop(key, None)
+
+    def give_up(self, keys: Iterable[str]) -> None:
+        """Have the attempts at these tasks forgotten: the work on them has ended, or not begun, in good order."""
+        if not self._begun:
+            return
+        self._given_up.update({key: ref for key in keys if (ref := self._begun.pop(key, None)) is not None})
+        if self._given_up and not self._session.is_over:
+            self._alarm.set()
+
+    def give_up_all(self, but: Collection[str] = ()) -> None:
+        """Give up every attempt, except those at some tasks, in one call. A failure is logged."""
+        self.give_up([key for key in list(self._begun) if key not in but])
+        self._alarm.cancel()
+        try:
+            self._flush()
+        except JobsyncError as error:
+            _logger.warning(
+                'node %r: %d tasks were not worked at, and count as attempts that were lost all the same: %s',
+                self._session.node_name,
+                len(self._given_up),
+                error,
+            )
+
+    def report(self, lost: Mapping[str, int]) -> None:
+        """Log that tasks are in quarantine, each once."""
+        for key, count in lost.items():
+            if key not in self._reported:
+                self._reported.add(key)
+                _logger.warning(
+                    'node %r: task %r is in quarantine, and is not started: %d runs were lost while they attempted it. Find out '
+                    'why, and release it (release_quarantined)',
+                    self._session.node_name,
+                    key,
+                    count,
+                )
+
+    def _flush(self) -> None:
+        while self._given_up:
+            ref = next(iter(self._given_up.values()))
+            self._forget([key for key, run in list(self._given_up.items()) if run == ref], ref)
+
+    def _forget(self, keys: list[str], ref: NodeRef) -> None:
+        backend = self._session.needed_backend
+        forget = refusal_as_outage(lambda: backend.forget_attempts(keys, self._date, ref))
+        self._session.caller.call(forget, while_=lambda: False)
+        for key in keys:
+            self._given_up.pop(key, None)
+
+    def _flush_quietly(self) -> None:
+        with suppress(Exception):  # an alarm's thread has no caller to raise to; leaving tries again
+            self._flush()
+
+    # --- quarantine ---------------------------------------------------------------------------------------------------------
+
+    def read_quarantined(self) -> list[QuarantinedRow]:
+        """Return the tasks in quarantine at the date, those with the most lost attempts first."""
+        if self._most is None:
+            return []
+        backend, most = self._session.needed_backend, self._most
+        lost = self._session.caller.call(lambda: backend.lost_attempts(self._date, most))
+        return quarantined_rows(lost)
+
+    def release(self, keys: list[str]) -> None:
+        """Forget every attempt at tasks, so that they may be claimed again."""
+        backend = self._session.needed_backend
+        self._session.caller.call(lambda: backend.forget_attempts(keys, self._date))
+        self._reported.difference_update(keys)
+        _logger.info('node %r released from quarantine: %s', self._session.node_name, listed(keys))
+
+
+def quarantined_rows(lost: Mapping[str, int]) -> list[QuarantinedRow]:
+    """Return items with their lost attempts as rows, those with the most first."""
+    return [{'item': item, 'attempts': lost[item]} for item in sorted(lost, key=lambda item: (-lost[item], item))]

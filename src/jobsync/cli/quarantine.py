@@ -1,0 +1,41 @@
+"""The commands on tasks in quarantine."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import click
+
+from jobsync.cli.common import cluster_command, day_option, json_option
+from jobsync.cli.output import print_rows
+from jobsync.cluster import Cluster
+
+__all__ = ['quarantine']
+
+date_option = day_option('The date of the work.  [default: today]')
+
+
+@click.group()
+def quarantine() -> None:
+    """List and release the tasks that no node may claim, since max_attempts workers were lost at each."""
+
+
+@quarantine.command('list')
+@click.option('--attempts', type=click.IntRange(1), default=3, show_default=True, help='As max_attempts of the nodes.')
+@date_option
+@json_option
+@cluster_command
+def list_quarantined(cluster: Cluster, attempts: int, date: dt.date | None, as_json: bool) -> None:
+    """List the tasks at which at least so many workers were lost, the worst first."""
+    found = cluster.quarantined(attempts, date)
+    print_rows(found, ('attempts', 'item'), as_json=as_json, nothing='no task has so many lost attempts')
+
+
+@quarantine.command()
+@click.argument('tasks', nargs=-1, required=True)
+@date_option
+@cluster_command
+def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None) -> None:
+    """Allow TASKS to be claimed again, with no attempt counted."""
+    cluster.release(tasks, date)
+    click.echo(f'released: {", ".join(map(repr, tasks))}')

@@ -1,0 +1,229 @@
+"""``max_attempts``: a task that kills its workers ends in quarantine, and costs no other task anything."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from tests.job.processes import Worker as Process
+from tests.job.stores import Store, foreign_task, owned_tasks
+from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
+
+from jobsync import Job, NotOwned
+from jobsync._core.records import NodeRef, Registration
+from jobsync.backend import Unclaimed
+from jobsync.testing import FaultyBackend
+
+THREE = {'max_attempts': 3}
+DEADLINE_SEC = 120
+
+
+def lose(store: Store, job: Job, *items: str, times: int = 1) -> None:
+    """Have runs of other nodes attempt items and end without giving them up, before the job is entered."""
+    for _ in range(times):
+        ref = NodeRef('lost', uuid.uuid4().hex)
+        store.handle.register(Registration(ref, 1.0), store.handle.snapshot().timeline, 0)
+        store.handle.append_claims(ref, items, job.date, 100)
+        store.handle.deregister(ref)
+
+
+def lost(store: Store, job: Job) -> dict[str, int]:
+    """The items with lost attempts."""
+    return dict(store.handle.lost_attempts(job.date))
+
+
+class Watched(FaultyBackend):
+    """A backend that notes what is claimed and completed, in order."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.handle)
+        self.noted: list[tuple[Any, ...]] = []
+
+    def append_claims(self, ref: Any, items: Sequence[str], date: Any, tolerated: int | None = None) -> Unclaimed:
+        """Note and forward."""
+        self.noted.append((tolerated, *items))
+        return super().append_claims(ref, items, date, tolerated)
+
+    def append_audits(self, node: str, items: Sequence[str], date: Any) -> None:
+        """Note and forward."""
+        self.noted.append(('done', *items))
+        super().append_audits(node, items, date)
+
+
+@pytest.mark.any_store
+def test_a_task_in_quarantine_is_started_nowhere(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """No loop and no call starts it; it is listed, logged once, and a batch does not wait for it; released, it is done."""
+    job = store.job('a', config=THREE)
+    lose(store, job, 'bad', times=3)
+    lose(store, job, 'good', times=2)
+    with caplog.at_level(logging.INFO, 'jobsync.job'), job:
+        assert list(job.claim(['bad', 'x', 'good', 'y'])) == ['x', 'y', 'good']
+        assert list(job.claim(iter(['bad', 'z']), once=True)) == ['z']
+        assert not job.add_task('bad')
+        assert not job.set_claim(['w', 'bad'])
+        with pytest.raises(NotOwned), job.task('bad'):
+            pass
+        assert list(job.batch(['v', 'bad'])) == ['v']
+        wait_until(lambda: 'complete but for 1 in quarantine' in caplog.text, 'the batch says so')
+        assert job.list_quarantined() == [{'item': 'bad', 'attempts': 3}]
+        assert caplog.text.count("task 'bad' is in quarantine, and is not started: 3 runs") == 1
+        job.release_quarantined('bad')
+        assert job.list_quarantined() == []
+        assert list(job.batch(['v', 'bad'])) == ['bad']
+    assert sorted(store.audits) == ['bad', 'good', 'v', 'x', 'y', 'z']
+    assert lost(store, job) == {}
+
+
+def test_suspects_are_claimed_alone() -> None:
+    """Tasks that a run was lost at come last, one by one, and nothing that is finished is unrecorded beside them."""
+    store = Store(f'memory://{uuid.uuid4().hex}')
+    watched = Watched(store)
+    job = Job('a', coordination_config=store.config(backend=watched, **THREE))
+    lose(store, job, 's', 't', 'u')
+    with job:
+        loop = job._claim_loop([], None)
+        loop.size = 10
+        watched.noted.clear()
+        for task in loop.run_batch(['s', 'x', 't', 'y', 'u']):
+            if task in 'stu':
+                assert watched.noted[-1] == (2, task)
+                assert job._task_log.completions._finished == {}
+    assert [each for each in watched.noted if each[0] != 'done'] == [(0, *'sxtyu'), *((2, task) for task in 'stu')]
+
+
+def test_nothing_is_counted_without_it() -> None:
+    """By default no attempt is counted, and leaving makes no call for that."""
+    store = Store(f'memory://{uuid.uuid4().hex}')
+    watched = Watched(store)
+    job = Job('a', coordination_config=store.config(backend=watched))
+    lose(store, job, 'x', times=5)
+    with job:
+        assert list(job.batch(['x', 'y'])) == ['x', 'y']
+        assert job.add_task('z')
+        assert job.list_quarantined() == []
+    assert {each[0] for each in watched.noted} == {None, 'done'}
+    assert 'forget_attempts' not in watched.calls
+
+
+@contextlib.contextmanager
+def body_that_fails() -> Iterator[None]:
+    """A body whose error is the user's to catch."""
+    with contextlib.suppress(ZeroDivisionError):
+        yield
+        raise ZeroDivisionError
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('how', ['break', 'raise', 'block', 'open', 'set_claim', 'thread'])
+def test_what_is_given_up_is_not_lost(store: Store, how: str) -> None:
+    """A task that is abandoned, or claimed and not started, is no lost attempt, at the latest when the node has left."""
+    job = store.job('a', config=THREE)
+    tasks = [f't{number}' for number in range(20)]
+    with job:
+        if how in ('break', 'raise'):
+            with contextlib.suppress(ZeroDivisionError):
+                for number, _ in enumerate(job.claim(tasks)):
+                    if number == 6:
+                        if how == 'break':
+                            break
+                        raise ZeroDivisionError
+        elif how == 'block':
+            with body_that_fails(), job.task('t0'):
+                pass
+            with contextlib.suppress(ZeroDivisionError), job.task('t1'):
+                raise ZeroDivisionError
+        elif how == 'open':
+            assert job.add_task('t0')
+        elif how == 'set_claim':
+            assert job.set_claim(tasks)
+        else:
+            loop = job.claim(tasks)
+            next(loop)
+            assert not job._task_log.start_claimed('t0', 0, None)
+    assert lost(store, job) == {}
+
+
+@pytest.mark.any_store
+def test_an_abandoned_task_is_given_up_at_once(store: Store) -> None:
+    """The node may die long after its user has caught the error: the attempt is forgotten by then."""
+    job = store.job('a', config=THREE)
+    with job:
+        for task in 'xy':
+            with contextlib.suppress(ZeroDivisionError), job.task(task):
+                raise ZeroDivisionError
+        assert job.add_task('z')
+        wait_until(lambda: job._task_log.attempts._given_up == {}, 'it is given up')
+        store.evict('a')
+        assert lost(store, job) == {'z': 1}
+
+
+@pytest.mark.any_store
+def test_what_moves_away_is_given_up(store: Store) -> None:
+    """A task that was claimed with others, and moved away before it was started, is not lost when that node dies."""
+    with store.job('a', config=THREE) as a, store.job('b', config=THREE) as b:
+        log, (task, token) = a._task_log, a._parse(owned_tasks(a)[0])
+        claimed = log.claim_owned({task: token})
+        assert task in log.attempts._begun
+        a.register_task_lock(task, 'b')
+        wait_until(lambda: b.can_claim_task(task), 'it is moved')
+        assert not log.start_claimed(task, token, claimed)
+        wait_until(lambda: not log.attempts._given_up and not log.attempts._begun, 'it is given up')
+        store.evict('a')
+        assert lost(store, a) == {}
+
+
+@pytest.mark.any_store
+def test_a_batch_does_not_wait_for_what_others_have_in_quarantine(store: Store) -> None:
+    """A task in quarantine that another node owns, which has no batch, keeps no batch waiting."""
+    job = store.job('a', config=THREE)
+    lose(store, job, *map(str, range(300)), times=3)
+    with job as a, store.job('b', config=THREE) as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        task = foreign_task(a)
+        assert list(a.batch([f'{task}'])) == []
+
+
+@pytest.mark.slow
+@pytest.mark.any_store
+@pytest.mark.parametrize('names', ['the same names', pytest.param('new names', marks=pytest.mark.full)])
+def test_a_task_that_kills_its_worker_costs_three(shared_store: Store, names: str) -> None:
+    """Of 1,000 tasks one kills its worker, and a supervisor restarts workers: three die, and the other 999 are done."""
+    fields = {'max_attempts': 3, 'heartbeat_timeout_sec': 3}
+    made: list[Process] = []
+
+    def start(slot: int) -> Process:
+        name = f'w{slot}' if names == 'the same names' else f'w{slot}-{len(made)}'
+        made.append(Process(shared_store.url, name, 'poison', **fields))
+        return made[-1]
+
+    running = {slot: start(slot) for slot in range(2)}
+    died = 0
+
+    def are_done() -> bool:
+        nonlocal died
+        for slot, worker in list(running.items()):
+            if worker.process.poll() == -signal.SIGKILL:
+                died += 1
+                assert died <= 3
+                running[slot] = start(slot)
+            elif worker.process.poll() is not None:
+                assert worker.wait() == 0, worker.errors
+                del running[slot]
+        return not running
+
+    try:
+        wait_until(are_done, 'the workers have left', 3 * DEADLINE_SEC)
+    finally:
+        for worker in made:
+            worker.end()
+    assert died == 3
+    assert sorted(shared_store.audits) == sorted({f'task-{number}' for number in range(1000)} - {'task-500'})
+    job = shared_store.job(config=fields)
+    with job:
+        assert job.list_quarantined() == [{'item': 'task-500', 'attempts': 3}]

@@ -197,19 +197,19 @@ class Backend(Protocol):
 
     # The namespace
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """Make the namespace ready, and return the settings in force and the timeline.
 
         Stores ``settings`` if the namespace has none. Replaces other settings only if no node is JOINED except those in ``dead``,
-        and renews the timeline with them, because the tokens of the old pool mean nothing in the new one. Otherwise changes
-        nothing: the caller compares the settings returned with its own. May be repeated at any time, also by several callers at
-        once.
+        unless that is None, and renews the timeline with them, because the tokens of the old pool mean nothing in the new one.
+        Otherwise changes nothing: the caller compares the settings returned with its own. May be repeated at any time, also by
+        several callers at once.
 
         Args:
             settings: the settings that the caller wants; None, with ``create`` False, to read those in force and change nothing.
             create: whether to make the schema and the namespace if they do not exist.
             dead: incarnation and heartbeat of each node that the caller knows to be dead. A node in another incarnation or at
-                another heartbeat counts as JOINED.
+                another heartbeat counts as JOINED. None: the caller may not replace settings, whatever nodes there are.
 
         Returns:
             The settings in force after the call, and the timeline.

@@ -10,6 +10,7 @@ __all__ = [
     'ClusterNode',
     'ClusterStatus',
     'CoordinationStatus',
+    'DifferenceRow',
     'Forecast',
     'ForecastNode',
     'HandOver',
@@ -36,6 +37,8 @@ class NodeRow(TypedDict):
     weight: float
     host: str
     pid: int
+    settings: dict[str, object]
+    """The node's fields of ``CoordinationConfig``, those excepted that say where the store is."""
 
 
 class LockRow(TypedDict):
@@ -81,6 +84,17 @@ class UnreadableRow(TypedDict):
     problem: str
 
 
+class DifferenceRow(TypedDict):
+    """A setting in which another node differs from this one, though all nodes should have the same."""
+
+    setting: str
+    node: str
+    """The name of the other node."""
+    there: object
+    """The value on the other node."""
+    here: object
+
+
 class CoordinationStatus(TypedDict):
     """A node's state, as ``Job.get_coordination_status`` returns it. Has only what JSON can carry."""
 
@@ -97,6 +111,7 @@ class CoordinationStatus(TypedDict):
     open_tasks: int
     log_lines_dropped: int
     unplaced_locks: int
+    differing_settings: list[DifferenceRow]
     unreadable: list[UnreadableRow]
 
 

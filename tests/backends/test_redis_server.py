@@ -221,7 +221,7 @@ class TestServer:
         """From the future or the past: refused with both versions, and with what to do."""
         server.ask('HSET', 'jobsync:{sync_}:state', 'schema', schema)
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 3: use another appname'):
+            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 4: use another appname'):
                 harness.connect().open(SETTINGS, create=create)
 
     def test_forgotten_scripts(self, namespace: Namespace, server: RedisServer) -> None:

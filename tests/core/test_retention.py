@@ -68,7 +68,7 @@ def test_sweeps_are_rare_when_there_is_nothing_to_delete() -> None:
 
 
 def test_portions_follow_what_the_store_can_do() -> None:
-    """Portions shrink while they take long, grow while they are quick, and pause as long as they took."""
+    """Portions shrink while they take long and grow while they are quick, and their pauses follow them."""
     bench = Bench()
     (leader,) = bench.cluster('a', **KEEP)
     for number in range(300):
@@ -77,13 +77,16 @@ def test_portions_follow_what_the_store_can_do() -> None:
     bench.run(20.0)
     claims = [one for one in purges(bench, leader) if isinstance(one.call, commands.Purge) and one.call.kind is HistoryKind.CLAIM]
     slow = [one for one in claims if one.at > bench.now - 19.0]
+    assert len(slow) > 20
     assert min(one.call.limit for one in slow if isinstance(one.call, commands.Purge)) == 500
-    assert all(later.at - earlier.at >= 0.119 for earlier, later in itertools.pairwise(slow))
+    gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(claims)]
+    assert gaps[1] >= 0.119
+    assert 0.071 <= min(gaps) <= 0.08
     bench.call_sec = 0.0005
     bench.run(30.0)
     last = purges(bench, leader)[-1].call
     assert isinstance(last, commands.Purge)
-    assert last.limit == 4000
+    assert last.limit == 2000
 
 
 def test_a_purge_that_hangs_holds_up_nothing() -> None:

@@ -169,3 +169,29 @@ def test_a_cluster_that_was_left_in_good_order_is_not_waited_for() -> None:
     bench.run(1.0)
     assert newcomer.phase is Phase.MEMBER
     assert infos(newcomer) == []
+
+
+@pytest.mark.parametrize('how', ['crashed', 'left'])
+def test_a_node_of_weight_0_replaces_no_settings(how: str) -> None:
+    """However dead the cluster is: it is refused at once, with both values, and the settings in force stay."""
+    bench = crashed('a') if how == 'crashed' else Bench()
+    if how == 'left':
+        (agent,) = bench.cluster('a')
+        agent.leave(bench.now)
+        bench.run(60.0)
+    shell = start_other(bench, 'shell', weight=0)
+    bench.run(1.0)
+    assert isinstance(shell.failure, ConfigMismatch)
+    assert 'total_tokens is 4 in the cluster and 8 here' in str(shell.failure)
+    assert 'weight 0' in str(shell.failure)
+    assert bench.backend.open(None, create=False).settings == bench.settings
+
+
+def test_a_node_of_weight_0_joins_what_fits() -> None:
+    """With the settings in force, or as the first node of a namespace, it is a member like any other."""
+    bench = Bench()
+    first = bench.start('shell', weight=0)
+    bench.run(5.0)
+    worker = bench.start('a')
+    bench.run_until(lambda: len(worker.lease.ownership.tokens) == 4)
+    assert (first.phase, worker.phase) == (Phase.MEMBER, Phase.MEMBER)

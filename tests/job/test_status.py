@@ -153,6 +153,7 @@ def test_coordination_status(store: Store) -> None:
             'open_tasks': 1,
             'log_lines_dropped': event_log.dropped,  # of this process, since its start
             'unplaced_locks': 0,
+            'differing_settings': [],
             'unreadable': [],
         }
         job.write_audit()

@@ -292,7 +292,9 @@ class OwnBackend:
         """Declare what the store can do."""
         return BackendInfo(name='own', durable=True, push=False, reach=Reach.HOST, max_tokens=1000)
 
-    def open(self, settings: backend.Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> backend.Opened:
+    def open(
+        self, settings: backend.Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()
+    ) -> backend.Opened:
         raise NotImplementedError
 
     def renew_timeline(self, expected: backend.Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:

@@ -31,6 +31,7 @@ class NodeConfig:
     """Whether the user is to be notified before tokens go, and confirms with ``Lease.release``."""
     wait_on_enter: float
     settings: Settings
+    published_settings: str
     weight: float
     heartbeat_interval_sec: float
     heartbeat_timeout_sec: float

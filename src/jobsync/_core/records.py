@@ -122,6 +122,8 @@ class Registration:
     pid: int = 0
     longest_timeout_sec: float = 0.0
     """The longest heartbeat timeout that this node has ever read in the namespace, its own excepted."""
+    settings: str = '{}'
+    """The node's own settings: a JSON object with the names of ``CoordinationConfig``. The store keeps the text as it is."""
 
     def record(self, created_on: dt.datetime, now: dt.datetime, before: Node | None) -> Node:
         """Return the node's first record at the store's time ``now``, in place of ``before``, its name's record if any."""
@@ -139,6 +141,7 @@ class Registration:
             pid=self.pid,
             created_on=created_on,
             last_heartbeat=now,
+            settings=self.settings,
         )
 
 
@@ -166,6 +169,8 @@ class Node:
     """Store time, for people only; None once the node has left."""
     candidate: bool = True
     """Whether the node may lead: False while it lives and what a leader does fails it (rule R4). Each heartbeat sets it."""
+    settings: str = '{}'
+    """See ``Registration.settings``: for people and for comparison; no decision depends on it."""
 
     @property
     def ref(self) -> NodeRef:

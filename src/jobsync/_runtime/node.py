@@ -25,6 +25,7 @@ from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Command, Lane, Reply
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.phase import Phase
+from jobsync._core.agent.settings_comparison import Difference
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._core.records import Node, Pulse, Unreadable
@@ -65,6 +66,8 @@ class Status:
     failure: JobsyncError | None = None
     unreadable: tuple[Unreadable, ...] = ()
     """The records in the store that could not be read in full."""
+    differences: tuple[Difference, ...] = ()
+    """The settings in which other nodes differ from this one."""
     log_lines_dropped: int = 0
     """Lines of jobsync in this process that never reached the log: the log was blocked, or raised."""
 
@@ -262,6 +265,7 @@ class NodeRuntime:
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
             unreadable=agent.unreadable,
+            differences=agent.differences,
             log_lines_dropped=event_log.dropped,
         )
 

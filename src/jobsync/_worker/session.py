@@ -78,7 +78,8 @@ class Session:
             raise self._requested_to_leave()
         if backend is None:
             return
-        opened = self.caller.call(lambda: backend.open(config.settings, self._create))
+        may_replace = config.enabled and config.weight > 0
+        opened = self.caller.call(lambda: backend.open(config.settings, self._create, () if may_replace else None))
         if not config.enabled:
             return
         if backend.info.max_tokens < config.total_tokens:

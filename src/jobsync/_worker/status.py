@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 
 from jobsync._core.agent.phase import Phase
+from jobsync._core.agent.settings_comparison import Difference, settings_of
 from jobsync._core.records import NodeState, Snapshot, Unreadable
 from jobsync._event_log import event_log
 from jobsync._runtime.clock import now
 from jobsync._worker.session import Session
-from jobsync.rows import CoordinationStatus, NodeRow, UnreadableRow
+from jobsync.rows import CoordinationStatus, DifferenceRow, NodeRow, UnreadableRow
 
 __all__ = [
     'coordination_status',
@@ -73,6 +74,7 @@ def coordination_status(session: Session, open_tasks: int) -> CoordinationStatus
         'open_tasks': open_tasks,
         'log_lines_dropped': event_log.dropped,
         'unplaced_locks': 0 if runtime is None else len(runtime.lease.assignment.unplaced),
+        'differing_settings': [] if runtime is None else [_difference_row(found) for found in runtime.status.differences],
         'unreadable': [] if runtime is None else [_unreadable_row(record) for record in runtime.status.unreadable],
     }
 
@@ -95,6 +97,10 @@ def _state(session: Session) -> str:
     return runtime.status.phase.value if runtime is not None else 'outside' if session.config.enabled else 'disabled'
 
 
+def _difference_row(found: Difference) -> DifferenceRow:
+    return {'setting': found.setting, 'node': found.node, 'there': found.there, 'here': found.here}
+
+
 def _unreadable_row(record: Unreadable) -> UnreadableRow:
     return {'kind': record.kind, 'key': record.key, 'problem': record.problem}
 
@@ -112,6 +118,7 @@ def node_rows(snapshot: Snapshot, timeout_sec: float) -> list[NodeRow]:
             'weight': node.weight,
             'host': node.host,
             'pid': node.pid,
+            'settings': dict(settings_of(node.settings)),
         }
         for node in snapshot.nodes
     ]

@@ -9,6 +9,7 @@ refused.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -33,6 +34,10 @@ _optional_count = attrs.validators.optional(checks.integer(1, 100_000))
 _optional_days = attrs.validators.optional(checks.number(0.0001, 36_500, 'days'))
 _optional_text = attrs.validators.optional(checks.text())
 _optional_secret = attrs.validators.optional(checks.text(secret=True))
+
+
+_UNPUBLISHED = frozenset({'backend', 'appname', 'host', 'port', 'dbname', 'user', 'password'})
+"""Fields that say where the store is, and may hold secrets."""
 
 
 def _masked(secret: str | None) -> str:
@@ -199,6 +204,13 @@ class CoordinationConfig:
     def settings(self) -> Settings:
         """Return the cluster settings."""
         return Settings(total_tokens=self.total_tokens, hash_function=self.hash_function)
+
+    @property
+    def published_settings(self) -> str:
+        """Return what a node's record has of these fields, as JSON: everything but the store and how to reach it."""
+        return json.dumps(
+            {field: value for field, value in attrs.asdict(self, recurse=False).items() if field not in _UNPUBLISHED}
+        )
 
     @property
     def options(self) -> BackendOptions:

@@ -124,7 +124,7 @@ class FaultyBackend:
 
     # The protocol, method by method
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:  # noqa: D102
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:  # noqa: D102
         return self._call(self.inner.open, settings, create, dead)
 
     def renew_timeline(  # noqa: D102

@@ -330,7 +330,7 @@ class PositionRestarts(Hands):
 class DeadKeepTheSettings(Hands):
     """After a crash of all nodes other settings are refused for ever."""
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         return super().open(settings, create)
 
 
@@ -338,10 +338,10 @@ class DeadKeepTheSettings(Hands):
 class DeadWhateverTheyBeat(Hands):
     """Replaces the settings of a cluster whose nodes have beaten since they were judged."""
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         with self.store.changed:
             nodes = self.state.nodes.values() if self.options.namespace in self.store.spaces else ()
-            gone = {incarnation for incarnation, _ in dead}
+            gone = {incarnation for incarnation, _ in dead or ()}
             return super().open(settings, create, [node.beat for node in nodes if node.incarnation in gone])
 
 
@@ -349,7 +349,15 @@ class DeadWhateverTheyBeat(Hands):
 class OneDeadIsEnough(Hands):
     """Replaces the settings as soon as one node is dead, though another lives."""
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         with self.store.changed:
             beats = [node.beat for node in self.state.nodes.values()] if self.options.namespace in self.store.spaces else []
-            return super().open(settings, create, beats if set(beats).intersection(dead) else ())
+            return super().open(settings, create, beats if set(beats).intersection(dead or ()) else ())
+
+
+@mutant
+class AnyoneReplacesSettings(Hands):
+    """Replaces the settings of an empty cluster for a caller that may not."""
+
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
+        return super().open(settings, create, dead or ())

@@ -84,7 +84,7 @@ class TwoBeginnings(Hands):
 
     races = True
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         absent = self.options.namespace not in self.store.spaces
         time.sleep(0.0005)
         with self.store.changed:
@@ -97,7 +97,7 @@ class TwoBeginnings(Hands):
 class OpensUninvited(Hands):
     """Makes the schema without ``create``."""
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         return super().open(settings, True, dead)
 
 
@@ -105,7 +105,7 @@ class OpensUninvited(Hands):
 class MakesWhatItIsToRead(Hands):
     """Makes the namespace for a caller that gives no settings and only reads."""
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         return super().open(settings or Settings(64, 'xxh3'), create or settings is None, dead)
 
 
@@ -113,7 +113,7 @@ class MakesWhatItIsToRead(Hands):
 class SettingsWithoutTimeline(Hands):
     """Takes other settings without a new timeline: rows of the old pool mean something else in the new one."""
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         with self.store.changed:
             opened = super().open(settings, create, dead)
             if opened.timeline.generation:
@@ -178,7 +178,7 @@ class IdentityRemembered(Hands):
 
     known: str | None = None
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         opened = super().open(settings, create, dead)
         self.known = self.store.identity
         return opened
@@ -316,7 +316,7 @@ class FickleInfo(Hands):
 
     opened = False
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         self.opened = True
         return super().open(settings, create, dead)
 

@@ -112,6 +112,14 @@ class HeartbeatRevives(Hands):
 
 
 @mutant
+class SettingsOfNodesLost(Hands):
+    """Keeps no settings of a node: nobody learns that nodes differ in them."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        super().register(attrs.evolve(node, settings='{}'), timeline, at_least, replacing)
+
+
+@mutant
 class TakeOverIgnoresHeartbeat(Hands):
     """Takes a name from a run that has beaten since it was judged."""
 

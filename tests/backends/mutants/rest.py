@@ -100,7 +100,7 @@ class PrefixLeak(Hands):
 class OpenTakesOver(Hands):
     """A newcomer's settings replace those of a running cluster."""
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         with self.store.changed:
             opened = super().open(settings, create, dead)
             in_force = settings or opened.settings

@@ -28,6 +28,7 @@ from jobsync._core.agent.membership import Membership
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
 from jobsync._core.agent.schedule import WeightSync
+from jobsync._core.agent.settings_comparison import Difference, SettingsComparison
 from jobsync._core.agent.unreadable import UnreadableRecords
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import NodeRef, Opened, Snapshot, Timeline, Unreadable
@@ -52,6 +53,7 @@ class Agent:
         self._weight_sync = WeightSync(config.weight)
         self._entry = Entry(config, self._rollback, self._weight_sync, self._emit)
         self._unreadable = UnreadableRecords(self._emit)
+        self._comparison = SettingsComparison(config.name, config.published_settings, self._emit)
         self._has_been_member = False
         self._renewing: Timeline | None = None
         self._under_way: dict[Lane, Issued] = {}
@@ -71,6 +73,7 @@ class Agent:
         self._candidacy.begin_session()
         self._membership = Membership(
             self.config, self.ref, self.lease, self._rollback, self._candidacy, self._weight_sync, self._unreadable,
+            self._comparison,
             self._started_at, now, self._emit,
         )  # fmt: skip
 
@@ -101,6 +104,11 @@ class Agent:
     def unreadable(self) -> tuple[Unreadable, ...]:
         """The records that could not be read in full when this node last read them; those of task locks it reads as leader."""
         return self._unreadable.all
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """The settings in which other nodes differed from this one when it last read them."""
+        return self._comparison.all
 
     @property
     def is_settled(self) -> bool:

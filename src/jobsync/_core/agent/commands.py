@@ -68,7 +68,8 @@ class Open:
 
     settings: Settings
     create: bool
-    dead: frozenset[tuple[str, int]] = frozenset()
+    dead: frozenset[tuple[str, int]] | None = frozenset()
+    """None: other settings are not to be replaced."""
 
 
 @attrs.frozen

@@ -46,7 +46,8 @@ class Entry:
         """Return the call that opens the store, or that watches a cluster with other settings, or when to call again."""
         watch, settings, create = self._settings_watch, self._config.settings, self._config.create
         if watch is None:
-            return commands.Open(settings, create)
+            # A node of weight 0 may be an administrator's shell, whose settings no worker has.
+            return commands.Open(settings, create) if self._config.weight else commands.Open(settings, create, None)
         if watch.dead is not None:
             return commands.Open(settings, create, watch.dead)
         return commands.TakeSnapshot() if now >= watch.poll_at else watch.poll_at
@@ -58,6 +59,8 @@ class Entry:
             if self._settings_watch is not None:
                 self._settings_watch.refuse()
             self._settings_watch = SettingsWatch(self._config, opened, now)
+            if not self._config.weight:
+                self._settings_watch.refuse()
             return False
         if self._settings_watch is not None:
             self._settings_watch = None
@@ -84,6 +87,7 @@ class Entry:
             host=config.host,
             pid=config.pid,
             longest_timeout_sec=rollback.longest_timeout_sec,
+            settings=config.published_settings,
         )
         return commands.Register(node, rollback.timeline, rollback.top.number, replacing)
 

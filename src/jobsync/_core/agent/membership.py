@@ -24,6 +24,7 @@ from jobsync._core.agent.monitor import ClusterMonitor
 from jobsync._core.agent.retention import Retention
 from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.agent.schedule import AssignmentRefresh, HeartbeatSchedule, WeightSync
+from jobsync._core.agent.settings_comparison import SettingsComparison
 from jobsync._core.agent.unreadable import UnreadableRecords
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import Leadership, LockReading, NodeRef, NodeState, Pulse, Snapshot
@@ -44,13 +45,14 @@ class Membership:
         candidacy: Candidacy,
         weight_sync: WeightSync,
         unreadable: UnreadableRecords,
+        comparison: SettingsComparison,
         started_at: float,
         now: float,
         emit: Callable[[Event], object],
     ) -> None:
         self._config, self._ref, self._emit = config, ref, emit
         self._lease, self._rollback, self._candidacy = lease, rollback, candidacy
-        self._weight_sync, self._unreadable = weight_sync, unreadable
+        self._weight_sync, self._unreadable, self._comparison = weight_sync, unreadable, comparison
         self._schedule = HeartbeatSchedule(config, now)
         self._refresh = AssignmentRefresh(config, started_at, now)
         self.monitor = ClusterMonitor(config, ref, candidacy, now)
@@ -198,6 +200,7 @@ class Membership:
         self.leader_term.compare(snapshot.leadership)
         self.monitor.take_snapshot(snapshot, now)
         self._unreadable.take('node', snapshot.unreadable, self.leader_term.is_on)
+        self._comparison.take(snapshot.nodes)
 
     def _take_reading(self, reading: commands.AssignmentReading, now: float) -> None:
         assignment = reading.assignment

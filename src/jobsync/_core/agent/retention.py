@@ -1,10 +1,10 @@
 """When the leader deletes old records of the history, and how much at a time. Nothing of this is needed for safety.
 
 A *sweep* goes through claims, audits and rebalances once, in portions. Claims come first: an audit is deleted only after the
-claims of its item. A portion is followed by a pause as long as it took, so that a sweep takes half of one connection's time at
-the most. A portion that took long is followed by a smaller one, a quick one by a larger one. Sweeps begin so often that a
-twentieth of the time that records are kept passes between two of them: what is on record is that much more than what is to be
-kept, and the whole is read twenty times meanwhile.
+claims of its item. A portion is followed by a pause as long as it took, so that a sweep takes half of one connection's time; the
+pause is shorter in a sweep that is late. A portion that took long is followed by a smaller one, a quick one by a larger one.
+Sweeps begin so often that a twentieth of the time that records are kept passes between two of them: what is on record is that
+much more than what is to be kept, and the whole is read twenty times meanwhile.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ _PART = 1 / 20
 """Between two sweeps, as a part of the time that records are kept."""
 _LEAST_SEC, _MOST_SEC = 1.0, _DAY_SEC
 """The bounds of the time between two sweeps."""
-_LEAST, _FIRST, _MOST = 500, 1000, 4000
+_LEAST, _FIRST, _MOST = 500, 1000, 2000
 """How many records a portion reads."""
 _QUICK_SEC, _LONG_SEC = 0.01, 0.05
 """A portion that takes less, or more, is followed by one of another size. A tenth of a second is never to be reached."""
+_HURRIED = 0.2
+"""The pause of a sweep that takes longer than the time to the next, as a part of what the portion took."""
 _MOST_PAUSE_SEC = 5.0
 _FAILED_SEC = 30.0
 """How long after a failure the portion is repeated."""
@@ -69,7 +71,8 @@ class Retention:
             self._limit = max(_LEAST, self._limit // 2)
         elif took < _QUICK_SEC and answer.resume:
             self._limit = min(_MOST, self._limit * 2)
-        self._at = now + min(took, _MOST_PAUSE_SEC)
+        is_behind = now - self._begun_at > self._interval_sec
+        self._at = now + min(took * (_HURRIED if is_behind else 1), _MOST_PAUSE_SEC)
         self._deleted += answer.deleted
         kinds = list(HistoryKind)
         following = kinds[kinds.index(call.kind) + 1 :]
@@ -80,9 +83,14 @@ class Retention:
         else:
             self._end(now)
 
+    @property
+    def _interval_sec(self) -> float:
+        """The time from the beginning of one sweep to that of the next."""
+        return min(max(_LEAST_SEC, _PART * (self._config.retention_days or 0) * _DAY_SEC), _MOST_SEC)
+
     def _end(self, now: float) -> None:
-        days, self._sweep = self._config.retention_days or 0, None
-        self._at = max(now, self._begun_at + min(max(_LEAST_SEC, _PART * days * _DAY_SEC), _MOST_SEC))
+        self._sweep, self._at = None, max(now, self._begun_at + self._interval_sec)
         if self._deleted:
+            days = self._config.retention_days
             text = f'deleted {self._deleted} records of the history that are older than {days:g} days (retention_days)'
             self._emit(LogMessage('info', text))

@@ -1,5 +1,7 @@
 """How a node replaces other cluster settings that it finds in force: only if all nodes of that cluster are dead.
 
+A node of weight 0 never does: it owns nothing, and the nodes that will are to say how many tokens there are.
+
 A store replaces settings while no node is registered. After a crash of all nodes their records are still there, so they are
 watched as rule R6 says of one name: a node whose heartbeat moves is alive, and the newcomer must not join; a node whose heartbeat
 does not move for its whole timeout is dead. The store compares the records once more when it replaces the settings.
@@ -64,10 +66,11 @@ class SettingsWatch:
         self._detector.clear()
 
     def refuse(self) -> NoReturn:
-        """Raise ``ConfigMismatch``: a node of the cluster is alive."""
+        """Raise ``ConfigMismatch``: a node of the cluster is alive, or this node has the weight 0."""
+        how = 'stop all nodes first' if self._config.weight else 'a node with weight must come first, for this one has weight 0'
         raise ConfigMismatch(
             f'node {self._config.name!r} cannot join: {self._differences}. Every node of a cluster must have the same; '
-            'to change them, stop all nodes first'
+            f'to change them, {how}'
         )
 
     @property

@@ -72,7 +72,7 @@ class EtcdBackend:
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._shown} {self._keys.namespace}>'
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         deadline, keys = self.store.soon(), self._keys
 
@@ -84,7 +84,7 @@ class EtcdBackend:
                     )
                 return self._all_anew(reading, EtcdState(settings, Timeline(0, draw_id(), reading.cluster)))
             state = reading.state
-            if settings is None or state.settings == settings:
+            if settings is None or dead is None or state.settings == settings:
                 return Opened(state.settings, state.timeline)
             cluster = self.store.read_cluster(deadline)
             nodes = [record.node for record in cluster.records()[0]]

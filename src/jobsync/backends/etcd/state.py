@@ -20,9 +20,9 @@ from jobsync.errors import SchemaMismatch
 
 __all__ = ['EtcdState', 'state_of']
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
-of most records."""
+of most records, 4 had nodes without settings."""
 
 
 @attrs.frozen

@@ -85,7 +85,7 @@ class RedisBackend:
 
     # The namespace
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         deadline = self._namespace.deadline()
         if not self._checked:
@@ -102,7 +102,7 @@ class RedisBackend:
             total_tokens='' if settings is None else settings.total_tokens,
             hash_function='' if settings is None else settings.hash_function,
             format='' if settings is None else settings.format,
-            dead=json.dumps([[run, str(heartbeat)] for run, heartbeat in dead]),
+            dead='' if dead is None else json.dumps([[run, str(heartbeat)] for run, heartbeat in dead]),
             id=draw_id(),
             stamp=draw_stamp(),
         )

@@ -26,7 +26,7 @@ from jobsync.errors import (
 
 __all__ = ['SCHEMA', 'refusal', 'translate']
 
-SCHEMA = '3'
+SCHEMA = '4'
 """The form of the keys and their content. 1 kept the members in one text; 2 had no seals."""
 
 RIGHTS: Mapping[str, str] = {

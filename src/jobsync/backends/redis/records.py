@@ -158,7 +158,7 @@ def standing_of(answer: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[Any]]
 
 def packed_record(node: Registration) -> str:
     """Return the fields of a node that no script reads."""
-    return json.dumps([sorted(node.replaces), node.timeout_sec, node.host, node.pid])
+    return json.dumps([sorted(node.replaces), node.timeout_sec, node.host, node.pid, node.settings])
 
 
 def nodes_of(flat: Sequence[bytes]) -> tuple[list[Node], tuple[Unreadable, ...]]:
@@ -174,7 +174,7 @@ def node_of(name: str, raw: bytes) -> Node:
 
 def _node(text: bytes) -> Node:
     found = json.loads(text)
-    replaces, timeout_sec, host, pid = json.loads(found['record'])
+    replaces, timeout_sec, host, pid, settings = json.loads(found['record'])
     return Node(
         name=found['name'],
         incarnation=found['run'],
@@ -190,6 +190,7 @@ def _node(text: bytes) -> Node:
         created_on=moment(found['created_on']),
         last_heartbeat=moment(found['last_heartbeat']) if found['last_heartbeat'] else None,
         candidate=found['candidate'] == '1',
+        settings=settings,
     )
 
 

@@ -127,7 +127,7 @@ class SingleWriterBackend(abc.ABC):
 
     # The namespace
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         with self.transaction(create=create and settings is not None) as tx:
             state = tx.state
@@ -135,7 +135,7 @@ class SingleWriterBackend(abc.ABC):
                 pass
             elif state.settings is None:
                 tx.put(attrs.evolve(state, settings=settings))
-            elif state.settings != settings and state.is_empty(dead):
+            elif state.settings != settings and dead is not None and state.is_empty(dead):
                 state = attrs.evolve(state.renew_timeline(tx.context), settings=settings)
                 tx.put(state, assignment=AssignmentTable.empty(state.version))
             assert tx.state.settings is not None

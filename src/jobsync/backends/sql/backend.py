@@ -91,7 +91,7 @@ class SqlBackend:
 
     # The namespace
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] = ()) -> Opened:
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         self.store.reach(create, self._options.op_timeout_sec)
         if not self._run(Mode.READ, self.store.has_schema):
@@ -107,7 +107,7 @@ class SqlBackend:
             state.check_version(version)
         self._run(Mode.READ, self.store.check_complete)
         found = self._run(Mode.READ, state.read)
-        if settings is None or found.settings == settings:
+        if settings is None or dead is None or found.settings == settings:
             return Opened(found.settings, found.timeline)
         return self._bulk(Mode.STRUCTURE, lambda tx: namespaces.put_settings(tx, settings, dead))
 

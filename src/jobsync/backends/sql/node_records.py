@@ -71,6 +71,7 @@ def parse(row: sa.Row[Any], state: SqlState, problems: list[str]) -> Node:
         created_on=sound('created_on', True, LAST),
         last_heartbeat=sound('last_heartbeat', True, None),
         candidate=row.candidate,
+        settings=row.settings,
     )
 
 

@@ -94,6 +94,7 @@ def register(
         created_on=created_on,
         last_heartbeat=state.now,
         candidate=True,
+        settings=node.settings,
     )
     tx.enqueue(row)
     longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)

@@ -123,6 +123,14 @@ class OpeningTests:
         assert opened.settings == SETTINGS
         assert opened.timeline == namespace.timeline
 
+    def test_a_caller_that_may_not_replaces_no_settings(self, harness: Harness, namespace: Namespace) -> None:
+        """With ``dead`` None other settings are kept, though no node is JOINED; those of a new namespace are stored."""
+        namespace.backend.deregister(namespace.join('a'))
+        with namespace.unchanged():
+            opened = harness.connect().open(OTHERS, True, None)
+        assert (opened.settings, opened.timeline) == (SETTINGS, namespace.timeline)
+        assert harness.connect(namespace='other_').open(OTHERS, True, None).settings == OTHERS
+
     @pytest.mark.parametrize('left', [False, True])
     def test_other_settings_replace_those_of_an_empty_cluster(self, harness: Harness, namespace: Namespace, left: bool) -> None:
         """With no node JOINED the settings are replaced and the timeline is renewed, which removes the rows of the old pool."""

@@ -23,9 +23,11 @@ class RegisterTests:
         ref = namespace.ref('a')
         replaces = frozenset({'old-1', 'old-2'})
         before = namespace.snapshot().now
-        namespace.backend.register(Registration(ref, 12.5, 0.75, replaces, 'host-1', 4321), namespace.timeline, 0)
-        node = namespace.node('a')
-        assert node == Node(
+        settings = '{"locks_enabled": false, "note": "é \\u20ac \'%"}'
+        node = Registration(ref, 12.5, 0.75, replaces, 'host-1', 4321, settings=settings)
+        namespace.backend.register(node, namespace.timeline, 0)
+        found = namespace.node('a')
+        assert found == Node(
             name='a',
             incarnation=ref.incarnation,
             heartbeat=0,
@@ -37,12 +39,15 @@ class RegisterTests:
             timeout_sec=12.5,
             host='host-1',
             pid=4321,
-            created_on=node.created_on,
-            last_heartbeat=node.last_heartbeat,
+            created_on=found.created_on,
+            last_heartbeat=found.last_heartbeat,
+            settings=settings,
         )
-        assert node.last_heartbeat is not None
-        assert before <= node.last_heartbeat <= namespace.snapshot().now
-        assert node.created_on.tzinfo is not None
+        assert found.last_heartbeat is not None
+        assert before <= found.last_heartbeat <= namespace.snapshot().now
+        assert found.created_on.tzinfo is not None
+        namespace.beat(ref)
+        assert namespace.node('a').settings == settings
 
     @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000])
     def test_revision_is_lifted(self, namespace: Namespace, ahead: int) -> None:

@@ -3,7 +3,7 @@
 -- REQUIRES: nothing
 -- KEYS: state, nodes, members, base, log, versions, pins, locks
 -- ARGV: create, schema, total_tokens, hash_function, format, dead, id, stamp
---       dead: JSON, [run, heartbeat] of each node that does not count as registered
+--       dead: JSON, [run, heartbeat] of each node that does not count as registered; '' to replace no settings
 -- Returns: 'ok', total_tokens, hash_function, format, generation, timeline, timeline_store
 --          'SchemaMismatch', and the format that was found, or nothing if there is no namespace
 local state = enter()
@@ -29,7 +29,7 @@ end
 local function opened(now)
     return {'ok', now.total_tokens, now.hash_function, now.format, now.generation, now.timeline, now.timeline_store}
 end
-if given.total_tokens == '' then
+if given.total_tokens == '' or given.dead == '' then
     return opened(state)
 end
 if state.total_tokens == given.total_tokens and state.hash_function == given.hash_function and state.format == given.format then

@@ -1,0 +1,85 @@
+"""Settings in which the nodes of a cluster differ, though they should not: logged once by each node, and shown in its status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from jobsync._core.agent.events import Event, LogMessage
+from jobsync._core.records import Node, NodeState
+from jobsync._core.redact import safe_repr
+
+__all__ = ['SHOULD_BE_EQUAL', 'Difference', 'SettingsComparison', 'settings_of']
+
+LEADERS = 'the setting of the node that leads counts for all nodes'
+SHOULD_BE_EQUAL: Mapping[str, str] = {
+    'locks_enabled': f'{LEADERS}: with False it ignores every task lock',
+    'retention_days': f'{LEADERS}: it deletes what is older',
+    'rejoin_grace_sec': LEADERS,
+    'minimum_nodes': LEADERS,
+    'rebalance_delay_sec': LEADERS,
+    'lease_margin': 'the smallest one is what the clocks of all machines must keep',
+    'heartbeat_timeout_sec': 'tokens of a dead node wait for the longest one',
+}
+"""By setting, what it means that nodes differ in it. The cluster settings are no part of this: a node with others cannot join."""
+
+
+@attrs.frozen
+class Difference:
+    """A setting in which another node differs from this one."""
+
+    setting: str
+    node: str
+    """The name of the other node."""
+    there: object
+    """The value in the record of the other node."""
+    here: object
+
+
+class SettingsComparison:
+    """The differences between one node and the registered others as it has last read them, through all its incarnations."""
+
+    def __init__(self, name: str, settings: str, emit: Callable[[Event], object]) -> None:
+        self._name, self._mine, self._emit = name, settings_of(settings), emit
+        self._read: dict[str, str] = {}
+        self._logged: set[tuple[str, str]] = set()
+        self.all: tuple[Difference, ...] = ()
+        """The differences, by setting and name."""
+
+    def take(self, nodes: Iterable[Node]) -> None:
+        """Take a reading of all nodes. Log each value that is another than this node's once, with the first node that has it."""
+        read = {node.name: node.settings for node in nodes if node.state is NodeState.JOINED and node.name != self._name}
+        if read == self._read:
+            return
+        self._read = read
+        self.all = tuple(self._differences(read))
+        for found in self.all:
+            value = found.setting, repr(found.there)
+            if value not in self._logged:
+                self._logged.add(value)
+                same = sum(each.setting == found.setting and each.there == found.there for each in self.all) - 1
+                others = f' and {same} more' if same else ''
+                text = (
+                    f'{found.setting} is {safe_repr(found.here)} on node {self._name!r} and {safe_repr(found.there)} on node '
+                    f'{found.node!r}{others}: {SHOULD_BE_EQUAL[found.setting]}; give all nodes the same'
+                )
+                self._emit(LogMessage('warning', text))
+
+    def _differences(self, read: Mapping[str, str]) -> Iterator[Difference]:
+        theirs = {name: settings_of(text) for name, text in sorted(read.items())}
+        for setting in SHOULD_BE_EQUAL:
+            for name, settings in theirs.items():
+                if setting in settings and setting in self._mine and settings[setting] != self._mine[setting]:
+                    yield Difference(setting, name, settings[setting], self._mine[setting])
+
+
+def settings_of(text: str) -> Mapping[str, Any]:
+    """Return the settings in a node's record; none if a person has edited the record so that it has none (rule R9)."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

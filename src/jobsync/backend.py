@@ -89,6 +89,7 @@ from jobsync._core.records import (
     Timeline,
     Unclaimed,
     Unreadable,
+    lock_key,
 )
 from jobsync._core.redact import redact_url, safe_repr
 from jobsync._event_log import Diverted, EventLogger
@@ -139,6 +140,7 @@ __all__ = [
     'check_guard',
     'check_nodes',
     'evicted',
+    'lock_key',
     'members_after',
     'redact_url',
     'safe_repr',
@@ -385,14 +387,15 @@ class Backend(Protocol):
         """
 
     def edit_locks(self, edit: LockEdit) -> int:
-        """Remove task locks, or items of one group, and put others in one step.
+        """Remove task locks, or the items of a group, and put others in one step.
 
         A *bulk* call.
 
-        A lock and an item differ only in their group, and have one numbering. A task may have a lock and, in each group, an item:
-        its ``key`` says which. The id of a new record is above every id ever given in this namespace. A record whose key was
-        there before the edit keeps its id, ``registered`` and ``created_at``, even if the edit removes it first. Of several
-        requests for one key the last counts. An edit that leaves all records as they were leaves the revision as it was.
+        An edit is of the task locks alone, or of the items of one group alone, as its ``group`` says. A task may have a lock and,
+        in each group, an item: ``TaskLock.key`` tells them apart. All have one numbering. The id of a new record is above every
+        id ever given in this namespace. A record whose task had one of that group before the edit keeps its id, ``registered``
+        and ``created_at``, even if the edit removes it first. Of several requests for one task the last counts. An edit that
+        leaves all records as they were leaves the revision as it was.
 
         Args:
             edit: what to remove, then what to put.

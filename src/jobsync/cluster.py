@@ -115,7 +115,7 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         reading = self._reader.read()
-        return rows.lock_rows(reading.locks.locks, reading.settings.total_tokens, reading.assignment.pins)
+        return rows.lock_rows(reading.locks.locks, reading.settings.total_tokens, reading.assignment.pin_of)
 
     def items(self, group: str | None = None) -> list[ItemRow]:
         """Return the items of a group, with their owners, by group and id.
@@ -127,7 +127,8 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        return rows.item_rows(self._reader.read(), group)
+        reading = self._reader.read()
+        return rows.item_rows(reading.locks.locks, reading.assignment.pin_of, group)
 
     def tokens(self) -> Mapping[str, Sequence[int]]:
         """Return the hash tokens of each node that owns any, those being handed over included.

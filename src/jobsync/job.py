@@ -18,6 +18,7 @@ from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.clock import now
 from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
+from jobsync._worker.items import Items
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.schedule import parse_schedule, parse_zone
 from jobsync._worker.scheduler import Scheduler
@@ -31,7 +32,7 @@ from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
-from jobsync.rows import AuditRow, CoordinationStatus, LockRow, NodeRow, QuarantinedRow
+from jobsync.rows import AuditRow, CoordinationStatus, ItemRow, LockRow, NodeRow, QuarantinedRow
 from jobsync.task import Task, key_of
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Job:
         self._session = Session(self.node_name, self._config, create=not checks.flag.of('skip_db_init', skip_db_init))
         self._task_log = TaskLog(self._session, self.date)
         self._scheduler = Scheduler(self._session, self._task_log)
-        self._locks = TaskLocks(self._session)
+        self._locks, self._items = TaskLocks(self._session), Items(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
         self._signals = Signals(self._session, self._task_log, self._config.shutdown_timeout_sec) if is_handling else None
 
@@ -641,6 +642,63 @@ class Job:
             BackendUnavailable: The store does not answer.
         """
         return self._locks.clear(LockFilter())
+
+    # --- items --------------------------------------------------------------------------------------------------------------
+
+    def declare_items(
+        self,
+        group: str,
+        ids: Iterable[object],
+        *,
+        cost: float | Mapping[Any, float] = 1,
+        pattern: str | Sequence[str] | None = None,
+    ) -> None:
+        """Declare a known set of tasks, such as shards, tenants or feeds, which the nodes share out exactly.
+
+        The nodes' shares of a group differ by at most one item, for each unit of weight. Other tasks go by their hash as ever.
+        Declaring the set that is there changes nothing, so every node may do so when it starts; another set takes its place, and
+        an empty one removes the group. May be called at any time. Holds within two seconds.
+
+        Args:
+            group: The name of the set.
+            ids: All items of the group: ``Task`` objects or bare ids. An id is an item of one group only.
+            cost: How much an item takes of its node's share: a number for each item, or one for all. Items left out cost 1. With
+                different costs, no node has more than the least possible and the dearest item.
+            pattern: As for a task lock: the nodes that may own the items. None: all. A task lock of an item holds instead.
+
+        Raises:
+            ConfigError: An argument is not allowed, or an id is an item of another group.
+            BackendUnavailable: The store does not answer.
+        """
+        self._items.declare(group, ids, cost, pattern)
+
+    def items(self, group: str) -> list[str]:
+        """Return this node's share of a group at this moment, as keys, in the order of their declaration. No I/O, no lock.
+
+        ``can_claim_task`` is True for exactly these items; ask it again before each, because shares change.
+
+        Args:
+            group: The name given to ``declare_items``. Empty for a group that this node has not read of yet.
+
+        Raises:
+            ConfigError: ``group`` is not a name.
+        """
+        return self._items.mine(group)
+
+    def list_items(self, group: str | None = None) -> list[ItemRow]:
+        """Return every item with its owner, from the store, by group and id.
+
+        Args:
+            group: The group whose items to return. None: all groups.
+
+        Returns:
+            Mappings with ``group``, ``item``, ``owner``, ``cost`` and ``patterns``.
+
+        Raises:
+            ConfigError: ``group`` is not a name.
+            BackendUnavailable: The store does not answer.
+        """
+        return self._items.rows(group)
 
     # --- this node ----------------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class UnreadableRow(TypedDict):
     """A record in the store that cannot be read in full."""
 
     kind: str
-    """``'node'`` or ``'lock'``."""
+    """``'node'``, ``'lock'`` or ``'item'``."""
     key: str
     problem: str
 
@@ -161,7 +161,7 @@ class HandOver(TypedDict):
 
 
 class ItemRow(TypedDict):
-    """An item of a group, as ``Cluster.items`` lists it."""
+    """An item of a group, as ``Job.list_items`` and ``Cluster.items`` list it."""
 
     group: str
     item: str

@@ -17,6 +17,7 @@ AT_ONCE = {
     'every',
     'fence',
     'get_coordination_status',
+    'items',
     'owns',
     'set_weight',
     'singleton',

@@ -80,13 +80,13 @@ def unmatched(reading: ClusterReading) -> list[Pin]:
     return sorted(reading.assignment.unplaced, key=lambda pin: pin.id)
 
 
-def lock_rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, Pin]) -> list[LockRow]:
-    """Return task locks as mappings, by ``token_id``, without items. ``pins`` says which pattern each lock goes by."""
+def lock_rows(locks: Iterable[TaskLock], total_tokens: int, pin_of: Mapping[str, Pin]) -> list[LockRow]:
+    """Return task locks as mappings, by ``token_id``, without items. ``pin_of`` says which pattern each lock goes by."""
     return [
         {
-            'token_id': total_tokens + lock.id,
+            'token_id': pin_of[lock.task_id].id if lock.task_id in pin_of else total_tokens + lock.id,
             'task_id': lock.task_id,
-            'node_pattern': _in_force(lock, pins.get(total_tokens + lock.id)),
+            'node_pattern': _in_force(lock, pin_of.get(lock.task_id)),
             'patterns': list(lock.patterns),
             'reason': lock.reason,
             'created_by': lock.created_by,
@@ -98,18 +98,17 @@ def lock_rows(locks: Iterable[TaskLock], total_tokens: int, pins: Mapping[int, P
     ]
 
 
-def item_rows(reading: ClusterReading, group: str | None) -> list[ItemRow]:
-    """Return the items of a group, or of all groups, by group and id, with their owners."""
-    pins = reading.assignment.pin_of
+def item_rows(locks: Iterable[TaskLock], pin_of: Mapping[str, Pin], group: str | None) -> list[ItemRow]:
+    """Return the items of a group, or of all groups, by group and id, with the owners of their pins."""
     found: list[ItemRow] = [
         {
             'group': item.group,
             'item': item.task_id,
-            'owner': pin.owner if (pin := pins.get(item.task_id)) is not None and pin.group == item.group else None,
+            'owner': pin.owner if (pin := pin_of.get(item.task_id)) is not None and pin.group == item.group else None,
             'cost': item.cost,
             'patterns': list(item.patterns),
         }
-        for item in reading.locks.locks
+        for item in locks
         if item.group and group in (None, item.group)
     ]
     return sorted(found, key=lambda row: (row['group'], row['item']))

@@ -42,6 +42,7 @@ __all__ = [
     'Timeline',
     'Unclaimed',
     'Unreadable',
+    'lock_key',
 ]
 
 NOBODY = ''
@@ -306,12 +307,12 @@ class TaskLock:
     @property
     def key(self) -> str:
         """What no other lock or item has: the task's id; for an item the group in front of that, and NUL between them."""
-        return key_of(self)
+        return lock_key(self.group, self.task_id)
 
 
-def key_of(lock: TaskLock | LockRequest) -> str:
-    """Return the key of a lock or an item."""
-    return f'{lock.group}\0{lock.task_id}' if lock.group else lock.task_id
+def lock_key(group: str, task_id: str) -> str:
+    """Return the ``key`` of the task's lock, or of its item in a group."""
+    return f'{group}\0{task_id}' if group else task_id
 
 
 @attrs.frozen
@@ -326,7 +327,7 @@ class LockReading:
 
 @attrs.frozen
 class LockRequest:
-    """A lock or item to add, or to put in place of the present one of its key, whose id it keeps."""
+    """A lock or item to add, or to put in place of the present one of its task, whose id it keeps."""
 
     task_id: str
     patterns: tuple[str, ...]
@@ -334,33 +335,27 @@ class LockRequest:
     reason: str | None = None
     expires_in: dt.timedelta | None = None
     """Counted from the store's time at the edit; None: never."""
-    group: str = ''
     cost: float = 1.0
-
-    @property
-    def key(self) -> str:
-        """See ``TaskLock.key``."""
-        return key_of(self)
 
 
 @attrs.frozen
 class LockFilter:
-    """Which locks, or which items of one group, to remove: those that meet every condition given. With none given, all locks."""
+    """Which locks or items to remove: those that meet every condition given. With none given, all."""
 
     created_by: str | None = None
     expired: bool = False
     """Only those whose ``expires_at`` the store's time has reached."""
     task_ids: frozenset[str] | None = None
-    group: str = ''
-    """Empty: task locks, and no items. Otherwise items of this group alone."""
 
 
 @attrs.frozen
 class LockEdit:
-    """One atomic change of task locks and items: first remove, then put. A removed record that is put again keeps its id."""
+    """One atomic change: first remove, then put. A record that is removed and put again keeps its id."""
 
     remove: LockFilter | None = None
     put: tuple[LockRequest, ...] = ()
+    group: str = ''
+    """Empty: the edit is of the task locks, and touches no item. Otherwise it is of the items of this group alone."""
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from jobsync.errors import ConfigError
 from jobsync.rows import LockRow
 from jobsync.task import key_of
 
-__all__ = ['TaskLocks', 'lock_request', 'lock_requests']
+__all__ = ['TaskLocks', 'lock_request', 'lock_requests', 'patterns_of', 'warn_of_globs']
 
 _logger = EventLogger('jobsync.job')
 
@@ -31,23 +31,13 @@ class TaskLocks:
 
     def put(self, requests: list[LockRequest]) -> None:
         """Register task locks in one step; while a ``lock_provider`` runs, gather them for its one step."""
-        self._warn_of_globs({pattern for request in requests for pattern in request.patterns})
+        warn_of_globs(self._node_name, {pattern for request in requests for pattern in request.patterns})
         if not self._session.config.locks_enabled:
             _logger.warning('node %r: locks_enabled is off, %d locks are not registered', self._node_name, len(requests))
         elif self._gathered is not None:
             self._gathered.extend(requests)
         elif requests:
             self._edit(LockEdit(put=_last_of_each(requests)))
-
-    def _warn_of_globs(self, patterns: Iterable[str]) -> None:
-        """Log a warning of patterns that are written as for a shell, and match no other name than themselves."""
-        if globs := [each for each in patterns if ('*' in each or '?' in each) and not ('%' in each or '_' in each)]:
-            _logger.warning(
-                'node %r: these patterns match only a node of that very name: %s. Patterns are those of SQL LIKE: %% is any '
-                'number of characters, _ is one',
-                self._node_name,
-                listed(map(repr, globs)),
-            )
 
     def provide(self, provider: Callable[[], object] | None, replace: bool) -> None:
         """Register the task locks of ``provider`` in one step, which with ``replace`` removes all others of this node."""
@@ -73,11 +63,22 @@ class TaskLocks:
         """Return every task lock as a mapping, by token_id."""
         session = self._session
         locks = session.caller.call(session.needed_backend.read_locks).locks
-        return lock_rows(locks, session.config.total_tokens, session.read_assignment().pins)
+        return lock_rows(locks, session.config.total_tokens, session.read_assignment().pin_of)
 
     def _edit(self, edit: LockEdit) -> int:
         backend = self._session.needed_backend
         return self._session.caller.call(lambda: backend.edit_locks(edit))
+
+
+def warn_of_globs(node_name: str, patterns: Iterable[str]) -> None:
+    """Log a warning of patterns that are written as for a shell, and match no other name than themselves."""
+    if globs := [each for each in patterns if ('*' in each or '?' in each) and not ('%' in each or '_' in each)]:
+        _logger.warning(
+            'node %r: these patterns match only a node of that very name: %s. Patterns are those of SQL LIKE: %% is any '
+            'number of characters, _ is one',
+            node_name,
+            listed(map(repr, globs)),
+        )
 
 
 def lock_request(
@@ -86,7 +87,7 @@ def lock_request(
     """Return a checked request. Raise ``ConfigError`` for what is not allowed."""
     return LockRequest(
         task_id=key_of(task_id),
-        patterns=_patterns(pattern),
+        patterns=patterns_of(pattern),
         created_by=creator,
         reason=_reason(reason),
         expires_in=_expiry(expires_in_days),
@@ -128,7 +129,8 @@ def _is_row(lock: object) -> bool:
     return isinstance(lock, (tuple, list)) or (isinstance(lock, Sequence) and not isinstance(lock, str))
 
 
-def _patterns(pattern: object) -> tuple[str, ...]:
+def patterns_of(pattern: object) -> tuple[str, ...]:
+    """Return the checked patterns of one argument. Raise ``ConfigError`` for what is none."""
     if isinstance(pattern, (list, tuple)):
         if not pattern:
             raise ConfigError(f'node pattern {safe_repr(pattern)}: must be a string, or a list of at least one')

@@ -376,6 +376,12 @@ class AsyncJob:
 
     where = _here(Job.where)
 
+    # --- items --------------------------------------------------------------------------------------------------------------
+
+    declare_items = _in_thread(Job.declare_items)
+    items = _here(Job.items)
+    list_items = _in_thread(Job.list_items)
+
     # --- this node and all nodes --------------------------------------------------------------------------------------------
 
     @property

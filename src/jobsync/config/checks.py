@@ -172,6 +172,20 @@ misfire = choice(('skip', 'run'))
 """What becomes of ticks that are missed."""
 creator = Check(lambda value: isinstance(value, str) and bool(value), 'the name of a node')
 """The node whose task locks are meant; never None, which would mean those of all nodes."""
+group = Check(
+    lambda value: isinstance(value, str) and value.isprintable() and 0 < len(value) <= _LONGEST_NAME and value == value.strip(),
+    f'the name of a group: 1 to {_LONGEST_NAME} printable characters, no space at either end',
+)
+"""A group of items."""
+cost = Check(
+    lambda value: _is_number(value) and 0 < value <= 1_000_000,
+    'a number above 0, at most 1000000',
+)
+"""How much an item takes of a node's share, relative to the other items of its group."""
+items = Check(
+    lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)),
+    'an iterable of ids, such as a list; an empty one removes the group',
+)
 _NO_LOOP = '; for one task there is task(…)'
 tasks = Check(
     lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)),

@@ -78,19 +78,18 @@ class EditableStore(MemoryStore):
                 self.put(namespace, attrs.evolve(space, state=state, assignment=assignment))
 
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
-        """Delete task locks manually."""
+        """Delete task locks and items manually."""
         gone = frozenset(ids)
         with self.changed:
             locks = self.spaces[namespace].locks.by_task
             self._edit_locks(namespace, {task: lock for task, lock in locks.items() if lock.id not in gone})
 
-    def rename_lock(self, namespace: str, task_id: str, other: str) -> None:
-        """Change the task in the row of a lock manually, in place of the other task's own lock, if there is one."""
+    def rename_lock(self, namespace: str, key: str, other: str) -> None:
+        """Change the task in the row of a lock or item manually, in place of the other task's own, if there is one."""
         with self.changed:
-            locks = {task: lock for task, lock in self.spaces[namespace].locks.by_task.items() if task != other}
-            if task_id in locks and task_id != other:
-                locks[other] = attrs.evolve(locks.pop(task_id), task_id=other)
-                self._edit_locks(namespace, locks)
+            locks = dict(self.spaces[namespace].locks.by_task)
+            changed = attrs.evolve(locks.pop(key), task_id=other)
+            self._edit_locks(namespace, {**locks, changed.key: changed})
 
     def _edit(self, namespace: str, *, raise_revision: bool = True, **fields: object) -> None:
         space = self.spaces[namespace]

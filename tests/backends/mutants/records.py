@@ -18,6 +18,7 @@ from jobsync._core.records import (
     Guard,
     HistoryKind,
     LockEdit,
+    LockFilter,
     NodeRef,
     Pin,
     Pulse,
@@ -334,3 +335,45 @@ class OldestFirst(Hands):
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Row]:
         return tuple(reversed(super().history(kind, date=date, item=item)))[:limit]
+
+
+@mutant
+class ItemsAreLocks(Hands):
+    """An edit that removes locks removes items too."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.store.changed:
+            items = {lock.group for lock in self.read_locks().locks if lock.group and edit.remove is not None and not edit.group}
+            return sum(super(ItemsAreLocks, self).edit_locks(attrs.evolve(edit, put=(), group=group)) for group in items) + (
+                super().edit_locks(edit)
+            )
+
+
+@mutant
+class OneItemForATask(Hands):
+    """An item takes the place of the task's item in another group."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.store.changed:
+            others = {lock.group for lock in self.read_locks().locks if lock.group and edit.group} - {edit.group}
+            tasks = LockFilter(task_ids=frozenset(request.task_id for request in edit.put))
+            for group in others:
+                super().edit_locks(LockEdit(tasks, group=group))
+            return super().edit_locks(edit)
+
+
+@mutant
+class CostsForgotten(Hands):
+    """All items cost the same."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        return super().edit_locks(attrs.evolve(edit, put=tuple(attrs.evolve(request, cost=1.0) for request in edit.put)))
+
+
+@mutant
+class PinsWithoutGroup(Hands):
+    """Pins are read without their group."""
+
+    def read_assignment(self, since: Revision | None = None) -> Changes:
+        changes = super().read_assignment(since)
+        return attrs.evolve(changes, pins=tuple(attrs.evolve(pin, group='') for pin in changes.pins))

@@ -107,7 +107,8 @@ class PostgresqlHarness(Harness):
 
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
         """See ``Harness``."""
-        self._delete(namespace + 'lock', 'id', ids)
+        for table in ('lock', 'item'):
+            self._delete(namespace + table, 'id', ids)
 
     def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
         self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')  # noqa: S608 - a test's own

@@ -1,4 +1,4 @@
-"""Task locks: a chunked log of the locks that were put and removed."""
+"""Task locks and items: a chunked log of those that were put and removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from jobsync.backend import LockEdit, LockReading, Revision, TaskLock, Unreadable
+from jobsync.backend import LockEdit, LockReading, Revision, TaskLock, Unreadable, lock_key
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import Entry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
@@ -22,27 +22,27 @@ __all__ = ['EtcdLocks', 'encoded']
 
 
 def encoded(locks: Iterable[TaskLock | Any], gone: Iterable[str] = ()) -> bytes:
-    """Return a record: the locks that were put, or the parsed JSON of a spoilt one, and the tasks whose locks were removed."""
+    """Return a record: the locks that were put, or the parsed JSON of a spoilt one, and the keys of those that were removed."""
     return packed(to_json([list(locks), list(gone)]))
 
 
 @attrs.frozen
 class LocksRead:
-    """All task locks at one revision of the log."""
+    """All task locks and items at one revision of the log."""
 
     revision: Revision
     locks: Mapping[str, TaskLock] = attrs.field(factory=dict)
-    """By task. Never changed."""
+    """By key. Never changed."""
     spoilt: Mapping[str, Any] = attrs.field(factory=dict)
-    """The parsed JSON of records that are no locks, by task (rule R9), until another lock is put for the task, or removed."""
+    """The parsed JSON of records that are no locks, by key (rule R9), until another lock of this key is put, or removed."""
     problems: tuple[Unreadable, ...] = ()
     """Records of the log that cannot be read at all."""
 
     def table(self, highest_id: int = 0) -> LockTable:
         """Return the locks as a value that can be edited."""
         unreadable = {
-            task: Unreadable('lock', task, f'{reprlib.repr(form)} is no lock: it is left out')
-            for task, form in self.spoilt.items()
+            key: Unreadable('lock', key.rpartition('\0')[2], f'{reprlib.repr(form)} is no lock: it is left out')
+            for key, form in self.spoilt.items()
         }
         return LockTable(self.locks, highest_id, unreadable)
 
@@ -50,18 +50,18 @@ class LocksRead:
         """Return the locks after one more record of the log."""
         try:
             put, gone = json.loads(unpacked(data or b'')) if entry.size else ((), ())
-            forms = {str(form['task_id']): form for form in put}
+            forms = {lock_key(str(form.get('group', '')), str(form['task_id'])): form for form in put}
             over = forms.keys() | set(gone)
         except UNREADABLE as error:
             found = f'the record of revision {entry.number} cannot be read ({reprlib.repr(error)}): its locks are left out'
             return attrs.evolve(self, revision=entry.revision, problems=(*self.problems, Unreadable('lock', '', found)))
-        locks = {task: lock for task, lock in self.locks.items() if task not in over}
-        spoilt = {task: form for task, form in self.spoilt.items() if task not in over}
-        for task, form in forms.items():
+        locks = {key: lock for key, lock in self.locks.items() if key not in over}
+        spoilt = {key: form for key, form in self.spoilt.items() if key not in over}
+        for key, form in forms.items():
             try:
-                locks[task] = from_form(TaskLock, form)
+                locks[key] = from_form(TaskLock, form)
             except ValueError:
-                spoilt[task] = form
+                spoilt[key] = form
         return LocksRead(entry.revision, locks, spoilt, self.problems)
 
 
@@ -101,7 +101,7 @@ class EtcdLocks:
             revision, now, latest = state.next_revision(), store.time.earliest(), store.time.latest()
             table = before.table(state.highest_lock_id).edit(edit, now, revision.number, latest)
             gone = before.locks.keys() - table.by_task.keys()
-            spoilt = {task: form for task, form in before.spoilt.items() if task in table.unreadable}
+            spoilt = {key: form for key, form in before.spoilt.items() if key in table.unreadable}
             mended = before.spoilt.keys() - spoilt.keys()
             if table.by_task == before.locks and not mended:
                 return 0
@@ -109,7 +109,7 @@ class EtcdLocks:
             if is_whole:
                 data = encoded([*table.by_task.values(), *spoilt.values()])
             else:
-                data = encoded((lock for task, lock in table.by_task.items() if lock != before.locks.get(task)), gone | mended)
+                data = encoded((lock for key, lock in table.by_task.items() if lock != before.locks.get(key)), gone | mended)
             draft = state.locks.draft(keys.locks, data, is_whole=is_whole)
             after = attrs.evolve(
                 state,

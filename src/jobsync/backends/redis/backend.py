@@ -214,6 +214,7 @@ class RedisBackend:
             remove='' if remove is None else 'all' if tasks is None else len(tasks),
             created_by='' if creator is None else '+' + creator,
             expired=remove is not None and remove.expired,
+            group=edit.group,
             stamp=draw_stamp(),
         )
         return int(gone)

@@ -93,7 +93,8 @@ def _readable(kind: str, flat: Sequence[bytes], read: Callable[[bytes], T]) -> t
         try:
             found.append(read(unsealed(name, raw)))
         except (SpoiltError, ValueError, TypeError, KeyError) as error:
-            spoilt.append(Unreadable(kind, name.decode(errors='replace'), f'{error}: left out'))
+            key = name.decode(errors='replace').rpartition('\0')[2]  # of an item the task, without its group
+            spoilt.append(Unreadable(kind, key, f'{error}: left out'))
     return found, tuple(spoilt)
 
 
@@ -227,6 +228,7 @@ def packed_requests(requests: Iterable[LockRequest]) -> Iterator[object]:
     for put in {request.task_id: request for request in requests}.values():
         yield from (put.task_id, json.dumps(put.patterns), '' if put.reason is None else '+' + put.reason, put.created_by)
         yield '' if put.expires_in is None else put.expires_in // MICROSECOND
+        yield repr(put.cost)
 
 
 def locks_of(flat: Sequence[bytes]) -> LockReading:
@@ -236,7 +238,8 @@ def locks_of(flat: Sequence[bytes]) -> LockReading:
 
 
 def _lock(text: bytes) -> TaskLock:
-    id_, task, patterns, reason, created_by, created_at, expires_at, registered = json.loads(text)
+    found = (*json.loads(text), '', '1.0')[:10]  # a lock of a namespace from before there were items has no group and no cost
+    id_, task, patterns, reason, created_by, created_at, expires_at, registered, group, cost = found
     return TaskLock(
         id=int(id_),
         task_id=task,
@@ -246,4 +249,6 @@ def _lock(text: bytes) -> TaskLock:
         created_at=moment(created_at),
         expires_at=moment(expires_at) if expires_at else None,
         registered=int(registered),
+        group=group,
+        cost=float(cost),
     )

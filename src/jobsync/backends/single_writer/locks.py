@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from jobsync.backend import LockEdit, LockFilter, LockReading, TaskLock, Unreadable
+from jobsync.backend import LockEdit, LockFilter, LockReading, TaskLock, Unreadable, lock_key
 
 __all__ = ['LockTable']
 
@@ -35,14 +35,15 @@ class LockTable:
         """
         before, locks, unreadable, highest = self.by_task, dict(self.by_task), dict(self.unreadable), self.highest_id
         if edit.remove is not None:
-            unreadable = {key: found for key, found in unreadable.items() if not _names(edit.remove, key)}
-            locks = {key: lock for key, lock in before.items() if not _meets(lock, edit.remove, now)}
+            unreadable = {key: found for key, found in unreadable.items() if not _names(edit, key)}
+            locks = {key: lock for key, lock in before.items() if lock.group != edit.group or not _meets(lock, edit.remove, now)}
         for put in edit.put:
-            old = before.get(put.key) or locks.get(put.key)
-            unreadable.pop(put.key, None)
+            key = lock_key(edit.group, put.task_id)
+            old = before.get(key) or locks.get(key)
+            unreadable.pop(key, None)
             if old is None:
                 highest += 1
-            locks[put.key] = TaskLock(
+            locks[key] = TaskLock(
                 id=old.id if old else highest,
                 task_id=put.task_id,
                 patterns=tuple(put.patterns),
@@ -51,7 +52,7 @@ class LockTable:
                 created_at=old.created_at if old else now,
                 expires_at=None if put.expires_in is None else (latest or now) + put.expires_in,
                 registered=old.registered if old else revision,
-                group=put.group,
+                group=edit.group,
                 cost=put.cost,
             )
         return LockTable(locks, highest, unreadable)
@@ -60,15 +61,16 @@ class LockTable:
 def _meets(lock: TaskLock, condition: LockFilter, now: dt.datetime) -> bool:
     """Return whether a filter removes this lock."""
     return (
-        lock.group == condition.group
-        and (condition.created_by is None or lock.created_by == condition.created_by)
+        (condition.created_by is None or lock.created_by == condition.created_by)
         and (not condition.expired or (lock.expires_at is not None and lock.expires_at <= now))
         and (condition.task_ids is None or lock.task_id in condition.task_ids)
     )
 
 
-def _names(condition: LockFilter, key: str) -> bool:
-    """Return whether a filter removes the lock or item of this key without reading it."""
+def _names(edit: LockEdit, key: str) -> bool:
+    """Return whether an edit removes the lock or item of this key without reading it."""
     group, _, task_id = key.rpartition('\0')
-    is_without_terms = condition == LockFilter(task_ids=condition.task_ids, group=group)
-    return is_without_terms and (condition.task_ids is None or task_id in condition.task_ids)
+    condition = edit.remove
+    if condition is None or group != edit.group or condition != LockFilter(task_ids=condition.task_ids):
+        return False
+    return condition.task_ids is None or task_id in condition.task_ids

@@ -52,7 +52,7 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
         tx.enqueue(forget, {'oldest': builds_on[0].number})
     write_groups(tx, [group for group in plan.groups if group.tokens], revision)
     remove_pins(tx, plan.unpinned)
-    write_pins(tx, plan.pins, state.settings.total_tokens, revision)
+    write_pins(tx, plan.pins, revision)
     # The leader's record is written last: its heartbeats wait for this row, and the writes before may take seconds.
     members = {'new_number': revision.number, 'new_members': states.dump_members(plan.members)}
     if plan.members:

@@ -1,4 +1,4 @@
-"""Task locks: the policy that only the leader reads (rule R7)."""
+"""Task locks and items, in a table each: the policy that only the leader reads (rule R7)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-from jobsync.backend import LockEdit, LockFilter, LockReading, LockRequest, Revision, TaskLock, Unreadable
+from jobsync.backend import LockEdit, LockReading, LockRequest, Revision, TaskLock, Unreadable
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.state import SqlState
@@ -22,8 +22,8 @@ from jobsync.backends.sql.types import Spoilt, UtcDateTime
 
 __all__ = ['edit', 'read']
 
-COLUMNS = ('node_pattern', 'patterns', 'reason', 'created_by', 'expires_at')
-"""What a request sets."""
+COLUMNS = ('node_pattern', 'patterns', 'reason', 'created_by', 'expires_at', 'cost')
+"""What a request sets. A lock has no cost."""
 
 NEVER = 'infinity'
 """What PostgreSQL returns for a moment that never comes."""
@@ -70,35 +70,37 @@ def parse(row: sa.Row[Any]) -> TaskLock:
         created_at=row.created_at if isinstance(row.created_at, dt.datetime) else UNKNOWN,
         expires_at=expires_at,
         registered=row.registered,
+        group=getattr(row, 'item_group', ''),
+        cost=getattr(row, 'cost', 1.0),
     )
 
 
 def read(tx: SqlTransaction) -> LockReading:
     """See ``Backend.read_locks``."""
     states.read(tx)  # SchemaMismatch if the namespace is gone
-    lock = tx.tables.lock
     locks: list[TaskLock] = []
     reports: list[Unreadable] = []
-    for row in tx.execute(sa.select(lock).order_by(lock.c.id)):
-        try:
-            locks.append(parse(row))
-        except ValueError as error:
-            reports.append(Unreadable('lock', str(row.task_id), f'{error}: left out, as if there were no such lock'))
-    return LockReading(tuple(locks), tuple(reports))
+    for kind, table in (('lock', tx.tables.lock), ('item', tx.tables.item)):
+        for row in tx.execute(sa.select(table)):
+            try:
+                locks.append(parse(row))
+            except ValueError as error:
+                reports.append(Unreadable(kind, str(row.task_id), f'{error}: left out, as if there were no such {kind}'))
+    return LockReading(tuple(sorted(locks, key=attrgetter('id'))), tuple(reports))
 
 
 def edit(tx: SqlTransaction, change: LockEdit) -> int:
     """See ``Backend.edit_locks``."""
     row = tx.execute(numbered_state).one_or_none()
-    state, lock = states.parse(row), tx.tables.lock
+    state, lock = states.parse(row), table_of(tx.dialect, change.group)
     assert row is not None
     revision = states.raised(state)
     wanted = {request.task_id: request for request in change.put}
-    removed = matching(tx, change.remove, state.now) if change.remove is not None else {}
+    removed = matching(tx, lock, change, state.now)
     gone = [lock_id for task, lock_id in removed.items() if task not in wanted]
     if gone:
         tx.enqueue(sa.delete(lock).where(tx.dialect.among(lock.c.id, 'ids')), {'ids': tx.dialect.listed(gone)})
-    added, changed = put(tx, wanted, state, revision, row.last_lock) if wanted else (0, 0)
+    added, changed = put(tx, change.group, wanted, state, revision, row.last_lock) if wanted else (0, 0)
     if gone or added or changed:
         states.save(tx, revision, locks_revision=revision.number, last_lock=row.last_lock + len(wanted))
     return len(gone)
@@ -109,8 +111,18 @@ def numbered_state(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(*states.columns(dialect), dialect.tables.state.c.last_lock)
 
 
+def table_of(dialect: Dialect, group: str) -> sa.Table:
+    """Return the table of task locks, or of items if a group is given."""
+    return dialect.tables.item if group else dialect.tables.lock
+
+
+def columns_of(table: sa.Table) -> tuple[str, ...]:
+    """Return the columns of a table of locks or items that a request sets."""
+    return tuple(name for name in COLUMNS if name in table.c)
+
+
 def put(
-    tx: SqlTransaction, wanted: Mapping[str, LockRequest], state: SqlState, revision: Revision, last_lock: int
+    tx: SqlTransaction, group: str, wanted: Mapping[str, LockRequest], state: SqlState, revision: Revision, last_lock: int
 ) -> tuple[int, int]:
     """Put locks, and return how many are new and how many existing ones are changed.
 
@@ -122,69 +134,95 @@ def put(
         tasks = [request.task_id for request in requests]
         given.append({'place': place, 'tasks': tx.dialect.listed(tasks), **columns(kind, state.now)})
         place += len(tasks)
-    lock = tx.tables.lock
+    lock = table_of(tx.dialect, group)
     shared = {'tokens': state.settings.total_tokens, 'made_at': state.now, 'made_in': revision.number}
-    added = tx.execute(add_locks, {'locks': tx.dialect.listed_rows(given), **shared}).rowcount
+    in_group = {'item_group': group} if group else {}
+    parameters = {'locks': tx.dialect.listed_rows(given), **shared, **in_group}
+    added = tx.execute(add_items if group else add_locks, parameters).rowcount
     if added == len(wanted):
         return added, 0
     changed: list[dict[str, Any]] = []
-    there = sa.select(lock).where(tx.dialect.among(lock.c.task_id, 'tasks'))
-    for row in tx.execute(there, {'tasks': tx.dialect.listed(wanted)}):
+    there = sa.select(lock).where(tx.dialect.among(lock.c.task_id, 'tasks'), is_in_group(lock))
+    for row in tx.execute(there, {'tasks': tx.dialect.listed(wanted), **in_group}):
         request = wanted[row.task_id]
         values = columns(kind_of(request), state.now)
-        if row.node_pattern in request.patterns:  # still in effect: a leader that chooses it again writes nothing
+        if not group and row.node_pattern in request.patterns:  # still in effect: a leader that chooses it again writes nothing
             values['node_pattern'] = row.node_pattern
         if row.registered != revision.number and differs(row, request, values):
             changed.append({'id': row.id, **values})
     if changed:
-        tx.enqueue(change_locks, {'locks': tx.dialect.listed_rows(changed)})
+        tx.enqueue(change_items if group else change_locks, {'locks': tx.dialect.listed_rows(changed)})
     return added, len(changed)
 
 
-Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None]
+Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None, float]
 """A request without its task. Most of thousands of requests are of the same kind as the one before."""
 
-kind_of = attrgetter('patterns', 'reason', 'created_by', 'expires_in')
+kind_of = attrgetter('patterns', 'reason', 'created_by', 'expires_in', 'cost')
 """Return the ``Kind`` of a request."""
 
 
 def columns(kind: Kind, now: dt.datetime) -> dict[str, Any]:
     """Return the ``COLUMNS`` of a request."""
-    patterns, reason, created_by, expires_in = kind
+    patterns, reason, created_by, expires_in, cost = kind
     return {
         'node_pattern': patterns[0],
         'patterns': dump_patterns(patterns),
         'reason': reason,
         'created_by': created_by,
         'expires_at': None if expires_in is None else now + expires_in,
+        'cost': cost,
     }
+
+
+def is_in_group(lock: sa.Table) -> sa.ColumnElement[bool]:
+    """Return whether a row is of the group in the parameter ``item_group``; true of all locks."""
+    return lock.c.item_group == sa.bindparam('item_group', type_=sa.String) if 'item_group' in lock.c else sa.true()
 
 
 def add_locks(dialect: Dialect) -> sa.Insert:
     """Insert the locks of those tasks that have none, numbered in their order. Each row given has the tasks of one kind."""
-    lock = dialect.tables.lock
+    return insert_of(dialect, dialect.tables.lock, [], [])
+
+
+def add_items(dialect: Dialect) -> sa.Insert:
+    """Insert items as ``add_locks`` does locks."""
+    return insert_of(dialect, dialect.tables.item, ['item_group'], [sa.bindparam('item_group', type_=sa.String)])
+
+
+def insert_of(dialect: Dialect, lock: sa.Table, names: list[str], values: list[sa.ColumnElement[Any]]) -> sa.Insert:
+    """Insert locks or items, with other columns that have one value for all."""
     types: dict[str, TypeEngine[Any]] = {
         'place': sa.BigInteger(),
         'tasks': sa.Text(),
-        **{name: lock.c[name].type for name in COLUMNS},
+        **{name: lock.c[name].type for name in columns_of(lock)},
     }
     kind = dialect.rows('locks', types)
     tasks = dialect.elements(kind.c.tasks, sa.String())
     number = kind.c.place + tasks.c.key + (1 - dialect.first_key)
-    shared = [kind.c[name] for name in COLUMNS]
+    shared = [kind.c[name] for name in columns_of(lock)]
     made = [sa.bindparam('made_at', type_=UtcDateTime), sa.bindparam('made_in', type_=sa.BigInteger)]
-    rows = sa.select(number, number + sa.bindparam('tokens', type_=sa.BigInteger), tasks.c.value, *shared, *made)
+    rows = sa.select(number, number + sa.bindparam('tokens', type_=sa.BigInteger), tasks.c.value, *shared, *made, *values)
     rows = rows.select_from(kind.join(tasks, sa.true()))
-    rows = rows.where(~sa.exists(sa.select(lock.c.id).where(lock.c.task_id == tasks.c.value)))
-    add = sa.insert(lock).from_select(['id', 'token_id', 'task_id', *COLUMNS, 'created_at', 'registered'], rows)
-    return add.execution_options(preserve_rowcount=True)
+    rows = rows.where(~sa.exists(sa.select(lock.c.id).where(lock.c.task_id == tasks.c.value, is_in_group(lock))))
+    columns = ['id', 'token_id', 'task_id', *columns_of(lock), 'created_at', 'registered', *names]
+    return sa.insert(lock).from_select(columns, rows).execution_options(preserve_rowcount=True)
 
 
 def change_locks(dialect: Dialect) -> sa.Update:
     """Update the locks of these ids to the rows given."""
-    lock = dialect.tables.lock
-    row = dialect.rows('locks', {name: lock.c[name].type for name in ('id', *COLUMNS)})
-    return sa.update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in COLUMNS})
+    return update_of(dialect, dialect.tables.lock)
+
+
+def change_items(dialect: Dialect) -> sa.Update:
+    """Update the items of these ids to the rows given."""
+    return update_of(dialect, dialect.tables.item)
+
+
+def update_of(dialect: Dialect, lock: sa.Table) -> sa.Update:
+    """Update locks or items."""
+    row = dialect.rows('locks', {name: lock.c[name].type for name in ('id', *columns_of(lock))})
+    return sa.update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in columns_of(lock)})
 
 
 def differs(row: sa.Row[Any], request: LockRequest, values: dict[str, Any]) -> bool:
@@ -193,14 +231,18 @@ def differs(row: sa.Row[Any], request: LockRequest, values: dict[str, Any]) -> b
         old = parse(row)
     except ValueError:
         return True
-    wanted = (tuple(request.patterns), request.reason, request.created_by, values['expires_at'])
-    return (old.patterns, old.reason, old.created_by, old.expires_at) != wanted
+    cost = request.cost if old.group else old.cost
+    wanted = (tuple(request.patterns), request.reason, request.created_by, values['expires_at'], cost)
+    return (old.patterns, old.reason, old.created_by, old.expires_at, old.cost) != wanted
 
 
-def matching(tx: SqlTransaction, condition: LockFilter, now: dt.datetime) -> dict[str, int]:
-    """Return the ids of the locks that a filter removes, by task."""
-    lock = tx.tables.lock
-    query, parameters = sa.select(lock.c.task_id, lock.c.id), {}
+def matching(tx: SqlTransaction, lock: sa.Table, change: LockEdit, now: dt.datetime) -> dict[str, int]:
+    """Return the ids of the locks or items that an edit removes, by task."""
+    condition = change.remove
+    if condition is None:
+        return {}
+    query = sa.select(lock.c.task_id, lock.c.id).where(is_in_group(lock))
+    parameters = {'item_group': change.group} if change.group else {}
     if condition.created_by is not None:
         query = query.where(lock.c.created_by == condition.created_by)
     if condition.expired:

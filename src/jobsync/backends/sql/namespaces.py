@@ -54,7 +54,7 @@ def create(store: SqlStore, tx: SqlTransaction, settings: Settings) -> None:
 def put_settings(tx: SqlTransaction, settings: Settings, dead: Collection[tuple[str, int]]) -> Opened:
     """Put settings in force, and renew the timeline, if every registered node is among ``dead``; return what is in force then."""
     state = states.read(tx)
-    node, lock = tx.tables.node, tx.tables.lock
+    node = tx.tables.node
     joined = sa.select(node.c.incarnation, node.c.heartbeat)
     joined = joined.where(node.c.state == NodeState.JOINED.value, tx.dialect.is_sound(is_readable, node.name))
     # t=0  this transaction reads that node a, taken for dead, has heartbeat 7
@@ -64,7 +64,8 @@ def put_settings(tx: SqlTransaction, settings: Settings, dead: Collection[tuple[
     if state.settings == settings or not all(beat in dead for beat in map(tuple, tx.execute(joined.with_for_update()))):
         return Opened(state.settings, state.timeline)
     renew(tx, state.timeline, 0, **attrs.asdict(settings))
-    tx.enqueue(sa.update(lock).values(token_id=lock.c.id + settings.total_tokens))
+    for lock in (tx.tables.lock, tx.tables.item):
+        tx.enqueue(sa.update(lock).values(token_id=lock.c.id + settings.total_tokens))
     return Opened(settings, states.read(tx).timeline)
 
 

@@ -18,7 +18,7 @@ from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['read']
 
-PIN = ('token_id', 'task_id', 'node', 'target', 'version', 'pattern', 'home')
+PIN = ('token_id', 'task_id', 'node', 'target', 'version', 'pattern', 'home', 'item_group')
 """The columns of a pin's row, in the order of the fields of ``Pin``."""
 
 NO_TEXT = sa.literal_column("''", String)
@@ -75,7 +75,8 @@ def all_pins(dialect: Dialect) -> sa.Executable:
     """Select every pin, by id."""
 
     def pins(table: Table) -> sa.Select[Any]:
-        fields = [table.c[name] if name in table.c else NULL.label(name) for name in PIN]
+        fields: list[sa.ColumnElement[Any]] = [table.c[name] if name in table.c else NULL.label(name) for name in PIN[:-1]]
+        fields.append(sa.func.coalesce(table.c.item_group, NO_TEXT))  # null in rows from before there were items
         beyond = table.c.token_id > sa.bindparam('tokens', type_=BigInteger)
         return sa.select(*fields).where(table.c.task_id.is_not(None), beyond)
 

@@ -40,6 +40,7 @@ class Tables:
     unowned: Table
     change: Table
     lock: Table
+    item: Table
     rebalance: Table
     claim: Table
     audit: Table
@@ -47,7 +48,7 @@ class Tables:
 
     def names(self) -> dict[str, str]:
         """Return each table's name in the database by its name in ``Tables``, capitalised."""
-        fields = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
+        fields = ('node', 'token', 'unowned', 'change', 'lock', 'item', 'rebalance', 'claim', 'audit', 'state')
         return {field.capitalize(): getattr(self, field).name for field in fields}
 
 
@@ -64,7 +65,8 @@ def tables_for(namespace: str) -> Tables:
         'token': _token(prefix + 'token'),
         'unowned': _unowned(),
         'change': _change(),
-        'lock': _lock(),
+        'lock': [*_lock(), sa.UniqueConstraint('task_id')],
+        'item': _item(),
         'rebalance': _rebalance(),
         'claim': [*_history(prefix + 'claim'), *_attempts()],
         'audit': _history(prefix + 'audit'),
@@ -127,6 +129,7 @@ def _token(name: str) -> list[SchemaItem]:
         Column('changed', BigInteger, nullable=False, server_default='0'),
         Column('task_id', String),
         Column('pattern', String),
+        Column('item_group', String),
         *_sqlite_type('integer', 'version', 'changed'),
         *_sqlite_type('text', 'node'),
         Index(name + '_pins', 'token_id', postgresql_where=IS_PIN, sqlite_where=IS_PIN),
@@ -145,6 +148,7 @@ def _unowned() -> list[SchemaItem]:
         Column('version', BigInteger, nullable=False),
         Column('task_id', String),
         Column('pattern', String),
+        Column('item_group', String),
     ]
 
 
@@ -166,25 +170,39 @@ def _change() -> list[SchemaItem]:
     ]
 
 
-def _lock() -> list[SchemaItem]:
-    """Return the columns of ``lock``: ``patterns`` (JSON) is the policy, ``node_pattern`` the one of them that is in effect."""
+def _lock(pattern: str | None = None) -> list[SchemaItem]:
+    """Return the columns of ``lock``: ``patterns`` (JSON) is the policy, ``node_pattern`` the one of them that is in effect.
+
+    ``pattern`` is that of a row which an operator inserts without one.
+    """
     return [
         Column('id', BigId, primary_key=True, autoincrement=False),
         Column('token_id', BigInteger),
         Column('task_id', String, nullable=False),
-        Column('node_pattern', String, nullable=False),
+        Column('node_pattern', String, nullable=False, server_default=pattern),
         Column('patterns', Text),
         Column('reason', String),
         Column('created_by', String, nullable=False, server_default=''),
         Column('created_at', UtcDateTime),
         Column('expires_at', UtcDateTime),
         Column('registered', BigInteger, nullable=False, server_default='0'),
-        sa.UniqueConstraint('task_id'),
         *_sound('created_at', sound.is_moment, or_null=True),
         *_sound('expires_at', sound.is_expiry, or_null=True),
         *_sound('patterns', sound.is_list_of_patterns, or_null=True),
         *_sqlite_type('text', 'task_id', 'node_pattern', 'created_by'),
         *_sqlite_type('integer', 'registered'),
+    ]
+
+
+def _item() -> list[SchemaItem]:
+    """Return the columns of ``item``: those of ``lock``, with a group and a cost. A task has one row for each group it is in."""
+    return [
+        Column('item_group', String, CheckConstraint("item_group <> ''"), nullable=False),
+        *_lock(pattern='%'),
+        Column('cost', Float, nullable=False, server_default='1'),
+        sa.UniqueConstraint('item_group', 'task_id'),
+        *_sound('cost', sound.is_cost),
+        *_sqlite_type('text', 'item_group'),
     ]
 
 

@@ -12,6 +12,7 @@ __all__ = [
     'LONGEST_TIMEOUT_SEC',
     'MOST_WEIGHT',
     'NODE_TYPES',
+    'is_cost',
     'is_day',
     'is_expiry',
     'is_list_of_numbers',
@@ -84,6 +85,7 @@ def is_expiry(column: str, dialect: str) -> str:
 
 
 is_weight = functools.partial(is_number, least='>= 0', most=MOST_WEIGHT)
+is_cost = functools.partial(is_number, least='> 0', most=MOST_WEIGHT)
 is_timeout = functools.partial(is_number, least='> 0', most=LONGEST_TIMEOUT_SEC)
 
 NODE_TYPES = {'text': ('name', 'incarnation', 'host'), 'integer': ('heartbeat', 'seen', 'seen_stamp', 'pid', 'candidate')}

@@ -30,9 +30,10 @@ class Rows:
     version: int
     task_id: str | None = None
     pattern: str | None = None
+    item_group: str | None = None
 
 
-SHARED = ('node', 'target', 'home', 'version', 'task_id', 'pattern')
+SHARED = ('node', 'target', 'home', 'version', 'task_id', 'pattern', 'item_group')
 """The columns of ``token`` that ``Rows`` share."""
 
 
@@ -42,15 +43,15 @@ def write_groups(tx: SqlTransaction, groups: Iterable[TokenGroup], revision: Rev
     write(tx, rows, revision, is_logged=True)
 
 
-def write_pins(tx: SqlTransaction, pins: Sequence[Pin], tokens: int, revision: Revision) -> None:
+def write_pins(tx: SqlTransaction, pins: Sequence[Pin], revision: Revision) -> None:
     """Write the rows of pins, and show in each one's lock the pattern by which the pin was placed.
 
-    A pin's row is numbered beyond the ``tokens`` of the namespace, and has a task.
+    A pin's row is numbered beyond the tokens of the namespace, and has a task.
     """
     if pins:
-        rows = [Rows([p.id], p.owner, p.target, p.home, p.version, p.task_id, p.pattern) for p in pins]
+        rows = [Rows([p.id], p.owner, p.target, p.home, p.version, p.task_id, p.pattern, p.group) for p in pins]
         write(tx, rows, revision, is_logged=False)
-        shown = tx.dialect.listed_rows([{'id': pin.id - tokens, 'pattern': pin.pattern} for pin in pins])
+        shown = tx.dialect.listed_rows([{'task_id': pin.task_id, 'pattern': pin.pattern} for pin in pins])
         tx.enqueue(show_patterns, {'pins': shown})
 
 
@@ -149,5 +150,6 @@ def delete_unowned(dialect: Dialect) -> sa.Delete:
 def show_patterns(dialect: Dialect) -> sa.Update:
     """Update each lock's ``node_pattern`` to the pattern its pin was placed by, if it shows another."""
     lock = dialect.tables.lock
-    row = dialect.rows('pins', {'id': BigInteger(), 'pattern': String()})
-    return sa.update(lock).where(lock.c.id == row.c.id, lock.c.node_pattern != row.c.pattern).values(node_pattern=row.c.pattern)
+    row = dialect.rows('pins', {'task_id': String(), 'pattern': String()})
+    shown = sa.and_(lock.c.task_id == row.c.task_id, lock.c.node_pattern != row.c.pattern)
+    return sa.update(lock).where(shown).values(node_pattern=row.c.pattern)

@@ -58,7 +58,15 @@ timeouts = st.sampled_from([0.0, 0.0, 16.5, 90.0])
 rows = st.dictionaries(st.integers(0, TOKENS - 1), st.tuples(owners, targets, owners))
 pins = st.lists(
     st.builds(
-        Pin, st.integers(TOKENS + 1, TOKENS + 4), tasks, owners, targets, st.just(0), st.sampled_from([None, 'a%']), owners
+        Pin,
+        st.integers(TOKENS + 1, TOKENS + 4),
+        tasks,
+        owners,
+        targets,
+        st.just(0),
+        st.sampled_from([None, 'a%']),
+        owners,
+        st.sampled_from(['', 'g']),
     ),
     max_size=3,
     unique_by=lambda pin: pin.id,
@@ -70,6 +78,7 @@ requests = st.builds(
     created_by=st.sampled_from(['me', 'them']),
     reason=st.sampled_from([None, 'why']),
     expires_in=st.sampled_from([None, None, dt.timedelta(0), dt.timedelta(days=1)]),
+    cost=st.sampled_from([1.0, 0.25]),
 )
 filters = st.builds(
     LockFilter,
@@ -253,10 +262,10 @@ class ComparisonMachine(RuleBasedStateMachine):
             side.follower = side.follower.apply(side.backend.read_assignment(side.follower.version))
             assert content(side.follower) == content(side.namespace.assignment())
 
-    @rule(remove=st.none() | filters, put=st.lists(requests, max_size=3))
-    def edit_locks(self, remove: LockFilter | None, put: list[LockRequest]) -> None:
+    @rule(remove=st.none() | filters, put=st.lists(requests, max_size=3), group=st.sampled_from(['', 'g', "g'ü"]))
+    def edit_locks(self, remove: LockFilter | None, put: list[LockRequest], group: str) -> None:
         """Remove and put locks."""
-        self.both(lambda side: side.backend.edit_locks(LockEdit(remove, tuple(put))))
+        self.both(lambda side: side.backend.edit_locks(LockEdit(remove, tuple(put), group)))
 
     @rule(who=nodes, items=st.lists(tasks, max_size=3), day=days)
     def claim(self, who: int | NodeRef, items: list[str], day: dt.date) -> None:

@@ -161,9 +161,12 @@ class NameTests:
             namespace.backend.edit_locks(LockEdit(put=put))
             lock = namespace.locks()[task]
             assert (lock.task_id, lock.patterns, lock.created_by, lock.reason) == (task, patterns, task, task)
-            namespace.commit(leader, pins=(Pin(TOKENS + lock.id, task, leader.name, task, pattern=task),))
+            namespace.backend.edit_locks(LockEdit(put=put[:1], group=task))
+            assert [(item.task_id, item.group) for item in namespace.backend.read_locks().locks if item.group] == [(task, task)]
+            assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by=task), group=task)) == 1
+            namespace.commit(leader, pins=(Pin(TOKENS + lock.id, task, leader.name, task, pattern=task, group=task),))
             pin = namespace.pins()[TOKENS + lock.id]
-            assert (pin.task_id, pin.target, pin.pattern) == (task, task, task)
+            assert (pin.task_id, pin.target, pin.pattern, pin.group) == (task, task, task, task)
             namespace.claim(leader, task, 'other', date=day)
             assert task in {claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))}
             namespace.audit(task, task, date=day)

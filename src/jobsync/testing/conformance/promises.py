@@ -46,6 +46,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'InfoTests': ('use',),
     'IsolationTests': ('use', 'P1'),
     'LeadershipTests': ('P3', 'R4'),
+    'ItemTests': ('P1', 'R7'),
     'LockTests': ('P6', 'R7'),
     'LongestTimeoutTests': ('P1', 'R2', 'R8'),
     'ComparisonTests': ('P1', 'R5'),

@@ -16,6 +16,7 @@ from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.heartbeats import HeartbeatTests
 from jobsync.testing.conformance.history import HistoryTests
+from jobsync.testing.conformance.items import ItemTests
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
 from jobsync.testing.conformance.names import IsolationTests, NameTests
@@ -68,6 +69,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     AttemptTests,
     PurgeTests,
     HistoryTests,
+    ItemTests,
     LockTests,
     PositionTests,
     SnapshotTests,

@@ -1,8 +1,8 @@
 """PostgreSQL's triggers: they notice manual edits, and announce each new revision.
 
-Our own transactions that change nodes, tokens or locks set ``jobsync.writer`` for their duration. A heartbeat does not: it writes
-none of the columns that the trigger on nodes watches. A manual edit raises the revision once for each transaction and table, not
-once for each row, because every raise leaves a dead version of the one row of ``state`` behind.
+Our own transactions that change nodes, tokens, locks or items set ``jobsync.writer`` for their duration. A heartbeat does not: it
+writes none of the columns that the trigger on nodes watches. A manual edit raises the revision once for each transaction and
+table, not once for each row, because every raise leaves a dead version of the one row of ``state`` behind.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ BEGIN
         UPDATE {schema}.{prefix}state SET revision = revision + 1, stamp = floor(random() * 4611686018427387000)::bigint + 1;
         IF kind = 'token' THEN
             UPDATE {schema}.{prefix}state SET version = revision, version_stamp = stamp, builds_on = '[]';
-        ELSIF kind = 'lock' THEN
+        ELSIF kind IN ('lock', 'item') THEN
             UPDATE {schema}.{prefix}state SET locks_revision = revision;
         END IF;
         PERFORM set_config('jobsync.noted_' || kind, here, true);
@@ -74,7 +74,7 @@ BEGIN
         ELSIF NEW.node IS DISTINCT FROM OLD.node THEN
             NEW.version := (SELECT revision FROM {schema}.{prefix}state);
         END IF;
-    ELSIF kind = 'lock' THEN
+    ELSIF kind IN ('lock', 'item') THEN
         IF TG_OP = 'INSERT' THEN
             UPDATE {schema}.{prefix}state SET last_lock = greatest(last_lock + 1, NEW.id) RETURNING last_lock INTO NEW.id;
         END IF;
@@ -108,7 +108,7 @@ $body$"""
 KEEP_OUT = """
 CREATE OR REPLACE FUNCTION {schema}.{prefix}keep_out() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    RAISE EXCEPTION '% is for jobsync alone to write: what may be edited is {prefix}token, {prefix}lock and {prefix}node',
+    RAISE EXCEPTION '% is for jobsync alone to write, unlike {prefix}token, {prefix}lock, {prefix}item and {prefix}node',
         TG_TABLE_NAME;
 END
 $body$"""
@@ -132,7 +132,7 @@ def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
     fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL}
     for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
         yield template.format(**fixed)
-    for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', '')):
+    for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', ''), ('item', '')):
         event = f'INSERT OR DELETE OR UPDATE{columns}'
         by_hand = f"by_hand('{kind}')"
         yield STATEMENT.format(**fixed, kind=kind, event=event)

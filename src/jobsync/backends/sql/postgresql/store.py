@@ -45,7 +45,7 @@ GRACE_SEC = 0.5
 """The time that the server gets after its statement timeout, to report that it has cancelled."""
 
 RIGHTS = {
-    'SELECT, INSERT, UPDATE, DELETE': ('node', 'token', 'unowned', 'lock', 'claim'),
+    'SELECT, INSERT, UPDATE, DELETE': ('node', 'token', 'unowned', 'lock', 'item', 'claim'),
     'SELECT, INSERT, DELETE': ('change', 'rebalance', 'audit'),
     'SELECT, UPDATE': ('state',),
 }

@@ -1,4 +1,4 @@
-"""SQLite's triggers: they notice manual edits of the tables of nodes, tokens and locks, and raise the revision.
+"""SQLite's triggers: they notice manual edits of the tables of nodes, tokens, locks and items, and raise the revision.
 
 Our own transactions that change these tables set ``state.writer`` for their duration. A heartbeat does not: it writes none of the
 columns that the trigger on nodes watches.
@@ -14,6 +14,7 @@ __all__ = ['triggers']
 
 NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
 LOCK_COLUMNS = 'id, token_id, task_id, node_pattern, patterns, reason, created_by, expires_at'
+ITEM_COLUMNS = f'{LOCK_COLUMNS}, item_group, cost'
 
 NEW_REVISION = 'UPDATE {state} SET revision = revision + 1, stamp = (random() & 4611686018427387903) + 1;'
 NEW_VERSION = "UPDATE {state} SET version = revision, version_stamp = stamp, builds_on = '[]';"
@@ -21,13 +22,13 @@ LOCKS_CHANGED = 'UPDATE {state} SET locks_revision = revision;'
 NEW_FENCE = 'UPDATE {token} SET version = (SELECT revision FROM {state}) WHERE token_id = NEW.token_id{condition};'
 COMPLETE_LOCK = """
     UPDATE {state} SET last_lock = max(last_lock + 1, NEW.id);
-    UPDATE {lock} SET
+    UPDATE {table} SET
         id = (SELECT last_lock FROM {state}),
         token_id = (SELECT last_lock + total_tokens FROM {state}),
         patterns = coalesce(patterns, json_array(node_pattern)),
         created_at = coalesce(created_at, strftime('%Y-%m-%d %H:%M:%f000', 'now'))
     WHERE id = NEW.id;"""
-PATTERN_COUNTS = 'UPDATE {lock} SET patterns = json_array(NEW.node_pattern) WHERE id = NEW.id;'
+PATTERN_COUNTS = 'UPDATE {table} SET patterns = json_array(NEW.node_pattern) WHERE id = NEW.id;'
 KEEP_OUT = "SELECT raise(ABORT, '{table} is for jobsync alone to write');"
 UNOWNED = """
     SELECT raise(ABORT, 'this token has no owner, and only the leader may give it to a node')
@@ -39,12 +40,12 @@ MANUAL = '(SELECT writer FROM {state}) = 0'
 
 def triggers(tables: Tables) -> Iterator[str]:
     """Yield the CREATE TRIGGER statements of a namespace."""
-    node, token, lock, state = (table.name for table in (tables.node, tables.token, tables.lock, tables.state))
+    node, token, state = (table.name for table in (tables.node, tables.token, tables.state))
     unowned, change = tables.unowned.name, tables.change.name
 
     def trigger(table: str, name: str, event: str, *body: str, moment: str = 'AFTER', when: str = '', condition: str = '') -> str:
         template = f'CREATE TRIGGER {table}_{name} {moment} {event} ON {table} WHEN {when}{MANUAL} BEGIN {" ".join(body)} END'
-        return template.format(state=state, token=token, lock=lock, unowned=unowned, condition=condition, table=table)
+        return template.format(state=state, token=token, unowned=unowned, condition=condition, table=table)
 
     yield trigger(node, 'inserted', 'INSERT', NEW_REVISION)
     yield trigger(node, 'deleted', 'DELETE', NEW_REVISION)
@@ -69,7 +70,8 @@ def triggers(tables: Tables) -> Iterator[str]:
             yield trigger(ours, name, event, KEEP_OUT, moment='BEFORE')
 
     same_list = 'NEW.patterns IS OLD.patterns AND NEW.node_pattern <> OLD.node_pattern AND '
-    yield trigger(lock, 'inserted', 'INSERT', NEW_REVISION, LOCKS_CHANGED, COMPLETE_LOCK)
-    yield trigger(lock, 'deleted', 'DELETE', NEW_REVISION, LOCKS_CHANGED)
-    yield trigger(lock, 'updated', f'UPDATE OF {LOCK_COLUMNS}', NEW_REVISION, LOCKS_CHANGED)
-    yield trigger(lock, 'repatterned', 'UPDATE OF node_pattern', PATTERN_COUNTS, when=same_list)
+    for lock, columns in ((tables.lock.name, LOCK_COLUMNS), (tables.item.name, ITEM_COLUMNS)):
+        yield trigger(lock, 'inserted', 'INSERT', NEW_REVISION, LOCKS_CHANGED, COMPLETE_LOCK)
+        yield trigger(lock, 'deleted', 'DELETE', NEW_REVISION, LOCKS_CHANGED)
+        yield trigger(lock, 'updated', f'UPDATE OF {columns}', NEW_REVISION, LOCKS_CHANGED)
+        yield trigger(lock, 'repatterned', 'UPDATE OF node_pattern', PATTERN_COUNTS, when=same_list)

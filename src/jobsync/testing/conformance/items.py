@@ -1,0 +1,109 @@
+"""Items, which ``read_locks`` and ``edit_locks`` keep beside the task locks, and the groups of pins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from jobsync.backend import LockEdit, LockFilter, LockRequest, Pin, TaskLock
+from jobsync.testing.conformance.harness import Ability, Harness, needs
+from jobsync.testing.conformance.namespace import NAMESPACE, TOKENS, Namespace
+
+__all__ = ['ItemTests']
+
+
+def declare(namespace: Namespace, group: str, *tasks: str, cost: float = 1.0, by: str = 'me', **remove: Any) -> int:
+    """Put items of a group, or locks if the group is empty, after removing those that meet the conditions in ``remove``."""
+    put = tuple(LockRequest(task, ('%',), by, cost=cost) for task in tasks)
+    return namespace.backend.edit_locks(LockEdit(LockFilter(**remove) if remove else None, put, group))
+
+
+def keys(namespace: Namespace) -> list[tuple[str, str]]:
+    """Return group and task of every lock and item, by their ids."""
+    return [(lock.group, lock.task_id) for lock in namespace.backend.read_locks().locks]
+
+
+class ItemTests:
+    """Items. One that is lost, or taken for a lock, is in no node's share or in another's."""
+
+    def test_an_item_is_stored_whole(self, namespace: Namespace) -> None:
+        """An item has every field of its request and its group, and changes the locks' revision."""
+        with namespace.raises_revision():
+            put = (LockRequest('x', ('b_%', 'a'), 'someone', 'why', cost=1 / 3), LockRequest('y', ('%',), 'me', cost=1e6))
+            assert namespace.backend.edit_locks(LockEdit(None, put, 'feeds')) == 0
+        snapshot = namespace.snapshot()
+        x, y = namespace.backend.read_locks().locks
+        assert x == TaskLock(
+            x.id, 'x', ('b_%', 'a'), 'why', 'someone', x.created_at, None, snapshot.revision.number, 'feeds', 1 / 3
+        )
+        assert (y.group, y.cost, y.id) == ('feeds', 1e6, x.id + 1)
+        assert snapshot.locks_revision == snapshot.revision.number
+
+    def test_a_task_has_a_lock_and_items(self, namespace: Namespace) -> None:
+        """The lock of a task and its items in several groups are apart, and have one numbering."""
+        for group in ('', 'g', 'h', 'G', 'g%', ' g'):
+            declare(namespace, group, 'x', 'y')
+        assert keys(namespace) == [(group, task) for group in ('', 'g', 'h', 'G', 'g%', ' g') for task in ('x', 'y')]
+        ids = [lock.id for lock in namespace.backend.read_locks().locks]
+        assert ids == sorted(set(ids))
+
+    @pytest.mark.parametrize('group', ['', 'g'])
+    @pytest.mark.parametrize('remove', [{'created_by': None}, {'created_by': 'me'}, {'task_ids': frozenset({'x'})}])
+    def test_an_edit_removes_of_its_group_only(self, namespace: Namespace, group: str, remove: dict[str, Any]) -> None:
+        """Removing locks leaves items, and removing items leaves locks and the items of other groups."""
+        for each in ('', 'g', 'gg'):
+            declare(namespace, each, 'x')
+        assert declare(namespace, group, **remove) == 1
+        assert keys(namespace) == [(each, 'x') for each in ('', 'g', 'gg') if each != group]
+        with namespace.unchanged():
+            assert declare(namespace, group, expired=True) == declare(namespace, 'none', created_by=None) == 0
+
+    def test_a_group_is_replaced_in_one_step(self, namespace: Namespace) -> None:
+        """Items that one edit removes and puts keep id, ``registered`` and ``created_at``; the others go, and are counted."""
+        declare(namespace, 'g', 'x', 'y')
+        before = {lock.task_id: lock for lock in namespace.backend.read_locks().locks}
+        assert declare(namespace, 'g', 'y', 'z', cost=2.0, created_by=None) == 1
+        y, z = namespace.backend.read_locks().locks
+        assert y == attrs.evolve(before['y'], cost=2.0)
+        assert (z.task_id, z.cost) == ('z', 2.0)
+        assert z.id > y.id
+
+    def test_what_counts_as_a_change_of_an_item(self, namespace: Namespace) -> None:
+        """Declaring a group as it is changes nothing, the revision included; another cost is a change."""
+        declare(namespace, 'g', 'x', 'y', cost=0.1)
+        with namespace.unchanged():
+            assert declare(namespace, 'g', 'x', 'y', cost=0.1, created_by=None) == 0
+        with namespace.raises_revision():
+            declare(namespace, 'g', 'x', cost=0.2)
+        assert [lock.cost for lock in namespace.backend.read_locks().locks] == [0.2, 0.1]
+
+    def test_pins_keep_their_group(self, namespace: Namespace) -> None:
+        """The group of a pin is read as it was committed, with an owner or without one, until it is committed anew."""
+        leader = namespace.leader()
+        pins = (Pin(TOKENS + 1, 'x', 'a', group='feeds'), Pin(TOKENS + 2, 'y', None, group='G" \\'), Pin(TOKENS + 3, 'z', 'a'))
+        namespace.commit(leader, pins=pins)
+        assert [pin.group for pin in namespace.pins().values()] == ['feeds', 'G" \\', '']
+        namespace.commit(leader, pins=(attrs.evolve(pins[0], group=''), attrs.evolve(pins[2], group='feeds')))
+        assert [pin.group for pin in namespace.pins().values()] == ['', 'G" \\', 'feeds']
+
+    @needs(Ability.HAND_EDITS)
+    def test_deleted_items_are_gone(self, namespace: Namespace, harness: Harness) -> None:
+        """A deletion of rows of items changes the locks' revision; no id is used again, for a lock neither."""
+        declare(namespace, 'g', 'x', 'y', 'z')
+        ids = [lock.id for lock in namespace.backend.read_locks().locks]
+        with namespace.raises_revision():
+            harness.delete_lock_rows(NAMESPACE, ids[1:])
+        assert keys(namespace) == [('g', 'x')]
+        snapshot = namespace.snapshot()
+        assert snapshot.locks_revision == snapshot.revision.number
+        declare(namespace, '', 'y')
+        assert namespace.backend.read_locks().locks[-1].id > ids[-1]
+
+    def test_a_repeated_declaration_happens_once(self, namespace: Namespace) -> None:
+        """A repeated edit of items changes nothing."""
+        declare(namespace, 'g', 'x', 'y')
+        assert declare(namespace, 'g', 'y', 'z', created_by=None) == 1
+        with namespace.unchanged():
+            assert declare(namespace, 'g', 'y', 'z', created_by=None) == 0

@@ -65,7 +65,7 @@ def tables_for(namespace: str) -> Tables:
         'token': _token(prefix + 'token'),
         'unowned': _unowned(),
         'change': _change(),
-        'lock': [*_lock(), sa.UniqueConstraint('task_id')],
+        'lock': _lock('task_id'),
         'item': _item(),
         'rebalance': _rebalance(),
         'claim': [*_history(prefix + 'claim'), *_attempts()],
@@ -170,10 +170,10 @@ def _change() -> list[SchemaItem]:
     ]
 
 
-def _lock(pattern: str | None = None) -> list[SchemaItem]:
+def _lock(*key: str, pattern: str | None = None) -> list[SchemaItem]:
     """Return the columns of ``lock``: ``patterns`` (JSON) is the policy, ``node_pattern`` the one of them that is in effect.
 
-    ``pattern`` is that of a row which an operator inserts without one.
+    No two rows have the same ``key``. ``pattern`` is that of a row which an operator inserts without one.
     """
     return [
         Column('id', BigId, primary_key=True, autoincrement=False),
@@ -186,6 +186,7 @@ def _lock(pattern: str | None = None) -> list[SchemaItem]:
         Column('created_at', UtcDateTime),
         Column('expires_at', UtcDateTime),
         Column('registered', BigInteger, nullable=False, server_default='0'),
+        sa.UniqueConstraint(*key),
         *_sound('created_at', sound.is_moment, or_null=True),
         *_sound('expires_at', sound.is_expiry, or_null=True),
         *_sound('patterns', sound.is_list_of_patterns, or_null=True),
@@ -198,9 +199,8 @@ def _item() -> list[SchemaItem]:
     """Return the columns of ``item``: those of ``lock``, with a group and a cost. A task has one row for each group it is in."""
     return [
         Column('item_group', String, CheckConstraint("item_group <> ''"), nullable=False),
-        *_lock(pattern='%'),
+        *_lock('item_group', 'task_id', pattern='%'),
         Column('cost', Float, nullable=False, server_default='1'),
-        sa.UniqueConstraint('item_group', 'task_id'),
         *_sound('cost', sound.is_cost),
         *_sqlite_type('text', 'item_group'),
     ]

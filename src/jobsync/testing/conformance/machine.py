@@ -264,8 +264,9 @@ class ComparisonMachine(RuleBasedStateMachine):
 
     @rule(remove=st.none() | filters, put=st.lists(requests, max_size=3), group=st.sampled_from(['', 'g', "g'ü"]))
     def edit_locks(self, remove: LockFilter | None, put: list[LockRequest], group: str) -> None:
-        """Remove and put locks."""
-        self.both(lambda side: side.backend.edit_locks(LockEdit(remove, tuple(put), group)))
+        """Remove and put locks, or items, which alone have a cost."""
+        requests = tuple(put) if group else tuple(attrs.evolve(request, cost=1.0) for request in put)
+        self.both(lambda side: side.backend.edit_locks(LockEdit(remove, requests, group)))
 
     @rule(who=nodes, items=st.lists(tasks, max_size=3), day=days)
     def claim(self, who: int | NodeRef, items: list[str], day: dt.date) -> None:

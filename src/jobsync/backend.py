@@ -392,7 +392,7 @@ class Backend(Protocol):
         A *bulk* call.
 
         An edit is of the task locks alone, or of the items of one group alone, as its ``group`` says. A task may have a lock and,
-        in each group, an item: ``TaskLock.key`` tells them apart. All have one numbering. The id of a new record is above every
+        in each group, an item: ``TaskLock.key`` distinguishes them. All have one numbering. The id of a new record is above every
         id ever given in this namespace. A record whose task had one of that group before the edit keeps its id, ``registered``
         and ``created_at``, even if the edit removes it first. Of several requests for one task the last counts. An edit that
         leaves all records as they were leaves the revision as it was.

@@ -653,7 +653,7 @@ class Job:
         cost: float | Mapping[Any, float] = 1,
         pattern: str | Sequence[str] | None = None,
     ) -> None:
-        """Declare a known set of tasks, such as shards, tenants or feeds, which the nodes share out exactly.
+        """Declare a known set of tasks, such as tenants, feeds or regions, which the nodes share out exactly.
 
         The nodes' shares of a group differ by at most one item, for each unit of weight. Other tasks go by their hash as ever.
         Declaring the set that is there changes nothing, so every node may do so when it starts; another set takes its place, and
@@ -675,7 +675,7 @@ class Job:
     def items(self, group: str) -> list[str]:
         """Return this node's share of a group at this moment, as keys, in the order of their declaration. No I/O, no lock.
 
-        ``can_claim_task`` is True for exactly these items; ask it again before each, because shares change.
+        ``can_claim_task`` is True for exactly these items; call it again before each, because shares change.
 
         Args:
             group: The name given to ``declare_items``. Empty for a group that this node has not read of yet.

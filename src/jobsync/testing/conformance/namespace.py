@@ -133,10 +133,10 @@ class Namespace:
         """Evict a node."""
         self.commit(leader, evictions=(Eviction(ref, self.node(ref.name).heartbeat),))
 
-    def lock(self, *tasks: str, **fields: Any) -> None:
-        """Register a lock for each task; ``fields`` are those of ``LockRequest``."""
+    def lock(self, *tasks: str, group: str = '', **fields: Any) -> None:
+        """Register a lock, or an item of a group, for each task; ``fields`` are those of ``LockRequest``."""
         requests = (LockRequest(**{'task_id': task, 'patterns': ('a%',), 'created_by': 'me', **fields}) for task in tasks)
-        self.backend.edit_locks(LockEdit(put=tuple(requests)))
+        self.backend.edit_locks(LockEdit(put=tuple(requests), group=group))
 
     def gone(self, how: str, attempts: Sequence[str] = ()) -> NodeRef:
         """Return a run of a node that is not registered, for one of the reasons in ``GONE``; before, it attempted items."""

@@ -14,7 +14,7 @@ from jobsync._cluster import rows
 from jobsync._cluster.explanation import Explanation, TaskHistory, explain
 from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader
-from jobsync._core.records import Audit, Claim, HistoryKind, LockEdit, LockFilter, Rebalance
+from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, Rebalance
 from jobsync._worker.attempts import quarantined_rows
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
@@ -352,6 +352,44 @@ class Cluster:
         """
         keys = list(map(key_of, checks.tasks.of('tasks', tasks)))
         self._backend.forget_attempts(keys, _day(checks.date_of_work(date)))
+
+    def drain(self, node: str, reason: str | None = None, *, creator: str, force: bool = False) -> None:
+        """Have a node give up everything it owns, in good order, and be given nothing until ``undrain``, also after a restart.
+
+        It stays a member. A node of this name that joins later is drained from the start.
+
+        Args:
+            node: The node's name.
+            reason: Text for people.
+            creator: Who drains it.
+            force: Drain it even if no other node at work could own its tokens. Then no node owns them.
+
+        Raises:
+            ConfigError: An argument is not allowed; or no other node could own the tokens, and ``force`` is False.
+            BackendUnavailable: The store does not answer.
+        """
+        checks.node_name.of('node', node)
+        reading = self._reader.read()
+        able = {name for name, record in reading.live.items() if record.weight > 0} - reading.drained.keys() - {node}
+        if not able and not force:
+            raise ConfigError(f'node is {node!r}: no other node at work could own its tokens (force=True drains it all the same)')
+        request = LockRequest(node, ('%',), checks.creator.of('creator', creator), reason)
+        self._backend.edit_locks(LockEdit(put=(request,), group=DRAINED))
+
+    def undrain(self, node: str) -> bool:
+        """Let a node own tokens again.
+
+        Args:
+            node: The node's name.
+
+        Returns:
+            Whether it was drained.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        name = checks.node_name.of('node', node)
+        return bool(self._backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})), group=DRAINED)))
 
 
 @overload

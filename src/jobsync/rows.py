@@ -129,6 +129,8 @@ class ClusterNode(TypedDict):
     holding: int
     """With how many of the tokens and pins that it is to hand over it is still busy."""
     weight: float
+    is_drained: bool
+    """Whether an operator has drained it: it is to own nothing, whatever its weight."""
     is_current: bool
     """Whether it has acknowledged the assignment's present version."""
     candidate: bool
@@ -191,6 +193,8 @@ class ClusterStatus(TypedDict):
     tokens_moving: int
     locks: int
     items: int
+    drained: list[str]
+    """The names of nodes that an operator has drained, whether or not they are registered."""
     unmatched: list[str]
     """The tasks that are locked to patterns which no live node matches."""
     unreadable: list[UnreadableRow]

@@ -172,6 +172,17 @@ def test_locks(url: str, namespace: Namespace) -> None:
     assert 'x' in invoke(url, 'locks', 'list', '--unmatched').stdout
 
 
+def test_drain(url: str, namespace: Namespace) -> None:
+    """A node is drained and undrained by name; the last one only by force, and an absent one for when it joins."""
+    assert invoke(url, 'drain', 'b', '--reason', 'new disk').stdout == "'b' is drained\n"
+    assert invoke(url, 'nodes').stdout.splitlines()[2].split()[7] == 'yes'
+    result = invoke(url, 'drain', 'a')
+    assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
+    assert 'this holds once it joins' in invoke(url, 'drain', 'z').stdout
+    assert invoke(url, 'undrain', 'b').stdout == "'b' may own tokens again\n"
+    assert invoke(url, 'undrain', 'b').stdout == "'b' was not drained\n"
+
+
 def test_plan(url: str, namespace: Namespace) -> None:
     """A plan shows each node before and after, and the number of moves; a weight follows a colon."""
     result = invoke(url, 'plan', '--add', 'c:2', '--remove', 'a')

@@ -311,3 +311,24 @@ def test_a_renewed_timeline_is_read_anew(cluster: Cluster, namespace: Namespace,
     namespace.backend.renew_timeline(namespace.timeline, 0)
     status = cluster.status()
     assert (status['timeline'], status['tokens_owned'], status['nodes']) == (1, 0, 0)
+
+
+def test_a_drain(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A drained node is marked, gets nothing in a forecast, and is no item; undoing it is said only once."""
+    cluster.drain('b', 'new disk', creator='ann@desk')
+    assert cluster.status()['drained'] == ['b']
+    assert {row['name']: row['is_drained'] for row in cluster.nodes()} == {'a': False, 'b': True}
+    assert cluster.plan()['nodes']['b']['after'] == 0
+    assert (cluster.items(), cluster.locks(), cluster.status()['items'], cluster.clear_locks()) == ([], [], 0, 0)
+    assert cluster.why('b').is_pinned is False
+    assert [cluster.undrain('b'), cluster.undrain('b')] == [True, False]
+    assert cluster.status()['drained'] == []
+
+
+def test_the_last_node_is_not_drained_by_mistake(cluster: Cluster, nodes: Nodes) -> None:
+    """A node whose tokens no other could own is drained by force alone, and then that is a problem."""
+    cluster.drain('a', creator='ann')
+    with pytest.raises(ConfigError, match='no other node'):
+        cluster.drain('b', creator='ann')
+    cluster.drain('b', creator='ann', force=True)
+    assert 'every node at work is drained' in cluster.status()['problems']

@@ -9,7 +9,7 @@ import attrs
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
-from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
+from jobsync._core.records import DRAINED, NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
 
 __all__ = ['Explanation', 'TaskHistory', 'explain']
 
@@ -79,7 +79,7 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
 def _place(reading: ClusterReading, key: str) -> _Place:
     assignment, settings = reading.assignment, reading.settings
     pin = assignment.pin_of.get(key)
-    lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key).get(key)
+    lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key and lock.group != DRAINED).get(key)
     if pin is not None:
         return _Place(pin.id, pin.owner, pin.target, pin.version, False, pin, lock)
     token = tokenizer(settings.hash_function, settings.total_tokens)(key)

@@ -11,6 +11,7 @@ from jobsync._core.assignment import ABSENT, UNOWNED
 from jobsync._core.leader.pins import in_force
 from jobsync._core.patterns import choose
 from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
+from jobsync._core.records import DRAINED
 from jobsync.rows import Forecast
 
 __all__ = ['forecast']
@@ -26,6 +27,7 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
     """
     assignment = reading.assignment
     weights = {name: node.weight for name, node in reading.live.items() if name not in removed} | dict(added)
+    weights.update(dict.fromkeys(weights.keys() & reading.drained.keys(), 0.0))
     names, position = list(assignment.names), {name: at for at, name in enumerate(assignment.names)}
     place = array('i', (FREE if at == UNOWNED else STUCK if at == ABSENT else at for at in assignment.owner))
     for token, target in assignment.targets.items():
@@ -35,7 +37,7 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
                 names.append(target)
             place[token] = position[target]
     receivers = {name for name, weight in weights.items() if weight > 0}
-    policies = in_force(reading.locks.locks)
+    policies = in_force(lock for lock in reading.locks.locks if lock.group != DRAINED)
     requests = [
         PinRequest(pin.id, pin.target or pin.owner, choose(lock.patterns, receivers)[1], pin.home, lock.group, lock.cost)
         for pin in assignment.pins.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from jobsync._core.assignment import Assignment
-from jobsync._core.records import LockReading, Node, NodeState, Settings, Snapshot
+from jobsync._core.records import DRAINED, LockReading, Node, NodeState, Settings, Snapshot, TaskLock
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, TimelineChanged
 
@@ -39,6 +39,11 @@ class ClusterReading:
     def live(self) -> dict[str, Node]:
         """The registered nodes that are not silent, by name."""
         return {node.name: node for node in self.snapshot.nodes if node.state is NodeState.JOINED and not self.is_silent(node)}
+
+    @property
+    def drained(self) -> dict[str, TaskLock]:
+        """What drains nodes, by their names: who has drained them, when and why."""
+        return {lock.task_id: lock for lock in self.locks.locks if lock.group == DRAINED}
 
     def node(self, name: str | None) -> Node | None:
         """Return the record of a name."""

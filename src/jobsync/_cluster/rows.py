@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from jobsync._cluster.reading import ClusterReading
-from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
+from jobsync._core.records import DRAINED, NOBODY, Node, NodeState, Pin, TaskLock
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
 
 __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmatched']
@@ -14,7 +14,7 @@ __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmat
 
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
     """Return every node's record with its load, oldest first."""
-    assignment, leadership = reading.assignment, reading.snapshot.leadership
+    assignment, leadership, drained = reading.assignment, reading.snapshot.leadership, reading.drained
     tokens = Counter({name: len(assignment.owned_by(name)) for name in assignment.names})
     pins = Counter(pin.owner for pin in assignment.pins.values())
     return [
@@ -26,6 +26,7 @@ def node_rows(reading: ClusterReading) -> list[ClusterNode]:
             'pins': pins[node.name],
             'holding': len(node.holding),
             'weight': node.weight,
+            'is_drained': node.name in drained,
             'is_current': node.seen == reading.snapshot.version,
             'candidate': node.candidate,
             'heartbeat_age_sec': reading.silence_sec(node),
@@ -109,7 +110,7 @@ def item_rows(locks: Iterable[TaskLock], pin_of: Mapping[str, Pin], group: str |
             'patterns': list(item.patterns),
         }
         for item in locks
-        if item.group and group in (None, item.group)
+        if item.group not in ('', DRAINED) and group in (None, item.group)
     ]
     return sorted(found, key=lambda row: (row['group'], row['item']))
 
@@ -139,7 +140,8 @@ def status(reading: ClusterReading) -> ClusterStatus:
         'tokens_unowned': reading.settings.total_tokens - owned,
         'tokens_moving': sum(row['tokens'] for row in hand_overs(reading)),
         'locks': sum(not lock.group for lock in reading.locks.locks),
-        'items': sum(bool(lock.group) for lock in reading.locks.locks),
+        'items': sum(lock.group not in ('', DRAINED) for lock in reading.locks.locks),
+        'drained': sorted(reading.drained),
         'unmatched': [pin.task_id for pin in unmatched(reading)],
         'unreadable': [
             {'kind': record.kind, 'key': record.key, 'problem': record.problem}
@@ -166,6 +168,8 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
             yield f'node {node.name!r} ({node.host}, pid {node.pid}) has been silent for {reading.silence_sec(node):.0f} s'
         elif node.state is NodeState.JOINED and not node.candidate:
             yield f'node {node.name!r} does not get its work as leader done, and is no candidate'
+    if live and live.keys() <= reading.drained.keys():
+        yield 'every node at work is drained'
     if pins := unmatched(reading):
         yield f'{len(pins)} locked tasks match no live node: {", ".join(pin.task_id for pin in pins[:5])}'
     for row in hand_overs(reading):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 __all__ = [
+    'DRAINED',
     'INITIAL',
     'NOBODY',
     'Audit',
@@ -47,6 +48,10 @@ __all__ = [
 
 NOBODY = ''
 """As a target: the owner is to release the token, and no node takes over. No node can have this name."""
+
+
+DRAINED = '#drained'
+"""The group of items that name nodes: the leader takes each node of such a name for one of weight 0. No user's group has it."""
 
 
 @attrs.frozen(order=False)

@@ -12,10 +12,10 @@ from jobsync.cli.common import errors_as_lines, url_or_stdin
 from jobsync.cli.doctor import doctor
 from jobsync.cli.dump import dump
 from jobsync.cli.group import CommandGroup
-from jobsync.cli.locks import locks
 from jobsync.cli.purge import purge
 from jobsync.cli.quarantine import quarantine
 from jobsync.cli.readings import COMMANDS
+from jobsync.cli.steering import drain, locks, undrain
 
 __all__ = ['cli']
 
@@ -62,5 +62,5 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
         sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select) else 1)
 
 
-for command in (*COMMANDS, locks, purge, quarantine, doctor, dump):
+for command in (*COMMANDS, locks, drain, undrain, purge, quarantine, doctor, dump):
     cli.add_command(command)

@@ -21,7 +21,7 @@ from jobsync.rows import ClusterNode, ClusterStatus
 
 __all__ = ['COMMANDS']
 
-_NODES = ('name', 'state', 'leads', 'tokens', 'pins', 'holding', 'weight', 'heartbeat', 'timeout', 'host', 'pid')
+_NODES = ('name', 'state', 'leads', 'tokens', 'pins', 'holding', 'weight', 'drained', 'heartbeat', 'timeout', 'host', 'pid')
 _HISTORY = ('created_on', 'item', 'node', 'date')
 
 limit_option = click.option('--limit', type=click.IntRange(1), default=20, show_default=True, help='The newest so many.')
@@ -79,6 +79,7 @@ def _node(node: ClusterNode) -> list[object]:
         node['pins'],
         node['holding'],
         node['weight'],
+        node['is_drained'],
         age(node['heartbeat_age_sec']),
         age(node['timeout_sec']),
         node['host'],

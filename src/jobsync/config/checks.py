@@ -173,8 +173,14 @@ misfire = choice(('skip', 'run'))
 creator = Check(lambda value: isinstance(value, str) and bool(value), 'the name of a node')
 """The node whose task locks are meant; never None, which would mean those of all nodes."""
 group = Check(
-    lambda value: isinstance(value, str) and value.isprintable() and 0 < len(value) <= _LONGEST_NAME and value == value.strip(),
-    f'the name of a group: 1 to {_LONGEST_NAME} printable characters, no space at either end',
+    lambda value: (
+        isinstance(value, str)
+        and value.isprintable()
+        and 0 < len(value) <= _LONGEST_NAME
+        and value == value.strip()
+        and not value.startswith('#')
+    ),
+    f'the name of a group: 1 to {_LONGEST_NAME} printable characters, no space at either end, no # at the beginning',
 )
 """A group of items."""
 cost = Check(

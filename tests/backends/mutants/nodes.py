@@ -113,7 +113,7 @@ class HeartbeatRevives(Hands):
 
 @mutant
 class SettingsOfNodesLost(Hands):
-    """Keeps no settings of a node: nobody learns that nodes differ in them."""
+    """Keeps no settings of a node: no node finds that nodes differ in them."""
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         super().register(attrs.evolve(node, settings='{}'), timeline, at_least, replacing)

@@ -34,7 +34,7 @@ from jobsync._core.leader.owners import OwnerTable, find_stuck
 from jobsync._core.leader.pins import PinChanges, PinPlanner, wanted
 from jobsync._core.leader.row_changes import RowChanges, row_changes
 from jobsync._core.planner.rebalance import FREE, STUCK, rebalance
-from jobsync._core.records import Member
+from jobsync._core.records import DRAINED, Member
 from jobsync._core.redact import listed
 
 __all__ = ['decide']
@@ -45,6 +45,8 @@ makes a new version, which the stragglers must acknowledge instead: without push
 _GATHER_HELD_SEC = 0.1
 """How long the leader waits once every owner has acknowledged the version and some are still busy: an owner that only had to call
 ``on_revoke`` is ready by then."""
+_NO_CAUSE = 'rebalance'
+"""The reason of a plan for which there is no other."""
 _FOREVER = float('inf')
 
 
@@ -57,9 +59,19 @@ def decide(view: LeaderView, state: LeaderState, config: NodeConfig, token_of: C
     made_from = view.substance, config
     if state.idle is not None and state.idle[0] == made_from:
         return state.idle[1]
-    decision, is_idle = _Decision(view, state, config, token_of).decide()
+    decision, is_idle = _Decision(_with_drained(view), state, config, token_of).decide()
     state.idle = (made_from, decision) if is_idle else None
     return decision
+
+
+def _with_drained(view: LeaderView) -> LeaderView:
+    """Return the view in which the nodes that an operator has drained have weight 0, and the drains are no items."""
+    drained = {lock.task_id for lock in view.locks if lock.group == DRAINED}
+    if not drained:
+        return view
+    nodes = (attrs.evolve(node, weight=0.0) if node.name in drained else node for node in view.snapshot.nodes)
+    locks = tuple(lock for lock in view.locks if lock.group != DRAINED)
+    return attrs.evolve(view, snapshot=attrs.evolve(view.snapshot, nodes=tuple(nodes)), locks=locks)
 
 
 class _Decision:
@@ -130,11 +142,12 @@ class _Decision:
             if is_settled:
                 state.unsettled_since = state.cause = None
             return Decision(None, decide_again_at, pins.can_drop_expired), is_settled and decide_again_at is None
-        if state.unsettled_since is None:
+        is_calm = released.is_complete and not released.tokens  # no hand-over is under way, so this plan begins something new
+        if state.unsettled_since is None or is_calm:
             state.unsettled_since = self.now
         drained = self._drained({group.owner for group in changes.groups} | {pin.owner for pin in pin_changes.written})
         reason = self._reason(members, held_back, drained, pin_changes, bool(released.tokens))
-        if state.cause is None or (structural and reason is not None):
+        if state.cause is None or (reason is not None and (structural or (is_calm and reason != _NO_CAUSE))):
             state.cause = (reason or 'hand-over', len(self.old.members))
         plan = Plan(
             reason=state.cause[0],
@@ -310,7 +323,7 @@ class _Decision:
             causes.append(f'items declared: {listed(pins.declared)}')
         if pins.placed:
             causes.append(f'patterns of items: {listed(pins.placed)}')
-        return '; '.join(causes) or 'rebalance'
+        return '; '.join(causes) or _NO_CAUSE
 
 
 def _earliest(*times: float) -> float | None:

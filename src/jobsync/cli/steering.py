@@ -1,4 +1,4 @@
-"""The commands on task locks."""
+"""The commands that steer: task locks, and nodes that are to own nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobsync.cli.common import cluster_command, json_option
 from jobsync.cli.output import print_rows
 from jobsync.cluster import Cluster
 
-__all__ = ['locks']
+__all__ = ['drain', 'locks', 'undrain']
 
 
 @click.group()
@@ -44,7 +44,7 @@ def add_lock(
     cluster: Cluster, task: str, patterns: tuple[str, ...], reason: str | None, days: float | None, creator: str | None
 ) -> None:
     """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
-    creator = creator or f'{getpass.getuser()}@{socket.gethostname()}'
+    creator = creator or _who()
     cluster.add_lock(task, list(patterns), reason, days, creator=creator)
     click.echo(f'{task!r} is locked to {", ".join(map(repr, patterns))}, by {creator}')
 
@@ -60,3 +60,28 @@ def clear_locks(cluster: Cluster, tasks: tuple[str, ...], creator: str | None, e
         raise click.UsageError('give either TASKS, --creator or --all')
     removed = cluster.clear_locks(list(tasks) or None, creator)
     click.echo(f'{removed} task locks removed')
+
+
+@click.command()
+@click.argument('node')
+@click.option('--reason', default=None, help='Text for people.')
+@click.option('--creator', default=None, help='Who drains it.  [default: user@host]')
+@click.option('--force', is_flag=True, help='Even if no other node at work could own its tokens.')
+@cluster_command
+def drain(cluster: Cluster, node: str, reason: str | None, creator: str | None, force: bool) -> None:
+    """Have NODE give up everything it owns, in good order, and own nothing until it is undrained, also after a restart."""
+    cluster.drain(node, reason, creator=creator or _who(), force=force)
+    known = any(row['name'] == node for row in cluster.nodes())
+    click.echo(f'{node!r} is drained' + ('' if known else '; no node of this name is registered, so this holds once it joins'))
+
+
+@click.command()
+@click.argument('node')
+@cluster_command
+def undrain(cluster: Cluster, node: str) -> None:
+    """Let NODE own tokens again."""
+    click.echo(f'{node!r} may own tokens again' if cluster.undrain(node) else f'{node!r} was not drained')
+
+
+def _who() -> str:
+    return f'{getpass.getuser()}@{socket.gethostname()}'

@@ -14,6 +14,7 @@ from jobsync._cluster import rows
 from jobsync._cluster.explanation import Explanation, TaskHistory, explain
 from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader
+from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, Rebalance
 from jobsync._worker.attempts import quarantined_rows
 from jobsync._worker.purging import KINDS, purge_history
@@ -171,7 +172,10 @@ class Cluster:
         audits = backend.history(HistoryKind.AUDIT, date=day, item=key)
         rebalances = backend.history(HistoryKind.REBALANCE, limit=_REBALANCES_READ)
         history = TaskHistory(
-            cast('Sequence[Claim]', claims), cast('Sequence[Audit]', audits), cast('Sequence[Rebalance]', rebalances)
+            cast('Sequence[Claim]', claims),
+            cast('Sequence[Audit]', audits),
+            cast('Sequence[Rebalance]', rebalances),
+            0 if fewest_attempts(reading) is None else backend.lost_attempts(day).get(key, 0),
         )
         return explain(reading, key, history)
 

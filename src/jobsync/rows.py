@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 __all__ = [
     'AuditRow',
@@ -144,6 +145,8 @@ class ClusterNode(TypedDict):
     pid: int
     incarnation: str
     """The id of this run of the node."""
+    settings: Mapping[str, Any]
+    """The node's own settings, by the names of ``CoordinationConfig``."""
 
 
 class HandOver(TypedDict):

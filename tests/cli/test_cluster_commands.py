@@ -197,10 +197,11 @@ def test_doctor(url: str, namespace: Namespace) -> None:
     result = invoke(url, 'doctor')
     assert result.exit_code == 0
     assert all(line.startswith('ok ') for line in result.stdout.splitlines())
-    namespace.join('c', timeout_sec=60.0)
+    for name, enabled in (('c', True), ('d', False)):
+        namespace.join(name, settings=json.dumps({'locks_enabled': enabled}))
     result = invoke(url, 'doctor')
     assert result.exit_code == 3
-    assert 'nodes differ in heartbeat_timeout_sec: 15, 60' in result.stdout
+    assert 'nodes differ in locks_enabled: True (c), False (d)' in ' '.join(result.stdout.split())
 
 
 def test_doctor_notices_unrest(url: str, namespace: Namespace) -> None:

@@ -332,3 +332,29 @@ def test_the_last_node_is_not_drained_by_mistake(cluster: Cluster, nodes: Nodes)
         cluster.drain('b', creator='ann')
     cluster.drain('b', creator='ann', force=True)
     assert 'every node at work is drained' in cluster.status()['problems']
+
+
+def test_a_task_in_quarantine(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """Where nodes count attempts, a task at which as many workers were lost may be claimed by none, and the reason says so."""
+    namespace.join('c', settings=json.dumps({'max_attempts': 2}))
+    task = task_of(cluster, 'b')
+    for _ in range(2):
+        lost = namespace.join('lost')
+        namespace.backend.append_claims(lost, [task], DAY, 5)
+        namespace.evict(nodes['a'], lost)
+    acknowledge(namespace, nodes, namespace.snapshot().version)
+    found = cluster.why(task, DAY)
+    assert not found.is_claimable
+    assert 'in quarantine, since 2 workers were lost at it' in found.verdict
+    assert [(row['item'], row['attempts']) for row in cluster.quarantined(2, DAY)] == [(task, 2)]
+    cluster.release([task], DAY)
+    assert cluster.why(task, DAY).is_claimable
+
+
+def test_settings_that_differ(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A setting that should be equal is a problem that names both values and their nodes; another one is not."""
+    for name, enabled in (('c', True), ('d', False)):
+        namespace.join(name, settings=json.dumps({'locks_enabled': enabled, 'op_timeout_sec': len(name)}))
+    (problem,) = (each for each in cluster.status()['problems'] if 'differ' in each)
+    assert problem.startswith('nodes differ in locks_enabled: True (c), False (d)')
+    assert {row['name']: row['settings'] for row in cluster.nodes()}['d']['locks_enabled'] is False

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from jobsync._cluster.reading import ClusterReading
+from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
 from jobsync._core.records import DRAINED, NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
@@ -21,6 +22,8 @@ class TaskHistory:
     claims: Sequence[Claim]
     audits: Sequence[Audit]
     rebalances: Sequence[Rebalance]
+    lost_attempts: int = 0
+    """How many workers were lost at the task."""
 
 
 @attrs.frozen
@@ -62,6 +65,13 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
     """Return the explanation of a task, given by its key."""
     place = _place(reading, key)
     is_claimable, verdict = _verdict(reading, place)
+    limit = fewest_attempts(reading)
+    if is_claimable and limit is not None and history.lost_attempts >= limit:
+        is_claimable = False
+        verdict = (
+            f'Not claimable: it is in quarantine, since {history.lost_attempts} workers were lost at it. Release it with '
+            '"jobsync quarantine release".'
+        )
     return Explanation(
         task=key,
         token=place.token,

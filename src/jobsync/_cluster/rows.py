@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from jobsync._cluster.reading import ClusterReading
+from jobsync._cluster.settings import differences
+from jobsync._core.agent.settings_comparison import SHOULD_BE_EQUAL, settings_of
 from jobsync._core.records import DRAINED, NOBODY, Node, NodeState, Pin, TaskLock
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
 
@@ -36,6 +38,7 @@ def node_rows(reading: ClusterReading) -> list[ClusterNode]:
             'host': node.host,
             'pid': node.pid,
             'incarnation': node.incarnation,
+            'settings': settings_of(node.settings),
         }
         for node in reading.snapshot.nodes
     ]
@@ -170,6 +173,9 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
             yield f'node {node.name!r} does not get its work as leader done, and is no candidate'
     if live and live.keys() <= reading.drained.keys():
         yield 'every node at work is drained'
+    for setting, values in differences(reading).items():
+        words = ', '.join(f'{value} ({_some(names)})' for value, names in values.items())
+        yield f'nodes differ in {setting}: {words}: {SHOULD_BE_EQUAL[setting]}'
     if pins := unmatched(reading):
         yield f'{len(pins)} locked tasks match no live node: {", ".join(pin.task_id for pin in pins[:5])}'
     for row in hand_overs(reading):
@@ -177,3 +183,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
             yield f'node {row["owner"]!r} is still busy with {len(row["held"])} tokens that it is to hand over'
     for record in (*snapshot.unreadable, *reading.locks.unreadable):
         yield f'the {record.kind} {record.key!r} cannot be read: {record.problem}'
+
+
+def _some(names: Sequence[str]) -> str:
+    return ', '.join(names) if len(names) <= 3 else f'{", ".join(names[:3])} and {len(names) - 3} more'

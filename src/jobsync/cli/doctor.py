@@ -78,9 +78,6 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     else:
         yield Finding('ok', 'latency', words)
     yield _clock(cluster)
-    timeouts = sorted({node['timeout_sec'] for node in nodes if node['state'] == 'joined'})
-    if len(timeouts) > 1:
-        yield Finding('warn', 'settings', f'nodes differ in heartbeat_timeout_sec: {", ".join(f"{t:g}" for t in timeouts)}')
     if status['timeline']:
         yield Finding('warn', 'history', f'the store has gone back in time {status["timeline"]} times: see the page on trouble')
     for problem in status['problems']:

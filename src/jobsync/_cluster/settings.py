@@ -1,0 +1,31 @@
+"""The settings of the nodes at work, and those in which they differ though they should not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from jobsync._cluster.reading import ClusterReading
+from jobsync._core.agent.settings_comparison import SHOULD_BE_EQUAL, settings_of
+
+__all__ = ['differences', 'fewest_attempts']
+
+
+def differences(reading: ClusterReading) -> dict[str, Mapping[str, Sequence[str]]]:
+    """Return the settings in which nodes differ, and for each value, as text, the names of the nodes that have it."""
+    found: dict[str, Mapping[str, Sequence[str]]] = {}
+    for setting in SHOULD_BE_EQUAL:
+        nodes: defaultdict[str, list[str]] = defaultdict(list)
+        for name, node in sorted(reading.live.items()):
+            settings = settings_of(node.settings)
+            if setting in settings:
+                nodes[repr(settings[setting])].append(name)
+        if len(nodes) > 1:
+            found[setting] = dict(nodes)
+    return found
+
+
+def fewest_attempts(reading: ClusterReading) -> int | None:
+    """Return the lowest ``max_attempts`` of the nodes at work; None where none counts attempts."""
+    limits = [settings_of(node.settings).get('max_attempts') for node in reading.live.values()]
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)

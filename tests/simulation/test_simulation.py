@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from array import array
+from collections.abc import Sequence
 
 import pytest
 from tests.simulation.broken_rules import BROKEN_ORDER, BROKEN_RULES
 
 from jobsync._core.leader import admission
+from jobsync._core.leader.pins import PinPlanner
+from jobsync._core.planner.rebalance import PinRequest
 from jobsync.backend import HistoryKind, Purged
 from jobsync.backends.memory import MemoryBackend
 from jobsync.testing.simulate import main
 from jobsync.testing.simulation import WorldConfig, run
+from jobsync.testing.simulation.world import ITEMS
 
 ORDINARY = WorldConfig(drills=False)
 SHOWN_BY = {
@@ -94,6 +99,19 @@ def test_a_fence_or_an_announcement_that_breaks_is_noticed(rule: str) -> None:
             assert not run(seed, ORDINARY).broken
             return
     pytest.fail(f'no seed noticed that {rule}')
+
+
+def test_items_that_are_not_shared_out_by_themselves_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With items balanced among all tokens, some seed shows a group of which one node has too many (P5), and nothing else."""
+    requests = PinPlanner.requests
+
+    def among_all(self: PinPlanner, place: array[int], names: Sequence[str]) -> list[PinRequest]:
+        return [request._replace(group='') for request in requests(self, place, names)]
+
+    monkeypatch.setattr(PinPlanner, 'requests', among_all)
+    found = {finding for seed in range(0, 12, ITEMS) for finding in run(seed, ORDINARY).unsettled}
+    assert found
+    assert all(finding.startswith('P5: of group ') for finding in found), found
 
 
 def test_a_replacement_that_moves_everything_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,15 @@ class Operators:
             world.record(f'row of the lock of {task} made unreadable')
             world.store.spoil_lock(world.namespace, task)
 
+    def declare(self) -> None:
+        """Declare items anew: of one group, which may be empty, and of which tasks may be locked or in the other group."""
+        world, random = self._world, self._world.random
+        group, patterns = random.choice(['g', 'h']), random.choice([('%',), ('%',), ('w%',), ('_1', '%'), ('none%',)])
+        tasks = random.sample(world.tasks, random.randint(0, len(world.tasks)))
+        costs = {task: random.choice([1.0, 2.5, 0.5]) if group == 'h' else 1.0 for task in tasks}
+        world.record(f'items of {group} are {tasks}, for {patterns}')
+        world.declare(group, costs, patterns)
+
     # --- nodes and tokens ---------------------------------------------------------------------------------------------------
 
     def delete_node(self) -> None:

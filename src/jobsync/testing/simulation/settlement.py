@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobsync._core.patterns import choose
+from jobsync.backend import TaskLock
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.world import World
 
@@ -20,16 +21,49 @@ def unsettled(world: World) -> list[str]:
         if len(names := [node.name for node in living if node.has_lease() and node.ownership.mine[token]]) != 1
     )
     unready = (f'P2: {node.name} is {node.agent.phase.value} and not settled' for node in living if not node.agent.is_settled)
-    return [*unowned, *_misplaced(world, living), *_unbalanced(living), *unready]
+    return [*unowned, *_misplaced(world, living), *_unbalanced(living), *_unshared(world, living), *unready]
+
+
+def _in_force(world: World) -> tuple[dict[str, TaskLock], dict[str, TaskLock]]:
+    """Return for each task its lock or else its item, and for each item the oldest of the task."""
+    found = [lock for lock in world.backend.read_locks().locks if lock.expires_at is None or lock.expires_at > world.store_time()]
+    items = {lock.task_id: lock for lock in reversed(found) if lock.group}
+    return items | {lock.task_id: lock for lock in found if not lock.group}, items
+
+
+def _unshared(world: World, living: list[SimNode]) -> list[str]:
+    """Return the pairs of nodes of which one should hand an item to the other, perhaps by way of others (P5).
+
+    Where items differ in cost: only those of which one is so low that it could take the dearest item and stay below the other.
+    """
+    locks, items = _in_force(world)
+    receivers = {node.name: node for node in living if node.agent.weight > 0}
+    wrong = []
+    for group in sorted({item.group for item in items.values()}):
+        costs = {task: item.cost for task, item in items.items() if item.group == group}
+        is_exact = len(set(costs.values())) == 1
+        holder = {task: name for task in costs for name, node in receivers.items() if node.works_on(task)}
+        allowed = {task: choose(locks[task].patterns, receivers)[1] for task in costs}
+        load = {name: sum(costs[task] for task, holds in holder.items() if holds == name) for name in receivers}
+        reached = {
+            name: {other for task, holds in holder.items() if holds == name for other in allowed[task]} for name in receivers
+        }
+        for _ in receivers if is_exact else ():
+            reached = {name: others.union(*(reached[other] for other in others)) for name, others in reached.items()}
+        dearest = max(costs.values())
+        weight = {name: node.agent.weight for name, node in receivers.items()}
+        wrong += [
+            f'P5: of group {group} {giver} has {load[giver]:g} and {taker} {load[taker]:g}'
+            for giver, takers in reached.items()
+            for taker in sorted(takers)
+            if load[giver] * weight[taker] > (load[taker] + dearest) * weight[giver] + 1e-9
+        ]
+    return wrong
 
 
 def _misplaced(world: World, living: list[SimNode]) -> list[str]:
-    """Return the tasks that no node owns, or a node that their lock does not allow (P6)."""
-    locks = {
-        lock.task_id: lock
-        for lock in world.backend.read_locks().locks
-        if lock.expires_at is None or lock.expires_at > world.store_time()
-    }
+    """Return the tasks that no node owns, or a node that their lock or item does not allow (P6)."""
+    locks, _ = _in_force(world)
     names = [node.name for node in living if node.agent.weight > 0]
     wrong = []
     for task in world.tasks:

@@ -31,9 +31,13 @@ class Storm:
             operators.delete_owner, operators.spoil_node, operators.spoil_lock, operators.resize,
             operators.rename_lock, operators.delete_in_steps,
         ]  # fmt: skip
+        if world.has_items:
+            self._faults += [operators.declare] * 6
 
     def start(self) -> None:
-        """Begin a few seconds after the cluster does."""
+        """Begin a few seconds after the cluster does, which in some worlds has items from its start."""
+        if self._world.has_items:
+            self._world.at(1.0, Operators(self._world).declare)
         self._world.at(10.0, self._strike)
         self._world.at(5.0, self._work)
 

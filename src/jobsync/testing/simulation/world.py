@@ -6,7 +6,7 @@ import datetime as dt
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 
 from jobsync._core.config import NodeConfig
@@ -26,6 +26,8 @@ TIMINGS = ((5.0, 15.0), (5.0, 20.0), (5.0, 60.0), (15.0, 60.0))
 """Heartbeat interval and timeout of a node, where they differ from node to node; the first where they do not."""
 MOST_EVENTS = 20_000
 """In one second of virtual time: more means that a node runs in circles."""
+ITEMS = 3
+"""One world in this many declares items."""
 HISTORY = 400
 """Lines of the history that are kept."""
 
@@ -60,6 +62,7 @@ class World:
         self._events_now = 0
         self.grace_sec = self.random.choice([0.0, 0.0, 10.0])
         self.timings = TIMINGS if self.random.random() < 0.4 else TIMINGS[:1]
+        self.has_items = seed % ITEMS == 0
         self.promises = Promises(self)
         self._history: deque[str] = deque(maxlen=HISTORY)
         self._first_finding: tuple[str, ...] = ()
@@ -161,6 +164,13 @@ class World:
             expiry = None if expires_in is None else dt.timedelta(seconds=expires_in)
             self.backend.edit_locks(LockEdit(put=(LockRequest(task, patterns, 'sim', expires_in=expiry),)))
         self.announce()
+
+    def declare(self, group: str, costs: Mapping[str, float], patterns: tuple[str, ...]) -> None:
+        """Put these tasks, with their costs, in place of the items of a group."""
+        if self.namespace in self.store.spaces:
+            put = tuple(LockRequest(task, patterns, 'sim', cost=cost) for task, cost in costs.items())
+            self.backend.edit_locks(LockEdit(LockFilter(), put, group))
+            self.announce()
 
     # --- the processes ------------------------------------------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ def test_a_tick_whose_node_has_died(store: Store, misfire: str, caplog: pytest.L
 
 
 @pytest.mark.any_store
-@pytest.mark.parametrize('end', ['leaves', 'completes'])
+@pytest.mark.parametrize('end', ['leaves', 'restarts', 'completes'])
 def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not run by two at once: the new owner waits until the node that has begun it completes it, or is gone."""
     monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
@@ -193,11 +193,26 @@ def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch:
         wait_until(lambda: len(asked) > 3, 'it has waited')
         assert (ran, clock.is_settled()) == ([], False)
         if end == 'completes':
-            other.complete(NOON)
-        other.leave()
+            other.complete(NOON)  # and stays
+        else:
+            other.leave()
+        if end == 'restarts':  # registered again: the run that has begun the tick is over all the same
+            Other(store)
         clock.settle(NOON)
-    assert ran == ([NOON] if end == 'leaves' else [])
+    assert ran == ([] if end == 'completes' else [NOON])
     assert store.audits == [item(NOON)]
+
+
+@pytest.mark.any_store
+def test_a_tick_that_is_complete_without_a_claim(store: Store) -> None:
+    """The answer to the claim says so, and the function is not called."""
+    ran: list[dt.datetime] = []
+    with store.job('a') as job:
+        Other(store).complete(NOON)
+        clock = Clock(job, NOON)
+        job.every(3600, name='work')(lambda tick: ran.append(tick.scheduled))
+        clock.settle(NOON)
+    assert (ran, store.claims, store.audits) == ([], [], [item(NOON)])
 
 
 @pytest.mark.any_store
@@ -217,6 +232,10 @@ def test_ticks_that_no_node_has_begun(store: Store, misfire: str) -> None:
         assert ran[1:] == ([NOON + 6 * HOUR] if misfire == 'run' else [])
         clock.settle(NOON + 7 * HOUR)
         assert ran[-1] == NOON + 7 * HOUR
+        clock.set(NOON + 5 * HOUR)  # the store's clock goes back to a tick without a record
+        (each,) = job._scheduler._all.values()
+        job._scheduler.step(each)
+        assert not each.is_busy
         clock.settle(NOON + 30 * HOUR + quarter)  # all of the ten before were missed
         assert ran[-1] == NOON + 7 * HOUR
 

@@ -141,7 +141,7 @@ def run(url: str, plan: Plan, folder: Path) -> Outcome:
         workers = [start() for _ in range(plan.processes)]
         _wait(lambda: all(worker.is_running for worker in workers), _START_SEC, 'all workers enter')
         wall_since, since = time.time(), now()
-        faults, hurt = Counter[str](), list[tuple[float, str]]()
+        faults = Counter[str]()
         stopped: list[tuple[float, Worker]] = []
         next_fault = since + plan.fault_every_sec
         while now() < since + plan.seconds:
@@ -150,14 +150,12 @@ def run(url: str, plan: Plan, folder: Path) -> Outcome:
                 worker.is_stopped = False
                 stopped.remove((moment, worker))
             if now() >= next_fault:
-                next_fault = now() + plan.fault_every_sec
                 running = [worker for worker in workers if worker.is_running]
                 at_work = [worker for worker in running if worker.has_worked()] or running
                 if at_work:
                     victim, fault = chance.choice(at_work), chance.choice(FAULTS)
                     time.sleep(chance.uniform(0, plan.period_sec) if chance.random() < 0.5 else 0)
                     _wait_until_at_work(victim, plan, chance)
-                    hurt.append((now(), victim.name))
                     victim.process.send_signal(fault)
                     faults[fault.name] += 1
                     if fault is signal.SIGSTOP:
@@ -166,6 +164,8 @@ def run(url: str, plan: Plan, folder: Path) -> Outcome:
                     else:
                         workers.remove(victim)
                         workers.append(start())
+                # From the fault on, so that its consequences are over before the next: a takeover takes timeout_sec + 2 s.
+                next_fault = now() + plan.fault_every_sec
             time.sleep(0.05)
         wall_until = time.time()
         for worker in workers:

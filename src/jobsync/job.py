@@ -22,7 +22,7 @@ from jobsync._worker.items import Items
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.schedule import parse_schedule, parse_zone
 from jobsync._worker.scheduler import Scheduler
-from jobsync._worker.session import Session, copy_error
+from jobsync._worker.session import Session, copy_error, without_chain
 from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
 from jobsync._worker.singleton import POLL_SEC, Place, Singleton
@@ -156,6 +156,8 @@ class Job:
             self.__exit__(None, None, None)
             if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):
                 raise SystemExit(0) from error
+            if isinstance(error, JobsyncError):
+                raise without_chain(error)  # noqa: B904 - the same error, not another one
             raise
         if self._config.enabled:
             _logger.info('node %r entered with %d tokens', self.node_name, len(self.my_tokens))

@@ -23,7 +23,7 @@ from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 if TYPE_CHECKING:
     from jobsync.database import Connection
 
-__all__ = ['Session', 'copy_error']
+__all__ = ['Session', 'copy_error', 'without_chain']
 
 _logger = EventLogger('jobsync.job')
 
@@ -260,6 +260,17 @@ class Session:
             # interrupted. They run in the user's own thread, so that a signal ends a long one: its connection is of no other use.
             self._connection = Connection(backend.connection, self.caller.call_here, check=self.check_inside)
         return self._connection
+
+
+def without_chain(error: JobsyncError) -> JobsyncError:
+    """Return an error of entering without the steps of other threads and of the driver, which explain nothing to users.
+
+    The driver's exception is still there, as ``__context__``.
+    """
+    if error.__cause__ is not None:
+        error.__context__, error.__cause__ = error.__cause__, None
+    error.__suppress_context__ = True
+    return error.with_traceback(None)
 
 
 def copy_error(node_name: str) -> WrongProcess:

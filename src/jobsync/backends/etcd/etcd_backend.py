@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import attrs
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, NodeState, Opened, Reach, Settings, Timeline
+from jobsync.backends._common.probing import ETCD, refuse_other_server
 from jobsync.backends._common.values import draw_id
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment import MOST_REMOVALS, EtcdAssignment
@@ -23,7 +25,7 @@ from jobsync.backends.etcd.state import EtcdState
 from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
-from jobsync.errors import SchemaMismatch
+from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = ['EtcdBackend', 'connect', 'on_client']
 
@@ -34,7 +36,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without connecting."""
     cluster, keys = cluster_of(url), EtcdKeys(options.namespace)
     connection = Connection(lambda: channels_to(cluster), keys.state, options.op_timeout_sec)
-    return EtcdBackend(connection, keys, options, str(cluster))
+    return EtcdBackend(connection, keys, options, str(cluster), () if cluster.tls else cluster.endpoints)
 
 
 def on_client(client: Any, options: BackendOptions) -> Backend:
@@ -50,10 +52,14 @@ class EtcdBackend:
     info: BackendInfo = INFO
     """See ``Backend.info``: an acknowledged write is on the disks of a majority."""
 
-    def __init__(self, connection: Connection, keys: EtcdKeys, options: BackendOptions, shown: str) -> None:
+    def __init__(
+        self, connection: Connection, keys: EtcdKeys, options: BackendOptions, shown: str, endpoints: Sequence[str] = ()
+    ) -> None:
         self.store = store = EtcdStore(connection, keys, options)
         self._keys = keys
         self._shown = shown
+        self._endpoints = endpoints
+        """Where a server of another kind may be, until ``open`` has been called once."""
         nodes, assignment, locks, history = EtcdNodes(store), EtcdAssignment(store), EtcdLocks(store), EtcdHistory(store)
         self._watcher = Watcher(connection, keys.state, options.op_timeout_sec)
         self.snapshot, self.register, self.heartbeat = nodes.snapshot, nodes.register, nodes.heartbeat
@@ -71,6 +77,12 @@ class EtcdBackend:
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._shown} {self._keys.namespace}>'
+
+    def _refuse_other_server(self, within_sec: float) -> None:
+        """Raise ``ConfigError`` if one of the URL's endpoints is a server of another kind."""
+        for endpoint in self._endpoints:
+            host, _, port = endpoint.rpartition(':')
+            refuse_other_server(ETCD, host.strip('[]'), int(port), self._shown, within_sec)
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
@@ -97,7 +109,13 @@ class EtcdBackend:
             unwritten = requests.unwritten(keys.nodes, cluster.at, requests.end_of(keys.nodes))
             return attrs.evolve(write, compares=[*write.compares, unwritten])
 
-        return self.store.change([requests.get(keys.state)], decide, deadline)[0]
+        try:
+            return self.store.change([requests.get(keys.state)], decide, deadline)[0]
+        except BackendUnavailable:
+            self._refuse_other_server(deadline - time.monotonic())
+            raise
+        finally:
+            self._endpoints = ()
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""

@@ -43,7 +43,7 @@ from jobsync.backends.redis.errors import SCHEMA
 from jobsync.backends.redis.history import history_of, incomplete_of
 from jobsync.backends.redis.listener import RedisListener
 from jobsync.backends.redis.namespace import RedisNamespace
-from jobsync.backends.redis.server import check_server
+from jobsync.backends.redis.server import check_server, recognised
 from jobsync.backends.redis.url import RedisServer, server_of
 
 __all__ = ['RedisBackend', 'connect']
@@ -89,7 +89,8 @@ class RedisBackend:
         """See ``Backend.open``."""
         deadline = self._namespace.deadline()
         if not self._checked:
-            check_server(self._namespace.pool, deadline)
+            with recognised(self._namespace.server, deadline):
+                check_server(self._namespace.pool, deadline)
             (publishes,) = self._run('rights', deadline=deadline)
             if publishes != b'1':
                 self._listener.poll('this user may not publish announcements')

@@ -48,6 +48,8 @@ OUTAGES: Mapping[str, str] = {
 }
 """States in which a server refuses every user, and what they mean."""
 FOREIGN = 'WRONGTYPE'
+NO_DATABASE = 'DB index is out of range'
+"""What SELECT says of a database that there is not; it has no code of its own."""
 
 CLASSES: Mapping[type[Exception], str] = {
     redis.exceptions.NoPermissionError: 'NOPERM',
@@ -80,6 +82,8 @@ def translate(error: Exception, server: RedisServer) -> JobsyncError:
     code, said = _code_of(error), str(error) or type(error).__name__
     if code in RIGHTS:
         return ConfigError(f'{server}: this user may not do what is needed: {said}; {RIGHTS[code]}')
+    if NO_DATABASE in said:
+        return ConfigError(f'{server}: {said}: the server has fewer databases (16 by default, and a cluster has only 0)')
     if code == FOREIGN:
         return SchemaMismatch(f'{server}: a key of the namespace is not from jobsync ({said}); choose another appname')
     if code in OUTAGES:

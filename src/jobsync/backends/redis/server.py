@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 import redis
 
 from jobsync.backend import EventLogger
+from jobsync.backends._common.probing import REDIS, refuse_other_server
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.pool import RedisPool
-from jobsync.errors import ConfigError, JobsyncError
+from jobsync.backends.redis.url import RedisServer
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
-__all__ = ['check_server']
+__all__ = ['check_server', 'recognised']
 
 log = EventLogger('jobsync.backends.redis')
 
 OLDEST = (6, 2)
 """The first version with ZMSCORE."""
+
+
+@contextlib.contextmanager
+def recognised(server: RedisServer, deadline: Deadline) -> Iterator[None]:
+    """Raise ``ConfigError`` if what does not answer in the block, as Redis does, is a server of another kind."""
+    try:
+        yield
+    except BackendUnavailable:
+        if (address := server.address) is not None and deadline.left > 0:
+            refuse_other_server(REDIS, *address, server, deadline.left)
+        raise
 
 
 def check_server(pool: RedisPool, deadline: Deadline) -> None:

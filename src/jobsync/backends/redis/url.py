@@ -52,6 +52,12 @@ class RedisServer:
         """The number of the database."""
         return int(self.parameters.get('db', 0))
 
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port; None for a socket, for TLS, and where sentinels know it."""
+        is_plain = self.connection_class is redis.connection.Connection and not self.sentinels
+        return (str(self.parameters['host']), int(self.parameters['port'])) if is_plain else None
+
     def __str__(self) -> str:
         if self.sentinels:
             hosts = ','.join(f'{host}:{port}' for host, port in self.sentinels.addresses)

@@ -197,18 +197,23 @@ def connect(server: PostgresqlServer) -> BoundedConnection:
 
 def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> JobsyncError:
     """Return the error to raise instead; ``grants`` are the statements that give a user its rights."""
-    code = error.sqlstate or ''
+    code, said = error.sqlstate or '', in_one_line(error)
     if code in BUSY:
-        return Busy(f'{server}: rolled back in favour of another transaction: {error}')
+        return Busy(f'{server}: rolled back in favour of another transaction: {said}')
     if code == RIGHTS:
-        return ConfigError(f'{server}: this user may not do what is needed: {error}; what it needs the owner gives: {grants}')
+        return ConfigError(f'{server}: this user may not do what is needed: {said}; what it needs the owner gives: {grants}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
-        return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {error}')
+        return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {said}')
     if code in ABSENT:
-        return SchemaMismatch(f'{server}: the tables are not there as expected ({error}): open the namespace anew')
+        return SchemaMismatch(f'{server}: the tables are not there as expected ({said}): open the namespace anew')
     if code[:2] in FOREIGN_CLASSES or isinstance(error, (psycopg.DataError, psycopg.ProgrammingError)):
-        return SchemaMismatch(f'{server}: a statement does not fit the tables it found: {error}')
-    return BackendUnavailable(f'{server}: {str(error).strip() or type(error).__name__}')
+        return SchemaMismatch(f'{server}: a statement does not fit the tables it found: {said}')
+    return BackendUnavailable(f'{server}: {said or type(error).__name__}')
+
+
+def in_one_line(error: psycopg.Error) -> str:
+    """Return what the server says, without the statement and the place in it, or else what the driver says."""
+    return error.diag.message_primary or ' '.join(str(error).split())
 
 
 def is_login_refused(error: psycopg.OperationalError) -> bool:

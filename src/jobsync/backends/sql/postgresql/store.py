@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends._common.forks import abandon
+from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
@@ -28,7 +29,7 @@ from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import Tables, tables_for
 from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, Statement
-from jobsync.errors import BackendUnavailable, SchemaMismatch
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']
 
@@ -127,7 +128,7 @@ class PostgresqlStore(SqlStore):
         super().__init__(INFO, PostgresqlDialect(tables))
         self.server = server
         self._op_timeout = op_timeout_sec
-        self._closed = False
+        self._closed = self._is_known = False
         self._set_up()
 
     def _set_up(self) -> None:
@@ -168,6 +169,12 @@ class PostgresqlStore(SqlStore):
 
     # Opening and closing
 
+    def reach(self, create: bool, timeout_sec: float) -> None:  # noqa: ARG002 - no database is made
+        """See ``SqlStore.reach``. Another kind of server would let libpq wait for its whole timeout."""
+        if not self._is_known and (address := self.server.address) is not None:
+            refuse_other_server(POSTGRESQL, *address, self.server, timeout_sec)
+        self._is_known = True
+
     def lock_schema(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.lock_schema``; ``SchemaMismatch`` if there is no schema to create tables in."""
         # t=0  nodes a and b both find no table
@@ -175,8 +182,18 @@ class PostgresqlStore(SqlStore):
         # t=2  b creates them too, waits for a's commit, and fails with a violation of a system index, IF NOT EXISTS or not
         # This lock makes b wait before t=2, and then find the tables of a.
         tx.execute_text(f"SELECT pg_advisory_xact_lock(hashtextextended('jobsync {self.tables.namespace}', 0))")
-        if tx.execute_text('SELECT current_schema()').scalar_one() is None:
+        may_create = "has_schema_privilege(current_schema(), 'CREATE')"
+        found: Sequence[Any] = tx.execute_text(
+            f'SELECT quote_ident(current_schema()), {may_create}, quote_ident(current_user)'
+        ).one()
+        schema, user = found[0], found[2]
+        if schema is None:
             raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
+        if not found[1]:
+            raise ConfigError(
+                f'{self.server}: this user may not make tables in the schema {schema}; let its owner run '
+                f'GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};'
+            )
 
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         """See ``SqlStore.existing_tables``."""

@@ -26,6 +26,14 @@ class PostgresqlServer:
     parameters: dict[str, Any] = attrs.field(repr=False)
     """libpq's connection parameters, the password included."""
 
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port; None if there are several, or a socket, or what only libpq knows."""
+        host, port = str(self.parameters.get('host') or ''), str(self.parameters.get('port') or '5432')
+        if not host or host.startswith(('/', '@')) or ',' in host or not port.isdecimal() or self.parameters.get('hostaddr'):
+            return None
+        return host, int(port)
+
     def __str__(self) -> str:
         shown = {name: self.parameters[name] for name in SHOWN if self.parameters.get(name)}
         return 'postgresql ' + (' '.join(f'{name}={value}' for name, value in shown.items()) or '(all by default)')

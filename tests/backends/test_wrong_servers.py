@@ -1,0 +1,107 @@
+"""A URL that leads to another kind of server, or to what the user may not have: one line, and no wait as for an outage."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from tests.support.servers import EtcdServer, PostgresServer, RedisServer
+
+from jobsync import plugins
+from jobsync.backend import BackendOptions
+from jobsync.errors import BackendUnavailable, ConfigError
+from jobsync.testing.conformance.namespace import SETTINGS
+
+
+@pytest.fixture
+def web_port() -> Iterator[int]:
+    """Yield the port of a web server."""
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def error_of(url: str) -> str:
+    """Return the one line with which a backend at this URL refuses to be opened."""
+    with closing(plugins.connect(url, BackendOptions())) as backend, pytest.raises(ConfigError) as caught:
+        backend.open(SETTINGS, create=True)
+    (line,) = str(caught.value).splitlines()
+    assert 'secret' not in line
+    return line
+
+
+@pytest.mark.postgres
+@pytest.mark.redis
+@pytest.mark.etcd
+@pytest.mark.parametrize('scheme', ['postgresql', 'redis', 'etcd'])
+def test_another_kind_of_server_is_named(
+    newest_postgres: PostgresServer, redis_of_many: RedisServer, etcd_server: EtcdServer, web_port: int, scheme: str
+) -> None:
+    """What is at the address, what the URL is for, and how the right URL begins."""
+    ports = {
+        'postgresql': newest_postgres.port,
+        'redis': redis_of_many.port,
+        'etcd': int(etcd_server.endpoint.rpartition(':')[2]),
+    }
+    names = {'postgresql': 'a PostgreSQL server', 'redis': 'a Redis server', 'etcd': 'an etcd server'}
+    for kind, port in ports.items():
+        if kind != scheme:
+            line = error_of(f'{scheme}://user:secret@127.0.0.1:{port}')
+            assert f'127.0.0.1:{port} is {names[kind]}, and the URL is for {names[scheme]}' in line
+            assert line.endswith(f'begins with {kind}://')
+    assert f'is a web server, and the URL is for {names[scheme]}' in error_of(f'{scheme}://user:secret@127.0.0.1:{web_port}')
+
+
+@pytest.mark.parametrize('scheme', ['postgresql', 'redis', 'etcd'])
+def test_no_server_at_all_is_an_outage(scheme: str) -> None:
+    """A server that is not there yet may come: nothing is said against the URL."""
+    with (
+        closing(plugins.connect(f'{scheme}://127.0.0.1:1', BackendOptions(op_timeout_sec=2))) as backend,
+        pytest.raises(BackendUnavailable) as caught,
+    ):
+        backend.open(SETTINGS, create=True)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.redis
+def test_a_redis_database_that_is_not_there(redis_of_many: RedisServer) -> None:
+    """The number is above those of the server."""
+    assert 'db 2000000000: DB index is out of range' in error_of(redis_of_many.url(2_000_000_000))
+
+
+@pytest.mark.postgres
+def test_a_user_who_may_not_make_tables(newest_postgres: PostgresServer) -> None:
+    """The statement that gives the right is in the message, to be run as it is."""
+    schema = newest_postgres.new_schema().rpartition('%3D')[2]
+    newest_postgres.arrange(
+        'DO $$ BEGIN CREATE ROLE "Poor one" LOGIN PASSWORD \'x\'; EXCEPTION WHEN duplicate_object THEN END $$'
+    )
+    newest_postgres.arrange(f'GRANT USAGE ON SCHEMA {schema} TO "Poor one"')
+    url = f'postgresql://Poor%20one:x@127.0.0.1:{newest_postgres.port}/postgres?options=-csearch_path%3D{schema}'
+    line = error_of(url)
+    grant = line.partition(' run ')[2]
+    assert grant == f'GRANT USAGE, CREATE ON SCHEMA {schema} TO "Poor one";'
+    newest_postgres.arrange(grant)
+    with closing(plugins.connect(url, BackendOptions())) as backend:
+        assert backend.open(SETTINGS, create=True).settings == SETTINGS
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ('login', 'database', 'words'),
+    [
+        ('postgres:secret', 'postgres', 'password authentication failed'),
+        ('nobody:secret', 'postgres', 'password authentication failed'),
+        (None, 'no_such', 'database "no_such" does not exist'),
+    ],
+)
+def test_a_login_that_postgresql_refuses(newest_postgres: PostgresServer, login: str | None, database: str, words: str) -> None:
+    """A wrong password, an unknown user, a database that is not there."""
+    known = newest_postgres.url().partition('://')[2].rpartition('@')[0]
+    line = error_of(f'postgresql://{login or known}@127.0.0.1:{newest_postgres.port}/{database}')
+    assert words in line

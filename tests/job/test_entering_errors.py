@@ -1,0 +1,54 @@
+"""What a user sees of an error of entering: a few steps, which are the user's own, and one line."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+
+import pytest
+from tests.job.stores import Store
+
+from jobsync import AsyncJob, CoordinationConfig, Job
+from jobsync.errors import BackendNotFound, BackendUnavailable, JobsyncError, NodeNameInUse
+
+
+def lines_of(error: BaseException) -> list[str]:
+    return ''.join(traceback.format_exception(error)).splitlines()
+
+
+def assert_short(error: BaseException) -> None:
+    """The error has no chain, few steps, and one line; the driver's exception is not lost."""
+    lines = lines_of(error)
+    assert len(lines) <= 20, '\n'.join(lines)
+    assert len([line for line in lines if line.startswith('Traceback')]) == 1
+    assert lines[-1] == f'{type(error).__module__}.{type(error).__qualname__}: {error}'
+
+
+@pytest.mark.any_store
+def test_a_name_in_use(store: Store) -> None:
+    """No step of the node's own threads is shown."""
+    with store.job('a'), pytest.raises(NodeNameInUse) as caught, store.job('a'):
+        pass
+    assert_short(caught.value)
+
+
+def test_a_store_that_does_not_answer() -> None:
+    """No step of a driver is shown, and its exception is there for a debugger."""
+    config = CoordinationConfig(backend='redis://127.0.0.1:1', op_timeout_sec=0.2)
+    with pytest.raises(BackendUnavailable) as caught, Job('a', coordination_config=config):
+        pass
+    assert_short(caught.value)
+    assert caught.value.__context__ is not None
+
+
+def test_a_wrong_scheme_for_async_jobs() -> None:
+    """``AsyncJob`` shows as little."""
+
+    async def main() -> None:
+        async with AsyncJob('a', coordination_config=CoordinationConfig(backend='postgre://h/db')):
+            pass
+
+    with pytest.raises(BackendNotFound, match='did you mean postgresql://') as caught:
+        asyncio.run(main())
+    assert isinstance(caught.value, JobsyncError)
+    assert len([line for line in lines_of(caught.value) if line.startswith('Traceback')]) == 1

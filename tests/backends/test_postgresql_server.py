@@ -203,7 +203,7 @@ class TestRights:
     def test_tables_that_were_dropped_are_made_again(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """The functions that DROP TABLE leaves behind are in nobody's way."""
         namespace.join('a')
-        tables = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')
+        tables = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'item', 'state')
         harness.execute(*(f'DROP TABLE sync_{table} CASCADE' for table in tables))
         with pytest.raises(SchemaMismatch):
             namespace.snapshot()

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import QueryableAttribute
 
+    from jobsync.cluster import Cluster
     from jobsync.database import Connection, RowFilter
+    from jobsync.web import Server
 
 __all__ = ['Job']
 
@@ -799,6 +801,36 @@ class Job:
     def get_coordination_status(self) -> CoordinationStatus:
         """Return this node's state in one mapping, which ``json.dumps`` accepts. No I/O."""
         return status.coordination_status(self._session, self._task_log.open_tasks)
+
+    def serve(self, port: int, host: str = '127.0.0.1') -> Server:
+        """Serve this worker's health, its metrics and the page of its cluster over HTTP, from now on (the extra ``web``).
+
+        Call it before the block, so that the worker answers while it enters. ``/health/live`` answers while the process lives,
+        ``/health/ready`` with status 200 while ``am_i_healthy``. No login is needed.
+
+        Args:
+            port: The port; 0 takes a free one.
+            host: The address to listen on.
+
+        Returns:
+            The server, which runs until its ``close`` or the end of the process.
+
+        Raises:
+            JobsyncError: The server cannot listen there, or the extra is not installed.
+        """
+        try:
+            from jobsync.web import Server, allowed_hosts, job_app
+        except ModuleNotFoundError as error:
+            raise JobsyncError(f"job.serve needs {error.name}: pip install 'jobsync[web]'") from error
+        return Server(job_app(self, self._observed, allowed_hosts(host)), port, host)
+
+    def _observed(self) -> Cluster:
+        from jobsync.cluster import Cluster
+
+        config = self._config
+        if config.backend is None:
+            raise JobsyncError(f'job {self.node_name!r} has no backend, so there is no cluster to show')
+        return Cluster(config.backend, config.appname, op_timeout_sec=config.op_timeout_sec)
 
     # --- all nodes ----------------------------------------------------------------------------------------------------------
 

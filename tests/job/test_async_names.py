@@ -19,6 +19,7 @@ AT_ONCE = {
     'get_coordination_status',
     'items',
     'owns',
+    'serve',
     'set_weight',
     'singleton',
     'task',

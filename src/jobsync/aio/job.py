@@ -423,6 +423,7 @@ class AsyncJob:
         return self._call(lambda: self._job.nodes)
 
     owns = _here(Job.owns)
+    serve = _here(Job.serve)
     owner_of = _in_thread(Job.owner_of)
     fence = _here(Job.fence)
     set_weight = _here(Job.set_weight)

@@ -16,6 +16,7 @@ from jobsync.cli.purge import purge
 from jobsync.cli.quarantine import quarantine
 from jobsync.cli.readings import COMMANDS
 from jobsync.cli.steering import drain, locks, undrain
+from jobsync.cli.web import web
 
 __all__ = ['cli']
 
@@ -62,5 +63,5 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
         sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select) else 1)
 
 
-for command in (*COMMANDS, locks, drain, undrain, purge, quarantine, doctor, dump):
+for command in (*COMMANDS, locks, drain, undrain, purge, quarantine, doctor, dump, web):
     cli.add_command(command)

@@ -204,6 +204,32 @@ def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch:
 
 
 @pytest.mark.any_store
+def test_a_tick_that_kills_its_nodes(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """With ``max_attempts``, a tick at which so many runs were lost is in quarantine; one whose function raised is not."""
+    ran: list[dt.datetime] = []
+
+    def work(tick: Tick) -> None:
+        ran.append(tick.scheduled)
+        raise KeyError
+
+    with store.job('a', config={'max_attempts': 2}, date=NOON.date()) as job:
+        for name in ('one', 'two'):
+            other = Other(store, name)
+            store.handle.append_claims(other.ref, [item(NOON)], NOON.date(), 1)
+            other.leave()
+        clock = Clock(job, NOON)
+        job.every(3600, 'run')(work)
+        clock.settle(NOON)
+        wait_until(lambda: 'is in quarantine' in caplog.text, 'it says so')
+        assert ran == []
+        assert [row['item'] for row in job.list_quarantined()] == [item(NOON)]
+        clock.settle(NOON + HOUR)
+        assert ran == [NOON + HOUR]
+    store.handle.append_claims(Other(store, 'a').ref, ['x'], NOON.date(), 1)  # the run of before is over
+    assert store.handle.lost_attempts(NOON.date(), 1) == {item(NOON): 2}
+
+
+@pytest.mark.any_store
 def test_a_tick_that_is_complete_without_a_claim(store: Store) -> None:
     """The answer to the claim says so, and the function is not called."""
     ran: list[dt.datetime] = []

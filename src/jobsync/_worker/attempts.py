@@ -38,7 +38,7 @@ class Attempts:
     """The tasks that this node attempts at one date. Does nothing where ``max_attempts`` is not set."""
 
     def __init__(self, session: Session, date: dt.date) -> None:
-        self._session, self._date = session, date
+        self._session, self.date = session, date
         self._most = session.config.max_attempts if session.config.enabled else None
         self._begun: dict[str, NodeRef] = {}
         """The tasks with an attempt that has not ended, and the run that has begun it."""
@@ -110,7 +110,7 @@ class Attempts:
 
     def _forget(self, keys: list[str], ref: NodeRef) -> None:
         backend = self._session.needed_backend
-        forget = refusal_as_outage(lambda: backend.forget_attempts(keys, self._date, ref))
+        forget = refusal_as_outage(lambda: backend.forget_attempts(keys, self.date, ref))
         self._session.caller.call(forget, while_=lambda: False)
         for key in keys:
             self._given_up.pop(key, None)
@@ -126,13 +126,13 @@ class Attempts:
         if self._most is None:
             return []
         backend, most = self._session.needed_backend, self._most
-        lost = self._session.caller.call(lambda: backend.lost_attempts(self._date, most))
+        lost = self._session.caller.call(lambda: backend.lost_attempts(self.date, most))
         return quarantined_rows(lost)
 
     def release(self, keys: list[str]) -> None:
         """Forget every attempt at tasks, so that they may be claimed again."""
         backend = self._session.needed_backend
-        self._session.caller.call(lambda: backend.forget_attempts(keys, self._date))
+        self._session.caller.call(lambda: backend.forget_attempts(keys, self.date))
         self._reported.difference_update(keys)
         _logger.info('node %r released from quarantine: %s', self._session.node_name, listed(keys))
 

@@ -110,7 +110,9 @@ class Scheduler:
                         check_at = now() + _AGAIN_SEC
                     else:
                         each.handled, before = moment, each.handled
-                        if is_to_do and self._call(each, tick) and not record.complete(ref):
+                        if is_to_do and not self._call(each, tick):
+                            record.give_up()
+                        elif is_to_do and not record.complete(ref):
                             each.handled = before  # its owner, which may be this node, decides about it anew
                 finally:
                     each.place.give_back()

@@ -176,7 +176,7 @@ class TaskLog:
             return Claimed(None)
         ref = runtime.agent.ref
         owned = runtime.lease.ours(tasks, now)
-        unclaimed = self._record(runtime, owned, ref, self._date, self.attempts.tolerated(alone=alone)) if owned else None
+        unclaimed = self.record(runtime, owned, ref, self.attempts, alone=alone) if owned else None
         if unclaimed is None:
             return None
         if alone:
@@ -246,26 +246,27 @@ class TaskLog:
 
     def _record_alone(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
         """Record claims, and return whether all of the tasks may be started: none is in quarantine, and the run is not over."""
-        unclaimed = self._record(runtime, keys, ref, self._date, self.attempts.tolerated(alone=True))
+        unclaimed = self.record(runtime, keys, ref, self.attempts, alone=True)
         if unclaimed is not None and unclaimed.lost_attempts:
             self.attempts.report(unclaimed.lost_attempts)
             self.give_up_unstarted(keys)
             return False
         return unclaimed is not None
 
-    def record(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, date: dt.date) -> frozenset[str] | None:
-        """Record claims at a date as ``_record`` does, and count no attempt; return the completed tasks among them."""
-        unclaimed = self._record(runtime, keys, ref, date, None)
-        return None if unclaimed is None else unclaimed.completed
-
-    def _record(
-        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, date: dt.date, tolerated: int | None
+    def record(
+        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, attempts: Attempts, *, alone: bool
     ) -> Unclaimed | None:
         """Record claims for the run that owned the tasks when the lease was read; return None if that run is over.
 
         Otherwise return those of the tasks that were not recorded. Waits for the store for as long as that run has its lease.
+        ``attempts`` counts the attempts, and has the date of the records.
         """
-        agent, backend = runtime.agent, self._session.needed_backend
+        agent, backend, date, tolerated = (
+            runtime.agent,
+            self._session.needed_backend,
+            attempts.date,
+            attempts.tolerated(alone=alone),
+        )
 
         def has_lease() -> bool:
             return agent.lease.holds_lease(ref, now)
@@ -280,7 +281,7 @@ class TaskLog:
             return None
         if tolerated is not None:
             refused = unclaimed.completed | unclaimed.lost_attempts.keys()
-            self.attempts.begin([key for key in keys if key not in refused], ref)
+            attempts.begin([key for key in keys if key not in refused], ref)
         # t=0   the lease is valid, and the claim goes out
         # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
         if not has_lease():

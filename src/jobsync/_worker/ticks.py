@@ -21,6 +21,7 @@ import attrs
 from jobsync._core.records import Claim, HistoryKind, NodeRef, NodeState
 from jobsync._event_log import EventLogger
 from jobsync._runtime.clock import now
+from jobsync._worker.attempts import Attempts
 from jobsync._worker.completions import refusal_as_outage
 from jobsync._worker.schedule import Schedule
 from jobsync._worker.session import Session
@@ -99,6 +100,7 @@ class TickRecord:
 
     def __init__(self, session: Session, task_log: TaskLog, tick: Tick) -> None:
         self._session, self._task_log, self._item, self._date = session, task_log, tick.id, tick.scheduled.date()
+        self._attempts = Attempts(session, self._date)
 
     @property
     def last_claim(self) -> Claim | None:
@@ -138,8 +140,15 @@ class TickRecord:
         runtime = self._session.runtime
         if runtime is None or ref is None:
             return not self.is_complete
-        completed = self._task_log.record(runtime, [self._item], ref, self._date)
-        return None if completed is None else not completed
+        unclaimed = self._task_log.record(runtime, [self._item], ref, self._attempts, alone=True)
+        if unclaimed is None:
+            return None
+        self._attempts.report(unclaimed.lost_attempts)
+        return not unclaimed.completed and not unclaimed.lost_attempts
+
+    def give_up(self) -> None:
+        """Leave the tick incomplete: its function has raised, so this is no attempt at which the run was lost."""
+        self._attempts.give_up_all()
 
     def complete(self, ref: NodeRef | None) -> bool:
         """Record the tick as complete, unless another node may run it by now; return whether it is recorded.

@@ -6,6 +6,8 @@ import asyncio
 import datetime as dt
 import importlib.util
 import json
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ['allowed_hosts', 'cluster_app', 'job_app']
 
 _LOCAL = ('localhost', '127.0.0.1', '[::1]')
-_EVERY_SEC = 1.0
+_EVERY_SEC, _STEP_SEC = 1.0, 0.1
+"""How often a browser is sent what has changed, and how soon it is noticed that the browser or the server is to go."""
 _TYPES = {'html': 'text/html', 'js': 'text/javascript', 'css': 'text/css'}
 _POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "
@@ -144,18 +147,25 @@ def _app(view: ClusterView, routes: Sequence[Route], hosts: Sequence[str]) -> St
         *(Route(f'/{name}', page(name)) for name in ('page.js', 'page.css')),
     ]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)), Middleware(_Headers)]
-    return Starlette(routes=every, middleware=middleware, exception_handlers={500: _failed})
+    app = Starlette(routes=every, middleware=middleware, exception_handlers={500: _failed})
+    app.state.closing = threading.Event()
+    return app
 
 
 async def _changes(view: ClusterView, request: Request) -> AsyncIterator[Mapping[str, str]]:
     """Yield the state each time it has changed."""
     sent = ''
-    while not await request.is_disconnected():
+    closing: threading.Event = request.app.state.closing
+    read_at = float('-inf')
+    while not (closing.is_set() or await request.is_disconnected()):
+        await asyncio.sleep(_STEP_SEC)
+        if time.monotonic() < read_at + _EVERY_SEC:
+            continue
+        read_at = time.monotonic()
         text = json.dumps(await run_in_threadpool(view.state), default=_plain)
         if text != sent:
             sent = text
             yield {'event': 'state', 'data': text}
-        await asyncio.sleep(_EVERY_SEC)
 
 
 class _Headers:

@@ -30,7 +30,8 @@ class Server:
     """
 
     def __init__(self, app: Starlette, port: int, host: str = '127.0.0.1') -> None:
-        config = uvicorn.Config(app, host=host, port=port, log_level='warning', access_log=False, timeout_graceful_shutdown=1)
+        self._app = app
+        config = uvicorn.Config(app, host=host, port=port, log_level='warning', access_log=False, timeout_graceful_shutdown=5)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name='jobsync-web', daemon=True)
         self._thread.start()
@@ -59,6 +60,7 @@ class Server:
 
     def close(self) -> None:
         """Stop the server."""
+        self._app.state.closing.set()
         self._server.should_exit = True
         self._thread.join(_START_SEC)
 

@@ -13,12 +13,12 @@ function fill(id, children, nothing) {
   at(id).replaceChildren(...(children.length ? children : nothing ? [element('li', nothing)] : []));
 }
 
-// A colour for each name, the same in every browser and at every moment.
+// A colour for each name: neighbours in the order of the names are far apart.
+let names = [];
+
 function colour(name) {
-  if (name === null) return 'transparent';
-  let hash = 2166136261;
-  for (const character of name) hash = Math.imul(hash ^ character.codePointAt(0), 16777619) >>> 0;
-  return `hsl(${hash % 360} ${55 + (hash >> 9) % 25}% ${45 + (hash >> 17) % 15}%)`;
+  const place = names.indexOf(name);
+  return place < 0 ? 'transparent' : `hsl(${place * 137.508 % 360} 60% ${45 + place % 3 * 8}%)`;
 }
 
 function showMap(runs) {
@@ -79,6 +79,7 @@ function show(state) {
     `${status.locks} task locks, ${status.items} items`;
   fill('problems', status.problems.map(problem => element('li', problem, 'bad')));
   if (!status.problems.length) fill('problems', [element('li', 'nothing: all is well', 'good')]);
+  names = state.nodes.map(node => node.name).sort();
   showMap(state.map);
   fill('nodes', state.nodes.map(nodeRow));
   fill('moving', state.hand_overs.map(move => element('li',

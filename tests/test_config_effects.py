@@ -198,6 +198,7 @@ ELSEWHERE = {
     'total_tokens', 'hash_function',  # below
     'token_distribution_timeout_sec',  # tests/job/test_entering.py
     'max_attempts',  # tests/job/test_attempts.py
+    'progress_timeout_sec',  # tests/core/test_progress.py
 }  # fmt: skip
 WITHOUT_EFFECT = {'leader_lock_timeout_sec', 'health_check_interval_sec'}
 

@@ -299,12 +299,13 @@ class Backend(Protocol):
             Evicted: this incarnation is not JOINED.
         """
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:
-        """Change the node's weight, if it differs. Leaves the heartbeat as it is.
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
+        """Change the node's weight and whether it has stalled, if either differs. Leaves the heartbeat as it is.
 
         Args:
             ref: the node and its incarnation.
             weight: the new weight.
+            stalled: whether the node makes no progress. A registration begins with False.
 
         Raises:
             Evicted: this incarnation is not JOINED.

@@ -238,6 +238,7 @@ class Job:
         lease = self._session.lease
         if lease is None:
             return not self._config.enabled
+        lease.has_stirred = True
         # t=0   this thread reads the grant: these tokens, until 15
         # t=20  the process was stopped until now, and another node owns the token
         # t=20  this thread reads the clock: 20 is not before 15, so False
@@ -564,6 +565,7 @@ class Job:
         """Wait while the functions of ``every`` run, until this node is to leave: the main program of a scheduler."""
         self._session.check_inside()
         while not self._session.is_leaving:
+            self._session.stir()
             time.sleep(POLL_SEC)
 
     def _place(self, kind: str, name: object) -> Place:
@@ -782,6 +784,14 @@ class Job:
         pin = None if runtime is None else runtime.lease.assignment.pin_of.get(key)
         return self._token_of(key) if pin is None else pin.id
 
+    def keep_going(self) -> None:
+        """Report that the work goes on, for work that takes longer than ``progress_timeout_sec``, or that waits. No I/O.
+
+        A request for a task, its start and its end report it as well, and so does a ``batch`` or ``singleton`` loop that
+        waits.
+        """
+        self._session.stir()
+
     @property
     def is_leaving(self) -> bool:
         """Whether this node starts no further task: it is to leave (after a signal, say), has left, or cannot go on.
@@ -791,7 +801,10 @@ class Job:
         return self._session.is_leaving
 
     def am_i_healthy(self) -> bool:
-        """Return whether this node is a member with a valid lease (always, with coordination off). No I/O."""
+        """Return whether this node is a member with a valid lease (always, with coordination off) that makes progress. No I/O.
+
+        Progress counts where ``progress_timeout_sec`` is set.
+        """
         return status.is_healthy(self._session)
 
     def am_i_leader(self) -> bool:

@@ -36,6 +36,8 @@ class NodeRow(TypedDict):
     """Whether the last heartbeat is younger than ``heartbeat_timeout_sec``, by the store's clock."""
     is_leader: bool
     weight: float
+    stalled: bool
+    """Whether the node owned work and made no progress (``progress_timeout_sec``): its share is with other nodes."""
     host: str
     pid: int
     settings: dict[str, object]
@@ -104,6 +106,7 @@ class CoordinationStatus(TypedDict):
     state: str
     is_healthy: bool
     is_leader: bool
+    is_stalled: bool
     token_count: int
     token_version: int
     last_heartbeat: str | None
@@ -121,7 +124,8 @@ class ClusterNode(TypedDict):
 
     name: str
     state: str
-    """``'joined'``, ``'left'``, or ``'silent'``: joined, without a heartbeat for its timeout, by the store's clock."""
+    """``'joined'``, ``'left'``, ``'silent'``: joined, without a heartbeat for its timeout, by the store's clock; or
+    ``'stalled'``: joined, and without progress (``progress_timeout_sec``)."""
     is_leader: bool
     tokens: int
     """How many hash tokens it owns, those being handed over included."""

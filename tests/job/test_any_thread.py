@@ -53,6 +53,7 @@ CALLS: dict[str, Callable[[Job], object]] = {
     'get_incomplete_tasks': lambda job: job.get_incomplete_tasks(),
     'is_leaving': lambda job: job.is_leaving,
     'items': lambda job: job.items('group'),
+    'keep_going': lambda job: job.keep_going(),
     'list_items': lambda job: job.list_items(),
     'list_locks': lambda job: job.list_locks(),
     'list_quarantined': lambda job: job.list_quarantined(),

@@ -18,6 +18,7 @@ AT_ONCE = {
     'fence',
     'get_coordination_status',
     'items',
+    'keep_going',
     'owns',
     'serve',
     'set_weight',

@@ -146,6 +146,7 @@ def test_coordination_status(store: Store) -> None:
             'state': 'member',
             'is_healthy': True,
             'is_leader': True,
+            'is_stalled': False,
             'token_count': TOKENS,
             'token_version': 0,
             'last_heartbeat': None,

@@ -319,7 +319,7 @@ class OwnBackend:
     ) -> backend.Pulse:
         raise NotImplementedError
 
-    def set_weight(self, ref: backend.NodeRef, weight: float) -> None:
+    def set_weight(self, ref: backend.NodeRef, weight: float, stalled: bool = False) -> None:
         raise NotImplementedError
 
     def deregister(self, ref: backend.NodeRef) -> None:

@@ -47,7 +47,7 @@ def node_rows(reading: ClusterReading) -> list[ClusterNode]:
 def _state(reading: ClusterReading, node: Node) -> str:
     if node.state is NodeState.LEFT:
         return 'left'
-    return 'silent' if reading.is_silent(node) else 'joined'
+    return 'silent' if reading.is_silent(node) else 'stalled' if node.stalled else 'joined'
 
 
 def hand_overs(reading: ClusterReading) -> list[HandOver]:
@@ -169,6 +169,8 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
     for node in snapshot.nodes:
         if reading.is_silent(node):
             yield f'node {node.name!r} ({node.host}, pid {node.pid}) has been silent for {reading.silence_sec(node):.0f} s'
+        elif node.state is NodeState.JOINED and node.stalled:
+            yield f'node {node.name!r} ({node.host}, pid {node.pid}) makes no progress: its share is with other nodes'
         elif node.state is NodeState.JOINED and not node.candidate:
             yield f'node {node.name!r} does not get its work as leader done, and is no candidate'
     if live and live.keys() <= reading.drained.keys():

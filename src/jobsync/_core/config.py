@@ -42,6 +42,7 @@ class NodeConfig:
     token_refresh_steady_interval_sec: float
     rebalance_delay_sec: float
     handover_timeout_sec: float
+    progress_timeout_sec: float | None
     shutdown_timeout_sec: float
     rejoin_grace_sec: float
     retention_days: float | None

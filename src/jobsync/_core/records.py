@@ -177,6 +177,8 @@ class Node:
     """Whether the node may lead: False while it lives and what a leader does fails it (rule R4). Each heartbeat sets it."""
     settings: str = '{}'
     """See ``Registration.settings``: for people and for comparison; no decision depends on it."""
+    stalled: bool = False
+    """Whether the node owned work and made no progress (``progress_timeout_sec``): it lives, and is given nothing."""
 
     @property
     def ref(self) -> NodeRef:

@@ -45,8 +45,8 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
             return None
         case commands.Purge(kind, before, limit, after):
             return backend.purge(kind, before, limit, after)
-        case commands.SetWeight(ref, weight):
-            backend.set_weight(ref, weight)
+        case commands.SetWeight(ref, weight, stalled):
+            backend.set_weight(ref, weight, stalled)
             return None
         case commands.Deregister(ref):
             backend.deregister(ref)

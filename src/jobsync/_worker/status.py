@@ -46,11 +46,13 @@ def last_heartbeat_sent(session: Session) -> dt.datetime | None:
 
 
 def is_healthy(session: Session) -> bool:
-    """Return whether the node is a member with a valid lease; with coordination off, whether the session is not over."""
+    """Return whether the node is a member with a valid lease and not stalled; with coordination off, whether it is not over."""
     if not session.config.enabled:
         return not session.is_over
     runtime, lease = session.runtime, session.lease
-    return runtime is not None and lease is not None and runtime.status.phase is Phase.MEMBER and now() < lease.deadline
+    if runtime is None or lease is None or runtime.agent.is_stalled:
+        return False
+    return runtime.status.phase is Phase.MEMBER and now() < lease.deadline
 
 
 def is_leader(session: Session) -> bool:
@@ -67,6 +69,7 @@ def coordination_status(session: Session, open_tasks: int) -> CoordinationStatus
         'state': _state(session),
         'is_healthy': is_healthy(session),
         'is_leader': is_leader(session),
+        'is_stalled': session.runtime is not None and session.runtime.agent.is_stalled,
         'token_count': len(owned_tokens(session)),
         'token_version': token_version(session),
         'last_heartbeat': None if sent_at is None else sent_at.isoformat(),
@@ -116,6 +119,7 @@ def node_rows(snapshot: Snapshot, timeout_sec: float) -> list[NodeRow]:
             'active': node.state is NodeState.JOINED and seen is not None and snapshot.now - seen < limit,
             'is_leader': node.ref == snapshot.leadership.node,
             'weight': node.weight,
+            'stalled': node.stalled,
             'host': node.host,
             'pid': node.pid,
             'settings': dict(settings_of(node.settings)),

@@ -71,6 +71,10 @@ class TaskLog:
         """Return the open tasks as text for a log line, at most 20 of them by their keys."""
         return first_of(map(repr, list(self._open)), 20)
 
+    def stir(self) -> None:
+        """Note that the user's code makes progress."""
+        self._session.stir()
+
     def is_open(self, key: str) -> bool:
         """Return whether this task is open."""
         return key in self._open
@@ -93,6 +97,7 @@ class TaskLog:
 
     def start(self, key: str, token: int) -> bool:
         """Mark a task in flight and record its claim; return False, with nothing recorded, if it is not this node's."""
+        self._session.stir()
         if self._has_left([key]):
             return False
         runtime = self._runtime
@@ -167,6 +172,7 @@ class TaskLog:
 
         Without ``alone``, tasks that any run was lost at are not claimed: each is to be claimed ``alone`` afterwards.
         """
+        self._session.stir()
         if self._deferred:
             self.drop_deferred(tasks)
         if self._session.is_leaving:
@@ -316,6 +322,7 @@ class TaskLog:
 
     def finish(self, key: str) -> None:
         """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
+        self._session.stir()
         # t=0  this node finishes a task, whose completion is gathered with others for a moment
         # t=1  the leader wants the token for another node, and this node acknowledges: the task is not in flight
         # t=2  the other node claims the task, finds no completion, and does it again
@@ -347,6 +354,7 @@ class TaskLog:
 
     def abandon(self, key: str) -> None:
         """End the work on a task that has failed: no longer in flight, and incomplete."""
+        self._session.stir()
         self._close_tasks([key])
         self.attempts.give_up([key])
 

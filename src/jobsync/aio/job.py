@@ -362,6 +362,7 @@ class AsyncJob:
         """Wait while the functions of ``every`` run, until this node is to leave: the main program of a scheduler."""
         self._job._session.check_inside()
         while not self._job._session.is_leaving:
+            self._job.keep_going()
             await asyncio.sleep(POLL_SEC)
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
@@ -428,6 +429,7 @@ class AsyncJob:
     fence = _here(Job.fence)
     set_weight = _here(Job.set_weight)
     task_to_token = _here(Job.task_to_token)
+    keep_going = _here(Job.keep_going)
     am_i_healthy = _here(Job.am_i_healthy)
     am_i_leader = _here(Job.am_i_leader)
     get_active_nodes = _in_thread(Job.get_active_nodes)

@@ -127,6 +127,10 @@ class CoordinationConfig:
     """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.
     Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
 
+    progress_timeout_sec: float | None = attrs.field(default=None, validator=attrs.validators.optional(_bound))
+    """How long a node that owns work may neither request work, nor finish any, nor call ``keep_going``. After that it is
+    unhealthy, and gives its share to other nodes until it does one of these. None: for ever."""
+
     max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(checks.integer(2, 1000)))
     """How many workers may be lost while they attempt a task before it goes to quarantine, where no node may claim it. None:
     attempts are not counted. 3 is a good choice. Give all nodes the same."""

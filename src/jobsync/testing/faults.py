@@ -142,8 +142,8 @@ class FaultyBackend:
     ) -> Pulse:
         return self._call(self.inner.heartbeat, ref, seen, holding, candidate)
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:  # noqa: D102
-        self._call(self.inner.set_weight, ref, weight)
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:  # noqa: D102
+        self._call(self.inner.set_weight, ref, weight, stalled)
 
     def deregister(self, ref: NodeRef) -> None:  # noqa: D102
         self._call(self.inner.deregister, ref)

@@ -48,21 +48,32 @@ class LostRevisionBump(Hands):
 class WeightUnseen(Hands):
     """A new weight does not raise the revision, so the leader plans with the old one."""
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         with self.store.changed:
             before = self.state.revision
-            super().set_weight(ref, weight)
+            super().set_weight(ref, weight, stalled)
             self.change(revision=before)
+
+
+@mutant
+class StalledUnseen(Hands):
+    """Writes whether a node has stalled only if its weight changes too, so its tokens stay."""
+
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
+        with self.store.changed:
+            node = self.state.nodes.get(ref.name)
+            is_same = node is not None and node.weight == weight
+            super().set_weight(ref, weight, node.stalled if node is not None and is_same else stalled)
 
 
 @mutant
 class GhostWeighs(Hands):
     """A run that was replaced changes the weight of the one that has its name now."""
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         with self.store.changed:
             node = self.state.nodes.get(ref.name)
-            super().set_weight(ref if node is None or node.state is NodeState.LEFT else node.ref, weight)
+            super().set_weight(ref if node is None or node.state is NodeState.LEFT else node.ref, weight, stalled)
 
 
 @mutant

@@ -26,6 +26,7 @@ from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
 from jobsync._core.agent.phase import Phase
+from jobsync._core.agent.progress import Progress
 from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
 from jobsync._core.agent.schedule import WeightSync
 from jobsync._core.agent.settings_comparison import Difference, SettingsComparison
@@ -50,7 +51,7 @@ class Agent:
         self.departure: Departure | None = None
         """None until the node is to leave."""
         self._rollback, self._candidacy = RollbackDetector(config.heartbeat_timeout_sec), Candidacy(config.heartbeat_timeout_sec)
-        self._weight_sync = WeightSync(config.weight)
+        self._weight_sync, self._progress = WeightSync(config.weight), Progress(config.progress_timeout_sec, now)
         self._entry = Entry(config, self._rollback, self._weight_sync, self._emit)
         self._unreadable = UnreadableRecords(self._emit)
         self._comparison = SettingsComparison(config.name, config.published_settings, self._emit)
@@ -125,6 +126,11 @@ class Agent:
         """The weight that the node is to have."""
         return self._weight_sync.wanted
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether this node owned work and made no progress."""
+        return self._progress.is_stalled
+
     # --- requests of the runtime --------------------------------------------------------------------------------------------
 
     def beat_soon(self) -> None:
@@ -175,6 +181,8 @@ class Agent:
         call: commands.Command | float | None = None
         if lane is Lane.WORK:
             call = self._next_work(now)
+            if isinstance(call, (int, float)) and self.phase is Phase.MEMBER:
+                call = min(call, self._progress.due(now))
         elif lane is Lane.UPKEEP:
             call = self._membership.next_upkeep(now) if self.phase is Phase.MEMBER else None
         elif self.phase is Phase.MEMBER or self.is_staying(now):
@@ -191,6 +199,8 @@ class Agent:
         return call
 
     def _next_work(self, now: float) -> commands.Command | float | None:
+        if self.phase is Phase.MEMBER and self._progress.is_watched:
+            self._check_progress(now)
         if now < self._work_at:
             return self._work_at
         match self.phase:
@@ -208,6 +218,25 @@ class Agent:
                 return min(call, departure.by) if departure and isinstance(call, (int, float)) else call
             case _:
                 return self._membership.next_work(now)
+
+    def _check_progress(self, now: float) -> None:
+        """Find out whether the user's code makes progress, and have the record say so."""
+        lease, progress = self.lease, self._progress
+        # t=0  this thread reads the mark, which is set
+        # t=1  a thread of the user sets it
+        # t=2  this thread takes it away: t=1 is counted as at t=0, which is less than a step before
+        is_marked, lease.has_stirred = lease.has_stirred, False
+        if not progress.check(is_marked, not lease.ownership.is_empty, now):
+            return
+        self._weight_sync.is_stalled = progress.is_stalled
+        if progress.is_stalled:
+            self._log(
+                'warning',
+                f'node {self.config.name!r} has neither asked for work nor finished any within progress_timeout_sec, '
+                f'{self.config.progress_timeout_sec:g} s: it gives its share to other nodes until it does, or calls keep_going',
+            )
+        else:
+            self._log('info', f'node {self.config.name!r} makes progress again, and takes its share back')
 
     def done(self, lane: Lane, reply: commands.Reply, now: float) -> bool:
         """Take the reply to the lane's call, or the error it raised; return whether the store has answered."""

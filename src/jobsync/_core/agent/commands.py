@@ -177,6 +177,7 @@ class SetWeight:
 
     ref: NodeRef
     weight: float
+    stalled: bool = False
 
 
 @attrs.frozen

@@ -94,7 +94,7 @@ class Entry:
     def take_name_taken(self, record: Node, now: float) -> float:
         """Return when to go on, given the record that has the name. Raises ``NodeNameInUse``."""
         if record.incarnation == self._ref.incarnation:  # this incarnation has registered, and the answer was lost
-            self._weight_sync.found(record.weight)
+            self._weight_sync.found(record.weight, record.stalled)
             return now
         again_at, announcement = self._registration.taken(record, now)
         self._log(announcement)

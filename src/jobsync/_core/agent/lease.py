@@ -53,6 +53,8 @@ class Lease:
         self._blank = Assignment.empty(config.settings.total_tokens)
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
         self._has_given_up = False
+        self.has_stirred = True
+        """The mark of progress: a thread of the user sets it when it requests work or finishes some, and the agent clears it."""
         self.grant: Grant = (_NEVER, None, ())
         self.ownership = self._nothing
 

@@ -147,8 +147,8 @@ class Membership:
                 self.leader_term.take_locks(locks, -1 if seen is None else seen.locks_revision, now)
             case commands.DropExpiredLocks(), _:
                 self.monitor.poll(now)
-            case commands.SetWeight(_, weight), None:
-                self._weight_sync.given(weight, now + self._config.token_refresh_steady_interval_sec)
+            case commands.SetWeight(_, weight, stalled), None:
+                self._weight_sync.given(weight, stalled, now + self._config.token_refresh_steady_interval_sec)
                 self.monitor.poll(now)
             case _:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')

@@ -87,32 +87,33 @@ class AssignmentRefresh:
 
 
 class WeightSync:
-    """The weight that a node is to have, and the weight in its record, through all its incarnations."""
+    """The weight that a node is to have and whether it has stalled, and what its record says, through all its incarnations."""
 
     def __init__(self, weight: float) -> None:
-        self.wanted = self._in_force = weight
+        self.wanted, self.is_stalled = weight, False
+        self._in_force = weight, False
         self._again_at = _FOREVER
         """When to write the weight again: a call that was given up may be carried out late, over one that came after it."""
 
     def begin_session(self) -> None:
         """Begin as a new incarnation, which registers with the wanted weight, and which no earlier call can change."""
-        self._in_force, self._again_at = self.wanted, _FOREVER
+        self._in_force, self._again_at = (self.wanted, False), _FOREVER
 
-    def found(self, weight: float) -> None:
-        """Take the weight in the record of this incarnation: perhaps not the one that is wanted by now."""
-        self._in_force = weight
+    def found(self, weight: float, stalled: bool) -> None:
+        """Take what the record of this incarnation says: perhaps not what is wanted by now."""
+        self._in_force = weight, stalled
 
     def due(self, now: float) -> float:
-        """Return when to write the weight; infinity if the record has it."""
-        return now if self.wanted != self._in_force else self._again_at
+        """Return when to write the record; infinity if it is right."""
+        return now if (self.wanted, self.is_stalled) != self._in_force else self._again_at
 
     def call(self, ref: NodeRef) -> commands.SetWeight:
-        """Return the call that writes the weight."""
-        return commands.SetWeight(ref, self.wanted)
+        """Return the call that writes the record."""
+        return commands.SetWeight(ref, self.wanted, self.is_stalled)
 
-    def given(self, weight: float, again_at: float) -> None:
-        """Note that the store has the weight, unless a call that was given up is carried out after this one."""
-        self._in_force = weight
+    def given(self, weight: float, stalled: bool, again_at: float) -> None:
+        """Note what the store has, unless a call that was given up is carried out after this one."""
+        self._in_force = weight, stalled
         self._again_at = _FOREVER if self._again_at == _FOREVER else again_at
 
     def failed(self, again_at: float) -> None:

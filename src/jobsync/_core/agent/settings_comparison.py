@@ -21,6 +21,7 @@ SHOULD_BE_EQUAL: Mapping[str, str] = {
     'rejoin_grace_sec': LEADERS,
     'minimum_nodes': LEADERS,
     'rebalance_delay_sec': LEADERS,
+    'max_attempts': 'a node without it starts what is in quarantine on the others',
     'lease_margin': 'the smallest one is what the clocks of all machines must keep',
     'heartbeat_timeout_sec': 'tokens of a dead node wait for the longest one',
 }

@@ -223,6 +223,9 @@ class _Decision:
             for name in members
             if name in owner_table.alive and not owner_table.is_waiting(name)
         }
+        stalled = self._stalled()
+        if any(weight > 0 and name not in stuck | stalled for name, weight in weights.items()):
+            weights.update(dict.fromkeys(stalled & weights.keys(), 0.0))
         if all(name in stuck for name, weight in weights.items() if weight > 0):
             stuck = frozenset()  # no other node could be given anything, and without receivers every token would be released
         weights.update(dict.fromkeys(stuck & weights.keys(), 0.0))
@@ -296,6 +299,10 @@ class _Decision:
         """Return those of the owners that must give up everything, because their weight is 0."""
         return {name for name, node in self.owner_table.alive.items() if node.weight == 0 and name in owners}
 
+    def _stalled(self) -> Set[str]:
+        """Return the nodes that make no progress. Where no other node could be given their share, they keep it."""
+        return {name for name, node in self.owner_table.alive.items() if node.stalled}
+
     def _reason(
         self, members: Mapping[str, Member], held_back: Set[str], drained: Set[str], pins: PinChanges, goes_on: bool
     ) -> str | None:
@@ -317,6 +324,8 @@ class _Decision:
         if goes_on:
             return None
         causes = [f'draining: {listed(drained)}'] if drained else []
+        if stalled := self._stalled() & self.owners:
+            causes.append(f'stalled: {listed(stalled)}')
         if pins.locked - drained:
             causes.append('task locks')
         if pins.declared:

@@ -70,15 +70,16 @@ class EtcdNodes:
 
         self._change(name, decide)
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         """See ``Backend.set_weight``."""
 
         def decide(reading: KeyReading) -> bytes | Write[bytes]:
             record, state = reading.joined(ref), reading.state
-            if record.node.weight == weight:
+            if (record.node.weight, record.node.stalled) == (weight, stalled):
                 return record.encoded()
             after = attrs.evolve(state, revision=state.next_revision())
-            return self._write(reading, after, attrs.evolve(record, node=attrs.evolve(record.node, weight=weight)))
+            node = attrs.evolve(record.node, weight=weight, stalled=stalled)
+            return self._write(reading, after, attrs.evolve(record, node=node))
 
         self._change(ref.name, decide)
 

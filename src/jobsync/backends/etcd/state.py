@@ -22,7 +22,7 @@ __all__ = ['EtcdState', 'state_of']
 
 SCHEMA_VERSION = 5
 """1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
-of most records, 4 had nodes without settings."""
+of most records, 4 had nodes without settings and without stalled."""
 
 
 @attrs.frozen

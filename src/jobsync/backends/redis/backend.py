@@ -173,9 +173,9 @@ class RedisBackend:
             leader_is_candidate=leader_is_candidate != b'0',
         )
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         """See ``Backend.set_weight``."""
-        self._run('set_weight', **records.run_words(ref), weight=float(weight), stamp=draw_stamp())
+        self._run('set_weight', **records.run_words(ref), weight=float(weight), stalled=stalled, stamp=draw_stamp())
 
     def deregister(self, ref: NodeRef) -> None:
         """See ``Backend.deregister``."""

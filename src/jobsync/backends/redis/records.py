@@ -192,6 +192,7 @@ def _node(text: bytes) -> Node:
         last_heartbeat=moment(found['last_heartbeat']) if found['last_heartbeat'] else None,
         candidate=found['candidate'] == '1',
         settings=settings,
+        stalled=found.get('stalled') == '1',
     )
 
 

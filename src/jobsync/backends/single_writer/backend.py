@@ -183,10 +183,10 @@ class SingleWriterBackend(abc.ABC):
             tx.put(tx.state.heartbeat(ref, seen, holding, candidate, tx.context))
             return tx.state.pulse(ref, tx.context)
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         """See ``Backend.set_weight``."""
         with self.transaction() as tx:
-            tx.put(tx.state.set_weight(ref, weight, tx.context))
+            tx.put(tx.state.set_weight(ref, weight, stalled, tx.context))
 
     def deregister(self, ref: NodeRef) -> None:
         """See ``Backend.deregister``."""

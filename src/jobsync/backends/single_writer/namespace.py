@@ -184,10 +184,12 @@ class NamespaceState:
             leader_age_sec=(context.now - leader.last_heartbeat).total_seconds() if leader and leader.last_heartbeat else None,
         )
 
-    def set_weight(self, ref: NodeRef, weight: float, context: CallContext) -> NamespaceState:
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool, context: CallContext) -> NamespaceState:
         """Return the state after ``Backend.set_weight``."""
         node = self.joined(ref)
-        return self if node.weight == weight else self.changed(context, nodes=self._with(node, weight=weight))
+        if (node.weight, node.stalled) == (weight, stalled):
+            return self
+        return self.changed(context, nodes=self._with(node, weight=weight, stalled=stalled))
 
     def deregister(self, ref: NodeRef, context: CallContext) -> NamespaceState:
         """Return the state after ``Backend.deregister``."""

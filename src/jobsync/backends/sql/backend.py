@@ -137,9 +137,9 @@ class SqlBackend:
         """See ``Backend.heartbeat``."""
         return self._run(Mode.WRITE, lambda tx: heartbeats.heartbeat(tx, ref, seen, holding, candidate))
 
-    def set_weight(self, ref: NodeRef, weight: float) -> None:
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         """See ``Backend.set_weight``."""
-        self._run(Mode.STRUCTURE, lambda tx: nodes.set_weight(tx, ref, weight))
+        self._run(Mode.STRUCTURE, lambda tx: nodes.set_weight(tx, ref, weight, stalled))
 
     def deregister(self, ref: NodeRef) -> None:
         """See ``Backend.deregister``."""

@@ -72,6 +72,7 @@ def parse(row: sa.Row[Any], state: SqlState, problems: list[str]) -> Node:
         last_heartbeat=sound('last_heartbeat', True, None),
         candidate=row.candidate,
         settings=row.settings,
+        stalled=row.stalled,
     )
 
 

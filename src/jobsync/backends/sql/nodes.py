@@ -95,17 +95,19 @@ def register(
         last_heartbeat=state.now,
         candidate=True,
         settings=node.settings,
+        stalled=False,
     )
     tx.enqueue(row)
     longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
     states.save(tx, states.raised(state, at_least), last_created=created_on, longest_timeout_sec=longest)
 
 
-def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float) -> None:
+def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool) -> None:
     """See ``Backend.set_weight``."""
     state, node = states.read(tx), tx.tables.node
     check_joined(tx, ref)
-    change = sa.update(node).where(is_joined(tx.dialect), node.c.weight != weight).values(weight=weight)
+    differs = sa.or_(node.c.weight != weight, node.c.stalled != stalled)
+    change = sa.update(node).where(is_joined(tx.dialect), differs).values(weight=weight, stalled=stalled)
     if tx.execute(change, run_of(ref)).rowcount:
         states.save(tx, states.raised(state))
 

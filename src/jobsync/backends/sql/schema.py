@@ -99,6 +99,7 @@ def _node() -> list[SchemaItem]:
         Column('pid', BigInteger, nullable=False),
         Column('candidate', sa.Boolean, nullable=False),
         Column('settings', Text, nullable=False, server_default='{}'),
+        Column('stalled', sa.Boolean, nullable=False, server_default=sa.false()),
         CheckConstraint("state IN ('joined', 'left')"),
         *_sound('created_on', sound.is_moment),
         *_sound('last_heartbeat', sound.is_moment, or_null=True),

@@ -88,7 +88,10 @@ is_weight = functools.partial(is_number, least='>= 0', most=MOST_WEIGHT)
 is_cost = functools.partial(is_number, least='> 0', most=MOST_WEIGHT)
 is_timeout = functools.partial(is_number, least='> 0', most=LONGEST_TIMEOUT_SEC)
 
-NODE_TYPES = {'text': ('name', 'incarnation', 'host'), 'integer': ('heartbeat', 'seen', 'seen_stamp', 'pid', 'candidate')}
+NODE_TYPES = {
+    'text': ('name', 'incarnation', 'host'),
+    'integer': ('heartbeat', 'seen', 'seen_stamp', 'pid', 'candidate', 'stalled'),
+}
 
 
 def is_readable(node: str, dialect: str) -> str:

@@ -187,11 +187,11 @@ class ComparisonMachine(RuleBasedStateMachine):
         ref = self.pick(who)
         self.both(lambda side: side.backend.heartbeat(ref, side.before.version if late else INITIAL, holding, candidate))
 
-    @rule(who=nodes, weight=st.sampled_from([0.0, 1.0, 2.5]))
-    def set_weight(self, who: int | NodeRef, weight: float) -> None:
+    @rule(who=nodes, weight=st.sampled_from([0.0, 1.0, 2.5]), stalled=seldom)
+    def set_weight(self, who: int | NodeRef, weight: float, stalled: bool) -> None:
         """Set a weight as any run."""
         ref = self.pick(who)
-        self.both(lambda side: side.backend.set_weight(ref, weight))
+        self.both(lambda side: side.backend.set_weight(ref, weight, stalled))
 
     @rule(who=nodes)
     def deregister(self, who: int | NodeRef) -> None:

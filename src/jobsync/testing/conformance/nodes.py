@@ -25,6 +25,21 @@ class WeightTests:
                 namespace.backend.set_weight(ref, weight)
             assert namespace.node('a') == attrs.evolve(before, weight=weight)
 
+    def test_a_stalled_node_says_so(self, namespace: Namespace) -> None:
+        """Whether a node has stalled is written with its weight, and changes nothing else; a registration begins without it."""
+        ref = namespace.join('a')
+        before = namespace.node('a')
+        for stalled in (True, False, True):
+            with namespace.raises_revision():
+                namespace.backend.set_weight(ref, 1.0, stalled)
+            with namespace.unchanged():
+                namespace.backend.set_weight(ref, 1.0, stalled)
+            assert namespace.node('a') == attrs.evolve(before, stalled=stalled)
+        namespace.beat(ref)
+        assert namespace.node('a').stalled
+        namespace.join('a', replacing=(ref.incarnation, 1))
+        assert not namespace.node('a').stalled
+
     def test_set_weight_leaves_the_others_alone(self, namespace: Namespace) -> None:
         """A new weight changes no other node, nor the leadership or the version."""
         namespace.leader()

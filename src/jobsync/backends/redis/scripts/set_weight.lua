@@ -1,11 +1,12 @@
--- Give a node another weight.
+-- Change a node's weight, and whether it has stalled.
 --
 -- REQUIRES: namespace, node
 -- KEYS: state, nodes
--- ARGV: name, run, weight, stamp
+-- ARGV: name, run, weight, stalled, stamp
 -- Returns: 'ok'
-if node.weight ~= given.weight then
+if node.weight ~= given.weight or (node.stalled or '0') ~= given.stalled then
     node.weight = given.weight
+    node.stalled = given.stalled
     put_node(node)
     revise(state.revision + 1, given.stamp)
 end

@@ -1,0 +1,42 @@
+"""Whether this node makes progress with what it owns (``progress_timeout_sec``).
+
+The lease shows that the process lives; the code of its user may hang all the same. So the user's threads leave a mark whenever
+they request work or finish some, and the agent checks for the mark. A node that owns something and leaves no mark for the timeout
+has *stalled*: its record says so, and the leader gives its share to others by the ordinary hand-over (rule R3). The first mark
+after that brings the share back.
+
+The mark is one attribute without a time, because reading the clock would make ``can_claim_task`` slower. So a mark counts from
+the moment at which the agent finds it, at most a step later than it was made.
+"""
+
+from __future__ import annotations
+
+__all__ = ['Progress']
+
+_FOREVER = float('inf')
+_MOST_STEP_SEC = 0.5
+"""How often the agent checks for the mark, at the least."""
+
+
+class Progress:
+    """The progress of one node, through all its incarnations. Without a timeout it never stalls."""
+
+    def __init__(self, timeout_sec: float | None, now: float) -> None:
+        self._timeout_sec = _FOREVER if timeout_sec is None else timeout_sec
+        self.is_watched = timeout_sec is not None
+        self._step_sec = min(_MOST_STEP_SEC, self._timeout_sec / 8)
+        self._marked_at = now
+        self.is_stalled = False
+
+    def check(self, is_marked: bool, owns: bool, now: float) -> bool:
+        """Take whether there was a mark since the last check; return whether ``is_stalled`` has changed."""
+        before = self.is_stalled
+        if is_marked or not (owns or before):
+            self._marked_at, self.is_stalled = now, False
+        elif now >= self._marked_at + self._timeout_sec:
+            self.is_stalled = True
+        return self.is_stalled is not before
+
+    def due(self, now: float) -> float:
+        """Return when to check for the mark again; infinity without a timeout."""
+        return now + self._step_sec if self.is_watched else _FOREVER

@@ -1,0 +1,125 @@
+"""``progress_timeout_sec`` of a job: what counts as progress, and what a hung worker looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from tests.job.stores import Store, foreign_task, owned_tasks
+from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
+
+from jobsync import Job
+
+WATCHED = {'progress_timeout_sec': 0.5}
+
+
+@pytest.mark.any_store
+def test_a_hung_worker_gives_its_share_up(store: Store) -> None:
+    """It is unhealthy, its record and its status say so, another node has its tokens; it has them back when it goes on."""
+    with store.job('a', config=WATCHED) as a, store.job('b') as b:
+        wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
+        assert not a.am_i_healthy()
+        assert a.get_coordination_status()['is_stalled']
+        assert {node['name']: node['stalled'] for node in b.nodes} == {'a': True, 'b': False}
+        assert b.am_i_healthy()
+
+        def is_back() -> bool:
+            a.keep_going()
+            return len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2
+
+        wait_until(is_back, 'a has its share back')
+
+        def is_healthy() -> bool:
+            a.keep_going()
+            return a.am_i_healthy()
+
+        wait_until(is_healthy, 'a is healthy')
+
+
+@contextlib.contextmanager
+def marked(job: Job) -> Iterator[None]:
+    """Check that what the block does counts as progress."""
+    lease = job._session.lease
+    assert lease is not None
+    lease.has_stirred = False
+    yield
+    assert lease.has_stirred
+
+
+WAYS: dict[str, Callable[[Job], object]] = {
+    'can_claim_task': lambda job: job.can_claim_task('x'),
+    'add_task': lambda job: job.add_task('x'),
+    'claim': lambda job: list(job.claim(['x'])),
+    'batch': lambda job: list(job.batch(['x'])),
+    'keep_going': lambda job: job.keep_going(),
+    'singleton': lambda job: job.singleton('x').__enter__() and None,
+    'complete': lambda job: job._task_log.finish('x'),
+    'abandon': lambda job: job._task_log.abandon('x'),
+}
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_what_counts_as_progress(way: str) -> None:
+    """Each call by which the user's code asks for work, or ends some."""
+    with Store('memory://').job(f'of-{way}') as job, marked(job):
+        WAYS[way](job)
+
+
+def test_what_does_not_count(store: Store) -> None:
+    """Reading the state of the node or of the cluster."""
+    with store.job('a') as job:
+        lease = job._session.lease
+        assert lease is not None
+        lease.has_stirred = False
+        assert job.my_tokens
+        assert job.am_i_healthy()
+        assert job.nodes
+        assert job.get_coordination_status()
+        assert not lease.has_stirred
+
+
+@pytest.mark.any_store
+def test_a_batch_that_waits_makes_progress(store: Store) -> None:
+    """A loop that waits for what another node has in hand is not hung."""
+    with store.job('a') as a, store.job('b') as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        task = foreign_task(a)
+        assert b.add_task(task)
+        thread = threading.Thread(target=lambda: list(a.batch([task])))
+        thread.start()
+        lease = a._session.lease
+        assert lease is not None
+        for _ in range(3):
+            lease.has_stirred = False
+            wait_until(lambda: lease.has_stirred, 'the loop stirs')
+        b.complete(task)
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_an_asynchronous_loop_that_waits_for_its_source_makes_progress(store: Store) -> None:
+    """The event loop waits for the next message: nothing hangs."""
+
+    async def work() -> None:
+        source: asyncio.Queue[int] = asyncio.Queue()
+
+        async def messages() -> AsyncIterator[int]:
+            while True:
+                yield await source.get()
+
+        async with store.async_job('a') as job:
+            loop = asyncio.ensure_future(anext(job.claim(messages())))
+            lease = job._job._session.lease
+            assert lease is not None
+            for _ in range(2):
+                lease.has_stirred = False
+                while not lease.has_stirred:
+                    await asyncio.sleep(0.01)
+            source.put_nowait(owned_tasks(job)[0])
+            await loop
+
+    asyncio.run(work())

@@ -107,6 +107,7 @@ def test_bad_arguments(store: Store) -> None:
         (('', ['x']), {}, 'group'),
         ((None, ['x']), {}, 'group'),
         (('g\0h', ['x']), {}, 'group'),
+        (('#drained', ['x']), {}, 'group'),
         (('g', 'xyz'), {}, 'ids'),
         (('g', 5), {}, 'ids'),
         (('g', [None]), {}, 'task id'),

@@ -31,6 +31,8 @@ from jobsync import (
     NotOwned,
     RebalanceEvent,
     Task,
+    Tick,
+    Turn,
     backend,
     fencing,
     hookspecs,
@@ -127,6 +129,43 @@ def loops(job: Job) -> None:
         assert_type(one, str)
     with job.task(Task(1, name='first')) as other:
         assert_type(other, Task)
+
+
+def scheduled(job: Job) -> None:
+    """Hold a place, and put functions on a schedule, which stay what they are."""
+    for turn in job.singleton('feed'):
+        assert_type(turn, Turn)
+        assert_type(turn.wait(5), bool)
+        assert_type(turn.fence, int)
+    with job.singleton('feed') as turn:
+        assert_type(bool(turn), bool)
+
+    @job.every('0 3 * * *', misfire='run', tz='Europe/Berlin')
+    def report(tick: Tick) -> str:
+        return f'{tick.id} {tick.scheduled:%Y}'
+
+    @job.every(60, name='poll')
+    def poll() -> None: ...
+
+    assert_type(poll(), None)
+    job.every('0 3 * * *')(5)  # type: ignore[type-var]
+    job.run_scheduled()
+
+
+async def scheduled_async(job: AsyncJob) -> None:
+    """Hold a place, and put coroutine functions on a schedule."""
+    async for turn in job.singleton('feed'):
+        assert_type(await turn.wait(5), bool)
+    async with job.singleton('feed') as other:
+        assert_type(other.fence, int)
+    for _ in job.singleton('feed'):  # type: ignore[attr-defined]
+        pass
+
+    @job.every(60)
+    async def poll(tick: Tick) -> None: ...
+
+    job.every(60)(poll)
+    await job.run_scheduled()
 
 
 def calls(job: Job) -> None:

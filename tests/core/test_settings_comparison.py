@@ -20,7 +20,12 @@ def warnings(agent: Agent) -> list[str]:
 
 @pytest.mark.parametrize(
     ('setting', 'one', 'other'),
-    [('locks_enabled', True, False), ('retention_days', None, 30), ('minimum_nodes', None, 2), ('heartbeat_timeout_sec', 15, 20)],
+    [
+        ('locks_enabled', True, False),
+        ('retention_days', None, 30),
+        ('rejoin_grace_sec', 0, 30),
+        ('heartbeat_timeout_sec', 15, 20),
+    ],
 )
 def test_a_difference_is_logged_once_by_each_node(setting: str, one: object, other: object) -> None:
     """With the setting, both nodes and both values; and the status has it while it lasts."""
@@ -44,7 +49,15 @@ def test_settings_that_may_differ_are_no_difference() -> None:
     """Weights, intervals between heartbeats and polls, and time limits of calls are each node's own."""
     bench = Bench()
     (first,) = bench.cluster('a')
-    bench.start('b', weight=3, heartbeat_interval_sec=4, dead_node_check_interval_sec=7, op_timeout_sec=3, shutdown_timeout_sec=9)
+    bench.start(
+        'b',
+        weight=3,
+        minimum_nodes=2,
+        heartbeat_interval_sec=4,
+        dead_node_check_interval_sec=7,
+        op_timeout_sec=3,
+        shutdown_timeout_sec=9,
+    )
     bench.run(60.0)
     assert warnings(first) == []
     assert first.differences == ()

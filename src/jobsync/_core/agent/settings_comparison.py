@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,6 @@ import attrs
 
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.records import Node, NodeState
-from jobsync._core.redact import safe_repr
 
 __all__ = ['SHOULD_BE_EQUAL', 'Difference', 'SettingsComparison', 'settings_of']
 
@@ -19,13 +19,15 @@ SHOULD_BE_EQUAL: Mapping[str, str] = {
     'locks_enabled': f'{LEADERS}: with False it ignores every task lock',
     'retention_days': f'{LEADERS}: it deletes what is older',
     'rejoin_grace_sec': LEADERS,
-    'minimum_nodes': LEADERS,
     'rebalance_delay_sec': LEADERS,
     'max_attempts': 'a node without it starts what is in quarantine on the others',
     'lease_margin': 'the smallest one is what the clocks of all machines must keep',
     'heartbeat_timeout_sec': 'tokens of a dead node wait for the longest one',
 }
-"""By setting, what it means that nodes differ in it. The cluster settings are no part of this: a node with others cannot join."""
+"""By setting, what it means that nodes differ in it.
+
+Neither the cluster settings, for a node with others cannot join, nor ``minimum_nodes``, which counts once in a cluster's life.
+"""
 
 
 @attrs.frozen
@@ -63,9 +65,10 @@ class SettingsComparison:
                 self._logged.add(value)
                 same = sum(each.setting == found.setting and each.there == found.there for each in self.all) - 1
                 others = f' and {same} more' if same else ''
+                here, there = map(reprlib.repr, (found.here, found.there))
                 text = (
-                    f'{found.setting} is {safe_repr(found.here)} on node {self._name!r} and {safe_repr(found.there)} on node '
-                    f'{found.node!r}{others}: {SHOULD_BE_EQUAL[found.setting]}; give all nodes the same'
+                    f'{found.setting} is {here} on node {self._name!r} and {there} on node {found.node!r}{others}: '
+                    f'{SHOULD_BE_EQUAL[found.setting]}; give all nodes the same'
                 )
                 self._emit(LogMessage('warning', text))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import cached_property
 from typing import NamedTuple
 
 import attrs
@@ -134,25 +135,28 @@ class PinPlanner:
         self._choices: dict[tuple[str, ...], tuple[str | None, frozenset[str]]] = {}
         now = view.snapshot.now
         locks = view.locks if locks_enabled else [lock for lock in view.locks if lock.group]
-        self._locks = in_force(lock for lock in locks if lock.expires_at is None or lock.expires_at > now)
-        expired = [lock for lock in locks if lock.expires_at is not None and lock.expires_at <= now]
+        timed = [(lock, lock.expires_at) for lock in locks if lock.expires_at is not None]
+        expired = [lock for lock, expires_at in timed if expires_at <= now]
+        self._locks = (
+            in_force(lock for lock in locks if lock.expires_at is None or lock.expires_at > now) if expired else in_force(locks)
+        )
         pins = {lock.task_id: self._old.pins.get(self._old.total_tokens + lock.id) for lock in expired}
         self.can_drop_expired = bool(expired) and all(pin is None or pin.task_id in self._locks for pin in pins.values())
         """Whether an expired lock is still in the store, and no such lock has a pin any more, except one of an item."""
-        ends = [lock.expires_at for lock in locks if lock.expires_at is not None and lock.expires_at > now]
+        ends = [expires_at for _, expires_at in timed if expires_at > now]
         self.due_at = view.now + max((min(ends) - now).total_seconds(), _LEAST_WAIT_SEC) if ends else _FOREVER
         """When the first lock in force expires; infinity if none does."""
         self._drafts = tuple(self._draft())
 
     def _draft(self) -> Iterator[_Draft]:
         old, owner_table = self._old, self._owner_table
-        # A lock's row may have been given another task manually. The pin of that task would overwrite the pin of the first one,
-        # which is released before. If the first task has another lock by now, it has another pin after that.
-        numbers = {old.total_tokens + lock.id: lock.task_id for lock in self._locks.values()}
-        pinned = set()
+        total, locks = old.total_tokens, self._locks
         for pin in old.pins.values():
-            pinned.add(pin.task_id)
-            lock = self._locks.get(pin.task_id) if numbers.get(pin.id, pin.task_id) == pin.task_id else None
+            # A lock's row may have been given another task manually. The pin of that task would overwrite the pin of the first
+            # one, which is released before. If the first task has another lock by now, it has another pin after that.
+            lock = locks.get(pin.task_id)
+            if lock is not None and total + lock.id != pin.id and self._tasks.get(pin.id, pin.task_id) != pin.task_id:
+                lock = None
             status = owner_table.status.get(pin.owner) if pin.owner is not None else None
             if status is OwnerStatus.WAITING:
                 yield _Draft(pin.id, pin.task_id, pin.owner, pin.target, lock, pin, frozen=True)
@@ -166,9 +170,15 @@ class PinPlanner:
             if pin.id in self._released:
                 owner, target, home = None, None if target == NOBODY else target, None
             yield _Draft(pin.id, pin.task_id, owner, target, lock, pin, home=home)
-        for number, task_id in numbers.items():
-            if task_id not in pinned and number not in old.pins:
-                yield _Draft(number, task_id, None, None, self._locks[task_id], None)
+        pinned = old.pin_of
+        for task_id, lock in locks.items():
+            if task_id not in pinned and total + lock.id not in old.pins:
+                yield _Draft(total + lock.id, task_id, None, None, lock, None)
+
+    @cached_property
+    def _tasks(self) -> Mapping[int, str]:
+        """For the id that the pin of each lock would have, the lock's task."""
+        return {self._old.total_tokens + lock.id: lock.task_id for lock in self._locks.values()}
 
     def _choice(self, lock: TaskLock) -> tuple[str | None, frozenset[str]]:
         if lock.patterns not in self._choices:

@@ -70,10 +70,11 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
     return placed
 
 
-def _whole(costs: Iterable[float]) -> list[int]:
-    ratios = [cost.as_integer_ratio() for cost in costs]
-    common = math.lcm(*(denominator for _, denominator in ratios))
-    return [numerator * (common // denominator) for numerator, denominator in ratios]
+def _whole(costs: Sequence[float]) -> list[int]:
+    ratios = {cost: cost.as_integer_ratio() for cost in set(costs)}
+    common = math.lcm(*(denominator for _, denominator in ratios.values()))
+    whole = {cost: numerator * (common // denominator) for cost, (numerator, denominator) in ratios.items()}
+    return [whole[cost] for cost in costs]
 
 
 class _Balance:
@@ -82,6 +83,7 @@ class _Balance:
     def __init__(self, weights: Sequence[int], costs: Sequence[int]) -> None:
         self.weights, self.costs = weights, costs
         self.dearest = max(costs)
+        self.unit = max(weights) ** 2
         self.load = [0] * len(weights)
         self.on: list[defaultdict[Choice, list[Item]]] = [defaultdict(list) for _ in weights]
         """For each node its items, by the nodes that they may be on."""
@@ -208,7 +210,7 @@ class _Balance:
 
     def _height(self, node: int) -> tuple[int, int]:
         """Return a number that orders nodes by their load for each unit of weight, the highest first, and the node."""
-        return -(self.load[node] * max(self.weights) ** 2 // self.weights[node]), node
+        return -(self.load[node] * self.unit // self.weights[node]), node
 
     def _lower(self, node: int) -> tuple[Item, Choice, int, int] | None:
         """Return what ``move`` needs: the item of a node that evens out most, and the node to which it goes, if any is so low."""

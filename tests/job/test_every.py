@@ -173,7 +173,7 @@ def test_a_tick_whose_node_has_died(store: Store, misfire: str, caplog: pytest.L
 
 
 @pytest.mark.any_store
-@pytest.mark.parametrize('end', ['leaves', 'restarts', 'completes'])
+@pytest.mark.parametrize('end', ['leaves', 'restarts', 'completes', 'fails'])
 def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not run by two at once: the new owner waits until the node that has begun it completes it, or is gone."""
     monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
@@ -194,13 +194,15 @@ def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch:
         assert (ran, clock.is_settled()) == ([], False)
         if end == 'completes':
             other.complete(NOON)  # and stays
+        elif end == 'fails':
+            store.handle.append_audits('other', [f'{item(NOON)} failed'], NOON.date())  # and stays
         else:
             other.leave()
         if end == 'restarts':  # registered again: the run that has begun the tick is over all the same
             Other(store)
         clock.settle(NOON)
     assert ran == ([] if end == 'completes' else [NOON])
-    assert store.audits == [item(NOON)]
+    assert store.audits[-1] == item(NOON)
 
 
 @pytest.mark.any_store
@@ -310,6 +312,7 @@ def test_a_function_that_raises(store: Store, misfire: str, caplog: pytest.LogCa
         wait_until(lambda: f'tick {item(NOON)} raised, and stays incomplete' in caplog.text, 'it is logged')
         assert [task.id for task in job.get_incomplete_tasks(0)] == [item(NOON)]
     assert ran == [NOON, NOON + HOUR]
+    assert store.audits == [f'{item(NOON)} failed', item(NOON + HOUR)][misfire == 'skip' :]
 
 
 @pytest.mark.any_store

@@ -111,7 +111,7 @@ class Scheduler:
                     else:
                         each.handled, before = moment, each.handled
                         if is_to_do and not self._call(each, tick):
-                            record.give_up()
+                            record.give_up(runs_missed=each.runs_missed)
                         elif is_to_do and not record.complete(ref):
                             each.handled = before  # its owner, which may be this node, decides about it anew
                 finally:

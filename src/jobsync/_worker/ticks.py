@@ -7,6 +7,9 @@ complete. Only the owner of ``every:NAME`` runs ticks. So what a claim without a
     t=40  the place passes to b: a is dead, or a has been busy for longer than handover_timeout_sec
     t=40  b finds the claim. If a is still registered in the run that made it, a may be at work: b waits for the audit.
           Otherwise nothing completes the tick any more: b runs it again (misfire 'run'), or never (misfire 'skip').
+
+A function that raises leaves its tick incomplete. For misfire 'run' there is an audit of the item ``every:NAME@TIME failed``
+then, so that b does not wait for a, which is alive, and not at work.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import attrs
 
-from jobsync._core.records import Claim, HistoryKind, NodeRef, NodeState
+from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, NodeState
 from jobsync._event_log import EventLogger
 from jobsync._runtime.clock import now
 from jobsync._worker.attempts import Attempts
@@ -100,6 +105,7 @@ class TickRecord:
 
     def __init__(self, session: Session, task_log: TaskLog, tick: Tick) -> None:
         self._session, self._task_log, self._item, self._date = session, task_log, tick.id, tick.scheduled.date()
+        self._failed_item = f'{tick.id} failed'
         self._attempts = Attempts(session, self._date)
 
     @property
@@ -118,15 +124,19 @@ class TickRecord:
         """Whether any node has begun the tick; with coordination off, where no claim is recorded, completed."""
         return self.last_claim is not None if self._session.config.enabled else self.is_complete
 
-    def _read(self, kind: HistoryKind) -> tuple[object, ...]:
+    def _read(self, kind: HistoryKind, item: str | None = None) -> tuple[object, ...]:
         backend = self._session.backend
         if backend is None:
             return ()
-        return tuple(self._session.caller.call(lambda: backend.history(kind, limit=1, date=self._date, item=self._item)))
+        read = partial(backend.history, kind, limit=1, date=self._date, item=item or self._item)
+        return tuple(self._session.caller.call(read))
 
     def is_in_hand(self, claim: Claim) -> bool:
-        """Return whether another node has made the claim, and is still registered in the run that did."""
+        """Return whether another node has made the claim, has not failed since, and is registered in the run that made it."""
         session = self._session
+        failures = cast('tuple[Audit, ...]', self._read(HistoryKind.AUDIT, self._failed_item))
+        if any(failure.node == claim.node and failure.created_on >= claim.created_on for failure in failures):
+            return False
         nodes = session.caller.call(session.needed_backend.snapshot).nodes
         return claim.node != session.node_name and any(
             node.name == claim.node and node.state is NodeState.JOINED and node.created_on <= claim.created_on for node in nodes
@@ -146,9 +156,14 @@ class TickRecord:
         self._attempts.report(unclaimed.lost_attempts)
         return not unclaimed.completed and not unclaimed.lost_attempts
 
-    def give_up(self) -> None:
-        """Leave the tick incomplete: its function has raised, so this is no attempt at which the run was lost."""
-        self._attempts.give_up_all()
+    def give_up(self, *, runs_missed: bool) -> None:
+        """Leave the tick incomplete, as its function has raised, and record that for a later owner that may run it again."""
+        self._attempts.give_up_all()  # the run was not lost
+        backend = self._session.backend
+        if runs_missed and backend is not None:
+            node, items = self._session.node_name, [self._failed_item]
+            with suppress(JobsyncError):  # without the record, a later owner waits until this node has left
+                self._session.caller.call(lambda: backend.append_audits(node, items, self._date))
 
     def complete(self, ref: NodeRef | None) -> bool:
         """Record the tick as complete, unless another node may run it by now; return whether it is recorded.

@@ -489,6 +489,20 @@ class TestContent:
         namespace.backend.append_audits('a', ['x', 'y'], DAY)
         assert sorted(audit.item for audit in namespace.audits()) == ['x', 'y']
 
+    def test_the_log_of_attempts_is_purged_with_the_claims(self, namespace: Namespace) -> None:
+        """A record goes once none of its items is incomplete, in portions as well; the mark of an incomplete one stays."""
+        ref = namespace.join('a')
+        for number in range(6):
+            namespace.backend.append_claims(ref, [f'done {number}'], DAY, 3)
+        namespace.backend.append_claims(ref, ['done', 'open'], DAY, 3)
+        namespace.backend.append_audits('a', ['done', *(f'done {number}' for number in range(6))], DAY)
+        later = namespace.snapshot().now + dt.timedelta(hours=1)
+        assert len(keys_of(namespace.backend, b'history/attempt/')) == 7
+        assert namespace.purge(HistoryKind.CLAIM, namespace.snapshot().now - dt.timedelta(hours=1), limit=2) == 0
+        assert len(keys_of(namespace.backend, b'history/attempt/')) == 7
+        assert namespace.purge(HistoryKind.CLAIM, later, limit=2) == 7
+        assert len(keys_of(namespace.backend, b'history/attempt/')) == 1
+
     def test_a_large_append_is_there_whole(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Items that fill several requests are recorded in one step, purged in part, and purged."""
         ref, items = namespace.join('a'), [f'{number:05}' + os.urandom(300).hex() for number in range(6_000)]

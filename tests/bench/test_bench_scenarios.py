@@ -12,6 +12,7 @@ from benchmarks.places import places
 from tests.bench.made_up import MACHINE
 from tests.support.servers import RedisServer
 
+from jobsync.backend import Purged
 from jobsync.errors import ConfigError
 from jobsync_bench import scenarios as shipped
 from jobsync_bench.bench import Bench, BenchStore
@@ -128,9 +129,9 @@ class Recorded:
     def __init__(self, audits: int) -> None:
         self._audits = audits
 
-    def purge(self, *_: object) -> int:
+    def purge(self, *_: object) -> Purged:
         """See ``Backend``."""
-        return 0
+        return Purged(0)
 
     def history(self, *_: object) -> list[object]:
         """See ``Backend``."""

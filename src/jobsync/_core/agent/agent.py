@@ -129,7 +129,7 @@ class Agent:
     @property
     def is_stalled(self) -> bool:
         """Whether this node owned work and made no progress."""
-        return self._progress.is_stalled
+        return self._weight_sync.is_stalled
 
     # --- requests of the runtime --------------------------------------------------------------------------------------------
 
@@ -146,6 +146,10 @@ class Agent:
         """Have this weight from now on."""
         if self.phase is not Phase.LEAVING:
             self._weight_sync.wanted = weight
+
+    def stall(self, is_stalled: bool) -> None:
+        """Have the record say, from now on, whether the user's code makes no progress."""
+        self._weight_sync.is_stalled = is_stalled
 
     def leave(self, now: float, at_once: bool = False, worker: int | None = None) -> None:
         """Stop claiming, finish what is in flight, and deregister.
@@ -228,7 +232,7 @@ class Agent:
         is_marked, lease.has_stirred = lease.has_stirred, False
         if not progress.check(is_marked, not lease.ownership.is_empty, now):
             return
-        self._weight_sync.is_stalled = progress.is_stalled
+        self.stall(progress.is_stalled)
         if progress.is_stalled:
             self._log(
                 'warning',

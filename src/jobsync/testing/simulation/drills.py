@@ -41,7 +41,7 @@ class Drills:
             ('P4', self.outage), ('P4', self.read_only), ('R9', self.refusal), ('P6', self.lock), ('P2', self.join),
             ('R5', self.join_in_a_storm), ('P5', self.replace), ('P2', self.rejoin), ('P2', self.drain), ('P2', self.leave),
             ('P3', self.kill), ('P3', self.kill_changed), ('P3', self.kill_two), ('R4', self.stuck_leader),
-            ('P3', self.kill_most),
+            ('P3', self.kill_most), ('P2', self.stall),
         )  # fmt: skip
         for promise, drill in drills if self._owners() else ():
             found += [f'P2: fill_up: {text}' for text in self._fill_up()]
@@ -185,6 +185,18 @@ class Drills:
             lambda: node.ownership.is_empty and goal(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
         )
         node.weigh(node.agent.config.weight)
+        return found + self._expect(lambda: not unsettled(self._world), bound, 'it is not settled')
+
+    def stall(self) -> list[str]:
+        """P2: the code of a node hangs; the node soon owns no token, and none is unowned for longer than a hand-over takes."""
+        node = self._world.random.choice(self._owners())
+        self._world.record(f'drill: {node.name} makes no progress')
+        node.stall(True)
+        bound = 5.0 + 4 * self._steps_of_push
+        found = self._expect(
+            lambda: node.ownership.is_empty and self._all_owned(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
+        )
+        node.stall(False)
         return found + self._expect(lambda: not unsettled(self._world), bound, 'it is not settled')
 
     # --- deaths -------------------------------------------------------------------------------------------------------------

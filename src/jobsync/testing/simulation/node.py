@@ -293,6 +293,11 @@ class SimNode:
         self.agent.weigh(weight)
         self.wake(Lane.WORK, self._world.now)
 
+    def stall(self, is_stalled: bool) -> None:
+        """Have this process's code hang, or go on."""
+        self.agent.stall(is_stalled)
+        self.wake(Lane.WORK, self._world.now)
+
     def works_on(self, key: str) -> bool:
         """Return whether this process, with a valid lease, works on the task or would claim it now."""
         return bool(self.claims() >> self._world.tasks.index(key) & 1)

@@ -881,7 +881,7 @@ class Job:
 
     @property
     def _tables(self) -> Mapping[str, str]:
-        """The names of the tables, by the guide's words: Node, Token, Lock, Rebalance, Claim, Audit, State."""
+        """The names of the tables, by the guide's words: Node, Token, Lock, Item, Rebalance, Claim, Audit, State."""
         tables: Mapping[str, str] = self._session.sql_backend.tables
         return tables
 

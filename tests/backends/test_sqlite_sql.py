@@ -374,11 +374,11 @@ class TestNamespaces:
             assert namespace.row(1).absent == (name == 'app_')
 
     def test_names_for_sql(self, harness: SqliteHarness) -> None:
-        """``tables`` names all seven, and each is there."""
+        """``tables`` names all of them, and each is there."""
         backend = harness.connect('my_app_')
         Namespace(backend)
         tables = backend.tables  # type: ignore[attr-defined]
-        assert list(tables) == ['Node', 'Token', 'Unowned', 'Change', 'Lock', 'Rebalance', 'Claim', 'Audit', 'State']
+        assert list(tables) == ['Node', 'Token', 'Unowned', 'Change', 'Lock', 'Item', 'Rebalance', 'Claim', 'Audit', 'State']
         there = {name for (name,) in harness.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert set(tables.values()) <= there
         assert tables['Node'] == 'my_app_node'

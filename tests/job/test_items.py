@@ -7,10 +7,11 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from tests.job.stores import Store
+from tests.job.stores import SQL, Store, kinds
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
+import jobsync.database as db
 from jobsync import CoordinationConfig, Job
 from jobsync.errors import ConfigError
 
@@ -127,6 +128,24 @@ def test_bad_arguments(store: Store) -> None:
             with pytest.raises(ConfigError, match='group'):
                 ask('')
         assert a.list_items() == []
+
+
+@pytest.mark.parametrize('store', kinds(SQL), indirect=True)
+def test_items_edited_by_statements(store: Store) -> None:
+    """Rows of items that statements insert, change and delete count within moments; statements about locks spare them."""
+    with store.job('a') as a, store.job('b') as b:
+        for feed in FEEDS[:2]:
+            db.execute(a._cn, 'INSERT INTO sync_item (item_group, task_id) VALUES (%s, %s)', 'feeds', feed)
+        wait_until(lambda: is_shared('feeds', FEEDS[:2], a, b), 'the items are shared out')
+        assert [(row['cost'], row['patterns']) for row in a.list_items()] == [(1.0, ['%'])] * 2
+        a.register_task_lock('x', '%')
+        assert db.execute(a._cn, 'DELETE FROM sync_lock') == 1
+        db.execute(a._cn, "UPDATE sync_item SET node_pattern = 'b'")
+        wait_until(lambda: shares('feeds', a, b) == [[], FEEDS[:2]], 'the items are where they may be')
+        with pytest.raises(Exception, match=r'(?i)check|sound|constraint'):
+            db.execute(a._cn, 'UPDATE sync_item SET cost = 0')
+        db.execute(a._cn, "DELETE FROM sync_item WHERE item_group = 'feeds'")
+        wait_until(lambda: shares('feeds', a, b) == [[], []], 'the items are gone')
 
 
 def test_without_coordination() -> None:

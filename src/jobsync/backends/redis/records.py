@@ -239,8 +239,7 @@ def locks_of(flat: Sequence[bytes]) -> LockReading:
 
 
 def _lock(text: bytes) -> TaskLock:
-    found = (*json.loads(text), '', '1.0')[:10]  # a lock of a namespace from before there were items has no group and no cost
-    id_, task, patterns, reason, created_by, created_at, expires_at, registered, group, cost = found
+    id_, task, patterns, reason, created_by, created_at, expires_at, registered, group, cost = json.loads(text)
     return TaskLock(
         id=int(id_),
         task_id=task,

@@ -78,6 +78,15 @@ class Plan:
         }
 
 
+@attrs.frozen
+class Fault:
+    """A signal to a worker."""
+
+    at: float
+    signal: str
+    node: str
+
+
 @attrs.define
 class Outcome:
     """What was found."""
@@ -141,7 +150,7 @@ def run(url: str, plan: Plan, folder: Path) -> Outcome:
         workers = [start() for _ in range(plan.processes)]
         _wait(lambda: all(worker.is_running for worker in workers), _START_SEC, 'all workers enter')
         wall_since, since = time.time(), now()
-        faults = Counter[str]()
+        faults = list[Fault]()
         stopped: list[tuple[float, Worker]] = []
         next_fault = since + plan.fault_every_sec
         while now() < since + plan.seconds:
@@ -157,7 +166,7 @@ def run(url: str, plan: Plan, folder: Path) -> Outcome:
                     time.sleep(chance.uniform(0, plan.period_sec) if chance.random() < 0.5 else 0)
                     _wait_until_at_work(victim, plan, chance)
                     victim.process.send_signal(fault)
-                    faults[fault.name] += 1
+                    faults.append(Fault(time.time(), fault.name, victim.name))
                     if fault is signal.SIGSTOP:
                         victim.is_stopped = True
                         stopped.append((now() + 2 * plan.timeout_sec, victim))
@@ -244,7 +253,7 @@ def _at_once(runs: Sequence[_Run]) -> tuple[Overlap, ...]:
 
 
 def _judge(
-    url: str, plan: Plan, workers: Sequence[Worker], faults: Mapping[str, int], since: float, until: float, wall_less_now: float
+    url: str, plan: Plan, workers: Sequence[Worker], faults: Sequence[Fault], since: float, until: float, wall_less_now: float
 ) -> Outcome:
     runs = _runs(workers)
     backend = plugins.connect(url, BackendOptions(op_timeout_sec=20))
@@ -267,18 +276,27 @@ def _judge(
                 if begun[item] and not number % 2:
                     begun_only += 1
                 else:
-                    missed.append(item)
+                    missed.append(f'{item}: {_story(begun[item], faults, tick, wall_less_now)}')
             elif ended := [each.begin for each in begun[item] if each.end is not None]:
                 latest = max(latest, min(ended) + wall_less_now - tick)
     return Outcome(
         ticks=len(recorded),
-        faults=dict(faults),
+        faults=Counter(each.signal for each in faults),
         at_once=_at_once(runs),
         twice=twice,
         missed=missed if is_judged else [],
         begun_only=begun_only if is_judged else 0,
         latest_sec=latest if is_judged else float('nan'),
     )
+
+
+def _story(begun: Sequence[_Run], faults: Sequence[Fault], tick: float, wall_less_now: float) -> str:
+    """Return what happened around a tick, in seconds after its time."""
+    events = [(each.at - tick, f'{each.signal} to {each.node}') for each in faults]
+    for each in begun:
+        events.append((each.begin + wall_less_now - tick, f'begun by {each.node}'))
+        events += [(held[-1][0] + wall_less_now - tick, f'last held by {each.node}') for held in (each.held,) if held]
+    return ', '.join(f'{at:.1f} s {what}' for at, what in sorted(events) if -30 < at < 60) or 'nothing'
 
 
 def _grid(period: float, since: float, until: float) -> Iterator[float]:

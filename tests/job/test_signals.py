@@ -37,10 +37,11 @@ PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
 
 
+@pytest.mark.parametrize('attempt', [1, *(pytest.param(number, marks=pytest.mark.full) for number in (2, 3))])
 @pytest.mark.parametrize(
     'mode', ['add', 'audit', 'claim', *(pytest.param(mode, marks=pytest.mark.any_store) for mode in ('log', 'idle'))]
 )
-def test_in_the_block(shared_store: Store, mode: str) -> None:
+def test_in_the_block(shared_store: Store, mode: str, attempt: int) -> None:
     """Wherever in the loop the signal comes: exit status 0, and the tokens are another's at once."""
     stop_in_the_block(shared_store, mode)
 
@@ -97,17 +98,16 @@ def test_in_a_statement(store: Store) -> None:
 
 def stop_in_the_block(shared_store: Store, mode: str) -> None:
     with shared_store.job('a', config=PATIENT) as other:
-        for number in range(3):
-            worker = Worker(shared_store.url, f'worker-{number}', mode, **PATIENT)
-            with workers(worker):
-                worker.wait_until_said('entered')
-                threading.Event().wait(random.uniform(0, 0.2))
-                worker.process.send_signal(signal.SIGTERM)
-                assert worker.wait() == 0, ''.join(worker.errors)
-            said = ''.join(worker.errors)
-            assert 'could not leave in good order' not in said
-            assert 'Error' not in said
-            wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
+        worker = Worker(shared_store.url, 'worker', mode, **PATIENT)
+        with workers(worker):
+            worker.wait_until_said('entered')
+            threading.Event().wait(random.uniform(0, 0.2))
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.wait() == 0, ''.join(worker.errors)
+        said = ''.join(worker.errors)
+        assert 'could not leave in good order' not in said
+        assert 'Error' not in said
+        wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
 
 
 @pytest.mark.parametrize('store', kinds(SQL), indirect=True)

@@ -8,6 +8,7 @@ write whole values.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -52,8 +53,12 @@ class Tables:
         return {field.capitalize(): getattr(self, field).name for field in fields}
 
 
+@functools.lru_cache(16)
 def tables_for(namespace: str) -> Tables:
-    """Return the tables of a namespace; ``ConfigError`` if the namespace cannot be a prefix of table names."""
+    """Return the tables of a namespace; ``ConfigError`` if the namespace cannot be a prefix of table names.
+
+    Stores in one process share them: to make them takes longer than to connect.
+    """
     if not re.fullmatch(r'[A-Za-z_][A-Za-z0-9_]*', namespace) or len(namespace) > LONGEST_NAMESPACE:
         raise ConfigError(
             f'appname={namespace!r} cannot begin the names of tables: letters, digits and underscores are allowed, '

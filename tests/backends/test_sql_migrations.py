@@ -167,3 +167,23 @@ def test_an_older_one_is_not_touched_without_leave(old: SqliteHarness | Postgres
     with pytest.raises(SchemaMismatch, match=rf'schema version {number}.*needs version \d.*skip_db_init'):
         old.connect().open(SETTINGS, create=False)
     assert [int(row[0]) for row in old.query('SELECT schema_version FROM sync_state')] == [number]  # type: ignore[call-overload]
+
+
+@pytest.mark.postgres
+def test_rights_follow(newest_postgres: PostgresServer) -> None:
+    """On PostgreSQL a role that could work with task locks can work with items, and one that could read locks reads items."""
+    harness = postgresql(newest_postgres, 3)
+    try:
+        newest_postgres.psql('CREATE ROLE old_worker', 'CREATE ROLE old_reader')
+        harness.execute(
+            f'GRANT USAGE ON SCHEMA {harness.schema} TO old_worker, old_reader',
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {harness.schema} TO old_worker',
+            f'GRANT SELECT ON ALL TABLES IN SCHEMA {harness.schema} TO old_reader',
+        )
+        harness.connect().open(SETTINGS, create=True)
+        rights = [('old_worker', 'DELETE'), ('old_worker', 'INSERT'), ('old_reader', 'SELECT'), ('old_reader', 'UPDATE')]
+        found = [harness.query(f"SELECT has_table_privilege('{role}', 'sync_item', '{right}')") for role, right in rights]
+        assert found == [[('t',)], [('t',)], [('t',)], [('f',)]]
+    finally:
+        harness.close()
+        newest_postgres.psql('DROP ROLE old_worker', 'DROP ROLE old_reader')

@@ -21,12 +21,32 @@ from jobsync.errors import SchemaMismatch
 __all__ = ['STEPS', 'migrate', 'version']
 
 
+GRANT = """
+DO $body$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT a.privilege_type AS may, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role
+        FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = '{old}'::regclass AND a.grantee <> c.relowner
+        AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        EXECUTE format('GRANT %s ON {new} TO %s', one.may, one.role);
+    END LOOP;
+END
+$body$"""
+"""A role with rights on the table of locks gets the same rights on that of items."""
+
+
 def add_missing(tx: SqlTransaction) -> None:
     """Add the tables and columns that ``schema`` has and the database has not. New columns begin with their default."""
     inspector = sa.inspect(tx.connection)
     for table in tx.tables.metadata.sorted_tables:
         if not inspector.has_table(table.name):
             table.create(tx.connection, checkfirst=False)
+            if table is tx.tables.item and tx.dialect.name == 'postgresql':
+                run(tx, GRANT.format(old=tx.tables.lock.name, new=table.name))
             continue
         present = {column['name'] for column in inspector.get_columns(table.name)}
         new = [column for column in table.columns if column.name not in present]

@@ -10,7 +10,7 @@ from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['portion']
 
-ROWS_OF_A_PAGE = 64
+ROWS_OF_A_PAGE = 128
 """About so many claims or audits."""
 
 PAGES = "SELECT pg_relation_size('{table}'::regclass) / current_setting('block_size')::bigint"

@@ -1,5 +1,7 @@
 """SQL for the user's own statements: over ``job._cn``, or over a connection made here.
 
+::
+
     import jobsync.database as db
 
     with Job(...) as job:

@@ -22,6 +22,10 @@ UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError,
 """What code raises that reads a record which jobsync did not write."""
 
 
+_NEW = {'Node': ('settings', 'stalled'), 'TaskLock': ('group', 'cost'), 'Rebalance': ('version',)}
+"""Fields that records of the schema before this one do not have: they get their defaults."""
+
+
 def to_json(value: Any) -> bytes:
     """Return the JSON form of a value made of attrs classes, named tuples, enums, times, sets and what JSON has."""
     return json.dumps(value, default=_form, separators=(',', ':')).encode()
@@ -75,17 +79,18 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
 def _record_reader(kind: Any) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
     readers = {name: _reader(hints[name]) for name in _names(kind)}
+    needed = {field.name for field in attrs.fields(kind) if field.name not in _NEW.get(kind.__name__, ())}
 
     def read(form: Any) -> Any:
-        if _plain(dict, form).keys() != readers.keys():
+        if not needed <= _plain(dict, form).keys() <= readers.keys():
             raise ValueError(f'fields {reprlib.repr(sorted(form))} are not those of {kind.__name__}')
-        values = []
+        values = {}
         try:
-            for name, read_field in readers.items():
-                values.append(read_field(form[name]))
+            for name in form:
+                values[name] = readers[name](form[name])
         except ValueError as error:
             raise ValueError(f'{name}: {error}') from error
-        return kind(*values)
+        return kind(**values)
 
     return read
 

@@ -74,7 +74,10 @@ def state_of(value: bytes) -> EtcdState:
     """
     try:
         form = json.loads(value)
-        if (found := form['schema_version']) != SCHEMA_VERSION:
+        found = form['schema_version']
+        if found == SCHEMA_VERSION - 1:
+            form['schema_version'] = SCHEMA_VERSION  # the next change of the state stores it; records get what they lack (_NEW)
+        elif found != SCHEMA_VERSION:
             what_to_do = 'upgrade it' if found > SCHEMA_VERSION else 'use another appname, or the jobsync that made it'
             raise SchemaMismatch(
                 f'the namespace has schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: {what_to_do}'

@@ -24,11 +24,13 @@ from jobsync.errors import (
     TimelineChanged,
 )
 
-__all__ = ['SCHEMA', 'refusal', 'translate']
+__all__ = ['OLDER', 'SCHEMA', 'refusal', 'translate']
 
-SCHEMA = '4'
-"""The form of the keys and their content. 1 kept the members in one text; 2 had no seals."""
+SCHEMA, OLDER = '4', '3'
+"""The form of the keys and their content, and the form that can be brought to it while no node is registered."""
 
+_REMEDIES = {OLDER: 'stop all nodes of the older version first; a node that makes tables (not skip_db_init) then upgrades it'}
+_OTHER = 'use another appname, or the jobsync that made it'
 RIGHTS: Mapping[str, str] = {
     'NOPERM': 'grant this user the rights that the page on operating Redis lists',
     'NOAUTH': 'give user and password in the URL',
@@ -97,7 +99,7 @@ def refusal(status: str, details: Sequence[bytes], named: Mapping[str, object], 
         case 'SchemaMismatch' if details:
             return SchemaMismatch(
                 f'{server}: the namespace {namespace!r} has format {details[0].decode()}, '
-                f'this version of jobsync knows format {SCHEMA}: use another appname, or the jobsync that made it'
+                f'this version of jobsync knows format {SCHEMA}: {_REMEDIES.get(details[0].decode(), _OTHER)}'
             )
         case 'SchemaMismatch':
             return SchemaMismatch(f'{server} has no namespace {namespace!r}; open it with create=True')

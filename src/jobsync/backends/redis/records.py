@@ -175,7 +175,8 @@ def node_of(name: str, raw: bytes) -> Node:
 
 def _node(text: bytes) -> Node:
     found = json.loads(text)
-    replaces, timeout_sec, host, pid, settings = json.loads(found['record'])
+    fields: list[Any] = [*json.loads(found['record']), '{}'][:5]  # a record of schema 3 has no settings
+    replaces, timeout_sec, host, pid, settings = fields
     return Node(
         name=found['name'],
         incarnation=found['run'],
@@ -239,7 +240,9 @@ def locks_of(flat: Sequence[bytes]) -> LockReading:
 
 
 def _lock(text: bytes) -> TaskLock:
-    id_, task, patterns, reason, created_by, created_at, expires_at, registered, group, cost = json.loads(text)
+    # A record of schema 3 has neither group nor cost.
+    fields: list[Any] = [*json.loads(text), '', 1][:10]
+    id_, task, patterns, reason, created_by, created_at, expires_at, registered, group, cost = fields
     return TaskLock(
         id=int(id_),
         task_id=task,

@@ -2,7 +2,7 @@
 --
 -- REQUIRES: nothing
 -- KEYS: state, nodes, members, base, log, versions, pins, locks
--- ARGV: create, schema, total_tokens, hash_function, format, dead, id, stamp
+-- ARGV: create, schema, older, total_tokens, hash_function, format, dead, id, stamp
 --       dead: JSON, [run, heartbeat] of each node that does not count as registered; '' to replace no settings
 -- Returns: 'ok', total_tokens, hash_function, format, generation, timeline, timeline_store
 --          'SchemaMismatch', and the format that was found, or nothing if there is no namespace
@@ -22,6 +22,17 @@ if not state then
         'epoch', '0', 'leader', '', 'leader_run', '', 'last_created', '0', 'locks_revision', '0', 'lock_ids', '0',
         'base_size', '0', 'log_size', '0', 'longest_timeout', '0', 'position', '0')
     return {'ok', given.total_tokens, given.hash_function, given.format, '0', given.id, id}
+end
+if state.schema == given.older and given.create == '1' then
+    -- What the records of the older schema lack is added when they are read. Its nodes cannot read what this one's write.
+    for _, name in ipairs(redis.call('HKEYS', key.nodes)) do
+        local node = node_of(name)
+        if node and node.state == 'joined' then
+            return {'SchemaMismatch', state.schema}
+        end
+    end
+    redis.call('HSET', key.state, 'schema', given.schema)
+    state.schema = given.schema
 end
 if state.schema ~= given.schema then
     return {'SchemaMismatch', state.schema or '?'}

@@ -21,7 +21,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([*new, *arguments], cwd=folder, check=True, capture_output=True)
 
     for name in ('ca', 'other'):
-        run('-subj', f'/CN={name}', '-keyout', f'{name}.key', '-out', f'{name}.pem')
+        run('-subj', f'/CN={name}', '-keyout', f'{name}.key', '-out', f'{name}.pem',
+            '-addext', 'keyUsage=critical,keyCertSign,cRLSign')  # fmt: skip
     for name, names in (('server', 'IP:127.0.0.1,DNS:etcd.example'), ('client', 'DNS:client')):
         run('-subj', f'/CN={name}', '-keyout', f'{name}.key', '-out', f'{name}.pem',
             '-CA', 'ca.pem', '-CAkey', 'ca.key', '-addext', f'subjectAltName={names}',

@@ -24,6 +24,7 @@ from jobsync._core.assignment import Plan, TokenGroup
 from jobsync._core.records import INITIAL, Member, Settings
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
@@ -304,7 +305,7 @@ else:
         running.open(SETTINGS, create=True)
         harness.execute('UPDATE sync_state SET schema_version = 7')
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=r'version 7.*up to 3'):
+            with pytest.raises(SchemaMismatch, match=rf'version 7.*up to {SCHEMA_VERSION}'):
                 harness.connect().open(SETTINGS, create=create)
         with pytest.raises(SchemaMismatch, match='version 7'):
             running.snapshot()

@@ -41,7 +41,7 @@ def one_by_one(kind: type[T], field: str, of: type, what: str) -> Callable[[Mapp
 
 def checked(record: Any, key: str) -> Any:
     """Return the record, if it has the name under which it is stored and its numbers are finite; else raise ``ValueError``."""
-    if key != (record.name if isinstance(record, Node) else record.task_id):
+    if key != (record.name if isinstance(record, Node) else record.key):
         raise ValueError(f'it is stored under {key!r}')
     for value in attrs.astuple(record, recurse=False):
         if isinstance(value, float) and not math.isfinite(value):

@@ -82,8 +82,11 @@ def server_of(url: str) -> RedisServer:
 
 
 def _parts(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.fragment or '@' in parts.query + parts.path:
+    # Python 3.13 takes no brackets beside another host, as lists of sentinels have them: the hosts are put in afterwards.
+    scheme, _, rest = url.partition('://')
+    hosts = rest[: min((at for mark in '/?#' if (at := rest.find(mark)) >= 0), default=len(rest))]
+    parts = urlsplit(f'{scheme}://{rest[len(hosts) :]}')._replace(netloc=hosts)
+    if hosts.count('[') != hosts.count(']') or parts.fragment or '@' in parts.query + parts.path:
         raise ValueError  # most likely a part of a password
     return parts
 

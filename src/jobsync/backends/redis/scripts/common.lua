@@ -25,7 +25,7 @@ end
 
 -- The commands of all scripts; PUBLISH is optional.
 local COMMANDS = {'DEL', 'GET', 'SET', 'HSET', 'HGET', 'HGETALL', 'HKEYS', 'HDEL', 'HINCRBY', 'RPUSH', 'LRANGE', 'LTRIM', 'ZADD',
-    'ZREM', 'ZREVRANGE', 'ZRANGEBYSCORE', 'ZRANGEBYLEX', 'ZLEXCOUNT', 'ZSCORE', 'ZMSCORE', 'TIME', 'INFO'}
+    'ZREM', 'ZREVRANGE', 'ZRANGEBYLEX', 'ZLEXCOUNT', 'ZSCORE', 'ZMSCORE', 'TIME', 'INFO'}
 
 -- Fail before anything is written if a right has been taken away since the namespace was opened: a script that is refused halfway
 -- has written half. Redis before 7 has no such check.

@@ -7,7 +7,7 @@ messages have a pool and a proto package of their own, so another client's defin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any
 
@@ -32,16 +32,25 @@ ENUM_VALUES = {value.name: value.number for enum in _file.enum_type for value in
 """The values of the enums that stand outside any message."""
 
 
-def calls_on(channel: Any) -> dict[str, Callable[..., Any]]:
-    """Return every call of every service as a function of its request on a gRPC channel, by its name, such as ``KV.Txn``."""
-    calls: dict[str, Callable[..., Any]] = {}
+def _methods() -> Iterator[tuple[str, str, str, Any, Any]]:
+    """Yield each call's name, its path on the wire, its kind in gRPC's words, and the classes of its request and response."""
     for service in _file.service:
         for method in service.method:
             request, response = (MESSAGES[kind.rpartition('.')[2]] for kind in (method.input_type, method.output_type))
             kinds = ('stream' if streams else 'unary' for streams in (method.client_streaming, method.server_streaming))
-            calls[f'{service.name}.{method.name}'] = getattr(channel, '_'.join(kinds))(
-                f'/{SERVER_PACKAGE}.{service.name}/{method.name}',
-                request_serializer=request.SerializeToString,
-                response_deserializer=response.FromString,
-            )
-    return calls
+            path = f'/{SERVER_PACKAGE}.{service.name}/{method.name}'
+            yield f'{service.name}.{method.name}', path, '_'.join(kinds), request, response
+
+
+METHODS = tuple(_methods())
+"""Every call of every service. Read from the descriptor once: two threads at once must not read it."""
+
+
+def calls_on(channel: Any) -> dict[str, Callable[..., Any]]:
+    """Return every call of every service as a function of its request on a gRPC channel, by its name, such as ``KV.Txn``."""
+    return {
+        name: getattr(channel, kind)(
+            path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
+        for name, path, kind, request, response in METHODS
+    }

@@ -185,9 +185,17 @@ def another_password(server: EtcdServer) -> Iterator[None]:
 
 
 def set_password(server: EtcdServer, password: str) -> None:
-    server.ctl(AS_ROOT, 'user', 'delete', 'jobsync')
-    server.ctl(AS_ROOT, 'user', 'add', 'jobsync', f'--new-user-password={password}')
-    server.ctl(AS_ROOT, 'user', 'grant-role', 'jobsync', 'jobsync')
+    """Make the user anew. etcd 3.5.1 sometimes does what is requested of its users and does not answer: then ask again."""
+    for step in (
+        ['delete', 'jobsync'],
+        ['add', 'jobsync', f'--new-user-password={password}'],
+        ['grant-role', 'jobsync', 'jobsync'],
+    ):
+        for _ in range(5):
+            said = server.ctl(AS_ROOT, 'user', *step, '--command-timeout=20s', check=False)
+            if 'deadline exceeded' not in said:
+                break
+    assert 'jobsync' in server.ctl(AS_ROOT, 'user', 'get', 'jobsync').partition('Roles:')[2]
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ NUL. The store compares text exactly: case, trailing blanks and Unicode forms co
 
 **Revision.** A namespace has one revision: a number and a random stamp, ``INITIAL`` at first. A structural change raises the
 number by at least one and draws a new stamp. Structural changes are ``register`` and ``commit``; ``set_weight``, ``deregister``,
-``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` if they change anything; and ``open`` if it replaces settings. No
-other method changes the revision. The assignment's **version** is the revision of the last commit or renewal.
+``remove_node``, ``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` if they change anything; and ``open`` if it
+replaces settings. No other method changes the revision. The assignment's **version** is the revision of the last commit or
+renewal.
 
 **Attempts.** A run *attempts* an item at a date when it claims it with a number of tolerated attempts. The attempt is *lost* once
 the run is not JOINED any more: evicted, replaced, left, or of an earlier timeline. An item has one attempt of each run, whatever
@@ -321,6 +322,19 @@ class Backend(Protocol):
             ref: the node and its incarnation.
         """
 
+    def remove_node(self, ref: NodeRef) -> bool:
+        """Remove the record of a run that may still be at work, if exactly this incarnation is JOINED; otherwise do nothing.
+
+        Called by operators, never by the protocol. Leadership, members and token rows stay, so that the run counts as an absent
+        owner: the leader gives its tokens away only after the run's lease has ended. The run finds itself ``Evicted``.
+
+        Args:
+            ref: the node and its incarnation.
+
+        Returns:
+            Whether this call has removed the record.
+        """
+
     # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
@@ -337,7 +351,7 @@ class Backend(Protocol):
             Evicted: this incarnation is not JOINED.
         """
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """Return the assignment, or what was written after a version.
 
         A *bulk* call.
@@ -347,6 +361,8 @@ class Backend(Protocol):
 
         Args:
             since: the version that the caller has; None for the whole assignment.
+            tokens: the hash tokens whose rows the caller needs; None for all. A store may leave out the rows of other hash
+                tokens, where that is less work for it. Version, members and pins are as without this argument.
 
         Returns:
             Changes of one version, never a mix of two. Each token is in at most one group. A whole assignment has no member that

@@ -10,19 +10,32 @@ from typing import Any, Self, cast, overload
 import attrs
 
 from jobsync import plugins
-from jobsync._cluster import rows
+from jobsync._cluster import actions, events, rows
+from jobsync._cluster.actions import user_at_host
 from jobsync._cluster.explanation import Explanation, TaskHistory, explain
 from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader
 from jobsync._cluster.settings import fewest_attempts
-from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, Rebalance
+from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, NodeState, Rebalance
+from jobsync._core.redact import listed
 from jobsync._worker.attempts import quarantined_rows
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo
 from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import ConfigError
-from jobsync.rows import ClusterNode, ClusterStatus, Forecast, HandOver, ItemRow, LockRow, QuarantinedRow, RebalanceRow, TaskRow
+from jobsync.rows import (
+    ClusterNode,
+    ClusterStatus,
+    EventRow,
+    Forecast,
+    HandOver,
+    ItemRow,
+    LockRow,
+    QuarantinedRow,
+    RebalanceRow,
+    TaskRow,
+)
 from jobsync.task import key_of
 
 __all__ = ['Cluster']
@@ -152,7 +165,8 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        return explain(self._reader.read(), key_of(task), TaskHistory((), (), ())).owner
+        key = key_of(task)
+        return explain(self._reader.read(key), key, TaskHistory((), (), ())).owner
 
     def why(self, task: object, date: dt.date | None = None) -> Explanation:
         """Return who may do a task, since when and why, or what stands in the way.
@@ -167,7 +181,7 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         key, backend, day = key_of(task), self._backend, _day(checks.date_of_work(date))
-        reading = self._reader.read()
+        reading = self._reader.read(key)
         claims = backend.history(HistoryKind.CLAIM, date=day, item=key)
         audits = backend.history(HistoryKind.AUDIT, date=day, item=key)
         rebalances = backend.history(HistoryKind.REBALANCE, limit=_REBALANCES_READ)
@@ -198,7 +212,7 @@ class Cluster:
         reading = self._reader.read()
         for name in remove:
             if name not in reading.live:
-                raise ConfigError(f'remove is {name!r}: must be a node at work, which are {", ".join(sorted(reading.live))}')
+                raise ConfigError(f'remove is {name!r}: must be a node at work, which are {listed(reading.live) or "none"}')
         return forecast(reading, weights, remove)
 
     # --- history ------------------------------------------------------------------------------------------------------------
@@ -267,6 +281,28 @@ class Cluster:
         found = self._backend.history(HistoryKind.REBALANCE, limit=limit)
         return [cast('RebalanceRow', attrs.asdict(cast('Rebalance', row))) for row in found]
 
+    def history(self, task: object = None, limit: int = 100) -> list[EventRow]:
+        """Return what has happened, newest first, with what operators have done and who.
+
+        The history of the cluster has its rebalances. The history of a task has its claims and completions of all dates, and
+        since when its present owner has it; earlier owners are not on record. What operators have done is kept for a year.
+
+        Args:
+            task: A ``Task`` or a bare id. None: the cluster.
+            limit: How many events at most.
+
+        Raises:
+            ConfigError: The id cannot be a task's.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        rebalances = self.rebalances(_REBALANCES_READ if task is not None else limit)
+        if task is None:
+            return events.of_cluster(self._backend.read_locks().locks, rebalances)[:limit]
+        key = key_of(task)
+        claims, audits = self.claims(limit, task=task), self.audits(limit, task=task)
+        return events.of_task(self._reader.read(key), key, claims, audits, rebalances)[:limit]
+
     def _task_rows(self, kind: HistoryKind, limit: int | None, date: dt.date | None, task: object) -> list[TaskRow]:
         item = None if task is None else key_of(task)
         found = self._backend.history(kind, limit=limit, date=_day(date), item=item)
@@ -281,7 +317,7 @@ class Cluster:
         reason: str | None = None,
         expires_in_days: float | None = None,
         *,
-        creator: str,
+        actor: str | None = None,
     ) -> None:
         """Lock a task to the nodes that match a pattern, in place of the lock that the task has.
 
@@ -290,21 +326,25 @@ class Cluster:
             node_pattern: A SQL ``LIKE`` pattern of node names, or several in order: the first counts that a live node matches.
             reason: Text for people.
             expires_in_days: After how many days the lock ends. None: never.
-            creator: Who registers the lock, for the list and for ``clear_locks``.
+            actor: Who does it, for the history, the list of locks and ``clear_locks``. None: user@host of this process.
 
         Raises:
             ConfigError: An argument is not allowed.
             BackendUnavailable: The store does not answer.
         """
-        request = lock_request(checks.creator.of('creator', creator), task, node_pattern, reason, expires_in_days)
+        request = lock_request(self._actor(actor), task, node_pattern, reason, expires_in_days)
         self._backend.edit_locks(LockEdit(put=(request,)))
+        self._record(
+            request.created_by, 'lock', [request.task_id], f'to {", ".join(request.patterns)}' + (f', {reason}' if reason else '')
+        )
 
-    def clear_locks(self, tasks: Iterable[object] | None = None, creator: str | None = None) -> int:
+    def clear_locks(self, tasks: Iterable[object] | None = None, creator: str | None = None, *, actor: str | None = None) -> int:
         """Remove task locks: those of some tasks, those that a node has registered, or, with neither given, all.
 
         Args:
             tasks: ``Task`` objects or bare ids.
             creator: The name of the node.
+            actor: Who does it, for the history. None: user@host of this process.
 
         Returns:
             How many locks were removed.
@@ -313,9 +353,14 @@ class Cluster:
             ConfigError: An argument is not allowed.
             BackendUnavailable: The store does not answer.
         """
+        who = self._actor(actor)
         keys = None if tasks is None else frozenset(map(key_of, checks.tasks.of('tasks', tasks)))
         created_by = None if creator is None else checks.creator.of('creator', creator)
-        return self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
+        removed = self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
+        if removed:
+            which = f' of {created_by}' if created_by else ' of all' if keys is None else ''
+            self._record(who, 'clear locks', sorted(keys or ()), f'{removed} locks{which} removed')
+        return removed
 
     def purge(
         self,
@@ -323,6 +368,7 @@ class Cluster:
         before: dt.datetime | None = None,
         older_than: dt.timedelta | float | None = None,
         kinds: Collection[str] = KINDS,
+        actor: str | None = None,
     ) -> dict[str, int]:
         """Delete old claims, audits and rebalances of all nodes and dates, in portions that keep no other call waiting.
 
@@ -332,6 +378,7 @@ class Cluster:
             before: Delete what was recorded earlier, by the store's clock. Has a timezone.
             older_than: In place of ``before``: delete what was recorded longer ago; a number is seconds.
             kinds: What to delete: ``'claim'``, ``'audit'``, ``'rebalance'``, or several of them.
+            actor: Who does it, for the history. None: user@host of this process.
 
         Returns:
             How many records of each kind were deleted.
@@ -340,24 +387,31 @@ class Cluster:
             ConfigError: An argument is not allowed, or neither or both of ``before`` and ``older_than`` are given.
             BackendUnavailable: The store does not answer. What was deleted until then is deleted.
         """
-        return purge_history(self._backend, lambda action: action(), before, older_than, kinds)
+        who = self._actor(actor)
+        deleted = purge_history(self._backend, lambda action: action(), before, older_than, kinds)
+        if any(deleted.values()):
+            self._record(who, 'purge', (), ', '.join(f'{number} {kind}s' for kind, number in deleted.items()))
+        return deleted
 
-    def release(self, tasks: Iterable[object], date: dt.date | None = None) -> None:
+    def release(self, tasks: Iterable[object], date: dt.date | None = None, *, actor: str | None = None) -> None:
         """Allow tasks in quarantine to be claimed again, with no attempt counted.
 
         Args:
             tasks: ``Task`` objects or bare ids.
             date: The date of the work. None: today.
+            actor: Who does it, for the history. None: user@host of this process.
 
         Raises:
             ConfigError: An id cannot be a task's.
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
+        who, day = self._actor(actor), _day(checks.date_of_work(date))
         keys = list(map(key_of, checks.tasks.of('tasks', tasks)))
-        self._backend.forget_attempts(keys, _day(checks.date_of_work(date)))
+        self._backend.forget_attempts(keys, day)
+        self._record(who, 'release', keys, f'for {day}')
 
-    def drain(self, node: str, reason: str | None = None, *, creator: str, force: bool = False) -> None:
+    def drain(self, node: str, reason: str | None = None, *, actor: str | None = None, force: bool = False) -> None:
         """Have a node give up everything it owns, in good order, and be given nothing until ``undrain``, also after a restart.
 
         It stays a member. A node of this name that joins later is drained from the start.
@@ -365,26 +419,28 @@ class Cluster:
         Args:
             node: The node's name.
             reason: Text for people.
-            creator: Who drains it.
+            actor: Who does it, for the history. None: user@host of this process.
             force: Drain it even if no other node at work could own its tokens. Then no node owns them.
 
         Raises:
             ConfigError: An argument is not allowed; or no other node could own the tokens, and ``force`` is False.
             BackendUnavailable: The store does not answer.
         """
+        who = self._actor(actor)
         checks.node_name.of('node', node)
         reading = self._reader.read()
         able = {name for name, record in reading.live.items() if record.weight > 0} - reading.drained.keys() - {node}
         if not able and not force:
             raise ConfigError(f'node is {node!r}: no other node at work could own its tokens (force=True drains it all the same)')
-        request = LockRequest(node, ('%',), checks.creator.of('creator', creator), reason)
-        self._backend.edit_locks(LockEdit(put=(request,), group=DRAINED))
+        self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
+        self._record(who, 'drain', [node], reason)
 
-    def undrain(self, node: str) -> bool:
+    def undrain(self, node: str, *, actor: str | None = None) -> bool:
         """Let a node own tokens again.
 
         Args:
             node: The node's name.
+            actor: Who does it, for the history. None: user@host of this process.
 
         Returns:
             Whether it was drained.
@@ -392,8 +448,46 @@ class Cluster:
         Raises:
             BackendUnavailable: The store does not answer.
         """
-        name = checks.node_name.of('node', node)
-        return bool(self._backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})), group=DRAINED)))
+        who, name = self._actor(actor), checks.node_name.of('node', node)
+        is_drained = bool(self._backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})), group=DRAINED)))
+        if is_drained:
+            self._record(who, 'undrain', [name])
+        return is_drained
+
+    def evict(self, node: str, reason: str | None = None, *, actor: str | None = None) -> float:
+        """End the membership of a node that does not end it itself: remove its record.
+
+        No task has two owners by this. The process may still be at work, so its tokens stay where they are until its lease has
+        ended: the leader gives them to other nodes after the node's heartbeat timeout. If the process is alive, it stops claiming
+        at its next heartbeat, and joins anew with what it owned. To keep it from that, stop it, or drain it.
+
+        Args:
+            node: The node's name.
+            reason: Text for people.
+            actor: Who does it, for the history. None: user@host of this process.
+
+        Returns:
+            The node's heartbeat timeout, in seconds.
+
+        Raises:
+            ConfigError: An argument is not allowed, or no node of this name is registered.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
+            BackendUnavailable: The store does not answer.
+        """
+        who, name = self._actor(actor), checks.node_name.of('node', node)
+        records = {record.name: record for record in self._backend.snapshot().nodes if record.state is NodeState.JOINED}
+        if name not in records or not self._backend.remove_node(records[name].ref):
+            raise ConfigError(
+                f'node is {name!r}: must be a registered node, which are {listed(records.keys() - {name}) or "none"}'
+            )
+        self._record(who, 'evict', [name], reason)
+        return records[name].timeout_sec
+
+    def _actor(self, actor: str | None) -> str:
+        return user_at_host() if actor is None else checks.creator.of('actor', actor)
+
+    def _record(self, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:
+        actions.record(self._backend, actor, action, subjects, reason)
 
 
 @overload

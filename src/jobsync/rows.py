@@ -12,6 +12,7 @@ __all__ = [
     'ClusterStatus',
     'CoordinationStatus',
     'DifferenceRow',
+    'EventRow',
     'Forecast',
     'ForecastNode',
     'HandOver',
@@ -233,6 +234,18 @@ class RebalanceRow(TypedDict):
     duration_ms: int
     version: int
     """The version of the tokens and pins that it moved."""
+
+
+class EventRow(TypedDict):
+    """What has happened to a cluster or to a task, as ``Cluster.history`` lists it."""
+
+    at: dt.datetime
+    event: str
+    """``rebalance``, ``begun``, ``completed``, ``owner``, or what an operator did: ``drain``, ``undrain``, ``evict``, ``lock``,
+    ``clear locks``, ``release``, ``purge``."""
+    by: str
+    """A node, or who has done it."""
+    details: str
 
 
 class ForecastNode(TypedDict):

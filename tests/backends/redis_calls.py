@@ -21,6 +21,7 @@ def everything(backend: Backend) -> NodeRef:
     leader = namespace.leader()
     left, dead = namespace.join('left'), namespace.join('dead')
     backend.deregister(left)
+    backend.remove_node(namespace.join('removed'))
     namespace.beat(leader, namespace.revision, {1, 2})
     namespace.lock('x', 'y')
     backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))))

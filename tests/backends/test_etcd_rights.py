@@ -88,6 +88,7 @@ def everything(backend: Backend) -> None:
     namespace.beat(leader, namespace.revision, {1})
     backend.set_weight(leader, 2.0)
     backend.deregister(left)
+    backend.remove_node(namespace.join('removed'))
     namespace.lock('x', expires_in=dt.timedelta(days=1))
     members = {'leader': Member(leader.incarnation, 15.0)}
     pins = (Pin(TOKENS + 1, 'x', 'leader'),)

@@ -154,6 +154,7 @@ class TestPage:
                 lambda: namespace.beat(leader),
                 lambda: namespace.join('new'),
                 lambda: backend.deregister(leader),
+                lambda: backend.remove_node(leader),
                 lambda: backend.acquire_leadership(leader, 1),
                 lambda: backend.commit(leader, plan, guard),
                 lambda: namespace.lock('z'),

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from tests.cli.conftest import invoke
 
-from jobsync import Cluster, plugins
-from jobsync.backend import BackendOptions, Member, Pin, TokenGroup
+from jobsync import Cluster
+from jobsync.backend import Pin, TokenGroup
 from jobsync.cli.commands import cli
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import DAY, TOKENS
-
-_numbers = itertools.count()
-
-
-def invoke(url: str, *arguments: str) -> Result:
-    return CliRunner(env={'JOBSYNC_BACKEND': url, 'COLUMNS': '200'}).invoke(cli, arguments)
-
-
-@pytest.fixture
-def url() -> str:
-    """A store of its own for each test, in this process."""
-    return f'memory://commands-{next(_numbers)}'
-
-
-@pytest.fixture
-def namespace(url: str) -> Namespace:
-    """Two nodes that share all tokens."""
-    namespace = Namespace(plugins.connect(url, BackendOptions()))
-    leader, other = namespace.leader('a'), namespace.join('b')
-    members = {ref.name: Member(ref.incarnation, 15.0) for ref in (leader, other)}
-    halves = TokenGroup(range(12), 'a'), TokenGroup(range(12, TOKENS), 'b')
-    version = namespace.commit(leader, *halves, members=members, moved=TOKENS, reason='first distribution')
-    for ref in (leader, other):
-        namespace.beat(ref, version)
-    return namespace
 
 
 def lock(namespace: Namespace) -> None:
@@ -51,7 +26,7 @@ def lock(namespace: Namespace) -> None:
 COMMANDS = ('status', 'nodes', 'tokens', 'items', 'rebalances', 'claims', 'audit', 'incomplete', 'plan', 'doctor', 'dump')
 
 
-@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'quarantine list', 'why 7'])
+@pytest.mark.parametrize('command', [*COMMANDS, 'history', 'history 7', 'locks list', 'quarantine list', 'why 7'])
 def test_json_is_json(url: str, namespace: Namespace, command: str) -> None:
     """Every command that reads prints JSON if requested, and nothing else."""
     arguments = command.split() + ([] if command == 'dump' else ['--json'])
@@ -60,7 +35,7 @@ def test_json_is_json(url: str, namespace: Namespace, command: str) -> None:
     json.loads(result.stdout)
 
 
-@pytest.mark.parametrize('command', [*COMMANDS, 'locks list', 'quarantine list', 'why 7'])
+@pytest.mark.parametrize('command', [*COMMANDS, 'history', 'history 7', 'locks list', 'quarantine list', 'why 7'])
 def test_errors_are_one_line(url: str, command: str) -> None:
     """A namespace that does not exist is an error of one line, and the exit status is 1; in a dump the error is content."""
     result = invoke(url, *command.split())
@@ -159,7 +134,7 @@ def test_quarantine(url: str, namespace: Namespace) -> None:
 def test_locks(url: str, namespace: Namespace) -> None:
     """Locks are added in the operator's name, listed, and cleared by task, by creator or all."""
     assert invoke(url, 'locks', 'add', 'x', 'gpu-%', '%', '--reason', 'why not').exit_code == 0
-    invoke(url, 'locks', 'add', 'y', 'a', '--creator', 'ann')
+    invoke(url, 'locks', 'add', 'y', 'a', '--as', 'ann')
     shown = invoke(url, 'locks', 'list').stdout
     assert 'gpu-%, %' in shown
     assert 'why not' in shown

@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Callable
 
 import pytest
+from tests.cluster.conftest import Clock, Nodes, acknowledge, task_of
 
 from jobsync import Cluster
-from jobsync.backend import NOBODY, Member, NodeRef, Pin, Revision, TokenGroup
-from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.backend import NOBODY, Pin, TokenGroup
+from jobsync.backends.memory import MemoryStore
 from jobsync.errors import ConfigError, SchemaMismatch
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import DAY, TOKENS
-
-START = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
-
-
-class Clock:
-    """A store's clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.time = START
-
-    def __call__(self) -> dt.datetime:
-        """Return the time."""
-        return self.time
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.time += dt.timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(clock: Clock) -> MemoryStore:
-    return MemoryStore(clock)
-
-
-@pytest.fixture
-def namespace(store: MemoryStore) -> Namespace:
-    return Namespace(MemoryBackend(store))
-
-
-@pytest.fixture
-def cluster(store: MemoryStore) -> Cluster:
-    return Cluster(MemoryBackend(store))
-
-
-Nodes = dict[str, NodeRef]
-
-
-@pytest.fixture
-def nodes(namespace: Namespace) -> Nodes:
-    """Two nodes that share all tokens: a, the leader, has the lower half."""
-    refs = {'a': namespace.leader('a'), 'b': namespace.join('b')}
-    members = {name: Member(ref.incarnation, 15.0) for name, ref in refs.items()}
-    halves = TokenGroup(range(12), 'a'), TokenGroup(range(12, TOKENS), 'b')
-    version = namespace.commit(refs['a'], *halves, members=members, moved=TOKENS, reason='first distribution')
-    acknowledge(namespace, refs, version)
-    return refs
-
-
-def acknowledge(namespace: Namespace, nodes: Nodes, version: Revision) -> None:
-    for ref in nodes.values():
-        namespace.beat(ref, version)
-
-
-def task_of(cluster: Cluster, node: str) -> str:
-    """A task that a node owns."""
-    return next(str(number) for number in range(1000) if cluster.owner_of(number) == node)
 
 
 def test_nothing_is_changed(namespace: Namespace, cluster: Cluster, nodes: Nodes) -> None:
@@ -274,8 +213,8 @@ def test_a_plan_of_what_cannot_be(cluster: Cluster, nodes: Nodes) -> None:
 
 def test_locks_are_edited_in_somebodys_name(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """A lock has its creator, and is cleared by task or by creator."""
-    cluster.add_lock('x', ['gpu-%', '%'], 'why not', creator='ann@desk')
-    cluster.add_lock('y', 'a', creator='bob@desk')
+    cluster.add_lock('x', ['gpu-%', '%'], 'why not', actor='ann@desk')
+    cluster.add_lock('y', 'a', actor='bob@desk')
     rows = {row['task_id']: row for row in cluster.locks()}
     assert (rows['x']['patterns'], rows['x']['created_by'], rows['x']['reason']) == (['gpu-%', '%'], 'ann@desk', 'why not')
     assert cluster.clear_locks(['x', 'absent']) == 1
@@ -315,7 +254,7 @@ def test_a_renewed_timeline_is_read_anew(cluster: Cluster, namespace: Namespace,
 
 def test_a_drain(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """A drained node is marked, gets nothing in a forecast, and is no item; undoing it is said only once."""
-    cluster.drain('b', 'new disk', creator='ann@desk')
+    cluster.drain('b', 'new disk', actor='ann@desk')
     assert cluster.status()['drained'] == ['b']
     assert {row['name']: row['is_drained'] for row in cluster.nodes()} == {'a': False, 'b': True}
     assert cluster.plan()['nodes']['b']['after'] == 0
@@ -327,10 +266,10 @@ def test_a_drain(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
 
 def test_the_last_node_is_not_drained_by_mistake(cluster: Cluster, nodes: Nodes) -> None:
     """A node whose tokens no other could own is drained by force alone, and then that is a problem."""
-    cluster.drain('a', creator='ann')
+    cluster.drain('a', actor='ann')
     with pytest.raises(ConfigError, match='no other node'):
-        cluster.drain('b', creator='ann')
-    cluster.drain('b', creator='ann', force=True)
+        cluster.drain('b', actor='ann')
+    cluster.drain('b', actor='ann', force=True)
     assert 'every node at work is drained' in cluster.status()['problems']
 
 

@@ -364,10 +364,13 @@ class OwnBackend:
     def deregister(self, ref: backend.NodeRef) -> None:
         raise NotImplementedError
 
+    def remove_node(self, ref: backend.NodeRef) -> bool:
+        raise NotImplementedError
+
     def acquire_leadership(self, ref: backend.NodeRef, epoch: int) -> backend.Leadership:
         raise NotImplementedError
 
-    def read_assignment(self, since: backend.Revision | None = None) -> backend.Changes:
+    def read_assignment(self, since: backend.Revision | None = None, tokens: Collection[int] | None = None) -> backend.Changes:
         raise NotImplementedError
 
     def commit(self, ref: backend.NodeRef, plan: backend.Plan, guard: backend.Guard) -> backend.Revision:

@@ -123,7 +123,7 @@ def test_a_text_from_the_store_is_text(browser: Any, server: Server, workers: Wo
 
     evil = '<img src=x onerror="document.title=1">'
     with Cluster(workers.url) as cluster:
-        cluster.add_lock(evil, 'gpu-%', evil, creator=evil)
+        cluster.add_lock(evil, 'gpu-%', evil, actor=evil)
     page, complaints = opened(browser, server)
     expect(page.locator('#problems')).to_contain_text('<img', timeout=LIMIT_MS)
     assert page.title() == 'jobsync'

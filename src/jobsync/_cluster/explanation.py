@@ -10,9 +10,9 @@ from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
-from jobsync._core.records import DRAINED, NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
+from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
 
-__all__ = ['Explanation', 'TaskHistory', 'explain']
+__all__ = ['Explanation', 'Place', 'TaskHistory', 'explain', 'place_of']
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class Explanation:
 
 
 @attrs.frozen
-class _Place:
+class Place:
     """Where the task's token or pin is."""
 
     token: int
@@ -63,7 +63,7 @@ class _Place:
 
 def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanation:
     """Return the explanation of a task, given by its key."""
-    place = _place(reading, key)
+    place = place_of(reading, key)
     is_claimable, verdict = _verdict(reading, place)
     limit = fewest_attempts(reading)
     if is_claimable and limit is not None and history.lost_attempts >= limit:
@@ -86,18 +86,19 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
     )
 
 
-def _place(reading: ClusterReading, key: str) -> _Place:
+def place_of(reading: ClusterReading, key: str) -> Place:
+    """Return where the task's token or pin is."""
     assignment, settings = reading.assignment, reading.settings
     pin = assignment.pin_of.get(key)
-    lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key and lock.group != DRAINED).get(key)
+    lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key and lock.is_policy).get(key)
     if pin is not None:
-        return _Place(pin.id, pin.owner, pin.target, pin.version, False, pin, lock)
+        return Place(pin.id, pin.owner, pin.target, pin.version, False, pin, lock)
     token = tokenizer(settings.hash_function, settings.total_tokens)(key)
     row = assignment.row(token)
-    return _Place(token, row.owner, row.target, row.version, row.absent, None, lock)
+    return Place(token, row.owner, row.target, row.version, row.absent, None, lock)
 
 
-def _verdict(reading: ClusterReading, place: _Place) -> tuple[bool, str]:
+def _verdict(reading: ClusterReading, place: Place) -> tuple[bool, str]:
     """Return whether a node may claim the task, and what to say of it."""
     if not reading.live:
         return False, 'Not claimable: no node is at work.'
@@ -123,7 +124,7 @@ def _verdict(reading: ClusterReading, place: _Place) -> tuple[bool, str]:
     return True, f'{place.owner!r} may do it.'
 
 
-def _unowned(reading: ClusterReading, place: _Place) -> str:
+def _unowned(reading: ClusterReading, place: Place) -> str:
     if place.pin is not None and place.target is None:
         patterns = ', '.join(map(repr, place.lock.patterns)) if place.lock is not None else repr(place.pin.pattern)
         return (
@@ -137,7 +138,7 @@ def _unowned(reading: ClusterReading, place: _Place) -> str:
     return 'Not claimable yet: its token has no owner, and the leader is to give it to a node.'
 
 
-def _moving(reading: ClusterReading, place: _Place, node: Node) -> str:
+def _moving(reading: ClusterReading, place: Place, node: Node) -> str:
     where = 'to be released' if place.target == NOBODY else f'being handed over to {place.target!r}'
     if place.token in node.holding:
         return f'It is {where}, and {place.owner!r} is still busy with it (at most handover_timeout_sec).'
@@ -146,7 +147,7 @@ def _moving(reading: ClusterReading, place: _Place, node: Node) -> str:
     return f'It is {where}; {place.owner!r} has released it.'
 
 
-def _details(reading: ClusterReading, place: _Place, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
+def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
     moved = next((row for row in history.rebalances if row.version == place.version), None)
     if place.owner is not None and moved is not None:
         yield f'{place.owner!r} has it since {moved.triggered_at:%Y-%m-%d %H:%M:%S} UTC ({moved.trigger_reason}).'

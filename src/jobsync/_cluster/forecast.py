@@ -11,7 +11,6 @@ from jobsync._core.assignment import ABSENT, UNOWNED
 from jobsync._core.leader.pins import in_force
 from jobsync._core.patterns import choose
 from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
-from jobsync._core.records import DRAINED
 from jobsync.rows import Forecast
 
 __all__ = ['forecast']
@@ -37,7 +36,7 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
                 names.append(target)
             place[token] = position[target]
     receivers = {name for name, weight in weights.items() if weight > 0}
-    policies = in_force(lock for lock in reading.locks.locks if lock.group != DRAINED)
+    policies = in_force(lock for lock in reading.locks.locks if lock.is_policy)
     requests = [
         PinRequest(pin.id, pin.target or pin.owner, choose(lock.patterns, receivers)[1], pin.home, lock.group, lock.cost)
         for pin in assignment.pins.values()

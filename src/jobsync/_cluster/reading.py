@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from jobsync._core.assignment import Assignment
+from jobsync._core.hashing import tokenizer
 from jobsync._core.records import DRAINED, LockReading, Node, NodeState, Settings, Snapshot, TaskLock
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, TimelineChanged
@@ -57,8 +58,12 @@ class ClusterReader:
         self._backend = backend
         self._last: ClusterReading | None = None
 
-    def read(self) -> ClusterReading:
+    def read(self, key: str | None = None) -> ClusterReading:
         """Return a reading of this moment.
+
+        Args:
+            key: of the hash tokens only the token of the task with this key is needed, and others may seem to have no row. None:
+                all are needed.
 
         Raises:
             SchemaMismatch: the namespace does not exist, or belongs to another version.
@@ -68,13 +73,14 @@ class ClusterReader:
             # t=0  the snapshot shows version 7
             # t=1  the leader commits version 8
             # t=2  the assignment is read: it is of version 8, and the nodes are those of version 7, so all is read again
-            found = self._attempt()
+            found = self._attempt(key)
             if found is not None:
-                self._last = found
+                if key is None:
+                    self._last = found
                 return found
         raise BackendUnavailable(f'the assignment has changed {_ATTEMPTS} times while it was read: try again')
 
-    def _attempt(self) -> ClusterReading | None:
+    def _attempt(self, key: str | None) -> ClusterReading | None:
         backend, last = self._backend, self._last
         snapshot = backend.snapshot()
         if last is None or last.snapshot.timeline != snapshot.timeline:
@@ -82,7 +88,8 @@ class ClusterReader:
         else:
             settings, assignment = last.settings, last.assignment
         if assignment is None or assignment.version != snapshot.version:
-            changes = backend.read_assignment(None if assignment is None else assignment.version)
+            wanted = None if key is None else [tokenizer(settings.hash_function, settings.total_tokens)(key)]
+            changes = backend.read_assignment(None if assignment is None else assignment.version, wanted)
             if changes.version != snapshot.version:
                 return None
             try:

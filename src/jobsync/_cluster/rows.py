@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import differences
 from jobsync._core.agent.settings_comparison import SHOULD_BE_EQUAL, settings_of
-from jobsync._core.records import DRAINED, NOBODY, Node, NodeState, Pin, TaskLock
+from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
 
 __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmatched']
@@ -113,7 +113,7 @@ def item_rows(locks: Iterable[TaskLock], pin_of: Mapping[str, Pin], group: str |
             'patterns': list(item.patterns),
         }
         for item in locks
-        if item.group not in ('', DRAINED) and group in (None, item.group)
+        if item.is_item and group in (None, item.group)
     ]
     return sorted(found, key=lambda row: (row['group'], row['item']))
 
@@ -143,7 +143,7 @@ def status(reading: ClusterReading) -> ClusterStatus:
         'tokens_unowned': reading.settings.total_tokens - owned,
         'tokens_moving': sum(row['tokens'] for row in hand_overs(reading)),
         'locks': sum(not lock.group for lock in reading.locks.locks),
-        'items': sum(lock.group not in ('', DRAINED) for lock in reading.locks.locks),
+        'items': sum(lock.is_item for lock in reading.locks.locks),
         'drained': sorted(reading.drained),
         'unmatched': [pin.task_id for pin in unmatched(reading)],
         'unreadable': [

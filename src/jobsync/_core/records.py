@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 __all__ = [
+    'ACTIONS',
     'DRAINED',
     'INITIAL',
     'NOBODY',
@@ -52,6 +53,9 @@ NOBODY = ''
 
 DRAINED = '#drained'
 """The group of items that name nodes: the leader takes each node of such a name for one of weight 0. No user's group has it."""
+
+ACTIONS = '#actions'
+"""The group of items that record what operators have done. No user's group has it, and nothing depends on them."""
 
 
 @attrs.frozen(order=False)
@@ -315,6 +319,16 @@ class TaskLock:
     def key(self) -> str:
         """What no other lock or item has: the task's id; for an item the group in front of that, and NUL between them."""
         return lock_key(self.group, self.task_id)
+
+    @property
+    def is_item(self) -> bool:
+        """Whether this is an item of a user's group."""
+        return self.group not in ('', DRAINED, ACTIONS)
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether this says where a task may run: it is a task lock, or an item of a user's group."""
+        return self.group not in (DRAINED, ACTIONS)
 
 
 def lock_key(group: str, task_id: str) -> str:

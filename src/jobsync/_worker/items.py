@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from jobsync._cluster.rows import item_rows
-from jobsync._core.records import DRAINED, LockEdit, LockFilter, LockRequest, TaskLock
+from jobsync._core.records import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync._core.redact import safe_repr
 from jobsync._event_log import EventLogger
 from jobsync._runtime.clock import now
@@ -49,7 +49,7 @@ class Items:
         for lock in session.caller.call(backend.read_locks).locks:
             if lock.group == group:
                 before[lock.task_id] = lock
-            elif lock.group not in ('', DRAINED) and lock.task_id in wanted:
+            elif lock.is_item and lock.task_id in wanted:
                 raise ConfigError(
                     f'item {safe_repr(lock.task_id)} of group {group!r}: is in group {lock.group!r}, and an id is an item of one '
                     'group only; declare that group without it first'

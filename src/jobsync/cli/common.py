@@ -6,15 +6,25 @@ import contextlib
 import datetime as dt
 import functools
 import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from jobsync.cluster import Cluster
-from jobsync.errors import JobsyncError
+from jobsync.errors import ConfigError, JobsyncError
 
-__all__ = ['ATTENTION', 'cluster_command', 'day_option', 'errors_as_lines', 'json_option', 'url_or_stdin']
+__all__ = [
+    'ATTENTION',
+    'cluster_command',
+    'day_option',
+    'errors_as_lines',
+    'json_option',
+    'steering_command',
+    'url_or_stdin',
+]
 
 ATTENTION = 3
 """The exit status if all went well and something needs attention: an unhealthy cluster, a task that no node may do."""
@@ -60,12 +70,46 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
         help='The store; - reads the URL from standard input. [env: JOBSYNC_BACKEND]',
     )
     @click.option('--appname', metavar='PREFIX', envvar='JOBSYNC_APPNAME', help='The namespace. [env: JOBSYNC_APPNAME]')
+    @click.option(
+        '--config',
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar='JOBSYNC_CONFIG',
+        help='A TOML file with backend and appname, for what is not given otherwise. [env: JOBSYNC_CONFIG]',
+    )
     @click.option('--timeout', type=click.FloatRange(0.1, 3600), default=5.0, show_default=True, help='Seconds for a call.')
     @functools.wraps(command)
-    def with_cluster(backend: str | None, appname: str | None, timeout: float, **options: Any) -> None:
-        if not backend:
-            raise click.UsageError('give the store: --backend URL, or the environment variable JOBSYNC_BACKEND')
-        with errors_as_lines(), Cluster(backend, appname, op_timeout_sec=timeout) as cluster:
-            command(cluster, **options)
+    def with_cluster(backend: str | None, appname: str | None, config: Path | None, timeout: float, **options: Any) -> None:
+        with errors_as_lines():
+            found = {} if config is None else config_of(config)
+            backend, appname = backend or found.get('backend'), appname or found.get('appname')
+            if not backend:
+                raise click.UsageError(
+                    'give the store: --backend URL, the environment variable JOBSYNC_BACKEND, or backend in a file (--config)'
+                )
+            with Cluster(backend, appname, op_timeout_sec=timeout) as cluster:
+                command(cluster, **options)
 
     return with_cluster
+
+
+def config_of(path: Path) -> Mapping[str, str]:
+    """Return what a configuration file of the commands says: ``backend`` and ``appname``, each text.
+
+    Raises:
+        ConfigError: the file cannot be read, or has something else.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'{path}: {error}') from error
+    for name, value in found.items():
+        if name not in ('backend', 'appname') or not isinstance(value, str):
+            raise ConfigError(f'{path}: {name}: must have backend = "…" and appname = "…" only')
+    return found
+
+
+def steering_command(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of ``cluster_command``, and who steers."""
+    return click.option('--as', 'actor', metavar='WHO', help='Who does it, for the history.  [default: user@host]')(
+        cluster_command(command)
+    )

@@ -6,7 +6,7 @@ import datetime as dt
 
 import click
 
-from jobsync.cli.common import cluster_command, day_option, json_option
+from jobsync.cli.common import cluster_command, day_option, json_option, steering_command
 from jobsync.cli.output import print_rows
 from jobsync.cluster import Cluster
 
@@ -34,8 +34,8 @@ def list_quarantined(cluster: Cluster, attempts: int, date: dt.date | None, as_j
 @quarantine.command()
 @click.argument('tasks', nargs=-1, required=True)
 @date_option
-@cluster_command
-def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None) -> None:
+@steering_command
+def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, actor: str | None) -> None:
     """Allow TASKS to be claimed again, with no attempt counted."""
-    cluster.release(tasks, date)
+    cluster.release(tasks, date, actor=actor)
     click.echo(f'released: {", ".join(map(repr, tasks))}')

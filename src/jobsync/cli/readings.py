@@ -137,6 +137,17 @@ def rebalances(cluster: Cluster, limit: int, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument('task', required=False)
+@limit_option
+@json_option
+@cluster_command
+def history(cluster: Cluster, task: str | None, limit: int, as_json: bool) -> None:
+    """List what has happened to the cluster or to TASK, newest first: rebalances, claims, and what operators did."""
+    nothing = 'nothing is on record' + ('' if task is None else f' of {task!r}')
+    print_rows(cluster.history(task, limit), ('at', 'event', 'by', 'details'), as_json=as_json, nothing=nothing)
+
+
+@click.command()
 @limit_option
 @day_option('The date of the work.')
 @click.option('--task', default=None, help='Only this task.')
@@ -194,9 +205,10 @@ def why(cluster: Cluster, task: str, date: dt.date | None, as_json: bool) -> Non
 @click.command()
 @click.option('--add', metavar='NAME[:WEIGHT]', multiple=True, help='A node that would join. May be given again.')
 @click.option('--remove', metavar='NAME', multiple=True, help='A node that would leave. May be given again.')
+@click.option('--dry-run', is_flag=True, help='No effect: this command never changes anything.')
 @json_option
 @cluster_command
-def plan(cluster: Cluster, add: tuple[str, ...], remove: tuple[str, ...], as_json: bool) -> None:
+def plan(cluster: Cluster, add: tuple[str, ...], remove: tuple[str, ...], dry_run: bool, as_json: bool) -> None:  # noqa: ARG001
     """Show what would move if nodes came or went. Changes nothing."""
     found = cluster.plan(dict(map(_weighted, add)), remove)
     if as_json:
@@ -217,5 +229,5 @@ def _weighted(text: str) -> tuple[str, float]:
         raise click.BadParameter(f'{text!r} is neither NAME nor NAME:WEIGHT', param_hint='--add') from None
 
 
-COMMANDS = (status, nodes, tokens, items, rebalances, claims, audit, incomplete, why, plan)
+COMMANDS = (status, nodes, tokens, items, rebalances, history, claims, audit, incomplete, why, plan)
 """In the order in which an operator meets them."""

@@ -1,17 +1,14 @@
-"""The commands that steer: task locks, and nodes that are to own nothing."""
+"""The commands that steer: task locks, nodes that are to own nothing, and nodes that are to go."""
 
 from __future__ import annotations
 
-import getpass
-import socket
-
 import click
 
-from jobsync.cli.common import cluster_command, json_option
+from jobsync.cli.common import cluster_command, json_option, steering_command
 from jobsync.cli.output import print_rows
 from jobsync.cluster import Cluster
 
-__all__ = ['drain', 'locks', 'undrain']
+__all__ = ['drain', 'evict', 'locks', 'undrain']
 
 
 @click.group()
@@ -38,50 +35,64 @@ def list_locks(cluster: Cluster, unmatched: bool, as_json: bool) -> None:
 @click.argument('patterns', nargs=-1, required=True)
 @click.option('--reason', default=None, help='Text for people.')
 @click.option('--days', type=click.FloatRange(0, min_open=True), default=None, help='After how many days the lock ends.')
-@click.option('--creator', default=None, help='Who registers it.  [default: user@host]')
-@cluster_command
+@steering_command
 def add_lock(
-    cluster: Cluster, task: str, patterns: tuple[str, ...], reason: str | None, days: float | None, creator: str | None
+    cluster: Cluster, task: str, patterns: tuple[str, ...], reason: str | None, days: float | None, actor: str | None
 ) -> None:
     """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
-    creator = creator or _who()
-    cluster.add_lock(task, list(patterns), reason, days, creator=creator)
-    click.echo(f'{task!r} is locked to {", ".join(map(repr, patterns))}, by {creator}')
+    cluster.add_lock(task, list(patterns), reason, days, actor=actor)
+    click.echo(f'{task!r} is locked to {", ".join(map(repr, patterns))}')
 
 
 @locks.command('clear')
 @click.argument('tasks', nargs=-1)
 @click.option('--creator', default=None, help='All that this node or person has registered.')
 @click.option('--all', 'everything', is_flag=True, help='Every task lock.')
-@cluster_command
-def clear_locks(cluster: Cluster, tasks: tuple[str, ...], creator: str | None, everything: bool) -> None:
+@steering_command
+def clear_locks(cluster: Cluster, tasks: tuple[str, ...], creator: str | None, everything: bool, actor: str | None) -> None:
     """Clear the locks of TASKS, those of a creator, or all."""
     if [bool(tasks), creator is not None, everything].count(True) != 1:
         raise click.UsageError('give either TASKS, --creator or --all')
-    removed = cluster.clear_locks(list(tasks) or None, creator)
+    removed = cluster.clear_locks(list(tasks) or None, creator, actor=actor)
     click.echo(f'{removed} task locks removed')
 
 
 @click.command()
 @click.argument('node')
 @click.option('--reason', default=None, help='Text for people.')
-@click.option('--creator', default=None, help='Who drains it.  [default: user@host]')
 @click.option('--force', is_flag=True, help='Even if no other node at work could own its tokens.')
-@cluster_command
-def drain(cluster: Cluster, node: str, reason: str | None, creator: str | None, force: bool) -> None:
+@steering_command
+def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: str | None) -> None:
     """Have NODE give up everything it owns, in good order, and own nothing until it is undrained, also after a restart."""
-    cluster.drain(node, reason, creator=creator or _who(), force=force)
+    cluster.drain(node, reason, actor=actor, force=force)
     known = any(row['name'] == node for row in cluster.nodes())
     click.echo(f'{node!r} is drained' + ('' if known else '; no node of this name is registered, so this holds once it joins'))
 
 
 @click.command()
 @click.argument('node')
-@cluster_command
-def undrain(cluster: Cluster, node: str) -> None:
+@steering_command
+def undrain(cluster: Cluster, node: str, actor: str | None) -> None:
     """Let NODE own tokens again."""
-    click.echo(f'{node!r} may own tokens again' if cluster.undrain(node) else f'{node!r} was not drained')
+    click.echo(f'{node!r} may own tokens again' if cluster.undrain(node, actor=actor) else f'{node!r} was not drained')
 
 
-def _who() -> str:
-    return f'{getpass.getuser()}@{socket.gethostname()}'
+@click.command()
+@click.argument('node')
+@click.option('--reason', default=None, help='Text for people.')
+@click.option('--yes', '-y', is_flag=True, help='Do not ask for confirmation.')
+@steering_command
+def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str | None) -> None:
+    """End the membership of NODE, whether or not its process is alive. No task gets two owners by this.
+
+    The leader gives its tokens to other nodes only after its heartbeat timeout, since its process may still be at work. A process
+    that is alive stops claiming at its next heartbeat and joins anew, with what it owned: to keep it from that, stop it or drain
+    it. A dead process is evicted by the leader in any case.
+    """
+    if not yes:
+        click.confirm(f'Evict {node!r}? A process that is alive joins anew; if it is not, other nodes get its tokens', abort=True)
+    timeout = cluster.evict(node, reason, actor=actor)
+    click.echo(
+        f'{node!r} is evicted. If its process is alive, it stops claiming at its next heartbeat and joins anew; '
+        f'if not, its tokens pass to other nodes after its timeout of {timeout:g} s'
+    )

@@ -148,14 +148,17 @@ class FaultyBackend:
     def deregister(self, ref: NodeRef) -> None:  # noqa: D102
         self._call(self.inner.deregister, ref)
 
+    def remove_node(self, ref: NodeRef) -> bool:  # noqa: D102
+        return self._call(self.inner.remove_node, ref)
+
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:  # noqa: D102
         return self._call(self.inner.acquire_leadership, ref, epoch)
 
     def snapshot(self) -> Snapshot:  # noqa: D102
         return self._call(self.inner.snapshot)
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:  # noqa: D102
-        return self._call(self.inner.read_assignment, since)
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: D102
+        return self._call(self.inner.read_assignment, since, tokens)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:  # noqa: D102
         return self._call(self.inner.commit, ref, plan, guard)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import attrs
 from tests.backends.mutants.base import Hands, mutant
@@ -105,8 +106,8 @@ class AnyoneCommits(Hands):
 class StaleDifference(Hands):
     """A difference lacks what the last commit wrote."""
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
-        changes = super().read_assignment(since)
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        changes = super().read_assignment(since, tokens)
         if changes.base is None:
             return changes
         groups = tuple(group for group in changes.groups if group.version != changes.version.number)
@@ -117,12 +118,12 @@ class StaleDifference(Hands):
 class DifferenceFromAnything(Hands):
     """Builds on a version by its number, whatever its stamp."""
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         with self.store.changed:
             table = self.space.assignment
             known = {version.number: version for version in table.builds_on}
             found = known.get(since.number) if since else None
-            changes = super().read_assignment(found)
+            changes = super().read_assignment(found, tokens)
             return attrs.evolve(changes, base=since) if changes.base else changes
 
 
@@ -132,10 +133,10 @@ class MixOfTwoVersions(Hands):
 
     races = True
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
-        first = super().read_assignment(since)
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        first = super().read_assignment(since, tokens)
         time.sleep(0)
-        return attrs.evolve(super().read_assignment(since), members=first.members)
+        return attrs.evolve(super().read_assignment(since, tokens), members=first.members)
 
 
 @mutant

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync._core.assignment import Plan
+from jobsync._core.assignment import Changes, Plan
 from jobsync._core.records import (
     Guard,
     Leadership,
@@ -173,3 +175,41 @@ class LateLeaderHeartbeat(Hands):
             if pulse.leadership.node:
                 leader = self.state.nodes.get(pulse.leadership.node.name)
             return attrs.evolve(pulse, leader_heartbeat=leader.heartbeat if leader else None)
+
+
+@mutant
+class RemovedIsLeft(Hands):
+    """Marks a run that an operator removes as left: its tokens are given away while it may still be at work."""
+
+    def remove_node(self, ref: NodeRef) -> bool:
+        before = self.state.revision
+        self.deregister(ref)
+        return self.state.revision != before
+
+
+@mutant
+class RemovesItsNamesake(Hands):
+    """Removes whichever run has the name."""
+
+    def remove_node(self, ref: NodeRef) -> bool:
+        with self.store.changed, self.transaction() as tx:
+            node = tx.state.nodes.get(ref.name)
+            return super().remove_node(node.ref if node else ref)
+
+
+@mutant
+class SomeTokensWithoutPins(Hands):
+    """A reading of some tokens has no pins."""
+
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        changes = super().read_assignment(since, tokens)
+        return changes if tokens is None else attrs.evolve(changes, pins=())
+
+
+@mutant
+class SomeTokensOfAny(Hands):
+    """A reading of some tokens has the first rows, whichever were wanted."""
+
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        changes = super().read_assignment(since, tokens)
+        return changes if tokens is None else attrs.evolve(changes, groups=changes.groups[:1])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 from tests.backends.mutants.base import Hands, mutant
@@ -143,8 +143,8 @@ class MembersPileUp(Hands):
 class RemovedMembersNotTold(Hands):
     """Does not say in a difference who is no member any more: readers go on with a run that is over."""
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
-        changes = super().read_assignment(since)
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        changes = super().read_assignment(since, tokens)
         return attrs.evolve(changes, members={name: member for name, member in changes.members.items() if member is not None})
 
 
@@ -374,6 +374,6 @@ class CostsForgotten(Hands):
 class PinsWithoutGroup(Hands):
     """Pins are read without their group."""
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
-        changes = super().read_assignment(since)
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        changes = super().read_assignment(since, tokens)
         return attrs.evolve(changes, pins=tuple(attrs.evolve(pin, group='') for pin in changes.pins))

@@ -65,12 +65,12 @@ def decide(view: LeaderView, state: LeaderState, config: NodeConfig, token_of: C
 
 
 def _with_drained(view: LeaderView) -> LeaderView:
-    """Return the view in which the nodes that an operator has drained have weight 0, and the drains are no items."""
+    """Return the view in which the nodes that an operator has drained have weight 0, and drains and actions are no items."""
     drained = {lock.task_id for lock in view.locks if lock.group == DRAINED}
-    if not drained:
+    locks = tuple(lock for lock in view.locks if lock.is_policy)
+    if len(locks) == len(view.locks):
         return view
     nodes = (attrs.evolve(node, weight=0.0) if node.name in drained else node for node in view.snapshot.nodes)
-    locks = tuple(lock for lock in view.locks if lock.group != DRAINED)
     return attrs.evolve(view, snapshot=attrs.evolve(view.snapshot, nodes=tuple(nodes)), locks=locks)
 
 

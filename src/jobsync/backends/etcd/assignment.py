@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import attrs
 
 from jobsync.backend import (
@@ -46,7 +48,7 @@ class EtcdAssignment:
         self._pins: tuple[Revision, tuple[Pin, ...]] = INITIAL, ()
         """All pins as last read, and their version: most readings then need the last records only."""
 
-    def read(self, since: Revision | None = None) -> Changes:
+    def read(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: ARG002
         """See ``Backend.read_assignment``."""
         deadline = self._store.later()
         return self._store.look(lambda reading: self._changes(reading, since, deadline), deadline)

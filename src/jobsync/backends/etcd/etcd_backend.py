@@ -64,6 +64,7 @@ class EtcdBackend:
         self._watcher = Watcher(connection, keys.state, options.op_timeout_sec)
         self.snapshot, self.register, self.heartbeat = nodes.snapshot, nodes.register, nodes.heartbeat
         self.set_weight, self.deregister, self.acquire_leadership = nodes.set_weight, nodes.deregister, nodes.acquire_leadership
+        self.remove_node = nodes.remove_node
         self.read_assignment, self.commit = assignment.read, assignment.commit
         self.read_locks, self.edit_locks = locks.read, locks.edit
         self.append_claims, self.append_audits = history.append_claims, history.append_audits

@@ -99,6 +99,21 @@ class EtcdNodes:
         self._change(ref.name, decide)
         self._store.remember(self._keys.node(ref.name), None)
 
+    def remove_node(self, ref: NodeRef) -> bool:
+        """See ``Backend.remove_node``."""
+        state_key, key = self._keys.state, self._keys.node(ref.name)
+
+        def decide(reading: KeyReading) -> bool | Write[bool]:
+            try:
+                reading.joined(ref)
+            except Evicted:
+                return False
+            after = attrs.evolve(reading.state, revision=reading.state.next_revision())
+            operations = [requests.put(state_key, after.encoded()), requests.delete(key)]
+            return Write([reading.same(state_key), reading.same(key)], operations, True)
+
+        return self._store.change(self._state_and(ref.name), decide, self._store.soon())[0]
+
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         """See ``Backend.acquire_leadership``."""
 

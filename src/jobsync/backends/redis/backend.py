@@ -182,6 +182,11 @@ class RedisBackend:
         """See ``Backend.deregister``."""
         self._run('deregister', **records.run_words(ref), stamp=draw_stamp())
 
+    def remove_node(self, ref: NodeRef) -> bool:
+        """See ``Backend.remove_node``."""
+        (removed,) = self._run('remove_node', **records.run_words(ref), stamp=draw_stamp())
+        return bool(int(removed))
+
     # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
@@ -189,7 +194,7 @@ class RedisBackend:
         answer = self._run('acquire_leadership', **records.run_words(ref), epoch=epoch, stamp=draw_stamp())
         return records.leadership_of(*answer)
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: ARG002
         """See ``Backend.read_assignment``."""
         return self._assignment.read(since)
 

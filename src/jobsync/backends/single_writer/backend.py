@@ -193,6 +193,13 @@ class SingleWriterBackend(abc.ABC):
         with self.transaction() as tx:
             tx.put(tx.state.deregister(ref, tx.context))
 
+    def remove_node(self, ref: NodeRef) -> bool:
+        """See ``Backend.remove_node``."""
+        with self.transaction() as tx:
+            before = tx.state
+            tx.put(before.remove_node(ref, tx.context))
+            return tx.state.revision != before.revision
+
     # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
@@ -201,7 +208,7 @@ class SingleWriterBackend(abc.ABC):
             tx.put(tx.state.acquire_leadership(ref, epoch, tx.context))
             return tx.state.leadership
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: ARG002
         """See ``Backend.read_assignment``."""
         with self.transaction(bulk=True) as tx:
             return tx.assignment().read(since)

@@ -198,6 +198,12 @@ class NamespaceState:
             return self
         return self.changed(context, nodes=self._with(node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None))
 
+    def remove_node(self, ref: NodeRef, context: CallContext) -> NamespaceState:
+        """Return the state after ``Backend.remove_node``."""
+        if self._joined(ref) is None:
+            return self
+        return self.changed(context, nodes={name: node for name, node in self.nodes.items() if name != ref.name})
+
     def _with(self, node: Node, **fields: Any) -> Mapping[str, Node]:
         return {**self.nodes, node.name: attrs.evolve(node, **fields)}
 

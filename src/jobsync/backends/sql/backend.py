@@ -145,15 +145,19 @@ class SqlBackend:
         """See ``Backend.deregister``."""
         self._run(Mode.STRUCTURE, lambda tx: nodes.deregister(tx, ref))
 
+    def remove_node(self, ref: NodeRef) -> bool:
+        """See ``Backend.remove_node``."""
+        return self._run(Mode.STRUCTURE, lambda tx: nodes.remove_node(tx, ref))
+
     # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         """See ``Backend.acquire_leadership``."""
         return self._run(Mode.STRUCTURE, lambda tx: nodes.acquire_leadership(tx, ref, epoch))
 
-    def read_assignment(self, since: Revision | None = None) -> Changes:
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
-        return self._bulk(Mode.READ, lambda tx: read_assignment.read(tx, since))
+        return self._bulk(Mode.READ, lambda tx: read_assignment.read(tx, since, tokens))
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""

@@ -23,6 +23,7 @@ __all__ = [
     'is_joined',
     'joined_query',
     'register',
+    'remove_node',
     'run_of',
     'set_weight',
 ]
@@ -118,6 +119,15 @@ def deregister(tx: SqlTransaction, ref: NodeRef) -> None:
     left = sa.update(node).where(is_joined(tx.dialect)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
     if tx.execute(left, run_of(ref)).rowcount:
         states.save(tx, states.raised(state))
+
+
+def remove_node(tx: SqlTransaction, ref: NodeRef) -> bool:
+    """See ``Backend.remove_node``."""
+    state = states.read(tx)
+    if not tx.execute(sa.delete(tx.tables.node).where(is_joined(tx.dialect)), run_of(ref)).rowcount:
+        return False
+    states.save(tx, states.raised(state))
+    return True
 
 
 def acquire_leadership(tx: SqlTransaction, ref: NodeRef, epoch: int) -> Leadership:

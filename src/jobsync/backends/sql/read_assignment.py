@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import starmap
 from typing import Any
 
@@ -26,9 +26,12 @@ NO_TEXT = sa.literal_column("''", String)
 
 NULL = sa.cast(sa.null(), String)
 
+FEW = 100
+"""The most tokens that are read one by one."""
 
-def read(tx: SqlTransaction, since: Revision | None) -> Changes:
-    """See ``Backend.read_assignment``."""
+
+def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | None) -> Changes:
+    """See ``Backend.read_assignment``. Few tokens are read by their primary keys, many with all others."""
     row = tx.execute(state_query).one_or_none()
     state = states.parse(row)
     assert row is not None
@@ -40,7 +43,10 @@ def read(tx: SqlTransaction, since: Revision | None) -> Changes:
     groups: tuple[TokenGroup, ...] = ()
     if since is None:
         members = states.load_members(tx.execute(all_members).scalar_one())
-        groups = tuple(group_of(row, numbers(row)) for row in tx.execute(all_groups, {'last': tokens - 1}))
+        if wanted is None or len(wanted) > FEW:
+            groups = tuple(group_of(row, numbers(row)) for row in tx.execute(all_groups, {'last': tokens - 1}))
+        else:
+            groups = tuple(group_of(row, [row.token_id]) for row in tx.execute(some_tokens, {'wanted': list(wanted)}))
     elif since != state.version:
         members, groups = read_changes(tx, since)
     pins = tuple(starmap(Pin, tx.conclude(all_pins, {'tokens': tokens})))
@@ -69,6 +75,19 @@ def all_groups(dialect: Dialect) -> sa.Executable:
 
     token, unowned = dialect.tables.token, dialect.tables.unowned
     return sa.union_all(gathered(token, token.c.node).group_by(token.c.node), gathered(unowned, NULL))
+
+
+def some_tokens(dialect: Dialect) -> sa.Executable:
+    """Select the rows of some tokens."""
+
+    def some(table: Table, owner: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        home = sa.func.nullif(table.c.home, NO_TEXT)
+        query = sa.select(table.c.token_id, owner.label('owner'), table.c.target, home.label('home'), table.c.version)
+        wanted = sa.bindparam('wanted', type_=BigInteger, expanding=True)
+        return query.where(table.c.task_id.is_(None), table.c.token_id.in_(wanted))
+
+    token, unowned = dialect.tables.token, dialect.tables.unowned
+    return sa.union_all(some(token, token.c.node), some(unowned, NULL))
 
 
 def all_pins(dialect: Dialect) -> sa.Executable:

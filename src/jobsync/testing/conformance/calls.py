@@ -30,6 +30,7 @@ CALLS: Mapping[str, Callable[[Backend, Timeline, NodeRef], object]] = {
     'heartbeat': lambda backend, _, ref: backend.heartbeat(ref, INITIAL, frozenset()),
     'set_weight': lambda backend, _, ref: backend.set_weight(ref, 2.0),
     'deregister': lambda backend, _, ref: backend.deregister(ref),
+    'remove_node': lambda backend, _, ref: backend.remove_node(ref),
     'acquire_leadership': lambda backend, _, ref: backend.acquire_leadership(ref, 1),
     'snapshot': lambda backend, *_: backend.snapshot(),
     'read_assignment': lambda backend, *_: backend.read_assignment(),

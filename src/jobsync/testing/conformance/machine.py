@@ -199,6 +199,12 @@ class ComparisonMachine(RuleBasedStateMachine):
         ref = self.pick(who)
         self.both(lambda side: side.backend.deregister(ref))
 
+    @rule(who=nodes)
+    def remove_node(self, who: int | NodeRef) -> None:
+        """Remove the record of any run."""
+        ref = self.pick(who)
+        self.both(lambda side: side.backend.remove_node(ref))
+
     @rule(who=nodes, late=seldom)
     def lead(self, who: int | NodeRef, late: bool) -> None:
         """Take the leadership with the present epoch, or an earlier one."""

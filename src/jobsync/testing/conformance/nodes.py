@@ -1,15 +1,15 @@
-"""``set_weight`` and ``deregister``."""
+"""``set_weight``, ``deregister`` and ``remove_node``."""
 
 from __future__ import annotations
 
 import attrs
 import pytest
 
-from jobsync.backend import NodeRef, NodeState, Revision, TokenGroup
+from jobsync.backend import NodeRef, NodeState, Pin, Revision, TokenGroup
 from jobsync.errors import Evicted
-from jobsync.testing.conformance.namespace import GONE, Namespace
+from jobsync.testing.conformance.namespace import GONE, TOKENS, Namespace
 
-__all__ = ['DeregisterTests', 'WeightTests']
+__all__ = ['DeregisterTests', 'RemovalTests', 'WeightTests']
 
 
 class WeightTests:
@@ -106,3 +106,39 @@ class DeregisterTests:
         """``deregister`` of a name that was never registered is no error."""
         with namespace.unchanged():
             namespace.backend.deregister(NodeRef('nobody', 'x'))
+
+
+class RemovalTests:
+    """``remove_node``, by which an operator evicts a run that may still be at work: by itself it gives nothing away."""
+
+    def test_remove_node_gives_nothing_away(self, namespace: Namespace) -> None:
+        """The record is gone, heartbeats are refused; leadership, version, members, rows, pins and other nodes stay."""
+        leader, other = namespace.leader(), namespace.join('a')
+        namespace.commit(leader, TokenGroup(range(9), 'leader'), pins=(Pin(TOKENS + 1, 'x', 'leader'),), moved=9)
+        before = namespace.state()
+        with namespace.raises_revision():
+            assert namespace.backend.remove_node(leader)
+        after = namespace.state()
+        assert [node.ref for node in after.snapshot.nodes] == [other]
+        assert after.snapshot.leadership == before.snapshot.leadership
+        assert after.snapshot.version == before.snapshot.version
+        assert (after.rows, after.pins, after.members) == (before.rows, before.pins, before.members)
+        assert after.snapshot.nodes[0] == before.snapshot.nodes[1]
+        with namespace.refused(Evicted):
+            namespace.beat(leader)
+
+    def test_a_removed_name_is_free(self, namespace: Namespace) -> None:
+        """The name may be registered at once, and the order of registrations goes on."""
+        leader = namespace.leader()
+        namespace.backend.remove_node(namespace.join('a'))
+        namespace.backend.remove_node(leader)
+        first, second = namespace.join('a'), namespace.join('leader')
+        assert [node.ref for node in namespace.snapshot().nodes] == [first, second]
+        assert namespace.node('a').replaces == frozenset()
+
+    @pytest.mark.parametrize('how', GONE)
+    def test_remove_node_of_a_gone_run_does_nothing(self, namespace: Namespace, how: str) -> None:
+        """``remove_node`` of a run that is not JOINED changes nothing; another run of the name stays."""
+        ref = namespace.gone(how)
+        with namespace.unchanged():
+            assert not namespace.backend.remove_node(ref)

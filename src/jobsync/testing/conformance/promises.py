@@ -58,6 +58,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'ReadingTests': ('P1', 'P7', 'R3'),
     'RefusalTests': ('P1', 'P4', 'R1', 'history'),
     'RegisterTests': ('P1', 'R4', 'R6'),
+    'RemovalTests': ('P1', 'R5'),
     'RepetitionTests': ('P1', 'R5', 'history'),
     'SizeTests': ('use', 'P5'),
     'SnapshotTests': ('P1', 'R2', 'R5'),

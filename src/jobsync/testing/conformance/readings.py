@@ -47,6 +47,19 @@ class ReadingTests:
         assert [list(group.tokens) for group in changes.groups] == [sorted(group.tokens) for group in changes.groups]
         assert None not in changes.members.values()
 
+    def test_a_reading_of_some_tokens(self, namespace: Namespace) -> None:
+        """A reading of some tokens has their rows as a complete reading has them, and the version, members and pins."""
+        leader, pins = namespace.leader(), (Pin(TOKENS + 1, 'x', 'a'), Pin(TOKENS + 2, 'y', None))
+        for seed in range(3):
+            random_commit(namespace, leader, Random(seed))
+        version = namespace.commit(leader, TokenGroup([3], 'a', 'b', 'c'), TokenGroup([4], None), pins=pins)
+        whole = namespace.backend.read_assignment()
+        for wanted in ([], [3], [4, 7], range(TOKENS), [TOKENS + 1]):
+            some = namespace.backend.read_assignment(None, wanted)
+            assert (some.version, some.base, dict(some.members), some.pins) == (version, None, dict(whole.members), whole.pins)
+            rows, all_rows = (Assignment.empty(TOKENS).apply(reading) for reading in (some, whole))
+            assert [rows.row(at) for at in wanted if at < TOKENS] == [all_rows.row(at) for at in wanted if at < TOKENS]
+
     @pytest.mark.parametrize('seed', range(5))
     def test_differences_add_up(self, namespace: Namespace, seed: int) -> None:
         """Readers that read at different times, each from the version it has, end with what a complete reading returns."""

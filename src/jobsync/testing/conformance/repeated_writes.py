@@ -18,8 +18,8 @@ from jobsync.testing.conformance.outages import LIMIT_SEC, eventually, outage, o
 __all__ = ['RefusalTests', 'RepetitionTests']
 
 WRITES = (
-    'register', 'commit', 'set_weight', 'deregister', 'acquire_leadership', 'edit_locks', 'renew_timeline', 'append_claims',
-    'append_audits',
+    'register', 'commit', 'set_weight', 'deregister', 'remove_node', 'acquire_leadership', 'edit_locks', 'renew_timeline',
+    'append_claims', 'append_audits',
 )  # fmt: skip
 """Methods that change something, except ``heartbeat``, whose repetition counts twice."""
 

@@ -21,7 +21,7 @@ from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
 from jobsync.testing.conformance.names import IsolationTests, NameTests
 from jobsync.testing.conformance.namespace import Namespace
-from jobsync.testing.conformance.nodes import DeregisterTests, WeightTests
+from jobsync.testing.conformance.nodes import DeregisterTests, RemovalTests, WeightTests
 from jobsync.testing.conformance.opening import InfoTests, OpeningTests
 from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.processes import ProcessTests
@@ -78,6 +78,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     CommitEffectTests,
     LeadershipTests,
     LongestTimeoutTests,
+    RemovalTests,
     DeregisterTests,
     WeightTests,
     HeartbeatTests,

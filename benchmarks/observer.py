@@ -1,0 +1,118 @@
+"""What an observer costs: how long ``why`` takes in a large pool, and how often watching a cluster calls the store.
+
+    python -m benchmarks.observer                        # a million tokens, 100 nodes, on each store
+    python -m benchmarks.observer --stores postgresql --tokens 10000
+
+``why`` is measured as an operator meets it, with a new connection each time; as a program that keeps its ``Cluster`` does; and as
+the command, which starts Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any, cast
+
+from tests.support.stores import KINDS
+
+from jobsync import Cluster, plugins
+from jobsync.backend import Backend, BackendOptions
+from jobsync_bench.leader_driver import LeaderDriver
+
+__all__ = ['Counted', 'timed']
+
+_TASK = 'invoice-4711'
+_WATCH_SEC = 10.0
+
+
+class Counted:
+    """A backend that counts the calls to it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self.calls = backend, 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._backend, name)
+        if not callable(found):
+            return found
+
+        def call(*values: Any, **named: Any) -> Any:
+            self.calls += 1
+            return found(*values, **named)
+
+        return call
+
+
+def timed(rounds: int, call: Callable[[], object]) -> float:
+    """Return the median of the seconds that a call takes."""
+    took = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - started)
+    return median(took)
+
+
+def anew(url: str, options: BackendOptions) -> None:
+    """Connect, explain a task, and close."""
+    with Cluster(url, options.namespace) as cluster:
+        cluster.why(_TASK)
+
+
+def command(url: str, options: BackendOptions) -> None:
+    """Run the command, which exits with 3 where the task may not be done."""
+    arguments = ['why', _TASK, '--backend', url, '--appname', options.namespace]
+    subprocess.run([sys.executable, '-m', 'jobsync.cli.main', *arguments], capture_output=True, check=False)
+
+
+def watched(url: str, options: BackendOptions) -> float:
+    """Return the calls in a second of an observer that reads everything once a second, as the page does."""
+    from jobsync.web.view import ClusterView
+
+    backend = Counted(plugins.connect(url, options))
+    view = ClusterView(lambda: Cluster(cast('Backend', backend)))
+    view.state()
+    backend.calls, ends = 0, time.monotonic() + _WATCH_SEC
+    while time.monotonic() < ends:
+        view.state()
+        time.sleep(0.01)
+    backend._backend.close()
+    return backend.calls / _WATCH_SEC
+
+
+def main() -> None:
+    """Print a row for each store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--stores', nargs='+', choices=KINDS, default=[name for name in KINDS if name != 'memory'])
+    parser.add_argument('--tokens', type=int, default=1_000_000)
+    parser.add_argument('--nodes', type=int, default=100)
+    parser.add_argument('--rounds', type=int, default=9)
+    chosen = parser.parse_args()
+    for name in chosen.stores:
+        with KINDS[name].fresh() as url:
+            print(f'{name}, {chosen.tokens} tokens, {chosen.nodes} nodes: {measured(url, chosen)}')
+
+
+def measured(url: str, chosen: argparse.Namespace) -> str:
+    """Return the figures of one store."""
+    options = BackendOptions('watched_', bulk_timeout_sec=600)
+    driver = LeaderDriver(url, options.namespace, chosen.tokens, chosen.nodes)
+    with Cluster(url, options.namespace) as cluster:
+        kept = timed(chosen.rounds, lambda: cluster.why(_TASK))
+        whole = timed(1, cluster.status)
+    new = timed(chosen.rounds, lambda: anew(url, options))
+    cli = timed(chosen.rounds, lambda: command(url, options))
+    calls = watched(url, options)
+    driver.backend.close()
+    return (
+        f'why {1000 * new:.0f} ms with a new connection, {1000 * kept:.0f} ms without, {1000 * cli:.0f} ms as a command; '
+        f'the whole assignment {1000 * whole:.0f} ms; watching {calls:.1f} calls a second'
+    )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,58 @@
+"""What operators have done to a cluster: who, when, to what and why.
+
+An action is recorded as an item of a group that only this module reads. Every store keeps items, with who made them, and when by
+its own clock. Each new record removes those that are over, so they do not pile up.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+
+from jobsync._core.records import ACTIONS, LockEdit, LockFilter, LockRequest, TaskLock
+from jobsync.backend import Backend
+from jobsync.rows import EventRow
+
+__all__ = ['actions', 'record', 'user_at_host']
+
+_KEPT = dt.timedelta(days=365)
+_MOST_SUBJECTS = 100
+"""How many names of nodes or ids of tasks are kept of an action."""
+
+
+def user_at_host() -> str:
+    """Return who runs this process: user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = str(os.getuid())
+    return f'{user}@{socket.gethostname()}'
+
+
+def record(backend: Backend, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:
+    """Record that an action was carried out, at the store's time.
+
+    Args:
+        backend: the namespace.
+        actor: who has done it.
+        action: a word for it.
+        subjects: names of nodes or ids of tasks.
+        reason: text for people.
+    """
+    patterns = (action, *list(subjects)[:_MOST_SUBJECTS])
+    request = LockRequest(uuid.uuid4().hex, patterns, actor, reason or None, _KEPT)
+    backend.edit_locks(LockEdit(LockFilter(expired=True), (request,), ACTIONS))
+
+
+def actions(locks: Iterable[TaskLock], subject: str | None = None) -> Iterator[EventRow]:
+    """Yield the recorded actions, oldest first: all, or those on one node or task."""
+    for lock in locks:
+        if lock.group == ACTIONS and (subject is None or subject in lock.patterns[1:]):
+            action, *subjects = lock.patterns
+            words = [', '.join(subjects)] if subjects else []
+            words += [lock.reason] if lock.reason else []
+            yield {'at': lock.created_at, 'event': action, 'by': lock.created_by, 'details': ': '.join(words)}

@@ -1,0 +1,80 @@
+"""What operators do from the command line beside reading: evict, the history, completion, and where the store is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.cli.conftest import invoke
+
+from jobsync.cli.commands import cli
+from jobsync.testing import Namespace
+
+
+def test_evict_asks_first(url: str, namespace: Namespace) -> None:
+    """Without an answer nothing happens; with --yes the record goes, and the output says what that means."""
+    result = invoke(url, 'evict', 'b')
+    assert result.exit_code == 1
+    assert list(namespace.nodes()) == ['a', 'b']
+    result = invoke(url, 'evict', 'b', '--yes', '--reason', 'hangs', '--as', 'ann')
+    assert "'b' is evicted" in result.stdout
+    assert 'after its timeout of 15 s' in result.stdout
+    assert list(namespace.nodes()) == ['a']
+    result = invoke(url, 'evict', 'b', '-y')
+    assert (result.exit_code, result.stderr) == (1, "Error: node is 'b': must be a registered node, which are a\n")
+
+
+def test_history(url: str, namespace: Namespace) -> None:
+    """The cluster's has rebalances and what operators did, with who; a task's its claims and what was done with it."""
+    invoke(url, 'drain', 'b', '--reason', 'new disk', '--as', 'ann')
+    invoke(url, 'locks', 'add', 'x', 'a', '--as', 'bob')
+    shown = [line.split()[2:] for line in invoke(url, 'history').stdout.splitlines()[1:]]
+    assert [row[:2] for row in shown] == [['lock', 'bob'], ['drain', 'ann'], ['rebalance', 'a']]
+    namespace.backend.append_claims(namespace.node('a').ref, ['x'], namespace.snapshot().now.date())
+    events = [line.split()[2] for line in invoke(url, 'history', 'x').stdout.splitlines()[1:]]
+    assert sorted(events) == ['begun', 'lock', 'owner']
+
+
+@pytest.mark.parametrize('shell', ['bash', 'zsh', 'fish'])
+def test_completion(shell: str) -> None:
+    """The script for a shell calls the command back, which then knows its commands."""
+    assert '_JOBSYNC_COMPLETE' in CliRunner().invoke(cli, ['completion', shell]).stdout
+
+
+def test_completion_knows_the_commands() -> None:
+    """As a shell asks it: ``jobsync undr`` and a tabulator."""
+    environ = {'_JOBSYNC_COMPLETE': 'bash_complete', 'COMP_WORDS': 'jobsync undr', 'COMP_CWORD': '1'}
+    command = [sys.executable, '-c', 'import sys; sys.argv[0] = "jobsync"; from jobsync.cli.main import main; main()']
+    path = {'PYTHONPATH': ':'.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(command, env={**environ, **path}, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ['plain,undrain']
+
+
+def test_a_configuration_file(url: str, namespace: Namespace, tmp_path: Path) -> None:
+    """It says what options and environment do not: they come first, in this order."""
+    path = tmp_path / 'jobsync.toml'
+    path.write_text(f'backend = "{url}"\nappname = "sync_"\n')
+    environ: dict[str, str | None] = {'JOBSYNC_BACKEND': None, 'JOBSYNC_APPNAME': None, 'JOBSYNC_CONFIG': None}
+
+    def run(*arguments: str, **more: str) -> int:
+        return CliRunner(env=environ | more).invoke(cli, ['nodes', *arguments]).exit_code
+
+    assert run() == 2
+    assert run('--config', str(path)) == run(JOBSYNC_CONFIG=str(path)) == 0
+    assert run(JOBSYNC_CONFIG=str(path), JOBSYNC_BACKEND=f'{url}-other') == 1
+    assert run('--backend', url, JOBSYNC_CONFIG=str(path), JOBSYNC_BACKEND=f'{url}-other') == 0
+    assert run('--appname', 'other_', JOBSYNC_CONFIG=str(path)) == 1
+
+
+@pytest.mark.parametrize('text', ['backend = 7', 'backends = "x"', 'backend', None])
+def test_a_wrong_configuration_file(text: str | None, tmp_path: Path) -> None:
+    """It is refused in one line that names it."""
+    path = tmp_path / 'jobsync.toml'
+    if text is not None:
+        path.write_text(text)
+    result = CliRunner().invoke(cli, ['nodes', '--config', str(path)])
+    assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
+    assert str(path) in result.stderr

@@ -1,0 +1,152 @@
+"""Evictions by operators, and the history of what was done and by whom."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection
+
+import attrs
+import pytest
+from tests.cluster.conftest import Clock, Nodes, task_of
+from tests.job.waiting import wait_until
+
+from jobsync import Cluster, CoordinationConfig, Job
+from jobsync._cluster.actions import user_at_host
+from jobsync.backend import Changes, Revision, TokenGroup
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.errors import ConfigError
+from jobsync.testing import Namespace
+from jobsync.testing.conformance.namespace import DAY, TOKENS
+
+
+def test_an_eviction_gives_nothing_away(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The record is gone, and what the node owned is still its own: the leader lets it wait, and ``why`` says so."""
+    task = task_of(cluster, 'b')
+    rows = namespace.state().rows
+    assert cluster.evict('b', 'hangs', actor='ann@desk') == 15.0
+    assert [node['name'] for node in cluster.nodes()] == ['a']
+    assert namespace.state().rows == rows
+    found = cluster.why(task)
+    assert not found.is_claimable
+    assert 'may still be working: its tokens wait until it has been absent for its timeout of 15 s' in found.verdict
+    with pytest.raises(ConfigError, match=r"node is 'b'.*which are a$"):
+        cluster.evict('b')
+
+
+def config(store: MemoryStore) -> CoordinationConfig:
+    return CoordinationConfig(backend=MemoryBackend(store), minimum_nodes=1, total_tokens=20, heartbeat_interval_sec=0.2)
+
+
+def test_a_live_process_that_is_evicted_joins_anew() -> None:
+    """It stops claiming, registers as another run, and has what it owned: nobody else has had it."""
+    store = MemoryStore()
+    with Job('w1', coordination_config=config(store)) as job, Cluster(MemoryBackend(store)) as cluster:
+        wait_until(lambda: len(job.my_tokens) == 20, 'it owns everything')
+        (before,) = cluster.nodes()
+        cluster.evict('w1')
+        wait_until(lambda: [node['incarnation'] != before['incarnation'] for node in cluster.nodes()] == [True], 'it joins anew')
+        wait_until(lambda: len(job.my_tokens) == 20, 'it owns everything again')
+        assert sum(row['tokens_moved'] for row in cluster.rebalances()) == 20
+
+
+def test_each_action_is_recorded_with_who_did_it(cluster: Cluster, nodes: Nodes, clock: Clock) -> None:
+    """Each kind once, newest first, between the rebalances; what changes nothing is not recorded."""
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: cluster.drain('b', 'new disk', actor='ann'),
+        lambda: cluster.undrain('b', actor='bob'),
+        lambda: cluster.undrain('b', actor='bob'),
+        lambda: cluster.add_lock('x', ['gpu-%', '%'], 'why not', actor='cid'),
+        lambda: cluster.clear_locks(['x'], actor='dot'),
+        lambda: cluster.clear_locks(['x'], actor='dot'),
+        lambda: cluster.release(['x', 'y'], DAY, actor='eve'),
+        lambda: cluster.evict('b', actor='fay'),
+        lambda: cluster.purge(older_than=0, actor='gus'),
+        lambda: cluster.purge(older_than=0, actor='gus'),
+    )
+    for step in steps:
+        clock.advance(1)
+        step()
+    assert [(row['event'], row['by'], row['details']) for row in cluster.history()] == [
+        ('purge', 'gus', '0 claims, 0 audits, 1 rebalances'),
+        ('evict', 'fay', 'b'),
+        ('release', 'eve', f'x, y: for {DAY}'),
+        ('clear locks', 'dot', 'x: 1 locks removed'),
+        ('lock', 'cid', 'x: to gpu-%, %, why not'),
+        ('undrain', 'bob', 'b'),
+        ('drain', 'ann', 'b: new disk'),
+    ]
+    assert len(cluster.history(limit=2)) == 2
+    cluster.drain('a', force=True)
+    clock.advance(1)
+    assert ('drain', user_at_host()) in [(row['event'], row['by']) for row in cluster.history()]
+    assert (cluster.items(), cluster.locks(), cluster.status()['items']) == ([], [], 0)
+
+
+def test_actions_are_no_items_for_the_leader(clock: Clock) -> None:
+    """A leader makes no pins of them, and old ones go when another is recorded."""
+    store = MemoryStore(clock)
+    with Job('w1', coordination_config=config(store)) as job, Cluster(MemoryBackend(store)) as cluster:
+        wait_until(lambda: len(job.my_tokens) == 20, 'it owns everything')
+        cluster.release(['x'])
+        version = job.token_version
+        cluster.add_lock('y', 'w1')
+        wait_until(lambda: job.token_version > version, 'the leader has read the locks')
+        assert [pin.task_id for pin in job._session.read_assignment().pins.values()] == ['y']
+        clock.advance(366 * 86_400)
+        cluster.clear_locks(['y'])
+        assert [row['event'] for row in cluster.history() if row['event'] != 'rebalance'] == ['clear locks']
+
+
+def test_the_history_of_a_task(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
+    """Claims and completions of every date, what was done with it, and since when its owner has it."""
+    task = task_of(cluster, 'b')
+    yesterday = DAY - dt.timedelta(days=1)
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: namespace.backend.append_claims(nodes['a'], [task], yesterday),
+        lambda: namespace.backend.append_claims(nodes['b'], [task, 'other'], DAY),
+        lambda: cluster.release([task], DAY, actor='ann'),
+        lambda: cluster.release(['other'], DAY, actor='ann'),
+        lambda: namespace.backend.append_audits('b', [task], DAY),
+    )
+    for step in steps:
+        clock.advance(1)
+        step()
+    assert [(row['event'], row['by'], row['details']) for row in cluster.history(task)] == [
+        ('completed', 'b', f'for {DAY}'),
+        ('release', 'ann', f'{task}: for {DAY}'),
+        ('begun', 'b', f'for {DAY}'),
+        ('begun', 'a', f'for {yesterday}'),
+        ('owner', 'b', 'first distribution'),
+    ]
+
+
+def test_why_reads_no_other_token(cluster: Cluster, nodes: Nodes) -> None:
+    """A store may leave out all other tokens when one task is in question: what is read of one is not kept as all."""
+    backend, wanted = cluster._backend, list[object]()
+    read = backend.read_assignment
+
+    def narrow(since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        wanted.append(tokens)
+        changes = read(since, tokens)
+        if tokens is None:
+            return changes
+        rows = [(group, [token for token in group.tokens if token in tokens]) for group in changes.groups]
+        return attrs.evolve(changes, groups=tuple(TokenGroup(some, group.owner, version=group.version) for group, some in rows))
+
+    backend.read_assignment = narrow  # type: ignore[method-assign]
+    explained = cluster.why('x')
+    assert wanted == [[explained.token]]
+    assert explained.owner == cluster.owner_of('x') is not None
+    assert cluster.status()['tokens_owned'] == TOKENS
+    assert cluster.why('x').owner == explained.owner
+    assert len(wanted) == 3
+
+
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the user may have no name: the number stands for it."""
+
+    def nameless() -> str:
+        raise KeyError('uid not found')
+
+    monkeypatch.setattr('getpass.getuser', nameless)
+    assert user_at_host().partition('@')[0].isdigit()

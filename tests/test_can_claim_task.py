@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Grant], Cal
 
     def answer(read: Callable[[], Grant], clock: Callable[[], float]) -> bool:
         one = job('a', 'memory://never-opened')
-        monkeypatch.setattr('jobsync.job.now', clock)
+        monkeypatch.setattr('jobsync.job.clock', SimpleNamespace(now=clock))
         monkeypatch.setattr(one._session, 'lease', HeldLease(read))
         return one.can_claim_task('x')
 

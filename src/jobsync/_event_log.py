@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
+from time import monotonic, sleep  # by name: the log is real, also where a test's time is virtual
 
 __all__ = ['Diverted', 'EventLog', 'EventLogger', 'event_log']
 
@@ -59,12 +60,12 @@ class EventLog:
 
         Safe inside a signal handler. If the handler has interrupted a logging call, whose lock the writer needs, time runs out.
         """
-        deadline = time.monotonic() + timeout_sec
+        deadline = monotonic() + timeout_sec
         while self._writing.locked() or not self._lines.empty():
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return False
             self._start()
-            time.sleep(_POLL_SEC)
+            sleep(_POLL_SEC)
         return True
 
     def _start(self) -> None:

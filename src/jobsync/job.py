@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from jobsync._core.hashing import hasher, task_key, tokenizer
 from jobsync._core.records import LockFilter
 from jobsync._event_log import EventLogger
+from jobsync._runtime import clock
 from jobsync._runtime.callbacks import Functions
-from jobsync._runtime.clock import now
 from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
 from jobsync._worker.items import Items
@@ -246,9 +246,9 @@ class Job:
         # one by one, a new lease between them could give an old token a new deadline.
         deadline, pins, mine = lease.grant
         if pins is not None and key in pins:
-            return pins[key] and now() < deadline
+            return pins[key] and clock.now() < deadline
         digest = self._hash  # called as self._hash(…), Python would search the methods for it first
-        return mine[digest(data) % self._total_tokens] and now() < deadline
+        return mine[digest(data) % self._total_tokens] and clock.now() < deadline
 
     def add_task(self, task: object) -> bool:
         """Start a task: mark it in flight, record its claim, and return whether this node may work on it.
@@ -768,7 +768,7 @@ class Job:
         key, token = self._parse(task)
         self._session.check_inside()
         runtime = self._session.runtime
-        fence = None if runtime is None else runtime.lease.fence(key, token, now)
+        fence = None if runtime is None else runtime.lease.fence(key, token, clock.now)
         if fence is None:
             why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
             raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')

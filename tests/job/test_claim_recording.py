@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
     """Once it has run for a second, tasks are claimed one at a time if they are slow, those of the batch first and in order."""
     skipped = [0.0]
     for module in ('jobsync._worker.claim_loop', 'jobsync._worker.completions', 'jobsync._worker.task_log'):
-        monkeypatch.setattr(f'{module}.now', lambda: clock.now() + skipped[0])
+        monkeypatch.setattr(f'{module}.clock', SimpleNamespace(now=lambda: clock.now() + skipped[0]))
     with store.job('a', config={'backend': faulty, **PATIENT, 'heartbeat_timeout_sec': 100_000}) as job:
         out: list[int] = []
         for task in job.claim(range(TASKS)):
@@ -151,9 +152,9 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
 def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread is to be had at one moment: that is no reason never to try again."""
     rung = threading.Event()
-    alarm = Alarm(0.01, rung.set)
+    alarm = Alarm('a', 0.01, rung.set)
     with monkeypatch.context() as patched:
-        patched.setattr(threading.Timer, 'start', lambda _: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+        patched.setattr(threading.Thread, 'start', lambda _: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
         alarm.set()
     alarm.set()
     assert rung.wait(120)
@@ -166,7 +167,7 @@ def test_no_alarm_outlives_the_block(store: Store, faulty: FaultyBackend, caplog
             if task == 5:
                 break
     assert len(store.audits) == 5
-    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    wait_until(lambda: not any(thread.name == 'jobsync-alarm-a' for thread in threading.enumerate()), 'the alarms have ended')
     assert 'not recorded' not in caplog.text
 
 
@@ -341,7 +342,7 @@ def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.Mon
     the time it goes on, another node may own the task.
     """
     skipped, reads, here = [0.0], itertools.count(1), threading.get_ident()
-    monkeypatch.setattr(task_log, 'now', lambda: clock.now() + skipped[0])
+    monkeypatch.setattr(task_log, 'clock', SimpleNamespace(now=lambda: clock.now() + skipped[0]))
 
     def stopped(lease: Lease) -> object:
         grant = vars(lease)['grant']

@@ -464,7 +464,7 @@ def test_coroutines_run_on_the_event_loop(store: Store) -> None:
         assert where['coroutine'] is loop
 
     asyncio.run(asyncio.wait_for(main(), DEADLINE_SEC))
-    assert where['thread'] == 'jobsync-tick-function'
+    assert where['thread'] == 'jobsync-tick-a'
     assert sorted(store.audits) == [item(NOON, 'coroutine'), item(NOON, 'function')]
 
 
@@ -489,7 +489,7 @@ def test_a_coroutine_of_a_job_that_has_left_is_not_complete() -> None:
 def test_the_time_is_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node's wall clock is not read; the store's is read once a minute, and counted on in between and through an outage."""
     monotonic = [1000.0]
-    monkeypatch.setattr(store_clock, 'now', lambda: monotonic[0])
+    monkeypatch.setattr(store_clock, 'clock', SimpleNamespace(now=lambda: monotonic[0]))
     monkeypatch.setattr(time, 'time', lambda: 0.0)
     answers: list[Any] = [BackendUnavailable('away'), NOON, BackendUnavailable('away'), NOON + HOUR]
 

@@ -12,14 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any
 
 import attrs
 
 from jobsync._core.agent.events import OwnershipChanged
 from jobsync._event_log import EventLogger
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock, threads
 
 __all__ = ['Callbacks', 'Functions', 'RebalanceEvent']
 
@@ -102,7 +102,7 @@ class Callbacks:
         """
         self._node_name, self._functions, self._patience_sec = node_name, functions, max(1.0, patience_sec)
         self._lease_end, self._look_at_lease, self._release = lease_end, look_at_lease, release
-        self._changes: SimpleQueue[OwnershipChanged | None] = SimpleQueue()
+        self._changes: threads.Queue[OwnershipChanged | None] = threads.new_queue()
         self._pending: deque[_Call] = deque()
         self._reported: frozenset[int] = frozenset()
         """The tokens that this node owns by the calls made so far and those pending."""
@@ -121,8 +121,7 @@ class Callbacks:
 
     def _start_thread(self) -> None:
         self._turn += 1
-        name = f'jobsync-callbacks-{self._node_name}'
-        threading.Thread(target=self._run, args=(self._turn,), name=name, daemon=True).start()
+        threads.start(self._node_name, 'callbacks', partial(self._run, self._turn))
 
     @property
     def holds(self) -> bool:
@@ -146,7 +145,7 @@ class Callbacks:
         """Abandon a call that takes too long. The threads of the node call this from time to time."""
         with self._lock:
             hung = self._under_way
-            if hung is None or now() < hung[1]:
+            if hung is None or clock.now() < hung[1]:
                 return
             self._under_way = None
             self._start_thread()
@@ -165,7 +164,7 @@ class Callbacks:
             try:
                 change = self._changes.get(timeout=self._until_look())
             except Empty:
-                if self._reported and now() >= self._lease_end():
+                if self._reported and clock.now() >= self._lease_end():
                     self._look_at_lease()
                 continue
             if change is None:
@@ -174,7 +173,7 @@ class Callbacks:
             self._plan(change.after.tokens, change.asked, change.deadline)
 
     def _until_look(self) -> float | None:
-        return min(_CHECK_SEC, max(0.0, self._lease_end() - now())) or 0.01 if self._reported else None
+        return min(_CHECK_SEC, max(0.0, self._lease_end() - clock.now())) or 0.01 if self._reported else None
 
     def _plan(self, tokens: frozenset[int], asked: frozenset[int], deadline: float) -> None:
         """Queue the calls that are due, now that this node owns these tokens."""
@@ -182,7 +181,7 @@ class Callbacks:
         going, coming = reported - tokens, tokens - reported
         revoked, lost = going & asked, going - asked
         if functions.on_revoke is not None and revoked:
-            shown = time.monotonic() + (deadline - now())
+            shown = time.monotonic() + (deadline - clock.now())
             self._pending.append(_Call('on_revoke', functions.on_revoke, (revoked, shown), asked, deadline))
         elif functions.on_revoke is not None and asked:
             self._release(asked)
@@ -197,8 +196,8 @@ class Callbacks:
     def _make(self, turn: int, call: _Call) -> bool:
         """Make a call; return whether this thread is still the one that makes calls."""
         with self._lock:
-            until = call.until if call.held else now() + self._patience_sec
-            self._under_way = (call, max(until, now() + _CHECK_SEC))
+            until = call.until if call.held else clock.now() + self._patience_sec
+            self._under_way = (call, max(until, clock.now() + _CHECK_SEC))
         try:
             call.function(*call.arguments)
         except BaseException:

@@ -17,7 +17,9 @@ import os
 import threading
 import time
 import weakref
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
+from functools import partial
+from queue import Empty
 
 import attrs
 
@@ -30,8 +32,8 @@ from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._core.records import Node, Pulse, Unreadable
 from jobsync._event_log import EventLogger, event_log
+from jobsync._runtime import clock, threads
 from jobsync._runtime.callbacks import Callbacks, Functions
-from jobsync._runtime.clock import now
 from jobsync._runtime.executor import execute
 from jobsync._runtime.reporting import Reporter
 from jobsync.backend import Backend
@@ -92,11 +94,11 @@ class NodeRuntime:
     ) -> None:
         self._backend, self.config = backend, config
         self._token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
-        self.agent = Agent(config, self._token_of, _new_id, now())
+        self.agent = Agent(config, self._token_of, _new_id, clock.now())
         self.lease = self.agent.lease
         """What the user's threads read."""
         self._lock = threading.Lock()
-        self._bells: dict[Lane, SimpleQueue[None]] = {lane: SimpleQueue() for lane in Lane}
+        self._bells: dict[Lane, threads.Queue[None]] = {lane: threads.new_queue() for lane in Lane}
         self._reporter = Reporter(config.name)
         self._callbacks = Callbacks(
             config.name,
@@ -113,21 +115,20 @@ class NodeRuntime:
         """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None
         """The error of the last call that was not a heartbeat; None if it succeeded."""
-        name = config.name
-        self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name=f'jobsync-{lane.value}-{name}', daemon=True)
-            for lane in Lane
-            if lane is not Lane.UPKEEP or config.retention_days is not None
-        ]
-        if backend.info.push:
-            self._threads.append(threading.Thread(target=self._listen, name=f'jobsync-listen-{name}', daemon=True))
+        self._threads: list[threads.Running] = []
 
     def start(self) -> None:
         """Start the threads."""
         _running.add(self)
         self._callbacks.start()
-        for thread in self._threads:
-            thread.start()
+        for lane in Lane:
+            if lane is not Lane.UPKEEP or self.config.retention_days is not None:
+                self._start_thread(lane.value, partial(self._run, lane))
+        if self._backend.info.push:
+            self._start_thread('listen', self._listen)
+
+    def _start_thread(self, what: str, target: Callable[[], object]) -> None:
+        self._threads.append(threads.start(self.config.name, what, target))
 
     # --- for the user's threads: no locks -----------------------------------------------------------------------------------
 
@@ -201,8 +202,8 @@ class NodeRuntime:
                 self.agent.weigh(self._weight_wanted)
             if requests := tuple(self._leave_requests):
                 workers = [request.worker for request in requests if request.worker is not None]
-                self.agent.leave(now(), any(request.at_once for request in requests), workers[-1] if workers else None)
-            call = self.agent.next(lane, now())
+                self.agent.leave(clock.now(), any(request.at_once for request in requests), workers[-1] if workers else None)
+            call = self.agent.next(lane, clock.now())
             self._step_taken('')
         if call is None or isinstance(call, (int, float)):
             return _NEVER if call is None else call
@@ -210,7 +211,7 @@ class NodeRuntime:
         outcome = self._perform(call)
         name = type(call).__name__.lower()
         with self._lock:
-            answered = self.agent.done(lane, outcome, now())
+            answered = self.agent.done(lane, outcome, clock.now())
             if isinstance(outcome, Pulse):
                 self.heartbeat_at = sent_at
             if lane is Lane.WORK:
@@ -235,7 +236,7 @@ class NodeRuntime:
     def _look_at_lease(self) -> None:
         """Have the agent check whether the lease has ended."""
         with self._lock:
-            self.lease.declare_end(now())
+            self.lease.declare_end(clock.now())
             self._step_taken('')
 
     def _release(self, tokens: frozenset[int]) -> None:
@@ -260,7 +261,7 @@ class NodeRuntime:
             planned=agent.is_planned,
             settled=agent.is_settled,
             leads=agent.epoch is not None,
-            stays=agent.is_staying(now()),
+            stays=agent.is_staying(clock.now()),
             distributed=bool(agent.lease.assignment.members),
             registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
             failure=agent.failure,
@@ -276,7 +277,7 @@ class NodeRuntime:
         # t=1  another thread stores a request, and rings the bell
         # t=2  this thread sleeps: the bell is a queue, so it has kept the ring, and get() returns at once
         try:
-            if (seconds := until - now()) > 0:
+            if (seconds := until - clock.now()) > 0:
                 bell.get(timeout=min(seconds, _LISTEN_SEC))
             while True:
                 bell.get_nowait()
@@ -297,7 +298,7 @@ class NodeRuntime:
                 revision = known
             if revision > known:
                 with self._lock:
-                    self.agent.hint(revision, now())
+                    self.agent.hint(revision, clock.now())
                 self.wake()
             elif time.monotonic() - started < _LISTEN_SEC / 2:
                 time.sleep(0.1)

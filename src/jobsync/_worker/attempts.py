@@ -45,7 +45,7 @@ class Attempts:
         self._given_up: dict[str, NodeRef] = {}
         """The attempts that are given up, and of which the store does not know it yet."""
         self._reported: set[str] = set()
-        self._alarm = Alarm(_GATHER_SEC, self._flush_quietly)
+        self._alarm = Alarm(session.node_name, _GATHER_SEC, self._flush_quietly)
 
     @property
     def are_counted(self) -> bool:

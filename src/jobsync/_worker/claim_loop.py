@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, S
 from itertools import islice
 from typing import Generic, TypeVar
 
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.task_log import Claimed, TaskLog
 
 __all__ = ['ClaimLoop', 'claimed_tasks']
@@ -101,7 +101,7 @@ class ClaimLoop(Generic[T]):
         lost = {} if claimed is None else claimed.lost_attempts
         if self._once and claimed is not None:
             self._learn(claimed)
-        finished, took, started = 0, 0.0, now()
+        finished, took, started = 0, 0.0, clock.now()
         for _ in range(min(size, len(waiting))):
             task, key, token = waiting[0]
             if key in completed:
@@ -129,7 +129,7 @@ class ClaimLoop(Generic[T]):
                 task_log.finish(key)
                 waiting.popleft()
                 task_log.flush_if_due()
-                took = now() - started
+                took = clock.now() - started
                 if took >= _BATCH_SEC:
                     break
             else:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from jobsync._event_log import EventLogger
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.alarm import Alarm
 from jobsync._worker.session import Session
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
@@ -35,7 +35,7 @@ class Completions:
         self._finished: dict[str, None] = {}
         self._recorded_at = float('-inf')
         self._followers: dict[int, set[str]] = {}
-        self._alarm = Alarm(2 * _GATHER_SEC, self._flush_by_alarm)
+        self._alarm = Alarm(session.node_name, 2 * _GATHER_SEC, self._flush_by_alarm)
 
     def add(self, keys: Sequence[str]) -> None:
         """Add finished tasks, to be recorded by the next flush."""
@@ -78,7 +78,7 @@ class Completions:
 
     def flush_if_due(self) -> None:
         """Record the finished tasks now, or by an alarm if the last ones were recorded a moment ago."""
-        if now() < self._recorded_at + _GATHER_SEC and not self._session.is_over:
+        if clock.now() < self._recorded_at + _GATHER_SEC and not self._session.is_over:
             self.schedule_flush()
         else:
             self.flush_now()
@@ -123,7 +123,7 @@ class Completions:
         if backend is not None:
             write = refusal_as_outage(lambda: backend.append_audits(self._node_name, keys, self._date))
             self._session.caller.call(write, while_)
-        self._recorded_at = now()
+        self._recorded_at = clock.now()
         for key in keys:
             self._finished.pop(key, None)
         self._on_recorded(keys)

@@ -8,7 +8,7 @@ from jobsync._cluster.rows import item_rows
 from jobsync._core.records import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync._core.redact import safe_repr
 from jobsync._event_log import EventLogger
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync._worker.task_locks import patterns_of, warn_of_globs
 from jobsync.config import checks
@@ -72,7 +72,7 @@ class Items:
         deadline, pins, _ = lease.grant
         tasks = lease.assignment.group_tasks.get(group, ())
         found = [] if pins is None else [task for task in tasks if pins.get(task)]
-        return found if now() < deadline else []
+        return found if clock.now() < deadline else []
 
     def rows(self, group: str | None) -> list[ItemRow]:
         """Return every item, or those of one group, with their owners, by group and id."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobsync._event_log import EventLogger
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 
 __all__ = ['ProgressBar']
 
@@ -33,7 +33,7 @@ class ProgressBar:
 
     def show(self, complete: int) -> None:
         """Show that so many tasks are complete."""
-        self.shown_at = now()
+        self.shown_at = clock.now()
         if self._bar is not None:
             if not self._bar.live.is_started:
                 self._bar.start()

@@ -8,7 +8,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from jobsync._core.redact import safe_repr
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync.database import RowFilter, TokenColumn
 from jobsync.errors import ConfigError
@@ -64,6 +64,6 @@ def _snapshot(session: Session, token_of: Callable[[str], int], column: str, tok
     elsewhere = tuple(key for key, token, is_mine in pinned if not is_mine and mine[token])
     lent = tuple(sorted({*here.values()}))
     # The clock is read last, as in Job.can_claim_task.
-    if now() >= deadline:
+    if clock.now() >= deadline:
         return RowFilter(column, token_column, tokens=())
     return RowFilter(column, token_column, tuple(sorted([*tokens, *lent])), lent, tuple(here), elsewhere)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from functools import partial
 
 from jobsync._event_log import EventLogger
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock, threads
 from jobsync._worker.session import Session
 from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import Stage
@@ -52,46 +53,44 @@ class Scheduler:
         with self._starting:
             if self._all and not self._is_started and self._session.stages.stage is Stage.INSIDE:
                 self._is_started = True
-                threading.Thread(target=self._run, name=f'jobsync-every-{self._session.node_name}', daemon=True).start()
+                threads.start(self._session.node_name, 'every', self._run)
 
     def _run(self) -> None:
         while not self._session.is_leaving:
             try:
                 until = min(self.step(each) for each in list(self._all.values()))
             except JobsyncError:  # the job is over
-                until = now() + POLL_SEC
+                until = clock.now() + POLL_SEC
             except Exception:
                 _logger.exception('node %r: the schedule goes on after an unexpected error', self._session.node_name)
-                until = now() + _AGAIN_SEC
-            time.sleep(min(max(until - now(), 0.0), POLL_SEC))
+                until = clock.now() + _AGAIN_SEC
+            time.sleep(min(max(until - clock.now(), 0.0), POLL_SEC))
 
     def step(self, each: Scheduled) -> float:
         """Begin the tick that is due, if this node is to run it; return when to call again, on the clock of leases."""
         if each.is_busy or not each.place.is_free_here:
-            return now() + POLL_SEC
-        if now() < each.check_at:
+            return clock.now() + POLL_SEC
+        if clock.now() < each.check_at:
             return each.check_at
         moment = self.clock.read()
         if moment is None:
-            return now() + POLL_SEC
+            return clock.now() + POLL_SEC
         tick = each.schedule.latest(moment)
         # Never back, even if the store's clock is set back: a tick before the last one is not due.
         if tick is not None and (each.handled is None or tick > each.handled):
             return self._begin(each, tick, moment - tick)
         following = each.schedule.following(moment)
         wait = _CHECK_SEC if following is None else min(_CHECK_SEC, (following - moment).total_seconds())
-        each.check_at = now() + wait
+        each.check_at = clock.now() + wait
         return each.check_at
 
     def _begin(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> float:
         each.is_busy = True
-        name = f'jobsync-tick-{each.name}'
-        thread = threading.Thread(target=self._attempt, args=(each, moment, late), name=name, daemon=True)
         try:
-            thread.start()
+            threads.start(self._session.node_name, 'tick', partial(self._attempt, each, moment, late))
         except RuntimeError:  # the process cannot start another thread now
-            each.is_busy, each.check_at = False, now() + _AGAIN_SEC
-        return now() + POLL_SEC
+            each.is_busy, each.check_at = False, clock.now() + _AGAIN_SEC
+        return clock.now() + POLL_SEC
 
     # --- the thread of a tick -----------------------------------------------------------------------------------------------
 
@@ -107,7 +106,7 @@ class Scheduler:
                     start = self._decide(each, moment, record, is_late=late > self._grace)
                     is_to_do = record.begin(ref) if start is Start.RUN else False
                     if start is Start.WAIT or is_to_do is None:
-                        check_at = now() + _AGAIN_SEC
+                        check_at = clock.now() + _AGAIN_SEC
                     else:
                         each.handled, before = moment, each.handled
                         if is_to_do and not self._call(each, tick):
@@ -117,11 +116,11 @@ class Scheduler:
                 finally:
                     each.place.give_back()
         except JobsyncError as error:
-            check_at = now() + _AGAIN_SEC
+            check_at = clock.now() + _AGAIN_SEC
             if not self._session.is_over:
                 _logger.warning('node %r: a tick of %r is tried again: %s', self._session.node_name, each.name, error)
         except Exception:
-            check_at = now() + _AGAIN_SEC
+            check_at = clock.now() + _AGAIN_SEC
             _logger.exception('node %r: a tick of %r is tried again', self._session.node_name, each.name)
         each.check_at = check_at
         each.is_busy = False

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jobsync._core.agent.lease import Lease
 from jobsync._core.assignment import Assignment
 from jobsync._event_log import EventLogger, event_log
-from jobsync._runtime import NodeRuntime
+from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.callbacks import Functions
-from jobsync._runtime.clock import now
 from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
 from jobsync._worker.stages import Event, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
@@ -190,14 +189,14 @@ class Session:
 
     def _wait_until_passed_on(self, wait_sec: float) -> None:
         """Wait until the leader has removed this node's record, and given its tokens away with it."""
-        until = now() + wait_sec
-        while now() < until and not self.stages.is_hurried:
+        until = clock.now() + wait_sec
+        while clock.now() < until and not self.stages.is_hurried:
             try:
                 if self._backend is None or all(node.name != self.node_name for node in self._backend.snapshot().nodes):
                     return
             except JobsyncError:
                 _logger.info('node %r: cannot read whether other nodes own its tokens now', self.node_name)
-            time.sleep(min(0.1, max(0.0, until - now())))
+            time.sleep(min(0.1, max(0.0, until - clock.now())))
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.claim_loop import ClaimLoop
 from jobsync._worker.progress import ProgressBar
 from jobsync._worker.session import Session
@@ -162,17 +162,17 @@ class SharedBatch(ClaimLoop[T]):
 
     def _read_quarantined(self) -> None:
         """Read which tasks are in quarantine: no node will do them."""
-        started = now()
+        started = clock.now()
         found = {row['item']: row['attempts'] for row in self._task_log.attempts.read_quarantined()}
         self._quarantined.update({key: count for key, count in found.items() if key in self._left})
         self._task_log.attempts.report(self._quarantined)
         self._forget_completed(list(self._quarantined))
-        ended = now()
+        ended = clock.now()
         self._next_quarantine = ended + max(_QUARANTINE_SEC, (ended - started) / _READING_SHARE)
 
     def _read_completed(self) -> None:
         """Read what any node has completed since the reading before."""
-        started, limit = now(), _FIRST_READING
+        started, limit = clock.now(), _FIRST_READING
         until: dt.datetime | None = None
         while self._left:
             audits: Sequence[Audit] = self._task_log.read_completed(limit)
@@ -182,7 +182,7 @@ class SharedBatch(ClaimLoop[T]):
                 break
             limit *= 8
         self._read_until = until
-        ended = now()
+        ended = clock.now()
         self._next_reading = ended + (ended - started) / _READING_SHARE
 
     def _add_completed(self, audits: Iterable[Audit]) -> None:
@@ -194,7 +194,7 @@ class SharedBatch(ClaimLoop[T]):
 
     def _wait(self, seen: object) -> None:
         """Wait until tokens have moved, a task that is left is complete, or the pause is over."""
-        moment = now()
+        moment = clock.now()
         if self._waits_since is None:
             self._waits_since = self._reported_at = moment
         if moment >= self._next_reading:
@@ -212,8 +212,8 @@ class SharedBatch(ClaimLoop[T]):
             self._reported_at = moment
             with suppress(BackendUnavailable):
                 self._report()
-        runtime, end = self._session.runtime, now() + self._pause
-        while now() < end and not self.is_over:
+        runtime, end = self._session.runtime, clock.now() + self._pause
+        while clock.now() < end and not self.is_over:
             # t=0  this round finds none of the tasks that are left to be this node's
             # t=1  tokens move to this node
             # t=2  this loop begins: what it owns is compared with the one from before the round, so t=1 is not missed
@@ -238,7 +238,7 @@ class SharedBatch(ClaimLoop[T]):
         _logger.info(
             'node %r has waited for %.0f s for %d of %d tasks of a batch: %s; task %r, for example, was %s',
             self._session.node_name,
-            now() - (self._waits_since or now()),
+            clock.now() - (self._waits_since or clock.now()),
             len(self._left),
             self._total,
             hands,
@@ -262,7 +262,7 @@ class SharedBatch(ClaimLoop[T]):
         """Show the progress of the whole cluster, if a bar is wanted."""
         if self._bar is None:
             return
-        if now() >= max(self._next_reading, self._bar.shown_at + _SHOWN_SEC):
+        if clock.now() >= max(self._next_reading, self._bar.shown_at + _SHOWN_SEC):
             with suppress(BackendUnavailable):
                 self._read_completed()
         self._bar.show(self._total - len(self._left) - len(self._quarantined))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync._worker.task_log import TaskLog
 from jobsync.errors import JobsyncError, NotOwned
@@ -49,7 +49,7 @@ class TurnBase:
         # t=30  this process goes on: the task is this node's, but under a higher fence, so this turn is over
         lease = runtime.lease
         is_unchanged = lease.assignment.fence(lease.ref, self._key, self._token) == self._fence
-        return is_unchanged and lease.may_claim(self._key, self._token, now)
+        return is_unchanged and lease.may_claim(self._key, self._token, clock.now)
 
     @property
     def fence(self) -> int:
@@ -72,8 +72,8 @@ class Turn(TurnBase):
         Args:
             seconds: The longest wait. None: until the turn is over.
         """
-        until = float('inf') if seconds is None else now() + seconds
-        while self and (left := until - now()) > 0:
+        until = float('inf') if seconds is None else clock.now() + seconds
+        while self and (left := until - clock.now()) > 0:
             time.sleep(min(left, POLL_SEC))
         return bool(self)
 
@@ -88,7 +88,7 @@ class Place:
     def is_free_here(self) -> bool:
         """Return whether this node owns the place now. No I/O, no lock."""
         runtime = self.session.runtime
-        return runtime is None or runtime.lease.may_claim(self.key, self.token, now)
+        return runtime is None or runtime.lease.may_claim(self.key, self.token, clock.now)
 
     def take(self) -> bool:
         """Take the place for this worker: in flight, so that a hand-over waits. Return False if it is not to be had."""

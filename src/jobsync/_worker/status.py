@@ -8,7 +8,7 @@ from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference, settings_of
 from jobsync._core.records import NodeState, Snapshot, Unreadable
 from jobsync._event_log import event_log
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync.rows import CoordinationStatus, DifferenceRow, NodeRow, UnreadableRow
 
@@ -30,7 +30,7 @@ _NO_TOKENS: frozenset[int] = frozenset()
 def owned_tokens(session: Session) -> frozenset[int]:
     """Return the tokens that may be claimed now: the same object while nothing changes."""
     lease = session.lease
-    return _NO_TOKENS if lease is None or now() >= lease.deadline else lease.ownership.tokens
+    return _NO_TOKENS if lease is None or clock.now() >= lease.deadline else lease.ownership.tokens
 
 
 def token_version(session: Session) -> int:
@@ -52,7 +52,7 @@ def is_healthy(session: Session) -> bool:
     runtime, lease = session.runtime, session.lease
     if runtime is None or lease is None or runtime.agent.is_stalled:
         return False
-    return runtime.status.phase is Phase.MEMBER and now() < lease.deadline
+    return runtime.status.phase is Phase.MEMBER and clock.now() < lease.deadline
 
 
 def is_leader(session: Session) -> bool:
@@ -92,7 +92,7 @@ def summary(session: Session) -> str:
 def lease_left_sec(session: Session) -> float:
     """Return for how many seconds the lease lasts; 0 if there is none, or it is over."""
     lease = session.lease
-    return 0.0 if lease is None else max(0.0, lease.deadline - now())
+    return 0.0 if lease is None else max(0.0, lease.deadline - clock.now())
 
 
 def _state(session: Session) -> str:

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobsync._event_log import EventLogger
+from jobsync._runtime import threads
 from jobsync.errors import BackendUnavailable, WrongProcess
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class StoreCalls:
         after the last attempt.
         """
         name = self._thread_name
-        if name is None or threading.get_ident() != threading.main_thread().ident:
+        if name is None or not threads.is_interruptible():
             return self.call_here(action, while_)
         here = self._here
         here.depth += 1

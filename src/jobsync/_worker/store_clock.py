@@ -6,7 +6,7 @@ import datetime as dt
 import time
 from contextlib import suppress
 
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync.errors import JobsyncError
 
@@ -25,7 +25,7 @@ class StoreClock:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._ahead: float | None = None
-        """The store's time since the epoch less ``now()``; None before the first reading."""
+        """The store's time since the epoch less ``clock.now()``; None before the first reading."""
         self._next_reading = float('-inf')
 
     def read(self) -> dt.datetime | None:
@@ -33,10 +33,10 @@ class StoreClock:
         backend = self._session.backend
         if backend is None:
             return dt.datetime.fromtimestamp(time.time(), dt.UTC)
-        if now() >= self._next_reading:
-            self._next_reading = now() + _RETRY_SEC
+        if clock.now() >= self._next_reading:
+            self._next_reading = clock.now() + _RETRY_SEC
             with suppress(JobsyncError):
                 store_time = self._session.caller.call(backend.snapshot, while_=lambda: False).now.timestamp()
                 # After the answer, so that a slow answer makes this clock late: nothing is done before its time.
-                self._ahead, self._next_reading = store_time - now(), now() + _REFRESH_SEC
-        return None if self._ahead is None else dt.datetime.fromtimestamp(now() + self._ahead, dt.UTC)
+                self._ahead, self._next_reading = store_time - clock.now(), clock.now() + _REFRESH_SEC
+        return None if self._ahead is None else dt.datetime.fromtimestamp(clock.now() + self._ahead, dt.UTC)

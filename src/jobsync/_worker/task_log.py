@@ -12,8 +12,7 @@ import attrs
 from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Unclaimed
 from jobsync._core.redact import listed as first_of
 from jobsync._event_log import EventLogger
-from jobsync._runtime import NodeRuntime
-from jobsync._runtime.clock import now
+from jobsync._runtime import NodeRuntime, clock
 from jobsync._worker.alarm import Alarm
 from jobsync._worker.attempts import Attempts
 from jobsync._worker.completions import Completions, listed, refusal_as_outage
@@ -60,7 +59,7 @@ class TaskLog:
         """The tasks that are checked out, with the worker of each."""
         self._deferred: dict[str, int] = {}
         """The tasks (key -> hash token) that were claimed and not started, since their batch has ended."""
-        self._renewal = Alarm(_RENEW_SEC, self._renew_claims)
+        self._renewal = Alarm(session.node_name, _RENEW_SEC, self._renew_claims)
 
     @property
     def open_tasks(self) -> int:
@@ -112,7 +111,7 @@ class TaskLog:
         # Marked after the claim, the token could pass on at t=1, and two nodes would have the task. A mark that stays behind
         # after an error (Ctrl-C included) would delay every hand-over of the token, so any exception takes it away.
         try:
-            if not runtime.lease.begin(key, token, now, worker_id()):
+            if not runtime.lease.begin(key, token, clock.now, worker_id()):
                 self._log_refusal([key])
                 return False
             if self._record_alone(runtime, [key], ref):
@@ -148,7 +147,7 @@ class TaskLog:
         if self._session.is_leaving or key in self._checked_out:
             return False
         runtime, worker = self._runtime, worker_id()
-        if runtime is not None and not runtime.lease.begin_alone(key, token, now, worker):
+        if runtime is not None and not runtime.lease.begin_alone(key, token, clock.now, worker):
             return False
         return self._checked_out.setdefault(key, worker) == worker
 
@@ -160,7 +159,7 @@ class TaskLog:
         if runtime is None:
             return True
         ref = runtime.agent.ref
-        owned = runtime.lease.ours(tasks, now)
+        owned = runtime.lease.ours(tasks, clock.now)
         if len(owned) < len(tasks):
             allowed = set(owned)
             self._log_refusal([key for key in tasks if key not in allowed])
@@ -181,7 +180,7 @@ class TaskLog:
         if runtime is None:
             return Claimed(None)
         ref = runtime.agent.ref
-        owned = runtime.lease.ours(tasks, now)
+        owned = runtime.lease.ours(tasks, clock.now)
         unclaimed = self.record(runtime, owned, ref, self.attempts, alone=alone) if owned else None
         if unclaimed is None:
             return None
@@ -203,7 +202,7 @@ class TaskLog:
             # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
             # t=2  this thread goes on: the task is this node's, but the claim is that of a/1, and the other node may have done it
             # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
-            if not runtime.lease.begin_alone(key, token, now, worker):
+            if not runtime.lease.begin_alone(key, token, clock.now, worker):
                 self.give_up_unstarted([key])
                 return False
             if runtime.agent.ref != claimed.run:
@@ -236,7 +235,7 @@ class TaskLog:
             return
         ref = runtime.agent.ref
         with suppress(Exception):  # only monitors read these claims, and the next alarm tries again
-            if owned := runtime.lease.ours(tasks, now):
+            if owned := runtime.lease.ours(tasks, clock.now):
                 backend = session.needed_backend
                 backend.append_claims(ref, owned, self._date)
         self._renewal.set()
@@ -275,7 +274,7 @@ class TaskLog:
         )
 
         def has_lease() -> bool:
-            return agent.lease.holds_lease(ref, now)
+            return agent.lease.holds_lease(ref, clock.now)
 
         write = refusal_as_outage(lambda: backend.append_claims(ref, keys, date, tolerated))
         try:
@@ -298,7 +297,7 @@ class TaskLog:
     def fence(self, key: str, token: int) -> int | None:
         """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""
         runtime = self._session.runtime
-        return None if runtime is None else runtime.lease.fence(key, token, now)
+        return None if runtime is None else runtime.lease.fence(key, token, clock.now)
 
     def check_begun(self, key: str) -> None:
         """Raise ``ConfigError`` for a task that no node has begun at this date.

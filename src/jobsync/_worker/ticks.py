@@ -25,7 +25,7 @@ import attrs
 
 from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, NodeState
 from jobsync._event_log import EventLogger
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.attempts import Attempts
 from jobsync._worker.completions import refusal_as_outage
 from jobsync._worker.schedule import Schedule
@@ -189,7 +189,7 @@ class TickRecord:
         # t=20  the node is evicted; the next owner runs the tick again, and records it as complete
         # t=30  the process goes on, and the function ends: here would be a second record
         # So a run without a lease has the store confirm it first.
-        if runtime is not None and ref is not None and not runtime.lease.holds_lease(ref, now):
+        if runtime is not None and ref is not None and not runtime.lease.holds_lease(ref, clock.now):
             try:
                 if backend.append_claims(ref, [self._item], self._date).completed:
                     return False

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from jobsync._runtime.clock import now
+from jobsync._runtime import clock
 from jobsync._worker.singleton import POLL_SEC, Place, TurnBase
 from jobsync.aio.threads import Threads
 from jobsync.errors import JobsyncError
@@ -24,8 +24,8 @@ class AsyncTurn(TurnBase):
         Args:
             seconds: The longest wait. None: until the turn is over.
         """
-        until = float('inf') if seconds is None else now() + seconds
-        while self and (left := until - now()) > 0:
+        until = float('inf') if seconds is None else clock.now() + seconds
+        while self and (left := until - clock.now()) > 0:
             await asyncio.sleep(min(left, POLL_SEC))
         return bool(self)
 

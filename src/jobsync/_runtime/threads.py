@@ -1,0 +1,54 @@
+"""The threads of a job, and the queues on which they wait.
+
+With ``clock.now``, the names here are all that ties a job to real threads and real time. ``jobsync.testing.VirtualCluster`` puts
+others in their place, so the rest of the package reads them from this module at each use, and never imports them by name.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+__all__ = ['Queue', 'Running', 'is_interruptible', 'new_queue', 'start']
+
+T = TypeVar('T')
+
+
+class Running(Protocol):
+    """A thread that was started."""
+
+    def is_alive(self) -> bool:
+        """Return whether it has not ended."""
+
+
+class Queue(Protocol[T]):
+    """The methods of ``queue.SimpleQueue`` that are used. ``put`` is safe inside a signal handler."""
+
+    def put(self, item: T) -> None:
+        """Append an item, and wake a thread that waits for one."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
+        """Remove and return the first item. Raise ``Empty`` if there is none within ``timeout`` seconds."""
+
+    def get_nowait(self) -> T:
+        """Remove and return the first item. Raise ``Empty`` if there is none."""
+
+
+def _start(node_name: str, what: str, target: Callable[[], object]) -> Running:
+    thread = threading.Thread(target=target, name=f'jobsync-{what}-{node_name}', daemon=True)
+    thread.start()
+    return thread
+
+
+def _is_interruptible() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
+
+
+start: Callable[[str, str, Callable[[], object]], Running] = _start
+"""Start a daemon thread of a node, named after ``what`` it does. Raises ``RuntimeError`` if the process can start none now."""
+new_queue: Callable[[], Queue[Any]] = SimpleQueue
+"""Return a queue."""
+is_interruptible: Callable[[], bool] = _is_interruptible
+"""Return whether the handler of a signal may interrupt the present thread."""

@@ -151,6 +151,7 @@ def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while
         retry=retry_if_exception_type(BackendUnavailable),
         stop=lambda _: not while_(),
         wait=wait_exponential(multiplier=0.05, max=1.0) + wait_random(0, 0.05),
+        sleep=time.sleep,
         before_sleep=_warn_once(),
         reraise=True,
     )
@@ -159,11 +160,11 @@ def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while
 
 def _warn_once() -> Callable[[RetryCallState], None]:
     """Return a function that logs, once, the error of a call that has been repeated for longer than ``_QUIET_SEC``."""
-    is_logged = False
+    is_logged, quiet_until = False, time.monotonic() + _QUIET_SEC
 
     def warn(state: RetryCallState) -> None:
         nonlocal is_logged
-        if not is_logged and state.outcome is not None and (state.seconds_since_start or 0) >= _QUIET_SEC:
+        if not is_logged and state.outcome is not None and time.monotonic() >= quiet_until:
             is_logged = True
             _logger.warning('calling the store again: %s', state.outcome.exception())
 

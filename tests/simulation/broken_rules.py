@@ -37,7 +37,8 @@ LONG_AGO = -1e9
 
 
 @contextmanager
-def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Replace an attribute for the time of the block."""
     before = owner.__dict__[name]
     setattr(owner, name, value)
     try:
@@ -48,7 +49,7 @@ def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def r1_lease_never_ends() -> AbstractContextManager[None]:
     """R1: a heartbeat that once succeeded is good for ever."""
-    return _patched(CoordinationConfig, 'lease_sec', property(lambda self: 1e9))
+    return patched(CoordinationConfig, 'lease_sec', property(lambda self: 1e9))
 
 
 def r1_lease_from_the_answer() -> AbstractContextManager[None]:
@@ -58,7 +59,7 @@ def r1_lease_from_the_answer() -> AbstractContextManager[None]:
     def from_answer(self: Membership, issued: Any, call: Any, pulse: Any, now: float) -> None:
         take(self, attrs.evolve(issued, at=now), call, pulse, now)
 
-    return _patched(Membership, '_take_pulse', from_answer)
+    return patched(Membership, '_take_pulse', from_answer)
 
 
 def r1_a_lease_begins_again_with_what_was_owned() -> AbstractContextManager[None]:
@@ -69,7 +70,7 @@ def r1_a_lease_begins_again_with_what_was_owned() -> AbstractContextManager[None
         take(self, issued, call, attrs.evolve(pulse, version=self._lease.assignment.version), now)
         self._refresh.note(pulse.version, now)
 
-    return _patched(Membership, '_take_pulse', at_hand)
+    return patched(Membership, '_take_pulse', at_hand)
 
 
 def r2_own_timeout_for_all() -> AbstractContextManager[None]:
@@ -78,7 +79,7 @@ def r2_own_timeout_for_all() -> AbstractContextManager[None]:
     def own(self: ClusterMonitor, snapshot: Snapshot) -> dict[str, float]:
         return {node.name: self._config.heartbeat_timeout_sec for node in snapshot.nodes if node.name != self._config.name}
 
-    return _patched(ClusterMonitor, '_timeouts', own)
+    return patched(ClusterMonitor, '_timeouts', own)
 
 
 def _none_is_waiting() -> AbstractContextManager[None]:
@@ -88,14 +89,14 @@ def _none_is_waiting() -> AbstractContextManager[None]:
         status = {name: OwnerStatus.GONE for name, status in owner_table.status.items() if status is OwnerStatus.WAITING}
         return find(assignment, attrs.evolve(owner_table, status={**owner_table.status, **status}), *rest)
 
-    return _patched(deciding, 'find_rowless', hasty)
+    return patched(deciding, 'find_rowless', hasty)
 
 
 @contextmanager
 def r2_longest_of_the_records() -> Iterator[None]:
     """R2: the longest timeout is that of the nodes whose records are present, and no other node is waited for."""
     longest = handover.longest_timeout
-    with _none_is_waiting(), _patched(deciding, 'longest_timeout', lambda own, nodes, members: longest(own, nodes, {})):
+    with _none_is_waiting(), patched(deciding, 'longest_timeout', lambda own, nodes, members: longest(own, nodes, {})):
         yield
 
 
@@ -107,18 +108,18 @@ def r2_longest_forgotten_by_a_renewal() -> AbstractContextManager[None]:
         snapshot = attrs.evolve(view.snapshot, longest_timeout_sec=0.0)
         prepare(self, attrs.evolve(view, snapshot=snapshot, longest_timeout_sec=0.0), *rest)
 
-    return _patched(deciding._Decision, '__init__', forgetful)
+    return patched(deciding._Decision, '__init__', forgetful)
 
 
 def r2_failures_are_no_blindness() -> AbstractContextManager[None]:
     """R2: a node whose own calls fail goes on counting the silence of the others."""
-    return _patched(ClusterMonitor, 'blinded', lambda self: None)
+    return patched(ClusterMonitor, 'blinded', lambda self: None)
 
 
 @contextmanager
 def r2_silence_proves_death() -> Iterator[None]:
     """R2: a node that could not read goes on counting the silence of the others."""
-    with r2_failures_are_no_blindness(), _patched(FailureDetector, 'note_reading', lambda self, now: None):
+    with r2_failures_are_no_blindness(), patched(FailureDetector, 'note_reading', lambda self, now: None):
         yield
 
 
@@ -134,17 +135,17 @@ def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
             if (snapshot.now - node.last_heartbeat).total_seconds() >= node.timeout_sec
         }
 
-    return _patched(ClusterMonitor, 'suspects', by_clock)
+    return patched(ClusterMonitor, 'suspects', by_clock)
 
 
 def r3_no_acknowledgement() -> AbstractContextManager[None]:
     """R3: the leader does not wait until the owner has let go."""
-    return _patched(handover, '_released_by', lambda owner, version, tokens: tokens)
+    return patched(handover, '_released_by', lambda owner, version, tokens: tokens)
 
 
 def r3_holding_ignored() -> AbstractContextManager[None]:
     """R3: the leader does not look at what the owner is busy with."""
-    return _patched(handover, '_released_by', lambda owner, version, tokens: tokens if owner.seen == version else set())
+    return patched(handover, '_released_by', lambda owner, version, tokens: tokens if owner.seen == version else set())
 
 
 def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
@@ -154,12 +155,12 @@ def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
     def deaf(cls: type[Ownership], assignment: Assignment, ref: NodeRef) -> Ownership:
         return under(cls, attrs.evolve(assignment, targets={}), ref)  # type: ignore[no-any-return]
 
-    return _patched(Ownership, 'under', classmethod(deaf))
+    return patched(Ownership, 'under', classmethod(deaf))
 
 
 def r4_the_leader_is_always_a_candidate() -> AbstractContextManager[None]:
     """R4: a leader whose work does not get through goes on leading."""
-    return _patched(Candidacy, 'stuck_at', property(lambda self: float('inf')))
+    return patched(Candidacy, 'stuck_at', property(lambda self: float('inf')))
 
 
 def r4_no_candidates_are_not_passed_over() -> AbstractContextManager[None]:
@@ -169,12 +170,12 @@ def r4_no_candidates_are_not_passed_over() -> AbstractContextManager[None]:
     def all_are(self: ClusterMonitor, snapshot: Snapshot, now: float) -> None:
         take(self, attrs.evolve(snapshot, nodes=tuple(attrs.evolve(node, candidate=True) for node in snapshot.nodes)), now)
 
-    return _patched(ClusterMonitor, 'take_snapshot', all_are)
+    return patched(ClusterMonitor, 'take_snapshot', all_are)
 
 
 def r4_stuck_nodes_are_given_tokens() -> AbstractContextManager[None]:
     """R4: a node whose work does not get through is given tokens, which it never reads of."""
-    return _patched(deciding, 'find_stuck', lambda alive, version_number, doubted: (frozenset(), doubted))
+    return patched(deciding, 'find_stuck', lambda alive, version_number, doubted: (frozenset(), doubted))
 
 
 def r5_version_not_compared() -> AbstractContextManager[None]:
@@ -184,7 +185,7 @@ def r5_version_not_compared() -> AbstractContextManager[None]:
     def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         return commit(self, ref, plan, attrs.evolve(guard, version=self.snapshot().version))
 
-    return _patched(SingleWriterBackend, 'commit', blind)
+    return patched(SingleWriterBackend, 'commit', blind)
 
 
 def r5_eviction_not_compared() -> AbstractContextManager[None]:
@@ -200,7 +201,7 @@ def r5_eviction_not_compared() -> AbstractContextManager[None]:
         )
         return commit(self, ref, attrs.evolve(plan, evictions=evictions), guard)
 
-    return _patched(SingleWriterBackend, 'commit', blind)
+    return patched(SingleWriterBackend, 'commit', blind)
 
 
 def r5_absent_not_compared() -> AbstractContextManager[None]:
@@ -210,13 +211,13 @@ def r5_absent_not_compared() -> AbstractContextManager[None]:
     def blind(self: SingleWriterBackend, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         return commit(self, ref, attrs.evolve(plan, absent=()), guard)
 
-    return _patched(SingleWriterBackend, 'commit', blind)
+    return patched(SingleWriterBackend, 'commit', blind)
 
 
 def r9_removals_not_split() -> AbstractContextManager[None]:
     """R9: a leader names all that is to be removed in one plan, however little a commit of the store carries."""
     choose = Removals.choose.__func__  # type: ignore[attr-defined]
-    return _patched(Removals, 'choose', classmethod(lambda cls, *rest: choose(cls, *rest[:-1], 1_000_000)))
+    return patched(Removals, 'choose', classmethod(lambda cls, *rest: choose(cls, *rest[:-1], 1_000_000)))
 
 
 def r5_whole_revision_compared() -> AbstractContextManager[None]:
@@ -228,7 +229,7 @@ def r5_whole_revision_compared() -> AbstractContextManager[None]:
             raise Conflict('something has changed')
         return plan_and_commit(backend, view, *rest)
 
-    return _patched(performing, '_plan_and_commit', strict)
+    return patched(performing, '_plan_and_commit', strict)
 
 
 class _LongAgo(dict[Any, Any]):
@@ -245,7 +246,7 @@ def r5_absent_is_left() -> AbstractContextManager[None]:
     ) -> OwnerTable:
         return judge(cls, snapshot, owners, members, suspects, _LongAgo(), **rest)  # type: ignore[no-any-return]
 
-    return _patched(OwnerTable, 'judge', classmethod(hasty))
+    return patched(OwnerTable, 'judge', classmethod(hasty))
 
 
 def r5_lost_rows_are_free() -> AbstractContextManager[None]:
@@ -256,7 +257,7 @@ def r5_lost_rows_are_free() -> AbstractContextManager[None]:
         found = find(*rest)
         return attrs.evolve(found, free=frozenset(found.first_read))
 
-    return _patched(deciding, 'find_rowless', hasty)
+    return patched(deciding, 'find_rowless', hasty)
 
 
 def r5_absent_members_hold_nothing() -> AbstractContextManager[None]:
@@ -270,7 +271,7 @@ def r5_absence_outlasts_a_return() -> AbstractContextManager[None]:
     def forgetful(self: LeaderTerm, snapshot: Snapshot, now: float) -> None:
         self._plan_at, self._news_at = now, min(self._news_at, now)
 
-    return _patched(LeaderTerm, 'take_news', forgetful)
+    return patched(LeaderTerm, 'take_news', forgetful)
 
 
 def r5_name_owns() -> AbstractContextManager[None]:
@@ -281,12 +282,12 @@ def r5_name_owns() -> AbstractContextManager[None]:
         member = assignment.members.get(ref.name)
         return under(cls, assignment, NodeRef(ref.name, member.incarnation) if member else ref)  # type: ignore[no-any-return]
 
-    return _patched(Ownership, 'under', classmethod(by_name))
+    return patched(Ownership, 'under', classmethod(by_name))
 
 
 def r6_takes_names_at_once() -> AbstractContextManager[None]:
     """R6: a newcomer takes a registered name over without watching it, and declares the other over."""
-    return _patched(NameRegistration, '_is_dead', lambda self, holder, now: True)
+    return patched(NameRegistration, '_is_dead', lambda self, holder, now: True)
 
 
 def r6_settings_replaced_unwatched() -> AbstractContextManager[None]:
@@ -297,12 +298,12 @@ def r6_settings_replaced_unwatched() -> AbstractContextManager[None]:
         dead = [node.beat for node in self.snapshot().nodes if node.state is NodeState.JOINED]
         return open_(self, settings, create, dead)
 
-    return _patched(SingleWriterBackend, 'open', hasty)
+    return patched(SingleWriterBackend, 'open', hasty)
 
 
 def r7_pinned_tasks_by_hash() -> AbstractContextManager[None]:
     """R7: a node that owns a pinned task's hash token goes by that."""
-    return _patched(Ownership, 'claims', lambda self, key, token: self.mine[token] == 1 or self.pins.get(key, False))
+    return patched(Ownership, 'claims', lambda self, key, token: self.mine[token] == 1 or self.pins.get(key, False))
 
 
 def r7_first_owner() -> AbstractContextManager[None]:
@@ -310,10 +311,10 @@ def r7_first_owner() -> AbstractContextManager[None]:
     settle = PinPlanner.settle
 
     def straight(self: PinPlanner, *rest: Any) -> Any:
-        with _patched(RowChanges, 'owner_of', lambda self, token: (None, True)):
+        with patched(RowChanges, 'owner_of', lambda self, token: (None, True)):
             return settle(self, *rest)
 
-    return _patched(PinPlanner, 'settle', straight)
+    return patched(PinPlanner, 'settle', straight)
 
 
 def r7_unpin_at_once() -> AbstractContextManager[None]:
@@ -324,7 +325,7 @@ def r7_unpin_at_once() -> AbstractContextManager[None]:
         self._drafts = tuple(draft if draft.lock else draft._replace(owner=None) for draft in self._drafts)
         return settle(self, *rest)
 
-    return _patched(PinPlanner, 'settle', hasty)
+    return patched(PinPlanner, 'settle', hasty)
 
 
 @contextlib.contextmanager
@@ -336,7 +337,7 @@ def r8_signs_ignored() -> Iterator[None]:
         with contextlib.suppress(StoreRolledBack):
             check(self, *rest, **more)
 
-    with _patched(RollbackDetector, 'check', blind), _patched(RollbackDetector, 'check_version', lambda *_: None):
+    with patched(RollbackDetector, 'check', blind), patched(RollbackDetector, 'check_version', lambda *_: None):
         yield
 
 
@@ -347,7 +348,7 @@ def r8_position_ignored() -> AbstractContextManager[None]:
     def blind(self: RollbackDetector, answer: Pulse | Snapshot, *rest: Any, **more: Any) -> None:
         check(self, attrs.evolve(answer, position=None), *rest, **more)
 
-    return _patched(RollbackDetector, 'check', blind)
+    return patched(RollbackDetector, 'check', blind)
 
 
 def r8_first_commit_at_once() -> AbstractContextManager[None]:
@@ -358,7 +359,7 @@ def r8_first_commit_at_once() -> AbstractContextManager[None]:
         self.state.timeline_read_at = LONG_AGO
         return decide(self)
 
-    return _patched(deciding._Decision, 'decide', hasty)
+    return patched(deciding._Decision, 'decide', hasty)
 
 
 def r9_refusals_are_fatal() -> AbstractContextManager[None]:
@@ -368,7 +369,7 @@ def r9_refusals_are_fatal() -> AbstractContextManager[None]:
         self._fail(error)
         return True
 
-    return _patched(Agent, '_refused', give_up)
+    return patched(Agent, '_refused', give_up)
 
 
 def r9_unreadable_records_block() -> AbstractContextManager[None]:
@@ -380,7 +381,7 @@ def r9_unreadable_records_block() -> AbstractContextManager[None]:
             raise BackendUnavailable('a record cannot be read')
         return snapshot(self, context)
 
-    return _patched(NamespaceState, 'snapshot', strict)
+    return patched(NamespaceState, 'snapshot', strict)
 
 
 # Those whose lack one storm in some hundreds or thousands shows have scenarios of their own, in ``test_overtaken_commits``.
@@ -405,17 +406,17 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 def p7_a_new_run_keeps_the_fence() -> AbstractContextManager[None]:
     """P7: a run that takes over from another of its name has the same fences."""
-    return _patched(deciding._Decision, '_with_since', lambda self, name, member: member)
+    return patched(deciding._Decision, '_with_since', lambda self, name, member: member)
 
 
 def p7_a_removed_pin_leaves_the_fence() -> AbstractContextManager[None]:
     """P7: when a pin goes, the fence is that of the hash token, which may be older."""
-    return _patched(deciding._Decision, '_fenced', lambda self, members, unpinned, writing: members)
+    return patched(deciding._Decision, '_fenced', lambda self, members, unpinned, writing: members)
 
 
 def announced_tokens_go_at_once() -> AbstractContextManager[None]:
     """Tokens pass on though the user is still being told that they go."""
-    return _patched(InFlight, 'announce', lambda self, tokens, now: None)
+    return patched(InFlight, 'announce', lambda self, tokens, now: None)
 
 
 BROKEN_ORDER: dict[str, Callable[[], AbstractContextManager[None]]] = {

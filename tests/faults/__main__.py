@@ -1,0 +1,77 @@
+"""Real servers, real processes, and everything that goes wrong: ``python -m tests.faults --store redis --seed 7 --minutes 5``.
+
+Runs follow each other until the minutes are over, with one seed after the other; several stores take turns. Exit status 1
+if a token or a task had two owners at once. ``JOBSYNC_FAULTS_KEEP=FOLDER`` keeps the workers' logs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.faults.catalogue import FAULTS
+from tests.faults.places import PLACES
+from tests.faults.run import Report, run
+
+from jobsync_bench.interrupts import run_interruptible
+
+RUN_SEC = 60.0
+"""How long faults are played on one cluster."""
+
+
+def say(text: str) -> None:
+    """Write a line of progress."""
+    sys.stderr.write(f'{text}\n')
+    sys.stderr.flush()
+
+
+def show(report: Report) -> None:
+    """Write what a run proved."""
+    for part in report.parts:
+        bound = '' if part.bound_sec is None else f' of {part.bound_sec:.1f}'
+        marks = ('' if part.in_time else '  LONGER THAN PROMISED') + ('' if part.settled else '  NOT SETTLED')
+        figures = f'gap {part.gap_sec:.2f}{bound} s, settled after {part.settle_sec:.2f} s, {part.moved} moved'
+        say(f'  {" + ".join(part.faults)}: {figures}{marks}')
+    say(
+        f'{report.store} seed {report.seed}: {report.seconds:.0f} s, {len(report.parts)} times something went wrong; '
+        f'owned twice {report.owned_twice:.4f} token-seconds, answered twice {report.answered_twice}, '
+        f'done twice at once {report.worked_twice} (late {report.late}), missed {report.missed} of {report.tasks}'
+    )
+    for detail in report.details:
+        say(f'  {detail}')
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run what the arguments say."""
+    parser = argparse.ArgumentParser(prog='python -m tests.faults', description=__doc__)
+    parser.add_argument('--store', choices=list(PLACES), action='append', help='may be given again; all by default')
+    parser.add_argument('--seed', type=int, default=1, help='of the first run')
+    parser.add_argument('--minutes', type=float, default=5.0, help='for each store')
+    parser.add_argument('--fault', choices=list(FAULTS), action='append', help='draw from these only')
+    parser.add_argument('--most', type=int, default=3, help='how many faults may happen at once')
+    parser.add_argument('--results', type=Path, help='append a line for each run to this file')
+    parser.add_argument('--list', action='store_true', help='list the faults and their stores, and end')
+    options = parser.parse_args(arguments)
+    if options.list:
+        for fault in FAULTS.values():
+            say(f'{fault.name}: {", ".join(fault.stores)}')
+        return
+    unsound = False
+    for store in options.store or PLACES:
+        seed, end = options.seed, time.monotonic() + 60 * options.minutes
+        while (left := end - time.monotonic()) > 0:
+            report = run(store, seed, min(RUN_SEC, left), names=options.fault or (), most=options.most, say=say)
+            show(report)
+            if options.results:
+                report.append_to(options.results)
+            unsound |= not report.is_sound
+            seed += 1
+    sys.exit(unsound)
+
+
+if __name__ == '__main__':
+    run_interruptible(partial(main, sys.argv[1:]))

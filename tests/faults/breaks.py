@@ -1,0 +1,37 @@
+"""Three one-line breaks of the protocol, which the fault tests must turn red: the proof that they can.
+
+The environment variable ``JOBSYNC_FAULTS_BREAK`` has a worker of ``tests.faults`` apply one of them. Nothing in jobsync reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+from tests.simulation.broken_rules import patched, r3_no_acknowledgement
+
+import jobsync.job
+from jobsync.backends.sql import commits
+
+__all__ = ['BREAK', 'BREAKS']
+
+BREAK = 'JOBSYNC_FAULTS_BREAK'
+
+
+def no_lease_check() -> AbstractContextManager[None]:
+    """``can_claim_task`` does not compare the clock with the end of the lease."""
+    return patched(jobsync.job, 'now', lambda: float('-inf'))
+
+
+@contextmanager
+def no_commit_guard() -> Iterator[None]:
+    """On SQL a commit compares nothing: neither leader nor version nor the heartbeats of nodes that it evicts."""
+    with patched(commits, 'check_guard', lambda *_, **__: None), patched(commits, 'check_nodes', lambda *_: None):
+        yield
+
+
+BREAKS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    'lease': no_lease_check,
+    'acknowledgement': r3_no_acknowledgement,
+    'guard': no_commit_guard,
+}

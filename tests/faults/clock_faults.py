@@ -1,0 +1,47 @@
+"""Wrong wall clocks, by libfaketime (Debian's package of that name). Monotonic clocks stay as they are."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tests.faults.cluster import Scene
+from tests.faults.fault import fault, until
+
+LIBRARIES = sorted(Path('/usr/lib').glob('*/faketime/libfaketimeMT.so.1'))
+
+
+def shifted(text: str) -> tuple[Mapping[str, str], Path]:
+    """Return the environment of a process whose wall clock is shifted, and the file that says by how much."""
+    path = Path(tempfile.mkdtemp(prefix='jobsync-faults-clock-')) / 'shift'
+    path.write_text(f'{text}\n')
+    environment = {
+        'LD_PRELOAD': str(LIBRARIES[0]),
+        'FAKETIME_TIMESTAMP_FILE': str(path),
+        'FAKETIME_DONT_FAKE_MONOTONIC': '1',
+        'FAKETIME_NO_CACHE': '1',
+    }
+    return environment, path
+
+
+def wrong_clock(scene: Scene) -> Iterator[float]:
+    """A worker whose wall clock is 40 days off, and is stepped by days while it works and another is killed."""
+    environment, path = shifted(scene.random.choice(('-40d', '+40d')))
+    worker = scene.start(environment=environment)
+    yield from until(scene, lambda: worker.has('entered'), 30.0)
+    for step in scene.random.sample(('-400d', '+400d', '+3d', '-1h', '+20s', '-20s'), 3):
+        path.write_text(f'{step}\n')
+        yield 1.0
+    victim = scene.leader()
+    victim.kill()
+    yield scene.longest_timeout + 2.5
+    scene.replace(victim)
+    if victim is not worker:
+        scene.workers.remove(worker)
+        worker.leave()
+    yield 1.5
+
+
+if LIBRARIES:
+    fault('wall clocks wrong and stepped', promise='P3', weight=2)(wrong_clock)

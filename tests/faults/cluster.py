@@ -1,0 +1,314 @@
+"""The workers of a fault run: processes, each with lines of its own to the store, and their logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+from benchmarks.libraries.process import ROOT
+from tests.faults.ledger import Log, read
+from tests.faults.places import Place
+from tests.faults.proxy import Line, Lines
+from tests.faults.worker import FaultOrder
+
+from jobsync import CoordinationConfig, plugins
+from jobsync.backend import Backend, Snapshot
+from jobsync.errors import JobsyncError
+from jobsync.testing.worker_log import LogTail, now
+
+__all__ = ['INTERVAL_SEC', 'LIMIT_SEC', 'TIMEOUT_SEC', 'Scene', 'Stage', 'Worker']
+
+INTERVAL_SEC, TIMEOUT_SEC = 0.25, 2.5
+LIMIT_SEC = 120.0
+"""For a condition that holds at once on a quiet machine: a limit against hanging."""
+_LOOK_SEC = 0.02
+
+
+@attrs.frozen
+class Stage:
+    """The cluster that a run begins with."""
+
+    workers: int = 4
+    tokens: int = 60
+    tasks: int = 20
+    """Tasks a second."""
+    kind: str = 'claim'
+    """The kind of work: see ``tests.faults.worker.WORK``."""
+    timeouts: Sequence[float] = (TIMEOUT_SEC,)
+    """Heartbeat timeouts; the workers take them in turn."""
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(
+        self, order: FaultOrder, lines: Sequence[Line], environment: Mapping[str, str], *, blocked: bool = False
+    ) -> None:
+        self.node, self.run, self.lines = order.node, order.run, lines
+        folder = Path(order.folder)
+        self._path = folder / f'{order.run}.log'
+        self._tail = LogTail(self._path)
+        self._said: set[str] = set()
+        self._owned: set[object] = set()
+        self._until = 0.0
+        self.death: float | None = None
+        """Just before it was killed."""
+        self.is_stopped = False
+        with (folder / f'{order.run}.err').open('wb') as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, '-P', '-m', 'tests.faults.worker'],
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE if blocked else errors,
+                cwd=ROOT,
+                env={**os.environ, 'PYTHONPATH': os.pathsep.join((str(ROOT), str(ROOT / 'src'))), **environment},
+            )
+        self._send(attrs.asdict(order))
+
+    def _send(self, fields: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(fields).encode() + b'\n')
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died: the log says of what
+
+    def command(self, do: str, **fields: Any) -> None:
+        """Have the worker do something: see ``tests.faults.worker.Commands``."""
+        self._send({'do': do, **fields})
+
+    def has(self, what: str) -> bool:
+        """Return True if the process has logged this kind of event."""
+        self._look()
+        return what in self._said
+
+    def _look(self) -> None:
+        for event in self._tail.read():
+            self._said.add(event['what'])
+            if event['what'] == 'grant':
+                self._owned = (self._owned - set(event['lost'])) | set(event['gained'])
+                self._until = event['until']
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self.process.poll() is None
+
+    @property
+    def owns_until(self) -> float:
+        """The end of the lease that it last logged."""
+        self._look()
+        return self._until
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens that it last logged as its own."""
+        self._look()
+        return sum(isinstance(thing, int) for thing in self._owned)
+
+    def kill(self) -> None:
+        """SIGKILL. A process that has ended by itself owns nothing after the last line of its log."""
+        self.death = now() if self.is_running else self.death or 0.0
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        if self.is_running:
+            self.process.send_signal(signal.SIGSTOP)
+            self.is_stopped = True
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        if self.is_running:
+            self.process.send_signal(signal.SIGCONT)
+        self.is_stopped = False
+
+    def leave(self) -> None:
+        """SIGTERM, without waiting."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def log(self, until: float) -> Log:
+        """Return its log so far."""
+        death = self.death
+        if death is None and not self.is_running and not self.has('left'):
+            death = 0.0  # it has ended by itself: its last line is the last that is known
+        return read(self.run, LogTail(self._path).read(), death, until)
+
+    def close(self) -> None:
+        """Kill it, whatever state it is in."""
+        self.process.kill()
+        self.process.wait()
+        for end in (self.process.stdin, self.process.stderr):
+            if end is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    end.close()
+
+
+class Scene:
+    """A store, lines and workers, as faults find them. The end of the block kills workers that are left."""
+
+    def __init__(self, name: str, place: Place, stage: Stage, seed: int, environment: Mapping[str, str] | None = None) -> None:
+        self.name, self.place, self.stage, self.random = name, place, stage, Random(seed)
+        self.environment = dict(environment or {})
+        self._folder = tempfile.TemporaryDirectory(prefix='jobsync-faults-')
+        (Path(self._folder.name) / 'done').mkdir()
+        self.lines = Lines()
+        self.origin = now()
+        self.workers: list[Worker] = []
+        """The workers that should be there."""
+        self.all: list[Worker] = []
+        """Every worker that ever was."""
+        self._names = 0
+        config = CoordinationConfig(backend=place.url(place.ports()), **self.settings(0))
+        self._backend = plugins.connect(str(config.backend), config.options)
+        self._backend.open(config.settings, create=True)
+
+    def settings(self, number: int) -> dict[str, Any]:
+        """Return the settings of a worker."""
+        return {
+            'total_tokens': self.stage.tokens,
+            'minimum_nodes': 1,
+            'heartbeat_interval_sec': INTERVAL_SEC,
+            'heartbeat_timeout_sec': self.stage.timeouts[number % len(self.stage.timeouts)],
+            'op_timeout_sec': 1.0,
+            'bulk_timeout_sec': 3.0,
+            'rebalance_delay_sec': 0.1,
+            'rebalance_check_interval_sec': 1,
+            'dead_node_check_interval_sec': 1,
+            'token_refresh_initial_interval_sec': 1,
+            'token_refresh_steady_interval_sec': 1,
+            'handover_timeout_sec': 30,
+        }
+
+    @property
+    def longest_timeout(self) -> float:
+        """The longest heartbeat timeout of the stage."""
+        return max(self.stage.timeouts)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Keys of tasks that locks and items concern."""
+        return tuple(f'watched-{number}' for number in range(7))
+
+    def start(self, node: str = '', *, blocked: bool = False, environment: Mapping[str, str] | None = None) -> Worker:
+        """Start a worker, under a new name unless one is given."""
+        self._names += not node
+        node = node or f'w{self._names}'
+        lines = [self.lines.new(port) for port in self.place.ports()]
+        url = self.place.url([line.port for line in lines])
+        run = f'{node}.{sum(worker.node == node for worker in self.all)}'
+        settings = {'backend': url, **self.settings(int(node[1:]))}
+        order = FaultOrder(
+            node=node, run=run, folder=self._folder.name, origin=self.origin, tasks=self.stage.tasks, open_sec=LIMIT_SEC,
+            settings=settings, watched=self.watched, kind=self.stage.kind,
+        )  # fmt: skip
+        worker = Worker(order, lines, {**self.environment, **(environment or {})}, blocked=blocked)
+        self.workers.append(worker)
+        self.all.append(worker)
+        return worker
+
+    def replace(self, worker: Worker, *, new_name: bool = False) -> Worker:
+        """Start a worker in the place of one that has ended, under its name or a new one."""
+        if worker in self.workers:
+            self.workers.remove(worker)
+        return self.start('' if new_name else worker.node)
+
+    def retarget(self) -> None:
+        """Let every line lead to the servers that are the store's now."""
+        for worker in self.all:
+            for line, port in zip(worker.lines, self.place.ports(), strict=True):
+                line.target = port
+
+    def logs(self, until: float) -> list[Log]:
+        """Return the logs of all processes."""
+        return [worker.log(until) for worker in self.all]
+
+    # --- what faults choose from ----------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[Worker]:
+        """The workers that run and are not stopped."""
+        return [worker for worker in self.workers if worker.is_running and not worker.is_stopped]
+
+    def leader(self) -> Worker:
+        """Return the worker that leads; a random one where the store does not say."""
+        try:
+            node = self.snapshot().leadership.node
+        except JobsyncError:
+            node = None
+        named = [worker for worker in self.running if node is not None and worker.node == node.name]
+        return named[-1] if named else self.random.choice(self.running or self.workers)
+
+    def follower(self) -> Worker:
+        """Return a random worker that does not lead."""
+        leader = self.leader()
+        return self.random.choice([worker for worker in self.running if worker is not leader] or [leader])
+
+    def some(self) -> Worker:
+        """Return the leader or a follower, each as likely."""
+        return self.random.choice((self.leader, self.follower))()
+
+    def snapshot(self) -> Snapshot:
+        """Read the store."""
+        return self.backend.snapshot()
+
+    @property
+    def backend(self) -> Backend:
+        """A handle without a line."""
+        return self._backend
+
+    def wait_until(self, condition: Callable[[], object], seconds: float = LIMIT_SEC) -> bool:
+        """Wait until a condition holds; return whether it does."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_SEC)
+        return True
+
+    def is_settled(self) -> bool:
+        """Return whether the workers that should be there own all tokens in equal shares, as their logs have it."""
+        if not all(worker.is_running and worker.owns_until > now() for worker in self.workers):
+            return False
+        counts = [worker.tokens for worker in self.workers]
+        return sum(counts) == self.stage.tokens and max(counts) - min(counts) <= 1
+
+    # --- begin and end --------------------------------------------------------------------------------------------------------
+
+    def form(self) -> None:
+        """Start all workers at once, and wait until they share the tokens."""
+        for _ in range(self.stage.workers):
+            self.start()
+        if not self.wait_until(self.is_settled):
+            raise RuntimeError(f'the cluster has not formed in {LIMIT_SEC:.0f} s: {self.words()}')
+
+    def words(self) -> str:
+        """Return the ends of what the workers have written to stderr."""
+        paths = sorted(Path(self._folder.name).glob('*.err'))
+        return '\n'.join(f'{path.stem}: {path.read_text(errors="replace")[-1500:]}' for path in paths)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for worker in self.all:
+            worker.close()
+        self.lines.close()
+        self._backend.close()
+        if kept := os.environ.get('JOBSYNC_FAULTS_KEEP'):
+            import shutil
+
+            shutil.copytree(self._folder.name, Path(kept) / Path(self._folder.name).name)
+        self._folder.cleanup()

@@ -1,0 +1,403 @@
+"""The stores of the fault runs: real servers, and what an operator or an accident can do to each."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from tests.support.harnesses.etcd import EtcdHarness
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.harnesses.sqlite import SqliteHarness
+from tests.support.servers import EtcdServer, PostgresServer, RedisServer, free_port
+
+from jobsync.testing import Harness
+
+__all__ = ['PLACES', 'Place']
+
+
+class Place:
+    """One store, with its servers. ``can`` names the faults of the store that it offers, besides those of its harness."""
+
+    push = True
+    durable = True
+    harness: Harness
+
+    def ports(self) -> Sequence[int]:
+        """Return the ports of the servers: none for a file."""
+        return ()
+
+    def url(self, ports: Sequence[int]) -> str:
+        """Return the URL of the store, by other ports in the place of its own."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Stop the store without a word."""
+        self.harness.stop()
+
+    def resume(self) -> None:
+        """End a pause."""
+        self.harness.start()
+
+    def kill(self) -> None:
+        """Kill the store."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start a store that was killed."""
+        raise NotImplementedError
+
+    def save(self) -> object:
+        """Return a copy of the present state."""
+        raise NotImplementedError
+
+    def restore(self, copy: Any) -> None:
+        """Put a copy into the place of what is there now."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the servers and remove all files."""
+        raise NotImplementedError
+
+
+class SqlitePlace(Place):
+    """A file in a folder of its own."""
+
+    push = False
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix='jobsync-faults-'))
+        self.harness = self._harness = SqliteHarness(self._folder)
+
+    def url(self, ports: Sequence[int]) -> str:
+        """See ``Place``."""
+        return f'sqlite:///{self._harness.path}'
+
+    def save(self) -> Path:
+        """See ``Place``."""
+        return self._harness.backup().rename(self._folder / f'copy-{time.monotonic_ns()}.db')
+
+    def restore(self, copy: Path) -> None:
+        """See ``Place``."""
+        self._harness.replace(copy)
+
+    def close(self) -> None:
+        """See ``Place``."""
+        self.harness.close()
+        shutil.rmtree(self._folder)
+
+
+class PostgresqlPlace(Place):
+    """A server of its own."""
+
+    def __init__(self) -> None:
+        self.server = PostgresServer()
+        self.harness = self._harness = PostgresqlHarness(self.server)
+        self._taken: list[psycopg.Connection[Any]] = []
+
+    def ports(self) -> Sequence[int]:
+        """See ``Place``."""
+        return [self.server.port]
+
+    def url(self, ports: Sequence[int]) -> str:
+        """See ``Place``."""
+        return self._harness.url.replace(f':{self.server.port}/', f':{ports[0]}/')
+
+    def kill(self) -> None:
+        """See ``Place``."""
+        self.server.kill()
+
+    def start(self) -> None:
+        """See ``Place``."""
+        self.server.start()
+
+    def save(self) -> Path:
+        """Copy the data directory as a snapshot of the file system would: the identity stays."""
+        copy = self.server.folder / f'copy-{time.monotonic_ns()}'
+        self.server.pause()
+        try:
+            shutil.copytree(self.server.folder / 'data', copy)
+        finally:
+            self.server.resume()
+        (copy / 'postmaster.pid').unlink(missing_ok=True)
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """See ``Place``."""
+        self.server.kill()
+        shutil.rmtree(self.server.folder / 'data')
+        copy.rename(self.server.folder / 'data')
+        self.server.start()
+
+    def dump(self) -> Path:
+        """Return a logical dump."""
+        return self.server.dump(self._harness.schema)
+
+    def restore_dump(self, dump: Path) -> None:
+        """Restore a logical dump in the place of what is there."""
+        self.server.psql(f'DROP SCHEMA {self._harness.schema} CASCADE')
+        self.server.restore(dump)
+
+    def refuse_rights(self) -> None:
+        """Change the password, and end every connection."""
+        self.server.arrange("ALTER ROLE postgres PASSWORD 'another'")
+        self.disconnect()
+
+    def restore_rights(self) -> None:
+        """Change the password back."""
+        with psycopg.connect(self.server.url(socket_only=True), autocommit=True) as connection:
+            word = self.server.password.replace("'", "''")
+            connection.execute(f"ALTER ROLE postgres PASSWORD '{word}'".encode())
+
+    def disconnect(self) -> None:
+        """End every connection over TCP."""
+        self.server.arrange('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_addr IS NOT NULL')
+
+    def take_connections(self) -> None:
+        """Take every connection that the server has to give."""
+        self.disconnect()
+        try:
+            while True:
+                self._taken.append(psycopg.connect(self.server.url(socket_only=True)))
+        except psycopg.OperationalError:
+            pass
+
+    def give_connections(self) -> None:
+        """Give them back."""
+        while self._taken:
+            self._taken.pop().close()
+
+    def close(self) -> None:
+        """See ``Place``."""
+        self.give_connections()
+        self.server.close()
+
+
+class RedisPlace(Place):
+    """A server of its own; with a replica, which takes its place."""
+
+    def __init__(self, *, durable: bool, replica: bool = False) -> None:
+        self.durable = durable
+        self.server = RedisServer(durable=durable)
+        self.harness = self._harness = RedisHarness(self.server)
+        self._replica = self._follow() if replica else None
+        self._closing: list[RedisServer] = []
+
+    def _follow(self) -> RedisServer:
+        replica = RedisServer(self.server.program, durable=self.durable, replica_of=self.server)
+        eventually(lambda: 'master_link_status:up' in replica.ask('INFO', 'replication'))
+        return replica
+
+    def ports(self) -> Sequence[int]:
+        """See ``Place``."""
+        return [self.server.port]
+
+    def url(self, ports: Sequence[int]) -> str:
+        """See ``Place``."""
+        return self._harness.url.replace(f':{self.server.port}/', f':{ports[0]}/')
+
+    def kill(self) -> None:
+        """See ``Place``."""
+        self.server.kill()
+
+    def start(self) -> None:
+        """See ``Place``."""
+        self.server.start()
+
+    def part(self) -> None:
+        """Cut the replica off: from now on it is stale."""
+        assert self._replica is not None
+        self._replica.promote()
+
+    def promote(self) -> None:
+        """Let the replica take the place of the master, which is killed, and give it a replica."""
+        assert self._replica is not None
+        self._replica.promote()
+        self.server.kill()
+        self._closing.append(self.server)
+        self.server = self._harness.server = self._replica
+        self._replica = self._follow()
+
+    def save(self) -> Path:
+        """Copy what the server would read at its next start."""
+        copy = Path(tempfile.mkdtemp(prefix='jobsync-faults-copy-'))
+        self.server.pause()
+        try:
+            shutil.copytree(self.server.folder, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns('socket', 'log'))
+        finally:
+            self.server.resume()
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """See ``Place``."""
+        self.server.kill()
+        shutil.rmtree(self.server.folder)
+        shutil.copytree(copy, self.server.folder)
+        shutil.rmtree(copy)
+        self.server.start()
+
+    def refuse_rights(self) -> None:
+        """Change the password, and end every connection."""
+        self.server.ask('ACL', 'SETUSER', 'default', '-@all', '+config', '+acl', '+ping', '+select', '+auth')
+
+    def restore_rights(self) -> None:
+        """Change the password back."""
+        self.server.ask('ACL', 'SETUSER', 'default', '+@all')
+
+    def take_connections(self) -> None:
+        """Allow as many connections as the operator needs."""
+        self.server.ask('CONFIG', 'SET', 'maxclients', '1')
+        self.server.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+
+    def give_connections(self) -> None:
+        """Allow as many as before."""
+
+        def raised() -> bool:
+            try:
+                return self.server.ask('CONFIG', 'SET', 'maxclients', '1000') == 'OK'
+            except (OSError, RuntimeError):
+                return False
+
+        eventually(raised)
+
+    def close(self) -> None:
+        """See ``Place``."""
+        for server in (self.server, self._replica, *self._closing):
+            if server is not None:
+                server.close()
+
+
+class EtcdMember(EtcdServer):
+    """One of several members."""
+
+    def __init__(self, number: int, peer_ports: Sequence[int]) -> None:
+        self._number, self._peers = number, tuple(peer_ports)
+        super().__init__()
+
+    def prepare(self) -> None:
+        """See ``ServerProcess``."""
+        self.peer_port = self._peers[self._number]
+
+    def _identity(self, peers: str) -> list[str]:
+        cluster = ','.join(f'm{number}=http://127.0.0.1:{port}' for number, port in enumerate(self._peers))
+        return [f'--name=m{self._number}', f'--initial-advertise-peer-urls={peers}', f'--initial-cluster={cluster}']
+
+
+class EtcdPlace(Place):
+    """A cluster of one member."""
+
+    def __init__(self) -> None:
+        self.server = EtcdServer()
+        self.harness = EtcdHarness(self.server)
+
+    def ports(self) -> Sequence[int]:
+        """See ``Place``."""
+        return [self.server.port]
+
+    def url(self, ports: Sequence[int]) -> str:
+        """See ``Place``."""
+        return f'etcd://{",".join(f"127.0.0.1:{port}" for port in ports)}/'
+
+    def kill(self) -> None:
+        """See ``Place``."""
+        self.server.kill()
+
+    def start(self) -> None:
+        """See ``Place``."""
+        self.server.start()
+
+    def save(self) -> Path:
+        """See ``Place``."""
+        return self.server.save()
+
+    def restore(self, copy: Path) -> None:
+        """Restore a snapshot under the token that the cluster had: the identity stays."""
+        self.server.restore(copy, same_token=True)
+
+    def restore_as_new(self, copy: Path) -> None:
+        """Restore a snapshot as another cluster."""
+        self.server.restore(copy)
+
+    def close(self) -> None:
+        """See ``Place``."""
+        self.server.close()
+
+
+class EtcdClusterPlace(Place):
+    """A cluster of three members."""
+
+    def __init__(self) -> None:
+        peers = [free_port() for _ in range(3)]
+        with ThreadPoolExecutor(3) as pool:
+            self.members = list(pool.map(partial(EtcdMember, peer_ports=peers), range(3)))
+        self.harness = EtcdHarness(self.members[0])
+
+    def ports(self) -> Sequence[int]:
+        """See ``Place``."""
+        return [member.port for member in self.members]
+
+    url = EtcdPlace.url
+
+    def lead(self) -> int:
+        """Return the number of the member that leads."""
+        for number, member in enumerate(self.members):
+            if not member.has_ended:
+                fields = member.ctl('endpoint', 'status').split(', ')
+                if fields[4:5] == ['true'] or fields[5:6] == ['true']:
+                    return number
+        return 0
+
+    def pause(self) -> None:
+        """Take the majority away."""
+        for member in self.members[:2]:
+            member.pause()
+
+    def resume(self) -> None:
+        """See ``Place``."""
+        for member in self.members[:2]:
+            member.resume()
+
+    def kill(self) -> None:
+        """See ``Place``."""
+        for member in self.members:
+            member.kill()
+
+    def start(self) -> None:
+        """See ``Place``."""
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(EtcdMember.start, self.members))
+
+    def close(self) -> None:
+        """See ``Place``."""
+        for member in self.members:
+            member.close()
+
+
+PLACES: Mapping[str, Callable[[], Place]] = {
+    'sqlite': SqlitePlace,
+    'postgresql': PostgresqlPlace,
+    'redis': partial(RedisPlace, durable=True),
+    'redis-memory': partial(RedisPlace, durable=False),
+    'redis-replica': partial(RedisPlace, durable=True, replica=True),
+    'etcd': EtcdPlace,
+    'etcd-3': EtcdClusterPlace,
+}
+"""By name."""
+
+
+@contextmanager
+def open_place(name: str) -> Iterator[Place]:
+    """Yield a store, and end its servers afterwards."""
+    place = PLACES[name]()
+    try:
+        yield place
+    finally:
+        place.close()

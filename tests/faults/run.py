@@ -1,0 +1,215 @@
+"""One run: a store, a cluster, faults from a seed, and what the logs prove afterwards."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+import attrs
+from benchmarks.rolling_worker import ROUND_SEC, tasks_of
+from tests.faults.catalogue import FAULTS
+from tests.faults.cluster import INTERVAL_SEC, TIMEOUT_SEC, Scene, Stage
+from tests.faults.fault import Fault, Happening, draw, play
+from tests.faults.ledger import Log, answered_twice, gaps, last_change, missed, moves, owned_twice, worked_twice
+from tests.faults.places import open_place
+
+from jobsync.testing.worker_log import now
+
+__all__ = ['Part', 'Report', 'judge', 'run', 'stage_of']
+
+SETTLE_SEC = 60.0
+OPEN_SEC = 10.0
+"""Tasks of the last seconds of a run may be unfinished."""
+PUSH_SEC, SLACK_SEC = 1.0, 2.0
+DETAILS = 40
+Say = Callable[[str], None]
+
+
+@attrs.frozen
+class Part:
+    """What one fault, or several at once, did."""
+
+    faults: tuple[str, ...]
+    lasted_sec: float
+    gap_sec: float
+    """The longest time that a token had no owner."""
+    bound_sec: float | None
+    """What the promise allows; None without a promise, or where faults were combined."""
+    unowned: float
+    """Token-seconds without an owner."""
+    settle_sec: float
+    """From the end of the fault to the last change of an owner."""
+    moved: int
+    settled: bool
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the promise's bound was kept."""
+        return self.bound_sec is None or self.gap_sec <= self.bound_sec
+
+
+@attrs.frozen
+class Report:
+    """The outcome of a run."""
+
+    store: str
+    seed: int
+    stage: Stage
+    seconds: float
+    parts: tuple[Part, ...]
+    owned_twice: float
+    """Token-seconds owned twice."""
+    answered_twice: int
+    """Readings of ``can_claim_task`` that were True while another process owned the token."""
+    worked_twice: int
+    """Tasks that two processes worked on at once, each with a lease."""
+    late: int
+    """Tasks that were begun elsewhere while a process went on whose lease was over: what a fence refuses."""
+    tasks: int
+    missed: int
+    details: tuple[str, ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether P1 held."""
+        return not (self.owned_twice or self.answered_twice or self.worked_twice)
+
+    def append_to(self, path: Path) -> None:
+        """Append a line to a file of results, from which the page is made."""
+        row = {'at': dt.datetime.now(dt.UTC).isoformat(timespec='seconds'), **attrs.asdict(self)}
+        with path.open('a') as file:
+            file.write(json.dumps(row) + '\n')
+
+
+def stage_of(random: Random) -> Stage:
+    """Draw the cluster of a run: mostly the usual one."""
+    kind = random.choices(('claim', 'batch', 'items', 'singleton', 'every'), (6, 1, 2, 1, 1))[0]
+    shape = random.choices(
+        (Stage(), Stage(tokens=3, workers=5), Stage(timeouts=(TIMEOUT_SEC, 2 * TIMEOUT_SEC)), Stage(workers=6, tokens=240)),
+        (5, 1, 2, 1),
+    )[0]
+    return attrs.evolve(shape, kind=kind)
+
+
+def run(
+    store: str,
+    seed: int,
+    seconds: float,
+    *,
+    stage: Stage | None = None,
+    names: Iterable[str] = (),
+    most: int = 3,
+    settle_sec: float = SETTLE_SEC,
+    environment: Mapping[str, str] | None = None,
+    say: Say = lambda _: None,
+) -> Report:
+    """Play faults for about so many seconds, and judge the logs.
+
+    Args:
+        store: a name of ``PLACES``.
+        seed: decides the cluster, the faults, and all that is random in them.
+        seconds: no fault begins later than this.
+        stage: the cluster; drawn unless it is given.
+        names: the faults to draw from; all that the store has unless some are given.
+        most: how many faults may be combined. Half of the draws are of one alone.
+        settle_sec: how long to wait after each draw until the cluster is whole.
+        environment: more environment variables of the workers.
+        say: takes a line for each fault.
+    """
+    random, names = Random(seed), tuple(names)
+    for name in names:
+        if store not in FAULTS[name].stores:
+            raise ValueError(f'{name!r} is no fault of {store}')
+    stage = stage or stage_of(random)
+    happenings: list[Happening] = []
+    with open_place(store) as place, Scene(store, place, stage, seed, environment) as scene:
+        scene.form()
+        first = now()
+        say(f'{store} seed {seed}: {stage.workers} workers, {stage.tokens} tokens, work {stage.kind}')
+        while not happenings or now() < first + seconds:
+            faults = draw(store, random, names, 1 if random.random() < 0.5 else random.randint(1, most))
+            say(f'{store} seed {seed}: at {now() - first:.1f} {" + ".join(each.name for each in faults)}')
+            happenings.append(play(scene, faults, settle_sec))
+            if not happenings[-1].settled:
+                say(f'{store} seed {seed}: not settled after {settle_sec:.0f} s: {state(scene)}')
+            time.sleep(random.uniform(0.0, 1.0))
+        return judge(scene, seed, happenings, first)
+
+
+def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float) -> Report:
+    """Compute the figures from the logs."""
+    judged = now()
+    logs = scene.logs(judged)
+    twice, answers, works = owned_twice(logs), answered_twice(logs), worked_twice(logs)
+    tasks: list[str] = []
+    if scene.stage.kind == 'claim':
+        rounds = range(int((first - scene.origin) / ROUND_SEC) + 1, int((judged - OPEN_SEC - scene.origin) / ROUND_SEC))
+        tasks = [task for number in rounds for task in tasks_of(number, scene.stage.tasks)]
+    details = [
+        *(f'{each.thing} owned by {each.nodes} for {each.seconds:.4f} s from {each.begin - first:.3f}' for each in twice),
+        *(
+            f'{each.thing} owned by {each.nodes[0]}, and {each.nodes[1]} answered True at {each.begin - first:.3f}'
+            for each in answers
+        ),
+        *(f'{each.overlap} done twice at once, {each.overlap.begin - first:.3f}' for each in works if not each.is_late),
+    ]
+    return Report(
+        store=scene.name,
+        seed=seed,
+        stage=scene.stage,
+        seconds=judged - first,
+        parts=tuple(part_of(scene, each, logs) for each in happenings),
+        owned_twice=sum(each.seconds for each in twice),
+        answered_twice=len(answers),
+        worked_twice=sum(not each.is_late for each in works),
+        late=sum(each.is_late for each in works),
+        tasks=len(tasks),
+        missed=len(missed(logs, tasks)),
+        details=tuple(details[:DETAILS]),
+    )
+
+
+def bound_of(fault: Fault, scene: Scene, happening: Happening) -> float | None:
+    """Return the longest time without an owner that a promise allows for a fault that happened alone."""
+    lasted = happening.end - happening.begin
+    match fault.promise:
+        case 'P2':
+            return PUSH_SEC + (0 if scene.place.push else INTERVAL_SEC)
+        case 'P3':
+            return scene.longest_timeout + SLACK_SEC
+        case 'P4':
+            return lasted + INTERVAL_SEC + SLACK_SEC
+        case 'R8':
+            return lasted + scene.longest_timeout + SLACK_SEC
+    return None
+
+
+def part_of(scene: Scene, happening: Happening, logs: Sequence[Log]) -> Part:
+    """Judge one fault."""
+    tokens = range(scene.stage.tokens)
+    times = [stop - start for each in gaps(logs, tokens, happening.begin, happening.quiet_at).values() for start, stop in each]
+    return Part(
+        faults=tuple(each.name for each in happening.faults),
+        lasted_sec=happening.end - happening.begin,
+        gap_sec=max(times, default=0.0),
+        bound_sec=bound_of(happening.faults[0], scene, happening) if len(happening.faults) == 1 else None,
+        unowned=sum(times),
+        settle_sec=last_change(logs, tokens, happening.end, happening.quiet_at) - happening.end,
+        moved=moves(logs, happening.begin, happening.quiet_at),
+        settled=happening.settled,
+    )
+
+
+def state(scene: Scene) -> str:
+    """Say in one line how the workers are."""
+    moment = now()
+    each = (
+        f'{worker.run} {"runs" if worker.is_running else f"ended {worker.process.returncode}"}, {worker.tokens} tokens '
+        f'for {worker.owns_until - moment:.1f} s'
+        for worker in scene.workers
+    )
+    return '; '.join(each)

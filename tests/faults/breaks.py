@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
 
 from tests.simulation.broken_rules import patched, r3_no_acknowledgement
 
@@ -20,7 +21,7 @@ BREAK = 'JOBSYNC_FAULTS_BREAK'
 
 def no_lease_check() -> AbstractContextManager[None]:
     """``can_claim_task`` does not compare the clock with the end of the lease."""
-    return patched(jobsync.job, 'now', lambda: float('-inf'))
+    return patched(jobsync.job, 'clock', SimpleNamespace(now=lambda: float('-inf')))
 
 
 @contextmanager

@@ -10,6 +10,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from jobsync.testing.pytest_plugin import jobsync_cluster
+
+__all__ = ['jobsync_cluster']
+"""The fixture of the plugin, also where jobsync is on the path and not installed."""
+
 _HERE = Path(__file__).parent
 _BUILD = 'import sys, hatchling.build; hatchling.build.build_wheel(sys.argv[1])'
 

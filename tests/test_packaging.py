@@ -89,6 +89,7 @@ def test_the_wheel_has_the_tools_beside_the_library(tmp_path: Path) -> None:
         (entry_points,) = (archive.read(name).decode() for name in names if name.endswith('/entry_points.txt'))
     packages = {name.partition('/')[0] for name in names} - {wheel.name.removesuffix('-py3-none-any.whl') + '.dist-info'}
     assert packages == {'jobsync', 'jobsync_bench', 'jobsync_demo'}
+    assert '[pytest11]\njobsync = jobsync.testing.pytest_plugin\n' in entry_points
     assert '[jobsync.commands]\nbench = jobsync_bench.command:bench\ndemo = jobsync_demo.command:demo\n' in entry_points
 
 

@@ -5,6 +5,7 @@
 * ``MemoryHarness``: the harness of the reference that other backends are compared with.
 * ``Namespace``: short ways to make nodes join, lead and commit on a backend without a job.
 * ``FaultyBackend``, ``Fault`` and ``When``: a backend that fails on request, before or after the effect of a call.
+* ``VirtualCluster``: real jobs on a clock that moves as fast as the code runs; also the pytest fixture ``jobsync_cluster``.
 * ``LogWriter`` and ``log_tokens``: the log of a worker process in a fault test. ``read_log`` reads it back, and
   ``owned_at_once``, ``worked_at_once``, ``longest_gap`` and ``finished`` say what such logs prove.
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jobsync.testing.faults import Fault, FaultyBackend, When
     from jobsync.testing.url_harness import UrlHarness
     from jobsync.testing.verdict import finished, longest_gap, owned_at_once, worked_at_once
+    from jobsync.testing.virtual_cluster import Program, VirtualCluster
     from jobsync.testing.worker_log import LogWriter, log_tokens, read_log
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     'LogWriter',
     'MemoryHarness',
     'Namespace',
+    'Program',
     'UrlHarness',
+    'VirtualCluster',
     'When',
     'finished',
     'log_tokens',
@@ -51,6 +55,7 @@ _MODULES = {
     'faults': ('Fault', 'FaultyBackend', 'When'),
     'url_harness': ('UrlHarness',),
     'verdict': ('finished', 'longest_gap', 'owned_at_once', 'worked_at_once'),
+    'virtual_cluster': ('Program', 'VirtualCluster'),
     'worker_log': ('LogWriter', 'log_tokens', 'read_log'),
 }
 

@@ -1,0 +1,262 @@
+"""The kit for users' tests: real jobs in virtual time, one thread at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from jobsync import AsyncJob, Cluster, CoordinationConfig, Job, NodeNameInUse, RebalanceEvent
+from jobsync.testing import Fault, VirtualCluster, When
+from jobsync.testing.pytest_plugin import jobsync_cluster
+
+TIMEOUT = CoordinationConfig().heartbeat_timeout_sec
+TASKS = [f't{number}' for number in range(40)]
+
+cluster = jobsync_cluster
+
+
+def shares(*jobs: Job) -> list[set[str]]:
+    return [{task for task in TASKS if job.can_claim_task(task)} for job in jobs]
+
+
+def failover(seed: int) -> list[tuple[float, str]]:
+    """What happens as a node dies and an outage follows, with the moment of each."""
+    happened: list[tuple[float, str]] = []
+    with VirtualCluster(seed) as cluster:
+
+        def record(event: RebalanceEvent) -> None:
+            happened.append((cluster.now, repr(event)))
+
+        for name in 'abc':
+            cluster.join(name, on_rebalance=record)
+        cluster.kill('a')
+        cluster.settle()
+        cluster.cut_off()
+        cluster.advance(2 * TIMEOUT)
+        cluster.reconnect()
+        cluster.settle()
+    return happened
+
+
+def test_two_runs_are_the_same() -> None:
+    """Every callback comes at the same moment and in the same order, whatever else the machine does."""
+    assert len(first := failover(1)) > 8
+    assert failover(1) == first
+
+
+def test_a_death_hands_its_tokens_on_within_the_promised_time(cluster: VirtualCluster) -> None:
+    """P3, in the time of the nodes: one heartbeat timeout and two seconds. No second of it is waited for."""
+    gained: list[RebalanceEvent] = []
+    a, b = cluster.join('a'), cluster.join('b', on_rebalance=gained.append)
+    mine, others = shares(a, b)
+    assert mine
+    assert others
+    assert mine | others == set(TASKS)
+    assert not mine & others
+    cluster.kill('a')
+    took = cluster.wait_until(lambda: shares(b) == [set(TASKS)])
+    assert took <= TIMEOUT + 2
+    assert gained[-1].gained == a.my_tokens or not a.my_tokens
+
+
+def test_a_process_that_is_paused_has_lost_everything_when_it_goes_on(cluster: VirtualCluster) -> None:
+    """It is in the midst of a task: what it asks next is refused, and ``on_lost`` has its tokens."""
+    lost: list[frozenset[int]] = []
+    a = cluster.join('a', on_lost=lost.append)
+    b = cluster.join('b')
+    tokens = a.my_tokens
+    done: list[str] = []
+    for task in a.claim(TASKS):
+        if not done:
+            cluster.pause('a')
+            cluster.wait_until(lambda: shares(b) == [set(TASKS)])
+            cluster.resume('a')
+            assert not a.can_claim_task(task)
+        done.append(task)
+    assert len(done) == 1
+    cluster.settle()
+    assert frozenset().union(*lost) == tokens
+
+
+def test_an_outage_of_the_store_moves_nothing(cluster: VirtualCluster) -> None:
+    """P4: while it lasts no node may claim, and afterwards each has what it had."""
+    jobs = [cluster.join(name) for name in 'abc']
+    before = shares(*jobs)
+    cluster.cut_off()
+    cluster.advance(3 * TIMEOUT)
+    assert shares(*jobs) == [set(), set(), set()]
+    cluster.reconnect()
+    cluster.settle()
+    assert shares(*jobs) == before
+
+
+def test_programs_share_a_batch_and_one_of_them_dies(cluster: VirtualCluster) -> None:
+    """The others do what it has left; only the task in its hand is done again, and the dead one does not finish it."""
+    done: list[tuple[str, str]] = []
+
+    def work(job: Job) -> None:
+        with job:
+            for task in job.batch(TASKS):
+                time.sleep(1)
+                done.append((job.node_name, task))
+
+    programs = []
+    for name in 'abc':
+        cluster.job(name)
+        programs.append(cluster.start(name, work))
+    cluster.wait_until(lambda: len(done) > 6)
+    cluster.kill('a')
+    of_the_dead = [task for name, task in done if name == 'a']
+    cluster.wait_until(lambda: all(program.is_over for program in programs[1:]))
+    assert not programs[0].is_over
+    assert sorted(task for _, task in done) == sorted(TASKS)
+    assert [task for name, task in done if name == 'a'] == of_the_dead
+    with Cluster(cluster.backend) as observer:
+        assert observer.why(TASKS[0]).owner != 'a'
+
+
+def test_a_name_starts_again_while_its_former_process_is_paused(cluster: VirtualCluster) -> None:
+    """The name is in use until the lease of the paused process is over, and the former process never owns anything again."""
+    a = cluster.join('a')
+    cluster.pause('a')
+    again = cluster.join('a')
+    assert cluster.now >= TIMEOUT
+    assert shares(again, a) == [set(TASKS), set()]
+    with pytest.raises(NodeNameInUse):
+        cluster.join('a')
+
+
+def test_a_call_of_the_store_may_fail(cluster: VirtualCluster) -> None:
+    """A fault of one node's store is repeated as ever, in virtual time."""
+    a = cluster.join('a')
+    cluster.faulty('a').faults.append(Fault('append_claims', When.AFTER, times=3))
+    assert a.add_task('x')
+    a.complete('x')
+    assert [row['item'] for row in a.get_audit()] == ['x']
+
+
+def test_on_revoke_has_until_its_deadline(cluster: VirtualCluster) -> None:
+    """The deadline is on ``time.monotonic``, which is that of the cluster; nothing passes on before."""
+    kept: list[float] = []
+
+    def finish(tokens: frozenset[int], deadline: float) -> None:
+        kept.append(deadline - time.monotonic())
+        time.sleep(deadline - time.monotonic() - 1)
+
+    cluster.join('a', on_revoke=finish)
+    b = cluster.join('b', wait_on_enter=0)
+    cluster.advance(kept[0] - 3)
+    assert not b.my_tokens
+    cluster.advance(5)
+    assert b.my_tokens
+
+
+def test_nothing_moves_while_frozen(cluster: VirtualCluster) -> None:
+    """A node dies, and its tokens stay unowned until the assignment thaws."""
+    a, b = cluster.join('a'), cluster.join('b')
+    before = shares(b)
+    cluster.freeze()
+    cluster.kill('a')
+    cluster.advance(3 * TIMEOUT)
+    assert shares(b) == before
+    cluster.thaw()
+    cluster.settle()
+    assert shares(b) == [set(TASKS)]
+    assert a.node_name == 'a'
+
+
+def test_a_scheduled_function_runs_on_the_node_that_is_left(cluster: VirtualCluster) -> None:
+    """The schedule goes by the store's clock, which is the cluster's."""
+    ticks: list[str] = []
+    jobs = {name: cluster.join(name) for name in 'ab'}
+    for name, job in jobs.items():
+        job.every(60, name='report')(partial(ticks.append, name))
+    cluster.advance(185)
+    assert len(ticks) >= 3
+    (dead,) = set(ticks)
+    cluster.kill(dead)
+    cluster.advance(120)
+    assert ticks[-1] != dead
+
+
+def test_a_stopped_node_ends_in_good_order(cluster: VirtualCluster) -> None:
+    """As after SIGTERM: its loop ends after the task in hand, its block ends, and its tokens pass on at once."""
+    done: list[str] = []
+
+    def work(job: Job) -> str:
+        with job:
+            for task in job.claim(TASKS):
+                time.sleep(1)
+                done.append(task)
+        return 'ended'
+
+    b = cluster.join('b')
+    cluster.job('a', handle_signals=True)
+    program = cluster.start('a', work)
+    cluster.wait_until(lambda: len(done) == 3)
+    cluster.stop('a')
+    assert cluster.wait_until(lambda: shares(b) == [set(TASKS)]) < 3
+    assert program.result == 'ended'
+    assert len(done) == 4
+
+
+def test_what_a_program_raises_reaches_the_test(cluster: VirtualCluster) -> None:
+    """It is raised where the test waits."""
+    cluster.join('a')
+    cluster.start('a', lambda job: job.nonsense)
+    with pytest.raises(AttributeError, match='nonsense'):
+        cluster.advance(1)
+
+
+def test_a_wait_for_what_never_comes_ends() -> None:
+    """A loop that waits for ever is an error, and no hanging test."""
+    with VirtualCluster(max_sec=60) as cluster:
+        a = cluster.join('a')
+        cluster.join('b')
+        with pytest.raises(TimeoutError, match='60'):
+            list(a.batch(TASKS))
+        with pytest.raises(ValueError, match="no node 'c'"):
+            cluster.kill('c')
+
+
+@pytest.fixture
+def around() -> Iterator[None]:
+    """Check that real time is back, and that no thread is left."""
+    before, sleep, monotonic = threading.active_count(), time.sleep, time.monotonic
+    yield
+    assert (time.sleep, time.monotonic) == (sleep, monotonic)
+    deadline = time.monotonic() + 120
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+@pytest.mark.usefixtures('around')
+def test_nothing_is_left_behind() -> None:
+    """Threads that wait, that were killed and that are paused end with the cluster, each where it stands."""
+    with VirtualCluster() as cluster:
+        for name in 'abc':
+            cluster.join(name, on_rebalance=lambda: time.sleep(1000))
+            cluster.start(name, lambda job: time.sleep(1000))
+        cluster.advance(1)
+        cluster.kill('a')
+        cluster.pause('b')
+        with pytest.raises(RuntimeError, match='one cluster at a time'):
+            VirtualCluster().__enter__()
+
+
+def test_an_event_loop_is_refused(cluster: VirtualCluster) -> None:
+    """Its threads know nothing of virtual time: the error says so, and nothing hangs."""
+    config = cluster.job('a')._config
+
+    async def main() -> None:
+        async with AsyncJob('a', coordination_config=config):
+            pass
+
+    with pytest.raises(RuntimeError, match='AsyncJob'):
+        asyncio.run(main())

@@ -53,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--minutes', type=float, default=5.0, help='for each store')
     parser.add_argument('--fault', choices=list(FAULTS), action='append', help='draw from these only')
     parser.add_argument('--most', type=int, default=3, help='how many faults may happen at once')
+    parser.add_argument('--in-turn', action='store_true', help='play every fault once, alone, instead')
     parser.add_argument('--results', type=Path, help='append a line for each run to this file')
     parser.add_argument('--list', action='store_true', help='list the faults and their stores, and end')
     options = parser.parse_args(arguments)
@@ -64,12 +65,15 @@ def main(arguments: Sequence[str]) -> None:
     for store in options.store or PLACES:
         seed, end = options.seed, time.monotonic() + 60 * options.minutes
         while (left := end - time.monotonic()) > 0:
-            report = run(store, seed, min(RUN_SEC, left), names=options.fault or (), most=options.most, say=say)
+            seconds, names = min(RUN_SEC, left), options.fault or ()
+            report = run(store, seed, seconds, names=names, most=options.most, in_turn=options.in_turn, say=say)
             show(report)
             if options.results:
                 report.append_to(options.results)
             unsound |= not report.is_sound
             seed += 1
+            if options.in_turn:
+                break
     sys.exit(unsound)
 
 

@@ -62,7 +62,7 @@ class Worker:
         self._tail = LogTail(self._path)
         self._said: set[str] = set()
         self._owned: set[object] = set()
-        self._until = 0.0
+        self._until, self._pins = 0.0, 0
         self.death: float | None = None
         """Just before it was killed."""
         self.is_stopped = False
@@ -99,6 +99,7 @@ class Worker:
             if event['what'] == 'grant':
                 self._owned = (self._owned - set(event['lost'])) | set(event['gained'])
                 self._until = event['until']
+                self._pins = event['pins']
 
     @property
     def is_running(self) -> bool:
@@ -116,6 +117,11 @@ class Worker:
         """The number of tokens that it last logged as its own."""
         self._look()
         return sum(isinstance(thing, int) for thing in self._owned)
+
+    @property
+    def load(self) -> int:
+        """The number of tokens and pinned tasks that it last logged as its own."""
+        return self.tokens + self._pins
 
     def kill(self) -> None:
         """SIGKILL. A process that has ended by itself owns nothing after the last line of its log."""
@@ -282,8 +288,8 @@ class Scene:
         """Return whether the workers that should be there own all tokens in equal shares, as their logs have it."""
         if not all(worker.is_running and worker.owns_until > now() for worker in self.workers):
             return False
-        counts = [worker.tokens for worker in self.workers]
-        return sum(counts) == self.stage.tokens and max(counts) - min(counts) <= 1
+        loads = [worker.load for worker in self.workers]
+        return sum(worker.tokens for worker in self.workers) == self.stage.tokens and max(loads) - min(loads) <= 1
 
     # --- begin and end --------------------------------------------------------------------------------------------------------
 

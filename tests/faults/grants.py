@@ -3,7 +3,8 @@
 ``record_grants`` makes the attribute ``Lease.grant`` a descriptor that writes a line to the worker's log whenever a thread of
 jobsync sets it. ``can_claim_task`` reads that attribute and the clock, and nothing else, so the lines say for every instant what
 the process would have answered, also while it is stopped. A line has the time before the change (``t0``), after it (``t1``), and
-the end of the lease (``until``), all on the clock of ``jobsync.testing.worker_log``.
+the end of the lease (``until``), all on the clock of ``jobsync.testing.worker_log``, and how many pinned tasks are this node's
+(``pins``).
 
 ``log_answers`` checks that by asking: it calls ``can_claim_task`` for one task of each token, over and over.
 """
@@ -41,6 +42,7 @@ class RecordedGrant:
         self._ahead = lease_clock_ahead()
         self._known: frozenset[int | str] = frozenset()
         self._seen: tuple[Any, Any] = (None, None)
+        self._pins = 0
 
     def __get__(self, lease: Lease, _owner: type[Lease]) -> Grant:
         grant: Grant = vars(lease)['grant']
@@ -54,11 +56,13 @@ class RecordedGrant:
         things = self._known
         if pins is not self._seen[0] or mine is not self._seen[1]:
             self._seen = pins, mine
+            self._pins = sum((pins or {}).values())
             things = self._things(lease._token_of, pins or {}, mine)
         until = max(deadline - self._ahead, 0.0)
         gained, lost = things - self._known, self._known - things
         self._known = things
-        self._log.write('grant', t0=before, t1=after, until=until, gained=sorted(gained, key=str), lost=sorted(lost, key=str))
+        changes = {'gained': sorted(gained, key=str), 'lost': sorted(lost, key=str), 'pins': self._pins}
+        self._log.write('grant', t0=before, t1=after, until=until, **changes)
 
     def _things(self, token_of: Callable[[str], int], pins: Any, mine: Any) -> frozenset[int | str]:
         owned: set[int | str] = {token for token, own in enumerate(mine) if own}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -253,20 +254,16 @@ class RedisPlace(Place):
         self.server.ask('ACL', 'SETUSER', 'default', '+@all')
 
     def take_connections(self) -> None:
-        """Allow as many connections as the operator needs."""
-        self.server.ask('CONFIG', 'SET', 'maxclients', '1')
-        self.server.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        """Allow no connection besides that of the operator, and end all others."""
+        self._operator = stack = contextlib.ExitStack()
+        self._ask = stack.enter_context(self.server.session())
+        self._ask('CONFIG', 'SET', 'maxclients', '1')
+        self._ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
 
     def give_connections(self) -> None:
         """Allow as many as before."""
-
-        def raised() -> bool:
-            try:
-                return self.server.ask('CONFIG', 'SET', 'maxclients', '1000') == 'OK'
-            except (OSError, RuntimeError):
-                return False
-
-        eventually(raised)
+        self._ask('CONFIG', 'SET', 'maxclients', '1000')
+        self._operator.close()
 
     def close(self) -> None:
         """See ``Place``."""

@@ -171,13 +171,15 @@ def stop_in_task(scene: Scene) -> Iterator[float]:
 
 @fault('stop until others own all', promise='P3', weight=2)
 def stop_until_taken(scene: Scene) -> Iterator[float]:
-    """SIGSTOP until the others have taken every token, and then SIGCONT at once."""
+    """SIGSTOP before a heartbeat until the others have taken every token, then SIGCONT. The heartbeat is the last to go on."""
     worker = scene.some()
     others = [each for each in scene.running if each is not worker]
-    worker.stop()
+    trapping = Trapping(scene, worker, call='heartbeat', signal=signal.SIGSTOP, late_sec=0.2)
+    yield from until(scene, lambda: trapping.is_sprung, 5.0)
+    worker.is_stopped = trapping.is_sprung
     limit = 4 * scene.longest_timeout
     yield from until(scene, lambda: sum(each.tokens for each in others) == scene.stage.tokens, limit, look_sec=0.02)
-    worker.go_on()
+    trapping.disarm()
     yield 0.5
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -103,6 +103,7 @@ def run(
     stage: Stage | None = None,
     names: Iterable[str] = (),
     most: int = 3,
+    in_turn: bool = False,
     settle_sec: float = SETTLE_SEC,
     environment: Mapping[str, str] | None = None,
     say: Say = lambda _: None,
@@ -116,11 +117,12 @@ def run(
         stage: the cluster; drawn unless it is given.
         names: the faults to draw from; all that the store has unless some are given.
         most: how many faults may be combined. Half of the draws are of one alone.
+        in_turn: play every fault once, alone, in the order of the table, however long that takes.
         settle_sec: how long to wait after each draw until the cluster is whole.
         environment: more environment variables of the workers.
         say: takes a line for each fault.
     """
-    random, names = Random(seed), tuple(names)
+    random, names = Random(f'{store} {seed}'), tuple(names)
     for name in names:
         if store not in FAULTS[name].stores:
             raise ValueError(f'{name!r} is no fault of {store}')
@@ -130,14 +132,28 @@ def run(
         scene.form()
         first = now()
         say(f'{store} seed {seed}: {stage.workers} workers, {stage.tokens} tokens, work {stage.kind}')
-        while not happenings or now() < first + seconds:
-            faults = draw(store, random, names, 1 if random.random() < 0.5 else random.randint(1, most))
+        for faults in in_turns(store, names) if in_turn else draws(store, random, names, most):
+            if happenings and not in_turn and now() > first + seconds:
+                break
             say(f'{store} seed {seed}: at {now() - first:.1f} {" + ".join(each.name for each in faults)}')
             happenings.append(play(scene, faults, settle_sec))
             if not happenings[-1].settled:
                 say(f'{store} seed {seed}: not settled after {settle_sec:.0f} s: {state(scene)}')
             time.sleep(random.uniform(0.0, 1.0))
         return judge(scene, seed, happenings, first)
+
+
+def in_turns(store: str, names: Sequence[str]) -> Iterator[tuple[Fault, ...]]:
+    """Yield each fault of a store, or of those named, alone."""
+    for fault in FAULTS.values():
+        if store in fault.stores and (not names or fault.name in names):
+            yield (fault,)
+
+
+def draws(store: str, random: Random, names: Sequence[str], most: int) -> Iterator[tuple[Fault, ...]]:
+    """Yield draws without end: half of them of one fault, others of several at once."""
+    while True:
+        yield draw(store, random, names, 1 if random.random() < 0.5 else random.randint(1, most))
 
 
 def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float) -> Report:

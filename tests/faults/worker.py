@@ -59,6 +59,8 @@ class Trap:
     signal: int = signal.SIGKILL
     skip: int = 0
     """How many such calls pass first."""
+    late_sec: float = 0.0
+    """How long the call waits after the signal, as that of a thread that gets the processor last."""
     name: str = ''
     """In the lines of the log that say that the trap is set (``set NAME``) and sprung (``trapped NAME``)."""
 
@@ -81,6 +83,7 @@ class Traps:
         self.trap = None
         self._log.write(f'trapped {trap.name}', call=call, when=when)
         os.kill(os.getpid(), trap.signal)
+        time.sleep(trap.late_sec)
 
 
 class TrappedBackend:

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -97,13 +98,22 @@ class RedisServer(ServerProcess):
 
     def ask(self, *words: str, db: int = 0) -> str:
         """Send a command as an operator would; the answer as lines. Not by redis-py, whose use is under test."""
+        with self.session(db) as ask:
+            return ask(*words)
+
+    @contextlib.contextmanager
+    def session(self, db: int = 0) -> Iterator[Callable[..., str]]:
+        """Commands over one connection."""
         with socket.create_connection(('127.0.0.1', self.port), timeout=60) as connection, connection.makefile('rb') as stream:
-            answer = ''
-            for command in (self._greeting(), ('SELECT', str(db)) if db else (), words):
+
+            def ask(*words: str) -> str:
+                connection.sendall(spoken(words))
+                return heard(stream)
+
+            for command in (self._greeting(), ('SELECT', str(db)) if db else ()):
                 if command:
-                    connection.sendall(spoken(command))
-                    answer = heard(stream)
-            return answer
+                    ask(*command)
+            yield ask
 
     def _greeting(self) -> tuple[str, ...]:
         return ('AUTH', self.password)

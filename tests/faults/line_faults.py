@@ -78,7 +78,7 @@ def silent_amid(scene: Scene) -> Iterator[float]:
     yield 1.0
 
 
-@fault('cut everybody off', NETWORK, promise='P4', touches='lines store', weight=2)
+@fault('cut all workers off', NETWORK, promise='P4', touches='lines store', weight=2)
 def cut_all(scene: Scene) -> Iterator[float]:
     """An outage of the network between all workers and the store."""
     for worker in scene.workers:

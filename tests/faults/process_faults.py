@@ -319,7 +319,7 @@ def blocked(scene: Scene) -> Iterator[float]:
     yield scene.longest_timeout + 2.5
 
 
-@fault('twenty start at once', promise='P2', weight=0.1)
+@fault('twenty start at once', weight=0.1)
 def twenty(scene: Scene) -> Iterator[float]:
     """Twenty more workers, which leave again together."""
     workers = [scene.start() for _ in range(20)]

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from tests.faults.grants import log_answers, record_grants
 from jobsync import CoordinationConfig, Job
 from jobsync._core.hashing import tokenizer
 from jobsync.backend import Backend
-from jobsync.errors import JobsyncError
+from jobsync.errors import BackendUnavailable, ClusterTimeout, JobsyncError
 from jobsync.testing.worker_log import LogWriter
 
 __all__ = ['FaultOrder', 'Trap']
@@ -42,7 +42,7 @@ CHURN_SEC = 0.05
 class FaultOrder(Order):
     """The order for a worker of a fault run."""
 
-    watched: tuple[str, ...] = ()
+    watched: Sequence[str] = ()
     """Keys of tasks whose owner is logged: those that locks and items concern."""
     kind: str = 'claim'
     """The kind of work: a name of ``WORK``."""
@@ -195,7 +195,7 @@ def survive(log: LogWriter) -> Iterator[None]:
 class Commands(threading.Thread):
     """Carries out the commands that come by stdin."""
 
-    def __init__(self, job: Job, traps: Traps, log: LogWriter, watched: tuple[str, ...]) -> None:
+    def __init__(self, job: Job, traps: Traps, log: LogWriter, watched: Sequence[str]) -> None:
         super().__init__(daemon=True)
         self._job, self._traps, self._log, self._watched = job, traps, log, watched
 
@@ -244,27 +244,40 @@ class Commands(threading.Thread):
         self._job.set_weight(weight)
 
 
+def serve(order: FaultOrder, log: LogWriter) -> bool:
+    """Run one job; return False if the store did not let it enter, as a supervisor would notice."""
+    config, traps, over = CoordinationConfig(**order.settings), Traps(log), threading.Event()
+    job = Job(order.node, coordination_config=config, wait_on_enter=60, handle_signals=True)
+    job._session.instrument = lambda backend: TrappedBackend(backend, traps)
+    answers = (job, tokenizer(config.hash_function, config.total_tokens), config.total_tokens, log, over)
+    threading.Thread(target=log_answers, args=answers, daemon=True).start()
+    has_entered = False
+    try:
+        with job:
+            has_entered = True
+            Commands(job, traps, log, order.watched).start()
+            log.write('entered')
+            WORK[order.kind](job, order, traps, log)
+    except (BackendUnavailable, ClusterTimeout) as error:
+        if has_entered:
+            raise
+        log.write('error', error=type(error).__name__, text=str(error)[:200])
+    finally:
+        over.set()
+    return has_entered
+
+
 def main() -> None:
     order = FaultOrder(**json.loads(sys.stdin.readline()))
-    watched = tuple(order.watched)
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(name)s %(message)s')
     log = LogWriter(Path(order.folder, f'{order.run}.log'))
     log.write('start', node=order.node, pid=os.getpid())
-    config = CoordinationConfig(**order.settings)
-    traps = Traps(log)
     with contextlib.ExitStack() as stack:
         if name := os.environ.get(BREAK):
             stack.enter_context(BREAKS[name]())
-        record_grants(log, watched)
-        job = Job(order.node, coordination_config=config, wait_on_enter=60, handle_signals=True)
-        job._session.instrument = lambda backend: TrappedBackend(backend, traps)
-        token_of = tokenizer(config.hash_function, config.total_tokens)
-        answers = (job, token_of, config.total_tokens, log, threading.Event())
-        threading.Thread(target=log_answers, args=answers, daemon=True).start()
-        with job:
-            Commands(job, traps, log, watched).start()
-            log.write('entered')
-            WORK[order.kind](job, order, traps, log)
+        record_grants(log, order.watched)
+        while not serve(order, log):
+            time.sleep(0.1)
     log.write('left')
 
 

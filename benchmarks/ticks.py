@@ -257,7 +257,12 @@ def _judge(
 ) -> Outcome:
     runs = _runs(workers)
     backend = plugins.connect(url, BackendOptions(op_timeout_sec=20))
-    audits = [row for row in backend.history(HistoryKind.AUDIT) if isinstance(row, Audit) and row.item.startswith('every:')]
+    # Items with a word behind the tick say how a run of it has ended (see ``jobsync._worker.ticks``).
+    audits = [
+        row
+        for row in backend.history(HistoryKind.AUDIT)
+        if isinstance(row, Audit) and row.item.startswith('every:') and ' ' not in row.item
+    ]
     backend.close()
     recorded = Counter(row.item for row in audits)
     begun = defaultdict[str, list[_Run]](list)

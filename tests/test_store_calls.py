@@ -19,6 +19,8 @@ from tests.signals import a_signal_comes
 
 from jobsync import BackendUnavailable, ConfigError, WrongProcess
 from jobsync._event_log import event_log
+from jobsync._threads import start
+from jobsync._worker import store_calls
 from jobsync._worker.store_calls import StoreCalls, _CallThread
 
 
@@ -275,13 +277,12 @@ def test_its_thread_ends_with_it() -> None:
 
 def test_its_thread_ends_if_a_signal_raises_just_after_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything refers to it."""
-    start = threading.Thread.start
 
-    def interrupted(thread: threading.Thread) -> None:
-        start(thread)
+    def interrupted(make: Callable[[], threading.Thread]) -> bool:
+        start(make)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(threading.Thread, 'start', interrupted)
+    monkeypatch.setattr(store_calls, 'start', interrupted)
     with contextlib.suppress(KeyboardInterrupt):
         StoreCalls(10, 'jobsync-calls-test').call(lambda: None)
     wait_until(lambda: 'jobsync-calls-test' not in [thread.name for thread in threading.enumerate()], 'its thread ends')

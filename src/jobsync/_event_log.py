@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep  # by name: the log is real, also where a test's time is virtual
+
+from jobsync._threads import start
 
 __all__ = ['Diverted', 'EventLog', 'EventLogger', 'event_log']
 
@@ -70,8 +71,8 @@ class EventLog:
 
     def _start(self) -> None:
         if not self._writing.locked():
-            with suppress(RuntimeError):  # the process cannot start another thread now: the next line tries again
-                threading.Thread(target=self._write, name=_WRITER, daemon=True).start()
+            # Where the process cannot start another thread now, the next line tries again.
+            start(lambda: threading.Thread(target=self._write, name=_WRITER, daemon=True))
 
     def _write(self) -> None:
         # t=0  the writer finds the queue empty

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+from jobsync import _threads
+
 __all__ = ['Queue', 'Running', 'is_interruptible', 'new_queue', 'start']
 
 T = TypeVar('T')
@@ -36,10 +38,29 @@ class Queue(Protocol[T]):
         """Remove and return the first item. Raise ``Empty`` if there is none."""
 
 
+class _Started:
+    """A thread, without a reference to its object: the main thread must not be the last to have one (see ``_threads.start``)."""
+
+    def __init__(self, target: Callable[[], object]) -> None:
+        self._target, self._has_ended = target, False
+
+    def run(self) -> None:
+        """Be the thread."""
+        try:
+            self._target()
+        finally:
+            self._has_ended = True
+
+    def is_alive(self) -> bool:
+        """Return whether it has not ended."""
+        return not self._has_ended
+
+
 def _start(node_name: str, what: str, target: Callable[[], object]) -> Running:
-    thread = threading.Thread(target=target, name=f'jobsync-{what}-{node_name}', daemon=True)
-    thread.start()
-    return thread
+    started = _Started(target)
+    if not _threads.start(lambda: threading.Thread(target=started.run, name=f'jobsync-{what}-{node_name}', daemon=True)):
+        raise RuntimeError('the process can start no thread now')
+    return started
 
 
 def _is_interruptible() -> bool:

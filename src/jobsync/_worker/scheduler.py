@@ -102,7 +102,7 @@ class Scheduler:
             if each.place.take():
                 try:
                     tick = Tick(each, moment)
-                    record = TickRecord(self._session, self._task_log, tick)
+                    record = TickRecord(self._session, self._task_log, tick, runs_missed=each.runs_missed)
                     start = self._decide(each, moment, record, is_late=late > self._grace)
                     is_to_do = record.begin(ref) if start is Start.RUN else False
                     if start is Start.WAIT or is_to_do is None:
@@ -110,7 +110,7 @@ class Scheduler:
                     else:
                         each.handled, before = moment, each.handled
                         if is_to_do and not self._call(each, tick):
-                            record.give_up(runs_missed=each.runs_missed)
+                            record.give_up(ref)
                         elif is_to_do and not record.complete(ref):
                             each.handled = before  # its owner, which may be this node, decides about it anew
                 finally:
@@ -137,6 +137,8 @@ class Scheduler:
             runs_missed=each.runs_missed,
             is_known=is_new and is_known(self._session, self._task_log, each, moment),
         )
+        if claim is not None and start is Start.RUN and record.complete_for_its_node():
+            return Start.LEAVE_OUT
         if claim is not None and start is not Start.WAIT:
             rest = 'is run again' if start is Start.RUN else "is not run again, as its misfire is 'skip'"
             text = 'node %r: the tick of %r at %s was begun by %r and never completed; it %s'

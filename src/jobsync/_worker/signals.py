@@ -19,6 +19,7 @@ import threading
 from types import FrameType
 
 from jobsync._event_log import EventLogger
+from jobsync._threads import start
 from jobsync._worker.session import Session
 from jobsync._worker.stages import Event, Stage
 from jobsync._worker.task_log import TaskLog
@@ -86,9 +87,9 @@ class Signals:
             logging.INFO,
             f'{_name(number)} has come: no further task is started, and the block has {self._shutdown_timeout_sec:g} s to end',
         )
-        self._timer = threading.Timer(self._shutdown_timeout_sec, self._end_block, (number,))
-        self._timer.daemon = True
-        self._timer.start()
+        timer = self._timer = threading.Timer(self._shutdown_timeout_sec, self._end_block, (number,))
+        timer.daemon = True
+        start(lambda: timer)
 
     def hurry(self, number: int) -> None:
         """Have the node leave without waiting for tasks in flight."""

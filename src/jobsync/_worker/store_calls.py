@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobsync._event_log import EventLogger
 from jobsync._runtime import threads
+from jobsync._threads import start
 from jobsync.errors import BackendUnavailable, WrongProcess
 
 if TYPE_CHECKING:
@@ -180,12 +181,13 @@ class _CallThread:
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[_PendingCall[Any] | None] = SimpleQueue()
         self._pid = os.getpid()
-        self._thread = threading.Thread(target=_make_calls, args=(self._calls,), name=name, daemon=True)
+        thread = self._thread = threading.Thread(target=_make_calls, args=(self._calls,), name=name, daemon=True)
         # t=0  main thread: starts the call thread
         # t=1  a signal's handler raises, and no object refers to this one any more
         # The thread then ends, since its end was arranged before its start.
         weakref.finalize(self, self._calls.put, None).atexit = False
-        self._thread.start()
+        if not start(lambda: thread):
+            raise RuntimeError('the process cannot start a thread for the calls of the store')
 
     def run(self, work: Callable[[Condition], T]) -> T:
         """Return what ``work`` returns, or raise what it raises. Its argument says whether the result is still awaited."""

@@ -8,8 +8,12 @@ complete. Only the owner of ``every:NAME`` runs ticks. So what a claim without a
     t=40  b finds the claim. If a is still registered in the run that made it, a may be at work: b waits for the audit.
           Otherwise nothing completes the tick any more: b runs it again (misfire 'run'), or never (misfire 'skip').
 
-A function that raises leaves its tick incomplete. For misfire 'run' there is an audit of the item ``every:NAME@TIME failed``
-then, so that b does not wait for a, which is alive, and not at work.
+For misfire 'run' two more items say how a run of a tick has ended:
+
+- ``every:NAME@TIME ended`` is claimed before the tick is recorded as complete. The store refuses a claim to a run that is over:
+  what ends too late is not recorded, and b finds the claim of what ended in time, whether or not its audit has come yet.
+- ``every:NAME@TIME failed RUN`` has an audit if the function has raised, which leaves the tick incomplete. So b does not wait
+  for a, which is alive, and not at work.
 """
 
 from __future__ import annotations
@@ -23,9 +27,8 @@ from typing import cast
 
 import attrs
 
-from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, NodeState
+from jobsync._core.records import Claim, HistoryKind, NodeRef, NodeState
 from jobsync._event_log import EventLogger
-from jobsync._runtime import clock
 from jobsync._worker.attempts import Attempts
 from jobsync._worker.completions import refusal_as_outage
 from jobsync._worker.schedule import Schedule
@@ -103,9 +106,10 @@ def decide(*, is_late: bool, is_begun: bool, is_in_hand: bool, runs_missed: bool
 class TickRecord:
     """The claim and the audit of one tick."""
 
-    def __init__(self, session: Session, task_log: TaskLog, tick: Tick) -> None:
+    def __init__(self, session: Session, task_log: TaskLog, tick: Tick, *, runs_missed: bool = False) -> None:
+        """Store the parts. ``runs_missed``: another node may run the tick again."""
         self._session, self._task_log, self._item, self._date = session, task_log, tick.id, tick.scheduled.date()
-        self._failed_item = f'{tick.id} failed'
+        self._runs_missed, self._ended_item = runs_missed, f'{tick.id} ended'
         self._attempts = Attempts(session, self._date)
 
     @property
@@ -132,15 +136,34 @@ class TickRecord:
         return tuple(self._session.caller.call(read))
 
     def is_in_hand(self, claim: Claim) -> bool:
-        """Return whether another node has made the claim, has not failed since, and is registered in the run that made it."""
+        """Return whether another node has made the claim, is registered in the run that made it, and has not failed since."""
         session = self._session
-        failures = cast('tuple[Audit, ...]', self._read(HistoryKind.AUDIT, self._failed_item))
-        if any(failure.node == claim.node and failure.created_on >= claim.created_on for failure in failures):
+        if claim.node == session.node_name:
             return False
         nodes = session.caller.call(session.needed_backend.snapshot).nodes
-        return claim.node != session.node_name and any(
-            node.name == claim.node and node.state is NodeState.JOINED and node.created_on <= claim.created_on for node in nodes
+        return any(
+            node.name == claim.node
+            and node.state is NodeState.JOINED
+            and node.created_on <= claim.created_on
+            and not self._read(HistoryKind.AUDIT, self._failed_item(node.ref))
+            for node in nodes
         )
+
+    def _failed_item(self, ref: NodeRef) -> str:
+        # Of one run, because an item has one audit of a node, and a node that was restarted may fail at the tick again.
+        return f'{self._item} failed {ref.incarnation}'
+
+    def complete_for_its_node(self) -> bool:
+        """Record the tick as complete if its function has ended in a run that is over now; return whether it has.
+
+        To be called once that run is known to be over: from then on the store refuses its claim of the end.
+        """
+        ended = cast('tuple[Claim, ...]', self._read(HistoryKind.CLAIM, self._ended_item))
+        if ended:
+            node, backend = ended[0].node, self._session.needed_backend
+            # Under that node's name: if its process goes on, and records this as well, there is still one audit.
+            self._session.caller.call(lambda: backend.append_audits(node, [self._item, self._ended_item], self._date))
+        return bool(ended)
 
     def begin(self, ref: NodeRef | None) -> bool | None:
         """Record the claim of a run of this node; return whether the tick is still to be done.
@@ -156,12 +179,12 @@ class TickRecord:
         self._attempts.report(unclaimed.lost_attempts)
         return not unclaimed.completed and not unclaimed.lost_attempts
 
-    def give_up(self, *, runs_missed: bool) -> None:
+    def give_up(self, ref: NodeRef | None) -> None:
         """Leave the tick incomplete, as its function has raised, and record that for a later owner that may run it again."""
         self._attempts.give_up_all()  # the run was not lost
         backend = self._session.backend
-        if runs_missed and backend is not None:
-            node, items = self._session.node_name, [self._failed_item]
+        if self._runs_missed and backend is not None and ref is not None:
+            node, items = self._session.node_name, [self._failed_item(ref)]
             with suppress(JobsyncError):  # without the record, a later owner waits until this node has left
                 self._session.caller.call(lambda: backend.append_audits(node, items, self._date))
 
@@ -184,18 +207,18 @@ class TickRecord:
         return is_recorded
 
     def _record_complete(self, ref: NodeRef | None) -> bool:
-        backend, runtime = self._session.needed_backend, self._session.runtime
-        # t=0   the function runs, and the process is stopped
+        backend, items = self._session.needed_backend, [self._item]
+        # t=0   the function has run, and the process is stopped here
         # t=20  the node is evicted; the next owner runs the tick again, and records it as complete
-        # t=30  the process goes on, and the function ends: here would be a second record
-        # So a run without a lease has the store confirm it first.
-        if runtime is not None and ref is not None and not runtime.lease.holds_lease(ref, clock.now):
+        # t=30  the process goes on: an audit now would be a second record
+        # So the end is claimed first: at t=30 the store refuses it. Had it been claimed at t=0, the next owner would find it.
+        if self._runs_missed and ref is not None:
             try:
-                if backend.append_claims(ref, [self._item], self._date).completed:
-                    return False
+                backend.append_claims(ref, [self._ended_item], self._date)
             except Evicted:
                 return False
-        backend.append_audits(self._session.node_name, [self._item], self._date)
+            items.append(self._ended_item)
+        backend.append_audits(self._session.node_name, items, self._date)
         return True
 
 

@@ -1,0 +1,39 @@
+"""Starting threads where a signal's handler may raise between any two steps: in the main thread."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Callable
+
+__all__ = ['start']
+
+
+def start(make: Callable[[], threading.Thread]) -> bool:
+    """Start the thread that ``make`` returns, and lose no exception of a signal's handler; return whether it could be started.
+
+    ``make`` is called in another thread.
+    """
+    # t=0  main thread: ``Thread.start`` waits on a condition, whose lock is released
+    # t=1  a signal's handler raises SystemExit there
+    # t=2  main thread: the block of the lock ends, and ``RuntimeError('release unlocked lock')`` takes the place of SystemExit;
+    #      so does the code that starts a thread when there can be no more of them. The program goes on as if no signal had come
+    # A thread that has ended, and that the main thread is the last to refer to, is no better: Python drops what a handler raises
+    # while a weak reference to the thread is cleared. So a thread in which no handler runs does both.
+    is_tried, failures = _thread.allocate_lock(), list[RuntimeError]()
+
+    def run() -> None:
+        try:
+            make().start()
+        except RuntimeError as error:  # the process cannot start another thread now
+            failures.append(error)
+        finally:
+            is_tried.release()
+
+    is_tried.acquire()
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:
+        return False
+    is_tried.acquire()
+    return not failures

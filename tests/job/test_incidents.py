@@ -1,20 +1,28 @@
-"""Incidents of an operator's night: each made with real jobs, and solved from what ``Cluster`` and the commands say alone."""
+"""Incidents of an operator's night: each made with real jobs, and solved by what the page of incidents says and no more."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
-from click.testing import CliRunner
+from tests.job.runbook import INCIDENTS, Runbook
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import Cluster, NodeNameInUse
-from jobsync.cli.commands import cli
+from jobsync import Cluster, ConfigMismatch, NodeNameInUse, plugins
+from jobsync.backend import Backend, BackendOptions
+from jobsync.testing import Fault, FaultyBackend, When
 
 pytestmark = pytest.mark.any_store
+
+TASK = 'invoice-7'
+
+
+@pytest.fixture
+def runbook(store: Store) -> Runbook:
+    return Runbook(store.url)
 
 
 @pytest.fixture
@@ -23,88 +31,145 @@ def cluster(store: Store) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def run(store: Store) -> Callable[..., str]:
-    """Run a command on the store, and return what it prints."""
-
-    def run(*arguments: str, code: int = 0) -> str:
-        result = CliRunner(env={'JOBSYNC_BACKEND': store.url}).invoke(cli, arguments)
-        assert result.exit_code == code, result.output
-        return ' '.join(result.output.split())
-
-    return run
-
-
-def test_a_node_without_tokens(store: Store, cluster: Cluster, run: Callable[..., str]) -> None:
-    """Somebody has drained the node: the list of nodes says so, and undraining it gives it its share, also after a restart."""
-    with store.job('a') as a:
-        with store.job('b') as b:
-            wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
-            run('drain', 'b', '--reason', 'new disk')
-            wait_until(lambda: len(a.my_tokens) == TOKENS and not b.my_tokens, 'b is drained')
-            assert b.am_i_healthy()
-            assert 'draining: b' in run('rebalances')
-        with store.job('b') as again:
-            (row,) = (row for row in json.loads(run('nodes', '--json')) if row['name'] == 'b')
-            assert (row['is_drained'], row['tokens'], row['state']) == (True, 0, 'joined')
-            assert not again.my_tokens
-            run('undrain', 'b')
-            wait_until(lambda: len(again.my_tokens) == TOKENS // 2, 'b has its share again')
+def test_a_node_without_tokens(store: Store, runbook: Runbook) -> None:
+    """It is drained: the list of nodes says so, also after a restart, and the history who has done it."""
+    with store.job('w1') as w1:
+        with store.job('w2') as w2:
+            Cluster(store.handle).drain('w2', 'new disk')
+            wait_until(lambda: len(w1.my_tokens) == TOKENS and not w2.my_tokens, 'w2 is drained')
+            assert w2.am_i_healthy()
+            runbook.follow(1, 0)
+        with store.job('w2') as again:
+            runbook.follow(1, 0)
+            runbook.follow(1, 1)
+            wait_until(lambda: len(again.my_tokens) == TOKENS // 2, 'w2 has its share again')
 
 
-def test_a_task_that_no_node_does_for_its_lock(store: Store, run: Callable[..., str]) -> None:
-    """The explanation names the pattern and the live nodes; once the lock is cleared, the task can be claimed."""
-    with store.job('a') as a:
-        a.register_task_lock('x', 'gpu-%', 'needs a gpu')
-        wait_until(lambda: a.get_coordination_status()['unplaced_locks'] == 1, 'the lock has no match')
-        assert "bound to 'gpu-%', and no live node matches" in run('why', 'x', code=3)
-        assert '1 locked tasks match no live node: x' in run('status', code=3)
-        assert 'x gpu-%' in run('locks', 'list', '--unmatched')
-        run('locks', 'clear', 'x')
-        wait_until(lambda: a.can_claim_task('x'), 'the task is free')
-        assert "'a' may do it" in run('why', 'x')
+def test_a_task_that_no_node_does_for_its_lock(store: Store, runbook: Runbook) -> None:
+    """The explanation names the pattern and who has locked it; once the lock is cleared, the task can be claimed."""
+    with store.job('w1') as w1:
+        w1.register_task_lock(TASK, 'gpu-%', 'needs a gpu')
+        wait_until(lambda: w1.get_coordination_status()['unplaced_locks'] == 1, 'the lock has no match')
+        runbook.follow(2, 0)
+        runbook.follow(2, 1)
+        wait_until(lambda: w1.can_claim_task(TASK), 'the task is free')
 
 
-def test_a_task_that_a_hung_program_holds(store: Store, run: Callable[..., str]) -> None:
-    """The owner has begun the task and does not end it: the explanation says who and since when, and so does the list."""
-    with store.job('a') as a:
-        a.add_task('slow')
-        assert "'a' began it" in run('why', 'slow')
-        assert 'slow a' in run('incomplete', '--older-than', '0')
+def test_a_task_that_a_hung_program_holds(store: Store, runbook: Runbook, cluster: Cluster) -> None:
+    """The owner has begun the task and does not end it; once its process has gone, another node has it to do."""
+    with store.job('w1') as w1, store.job('w2', config={'weight': 0}) as w2:
+        assert w1.add_task(TASK)
+        runbook.follow(2, 2)
+        w1.__exit__(None, None, None)
+        w2.set_weight(1)
+        wait_until(lambda: w2.can_claim_task(TASK) and cluster.why(TASK).is_claimable, 'w2 has it')
+        runbook.follow(2, 3)
 
 
-def test_a_hand_over_that_a_task_holds_up(store: Store, run: Callable[..., str]) -> None:
+def test_a_hand_over_that_a_task_holds_up(store: Store, runbook: Runbook, cluster: Cluster) -> None:
     """While the owner is busy with a task whose token it is to give up, the explanation names both nodes."""
-    with store.job('a') as a:
-        tasks = [str(number) for number in range(200)]
-        for task in tasks:
-            a.add_task(task)
-        with store.job('b', config={'minimum_nodes': 1}, wait_on_enter=1) as b:
-            wait_until(lambda: 'is still busy with' in ' '.join(Cluster(store.handle).status()['problems']), 'a holds tokens')
-            held = next(task for task in tasks if Cluster(store.handle).why(task).target == 'b')
-            assert "'a' is still busy with it" in run('why', held, code=3)
-            a.write_audit()
-            wait_until(lambda: b.can_claim_task(held), 'b has the task')
+    with store.job('w1') as w1:
+        assert w1.add_task(TASK)
+        with store.job('w2', wait_on_enter=0) as w2:
+            w1.set_weight(0)
+            wait_until(lambda: any(row['held'] for row in cluster.hand_overs()), 'w1 holds a token')
+            runbook.follow(2, 4)
+            w1.write_audit()
+            wait_until(lambda: w2.can_claim_task(TASK), 'w2 has the task')
 
 
-def test_a_worker_that_cannot_join(store: Store, run: Callable[..., str]) -> None:
-    """Another process has the name: the list of nodes says which, by host and pid."""
-    with store.job('a'):
+def test_a_task_that_was_done_twice(store: Store, runbook: Runbook) -> None:
+    """The first node was busy with it for longer than a hand-over waits: both claims and both completions are on record."""
+    with store.job('w1', config={'handover_timeout_sec': 0.5}) as w1:
+        assert w1.add_task(TASK)
+        with store.job('w2', wait_on_enter=0) as w2:
+            w1.set_weight(0)
+            wait_until(lambda: w2.can_claim_task(TASK), 'w2 has it')
+            assert w2.add_task(TASK)
+            w2.write_audit()
+            w1.write_audit()
+            runbook.follow(3, 0)
+
+
+def test_tokens_that_move_all_the_time(store: Store, runbook: Runbook) -> None:
+    """A program is started again and again: the reasons are counted, and draining its node ends the moves."""
+    with store.job('w1') as w1:
+        for _ in range(11):
+            with store.job('w2'):
+                pass
+            wait_until(lambda: len(w1.my_tokens) == TOKENS, 'w1 has everything back')
+        runbook.follow(4, 0)
+        runbook.follow(4, 1)
+        with store.job('w2') as w2:
+            assert w2.am_i_healthy()
+            assert len(w1.my_tokens) == TOKENS
+
+
+def test_a_slow_store(store: Store, runbook: Runbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reading takes is compared with the lease."""
+    connect = plugins.connect
+
+    def slow(url: str, options: BackendOptions) -> Backend:
+        return FaultyBackend(connect(url, options), Fault('snapshot', When.NEVER, delay_sec=1.3))
+
+    with store.job('w1'):
+        monkeypatch.setattr('jobsync.plugins.connect', slow)
+        runbook.follow(5, 0)
+
+
+def test_a_task_lock_without_a_match(store: Store, runbook: Runbook) -> None:
+    """The glance counts it, the list shows it, and a second pattern lets any node have the task."""
+    with store.job('w1') as w1:
+        w1.register_task_lock(TASK, 'gpu-%', 'needs a gpu')
+        wait_until(lambda: w1.get_coordination_status()['unplaced_locks'] == 1, 'the lock has no match')
+        runbook.follow(6, 0)
+        runbook.follow(6, 1)
+        wait_until(lambda: w1.can_claim_task(TASK), 'the task has a node')
+
+
+def test_leaders_that_end(store: Store, runbook: Runbook) -> None:
+    """Each leader in turn goes: the changes are counted, with the names."""
+    with ExitStack() as last:
+        jobs = [last.enter_context(store.job(f'w{number}')) for number in range(1, 6)]
+        for leader in jobs[:-1]:
+            wait_until(leader.am_i_leader, f'{leader.node_name} leads')
+            leader.__exit__(None, None, None)
+            wait_until(lambda: sum(len(job.my_tokens) for job in jobs) == TOKENS, 'the heir has shared them out')
+        runbook.follow(7, 0)
+
+
+def test_settings_that_differ(store: Store, runbook: Runbook) -> None:
+    """The setting, its values, and which node has which."""
+    with store.job('w1'), store.job('w2', config={'locks_enabled': False}):
+        runbook.follow(8, 0)
+
+
+def test_locks_of_a_node_that_is_gone(store: Store, runbook: Runbook, cluster: Cluster) -> None:
+    """The list names them; cleared by their creator, their tasks are free."""
+    with store.job('w1') as w1:
+        with store.job('w9') as w9:
+            w9.register_task_lock(TASK, 'w9', 'mine')
+            wait_until(lambda: w9.can_claim_task(TASK), 'w9 has it')
+        wait_until(lambda: [node['name'] for node in cluster.nodes()] == ['w1'], 'w9 has no record any more')
+        wait_until(lambda: w1.get_coordination_status()['unplaced_locks'] == 1, 'the lock has no match')
+        runbook.follow(9, 0)
+        runbook.follow(9, 1)
+        wait_until(lambda: w1.can_claim_task(TASK), 'the task is free')
+
+
+def test_a_worker_that_cannot_join(store: Store, runbook: Runbook) -> None:
+    """No tables, a name in use, other settings: the commands show what is there instead."""
+    runbook.follow(10, 2)
+    with store.job('w1'):
         with pytest.raises(NodeNameInUse):
-            store.job('a').__enter__()
-        (row,) = json.loads(run('nodes', '--json'))
-        assert row['name'] == 'a'
-        assert row['pid'] > 0
-        assert row['host']
+            store.job('w1').__enter__()
+        runbook.follow(10, 0)
+        with pytest.raises(ConfigMismatch):
+            store.job('w2', config={'total_tokens': 2 * TOKENS}).__enter__()
+        runbook.follow(10, 1)
 
 
-def test_a_task_that_was_done_twice(store: Store, run: Callable[..., str]) -> None:
-    """Both completions are on record, with their nodes: the second node did it again after the first had lost it."""
-    with store.job('a') as a:
-        a.add_task('x')
-        a.write_audit()
-    with store.job('b') as b:
-        b.add_task('x')
-        b.write_audit()
-        shown = json.loads(run('audit', '--task', 'x', '--json'))
-    assert sorted(row['node'] for row in shown) == ['a', 'b']
+def test_every_incident_has_its_test() -> None:
+    """The page has the ten, and each shows what to run."""
+    assert [title.partition('.')[0] for title in INCIDENTS] == [str(number) for number in range(1, 11)]
+    assert all(INCIDENTS.values())

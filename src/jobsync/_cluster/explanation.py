@@ -158,7 +158,9 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
         why = f': {place.lock.reason}' if place.lock.reason else ''
         until = f', until {place.lock.expires_at:%Y-%m-%d %H:%M} UTC' if place.lock.expires_at else ''
         kind = f'an item of the group {place.lock.group!r}, for nodes that match' if place.lock.group else 'locked to'
-        yield f'It is {kind} {patterns}, by {place.lock.created_by!r}{until}{why}.'
+        creator = place.lock.created_by
+        gone = ', which is not registered any more' if '@' not in creator and reading.node(creator) is None else ''
+        yield f'It is {kind} {patterns}, by {creator!r}{gone}{until}{why}.'
         if place.pin is None:
             yield 'The leader has not placed it by that yet.'
     if history.audits:

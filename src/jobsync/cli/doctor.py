@@ -6,7 +6,7 @@ import datetime as dt
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from statistics import median
 
@@ -16,8 +16,10 @@ from rich.text import Text
 
 from jobsync.cli.common import ATTENTION, cluster_command, json_option
 from jobsync.cli.output import console, print_json
+from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
 from jobsync.errors import JobsyncError
+from jobsync.rows import ClusterNode
 
 __all__ = ['doctor']
 
@@ -85,12 +87,20 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     if not status['problems']:
         words = f'{status["nodes"]} nodes, leader {status["leader"]}, all {status["total_tokens"]:,} tokens owned'
         yield Finding('ok', 'cluster', words)
+    yield _orphaned(cluster, nodes)
     yield from _unrest(cluster, status['now'])
     held_up = cluster.incomplete(older_than=3600)
     if held_up:
         yield Finding('warn', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')
     else:
         yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
+
+
+def _orphaned(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Finding:
+    """Return how many task locks are left of which nodes. Not a fault: a program that has ended may have made them on purpose."""
+    left = Counter(lock['created_by'] for lock in orphans(cluster.locks(), nodes))
+    words = ', '.join(f'{count} of {name!r}' for name, count in left.most_common(3))
+    return Finding('ok', 'locks', f'left of nodes that are not registered any more: {words or "none"}')
 
 
 def _unrest(cluster: Cluster, now: dt.datetime) -> Iterator[Finding]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
 from jobsync.cli.common import cluster_command, json_option, steering_command
 from jobsync.cli.output import print_rows
 from jobsync.cluster import Cluster
+from jobsync.rows import ClusterNode, LockRow
 
-__all__ = ['drain', 'evict', 'locks', 'undrain']
+__all__ = ['drain', 'evict', 'locks', 'orphans', 'undrain']
 
 
 @click.group()
@@ -18,16 +21,25 @@ def locks() -> None:
 
 @locks.command('list')
 @click.option('--unmatched', is_flag=True, help='Only locks that no live node matches.')
+@click.option('--orphaned', is_flag=True, help='Only locks of nodes that are not registered any more.')
 @json_option
 @cluster_command
-def list_locks(cluster: Cluster, unmatched: bool, as_json: bool) -> None:
+def list_locks(cluster: Cluster, unmatched: bool, orphaned: bool, as_json: bool) -> None:
     """List task locks, with the pattern in force."""
     found = cluster.locks()
     if unmatched:
         tasks = set(cluster.status()['unmatched'])
         found = [lock for lock in found if lock['task_id'] in tasks]
+    if orphaned:
+        found = orphans(found, cluster.nodes())
     columns = ('task_id', 'node_pattern', 'patterns', 'created_by', 'expires_at', 'reason')
     print_rows(found, columns, as_json=as_json, nothing='there is no such task lock')
+
+
+def orphans(locks: Iterable[LockRow], nodes: Iterable[ClusterNode]) -> list[LockRow]:
+    """Return the task locks that a node has registered which is no member any more. Persons (user@host) are no nodes."""
+    members = {node['name'] for node in nodes if node['state'] != 'left'}
+    return [lock for lock in locks if lock['created_by'] not in members and '@' not in lock['created_by']]
 
 
 @locks.command('add')

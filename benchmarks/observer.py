@@ -70,18 +70,17 @@ def command(url: str, options: BackendOptions) -> None:
 
 
 def watched(url: str, options: BackendOptions) -> float:
-    """Return the calls in a second of an observer that reads everything once a second, as the page does."""
-    from jobsync.web.view import ClusterView
-
+    """Return the calls in a second of an observer that reads state and nodes once a second: ``status --watch --every 1``."""
     backend = Counted(plugins.connect(url, options))
-    view = ClusterView(lambda: Cluster(cast('Backend', backend)))
-    view.state()
-    backend.calls, ends = 0, time.monotonic() + _WATCH_SEC
-    while time.monotonic() < ends:
-        view.state()
-        time.sleep(0.01)
+    cluster = Cluster(cast('Backend', backend))
+    cluster.status()
+    backend.calls, begins = 0, time.monotonic()
+    while time.monotonic() < begins + _WATCH_SEC:
+        cluster.status()
+        cluster.nodes()
+        time.sleep(1)
     backend._backend.close()
-    return backend.calls / _WATCH_SEC
+    return backend.calls / (time.monotonic() - begins)
 
 
 def main() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.metrics import JobMetrics
-from jobsync.testing import Fault, FaultyBackend
+from jobsync.testing import Fault, FaultyBackend, Namespace
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +23,8 @@ def metrics() -> set[str]:
     """The names of all metrics, as rules and dashboards write them."""
     registry = CollectorRegistry()
     JobMetrics(Job('w1', coordination_config=config(MemoryBackend(MemoryStore()))), registry=registry)
-    found = {family.name + ('_total' if family.type == 'counter' else '') for family in registry.collect()}
+    ends = {'counter': '_total', 'info': '_info'}
+    found = {family.name + ends.get(family.type, '') for family in registry.collect()}
     return found | {f'{name}_{part}' for name in found if name.endswith('_seconds') for part in ('bucket', 'sum', 'count')}
 
 
@@ -73,6 +77,54 @@ def test_failures_are_counted() -> None:
     assert found[f'jobsync_store_call_failures_total{labels}'] == 2
     assert found[f'jobsync_store_call_seconds_count{labels}'] == 3
     assert found['jobsync_claims_total{node="w1"}'] == 1
+
+
+def test_hand_overs_attempts_and_quarantine() -> None:
+    """The leader's hand-overs with their durations; the oldest open task; claims that count as attempts; tasks in quarantine."""
+    registry, store = CollectorRegistry(), MemoryStore()
+    fast = {'minimum_nodes': 1, 'total_tokens': 100, 'rebalance_delay_sec': 0, 'max_attempts': 2}
+    jobs = [Job(name, coordination_config=CoordinationConfig(backend=MemoryBackend(store), **fast)) for name in ('w1', 'w2')]  # type: ignore[arg-type]
+    JobMetrics(jobs[0], registry=registry)
+    namespace = None
+    with jobs[0] as job:
+        namespace = Namespace(MemoryBackend(store))
+        for name in ('x', 'y'):
+            lost = namespace.join(name)
+            namespace.backend.append_claims(lost, ['deadly'], job.date, 1)
+            namespace.backend.remove_node(lost)
+        assert not job.add_task('deadly')
+        assert job.add_task('long')
+        with jobs[1]:
+            wait_until(lambda: len(jobs[1].my_tokens) == 50, 'the newcomer has its share')
+            found = scraped(registry)
+    assert found['jobsync_hand_over_seconds_count{node="w1"}'] >= 1
+    assert found['jobsync_hand_over_seconds_sum{node="w1"}'] > 0
+    assert found['jobsync_task_oldest_seconds{node="w1"}'] > 0
+    assert found['jobsync_attempts_total{node="w1"}'] == found['jobsync_claims_total{node="w1"}'] == 1
+    assert found['jobsync_tasks_quarantined{node="w1"}'] == 1
+
+
+def test_metrics_cost_no_call_to_the_store() -> None:
+    """A scrape calls nothing, and each call of the job reaches the store once: idle calls with metrics are those without."""
+    registry, here = CollectorRegistry(), threading.get_ident()
+    calls: list[tuple[str, int]] = []
+
+    class Watched(FaultyBackend):
+        def _fault(self, method: str) -> Fault | None:
+            calls.append((method, threading.get_ident()))
+            return super()._fault(method)
+
+    job = Job('w1', coordination_config=config(Watched(MemoryBackend(MemoryStore()))))
+    JobMetrics(job, registry=registry)
+    with job:
+        before = [name for name, thread in calls if thread == here]
+        for _ in range(100):
+            generate_latest(registry)
+        assert [name for name, thread in calls if thread == here] == before
+    measured = scraped(registry)
+    for name, count in Counter(name for name, _ in calls).items():
+        if name != 'wait':
+            assert measured[f'jobsync_store_call_seconds_count{{node="w1",operation="{name}"}}'] == count, name
 
 
 def test_two_jobs_of_a_process() -> None:

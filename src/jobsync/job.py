@@ -30,6 +30,7 @@ from jobsync._worker.stages import Event
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled
+from jobsync._worker.tracing import task_span
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.rows import AuditRow, CoordinationStatus, ItemRow, LockRow, NodeRow, QuarantinedRow
@@ -357,15 +358,20 @@ class Job:
             NotOwned: Before the block: this node does not own the task, or another thread works on it.
             ConfigError: The id cannot be a task's.
         """
+        with self._block(task), task_span(self.node_name, task):
+            yield task
+
+    @contextmanager
+    def _block(self, task: object) -> Iterator[None]:
         key, token = self._parse(task)
         task_log = self._task_log
         if task_log.has_checked_out(key):  # by a loop or a block around this one, which records its end
-            yield task
+            yield
             return
         if not task_log.check_out(key, token):
             raise NotOwned(f"node {self.node_name!r}: task {key!r} is not this node's: ask can_claim_task first, and skip it")
         try:
-            yield task
+            yield
         except BaseException:
             task_log.abandon(key)
             raise

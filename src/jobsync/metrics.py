@@ -19,9 +19,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -42,6 +43,15 @@ _CALL = ('node', 'operation')
 _UNMEASURED = frozenset({'close', 'connection', 'wait'})
 """What is no call to the store, or is meant to last."""
 
+
+def _oldest(job: Job) -> float:
+    return job._task_log.oldest_open_sec()
+
+
+def _quarantined(job: Job) -> float:
+    return job._task_log.attempts.quarantined
+
+
 _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
     'jobsync_healthy': ('1 if the node may claim what it owns, else 0', lambda job: job.am_i_healthy()),
     'jobsync_leader': ('1 if the node leads the cluster, else 0', lambda job: job.am_i_leader()),
@@ -49,6 +59,8 @@ _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
     'jobsync_lease_seconds': ('Seconds until the lease of the node ends', lambda job: status.lease_left_sec(job._session)),
     'jobsync_assignment_version': ('Version of the assignment that the node has applied', lambda job: job.token_version),
     'jobsync_tasks_open': ('Tasks that the node has begun and not ended', lambda job: _status(job)['open_tasks']),
+    'jobsync_task_oldest_seconds': ('How long ago the oldest of them was begun; 0 if there is none', _oldest),
+    'jobsync_tasks_quarantined': ('Tasks that the node was refused since they are in quarantine', _quarantined),
     'jobsync_locks_unmatched': ('Task locks that no live node matches', lambda job: _status(job)['unplaced_locks']),
     'jobsync_records_unreadable': ('Records in the store that cannot be read', lambda job: len(_status(job)['unreadable'])),
     'jobsync_log_lines_dropped': ('Lines that the log was too slow for', lambda job: _status(job)['log_lines_dropped']),
@@ -74,21 +86,42 @@ class JobMetrics(Collector):
             except JobsyncError as error:
                 raise ConfigError(f'job {job.node_name!r} has been entered: make its JobMetrics before') from error
         self._own = CollectorRegistry()
+        self._joined: set[str] = set()
+        """The nodes that have registered a first time."""
         self._seconds = Histogram(
             'jobsync_store_call_seconds', 'Duration of calls to the store', _CALL, buckets=_BUCKETS, registry=self._own
         )
         self._failures = self._counter('jobsync_store_call_failures', 'Calls to the store that failed', _CALL)
-        self._evictions = self._counter('jobsync_evictions', 'How often the node found itself evicted')
+        self._evictions = self._counter('jobsync_evictions', 'How often the node had to join anew')
         self._plans = self._counter('jobsync_plans', 'Plans that the node has committed as leader')
+        self._hand_overs = Histogram(
+            'jobsync_hand_over_seconds',
+            'How long hand-overs took: from the first plan until the tokens had passed',
+            ('node',),
+            buckets=_BUCKETS,
+            registry=self._own,
+        )
         self._moved = self._counter('jobsync_tokens_moved', 'Tokens and pins that those plans gave to another owner')
         self._claims = self._counter('jobsync_claims', 'Claims that the node has recorded')
+        self._attempts = self._counter('jobsync_attempts', 'Those of the claims that count as attempts (max_attempts)')
         self._audits = self._counter('jobsync_audits', 'Completions that the node has recorded')
+        Info('jobsync_build', 'The version of this library', registry=self._own).info({'version': version('jobsync')})
+        for job in self._jobs:
+            self._begin(job.node_name)
         registry.register(self)
         for job in self._jobs:
             job._session.instrument = partial(self._measured, job.node_name)
 
     def _counter(self, name: str, about: str, labels: tuple[str, ...] = ('node',)) -> Counter:
         return Counter(name, about, labels, registry=self._own)
+
+    def _begin(self, node: str) -> None:
+        """Begin every counter at 0. One that begins with its first event does not rise by it, and no alert can wait for none."""
+        for counter in (self._evictions, self._plans, self._moved, self._claims, self._attempts, self._audits, self._hand_overs):
+            counter.labels(node)
+        for operation in vars(Backend):
+            if not operation.startswith('_') and operation not in {*_UNMEASURED, 'info'}:
+                self._failures.labels(node, operation)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the present values. Called at each scrape, by any thread."""
@@ -116,25 +149,32 @@ class JobMetrics(Collector):
         try:
             answer = call(*values, **named)
         except Evicted:
-            self._evictions.labels(node).inc()
-            raise
+            raise  # an answer
         except Exception:
             self._failures.labels(node, operation).inc()
             raise
         finally:
             self._seconds.labels(node, operation).observe(time.perf_counter() - started)
-        self._count(node, operation, values)
+        self._count(node, operation, values, answer)
         return answer
 
-    def _count(self, node: str, operation: str, values: tuple[Any, ...]) -> None:
+    def _count(self, node: str, operation: str, values: tuple[Any, ...], answer: Any) -> None:
         if operation == 'append_claims':
-            self._claims.labels(node).inc(len(values[1]))
+            recorded = len(values[1]) - len(answer.completed) - len(answer.lost_attempts)
+            self._claims.labels(node).inc(recorded)
+            self._attempts.labels(node).inc(0 if values[3:] in ((), (None,)) else recorded)
+        elif operation == 'register':
+            # A node that finds its record gone in a reading starts over without a call that is refused, so no error shows it.
+            self._evictions.labels(node).inc(node in self._joined)
+            self._joined.add(node)
         elif operation == 'append_audits':
             self._audits.labels(node).inc(len(values[1]))
         elif operation == 'commit':
             plan: Plan = values[1]
             self._plans.labels(node).inc()
             self._moved.labels(node).inc(plan.moved)
+            if plan.moved and plan.duration_ms:
+                self._hand_overs.labels(node).observe(plan.duration_ms / 1000)
 
 
 class _MeasuredBackend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from jobsync._core.agent import commands
@@ -9,6 +10,7 @@ from jobsync._core.agent.ownership import Ownership
 from jobsync._core.config import NodeConfig
 from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import Guard, LockEdit, LockFilter
+from jobsync._runtime.tracing import commit_span
 from jobsync.backend import Backend
 
 __all__ = ['execute']
@@ -58,10 +60,12 @@ def _plan_and_commit(
 ) -> commands.CommitOutcome:
     from jobsync._core.leader.decide import decide  # only now: few nodes ever lead
 
+    planned_from = time.time_ns()
     decision = decide(view, state, config, token_of)
     revision = None
     if decision.plan is not None:
         snapshot = view.snapshot
         guard = Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.version)
-        revision = backend.commit(view.me, decision.plan, guard)
+        with commit_span(view.me.name, decision.plan, planned_from):
+            revision = backend.commit(view.me, decision.plan, guard)
     return commands.CommitOutcome(decision.plan, revision, decision.decide_again_at, decision.expired)

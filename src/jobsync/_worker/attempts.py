@@ -90,6 +90,11 @@ class Attempts:
                 error,
             )
 
+    @property
+    def quarantined(self) -> int:
+        """Return how many tasks this node has reported to be in quarantine, and that were not released here."""
+        return len(self._reported)
+
     def report(self, lost: Mapping[str, int]) -> None:
         """Log that tasks are in quarantine, each once."""
         for key, count in lost.items():

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from jobsync._runtime import clock
 from jobsync._worker.task_log import Claimed, TaskLog
+from jobsync._worker.tracing import traced
 
 __all__ = ['ClaimLoop', 'claimed_tasks']
 
@@ -55,6 +56,11 @@ class ClaimLoop(Generic[T]):
         """Tasks that a run was lost at: each is claimed alone, after the others of its batch (see ``attempts``)."""
         self._quarantined: dict[str, int] = {}
         """Tasks that are not started any more, and how many runs were lost at each."""
+
+    @property
+    def node_name(self) -> str:
+        """Return the name of the node that the loop runs on."""
+        return self._task_log.node_name
 
     @property
     def is_over(self) -> bool:
@@ -184,7 +190,7 @@ def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T]
     owned = (task for task in _until_over(loop, tasks) if is_owned(task))
     try:
         while (taken := list(islice(owned, loop.missing))) or loop.has_waiting:
-            yield from loop.run_batch(taken)
+            yield from traced(loop.run_batch(taken), loop.node_name)
     finally:
         loop.leave()
     loop.finish()

@@ -50,11 +50,12 @@ class TaskLog:
     """
 
     def __init__(self, session: Session, date: dt.date) -> None:
-        self._session, self._node_name = session, session.node_name
+        self._session, self.node_name = session, session.node_name
         self._date = date.date() if isinstance(date, dt.datetime) else date
         self.completions = Completions(session, self._date, self._release_recorded)
         self.attempts = Attempts(session, self._date)
-        self._open: dict[str, None] = {}
+        self._open: dict[str, float] = {}
+        """The open tasks, with when each was begun, on ``clock.now``."""
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
         self._deferred: dict[str, int] = {}
@@ -65,6 +66,11 @@ class TaskLog:
     def open_tasks(self) -> int:
         """Return how many tasks are open."""
         return len(self._open)
+
+    def oldest_open_sec(self) -> float:
+        """Return for how many seconds the oldest of the open tasks has been open; 0 if there is none."""
+        begun = self._open.copy().values()
+        return max(0.0, clock.now() - min(begun)) if begun else 0.0
 
     def open_names(self) -> str:
         """Return the open tasks as text for a log line, at most 20 of them by their keys."""
@@ -101,7 +107,7 @@ class TaskLog:
             return False
         runtime = self._runtime
         if runtime is None:
-            self._open[key] = None
+            self._open[key] = clock.now()
             return True
         ref = runtime.agent.ref
         was_open = key in self._open
@@ -115,7 +121,7 @@ class TaskLog:
                 self._log_refusal([key])
                 return False
             if self._record_alone(runtime, [key], ref):
-                self._open[key] = None
+                self._open[key] = clock.now()
                 return True
         except BaseException:
             if not was_open:
@@ -210,7 +216,7 @@ class TaskLog:
                 self.give_up_unstarted([key])
                 return False
         self._checked_out[key] = worker
-        self._open[key] = None
+        self._open[key] = clock.now()
         return True
 
     def give_up_unstarted(self, keys: Iterable[str]) -> None:
@@ -247,7 +253,7 @@ class TaskLog:
         return self._session.is_over
 
     def _log_refusal(self, keys: Collection[str]) -> None:
-        _logger.info('node %r: not started, since this node does not own it (any more): %s', self._node_name, listed(keys))
+        _logger.info('node %r: not started, since this node does not own it (any more): %s', self.node_name, listed(keys))
 
     def _record_alone(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
         """Record claims, and return whether all of the tasks may be started: none is in quarantine, and the run is not over."""
@@ -280,7 +286,7 @@ class TaskLog:
         try:
             unclaimed = self._session.caller.call(write, while_=has_lease)
         except JobsyncError as error:
-            _logger.info('node %r: not started, since the claim was refused: %s (%s)', self._node_name, listed(keys), error)
+            _logger.info('node %r: not started, since the claim was refused: %s (%s)', self.node_name, listed(keys), error)
             agent.beat_soon()
             runtime.wake()
             return None
@@ -290,7 +296,7 @@ class TaskLog:
         # t=0   the lease is valid, and the claim goes out
         # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
         if not has_lease():
-            _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self._node_name, listed(keys))
+            _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self.node_name, listed(keys))
             return None
         return unclaimed
 
@@ -384,7 +390,7 @@ class TaskLog:
             _logger.warning(
                 'node %r has left with %d tasks not audited: %s. They are incomplete, so the next owner does them again '
                 '(get_incomplete_tasks lists them); what is done, write_audit records before the block ends',
-                self._node_name,
+                self.node_name,
                 len(self._open),
                 self.open_names(),
             )

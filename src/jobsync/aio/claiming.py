@@ -7,11 +7,12 @@ import enum
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
 from jobsync._worker.claim_loop import ClaimLoop
+from jobsync._worker.tracing import task_span
 from jobsync.aio.threads import Threads
 from jobsync.errors import JobsyncError
 
@@ -55,6 +56,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         """Whether the last call of the source was cancelled."""
         self._taken: list[T] = []
         self._read = 0
+        self._span = ExitStack()
+        """The span of the task that the caller has, if the program traces."""
 
     if not TYPE_CHECKING:  # a type checker finds ``for`` by itself, as long as this is missing
 
@@ -63,6 +66,7 @@ class Claims(AsyncIterator[T], Generic[T]):
             raise JobsyncError('tasks of an AsyncJob are claimed by "async for task in job.claim(…)", not by "for"')
 
     async def __anext__(self) -> T:
+        self._span.close()
         while (task := await self._next_of_batch()) is END:
             await self._take()
             if not self._taken and not self._loop.has_waiting:
@@ -70,6 +74,7 @@ class Claims(AsyncIterator[T], Generic[T]):
                 raise StopAsyncIteration
             taken, self._taken = self._taken, []
             self._batch = self._loop.run_batch(taken)
+        self._span.enter_context(task_span(self._loop.node_name, task))
         return task
 
     async def aclose(self) -> None:
@@ -119,6 +124,7 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     def _close(self, work: Iterator[T]) -> None:
         """Leave a batch half-way, so that its task is no longer in flight."""
+        self._span.__exit__(GeneratorExit, GeneratorExit(), None)
         if isinstance(work, Generator):
             with suppress(ValueError):  # a thread still runs it
                 work.close()

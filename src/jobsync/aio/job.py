@@ -18,6 +18,7 @@ from jobsync._worker import status
 from jobsync._worker.session import copy_error
 from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import Event
+from jobsync._worker.tracing import task_span
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.singleton import AsyncSingleton
@@ -298,14 +299,15 @@ class AsyncJob:
             NotOwned: Before the block: this node does not own the task, or another asyncio task works on it.
             ConfigError: The id cannot be a task's.
         """
-        block = self._job.task(task)
+        block = self._job._block(task)
 
         def fail(error: BaseException) -> None:
             block.__exit__(type(error), error, error.__traceback__)
 
         await self._call(block.__enter__, undo=lambda _: fail(asyncio.CancelledError()))
         try:
-            yield task
+            with task_span(self.node_name, task):
+                yield task
         except BaseException as error:
             fail(error)  # does not reach the store
             raise

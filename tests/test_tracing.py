@@ -1,0 +1,110 @@
+"""Spans of OpenTelemetry, as the SDK's exporter receives them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.job.waiting import wait_until
+
+from jobsync import AsyncJob, CoordinationConfig, Job
+from jobsync.aio.claiming import Claims
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """What a program exports that has set a provider."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, 'get_tracer_provider', lambda: provider)
+    yield exporter
+    provider.shutdown()
+
+
+def config(store: MemoryStore) -> CoordinationConfig:
+    return CoordinationConfig(backend=MemoryBackend(store), minimum_nodes=1, total_tokens=20, rebalance_delay_sec=0)
+
+
+def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    return [span for span in exporter.get_finished_spans() if span.name == f'jobsync.{name}']
+
+
+def task_of(span: object) -> object:
+    assert isinstance(span, ReadableSpan)
+    assert span.attributes is not None
+    return span.attributes['jobsync.task']
+
+
+def test_plans_commits_and_hand_overs(exporter: InMemorySpanExporter) -> None:
+    """The leader traces each plan that it commits, the commit, and the hand-over that a commit ends."""
+    store = MemoryStore()
+    with Job('w1', coordination_config=config(store)), Job('w2', coordination_config=config(store)) as other:
+        wait_until(lambda: len(other.my_tokens) == 10, 'the newcomer has its share')
+        reasons = [span.attributes['jobsync.reason'] for span in named(exporter, 'commit') if span.attributes]
+        assert reasons[:2] == ['first distribution', 'node joined: w2']
+        assert [span.attributes for span in named(exporter, 'plan')][: len(reasons)] == [
+            span.attributes for span in named(exporter, 'commit')
+        ]
+        (hand_over,) = named(exporter, 'hand_over')
+        assert hand_over.attributes == {'jobsync.node': 'w1', 'jobsync.reason': 'node joined: w2', 'jobsync.moved': 10}
+        assert (hand_over.start_time or 0) < (hand_over.end_time or 0)
+
+
+def test_tasks(exporter: InMemorySpanExporter) -> None:
+    """A task's span is current in the body of the loop or block, and an error where the task stays incomplete."""
+    with Job('w1', coordination_config=config(MemoryStore())) as job:
+        for task in job.claim(range(3)):
+            assert task_of(trace.get_current_span()) == str(task)
+        for _ in job.batch(['a', 'b']):
+            break
+        with pytest.raises(ValueError, match='broken'), job.task('c'):
+            assert task_of(trace.get_current_span()) == 'c'
+            raise ValueError('broken')
+        with job.task('d'):
+            pass
+        assert not trace.get_current_span().is_recording()
+    spans = named(exporter, 'task')
+    assert [task_of(span) for span in spans[:3]] == ['0', '1', '2']
+    assert [span.status.is_ok for span in spans] == [True, True, True, False, False, True]
+    assert [event.name for event in spans[4].events] == ['exception']
+
+
+def test_tasks_of_an_event_loop(exporter: InMemorySpanExporter) -> None:
+    """``AsyncJob`` has the same, though threads call the store."""
+
+    async def work() -> None:
+        async with AsyncJob('w1', coordination_config=config(MemoryStore())) as job:
+            async for task in job.claim(range(3)):
+                assert task_of(trace.get_current_span()) == str(task)
+            claims = job.claim(['a', 'b'])
+            assert isinstance(claims, Claims)
+            async for _ in claims:
+                break
+            await claims.aclose()
+            async with job.task('c'):
+                assert task_of(trace.get_current_span()) == 'c'
+            assert not trace.get_current_span().is_recording()
+
+    asyncio.run(work())
+    assert [span.status.is_ok for span in named(exporter, 'task')] == [True, True, True, False, True]
+
+
+def test_nothing_is_imported_for_a_program_that_does_not_trace() -> None:
+    """Without a provider there is no span, and the API is not even imported."""
+    code = """
+import sys
+from jobsync import CoordinationConfig, Job
+config = CoordinationConfig(backend='memory://', minimum_nodes=1, total_tokens=20)
+with Job('w1', coordination_config=config) as job:
+    assert list(job.claim(range(3))) == [0, 1, 2]
+assert 'opentelemetry' not in sys.modules
+"""
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120)

@@ -20,6 +20,7 @@ extensions = [
     'sphinx_click',
     'sphinx_copybutton',
     'docs._ext.directives',
+    'docs._ext.llms',
 ]
 exclude_patterns = ['_build', '_ext']
 html_theme = 'furo'

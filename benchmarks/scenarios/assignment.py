@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios.steps import peak_mb, steps
+from benchmarks.scenarios.steps import item_steps, peak_mb, steps
 from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario
@@ -12,6 +12,8 @@ from jobsync_bench.timing import cpu_seconds
 __all__ = ['SCENARIO']
 
 _SIZES = ((10_000, 10), (1_000_000, 1_000))
+_ITEMS = (10_000, 100)
+_COSTS = {'equal cost': (1.0,), 'different cost': (1.0, 2.0, 3.0, 4.0, 5.0)}
 
 
 def play(bench: Bench) -> None:
@@ -22,6 +24,10 @@ def play(bench: Bench) -> None:
             bench.record('step', case, [cpu_seconds(run) for _ in range(3 if tokens >= 1_000_000 else 9)])
             if tokens >= 1_000_000:
                 bench.record('memory', case, [peak_mb(run)])
+    for what, costs in _COSTS.items():
+        for step, run in item_steps(*_ITEMS, costs):
+            case = f'items of {what}, {step}: decide: {_ITEMS[0]:,} x {_ITEMS[1]:,}'
+            bench.record('step', case, [cpu_seconds(run) for _ in range(9)])
 
 
 SCENARIO = Scenario(
@@ -42,5 +48,8 @@ SCENARIO = Scenario(
     ),
     play=play,
     needs=Needs.NOTHING,
-    targets=(Target('a decision: memory', Pick('memory', case='*: decide: *'), at_most=100),),
+    targets=(
+        Target('a decision: memory', Pick('memory', case='*: decide: *'), at_most=100),
+        Target('a decision about 10,000 items, s', Pick('step', case='items of *', statistic='least'), at_most=0.05),
+    ),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import attrs
@@ -29,6 +29,7 @@ from jobsync.backend import (
     Reach,
     Revision,
     Snapshot,
+    TaskLock,
     Timeline,
 )
 from jobsync.config import CoordinationConfig
@@ -51,6 +52,7 @@ class Cluster:
     assignment: Assignment
     names: tuple[str, ...]
     left: frozenset[str] = frozenset()
+    locks: tuple[TaskLock, ...] = ()
 
     def decide(self) -> Plan | None:
         """Return the leader's next plan."""
@@ -63,7 +65,7 @@ class Cluster:
             me=me,
             snapshot=snapshot,
             assignment=self.assignment,
-            locks=(),
+            locks=self.locks,
             suspects={},
             now=1_000.0,
             started_at=0.0,
@@ -81,11 +83,20 @@ class Cluster:
         version = Revision(self.assignment.version.number + 1, 1)
         groups = tuple(attrs.evolve(group, version=version.number) for group in plan.groups)
         base = self.assignment.version if self.assignment.members else None
-        return Changes(version, base, plan.members, groups, plan.pins)
+        pins = {**self.assignment.pins, **{pin.id: pin for pin in plan.pins}}
+        left = tuple(pin for pin in pins.values() if pin.id not in plan.unpinned)
+        return Changes(version, base, plan.members, groups, left)
 
     def after(self, plan: Plan) -> Cluster:
         """Return the cluster after the commit, seen by all nodes."""
         return attrs.evolve(self, assignment=self.assignment.apply(self.changes(plan)))
+
+    def settled(self) -> Cluster:
+        """Return the cluster after all plans, each seen by all nodes."""
+        found = self
+        while (plan := found.decide()) is not None:
+            found = found.after(plan)
+        return found
 
     def owned(self, name: str) -> Ownership:
         """Return the ownership of a node."""
@@ -120,6 +131,27 @@ def steps(tokens: int, nodes: int) -> Iterator[tuple[str, Callable[[], object]]]
     joined = asked.after(_plan(asked))
     yield from stage('leave', attrs.evolve(joined, left=frozenset({names[-2]})), names[0])
     yield 'claimable set', lambda: joined.owned(names[0]).tokens
+
+
+def item_steps(items: int, nodes: int, costs: Sequence[float]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield each decision about a group of items, whose costs repeat ``costs``, with its name; all hand-overs are complete."""
+    names = tuple(f'node-{number:04}' for number in range(nodes + 1))
+    empty = Cluster(Assignment.empty(items), names[:-1])
+    locks = tuple(
+        TaskLock(1 + n, f'item-{n}', ('%',), None, names[0], _START, None, 1, 'group', costs[n % len(costs)])
+        for n in range(items)
+    )
+    yield 'first', attrs.evolve(empty, locks=locks).decide
+    declared = attrs.evolve(empty.after(_plan(empty)), locks=locks)
+    yield 'declared', declared.decide
+    asked = declared.after(_plan(declared))
+    yield 'declared, handed over', asked.decide
+    settled = asked.settled()
+    yield 'nothing', settled.decide
+    joining = attrs.evolve(settled, names=names)
+    yield 'join', joining.decide
+    joined = joining.settled()
+    yield 'leave', attrs.evolve(joined, left=frozenset({names[-2]})).decide
 
 
 def _plan(cluster: Cluster) -> Plan:

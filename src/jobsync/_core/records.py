@@ -276,7 +276,7 @@ class Member:
     """The number of the revision below which no fence of what this run owns may be: the leader's to set."""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # with slots one takes three times as long to make, and a plan may make thousands
 class Pin:
     """A token of its own for a locked task or an item (rule R7)."""
 

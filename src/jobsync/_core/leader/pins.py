@@ -93,17 +93,20 @@ class PinChanges:
 
     def write(self, draft: _Draft, owner: str | None, target: str | None, pattern: str | None, number: int) -> None:
         """Write the pin of a draft, if it differs from the present one."""
-        before, home, group = draft.before, None if draft.home == owner else draft.home, draft.group
-        if before is None or (owner, target, pattern, home, group) != (
-            before.owner,
-            before.target,
-            before.pattern,
-            before.home,
-            before.group,
-        ):
-            version = before.version if before is not None and before.owner == owner else number
-            self.written.append(Pin(draft.id, draft.task_id, owner, target, version, pattern, home, group))
+        pin_id, task_id, _, _, lock, before, home, _ = draft
+        home, version = None if home == owner else home, number
+        group = lock.group if lock is not None else draft.group
+        if before is not None:
+            if before.owner == owner:
+                version = before.version
+                if (target, pattern, home, group) == (before.target, before.pattern, before.home, before.group):
+                    return
             self._explain(draft, owner, pattern)
+        elif group:
+            self.declared.add(group)
+        else:
+            self.locked.add(owner)
+        self.written.append(Pin(pin_id, task_id, owner, target, version, pattern, home, group))
 
     def _explain(self, draft: _Draft, owner: str | None, pattern: str | None) -> None:
         before, group = draft.before, draft.group
@@ -147,6 +150,8 @@ class PinPlanner:
         self.due_at = view.now + max((min(ends) - now).total_seconds(), _LEAST_WAIT_SEC) if ends else _FOREVER
         """When the first lock in force expires; infinity if none does."""
         self._drafts = tuple(self._draft())
+        self._new_tokens: dict[int, int] = {}
+        """The hash tokens of new pins, once they were computed."""
 
     def _draft(self) -> Iterator[_Draft]:
         old, owner_table = self._old, self._owner_table
@@ -198,16 +203,16 @@ class PinPlanner:
 
     def requests(self, place: array[int], names: Sequence[str]) -> list[PinRequest]:
         """Return what the planner is to place: every pin with a lock, unless its owner may be working unseen or is stuck."""
-        requests = []
+        requests, tokens = [], self._new_tokens
         for draft in self._drafts:
-            lock = draft.lock
-            if lock is None or draft.frozen or (self._stuck and self._settled(draft)):
+            pin_id, task_id, owner, target, lock, before, home, frozen = draft
+            if lock is None or frozen or (self._stuck and self._settled(draft)):
                 continue
-            at = draft.owner if draft.target is None or draft.target == NOBODY else draft.target
-            if draft.before is None:
-                position = place[self._token_of(draft.task_id)]
+            at = owner if target is None or target == NOBODY else target
+            if before is None:
+                position = place[tokens.setdefault(pin_id, self._token_of(task_id))]
                 at = names[position] if position >= 0 else None
-            requests.append(PinRequest(draft.id, at, self._choice(lock)[1], draft.home, lock.group, lock.cost))
+            requests.append(PinRequest(pin_id, at, self._choice(lock)[1], home, lock.group, lock.cost))
         return requests
 
     def settle(self, places: Mapping[int, str | None], changes: RowChanges, number: int) -> PinChanges:
@@ -233,7 +238,8 @@ class PinPlanner:
                 pattern = self._choice(lock)[0] if place is not None else _last_pattern(before, lock)
                 if before is None and self._old.members:
                     # The task may be in flight on the node that owns its hash token: the pin begins there, whatever its place.
-                    owner, known = changes.owner_of(self._token_of(draft.task_id))
+                    token = self._new_tokens.get(draft.id)
+                    owner, known = changes.owner_of(self._token_of(draft.task_id) if token is None else token)
                     if not known:
                         continue
             if owner is None:

@@ -28,8 +28,15 @@ from jobsync._core.planner.transport import FREELY
 
 __all__ = ['share_costs']
 
-Choice = tuple[int, ...]
-"""The nodes that an item may be on, rising."""
+
+class Choice(tuple[int, ...]):
+    """The nodes that an item may be on, rising. There is one object for each choice, so the hash of the object will do."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, nodes: Sequence[int]) -> None:
+        self.has = frozenset(nodes).__contains__
+        """Returns whether a node is among them, sooner than the tuple does."""
 
 
 class Item(NamedTuple):
@@ -47,26 +54,31 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
     ``numbers`` gives the nodes by name, in the order in which they win ties, and ``weights`` the weight of each.
     """
     balance = _Balance(weights, _whole([item.cost for item in items]))
+    unique: dict[tuple[int, ...], Choice] = {}
     choices: dict[frozenset[str], Choice] = {}
     loose: list[tuple[Item, Choice]] = []
     placed: dict[int, int] = {}
-    for request, cost in zip(items, balance.costs, strict=True):
-        if request.allowed not in choices:
-            choices[request.allowed] = tuple(sorted(numbers[name] for name in request.allowed if name in numbers))
-        choice = choices[request.allowed]
-        at = FREELY if request.place is None else numbers.get(request.place, FREELY)
-        item = Item(request.id, cost, FREELY if request.home is None else numbers.get(request.home, FREELY))
-        if not choice:
-            placed[item.id] = FREELY
-        elif at in choice:
-            balance.put(item, choice, at)
-        else:
+    on, load = balance.on, balance.load
+    for (pin_id, place, allowed, home, _, _), cost in zip(items, balance.costs, strict=True):
+        choice = choices.get(allowed)
+        if choice is None:
+            found = Choice(sorted(numbers[name] for name in allowed if name in numbers))
+            choice = choices[allowed] = unique.setdefault(tuple(found), found)
+        at = FREELY if place is None else numbers.get(place, FREELY)
+        item = Item(pin_id, cost, FREELY if home is None else numbers.get(home, FREELY))
+        if choice.has(at):
+            on[at][choice].append(item)  # as ``put`` does, without a call for each item
+            load[at] += cost
+        elif choice:
             loose.append((item, choice))
+        else:
+            placed[pin_id] = FREELY
     balance.place(loose)
-    balance.relieve(range(len(weights)), {choice: choice for choice in choices.values() if choice})
+    balance.relieve(range(len(weights)), {choice: choice for choice in unique.values() if choice})
     balance.even_out()
     for node, items_there in enumerate(balance.on):
-        placed.update((item.id, node) for some in items_there.values() for item in some)
+        for some in items_there.values():
+            placed.update(dict.fromkeys([item.id for item in some], node))
     return placed
 
 
@@ -104,26 +116,24 @@ class _Balance:
     def place(self, loose: Iterable[tuple[Item, Choice]]) -> None:
         """Put each of these items home if there is room, else where there is the most room; the dearest first."""
         total, whole = sum(self.costs), sum(self.weights)
-
-        def excess(node: int) -> int:
-            return self.load[node] * whole - self.weights[node] * total
-
+        excess = [load * whole - weight * total for load, weight in zip(self.load, self.weights, strict=True)]
         least: dict[Choice, list[tuple[int, int]]] = {}
         for item, choice in sorted(loose, key=lambda found: (-found[0].cost, found[0].id)):
-            if item.home in choice and excess(item.home) + item.cost * whole <= 0:
-                self.put(item, choice, item.home)
-                continue
-            if choice not in least:
-                least[choice] = [(excess(node), node) for node in choice]
-                heapify(least[choice])
-            heap = least[choice]
-            while heap[0][0] != (now := excess(heap[0][1])):  # loads only rise here, so what is in the heap is too low, if wrong
-                heapreplace(heap, (now, heap[0][1]))
-            self.put(item, choice, heap[0][1])
+            node, more = item.home, item.cost * whole
+            if not choice.has(node) or excess[node] + more > 0:
+                heap = least.get(choice)
+                if heap is None:
+                    heap = least[choice] = [(excess[each], each) for each in choice]
+                    heapify(heap)
+                # Loads only rise here, so what is in the heap is too low, if wrong.
+                while heap[0][0] != (now := excess[node := heap[0][1]]):
+                    heapreplace(heap, (now, node))
+            excess[node] += more
+            self.put(item, choice, node)
 
     # --- no node over by more than the dearest item -------------------------------------------------------------------------
 
-    def relieve(self, nodes: Sequence[int], usable: Mapping[Choice, Choice]) -> None:
+    def relieve(self, nodes: Sequence[int], usable: Mapping[Choice, Sequence[int]]) -> None:
         """Move items until no node of this part has more than the mean and the dearest item; of each part that is cut off, too.
 
         ``usable`` has the choices of the part's items, and which nodes of them are in this part.
@@ -146,15 +156,15 @@ class _Balance:
                     excess[node] -= item.cost * whole
                     excess[to] += item.cost * whole
         crowded = self._reached(over, usable)
-        within: dict[Choice, Choice] = {}
-        outside: dict[Choice, Choice] = {}
+        within: dict[Choice, Sequence[int]] = {}
+        outside: dict[Choice, Sequence[int]] = {}
         for choice, here in usable.items():
             left = tuple(node for node in here if node not in crowded)
             (outside if left else within)[choice] = left or here
         self.relieve([node for node in nodes if node in crowded], within)
         self.relieve([node for node in nodes if node not in crowded], outside)
 
-    def _steps(self, ends: Sequence[int], nodes: Sequence[int], usable: Mapping[Choice, Choice]) -> dict[int, int]:
+    def _steps(self, ends: Sequence[int], nodes: Sequence[int], usable: Mapping[Choice, Sequence[int]]) -> dict[int, int]:
         """Return for each node how many items have to move, each to the next node, until one reaches one of the ``ends``."""
         steps = dict.fromkeys(ends, 0)
         new = set(ends)
@@ -170,7 +180,7 @@ class _Balance:
         return steps
 
     def _next(
-        self, node: int, steps: Mapping[int, int], usable: Mapping[Choice, Choice], excess: Mapping[int, int]
+        self, node: int, steps: Mapping[int, int], usable: Mapping[Choice, Sequence[int]], excess: Mapping[int, int]
     ) -> tuple[Choice, int] | None:
         """Return the items of a node that can take the next step, by their choice, and where; None if none can."""
         for choice, items in sorted(self.on[node].items()):
@@ -180,7 +190,7 @@ class _Balance:
                         return choice, to
         return None
 
-    def _reached(self, start: Iterable[int], usable: Mapping[Choice, Choice]) -> set[int]:
+    def _reached(self, start: Iterable[int], usable: Mapping[Choice, Sequence[int]]) -> set[int]:
         """Return the nodes to which items of these nodes, and what they push aside, can go."""
         reached = set(start)
         new = list(reached)
@@ -215,15 +225,16 @@ class _Balance:
     def _lower(self, node: int) -> tuple[Item, Choice, int, int] | None:
         """Return what ``move`` needs: the item of a node that evens out most, and the node to which it goes, if any is so low."""
         weights, load = self.weights, self.load
+        mine, weight = load[node], weights[node]
         found: tuple[int, Choice, int] | None = None
         for choice, items in sorted(self.on[node].items()):
             if items:
-                gap, to = max((load[node] * weights[to] - load[to] * weights[node], -to) for to in choice)
-                if gap > self.dearest * weights[node] and (found is None or gap > found[0]):
+                gap, to = max([(mine * weights[to] - load[to] * weight, -to) for to in choice])
+                if gap > self.dearest * weight and (found is None or gap > found[0]):
                     found = gap, choice, -to
         if found is None:
             return None
         gap, choice, to = found
-        even = gap // (weights[node] + weights[to])
+        even = gap // (weight + weights[to])
         item = min(self.on[node][choice], key=lambda item: (abs(item.cost - even), item.home != to, item.id))
         return item, choice, node, to

@@ -26,19 +26,21 @@ def share_items(items: Iterable[PinRequest], nodes: Sequence[str], weights: Mapp
     ``nodes`` are the names of those that may have items, in their order, and ``weights`` gives the weight of each.
     """
     groups: defaultdict[str, list[PinRequest]] = defaultdict(list)
-    load: Counter[str | None] = Counter()
     for item in items:
         groups[item.group].append(item)
-        load[item.place] += 1
+    before = {name: Counter([item.place for item in group]) for name, group in groups.items()}
+    load: Counter[str | None] = Counter()
+    for counts in before.values():
+        load.update(counts)
     placed: dict[int, str | None] = {}
-    for _, group in sorted(groups.items()):
-        load.subtract(item.place for item in group)
-        order = sorted(nodes, key=lambda name: load[name] / weights[name])
-        numbers = {name: number for number, name in enumerate(order)}
+    for name, group in sorted(groups.items()):
+        load.subtract(before[name])
+        order = sorted(nodes, key=lambda node: load[node] / weights[node])
+        numbers = {node: number for number, node in enumerate(order)}
         chosen = _share(group, numbers, QuotientScale.of([weights[name] for name in order]))
-        shares = {item: order[node] if node != FREELY else None for item, node in chosen.items()}
-        load.update(shares.values())
-        placed.update(shares)
+        at: dict[int, str | None] = {**dict(enumerate(order)), FREELY: None}
+        load.update({at[node]: count for node, count in Counter(chosen.values()).items()})
+        placed.update(zip(chosen, map(at.__getitem__, chosen.values()), strict=True))
     return placed
 
 

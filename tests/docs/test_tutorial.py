@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -73,3 +75,11 @@ def test_three_workers_share_and_one_is_killed(workers: dict[str, subprocess.Pop
     claims, rebalances = (query(tmp_path, statement) for statement in statements())
     assert {node for node, _ in claims} == set(NAMES)
     assert rebalances[0] == ('first distribution', 10_000, 3)
+    for command in re.findall(r'^jobsync (.+)$', PAGE.read_text(encoding='utf-8'), flags=re.MULTILINE):
+        environ = {**os.environ, 'JOBSYNC_BACKEND': 'sqlite:///jobs.db'}
+        line = [sys.executable, '-m', 'jobsync.cli.main', *shlex.split(command)]
+        done = subprocess.run(line, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 3), done.stderr
+        assert (
+            'no node is at work' if command == 'status' else 'completed' if 'history' in command else 'It is complete'
+        ) in done.stdout

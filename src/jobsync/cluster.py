@@ -56,6 +56,9 @@ class Cluster:
         op_timeout_sec: The longest duration of one call to the store.
         bulk_timeout_sec: The longest duration of a call that carries many records.
 
+    Attributes:
+        appname: The namespace.
+
     Raises:
         ConfigError: An argument is not allowed.
         BackendNotFound: No backend can be used for the URL.
@@ -75,6 +78,7 @@ class Cluster:
         self._owns_backend = isinstance(backend, str)
         self._backend = plugins.connect(backend, config.options) if isinstance(backend, str) else backend
         self._reader = ClusterReader(self._backend)
+        self.appname = config.options.namespace
 
     def __enter__(self) -> Self:
         return self
@@ -151,8 +155,7 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        assignment = self._reader.read().assignment
-        return {name: assignment.owned_by(name) for name in sorted(assignment.names) if assignment.owned_by(name)}
+        return self._reader.read().assignment.by_owner()
 
     def owner_of(self, task: object) -> str | None:
         """Return the name of the node that owns the task; None if no node does.

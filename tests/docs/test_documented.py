@@ -6,13 +6,11 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
-from typing import Any, cast
 
 import attrs
 import click
 import pytest
 from docs._ext import facts
-from starlette.routing import Route
 from tests.docs.pages import DOCS, written_by_hand
 
 import jobsync
@@ -21,7 +19,6 @@ from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.schema import tables_for
 from jobsync.cli.commands import cli
 from jobsync.cli.group import GROUP
-from jobsync.web.app import cluster_app, job_app
 
 HANDWRITTEN = written_by_hand()
 
@@ -157,16 +154,6 @@ def test_a_command(path: str, command: click.Command) -> None:
     for parameter in command.params:
         assert not isinstance(parameter, click.Option) or parameter.help, f'{path} {parameter.opts}'
     assert path in HANDWRITTEN, f'no page mentions {path}'
-
-
-def test_every_endpoint_over_http() -> None:
-    """The page on HTTP names each path that a worker or the command serves, except the parts of the page itself."""
-    shown = (DOCS / 'operate' / 'page.md').read_text(encoding='utf-8')
-    worker, observer = job_app(cast('Any', None), cast('Any', None)), cluster_app(cast('Any', None))
-    paths = {route.path for app in (worker, observer) for route in app.routes if isinstance(route, Route)}
-    found = {re.sub(r'\{(\w+)(:path)?\}', lambda match: match[1].upper(), path) for path in paths}
-    assert {'/health/live', '/health/ready', '/api/why/TASK'} <= found
-    assert [path for path in sorted(found) if f'`{path}`' not in shown and not path.startswith('/page.')] == []
 
 
 def test_the_hook() -> None:

@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from starlette.routing import Route
 from starlette.testclient import TestClient
+from tests.web.conftest import TOKEN
 
-from jobsync import AsyncJob, Cluster, CoordinationConfig, Job, JobsyncError
-from jobsync.backend import TokenGroup
+from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, JobsyncError
+from jobsync.backend import Pin, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import TOKENS
-from jobsync.web import allowed_hosts, cluster_app
-from jobsync.web.view import ClusterView
+from jobsync.web import allowed_hosts, cluster_app, job_app
+from jobsync.web.gauges import CLUSTER_GAUGES
 
 LOCAL = 'http://127.0.0.1'
+ALLOWED = {'Authorization': f'Bearer {TOKEN}'}
+STEERING = ('/api/drain', '/api/undrain', '/api/evict', '/api/release', '/api/locks/clear')
+FILES = (
+    '/',
+    '/main.js',
+    '/feed.js',
+    '/dom.js',
+    '/map.js',
+    '/nodes.js',
+    '/history.js',
+    '/lists.js',
+    '/task.js',
+    '/steer.js',
+    '/page.css',
+    '/icon.svg',
+)
 
 
 @pytest.fixture
@@ -34,79 +58,188 @@ def namespace(store: MemoryStore) -> Namespace:
     return namespace
 
 
+def client_of(store: MemoryStore, token: str | None = None) -> TestClient:
+    return TestClient(cluster_app(lambda: Cluster(MemoryBackend(store)), token=token), base_url=LOCAL)
+
+
 @pytest.fixture
 def client(store: MemoryStore) -> Iterator[TestClient]:
-    with TestClient(cluster_app(lambda: Cluster(MemoryBackend(store))), base_url=LOCAL) as client:
+    with client_of(store) as client:
+        yield client
+
+
+@pytest.fixture
+def steered(store: MemoryStore) -> Iterator[TestClient]:
+    with client_of(store, TOKEN) as client:
         yield client
 
 
 def test_the_api_has_what_cluster_has(client: TestClient, namespace: Namespace) -> None:
-    """State, locks, items, incomplete work and the explanation of a task, as JSON."""
+    """State, nodes, locks, items, incomplete work and the explanation of a task, as JSON."""
+    namespace.lock('x', 'y', patterns=('gpu-%',), reason='needs a card')
+    namespace.lock('row-1', 'row-2', group='rows')
+    namespace.commit(namespace.snapshot().leadership.node, pins=(Pin(TOKENS + 1, 'x', None, pattern='gpu-%'),))  # type: ignore[arg-type]
     state = client.get('/api/state').json()
-    assert state['status']['leader'] == 'a'
-    assert [node['name'] for node in state['nodes']] == ['a']
-    assert [count for count, _ in state['map']] == [1] * TOKENS
-    namespace.lock('x', patterns=('gpu-%',))
-    assert [lock['task_id'] for lock in client.get('/api/locks').json()] == ['x']
-    assert client.get('/api/items').json() == client.get('/api/incomplete').json() == []
-    assert client.get('/api/why/a/b').json()['task'] == 'a/b'
+    assert (state['status']['leader'], state['status']['locks'], state['health']['level']) == ('a', 2, 'bad')
+    assert (state['nodes']['a']['tokens'], state['nodes']['a']['is_leader']) == (TOKENS // 2, True)
+    assert state['beats']['a'] <= state['now']
+    assert state['rebalances'][0]['tokens_moved'] == TOKENS // 2
+    assert state['items'] == {'total': 1, 'rows': [{'group': 'rows', 'items': 2, 'unplaced': 2, 'owners': 0}]}
+    assert state['about']['appname'] == 'sync_'
+    assert [row['name'] for row in client.get('/api/nodes').json()] == ['a']
+    assert client.get('/api/nodes', params={'name': 'b'}).json() == []
+    assert client.get('/api/incomplete').json() == []
+    assert client.get('/api/why', params={'task': '../a b%2F'}).json()['task'] == '../a b%2F'
+
+
+def test_long_lists_come_in_pages(client: TestClient, namespace: Namespace) -> None:
+    """Locks and items are found by a text, counted in full, and sent a page at a time."""
+    namespace.lock(*(f'task-{number}' for number in range(50)), patterns=('gpu-%',))
+    namespace.lock('other', patterns=('cpu-%',), reason='Needs Little')
+    namespace.lock(*(f'row-{number}' for number in range(5)), group='rows')
+    page = client.get('/api/locks', params={'offset': 40, 'limit': 5}).json()
+    assert (page['total'], [lock['task_id'] for lock in page['rows']]) == (51, [f'task-{number}' for number in range(40, 45)])
+    assert client.get('/api/locks?q=needs little').json()['rows'][0]['task_id'] == 'other'
+    assert client.get('/api/locks?unmatched=1').json()['total'] == 0
+    found = client.get('/api/items', params={'group': 'rows', 'limit': 2, 'q': 'ROW'}).json()
+    assert (found['total'], [item['item'] for item in found['rows']]) == (5, ['row-0', 'row-1'])
+    assert client.get('/api/items?group=other').json()['total'] == 0
+    assert client.get('/api/locks?offset=-1').status_code == client.get('/api/items?limit=many').status_code == 400
 
 
 def test_an_error_is_json_too(client: TestClient) -> None:
-    """A namespace that does not exist is told as an error; a question that cannot be answered has status 400."""
-    assert 'SchemaMismatch' in client.get('/api/state').json()['error']
-    assert client.get('/health/ready').status_code == 503
-    assert client.get('/health/live').status_code == 200
-    answer = client.get('/api/why/x')
+    """A namespace that does not exist is an error in JSON; a probe is answered all the same, so that the page stays reachable."""
+    answer = client.get('/api/state')
+    assert (answer.status_code, list(answer.json())) == (503, ['error'])
+    assert 'SchemaMismatch' in answer.json()['error']
+    assert 'jobsync_cluster_up 0.0' in client.get('/metrics').text
+    assert client.get('/health/ready').status_code == client.get('/health/live').status_code == 200
+    answer = client.get('/api/why?task=x')
     assert (answer.status_code, list(answer.json())) == (400, ['error'])
 
 
+def test_the_metrics_of_the_cluster(client: TestClient, namespace: Namespace) -> None:
+    """What an observer reads is exposed for Prometheus, though no worker is scraped."""
+    namespace.join('b')
+    lines = client.get('/metrics').text.splitlines()
+    assert {'jobsync_cluster_up 1.0', 'jobsync_cluster_nodes 2.0', f'jobsync_cluster_tokens_unowned {TOKENS / 2}'} <= set(lines)
+
+
 def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
-    """The page, its script and its style come from the server, and the headers forbid everything else."""
-    for path, kind in (('/', 'text/html'), ('/page.js', 'text/javascript'), ('/page.css', 'text/css')):
+    """The page, its scripts and its style come from the server, and the headers forbid everything else."""
+    for path in FILES:
         answer = client.get(path)
-        assert answer.headers['content-type'].startswith(kind)
-        assert '://' not in answer.text
+        assert answer.status_code == 200, path
+        assert '://' not in answer.text.replace('http://www.w3.org/2000/svg', ''), path
         policy = answer.headers['content-security-policy']
         assert "default-src 'none'" in policy
         assert 'unsafe' not in policy
         assert answer.headers['x-content-type-options'] == 'nosniff'
+        assert answer.headers['x-frame-options'] == 'DENY'
+        assert answer.headers['cache-control'] == 'no-store'
+    assert (
+        client.get('/page.html').status_code == client.get('/../app.py').status_code == client.get('/app.py').status_code == 404
+    )
 
 
 def test_nothing_can_be_changed(client: TestClient, namespace: Namespace) -> None:
-    """No path takes anything but GET, and reading all of them changes no record."""
-    routes = [route.path for route in client.app.routes]  # type: ignore[attr-defined]
+    """Without a token the server has no path that takes anything but GET, and reading all of them changes no record."""
+    paths = [route.path for route in client.app.routes]  # type: ignore[attr-defined]
+    assert not {*STEERING} & {*paths}
     with namespace.unchanged():
-        for path in routes:
+        for path in (*paths, *STEERING):
             for method in ('POST', 'PUT', 'PATCH', 'DELETE'):
-                assert client.request(method, path.replace('{task:path}', 'x')).status_code == 405
+                assert client.request(method, path, headers=ALLOWED).status_code in (404, 405)
             if path != '/api/events':
-                client.get(path.replace('{task:path}', 'x'))
+                client.get(path)
+
+
+def test_what_is_changed_is_changed_with_the_token(steered: TestClient, namespace: Namespace, store: MemoryStore) -> None:
+    """A node is drained and undrained, a task released and a lock cleared, in the name of who says so."""
+    cluster, ghost = Cluster(MemoryBackend(store)), namespace.join('ghost')
+    today = cluster.status()['now'].date()
+    namespace.attempt(ghost, 'deadly', date=today)
+    namespace.backend.deregister(ghost)
+    namespace.lock('x', 'y')
+    namespace.join('b')
+
+    def change(path: str, **values: Any) -> Any:
+        answer = steered.post(path, json={'by': 'ann', **values}, headers=ALLOWED)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    assert change('/api/drain', node='a', reason='maintenance') == {'drained': 'a'}
+    assert cluster.status()['drained'] == ['a']
+    assert change('/api/undrain', node='a') == {'was_drained': True}
+    assert change('/api/evict', node='b') == {'evicted': 'b', 'timeout_sec': 15.0}
+    assert [node['name'] for node in cluster.nodes() if node['state'] == 'joined'] == ['a']
+    assert change('/api/locks/clear', tasks=['x', 'z']) == {'removed': 1}
+    assert [lock['task_id'] for lock in cluster.locks()] == ['y']
+    assert change('/api/release', tasks=['deadly'], date=today.isoformat()) == {'released': 1}
+    assert namespace.lost(date=today) == {}
+    done = [(event['event'], event['by']) for event in steered.get('/api/history').json() if event['event'] != 'rebalance']
+    assert done == [(action, 'ann') for action in ('release', 'clear locks', 'evict', 'undrain', 'drain')]
+    assert [event['event'] for event in steered.get('/api/history', params={'task': 'x'}).json()] == ['clear locks']
+    assert steered.get('/api/history?limit=-1').status_code == 400
+
+
+BY_ANN = {'by': 'ann', 'node': 'b', 'tasks': ['x']}
+REFUSED: dict[str, tuple[int, dict[str, Any]]] = {
+    'no token': (401, {'json': BY_ANN}),
+    'another token': (401, {'json': BY_ANN, 'headers': {'Authorization': f'Bearer {TOKEN}x'}}),
+    'the token as a password': (401, {'json': BY_ANN, 'headers': {'Authorization': f'Basic {TOKEN}'}}),
+    'the token in the address': (401, {'json': BY_ANN, 'params': {'token': TOKEN}}),
+    'the token as a cookie': (401, {'json': BY_ANN, 'headers': {'Cookie': f'token={TOKEN}'}}),
+    'a page of another site': (403, {'json': BY_ANN, 'headers': {**ALLOWED, 'Origin': 'https://evil.example'}}),
+    'a page without a site': (403, {'json': BY_ANN, 'headers': {**ALLOWED, 'Origin': 'null'}}),
+    'a form': (415, {'data': {'by': 'ann'}, 'headers': ALLOWED}),
+    'no name': (400, {'json': {**BY_ANN, 'by': ' '}, 'headers': ALLOWED}),
+    'a list': (400, {'json': ['ann'], 'headers': ALLOWED}),
+    'no JSON': (400, {'content': b'{', 'headers': {**ALLOWED, 'Content-Type': 'application/json'}}),
+    'too much': (
+        400,
+        {'content': json.dumps({**BY_ANN, 'more': 'x' * 1_000_000}), 'headers': {**ALLOWED, 'Content-Type': 'application/json'}},
+    ),
+    'wrong types': (400, {'json': {'by': 'ann', 'node': 7, 'tasks': [7]}, 'headers': ALLOWED}),
+}
+
+
+def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the token, from another site, or with arguments that are not allowed, each path refuses and no record changes."""
+    monkeypatch.setattr('jobsync.web.steering._DELAY_SEC', 0)
+    namespace.lock('x')
+    namespace.join('b')
+    with client_of(store, TOKEN) as steered, namespace.unchanged():
+        for path in STEERING:
+            for why, (status, request) in REFUSED.items():
+                answer = steered.post(path, **request)
+                assert (answer.status_code, list(answer.json())) == (status, ['error']), f'{path}: {why}'
+            assert steered.get(path, headers=ALLOWED).status_code == 405
+        assert steered.post('/api/release', json={**BY_ANN, 'date': 'today'}, headers=ALLOWED).status_code == 400
+        assert steered.post('/api/drain', json={'by': 'ann', 'node': ' a '}, headers=ALLOWED).status_code == 400
+    same = {**ALLOWED, 'Origin': LOCAL}
+    with client_of(store, TOKEN) as steered:
+        assert steered.post('/api/drain', json=BY_ANN, headers=same).status_code == 200
+
+
+def test_a_token_that_could_be_guessed_is_refused() -> None:
+    """A token has at least sixteen characters, all of which a header can carry."""
+    for token in ('', 'short', 'a' * 15, 'a' * 20 + 'ü', 'a b' * 10):
+        with pytest.raises(ConfigError, match='token'):
+            client_of(MemoryStore(), token)
 
 
 def test_another_name_is_refused(store: MemoryStore) -> None:
-    """A page of another site whose name leads to this machine reads nothing; a server for the network takes any name."""
+    """A page of another site whose name leads to this machine reads nothing; a probe is answered, and so is the network."""
     local = TestClient(cluster_app(lambda: Cluster(MemoryBackend(store))), base_url='http://evil.example')
-    assert local.get('/health/live').status_code == 400
+    assert local.get('/').status_code == local.get('/api/state').status_code == 400
+    assert local.get('/health/live').status_code == local.get('/health/ready').status_code == 200
+    for name in ('localhost:8787', '127.0.0.1', '[::1]:8787'):
+        assert local.get('/', headers={'Host': name}).status_code == 200
     hosts = allowed_hosts('0.0.0.0')  # noqa: S104 - nothing listens
     anywhere = TestClient(cluster_app(lambda: Cluster(MemoryBackend(store)), hosts), base_url='http://pod-7.local')
-    assert anywhere.get('/health/live').status_code == 200
+    assert anywhere.get('/').status_code == 200
     assert allowed_hosts('0.0.0.0', ['ops.example']) == ['ops.example']  # noqa: S104
-
-
-def test_many_readers_cost_one(store: MemoryStore, namespace: Namespace) -> None:
-    """Ten readings within a second are one reading of the store."""
-    calls: list[int] = []
-
-    def connect() -> Cluster:
-        calls.append(1)
-        return Cluster(MemoryBackend(store))
-
-    view = ClusterView(connect)
-    first = view.state()
-    assert all(view.state() is first for _ in range(9))
-    assert calls == [1]
-    view.close()
 
 
 def config(store: MemoryStore) -> CoordinationConfig:
@@ -114,32 +247,51 @@ def config(store: MemoryStore) -> CoordinationConfig:
 
 
 def read(port: int, path: str) -> tuple[int, bytes]:
-    answer = httpx2.get(f'{LOCAL}:{port}{path}', timeout=60)
+    answer = httpx2.get(f'{LOCAL}:{port}{path}', timeout=120)
     return answer.status_code, answer.content
 
 
 def test_a_worker_answers_before_it_enters(store: MemoryStore) -> None:
-    """Alive from the start, ready in the block, and not ready after it; the page shows its cluster."""
+    """Alive, and with metrics, from the start; ready in the block, not before and not after it."""
     job = Job('w1', coordination_config=config(store))
     with job.serve(0) as server:
         assert read(server.port, '/health/live')[0] == 200
-        assert read(server.port, '/health/ready')[0] == 503
+        assert read(server.port, '/health/ready') == (503, b'{"ready":false,"state":"outside","is_stalled":false}')
+        assert json.loads(read(server.port, '/api/worker')[1])['node_name'] == 'w1'
+        assert b'python_info' in read(server.port, '/metrics')[1]
         with job:
-            status, body = read(server.port, '/health/ready')
-            assert (status, json.loads(body)['token_count']) == (200, 100)
+            assert read(server.port, '/health/ready') == (200, b'{"ready":true,"state":"member","is_stalled":false}')
+            assert json.loads(read(server.port, '/api/worker')[1])['token_count'] == 100
             assert json.loads(read(server.port, '/api/state')[1])['status']['leader'] == 'w1'
-            assert b'python_info' in read(server.port, '/metrics')[1]
         assert read(server.port, '/health/ready')[0] == 503
+
+
+def test_a_worker_that_leaves_is_not_ready(store: MemoryStore) -> None:
+    """No new work goes to a worker from the moment it is to leave, though its lease still holds and it lives."""
+
+    class Leaving(Job):
+        is_leaving = False
+
+    with (
+        Leaving('w1', coordination_config=config(store)) as job,
+        TestClient(job_app(job, job._observed), base_url=LOCAL) as client,
+    ):
+        assert client.get('/health/ready').status_code == 200
+        job.is_leaving = True
+        assert (client.get('/health/ready').status_code, client.get('/health/live').status_code) == (503, 200)
 
 
 def test_events_bring_each_change(store: MemoryStore) -> None:
-    """A browser is sent the state at once, and again when it has changed."""
+    """A browser is sent the state at once, and what has changed later."""
     job = Job('w1', coordination_config=config(store))
-    with job.serve(0) as server, job, httpx2.stream('GET', f'{LOCAL}:{server.port}/api/events', timeout=60) as stream:
-        states = (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith('data:'))
-        assert next(states)['status']['nodes'] == 1
+    with job.serve(0) as server, job, httpx2.stream('GET', f'{LOCAL}:{server.port}/api/events', timeout=120) as stream:
+        assert stream.headers['content-type'].startswith('text/event-stream')
+        events = (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith('data:'))
+        assert next(events)['status']['nodes'] == 1
         job.register_task_lock('x', 'gpu-%')
-        assert next(state for state in states if state['status']['locks'])['status']['locks'] == 1
+        change = next(event for event in events if 'status' in event)
+        assert change['status']['locks'] == 1
+        assert 'about' not in change
 
 
 def test_an_async_job_serves_too(store: MemoryStore) -> None:
@@ -162,3 +314,42 @@ def test_a_port_in_use_is_an_error(store: MemoryStore) -> None:
     job = Job('w1', coordination_config=config(store))
     with job.serve(0) as server, pytest.raises(JobsyncError, match='in use'):
         job.serve(server.port)
+
+
+@pytest.mark.parametrize('given', [TOKEN, None], ids=['given', 'made'])
+def test_the_command_serves_until_it_is_ended(tmp_path: Path, given: str | None) -> None:
+    """The address has the token only if it was made; changes need it, given or made; SIGTERM ends the command well."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    with Job('w1', coordination_config=CoordinationConfig(backend=url, minimum_nodes=1, total_tokens=100)):
+        pass
+    settings = {name: value for name, value in os.environ.items() if name != 'JOBSYNC_WEB_TOKEN'}
+    settings |= {'JOBSYNC_WEB_TOKEN': given} if given else {}
+    command = [sys.executable, '-m', 'jobsync.cli.main', 'web', '--backend', url, '--port', '0', '--steer']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=settings) as process:
+        assert process.stdout is not None
+        address, _, made = process.stdout.readline().split()[0].partition('#token=')
+        assert bool(made) is (given is None)
+        assert httpx2.get(f'{address}health/live', timeout=120).status_code == 200
+        body = {'by': 'ann', 'node': 'w1'}
+        for token, status in ((given or made, 200), ('another token', 401)):
+            headers = {'Authorization': f'Bearer {token}'}
+            assert httpx2.post(f'{address}api/undrain', json=body, headers=headers, timeout=120).status_code == status
+        process.terminate()
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+
+
+PAGE = Path(__file__).parents[2] / 'docs' / 'operate' / 'page.md'
+
+
+def test_every_endpoint_and_metric_is_documented(store: MemoryStore) -> None:
+    """The tables of the page on HTTP name each path of either server, and each metric of a cluster, and no other."""
+    apps = (
+        cluster_app(lambda: Cluster(MemoryBackend(store)), token=TOKEN),
+        job_app(Job('w1'), lambda: Cluster(MemoryBackend(store))),
+    )
+    served = {route.path for app in apps for route in app.routes if isinstance(route, Route)} - set(FILES[1:])
+    text = PAGE.read_text()
+    named = re.findall(r'^\| `(?:POST )?(/[^`?]*)', text, re.MULTILINE)
+    assert sorted(named) == sorted(served)
+    assert re.findall(r'^\| `(jobsync_cluster_\w+)`', text, re.MULTILINE) == list(CLUSTER_GAUGES)

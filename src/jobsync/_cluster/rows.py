@@ -17,14 +17,14 @@ __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmat
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
     """Return every node's record with its load, oldest first."""
     assignment, leadership, drained = reading.assignment, reading.snapshot.leadership, reading.drained
-    tokens = Counter({name: len(assignment.owned_by(name)) for name in assignment.names})
-    pins = Counter(pin.owner for pin in assignment.pins.values())
+    tokens, pins = assignment.loads, Counter(pin.owner for pin in assignment.pins.values())
+    settings = {text: settings_of(text) for text in {node.settings for node in reading.snapshot.nodes}}
     return [
         {
             'name': node.name,
             'state': _state(reading, node),
             'is_leader': node.ref == leadership.node,
-            'tokens': tokens[node.name],
+            'tokens': tokens.get(node.name, 0),
             'pins': pins[node.name],
             'holding': len(node.holding),
             'weight': node.weight,
@@ -38,7 +38,7 @@ def node_rows(reading: ClusterReading) -> list[ClusterNode]:
             'host': node.host,
             'pid': node.pid,
             'incarnation': node.incarnation,
-            'settings': settings_of(node.settings),
+            'settings': settings[node.settings],
         }
         for node in reading.snapshot.nodes
     ]
@@ -52,28 +52,29 @@ def _state(reading: ClusterReading, node: Node) -> str:
 
 def hand_overs(reading: ClusterReading) -> list[HandOver]:
     """Return the hand-overs under way, one for each pair of owner and target."""
-    tokens: dict[tuple[str, str], list[int]] = defaultdict(list)
-    tasks: dict[tuple[str, str], list[str]] = defaultdict(list)
     assignment = reading.assignment
-    for token, target in assignment.targets.items():
-        owner = assignment.row(token).owner
-        if owner is not None:
-            tokens[owner, target].append(token)
+    tasks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    held: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for pin in assignment.pins.values():
         if pin.owner is not None and pin.target is not None:
-            tokens[pin.owner, pin.target].append(pin.id)
             tasks[pin.owner, pin.target].append(pin.task_id)
+    for node in reading.snapshot.nodes:
+        for token in node.holding:
+            if assignment.is_asked_for(token, node.name):
+                moving = assignment.pins.get(token)
+                held[node.name, assignment.targets[token] if moving is None else str(moving.target)].append(token)
     found: list[HandOver] = []
-    for (owner, target), moving in sorted(tokens.items()):
-        node = reading.node(owner)
+    nodes = {record.name: record for record in reading.snapshot.nodes}
+    for owner, target in sorted(assignment.moves.keys() | tasks.keys()):
+        giver = nodes.get(owner)
         found.append(
             {
                 'owner': owner,
                 'target': None if target == NOBODY else target,
-                'tokens': len(moving),
+                'tokens': assignment.moves.get((owner, target), 0) + len(tasks[owner, target]),
                 'tasks': sorted(tasks[owner, target]),
-                'is_acknowledged': node is not None and node.seen == reading.snapshot.version,
-                'held': sorted(node.holding.intersection(moving)) if node is not None else [],
+                'is_acknowledged': giver is not None and giver.seen == reading.snapshot.version,
+                'held': sorted(held[owner, target]),
             }
         )
     return found
@@ -128,7 +129,7 @@ def status(reading: ClusterReading) -> ClusterStatus:
     """Return the cluster at a glance."""
     snapshot, assignment = reading.snapshot, reading.assignment
     leadership, live = snapshot.leadership, reading.live
-    owned = sum(len(assignment.owned_by(name)) for name in assignment.names)
+    owned = sum(assignment.loads.values())
     leader = None if leadership.node is None else leadership.node.name
     return {
         'total_tokens': reading.settings.total_tokens,

@@ -14,10 +14,11 @@ __all__ = ['differences', 'fewest_attempts']
 def differences(reading: ClusterReading) -> dict[str, Mapping[str, Sequence[str]]]:
     """Return the settings in which nodes differ, and for each value, as text, the names of the nodes that have it."""
     found: dict[str, Mapping[str, Sequence[str]]] = {}
+    settings_by_text = {text: settings_of(text) for text in {node.settings for node in reading.live.values()}}
     for setting in SHOULD_BE_EQUAL:
         nodes: defaultdict[str, list[str]] = defaultdict(list)
         for name, node in sorted(reading.live.items()):
-            settings = settings_of(node.settings)
+            settings = settings_by_text[node.settings]
             if setting in settings:
                 nodes[repr(settings[setting])].append(name)
         if len(nodes) > 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import compress, repeat
@@ -236,6 +236,28 @@ class Assignment:
         if name not in self.names:
             return bytes(len(self.owner))
         return _mask(self.owner, self.names.index(name), len(self.names))
+
+    @cached_property
+    def loads(self) -> Mapping[str, int]:
+        """How many hash tokens each name owns that owns any, those being handed over included."""
+        return {self.names[at]: count for at, count in Counter(self.owner).items() if at >= 0}
+
+    @cached_property
+    def moves(self) -> Mapping[tuple[str, str], int]:
+        """How many hash tokens are being handed over, by owner and target (which may be ``NOBODY``)."""
+        owners = map(self.owner.__getitem__, self.targets)
+        return {
+            (self.names[at], target): count
+            for (at, target), count in Counter(zip(owners, self.targets.values(), strict=True)).items()
+            if at >= 0
+        }
+
+    def by_owner(self) -> Mapping[str, Sequence[int]]:
+        """Return the hash tokens of each name that owns any, rising, by name, those being handed over included."""
+        found: defaultdict[int, array[int]] = defaultdict(_no_tokens)
+        for token, at in enumerate(self.owner):
+            found[at].append(token)
+        return {name: found[at] for name, at in sorted((self.names[at], at) for at in found if at >= 0)}
 
     @cached_property
     def owners(self) -> frozenset[int]:

@@ -1,81 +1,77 @@
-"""The HTTP applications: health, the API and the page."""
+"""The HTTP applications: health, metrics, the API and the page."""
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
+import contextlib
+import importlib.metadata
 import importlib.util
-import json
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import attrs
-from sse_starlette.sse import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from jobsync._cluster import rows
 from jobsync.cluster import Cluster
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.rows import CoordinationStatus
-from jobsync.web.view import ClusterView
+from jobsync.web import lists
+from jobsync.web.feed import Feed
+from jobsync.web.frame import INCOMPLETE_SEC, Frame, as_json
+from jobsync.web.security import LOCAL, HostCheck, SafeHeaders, checked_token
+from jobsync.web.steering import steering_routes
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+__all__ = ['cluster_app', 'job_app']
 
-__all__ = ['allowed_hosts', 'cluster_app', 'job_app']
-
-_LOCAL = ('localhost', '127.0.0.1', '[::1]')
-_EVERY_SEC, _STEP_SEC = 1.0, 0.1
-"""How often a browser is sent what has changed, and how soon it is noticed that the browser or the server is to go."""
-_TYPES = {'html': 'text/html', 'js': 'text/javascript', 'css': 'text/css'}
-_POLICY = (
-    "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = (
-    (b'content-security-policy', _POLICY.encode()),
-    (b'x-content-type-options', b'nosniff'),
-    (b'referrer-policy', b'no-referrer'),
-    (b'cache-control', b'no-store'),
-)
+_TYPES = {'html': 'text/html', 'js': 'text/javascript', 'css': 'text/css', 'svg': 'image/svg+xml'}
+_MOST_ROWS = 1000
+_NO_NUMBER = {'error': 'offset and limit must be numbers, 0 or more'}
+Answer = Callable[[Request], Awaitable[Response]]
 
 
-def allowed_hosts(host: str, names: Sequence[str] = ()) -> list[str]:
-    """Return the names by which a server that listens on ``host`` may be addressed: any, unless it listens on this machine only.
-
-    A page of another site, whose name leads to this machine, could read everything otherwise.
-    """
-    if host in ('127.0.0.1', '::1', 'localhost'):
-        return [*_LOCAL, *names]
-    return list(names) or ['*']
-
-
-def cluster_app(connect: Callable[[], Cluster], hosts: Sequence[str] = _LOCAL) -> Starlette:
-    """Return the application that shows a cluster.
+def cluster_app(connect: Callable[[], Cluster], hosts: Sequence[str] = LOCAL, token: str | None = None) -> Starlette:
+    """Return the application that shows a cluster, and changes it if there is a token.
 
     Args:
-        connect: Returns the cluster; called at the first request that needs it.
+        connect: Returns the cluster; called at the first request that needs it, and closed with the application.
         hosts: The names by which the server may be addressed; ``*`` allows any.
+        token: What a request must bring to change something: at least 16 characters. None: nothing can be changed.
+
+    Raises:
+        ConfigError: The token is too short, or has a character that is not printable ASCII.
     """
-    view = ClusterView(connect)
+    feed = Feed(connect, _about(steering=checked_token(token) is not None))
 
     async def ready(_: Request) -> Response:
-        state = await run_in_threadpool(view.state)
-        return JSONResponse({'ready': 'error' not in state}, 503 if 'error' in state else 200)
+        # The page says why a store does not answer, so it stays reachable when the store is not.
+        return JSONResponse({'ready': True})
 
-    return _app(view, [Route('/health/ready', ready)], hosts)
+    async def metrics(_: Request) -> Response:
+        from jobsync.web.gauges import cluster_metrics
+
+        return _exposition(cluster_metrics(*await feed.recent()))
+
+    routes = [
+        Route('/health/ready', ready),
+        *_optional('/metrics', metrics),
+        *([] if token is None else steering_routes(feed, token)),
+    ]
+    return _app(feed, routes, hosts)
 
 
 class Worker(Protocol):
     """What is shown of a job."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """See ``Job.is_leaving``."""
 
     def am_i_healthy(self) -> bool:
         """See ``Job.am_i_healthy``."""
@@ -84,103 +80,165 @@ class Worker(Protocol):
         """See ``Job.get_coordination_status``."""
 
 
-def job_app(job: Worker, connect: Callable[[], Cluster], hosts: Sequence[str] = _LOCAL) -> Starlette:
-    """Return the application that shows a worker, and the cluster that it is in.
+def job_app(job: Worker, connect: Callable[[], Cluster], hosts: Sequence[str] = LOCAL) -> Starlette:
+    """Return the application that shows a worker, and the cluster that it is in. Nothing can be changed.
 
     Args:
         job: The worker's job, entered or not.
-        connect: Returns the cluster; called at the first request that needs it.
+        connect: Returns the cluster; called at the first request that needs it, and closed with the application.
         hosts: The names by which the server may be addressed; ``*`` allows any.
     """
-    view = ClusterView(connect)
 
     async def ready(_: Request) -> Response:
-        return JSONResponse(job.get_coordination_status(), 200 if job.am_i_healthy() else 503)
+        status = job.get_coordination_status()
+        is_ready = job.am_i_healthy() and not job.is_leaving
+        body = {'ready': is_ready, 'state': status['state'], 'is_stalled': status['is_stalled']}
+        return JSONResponse(body, 200 if is_ready else 503)
 
-    routes = [Route('/health/ready', ready)]
+    async def worker(_: Request) -> Response:
+        return _json(job.get_coordination_status())
+
+    async def metrics(_: Request) -> Response:
+        from prometheus_client import generate_latest
+
+        return _exposition(await run_in_threadpool(generate_latest))
+
+    routes = [Route('/health/ready', ready), *_optional('/metrics', metrics), Route('/api/worker', worker)]
+    return _app(Feed(connect, _about(steering=False)), routes, hosts)
+
+
+def _about(*, steering: bool) -> dict[str, Any]:
+    return {'version': importlib.metadata.version('jobsync'), 'steering': steering}
+
+
+def _optional(path: str, metrics: Answer) -> Iterator[Route]:
     if importlib.util.find_spec('prometheus_client') is not None:
-        routes.append(Route('/metrics', _metrics))
-    return _app(view, routes, hosts)
+        yield Route(path, metrics)
 
 
-def _metrics(_: Request) -> Response:
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+def _exposition(text: bytes) -> Response:
+    from prometheus_client import CONTENT_TYPE_LATEST
 
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _app(view: ClusterView, routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
+def _app(feed: Feed, routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     async def live(_: Request) -> Response:
         return JSONResponse({'live': True})
 
     async def state(_: Request) -> Response:
-        return _json(await run_in_threadpool(view.state))
+        frame, error = await feed.recent()
+        if frame is None:
+            return _json({'error': error}, 503)
+        failed = f',"error":{as_json(error)}' if error is not None else ''
+        return Response(f'{frame.text()[:-1]}{failed}}}', media_type='application/json')
 
-    async def events(request: Request) -> Response:
-        return EventSourceResponse(_changes(view, request))
+    async def events(_: Request) -> Response:
+        async def lines() -> AsyncIterator[str]:
+            yield 'retry: 1000\n\n'
+            async for name, data in feed.events():
+                yield f'event: {name}\ndata: {data}\n\n'
 
-    def asked(question: Callable[[Cluster, Request], Any]) -> Callable[[Request], Any]:
+        return StreamingResponse(lines(), media_type='text/event-stream', headers={'x-accel-buffering': 'no'})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(feed.close)
+
+    app = Starlette(
+        routes=[
+            Route('/health/live', live),
+            *routes,
+            Route('/api/state', state),
+            Route('/api/events', events),
+            *_shown_routes(feed),
+            *_questions(feed),
+            *_page_routes(),
+        ],
+        middleware=[Middleware(HostCheck, hosts=hosts), Middleware(SafeHeaders), Middleware(GZipMiddleware, minimum_size=2000)],
+        exception_handlers={500: _failed},
+        lifespan=lifespan,
+    )
+    app.state.feed = feed
+    return app
+
+
+def _shown_routes(feed: Feed) -> Iterator[Route]:
+    """Yield the routes that answer from the last frame, without a call to the store."""
+
+    def shown(read: Callable[[Frame, Request], Any]) -> Answer:
+        async def answer(request: Request) -> Response:
+            frame, error = await feed.recent()
+            if frame is None:
+                return _json({'error': error}, 503)
+            try:
+                return _json(await run_in_threadpool(read, frame, request))
+            except ValueError:
+                return _json(_NO_NUMBER, 400)
+
+        return answer
+
+    def nodes(frame: Frame, request: Request) -> Any:
+        name = request.query_params.get('name')
+        return [row for row in rows.node_rows(frame.reading) if name in (None, row['name'])]
+
+    def locks(frame: Frame, request: Request) -> Any:
+        asked = request.query_params
+        return lists.locks(frame.reading, asked.get('q', ''), *_page_of(request), unmatched=asked.get('unmatched', '') == '1')
+
+    def items(frame: Frame, request: Request) -> Any:
+        asked = request.query_params
+        return lists.items(frame.reading, asked.get('q', ''), *_page_of(request), group=asked.get('group'))
+
+    yield Route('/api/nodes', shown(nodes))
+    yield Route('/api/locks', shown(locks))
+    yield Route('/api/items', shown(items))
+
+
+def _page_of(request: Request) -> tuple[int, int]:
+    offset, limit = (int(request.query_params.get(name, default)) for name, default in (('offset', '0'), ('limit', '100')))
+    if offset < 0 or limit < 0:
+        raise ValueError('below 0')
+    return offset, min(limit, _MOST_ROWS)
+
+
+def _questions(feed: Feed) -> Iterator[Route]:
+    """Yield the routes that read the store."""
+
+    def read(question: Callable[[Cluster, Request], Any]) -> Answer:
         async def answer(request: Request) -> Response:
             try:
-                return _json(await run_in_threadpool(view.ask, lambda cluster: question(cluster, request)))
+                return _json(await run_in_threadpool(lambda: question(feed.cluster(), request)))
             except BackendUnavailable as error:
                 return _json({'error': str(error)}, 503)
             except JobsyncError as error:
                 return _json({'error': str(error)}, 400)
+            except ValueError:
+                return _json(_NO_NUMBER, 400)
 
         return answer
 
-    def page(name: str) -> Callable[[Request], Response]:
-        content = files('jobsync.web').joinpath('page', name).read_text(encoding='utf-8')
-        return lambda _: Response(content, media_type=_TYPES[name.rpartition('.')[2]])
+    yield Route('/api/why', read(lambda cluster, request: attrs.asdict(cluster.why(request.query_params.get('task', '')))))
 
-    every = [
-        Route('/health/live', live),
-        *routes,
-        Route('/api/state', state),
-        Route('/api/events', events),
-        Route('/api/locks', asked(lambda cluster, _: cluster.locks())),
-        Route('/api/items', asked(lambda cluster, _: cluster.items())),
-        Route('/api/incomplete', asked(lambda cluster, _: cluster.incomplete(older_than=300))),
-        Route('/api/why/{task:path}', asked(lambda cluster, request: attrs.asdict(cluster.why(request.path_params['task'])))),
-        Route('/', page('page.html')),
-        *(Route(f'/{name}', page(name)) for name in ('page.js', 'page.css')),
-    ]
-    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)), Middleware(_Headers)]
-    app = Starlette(routes=every, middleware=middleware, exception_handlers={500: _failed})
-    app.state.closing = threading.Event()
-    return app
+    def history(cluster: Cluster, request: Request) -> Any:
+        return cluster.history(request.query_params.get('task') or None, _page_of(request)[1])
+
+    yield Route('/api/history', read(history))
+    yield Route('/api/incomplete', read(lambda cluster, _: cluster.incomplete(older_than=INCOMPLETE_SEC)))
 
 
-async def _changes(view: ClusterView, request: Request) -> AsyncIterator[Mapping[str, str]]:
-    """Yield the state each time it has changed."""
-    sent = ''
-    closing: threading.Event = request.app.state.closing
-    read_at = float('-inf')
-    while not (closing.is_set() or await request.is_disconnected()):
-        await asyncio.sleep(_STEP_SEC)
-        if time.monotonic() < read_at + _EVERY_SEC:
-            continue
-        read_at = time.monotonic()
-        text = json.dumps(await run_in_threadpool(view.state), default=_plain)
-        if text != sent:
-            sent = text
-            yield {'event': 'state', 'data': text}
+def _page_routes() -> Iterator[Route]:
+    """Yield the routes of the page, its script and its style: every file of the folder ``page``, read once."""
 
+    def file(content: str, kind: str) -> Callable[[Request], Response]:
+        return lambda _: Response(content, media_type=kind)
 
-class _Headers:
-    """Adds the headers that keep a browser from doing more with a page than to show it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message['type'] == 'http.response.start':
-                message['headers'] = [*message['headers'], *_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
+    for path in files('jobsync.web').joinpath('page').iterdir():
+        kind = _TYPES.get(path.name.rpartition('.')[2])
+        if kind is not None:
+            name = '' if path.name == 'page.html' else path.name
+            yield Route(f'/{name}', file(path.read_text(encoding='utf-8'), kind))
 
 
 def _failed(_: Request, __: Exception) -> Response:
@@ -188,10 +246,4 @@ def _failed(_: Request, __: Exception) -> Response:
 
 
 def _json(value: object, status: int = 200) -> Response:
-    return Response(json.dumps(value, default=_plain), status, media_type='application/json')
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (dt.date, dt.datetime)):
-        return value.isoformat()
-    raise TypeError(f'{value!r} has no form in JSON')
+    return Response(as_json(value), status, media_type='application/json')

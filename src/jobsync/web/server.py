@@ -31,7 +31,17 @@ class Server:
 
     def __init__(self, app: Starlette, port: int, host: str = '127.0.0.1') -> None:
         self._app = app
-        config = uvicorn.Config(app, host=host, port=port, log_level='warning', access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level='warning',
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws='none',
+            timeout_graceful_shutdown=5,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name='jobsync-web', daemon=True)
         self._thread.start()
@@ -60,7 +70,7 @@ class Server:
 
     def close(self) -> None:
         """Stop the server."""
-        self._app.state.closing.set()
+        self._app.state.feed.end()
         self._server.should_exit = True
         self._thread.join(_START_SEC)
 

@@ -1,0 +1,152 @@
+"""A thread that reads a cluster once a second for all who follow it, while any does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from jobsync._cluster.settings import fewest_attempts
+from jobsync.cluster import Cluster
+from jobsync.errors import JobsyncError
+from jobsync.rows import RebalanceRow
+from jobsync.web.frame import INCOMPLETE_SEC, Backlog, Frame, as_json, frame_of
+
+__all__ = ['Feed']
+
+_log = logging.getLogger('jobsync.web')
+
+_EVERY_SEC = 1.0
+"""How often the store is read. So many readers cost the store as much as one."""
+_BACKLOG_SEC, _BACKLOG_SHARE = 10.0, 20
+"""How often tasks begun and not complete are read, and what part of the time that may take at most, since there may be many."""
+_IDLE_SEC = 5.0
+"""How long the thread goes on after the last request."""
+_STEP_SEC = 0.1
+"""How soon a follower notices a new frame."""
+_QUIET_SEC = 1.5
+"""After how long without a frame a browser is sent the age of the last one."""
+_WAIT_SEC = 10.0
+"""How long a request waits for a frame before it is answered with an older one, or none."""
+_REBALANCES = 40
+
+
+class Feed:
+    """The newest frame of a cluster, for requests of one event loop."""
+
+    def __init__(self, connect: Callable[[], Cluster], about: Mapping[str, Any]) -> None:
+        """Store how to connect: nothing is reached before the first request."""
+        self._connect = connect
+        self._about = about
+        self._lock = threading.Lock()
+        self._cluster: Cluster | None = None
+        self._thread: threading.Thread | None = None
+        self._wanted_at = float('-inf')
+        self._closing = threading.Event()
+        self._latest: tuple[float, Frame | None, str | None] = (float('-inf'), None, None)
+        self._rebalances: tuple[object, Sequence[RebalanceRow]] = (None, ())
+        self._backlog, self._backlog_due = Backlog(), float('-inf')
+
+    # --- for requests -------------------------------------------------------------------------------------------------------
+
+    async def recent(self) -> tuple[Frame | None, str | None]:
+        """Return a frame that is at most a second old and None, or the last frame and why there is no newer one."""
+        started = time.monotonic()
+        while time.monotonic() < started + _WAIT_SEC and not self._closing.is_set():
+            self._want()
+            read_at, frame, error = self._latest
+            if read_at >= started - _EVERY_SEC:
+                return frame, error
+            await asyncio.sleep(_STEP_SEC / 2)
+        _, frame, error = self._latest
+        return frame, error or f'the store has not answered for {_WAIT_SEC:g} s'
+
+    async def events(self) -> AsyncIterator[tuple[str, str]]:
+        """Yield the frame, then what changes, as names of events and their data; and how old the frame is, where it ages."""
+        sent: Frame | None = None
+        sent_at = time.monotonic()
+        while not self._closing.is_set():
+            self._want()
+            (_, frame, _), now = self._latest, time.monotonic()
+            if frame is not None and frame is not sent:
+                yield ('state', frame.text()) if sent is None else ('change', frame.since(sent))
+                sent, sent_at = frame, now
+            elif now >= sent_at + _QUIET_SEC:
+                yield 'age', self.age()
+                sent_at = now
+            await asyncio.sleep(_STEP_SEC)
+
+    def age(self) -> str:
+        """Return, as JSON, how many seconds old the last frame is, and why there is no newer one."""
+        _, frame, error = self._latest
+        return as_json({'age_sec': None if frame is None else round(time.monotonic() - frame.read_at, 1), 'error': error})
+
+    def refresh(self) -> None:
+        """Read everything anew at the next reading: an operator has changed something."""
+        self._backlog_due = float('-inf')
+
+    def cluster(self) -> Cluster:
+        """Return the cluster, connected at the first call."""
+        with self._lock:
+            if self._cluster is None:
+                self._cluster = self._connect()
+            return self._cluster
+
+    def end(self) -> None:
+        """End what followers receive, so that a server that is to go has nothing to wait for."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """End the thread, and close the connections."""
+        self.end()
+        with self._lock:
+            thread, cluster = self._thread, self._cluster
+        if thread is not None:
+            thread.join(_EVERY_SEC)  # a call to a store that does not answer may take longer, and ends by itself
+        if cluster is not None:
+            cluster.close()
+
+    def _want(self) -> None:
+        with self._lock:
+            self._wanted_at = time.monotonic()
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name='jobsync-web-feed', daemon=True)
+                self._thread.start()
+
+    # --- the thread ---------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            frame = self._latest[1]
+            try:
+                self._latest = started, self._read(started), None
+            except JobsyncError as error:
+                self._latest = started, frame, f'{type(error).__name__}: {error}'
+            except Exception:  # noqa: BLE001 - the thread goes on: the page must not stay still for a record that it cannot show
+                _log.exception('the page cannot show the cluster')
+                self._latest = started, frame, 'an unexpected error: the log of the server has it'
+            self._closing.wait(max(0.0, started + _EVERY_SEC - time.monotonic()))
+            with self._lock:
+                if self._closing.is_set() or time.monotonic() > self._wanted_at + _IDLE_SEC:
+                    self._thread = None
+                    return
+
+    def _read(self, now: float) -> Frame:
+        cluster = self.cluster()
+        reading = cluster._reader.read()
+        version = reading.snapshot.timeline, reading.snapshot.version
+        if self._rebalances[0] != version:
+            self._rebalances = version, cluster.rebalances(_REBALANCES)
+        if now >= self._backlog_due:
+            attempts = fewest_attempts(reading)
+            self._backlog = Backlog(
+                cluster.incomplete(older_than=INCOMPLETE_SEC), () if attempts is None else cluster.quarantined(attempts)
+            )
+            took = time.monotonic() - now
+            self._backlog_due = now + max(_BACKLOG_SEC, _BACKLOG_SHARE * took)
+        about = {**self._about, 'appname': cluster.appname, 'store': cluster.info.name}
+        return frame_of(reading, now, about, self._rebalances[1], self._backlog)

@@ -1,0 +1,140 @@
+// The nodes: a page of the table at a time, the ones that need attention first.
+
+import { at, clock, duration, fill, inOrder, make, name, number, pages, say, text } from './dom.js';
+import { cluster, get, storeNow } from './feed.js';
+import { nodeActions } from './steer.js';
+
+const SIZE = 25, SHOWN_MS = 8000;
+let first = 0;
+const deltas = new Map(), loads = new Map();
+
+// Seconds until the leader may take a node for dead; null for one that has left.
+export function leaseLeft(of, node) {
+  const beat = cluster.beats.get(of);
+  return beat === undefined || beat === null ? null : Math.max(0, node.timeout_sec - Math.max(0, storeNow() - beat));
+}
+
+export const isLate = (of, node) => node.state === 'joined' && (leaseLeft(of, node) ?? Infinity) <= node.timeout_sec / 3;
+
+const urgency = (of, node) => isLate(of, node) ? 1 : ({ silent: 0, stalled: 1, joined: 3, left: 4 })[node.state] - (node.candidate === false || node.is_drained ? 1 : 0);
+const byName = ([a], [b]) => inOrder(a, b);
+const ORDERS = {
+  name: byName,
+  attention: (a, b) => urgency(...a) - urgency(...b) || Boolean(b[1].is_leader) - Boolean(a[1].is_leader) || byName(a, b),
+  load: (a, b) => b[1].tokens - a[1].tokens || byName(a, b),
+  lease: (a, b) => (leaseLeft(...a) ?? Infinity) - (leaseLeft(...b) ?? Infinity) || byName(a, b),
+  age: (a, b) => b[1].since - a[1].since || byName(a, b),
+};
+
+export function startNodes() {
+  const again = () => { first = 0; showNodes(); };
+  at('nodes-find').addEventListener('input', again);
+  at('nodes-order').addEventListener('change', again);
+}
+
+// Note what each node gained or lost, so that it can be shown for a while.
+export function noteLoads() {
+  const now = performance.now();
+  for (const [of, { tokens }] of cluster.nodes) {
+    const before = loads.get(of);
+    if (before !== undefined && before !== tokens) deltas.set(of, { by: tokens - before + (fresh(of)?.by ?? 0), at: now });
+    loads.set(of, tokens);
+  }
+  for (const of of loads.keys()) if (!cluster.nodes.has(of)) loads.delete(of), deltas.delete(of);
+}
+
+function fresh(of) {
+  const delta = deltas.get(of);
+  return delta && delta.by && performance.now() - delta.at < SHOWN_MS ? delta : undefined;
+}
+
+export function showNodes() {
+  const wanted = at('nodes-find').value.trim().toLowerCase();
+  const found = [...cluster.nodes].filter(([of, node]) => !wanted || [of, node.host, node.state, node.is_drained ? 'drained' : '',
+    node.is_leader ? 'leader' : ''].some(each => String(each).toLowerCase().includes(wanted)));
+  found.sort(ORDERS[at('nodes-order').value]);
+  if (first >= found.length) first = 0;
+  say('nodes-count', number(cluster.nodes.size));
+  pages('nodes-pages', first, SIZE, found.length, to => { first = to; showNodes(); });
+  const most = Math.max(1, ...[...cluster.nodes.values()].map(node => node.tokens));
+  const body = at('nodes'), rows = [...body.rows].filter(row => row.dataset.node !== undefined);
+  const shown = found.slice(first, first + SIZE);
+  if (!shown.length) return fill(body, [make('tr', {}, make('td', { colspan: 6, kind: 'quiet' }, wanted ? 'no node matches' : 'no node has joined'))]);
+  if (rows.length !== body.rows.length) body.replaceChildren();
+  shown.forEach((entry, nth) => {
+    const row = body.rows[nth] ?? body.appendChild(emptyRow());
+    showNode(row, entry, most);
+  });
+  while (body.rows.length > shown.length) body.lastChild.remove();
+}
+
+// A row is made once and written into: what has the focus keeps it, and a lease bar moves on from where it was.
+function emptyRow() {
+  const button = make('button', { kind: 'link', click: event => openNode(event.currentTarget.closest('tr').dataset.node) });
+  return make('tr', { data: { node: '' } },
+    make('th', { scope: 'row' }, button, make('span', { kind: 'badges' })),
+    make('td', {}, make('span', { kind: 'gauge load', 'aria-hidden': 'true' }, make('span')), make('span', { kind: 'tokens' }), make('span', { kind: 'delta' })),
+    make('td', {}, make('span', { kind: 'gauge lease', 'aria-hidden': 'true' }, make('span')), make('span', { kind: 'left' })),
+    make('td', { kind: 'far' }), make('td', { kind: 'far' }), make('td', { kind: 'far' }));
+}
+
+function badges(of, node) {
+  const found = [];
+  if (isLate(of, node)) found.push(['late', 'bad']);
+  if (node.is_leader) found.push(['leader', 'leads']);
+  if (node.state !== 'joined') found.push([node.state, node.state === 'left' ? 'quiet' : 'bad']);
+  if (node.is_drained) found.push(['drained', 'warn']);
+  if (node.candidate === false) found.push(['no candidate', 'warn']);
+  if (node.holding) found.push([`busy with ${number(node.holding)}`, 'warn']);
+  return found;
+}
+
+function showNode(row, [of, node], most) {
+  const [head, load, lease, weight, host, since] = row.cells;
+  const marks = badges(of, node), key = JSON.stringify(marks);
+  if (row.dataset.node !== of || !head.firstChild.firstChild) {
+    row.dataset.node = of;
+    fill(head.firstChild, [name(of)]);
+  }
+  if (head.lastChild.dataset.key !== key) {
+    head.lastChild.dataset.key = key;
+    fill(head.lastChild, marks.map(([words, kind]) => make('span', { kind: `badge ${kind}` }, words)));
+  }
+  load.firstChild.firstChild.style.transform = `scaleX(${node.tokens / most})`;
+  say(load.children[1], `${number(node.tokens)}${node.pins ? ` +\u00a0${number(node.pins)}\u00a0pin${node.pins > 1 ? 's' : ''}` : ''}`);
+  const delta = fresh(of);
+  say(load.children[2], delta ? `${delta.by > 0 ? '+' : '−'}${number(Math.abs(delta.by))}` : '');
+  const left = leaseLeft(of, node);
+  lease.firstChild.classList.toggle('late', left !== null && left <= node.timeout_sec / 3);
+  lease.firstChild.firstChild.style.transform = `scaleX(${left === null ? 0 : left / node.timeout_sec})`;
+  say(lease.children[1], left === null ? '' : left > 0 ? `${left.toFixed(left < 10 ? 1 : 0)} s` : 'over');
+  say(weight, String(node.weight ?? 1));
+  say(host, `${text(node.host)} · ${node.pid}`);
+  say(since, duration(Math.max(0, storeNow() - node.since)));
+}
+
+export async function openNode(of) {
+  const node = cluster.nodes.get(of);
+  if (!node) return;
+  fill('node-name', [name(of), ...badges(of, node).map(([words, kind]) => make('span', { kind: `badge ${kind}` }, words))]);
+  const left = leaseLeft(of, node);
+  facts('node-facts', {
+    State: node.state, Tokens: number(node.tokens), Pins: number(node.pins ?? 0), 'Busy with': number(node.holding ?? 0) + ' that it hands over',
+    Lease: left === null ? 'none' : `${left.toFixed(1)} of ${node.timeout_sec} s left`, Weight: node.weight ?? 1, Host: node.host, Process: node.pid,
+    Joined: clock(node.since),
+  });
+  fill('node-settings', []);
+  fill('node-actions', nodeActions(of, node));
+  if (!at('node').open) at('node').showModal();
+  try {
+    const [row] = await get('api/nodes', { name: of });
+    if (row) facts('node-settings', { ...row.settings, 'has read': row.is_current ? 'the present assignment' : 'an older assignment', run: row.incarnation });
+  } catch (problem) {
+    facts('node-settings', { error: problem.message });
+  }
+}
+
+function facts(where, values) {
+  fill(where, Object.entries(values).flatMap(([term, value]) => [make('dt', {}, text(term)),
+    make('dd', {}, make('bdi', {}, text(typeof value === 'object' ? JSON.stringify(value) : value)))]));
+}

@@ -1,0 +1,246 @@
+"""One reading for all who follow: what it costs the store and the network, and what is shown of a store that is slow or away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from jobsync import Cluster
+from jobsync.backend import NOBODY, LockEdit, LockRequest, Member, NodeRef, Settings, TokenGroup
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.testing import Fault, FaultyBackend, Namespace, When
+from jobsync.testing.conformance.namespace import TOKENS
+from jobsync.web import feed as feed_module
+from jobsync.web.feed import Feed
+from jobsync.web.frame import Backlog, Frame, frame_of
+
+HOSTILE = '<img src=x onerror="alert(1)">\u202e\u0007__proto__' + 'x' * 2000
+
+
+def fed(backend: Any) -> Feed:
+    return Feed(lambda: Cluster(backend), {'steering': False})
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def namespace(store: MemoryStore) -> Namespace:
+    """Two nodes; the leader owns every token."""
+    namespace = Namespace(MemoryBackend(store))
+    namespace.commit(namespace.leader('a'), TokenGroup(range(TOKENS), 'a'), moved=TOKENS)
+    namespace.join('b')
+    return namespace
+
+
+@pytest.fixture
+def backend(store: MemoryStore, namespace: Namespace) -> FaultyBackend:
+    return FaultyBackend(MemoryBackend(store))
+
+
+@pytest.fixture
+def feed(backend: FaultyBackend) -> Iterator[Feed]:
+    feed = fed(backend)
+    yield feed
+    feed.close()
+
+
+def shown(namespace: Namespace, backlog: Backlog | None = None) -> Frame:
+    """What is shown of a namespace now."""
+    reading = Cluster(namespace.backend)._reader.read()
+    return frame_of(reading, 0.0, {}, Cluster(namespace.backend).rebalances(), backlog or Backlog())
+
+
+async def take(events: AsyncIterator[tuple[str, str]], name: str) -> Any:
+    """Return the data of the next event of a name."""
+    async for found, data in events:
+        if found == name:
+            return json.loads(data)
+    raise AssertionError('the events have ended')
+
+
+# --- what it costs the store ------------------------------------------------------------------------------------------------
+
+
+def test_ten_pages_cost_the_store_no_more_than_one(feed: Feed, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten followers, and ten requests besides, are served from one reading: each record is read once."""
+    monkeypatch.setattr(feed_module, '_EVERY_SEC', 3600.0)
+    calls: list[list[str]] = []
+
+    async def follow() -> None:
+        first = await take(feed.events(), 'state')
+        calls.append(list(backend.calls))
+        states = await asyncio.gather(*(take(feed.events(), 'state') for _ in range(9)), *(feed.recent() for _ in range(10)))
+        assert states[0] == first
+        calls.append(list(backend.calls))
+
+    asyncio.run(follow())
+    assert calls[0] == calls[1]
+    assert calls[0].count('snapshot') == 1
+
+
+def test_a_second_in_which_nothing_happens_costs_one_call(feed: Feed, backend: FaultyBackend) -> None:
+    """Only the snapshot is read again: no assignment, no task lock and no history, though a heartbeat was sent."""
+    feed._read(0.0)
+    before = len(backend.calls)
+    feed._read(1.0)
+    assert backend.calls[before:] == ['snapshot']
+
+
+def test_nothing_is_read_while_no_page_is_open(feed: Feed, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends some time after the last follower, and starts again with the next."""
+    monkeypatch.setattr(feed_module, '_IDLE_SEC', 0.0)
+    monkeypatch.setattr(feed_module, '_EVERY_SEC', 0.01)
+    assert backend.calls == []
+    asyncio.run(take(feed.events(), 'state'))
+    if thread := feed._thread:
+        thread.join(120)
+    assert feed._thread is None
+    asyncio.run(take(feed.events(), 'state'))
+
+
+# --- a store that is slow or away -------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_slow_or_away_shows_as_old(
+    store: MemoryStore, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Followers keep what was read, are sent its age and the error, and go on when the store answers again."""
+    monkeypatch.setattr(feed_module, '_EVERY_SEC', 0.02)
+    monkeypatch.setattr(feed_module, '_QUIET_SEC', 0.05)
+    answered = threading.Event()
+    backend = FaultyBackend(MemoryBackend(store), sleep=lambda _: bool(answered.wait(120)))  # type: ignore[arg-type]
+    feed = fed(backend)
+
+    async def follow() -> None:
+        events = feed.events()
+        assert (await take(events, 'state'))['status']['leader'] == 'a'
+        backend.faults.append(Fault('snapshot', When.NEVER, delay_sec=1))
+        slow = await take(events, 'age')
+        assert slow['age_sec'] >= 0.05
+        assert slow['error'] is None
+        backend.faults[:] = [Fault('snapshot', times=1_000_000)]
+        answered.set()
+        while (away := await take(events, 'age'))['error'] is None:
+            pass
+        assert 'BackendUnavailable' in away['error']
+        frame, error = await feed.recent()
+        assert frame is not None
+        assert error is not None
+        namespace.join('c')
+        backend.faults.clear()
+        assert 'c' in (await take(events, 'change'))['nodes']
+
+    try:
+        asyncio.run(follow())
+    finally:
+        answered.set()
+        feed.close()
+
+
+def test_a_store_that_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is known at once, and nothing else is."""
+    feed = fed(MemoryBackend(MemoryStore()))
+    frame, error = asyncio.run(feed.recent())
+    assert frame is None
+    assert error is not None
+    assert 'SchemaMismatch' in error
+    feed.close()
+
+
+# --- what is sent -----------------------------------------------------------------------------------------------------------
+
+
+def patched(state: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Apply a change as the page does."""
+    result = {**state, **change}
+    for name in ('nodes', 'beats'):
+        rows = {**state[name], **change.get(name, {})}
+        result[name] = {key: row for key, row in rows.items() if row is not None}
+    return result
+
+
+def test_a_change_makes_the_new_state_of_the_old(namespace: Namespace) -> None:
+    """After joins, heartbeats, commits, locks, an eviction: the change between any two frames leads from one to the other."""
+    leader = namespace.snapshot().leadership.node
+    assert leader is not None
+    frames = [shown(namespace)]
+    b = namespace.join('c')
+    frames.append(shown(namespace))
+    namespace.beat(leader, namespace.revision)
+    frames.append(shown(namespace))
+    namespace.commit(leader, TokenGroup(range(5), 'a', 'b'), TokenGroup(range(5, 9), 'a', NOBODY))
+    namespace.lock('x')
+    frames.append(shown(namespace))
+    namespace.evict(leader, b)
+    frames.append(shown(namespace))
+    for older in frames:
+        for newer in frames:
+            assert patched(json.loads(older.text()), json.loads(newer.since(older))) == json.loads(newer.text())
+
+
+def test_moves_are_counted_by_pair(namespace: Namespace) -> None:
+    """For each pair of nodes: how many tokens move, how many are still in use, and whether the owner has read the request."""
+    leader = namespace.snapshot().leadership.node
+    assert leader is not None
+    version = namespace.commit(
+        leader, TokenGroup(range(5), 'a', 'b'), TokenGroup(range(5, 9), 'a', NOBODY), TokenGroup([9], 'b', NOBODY)
+    )
+    namespace.beat(leader, version, {1, 2, 20})
+    namespace.beat(namespace.node('b').ref, version, {5})
+    moves = json.loads(shown(namespace).parts['moves'])
+    assert moves['rows'] == [
+        {'owner': 'a', 'target': 'b', 'tokens': 5, 'tasks': 0, 'is_acknowledged': True, 'held': 2},
+        {'owner': 'a', 'target': None, 'tokens': 4, 'tasks': 0, 'is_acknowledged': True, 'held': 0},
+        {'owner': 'b', 'target': None, 'tokens': 1, 'tasks': 0, 'is_acknowledged': True, 'held': 0},
+    ]
+    assert json.loads(shown(namespace).text())['nodes']['a']['moving'] == 9
+
+
+def test_hostile_texts_cross_as_data(namespace: Namespace) -> None:
+    """Markup, control characters and the names of what scripts are made of arrive as they are, in one line of an event."""
+    namespace.lock(HOSTILE, '__proto__', reason=HOSTILE, patterns=('no-node',))
+    namespace.join('__proto__')
+    text = shown(namespace).text()
+    assert '\n' not in text
+    assert text.isascii()
+    state = json.loads(text)
+    assert '__proto__' in state['nodes']
+    assert state['status']['locks'] == 2
+
+
+def big(nodes: int, tokens: int, locks: int) -> tuple[Namespace, list[NodeRef]]:
+    """A namespace with many of everything, in which every node owns some tokens."""
+    namespace = Namespace(MemoryBackend(MemoryStore()), Settings(total_tokens=tokens, hash_function='xxh3'))
+    leader = namespace.leader('worker-0000')
+    refs = [
+        leader,
+        *(namespace.join(f'worker-{number:04}', host=f'host-{number:04}', pid=4000 + number) for number in range(1, nodes)),
+    ]
+    members = {ref.name: Member(ref.incarnation, 15.0) for ref in refs}
+    groups = (TokenGroup(range(nth, tokens, nodes), ref.name) for nth, ref in enumerate(refs))
+    version = namespace.commit(leader, *groups, members=members, moved=tokens, reason='first distribution')
+    for ref in refs:
+        namespace.beat(ref, version)
+    requests = (LockRequest(f'task-{number}', ('gpu-%',), 'ann', 'needs a card') for number in range(locks))
+    namespace.backend.edit_locks(LockEdit(put=tuple(requests)))
+    return namespace, refs
+
+
+def test_a_thousand_nodes_are_sent_in_little(namespace: Namespace) -> None:
+    """The first answer has less than 150 kB, and a second in which a fifth of the nodes send a heartbeat less than 10 kB."""
+    namespace, refs = big(1000, 10_000, 1000)
+    first = shown(namespace)
+    assert len(first.text()) < 150_000
+    for ref in refs[:200]:
+        namespace.beat(ref, namespace.snapshot().version)
+    change = shown(namespace).since(first)
+    assert set(json.loads(change)) == {'now', 'beats'}
+    assert len(change) < 10_000

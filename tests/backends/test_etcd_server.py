@@ -503,6 +503,26 @@ class TestContent:
         assert namespace.purge(HistoryKind.CLAIM, later, limit=2) == 7
         assert len(keys_of(namespace.backend, b'history/attempt/')) == 1
 
+    def test_the_other_history_of_a_date_is_read_in_portions(self, namespace: Namespace) -> None:
+        """A portion of one claim reads about as many audits as its limit, although two purges take turns on one handle."""
+        ref = namespace.join('a')
+        namespace.backend.append_claims(ref, ['7-42', 'open'], DAY)
+        for number in range(12):
+            namespace.backend.append_audits('a', [f'{number}-{item}' for item in range(100)], DAY)
+        later, ends = namespace.snapshot().now + dt.timedelta(hours=1), {HistoryKind.CLAIM: '', HistoryKind.AUDIT: ''}
+        deleted, portions, open_kinds = dict.fromkeys(ends, 0), 0, list(ends)
+        while open_kinds:
+            for kind in list(open_kinds):
+                portion = namespace.backend.purge(kind, later, 100, ends[kind])
+                deleted[kind] += portion.deleted
+                ends[kind] = portion.resume
+                portions += kind is HistoryKind.CLAIM
+                if not portion.resume:
+                    open_kinds.remove(kind)
+        assert deleted[HistoryKind.CLAIM] == 1
+        assert portions >= 12
+        assert [claim.item for claim in namespace.claims()] == ['open']
+
     def test_a_large_append_is_there_whole(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Items that fill several requests are recorded in one step, purged in part, and purged."""
         ref, items = namespace.join('a'), [f'{number:05}' + os.urandom(300).hex() for number in range(6_000)]

@@ -1,8 +1,8 @@
 """Purging the history, portion by portion.
 
 A portion is some records of one date. What it may delete depends on the date's other history: a claim goes once its item is
-completed, an audit once no claim of its item is left. So the first portion of a date reads the other history of the date, in
-pages, and later ones remember it. After the claims a purge goes through the log of attempts.
+completed, an audit once no claim of its item is left. So the first portions of a date read the other history of the date and
+delete nothing, and later ones remember it. After the claims a purge goes through the log of attempts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
 __all__ = ['EtcdPurging']
 
 PAGE = 100
-"""Keys that one request reads: few enough that a server with large records answers others meanwhile."""
+"""Keys that one request reads at most: few enough that a server with large records answers others meanwhile."""
 
 
 @attrs.frozen
@@ -50,19 +50,44 @@ class Removal:
 
 ATTEMPTS = 'attempts '
 """How ``Purged.resume`` begins once the claims are done."""
+MOST_READ = 4
+"""The other history of so many dates is remembered."""
+READING = 'reading '
+"""How ``Purged.resume`` begins while the other history of a date is being read."""
 
 
-@attrs.frozen
+@attrs.define
 class OtherHistory:
-    """The items of one date in the history that decides which records of another kind may go."""
+    """The items of one date in the history that decides which records of another kind may go, as far as they were read.
+
+    What is remembered stays true of records that were there when the reading began: an audit remains until no claim of its item
+    is left, and a completed item is not claimed again. So one reading may take several portions.
+    """
 
     kind: HistoryKind | None
     """The kind that it decides on; None for attempts."""
-    date: dt.date | None
     cluster: str
     at: int
-    """etcd's revision at which it was read."""
-    items: frozenset[str]
+    """etcd's revision at which the reading began."""
+    to_read: list[HistoryKind]
+    """The histories that were not read to their end."""
+    after: str = ''
+    """Where the first of them goes on."""
+    items: set[str] = attrs.field(factory=set)
+
+    @classmethod
+    def begin(cls, kind: HistoryKind | None, reading: KeyReading) -> OtherHistory:
+        """Return one of which nothing was read: of a date's audits for claims, its claims for audits, both for attempts."""
+        claims, audits = HistoryKind.CLAIM, HistoryKind.AUDIT
+        to_read = [claims, audits] if kind is None else [audits] if kind is claims else [claims]
+        return cls(kind, reading.cluster, reading.at, to_read)
+
+    def add(self, items: set[str]) -> None:
+        """Add items of the history that is being read; for attempts what is open, which audits take away."""
+        if self.kind is None and self.to_read[0] is HistoryKind.AUDIT:
+            self.items -= items
+        else:
+            self.items |= items
 
 
 @attrs.frozen
@@ -81,14 +106,17 @@ class EtcdPurging:
 
     def __init__(self, store: EtcdStore, log: AttemptLog) -> None:
         self._store, self._keys, self._log = store, store.keys, log
-        self._other: OtherHistory | None = None
-        """As the last portion has read it."""
+        self._other: dict[tuple[HistoryKind | None, dt.date], OtherHistory] = {}
+        """What portions have read, by the kind that it decides on and the date; the oldest first."""
+        self._rows_of_a_key = 1.0
+        """In the record that was read last."""
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         """See ``Backend.purge``."""
         deadline, gone = self._store.later(), set[Hashable]()
         if not after:
-            self._other = None
+            self._forget(kind)
+        after = after.removeprefix(READING)
 
         def read(reading: KeyReading) -> Portion:
             reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
@@ -112,8 +140,13 @@ class EtcdPurging:
                 if response.response_txn.succeeded:
                     gone |= removal.gone
         if not portion.resume:
-            self._other = None
+            self._forget(kind)
         return Purged(len(gone), portion.resume)
+
+    def _forget(self, kind: HistoryKind) -> None:
+        """Forget what was read for a kind of history, and what for the attempts, which go with the claims."""
+        for key in [key for key in list(self._other) if key[0] in (kind, None)]:
+            self._other.pop(key, None)
 
     def _portion(
         self, reading: KeyReading, kind: HistoryKind, before: dt.datetime, limit: int, after: str, deadline: float
@@ -122,7 +155,7 @@ class EtcdPurging:
         prefix, found = self._keys.history(kind), list[tuple[bytes, list[Row]]]()
         date: dt.date | None = None
         looked_at, resume = 0, ATTEMPTS if kind is HistoryKind.CLAIM else ''
-        for name, rows in self._records(reading, kind, after, deadline):
+        for name, rows in self._records(reading, kind, after, limit, deadline):
             if looked_at >= limit or (rows and date not in (None, date_of(rows[0]))):
                 resume = name.removeprefix(prefix).decode('latin-1')
                 break
@@ -130,7 +163,9 @@ class EtcdPurging:
                 date = date_of(rows[0])
             found.append((name, rows))
             looked_at += max(1, len(rows))
-        other = self._other_history(reading, kind, date, deadline) if date else None
+        other = self._other_history(reading, kind, date, limit, deadline) if date else None
+        if other is not None and other.to_read:
+            return Portion((), reading.at, None, READING + after)
 
         def stays(row: Row) -> bool:
             if time_of(row) >= before:
@@ -151,40 +186,54 @@ class EtcdPurging:
                 break
             day, seen = date, seen + (len(record.items) if record else 1)
             if record is not None and record.at < before:
-                still_open = self._other_history(reading, None, date, deadline)
+                still_open = self._other_history(reading, None, date, limit, deadline)
+                if still_open.to_read:
+                    resume = READING + ATTEMPTS + name.removeprefix(self._keys.attempts()).decode('latin-1')
+                    break
                 since = still_open.at
                 if still_open.items.isdisjoint(record.items):
                     removals.append(Removal(name + b'/', name + b'0', frozenset()))
         return Portion(removals, since, None, resume)
 
     def _records(
-        self, reading: KeyReading, kind: HistoryKind, after: str, deadline: float, date: dt.date | None = None
+        self, reading: KeyReading, kind: HistoryKind, after: str, limit: int, deadline: float, date: dt.date | None = None
     ) -> Iterator[tuple[bytes, list[Row]]]:
-        """Yield the name of each record from ``after`` on, and its rows."""
+        """Yield the name of each record from ``after`` on, and its rows, about ``limit`` of which one request reads."""
         prefix = self._keys.history(kind, date)
-        chunks = self._store.range(prefix, reading.at, deadline, prefix + after.encode('latin-1'), page=PAGE)
+        page = min(PAGE, max(1, round(limit / self._rows_of_a_key)))
+        chunks = self._store.range(prefix, reading.at, deadline, prefix + after.encode('latin-1'), page=page)
         for name, parts in groupby(chunks, key=record_name):
-            yield name, rows_of(kind, name, joined(parts))
+            values = list(parts)
+            rows = rows_of(kind, name, joined(values))
+            self._rows_of_a_key = max(1.0, len(rows) / len(values))
+            yield name, rows
 
-    def _items(self, reading: KeyReading, kind: HistoryKind, date: dt.date, deadline: float) -> Iterator[str]:
-        """Yield the item of each claim or audit of a date."""
-        for _, rows in self._records(reading, kind, '', deadline, date):
-            yield from (row.item for row in rows if isinstance(row, (Claim, Audit)))
-
-    def _other_history(self, reading: KeyReading, kind: HistoryKind | None, date: dt.date, deadline: float) -> OtherHistory:
+    def _other_history(
+        self, reading: KeyReading, kind: HistoryKind | None, date: dt.date, limit: int, deadline: float
+    ) -> OtherHistory:
         """Return the date's claims for a purge of audits, its audits for one of claims, what is incomplete for one of attempts.
 
-        What is remembered stays true of records that were there when it was read: an audit remains until no claim of its item is
-        left, and a completed item is not claimed again.
+        Reads about ``limit`` rows more of it, if it was not read to its end.
         """
-        other = self._other
-        if other and (other.kind, other.date, other.cluster) == (kind, date, reading.cluster) and other.at <= reading.at:
-            return other
-        which = HistoryKind.AUDIT if kind is HistoryKind.CLAIM else HistoryKind.CLAIM
-        items = frozenset(self._items(reading, which, date, deadline))
-        if kind is None:
-            items -= frozenset(self._items(reading, HistoryKind.AUDIT, date, deadline))
-        self._other = other = OtherHistory(kind, date, reading.cluster, reading.at, items)
+        other = self._other.pop((kind, date), None)
+        if other is None or other.cluster != reading.cluster or other.at > reading.at:
+            other = OtherHistory.begin(kind, reading)
+        # Of several, because the leader and a person may purge at once: neither is to make the other begin again.
+        while len(self._other) >= MOST_READ:
+            self._other.pop(next(iter(self._other)), None)
+        self._other[kind, date] = other
+        seen = 0
+        while other.to_read:
+            which = other.to_read[0]
+            prefix = self._keys.history(which, date)
+            for name, rows in self._records(reading, which, other.after, limit, deadline, date):
+                if seen >= limit:
+                    other.after = name.removeprefix(prefix).decode('latin-1')
+                    return other
+                other.add({row.item for row in rows if isinstance(row, (Claim, Audit))})
+                seen += max(1, len(rows))
+            other.after = ''
+            del other.to_read[0]
         return other
 
 

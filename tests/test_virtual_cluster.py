@@ -222,6 +222,9 @@ def test_a_wait_for_what_never_comes_ends() -> None:
             list(a.batch(TASKS))
         with pytest.raises(ValueError, match="no node 'c'"):
             cluster.kill('c')
+        real = CoordinationConfig(backend='memory://of-no-cluster', minimum_nodes=1)
+        with pytest.raises(ValueError, match="no node 'd'"), Job('d', coordination_config=real):
+            pass
 
 
 @pytest.fixture

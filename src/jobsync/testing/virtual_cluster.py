@@ -87,7 +87,7 @@ class VirtualCluster:
 
     def __init__(self, seed: int = 0, max_sec: float = 3600) -> None:
         self._time = VirtualTime(max_sec)
-        self._time.process_of = self._processes_by_name
+        self._time.process_of = self._process
         self._seed = seed
         self._store = EditableStore(self.store_time, random.Random(seed))
         self._store.changed = VirtualCondition(self._time)  # type: ignore[assignment]
@@ -300,10 +300,6 @@ class VirtualCluster:
     def _process(self, name: str) -> _NodeProcess:
         process = self._processes.get(name)
         if process is None:
-            raise ValueError(
-                f'there is no node {name!r} in this cluster; there are {", ".join(map(repr, self._processes)) or "none"}'
-            )
+            known = ', '.join(map(repr, self._processes)) or 'none'
+            raise ValueError(f'there is no node {name!r} in this cluster (job and join make one); there are {known}')
         return process
-
-    def _processes_by_name(self, name: str) -> _NodeProcess | None:
-        return self._processes.get(name)

@@ -15,8 +15,10 @@ from jobsync._core.records import (
     Guard,
     Leadership,
     NodeRef,
+    Registration,
     Revision,
     Snapshot,
+    Timeline,
 )
 from jobsync.backends.single_writer.assignment import AssignmentTable, Row
 
@@ -49,6 +51,22 @@ class CommitNotAtomic(Hands):
         time.sleep(0.0001)
         with self.store.changed:
             return super().commit(ref, plan, guard if stale else attrs.evolve(guard, version=self.state.version))
+
+
+@mutant
+class TakeoverNotAtomic(Hands):
+    """Compares the record that a registration replaces, and replaces it a moment later, whatever heartbeats came between."""
+
+    races = True
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.transaction() as tx:
+            before = tx.state.nodes.get(node.ref.name)
+        time.sleep(0.0001)
+        with self.store.changed:
+            now = self.state.nodes.get(node.ref.name)
+            fits = before is not None and now is not None and before.beat == replacing and before.ref == now.ref
+            super().register(node, timeline, at_least, now.beat if fits and now is not None else replacing)
 
 
 @mutant

@@ -20,9 +20,9 @@ def end_of(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
-def get(key: bytes) -> Message:
-    """Read one key."""
-    return RequestOp(request_range=RangeRequest(key=key))
+def get(key: bytes, at: int = 0) -> Message:
+    """Read one key at etcd's revision ``at`` (0: now)."""
+    return RequestOp(request_range=RangeRequest(key=key, revision=at))
 
 
 def put(key: bytes, value: bytes) -> Message:

@@ -35,6 +35,7 @@ MEANING: Mapping[str, str] = {
 
 GUARDS: Mapping[str, tuple[str, ...]] = {
     'AttemptTests': ('history',),
+    'CallHistoryTests': ('P1', 'R5', 'R6'),
     'ClockTests': ('P6', 'history'),
     'CommitEffectTests': ('P1', 'P7', 'R5'),
     'CommitGuardTests': ('P1', 'R5'),

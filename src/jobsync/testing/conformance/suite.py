@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobsync.testing.conformance.attempts import AttemptTests
+from jobsync.testing.conformance.call_history import CallHistoryTests
 from jobsync.testing.conformance.clocks import ClockTests
 from jobsync.testing.conformance.commits import CommitEffectTests
 from jobsync.testing.conformance.comparison import ComparisonTests
@@ -55,6 +56,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     ProcessTests,
     ClockTests,
     ConcurrencyTests,
+    CallHistoryTests,
     ComparisonTests,
     SizeTests,
     OutageTests,

@@ -12,7 +12,7 @@ from tests.faults.places import PLACES
 
 ROOT = Path(__file__).parents[2]
 AGAIN = 'to write the page anew: python -m tests.faults.page'
-PROMISE = re.compile(r'P[1-8]|records')
+PROMISE = re.compile(r'P[1-8]|records|contract')
 
 
 @pytest.mark.parametrize('defect', defects(), ids=lambda defect: '-'.join(defect.mended))

@@ -793,8 +793,8 @@ class Job:
     def keep_going(self) -> None:
         """Report that the work goes on, for work that takes longer than ``progress_timeout_sec``, or that waits. No I/O.
 
-        A request for a task, its start and its end report it as well, and so does a ``batch`` or ``singleton`` loop that
-        waits.
+        A request for a task, its start and its end report it as well, and so does a ``claim``, ``batch`` or ``singleton`` loop
+        that waits.
         """
         self._session.stir()
 

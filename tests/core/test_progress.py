@@ -58,6 +58,18 @@ def test_a_hung_node_gives_its_share_up(which: int, push: bool) -> None:
     assert not bench.record(hung.config.name).stalled
 
 
+def test_a_node_that_waits_for_tasks_does_not_hang() -> None:
+    """A loop that waits for its source is no hung loop, however long; the time counts from the end of the wait."""
+    bench = Bench()
+    waiting, other = pair(bench)
+    waiting.lease.waiting['loop'] = None
+    run(bench, 60.0, other)
+    assert shares(waiting, other) == [2, 2]
+    waiting.lease.waiting.clear()
+    took = run(bench, 60.0, other, until=lambda: shares(waiting, other) == [0, 4])
+    assert TIMEOUT - 1 <= took <= TIMEOUT + 2
+
+
 def test_a_node_with_nothing_else_to_do_finds_out_in_time() -> None:
     """The mark is looked for in steps of its own, however rarely the node has something else to do."""
     bench = Bench()

@@ -101,6 +101,24 @@ def test_a_batch_that_waits_makes_progress(store: Store) -> None:
         assert not thread.is_alive()
 
 
+def test_a_loop_that_waits_for_its_source_makes_progress(store: Store) -> None:
+    """The user's generator waits for the next message: nothing hangs. The work on the message may."""
+    with store.job('a') as job:
+        lease = job._session.lease
+        assert lease is not None
+
+        def messages() -> Iterator[int]:
+            for task in owned_tasks(job)[:3]:
+                assert lease.waiting
+                yield task
+
+        for _ in job.claim(messages()):
+            assert not lease.waiting
+        with pytest.raises(ZeroDivisionError):
+            list(job.claim(1 // task for task in range(3)))
+        assert not lease.waiting
+
+
 def test_an_asynchronous_loop_that_waits_for_its_source_makes_progress(store: Store) -> None:
     """The event loop waits for the next message: nothing hangs."""
 

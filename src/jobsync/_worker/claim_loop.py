@@ -77,6 +77,11 @@ class ClaimLoop(Generic[T]):
         """Return whether tasks wait for the next batch."""
         return bool(self._waiting or self._suspects) and not self.is_over
 
+    def take(self, tasks: Iterator[T]) -> list[T]:
+        """Take the tasks that the next batch is missing, however long they are in coming."""
+        with self._task_log.waiting():
+            return list(islice(tasks, self.missing))
+
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:
         """Claim a batch, the waiting tasks before ``tasks``, and yield each that this node owns while it is in flight.
 
@@ -189,7 +194,7 @@ def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T]
     """Yield the tasks that this node owns, batch by batch."""
     owned = (task for task in _until_over(loop, tasks) if is_owned(task))
     try:
-        while (taken := list(islice(owned, loop.missing))) or loop.has_waiting:
+        while (taken := loop.take(owned)) or loop.has_waiting:
             yield from traced(loop.run_batch(taken), loop.node_name)
     finally:
         loop.leave()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import attrs
@@ -79,6 +79,19 @@ class TaskLog:
     def stir(self) -> None:
         """Note that the user's code makes progress."""
         self._session.stir()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Have the time in the block, in which the user's code fetches tasks, count as progress."""
+        lease, loop = self._session.lease, object()
+        if lease is None:
+            yield
+            return
+        lease.waiting[loop] = None
+        try:
+            yield
+        finally:
+            lease.waiting.pop(loop, None)
 
     def is_open(self, key: str) -> bool:
         """Return whether this task is open."""

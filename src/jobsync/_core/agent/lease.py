@@ -55,6 +55,8 @@ class Lease:
         self._has_given_up = False
         self.has_stirred = True
         """The mark of progress: a thread of the user sets it when it requests work or finishes some, and the agent clears it."""
+        self.waiting: dict[object, None] = {}
+        """Loops that wait for their next task, which counts as progress."""
         self.grant: Grant = (_NEVER, None, ())
         self.ownership = self._nothing
 

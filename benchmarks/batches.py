@@ -6,7 +6,7 @@
 In each round four processes work through 300 tasks with ``job.batch``. Two of them come and go: one joins late and leaves in
 good order in the middle; one is killed at a random moment, and started again under its name. A task is done once its worker has
 written a line; the worker that is killed may have done a task whose completion was not recorded, and only such a task may be
-done again.
+done again. ``files`` is the example of a backend of one's own, in ``examples/jobsync-files``; the memory store has one process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +28,13 @@ from tests.support.stores import KINDS
 
 from benchmarks.libraries.process import ROOT
 from jobsync import CoordinationConfig, Job
+from jobsync.backend import Backend, BackendOptions
 from jobsync_bench.formatting import table
 from jobsync_bench.interrupts import run_interruptible
 from jobsync_bench.machine import Machine
 
 TASKS, TASK_SEC = 300, 0.02
-STORES = ('sqlite', 'postgresql', 'redis', 'etcd')
+STORES = ('sqlite', 'postgresql', 'redis', 'etcd', 'files')
 _END_SEC = 300.0
 _SETTINGS = {
     'total_tokens': 64,
@@ -44,9 +46,30 @@ _SETTINGS = {
 }
 
 
+@contextmanager
+def fresh(kind: str) -> Iterator[str]:
+    """Provide the URL of an empty store, for the time of the block."""
+    if kind == 'files':
+        with tempfile.TemporaryDirectory(prefix='jobsync-files-') as folder:
+            yield f'files://{folder}'
+    else:
+        with KINDS[kind].fresh() as url:
+            yield url
+
+
+def backend_of(url: str) -> str | Backend:
+    """Return what ``CoordinationConfig`` takes: the example need not be installed."""
+    if not url.startswith('files://'):
+        return url
+    sys.path.append(str(ROOT / 'examples' / 'jobsync-files' / 'src'))
+    from jobsync_files import connect
+
+    return connect(url, BackendOptions())
+
+
 def work(url: str, name: str, log: str, most: int) -> None:
     """Be one worker: write a line for each task done, and leave in good order after ``most`` of them."""
-    config = CoordinationConfig(backend=url, **json.loads(json.dumps(_SETTINGS)))
+    config = CoordinationConfig(backend=backend_of(url), **json.loads(json.dumps(_SETTINGS)))
     with Job(name, coordination_config=config) as job, Path(log).open('a', encoding='utf-8') as out:
         tasks = job.batch(range(TASKS))
         for number, task in enumerate(tasks, 1):
@@ -123,7 +146,7 @@ def main(arguments: Sequence[str]) -> None:
     for kind in options.store or STORES:
         twice = theirs = left = 0
         for number in range(options.rounds):
-            with KINDS[kind].fresh() as url:
+            with fresh(kind) as url:
                 found = play(url, 'w2')
             twice, theirs, left = twice + found[0], theirs + found[1], left + found[2]
             print(f'{kind}: round {number + 1} of {options.rounds}: {found}', file=sys.stderr, flush=True)

@@ -312,14 +312,15 @@ class Backend(Protocol):
             Evicted: this incarnation is not JOINED.
         """
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """Mark the node LEFT, if exactly this incarnation is JOINED; otherwise do nothing.
 
         The node holds nothing any more and has no ``last_heartbeat``. Leadership, members and token rows stay: the leader gives
-        the node's tokens to others.
+        the node's tokens to others. A node that leaves calls this; so does another one that knows that the run is over.
 
         Args:
             ref: the node and its incarnation.
+            died: whether the run is over without having left. The record's ``stalled`` becomes this.
         """
 
     def remove_node(self, ref: NodeRef) -> bool:

@@ -118,6 +118,10 @@ class CoordinationStatus(TypedDict):
     unplaced_locks: int
     differing_settings: list[DifferenceRow]
     unreadable: list[UnreadableRow]
+    death_unknown: str | None
+    """Why other nodes would not know at once that this process was killed. None: those of its host would."""
+    watched_nodes: list[str]
+    """The nodes of this host whose processes this one watches, so that it knows at once when they are killed."""
 
 
 class ClusterNode(TypedDict):

@@ -86,11 +86,13 @@ def node(
     seen: int = 0,
     holding: Iterable[int] = (),
     left: bool = False,
+    died: bool = False,
     replaces: Iterable[int] = (),
     weight: float = 1.0,
     timeout_sec: float = TIMEOUT_SEC,
 ) -> Node:
-    """A record; ``seen`` is the number of a revision, ``replaces`` are numbers of runs."""
+    """A record; ``seen`` is the number of a revision, ``replaces`` are numbers of runs. One that ``died`` is known to be over."""
+    left = left or died
     return Node(
         name=name,
         incarnation=ref(name, run).incarnation,
@@ -105,6 +107,7 @@ def node(
         pid=1,
         created_on=EPOCH,
         last_heartbeat=None if left else EPOCH,
+        stalled=died,
     )
 
 

@@ -232,11 +232,15 @@ def test_what_tells_of_a_replacement(came: float, went: float, held: bool) -> No
     assert (settle(scene) == 0) == held
 
 
-def test_a_death_tells_of_nothing() -> None:
+@pytest.mark.parametrize('is_known', [False, True])
+def test_a_death_tells_of_nothing(is_known: bool) -> None:
     """A node that died, and another that was started in its place: the next that joins gets its share at once."""
     scene = Scene.of('aaabbbccc')
     scene.nodes['c'] = born(scene.nodes['c'], NOW - 10)
-    scene.silent = frozenset('b')
+    if is_known:
+        scene.nodes['b'] = node('b', died=True)
+    else:
+        scene.silent = frozenset('b')
     settle(scene)
     join(scene, 'n')
     assert settle(scene) == 3

@@ -485,6 +485,14 @@ def test_a_node_that_left_is_expected_back() -> None:
     assert plan.departed == (ref('b'),)
 
 
+def test_a_node_that_has_died_is_not_expected_back() -> None:
+    """Where it is known to be over, its tokens pass on at once, whatever ``rejoin_grace_sec`` says, and the reason says so."""
+    scene = Scene.of('aabbcc', node('b', died=True), node('c', left=True))
+    scene.config_with(rejoin_grace_sec=20.0)
+    plan = scene.commit()
+    assert (spelled(scene.assignment), plan.departed, plan.reason) == ('aaaacc', (ref('b'),), 'node dead: b')
+
+
 def test_a_node_that_is_back_in_time_has_its_tokens_again() -> None:
     """Not one row is written: the tokens are the new run's, and nobody else's move."""
     scene = Scene.of('aabb', node('b', left=True))

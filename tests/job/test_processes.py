@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import threading
 
@@ -13,7 +14,11 @@ from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
+from jobsync.cluster import Cluster
+
 CRASH = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 2}
+NEVER_SEC = 3000
+"""A heartbeat timeout that no test sees the end of: what passes on without it passes on because the death is known."""
 PROCESSES = 10
 
 
@@ -33,17 +38,37 @@ def test_ten_at_once_on_an_absent_store(shared_store: Store) -> None:
 
 @pytest.mark.parametrize('leads', [False, True])
 def test_killed(shared_store: Store, leads: bool) -> None:
-    """The tokens of a killed process are owned again after its timeout, whether it followed or led."""
+    """Where its death is not known, the tokens of a killed process are owned again after its timeout, if it followed or led."""
     started: dict[str, Worker] = {}
     with contextlib.ExitStack() as stack:
         for name in ('victim', 'other') if leads else ('other', 'victim'):
-            started[name] = Worker(shared_store.url, name, 'sample', **CRASH)
+            started[name] = Worker(shared_store.url, name, 'sample', known_death=False, **CRASH)
             stack.enter_context(workers(started[name]))
             started[name].wait_until_said('entered')
         wait_until(lambda: loads(*started.values()) == [TOKENS // 2] * 2, 'both have their share')
         started['victim'].process.kill()
         wait_until(lambda: load(started['other']) == TOKENS, 'all tokens are owned again')
     assert overlaps(*started.values()) == []
+
+
+def test_killed_together(shared_store: Store) -> None:
+    """The tokens of a leader and a follower that are killed together are owned again at once, and the name is free at once."""
+    names = ['w1', 'w2', 'w3']
+    started = {name: Worker(shared_store.url, name, 'sample', heartbeat_timeout_sec=NEVER_SEC) for name in names}
+    with workers(*started.values()):
+        for worker in started.values():
+            worker.wait_until_said('entered')
+        wait_until(lambda: loads(*started.values()) == [TOKENS // 3] * 3, 'all have their share')
+        with contextlib.closing(Cluster(shared_store.url)) as cluster:
+            leader = next(node['name'] for node in cluster.nodes() if node['is_leader'])
+        survivor, other = sorted(set(names) - {leader})
+        for victim in (leader, other):
+            started[victim].process.kill()
+        wait_until(lambda: load(started[survivor]) == TOKENS, 'all tokens are owned again')
+        again = Worker(shared_store.url, other, 'sample', heartbeat_timeout_sec=NEVER_SEC)
+        with workers(again):
+            wait_until(lambda: loads(started[survivor], again) == [TOKENS // 2] * 2, 'both have their share')
+    assert [overlaps(one, two) for one, two in itertools.combinations([*started.values(), again], 2)] == [[]] * 6
 
 
 def test_stopped_and_continued(shared_store: Store) -> None:

@@ -32,6 +32,8 @@ from jobsync._runtime import executor as performing
 from jobsync.backends.single_writer import CallContext, NamespaceState, SingleWriterBackend
 from jobsync.config import CoordinationConfig
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
+from jobsync.testing.simulation import World
+from jobsync.testing.simulation.node import SimNode
 
 LONG_AGO = -1e9
 
@@ -382,6 +384,25 @@ def r9_unreadable_records_block() -> AbstractContextManager[None]:
         return snapshot(self, context)
 
     return patched(NamespaceState, 'snapshot', strict)
+
+
+def known_deaths_without_proof() -> AbstractContextManager[None]:
+    """A process that does not run counts as over, as one that is stopped does for somebody who goes by its silence."""
+
+    def runs(self: World, process: SimNode, ref: NodeRef) -> bool:
+        return process.alive and process.agent.ref == ref and self.now >= process.paused_until
+
+    return _patched(World, 'holds_lock', runs)
+
+
+def known_deaths_of_names() -> AbstractContextManager[None]:
+    """The run that has the name now is declared over, whichever it is."""
+    deregister = SingleWriterBackend.deregister
+
+    def by_name(self: SingleWriterBackend, ref: NodeRef, died: bool = False) -> None:
+        deregister(self, next((node.ref for node in self.snapshot().nodes if died and node.name == ref.name), ref), died)
+
+    return _patched(SingleWriterBackend, 'deregister', by_name)
 
 
 # Those whose lack one storm in some hundreds or thousands shows have scenarios of their own, in ``test_overtaken_commits``.

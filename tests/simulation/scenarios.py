@@ -27,6 +27,7 @@ class Stage:
     def __init__(self, *, push: bool = True, tokens: int = 24) -> None:
         self.world = World(0, WorldConfig(nodes=3, tokens=tokens))
         self.world.quiet, self.world.push, self.world.store.durable, self.world.grace_sec = True, push, True, 0.0
+        self.world.hosts = 0
         self._late: list[str] = []
 
     def start(self, name: str, timing: tuple[float, float] = SHORT, tokens: int | None = None) -> SimNode:
@@ -445,4 +446,60 @@ def _five_of_fifty(*numbers: int, within: float) -> list[str]:
 
     stage.run(10.0)
     stage.expect(all_owned, within - 10.0, 'tokens are not owned')
+    return stage.broken()
+
+
+def one_is_stopped_and_one_is_killed() -> list[str]:
+    """Of the processes of one host one is stopped, which keeps its lease, and then another is killed, which is known at once."""
+    stage = Stage()
+    stage.world.hosts = 1
+    _, stopped, killed, _ = stage.cluster(*[SHORT] * 4)
+    before = stopped.ownership.tokens
+    stopped.paused_until = stage.world.now + 8.0
+    killed.alive = False
+    stage.run(8.1)
+    if stopped.ownership.tokens < before:
+        return ['the stopped process has lost tokens', *stage.broken()]
+    stage.expect_settled(3.0)
+    return stage.broken()
+
+
+def one_is_killed_and_started_again() -> list[str]:
+    """A process is killed and started again under its name, while the others, which know that it is over, are cut off."""
+    stage = Stage()
+    stage.world.hosts = 1
+    *others, killed = stage.cluster(*[SHORT] * 3)
+    before = killed.ownership.tokens
+    for other in others:
+        other.cut_until = stage.world.now + 1.5
+    killed.alive = False
+    again = stage.start(killed.name)
+    stage.expect(lambda: again.ownership.tokens == before and again.has_lease(), 5.0, 'the name is not taken over')
+    stage.expect_settled(5.0)
+    return stage.broken() if again.ownership.tokens == before else ['the process that was started again has lost tokens']
+
+
+def all_of_a_host_are_killed() -> list[str]:
+    """Every process of a host is killed, the leader with them, and others are started there under other names."""
+    stage = Stage()
+    stage.world.hosts = 1
+    for node in stage.cluster(*[SHORT] * 3):
+        node.alive = False
+    for name in ('w7', 'w8', 'w9'):
+        stage.start(name)
+    stage.expect_settled(5.0)
+    return stage.broken()
+
+
+def one_is_killed_on_a_host_of_its_own() -> list[str]:
+    """A process is killed whose host has no other: it is over for the others after its timeout, and no sooner."""
+    stage = Stage()
+    stage.world.hosts = 1
+    *_, killed = stage.cluster(*[SHORT] * 3)
+    killed.host = 1
+    killed.alive = False
+    stage.run(9.0)
+    if not unsettled(stage.world):
+        return ['it was over for the others before its timeout']
+    stage.expect_settled(10.0)
     return stage.broken()

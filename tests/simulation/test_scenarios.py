@@ -29,6 +29,8 @@ SCENARIOS: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[st
     broken_rules.r9_refusals_are_fatal: scenarios.the_store_refuses_everybody,
     broken_rules.r9_removals_not_split: scenarios.more_die_than_one_commit_removes,
     broken_rules.r9_unreadable_records_block: scenarios.a_record_is_spoilt,
+    broken_rules.known_deaths_without_proof: scenarios.one_is_stopped_and_one_is_killed,
+    broken_rules.known_deaths_of_names: scenarios.one_is_killed_and_started_again,
 }
 """For each rule the scenario in which the lack of it shows."""
 
@@ -41,6 +43,8 @@ OTHERS = (
     scenarios.five_of_fifty_die,
     scenarios.five_of_fifty_die_with_their_leader,
     scenarios.the_five_oldest_of_fifty_die,
+    scenarios.all_of_a_host_are_killed,
+    scenarios.one_is_killed_on_a_host_of_its_own,
 )
 
 

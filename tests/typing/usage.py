@@ -361,7 +361,7 @@ class OwnBackend:
     def set_weight(self, ref: backend.NodeRef, weight: float, stalled: bool = False) -> None:
         raise NotImplementedError
 
-    def deregister(self, ref: backend.NodeRef) -> None:
+    def deregister(self, ref: backend.NodeRef, died: bool = False) -> None:
         raise NotImplementedError
 
     def remove_node(self, ref: backend.NodeRef) -> bool:

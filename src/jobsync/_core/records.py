@@ -182,7 +182,13 @@ class Node:
     settings: str = '{}'
     """See ``Registration.settings``: for people and for comparison; no decision depends on it."""
     stalled: bool = False
-    """Whether the node owned work and made no progress (``progress_timeout_sec``): it lives, and is given nothing."""
+    """Whether the node owned work and made no progress (``progress_timeout_sec``): it lives, and is given nothing. In a record
+    that is LEFT: whether the run did not leave, but is known to be over."""
+
+    @property
+    def has_died(self) -> bool:
+        """Whether this run is known to be over without having left."""
+        return self.state is NodeState.LEFT and self.stalled
 
     @property
     def ref(self) -> NodeRef:

@@ -53,6 +53,9 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
         case commands.Deregister(ref):
             backend.deregister(ref)
             return None
+        case commands.DeclareDead(ref):
+            backend.deregister(ref, True)
+            return None
 
 
 def _plan_and_commit(

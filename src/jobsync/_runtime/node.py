@@ -20,24 +20,28 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from queue import Empty
+from typing import TYPE_CHECKING
 
 import attrs
 
 from jobsync._core.agent.agent import Agent
-from jobsync._core.agent.commands import Command, Lane, Reply
+from jobsync._core.agent.commands import Command, DeclareDead, Lane, Register, Reply
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
-from jobsync._core.records import Node, Pulse, Unreadable
+from jobsync._core.records import Node, NodeRef, Pulse, Unreadable
 from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import clock, threads
 from jobsync._runtime.callbacks import Callbacks, Functions
 from jobsync._runtime.executor import execute
 from jobsync._runtime.reporting import Reporter
 from jobsync.backend import Backend
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
+
+if TYPE_CHECKING:
+    from jobsync._runtime.death_watch import DeathWatch
 
 __all__ = ['NodeRuntime', 'Status']
 
@@ -108,6 +112,7 @@ class NodeRuntime:
             look_at_lease=self._look_at_lease,
             release=self._release,
         )
+        self.death_watch: DeathWatch | None = None
         self._leave_requests: list[_LeaveRequest] = []
         self._weight_wanted: float | None = None
         self.status = Status(Phase.OPENING)
@@ -117,10 +122,18 @@ class NodeRuntime:
         """The error of the last call that was not a heartbeat; None if it succeeded."""
         self._threads: list[threads.Running] = []
 
+    def watch_deaths(self, base: str | None) -> None:
+        """Hold a lock that proves this process alive, and watch those of others on this host. To be called before ``start``."""
+        from jobsync._runtime.death_watch import DeathWatch  # only now: a node that is to know nothing needs none of it
+
+        self.death_watch = DeathWatch(self.config.name, base, self._take_death)
+
     def start(self) -> None:
         """Start the threads."""
         _running.add(self)
         self._callbacks.start()
+        if self.death_watch is not None:
+            self.death_watch.start()
         for lane in Lane:
             if lane is not Lane.UPKEEP or self.config.retention_days is not None:
                 self._start_thread(lane.value, partial(self._run, lane))
@@ -173,6 +186,8 @@ class NodeRuntime:
         """End the threads, whether or not the node could leave. To be called after ``wait_until_over``."""
         _running.discard(self)
         self.wake()
+        if self.death_watch is not None:
+            self.death_watch.close(has_left=self.status.phase is Phase.LEFT)
         self._callbacks.close()
 
     def wait_for_callbacks(self, timeout: float) -> bool:
@@ -225,19 +240,33 @@ class NodeRuntime:
         return _AT_ONCE
 
     def _perform(self, call: Command) -> Reply:
+        watch = self.death_watch
         try:
-            return execute(self._backend, call, self._token_of)
+            if watch is not None and isinstance(call, Register):
+                watch.hold(call.node.ref.incarnation)
+            reply = execute(self._backend, call, self._token_of)
+            if watch is not None and isinstance(call, DeclareDead):
+                watch.made_known(call.ref)
         except JobsyncError as error:
+            if watch is not None and isinstance(error, NameTaken) and watch.is_over(error.record.ref):
+                self._take_death(error.record.ref)
             return error
         except BaseException as error:
             _logger.exception('node %r: %s raised what no backend should', self.config.name, type(call).__name__)
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
+        return reply
 
     def _look_at_lease(self) -> None:
         """Have the agent check whether the lease has ended."""
         with self._lock:
             self.lease.declare_end(clock.now())
             self._step_taken('')
+
+    def _take_death(self, ref: NodeRef) -> None:
+        """Have the agent know that another run is over."""
+        with self._lock:
+            self.agent.know_dead(ref)
+        self.wake()
 
     def _release(self, tokens: frozenset[int]) -> None:
         """Let tokens pass on: ``on_revoke`` has returned."""
@@ -255,6 +284,8 @@ class NodeRuntime:
                 if not self._callbacks.holds:
                     agent.lease.release(event.asked)
                 self._callbacks.put(event)
+        if self.death_watch is not None:
+            self.death_watch.take_members(agent.lease.assignment.members)
         snapshot = agent.snapshot
         self.status = Status(
             phase=agent.phase,

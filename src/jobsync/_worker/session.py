@@ -15,7 +15,7 @@ from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
 from jobsync._worker.stages import Event, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
-from jobsync.backend import Backend
+from jobsync.backend import Backend, Reach
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 
@@ -96,7 +96,10 @@ class Session:
             wait_on_enter=wait_on_enter,
             announces=functions.announces,
         )
-        runtime = self.runtime = NodeRuntime(backend, own, functions)
+        runtime = NodeRuntime(backend, own, functions)
+        if config.known_death and backend.info.reach is not Reach.PROCESS:
+            runtime.watch_deaths(config.known_death_dir)
+        self.runtime = runtime
         # t=0  a signal's handler, before the line above: records the event, and finds no runtime to stop
         # t=1  this thread stores the runtime, and finds the event here: the runtime is never started
         # A handler after the line above finds the runtime and stops it, so that it leaves as soon as it is started.

@@ -79,6 +79,8 @@ def coordination_status(session: Session, open_tasks: int) -> CoordinationStatus
         'unplaced_locks': 0 if runtime is None else len(runtime.lease.assignment.unplaced),
         'differing_settings': [] if runtime is None else [_difference_row(found) for found in runtime.status.differences],
         'unreadable': [] if runtime is None else [_unreadable_row(record) for record in runtime.status.unreadable],
+        'death_unknown': _death_unknown(session),
+        'watched_nodes': [] if runtime is None or runtime.death_watch is None else list(runtime.death_watch.watched_names),
     }
 
 
@@ -93,6 +95,16 @@ def lease_left_sec(session: Session) -> float:
     """Return for how many seconds the lease lasts; 0 if there is none, or it is over."""
     lease = session.lease
     return 0.0 if lease is None else max(0.0, lease.deadline - clock.now())
+
+
+def _death_unknown(session: Session) -> str | None:
+    """Return why no other process would know at once that this one has ended; None if those of its host would."""
+    runtime = session.runtime
+    if runtime is None:
+        return 'the node is not in its cluster'
+    if runtime.death_watch is None:
+        return 'known_death is False' if not session.config.known_death else 'all nodes of this store are one process'
+    return runtime.death_watch.why_not
 
 
 def _state(session: Session) -> str:

@@ -127,6 +127,14 @@ class CoordinationConfig:
     """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.
     Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
 
+    known_death: bool = attrs.field(default=True, validator=checks.flag)
+    """Whether the other nodes on this node's host learn at once that its process was killed, by a lock that it holds, so that its
+    tokens do not wait for ``heartbeat_timeout_sec``. Linux only. False: its tokens always wait, and it watches no other."""
+
+    known_death_dir: str | None = attrs.field(default=None, validator=_optional_text)
+    """The folder in which that lock is held, in a subfolder of the user's own; equal for all nodes that are to watch each other.
+    None: ``/dev/shm``, or else the folder for temporary files."""
+
     progress_timeout_sec: float | None = attrs.field(default=None, validator=attrs.validators.optional(_bound))
     """How long a node that owns work may neither request work, nor finish any, nor call ``keep_going``. After that it is
     unhealthy, and gives its share to other nodes until it does one of these. None: for ever."""

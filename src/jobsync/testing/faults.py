@@ -145,8 +145,8 @@ class FaultyBackend:
     def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:  # noqa: D102
         self._call(self.inner.set_weight, ref, weight, stalled)
 
-    def deregister(self, ref: NodeRef) -> None:  # noqa: D102
-        self._call(self.inner.deregister, ref)
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:  # noqa: D102
+        self._call(self.inner.deregister, ref, died)
 
     def remove_node(self, ref: NodeRef) -> bool:  # noqa: D102
         return self._call(self.inner.remove_node, ref)

@@ -145,19 +145,19 @@ class EpochNotCompared(Hands):
 class LeavesForItsNamesake(Hands):
     """A run that was replaced marks the one that has its name as left."""
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         with self.store.changed, self.transaction() as tx:
             node = tx.state.nodes.get(ref.name)
-            super().deregister(node.ref if node else ref)
+            super().deregister(node.ref if node else ref, died)
 
 
 @mutant
 class LeavesTwice(Hands):
     """Leaving a second time is a change again, which wakes every node for nothing."""
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         with self.store.changed:
-            super().deregister(ref)
+            super().deregister(ref, died)
             with contextlib.suppress(KeyError):
                 node = self.state.nodes[ref.name]
                 if node.ref == ref and node.state is NodeState.LEFT:

@@ -39,11 +39,29 @@ class CommitIgnoresStamp(Hands):
 class LostRevisionBump(Hands):
     """Leaving is not a structural change."""
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         with self.store.changed:
             before = self.state.revision
-            super().deregister(ref)
+            super().deregister(ref, died)
             self.change(revision=before)
+
+
+@mutant
+class DeathUnseen(Hands):
+    """Marks a node that has died as one that left: its tokens are kept for its return."""
+
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
+        super().deregister(ref)
+
+
+@mutant
+class StalledHaveDied(Hands):
+    """Leaves the mark of a stalled node as it leaves, so that it seems to have died."""
+
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
+        with self.store.changed:
+            node = self.state.nodes.get(ref.name)
+            super().deregister(ref, died or (node is not None and node.stalled))
 
 
 @mutant

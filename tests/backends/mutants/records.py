@@ -52,9 +52,9 @@ class SeenBySomeoneElse(Hands):
 class LeftIsGone(Hands):
     """Removes the record of a node that leaves: its tokens wait as if it might still be at work."""
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         with self.store.changed:
-            super().deregister(ref)
+            super().deregister(ref, died)
             node = self.state.nodes.get(ref.name)
             if node and node.ref == ref:
                 self.change(nodes={name: other for name, other in self.state.nodes.items() if name != ref.name})

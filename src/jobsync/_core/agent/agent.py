@@ -23,6 +23,7 @@ from jobsync._core.agent.commands import Issued, Lane
 from jobsync._core.agent.departure import Departure
 from jobsync._core.agent.entry import Entry
 from jobsync._core.agent.events import Event, LogMessage
+from jobsync._core.agent.known_deaths import KnownDeaths
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
 from jobsync._core.agent.phase import Phase
@@ -52,7 +53,8 @@ class Agent:
         """None until the node is to leave."""
         self._rollback, self._candidacy = RollbackDetector(config.heartbeat_timeout_sec), Candidacy(config.heartbeat_timeout_sec)
         self._weight_sync, self._progress = WeightSync(config.weight), Progress(config.progress_timeout_sec, now)
-        self._entry = Entry(config, self._rollback, self._weight_sync, self._emit)
+        self._deaths = KnownDeaths()
+        self._entry = Entry(config, self._rollback, self._weight_sync, self._deaths, self._emit)
         self._unreadable = UnreadableRecords(self._emit)
         self._comparison = SettingsComparison(config.name, config.published_settings, self._emit)
         self._has_been_member = False
@@ -74,7 +76,7 @@ class Agent:
         self._candidacy.begin_session()
         self._membership = Membership(
             self.config, self.ref, self.lease, self._rollback, self._candidacy, self._weight_sync, self._unreadable,
-            self._comparison,
+            self._comparison, self._deaths,
             self._started_at, now, self._emit,
         )  # fmt: skip
 
@@ -141,6 +143,13 @@ class Agent:
         """Take a hint that the store's revision has risen to this number."""
         if revision > self._rollback.top.number and self.phase in (Phase.MEMBER, Phase.LEAVING):
             self._membership.hint(now)
+
+    def know_dead(self, ref: NodeRef) -> None:
+        """Take the knowledge that a run of another node is over: its process has ended, and will never claim anything again.
+
+        Whoever calls this has proof of it. Silence is none.
+        """
+        self._deaths.take(ref)
 
     def weigh(self, weight: float) -> None:
         """Have this weight from now on."""

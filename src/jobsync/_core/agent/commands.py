@@ -35,6 +35,7 @@ __all__ = [
     'AssignmentReading',
     'Command',
     'CommitOutcome',
+    'DeclareDead',
     'Deregister',
     'DropExpiredLocks',
     'Heartbeat',
@@ -187,6 +188,13 @@ class Deregister:
     ref: NodeRef
 
 
+@attrs.frozen
+class DeclareDead:
+    """``Backend.deregister`` of another node's run that is known to be over; answered by None."""
+
+    ref: NodeRef
+
+
 Command = (
     Open
     | Register
@@ -201,6 +209,7 @@ Command = (
     | Purge
     | SetWeight
     | Deregister
+    | DeclareDead
 )
 Reply = Opened | Pulse | Snapshot | AssignmentReading | LockReading | Leadership | CommitOutcome | Purged | int | None | Exception
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.events import Event, LogMessage
+from jobsync._core.agent.known_deaths import KnownDeaths
 from jobsync._core.agent.registration import NameRegistration
 from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.agent.schedule import WeightSync
@@ -20,10 +21,15 @@ class Entry:
     """One node's way into its cluster, through all its incarnations."""
 
     def __init__(
-        self, config: NodeConfig, rollback: RollbackDetector, weight_sync: WeightSync, emit: Callable[[Event], object]
+        self,
+        config: NodeConfig,
+        rollback: RollbackDetector,
+        weight_sync: WeightSync,
+        deaths: KnownDeaths,
+        emit: Callable[[Event], object],
     ) -> None:
         self._config, self._rollback, self._weight_sync, self._emit = config, rollback, weight_sync, emit
-        self._registration = NameRegistration(config)
+        self._registration = NameRegistration(config, deaths)
         self._timelines: set[str] = set()
 
     def begin_session(self, ref: NodeRef) -> None:

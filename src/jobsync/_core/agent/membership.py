@@ -8,6 +8,7 @@ Each of these knows one thing of it:
 - ``LeaderTerm``: what a leader does (R4). ``Candidacy``: whether the node may lead.
 - ``Retention``: which old records of the history the leader deletes.
 - ``RollbackDetector``: what was read and written, and thereby whether the store went back in time (R8).
+- ``KnownDeaths``: which runs of other nodes are known to be over, and are to be declared so.
 - ``WeightSync``: whether the store has the weight that the node wants. ``UnreadableRecords``: what cannot be read (R9).
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from jobsync._core.agent import commands
 from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.events import Event, LogMessage
+from jobsync._core.agent.known_deaths import KnownDeaths
 from jobsync._core.agent.leader_term import LeaderTerm
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.monitor import ClusterMonitor
@@ -46,13 +48,14 @@ class Membership:
         weight_sync: WeightSync,
         unreadable: UnreadableRecords,
         comparison: SettingsComparison,
+        deaths: KnownDeaths,
         started_at: float,
         now: float,
         emit: Callable[[Event], object],
     ) -> None:
         self._config, self._ref, self._emit = config, ref, emit
         self._lease, self._rollback, self._candidacy = lease, rollback, candidacy
-        self._weight_sync, self._unreadable, self._comparison = weight_sync, unreadable, comparison
+        self._weight_sync, self._unreadable, self._comparison, self._deaths = weight_sync, unreadable, comparison, deaths
         self._schedule = HeartbeatSchedule(config, now)
         self._refresh = AssignmentRefresh(config, started_at, now)
         self.monitor = ClusterMonitor(config, ref, candidacy, now)
@@ -91,6 +94,8 @@ class Membership:
 
     def next_work(self, now: float) -> commands.Command | float:
         """Return the call to make in the work lane now, or when to call again."""
+        if (dead := self._deaths.next()) is not None:
+            return commands.DeclareDead(dead)
         assignment, monitor = self._lease.assignment, self.monitor
         weigh_at, stale_at = self._weight_sync.due(now), self._refresh.stale_at(now)
         if now >= weigh_at:
@@ -147,6 +152,10 @@ class Membership:
                 self.leader_term.take_locks(locks, -1 if seen is None else seen.locks_revision, now)
             case commands.DropExpiredLocks(), _:
                 self.monitor.poll(now)
+            case commands.DeclareDead(ref), None:
+                self._deaths.declared(ref)
+                self.monitor.poll(now)
+                self._log('info', f'the process of node {ref.name!r} has ended without leaving: it is over')
             case commands.SetWeight(_, weight, stalled), None:
                 self._weight_sync.given(weight, stalled, now + self._config.token_refresh_steady_interval_sec)
                 self.monitor.poll(now)

@@ -6,11 +6,14 @@
     t=15  the record still has heartbeat 41: the other process is dead, by its own timeout; the newcomer replaces (run, 41)
     or
     t=3   the record has heartbeat 42: the other process is alive, and the newcomer raises ``NodeNameInUse``
+    or
+    t=0   the host has proven that the other process is over: the newcomer replaces (run, 41) at once
 """
 
 from __future__ import annotations
 
 from jobsync._core.agent.failure_detector import FailureDetector
+from jobsync._core.agent.known_deaths import KnownDeaths
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import Node
 from jobsync.errors import NodeNameInUse
@@ -21,8 +24,8 @@ __all__ = ['NameRegistration']
 class NameRegistration:
     """The name of one node, through all its incarnations."""
 
-    def __init__(self, config: NodeConfig) -> None:
-        self._config = config
+    def __init__(self, config: NodeConfig, deaths: KnownDeaths) -> None:
+        self._config, self._deaths = config, deaths
         self._detector = FailureDetector(config.blind_after_sec)
         self._past: set[str] = set()
         """The node's incarnations, the present one included."""
@@ -44,6 +47,8 @@ class NameRegistration:
 
     def _is_dead(self, holder: Node, now: float) -> bool:
         """Return whether the other process is proved dead. A time without readings, such as an outage, proves nothing."""
+        if holder.ref in self._deaths:
+            return True
         return self._detector.is_fresh(now) and bool(self._detector.suspects({holder.name: holder.timeout_sec}, now))
 
     def blinded(self) -> None:
@@ -59,6 +64,9 @@ class NameRegistration:
         self._detector.note_all([record], now)
         if record.incarnation in self._past:
             return now, None
+        if record.ref in self._deaths:
+            text = f'node name {record.name!r} is registered by pid {record.pid} on {record.host}, which is over: taking it over'
+            return now, text
         if before is not None and before.beat != record.beat:
             raise NodeNameInUse(
                 f'node name {record.name!r} is in use by a live process (pid {record.pid} on {record.host}); '

@@ -49,7 +49,7 @@ class Admission:
     def read(self, newcomers: Iterable[Node], snapshot: Snapshot, departed: Set[NodeRef], now: float) -> None:
         """Remember the nodes that are no members yet, and whether those that have left in good order are being replaced."""
         self.newcomers = {node.ref: self.newcomers.get(node.ref, now) for node in newcomers}
-        left = [node.created_on for node in snapshot.nodes if node.ref in departed]
+        left = [node.created_on for node in snapshot.nodes if node.ref in departed and not node.has_died]
         recent = [
             node.created_on
             for node in snapshot.nodes

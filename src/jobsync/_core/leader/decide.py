@@ -310,10 +310,11 @@ class _Decision:
         if self.is_first:
             return 'first distribution'
         parts = []
-        if self.evictions:
-            parts.append(f'node dead: {listed(eviction.ref.name for eviction in self.evictions)}')
-        if self.departed:
-            parts.append(f'node left: {listed(ref.name for ref in self.departed)}')
+        died = {ref.name for ref in self.departed if self.owner_table.nodes[ref.name].has_died}
+        if dead := sorted({eviction.ref.name for eviction in self.evictions} | died):
+            parts.append(f'node dead: {listed(dead)}')
+        if left := [ref.name for ref in self.departed if ref.name not in died]:
+            parts.append(f'node left: {listed(left)}')
         joined = [name for name, member in members.items() if self.old.members.get(name) != member]
         if let_in := [name for name in joined if name not in held_back]:
             parts.append(f'node joined: {listed(let_in)}')

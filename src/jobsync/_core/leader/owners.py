@@ -6,7 +6,7 @@ An owner is a name and an incarnation. Its tokens may be touched
 - at once if it left, or is evicted in the very commit that gives them away: GONE;
 - not before its timeout, or the longest known if it has no member entry, from the leader's first reading of it if its record is
   absent, or belongs to another incarnation that does not replace it: WAITING. Absent is not left: it may still be working;
-- not before ``rejoin_grace_sec`` from then if it left and is expected back: WAITING as well.
+- not before ``rejoin_grace_sec`` from then if it left and is expected back, which one that has died is not: WAITING as well.
 
 If the name is registered by an incarnation that replaces the owner, the tokens are that incarnation's now, with no row changed.
 """
@@ -83,7 +83,7 @@ class OwnerTable:
             known = (
                 was is not None and node is not None and (node.incarnation == was.incarnation or was.incarnation in node.replaces)
             )
-            has_left = known and node is not None and node.state is NodeState.LEFT
+            has_left = known and node is not None and node.state is NodeState.LEFT and not node.has_died
             if not known or (has_left and rejoin_grace_sec > 0):
                 # t=0   the record of b is deleted manually, or lost; b has a lease and goes on claiming
                 # t=1   the leader reads so, and counts from here, not from b's last heartbeat, which it cannot know

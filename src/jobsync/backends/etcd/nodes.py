@@ -83,7 +83,7 @@ class EtcdNodes:
 
         self._change(ref.name, decide)
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """See ``Backend.deregister``."""
 
         def decide(reading: KeyReading) -> Write[bytes] | None:
@@ -92,7 +92,7 @@ class EtcdNodes:
                 record = reading.joined(ref)
             except Evicted:
                 return None
-            left = attrs.evolve(record.node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None)
+            left = attrs.evolve(record.node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None, stalled=died)
             after = attrs.evolve(state, revision=state.next_revision())
             return self._write(reading, after, attrs.evolve(record, node=left))
 

@@ -178,9 +178,9 @@ class RedisBackend:
         """See ``Backend.set_weight``."""
         self._run('set_weight', **records.run_words(ref), weight=float(weight), stalled=stalled, stamp=draw_stamp())
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """See ``Backend.deregister``."""
-        self._run('deregister', **records.run_words(ref), stamp=draw_stamp())
+        self._run('deregister', **records.run_words(ref), died=died, stamp=draw_stamp())
 
     def remove_node(self, ref: NodeRef) -> bool:
         """See ``Backend.remove_node``."""

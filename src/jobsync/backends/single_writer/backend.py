@@ -188,10 +188,10 @@ class SingleWriterBackend(abc.ABC):
         with self.transaction() as tx:
             tx.put(tx.state.set_weight(ref, weight, stalled, tx.context))
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """See ``Backend.deregister``."""
         with self.transaction() as tx:
-            tx.put(tx.state.deregister(ref, tx.context))
+            tx.put(tx.state.deregister(ref, died, tx.context))
 
     def remove_node(self, ref: NodeRef) -> bool:
         """See ``Backend.remove_node``."""

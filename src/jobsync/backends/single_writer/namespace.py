@@ -191,12 +191,13 @@ class NamespaceState:
             return self
         return self.changed(context, nodes=self._with(node, weight=weight, stalled=stalled))
 
-    def deregister(self, ref: NodeRef, context: CallContext) -> NamespaceState:
+    def deregister(self, ref: NodeRef, died: bool, context: CallContext) -> NamespaceState:
         """Return the state after ``Backend.deregister``."""
         node = self._joined(ref)
         if node is None:
             return self
-        return self.changed(context, nodes=self._with(node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None))
+        left = {'state': NodeState.LEFT, 'holding': frozenset(), 'last_heartbeat': None, 'stalled': died}
+        return self.changed(context, nodes=self._with(node, **left))
 
     def remove_node(self, ref: NodeRef, context: CallContext) -> NamespaceState:
         """Return the state after ``Backend.remove_node``."""

@@ -141,9 +141,9 @@ class SqlBackend:
         """See ``Backend.set_weight``."""
         self._run(Mode.STRUCTURE, lambda tx: nodes.set_weight(tx, ref, weight, stalled))
 
-    def deregister(self, ref: NodeRef) -> None:
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """See ``Backend.deregister``."""
-        self._run(Mode.STRUCTURE, lambda tx: nodes.deregister(tx, ref))
+        self._run(Mode.STRUCTURE, lambda tx: nodes.deregister(tx, ref, died))
 
     def remove_node(self, ref: NodeRef) -> bool:
         """See ``Backend.remove_node``."""

@@ -113,11 +113,11 @@ def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool) -
         states.save(tx, states.raised(state))
 
 
-def deregister(tx: SqlTransaction, ref: NodeRef) -> None:
+def deregister(tx: SqlTransaction, ref: NodeRef, died: bool) -> None:
     """See ``Backend.deregister``."""
     state, node = states.read(tx), tx.tables.node
-    left = sa.update(node).where(is_joined(tx.dialect)).values(state=NodeState.LEFT.value, holding='[]', last_heartbeat=None)
-    if tx.execute(left, run_of(ref)).rowcount:
+    left = {'state': NodeState.LEFT.value, 'holding': '[]', 'last_heartbeat': None, 'stalled': died}
+    if tx.execute(sa.update(node).where(is_joined(tx.dialect)).values(left), run_of(ref)).rowcount:
         states.save(tx, states.raised(state))
 
 

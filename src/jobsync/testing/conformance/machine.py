@@ -193,11 +193,11 @@ class ComparisonMachine(RuleBasedStateMachine):
         ref = self.pick(who)
         self.both(lambda side: side.backend.set_weight(ref, weight, stalled))
 
-    @rule(who=nodes)
-    def deregister(self, who: int | NodeRef) -> None:
-        """Deregister as any run."""
+    @rule(who=nodes, died=seldom)
+    def deregister(self, who: int | NodeRef, died: bool) -> None:
+        """Deregister any run, as that run or as another that knows that it is over."""
         ref = self.pick(who)
-        self.both(lambda side: side.backend.deregister(ref))
+        self.both(lambda side: side.backend.deregister(ref, died))
 
     @rule(who=nodes)
     def remove_node(self, who: int | NodeRef) -> None:

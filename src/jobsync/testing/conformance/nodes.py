@@ -75,6 +75,18 @@ class DeregisterTests:
             namespace.backend.deregister(ref)
         assert namespace.node('a') == attrs.evolve(before, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None)
 
+    @pytest.mark.parametrize('died', [True, False])
+    def test_deregister_says_whether_the_run_died(self, namespace: Namespace, died: bool) -> None:
+        """Of a run that is known to be over the record is LEFT and ``stalled``; of one that leaves it is not, stalled or not."""
+        ref = namespace.join('a')
+        namespace.backend.set_weight(ref, 1.0, not died)
+        before = namespace.node('a')
+        with namespace.raises_revision():
+            namespace.backend.deregister(ref, died)
+        assert namespace.node('a') == attrs.evolve(before, state=NodeState.LEFT, last_heartbeat=None, stalled=died)
+        with namespace.unchanged():
+            namespace.backend.deregister(ref, not died)
+
     def test_deregister_gives_nothing_away(self, namespace: Namespace) -> None:
         """Leaving changes neither leadership, members, rows and pins, nor any other node."""
         leader, other = namespace.leader(), namespace.join('a')

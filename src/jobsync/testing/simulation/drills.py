@@ -264,7 +264,11 @@ class Drills:
         for victim in victims:
             victim.alive = False
         slack += 1.2 * self._interval if world.is_mixed else 0.0  # nodes of different intervals do not beat in step
-        bound = self._timeout * _DRIFT + slack + (0.0 if self._world.push else self._interval + self._steps_of_push)
+        others_of = [{other.host for other in world.living() if other not in victims}, {victim.host for victim in victims}]
+        is_known = world.hosts and others_of[1] <= others_of[0]
+        bound = 2.0 + 3 * self._steps_of_push
+        if not is_known:
+            bound = self._timeout * _DRIFT + slack + (0.0 if self._world.push else self._interval + self._steps_of_push)
         found = self._expect(lambda: self._all_owned() and not unsettled(self._world), bound, 'tokens are not owned')
         for node in others:
             lost = [token for token, mine in enumerate(before[node]) if mine and not node.ownership.mine[token]]

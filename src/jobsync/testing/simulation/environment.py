@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from jobsync.backend import Backend
+from jobsync.backend import Backend, NodeRef
 from jobsync.testing.editable_store import EditableStore
+
+if TYPE_CHECKING:
+    from jobsync.testing.simulation.node import SimNode
 
 __all__ = ['Environment']
 
@@ -48,6 +51,15 @@ class Environment(Protocol):
 
     def announce(self) -> None:
         """Send a change hint to every process."""
+
+    def watches(self, node: SimNode) -> Iterable[SimNode]:
+        """Return the other living processes on the host of this one, of which each knows at once that it has ended."""
+
+    def take_lock(self, node: SimNode, ref: NodeRef) -> None:
+        """Have a process hold the lock of its incarnation, which is about to register."""
+
+    def is_over(self, ref: NodeRef, host: int) -> bool:
+        """Return whether a host proves that a run is over."""
 
     def shift(self, pool: int) -> int:
         """Return the bit at which the tokens of a pool begin in what a process claims."""

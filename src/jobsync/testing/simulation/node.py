@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol, cast
 
@@ -17,8 +17,8 @@ from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._runtime.executor import execute
-from jobsync.backend import Backend
-from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
+from jobsync.backend import Backend, Member, NodeRef
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, NameTaken
 from jobsync.testing.simulation.backends import TardyBackend
 from jobsync.testing.simulation.environment import Environment
 
@@ -27,7 +27,7 @@ __all__ = ['WORK', 'Fault', 'Judge', 'SimNode']
 WORK = (
     commands.Open, commands.Register, commands.TakeSnapshot, commands.ReadAssignment, commands.ReadLocks,
     commands.AcquireLeadership, commands.PlanAndCommit, commands.DropExpiredLocks, commands.RenewTimeline, commands.SetWeight,
-    commands.Deregister,
+    commands.Deregister, commands.DeclareDead,
 )  # fmt: skip
 """Every command of the work lane."""
 
@@ -78,12 +78,12 @@ class Judge(Protocol):
 class SimNode:
     """One process of the simulated cluster."""
 
-    def __init__(self, world: Environment, config: NodeConfig, judge: Judge) -> None:
-        self._world, self.name, self._judge = world, config.name, judge
+    def __init__(self, world: Environment, config: NodeConfig, judge: Judge, host: int = 0) -> None:
+        self._world, self.name, self._judge, self.host = world, config.name, judge, host
         random = world.random
         self._rate = 1 + random.uniform(-DRIFT, DRIFT)
         self._offset = world.now - random.uniform(0, 1000)
-        self.alive = True
+        self._is_alive = True
         self.paused_until = self.cut_until = self.refused_until = 0.0
         self.fault: Fault | None = None
         self._hung: dict[Lane, Callable[[], None]] = {}
@@ -97,8 +97,23 @@ class SimNode:
         self._wakes: dict[Lane, int] = dict.fromkeys(Lane, 0)
         self._claims: tuple[Ownership, int] | None = None
         self._repeated: set[str] = set()
+        self._members: Mapping[str, Member] = {}
+        """The members that it has read, and some of which it watches."""
+        self._known_over: set[NodeRef] = set()
         for lane in Lane:
             self.wake(lane, world.now)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended. Set to False, it ends, as by SIGKILL: the others of its host know at once."""
+        return self._is_alive
+
+    @alive.setter
+    def alive(self, is_alive: bool) -> None:
+        if self._is_alive and not is_alive:
+            for other in self._world.watches(self):
+                self._world.at(self._world.now + 0.01, other.learn_deaths)
+        self._is_alive = is_alive
 
     @property
     def ownership(self) -> Ownership:
@@ -148,6 +163,8 @@ class SimNode:
     def _send(self, lane: Lane, call: commands.Command) -> None:
         world = self._world
         out, back = world.latency(), world.latency()
+        if isinstance(call, commands.Register):
+            world.take_lock(self, call.node.ref)
 
         def arrive() -> None:
             if not self.alive and world.random.random() < 0.5:
@@ -215,6 +232,8 @@ class SimNode:
     def _return(self, lane: Lane, answer: commands.Reply) -> None:
         if not self.alive or self._when_awake(lambda: self._return(lane, answer)):
             return
+        if isinstance(answer, NameTaken):
+            self._learn(answer.record.ref)
         self.agent.done(lane, answer, self.clock())
         for other in Lane:
             self.wake(other, self._world.now)
@@ -227,6 +246,20 @@ class SimNode:
         self.agent.hint(revision, self.clock())
         for lane in Lane:
             self.wake(lane, self._world.now)
+
+    def learn_deaths(self) -> None:
+        """Learn which members are over, as far as this process's host proves it."""
+        if not self.alive or self._when_awake(self.learn_deaths):
+            return
+        for name, member in self._members.items():
+            self._learn(NodeRef(name, member.incarnation))
+
+    def _learn(self, ref: NodeRef) -> None:
+        if ref not in self._known_over and self._world.is_over(ref, self.host):
+            self._known_over.add(ref)
+            self._world.record(f'{self.name}: knows that {ref.name} ({ref.incarnation}) is over')
+            self.agent.know_dead(ref)
+            self.wake(Lane.WORK, self._world.now)
 
     def leave(self) -> None:
         """Leave the cluster in good order."""
@@ -335,6 +368,9 @@ class SimNode:
             self._judge.check_announced(self, event.gained)
             if event.asked:
                 self._revoke(event)
+        if self._members is not self.agent.lease.assignment.members:
+            self._members = self.agent.lease.assignment.members
+            self.learn_deaths()
         self.has_been_member = self.has_been_member or self.agent.phase is Phase.MEMBER
         if self.agent.phase in (Phase.LEFT, Phase.FAILED):
             self.alive = False

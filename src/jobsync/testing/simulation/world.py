@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 
 from jobsync._core.config import NodeConfig
-from jobsync.backend import Backend, BackendOptions, LockEdit, LockFilter, LockRequest, Settings
+from jobsync.backend import Backend, BackendOptions, LockEdit, LockFilter, LockRequest, NodeRef, Settings
 from jobsync.config import CoordinationConfig
 from jobsync.testing.editable_store import EditableStore
 from jobsync.testing.simulation.backends import SmallBackend
@@ -63,6 +63,11 @@ class World:
         self.grace_sec = self.random.choice([0.0, 0.0, 10.0])
         self.timings = TIMINGS if self.random.random() < 0.4 else TIMINGS[:1]
         self.has_items = seed % ITEMS == 0
+        self._where = Random(seed + 2)
+        self.hosts = self._where.choice([0, 0, 1, 2])
+        """On how many hosts the processes run, each of which knows at once which of its processes are over. 0: no host knows."""
+        self._runs: dict[str, SimNode] = {}
+        """The process of each incarnation."""
         self.promises = Promises(self)
         self._history: deque[str] = deque(maxlen=HISTORY)
         self._first_finding: tuple[str, ...] = ()
@@ -200,9 +205,26 @@ class World:
             announces=self.random.random() < 0.5,
         )
         self.record(f'{name}: started' + (f', heartbeats every {interval:g} s, timeout {timeout:g} s' if self.is_mixed else ''))
-        node = SimNode(self, config, self.promises)
+        node = SimNode(self, config, self.promises, self._where.randrange(self.hosts or 1))
         self.nodes = [*(other for other in self.nodes if other.alive), node]
         return node
+
+    def watches(self, node: SimNode) -> Iterable[SimNode]:
+        """See ``Environment``."""
+        return [other for other in self.living() if self.hosts and other is not node and other.host == node.host]
+
+    def is_over(self, ref: NodeRef, host: int) -> bool:
+        """See ``Environment``: a process holds the lock of its present incarnation until it ends, paused or not."""
+        process = self._runs.get(ref.incarnation) if self.hosts else None
+        return process is not None and process.host == host and not self.holds_lock(process, ref)
+
+    def take_lock(self, node: SimNode, ref: NodeRef) -> None:
+        """See ``Environment``."""
+        self._runs[ref.incarnation] = node
+
+    def holds_lock(self, process: SimNode, ref: NodeRef) -> bool:
+        """Return whether a process holds the lock of an incarnation."""
+        return process.alive and process.agent.ref == ref
 
     @property
     def is_mixed(self) -> bool:

@@ -2,13 +2,14 @@
 --
 -- REQUIRES: namespace
 -- KEYS: state, nodes
--- ARGV: name, run, stamp
+-- ARGV: name, run, died, stamp
 -- Returns: 'ok'
 local node = joined(given.name, given.run)
 if node then
     node.state = 'left'
     node.holding = ''
     node.last_heartbeat = ''
+    node.stalled = given.died
     put_node(node)
     revise(state.revision + 1, given.stamp)
 end

@@ -1,0 +1,269 @@
+"""The lock of an incarnation, by which the other processes of its host know that it is over.
+
+Each incarnation holds an exclusive ``flock`` on a file of its own, which is named after it, from before it registers. The kernel
+releases the lock when the process ends, however it ends, and not while it is stopped, paused or suspended. So a process of the
+same host that gets the lock knows that the incarnation is over.
+
+**What keeps the lock is a mapping of the file, not a descriptor.** The lock belongs to the open file description, which lives as
+long as anything refers to it. A mapping does. The descriptor is closed at once, so that no code of the program can close it by
+mistake, as ``os.closerange`` does. The mapping is marked ``MADV_DONTFORK``: no forked child has it, whether Python forked it or C
+did, and no new program after ``exec``. A child that is forked in the few microseconds before that keeps the lock for longer than
+the process: then less is known, and nothing false.
+
+**What the file says of itself.** The first line of the file has the incarnation, the id of the kernel's boot, and the file's own
+device and inode. An observer takes the lock for a proof only if all of it is so of the very file that it has opened::
+
+    t=0  the folder is moved away, and a copy of it is put in its place; the process lives, and holds the lock of the original
+    t=1  an observer opens the copy and gets its lock
+    The copy says the inode of the original, which no other file has while the process has that mapped: nothing is proven.
+
+A folder is one user's, who alone may write to it. Its file system must be one of those whose locks are this kernel's own: not a
+network file system, whose server may forget a lock that a living process holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import fcntl
+import json
+import mmap
+import os
+import random
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+__all__ = ['Finding', 'HeldLock', 'HostFolder', 'NotKnown', 'Verdict']
+
+_BOOT_ID, _PID_NAMESPACE = Path('/proc/sys/kernel/random/boot_id'), Path('/proc/self/ns/pid')
+_SHARED_MEMORY = Path('/dev/shm')  # noqa: S108 - the folder in it is checked
+_LOCAL = {
+    0x01021994: 'tmpfs',
+    0xEF53: 'ext4',
+    0x58465342: 'xfs',
+    0x9123683E: 'btrfs',
+    0xF2F52010: 'f2fs',
+}
+"""File systems whose locks are the kernel's own, by the number that ``statfs`` gives. Not overlayfs, on which one file may appear
+as two, each with a lock of its own."""
+_PAGE = mmap.PAGESIZE
+_LONGEST = 1000
+"""Bytes of a file that are read."""
+_OLD_SEC = 7 * 24 * 3600.0
+"""How old the file of a run that is over must be before any process of its user deletes it."""
+_SWEPT = 50
+"""How many files are looked at for that, so that it takes no time to speak of where there are thousands."""
+_FAILED = ctypes.c_void_p(-1).value
+
+
+class NotKnown(Exception):
+    """Why the end of an incarnation cannot be known on this host."""
+
+
+class Verdict(enum.Enum):
+    """What an observer finds of an incarnation."""
+
+    ABSENT = 'absent'
+    """There is no file of it: perhaps it is on another host."""
+    UNPROVABLE = 'unprovable'
+    """There is a file that proves nothing."""
+    HELD = 'held'
+    """A process, perhaps a stopped one, holds the lock."""
+    OVER = 'over'
+    """No process holds the lock: the incarnation is over."""
+
+
+@attrs.frozen
+class Finding:
+    """A verdict, and the process that holds the lock, if its id means the same process here."""
+
+    verdict: Verdict
+    pid: int | None = None
+
+
+class HostFolder:
+    """The folder of this user on this host. Has no state: each method opens the folder, and checks whose it is."""
+
+    def __init__(self, base: str | None = None) -> None:
+        """Find the folder. ``base`` is the folder to make it in; None: shared memory, or else the one for temporary files.
+
+        Raises ``NotKnown`` if this system has no such knowledge to give.
+        """
+        try:
+            self._boot = _BOOT_ID.read_text('ascii').strip()
+            self._pid_namespace = str(_PID_NAMESPACE.readlink())
+        except OSError as error:
+            raise NotKnown(f'this system does not say which boot it is ({error})') from error
+        if not hasattr(mmap, 'MADV_DONTFORK') or not hasattr(os, 'pidfd_open') or not self._boot:
+            raise NotKnown('this system lacks what it takes: Linux 5.4 or newer has it')
+        is_shared = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK)
+        self.path = Path(base or (_SHARED_MEMORY if is_shared else tempfile.gettempdir())) / f'jobsync-{os.geteuid()}'
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Open the folder for the time of a ``with`` block. Raise ``NotKnown`` if it is not this user's alone."""
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(folder)
+            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+                raise NotKnown(f'{self.path} is not a folder that only this user may use')
+            if _file_system(folder) not in _LOCAL:
+                raise NotKnown(f"the locks of the file system of {self.path} may not be this host's own")
+            yield folder
+        finally:
+            os.close(folder)
+
+    def hold(self, incarnation: str) -> HeldLock:
+        """Take the lock of an incarnation of this process. Raise ``NotKnown`` if that is not possible."""
+        try:
+            self.path.mkdir(0o700, exist_ok=True)
+            with self._opened() as folder:
+                _sweep(folder)
+                lock = self._hold(folder, incarnation)
+                self._check(folder, incarnation, lock)
+                return lock
+        except OSError as error:
+            raise NotKnown(f'no lock can be held in {self.path} ({error.strerror})') from error
+
+    def _hold(self, folder: int, incarnation: str) -> HeldLock:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(incarnation, dir_fd=folder)  # what has been put in the place of this process's own file, if anything
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(incarnation, flags, 0o600, dir_fd=folder)
+        try:
+            # No observer locks a file that says nothing yet, so this cannot fail.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            address = _map(file)
+            found = os.fstat(file)
+            text = json.dumps({**self._self_description(incarnation, found), 'pid': os.getpid(), 'in': self._pid_namespace})
+            os.write(file, text.encode())
+            return HeldLock(self.path / incarnation, (found.st_dev, found.st_ino), address, os.getpid())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(incarnation, dir_fd=folder)
+            raise
+        finally:
+            os.close(file)
+
+    def _check(self, folder: int, incarnation: str, lock: HeldLock) -> None:
+        """Raise ``NotKnown`` unless an observer finds that the lock is held."""
+        if self._examine(folder, incarnation).verdict is not Verdict.HELD:
+            lock.release()
+            raise NotKnown(f'a lock in {self.path} does not hold')
+
+    def _self_description(self, incarnation: str, found: os.stat_result) -> Mapping[str, Any]:
+        return {'incarnation': incarnation, 'boot': self._boot, 'device': found.st_dev, 'inode': found.st_ino}
+
+    def examine(self, incarnation: str) -> Finding:
+        """Return what this host knows of an incarnation. Changes nothing, and waits for nothing."""
+        try:
+            with self._opened() as folder:
+                return self._examine(folder, incarnation)
+        except FileNotFoundError:
+            return Finding(Verdict.ABSENT)
+        except (OSError, NotKnown, ValueError):
+            return Finding(Verdict.UNPROVABLE)
+
+    def _examine(self, folder: int, incarnation: str) -> Finding:
+        file = os.open(incarnation, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            found = os.fstat(file)
+            said = json.loads(os.read(file, _LONGEST)) if stat.S_ISREG(found.st_mode) else None
+            expected = self._self_description(incarnation, found)
+            if not isinstance(said, dict) or any(said.get(key) != value for key, value in expected.items()):
+                return Finding(Verdict.UNPROVABLE)
+            if _file_system(file) not in _LOCAL:
+                return Finding(Verdict.UNPROVABLE)
+            try:
+                # Shared: observers do not keep each other from the lock.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = said.get('pid') if said.get('in') == self._pid_namespace else None
+                return Finding(Verdict.HELD, pid if isinstance(pid, int) else None)
+            return Finding(Verdict.OVER)
+        finally:
+            os.close(file)
+
+    def discard(self, incarnation: str) -> None:
+        """Delete the file of an incarnation that is over, and whose end has been made known."""
+        with contextlib.suppress(OSError, NotKnown), self._opened() as folder:
+            os.unlink(incarnation, dir_fd=folder)
+
+
+@attrs.define
+class HeldLock:
+    """The lock of an incarnation of this process, until it is released or the process ends."""
+
+    path: Path
+    _identity: tuple[int, int]
+    _address: int
+    _pid: int
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether an observer still finds the file by its name."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def release(self) -> None:
+        """Delete the file and release the lock, because the incarnation is over. A forked child has no lock, and does nothing."""
+        if self._pid != os.getpid():
+            return
+        self._pid = 0
+        if self.is_in_place:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        _libc().munmap(self._address, _PAGE)
+
+
+def _sweep(folder: int) -> None:
+    """Delete the old files of runs that are over, which nobody has asked for."""
+    before, names = time.time() - _OLD_SEC, os.listdir(folder)
+    for name in random.sample(names, min(len(names), _SWEPT)):
+        with contextlib.suppress(OSError):
+            if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime >= before:
+                continue
+            file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                os.unlink(name, dir_fd=folder)
+            finally:
+                os.close(file)
+
+
+def _map(file: int) -> int:
+    """Map a page of a file that no forked child has, and return its address."""
+    libc = _libc()
+    address: int | None = libc.mmap(None, _PAGE, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
+    if address in (None, _FAILED):
+        raise OSError(ctypes.get_errno(), 'the file cannot be mapped')
+    assert address is not None
+    if libc.madvise(address, _PAGE, mmap.MADV_DONTFORK):
+        libc.munmap(address, _PAGE)
+        raise OSError(ctypes.get_errno(), 'the mapping cannot be kept from forked children')
+    return address
+
+
+def _file_system(file: int) -> int:
+    """Return the number of the file system of an open file, which is the first field of a ``struct statfs``."""
+    found = (ctypes.c_long * 64)()
+    return 0 if _libc().fstatfs(file, found) else found[0]
+
+
+def _libc() -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return libc

@@ -1,0 +1,271 @@
+"""What proves that an incarnation is over, and what does not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.job.processes import ROOT
+from tests.job.waiting import wait_until
+
+from jobsync._core.records import Member, NodeRef
+from jobsync._runtime import death_watch, host_lock
+from jobsync._runtime.death_watch import WATCHED, DeathWatch
+from jobsync._runtime.host_lock import HostFolder, NotKnown, Verdict
+
+
+@contextlib.contextmanager
+def holder(base: Path, incarnation: str, mode: str = '') -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that holds the lock, and the id of its child, if it has one."""
+    arguments = [sys.executable, '-m', 'tests.job.lock_holder', str(base), incarnation, mode]
+    child = 0
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            child = int(process.stdout.readline())
+            yield process, child
+        finally:
+            process.kill()
+            if child:
+                os.kill(child, signal.SIGKILL)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill it, and wait until it is gone."""
+    process.kill()
+    process.wait()
+
+
+def verdict(base: Path, incarnation: str) -> Verdict:
+    """What this process finds."""
+    return HostFolder(str(base)).examine(incarnation).verdict
+
+
+def folder_in(base: Path) -> Path:
+    """The folder of this user in ``base``."""
+    return base / f'jobsync-{os.geteuid()}'
+
+
+def test_a_stopped_process_is_not_over_and_a_killed_one_is(tmp_path: Path) -> None:
+    """The lock outlasts SIGSTOP, and ends with the process."""
+    with holder(tmp_path, 'run') as (process, _):
+        assert verdict(tmp_path, 'run') is Verdict.HELD
+        assert HostFolder(str(tmp_path)).examine('run').pid == process.pid
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        assert verdict(tmp_path, 'run') is Verdict.HELD
+        kill(process)
+        assert verdict(tmp_path, 'run') is Verdict.OVER
+    assert verdict(tmp_path, 'another') is Verdict.ABSENT
+
+
+@pytest.mark.parametrize('mode', ['fork', 'fork of C'])
+def test_a_child_that_outlives_the_process_does_not_keep_the_lock(tmp_path: Path, mode: str) -> None:
+    """No forked child has the lock, whoever has forked it; and the child's end does not release the parent's."""
+    with holder(tmp_path, 'run', mode) as (process, child):
+        assert verdict(tmp_path, 'run') is Verdict.HELD
+        kill(process)
+        assert verdict(tmp_path, 'run') is Verdict.OVER
+        os.kill(child, 0)
+    with holder(tmp_path, 'run2', mode) as (_, child):
+        bell = os.pidfd_open(child)
+        os.kill(child, signal.SIGKILL)
+        assert select.select([bell], [], [], 60)[0]
+        os.close(bell)
+        assert verdict(tmp_path, 'run2') is Verdict.HELD
+
+
+def test_closing_every_descriptor_does_not_release_the_lock(tmp_path: Path) -> None:
+    """A process that closes what it has not opened lives on, and goes on claiming."""
+    with holder(tmp_path, 'run', 'close all'):
+        assert verdict(tmp_path, 'run') is Verdict.HELD
+
+
+def test_a_process_that_becomes_another_program_is_over(tmp_path: Path) -> None:
+    """After ``exec`` nothing is left of the incarnation, though the process has the same id."""
+    with holder(tmp_path, 'run', 'exec') as (process, _):
+        assert verdict(tmp_path, 'run') is Verdict.OVER
+        assert process.poll() is None
+
+
+def test_a_copy_proves_nothing(tmp_path: Path) -> None:
+    """Where the folder was moved and a copy is in its place, the copy's lock is free and the process lives."""
+    with holder(tmp_path, 'run'):
+        folder_in(tmp_path).rename(tmp_path / 'moved')
+        assert verdict(tmp_path, 'run') is Verdict.ABSENT
+        shutil.copytree(tmp_path / 'moved', folder_in(tmp_path))
+        assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+        shutil.rmtree(folder_in(tmp_path))
+        (tmp_path / 'moved').rename(folder_in(tmp_path))
+        assert verdict(tmp_path, 'run') is Verdict.HELD
+
+
+@pytest.mark.parametrize('field', ['incarnation', 'boot', 'device', 'inode'])
+def test_a_file_that_says_something_else_proves_nothing(tmp_path: Path, field: str) -> None:
+    """The file of another run, of another boot of the kernel or on another device proves nothing of this one."""
+    with holder(tmp_path, 'run') as (process, _):
+        kill(process)
+    file = folder_in(tmp_path) / 'run'
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps({**said, field: 'another'}))
+    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+    file.write_text(json.dumps(said))
+    assert verdict(tmp_path, 'run') is Verdict.OVER
+    file.rename(folder_in(tmp_path) / 'run2')
+    assert verdict(tmp_path, 'run2') is Verdict.UNPROVABLE
+    for content in ('', '[', '[]', 'null', '\0'):
+        file.write_text(content)
+        assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+    file.unlink()
+    file.symlink_to(folder_in(tmp_path) / 'run2')
+    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+    os.mkfifo(folder_in(tmp_path) / 'run3')
+    assert verdict(tmp_path, 'run3') is Verdict.UNPROVABLE
+
+
+def test_a_folder_of_others_is_not_used(tmp_path: Path) -> None:
+    """A folder that others may write to, or a link that another user has put in its place, is refused."""
+    folder = folder_in(tmp_path)
+    folder.mkdir()
+    folder.chmod(0o770)
+    with pytest.raises(NotKnown, match='only this user may use'):
+        HostFolder(str(tmp_path)).hold('run')
+    assert not list(folder.iterdir())
+    folder.rename(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere').chmod(0o700)
+    folder.symlink_to(tmp_path / 'elsewhere')
+    with pytest.raises(NotKnown, match='no lock can be held'):
+        HostFolder(str(tmp_path)).hold('run')
+    with pytest.raises(NotKnown, match='no lock can be held'):
+        HostFolder(str(tmp_path / 'absent')).hold('run')
+
+
+def test_a_file_system_with_locks_of_its_own_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that is not known to keep its locks in this kernel, nothing is known."""
+    HostFolder(str(tmp_path)).hold('run').release()
+    monkeypatch.setattr(host_lock, '_LOCAL', {})
+    with pytest.raises(NotKnown, match='may not be this host'):
+        HostFolder(str(tmp_path)).hold('run')
+    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+
+
+def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path) -> None:
+    """Where the file cannot be written, as on a full file system, nothing is known, and no file is left."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(NotKnown, match='no lock can be held'):
+            HostFolder(str(tmp_path)).hold('run')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(folder_in(tmp_path).iterdir())
+
+
+def test_an_old_file_of_a_run_that_is_over_is_deleted(tmp_path: Path) -> None:
+    """Another process of the user deletes it in time; the file of a process that lives, however old, stays."""
+    with holder(tmp_path, 'old') as (process, _), holder(tmp_path, 'living'):
+        kill(process)
+        for name in ('old', 'living'):
+            os.utime(folder_in(tmp_path) / name, (0, 0))
+        lock = HostFolder(str(tmp_path)).hold('run')
+        assert {file.name for file in folder_in(tmp_path).iterdir()} == {'living', 'run'}
+        lock.release()
+        assert {file.name for file in folder_in(tmp_path).iterdir()} == {'living'}
+
+
+# --- the thread --------------------------------------------------------------------------------------------------------------
+
+
+class Observer:
+    """A node that watches others."""
+
+    def __init__(self, base: Path, name: str = 'm') -> None:
+        self.reported: list[NodeRef] = []
+        self.watch = DeathWatch(name, str(base), self.reported.append)
+        self.watch.hold('mine')
+        self.watch.start()
+
+    def see(self, *names: str) -> None:
+        """Take members of these names, whose incarnations have their names."""
+        self.watch.take_members({name: Member(name, 15.0) for name in names})
+
+    def watches(self, *names: str) -> None:
+        """Wait until it watches these."""
+        wait_until(lambda: self.watch.watched_names == names, f'{names} are watched')
+
+
+@pytest.fixture
+def observer(tmp_path: Path) -> Iterator[Observer]:
+    """One that watches the processes of a folder."""
+    observer = Observer(tmp_path)
+    yield observer
+    observer.watch.close(has_left=True)
+
+
+def test_the_next_of_the_host_are_watched_and_all_that_are_killed_are_found(tmp_path: Path, observer: Observer) -> None:
+    """A node watches the next on the ring that are on its host; where these end together, it moves on to those behind them."""
+    with contextlib.ExitStack() as stack:
+        processes = {name: stack.enter_context(holder(tmp_path, name))[0] for name in ('a', 'b', 'n', 'p')}
+        observer.see('a', 'b', 'm', 'n', 'elsewhere', 'o', 'p')
+        observer.watches('n', 'p')
+        assert len(observer.watch.watched_names) == WATCHED
+        for name in ('p', 'a', 'n'):
+            kill(processes[name])
+        wait_until(lambda: len(observer.reported) == 3, 'all are found')
+        assert {ref.name for ref in observer.reported} == {'n', 'p', 'a'}
+        observer.watches('b')
+
+
+def test_a_bell_is_no_proof(tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the id of the process has been given to another, whose end rings the bell, nothing is reported."""
+    with holder(tmp_path, 'x') as (process, _), holder(tmp_path, 'other') as (other, _):
+        pidfd_open = os.pidfd_open
+        monkeypatch.setattr(death_watch.os, 'pidfd_open', lambda _: pidfd_open(other.pid))
+        observer.see('m', 'x')
+        observer.watches('x')
+        (watched,) = observer.watch._watched.values()
+        assert watched.bell is not None
+        kill(other)
+        wait_until(lambda: watched.bell is None, 'the bell has rung')
+        assert observer.watch.is_over(NodeRef('other', 'other'))
+        assert observer.reported == []
+        kill(process)
+        wait_until(lambda: observer.reported == [NodeRef('x', 'x')], 'the end is found without a bell')
+
+
+def test_a_file_that_goes_is_made_again(tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the folder is deleted or replaced, the process holds the lock of a new file, and keeps that of the old one."""
+    monkeypatch.setattr(death_watch, '_TEND_SEC', 0.05)
+    assert observer.watch.why_not is None
+    folder_in(tmp_path).rename(tmp_path / 'moved')
+    wait_until(lambda: verdict(tmp_path, 'mine') is Verdict.HELD, 'the lock is held again')
+    first, second = observer.watch._held
+    assert (first.path, second.path) == (folder_in(tmp_path) / 'mine',) * 2
+    shutil.rmtree(folder_in(tmp_path))
+    (tmp_path / 'moved').rename(folder_in(tmp_path))
+    assert verdict(tmp_path, 'mine') is not Verdict.OVER
+
+
+def test_a_node_that_could_not_leave_keeps_its_lock(tmp_path: Path) -> None:
+    """The lock ends with the process, or once the node has left in good order."""
+    observer = Observer(tmp_path)
+    observer.watch.close(has_left=False)
+    assert verdict(tmp_path, 'mine') is Verdict.HELD
+    observer.watch.close(has_left=True)
+    assert verdict(tmp_path, 'mine') is Verdict.ABSENT
+
+
+def test_a_new_incarnation_has_a_lock_of_its_own(tmp_path: Path, observer: Observer) -> None:
+    """The lock of the incarnation before it is released, because that is over."""
+    observer.watch.hold('next')
+    assert (verdict(tmp_path, 'mine'), verdict(tmp_path, 'next')) == (Verdict.ABSENT, Verdict.HELD)

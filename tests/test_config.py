@@ -41,6 +41,8 @@ OURS = {
     'rejoin_grace_sec': 0,
     'retention_days': None,
     'token_distribution_timeout_sec': 60,
+    'known_death': True,
+    'known_death_dir': None,
     'progress_timeout_sec': None,
     'max_attempts': None,
     'op_timeout_sec': 5,
@@ -93,7 +95,11 @@ def test_what_is_given_is_kept(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ('name', 'value', 'allowed'),
     [
-        *[(name, value, 'True or False') for name in ('enabled', 'locks_enabled') for value in (1, 0, 'yes', None)],
+        *[
+            (name, value, 'True or False')
+            for name in ('enabled', 'locks_enabled', 'known_death')
+            for value in (1, 0, 'yes', None)
+        ],
         *[('total_tokens', value, 'an integer from 1') for value in (0, -1, 1.0, '5000', True, None, 2**40)],
         *[('minimum_nodes', value, 'an integer from 1') for value in (0, 1.5, True, '2')],
         *[(name, value, 'a number of seconds from') for name in SECONDS for value in (-1, True, '5', math.nan, math.inf)],
@@ -107,7 +113,7 @@ def test_what_is_given_is_kept(fields: dict[str, Any]) -> None:
         *[('appname', v, 'an identifier prefix') for v in ('', '1a', 'a-b', 'a b', 'a.', 'é', 'a\n', 'x' * 33, 3, 'a";--')],
         *[('backend', value, 'URL') for value in ('', 'jobs.db', 3, {}, {'open': 1}, object(), b'sqlite://')],
         *[('port', value, 'an integer from 1 to 65535') for value in (0, 65536, '5432', True)],
-        *[(name, value, 'printable text') for name in ('host', 'dbname', 'user') for value in ('', 3, 'a\0')],
+        *[(name, value, 'printable text') for name in ('host', 'dbname', 'user', 'known_death_dir') for value in ('', 3, 'a\0')],
     ],
 )
 def test_a_bad_value_is_named(name: str, value: object, allowed: str) -> None:

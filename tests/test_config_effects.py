@@ -199,6 +199,8 @@ ELSEWHERE = {
     'token_distribution_timeout_sec',  # tests/job/test_entering.py
     'max_attempts',  # tests/job/test_attempts.py
     'progress_timeout_sec',  # tests/core/test_progress.py
+    'known_death',  # tests/job/test_processes.py
+    'known_death_dir',  # tests/job/test_status.py
 }  # fmt: skip
 WITHOUT_EFFECT = {'leader_lock_timeout_sec', 'health_check_interval_sec'}
 

@@ -158,6 +158,10 @@ class ChurnCluster:
         """Kill the youngest worker."""
         return self._measure(lambda: self._kill(self._workers[-1]))
 
+    def kill_both(self) -> ChurnOutcome:
+        """Kill the oldest worker, which leads, and the youngest at one time."""
+        return self._measure(lambda: self._kill(self._workers[0], self._workers[-1]))
+
     def kill_leader(self) -> ChurnOutcome:
         """Kill the oldest worker, which leads."""
         return self._measure(lambda: self._kill(self._workers[0]))
@@ -170,10 +174,12 @@ class ChurnCluster:
         self._workers.append(worker)
         return worker
 
-    def _kill(self, worker: ChurnWorker) -> float:
+    def _kill(self, *workers: ChurnWorker) -> float:
         killed_at = now()
-        worker.process.send_signal(signal.SIGKILL)
-        worker.process.wait()
+        for worker in workers:
+            worker.process.send_signal(signal.SIGKILL)
+        for worker in workers:
+            worker.process.wait()
         return killed_at
 
     def _measure(self, event: Callable[[], float]) -> ChurnOutcome:

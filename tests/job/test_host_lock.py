@@ -230,7 +230,7 @@ def test_a_bell_is_no_proof(tmp_path: Path, observer: Observer, monkeypatch: pyt
     """Where the id of the process has been given to another, whose end rings the bell, nothing is reported."""
     with holder(tmp_path, 'x') as (process, _), holder(tmp_path, 'other') as (other, _):
         pidfd_open = os.pidfd_open
-        monkeypatch.setattr(death_watch.os, 'pidfd_open', lambda _: pidfd_open(other.pid))
+        monkeypatch.setattr(os, 'pidfd_open', lambda _: pidfd_open(other.pid))
         observer.see('m', 'x')
         observer.watches('x')
         (watched,) = observer.watch._watched.values()

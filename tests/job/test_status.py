@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
 import re
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.job.stores import Store
@@ -131,6 +134,26 @@ def test_check_of_the_guide(store: Store) -> None:
     }
 
 
+def test_whether_a_death_would_be_known(tmp_path: Path) -> None:
+    """The status names the nodes that are watched, and why nothing is known where that is so; the nodes work all the same."""
+    store = Store(f'sqlite:///{tmp_path}/jobs.db')
+    fields: list[dict[str, Any]] = [{}, {}, {'known_death': False}, {'known_death_dir': f'{tmp_path}/absent'}]
+    jobs = [store.job(f'w{number}', config=each) for number, each in enumerate(fields)]
+
+    def known() -> list[tuple[str | None, list[str]]]:
+        statuses = [job.get_coordination_status() for job in jobs]
+        return [(status['death_unknown'], status['watched_nodes']) for status in statuses]
+
+    assert known() == [('the node is not in its cluster', [])] * 4
+    with contextlib.ExitStack() as stack:
+        for job in jobs:
+            stack.enter_context(job)
+        absent = f'no lock can be held in {tmp_path}/absent/jobsync-{os.geteuid()} (No such file or directory)'
+        expected = [(None, ['w1']), (None, ['w0']), ('known_death is False', []), (absent, [])]
+        wait_until(lambda: known() == expected, 'the two that hold a lock watch each other')
+        assert all(job.am_i_healthy() for job in jobs)
+
+
 @pytest.mark.any_store
 def test_coordination_status(store: Store) -> None:
     """The status follows the node through its life."""
@@ -156,6 +179,8 @@ def test_coordination_status(store: Store) -> None:
             'unplaced_locks': 0,
             'differing_settings': [],
             'unreadable': [],
+            'death_unknown': 'all nodes of this store are one process' if store.url.startswith('memory') else None,
+            'watched_nodes': [],
         }
         job.write_audit()
         assert job.get_coordination_status()['open_tasks'] == 0

@@ -392,7 +392,7 @@ def known_deaths_without_proof() -> AbstractContextManager[None]:
     def runs(self: World, process: SimNode, ref: NodeRef) -> bool:
         return process.alive and process.agent.ref == ref and self.now >= process.paused_until
 
-    return _patched(World, 'holds_lock', runs)
+    return patched(World, 'holds_lock', runs)
 
 
 def known_deaths_of_names() -> AbstractContextManager[None]:
@@ -402,7 +402,7 @@ def known_deaths_of_names() -> AbstractContextManager[None]:
     def by_name(self: SingleWriterBackend, ref: NodeRef, died: bool = False) -> None:
         deregister(self, next((node.ref for node in self.snapshot().nodes if died and node.name == ref.name), ref), died)
 
-    return _patched(SingleWriterBackend, 'deregister', by_name)
+    return patched(SingleWriterBackend, 'deregister', by_name)
 
 
 # Those whose lack one storm in some hundreds or thousands shows have scenarios of their own, in ``test_overtaken_commits``.

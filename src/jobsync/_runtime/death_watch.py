@@ -38,7 +38,7 @@ _RUNG_SEC = 2.0
 _TRY_SEC = 1.0
 """How often the lock of a process without a bell is tried."""
 _TEND_SEC = 5.0
-"""How often every lock is tried, and this process's own file is looked at."""
+"""How often every lock is tried, and this process's own file is checked."""
 
 
 @attrs.define

@@ -59,7 +59,7 @@ _LONGEST = 1000
 _OLD_SEC = 7 * 24 * 3600.0
 """How old the file of a run that is over must be before any process of its user deletes it."""
 _SWEPT = 50
-"""How many files are looked at for that, so that it takes no time to speak of where there are thousands."""
+"""How many files are checked for that, so that it takes no time to speak of where there are thousands."""
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -162,7 +162,7 @@ class HostFolder:
         return {'incarnation': incarnation, 'boot': self._boot, 'device': found.st_dev, 'inode': found.st_ino}
 
     def examine(self, incarnation: str) -> Finding:
-        """Return what this host knows of an incarnation. Changes nothing, and waits for nothing."""
+        """Return what this host proves of an incarnation. Changes nothing, and waits for nothing."""
         try:
             with self._opened() as folder:
                 return self._examine(folder, incarnation)
@@ -227,7 +227,7 @@ class HeldLock:
 
 
 def _sweep(folder: int) -> None:
-    """Delete the old files of runs that are over, which nobody has asked for."""
+    """Delete the old files of runs that are over, whose end no process has made known."""
     before, names = time.time() - _OLD_SEC, os.listdir(folder)
     for name in random.sample(names, min(len(names), _SWEPT)):
         with contextlib.suppress(OSError):

@@ -17,8 +17,12 @@ __all__ = ['FIGURES', 'ROUND', 'SCENARIO', 'case_of', 'played']
 
 ROUND = ('join', 'leave', 'join', 'kill follower', 'join', 'kill leader')
 _NODES = 3
-_TIMINGS = {'default timings': (), 'fast timings': ('fast',)}
-"""Options of the workers: 5 s between heartbeats and a timeout of 15 s, or 1 s and 3 s."""
+_TIMINGS: dict[str, tuple[tuple[str, ...], dict[str, bool]]] = {
+    'default timings': ((), {}),
+    'default timings, deaths not known': ((), {'known_death': False}),
+    'fast timings': (('fast',), {'known_death': False}),
+}
+"""Options of the workers, 5 s between heartbeats and a timeout of 15 s, or 1 s and 3 s; and settings."""
 
 FIGURES: dict[str, Callable[[ChurnOutcome], float]] = {
     'settled': lambda outcome: outcome.settled_sec,
@@ -71,10 +75,10 @@ def play(bench: Bench) -> None:
                 bench.record_baselines(figure, case_of(event, 'default timings'))
 
     with bench.alongside(others):
-        for timing, options in _TIMINGS.items():
-            if bench.quick and not options:
+        for timing, (options, settings) in _TIMINGS.items():
+            if bench.quick and settings and not options:
                 continue
-            place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
+            place = {'backend': bench.store.url, 'appname': bench.store.namespace(), **settings}
             with ChurnCluster(place, options, check=bench.check) as cluster:
                 take(bench, timing, played(cluster, 10.0 if bench.quick else 70.0, 99))
 
@@ -91,7 +95,8 @@ SCENARIO = Scenario(
     """,
     bounds="""
         A join: half a second in which the leader waits for further nodes (rebalance_delay_sec), and two commits with each
-        worker's acknowledgement between them. A leave has no such wait. A kill: a dead worker cannot be distinguished from a
+        worker's acknowledgement between them. A leave has no such wait. A kill: where another worker runs on the host, the two
+        commits of a new leader or the one of the old; where deaths are not known, a dead worker cannot be distinguished from a
         slow one before heartbeat_timeout_sec is over.
     """,
     figures=(
@@ -127,7 +132,15 @@ SCENARIO = Scenario(
                 Pick('unowned', case=f'kill *, {timing}', statistic='p99'),
                 at_most=timeout + 1.0,
             )
-            for timing, timeout in (('default timings', 15), ('fast timings', 3))
+            for timing, timeout in (('default timings, deaths not known', 15), ('fast timings', 3))
+        ),
+        *(
+            Target(
+                f'SIGKILL, until every token has an owner, {what}',
+                Pick('settled', case='kill *, default timings', statistic=statistic),
+                at_most=bound,
+            )
+            for what, statistic, bound in (('median', 'median', 0.3), ('99th percentile', 'p99', 1.0))
         ),
         Target('tokens owned by two', Pick('owned by two', statistic='most'), at_most=0),
     ),

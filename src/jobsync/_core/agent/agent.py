@@ -147,7 +147,7 @@ class Agent:
     def know_dead(self, ref: NodeRef) -> None:
         """Take the knowledge that a run of another node is over: its process has ended, and will never claim anything again.
 
-        Whoever calls this has proof of it. Silence is none.
+        The caller has proof of that. Silence is none.
         """
         self._deaths.take(ref)
 

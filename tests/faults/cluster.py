@@ -66,7 +66,8 @@ class Worker:
         self.death: float | None = None
         """Just before it was killed."""
         self.is_stopped = False
-        with (folder / f'{order.run}.err').open('wb') as errors:
+        self._errors = folder / f'{order.run}.err'
+        with self._errors.open('wb') as errors:
             self.process = subprocess.Popen(
                 [sys.executable, '-P', '-m', 'tests.faults.worker'],
                 stdin=subprocess.PIPE,
@@ -100,6 +101,11 @@ class Worker:
                 self._owned = (self._owned - set(event['lost'])) | set(event['gained'])
                 self._until = event['until']
                 self._pins = event['pins']
+
+    @property
+    def words(self) -> str:
+        """The end of what it has written to stderr."""
+        return self._errors.read_text(errors='replace')[-1500:]
 
     @property
     def is_running(self) -> bool:
@@ -208,14 +214,16 @@ class Scene:
         """Keys of tasks that locks and items concern."""
         return tuple(f'watched-{number}' for number in range(7))
 
-    def start(self, node: str = '', *, blocked: bool = False, environment: Mapping[str, str] | None = None) -> Worker:
-        """Start a worker, under a new name unless one is given."""
+    def start(
+        self, node: str = '', *, blocked: bool = False, environment: Mapping[str, str] | None = None, **changed: float
+    ) -> Worker:
+        """Start a worker, under a new name unless one is given. ``changed``: settings that differ from the stage's."""
         self._names += not node
         node = node or f'w{self._names}'
         lines = [self.lines.new(port) for port in self.place.ports()]
         url = self.place.url([line.port for line in lines])
         run = f'{node}.{sum(worker.node == node for worker in self.all)}'
-        settings = {'backend': url, **self.settings(int(node[1:]))}
+        settings = {'backend': url, **self.settings(int(node[1:])), **changed}
         order = FaultOrder(
             node=node, run=run, folder=self._folder.name, origin=self.origin, tasks=self.stage.tasks, open_sec=LIMIT_SEC,
             settings=settings, watched=self.watched, kind=self.stage.kind,
@@ -302,8 +310,7 @@ class Scene:
 
     def words(self) -> str:
         """Return the ends of what the workers have written to stderr."""
-        paths = sorted(Path(self._folder.name).glob('*.err'))
-        return '\n'.join(f'{path.stem}: {path.read_text(errors="replace")[-1500:]}' for path in paths)
+        return '\n'.join(f'{worker.run}: {worker.words}' for worker in self.all)
 
     def __enter__(self) -> Self:
         return self

@@ -74,7 +74,7 @@ def defect_lines() -> list[str]:
 
 FIGURES = (
     'store', 'minutes', 'faults', 'clusters', 'token-seconds owned twice', 'answered twice', 'tasks done twice at once', 'tasks',
-    'missed', 'not whole again in 60 s',
+    'missed', 'not whole again in 60 s', 'ended by themselves',
 )  # fmt: skip
 
 
@@ -104,8 +104,9 @@ def store_row(store: str, rows: Sequence[Row]) -> Sequence[object]:
     parts = [part for row in rows for part in row['parts']]
     seconds, owned = sum(row['seconds'] for row in rows), sum(row['owned_twice'] for row in rows)
     counts = [sum(row[field] for row in rows) for field in ('answered_twice', 'worked_twice', 'tasks', 'missed')]
+    deaths = sum(row.get('deaths', 0) for row in rows)
     faults, unsettled = sum(len(part['faults']) for part in parts), sum(not part['settled'] for part in parts)
-    return (store, f'{seconds / 60:.0f}', faults, len(rows), f'{owned:g}', *counts, unsettled)
+    return (store, f'{seconds / 60:.0f}', faults, len(rows), f'{owned:g}', *counts, unsettled, deaths)
 
 
 def bound_cell(rows: Sequence[Row], promise: str) -> str:

@@ -18,7 +18,7 @@ from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.harnesses.redis import RedisHarness, eventually
 from tests.support.harnesses.sqlite import SqliteHarness
-from tests.support.servers import EtcdServer, PostgresServer, RedisServer, free_port
+from tests.support.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess, free_port
 
 from jobsync.testing import Harness
 
@@ -32,9 +32,14 @@ class Place:
     durable = True
     harness: Harness
 
+    @property
+    def servers(self) -> Sequence[ServerProcess]:
+        """The servers that should run: none for a file."""
+        return ()
+
     def ports(self) -> Sequence[int]:
         """Return the ports of the servers: none for a file."""
-        return ()
+        return [server.port for server in self.servers]
 
     def url(self, ports: Sequence[int]) -> str:
         """Return the URL of the store, by other ports in the place of its own."""
@@ -104,9 +109,10 @@ class PostgresqlPlace(Place):
         self.harness = self._harness = PostgresqlHarness(self.server)
         self._taken: list[psycopg.Connection[Any]] = []
 
-    def ports(self) -> Sequence[int]:
+    @property
+    def servers(self) -> Sequence[ServerProcess]:
         """See ``Place``."""
-        return [self.server.port]
+        return [self.server]
 
     def url(self, ports: Sequence[int]) -> str:
         """See ``Place``."""
@@ -197,9 +203,10 @@ class RedisPlace(Place):
         eventually(lambda: 'master_link_status:up' in replica.ask('INFO', 'replication'))
         return replica
 
-    def ports(self) -> Sequence[int]:
+    @property
+    def servers(self) -> Sequence[ServerProcess]:
         """See ``Place``."""
-        return [self.server.port]
+        return [self.server]
 
     def url(self, ports: Sequence[int]) -> str:
         """See ``Place``."""
@@ -295,9 +302,10 @@ class EtcdPlace(Place):
         self.server = EtcdServer()
         self.harness = EtcdHarness(self.server)
 
-    def ports(self) -> Sequence[int]:
+    @property
+    def servers(self) -> Sequence[ServerProcess]:
         """See ``Place``."""
-        return [self.server.port]
+        return [self.server]
 
     def url(self, ports: Sequence[int]) -> str:
         """See ``Place``."""
@@ -337,9 +345,10 @@ class EtcdClusterPlace(Place):
             self.members = list(pool.map(partial(EtcdMember, peer_ports=peers), range(3)))
         self.harness = EtcdHarness(self.members[0])
 
-    def ports(self) -> Sequence[int]:
+    @property
+    def servers(self) -> Sequence[ServerProcess]:
         """See ``Place``."""
-        return [member.port for member in self.members]
+        return self.members
 
     url = EtcdPlace.url
 

@@ -293,11 +293,14 @@ def name_twice_stopped(scene: Scene) -> Iterator[float]:
     scene.workers.remove(second)
     yield scene.longest_timeout * scene.random.uniform(0.9, 1.8) + 0.7
     worker.go_on()
-    yield 2 * scene.longest_timeout
-    if second.is_running:
+    yield from until(scene, lambda: second.has('entered') or not second.is_running, 30.0)
+    yield 1.0
+    if second.is_running and second.has('entered'):
         worker.kill()
         scene.workers[scene.workers.index(worker)] = second
-    elif not worker.is_running:
+        return
+    second.kill()
+    if not worker.is_running:
         scene.replace(worker)
 
 

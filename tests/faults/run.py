@@ -71,6 +71,8 @@ class Report:
     """Tasks that were begun elsewhere while a process went on whose lease was over: what a fence refuses."""
     tasks: int
     missed: int
+    deaths: int
+    """Workers and servers that ended by themselves."""
     details: tuple[str, ...] = ()
 
     @property
@@ -128,6 +130,7 @@ def run(
             raise ValueError(f'{name!r} is no fault of {store}')
     stage = stage or stage_of(random)
     happenings: list[Happening] = []
+    deaths: list[str] = []
     with open_place(store) as place, Scene(store, place, stage, seed, environment) as scene:
         scene.form()
         first = now()
@@ -137,10 +140,13 @@ def run(
                 break
             say(f'{store} seed {seed}: at {now() - first:.1f} {" + ".join(each.name for each in faults)}')
             happenings.append(play(scene, faults, settle_sec))
+            for death in mend(scene):
+                say(f'{store} seed {seed}: ended by itself: {death}')
+                deaths.append(death)
             if not happenings[-1].settled:
                 say(f'{store} seed {seed}: not settled after {settle_sec:.0f} s: {state(scene)}')
             time.sleep(random.uniform(0.0, 1.0))
-        return judge(scene, seed, happenings, first)
+        return judge(scene, seed, happenings, first, deaths)
 
 
 def in_turns(store: str, names: Sequence[str]) -> Iterator[tuple[Fault, ...]]:
@@ -156,7 +162,22 @@ def draws(store: str, random: Random, names: Sequence[str], most: int) -> Iterat
         yield draw(store, random, names, 1 if random.random() < 0.5 else random.randint(1, most))
 
 
-def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float) -> Report:
+def mend(scene: Scene) -> list[str]:
+    """Start again workers and servers that have ended by themselves; return what they said last."""
+    found = []
+    for server in scene.place.servers:
+        if server.has_ended:
+            found.append(f'{server.name}: {server.log}')
+            server.start()
+    for worker in list(scene.workers):
+        if not worker.is_running:
+            found.append(f'{worker.run} with status {worker.process.returncode}: {worker.words}')
+            worker.kill()
+            scene.replace(worker)
+    return found
+
+
+def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float, deaths: Sequence[str]) -> Report:
     """Compute the figures from the logs."""
     judged = now()
     logs = scene.logs(judged)
@@ -185,7 +206,8 @@ def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float
         late=sum(each.is_late for each in works),
         tasks=len(tasks),
         missed=len(missed(logs, tasks)),
-        details=tuple(details[:DETAILS]),
+        deaths=len(deaths),
+        details=(*details[:DETAILS], *deaths),
     )
 
 

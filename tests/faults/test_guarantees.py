@@ -59,9 +59,9 @@ def test_figures_count_what_is_late() -> None:
     both = {'faults': ['kill the leader', 'leave'], 'gap_sec': 9.0, 'bound_sec': None, 'settled': False}
     row = {
         'at': '2026-11-26T10:00:00+00:00', 'store': 'redis', 'seconds': 90.0, 'owned_twice': 0.25, 'answered_twice': 1,
-        'worked_twice': 0, 'tasks': 10, 'missed': 0, 'parts': [alone, {**alone, 'gap_sec': 4.0}, both],
+        'worked_twice': 0, 'tasks': 10, 'missed': 0, 'deaths': 3, 'parts': [alone, {**alone, 'gap_sec': 4.0}, both],
     }  # fmt: skip
     lines = figure_lines([row, row])
-    assert '| redis | 3 | 8 | 2 | 0.5 | 2 | 0 | 20 | 0 | 2 |' in lines
+    assert '| redis | 3 | 8 | 2 | 0.5 | 2 | 0 | 20 | 0 | 2 | 6 |' in lines
     assert any(line.startswith('| redis |') and '5.0 (2 of 4)' in line for line in lines)
     assert any(line.startswith('| kill the leader |') and '| 6 |' in line for line in lines)

@@ -1,0 +1,114 @@
+"""The worlds that are explored, and for each broken rule the world in which the lack of it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+from tests.explore.worlds import ProcessSpec, World, cleared, declared, locked
+from tests.simulation import broken_rules as rules
+
+__all__ = ['LARGE', 'RULES', 'UNREACHED', 'WORLDS', 'Rule']
+
+A, B, B_AGAIN = ProcessSpec('a'), ProcessSpec('b'), ProcessSpec('b', is_there=False)
+LATER_B, LATER_C = ProcessSpec('b', is_there=False), ProcessSpec('c', is_there=False)
+PATIENT = ProcessSpec('b', timeout=7.0)
+_COMMIT = ('commit',)
+
+_SMALL = (
+    World('pause', 'One of two nodes is paused.', (A, B), {'pause': 1}, 1),
+    World('late', 'One call or reply is late.', (A, B), {'late': 1}, 1),
+    World('start', 'A process starts under the name of one that lives.', (A, B, B_AGAIN), {'start': 1}, 1),
+    World('usurp', 'The row of a node is deleted manually, and a process starts under its name.', (A, B, B_AGAIN),
+          {'delete': 1, 'start': 1}, 2),
+    World('delete', 'The row of a node is deleted manually.', (A, B), {'delete': 1}, 1),
+    World('rows', 'The rows of all tokens are deleted manually.', (A, B), {'delete rows': 1, 'pause': 1}, 2),
+    World('patience', 'A node with a longer timeout is paused.', (A, PATIENT), {'pause': 1}, 1),
+    World('patience deleted', 'A node with a longer timeout is paused, and its row and those of the tokens are deleted.',
+          (A, PATIENT), {'pause': 1, 'delete all': 1}, 2),
+    World('patience rolled back', 'A node with a longer timeout is paused, and the store goes back.', (A, PATIENT),
+          {'pause': 1, 'roll back': 1}, 2, durable=False),
+    World('drain', 'One of two nodes is drained.', (A, B), {'weigh': 1}, 1),
+    World('busy drain', 'One of two nodes is drained while it works on a task.', (A, B), {'weigh': 1, 'begin': 1}, 2,
+          tasks=('x', 'y')),
+    World('late commit', 'A node is drained and comes back, and a commit that was given up is carried out late.', (A, B),
+          {'weigh': 2, 'late': 1}, 3, late=_COMMIT),
+    World('late eviction', 'A node is paused, and the commit that evicts it is late.', (A, B), {'pause': 1, 'late': 1}, 2,
+          late=_COMMIT),
+    World('lock', 'Tasks are locked to the other node.', (A, B), {'edit': 2}, 2, edits=(locked('x', 'b'), locked('y', 'a'))),
+    World('unlock', 'The locks of two tasks are cleared.', (A, B), {'edit': 2}, 2,
+          before=(locked('x', 'b'), locked('y', 'a')), edits=(cleared('x'), cleared('y'))),
+    World('drain rolled back', 'A node is drained, and the store goes back to before that.', (A, B),
+          {'weigh': 1, 'roll back': 1}, 2, durable=False),
+    World('pause rolled back', 'A node is paused, and the store goes back.', (A, B), {'pause': 1, 'roll back': 1}, 2,
+          durable=False),
+    World('clock', "The store's clock jumps by a day.", (A, B), {'jump': 1}, 1),
+)  # fmt: skip
+
+_LARGE = (
+    World('faults', 'Two nodes: calls and replies lost and late, pauses, crashes, failing lanes, slow clocks.', (A, B),
+          {'crash': 1, 'pause': 1, 'lose': 2, 'late': 2, 'fail': 1, 'drift': 1}, 3),
+    World('names', 'Two nodes and a process that starts under the name of one; rows deleted manually.', (A, B, B_AGAIN),
+          {'crash': 1, 'pause': 1, 'late': 1, 'start': 1, 'delete': 1, 'delete rows': 1, 'leave': 1}, 3),
+    World('locks', 'Two nodes, a lock that is made, changed and cleared, an item, and a task that is worked on.', (A, B),
+          {'edit': 4, 'begin': 1, 'late': 1, 'pause': 1, 'crash': 1}, 5,
+          edits=(locked('x', 'b'), declared('g', 'y'), locked('x', 'a'), cleared('x')), tasks=('x',)),
+    World('rollbacks', 'Two nodes and a third that comes; the store goes back under another identity.', (A, B, LATER_C),
+          {'roll back': 1, 'start': 1, 'weigh': 1, 'pause': 1, 'late': 1, 'crash': 1}, 4, durable=False),
+    World('positions', 'The same, where only the position of the store shows that it went back.', (A, B, LATER_C),
+          {'roll back': 1, 'start': 1, 'weigh': 1, 'pause': 1, 'late': 1, 'crash': 1}, 4, durable=False, position=True),
+    World('three', 'Three nodes, one of which leaves, is drained, paused, or dies.', (A, B, ProcessSpec('c')),
+          {'crash': 1, 'pause': 1, 'leave': 1, 'weigh': 1, 'late': 1}, 2),
+)  # fmt: skip
+WORLDS: Mapping[str, World] = {world.name: world for world in (*_SMALL, *_LARGE)}
+LARGE = tuple(world.name for world in _LARGE)
+
+Rule = Callable[[], AbstractContextManager[None]]
+RULES: Mapping[Rule, str] = {
+    rules.r1_lease_never_ends: 'pause',
+    rules.r1_lease_from_the_answer: 'late',
+    rules.r2_own_timeout_for_all: 'patience',
+    rules.r2_longest_of_the_records: 'patience deleted',
+    rules.r2_longest_forgotten_by_a_renewal: 'patience rolled back',
+    rules.r2_by_the_clock_of_the_store: 'clock',
+    rules.r3_no_acknowledgement: 'drain',
+    rules.r3_holding_ignored: 'busy drain',
+    rules.r3_keeps_what_it_gives_up: 'drain',
+    rules.r5_version_not_compared: 'late commit',
+    rules.r5_eviction_not_compared: 'late eviction',
+    rules.r5_absent_is_left: 'delete',
+    rules.r5_lost_rows_are_free: 'rows',
+    rules.r5_name_owns: 'usurp',
+    rules.r6_takes_names_at_once: 'start',
+    rules.r7_pinned_tasks_by_hash: 'lock',
+    rules.r7_first_owner: 'lock',
+    rules.r7_unpin_at_once: 'unlock',
+    rules.r8_signs_ignored: 'drain rolled back',
+    rules.r8_first_commit_at_once: 'pause rolled back',
+}
+"""For each rule the smallest world in which the lack of it leads to two owners."""
+
+_NOT_P1 = 'It moves tokens, or leaves them unowned, and never gives one two owners.'
+_PUT_BACK = 'A row must be put back manually, which is no event of these worlds.'
+_ONE_POOL = 'Every process of a world has the same settings.'
+UNREACHED: Mapping[Rule, str] = {
+    rules.r1_a_lease_begins_again_with_what_was_owned: _PUT_BACK,
+    rules.r2_failures_are_no_blindness: _NOT_P1,
+    rules.r2_silence_proves_death: _NOT_P1,
+    rules.r4_the_leader_is_always_a_candidate: _NOT_P1,
+    rules.r4_no_candidates_are_not_passed_over: _NOT_P1,
+    rules.r4_stuck_nodes_are_given_tokens: _NOT_P1,
+    rules.r5_whole_revision_compared: _NOT_P1,
+    rules.r5_absent_not_compared: _PUT_BACK,
+    rules.r5_absence_outlasts_a_return: _PUT_BACK,
+    rules.r5_absent_members_hold_nothing: 'Four events must follow each other over six ticks: too many states lie before that.',
+    rules.r6_settings_replaced_unwatched: _ONE_POOL,
+    rules.r8_position_ignored: 'Edits must raise the revision past what a node has read: too many states lie before that.',
+    rules.r9_refusals_are_fatal: _NOT_P1,
+    rules.r9_unreadable_records_block: _NOT_P1,
+    rules.r9_removals_not_split: _NOT_P1,
+    rules.p7_a_new_run_keeps_the_fence: 'Fences (P7) are no part of an explored state.',
+    rules.p7_a_removed_pin_leaves_the_fence: 'Fences (P7) are no part of an explored state.',
+    rules.announced_tokens_go_at_once: 'No process of a world has an `on_revoke`.',
+}
+"""For each other rule why no world shows the lack of it. Scenarios and storms do (``tests/simulation``)."""

@@ -142,11 +142,11 @@ def append(url: str, claims: int, seconds: float) -> None:
 def play(kind: str, claims: int, windows: int, window_sec: float) -> list[str]:
     """Append through so many windows on one store; return what was found as the cells of a row."""
     times, here, ratio = Times(), threading.local(), 0.0
-    with KINDS[kind].fresh() as url:
+    with KINDS[kind].fresh() as url, measured(kind, times, here):
         backend = plugins.connect(url, BackendOptions())
-        backend.info  # noqa: B018 - has the backend's modules imported
-        config = CoordinationConfig(backend=Measured(backend, times, here), minimum_nodes=1, retention_days=window_sec / 86_400)
-        with measured(kind, times, here), Job('leads', coordination_config=config):
+        leading = Measured(backend, times, here)
+        config = CoordinationConfig(backend=leading, minimum_nodes=1, retention_days=window_sec / 86_400)
+        with Job('leads', coordination_config=config):
             command = [sys.executable, '-m', 'benchmarks.retention', '--append', url, str(claims), str(windows * window_sec)]
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
             try:

@@ -71,7 +71,7 @@ class Kind(enum.Enum):
     LINK = enum.auto()
     """Another part of the same agent."""
     SAME = enum.auto()
-    """What never changes, or what nothing depends on."""
+    """What never changes in any world, as the deaths that a host has proven, or what nothing depends on."""
     ZERO = enum.auto()
     """What is set to 0: fences (promise P7 is not explored), and what is written for people."""
     NONE = enum.auto()
@@ -111,12 +111,12 @@ STATE: dict[type, dict[str, Kind]] = {
         'lease': K.PART, 'departure': K.PART, '_rollback': K.PART, '_candidacy': K.PART, '_weight_sync': K.PART,
         '_progress': K.PART, '_entry': K.PART, '_unreadable': K.SAME, '_comparison': K.SAME, '_has_been_member': K.VALUE,
         '_renewing': K.VALUE, '_under_way': K.VALUE, '_work_at': K.DUE, '_session': K.VALUE, 'ref': K.VALUE,
-        '_membership': K.PART, '_emit': K.SAME,
+        '_membership': K.PART, '_emit': K.SAME, '_deaths': K.SAME,
     },
     Lease: {
         '_config': K.SAME, '_token_of': K.SAME, '_emit': K.SAME, '_nothing': K.SAME, '_blank': K.SAME, '_tasks': K.PART,
         '_has_given_up': K.VALUE, 'has_stirred': K.SAME, 'grant': K.DUE, '_ownership': K.VALUE, 'ref': K.VALUE,
-        'assignment': K.VALUE, 'acknowledged': K.VALUE, '_awaiting_ack': K.VALUE,
+        'assignment': K.VALUE, 'acknowledged': K.VALUE, '_awaiting_ack': K.VALUE, 'waiting': K.SAME,
     },
     InFlight: {
         '_token_of': K.SAME, '_handover_timeout_sec': K.SAME, 'keys': K.VALUE, 'unrecorded': K.VALUE, '_attempts': K.NONE,
@@ -137,13 +137,13 @@ STATE: dict[type, dict[str, Kind]] = {
         '_timelines': K.VALUE, '_ref': K.VALUE, '_settings_watch': K.VALUE,
     },
     NameRegistration: {
-        '_config': K.SAME, '_detector': K.PART, '_past': K.VALUE, '_incarnation': K.VALUE, '_holder': K.VALUE,
+        '_config': K.SAME, '_deaths': K.SAME, '_detector': K.PART, '_past': K.VALUE, '_incarnation': K.VALUE, '_holder': K.VALUE,
     },
     FailureDetector: {'blind_after_sec': K.SAME, '_first_read': K.BEATS, '_last_read_at': K.TIME},
     Membership: {
         '_config': K.SAME, '_ref': K.VALUE, '_emit': K.SAME, '_lease': K.LINK, '_rollback': K.LINK, '_candidacy': K.LINK,
         '_weight_sync': K.LINK, '_unreadable': K.SAME, '_comparison': K.SAME, '_schedule': K.PART, '_refresh': K.PART,
-        'monitor': K.PART, 'leader_term': K.PART, '_retention': K.SAME,
+        'monitor': K.PART, 'leader_term': K.PART, '_retention': K.SAME, '_deaths': K.SAME,
     },
     HeartbeatSchedule: {
         '_config': K.SAME, '_place': K.SAME, '_is_urgent': K.VALUE, '_in_turn': K.VALUE, '_due': K.DUE, '_not_before': K.DUE,

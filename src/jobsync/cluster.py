@@ -434,7 +434,7 @@ class Cluster:
         reading = self._reader.read()
         able = {name for name, record in reading.live.items() if record.weight > 0} - reading.drained.keys() - {node}
         if not able and not force:
-            raise ConfigError(f'node is {node!r}: no other node at work could own its tokens (force=True drains it all the same)')
+            raise ConfigError(f'node is {node!r}: no other node at work could own its tokens (force drains it all the same)')
         self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
         self._record(who, 'drain', [node], reason)
 

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 from tests.cli.conftest import invoke
 
+from jobsync.backends.memory import MemoryBackend
 from jobsync.cli.commands import cli
+from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing import Namespace
 
 
@@ -36,6 +38,45 @@ def test_history(url: str, namespace: Namespace) -> None:
     namespace.backend.append_claims(namespace.node('a').ref, ['x'], namespace.snapshot().now.date())
     events = [line.split()[2] for line in invoke(url, 'history', 'x').stdout.splitlines()[1:]]
     assert sorted(events) == ['begun', 'lock', 'owner']
+
+
+@pytest.mark.parametrize(('error', 'line'), [(ConfigError, 'ok   rights'), (BackendUnavailable, 'bad  rights')])
+def test_doctor_tries_a_write(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, error: type[Exception], line: str
+) -> None:
+    """It changes nothing. A user who may read only is not ill; a store that accepts no write is."""
+    with namespace.unchanged():
+        assert 'this user may read and steer' in invoke(url, 'doctor').stdout
+
+    def refuse(self: object, edit: object) -> int:
+        raise error('no')
+
+    monkeypatch.setattr(MemoryBackend, 'edit_locks', refuse)
+    shown = invoke(url, 'doctor')
+    assert any(found.startswith(line) for found in shown.stdout.splitlines())
+    assert shown.exit_code == (3 if error is BackendUnavailable else 0)
+
+
+def test_a_wrong_namespace_is_named(url: str, namespace: Namespace) -> None:
+    """Where there is no such namespace, the line says which was looked for, and what to check."""
+    result = invoke(url, 'nodes', '--appname', 'other_')
+    assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
+    assert "the namespace 'other_' at memory://" in result.stderr
+    assert 'are --appname and --backend those of the workers?' in result.stderr
+
+
+def test_a_large_cluster_at_a_glance(url: str, namespace: Namespace) -> None:
+    """The status of very many nodes stays short, and begins with those that need attention."""
+    for number in range(60):
+        namespace.join(f'w{number:02}')
+    namespace.join('z', weight=0.0)
+    namespace.beat(namespace.join('zz'), holding=[1], candidate=False)
+    shown = invoke(url, 'status').stdout.splitlines()
+    assert len(shown) < 60
+    assert shown[-1].strip() == 'and 14 more nodes: jobsync nodes'
+    assert next(line for line in shown if line.startswith('name')) == shown[shown.index(shown[-52])]
+    assert shown[-51].split()[0] == 'zz'
+    assert invoke(url, 'status', '--watch', '--json').exit_code == 2
 
 
 @pytest.mark.parametrize('shell', ['bash', 'zsh', 'fish'])

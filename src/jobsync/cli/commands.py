@@ -14,7 +14,7 @@ from jobsync.cli.doctor import doctor
 from jobsync.cli.dump import dump
 from jobsync.cli.group import CommandGroup
 from jobsync.cli.purge import purge
-from jobsync.cli.quarantine import quarantine
+from jobsync.cli.quarantine import quarantine, release
 from jobsync.cli.readings import COMMANDS
 from jobsync.cli.steering import drain, evict, locks, undrain
 from jobsync.cli.web import web
@@ -64,5 +64,5 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
         sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select) else 1)
 
 
-for command in (*COMMANDS, locks, drain, undrain, evict, purge, quarantine, doctor, dump, web, completion):
+for command in (*COMMANDS, locks, drain, undrain, evict, purge, quarantine, release, doctor, dump, web, completion):
     cli.add_command(command)

@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
+from jobsync.backend import redact_url
 from jobsync.cluster import Cluster
-from jobsync.errors import ConfigError, JobsyncError
+from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = [
     'ATTENTION',
@@ -87,7 +88,13 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                     'give the store: --backend URL, the environment variable JOBSYNC_BACKEND, or backend in a file (--config)'
                 )
             with Cluster(backend, appname, op_timeout_sec=timeout) as cluster:
-                command(cluster, **options)
+                try:
+                    command(cluster, **options)
+                except SchemaMismatch as error:
+                    place = f'the namespace {appname or "sync_"!r} at {redact_url(backend)}'
+                    raise SchemaMismatch(
+                        f'{error} (this is {place}: are --appname and --backend those of the workers?)'
+                    ) from error
 
     return with_cluster
 

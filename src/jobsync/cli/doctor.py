@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -18,7 +19,7 @@ from jobsync.cli.common import ATTENTION, cluster_command, json_option
 from jobsync.cli.output import console, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
-from jobsync.errors import JobsyncError
+from jobsync.errors import ConfigError, JobsyncError
 from jobsync.rows import ClusterNode
 
 __all__ = ['doctor']
@@ -79,6 +80,7 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         yield Finding('warn', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
     else:
         yield Finding('ok', 'latency', words)
+    yield _rights(cluster)
     yield _clock(cluster)
     if status['timeline']:
         yield Finding('warn', 'history', f'the store has gone back in time {status["timeline"]} times: see the page on trouble')
@@ -119,6 +121,17 @@ def _timed(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def _rights(cluster: Cluster) -> Finding:
+    """Return whether the store accepts a write, by one that changes nothing: it clears the lock of a task that there is not."""
+    try:
+        cluster.clear_locks([uuid.uuid4().hex])
+    except ConfigError as error:
+        return Finding('ok', 'rights', f'this user may read, and not steer: {error}')
+    except JobsyncError as error:
+        return Finding('bad', 'rights', f'the store answers, and accepts no write: {error}')
+    return Finding('ok', 'rights', 'this user may read and steer')
 
 
 def _clock(cluster: Cluster) -> Finding:

@@ -10,7 +10,7 @@ from jobsync.cli.common import cluster_command, day_option, json_option, steerin
 from jobsync.cli.output import print_rows
 from jobsync.cluster import Cluster
 
-__all__ = ['quarantine']
+__all__ = ['quarantine', 'release']
 
 date_option = day_option('The date of the work.  [default: today]')
 

@@ -22,6 +22,8 @@ from jobsync.rows import ClusterNode, ClusterStatus
 __all__ = ['COMMANDS']
 
 _NODES = ('name', 'state', 'leads', 'tokens', 'pins', 'holding', 'weight', 'drained', 'heartbeat', 'timeout', 'host', 'pid')
+_MOST_PROBLEMS, _MOST_NODES = 20, 50
+"""How many lines of each ``status`` prints."""
 _HISTORY = ('created_on', 'item', 'node', 'date')
 
 limit_option = click.option('--limit', type=click.IntRange(1), default=20, show_default=True, help='The newest so many.')
@@ -37,6 +39,8 @@ def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
 
     The exit status is 0 if all is well, and 3 if something needs attention.
     """
+    if watch and as_json:
+        raise click.UsageError('--watch is for people: call the command again and again with --json')
     if watch:
         _watch(cluster, every)
         return
@@ -66,8 +70,16 @@ def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode]) -> RenderableTyp
         f'{found["nodes"]} nodes, leader {leader} (epoch {found["epoch"]}), version {found["version"]}\n'
         f'{found["tokens_owned"]:,} of {found["total_tokens"]:,} tokens owned{moving}; {found["locks"]} task locks'
     )
-    problems = [Text(f'! {problem}', style='bold red') for problem in found['problems']] or [Text('all is well', style='green')]
-    return Group(Text(head), *problems, table_of(_NODES, map(_node, nodes)))
+    problems = [Text(f'! {problem}', style='bold red') for problem in found['problems'][:_MOST_PROBLEMS]]
+    if more := len(found['problems']) - _MOST_PROBLEMS:
+        problems += [Text(f'! and {more} more problems: jobsync status --json', style='bold red')] * (more > 0)
+    shown = sorted(nodes, key=_is_well)[:_MOST_NODES] if len(nodes) > _MOST_NODES else nodes
+    rest = [Text(f'and {len(nodes) - len(shown)} more nodes: jobsync nodes')] * (len(shown) < len(nodes))
+    return Group(Text(head), *(problems or [Text('all is well', style='green')]), table_of(_NODES, map(_node, shown)), *rest)
+
+
+def _is_well(node: ClusterNode) -> bool:
+    return node['state'] == 'joined' and node['candidate'] and not node['is_drained'] and not node['holding']
 
 
 def _node(node: ClusterNode) -> list[object]:
@@ -109,6 +121,9 @@ def tokens(cluster: Cluster, as_json: bool) -> None:
     owned, moving = cluster.tokens(), cluster.hand_overs()
     if as_json:
         print_json({'tokens': owned, 'hand_overs': moving})
+        return
+    if not owned:
+        click.echo('no token has an owner')
         return
     print_table(('node', 'tokens'), [[name, len(numbers)] for name, numbers in owned.items()])
     for row in moving:

@@ -73,7 +73,7 @@ def silent_amid(scene: Scene) -> Iterator[float]:
     scene.follower().command('weigh', weight=scene.random.choice((0.5, 2.0)))
     yield 2 * scene.longest_timeout
     healed(scene, [worker])
-    for each in scene.running:
+    for each in scene.workers:
         each.command('weigh', weight=1.0)
     yield 1.0
 
@@ -108,7 +108,7 @@ def delays(scene: Scene) -> Iterator[float]:
     scene.follower().command('weigh', weight=0.5)
     yield 2 * scene.longest_timeout
     healed(scene, scene.workers)
-    for each in scene.running:
+    for each in scene.workers:
         each.command('weigh', weight=1.0)
     yield 1.0
 

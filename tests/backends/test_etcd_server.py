@@ -504,7 +504,7 @@ class TestContent:
         assert len(keys_of(namespace.backend, b'history/attempt/')) == 1
 
     def test_the_other_history_of_a_date_is_read_in_portions(self, namespace: Namespace) -> None:
-        """A portion of one claim reads about as many audits as its limit, although two purges take turns on one handle."""
+        """A portion of one claim reads few audits, although two purges take turns on one handle."""
         ref = namespace.join('a')
         namespace.backend.append_claims(ref, ['7-42', 'open'], DAY)
         for number in range(12):
@@ -513,7 +513,7 @@ class TestContent:
         deleted, portions, open_kinds = dict.fromkeys(ends, 0), 0, list(ends)
         while open_kinds:
             for kind in list(open_kinds):
-                portion = namespace.backend.purge(kind, later, 100, ends[kind])
+                portion = namespace.backend.purge(kind, later, 10, ends[kind])
                 deleted[kind] += portion.deleted
                 ends[kind] = portion.resume
                 portions += kind is HistoryKind.CLAIM

@@ -52,6 +52,8 @@ ATTEMPTS = 'attempts '
 """How ``Purged.resume`` begins once the claims are done."""
 MOST_READ = 4
 """The other history of so many dates is remembered."""
+READ_AHEAD = 10
+"""So many times ``limit`` rows of the other history are read by a portion that deletes nothing: less work than deletions are."""
 READING = 'reading '
 """How ``Purged.resume`` begins while the other history of a date is being read."""
 
@@ -213,7 +215,7 @@ class EtcdPurging:
     ) -> OtherHistory:
         """Return the date's claims for a purge of audits, its audits for one of claims, what is incomplete for one of attempts.
 
-        Reads about ``limit`` rows more of it, if it was not read to its end.
+        Reads about ``READ_AHEAD`` times ``limit`` rows more of it, if it was not read to its end.
         """
         other = self._other.pop((kind, date), None)
         if other is None or other.cluster != reading.cluster or other.at > reading.at:
@@ -227,7 +229,7 @@ class EtcdPurging:
             which = other.to_read[0]
             prefix = self._keys.history(which, date)
             for name, rows in self._records(reading, which, other.after, limit, deadline, date):
-                if seen >= limit:
+                if seen >= READ_AHEAD * limit:
                     other.after = name.removeprefix(prefix).decode('latin-1')
                     return other
                 other.add({row.item for row in rows if isinstance(row, (Claim, Audit))})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from tests.faults.fault import ALL, fault, until
 LIBRARIES = sorted(Path('/usr/lib').glob('*/faketime/libfaketimeMT.so.1'))
 
 
-def shifted(text: str) -> tuple[Mapping[str, str], Path]:
+def shifted(folder: Path, text: str) -> tuple[Mapping[str, str], Path]:
     """Return the environment of a process whose wall clock is shifted, and the file that says by how much."""
-    path = Path(tempfile.mkdtemp(prefix='jobsync-faults-clock-')) / 'shift'
+    path = folder / 'shift'
     path.write_text(f'{text}\n')
     environment = {
         'LD_PRELOAD': str(LIBRARIES[0]),
@@ -27,7 +26,7 @@ def shifted(text: str) -> tuple[Mapping[str, str], Path]:
 
 def wrong_clock(scene: Scene) -> Iterator[float]:
     """A worker whose wall clock is 40 days off, and is stepped by days while it works and another is killed."""
-    environment, path = shifted(scene.random.choice(('-40d', '+40d')))
+    environment, path = shifted(scene.folder, scene.random.choice(('-40d', '+40d')))
     # Under libfaketime a process is much slower, and on a busy machine no call might end in time.
     worker = scene.start(environment=environment, op_timeout_sec=5.0, bulk_timeout_sec=10.0)
     yield from until(scene, lambda: worker.has('entered'), 60.0)

@@ -205,6 +205,11 @@ class Scene:
         }
 
     @property
+    def folder(self) -> Path:
+        """The folder of the run, which is removed at its end."""
+        return Path(self._folder.name)
+
+    @property
     def longest_timeout(self) -> float:
         """The longest heartbeat timeout of the stage."""
         return max(self.stage.timeouts)

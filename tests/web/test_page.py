@@ -68,6 +68,13 @@ WATCH = """() => {
 """Record how long the tasks of the browser last that take more than 50 ms, and the time from frame to frame."""
 
 
+SEEN = """seen => {
+  Object.defineProperty(document, 'hidden', { value: !seen, configurable: true });
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
+"""Bring the tab to the front, or put another one there."""
+
+
 def serving(backend: Any, token: str | None = None) -> Server:
     return Server(cluster_app(lambda: Cluster(backend), token=token), 0)
 
@@ -228,7 +235,7 @@ def test_a_text_from_the_store_is_text(screens: Screens, hostile: Server) -> Non
 
 @pytest.mark.full
 def test_a_store_that_does_not_answer_shows_as_old(screens: Screens) -> None:
-    """The last state stays, with its age and the reason; when the store is back, so is the page."""
+    """The last state stays, with its age and the reason; when the store is back, or the tab is seen again, so is the page."""
     namespace = Namespace(MemoryBackend(MemoryStore()))
     namespace.leader('a')
     backend = FaultyBackend(namespace.backend)
@@ -240,6 +247,10 @@ def test_a_store_that_does_not_answer_shows_as_old(screens: Screens) -> None:
         screen.expect('#nodes tr').to_have_count(1)
         backend.faults.clear()
         screen.expect('#live').to_have_text('live')
+        screen.page.evaluate(SEEN, False)
+        namespace.join('b')
+        screen.page.evaluate(SEEN, True)
+        screen.expect('#nodes tr').to_have_count(2)
     screen.expect('#live-text').to_contain_text('no connection to the server')
 
 

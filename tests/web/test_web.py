@@ -88,7 +88,7 @@ def test_the_api_has_what_cluster_has(client: TestClient, namespace: Namespace) 
     assert state['about']['appname'] == 'sync_'
     assert [row['name'] for row in client.get('/api/nodes').json()] == ['a']
     assert client.get('/api/nodes', params={'name': 'b'}).json() == []
-    assert client.get('/api/incomplete').json() == []
+    assert client.get('/api/incomplete').json() == {'total': 0, 'rows': []}
     assert client.get('/api/why', params={'task': '../a b%2F'}).json()['task'] == '../a b%2F'
 
 

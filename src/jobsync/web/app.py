@@ -225,7 +225,13 @@ def _questions(feed: Feed) -> Iterator[Route]:
         return cluster.history(request.query_params.get('task') or None, _page_of(request)[1])
 
     yield Route('/api/history', read(history))
-    yield Route('/api/incomplete', read(lambda cluster, _: cluster.incomplete(older_than=INCOMPLETE_SEC)))
+
+    def incomplete(cluster: Cluster, request: Request) -> Any:
+        offset, limit = _page_of(request)
+        found = cluster.incomplete(older_than=INCOMPLETE_SEC)
+        return {'total': len(found), 'rows': found[offset : offset + limit]}
+
+    yield Route('/api/incomplete', read(incomplete))
 
 
 def _page_routes() -> Iterator[Route]:

@@ -1,8 +1,11 @@
 // The state of the cluster as this browser has it, kept up to date by server-sent events.
 
-export const cluster = { parts: null, nodes: new Map(), beats: new Map(), readAt: 0, error: null };
+import { inOrder } from './dom.js';
 
-const RETRY_MS = 2000;
+// `rank` is the place of each node in the order of the names.
+export const cluster = { parts: null, nodes: new Map(), beats: new Map(), rank: new Map(), readAt: 0, error: null };
+
+const RETRY_MS = 2000, HIDDEN_MS = 30_000;
 let changed = () => {};
 let heardAt = performance.now();
 
@@ -19,6 +22,9 @@ function take({ nodes, beats, ...parts }, whole) {
   cluster.parts = { ...(whole ? {} : cluster.parts), ...parts };
   merge(cluster.nodes, nodes ?? {});
   merge(cluster.beats, beats ?? {});
+  if (nodes && (cluster.rank.size !== cluster.nodes.size || Object.keys(nodes).some(name => !cluster.rank.has(name)))) {
+    cluster.rank = new Map([...cluster.nodes.keys()].sort(inOrder).map((name, nth) => [name, nth]));
+  }
   heardAt = cluster.readAt = performance.now();
   cluster.error = null;
   changed(new Set([...Object.keys(parts), ...(nodes ? ['nodes'] : []), ...(beats ? ['beats'] : [])]));
@@ -33,9 +39,11 @@ export function freshness() {
 // The time by the store's clock.
 export const storeNow = () => cluster.parts.now + (performance.now() - cluster.readAt) / 1000;
 
-export function follow(whenChanged) {
-  changed = whenChanged;
-  const events = new EventSource('api/events');
+let events = null;
+
+function open() {
+  events?.close();
+  events = new EventSource('api/events');
   events.addEventListener('state', event => take(JSON.parse(event.data), true));
   events.addEventListener('change', event => take(JSON.parse(event.data), false));
   events.addEventListener('age', event => {
@@ -44,10 +52,28 @@ export function follow(whenChanged) {
     cluster.error = found.error;
     if (found.age_sec !== null) cluster.readAt = heardAt - found.age_sec * 1000;
   });
-  events.addEventListener('error', () => {
+  events.addEventListener('error', event => {
     // A browser tries again by itself after a connection was cut, not after an answer such as a proxy's 502.
-    if (events.readyState === EventSource.CLOSED) setTimeout(() => follow(whenChanged), RETRY_MS);
+    if (event.target.readyState === EventSource.CLOSED) setTimeout(() => document.hidden || open(), RETRY_MS);
   });
+}
+
+// A browser has six connections to a server at most, for all its tabs: so only the tabs that are seen hold one. The others ask now and then,
+// for the sake of their titles.
+export function follow(whenChanged) {
+  changed = whenChanged;
+  document.addEventListener('visibilitychange', () => document.hidden ? events.close() : open());
+  setInterval(async () => {
+    if (!document.hidden) return;
+    try {
+      const { error, ...state } = await get('api/state');
+      take(state, true);
+      cluster.error = error ?? null;
+    } catch {
+      // The page says so itself when it is seen again.
+    }
+  }, HIDDEN_MS);
+  open();
 }
 
 export async function get(path, query = {}) {

@@ -4,7 +4,7 @@ import { at, duration, fill, make, number, say, text } from './dom.js';
 import { cluster, follow, freshness } from './feed.js';
 import { showHistory, showMoves, showTimeline, startHistory } from './history.js';
 import { reloadLists, showLists, startLists } from './lists.js';
-import { draw, showMap, startMap } from './map.js';
+import { showLate, showMap, startMap } from './map.js';
 import { noteLoads, openNode, showNodes, startNodes } from './nodes.js';
 import { showSteering, startSteering } from './steer.js';
 import { startTask } from './task.js';
@@ -55,7 +55,7 @@ function showAbout() {
 const VIEWS = [
   [['health', 'status'], showHealth], [['status', 'locks', 'items', 'incomplete', 'quarantined', 'nodes'], showNumbers], [['about', 'status'], showAbout],
   [['about'], showSteering], [['moves', 'status'], showMoves], [['rebalances', 'actions'], showHistory],
-  [['nodes'], noteLoads], [['nodes', 'moves', 'status'], showMap], [['beats'], draw], [['nodes', 'beats', 'now'], showNodes],
+  [['nodes'], noteLoads], [['nodes', 'moves', 'status'], showMap], [['beats'], showLate], [['nodes', 'beats', 'now'], showNodes],
   [['about', 'status', 'locks', 'items', 'incomplete', 'quarantined'], showLists],
 ];
 
@@ -91,11 +91,13 @@ startSteering(() => {
 });
 startTask();
 follow(changed => {
-  if (!pending.size) requestAnimationFrame(show);
+  const first = !pending.size;
   for (const part of changed) pending.add(part);
+  if (document.hidden) show();
+  else if (first) requestAnimationFrame(show);
 });
 setInterval(() => {
   showFreshness();
-  if (cluster.parts && !document.hidden && freshness().age > 1.5) showNodes(), draw();
+  if (cluster.parts && !document.hidden && freshness().age > 1.5) showNodes(), showLate();
 }, 1000);
 setInterval(() => cluster.parts && !document.hidden && showTimeline(), 30_000);

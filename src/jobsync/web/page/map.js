@@ -1,11 +1,11 @@
 // The map: one area for each node, as large as its share of the tokens. A thousand nodes are drawn on one canvas.
 
-import { at, duration, inOrder, number, say, text } from './dom.js';
+import { at, duration, number, say, text } from './dom.js';
 import { cluster } from './feed.js';
 import { isLate, leaseLeft } from './nodes.js';
 
 const GAP = 2;
-let tiles = [], chosen = -1, opened = () => {};
+let tiles = [], drawn = '', chosen = -1, opened = () => {};
 let colours = {};
 
 export function startMap(whenOpened) {
@@ -91,7 +91,7 @@ export function showMap() {
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
   }
-  const owners = [...cluster.nodes].filter(([, node]) => node.tokens).sort(([a], [b]) => inOrder(a, b));
+  const owners = [...cluster.nodes].filter(([, node]) => node.tokens).sort(([a], [b]) => cluster.rank.get(a) - cluster.rank.get(b));
   const found = owners.map(([name, node]) => ({ name, node, tokens: node.tokens, moving: Math.min(node.moving ?? 0, node.tokens) }));
   if (cluster.parts.status.tokens_unowned) found.push({ tokens: cluster.parts.status.tokens_unowned, moving: 0 });
   const places = layOut(found.map(tile => tile.tokens), width, height), before = tiles[chosen]?.name;
@@ -113,14 +113,20 @@ function kindOf({ name, node }) {
   return node.is_drained ? 'drained' : node.is_leader ? 'leads' : 'at-work';
 }
 
-export function draw() {
+// Nodes may have become late, or not be late any more.
+export function showLate() {
+  if (tiles.map(kindOf).join() !== drawn) draw();
+}
+
+function draw() {
   const canvas = at('map'), pen = canvas.getContext('2d'), ratio = devicePixelRatio || 1;
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
   pen.textBaseline = 'top';
-  const gap = tiles.length > 400 ? 1 : GAP;
+  const gap = tiles.length > 400 ? 1 : GAP, kinds = tiles.map(kindOf);
+  drawn = kinds.join();
   tiles.forEach((tile, nth) => {
-    const kind = kindOf(tile), x = tile.x + gap / 2, y = tile.y + gap / 2, w = Math.max(tile.w - gap, 0.5), h = Math.max(tile.h - gap, 0.5);
+    const kind = kinds[nth], x = tile.x + gap / 2, y = tile.y + gap / 2, w = Math.max(tile.w - gap, 0.5), h = Math.max(tile.h - gap, 0.5);
     pen.fillStyle = colour(kind);
     pen.beginPath();
     pen.roundRect(x, y, w, h, Math.min(5, w / 5, h / 5));

@@ -1,6 +1,6 @@
 // The nodes: a page of the table at a time, the ones that need attention first.
 
-import { at, clock, duration, fill, inOrder, make, name, number, pages, say, text } from './dom.js';
+import { at, clock, duration, fill, make, name, number, pages, say, text } from './dom.js';
 import { cluster, get, storeNow } from './feed.js';
 import { nodeActions } from './steer.js';
 
@@ -16,15 +16,20 @@ export function leaseLeft(of, node) {
 
 export const isLate = (of, node) => node.state === 'joined' && (leaseLeft(of, node) ?? Infinity) <= node.timeout_sec / 3;
 
-const urgency = (of, node) => isLate(of, node) ? 1 : ({ silent: 0, stalled: 1, joined: 3, left: 4 })[node.state] - (node.candidate === false || node.is_drained ? 1 : 0);
-const byName = ([a], [b]) => inOrder(a, b);
+const URGENCY = { silent: 0, stalled: 1, joined: 3, left: 4 };
+
+// By what each order compares, the smallest first; the order of the names decides where that is equal.
 const ORDERS = {
-  name: byName,
-  attention: (a, b) => urgency(...a) - urgency(...b) || Boolean(b[1].is_leader) - Boolean(a[1].is_leader) || byName(a, b),
-  load: (a, b) => b[1].tokens - a[1].tokens || byName(a, b),
-  lease: (a, b) => (leaseLeft(...a) ?? Infinity) - (leaseLeft(...b) ?? Infinity) || byName(a, b),
-  age: (a, b) => b[1].since - a[1].since || byName(a, b),
+  attention: ([of, node]) => isLate(of, node) ? 1 : URGENCY[node.state] - (node.candidate === false || node.is_drained ? 1 : 0) - (node.is_leader ? 0.5 : 0),
+  name: () => 0,
+  load: ([, node]) => -node.tokens,
+  lease: ([of, node]) => leaseLeft(of, node) ?? Infinity,
+  age: ([, node]) => -node.since,
 };
+
+function sorted(nodes, order) {
+  return nodes.map(entry => [ORDERS[order](entry), cluster.rank.get(entry[0]), entry]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, , entry]) => entry);
+}
 
 export function startNodes() {
   const again = () => { first = 0; showNodes(); };
@@ -52,13 +57,12 @@ export function showNodes() {
   const wanted = at('nodes-find').value.trim().toLowerCase();
   const found = [...cluster.nodes].filter(([of, node]) => !wanted || [of, node.host, node.state, node.is_drained ? 'drained' : '',
     node.is_leader ? 'leader' : ''].some(each => String(each).toLowerCase().includes(wanted)));
-  found.sort(ORDERS[at('nodes-order').value]);
   if (first >= found.length) first = 0;
   say('nodes-count', number(cluster.nodes.size));
   pages('nodes-pages', first, SIZE, found.length, to => { first = to; showNodes(); });
   const most = Math.max(1, ...[...cluster.nodes.values()].map(node => node.tokens));
   const body = at('nodes'), rows = [...body.rows].filter(row => row.dataset.node !== undefined);
-  const shown = found.slice(first, first + SIZE);
+  const shown = sorted(found, at('nodes-order').value).slice(first, first + SIZE);
   if (!shown.length) return fill(body, [make('tr', {}, make('td', { colspan: 6, kind: 'quiet' }, wanted ? 'no node matches' : 'no node has joined'))]);
   if (rows.length !== body.rows.length) body.replaceChildren();
   shown.forEach((entry, nth) => {

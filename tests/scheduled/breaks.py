@@ -1,0 +1,105 @@
+"""Mends taken out of the shipped code, for the time of a ``with`` block: what the scheduler must be able to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from jobsync import _event_log
+from jobsync._core.agent.in_flight import InFlight
+from jobsync._core.agent.lease import Lease
+from jobsync._core.agent.membership import Membership
+from jobsync._worker.task_log import TaskLog
+
+if TYPE_CHECKING:
+    from tests.scheduled.world import World
+
+__all__ = ['BREAKS', 'patched']
+
+
+@contextmanager
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Replace an attribute within the block."""
+    before = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def clock_read_before_the_grant(world: World) -> Iterator[None]:
+    """``claim`` and ``add_task`` read the clock first, and what the lease allows afterwards."""
+
+    def early(method: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(self: Lease, what: Any, *args: Any) -> Any:
+            clock = next(each for each in args if callable(each))
+            moment = clock()
+            world.host.step()
+            return method(self, what, *((lambda: moment) if each is clock else each for each in args))
+
+        return answer
+
+    with ExitStack() as stack:
+        for name in ('begin', 'begin_alone', 'ours', 'holds_lease'):
+            stack.enter_context(patched(Lease, name, early(vars(Lease)[name])))
+        yield
+
+
+def lanes_that_log(world: World) -> AbstractContextManager[None]:
+    """The threads of a node hand their lines to ``logging`` themselves, and wait for it."""
+
+    def log(self: Any, level: int, text: str, *values: object, error: BaseException | None = None) -> None:
+        thread = vars(_event_log)['threading'].current_thread()
+        _event_log._hand_over(self.name, level, text, values, error, 0.0, thread.ident, thread.name)
+
+    return patched(_event_log.EventLogger, 'log', log)
+
+
+def lease_from_the_answer(world: World) -> AbstractContextManager[None]:
+    """The lease is counted from the answer of a heartbeat, and not from before it was sent."""
+    take = Membership._take_pulse
+
+    def from_answer(self: Membership, issued: Any, call: Any, pulse: Any, now: float) -> None:
+        take(self, attrs.evolve(issued, at=now), call, pulse, now)
+
+    return patched(Membership, '_take_pulse', from_answer)
+
+
+def attempts_without_a_mark(world: World) -> AbstractContextManager[None]:
+    """A thread that begins a task records no attempt before it reads what the node owns."""
+    return patched(InFlight, 'attempt', lambda self, key, worker: nullcontext())
+
+
+def finished_tasks_pass_on(world: World) -> AbstractContextManager[None]:
+    """A node gives a token away while the completion of one of its tasks is not recorded yet."""
+    return patched(Lease, 'unrecorded', property(lambda self: {}))
+
+
+def claims_of_an_earlier_run(world: World) -> AbstractContextManager[None]:
+    """A task that an earlier run of the node has claimed is started by the present one."""
+    start = TaskLog.start_claimed
+
+    def of_any_run(self: TaskLog, key: str, token: int, claimed: Any) -> bool:
+        runtime = self._session.runtime
+        present = claimed if claimed is None or runtime is None else attrs.evolve(claimed, run=runtime.agent.ref)
+        return start(self, key, token, present)
+
+    return patched(TaskLog, 'start_claimed', of_any_run)
+
+
+BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
+    each.__name__: each
+    for each in (
+        attempts_without_a_mark,
+        claims_of_an_earlier_run,
+        clock_read_before_the_grant,
+        finished_tasks_pass_on,
+        lanes_that_log,
+        lease_from_the_answer,
+    )
+}

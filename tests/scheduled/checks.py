@@ -1,0 +1,155 @@
+"""What must hold: one owner, one worker at a task, no task of a batch twice or left out, no error that a user does not expect."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from tests.scheduled.worker import Worker
+    from tests.scheduled.world import World
+
+__all__ = ['Checks', 'Effect', 'LogLines']
+
+_STOPPED_SEC = 1e-3
+"""A thread for which more time than this has passed since the lease's answer was stopped in between."""
+
+_OF_CALLBACKS = 'node %r: %s raised'
+"""The line about an error of the user's, which a run has plenty of."""
+
+
+@attrs.define(eq=False)
+class Effect:
+    """One worker's work at one task."""
+
+    worker: Worker
+    key: str
+    is_alone: bool
+    """Whether no second thread of the same worker may have the task."""
+    begun_at: float
+    is_under_way: bool = True
+    is_done: bool = False
+
+
+class Checks:
+    """Checks a world, and remembers what broke."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.findings: list[str] = []
+        self.figures: Counter[str] = Counter()
+        self.effects: defaultdict[str, list[Effect]] = defaultdict(list)
+
+    def found(self, text: str) -> None:
+        """Record that something broke, with the trace up to the first such moment."""
+        world = self._world
+        if text in self.findings:
+            return
+        world.note(f'BROKEN {text}')
+        if not self.findings:
+            world.kept_trace = tuple(world.trace)
+        self.findings.append(text)
+
+    # --- P1 -----------------------------------------------------------------------------------------------------------------
+
+    def claims(self, worker: Worker) -> set[str]:
+        """Return the tasks for which a process would answer True at this moment."""
+        lease = None if worker.process.is_killed or worker.job is None else worker.job._session.lease
+        if lease is None:
+            return set()
+        deadline, pins, mine = lease.grant
+        if worker.process.now() >= deadline:
+            return set()
+        tokens = self._world.tokens
+        if pins is None:
+            return {key for key, token in tokens.items() if mine[token]}
+        return {key for key, token in tokens.items() if pins.get(key, mine[token])}
+
+    def one_owner(self) -> None:
+        """Check P1 for all processes at this moment."""
+        owners: dict[str, Worker] = {}
+        for worker in self._world.workers:
+            for key in self.claims(worker):
+                if (other := owners.setdefault(key, worker)) is not worker:
+                    self.found(f'P1: {key} is owned by {other} and {worker}')
+
+    def after_call(self, name: str, args: Iterable[Any]) -> None:
+        """Check P1 after an effect in the store."""
+        if name not in ('heartbeat', 'snapshot', 'read_assignment'):
+            self.one_owner()
+
+    def answered(self) -> None:
+        """Take the moment at which a lease has answered True to the present thread."""
+        thread = self._world.host.thread
+        if thread is not None:
+            self._world.answered_at[thread] = self._world.host.now
+            self.one_owner()
+
+    def begin(self, worker: Worker, key: str, *, is_alone: bool = True, is_once: bool = False) -> Effect:
+        """Check P1, and that no other worker works at a task that a loop has yielded or ``add_task`` has returned True for."""
+        world, host = self._world, self._world.host
+        assert host.thread is not None
+        was_stopped = host.now - world.answered_at.get(host.thread, -1.0) > _STOPPED_SEC
+        world.note(f'begins {key}' + (', stopped since the answer of its lease' if was_stopped else ''))
+        self.figures['stopped' if was_stopped else 'begun'] += 1
+        effect = Effect(worker, key, is_alone, host.now)
+        if not was_stopped:
+            self.one_owner()
+            for other in world.workers:
+                if other is not worker and key in self.claims(other):
+                    self.found(f'P1: {key} is begun by {worker}, and owned by {other}')
+            for before in self.effects[key]:
+                self._compare(before, effect, is_once=is_once)
+        self.effects[key].append(effect)
+        return effect
+
+    def _compare(self, before: Effect, effect: Effect, *, is_once: bool) -> None:
+        other, key = before.worker, effect.key
+        if before.is_under_way and (other is not effect.worker or (before.is_alone and effect.is_alone)):
+            handover_sec = self._world.coordination.handover_timeout_sec
+            if self._world.host.now - before.begun_at < handover_sec and not other.is_excused_since(before.begun_at):
+                self.found(f'R3: {key} is begun by {effect.worker}, while {other} works at it')
+        since = before.begun_at
+        if is_once and before.is_done and not (other.is_excused_since(since) or effect.worker.is_excused_since(since)):
+            self.found(f'batch: {key} is begun by {effect.worker}, and was done by {other} at {since:.3f}')
+
+    def end(self, effect: Effect, *, is_done: bool) -> None:
+        """Take the end of the work at a task."""
+        effect.is_under_way, effect.is_done = False, is_done
+        self._world.note(f'{"ends" if is_done else "leaves"} {effect.key}')
+
+    def is_complete(self, keys: Iterable[str], worker: Worker) -> None:
+        """Check that no task of a batch was left out, whose loop has come to its end."""
+        recorded = self._world.recorded()
+        left = [key for key in keys if key not in recorded]
+        if left:
+            self.found(f'batch: {worker} has come to its end, and left out {left}')
+        undone = [key for key in keys if not any(effect.is_done for effect in self.effects[key])]
+        if undone:
+            self.found(f'batch: {undone} are recorded, and no worker has done them')
+
+
+class LogLines(logging.Handler):
+    """Takes jobsync's log lines into the trace, blocks where a worker's log is blocked, and finds unexpected errors."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def createLock(self) -> None:  # noqa: N802 - the name in ``logging``
+        """Have no lock: a handler that blocks would keep the other processes of the host waiting."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        world, host = self._world, self._world.host
+        worker = world.worker_of(host.process)
+        while worker is not None and host.now < worker.log_blocked_until:
+            host.sleep(1.0)
+        world.note(f'log: {record.getMessage()}')
+        if record.exc_info and record.msg != _OF_CALLBACKS:
+            world.checks.found(f'log: {record.getMessage()}: {record.exc_info[1]!r}')

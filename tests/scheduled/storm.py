@@ -1,0 +1,126 @@
+"""The operator of a world: faults from the seed, then a calm, in which everything has to settle, and then the end."""
+
+from __future__ import annotations
+
+from tests.scheduled.world import Aim, World
+
+__all__ = ['operate']
+
+_NAMES = 'abcd'
+_STORM_SEC = 30.0
+_SETTLE_SEC = 30.0
+"""How long the calm may take until each token has its owner: registering anew, several hand-overs, and an abandoned callback."""
+_BATCH_SEC = 30.0
+_LEAVE_SEC = 30.0
+
+
+def operate(world: World) -> None:
+    """Run the world from its beginning to its end, as the main thread of the operator."""
+    host, random = world.host, world.random
+    for name in _NAMES[: random.choice([2, 2, 3])]:
+        world.spawn(name)
+    host.sleep(random.uniform(0, 8))
+    while host.now < _STORM_SEC:
+        host.sleep(random.expovariate(1 / 1.5))
+        _one_fault(world)
+    _calm_down(world)
+    _settle(world)
+    if not world.checks.findings:
+        _end(world)
+
+
+def _one_fault(world: World) -> None:
+    random, living = world.random, world.living()
+    free = sorted(set(_NAMES) - {worker.name for worker in living})
+    if free and (len(living) < 2 or random.random() < 0.2):
+        world.spawn(random.choice(free))
+        return
+    if world.aims_at and (owners := [worker for worker in living if world.checks.claims(worker)]) and random.random() < 0.8:
+        world.aim = Aim(random.choice(owners), random.choice([7.0, 9.0]), world.aims_at, random.randrange(3), is_first=True)
+        return
+    worker = random.choice(living)
+    draw = random.random()
+    if draw < 0.1:
+        world.note(f'{worker} is killed')
+        worker.process.kill()
+    elif draw < 0.4:
+        place, steps = random.choice([('', 60), ('', 60), ('Lease.begin', 3), ('Lease.may_claim', 3), ('Lease.holds_lease', 2)])
+        seconds = random.choice([0.3, 3.0, 5.0, 7.0, 9.0])
+        world.aim = Aim(worker, seconds, place, int(random.expovariate(1 / steps)), is_first=random.random() < 0.5)
+    elif draw < 0.5:
+        seconds = random.choice([0.5, 2.0, 6.0])
+        world.note(f'{worker} is cut off for {seconds} s')
+        worker.cut_off_until = world.host.now + seconds
+    elif draw < 0.55:
+        seconds = random.choice([0.5, 2.0, 6.0])
+        world.note(f'the store does not answer for {seconds} s')
+        world.down_until = world.host.now + seconds
+    elif draw < 0.65:
+        world.note(f'{worker} is to leave')
+        worker.should_leave = True
+    elif draw < 0.75:
+        world.note(f'the log of {worker} is blocked')
+        worker.log_blocked_until = random.choice([world.host.now + 5.0, float('inf')])
+    elif draw < 0.95:
+        worker.interrupt(random.choice(['SIGTERM', 'SIGINT', 'exit', 'exit and raise']))
+
+
+def _calm_down(world: World) -> None:
+    world.is_calm, world.aim, world.down_until = True, None, 0.0
+    world.note('calm')
+    for worker in world.workers:
+        worker.cut_off_until, worker.process.held_until = 0.0, min(worker.process.held_until, world.host.now)
+
+
+def _have_two(world: World) -> None:
+    """Start the workers that are missing: some were about to enter, or to leave, when the calm began."""
+    for name in sorted(set(_NAMES[:2]) - {worker.name for worker in world.living()}):
+        world.spawn(name)
+
+
+def _settle(world: World) -> None:
+    """Wait until each token has one owner, and every worker that goes on has come through the last batch."""
+    host, until = world.host, world.host.now + _SETTLE_SEC
+    while (wrong := _unowned(world)) and host.now < until:
+        _have_two(world)
+        host.sleep(0.5)
+    if wrong:
+        world.checks.found(f'settle: {wrong}')
+        return
+    until = host.now + _BATCH_SEC
+    while (
+        late := [str(worker) for worker in world.living() if not worker.has_finished and not worker.is_ending]
+    ) and host.now < until:
+        host.sleep(0.5)
+    if late:
+        world.checks.found(f'hang: {late} have not come through the last batch: {host.places()}')
+
+
+def _unowned(world: World) -> str:
+    """Return what is wrong with the owners of the tokens, as text; empty if nothing is."""
+    owners: dict[int, list[str]] = {token: [] for token in range(world.coordination.total_tokens)}
+    for worker in world.living():
+        lease = None if worker.job is None else worker.job._session.lease
+        if lease is None or worker.process.now() >= lease.deadline:
+            if not worker.is_ending:
+                return f'{worker} has no lease'
+            continue
+        for token in lease.ownership.tokens:
+            if token in owners:
+                owners[token].append(worker.name)
+    if len([worker for worker in world.living() if worker.has_entered and not worker.is_ending]) < 2:
+        return 'fewer than two workers go on'
+    return ', '.join(f'token {token} has the owners {names}' for token, names in owners.items() if len(names) != 1)
+
+
+def _end(world: World) -> None:
+    """Have all workers leave, and wait for them."""
+    host, until = world.host, world.host.now + _LEAVE_SEC
+    world.is_over = True
+    world.note('the end')
+    while (late := [str(worker) for worker in world.living()]) and host.now < until:
+        host.sleep(0.5)
+    if late:
+        world.checks.found(f'hang: {late} have not left: {host.places()}')
+        return
+    world.checks.is_complete(world.last_batch, world.workers[-1])

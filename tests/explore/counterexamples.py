@@ -74,7 +74,7 @@ def page(ways: Mapping[str, Way]) -> str:
     table = ['| without the rule | the world in which it shows | steps | states visited |', '| --- | --- | ---: | ---: |']
     for rule, world in RULES.items():
         name, way, says = rule.__name__, ways.get(rule.__name__), WORLDS[world].says
-        found = f'{len(way.steps)} | {way.states:,}' if way else 'not searched yet |'
+        found = f'{len(way.steps)} | {way.states:,}' if way else 'not found yet |'
         table.append(f'| {f"[`{name}`](#{name})" if way else f"`{name}`"} | {says} | {found} |')
     others = ['## Rules that no world shows', '', '| without the rule | why the explorer does not show it |', '| --- | --- |']
     others += [f'| `{rule.__name__}` | {why} |' for rule, why in UNREACHED.items()]

@@ -360,3 +360,21 @@ def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.Mon
         assert bool(begun) == (not skipped[0])
         assert skipped[0] or nth > 1
         assert bool(in_flight(job)) == (begun is True and name == 'add_task')
+
+
+def test_a_task_that_another_thread_completes_meanwhile_is_begun_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task for which ``add_task`` returns True is in flight, also if a thread of this node has just completed it."""
+    record, completed = task_log.TaskLog.record, list[bool]()
+
+    def completed_meanwhile(self: task_log.TaskLog, *args: Any, **options: Any) -> Any:
+        unclaimed = record(self, *args, **options)
+        if not completed:
+            completed.append(True)
+            self.finish('1')
+        return unclaimed
+
+    monkeypatch.setattr(task_log.TaskLog, 'record', completed_meanwhile)
+    with store.job('a') as job:
+        assert job.add_task(1)
+        assert completed
+        assert in_flight(job) == {'1'}

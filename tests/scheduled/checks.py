@@ -109,7 +109,8 @@ class Checks:
 
     def _compare(self, before: Effect, effect: Effect, *, is_once: bool) -> None:
         other, key = before.worker, effect.key
-        if before.is_under_way and (other is not effect.worker or (before.is_alone and effect.is_alone)):
+        # Two threads of one worker may have a task by add_task, and the first to complete it ends the other's claim to it.
+        if before.is_under_way and before.is_alone and (other is not effect.worker or effect.is_alone):
             handover_sec = self._world.coordination.handover_timeout_sec
             if self._world.host.now - before.begun_at < handover_sec and not other.is_excused_since(before.begun_at):
                 self.found(f'R3: {key} is begun by {effect.worker}, while {other} works at it')

@@ -134,6 +134,12 @@ class TaskLog:
                 self._log_refusal([key])
                 return False
             if self._record_alone(runtime, [key], ref):
+                # t=0  this thread has marked the task and recorded its claim, and is stopped
+                # t=1  another thread of this node completes the same task: the mark goes, and the token passes on
+                # t=2  this thread goes on: the lease runs, and another node owns the task
+                # So without the mark the task is begun anew.
+                if key not in runtime.lease.in_flight:
+                    return self.start(key, token)
                 self._open[key] = clock.now()
                 return True
         except BaseException:

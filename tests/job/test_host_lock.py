@@ -205,8 +205,9 @@ class Observer:
 
 
 @pytest.fixture
-def observer(tmp_path: Path) -> Iterator[Observer]:
-    """One that watches the processes of a folder."""
+def observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Observer]:
+    """One that watches the processes of a folder, and does nothing now and then: what it finds, it finds by its bells."""
+    monkeypatch.setattr(death_watch, '_TEND_SEC', 3600.0)
     observer = Observer(tmp_path)
     yield observer
     observer.watch.close(has_left=True)
@@ -243,9 +244,10 @@ def test_a_bell_is_no_proof(tmp_path: Path, observer: Observer, monkeypatch: pyt
         wait_until(lambda: observer.reported == [NodeRef('x', 'x')], 'the end is found without a bell')
 
 
-def test_a_file_that_goes_is_made_again(tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the folder is deleted or replaced, the process holds the lock of a new file, and keeps that of the old one."""
     monkeypatch.setattr(death_watch, '_TEND_SEC', 0.05)
+    observer = Observer(tmp_path)
     assert observer.watch.why_not is None
     folder_in(tmp_path).rename(tmp_path / 'moved')
     wait_until(lambda: verdict(tmp_path, 'mine') is Verdict.HELD, 'the lock is held again')
@@ -254,6 +256,7 @@ def test_a_file_that_goes_is_made_again(tmp_path: Path, observer: Observer, monk
     shutil.rmtree(folder_in(tmp_path))
     (tmp_path / 'moved').rename(folder_in(tmp_path))
     assert verdict(tmp_path, 'mine') is not Verdict.OVER
+    observer.watch.close(has_left=True)
 
 
 def test_a_node_that_could_not_leave_keeps_its_lock(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_status(url: str, namespace: Namespace) -> None:
     lock(namespace)
     result = invoke(url, 'status')
     assert result.exit_code == 3
-    assert '! 1 locked tasks match no live node: x' in result.stdout
+    assert '! locked tasks that match no live node: 1 (x)' in result.stdout
 
 
 def test_nodes_and_tokens(url: str, namespace: Namespace) -> None:
@@ -140,8 +140,8 @@ def test_locks(url: str, namespace: Namespace) -> None:
     assert 'why not' in shown
     assert invoke(url, 'locks', 'clear').exit_code == 2
     assert invoke(url, 'locks', 'clear', 'x', '--all').exit_code == 2
-    assert invoke(url, 'locks', 'clear', '--creator', 'ann').stdout == '1 task locks removed\n'
-    assert invoke(url, 'locks', 'clear', '--all').stdout == '1 task locks removed\n'
+    assert invoke(url, 'locks', 'clear', '--creator', 'ann').stdout == 'task locks removed: 1\n'
+    assert invoke(url, 'locks', 'clear', '--all').stdout == 'task locks removed: 1\n'
     assert invoke(url, 'locks', 'list').stdout == 'there is no such task lock\n'
     lock(namespace)
     assert 'x' in invoke(url, 'locks', 'list', '--unmatched').stdout

@@ -180,7 +180,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
         words = ', '.join(f'{value} ({_some(names)})' for value, names in values.items())
         yield f'nodes differ in {setting}: {words}: {SHOULD_BE_EQUAL[setting]}'
     if pins := unmatched(reading):
-        yield f'{len(pins)} locked tasks match no live node: {", ".join(pin.task_id for pin in pins[:5])}'
+        yield f'locked tasks that match no live node: {len(pins)} ({", ".join(pin.task_id for pin in pins[:5])})'
     for row in hand_overs(reading):
         if row['held']:
             yield f'node {row["owner"]!r} is still busy with {len(row["held"])} tokens that it is to hand over'

@@ -66,7 +66,7 @@ def clear_locks(cluster: Cluster, tasks: tuple[str, ...], creator: str | None, e
     if [bool(tasks), creator is not None, everything].count(True) != 1:
         raise click.UsageError('give either TASKS, --creator or --all')
     removed = cluster.clear_locks(list(tasks) or None, creator, actor=actor)
-    click.echo(f'{removed} task locks removed')
+    click.echo(f'task locks removed: {removed}')
 
 
 @click.command()

@@ -158,7 +158,7 @@ class FilesBackend(SingleWriterBackend):
             with locked(self.path, self.options.bulk_timeout_sec if bulk else self.options.op_timeout_sec) as folder:
                 yield FilesTransaction(folder, create=create)
         except FileNotFoundError:
-            raise SchemaMismatch(f'there is no namespace at {self.path}; open it with create=True') from None
+            raise SchemaMismatch(f'there is no namespace at {self.path}; a worker without skip_db_init=True makes it') from None
         except OSError as error:
             raise BackendUnavailable(f'{self.path} cannot be read or written: {error}') from error
 

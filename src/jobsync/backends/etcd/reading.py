@@ -35,7 +35,9 @@ class KeyReading:
         """The namespace's state; raises ``SchemaMismatch`` if there is none."""
         value = self.values.get(self.keys.state)
         if value is None:
-            raise SchemaMismatch(f'there is no namespace {self.keys.namespace!r} in this etcd; open it with create=True')
+            raise SchemaMismatch(
+                f'there is no namespace {self.keys.namespace!r} in this etcd; a worker without skip_db_init=True makes it'
+            )
         return state_of(value)
 
     def same(self, key: bytes) -> Any:

@@ -79,7 +79,7 @@ class MemoryBackend(SingleWriterBackend):
         with self.store.changed:
             space = self.store.spaces.get(name) or (self.store.new_space() if create else None)
             if space is None:
-                raise SchemaMismatch(f'there is no namespace {name!r} in this store; open it with create=True')
+                raise SchemaMismatch(f'there is no namespace {name!r} in this store; a worker without skip_db_init=True makes it')
             yield MemoryTransaction(self.store, name, space, self.store.context())
 
     def current_revision(self) -> int | None:

@@ -102,7 +102,7 @@ def refusal(status: str, details: Sequence[bytes], named: Mapping[str, object], 
                 f'this version of jobsync knows format {SCHEMA}: {_REMEDIES.get(details[0].decode(), _OTHER)}'
             )
         case 'SchemaMismatch':
-            return SchemaMismatch(f'{server} has no namespace {namespace!r}; open it with create=True')
+            return SchemaMismatch(f'{server} has no namespace {namespace!r}; a worker without skip_db_init=True makes it')
         case 'Evicted':
             return evicted(NodeRef(str(named['name']), str(named['run'])))
         case 'Fenced':

@@ -192,4 +192,4 @@ class DatabaseFile:
         """Return the error for a missing file: an outage if its whole folder is missing, else a lost namespace."""
         if not self.path.parent.is_dir():
             return BackendUnavailable(f'{self.path.parent} is not there; is its volume mounted?')
-        return SchemaMismatch(f'there is no database {self.path}; open the namespace with create=True (skip_db_init=False)')
+        return SchemaMismatch(f'there is no database {self.path}; a worker without skip_db_init=True makes it')

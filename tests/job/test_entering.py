@@ -21,7 +21,6 @@ from tests.support.timings import FAST, TOKENS
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeRef, NodeState, Registration
-from jobsync._event_log import event_log
 from jobsync._runtime.node import Status
 from jobsync._runtime.startup import _Schedule, _waiting_for, node_config
 from jobsync.backend import BackendInfo, BackendOptions, Reach
@@ -253,10 +252,17 @@ def test_the_nodes_that_hold_the_tokens(store: Store, caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO, 'jobsync')
     with store.job('a', config={'handover_timeout_sec': 60}) as a:
         assert all(a.add_task(task) for task in range(1000))
-        with store.job('b', wait_on_enter=2):
-            a.write_audit()
-    assert event_log.flush(30)
-    assert "node 'b': waiting for the rest of its tokens, which a must release first" in caplog.text
+
+        def enter() -> None:
+            with store.job('b', wait_on_enter=DEADLINE_SEC):
+                pass
+
+        other = threading.Thread(target=enter)
+        other.start()
+        words = "node 'b': waiting for the rest of its tokens, which a must release first"
+        wait_until(lambda: words in caplog.text, 'it says what it waits for')
+        a.write_audit()
+        other.join()
 
 
 def test_more_nodes_than_tokens(store: Store) -> None:

@@ -19,7 +19,7 @@ from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
 from jobsync._runtime import node
 from jobsync._worker.stages import Event
 from jobsync._worker.store_calls import StoreCalls
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.errors import NameTaken
 from jobsync.testing import Fault, FaultyBackend, When
 
@@ -114,9 +114,10 @@ def test_from_other_threads(store: Store) -> None:
 
 
 def test_no_thread_is_left(store: Store) -> None:
-    """Two for a node, one for calls, a listener where the backend pushes, one to call back; after the block, none."""
+    """Two for a node, one for calls, one for deaths, one to listen where the backend pushes, one to call back; then none."""
     always = [
         'jobsync-calls-a',
+        *(['jobsync-deaths-a'] if store.handle.info.reach is not Reach.PROCESS else []),
         'jobsync-heartbeat-a',
         'jobsync-work-a',
         *(['jobsync-listen-a'] if store.handle.info.push else []),

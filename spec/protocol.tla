@@ -172,10 +172,10 @@ Commit(r) ==
   /\ plan[r] # None
   /\ LET c == plan[r]
          from == IF c.what \in {"evict", "remove"} THEN owner[c.place] ELSE None
-         moves == {p \in Places : c.what \in {"give", "take"} /\ p = c.place \/ from # None /\ owner[p] = from}
+         moves == {p \in Places : (c.what \in {"give", "take"} /\ p = c.place) \/ (from # None /\ owner[p] = from)}
      IN IF Holds(r, c)
         THEN /\ version' = version + 1
-             /\ pinned' = (c.what = "pin" \/ pinned /\ c.what # "unpin")
+             /\ pinned' = (c.what = "pin" \/ (pinned /\ c.what # "unpin"))
              /\ owner' = [p \in Places |-> IF p \in moves THEN c.name
                                            ELSE IF p = "pin" /\ c.what = "pin" THEN owner["hash"]   \* R7: the first owner
                                            ELSE IF p = "pin" /\ c.what = "unpin" THEN None ELSE owner[p]]

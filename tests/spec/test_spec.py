@@ -26,7 +26,7 @@ WORLDS = {
     'a pin': ('PIN=1',),
 }
 LARGE_WORLDS = {
-    'three runs': ('LAST_RUN=2',),
+    'three runs': ('LAST_RUN=2', 'DEATHS=1'),
     'three ticks': ('TIMEOUT=3', 'DEATHS=1', 'DELETIONS=1', 'SLOW_TICKS=1'),
     'a pin, a death, a slow clock': ('PIN=1', 'DEATHS=1', 'SLOW_TICKS=1'),
 }

@@ -277,7 +277,7 @@ def r5_absence_outlasts_a_return() -> AbstractContextManager[None]:
 
 
 def r5_name_owns() -> AbstractContextManager[None]:
-    """R5: whoever has an owner's name owns its tokens, in whatever incarnation."""
+    """R5: every incarnation of a name owns the tokens of that name."""
     under = Ownership.under.__func__  # type: ignore[attr-defined]
 
     def by_name(cls: type[Ownership], assignment: Assignment, ref: NodeRef) -> Ownership:
@@ -309,7 +309,7 @@ def r7_pinned_tasks_by_hash() -> AbstractContextManager[None]:
 
 
 def r7_first_owner() -> AbstractContextManager[None]:
-    """R7: a new pin goes straight to its place, whoever may be at work on the task."""
+    """R7: a new pin goes straight to its place, though another node may be at work on the task."""
     settle = PinPlanner.settle
 
     def straight(self: PinPlanner, *rest: Any) -> Any:

@@ -267,6 +267,13 @@ def test_config_of_no_use(config: object) -> None:
         resolve(config, None, {})
 
 
+def test_fields_at_the_wrong_level() -> None:
+    """Fields of the coordination at the top, which would have no effect: an error that names them and their place."""
+    with pytest.raises(ConfigError, match=r"no section 'sync', but backend, heartbeat_interval_sec: give coordination_config="):
+        resolve({'backend': URL, 'heartbeat_interval_sec': 1}, None, {})
+    resolve({'backend': 'of another library', 'debug': True}, None, {'JOBSYNC_BACKEND': URL})
+
+
 def test_arguments_changed_over() -> None:
     """A ``CoordinationConfig`` in the place of ``config``, or something else in its own, is refused."""
     with pytest.raises(ConfigError, match='pass it as coordination_config'):

@@ -29,6 +29,7 @@ import jobsync.database as db
 from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
 from jobsync._event_log import event_log
+from jobsync._worker.session import Session
 from jobsync._worker.stages import Event, Stages
 from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.testing import FaultyBackend
@@ -369,7 +370,7 @@ def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[i
 
     def insist(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        wait_until(lambda: outer.is_leaving, 'the first signal has come')
+        wait_until(lambda: outer._session.stages.has_seen(Event.SIGNAL), 'the first signal has come')
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended, store.job('outer', handle_signals=True) as outer:
@@ -378,6 +379,31 @@ def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[i
         raise AssertionError('the block goes on')
     assert ended.value.code == 128 + signal.SIGTERM
     assert inner._session.is_over
+    assert former == []
+
+
+@pytest.mark.any_store
+@one_store
+def test_a_second_signal_while_the_first_is_handled(store: Store, former: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second signal comes when one of two jobs has heard of the first: it hurries both, and a third one is not needed."""
+    stop = Session.stop
+
+    def interrupted(session: Session, event: Event, worker: int | None = None) -> None:
+        stop(session, event, worker)
+        if event is Event.SIGNAL and not raised:
+            raised.append(event)
+            signal.raise_signal(signal.SIGTERM)
+
+    raised: list[Event] = []
+    monkeypatch.setattr(Session, 'stop', interrupted)
+    with (
+        pytest.raises(SystemExit),
+        store.job('outer', handle_signals=True) as outer,
+        store.job('inner', handle_signals=True) as inner,
+    ):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError('the block goes on')
+    assert all(job._session.stages.has_seen(Event.HURRY) for job in (outer, inner))
     assert former == []
 
 

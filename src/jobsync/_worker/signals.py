@@ -131,14 +131,14 @@ class _Process:
         """Let signals stop a job; at once, if a signal has stopped the others."""
         if not self.jobs:
             self.restore()  # if the last one has left in another thread
-        is_stopping = any(each.have_come for each in self.jobs)
         self.jobs.add(job)
         for number in _HANDLED:
             if number not in self._former:
                 # The former handler is stored before ours is installed: a signal in between can be passed on to it.
                 self._former[number] = _Disposition(number)
                 signal.signal(number, _handle)
-        if is_stopping and not job.have_come:
+        # Asked when the job is in ``jobs``: an earlier signal has stopped the others, and a later one stops this one too.
+        if not job.have_come and any(each.have_come for each in self.jobs):
             job.stop(signal.SIGTERM)
 
     def settle(self) -> None:
@@ -166,10 +166,12 @@ class _Process:
             self.restore()
             signal.raise_signal(number)
             return
-        running = [job for job in jobs if not job.have_come]
-        for job in running:
-            job.stop(number)
-        if running:
+        # t=0  the first of two signals: this stops A, and is about to stop B
+        # t=1  the second one: runs this again in between, finds that a signal has come to A, and hurries A and B
+        # Asked of each job by itself, B would take the second signal for its first one, and only a third one would hurry it.
+        if not any(job.have_come for job in jobs):
+            for job in jobs:
+                job.stop(number)
             return
         for job in jobs:
             job.hurry(number)

@@ -8,7 +8,7 @@ here, and an empty mapping, which such a reading leaves behind, counts as missin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,11 +110,23 @@ def _sync(config: object | None) -> dict[str, Any]:
     """Return the section ``config.sync``. It may have other fields, except with a misspelt name of jobsync's fields."""
     if isinstance(config, CoordinationConfig):
         raise ConfigError('config is a CoordinationConfig: pass it as coordination_config')
-    sync = _plain(_plain(config, ('sync',), 'config').get('sync'), _SYNC_FIELDS, 'config.sync')
+    found = _plain(config, ('sync',), 'config')
+    _check_level(found)
+    sync = _plain(found.get('sync'), _SYNC_FIELDS, 'config.sync')
     for name in sync:
         if name not in _SYNC_FIELDS and nearest(name, _SYNC_FIELDS):
             raise unknown_field(name, _SYNC_FIELDS, 'config.sync')
     return sync
+
+
+def _check_level(found: Collection[str]) -> None:
+    """Refuse fields that belong into a section further down: without ``sync`` they would have no effect."""
+    fields = attrs.fields_dict(CoordinationConfig)
+    if found and all(name in fields for name in found):
+        raise ConfigError(
+            f"config has no section 'sync', but {', '.join(found)}: give coordination_config=CoordinationConfig(...), or "
+            "config={'sync': {'coordination': {...}}}"
+        )
 
 
 def _coordination(section: object) -> CoordinationConfig | None:

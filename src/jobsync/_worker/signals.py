@@ -137,7 +137,7 @@ class _Process:
                 # The former handler is stored before ours is installed: a signal in between can be passed on to it.
                 self._former[number] = _Disposition(number)
                 signal.signal(number, _handle)
-        # Asked when the job is in ``jobs``: an earlier signal has stopped the others, and a later one stops this one too.
+        # Read when the job is in ``jobs``: an earlier signal has stopped the others, and a later one stops this one too.
         if not job.have_come and any(each.have_come for each in self.jobs):
             job.stop(signal.SIGTERM)
 
@@ -168,7 +168,7 @@ class _Process:
             return
         # t=0  the first of two signals: this stops A, and is about to stop B
         # t=1  the second one: runs this again in between, finds that a signal has come to A, and hurries A and B
-        # Asked of each job by itself, B would take the second signal for its first one, and only a third one would hurry it.
+        # Counted for each job by itself, B would take the second signal for its first one, and only a third one would hurry it.
         if not any(job.have_come for job in jobs):
             for job in jobs:
                 job.stop(number)

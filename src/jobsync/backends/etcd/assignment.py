@@ -18,6 +18,7 @@ from jobsync.backend import (
     check_guard,
     check_nodes,
 )
+from jobsync.backends._common.tokens import only
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment_record import (
     Record,
@@ -48,22 +49,20 @@ class EtcdAssignment:
         self._pins: tuple[Revision, tuple[Pin, ...]] = INITIAL, ()
         """All pins as last read, and their version: most readings then need the last records only."""
 
-    def read(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: ARG002
+    def read(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         deadline = self._store.later()
-        return self._store.look(lambda reading: self._changes(reading, since, deadline), deadline)
+        return self._store.look(lambda reading: self._changes(reading, since, tokens, deadline), deadline)
 
-    def _changes(self, reading: KeyReading, since: Revision | None, deadline: float) -> Changes:
+    def _changes(self, reading: KeyReading, since: Revision | None, tokens: Collection[int] | None, deadline: float) -> Changes:
         log, version, (known, pins) = reading.state.assignment, reading.state.version, self._pins
         start, pins_start = log.after(since), log.after(known)
         first = min(start, pins_start)
         records = self._records(reading, first, deadline)
         pins = pins_after(pins if pins_start else (), records[pins_start - first :])
         self._pins = version, pins
-        if not start:
-            return Changes(version, None, latest_members(records, drop_gone=True), latest_groups(records), pins)
-        later = records[start - first :]
-        return Changes(version, since, latest_members(later), latest_groups(later), pins)
+        later = [attrs.evolve(record, groups=only(record.groups, tokens)) for record in records[start - first :]]
+        return Changes(version, since if start else None, latest_members(later, drop_gone=not start), latest_groups(later), pins)
 
     def _records(self, reading: KeyReading, first: int, deadline: float) -> list[Record]:
         """Return the records of the log from ``first`` on."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from jobsync.backend import Changes, Guard, NodeRef, Pin, Plan, Revision, Timeline
+from jobsync.backends._common.tokens import only
 from jobsync.backends._common.values import draw_id, draw_stamp
 from jobsync.backends.redis import records
 from jobsync.backends.redis.connection import Deadline
@@ -26,7 +27,7 @@ class RedisAssignment:
         self._pins: tuple[bytes, tuple[Pin, ...]] = (b'0:0', ())
         """The pins of the last reading, and their version."""
 
-    def read(self, since: Revision | None) -> Changes:
+    def read(self, since: Revision | None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         known, pins = self._pins
         *timeline, number, stamp, _, all_members, base, entries, version_of_pins, all_pins = self._run(
@@ -41,7 +42,8 @@ class RedisAssignment:
             if all_pins is not None:
                 pins = records.pins_of(all_pins)
                 self._pins = version_of_pins, pins
-        return Changes(records.revision_of(number, stamp), since, members, merged(layers), pins)
+        groups = merged([only(layer, tokens) for layer in layers])
+        return Changes(records.revision_of(number, stamp), since, members, groups, pins)
 
     @contextlib.contextmanager
     def _renewed_if_spoilt(self, timeline: Sequence[bytes]) -> Iterator[None]:

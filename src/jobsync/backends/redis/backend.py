@@ -194,9 +194,9 @@ class RedisBackend:
         answer = self._run('acquire_leadership', **records.run_words(ref), epoch=epoch, stamp=draw_stamp())
         return records.leadership_of(*answer)
 
-    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: ARG002
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
-        return self._assignment.read(since)
+        return self._assignment.read(since, tokens)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 import attrs
@@ -15,6 +15,8 @@ __all__ = ['AssignmentTable', 'Row']
 
 REMEMBERED = 64
 """Versions on which a difference can build. A node reads every version or is far behind; then a whole reading is as cheap."""
+FEW = 100
+"""The most tokens that are read one by one."""
 
 _no_tokens: Callable[[], array[int]] = partial(array, 'i')
 
@@ -74,10 +76,12 @@ class AssignmentTable:
         rows = [None if token in gone else row for token, row in enumerate(self.rows)]
         return AssignmentTable(revision, self.members, rows, self.pins, (revision,))
 
-    def read(self, since: Revision | None) -> Changes:
+    def read(self, since: Revision | None, tokens: Collection[int] | None = None) -> Changes:
         """Return what ``Backend.read_assignment`` returns."""
         if since not in self.builds_on:
             since = None
+        if since is None and tokens is not None and len(tokens) <= FEW:
+            return Changes(self.version, None, self.members, tuple(self._rows(tokens)), tuple(self.pins.values()))
         reading = self._readings.get(since)
         if reading is None:
             after = -1 if since is None else since.number
@@ -87,6 +91,12 @@ class AssignmentTable:
 
     def _members(self, after: int) -> Mapping[str, Member | None]:
         return self.members if after < 0 else {name: self.members.get(name) for name, at in self.touched.items() if at > after}
+
+    def _rows(self, tokens: Collection[int]) -> Iterator[TokenGroup]:
+        for token in sorted(set(tokens)):
+            row = self.rows[token] if token < len(self.rows) else None
+            if row is not None:
+                yield TokenGroup((token,), row.owner, row.target, row.home, row.version)
 
     def _groups(self, after: int) -> tuple[TokenGroup, ...]:
         by_row: defaultdict[Row, array[int]] = defaultdict(_no_tokens)

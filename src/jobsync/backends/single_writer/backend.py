@@ -208,10 +208,10 @@ class SingleWriterBackend(abc.ABC):
             tx.put(tx.state.acquire_leadership(ref, epoch, tx.context))
             return tx.state.leadership
 
-    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: ARG002
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         with self.transaction(bulk=True) as tx:
-            return tx.assignment().read(since)
+            return tx.assignment().read(since, tokens)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""

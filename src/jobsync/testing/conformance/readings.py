@@ -52,8 +52,11 @@ class ReadingTests:
         leader, pins = namespace.leader(), (Pin(TOKENS + 1, 'x', 'a'), Pin(TOKENS + 2, 'y', None))
         for seed in range(3):
             random_commit(namespace, leader, Random(seed))
+        before = namespace.assignment()
         version = namespace.commit(leader, TokenGroup([3], 'a', 'b', 'c'), TokenGroup([4], None), pins=pins)
         whole = namespace.backend.read_assignment()
+        later = before.apply(namespace.backend.read_assignment(before.version, [3]))
+        assert later.row(3) == Assignment.empty(TOKENS).apply(whole).row(3)
         for wanted in ([], [3], [4, 7], range(TOKENS), [TOKENS + 1]):
             some = namespace.backend.read_assignment(None, wanted)
             assert (some.version, some.base, dict(some.members), some.pins) == (version, None, dict(whole.members), whole.pins)

@@ -1,0 +1,52 @@
+"""What a backend declares about its store, and what it is given besides its URL."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+__all__ = ['BackendInfo', 'BackendOptions', 'Reach']
+
+
+class Reach(enum.Enum):
+    """How far apart two nodes of a cluster on this store may be."""
+
+    PROCESS = 'process'
+    """Threads of one process."""
+    HOST = 'host'
+    """Processes of one host."""
+    NETWORK = 'network'
+    """Processes of any hosts that reach the store."""
+
+
+@attrs.frozen
+class BackendInfo:
+    """What a backend declares about its store. The conformance suite checks each declaration."""
+
+    name: str
+    """The backend's name in lists and messages."""
+    durable: bool
+    """Whether an acknowledged write survives a crash of the store."""
+    push: bool
+    """Whether ``wait`` returns promptly after a change. Without push it returns at the end of a poll."""
+    reach: Reach
+    """How far apart two nodes may be."""
+    max_tokens: int
+    """The largest ``total_tokens`` that the store carries."""
+    max_removals: int = 1000
+    """The most nodes that one plan may name as evicted, departed or absent together. The leader splits what is more."""
+    sql: bool = False
+    """Whether the backend has ``connection()`` and ``tables`` (see ``jobsync.database``)."""
+
+
+@attrs.frozen
+class BackendOptions:
+    """What a backend is given besides its URL."""
+
+    namespace: str = 'sync_'
+    """The prefix of table and key names: letters, digits and underscores. Namespaces that differ only in case are one."""
+    op_timeout_sec: float = 5.0
+    """The time in which a call must end."""
+    bulk_timeout_sec: float = 60.0
+    """The time in which a call marked *bulk* must end."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from jobsync.cli.common import errors_as_lines, url_or_stdin
+from jobsync.cli.common import errors_as_lines, json_option, url_or_stdin
+from jobsync.cli.output import print_json
 
 __all__ = ['bench']
 
@@ -30,7 +31,8 @@ __all__ = ['bench']
     help='A folder for results.json, report.md and plots. [default: the report on standard output]',
 )
 @click.option('--list', 'as_list', is_flag=True, help='List the scenarios.')
-def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | None, as_list: bool) -> None:
+@json_option
+def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | None, as_list: bool, as_json: bool) -> None:
     """Measure the store at a URL, and jobsync on that store.
 
     The store need not be empty, and other clusters may be at work in it: all writes go to new namespaces, which stay in the
@@ -42,11 +44,16 @@ def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | No
     from jobsync_bench.scenarios import SCENARIOS
 
     if as_list:
-        click.echo(listing(SCENARIOS))
+        if as_json:
+            print_json(
+                [{'scenario': scenario.name, 'title': scenario.title, 'needs': scenario.needs.value} for scenario in SCENARIOS]
+            )
+        else:
+            click.echo(listing(SCENARIOS))
         return
     if url is None:
         raise click.UsageError('--backend is needed: the URL of a store, such as sqlite:///jobs.db')
     with errors_as_lines():
         check_installed()
         scenarios, place = chosen(only, SCENARIOS), place_of(url)
-        sys.exit(play(Results(quick=quick), scenarios, [place], output))
+        sys.exit(play(Results(quick=quick), scenarios, [place], output, as_json=as_json))

@@ -94,13 +94,15 @@ def play(
     folder: Path | None,
     *,
     aloud: bool = False,
+    as_json: bool = False,
     baselines: Baselines | None = None,
     only_measured: bool = True,
     then: Callable[[Results], object] = lambda _: None,
 ) -> int:
     """Play scenarios, report the measurements, and return the exit status.
 
-    The report goes to ``folder`` if one is given. It goes to standard output without a folder, or if ``aloud`` is set.
+    The report goes to ``folder`` if one is given. It goes to standard output without a folder, or if ``aloud`` is set; with
+    ``as_json`` the measurements go there in its place.
     Measurements from before a signal or a failure are reported too. ``then`` is called with the results at the end.
     """
     progress: AbstractContextManager[ProgressReporter] = progress_on(Console(stderr=True))
@@ -114,7 +116,9 @@ def play(
         status = stopped.status
     if any(part.fault for part in results.parts):
         status = status or 1
-    if folder is None or aloud:
+    if as_json:
+        click.echo(results.text())
+    elif folder is None or aloud:
         click.echo(text(results, scenarios, only_measured=only_measured))
     if folder is not None:
         click.echo(f'{write(results, scenarios, folder, only_measured=only_measured)}', err=True)

@@ -55,8 +55,12 @@ class Results:
     def write(self, path: Path) -> None:
         """Write the results to a file, atomically."""
         draft = path.with_name(path.name + '.part')
-        draft.write_text(json.dumps({'format': FORMAT, **attrs.asdict(self, value_serializer=_plain)}, indent=1) + '\n')
+        draft.write_text(f'{self.text()}\n')
         draft.replace(path)
+
+    def text(self) -> str:
+        """Return the results as JSON, as they are in a file."""
+        return json.dumps({'format': FORMAT, **attrs.asdict(self, value_serializer=_plain)}, indent=1)
 
     @classmethod
     def read(cls, path: Path) -> Results:

@@ -141,7 +141,7 @@ def test_locks(url: str, namespace: Namespace) -> None:
     assert invoke(url, 'locks', 'clear').exit_code == 2
     assert invoke(url, 'locks', 'clear', 'x', '--all').exit_code == 2
     assert invoke(url, 'locks', 'clear', '--creator', 'ann').stdout == 'task locks removed: 1\n'
-    assert invoke(url, 'locks', 'clear', '--all').stdout == 'task locks removed: 1\n'
+    assert invoke(url, 'locks', 'clear', '--all', '-y').stdout == 'task locks removed: 1\n'
     assert invoke(url, 'locks', 'list').stdout == 'there is no such task lock\n'
     lock(namespace)
     assert 'x' in invoke(url, 'locks', 'list', '--unmatched').stdout

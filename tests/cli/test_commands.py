@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -189,3 +192,36 @@ def test_the_command_line_imports_a_tool_only_when_it_is_called() -> None:
     code = 'import sys; from jobsync.cli.commands import cli; cli(["backends"], standalone_mode=False); print(*sys.modules)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert not [name for name in done.stdout.split() if name.startswith(('jobsync_bench', 'jobsync_demo'))]
+
+
+def every_command(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield each command with its names."""
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from every_command(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize('names', [names for names, _ in every_command(cli)], ids=' '.join)
+def test_every_command_prints_json_and_explains_itself(names: tuple[str, ...]) -> None:
+    """``--help`` names ``--json``, except where nothing is printed for a program to read."""
+    result = invoke(*names, '--help')
+    assert result.exit_code == 0
+    assert ('--json' in result.output) is (names not in (('web',), ('completion',)))
+
+
+def test_backends_as_json() -> None:
+    """The same for programs, with what each declares for each example."""
+    found = {row['name']: row for row in json.loads(invoke('backends', '--json').output)}
+    assert found.keys() >= {'memory', 'sqlite', 'postgresql', 'redis', 'etcd'}
+    assert found['redis']['declares']['redis://localhost/0?durable=yes']['reach'] == 'network'
+    assert {row['error'] for row in found.values()} == {None}
+
+
+def test_scenarios_of_a_benchmark_as_json() -> None:
+    """A program can choose from them."""
+    assert 'calls' in [row['scenario'] for row in json.loads(invoke('bench', '--list', '--json').output)]

@@ -11,7 +11,7 @@ from jobsync.cli.commands import cli
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner(env={'COLUMNS': '300'}).invoke(cli, ['purge', *arguments])
+    return CliRunner(env={'COLUMNS': '300'}).invoke(cli, ['purge', '--yes', *arguments])
 
 
 def test_old_records_of_a_namespace_are_deleted(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +13,54 @@ import pytest
 from click.testing import CliRunner
 from tests.cli.conftest import invoke
 
+from jobsync import plugins
+from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend
 from jobsync.cli.commands import cli
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing import Namespace
 
+NOT_UNDONE = (('evict', 'b'), ('locks', 'clear', '--all'), ('purge', '--older-than', '0'))
+"""Commands whose effect no other command undoes."""
 
-def test_evict_asks_first(url: str, namespace: Namespace) -> None:
-    """Without an answer nothing happens; with --yes the record goes, and the output says what that means."""
-    result = invoke(url, 'evict', 'b')
-    assert result.exit_code == 1
-    assert list(namespace.nodes()) == ['a', 'b']
+
+@pytest.mark.parametrize('command', NOT_UNDONE, ids=lambda command: ' '.join(command))
+def test_a_person_confirms_what_cannot_be_undone(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Where no person can be asked, the command is refused (2); "no" and no answer change nothing (1); "y" and --yes do."""
+    namespace.lock('x', patterns=('b',))
+    with namespace.unchanged():
+        result = invoke(url, *command)
+        assert (result.exit_code, 'give --yes' in result.stderr) == (2, True)
+    monkeypatch.setattr('jobsync.cli.common.is_terminal', lambda: True)
+    runner = CliRunner(env={'JOBSYNC_BACKEND': url})
+    with namespace.unchanged():
+        for answer in ('n\n', '\n', ''):
+            result = runner.invoke(cli, command, input=answer)
+            assert (result.exit_code, result.stdout, 'Aborted!' in result.stderr) == (1, '', True)
+    assert runner.invoke(cli, [*command, '--json'], input='y\n').exit_code == 0
+    assert runner.invoke(cli, [*command, '--yes']).exit_code == (command[0] == 'evict')  # b is gone
+
+
+def test_a_question_at_a_terminal(tmp_path: Path) -> None:
+    """A real terminal is asked, and its answer counts."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    namespace = Namespace(plugins.connect(url, BackendOptions()))
+    namespace.leader('a')
+    for answer, code in ((b'n\n', 1), (b'y\n', 0)):
+        ours, theirs = pty.openpty()
+        os.write(ours, answer)
+        command = [sys.executable, '-m', 'jobsync.cli.main', 'evict', 'a', '--backend', url]
+        done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=120, check=False)
+        os.close(ours)
+        os.close(theirs)
+        assert (done.returncode, "Evict 'a'?" in done.stderr) == (code, True)
+    assert not namespace.nodes()
+
+
+def test_evict(url: str, namespace: Namespace) -> None:
+    """The record goes, and the output says what that means."""
     result = invoke(url, 'evict', 'b', '--yes', '--reason', 'hangs', '--as', 'ann')
     assert "'b' is evicted" in result.stdout
     assert 'after its timeout of 15 s' in result.stdout
@@ -119,3 +159,21 @@ def test_a_wrong_configuration_file(text: str | None, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ['nodes', '--config', str(path)])
     assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
     assert str(path) in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('command', 'printed'),
+    [
+        ('drain b', {'drained': 'b', 'is_registered': True}),
+        ('undrain b', {'node': 'b', 'was_drained': False}),
+        ('locks add x a b', {'locked': 'x', 'patterns': ['a', 'b']}),
+        ('locks clear x', {'removed': 0}),
+        ('release x y', {'released': ['x', 'y']}),
+        ('evict b --yes', {'evicted': 'b', 'timeout_sec': 15.0}),
+        ('purge --older-than 1 --yes', {'deleted': {'claim': 0, 'audit': 0, 'rebalance': 0}}),
+    ],
+)
+def test_what_was_done_as_json(url: str, namespace: Namespace, command: str, printed: object) -> None:
+    """A program reads what a command has done."""
+    result = invoke(url, *command.split(), '--json')
+    assert (result.exit_code, json.loads(result.stdout)) == (0, printed)

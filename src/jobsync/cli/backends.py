@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -12,9 +13,26 @@ from jobsync.backend import BackendInfo, Reach
 from jobsync.errors import JobsyncError
 from jobsync.plugins import Installed
 
-__all__ = ['print_backends']
+__all__ = ['backend_row', 'info_row', 'print_backends']
 
 PLACES = {Reach.PROCESS: 'one process', Reach.HOST: 'one host', Reach.NETWORK: 'any host'}
+
+
+def backend_row(backend: Installed) -> dict[str, object]:
+    """Return what there is to say of a backend, for JSON: ``declares`` has what it declares for each of its example URLs."""
+    declares, error = {}, backend.error
+    if error is None:
+        try:
+            declares = {url: info_row(plugins.declared(url)) for url in backend.examples}
+        except JobsyncError as refused:
+            error = str(refused)
+    row = attrs.asdict(backend, filter=attrs.filters.exclude('examples'))
+    return {**row, 'drivers': dict(backend.drivers), 'error': error, 'declares': declares}
+
+
+def info_row(info: BackendInfo) -> dict[str, object]:
+    """Return what a backend declares, for JSON."""
+    return {**attrs.asdict(info), 'reach': info.reach.value}
 
 
 def print_backends(console: Console) -> None:

@@ -7,12 +7,14 @@ import sys
 import click
 from rich.console import Console
 
-from jobsync.cli.backends import print_backends
-from jobsync.cli.common import errors_as_lines, url_or_stdin
+from jobsync import plugins
+from jobsync.cli.backends import backend_row, print_backends
+from jobsync.cli.common import errors_as_lines, json_option, url_or_stdin
 from jobsync.cli.completion import completion
 from jobsync.cli.doctor import doctor
 from jobsync.cli.dump import dump
 from jobsync.cli.group import CommandGroup
+from jobsync.cli.output import print_json
 from jobsync.cli.purge import purge
 from jobsync.cli.quarantine import quarantine, release
 from jobsync.cli.readings import COMMANDS
@@ -29,10 +31,14 @@ def cli() -> None:
 
 
 @cli.command()
-def backends() -> None:
+@json_option
+def backends(as_json: bool) -> None:
     """List the stores a cluster can run on, those of installed plugins included, and what each backend declares."""
     with errors_as_lines():
-        print_backends(Console())
+        if as_json:
+            print_json(list(map(backend_row, plugins.installed())))
+        else:
+            print_backends(Console())
 
 
 @cli.command()
@@ -49,7 +55,8 @@ def backends() -> None:
 @click.option('--wipe-command', default=None, help='Deletes everything in the store.')
 @click.option('--fail-over-command', default=None, help='Puts another store with the same content in its place.')
 @click.option('--harness', metavar='MODULE:CLASS', default=None, help='A Harness of your own, called with the URL for each test.')
-def conformance(url: str, quick: bool, select: str, harness: str | None, **commands: str | None) -> None:
+@json_option
+def conformance(url: str, quick: bool, select: str, harness: str | None, as_json: bool, **commands: str | None) -> None:
     """Check that the backend at URL keeps the protocol, and report which promise each failure costs.
 
     The store need not be empty: each test uses namespaces of its own, which stay in the store. If the URL contains {unique},
@@ -61,7 +68,7 @@ def conformance(url: str, quick: bool, select: str, harness: str | None, **comma
 
     given = {name.removesuffix('_command'): command for name, command in commands.items() if command is not None}
     with errors_as_lines():
-        sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select) else 1)
+        sys.exit(0 if check(url, given, harness=harness, quick=quick, select=select, as_json=as_json) else 1)
 
 
 for command in (*COMMANDS, locks, drain, undrain, evict, purge, quarantine, release, doctor, dump, web, completion):

@@ -20,16 +20,19 @@ from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 __all__ = [
     'ATTENTION',
     'cluster_command',
+    'confirm',
     'day_option',
     'errors_as_lines',
     'json_option',
     'steering_command',
     'url_or_stdin',
+    'yes_option',
 ]
 
 ATTENTION = 3
 """The exit status if all went well and something needs attention: an unhealthy cluster, a task that no node may do."""
 
+yes_option = click.option('--yes', '-y', is_flag=True, help='Do not ask for confirmation. Needed where there is no terminal.')
 json_option = click.option('--json', 'as_json', is_flag=True, help='Print JSON, for programs.')
 
 
@@ -40,6 +43,25 @@ def errors_as_lines() -> Iterator[None]:
         yield
     except JobsyncError as error:
         raise click.ClickException(str(error)) from error
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Return if a person at the terminal confirms what is to be done, or ``yes`` has it done without a question.
+
+    Raises:
+        click.UsageError: no person can answer, since standard input is no terminal: the exit status is 2.
+        click.Abort: the person does not confirm: the exit status is 1.
+    """
+    if yes:
+        return
+    if not is_terminal():
+        raise click.UsageError('this asks for confirmation, and standard input is no terminal: give --yes')
+    click.confirm(question, abort=True, err=True)
+
+
+def is_terminal() -> bool:
+    """Return whether a person can answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def url_or_stdin(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
@@ -116,7 +138,6 @@ def config_of(path: Path) -> Mapping[str, str]:
 
 
 def steering_command(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of ``cluster_command``, and who steers."""
-    return click.option('--as', 'actor', metavar='WHO', help='Who does it, for the history.  [default: user@host]')(
-        cluster_command(command)
-    )
+    """Add the options of ``cluster_command``, who steers, and ``--json``."""
+    actor_option = click.option('--as', 'actor', metavar='WHO', help='Who does it, for the history.  [default: user@host]')
+    return actor_option(json_option(cluster_command(command)))

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from jobsync.backend import redact_url
+from jobsync.cli.output import print_json
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class NoStore(click.ClickException):
     exit_code = 2
 
 
-def check(url: str, commands: dict[str, str], *, harness: str | None, quick: bool, select: str) -> bool:
+def check(url: str, commands: dict[str, str], *, harness: str | None, quick: bool, select: str, as_json: bool = False) -> bool:
     """Run the suite, print the report, and return True if at least one test was tried and all tried tests hold.
 
     ``harness`` names a class as ``module:Class``. It is called with the URL for each test and returns the test's ``Harness``.
@@ -51,9 +53,12 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
         results = run(_maker(url, commands, harness, quick=quick), report_progress, select)
     except BackendUnavailable as error:
         raise NoStore(f'the store at {redact_url(url)} does not answer: {error}') from error
-    _report(results)
     count = Counter(result.verdict for result in results)
-    click.echo(', '.join(f'{count[verdict]} {verdict.value}' for verdict in Verdict))
+    if as_json:
+        print_json([{**attrs.asdict(result), 'verdict': result.verdict.value} for result in results])
+    else:
+        _report(results)
+        click.echo(', '.join(f'{count[verdict]} {verdict.value}' for verdict in Verdict))
     return count[Verdict.HOLDS] > 0 and count[Verdict.FAILS] == 0
 
 

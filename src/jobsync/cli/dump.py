@@ -6,10 +6,10 @@ import importlib.metadata
 import platform
 from collections.abc import Callable
 
-import attrs
 import click
 
 from jobsync import plugins
+from jobsync.cli.backends import info_row
 from jobsync.cli.common import cluster_command
 from jobsync.cli.output import print_json
 from jobsync.cluster import Cluster
@@ -20,6 +20,7 @@ __all__ = ['dump']
 
 @click.command()
 @click.option('--limit', type=click.IntRange(1), default=100, show_default=True, help='So many claims, audits and rebalances.')
+@click.option('--json', is_flag=True, expose_value=False, help='No effect: the output is JSON in any case.')
 @cluster_command
 def dump(cluster: Cluster, limit: int) -> None:
     """Print, as JSON, all that a bug report needs. It has names of nodes, hosts and tasks, and no passwords or URLs."""
@@ -39,7 +40,7 @@ def dump(cluster: Cluster, limit: int) -> None:
             'python': platform.python_version(),
             'platform': platform.platform(),
             'drivers': {each.name: dict(each.drivers) for each in plugins.installed()},
-            'backend': {**attrs.asdict(cluster.info), 'reach': cluster.info.reach.value},
+            'backend': info_row(cluster.info),
             **{name: _tried(read) for name, read in parts.items()},
         }
     )

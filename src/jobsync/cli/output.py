@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ['age', 'console', 'print_json', 'print_rows', 'print_table', 'table_of']
+__all__ = ['age', 'console', 'print_done', 'print_json', 'print_rows', 'print_table', 'table_of']
 
 _WIDE = 400
 """The width of the output, in characters, where it is not a terminal: nothing is cut off that a program may search for."""
@@ -36,6 +36,14 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Iterable[str], *, 
         print_table(list(columns), ([row[column] for column in columns] for row in rows))
     else:
         click.echo(nothing)
+
+
+def print_done(words: str, *, as_json: bool, **done: object) -> None:
+    """Print what a command has done: in words, or as a JSON object."""
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(words)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

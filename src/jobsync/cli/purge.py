@@ -6,7 +6,8 @@ import datetime as dt
 
 import click
 
-from jobsync.cli.common import steering_command
+from jobsync.cli.common import confirm, steering_command, yes_option
+from jobsync.cli.output import print_done
 from jobsync.cluster import Cluster
 
 __all__ = ['purge']
@@ -18,9 +19,16 @@ KINDS = ('claim', 'audit', 'rebalance')
 @click.option('--older-than', metavar='DAYS', type=click.FloatRange(min=0), help='Delete what was recorded longer ago.')
 @click.option('--before', type=click.DateTime(), help='Delete what was recorded earlier, in UTC.')
 @click.option('--kind', 'kinds', multiple=True, type=click.Choice(KINDS), help='What to delete; all by default. May be repeated.')
+@yes_option
 @steering_command
 def purge(
-    cluster: Cluster, older_than: float | None, before: dt.datetime | None, kinds: tuple[str, ...], actor: str | None
+    cluster: Cluster,
+    older_than: float | None,
+    before: dt.datetime | None,
+    kinds: tuple[str, ...],
+    yes: bool,
+    actor: str | None,
+    as_json: bool,
 ) -> None:
     """Delete old claims, audits and rebalances, in small portions, while the cluster works.
 
@@ -31,5 +39,8 @@ def purge(
         raise click.UsageError('give either --older-than or --before')
     age = None if older_than is None else older_than * 86_400
     moment = None if before is None else before.replace(tzinfo=dt.UTC)
-    for kind, number in cluster.purge(before=moment, older_than=age, kinds=kinds or KINDS, actor=actor).items():
-        click.echo(f'{number} {kind}s deleted')
+    what = ', '.join(f'{kind}s' for kind in kinds or KINDS)
+    when = f'more than {older_than:g} days ago' if moment is None else f'before {moment:%Y-%m-%d %H:%M} UTC'
+    confirm(f'Delete the {what} of {cluster.appname!r} that were recorded {when}?', yes=yes)
+    deleted = cluster.purge(before=moment, older_than=age, kinds=kinds or KINDS, actor=actor)
+    print_done('\n'.join(f'{number} {kind}s deleted' for kind, number in deleted.items()), as_json=as_json, deleted=deleted)

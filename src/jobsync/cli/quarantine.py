@@ -7,7 +7,7 @@ import datetime as dt
 import click
 
 from jobsync.cli.common import cluster_command, day_option, json_option, steering_command
-from jobsync.cli.output import print_rows
+from jobsync.cli.output import print_done, print_rows
 from jobsync.cluster import Cluster
 
 __all__ = ['quarantine', 'release']
@@ -35,7 +35,7 @@ def list_quarantined(cluster: Cluster, attempts: int, date: dt.date | None, as_j
 @click.argument('tasks', nargs=-1, required=True)
 @date_option
 @steering_command
-def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, actor: str | None) -> None:
+def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, actor: str | None, as_json: bool) -> None:
     """Allow TASKS to be claimed again, with no attempt counted."""
     cluster.release(tasks, date, actor=actor)
-    click.echo(f'released: {", ".join(map(repr, tasks))}')
+    print_done(f'released: {", ".join(map(repr, tasks))}', as_json=as_json, released=tasks)

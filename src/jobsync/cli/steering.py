@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import click
 
-from jobsync.cli.common import cluster_command, json_option, steering_command
-from jobsync.cli.output import print_rows
+from jobsync.cli.common import cluster_command, confirm, json_option, steering_command, yes_option
+from jobsync.cli.output import print_done, print_rows
 from jobsync.cluster import Cluster
 from jobsync.rows import ClusterNode, LockRow
 
@@ -49,24 +49,36 @@ def orphans(locks: Iterable[LockRow], nodes: Iterable[ClusterNode]) -> list[Lock
 @click.option('--days', type=click.FloatRange(0, min_open=True), default=None, help='After how many days the lock ends.')
 @steering_command
 def add_lock(
-    cluster: Cluster, task: str, patterns: tuple[str, ...], reason: str | None, days: float | None, actor: str | None
+    cluster: Cluster,
+    task: str,
+    patterns: tuple[str, ...],
+    reason: str | None,
+    days: float | None,
+    actor: str | None,
+    as_json: bool,
 ) -> None:
     """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
     cluster.add_lock(task, list(patterns), reason, days, actor=actor)
-    click.echo(f'{task!r} is locked to {", ".join(map(repr, patterns))}')
+    words = f'{task!r} is locked to {", ".join(map(repr, patterns))}'
+    print_done(words, as_json=as_json, locked=task, patterns=patterns)
 
 
 @locks.command('clear')
 @click.argument('tasks', nargs=-1)
 @click.option('--creator', default=None, help='All that this node or person has registered.')
-@click.option('--all', 'everything', is_flag=True, help='Every task lock.')
+@click.option('--all', 'everything', is_flag=True, help='Every task lock, after a question.')
+@yes_option
 @steering_command
-def clear_locks(cluster: Cluster, tasks: tuple[str, ...], creator: str | None, everything: bool, actor: str | None) -> None:
+def clear_locks(
+    cluster: Cluster, tasks: tuple[str, ...], creator: str | None, everything: bool, yes: bool, actor: str | None, as_json: bool
+) -> None:
     """Clear the locks of TASKS, those of a creator, or all."""
     if [bool(tasks), creator is not None, everything].count(True) != 1:
         raise click.UsageError('give either TASKS, --creator or --all')
+    if everything:
+        confirm(f'Clear all {len(cluster.locks())} task locks of {cluster.appname!r}? Any node may do the tasks then', yes=yes)
     removed = cluster.clear_locks(list(tasks) or None, creator, actor=actor)
-    click.echo(f'task locks removed: {removed}')
+    print_done(f'task locks removed: {removed}', as_json=as_json, removed=removed)
 
 
 @click.command()
@@ -74,37 +86,40 @@ def clear_locks(cluster: Cluster, tasks: tuple[str, ...], creator: str | None, e
 @click.option('--reason', default=None, help='Text for people.')
 @click.option('--force', is_flag=True, help='Even if no other node at work could own its tokens.')
 @steering_command
-def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: str | None) -> None:
+def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: str | None, as_json: bool) -> None:
     """Have NODE give up everything it owns, in good order, and own nothing until it is undrained, also after a restart."""
     cluster.drain(node, reason, actor=actor, force=force)
     known = any(row['name'] == node for row in cluster.nodes())
-    click.echo(f'{node!r} is drained' + ('' if known else '; no node of this name is registered, so this holds once it joins'))
+    later = '' if known else '; no node of this name is registered, so this holds once it joins'
+    print_done(f'{node!r} is drained{later}', as_json=as_json, drained=node, is_registered=known)
 
 
 @click.command()
 @click.argument('node')
 @steering_command
-def undrain(cluster: Cluster, node: str, actor: str | None) -> None:
+def undrain(cluster: Cluster, node: str, actor: str | None, as_json: bool) -> None:
     """Let NODE own tokens again."""
-    click.echo(f'{node!r} may own tokens again' if cluster.undrain(node, actor=actor) else f'{node!r} was not drained')
+    was_drained = cluster.undrain(node, actor=actor)
+    words = f'{node!r} may own tokens again' if was_drained else f'{node!r} was not drained'
+    print_done(words, as_json=as_json, node=node, was_drained=was_drained)
 
 
 @click.command()
 @click.argument('node')
 @click.option('--reason', default=None, help='Text for people.')
-@click.option('--yes', '-y', is_flag=True, help='Do not ask for confirmation.')
+@yes_option
 @steering_command
-def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str | None) -> None:
+def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str | None, as_json: bool) -> None:
     """End the membership of NODE, whether or not its process is alive. No task gets two owners by this.
 
     The leader gives its tokens to other nodes only after its heartbeat timeout, since its process may still be at work. A process
     that is alive stops claiming at its next heartbeat and joins anew, with what it owned: to keep it from that, stop it or drain
     it. A dead process is evicted by the leader in any case.
     """
-    if not yes:
-        click.confirm(f'Evict {node!r}? A process that is alive joins anew; if it is not, other nodes get its tokens', abort=True)
+    confirm(f'Evict {node!r}? A process that is alive joins anew; if it is not, other nodes get its tokens', yes=yes)
     timeout = cluster.evict(node, reason, actor=actor)
-    click.echo(
+    words = (
         f'{node!r} is evicted. If its process is alive, it stops claiming at its next heartbeat and joins anew; '
         f'if not, its tokens pass to other nodes after its timeout of {timeout:g} s'
     )
+    print_done(words, as_json=as_json, evicted=node, timeout_sec=timeout)

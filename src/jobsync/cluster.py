@@ -12,9 +12,9 @@ import attrs
 from jobsync import plugins
 from jobsync._cluster import actions, events, rows
 from jobsync._cluster.actions import user_at_host
-from jobsync._cluster.explanation import Explanation, TaskHistory, explain
+from jobsync._cluster.explanation import Explanation, TaskHistory, explain, holder_of, token_of
 from jobsync._cluster.forecast import forecast
-from jobsync._cluster.reading import ClusterReader
+from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, NodeState, Rebalance
 from jobsync._core.redact import listed
@@ -193,8 +193,18 @@ class Cluster:
             cast('Sequence[Audit]', audits),
             cast('Sequence[Rebalance]', rebalances),
             0 if fewest_attempts(reading) is None else backend.lost_attempts(day).get(key, 0),
+            self._in_hand(reading, key),
         )
         return explain(reading, key, history)
+
+    def _in_hand(self, reading: ClusterReading, key: str) -> Sequence[Claim]:
+        """Return what holds up the hand-over of a task, oldest first: claims of its owner that are not completed."""
+        holder = holder_of(reading, key)
+        if holder is None:
+            return ()
+        token = token_of(reading, key)
+        begun = [claim for claim in self._backend.incomplete(None, dt.timedelta(0)) if claim.node == holder.name]
+        return [claim for claim in begun if claim.created_on >= holder.created_on and token_of(reading, claim.item) == token]
 
     def plan(self, add: Mapping[str, float] | Iterable[str] = (), remove: Collection[str] = ()) -> Forecast:
         """Return what would move if nodes came or went. Commits nothing.
@@ -287,8 +297,10 @@ class Cluster:
     def history(self, task: object = None, limit: int = 100) -> list[EventRow]:
         """Return what has happened, newest first, with what operators have done and who.
 
-        The history of the cluster has its rebalances. The history of a task has its claims and completions of all dates, and
-        since when its present owner has it; earlier owners are not on record. What operators have done is kept for a year.
+        The history of the cluster has its rebalances, and where the node that commits them is another one than before. The
+        history of a task has its claims and completions of all dates, its task lock, and since when its present owner has it. A
+        store keeps the last move of a token alone: an earlier owner shows by what it has begun. What operators have done is
+        kept for a year.
 
         Args:
             task: A ``Task`` or a bare id. None: the cluster.

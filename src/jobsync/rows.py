@@ -245,8 +245,8 @@ class EventRow(TypedDict):
 
     at: dt.datetime
     event: str
-    """``rebalance``, ``begun``, ``completed``, ``owner``, or what an operator did: ``drain``, ``undrain``, ``evict``, ``lock``,
-    ``clear locks``, ``release``, ``purge``."""
+    """``rebalance``, ``leader``, ``begun``, ``completed``, ``owner``, ``item``, or what an operator did: ``drain``, ``undrain``,
+    ``evict``, ``lock``, ``clear locks``, ``release``, ``purge``."""
     by: str
     """A node, or who has done it."""
     details: str

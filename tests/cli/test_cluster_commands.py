@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
 from tests.cli.conftest import invoke
 
-from jobsync import Cluster
-from jobsync.backend import Pin, TokenGroup
+from jobsync import Cluster, plugins
+from jobsync.backend import BackendOptions, Pin, Snapshot, TokenGroup
 from jobsync.cli.commands import cli
+from jobsync.rows import ClusterStatus
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import DAY, TOKENS
 
@@ -204,3 +207,48 @@ def test_every_command_has_its_cluster(url: str, namespace: Namespace) -> None:
     """The commands and the class read the same."""
     with Cluster(url) as cluster:
         assert json.loads(invoke(url, 'nodes', '--json').stdout)[0]['incarnation'] == cluster.nodes()[0]['incarnation']
+
+
+def take_over(namespace: Namespace, name: str) -> None:
+    """Have a node take the leadership."""
+    namespace.backend.acquire_leadership(namespace.node(name).ref, namespace.snapshot().leadership.epoch)
+
+
+def test_doctor_sees_leaders_change_that_move_nothing(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rebalance shows them: the epoch rises between the readings of one run."""
+    assert 'leader  ' not in invoke(url, 'doctor').stdout
+    inner, names = Cluster.status, itertools.cycle('ba')
+
+    def status(self: Cluster) -> ClusterStatus:
+        take_over(namespace, next(names))
+        return inner(self)
+
+    monkeypatch.setattr(Cluster, 'status', status)
+    result = invoke(url, 'doctor')
+    assert result.exit_code == 3
+    assert re.search(r'warn +leader +has changed 5 times while this command ran', result.stdout)
+
+
+def test_watching_makes_one_call_a_reading_and_counts_leaders(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has not changed is not read again, for state and nodes together; each change of the leader counts."""
+    backend, calls = plugins.connect(url, BackendOptions()), list[str]()
+    inner = backend.snapshot
+
+    def snapshot() -> Snapshot:
+        calls.append('snapshot')
+        return inner()
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 2.0
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        take_over(namespace, 'b' if len(calls) == 1 else 'a')
+
+    monkeypatch.setattr(backend, 'snapshot', snapshot)
+    monkeypatch.setattr('jobsync.plugins.connect', lambda *_: backend)
+    monkeypatch.setattr('jobsync.cli.readings.time.sleep', sleep)
+    result = invoke(url, 'status', '--watch')
+    assert calls == ['snapshot'] * 3
+    assert 'the leader has changed 2 times since' in result.stdout

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.conftest import Clock, Nodes, acknowledge, task_of
 
 from jobsync import Cluster
-from jobsync.backend import NOBODY, Pin, TokenGroup
+from jobsync.backend import NOBODY, Member, Pin, TokenGroup
 from jobsync.backends.memory import MemoryStore
 from jobsync.errors import ConfigError, SchemaMismatch
 from jobsync.testing import Namespace
@@ -100,7 +100,11 @@ def test_a_task_that_is_begun_and_complete(cluster: Cluster, namespace: Namespac
     namespace.backend.append_audits('b', [task], DAY)
     found = cluster.why(task, DAY)
     assert found.is_complete
-    assert any("'b' recorded it at 2026-03-02 12:00:07 UTC" in line for line in found.details)
+    assert found.verdict == "It is complete: 'b' recorded it at 2026-03-02 12:00:07 UTC."
+    clock.advance(20)
+    found = cluster.why(task, DAY)
+    assert found.verdict.startswith('It is complete')
+    assert found.details[0] == 'Not claimable: no node is at work.'
     assert cluster.incomplete() == []
 
 
@@ -157,12 +161,40 @@ def test_a_hand_over(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> No
     assert not cluster.why(task).is_claimable
     assert "handed over to 'a', and 'b' has not acknowledged that yet" in cluster.why(task).verdict
     namespace.beat(nodes['b'], version, holding=[token])
-    assert "'b' is still busy with it" in cluster.why(task).verdict
+    assert "'b' is still busy with it (at most handover_timeout_sec)." in cluster.why(task).verdict
     (row,) = cluster.hand_overs()
     assert (row['owner'], row['target'], row['tokens'], row['held'], row['is_acknowledged']) == ('b', 'a', 1, [token], True)
     assert any("'b' is still busy with 1 tokens" in problem for problem in cluster.status()['problems'])
     namespace.beat(nodes['b'], version)
     assert "'b' has released it" in cluster.why(task).verdict
+
+
+def others(cluster: Cluster, token: int) -> tuple[str, str, str, str]:
+    """Three tasks of a token, and one of another."""
+    tasks = [f'job {number}' for number in range(10 * TOKENS)]
+    of_token = [task for task in tasks if cluster.why(task).token == token]
+    return of_token[0], of_token[1], of_token[2], next(task for task in tasks if task not in of_token)
+
+
+def test_the_task_that_holds_a_hand_over_up(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
+    """It may be another task of the same token; what an earlier run of the name began, or is complete, is none."""
+    task = task_of(cluster, 'b')
+    token = cluster.why(task).token
+    other, done, old, elsewhere = others(cluster, token)
+    namespace.backend.append_claims(nodes['b'], [old], DAY)
+    namespace.backend.deregister(nodes['b'])
+    clock.advance(10)
+    b = namespace.join('b', settings='{"handover_timeout_sec": 30}')
+    namespace.backend.append_claims(b, [other, done, elsewhere], DAY)
+    namespace.backend.append_audits('b', [done], DAY)
+    version = namespace.commit(nodes['a'], TokenGroup([token], 'b', 'a'), members={'b': Member(b.incarnation, 15.0)})
+    clock.advance(21)
+    namespace.beat(nodes['a'], version)
+    namespace.beat(b, version, holding=[token])
+    assert cluster.why(task).verdict == (
+        f"It is being handed over to 'a', and 'b' is still busy with it, at task {other!r} for 21 s (at most "
+        'handover_timeout_sec, 30 s).'
+    )
 
 
 def test_a_token_that_is_to_be_released(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:

@@ -150,3 +150,33 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr('getpass.getuser', nameless)
     assert user_at_host().partition('@')[0].isdigit()
+
+
+def test_a_history_says_what_was_lost_and_locked(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
+    """A lock that a node has made, what a node began that is lost since, and what another one did afterwards; an item says so."""
+    task, gone = task_of(cluster, 'a'), namespace.join('gone')
+    namespace.backend.append_claims(gone, [task], DAY)
+    namespace.backend.deregister(gone)
+    clock.advance(1)
+    namespace.lock(task, patterns=('a', '%'), created_by='b', reason='near its data')
+    clock.advance(1)
+    namespace.backend.append_claims(nodes['a'], [task], DAY)
+    found = [(row['event'], row['by'], row['details']) for row in cluster.history(task)]
+    assert found == [
+        ('begun', 'a', f'for {DAY}'),
+        ('lock', 'b', 'to a, %, near its data'),
+        ('begun', 'gone', f'for {DAY}, and not completed by this node, which is not at work any more'),
+        ('owner', 'a', 'first distribution'),
+    ]
+    namespace.backend.append_audits('a', [task], DAY)
+    assert ('begun', 'gone', f'for {DAY}') in [(row['event'], row['by'], row['details']) for row in cluster.history(task)]
+    namespace.lock('f1', group='feeds', created_by='b')
+    assert [(row['event'], row['by']) for row in cluster.history('f1')][:1] == [('item', 'b')]
+
+
+def test_the_history_of_leaders(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
+    """The first commit of another leader shows that it leads since then at the latest, and whom it has followed."""
+    clock.advance(1)
+    namespace.backend.acquire_leadership(nodes['b'], 1)
+    namespace.commit(nodes['b'], moved=1, reason='node left: c')
+    assert ('leader', 'b', 'before it a') in [(row['event'], row['by'], row['details']) for row in cluster.history()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from jobsync._cluster.actions import actions
 from jobsync._cluster.explanation import place_of
@@ -15,8 +16,14 @@ __all__ = ['of_cluster', 'of_task']
 
 
 def of_cluster(locks: Iterable[TaskLock], rebalances: Iterable[RebalanceRow]) -> list[EventRow]:
-    """Return rebalances and actions, newest first."""
-    return _newest_first([*actions(locks), *map(_rebalance, rebalances)])
+    """Return rebalances, actions, and at which rebalance another node led than at the one before, newest first."""
+    rows = list(rebalances)
+    leaders = [
+        _event(row['triggered_at'], 'leader', row['leader_node'], f'before it {before["leader_node"]}')
+        for row, before in pairwise(rows)
+        if row['leader_node'] != before['leader_node']
+    ]
+    return _newest_first([*actions(locks), *leaders, *map(_rebalance, rows)])
 
 
 def of_task(
@@ -27,9 +34,16 @@ def of_task(
     rebalances: Sequence[RebalanceRow],
 ) -> list[EventRow]:
     """Return what nodes and operators have done with a task, and since when its owner has it, newest first."""
-    place = place_of(reading, key)
+    place, audits = place_of(reading, key), list(audits)
     found = [*actions(reading.locks.locks, key)]
-    found += [_event(row['created_on'], 'begun', row['node'], f'for {row["date"]}') for row in claims]
+    if place.lock is not None and not any(row['event'] == 'lock' and row['by'] == place.lock.created_by for row in found):
+        words = ', '.join(place.lock.patterns) + (f', {place.lock.reason}' if place.lock.reason else '')
+        found.append(_event(place.lock.created_at, 'item' if place.lock.group else 'lock', place.lock.created_by, f'to {words}'))
+    done = {row['date'] for row in audits}
+    for row in claims:
+        is_lost = row['date'] not in done and row['node'] not in reading.live
+        lost = ', and not completed by this node, which is not at work any more' if is_lost else ''
+        found.append(_event(row['created_on'], 'begun', row['node'], f'for {row["date"]}{lost}'))
     found += [_event(row['created_on'], 'completed', row['node'], f'for {row["date"]}') for row in audits]
     moved = next((row for row in rebalances if row['version'] == place.version), None)
     if place.owner is not None and moved is not None:

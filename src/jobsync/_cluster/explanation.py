@@ -8,11 +8,12 @@ import attrs
 
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
+from jobsync._core.agent.settings_comparison import settings_of
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
 from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
 
-__all__ = ['Explanation', 'Place', 'TaskHistory', 'explain', 'place_of']
+__all__ = ['Explanation', 'Place', 'TaskHistory', 'explain', 'holder_of', 'place_of', 'token_of']
 
 
 @attrs.frozen
@@ -24,6 +25,8 @@ class TaskHistory:
     rebalances: Sequence[Rebalance]
     lost_attempts: int = 0
     """How many workers were lost at the task."""
+    in_hand: Sequence[Claim] = ()
+    """What keeps the task's owner from handing its token over: the tasks of this token that the owner has begun and not ended."""
 
 
 @attrs.frozen
@@ -43,7 +46,7 @@ class Explanation:
     """Whether some live node answers True for the task, as far as the store shows."""
     is_complete: bool
     verdict: str
-    """One sentence: who may do the task, or what stands in the way."""
+    """One sentence: that it is complete, or who may do the task, or what stands in the way."""
     details: tuple[str, ...]
     """Further sentences: since when and why, the task lock, the last claim and completion."""
 
@@ -64,7 +67,7 @@ class Place:
 def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanation:
     """Return the explanation of a task, given by its key."""
     place = place_of(reading, key)
-    is_claimable, verdict = _verdict(reading, place)
+    is_claimable, verdict = _verdict(reading, place, history)
     limit = fewest_attempts(reading)
     if is_claimable and limit is not None and history.lost_attempts >= limit:
         is_claimable = False
@@ -72,6 +75,11 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
             f'Not claimable: it is in quarantine, since {history.lost_attempts} workers were lost at it. Release it with '
             '"jobsync quarantine release".'
         )
+    details = list(_details(reading, place, history, is_claimable=is_claimable))
+    if history.audits:
+        first = history.audits[-1]
+        details = details if is_claimable else [verdict, *details]
+        verdict = f'It is complete: {first.node!r} recorded it at {first.created_on:%Y-%m-%d %H:%M:%S} UTC.'
     return Explanation(
         task=key,
         token=place.token,
@@ -82,23 +90,29 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
         is_claimable=is_claimable,
         is_complete=bool(history.audits),
         verdict=verdict,
-        details=tuple(_details(reading, place, history, is_claimable=is_claimable)),
+        details=tuple(details),
     )
+
+
+def token_of(reading: ClusterReading, key: str) -> int:
+    """Return the id of the task's pin if it has one, else its hash token."""
+    pin, settings = reading.assignment.pin_of.get(key), reading.settings
+    return tokenizer(settings.hash_function, settings.total_tokens)(key) if pin is None else pin.id
 
 
 def place_of(reading: ClusterReading, key: str) -> Place:
     """Return where the task's token or pin is."""
-    assignment, settings = reading.assignment, reading.settings
+    assignment = reading.assignment
     pin = assignment.pin_of.get(key)
     lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key and lock.is_policy).get(key)
     if pin is not None:
         return Place(pin.id, pin.owner, pin.target, pin.version, False, pin, lock)
-    token = tokenizer(settings.hash_function, settings.total_tokens)(key)
+    token = token_of(reading, key)
     row = assignment.row(token)
     return Place(token, row.owner, row.target, row.version, row.absent, None, lock)
 
 
-def _verdict(reading: ClusterReading, place: Place) -> tuple[bool, str]:
+def _verdict(reading: ClusterReading, place: Place, history: TaskHistory) -> tuple[bool, str]:
     """Return whether a node may claim the task, and what to say of it."""
     if not reading.live:
         return False, 'Not claimable: no node is at work.'
@@ -118,7 +132,7 @@ def _verdict(reading: ClusterReading, place: Place) -> tuple[bool, str]:
             f'its lease is over: the leader is to give its tokens to other nodes.'
         )
     if place.target is not None:
-        return False, _moving(reading, place, node)
+        return False, _moving(reading, place, node, history.in_hand)
     if node.seen != reading.snapshot.version and node.seen.number < place.version:
         return False, f'{place.owner!r} is to have it, and has not read the assignment that says so yet.'
     return True, f'{place.owner!r} may do it.'
@@ -138,10 +152,21 @@ def _unowned(reading: ClusterReading, place: Place) -> str:
     return 'Not claimable yet: its token has no owner, and the leader is to give it to a node.'
 
 
-def _moving(reading: ClusterReading, place: Place, node: Node) -> str:
+def holder_of(reading: ClusterReading, key: str) -> Node | None:
+    """Return the owner of a task if it is to hand the task's token or pin over, and is still busy with it."""
+    place = place_of(reading, key)
+    node = reading.node(place.owner)
+    return node if place.target is not None and node is not None and place.token in node.holding else None
+
+
+def _moving(reading: ClusterReading, place: Place, node: Node, in_hand: Sequence[Claim]) -> str:
     where = 'to be released' if place.target == NOBODY else f'being handed over to {place.target!r}'
     if place.token in node.holding:
-        return f'It is {where}, and {place.owner!r} is still busy with it (at most handover_timeout_sec).'
+        now = reading.snapshot.now
+        tasks = ', '.join(f'at task {one.item!r} for {(now - one.created_on).total_seconds():.0f} s' for one in in_hand[:5])
+        most = settings_of(node.settings).get('handover_timeout_sec')
+        limit = 'handover_timeout_sec' if most is None else f'handover_timeout_sec, {most} s'
+        return f'It is {where}, and {place.owner!r} is still busy with it{f", {tasks}" if tasks else ""} (at most {limit}).'
     if node.seen != reading.snapshot.version:
         return f'It is {where}, and {place.owner!r} has not acknowledged that yet.'
     return f'It is {where}; {place.owner!r} has released it.'
@@ -163,10 +188,11 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
         yield f'It is {kind} {patterns}, by {creator!r}{gone}{until}{why}.'
         if place.pin is None:
             yield 'The leader has not placed it by that yet.'
-    if history.audits:
-        first = history.audits[-1]
-        yield f'It is complete: {first.node!r} recorded it at {first.created_on:%Y-%m-%d %H:%M:%S} UTC.'
-    elif history.claims:
+    if history.lost_attempts and not history.audits:
+        gone = [claim for claim in history.claims if claim.node not in reading.live]
+        nodes = ', '.join(f'{claim.node!r} began it at {claim.created_on:%H:%M:%S} UTC' for claim in gone[:5])
+        yield f'Workers lost at it: {history.lost_attempts}{f" ({nodes}, and is not at work any more)" if nodes else ""}.'
+    if history.claims and not history.audits:
         last = history.claims[0]
         age = (reading.snapshot.now - last.created_on).total_seconds()
         yield f'{last.node!r} began it {age:.0f} s ago, and it is not complete.'
@@ -174,5 +200,5 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
             yield f'{last.node!r} is not at work any more, so the task has to be done again.'
         elif last.node != place.owner:
             yield f'{last.node!r} does not own it any more.'
-    elif is_claimable:
+    elif is_claimable and not history.audits:
         yield f'No claim of it is on record at this date: the program on {place.owner!r} has not asked for it.'

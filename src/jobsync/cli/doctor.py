@@ -68,8 +68,9 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     push = 'announces changes' if info.push else 'is polled, which makes a hand-over slower'
     yield Finding('ok', 'store', f'{info.name}: {durable}; {push}; at most {info.max_tokens:,} tokens')
     try:
-        took = sorted(_timed(cluster.status) for _ in range(_READINGS))
-        status, nodes = cluster.status(), cluster.nodes()
+        epochs = list[int]()
+        took = sorted(_timed(lambda: epochs.append(cluster.status()['epoch'])) for _ in range(_READINGS))
+        nodes, status = cluster.nodes(), cluster.status()
     except JobsyncError as error:
         yield Finding('bad', 'reach', f'{type(error).__name__}: {error}')
         return
@@ -91,6 +92,10 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         yield Finding('ok', 'cluster', words)
     yield _orphaned(cluster, nodes)
     yield from _unrest(cluster, status['now'])
+    if changes := status['epoch'] - epochs[0]:
+        # Leaders that change without moving a token leave no record.
+        words = f'has changed {changes} times while this command ran: status --watch counts on'
+        yield Finding('warn', 'leader', words)
     held_up = cluster.incomplete(older_than=3600)
     if held_up:
         yield Finding('warn', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')

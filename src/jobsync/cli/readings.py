@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from jobsync._cluster import rows
 from jobsync.cli.common import ATTENTION, cluster_command, day_option, json_option
 from jobsync.cli.output import age, console, print_json, print_rows, print_table, table_of
 from jobsync.cluster import Cluster
@@ -44,19 +45,27 @@ def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
     if watch:
         _watch(cluster, every)
         return
-    found = cluster.status()
+    reading = cluster._reader.read()
+    found = rows.status(reading)
     if as_json:
         print_json(found)
     else:
-        console().print(_glance(found, cluster.nodes()))
+        console().print(_glance(found, rows.node_rows(reading)))
     sys.exit(ATTENTION if found['problems'] else 0)
 
 
 def _watch(cluster: Cluster, every: float) -> None:
+    epochs: dict[int, None] = {}
+    """Those that were seen, since leaders that change without moving a token leave no other trace."""
+    begun = dt.datetime.now()
     with Live(console=console(), auto_refresh=False) as live:
         while True:
             try:
-                shown = _glance(cluster.status(), cluster.nodes())
+                reading = cluster._reader.read()
+                epochs[reading.snapshot.leadership.epoch] = None
+                shown = _glance(rows.status(reading), rows.node_rows(reading))
+                if changes := max(epochs) - min(epochs):
+                    shown = Group(Text(f'! the leader has changed {changes} times since {begun:%H:%M:%S}', 'bold yellow'), shown)
             except BackendUnavailable as error:
                 shown = Text(f'{dt.datetime.now():%H:%M:%S} the store does not answer: {error}', style='red')
             live.update(shown, refresh=True)
@@ -229,8 +238,8 @@ def plan(cluster: Cluster, add: tuple[str, ...], remove: tuple[str, ...], dry_ru
     if as_json:
         print_json(found)
         return
-    rows = [[name, node['weight'], node['before'], node['after']] for name, node in found['nodes'].items()]
-    print_table(('node', 'weight', 'tokens before', 'tokens after'), rows)
+    planned = [[name, node['weight'], node['before'], node['after']] for name, node in found['nodes'].items()]
+    print_table(('node', 'weight', 'tokens before', 'tokens after'), planned)
     click.echo(f'{found["moved"]:,} tokens would move')
     if found['unmatched']:
         click.echo(f'locked tasks that no node would match: {", ".join(found["unmatched"])}')

@@ -189,8 +189,8 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
         if place.pin is None:
             yield 'The leader has not placed it by that yet.'
     if history.lost_attempts and not history.audits:
-        gone = [claim for claim in history.claims if claim.node not in reading.live]
-        nodes = ', '.join(f'{claim.node!r} began it at {claim.created_on:%H:%M:%S} UTC' for claim in gone[:5])
+        lost = [claim for claim in history.claims if claim.node not in reading.live]
+        nodes = ', '.join(f'{claim.node!r} began it at {claim.created_on:%H:%M:%S} UTC' for claim in lost[:5])
         yield f'Workers lost at it: {history.lost_attempts}{f" ({nodes}, and is not at work any more)" if nodes else ""}.'
     if history.claims and not history.audits:
         last = history.claims[0]

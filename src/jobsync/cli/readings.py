@@ -56,7 +56,7 @@ def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
 
 def _watch(cluster: Cluster, every: float) -> None:
     epochs: dict[int, None] = {}
-    """Those that were seen, since leaders that change without moving a token leave no other trace."""
+    """The epochs seen, since leaders that change without moving a token leave no other trace."""
     begun = dt.datetime.now()
     with Live(console=console(), auto_refresh=False) as live:
         while True:

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
+from typing import NoReturn
 
 from jobsync._runtime.host_lock import HostFolder
+
+
+def become_another(*_: object) -> NoReturn:
+    """Go on as another program."""
+    program = 'import time; print(0, flush=True); time.sleep(600)'
+    os.execv(sys.executable, [sys.executable, '-c', program])  # noqa: S606 - a program that becomes another
+
 
 folder, incarnation, mode = sys.argv[1:]
 lock = HostFolder(folder).hold(incarnation)
@@ -24,9 +33,9 @@ match mode:
         os.dup2(1, 200)
         os.closerange(3, 200)
     case 'exec':
-        os.execv(  # noqa: S606 - a program that becomes another
-            sys.executable, [sys.executable, '-c', 'import time; print(0, flush=True); time.sleep(600)']
-        )
+        become_another()
+    case 'exec when asked':
+        signal.signal(signal.SIGUSR1, become_another)
 if mode.startswith('fork') and child == 0:
     time.sleep(600)
 os.write(1, f'{child}\n'.encode())

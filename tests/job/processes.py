@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class Worker:
-    """A process of ``tests.job.worker``, and what it has said so far."""
+    """A process of ``tests.job.worker``, and what it has said so far. ``wrapper``: a command that starts it."""
 
     module = 'tests.job.worker'
 
-    def __init__(self, url: str, name: str, mode: str = 'idle', /, **settings: Any) -> None:
+    def __init__(self, url: str, name: str, mode: str = 'idle', /, wrapper: Sequence[str] = (), **settings: Any) -> None:
         self.name = name
         arguments = [url, name, mode, *(f'{key}={json.dumps(value)}' for key, value in settings.items())]
         self.process = subprocess.Popen(
-            [sys.executable, '-m', self.module, *arguments],
+            [*wrapper, sys.executable, '-m', self.module, *arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

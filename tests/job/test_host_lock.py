@@ -21,7 +21,7 @@ from tests.job.waiting import wait_until
 from jobsync._core.records import Member, NodeRef
 from jobsync._runtime import death_watch, host_lock
 from jobsync._runtime.death_watch import WATCHED, DeathWatch
-from jobsync._runtime.host_lock import HostFolder, NotKnown, Verdict
+from jobsync._runtime.host_lock import Finding, HostFolder, NotKnown, Verdict
 
 
 @contextlib.contextmanager
@@ -123,7 +123,7 @@ def test_a_file_that_says_something_else_proves_nothing(tmp_path: Path, field: s
     assert verdict(tmp_path, 'run') is Verdict.OVER
     file.rename(folder_in(tmp_path) / 'run2')
     assert verdict(tmp_path, 'run2') is Verdict.UNPROVABLE
-    for content in ('', '[', '[]', 'null', '\0'):
+    for content in ('', '[', '[]', 'null', '\0', 1000 * '['):
         file.write_text(content)
         assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
     file.unlink()
@@ -159,16 +159,59 @@ def test_a_file_system_with_locks_of_its_own_is_not_used(tmp_path: Path, monkeyp
     assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
 
 
-def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path) -> None:
-    """Where the file cannot be written, as on a full file system, nothing is known, and no file is left."""
+@pytest.mark.parametrize('room', [0, 10])
+def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path, room: int) -> None:
+    """Where the file cannot be written, or not whole, as on a full file system, nothing is known, and nothing is left."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
-        with pytest.raises(NotKnown, match='no lock can be held'):
+        with pytest.raises(NotKnown, match='no lock can be held' if room == 0 else 'does not hold'):
             HostFolder(str(tmp_path)).hold('run')
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(folder_in(tmp_path).iterdir())
+    assert str(tmp_path) not in Path('/proc/self/maps').read_text()
+
+
+def test_a_lock_that_is_taken_back_proves_nothing_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file goes while it is made, its lock is released though the process lives; where it has gone, it proves nothing."""
+    file, moved = folder_in(tmp_path) / 'run', tmp_path / 'moved'
+    with monkeypatch.context() as patch:
+        patch.setattr(HostFolder, '_examine', lambda *_: file.rename(moved) and Finding(Verdict.UNPROVABLE))
+        with pytest.raises(NotKnown, match='does not hold'):
+            HostFolder(str(tmp_path)).hold('run')
+    moved.rename(file)
+    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+
+
+def test_a_hard_link_proves_no_more_than_its_file(tmp_path: Path) -> None:
+    """A link to the file of another run proves nothing of this one; one to the run's own file proves what that does."""
+    file, other, kept = (folder_in(tmp_path) / name for name in ('run', 'other', 'kept'))
+    with holder(tmp_path, 'run') as (process, _), holder(tmp_path, 'other') as (ended, _):
+        kill(ended)
+        kept.hardlink_to(file)
+        file.unlink()
+        file.hardlink_to(other)
+        assert verdict(tmp_path, 'other') is Verdict.OVER
+        assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+        file.unlink()
+        file.hardlink_to(kept)
+        assert verdict(tmp_path, 'run') is Verdict.HELD
+        kill(process)
+        assert verdict(tmp_path, 'run') is Verdict.OVER
+
+
+def test_a_system_without_any_folder_to_write_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing may be written, nothing is known."""
+
+    def refuse() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(host_lock, '_SHARED_MEMORY', Path('/absent'))
+    monkeypatch.setattr(host_lock.tempfile, 'gettempdir', refuse)
+    with pytest.raises(NotKnown, match='no folder for temporary files'):
+        HostFolder()
+    assert HostFolder('/absent').path.parent == Path('/absent')
 
 
 def test_an_old_file_of_a_run_that_is_over_is_deleted(tmp_path: Path) -> None:
@@ -227,6 +270,24 @@ def test_the_next_of_the_host_are_watched_and_all_that_are_killed_are_found(tmp_
         observer.watches('b')
 
 
+def test_members_on_other_hosts_are_not_looked_for_one_by_one(
+    tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member without a file in the folder costs no system call: in a large cluster, most are on other hosts."""
+    examined = list[str]()
+    examine = HostFolder.examine
+
+    def counted(folder: HostFolder, incarnation: str) -> Finding:
+        examined.append(incarnation)
+        return examine(folder, incarnation)
+
+    monkeypatch.setattr(HostFolder, 'examine', counted)
+    with holder(tmp_path, 'x'):
+        observer.see('m', 'x', *(f'n{number}' for number in range(1000)))
+        observer.watches('x')
+    assert set(examined) == {'x'}
+
+
 def test_a_bell_is_no_proof(tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the id of the process has been given to another, whose end rings the bell, nothing is reported."""
     with holder(tmp_path, 'x') as (process, _), holder(tmp_path, 'other') as (other, _):
@@ -242,6 +303,45 @@ def test_a_bell_is_no_proof(tmp_path: Path, observer: Observer, monkeypatch: pyt
         assert observer.reported == []
         kill(process)
         wait_until(lambda: observer.reported == [NodeRef('x', 'x')], 'the end is found without a bell')
+
+
+def test_what_others_wrote_into_the_files_stops_nothing(tmp_path: Path, observer: Observer) -> None:
+    """A file of nonsense keeps no other from being watched, nor does an id that no process can have."""
+    with holder(tmp_path, 'p') as (process, _):
+        (folder_in(tmp_path) / 'n').write_text(1000 * '[')
+        edited = folder_in(tmp_path) / 'p'
+        edited.write_text(json.dumps(json.loads(edited.read_text()) | {'pid': 10**30}))
+        observer.see('m', 'n', 'p')
+        observer.watches('p')
+        kill(process)
+        wait_until(lambda: observer.reported == [NodeRef('p', 'p')], 'the end is found without a bell')
+
+
+def test_a_program_that_replaces_the_process_is_found_without_a_bell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ``exec`` the bell does not ring, because the process lives; the lock is tried now and then."""
+    monkeypatch.setattr(death_watch, '_TEND_SEC', 0.2)
+    observer = Observer(tmp_path)
+    with holder(tmp_path, 'x', 'exec when asked') as (process, _):
+        observer.see('m', 'x')
+        observer.watches('x')
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: observer.reported == [NodeRef('x', 'x')], 'the end is found')
+        assert process.poll() is None
+    observer.watch.close(has_left=True)
+
+
+def test_a_file_that_goes_again_and_again_is_not_made_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file that has gone keeps its lock, so there is a limit to them; then the timeout applies, and the status says why."""
+    monkeypatch.setattr(death_watch, '_TEND_SEC', 0.05)
+    monkeypatch.setattr(death_watch, '_MOST_FILES', 3)
+    observer = Observer(tmp_path)
+    for number in range(1, 4):
+        wait_until(lambda: verdict(tmp_path, 'mine') is Verdict.HELD, f'the lock of file {number} is held')
+        (folder_in(tmp_path) / 'mine').unlink()
+    wait_until(lambda: observer.watch.why_not is not None, 'the limit is reached')
+    assert observer.watch.why_not == f'its file in {folder_in(tmp_path)} has gone 3 times'
+    assert len(observer.watch._held) == 3
+    observer.watch.close(has_left=True)
 
 
 def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

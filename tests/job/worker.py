@@ -102,7 +102,7 @@ def loop(job: Job, mode: str) -> None:
                 pause.wait(1)
 
 
-_known: frozenset[int] = frozenset()
+_known: frozenset[int] | None = None
 
 
 def sample(job: Job | AsyncJob) -> None:
@@ -156,6 +156,16 @@ def main() -> None:
             job_instance.__exit__(None, None, None)
         sys.exit(0)
 
+    second_job: Job | None = None
+    second = fields.pop('second', None)
+
+    def change(signum: int, frame: FrameType | None) -> None:
+        """Become this program anew, or have the second job leave."""
+        if second_job is None:
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - a program that becomes itself
+        second_job.__exit__(None, None, None)
+
+    signal.signal(signal.SIGUSR1, change)
     wait_on_enter = fields.pop('wait_on_enter', 120)
     handle_signals = fields.pop('handle_signals', False)
     told: dict[str, Any] = {'on_assign': slow, 'on_revoke': slow, 'on_lost': slow} if fields.pop('callbacks', False) else {}
@@ -169,6 +179,9 @@ def main() -> None:
     job_instance = Job(name, wait_on_enter=wait_on_enter, coordination_config=config, handle_signals=handle_signals, **told)
     if not handle_signals:
         say(state='entering')
+    if second is not None:
+        second_job = Job(second, wait_on_enter=wait_on_enter, coordination_config=config)
+        second_job.__enter__()
     with job_instance as job:
         say(state='entered', tokens=len(job.my_tokens))
         if unread:

@@ -39,6 +39,8 @@ _TRY_SEC = 1.0
 """How often the lock of a process without a bell is tried."""
 _TEND_SEC = 5.0
 """How often every lock is tried, and this process's own file is checked."""
+_MOST_FILES = 100
+"""How many files are made for one incarnation. Each that has gone costs a mapping, of which a process may have 65,530."""
 
 
 @attrs.define
@@ -91,7 +93,6 @@ class DeathWatch:
         """Guards ``_held`` and ``_incarnation``."""
         self._watched: dict[NodeRef, _Watched] = {}
         self._over: set[NodeRef] = set()
-        self._elsewhere: set[NodeRef] = set()
         self._known: Mapping[str, Member] | None = None
         self._closed = False
         self._alarm: int | None = None
@@ -117,6 +118,9 @@ class DeathWatch:
     def _take(self) -> None:
         """Take the lock of the incarnation. Without it nothing is known of this process, and its timeout applies."""
         assert self._folder is not None
+        if len(self._held) == _MOST_FILES:
+            self._tell(f'its file in {self._folder.path} has gone {_MOST_FILES} times')
+            return
         try:
             self._held.append(self._folder.hold(self._incarnation))
         except NotKnown as reason:
@@ -201,7 +205,6 @@ class DeathWatch:
 
     def _tend(self) -> None:
         """Make this process's own file again if it has gone, and look again for files that were not there."""
-        self._elsewhere.clear()
         self._known = None
         with self._lock:
             if self._incarnation and not self._closed and not (self._held and self._held[-1].is_in_place):
@@ -226,8 +229,6 @@ class DeathWatch:
         if finding.verdict is Verdict.OVER:
             self._over.add(ref)
             self._report(ref)
-        else:
-            self._elsewhere.add(ref)
 
     def _fill_up(self) -> None:
         """Watch the next members after this node's name that are on this host, if the members have changed."""
@@ -235,11 +236,12 @@ class DeathWatch:
         if members is self._known:
             return
         self._known = members
-        wanted: list[NodeRef] = []
+        assert self._folder is not None
+        wanted, here = list[NodeRef](), self._folder.incarnations()
         for ref in _successors(self._name, members):
             if len(wanted) == WATCHED:
                 break
-            if ref in self._over or ref in self._elsewhere:
+            if ref in self._over or ref.incarnation not in here:
                 continue
             if ref in self._watched or self._begin(ref):
                 wanted.append(ref)
@@ -258,8 +260,8 @@ class DeathWatch:
             # So the lock is tried once more: if it is held still, the process that the bell belongs to was its holder at t=2.
             try:
                 bell = os.pidfd_open(finding.pid)
-            except OSError:
-                bell = None  # it has just ended, or there are too many open files
+            except (OSError, OverflowError):
+                bell = None  # it has just ended, there are too many open files, or the file was edited
             finding = self._examine(ref)
         if finding.verdict is Verdict.HELD:
             self._watched[ref] = _Watched(ref, bell)

@@ -27,6 +27,7 @@ import contextlib
 import ctypes
 import enum
 import fcntl
+import functools
 import json
 import mmap
 import os
@@ -103,8 +104,7 @@ class HostFolder:
             raise NotKnown(f'this system does not say which boot it is ({error})') from error
         if not hasattr(mmap, 'MADV_DONTFORK') or not hasattr(os, 'pidfd_open') or not self._boot:
             raise NotKnown('this system lacks what it takes: Linux 5.4 or newer has it')
-        is_shared = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK)
-        self.path = Path(base or (_SHARED_MEMORY if is_shared else tempfile.gettempdir())) / f'jobsync-{os.geteuid()}'
+        self.path = (Path(base) if base else _default_base()) / f'jobsync-{os.geteuid()}'
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -126,9 +126,7 @@ class HostFolder:
             self.path.mkdir(0o700, exist_ok=True)
             with self._opened() as folder:
                 _sweep(folder)
-                lock = self._hold(folder, incarnation)
-                self._check(folder, incarnation, lock)
-                return lock
+                return self._hold(folder, incarnation)
         except OSError as error:
             raise NotKnown(f'no lock can be held in {self.path} ({error.strerror})') from error
 
@@ -138,28 +136,32 @@ class HostFolder:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(incarnation, flags, 0o600, dir_fd=folder)
         try:
-            # No observer locks a file that says nothing yet, so this cannot fail.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            address = _map(file)
-            found = os.fstat(file)
-            text = json.dumps({**self._self_description(incarnation, found), 'pid': os.getpid(), 'in': self._pid_namespace})
-            os.write(file, text.encode())
+            with contextlib.ExitStack() as undo:
+                undo.callback(_take_back, folder, incarnation, file)
+                # No observer locks a file that says nothing yet, so this cannot fail.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                address = _map(file)
+                undo.callback(_libc().munmap, address, _PAGE)
+                found = os.fstat(file)
+                text = json.dumps({**self._self_description(incarnation, found), 'pid': os.getpid(), 'in': self._pid_namespace})
+                os.write(file, text.encode())
+                if self._examine(folder, incarnation).verdict is not Verdict.HELD:
+                    raise NotKnown(f'a lock in {self.path} does not hold')
+                undo.pop_all()
             return HeldLock(self.path / incarnation, (found.st_dev, found.st_ino), address, os.getpid())
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(incarnation, dir_fd=folder)
-            raise
         finally:
             os.close(file)
 
-    def _check(self, folder: int, incarnation: str, lock: HeldLock) -> None:
-        """Raise ``NotKnown`` unless an observer finds that the lock is held."""
-        if self._examine(folder, incarnation).verdict is not Verdict.HELD:
-            lock.release()
-            raise NotKnown(f'a lock in {self.path} does not hold')
-
     def _self_description(self, incarnation: str, found: os.stat_result) -> Mapping[str, Any]:
         return {'incarnation': incarnation, 'boot': self._boot, 'device': found.st_dev, 'inode': found.st_ino}
+
+    def incarnations(self) -> frozenset[str]:
+        """Return the incarnations that have a file here. Most members of a large cluster are on other hosts, and have none."""
+        try:
+            with self._opened() as folder:
+                return frozenset(os.listdir(folder))  # noqa: PTH208 - by the open folder, not by its name
+        except (OSError, NotKnown):
+            return frozenset()
 
     def examine(self, incarnation: str) -> Finding:
         """Return what this host proves of an incarnation. Changes nothing, and waits for nothing."""
@@ -175,7 +177,7 @@ class HostFolder:
         file = os.open(incarnation, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             found = os.fstat(file)
-            said = json.loads(os.read(file, _LONGEST)) if stat.S_ISREG(found.st_mode) else None
+            said = _parsed(os.read(file, _LONGEST)) if stat.S_ISREG(found.st_mode) else None
             expected = self._self_description(incarnation, found)
             if not isinstance(said, dict) or any(said.get(key) != value for key, value in expected.items()):
                 return Finding(Verdict.UNPROVABLE)
@@ -226,6 +228,34 @@ class HeldLock:
         _libc().munmap(self._address, _PAGE)
 
 
+def _default_base() -> Path:
+    if _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
+        return _SHARED_MEMORY
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:  # as in a container whose file system is read-only
+        raise NotKnown('this process may write to no folder for temporary files') from error
+
+
+def _take_back(folder: int, incarnation: str, file: int) -> None:
+    """Have a file prove nothing, because its lock is about to be released though the process lives.
+
+    Deleting its name would not be enough: an observer may find it under another, or in a folder that has been moved.
+    """
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+    with contextlib.suppress(OSError):
+        os.unlink(incarnation, dir_fd=folder)
+
+
+def _parsed(text: bytes) -> object:
+    """Return what a file says, or None if it cannot be read: a file of brackets alone is nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _sweep(folder: int) -> None:
     """Delete the old files of runs that are over, whose end no process has made known."""
     before, names = time.time() - _OLD_SEC, os.listdir(folder)
@@ -260,6 +290,7 @@ def _file_system(file: int) -> int:
     return 0 if _libc().fstatfs(file, found) else found[0]
 
 
+@functools.cache
 def _libc() -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p

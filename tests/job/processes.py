@@ -21,7 +21,7 @@ class Worker:
 
     module = 'tests.job.worker'
 
-    def __init__(self, url: str, name: str, mode: str = 'idle', /, wrapper: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(self, url: str, name: str, mode: str = 'idle', wrapper: Sequence[str] = (), /, **settings: Any) -> None:
         self.name = name
         arguments = [url, name, mode, *(f'{key}={json.dumps(value)}' for key, value in settings.items())]
         self.process = subprocess.Popen(

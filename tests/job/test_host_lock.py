@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,7 +209,7 @@ def test_a_system_without_any_folder_to_write_to(monkeypatch: pytest.MonkeyPatch
         raise FileNotFoundError
 
     monkeypatch.setattr(host_lock, '_SHARED_MEMORY', Path('/absent'))
-    monkeypatch.setattr(host_lock.tempfile, 'gettempdir', refuse)
+    monkeypatch.setattr(tempfile, 'gettempdir', refuse)
     with pytest.raises(NotKnown, match='no folder for temporary files'):
         HostFolder()
     assert HostFolder('/absent').path.parent == Path('/absent')

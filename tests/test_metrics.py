@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from starlette.testclient import TestClient
 from tests.job.waiting import wait_until
+from tests.support.promql import Scrape, evaluate
 
-from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job
+from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.metrics import JobMetrics
 from jobsync.testing import Fault, FaultyBackend, Namespace
+from jobsync.web import cluster_app
+from jobsync.web.gauges import CLUSTER_GAUGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -154,10 +160,50 @@ def test_a_metric_is_documented(name: str) -> None:
     assert f'| `{name}` |' in (ROOT / 'docs/operate/metrics.md').read_text()
 
 
-@pytest.mark.parametrize('file', ['alerts.yml', 'dashboard.json'])
-def test_rules_and_dashboard_use_metrics_that_exist(file: str) -> None:
+def test_rules_use_metrics_that_exist() -> None:
     """No alert waits for a metric that no job has."""
-    text = (ROOT / 'docs/operate' / file).read_text()
-    used = set(re.findall(r'jobsync_[a-z_]+', text))
+    used = set(re.findall(r'jobsync_[a-z_]+', (ROOT / 'docs/operate/alerts.yml').read_text()))
     assert used
     assert used <= metrics()
+
+
+PANELS: list[Any] = json.loads((ROOT / 'docs/operate/dashboard.json').read_text())['panels']
+EXPRESSIONS = {target['expr']: panel['title'] for panel in PANELS for target in panel['targets']}
+
+
+def test_every_metric_has_a_panel() -> None:
+    """The dashboard shows each metric of a worker and of a cluster, and no other."""
+    shown = set(re.findall(r'jobsync_[a-z_]+', ' '.join(EXPRESSIONS)))
+    known = metrics() | CLUSTER_GAUGES.keys()
+    assert shown <= known
+    assert {re.sub('_(bucket|sum|count)$', '', name) for name in known} <= {name.removesuffix('_bucket') for name in shown}
+
+
+def test_panels_have_places_of_their_own() -> None:
+    """No panel lies on another one, and each has its own number."""
+    squares = [
+        (at['x'] + x, at['y'] + y)
+        for at in (panel['gridPos'] for panel in PANELS)
+        for x in range(at['w'])
+        for y in range(at['h'])
+    ]
+    assert len(squares) == len(set(squares))
+    assert len({panel['id'] for panel in PANELS}) == len(PANELS)
+
+
+def test_every_panel_has_something_to_show() -> None:
+    """Each expression selects series in what a worker at work, after a hand-over, and a server of the page expose."""
+    registry, store, scrapes = CollectorRegistry(), MemoryStore(), list[Scrape]()
+    backend = MemoryBackend(store)
+    job = Job('w1', coordination_config=config(backend))
+    JobMetrics(job, registry=registry)
+    with job, TestClient(cluster_app(lambda: Cluster(backend)), base_url='http://localhost') as page:
+
+        def scrape(at: float) -> None:
+            scrapes.append(Scrape(at, generate_latest(registry).decode() + page.get('/metrics').text))
+
+        scrape(0)
+        with Job('w2', coordination_config=config(MemoryBackend(store))):
+            wait_until(lambda: scraped(registry)['jobsync_hand_over_seconds_count{node="w1"}'] > 0, 'w2 has its share')
+        scrape(60)
+    assert [title for expression, title in EXPRESSIONS.items() if not evaluate(expression, scrapes)] == []

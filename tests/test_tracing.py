@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.job.waiting import wait_until
 
-from jobsync import AsyncJob, CoordinationConfig, Job
+from jobsync import AsyncJob, CoordinationConfig, Job, Tick
 from jobsync.aio.claiming import Claims
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 
@@ -95,6 +95,67 @@ def test_tasks_of_an_event_loop(exporter: InMemorySpanExporter) -> None:
 
     asyncio.run(work())
     assert [span.status.is_ok for span in named(exporter, 'task')] == [True, True, True, False, True]
+
+
+def test_added_tasks(exporter: InMemorySpanExporter) -> None:
+    """A task's span lasts from ``add_task`` until it is complete, and is never current; one that stays open is an error."""
+    with Job('w1', coordination_config=config(MemoryStore())) as job:
+        for task in 'abcd':
+            assert job.add_task(task)
+            assert job.add_task(task)
+        assert not trace.get_current_span().is_recording()
+        job.complete('b')
+        assert [task_of(span) for span in named(exporter, 'task')] == ['b']
+        job.write_audit()
+        assert sorted(str(task_of(span)) for span in named(exporter, 'task')) == ['a', 'b', 'c', 'd']
+        job.add_task('e')
+    spans = named(exporter, 'task')
+    assert [span.status.is_ok for span in spans] == [True] * 4 + [False]
+    assert all((span.start_time or 0) < (span.end_time or 0) for span in spans)
+
+
+def test_turns(exporter: InMemorySpanExporter) -> None:
+    """A turn's span is current in its block, also on an event loop; an error of the block is one, to leave a loop is none."""
+    with Job('w1', coordination_config=config(MemoryStore())) as job:
+        for _ in job.singleton('place'):
+            assert task_of(trace.get_current_span()) == 'singleton:place'
+            break
+        with pytest.raises(ValueError, match='broken'), job.singleton('place') as turn:
+            assert turn
+            raise ValueError('broken')
+
+    async def work() -> None:
+        async with AsyncJob('w2', coordination_config=config(MemoryStore())) as job:
+            async for _ in job.singleton('place'):
+                assert task_of(trace.get_current_span()) == 'singleton:place'
+                break
+            with pytest.raises(ValueError, match='broken'):
+                async with job.singleton('place'):
+                    raise ValueError('broken')
+            assert not trace.get_current_span().is_recording()
+
+    asyncio.run(work())
+    spans = named(exporter, 'singleton')
+    assert [span.status.is_ok for span in spans if (span.attributes or {})['jobsync.node'] == 'w2'] == [True, False]
+    assert [span.status.is_ok for span in spans][:2] == [True, False]
+    assert [event.name for event in spans[1].events] == ['exception']
+
+
+def test_ticks(exporter: InMemorySpanExporter) -> None:
+    """A tick's span is current in its function; it is an error if the function raises."""
+    current: list[object] = []
+    with Job('w1', coordination_config=config(MemoryStore())) as job:
+
+        @job.every(0.2)
+        def work(tick: Tick) -> None:
+            current.append(task_of(trace.get_current_span()))
+            if len(current) == 2:
+                raise ValueError('broken')
+
+        wait_until(lambda: len(named(exporter, 'tick')) >= 3, 'three ticks have run')
+    spans = named(exporter, 'tick')[:3]
+    assert [task_of(span) for span in spans] == current[:3]
+    assert [span.status.is_ok for span in spans] == [True, False, True]
 
 
 def test_nothing_is_imported_for_a_program_that_does_not_trace() -> None:

@@ -30,7 +30,7 @@ from jobsync._worker.stages import Event
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled
-from jobsync._worker.tracing import task_span
+from jobsync._worker.tracing import AddedTasks, task_span
 from jobsync.config import CoordinationConfig, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.rows import AuditRow, CoordinationStatus, ItemRow, LockRow, NodeRow, QuarantinedRow
@@ -122,6 +122,7 @@ class Job:
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
         self._session = Session(self.node_name, self._config, create=not checks.flag.of('skip_db_init', skip_db_init))
         self._task_log = TaskLog(self._session, self.date)
+        self._added = AddedTasks(self._session.node_name)
         self._scheduler = Scheduler(self._session, self._task_log)
         self._locks, self._items = TaskLocks(self._session), Items(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
@@ -194,6 +195,7 @@ class Job:
             # t=2  leaving writes to the store: it would wait for that lock, which the suspended frames keep alive
             clear_frames(traceback)
         self._session.leave(self._wait_on_exit, self._task_log.record_before_leaving, self._task_log.close)
+        self._added.give_up()
         if self._signals is not None:
             self._signals.release()
 
@@ -266,7 +268,11 @@ class Job:
             ConfigError: The id cannot be a task's.
         """
         key, token = self._parse(task)
-        return self._task_log.start(key, token)
+        started_at = time.time_ns()
+        is_started = self._task_log.start(key, token)
+        if is_started:
+            self._added.begin(key, started_at)
+        return is_started
 
     def set_claim(self, tasks: object) -> bool:
         """Record the claims of tasks without marking them in flight.
@@ -390,6 +396,7 @@ class Job:
         key = key_of(task)
         self._task_log.check_begun(key)
         self._task_log.finish(key)
+        self._added.end(self._task_log.is_open)
         self._task_log.completions.flush()
 
     def write_audit(self) -> None:
@@ -399,6 +406,7 @@ class Job:
             BackendUnavailable: The store does not answer. No task is lost: call this again.
         """
         self._task_log.complete_all()
+        self._added.end(self._task_log.is_open)
 
     def get_audit(self) -> list[AuditRow]:
         """Return the tasks that any node has completed for this job's date, newest first.

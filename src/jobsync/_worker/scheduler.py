@@ -15,6 +15,7 @@ from jobsync._worker.stages import Stage
 from jobsync._worker.store_clock import StoreClock
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled, Start, Tick, TickRecord, decide, is_known
+from jobsync._worker.tracing import tick_span
 from jobsync.errors import ConfigError, JobsyncError
 
 __all__ = ['Scheduler']
@@ -148,7 +149,8 @@ class Scheduler:
     def _call(self, each: Scheduled, tick: Tick) -> bool:
         """Call the function; return whether it has returned."""
         try:
-            each.function(tick)
+            with tick_span(self._session.node_name, tick.id):
+                each.function(tick)
         except BaseException:
             _logger.exception('node %r: tick %s raised, and stays incomplete', self._session.node_name, tick.id)
             return False

@@ -9,6 +9,7 @@ from types import TracebackType
 from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync._worker.task_log import TaskLog
+from jobsync._worker.tracing import TurnSpan
 from jobsync.errors import JobsyncError, NotOwned
 
 __all__ = ['POLL_SEC', 'Place', 'Singleton', 'Turn', 'TurnBase']
@@ -107,6 +108,7 @@ class Singleton:
 
     def __init__(self, place: Place) -> None:
         self._place, self._is_held = place, False
+        self._span = TurnSpan(place.session.node_name, place.key)
 
     def __enter__(self) -> Turn:
         """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
@@ -114,6 +116,8 @@ class Singleton:
         if self._is_held:
             raise JobsyncError(f'{place.key!r} is held by this very object: make another one with job.singleton')
         self._is_held = place.take()
+        if self._is_held:
+            self._span.begin()
         return Turn(place.session, place.key, place.token, is_held=self._is_held)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
@@ -121,6 +125,7 @@ class Singleton:
         if self._is_held:
             self._place.give_back()
             self._is_held = False
+            self._span.end(exc)
 
     def __iter__(self) -> Iterator[Turn]:
         """Yield a turn each time this worker holds the place, until the node is to leave."""

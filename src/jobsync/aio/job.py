@@ -254,6 +254,7 @@ class AsyncJob:
         def undo(is_started: bool) -> None:
             if is_started and not was_open:
                 self._job._task_log.abandon(key)
+                self._job._added.give_up(key)
 
         return await self._call(lambda: self._job.add_task(task), undo)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from jobsync._runtime import clock
 from jobsync._worker.singleton import POLL_SEC, Place, TurnBase
+from jobsync._worker.tracing import TurnSpan
 from jobsync.aio.threads import Threads
 from jobsync.errors import JobsyncError
 
@@ -35,18 +36,22 @@ class AsyncSingleton:
 
     def __init__(self, place: Place, threads: Threads) -> None:
         self._place, self._threads, self._is_held = place, threads, False
+        self._span = TurnSpan(place.session.node_name, place.key)
 
     def _take(self) -> AsyncTurn:
         place = self._place
         if self._is_held:
             raise JobsyncError(f'{place.key!r} is held by this very object: make another one with job.singleton')
         self._is_held = self._threads.call_here(place.take)  # no I/O
+        if self._is_held:
+            self._span.begin()
         return AsyncTurn(place.session, place.key, place.token, is_held=self._is_held)
 
-    def _give_back(self) -> None:
+    def _give_back(self, error: BaseException | None = None) -> None:
         if self._is_held:
             self._place.give_back()
             self._is_held = False
+            self._span.end(error)
 
     async def __aenter__(self) -> AsyncTurn:
         """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
@@ -56,7 +61,7 @@ class AsyncSingleton:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the place back."""
-        self._give_back()
+        self._give_back(exc)
 
     def __aiter__(self) -> AsyncIterator[AsyncTurn]:
         """Return turns: one each time this asyncio task holds the place, until the node is to leave."""

@@ -17,16 +17,21 @@ ratios of the costs given, so no rounding decides.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain
-from typing import NamedTuple
+from operator import attrgetter
 
 from jobsync._core.planner.pins import PinRequest
 from jobsync._core.planner.transport import FREELY
 
 __all__ = ['share_costs']
+
+Places = defaultdict[str | None, list[PinRequest]]
+"""Items by where they are: a node, a name without a weight, or None."""
+
+_ID, _COST = attrgetter('id'), attrgetter('cost')
 
 
 class Choice(tuple[int, ...]):
@@ -39,88 +44,94 @@ class Choice(tuple[int, ...]):
         """Returns whether a node is among them, sooner than the tuple does."""
 
 
-class Item(NamedTuple):
-    """An item on a node."""
-
-    id: int
-    cost: int
-    home: int
-    """The node that lost it, ``FREELY`` if none."""
-
-
 def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights: Sequence[int]) -> dict[int, int]:
     """Return the node of each item; ``FREELY`` for an item that is allowed on none.
 
     ``numbers`` gives the nodes by name, in the order in which they win ties, and ``weights`` the weight of each.
     """
-    balance = _Balance(weights, _whole([item.cost for item in items]))
+    alike: defaultdict[frozenset[str], Places] = defaultdict(_places)
+    for item in items:  # the only loop over all of them
+        alike[item.allowed][item.place].append(item)
+    balance = _Balance(numbers, weights, items)
     unique: dict[tuple[int, ...], Choice] = {}
     choices: dict[frozenset[str], Choice] = {}
-    loose: list[tuple[Item, Choice]] = []
+    loose: list[PinRequest] = []
     placed: dict[int, int] = {}
-    on, load = balance.on, balance.load
-    for (pin_id, place, allowed, home, _, _), cost in zip(items, balance.costs, strict=True):
-        choice = choices.get(allowed)
-        if choice is None:
-            found = Choice(sorted(numbers[name] for name in allowed if name in numbers))
-            choice = choices[allowed] = unique.setdefault(tuple(found), found)
-        at = FREELY if place is None else numbers.get(place, FREELY)
-        item = Item(pin_id, cost, FREELY if home is None else numbers.get(home, FREELY))
-        if choice.has(at):
-            on[at][choice].append(item)  # as ``put`` does, without a call for each item
-            load[at] += cost
-        elif choice:
-            loose.append((item, choice))
-        else:
-            placed[pin_id] = FREELY
-    balance.place(loose)
+    for allowed, places in alike.items():
+        found = Choice(sorted(numbers[name] for name in allowed if name in numbers))
+        choice = choices[allowed] = unique.setdefault(tuple(found), found)
+        for place, there in places.items():
+            node = FREELY if place is None else numbers.get(place, FREELY)
+            if choice.has(node):
+                balance.put(there, choice, node)
+            elif choice:
+                loose += there
+            else:
+                placed.update(dict.fromkeys(map(_ID, there), FREELY))
+    balance.place(loose, choices)
     balance.relieve(range(len(weights)), {choice: choice for choice in unique.values() if choice})
     balance.even_out()
-    for node, items_there in enumerate(balance.on):
-        for some in items_there.values():
-            placed.update(dict.fromkeys([item.id for item in some], node))
+    for node, on_node in enumerate(balance.on):
+        for there in on_node.values():
+            placed.update(dict.fromkeys(map(_ID, there), node))
     return placed
 
 
-def _whole(costs: Sequence[float]) -> list[int]:
-    ratios = {cost: cost.as_integer_ratio() for cost in set(costs)}
+def _places() -> Places:
+    return defaultdict(list)
+
+
+def _whole(costs: Iterable[float]) -> dict[float, int]:
+    """Return integers in the ratios of the costs."""
+    ratios = {cost: cost.as_integer_ratio() for cost in costs}
     common = math.lcm(*(denominator for _, denominator in ratios.values()))
-    whole = {cost: numerator * (common // denominator) for cost, (numerator, denominator) in ratios.items()}
-    return [whole[cost] for cost in costs]
+    return {cost: numerator * (common // denominator) for cost, (numerator, denominator) in ratios.items()}
 
 
 class _Balance:
     """The items on each node in the making. Loads are compared as integers, multiplied by the weights."""
 
-    def __init__(self, weights: Sequence[int], costs: Sequence[int]) -> None:
-        self.weights, self.costs = weights, costs
-        self.dearest = max(costs)
+    def __init__(self, numbers: Mapping[str, int], weights: Sequence[int], items: Sequence[PinRequest]) -> None:
+        self.numbers, self.weights = numbers, weights
+        counts = Counter(map(_COST, items))
+        self.whole = _whole(counts)
+        """For each cost, the integer that it counts as."""
+        self.total = sum(self.whole[cost] * count for cost, count in counts.items())
+        self.dearest = max(self.whole.values())
         self.unit = max(weights) ** 2
         self.load = [0] * len(weights)
-        self.on: list[defaultdict[Choice, list[Item]]] = [defaultdict(list) for _ in weights]
+        self.on: list[defaultdict[Choice, list[PinRequest]]] = [defaultdict(list) for _ in weights]
         """For each node its items, by the nodes that they may be on."""
 
-    def put(self, item: Item, choice: Choice, node: int) -> None:
-        """Put an item on a node."""
-        self.on[node][choice].append(item)
-        self.load[node] += item.cost
+    def put(self, items: Sequence[PinRequest], choice: Choice, node: int) -> None:
+        """Put items on a node."""
+        self.on[node][choice] += items
+        self.load[node] += sum(map(self.whole.__getitem__, map(_COST, items)))
 
-    def move(self, item: Item, choice: Choice, node: int, to: int) -> None:
+    def move(self, item: PinRequest, choice: Choice, node: int, to: int) -> None:
         """Move an item from a node to another."""
         self.on[node][choice].remove(item)
-        self.load[node] -= item.cost
-        self.put(item, choice, to)
+        self.load[node] -= self.whole[item.cost]
+        self.put([item], choice, to)
+
+    def first(self, items: Sequence[PinRequest], node: int) -> PinRequest:
+        """Return the first of some items, by their ids; of those that the node has lost by leaving or dying, if there are any."""
+        homing = [item for item in items if item.home is not None and self.numbers.get(item.home) == node]
+        return min(homing or items, key=_ID)
 
     # --- items without a place ----------------------------------------------------------------------------------------------
 
-    def place(self, loose: Iterable[tuple[Item, Choice]]) -> None:
+    def place(self, loose: Iterable[PinRequest], choices: Mapping[frozenset[str], Choice]) -> None:
         """Put each of these items home if there is room, else where there is the most room; the dearest first."""
-        total, whole = sum(self.costs), sum(self.weights)
-        excess = [load * whole - weight * total for load, weight in zip(self.load, self.weights, strict=True)]
+        whole = sum(self.weights)
+        excess = [load * whole - weight * self.total for load, weight in zip(self.load, self.weights, strict=True)]
         least: dict[Choice, list[tuple[int, int]]] = {}
-        for item, choice in sorted(loose, key=lambda found: (-found[0].cost, found[0].id)):
-            node, more = item.home, item.cost * whole
-            if not choice.has(node) or excess[node] + more > 0:
+        coming: defaultdict[tuple[int, Choice], list[PinRequest]] = defaultdict(list)
+        more_for = {cost: number * whole for cost, number in self.whole.items()}
+        for item in sorted(sorted(loose, key=_ID), key=_COST, reverse=True):  # of equal cost, those with lower ids first
+            choice, home, more = choices[item.allowed], item.home, more_for[item.cost]
+            node = FREELY if home is None else self.numbers.get(home, FREELY)
+            if node == FREELY or not choice.has(node) or excess[node] + more > 0:
                 heap = least.get(choice)
                 if heap is None:
                     heap = least[choice] = [(excess[each], each) for each in choice]
@@ -129,7 +140,9 @@ class _Balance:
                 while heap[0][0] != (now := excess[node := heap[0][1]]):
                     heapreplace(heap, (now, node))
             excess[node] += more
-            self.put(item, choice, node)
+            coming[node, choice].append(item)
+        for (node, choice), items in coming.items():
+            self.put(items, choice, node)
 
     # --- no node over by more than the dearest item -------------------------------------------------------------------------
 
@@ -149,12 +162,12 @@ class _Balance:
             if steps.keys().isdisjoint(over):
                 break
             for node in sorted(steps, key=lambda node: (-steps[node], node)):
-                while excess[node] > most and (found := self._next(node, steps, usable, excess)):
-                    choice, to = found
-                    item = max(self.on[node][choice], key=lambda item: (item.cost, item.home == to, -item.id))
-                    self.move(item, choice, node, to)
-                    excess[node] -= item.cost * whole
-                    excess[to] += item.cost * whole
+                for choice, to in self._ways(node, steps, usable):  # once an item cannot go there, none can
+                    while self.on[node][choice] and excess[node] > most and (steps[to] or excess[to] <= 0):
+                        item = self._dearest(node, choice, to)
+                        self.move(item, choice, node, to)
+                        excess[node] -= self.whole[item.cost] * whole
+                        excess[to] += self.whole[item.cost] * whole
         crowded = self._reached(over, usable)
         within: dict[Choice, Sequence[int]] = {}
         outside: dict[Choice, Sequence[int]] = {}
@@ -163,6 +176,12 @@ class _Balance:
             (outside if left else within)[choice] = left or here
         self.relieve([node for node in nodes if node in crowded], within)
         self.relieve([node for node in nodes if node not in crowded], outside)
+
+    def _dearest(self, node: int, choice: Choice, to: int) -> PinRequest:
+        """Return the dearest of some items of a node, if possible one whose home is the node ``to``."""
+        items = self.on[node][choice]
+        dearest = max(map(_COST, items))
+        return self.first([item for item in items if item.cost == dearest], to)
 
     def _steps(self, ends: Sequence[int], nodes: Sequence[int], usable: Mapping[Choice, Sequence[int]]) -> dict[int, int]:
         """Return for each node how many items have to move, each to the next node, until one reaches one of the ``ends``."""
@@ -179,16 +198,12 @@ class _Balance:
             steps.update(dict.fromkeys(new, 1 + max(steps.values())))
         return steps
 
-    def _next(
-        self, node: int, steps: Mapping[int, int], usable: Mapping[Choice, Sequence[int]], excess: Mapping[int, int]
-    ) -> tuple[Choice, int] | None:
-        """Return the items of a node that can take the next step, by their choice, and where; None if none can."""
-        for choice, items in sorted(self.on[node].items()):
-            if items and choice in usable:
-                for to in usable[choice]:
-                    if steps.get(to) == steps[node] - 1 and (steps[to] or excess[to] <= 0):
-                        return choice, to
-        return None
+    def _ways(self, node: int, steps: Mapping[int, int], usable: Mapping[Choice, Sequence[int]]) -> Iterator[tuple[Choice, int]]:
+        """Yield where items of a node can take the next step, with their choice."""
+        for choice in sorted(choice for choice, items in self.on[node].items() if items and choice in usable):
+            for to in usable[choice]:
+                if steps.get(to) == steps[node] - 1:
+                    yield choice, to
 
     def _reached(self, start: Iterable[int], usable: Mapping[Choice, Sequence[int]]) -> set[int]:
         """Return the nodes to which items of these nodes, and what they push aside, can go."""
@@ -222,19 +237,22 @@ class _Balance:
         """Return a number that orders nodes by their load for each unit of weight, the highest first, and the node."""
         return -(self.load[node] * self.unit // self.weights[node]), node
 
-    def _lower(self, node: int) -> tuple[Item, Choice, int, int] | None:
+    def _lower(self, node: int) -> tuple[PinRequest, Choice, int, int] | None:
         """Return what ``move`` needs: the item of a node that evens out most, and the node to which it goes, if any is so low."""
         weights, load = self.weights, self.load
         mine, weight = load[node], weights[node]
         found: tuple[int, Choice, int] | None = None
         for choice, items in sorted(self.on[node].items()):
             if items:
-                gap, to = max([(mine * weights[to] - load[to] * weight, -to) for to in choice])
+                gaps = [mine * weights[to] - load[to] * weight for to in choice]
+                gap = max(gaps)
                 if gap > self.dearest * weight and (found is None or gap > found[0]):
-                    found = gap, choice, -to
+                    found = gap, choice, choice[gaps.index(gap)]
         if found is None:
             return None
         gap, choice, to = found
         even = gap // (weight + weights[to])
-        item = min(self.on[node][choice], key=lambda item: (abs(item.cost - even), item.home != to, item.id))
-        return item, choice, node, to
+        items = self.on[node][choice]
+        off = {cost: abs(self.whole[cost] - even) for cost in set(map(_COST, items))}
+        least = min(off.values())
+        return self.first([item for item in items if off[item.cost] == least], to), choice, node, to

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import numbers
 import uuid
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -83,6 +85,8 @@ def test_text_is_hashed_as_utf8() -> None:
         ('a b\tc\n', 'a b\tc\n'),
         ('日本', '日本'),
         (('a', 1), "('a', 1)"),
+        (Decimal('7.50'), '7.50'),
+        (Decimal(7), '7'),
         (uuid.UUID(int=1), '00000000-0000-0000-0000-000000000001'),
         (enum.Enum('Colour', 'RED').RED, 'Colour.RED'),  # type: ignore[attr-defined]
     ],
@@ -110,6 +114,29 @@ class Broken:
         raise RuntimeError('no')
 
 
+class ScalarFloat:
+    """A float that is no ``float``, as those of numpy with 32 bits are."""
+
+
+numbers.Real.register(ScalarFloat)
+ScalarBool = type('bool_', (), {'__doc__': 'A bool that is no ``bool``, as those of numpy are.'})
+
+
+class Missing:
+    """A missing value, as ``NA`` of pandas is one: equal to nothing, and it has no truth."""
+
+    __hash__ = object.__hash__
+
+    def __ne__(self, other: object) -> Missing:  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError('ambiguous')
+
+
+MISSING = Missing()
+
+
 def test_an_object_with_a_text_is_an_id() -> None:
     """An object that says how it is called may be an id."""
     assert task_key(Speaking()) == 'speaking'
@@ -130,13 +157,21 @@ def test_an_object_with_a_text_is_an_id() -> None:
         (None, r'None \(NoneType\).*not None'),
         (True, r'True \(bool\).*a bool'),
         (7.0, r'7\.0 \(float\).*a float'),
+        (ScalarFloat(), r'\(ScalarFloat\).*a float'),
+        (ScalarBool(), r'\(bool_\).*a bool'),
+        (Decimal('nan'), r'\(Decimal\).*must be a string'),
+        (MISSING, r'\(Missing\).*ambiguous'),
+        (test_an_object_with_a_text_is_an_id, r'\(function\).*address'),
+        (iter(lambda: 1, 2), r'\(callable_iterator\).*address'),
+        (('a', Mute()), r'\(tuple\).*address'),
         (b'a', r"b'a' \(bytes\).*bytes"),
         (memoryview(b'a'), r'\(memoryview\).*bytes'),
         ('', r"'' \(str\): must not be empty"),
     ],
     ids=[
         *('list', 'dict', 'tuple of a list', 'address', 'no text', 'too many digits', 'surrogate', 'NUL', 'long'),
-        *('None', 'bool', 'float', 'bytes', 'memory', 'empty'),
+        *('None', 'bool', 'float', 'scalar float', 'scalar bool', 'decimal NaN', 'missing value'),
+        *('function', 'iterator', 'address in a tuple', 'bytes', 'memory', 'empty'),
     ],
 )
 def test_an_id_that_cannot_serve(task_id: object, message: str) -> None:

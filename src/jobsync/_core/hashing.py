@@ -15,6 +15,8 @@ processes.
 
 from __future__ import annotations
 
+import numbers
+import re
 from collections.abc import Callable
 from hashlib import md5, sha256
 from struct import Struct
@@ -32,6 +34,10 @@ HASH_FUNCTIONS = (DEFAULT_HASH, 'md5', 'sha256', 'double_sha256')
 
 _NO_IDS = (bool, float, bytes, bytearray, memoryview)
 """Types whose values are ids only by mistake: a column with gaps, a comparison, a key that was not decoded."""
+_BOOLS = ('bool_', 'bool')
+"""The names of the types of numpy's True, by its version."""
+_ADDRESS = re.compile(' at 0x[0-9A-Fa-f]{6,}')
+"""What Python gives an object, a function or a generator as its text, also within a tuple."""
 
 _FIRST_8 = Struct('>Q').unpack_from
 """Unpack the first 8 bytes of a digest as a big-endian integer."""
@@ -43,7 +49,7 @@ def task_key(task_id: object) -> str:
     Raises ``ConfigError`` for an id that cannot be hashed; for one whose text differs from process to process, being the address
     of an object; and for one whose text no store can record: with a lone surrogate (as ``os.listdir`` makes of a file name that
     is not UTF-8) or a NUL. So such an id is refused before the work is done, not after. Also refused is what is an id by mistake:
-    None, a bool, a float (``7.0`` would be another task than ``7``), bytes and an empty text.
+    None, a bool, a float (``7.0`` would be another task than ``7``), bytes, an empty text, and what is not equal to itself.
     """
     key = task_id if type(task_id) is str else _text(task_id)
     # Nearly every key is printable, and a printable key needs no further check.
@@ -101,22 +107,35 @@ _DIGESTS: dict[str, Callable[[bytes], int]] = {
 
 
 def _text(task_id: object) -> str:
-    kind = type(task_id)
-    if task_id is None or isinstance(task_id, _NO_IDS):
-        raise ConfigError(
-            f'task id {safe_repr(task_id)}: must be a string, an int or another value with a text of its own, not None, a bool, '
-            'a float or bytes; convert it with str, int or decode'
-        )
     try:
-        if kind is int:
+        if type(task_id) is int:
             return str(task_id)
+        _check_kind(task_id)
         hash(task_id)
         text = str(task_id)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(f'task id {safe_repr(task_id)}: must be hashable and have a text ({error})') from error
-    if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
+    if _ADDRESS.search(text) and not isinstance(task_id, str):
         raise ConfigError(f'task id {safe_repr(task_id)}: its text is an address, another in each process; define __str__')
     return text
+
+
+def _check_kind(task_id: object) -> None:
+    """Refuse what is an id only by mistake; floats and bools of numpy too, and missing values, which do not equal themselves."""
+    if not (
+        task_id is None
+        or isinstance(task_id, _NO_IDS)
+        or type(task_id).__name__ in _BOOLS
+        or (isinstance(task_id, numbers.Real) and not isinstance(task_id, numbers.Rational))
+        or task_id != task_id
+    ):
+        return
+    raise ConfigError(
+        f'task id {safe_repr(task_id)}: must be a string, an int or another value with a text of its own, not None, a bool, '
+        'a float or bytes; convert it with str, int or decode'
+    )
 
 
 def _check_storable(key: str) -> None:

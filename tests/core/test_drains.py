@@ -73,3 +73,17 @@ def test_a_drain_just_after_a_join_has_its_own_reason() -> None:
     assert scene.commit().reason == 'draining: b'
     scene.acknowledge()
     assert scene.commit().reason == 'draining: b'
+
+
+def test_a_drain_during_another_hand_over_is_named() -> None:
+    """A hand-over for a task lock is under way: what moves from then on moves for both reasons."""
+    scene = Scene.of('aabb')
+    scene.locks = (lock(1, 't0', 'b'),)
+    assert scene.commit().reason == 'task locks'
+    scene.locks = (*scene.locks, *drains('a'))  # type: ignore[assignment]
+    assert scene.commit().reason == 'task locks; draining: a'
+    scene.acknowledge()
+    assert scene.commit().reason == 'task locks; draining: a'
+    scene.acknowledge()
+    assert scene.decide().plan is None
+    assert list(scene.assignment.owned_by('b')) == [0, 1, 2, 3]

@@ -149,6 +149,10 @@ class _Decision:
         reason = self._reason(members, held_back, drained, pin_changes, bool(released.tokens))
         if state.cause is None or (reason is not None and (structural or (is_calm and reason != _NO_CAUSE))):
             state.cause = (reason or 'hand-over', len(self.old.members))
+        elif drained and (also := f'draining: {listed(drained)}') not in state.cause[0]:
+            # t=0  a task lock is registered: its hand-over is under way, and its reason is that of each plan until it is over
+            # t=1  b is drained, and this plan requests what b has
+            state.cause = (f'{state.cause[0]}; {also}', state.cause[1])
         plan = Plan(
             reason=state.cause[0],
             number=self.next_number,

@@ -3,14 +3,19 @@
     python -m benchmarks.retention                              # 100,000 claims on each store
     python -m benchmarks.retention --claims 1000000 --store etcd
 
-One process appends claims, and audits of nineteen in twenty of them, at an even rate through several windows. The node of this
+Processes append claims, and audits of nineteen in twenty of them, at an even rate through several windows. The node of this
 process leads, and keeps records for one window (``retention_days``). Reported are:
 
+- *seconds*: how long appending took. A store that is too slow for the rate takes longer than the windows;
 - *times the window*: how many claims and audits there were at most, once a window had passed, as a multiple of those appended
-  within the last window. Old claims of incomplete work, which stay for ever, are not counted;
+  within the last window. Old claims of incomplete work, which stay for ever, are not counted. What there is is what was appended
+  and not deleted; in the end the history is read, and must have exactly that;
 - *statement*: the longest single statement, script or request of the purge, in the process that purges, with all that it waited
   for: locks of others, the processor, the disk. *its CPU* is the time that this thread was at work in a statement at most: on
   SQLite that is the statement itself, without the waits;
+- *over 100 ms*: how many statements took longer than that, of how many;
+- *control*: the longest of ten snapshots a second that were read meanwhile, which share no more with the purge than the machine.
+  Where this is as long as a statement, the machine was busy with other things;
 - *call*: the longest call of ``Backend.purge``, which may make several of these;
 - *lost*: incomplete tasks that were deleted.
 """
@@ -51,6 +56,7 @@ REQUESTS = {
 }
 """The methods, of a class and its subclasses, that send one request."""
 STEP_SEC, EVERY = 0.5, 20
+LONG_SEC, CONTROL_SEC = 0.1, 0.1
 DATE = dt.date(2026, 1, 1)
 KEPT = (HistoryKind.CLAIM, HistoryKind.AUDIT)
 
@@ -62,7 +68,17 @@ class Times:
     statement: float = 0.0
     cpu: float = 0.0
     call: float = 0.0
+    control: float = 0.0
+    statements: int = 0
+    over: int = 0
+    """How many statements took longer than ``LONG_SEC``."""
     deleted: int = 0
+
+    def add(self, statement: float, cpu: float) -> None:
+        """Count a statement of the purge."""
+        self.statements += 1
+        self.over += statement > LONG_SEC
+        self.statement, self.cpu = max(self.statement, statement), max(self.cpu, cpu)
 
 
 class Measured(FaultyBackend):
@@ -72,15 +88,16 @@ class Measured(FaultyBackend):
         super().__init__(inner)
         self._times, self._here = times, here
 
-    def purge(self, *arguments: Any) -> Purged:
+    def purge(self, kind: HistoryKind, *arguments: Any) -> Purged:
         """See ``Backend.purge``."""
         self._here.purges, since = True, time.monotonic()
         try:
-            found = self.inner.purge(*arguments)
+            found = self.inner.purge(kind, *arguments)
         finally:
             self._here.purges = False
             self._times.call = max(self._times.call, time.monotonic() - since)
-        self._times.deleted += found.deleted
+        if kind in KEPT:
+            self._times.deleted += found.deleted
         return found
 
 
@@ -105,8 +122,7 @@ def measured(kind: str, times: Times, here: threading.local) -> Iterator[None]:
             try:
                 return request(*arguments, **options)
             finally:
-                times.statement = max(times.statement, time.monotonic() - since)
-                times.cpu = max(times.cpu, time.thread_time() - cpu_since)
+                times.add(time.monotonic() - since, time.thread_time() - cpu_since)
 
         return run
 
@@ -119,10 +135,10 @@ def measured(kind: str, times: Times, here: threading.local) -> Iterator[None]:
             setattr(each, method, request)
 
 
-def append(url: str, claims: int, seconds: float) -> None:
-    """Append claims and audits at an even rate, and write how many claims there are after each step."""
+def append(url: str, writer: int, claims: int, seconds: float) -> None:
+    """Append claims and audits at an even rate; after each step write the time, and how many claims and audits were added."""
     backend = plugins.connect(url, BackendOptions())
-    ref = NodeRef('appends', uuid.uuid4().hex)
+    ref = NodeRef(f'appends-{writer}', uuid.uuid4().hex)
     opened = backend.open(None, create=False)
     backend.register(Registration(ref, timeout_sec=3600, weight=0), opened.timeline, 0)
     steps, since, done = round(seconds / STEP_SEC), time.monotonic(), 0
@@ -130,62 +146,109 @@ def append(url: str, claims: int, seconds: float) -> None:
         time.sleep(max(0.0, since + step * STEP_SEC - time.monotonic()))
         end = claims * (step + 1) // steps
         for first in range(done, end, 1000):
-            items = [f'item-{number:09}' for number in range(first, min(first + 1000, end))]
-            backend.append_claims(ref, items, DATE)
-            backend.append_audits(ref.name, [item for item in items if int(item[5:]) % EVERY], DATE)
+            numbers = range(first, min(first + 1000, end))
+            complete = [number for number in numbers if number % EVERY]
+            backend.append_claims(ref, [item(writer, number) for number in numbers], DATE)
+            backend.append_audits(ref.name, [item(writer, number) for number in complete], DATE)
+            print(json.dumps([time.monotonic(), len(numbers), len(complete)]), flush=True)
         done = end
-        print(json.dumps([time.monotonic(), done]), flush=True)
     backend.deregister(ref)
     backend.close()
 
 
-def play(kind: str, claims: int, windows: int, window_sec: float) -> list[str]:
+def item(writer: int, number: int) -> str:
+    return f'item-{writer}-{number:09}'
+
+
+@attrs.define
+class Appended:
+    """What the processes have appended so far."""
+
+    steps: list[tuple[float, int, int]] = attrs.field(factory=list)
+    """The time of each, and how many claims and audits."""
+    claims: int = 0
+    audits: int = 0
+
+    def follow(self, process: subprocess.Popen[str], guard: threading.Lock) -> None:
+        """Read what a process has appended, until it ends."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            moment, claims, audits = json.loads(line)
+            with guard:
+                self.steps.append((moment, claims, audits))
+                self.claims += claims
+                self.audits += audits
+
+    def times_the_window(self, now: float, window_sec: float, deleted: int) -> float:
+        """Return how many claims and audits there are, as a multiple of those appended within the last window."""
+        within = [(claims, audits) for moment, claims, audits in self.steps if moment > now - window_sec]
+        claims, audits = sum(step[0] for step in within), sum(step[1] for step in within)
+        old_incomplete = (self.claims - claims) - (self.audits - audits)
+        return (self.claims + self.audits - deleted - old_incomplete) / max(1, claims + audits)
+
+
+@contextmanager
+def writers(url: str, count: int, claims: int, seconds: float) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start the processes that append; end them with the block."""
+    command = [sys.executable, '-m', 'benchmarks.retention', '--append', url]
+    processes = list[subprocess.Popen[str]]()
+    try:
+        for writer in range(count):
+            part = [str(writer), str(claims // count), str(seconds)]
+            processes.append(subprocess.Popen([*command, *part], cwd=ROOT, stdout=subprocess.PIPE, text=True))
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def play(kind: str, options: argparse.Namespace) -> list[str]:
     """Append through so many windows on one store; return what was found as the cells of a row."""
     times, here, ratio = Times(), threading.local(), 0.0
+    window_sec, appended, guard = options.window_sec, Appended(), threading.Lock()
     with KINDS[kind].fresh() as url, measured(kind, times, here):
         backend = plugins.connect(url, BackendOptions())
         leading = Measured(backend, times, here)
         config = CoordinationConfig(backend=leading, minimum_nodes=1, retention_days=window_sec / 86_400)
         with Job('leads', coordination_config=config):
-            command = [sys.executable, '-m', 'benchmarks.retention', '--append', url, str(claims), str(windows * window_sec)]
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-            try:
-                done = list[tuple[float, int]]()
-                reader = threading.Thread(target=follow, args=(process, done))
-                reader.start()
-                while reader.is_alive():
-                    reader.join(window_sec / 4)
-                    if done and done[-1][0] > done[0][0] + window_sec + STEP_SEC:
-                        ratio = max(ratio, times_the_window(backend, done, window_sec))
-                        claimed, deleted = done[-1][1], times.deleted
-                        say(f'{kind}: {claimed:,} claims, {deleted:,} deleted, at most {ratio:.2f} times the window')
-                if process.wait():
+            seconds = options.windows * window_sec
+            with writers(url, options.writers, options.claims, seconds) as processes:
+                since = time.monotonic()
+                readers = [threading.Thread(target=appended.follow, args=(process, guard)) for process in processes]
+                for reader in readers:
+                    reader.start()
+                shown = since
+                while any(reader.is_alive() for reader in readers):
+                    time.sleep(CONTROL_SEC)
+                    begun = time.monotonic()
+                    backend.snapshot()
+                    times.control = max(times.control, time.monotonic() - begun)
+                    with guard:
+                        now = time.monotonic()
+                        if not appended.steps or now <= appended.steps[0][0] + window_sec + STEP_SEC:
+                            continue
+                        ratio = max(ratio, appended.times_the_window(now, window_sec, times.deleted))
+                    if now >= shown + window_sec / 4:
+                        shown = now
+                        say(
+                            f'{kind}: {appended.claims:,} claims, {times.deleted:,} deleted, at most {ratio:.2f} times the window'
+                        )
+                took = time.monotonic() - since
+                if any(process.wait() for process in processes):
                     raise RuntimeError(f'{kind}: appending has failed')
-            finally:
-                process.kill()
-                process.wait()
-            kept = {record.item for record in backend.history(HistoryKind.CLAIM, date=DATE)}  # type: ignore[union-attr]
-        lost = sum(f'item-{number:09}' not in kept for number in range(0, claims, EVERY))
+        kept = [{record.item for record in backend.history(each, date=DATE)} for each in KEPT]  # type: ignore[union-attr]
         backend.close()
-    found = (ratio, 1000 * times.statement, 1000 * times.cpu, 1000 * times.call)
-    return [kind, f'{claims:,}', f'{found[0]:.2f}', *(f'{number:.0f}' for number in found[1:]), f'{times.deleted:,}', str(lost)]
-
-
-def follow(process: subprocess.Popen[str], done: list[tuple[float, int]]) -> None:
-    """Read what a process that appends has done so far."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        moment, count = json.loads(line)
-        done.append((moment, count))
-
-
-def times_the_window(backend: Backend, done: Sequence[tuple[float, int]], window_sec: float) -> float:
-    """Return how many claims and audits there are, as a multiple of those appended within the last window."""
-    now = time.monotonic()
-    claims, audits = (len(backend.history(kind, date=DATE)) for kind in KEPT)
-    before = max((count for moment, count in list(done) if moment <= now - window_sec), default=0)
-    old_incomplete = (before + EVERY - 1) // EVERY
-    return (claims - old_incomplete + audits) / ((done[-1][1] - before) * (2 - 1 / EVERY))
+    if sum(map(len, kept)) != appended.claims + appended.audits - times.deleted:
+        raise RuntimeError(f'{kind}: {sum(map(len, kept)):,} records are left, which is not what was appended and not deleted')
+    lost = sum(
+        item(writer, number) not in kept[0]
+        for writer in range(options.writers)
+        for number in range(0, options.claims // options.writers, EVERY)
+    )
+    milliseconds = [f'{1000 * each:.0f}' for each in (times.statement, times.cpu, times.control, times.call)]
+    over = f'{times.over:,} of {times.statements:,}'
+    return [kind, f'{appended.claims:,}', f'{took:.0f}', f'{ratio:.2f}', over, *milliseconds, f'{times.deleted:,}', str(lost)]
 
 
 def say(text: str) -> None:
@@ -198,15 +261,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--claims', type=int, default=100_000, help='on each store')
     parser.add_argument('--windows', type=int, default=5, help='how many windows the claims are spread over')
     parser.add_argument('--window-sec', type=float, default=40.0, help='how long records are kept')
-    parser.add_argument('--append', nargs=3, metavar=('URL', 'CLAIMS', 'SECONDS'), help='be the process that appends')
+    parser.add_argument('--writers', type=int, default=2, help='how many processes append')
+    parser.add_argument('--append', nargs=4, metavar=('URL', 'WRITER', 'CLAIMS', 'SECONDS'), help='be a process that appends')
     options = parser.parse_args(arguments)
     if options.append:
-        url, claims, seconds = options.append
-        append(url, int(claims), float(seconds))
+        url, writer, claims, seconds = options.append
+        append(url, int(writer), int(claims), float(seconds))
         return
     stores = options.store or STORES
-    rows = [play(kind, options.claims, options.windows, options.window_sec) for kind in stores]
-    columns = ['store', 'claims', 'times the window', 'statement ms', 'its CPU ms', 'call ms', 'deleted', 'lost']
+    rows = [play(kind, options) for kind in stores]
+    columns = ['store', 'claims', 'seconds', 'times the window', 'over 100 ms', 'statement ms', 'its CPU ms', 'control ms']
+    columns += ['call ms', 'deleted', 'lost']
     print(Machine.here(), table(columns, rows), sep='\n\n')
 
 

@@ -361,7 +361,7 @@ class Job:
             task: A ``Task`` or a bare id.
 
         Raises:
-            NotOwned: Before the block: this node does not own the task, or another thread works on it.
+            NotOwned: Before the block: this node does not own the task, another thread works on it, or it is in quarantine.
             ConfigError: The id cannot be a task's.
         """
         with self._block(task), task_span(self.node_name, task):
@@ -375,13 +375,20 @@ class Job:
             yield
             return
         if not task_log.check_out(key, token):
-            raise NotOwned(f"node {self.node_name!r}: task {key!r} is not this node's: ask can_claim_task first, and skip it")
+            raise NotOwned(f'node {self.node_name!r}: task {key!r} {self._why_not_started(key)}')
         try:
             yield
         except BaseException:
             task_log.abandon(key)
             raise
         task_log.complete(key)
+
+    def _why_not_started(self, key: str) -> str:
+        if self._task_log.is_with_another(key):
+            return 'is with another thread or asyncio task of this node'
+        if self.can_claim_task(key) and self._task_log.attempts.has_refused(key):
+            return 'is in quarantine: find out why, and release it (release_quarantined)'
+        return "is not this node's: ask can_claim_task first, and skip it"
 
     def complete(self, task: object) -> None:
         """Record one task as complete, which ``add_task`` or a ``claim`` loop has started; it is no longer in flight.

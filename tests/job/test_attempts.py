@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -67,7 +68,7 @@ def test_a_task_in_quarantine_is_started_nowhere(store: Store, caplog: pytest.Lo
         assert list(job.claim(iter(['bad', 'z']), once=True)) == ['z']
         assert not job.add_task('bad')
         assert not job.set_claim(['w', 'bad'])
-        with pytest.raises(NotOwned), job.task('bad'):
+        with pytest.raises(NotOwned, match=r"task 'bad' is in quarantine: .*release_quarantined"), job.task('bad'):
             pass
         assert list(job.batch(['v', 'bad'])) == ['v']
         wait_until(lambda: 'complete but for 1 in quarantine' in caplog.text, 'the batch says so')
@@ -78,6 +79,37 @@ def test_a_task_in_quarantine_is_started_nowhere(store: Store, caplog: pytest.Lo
         assert list(job.batch(['v', 'bad'])) == ['bad']
     assert sorted(store.audits) == ['bad', 'good', 'v', 'x', 'y', 'z']
     assert lost(store, job) == {}
+
+
+def test_a_task_that_another_node_has_released(store: Store) -> None:
+    """A node that has found it in quarantine counts it no longer once it has claimed it."""
+    job = store.job('a', config=THREE)
+    lose(store, job, 'bad', times=3)
+    with job:
+        assert not job.add_task('bad')
+        assert job._task_log.attempts.quarantined == 1
+        store.handle.forget_attempts(['bad'], job.date)
+        assert job.add_task('bad')
+        assert job._task_log.attempts.quarantined == 0
+        job.write_audit()
+
+
+def test_a_block_around_a_task_of_another_thread(store: Store) -> None:
+    """The error says that another thread of the node works on the task, since asking ``can_claim_task`` would not help."""
+    errors = list[str]()
+
+    def attempt() -> None:
+        try:
+            with job.task('x'):
+                pass
+        except NotOwned as error:
+            errors.append(str(error))
+
+    with store.job('a') as job, job.task('x'):
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+    assert errors == ["node 'a': task 'x' is with another thread or asyncio task of this node"]
 
 
 def test_suspects_are_claimed_alone() -> None:

@@ -56,11 +56,12 @@ class Attempts:
         """Return how many lost attempts a task may have that is claimed ``alone``, or with others; None if none are counted."""
         return None if self._most is None else self._most - 1 if alone else 0
 
-    def begin(self, keys: Iterable[str], ref: NodeRef) -> None:
+    def begin(self, keys: Collection[str], ref: NodeRef) -> None:
         """Note that a run has claimed tasks, and the store has counted an attempt at each."""
         for key in keys:
             self._given_up.pop(key, None)
             self._begun[key] = ref
+        self._reported.difference_update(keys)  # another node has released them
 
     def end(self, keys: Iterable[str]) -> None:
         """Note that tasks are recorded as complete."""
@@ -92,8 +93,12 @@ class Attempts:
 
     @property
     def quarantined(self) -> int:
-        """Return how many tasks this node has reported to be in quarantine, and that were not released here."""
+        """Return how many tasks this node has found in quarantine, and has neither released nor claimed since."""
         return len(self._reported)
+
+    def has_refused(self, key: str) -> bool:
+        """Return whether this node has found the task in quarantine, and has not claimed it since."""
+        return key in self._reported
 
     def report(self, lost: Mapping[str, int]) -> None:
         """Log that tasks are in quarantine, each once."""

@@ -101,6 +101,10 @@ class TaskLog:
         """Return whether this worker has checked out the task."""
         return self._checked_out.get(key) == worker_id()
 
+    def is_with_another(self, key: str) -> bool:
+        """Return whether another worker has checked out the task."""
+        return self._checked_out.get(key, worker_id()) != worker_id()
+
     @property
     def is_closing(self) -> bool:
         """Return whether no further task will be started."""

@@ -297,7 +297,7 @@ class AsyncJob:
             task: A ``Task`` or a bare id.
 
         Raises:
-            NotOwned: Before the block: this node does not own the task, or another asyncio task works on it.
+            NotOwned: Before the block: this node does not own the task, another asyncio task works on it, or it is in quarantine.
             ConfigError: The id cannot be a task's.
         """
         block = self._job._block(task)

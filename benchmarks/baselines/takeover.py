@@ -16,29 +16,37 @@ from benchmarks.libraries.tooz_group import Group, tooz_url
 from benchmarks.libraries.tooz_group import admitted as admitted_to_redis
 from benchmarks.places import ServedStore
 from jobsync_bench.bench import Bench, Party
-from jobsync_bench.churn import ChurnCluster
-from jobsync_bench.scenarios.takeover import FIGURES, case_of, played
+from jobsync_bench.churn import ChurnCluster, ChurnOutcome
+from jobsync_bench.scenarios.events import FIGURES
+from jobsync_bench.scenarios.takeover import played
+from jobsync_bench.scenarios.timeouts import EVENT
 
 __all__ = ['OFFERS']
 
-_TOOZ_ROUNDS, _WATCH_SEC = 5, 1.0
-_TIMING = 'default timings'
+_TOOZ_ROUNDS, _WATCH_SEC = 10, 1.0
 Values = dict[tuple[str, str], list[float]]
 """Values by figure and case."""
 
 
 @contextmanager
 def peers(slots: Slots) -> Iterator[Values]:
-    """Yield the values of one round of events with the peer's workers."""
+    """Yield the values of one round of events with the peer's workers, or of two kills where only these are measured."""
     bench, python, server = slots.bench, str(python_of('peer')), postgres_of(slots.bench)
     assert server is not None
     values: Values = defaultdict(list)
     with ChurnCluster(settings(admitted(server, ROLE), ROLE), python=python, check=bench.check) as cluster:
-        for event, outcome in played(cluster, 0.0, 1):
+        for event, outcome in killed(cluster) if bench.scenario.name == 'timeouts' else played(cluster, 1):
             bench.say(f'peer: {event}: settled after {outcome.settled_sec:.2f} s')
             for figure, of in FIGURES.items():
-                values[figure, case_of(event, _TIMING)].append(of(outcome))
+                values[figure, event].append(of(outcome))
     yield values
+
+
+def killed(cluster: ChurnCluster) -> Iterator[tuple[str, ChurnOutcome]]:
+    """Form a cluster, and yield the outcomes of the kills of a follower and of the leader."""
+    cluster.form(3)
+    yield EVENT, cluster.kill_follower()
+    yield EVENT, cluster.kill_leader()
 
 
 def url_for_tooz(bench: Bench) -> str | None:
@@ -59,9 +67,9 @@ def members(slots: Slots, url: str) -> Iterator[Values]:
         for _ in range(_TOOZ_ROUNDS):
             slots.bench.check()
             join, leave = group.come_and_go()
-            values['settled', case_of('join', _TIMING)].append(join.seen_sec)
-            values['settled', case_of('leave', _TIMING)].append(leave.seen_sec)
-            values['unowned', case_of('leave', _TIMING)].append(leave.seen_sec)
+            values['settled', 'join'].append(join.seen_sec)
+            values['settled', 'leave'].append(leave.seen_sec)
+            values['unowned', 'leave'].append(leave.seen_sec)
     yield values
 
 
@@ -71,7 +79,7 @@ def measured(slots: Slots) -> tuple[str, Values] | None:
         return None
     if postgres_of(slots.bench) is not None:
         return 'peer', slots.have('peer', '', lambda: peers(slots))
-    if (url := url_for_tooz(slots.bench)) is not None:
+    if slots.bench.scenario.name == 'takeover' and (url := url_for_tooz(slots.bench)) is not None:
         return 'tooz, looking every second', slots.have('tooz', '', lambda: members(slots, url))
     return None
 
@@ -88,4 +96,6 @@ def offer_for(figure: str) -> Offer:
     return offer
 
 
-OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {('takeover', figure): (offer_for(figure),) for figure in FIGURES}
+OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {
+    (scenario, figure): (offer_for(figure),) for scenario in ('takeover', 'timeouts') for figure in FIGURES
+}

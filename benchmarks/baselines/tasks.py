@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -26,6 +26,8 @@ _TASKS = {
 }
 """Tasks of a round: the work of one or two seconds."""
 _QUICK = (('peer', 'steps'), ('skip-locked', 'one'))
+_PILE = (('peer', 'steps'), ('skip-locked', 'kept'))
+"""Those that record each task as ``batch`` does."""
 
 
 def rate(team: Team, verb: str, count: int) -> float:
@@ -36,8 +38,8 @@ def rate(team: Team, verb: str, count: int) -> float:
     return 1 / done.per_task
 
 
-def contestants(slots: Slots, case: str) -> Mapping[str, Party]:
-    """Offer all parties, with the same number of processes."""
+def contestants(slots: Slots, case: str, chosen: Collection[tuple[str, str]] = _TASKS) -> Mapping[str, Party]:
+    """Offer the chosen parties, with the same number of processes."""
     server, processes = postgres_of(slots.bench), int(case.split()[0])
     if server is None or processes not in _PROCESSES or (slots.bench.quick and processes > 1):
         return {}
@@ -48,7 +50,7 @@ def contestants(slots: Slots, case: str) -> Mapping[str, Party]:
     }
     found: dict[str, Party] = {}
     for (name, verb), count in _TASKS.items():
-        if slots.bench.quick and (name, verb) not in _QUICK:
+        if (name, verb) not in chosen or (slots.bench.quick and (name, verb) not in _QUICK):
             continue
 
         def started(name: str = name) -> AbstractContextManager[Team]:
@@ -63,4 +65,7 @@ def contestants(slots: Slots, case: str) -> Mapping[str, Party]:
     return found
 
 
-OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {('tasks', 'rate'): (contestants,)}
+OFFERS: dict[tuple[str, str], tuple[Offer, ...]] = {
+    ('tasks', 'rate'): (contestants,),
+    ('batch', 'rate'): (partial(contestants, chosen=_PILE),),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import assignment, imports, placement, plan, rolling, signals
+from benchmarks.scenarios import assignment, imports, items, placement, plan, rolling, signals, where
 from jobsync_bench import scenarios as shipped
 from jobsync_bench.scenario import Scenario
 
@@ -19,8 +19,13 @@ _ORDER = (
     'commit',
     'bulk',
     'tasks',
+    'claim',
+    'batch',
+    'items',
+    'where',
     'idle',
     'takeover',
+    'timeouts',
     'growth',
     'rolling',
     'signals',
@@ -30,6 +35,8 @@ _OWN = (
     plan.SCENARIO,
     placement.SCENARIO,
     assignment.SCENARIO,
+    items.SCENARIO,
+    where.SCENARIO,
     rolling.SCENARIO,
     signals.SCENARIO,
 )

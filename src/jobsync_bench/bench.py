@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Protocol
 
 import attrs
@@ -180,6 +181,33 @@ class Bench:
             stop.set()
             thread.wait()
             self._stops = before
+
+    def together(self, name: str, actions: Sequence[Callable[[], object]]) -> None:
+        """Run actions at the same time, each on a thread of its own. If one fails, all are ended, and its failure is raised."""
+        stop, before, failures = threading.Event(), self._stops, list[BaseException]()
+        self._stops = [*before, stop]
+
+        def act(action: Callable[[], object]) -> None:
+            try:
+                action()
+            except BaseException as failure:  # noqa: BLE001  (raised below)
+                failures.append(failure)
+                stop.set()
+
+        threads: list[AwaitedThread] = []
+        try:
+            threads += (AwaitedThread(name, partial(act, action)) for action in actions)
+            for thread in threads:
+                thread.wait()
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            for thread in threads:
+                thread.wait()
+            self._stops = before
+        if failures:
+            raise failures[0]
 
     def pause(self, seconds: float) -> None:
         """Wait, and show the progress."""

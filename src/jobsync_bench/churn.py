@@ -20,12 +20,13 @@ import attrs
 
 from jobsync.testing.verdict import longest_gap, owned_at_once
 from jobsync.testing.worker_log import Event, LogTail, summarise
+from jobsync_bench.other_load import UsedSoFar, other_cores
 from jobsync_bench.processes import watcher
 from jobsync_bench.processes.watcher import EVERY, TOTAL, now
 
 __all__ = ['ChurnCluster', 'ChurnOutcome']
 
-_QUIET_SEC = 1.0
+_QUIET_SEC = 0.7
 """A cluster is settled when its shares have been right for this long."""
 _LIMIT_SEC = 420.0
 _POLL_SEC = 0.05
@@ -44,6 +45,10 @@ class ChurnOutcome:
     """The longest time that a token was seen without an owner; at most two sweeps too long."""
     doubles: int
     """Tokens that two processes certainly owned at one instant."""
+    ended_sec: float
+    """Seconds from the kill until the kernel had ended the processes; 0 where none was killed."""
+    other_cores: float
+    """The cores that other programs used on average during the event."""
 
 
 class ChurnWorker:
@@ -102,7 +107,7 @@ class ChurnCluster:
     ) -> None:  # fmt: skip
         """Make a cluster without workers.
 
-        ``place`` has the arguments of ``CoordinationConfig`` for the store, ``options`` those of the worker's command (``fast``).
+        ``place`` has the arguments of ``CoordinationConfig`` for the store, ``options`` those of the worker's command (``calm``).
         ``python`` is the interpreter of the environment whose ``jobsync`` is measured. ``check`` is called repeatedly during all
         waits, and may raise.
         """
@@ -111,7 +116,7 @@ class ChurnCluster:
         self._options, self._check = options, check
         self._folder = tempfile.TemporaryDirectory(prefix='jobsync-takeover-')
         self._workers: list[ChurnWorker] = []
-        self._started = 0
+        self._started, self._ended_sec = 0, 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -180,16 +185,19 @@ class ChurnCluster:
             worker.process.send_signal(signal.SIGKILL)
         for worker in workers:
             worker.process.wait()
+        self._ended_sec = now() - killed_at
         return killed_at
 
     def _measure(self, event: Callable[[], float]) -> ChurnOutcome:
         for worker in self._workers:
             worker.begin()
         self._await(lambda: all(len(worker.events) >= _SWEEPS for worker in self._workers))
+        used, self._ended_sec = UsedSoFar.now(), 0.0
         begin = event()
         present = list(self._workers)
         self._workers = [worker for worker in present if worker.process.poll() is None]
         until = self._settle()
+        others = other_cores(used, UsedSoFar.now())
         for worker in present:
             worker.read()
         logs = [summarise(worker.node, worker.events) for worker in present]
@@ -198,6 +206,8 @@ class ChurnCluster:
             settled_sec=max(until - begin, 0.0),
             unowned_sec=gap.seconds if gap else float('nan'),
             doubles=len({overlap.thing for overlap in owned_at_once(logs)}),
+            ended_sec=self._ended_sec,
+            other_cores=others,
         )
 
     def _settle(self) -> float:

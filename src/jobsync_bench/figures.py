@@ -25,6 +25,7 @@ class Unit(enum.Enum):
     PERCENT_OF_A_CORE = '% of a core', False
     PERCENT = '%', False
     MEGABYTES = 'MB', False
+    CORES = 'cores', False
     COUNT = '', False
     TIMES = 'x', False
 

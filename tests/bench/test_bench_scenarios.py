@@ -106,6 +106,39 @@ def test_tasks_are_done_by_real_processes_each_exactly_once() -> None:
     assert min(found.values()) > 0
 
 
+def test_claim() -> None:
+    """The loop is measured for tasks of each kind, and until its first one."""
+    series = played('claim')
+    task = medians(series, 'task')
+    assert len(task) == 4
+    assert len(medians(series, 'first')) == 2
+    assert compare(BY_NAME['claim'].targets[0], series).value == task["another node's"]
+
+
+def test_a_pile_is_worked_through_by_real_processes() -> None:
+    series = played('batch')
+    assert medians(series, 'rate').keys() == medians(series, 'end').keys() == {'4 processes'}
+
+
+def test_items_are_shared_out_exactly() -> None:
+    """Two each, of which a join moves one; by their hash the fullest node has more."""
+    series = played('items', 'memory')
+    assert list(medians(series, 'fullest node').values()) == [2.0]
+    assert list(medians(series, 'moved').values()) == [1.0]
+    (hashed,) = (each.summary.median for each in series if each.who == 'by their hash')
+    assert hashed > 2
+    assert list(medians(series, 'owned by two').values()) == [0.0]
+
+
+def test_rows_of_a_node() -> None:
+    """Read in three ways that agree, or the scenario fails; a store without SQL has nothing to measure."""
+    series = played('where')
+    assert medians(series, 'read').keys() == {'the first 1,000, of 20,000 rows', 'all of them, of 20,000 rows'}
+    results = Results(quick=True, machine=MACHINE)
+    run(results, [BY_NAME['where']], places(['memory']), TELLER)
+    assert (results.series, [part.fault for part in results.parts]) == ([], [''])
+
+
 class Sharing:
     """A worker that does what it is told to, and perhaps more."""
 
@@ -120,7 +153,7 @@ class Sharing:
 
     def receive(self) -> object:
         """See ``ChildProcess``."""
-        return {'began': 1.0, 'ended': 2.0, 'done': self._done(*self._told)}
+        return {'began': 1.0, 'last': 1.5, 'ended': 2.0, 'done': self._done(*self._told)}
 
 
 class Recorded:
@@ -163,6 +196,7 @@ def test_a_round_of_one_second() -> None:
         Recorded(10),  # type: ignore[arg-type]
     )
     assert team.round(10) == 10.0
+    assert team.tail_sec == 0.5
 
 
 @pytest.fixture

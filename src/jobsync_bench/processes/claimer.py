@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jobsync import CoordinationConfig, Job
@@ -14,31 +14,38 @@ __all__ = ['LOOPS', 'main']
 _WAIT_SEC = 60
 
 
-def claim(job: Job, tasks: range) -> list[int]:
+def claim(job: Job, tasks: range) -> Iterator[int]:
     """Pass the tasks to ``claim`` as a sequence, so that many are recorded at a time."""
-    return list(job.claim(tasks))
+    return job.claim(tasks)
 
 
-def stream(job: Job, tasks: range) -> list[int]:
+def stream(job: Job, tasks: range) -> Iterator[int]:
     """Pass the tasks to ``claim`` as an iterator, so that one is recorded at a time."""
-    return list(job.claim(iter(tasks)))
+    return job.claim(iter(tasks))
 
 
-def steps(job: Job, tasks: range) -> list[int]:
+def batch(job: Job, tasks: range) -> Iterator[int]:
+    """Pass the tasks to ``batch``, which ends when all are complete, wherever they were done."""
+    return job.batch(tasks)
+
+
+def steps(job: Job, tasks: range) -> Iterator[int]:
     """Check, add and audit the tasks, as the guide does without ``claim``."""
-    done = [task for task in tasks if job.can_claim_task(task) and job.add_task(task)]
+    yield from (task for task in tasks if job.can_claim_task(task) and job.add_task(task))
     job.write_audit()
-    return done
 
 
-LOOPS: dict[str, Callable[[Job, range], list[int]]] = {'claim': claim, 'stream': stream, 'steps': steps}
+LOOPS: dict[str, Callable[[Job, range], Iterator[int]]] = {'claim': claim, 'stream': stream, 'batch': batch, 'steps': steps}
 
 
 def work(job: Job, loop: str, first: int, count: int) -> dict[str, Any]:
-    """Return the tasks that were done, with the begin and the end on the clock that all processes share."""
-    began = time.monotonic()
-    done = LOOPS[loop](job, range(first, first + count))
-    return {'began': began, 'ended': time.monotonic(), 'done': done}
+    """Return the tasks that were done, with the begin, the last task and the end on the clock that all processes share."""
+    began = last = time.monotonic()
+    done = []
+    for task in LOOPS[loop](job, range(first, first + count)):
+        done.append(task)
+        last = time.monotonic()
+    return {'began': began, 'last': last, 'ended': time.monotonic(), 'done': done}
 
 
 def main(url: str, namespace: str, node: str, tokens: int, nodes: int) -> None:

@@ -23,13 +23,8 @@ __all__ = ['EVERY', 'TOTAL', 'now']
 EVERY = 10
 """One token in this many has a task in each sweep."""
 TOTAL = 10_000
-_PAUSE_SEC = 0.02
+_PAUSE_SEC, _CALM_PAUSE_SEC = 0.02, 0.2
 _WAIT_ON_ENTER_SEC = 5
-_FAST: dict[str, Any] = dict.fromkeys(
-    ('heartbeat_interval_sec', 'rebalance_check_interval_sec', 'dead_node_check_interval_sec',
-     'token_refresh_initial_interval_sec', 'token_refresh_steady_interval_sec'),
-    1,
-) | {'heartbeat_timeout_sec': 3}  # fmt: skip
 
 
 def now() -> float:
@@ -60,7 +55,7 @@ def tasks(job: Any) -> dict[int, str]:
     raise AssertionError
 
 
-def watch(job: Any, asked: dict[int, str], log: Log) -> None:
+def watch(job: Any, asked: dict[int, str], log: Log, pause_sec: float) -> None:
     """Sweep until the end of the process."""
     known: set[int] = set()
     number = 0
@@ -73,7 +68,7 @@ def watch(job: Any, asked: dict[int, str], log: Log) -> None:
             log.write('tokens', set=number, gained=sorted(owned - known), lost=sorted(known - owned))
             known = owned
         log.write('seen', set=number, before=before, after=after, mine=len(job.my_tokens))
-        time.sleep(_PAUSE_SEC)
+        time.sleep(pause_sec)
 
 
 def drivers(url: str) -> None:
@@ -89,13 +84,14 @@ def main(node: str, path: str, *options: str) -> None:
     from jobsync import CoordinationConfig, Job
 
     where: dict[str, Any] = json.loads(sys.stdin.readline())
-    config = CoordinationConfig(**where, total_tokens=TOTAL, **(_FAST if 'fast' in options else {}))
+    config = CoordinationConfig(**where, total_tokens=TOTAL)
     if 'backend' in where:
         drivers(where['backend'])
     log = Log(Path(path))
     job = Job(node, coordination_config=config, wait_on_enter=_WAIT_ON_ENTER_SEC)
     asked = tasks(job)
-    threading.Thread(target=watch, args=(job, asked, log), daemon=True).start()
+    pause_sec = _CALM_PAUSE_SEC if 'calm' in options else _PAUSE_SEC
+    threading.Thread(target=watch, args=(job, asked, log, pause_sec), daemon=True).start()
     log.write('entering', t=now())
     with job:
         log.write('entered', t=now())

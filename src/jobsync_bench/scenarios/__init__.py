@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobsync_bench.scenario import Scenario
-from jobsync_bench.scenarios import bulk, calls, commit, floors, growth, idle, ownership, takeover, tasks
+from jobsync_bench.scenarios import batch, bulk, calls, claim, commit, floors, growth, idle, ownership, takeover, tasks, timeouts
 
 __all__ = ['SCENARIOS']
 
@@ -14,7 +14,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     commit.SCENARIO,
     bulk.SCENARIO,
     tasks.SCENARIO,
+    claim.SCENARIO,
+    batch.SCENARIO,
     idle.SCENARIO,
     takeover.SCENARIO,
+    timeouts.SCENARIO,
     growth.SCENARIO,
 )

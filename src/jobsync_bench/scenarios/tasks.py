@@ -17,7 +17,7 @@ from jobsync_bench.processes.child import ChildProcess, child_processes, request
 from jobsync_bench.scenario import Needs, Scenario
 from jobsync_bench.targets import Pick, Target
 
-__all__ = ['SCENARIO', 'case_of']
+__all__ = ['SCENARIO', 'Team', 'case_of', 'team']
 
 _TOKENS = 10_000
 _SETTLE_SEC = 60.0
@@ -36,6 +36,8 @@ class Team:
     def __init__(self, workers: Sequence[ChildProcess], backend: Backend) -> None:
         self._processes, self._backend = workers, backend
         self._next = 0
+        self.tail_sec = 0.0
+        """The time of the last round from the last task to the end of all loops."""
 
     def settle(self) -> None:
         """Wait until each worker has its share."""
@@ -61,8 +63,10 @@ class Team:
         if not (len(times) == sum(times.values()) == len(recorded) == number):
             counts = f'{sum(times.values())} times, {len(times)} different ones, and {len(recorded)} are on record as done'
             raise RuntimeError(f'of {number} tasks some were done {counts}')
-        took: float = max(answer['ended'] for answer in answers) - min(answer['began'] for answer in answers)
-        return number / took
+        ended: float = max(answer['ended'] for answer in answers)
+        self.tail_sec = ended - max(answer['last'] for answer in answers)
+        began: float = min(answer['began'] for answer in answers)
+        return number / (ended - began)
 
     def _forget(self) -> None:
         """Delete the history, so that no round has a longer one than the others."""

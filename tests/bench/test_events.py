@@ -9,7 +9,6 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from jobsync_bench import other_load
 from jobsync_bench.bench import Bench, BenchStore
 from jobsync_bench.churn import ChurnOutcome
 from jobsync_bench.figures import Side
@@ -103,7 +102,7 @@ def test_steal_counts_and_idleness_does_not(monkeypatch: pytest.MonkeyPatch) -> 
     times = type(
         'Times', (), {'_asdict': lambda _: {'user': 1.0, 'system': 2.0, 'idle': 4.0, 'iowait': 8.0, 'steal': 16.0, 'guest': 32.0}}
     )
-    monkeypatch.setattr(other_load.psutil, 'cpu_times', times)
+    monkeypatch.setattr(psutil, 'cpu_times', times)
     used = UsedSoFar.now()
     assert used.whole_sec == 19.0
     mine = psutil.Process().cpu_times()

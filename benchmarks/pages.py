@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.libraries.catalogue import SERVICES
 from benchmarks.libraries.environments import PINS
-from jobsync_bench.report import PLOTS, circumstances, draw, page, targets_table
+from jobsync_bench.formatting import table
+from jobsync_bench.report import PLOTS, TARGET_COLUMNS, circumstances, draw, page, target_rows, targets_table
 from jobsync_bench.results import Results
 from jobsync_bench.scenario import Scenario
 
@@ -21,24 +22,37 @@ turns in one run, on one machine. So the ratios say more than the times, and eac
 jobsync. A ratio `peer / ours` of 5 means that ours takes a fifth of the peer's time. The peer is jobsync 1.3.14, the earlier
 package of that name.
 """
+_ALL = '## All scenarios'
+_SOME = 'Some scenarios were measured later than this page says; their own pages say when.'
 _OWN = """\
 To measure your own store: `jobsync bench --backend URL` (`pip install 'jobsync[bench,cli]'`).
 """
 
 
 def write_pages(results: Results, scenarios: Sequence[Scenario], folder: Path) -> None:
-    """Write ``index.md``, a page for each scenario that was played, and the plots. Older ones are deleted."""
+    """Write ``index.md``, a page for each scenario that was played, and the plots. Older ones are deleted.
+
+    After a run of some scenarios only, the pages of the others stay, and the new ones say when they were measured.
+    """
+    played = {series.scenario for series in results.series}
+    tried = {part.scenario for part in results.parts}
+    is_whole = all(scenario.name in played | tried for scenario in scenarios if scenario.by_default)
     (folder / PLOTS).mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob('*.md'), *(folder / PLOTS).glob('*.png')):
-        old.unlink()
-    drawn = draw(results, scenarios, folder / PLOTS)
-    written = []
-    for scenario in scenarios:
+    if is_whole:
+        for old in (*folder.glob('*.md'), *(folder / PLOTS).glob('*.png')):
+            old.unlink()
+    some = [scenario for scenario in scenarios if scenario.name in played]
+    drawn = draw(results, some, folder / PLOTS)
+    for scenario in some:
         text = page(scenario, results, f'{PLOTS}/{scenario.name}.png' if scenario.name in drawn else None)
-        if text:
-            (folder / f'{scenario.name}.md').write_text(f'# {scenario.title}\n\n{text}\n')
-            written.append(scenario.name)
-    tree = '\n'.join(['```{toctree}', ':maxdepth: 1', '', *written, '```'])
+        own = [] if is_whole else [*circumstances(results, scenario.name), targets_table(results, [scenario])]
+        parts = [f'# {scenario.title}', *own, text]
+        (folder / f'{scenario.name}.md').write_text('\n\n'.join(part.strip() for part in parts if part) + '\n')
+    index = folder / 'index.md'
+    index.write_text(_index(results, scenarios, folder) if is_whole else _renewed(index.read_text(), results, scenarios, folder))
+
+
+def _index(results: Results, scenarios: Sequence[Scenario], folder: Path) -> str:
     targets = targets_table(results, scenarios)
     rivals = '\n'.join(f'- **{each.name}** ({", ".join(PINS[each.rival])}): {each.about}' for each in SERVICES.values())
     parts = [
@@ -47,9 +61,39 @@ def write_pages(results: Results, scenarios: Sequence[Scenario], folder: Path) -
         _OWN,
         '## Targets' if targets else '',
         targets,
-        '## All scenarios',
-        tree,
+        _ALL,
+        _tree(scenarios, folder),
         '## Other libraries',
         rivals,
     ]
-    (folder / 'index.md').write_text('\n\n'.join(part.strip() for part in parts if part) + '\n')
+    return '\n\n'.join(part.strip() for part in parts if part) + '\n'
+
+
+def _tree(scenarios: Sequence[Scenario], folder: Path) -> str:
+    written = [scenario.name for scenario in scenarios if (folder / f'{scenario.name}.md').exists()]
+    return '\n'.join(['```{toctree}', ':maxdepth: 1', '', *written, '```'])
+
+
+def _renewed(text: str, results: Results, scenarios: Sequence[Scenario], folder: Path) -> str:
+    """Return the index of an earlier run with the targets of the scenarios that were played now, and the list of all pages."""
+    played = {series.scenario for series in results.series}
+    cells = (line.strip('| ').split('|') for line in text.splitlines() if line.startswith('| '))
+    earlier = {cell[0].strip(): [each.strip() for each in cell] for cell in cells}
+    rows = []
+    for scenario in scenarios:
+        for row in target_rows(results, [scenario]):
+            last = earlier.get(row[0], [])
+            rows.append(last if scenario.name not in played and len(last) == len(row) else row)
+    before, _, rest = text.partition('## Targets')
+    after = rest.partition('## Other libraries')[2]
+    parts = [
+        before,
+        '## Targets',
+        _SOME,
+        table(TARGET_COLUMNS, rows),
+        _ALL,
+        _tree(scenarios, folder),
+        '## Other libraries',
+        after,
+    ]
+    return '\n\n'.join(part.strip() for part in parts) + '\n'

@@ -40,7 +40,7 @@ def record(bench: Bench, outcome: Outcome, case: str) -> None:
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    rounds = 3 if bench.quick else 15
+    rounds = 3 if bench.quick else 10
     record(bench, run(bench.store.url, _ITEMS, _NODES, rounds, bench.store.namespace()), f'{_ITEMS} items, {_NODES} nodes')
 
 

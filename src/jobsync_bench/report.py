@@ -11,8 +11,11 @@ from jobsync_bench.scenario import Scenario
 from jobsync_bench.tables import figure_table
 from jobsync_bench.targets import TargetResult, compare
 
-__all__ = ['PLOTS', 'circumstances', 'draw', 'page', 'target_results', 'targets_table', 'text', 'write']
+__all__ = [
+    'PLOTS', 'TARGET_COLUMNS', 'circumstances', 'draw', 'page', 'target_results', 'target_rows', 'targets_table', 'text', 'write',
+]  # fmt: skip
 
+TARGET_COLUMNS = ('what', 'target', 'measured', '', 'the worst of all: in')
 PLOTS = 'plots'
 """The folder of the plots, in the folder of the report."""
 
@@ -46,8 +49,8 @@ def text(
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
-def circumstances(results: Results) -> Iterator[str]:
-    """Yield paragraphs on the time, the machine and the versions of the run, and its notes."""
+def circumstances(results: Results, scenario: str = '') -> Iterator[str]:
+    """Yield paragraphs on the time, the machine and the versions of the run, and its notes: all, or those on one scenario."""
     kind = 'a quick run: fewer rounds, smaller sizes' if results.quick else 'a full run'
     yield f'Measured on {results.started:%Y-%m-%d %H:%M} UTC in {results.took_sec / 60:.0f} minutes ({kind}). {results.machine}.'
     yield ', '.join(f'{name} {version}' for name, version in results.versions.items()) + '.'
@@ -55,7 +58,7 @@ def circumstances(results: Results) -> Iterator[str]:
     if results.stopped_by:
         notes.insert(0, f'The run was ended early by {results.stopped_by}.')
     notes += [f'{part.scenario}{_on(part.store)} was not played to its end: {part.fault}' for part in results.parts if part.fault]
-    yield '\n'.join(f'- {note}' for note in notes)
+    yield '\n'.join(f'- {note}' for note in notes if note.startswith(scenario))
 
 
 def _on(store: str) -> str:
@@ -84,6 +87,12 @@ def target_results(results: Results, scenarios: Iterable[Scenario]) -> list[tupl
 
 def targets_table(results: Results, scenarios: Iterable[Scenario], *, only_measured: bool = False) -> str:
     """Return the table of targets. With ``only_measured``, targets without a measurement are left out."""
+    rows = target_rows(results, scenarios, only_measured=only_measured)
+    return table(TARGET_COLUMNS, rows) if rows else ''
+
+
+def target_rows(results: Results, scenarios: Iterable[Scenario], *, only_measured: bool = False) -> list[list[str]]:
+    """Return the rows of that table."""
     rows = []
     for scenario, stands in target_results(results, scenarios):
         if only_measured and stands.value is None:
@@ -94,4 +103,4 @@ def targets_table(results: Results, scenarios: Iterable[Scenario], *, only_measu
         measured = 'not measured' if stands.value is None else shown(stands.value)
         reached = {True: 'reached', False: '**not reached**', None: ''}[stands.is_reached]
         rows.append([stands.target.what, f'{sign} {shown(stands.target.bound)}', measured, reached, stands.where])
-    return table(['what', 'target', 'measured', '', 'the worst of all: in'], rows) if rows else ''
+    return rows

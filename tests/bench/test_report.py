@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.pages import write_pages
 from tests.bench.made_up import FIVE_TIMES, made_up_results, scenario
 
+from jobsync_bench.figures import Series, Side
 from jobsync_bench.report import text, write
 from jobsync_bench.scenario import Needs
 from jobsync_bench.targets import Pick, Target
@@ -81,3 +82,31 @@ def test_the_pages_of_the_documentation(tmp_path: Path) -> None:
     assert 'not reached' in index
     assert (tmp_path / 'walk.md').read_text().startswith('# The walk\n')
     assert '(plots/walk.png)' in (tmp_path / 'walk.md').read_text()
+
+
+def test_a_run_of_some_scenarios_renews_their_pages_only(tmp_path: Path) -> None:
+    """The page of a scenario says when it was measured; targets of scenarios that were not played keep their last result."""
+    swim = scenario('swim', lambda _: None, Needs.NOTHING, Target('swim far', Pick('speed'), at_least=1.0))
+    whole = made_up_results()
+    whole.series.append(Series('swim', 'speed', '', 'uphill', 'ours', Side.OURS, [7.0]))
+    write_pages(whole, [SCENARIO, swim, scenario('run')], tmp_path)
+    assert 'Measured on' not in (tmp_path / 'walk.md').read_text()
+    kept = (tmp_path / 'swim.md').read_text()
+    some = made_up_results()
+    some.parts.clear()
+    write_pages(some, [SCENARIO, swim, scenario('run')], tmp_path)
+    assert (tmp_path / 'swim.md').read_text() == kept
+    assert 'Measured on 2026-01-02' in (tmp_path / 'walk.md').read_text()
+    index = (tmp_path / 'index.md').read_text()
+    (line,) = (line for line in index.splitlines() if line.startswith('| swim far'))
+    assert [cell.strip() for cell in line.strip('| ').split('|')] == [
+        'swim far',
+        'at least 1.00 /s',
+        '7.00 /s',
+        'reached',
+        'uphill',
+    ]
+    assert 'Some scenarios were measured later' in index
+    assert '\nwalk\nswim\n```' in index
+    write_pages(some, [SCENARIO, swim, scenario('run')], tmp_path)
+    assert (tmp_path / 'index.md').read_text() == index

@@ -61,7 +61,7 @@ def first(tasks: Iterable[int], loop: Pass) -> float:
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     number = 1_000 if bench.quick else 5_000
-    rounds = Rounds(5 if bench.quick else 30, least=3, seconds=4 if bench.quick else 8)
+    rounds = Rounds(5 if bench.quick else 30, least=3, seconds=1 if bench.quick else 2)
     with two_nodes(bench) as (job, other):
         numbers = count()
         done, foreign = ids_of(job, number, numbers), ids_of(other, number, numbers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import chain, repeat
 
 from jobsync_bench.bench import Bench
@@ -23,8 +22,7 @@ EVENTS: dict[str, Callable[[ChurnCluster], ChurnOutcome]] = {
     'kill leader': ChurnCluster.kill_leader,
 }
 _NODES = 3
-_CLUSTERS, _ROUNDS = 2, 15
-"""Two clusters at a time wait for each other's processors less than half of the time."""
+_ROUNDS = 30
 _DELAY_SEC = 0.5
 """The default of ``rebalance_delay_sec``."""
 _LIMITS = {'join': Limit(4, _DELAY_SEC), 'leave': Limit(3), 'kill follower': Limit(3), 'kill leader': Limit(4)}
@@ -39,7 +37,6 @@ def played(cluster: ChurnCluster, rounds: int) -> Iterator[tuple[str, ChurnOutco
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    clusters, rounds = (1, 3) if bench.quick else (_CLUSTERS, _ROUNDS)
     call_sec = calls_of(bench)
 
     def others() -> None:
@@ -47,13 +44,13 @@ def play(bench: Bench) -> None:
             for event in EVENTS:
                 bench.record_baselines(figure, event)
 
-    def events(_: int) -> Iterator[tuple[str, ChurnOutcome]]:
+    def events() -> Iterator[tuple[str, ChurnOutcome]]:
         place = {'backend': bench.store.url, 'appname': bench.store.namespace()}
         with ChurnCluster(place, check=bench.check) as cluster:
-            yield from played(cluster, rounds)
+            yield from played(cluster, 3 if bench.quick else _ROUNDS)
 
     with bench.alongside(others):
-        record_events(bench, [partial(events, number) for number in range(clusters)], _LIMITS, call_sec)
+        record_events(bench, [events], _LIMITS, call_sec)
 
 
 _NETWORKED = ('postgresql', 'redis', 'etcd')
@@ -93,6 +90,7 @@ SCENARIO = Scenario(
     ),
     play=play,
     needs=Needs.PROCESSES,
+    at_once=2,
     targets=(
         Target('join until it owns its share', Pick('settled', case='join', stores=_NETWORKED), at_most=1.0),
         *(

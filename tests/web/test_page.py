@@ -45,7 +45,7 @@ LOW_CONTRAST = """() => {
 }"""
 """Every visible text that stands out from what is behind it less than WCAG 2.2 demands at level AA."""
 
-UNNAMED = """() => [...document.querySelectorAll('button, input, select, canvas, a, dialog, table, [role]')]
+UNNAMED = """() => [...document.querySelectorAll('button, input, select, canvas, a, dialog, table, [role]:not([role=alert])')]
   .filter(node => node.checkVisibility() && !['TR', 'TD', 'TH', 'FORM'].includes(node.tagName))
   .filter(node => !(node.ariaLabel || node.getAttribute('aria-labelledby') || node.labels?.length || node.textContent.trim()))
   .map(node => node.outerHTML)"""
@@ -197,6 +197,47 @@ def test_a_node_is_drained_by_those_who_have_the_token(screens: Screens, workers
     screen.page.click('#ask-yes')
     screen.expect('#locks-rows').to_have_text('None.')
     assert screen.complaints == []
+
+
+@pytest.mark.full
+def test_a_task_is_locked_on_the_page(screens: Screens, workers: Workers) -> None:
+    """Who may steer adds a lock, with patterns in order; what is refused says why, and no one else is shown the button."""
+    workers.start('w1', 'w2')
+    reader, screen, phone = screens(**DESK), screens(f'#token={TOKEN}', **DESK), screens(f'#token={TOKEN}', **PHONE, **NIGHT)
+    reader.expect('#nodes tr').to_have_count(2)
+    reader.expect('#locks-add').to_be_hidden()
+    for each in (screen, phone):
+        each.page.fill('#steer-name', 'ann')
+        each.page.keyboard.press('Enter')
+        each.page.click('#locks-add')
+        assert each.page.evaluate(LOW_CONTRAST) == []
+        assert each.page.evaluate(UNNAMED) == []
+        assert each.fits()
+    page = screen.page
+    page.fill('#ask-task', 'order <b>7</b>')
+    page.click('#ask-yes')
+    screen.expect('#ask-error').to_contain_text('patterns')
+    page.fill('#ask-patterns', 'gpu-%\nw2\n')
+    page.fill('#ask-days', 'soon')
+    page.click('#ask-yes')
+    screen.expect('#ask-error').to_contain_text('days')
+    page.fill('#ask-days', '')
+    page.click('#ask-yes')
+    screen.expect('#locks-rows').to_contain_text('order <b>7</b>')
+    screen.expect('#locks-rows').to_contain_text('gpu-%, w2')
+    screen.expect('#locks-rows').to_contain_text('on w2')
+    phone.page.keyboard.press('Escape')
+    phone.expect('#locks-rows').to_contain_text('by ann')
+    screen.expect('#history').to_contain_text('lock by ann')
+    with Cluster(workers.url) as cluster:
+        (lock,) = cluster.locks()
+    assert (lock['task_id'], lock['patterns'], lock['created_by'], lock['expires_at']) == (
+        'order <b>7</b>',
+        ['gpu-%', 'w2'],
+        'ann',
+        None,
+    )
+    assert reader.complaints == phone.complaints == []
 
 
 @pytest.fixture

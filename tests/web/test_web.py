@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from jobsync.web.gauges import CLUSTER_GAUGES
 
 LOCAL = 'http://127.0.0.1'
 ALLOWED = {'Authorization': f'Bearer {TOKEN}'}
-STEERING = ('/api/drain', '/api/undrain', '/api/evict', '/api/release', '/api/locks/clear')
+STEERING = ('/api/drain', '/api/undrain', '/api/evict', '/api/release', '/api/locks/add', '/api/locks/clear')
 FILES = (
     '/',
     '/main.js',
@@ -175,10 +176,15 @@ def test_what_is_changed_is_changed_with_the_token(steered: TestClient, namespac
     assert [node['name'] for node in cluster.nodes() if node['state'] == 'joined'] == ['a']
     assert change('/api/locks/clear', tasks=['x', 'z']) == {'removed': 1}
     assert [lock['task_id'] for lock in cluster.locks()] == ['y']
+    assert change('/api/locks/add', task='z', patterns=['gpu-%', '%'], reason='a card', days=0.5) == {'locked': 'z'}
+    (lock,) = (lock for lock in cluster.locks() if lock['task_id'] == 'z')
+    assert (lock['patterns'], lock['reason'], lock['created_by']) == (['gpu-%', '%'], 'a card', 'ann')
+    assert lock['expires_at'] is not None
+    assert lock['expires_at'] - lock['created_at'] == dt.timedelta(days=0.5)
     assert change('/api/release', tasks=['deadly'], date=today.isoformat()) == {'released': 1}
     assert namespace.lost(date=today) == {}
     done = [(event['event'], event['by']) for event in steered.get('/api/history').json() if event['event'] != 'rebalance']
-    assert done == [(action, 'ann') for action in ('release', 'clear locks', 'evict', 'undrain', 'drain')]
+    assert done == [(action, 'ann') for action in ('release', 'lock', 'clear locks', 'evict', 'undrain', 'drain')]
     assert [event['event'] for event in steered.get('/api/history', params={'task': 'x'}).json()] == ['clear locks']
     assert steered.get('/api/history?limit=-1').status_code == 400
 
@@ -216,6 +222,17 @@ def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespac
                 assert (answer.status_code, list(answer.json())) == (status, ['error']), f'{path}: {why}'
             assert steered.get(path, headers=ALLOWED).status_code == 405
         assert steered.post('/api/release', json={**BY_ANN, 'date': 'today'}, headers=ALLOWED).status_code == 400
+        for wrong in (
+            {'days': '1'},
+            {'days': -1},
+            {'days': True},
+            {'patterns': 'x'},
+            {'patterns': []},
+            {'patterns': ['']},
+            {'task': ''},
+        ):
+            arguments = {'by': 'ann', 'task': 'x', 'patterns': ['a'], **wrong}
+            assert steered.post('/api/locks/add', json=arguments, headers=ALLOWED).status_code == 400, wrong
         assert steered.post('/api/drain', json={'by': 'ann', 'node': ' a '}, headers=ALLOWED).status_code == 400
     same = {**ALLOWED, 'Origin': LOCAL}
     with client_of(store, TOKEN) as steered:

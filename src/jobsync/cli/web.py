@@ -29,8 +29,8 @@ def web(cluster: Cluster, host: str, port: int, allow_host: tuple[str, ...], ste
     """Serve a page that shows the cluster, live, and the same as an API. Changes nothing unless --steer is given.
 
     No login is needed to read, so it listens on this machine only, unless --host says otherwise: put a proxy that requires a
-    login in front of it then. With --steer the page drains and undrains nodes, releases tasks from quarantine and clears task
-    locks, for those who have the token.
+    login in front of it then. With --steer the page drains, undrains and evicts nodes, releases tasks from quarantine, and adds
+    and clears task locks, for those who have the token.
     """
     missing = [name for name in ('starlette', 'uvicorn') if importlib.util.find_spec(name) is None]
     if missing:

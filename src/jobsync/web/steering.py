@@ -1,4 +1,4 @@
-"""What an operator may change over HTTP: drain, undrain and evict nodes, release tasks from quarantine, clear task locks."""
+"""What an operator may change over HTTP: drain, undrain and evict nodes, release tasks, add and clear task locks."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def steering_routes(feed: Feed, token: str) -> list[Route]:
         route('/api/undrain', _undrain),
         route('/api/evict', _evict),
         route('/api/release', _release),
+        route('/api/locks/add', _add_lock),
         route('/api/locks/clear', _clear_locks),
     ]
 
@@ -94,6 +95,15 @@ def _release(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any
     tasks = _texts(arguments, 'tasks')
     cluster.release(tasks, date, actor=arguments['by'])
     return {'released': len(tasks)}
+
+
+def _add_lock(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    days = arguments.get('days')
+    if days is not None and (isinstance(days, bool) or not isinstance(days, int | float)):
+        raise _Invalid('days must be a number')
+    task, patterns = _text(arguments, 'task'), _texts(arguments, 'patterns')
+    cluster.add_lock(task, patterns, _reason(arguments), days, actor=arguments['by'])
+    return {'locked': task}
 
 
 def _clear_locks(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ export function startSteering(done) {
     event.preventDefault();
     begin(at('steer-token').value, at('steer-name').value);
   });
+  at('locks-add').addEventListener('click', addLock);
   at('steer-stop').addEventListener('click', () => begin('', ''));
 }
 
@@ -43,6 +44,7 @@ export function showSteering() {
   at('steer-open').hidden = !cluster.parts.about.steering;
   say('steer-open', mayChange() ? 'Steering is on' : 'Steer');
   at('steer-open').classList.toggle('on', mayChange());
+  at('locks-add').hidden = !mayChange();
   if (cluster.parts.about.steering && held('token') && !held('name') && !invited) invite();
 }
 
@@ -55,12 +57,21 @@ async function post(path, values) {
   if (!answer.ok) throw new Error(found.error);
 }
 
+function typed(given, kind) {
+  if (kind === 'several') return given.split('\n').map(line => line.trim()).filter(Boolean);
+  if (kind === 'number') return given.trim() ? (Number.isNaN(Number(given)) ? given : Number(given)) : null;
+  return given;
+}
+
 // Ask, change, and show why it could not be changed.
-function change({ head, words, yes, path, values, reason = false, force = false }) {
+// `fields` are further inputs, by the names of the arguments: `several` is one text in each line, `number` a number.
+function change({ head, words, yes, path, values, reason = false, force = false, fields = {} }) {
   fill('ask-head', head);
   say('ask-text', words);
   say('ask-yes', yes);
   say('ask-error', '');
+  fill('ask-fields', Object.entries(fields).map(([key, { label, kind, hint }]) => make('label', {}, label,
+    kind === 'several' ? make('textarea', { id: `ask-${key}`, rows: 2, placeholder: hint }) : make('input', { id: `ask-${key}`, autocomplete: 'off', placeholder: hint }))));
   at('ask-reason-label').hidden = !reason;
   at('ask-force-label').hidden = !force;
   at('ask-reason').value = '';
@@ -68,7 +79,7 @@ function change({ head, words, yes, path, values, reason = false, force = false 
   at('ask-form').onsubmit = async event => {
     if (event.submitter?.value === 'no') return;
     event.preventDefault();
-    const more = { ...(reason ? { reason: at('ask-reason').value || null } : {}), ...(force ? { force: at('ask-force').checked } : {}) };
+    const more = { ...Object.fromEntries(Object.entries(fields).map(([key, { kind }]) => [key, typed(at(`ask-${key}`).value, kind)])), ...(reason ? { reason: at('ask-reason').value || null } : {}), ...(force ? { force: at('ask-force').checked } : {}) };
     at('ask-yes').disabled = true;
     try {
       await post(path, { ...values, ...more });
@@ -96,6 +107,14 @@ export function nodeActions(of, node) {
   node.state === 'left' ? null : make('button', { click: () => change({
     head: ['Evict ', name(of)], words: `For a node that does not end by itself: its tokens go to other nodes after its timeout of ${node.timeout_sec} s. If its process lives, it joins anew.`,
     yes: 'Evict', path: 'api/evict', values: { node: of }, reason: true }) }, 'Evict')].filter(Boolean);
+}
+
+function addLock() {
+  change({ head: ['Lock a task'], words: 'The task is done on a node that matches the first of the patterns that any live node matches. It replaces the lock that the task has.',
+    yes: 'Lock', path: 'api/locks/add', values: {}, reason: true, fields: {
+      task: { label: 'Task' }, patterns: { label: 'Node patterns, one in each line', kind: 'several', hint: 'gpu-%' },
+      days: { label: 'Days until it ends, if it is to end', kind: 'number' },
+    } });
 }
 
 export function clearButton(task) {

@@ -222,17 +222,17 @@ def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespac
                 assert (answer.status_code, list(answer.json())) == (status, ['error']), f'{path}: {why}'
             assert steered.get(path, headers=ALLOWED).status_code == 405
         assert steered.post('/api/release', json={**BY_ANN, 'date': 'today'}, headers=ALLOWED).status_code == 400
-        for wrong in (
-            {'days': '1'},
-            {'days': -1},
-            {'days': True},
-            {'patterns': 'x'},
-            {'patterns': []},
-            {'patterns': ['']},
-            {'task': ''},
+        for name, value in (
+            ('days', '1'),
+            ('days', -1),
+            ('days', True),
+            ('patterns', 'x'),
+            ('patterns', []),
+            ('patterns', ['']),
+            ('task', ''),
         ):
-            arguments = {'by': 'ann', 'task': 'x', 'patterns': ['a'], **wrong}
-            assert steered.post('/api/locks/add', json=arguments, headers=ALLOWED).status_code == 400, wrong
+            arguments: dict[str, object] = {'by': 'ann', 'task': 'x', 'patterns': ['a'], name: value}
+            assert steered.post('/api/locks/add', json=arguments, headers=ALLOWED).status_code == 400, (name, value)
         assert steered.post('/api/drain', json={'by': 'ann', 'node': ' a '}, headers=ALLOWED).status_code == 400
     same = {**ALLOWED, 'Origin': LOCAL}
     with client_of(store, TOKEN) as steered:

@@ -6,6 +6,7 @@ click and rich come with the extra ``cli``. No other part of the library needs t
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 
 __all__ = ['main']
@@ -20,7 +21,11 @@ def main() -> None:
         sys.exit(f"The command line needs {' and '.join(missing)}: pip install 'jobsync[cli]'")
     from jobsync.cli.commands import cli
 
-    cli()
+    try:
+        cli()
+    except OSError as error:  # a full disk under the output; click ends by itself where a pipe is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of the output cannot be written at the end either
+        sys.exit(f'Error: {error}')
 
 
 if __name__ == '__main__':

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import click
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 __all__ = ['age', 'console', 'print_done', 'print_json', 'print_rows', 'print_table', 'table_of']
 
+_SHORT = 12
+"""Characters of a word that a table does not fold."""
 _WIDE = 400
 """The width of the output, in characters, where it is not a terminal: nothing is cut off that a program may search for."""
 
 
 def console() -> Console:
-    """Return the console on standard output."""
+    """Return the console on standard output; one that prints nowhere if the process has none."""
+    if sys.stdout is None:
+        return Console(file=io.StringIO())
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
@@ -46,21 +52,54 @@ def print_done(words: str, *, as_json: bool, **done: object) -> None:
         click.echo(words)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table with these columns."""
-    console().print(table_of(columns, rows))
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], usual: Mapping[str, object] = MappingProxyType({})
+) -> None:
+    """Print a table with these columns (see ``table_of``)."""
+    place = console()
+    place.print(table_of(columns, rows, place.width, usual))
 
 
-def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table with these columns, numbers to the right."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style='bold')
+def table_of(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    width: int,
+    usual: Mapping[str, object] = MappingProxyType({}),
+) -> RenderableType:
+    """Return a table with these columns, numbers to the right; or rows one below the other, where the table is too wide.
+
+    Args:
+        columns: The names of the columns.
+        rows: For each row its values.
+        width: Characters in a line.
+        usual: Values by columns. A column that has nothing else is left out where the table is too wide.
+    """
     body = list(rows)
+    for column, value in usual.items():
+        if _least_width(columns, body) > width and all(row[columns.index(column)] == value for row in body):
+            at = columns.index(column)
+            columns, body = [*columns[:at], *columns[at + 1 :]], [[*row[:at], *row[at + 1 :]] for row in body]
+    if _least_width(columns, body) > width:
+        return Group(*(_below_each_other(columns, row) for row in body))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style='bold')
     for number, column in enumerate(columns):
         is_number = bool(body) and all(isinstance(row[number], int | float) for row in body)
         table.add_column(column.replace('_', ' '), justify='right' if is_number else 'left', overflow='fold')
     for row in body:
         table.add_row(*(Text(_cell(value)) for value in row))
     return table
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """Return how many characters a table takes in which no short word is cut."""
+    widths = (max(len(column), *(len(_cell(row[at])) for row in rows), 0) for at, column in enumerate(columns))
+    return sum(2 + min(width, _SHORT) for width in widths) - 2
+
+
+def _below_each_other(columns: Sequence[str], row: Sequence[object]) -> Text:
+    widest = max(map(len, columns))
+    lines = [(f'{column.replace("_", " "):{widest}}  ', f'{_cell(value)}\n') for column, value in zip(columns, row, strict=True)]
+    return Text.assemble(*((part, style) for line in lines for part, style in zip(line, ('bold', ''), strict=True)))
 
 
 def age(seconds: float | None) -> str:

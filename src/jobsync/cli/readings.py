@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import sys
 import time
@@ -23,6 +24,8 @@ from jobsync.rows import ClusterNode, ClusterStatus
 __all__ = ['COMMANDS']
 
 _NODES = ('name', 'state', 'leads', 'tokens', 'pins', 'holding', 'weight', 'drained', 'heartbeat', 'timeout', 'host', 'pid')
+_USUAL = {'holding': 0, 'pins': 0, 'drained': False, 'weight': 1}
+"""What most nodes have: such columns go first where there is no room."""
 _MOST_PROBLEMS, _MOST_NODES = 20, 50
 """How many lines of each ``status`` prints."""
 _HISTORY = ('created_on', 'item', 'node', 'date')
@@ -50,7 +53,8 @@ def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        console().print(_glance(found, rows.node_rows(reading)))
+        place = console()
+        place.print(_glance(found, rows.node_rows(reading), place.width))
     sys.exit(ATTENTION if found['problems'] else 0)
 
 
@@ -58,21 +62,26 @@ def _watch(cluster: Cluster, every: float) -> None:
     epochs: dict[int, None] = {}
     """The epochs seen, since leaders that change without moving a token leave no other trace."""
     begun = dt.datetime.now()
-    with Live(console=console(), auto_refresh=False) as live:
+    place = console()
+    with Live(console=place, auto_refresh=False) if place.is_terminal else contextlib.nullcontext() as live:
         while True:
             try:
                 reading = cluster._reader.read()
                 epochs[reading.snapshot.leadership.epoch] = None
-                shown = _glance(rows.status(reading), rows.node_rows(reading))
+                shown: RenderableType = _glance(rows.status(reading), rows.node_rows(reading), place.width)
                 if changes := max(epochs) - min(epochs):
                     shown = Group(Text(f'! the leader has changed {changes} times since {begun:%H:%M:%S}', 'bold yellow'), shown)
             except BackendUnavailable as error:
                 shown = Text(f'{dt.datetime.now():%H:%M:%S} the store does not answer: {error}', style='red')
-            live.update(shown, refresh=True)
+            if live is None:
+                place.print(shown)
+                sys.stdout.flush()
+            else:
+                live.update(shown, refresh=True)
             time.sleep(every)
 
 
-def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode]) -> RenderableType:
+def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode], width: int) -> RenderableType:
     leader = found['leader'] or 'no leader'
     moving = f', {found["tokens_moving"]:,} moving' if found['tokens_moving'] else ''
     head = (
@@ -84,7 +93,8 @@ def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode]) -> RenderableTyp
         problems += [Text(f'! and {more} more problems: jobsync status --json', style='bold red')] * (more > 0)
     shown = sorted(nodes, key=_is_well)[:_MOST_NODES] if len(nodes) > _MOST_NODES else nodes
     rest = [Text(f'and {len(nodes) - len(shown)} more nodes: jobsync nodes')] * (len(shown) < len(nodes))
-    return Group(Text(head), *(problems or [Text('all is well', style='green')]), table_of(_NODES, map(_node, shown)), *rest)
+    table = table_of(_NODES, map(_node, shown), width, _USUAL)
+    return Group(Text(head), *(problems or [Text('all is well', style='green')]), table, *rest)
 
 
 def _is_well(node: ClusterNode) -> bool:
@@ -117,7 +127,7 @@ def nodes(cluster: Cluster, as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif found:
-        print_table(_NODES, map(_node, found))
+        print_table(_NODES, map(_node, found), _USUAL)
     else:
         click.echo('no node is registered')
 

@@ -1,0 +1,67 @@
+"""What is printed where there is little room, or no place to print to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.cli.conftest import invoke
+
+from jobsync import plugins
+from jobsync.backend import BackendOptions
+from jobsync.cli import output
+from jobsync.cli.commands import cli
+from jobsync.testing import Namespace
+
+
+def at_width(url: str, monkeypatch: pytest.MonkeyPatch, width: int, *command: str) -> str:
+    """Return what a command prints at a terminal of so many characters."""
+    monkeypatch.setattr(output, '_WIDE', width)
+    return invoke(url, *command).stdout
+
+
+@pytest.mark.parametrize('command', ['nodes', 'status'])
+def test_a_narrow_terminal(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """No word is cut: first the columns go in which nothing is unusual, then the rows are printed one below the other."""
+    namespace.join('worker-17', host='db-host-17', pid=4711)
+    wide, usual, narrow = (at_width(url, monkeypatch, width, command) for width in (200, 80, 40))
+    assert all(word in wide for word in ('weight', 'drained', 'holding', 'worker-17', 'db-host-17', '4711', 'joined'))
+    for shown, width in ((usual, 80), (narrow, 40)):
+        assert all(word in shown for word in ('worker-17', 'db-host-17', '4711', 'joined', 'heartbeat'))
+        assert all(len(line.rstrip()) <= width for line in shown.splitlines())
+    assert 'holding' not in usual
+    assert 'tokens     12' in narrow
+    namespace.lock('b', group='#drained')
+    assert 'drained' in at_width(url, monkeypatch, 80, command)
+
+
+@pytest.mark.parametrize('target', ['&-', '/dev/full'])
+@pytest.mark.parametrize('command', ['status', 'nodes', 'dump'])
+def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None:
+    """A closed standard output, or a full disk under it, ends the command without a traceback."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    Namespace(plugins.connect(url, BackendOptions())).leader('a')
+    line = f'{sys.executable} -m jobsync.cli.main {command} --backend {url} >{target}'
+    done = subprocess.run(['sh', '-c', line], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
+    expected = (1, 'Error: [Errno 28] No space left on device\n') if target == '/dev/full' else (0, '')
+    if command == 'status' and target == '&-':
+        expected = (3, '')  # tokens have no owner
+    assert (done.returncode, done.stderr) == expected
+
+
+def test_watching_into_a_file(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the output is no terminal, each reading is printed as it comes."""
+    readings = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal readings
+        readings += 1
+        if readings == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr('jobsync.cli.readings.time.sleep', sleep)
+    runner = CliRunner(env={'JOBSYNC_BACKEND': url})
+    assert runner.invoke(cli, ['status', '--watch']).stdout.count('all is well') == 3

@@ -127,7 +127,8 @@ SCENARIO = Scenario(
         minute. The leader and the five nodes next in line read a snapshot as often. Connections: one for calls, and one that
         waits for change hints where the store pushes them. On etcd most of the CPU belongs to gRPC: of 69 ms a minute in the
         process of a leader, the threads of gRPC took 29, the wait for hints, which gRPC interrupts five times a second, 9,
-        and the calls themselves 28.
+        and the calls themselves 28. After each call the four threads of gRPC's pool look for more work about fifteen times, at
+        growing intervals from 15 ms to 3 s; no option changes that. Without the wait for hints nine tenths would remain.
     """,
     figures=(
         Figure('calls', Unit.CALLS_A_MINUTE, 'Calls of the backend. The wait for change hints sends nothing and is not counted.'),

@@ -378,3 +378,17 @@ def test_a_plan_that_is_refused_again_and_again_is_made_less_often() -> None:
     began = len(bench.made)
     bench.run(10.0)
     assert len([one for one in bench.made[began:] if one.agent is leader]) <= 100
+
+
+def test_a_row_that_was_back_is_waited_for_anew() -> None:
+    """R5: the wait for the last owner of a token ends when the token has a row again, before the leader makes another plan."""
+    bench = Bench()
+    leader, _ = bench.cluster('a', 'b')
+    state = leader._membership.leader_term._state
+    bench.store.delete_token_rows('sync_', [0])
+    bench.run_until(lambda: 0 in state.rowless)
+    given = bench.catch(leader, commands.ReadAssignment)
+    assert 0 in state.rowless
+    bench.deliver(given)
+    assert leader.lease.assignment.owner[0] >= 0
+    assert not state.rowless

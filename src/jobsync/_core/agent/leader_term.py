@@ -124,8 +124,17 @@ class LeaderTerm:
         self._expired = outcome.expired
         self._plan_at = _FOREVER if outcome.decide_again_at is None else outcome.decide_again_at
 
-    def plan_again(self, now: float) -> None:
-        """Plan again, because something was read."""
+    def take_assignment(self, assignment: Assignment, now: float) -> None:
+        """Take a reading of the assignment, and plan again. A token that has a row was not without one ever since.
+
+        That holds whether or not a plan is made.
+        """
+        # t=0   the rows of some tokens are deleted manually; a timeout later the leader gives the tokens to b
+        # t=15  the leader reads that version, and makes no plan
+        # t=16  the rows are deleted again
+        # t=17  the leader plans: counted from t=0 the wait would be over
+        self._state.read_rows(assignment)
+        self.note_unplaced(assignment)
         self._plan_at = now
 
     def take_refusal(self) -> float:

@@ -219,8 +219,7 @@ class Membership:
             return
         self._lease.read(assignment, reading.ownership, now)
         self.monitor.read_version(assignment.members, now)
-        self.leader_term.note_unplaced(assignment)
-        self.leader_term.plan_again(now)
+        self.leader_term.take_assignment(assignment, now)
         self._schedule.soon()
 
     def _take_outcome(self, issued: commands.Issued, outcome: commands.CommitOutcome, now: float) -> None:

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import attrs
 
-from jobsync._core.assignment import Assignment, Plan
+from jobsync._core.assignment import ABSENT, Assignment, Plan
 from jobsync._core.leader.admission import Admission
 from jobsync._core.leader.handover import Released
 from jobsync._core.records import Node, NodeRef, NodeState, Revision, Snapshot, TaskLock
@@ -47,7 +47,7 @@ class LeaderView:
 
 @attrs.define
 class LeaderState:
-    """What a leader remembers from one decision to the next: times on its own clock. ``decide`` alone changes it.
+    """What a leader remembers from one decision to the next: times on its own clock. ``decide`` changes it, and what is read.
 
     Losing it makes things slower, not unsafe.
     """
@@ -77,6 +77,10 @@ class LeaderState:
         present = {(node.name, node.incarnation) for node in nodes if node.state is NodeState.JOINED}
         absent = () if was_blind else self.absent_since.items()
         self.absent_since = {owner: since for owner, since in absent if owner not in present}
+
+    def read_rows(self, assignment: Assignment) -> None:
+        """Forget the tokens among ``rowless`` that have a row."""
+        self.rowless = {token: since for token, since in self.rowless.items() if assignment.owner[token] == ABSENT}
 
     def read_version(self, version: Revision, now: float) -> None:
         """Begin to wait for the acknowledgements of a version, if it is a new one."""

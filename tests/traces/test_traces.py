@@ -1,0 +1,59 @@
+"""What a simulated cluster does is what the specification allows, and the specification allows nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.simulation.broken_rules import patched
+from tests.traces.breaks import BREAKS
+from tests.traces.mutations import MUTATIONS, mutated
+from tests.traces.simulated import simulated
+from tests.traces.specification import ACTIONS, Specification, check
+from tests.traces.trial import refusal, tried
+
+from jobsync._core.leader.inputs import LeaderState
+
+MODULE = Path(__file__).parents[2] / 'spec/protocol.tla'
+TRACES = 60
+SEARCHED = 120
+"""Seeds among which one must show a break."""
+
+
+@pytest.mark.slow
+def test_traces_are_accepted_and_mutated_ones_are_refused() -> None:
+    """Every trace is one of the specification, none is after a mutation, and every mutation is tried."""
+    trials = [tried(seed) for seed in range(TRACES)]
+    assert not [trial for trial in trials if not trial.is_right]
+    assert {trial.mutation for trial in trials} == MUTATIONS.keys()
+
+
+@pytest.mark.parametrize('broken', BREAKS)
+def test_a_break_is_refused(broken: str) -> None:
+    """Of code without a rule some trace is none of the specification."""
+    with BREAKS[broken]():
+        assert any(refusal(simulated(seed)) for seed in range(SEARCHED))
+
+
+@pytest.mark.slow
+def test_an_absence_that_outlasts_a_return_is_refused() -> None:
+    """A leader that counts the absence of a row from before the row came back does not wait for its last owner."""
+    with patched(LeaderState, 'read_rows', lambda *_: None):
+        assert any('has no row, and is not waited for' in refusal(simulated(seed)) for seed in range(100, 100 + SEARCHED))
+
+
+def test_the_checker_has_the_actions_of_the_module() -> None:
+    """Each kind of event is an action of the module, or says why not, and each action of the module has a kind of event."""
+    next_actions = MODULE.read_text().split('\nNext ==')[1].split('\nSpec ==')[0]
+    actions = set(re.findall(r'\b([A-Z]\w+)(?:\(|\b(?= \\/|\n))', next_actions)) - {'Runs', 'Names'}
+    handled = {name.removeprefix('do_') for name in vars(Specification) if name.startswith('do_')}
+    assert handled == ACTIONS.keys()
+    assert {action for names in ACTIONS.values() for action in names} == actions
+
+
+def test_a_trace_replays() -> None:
+    """A seed has one trace, and one mutated trace."""
+    assert simulated(3) == simulated(3)
+    assert mutated(simulated(3), 3) == mutated(simulated(3), 3)
+    assert check(simulated(3)) == len(simulated(3))

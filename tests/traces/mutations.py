@@ -184,9 +184,10 @@ def gained_at_the_reading(trace: Trace, random: Random) -> list[Event] | None:
 
 
 def read_before_it_was_made(trace: Trace, random: Random) -> list[Event] | None:
-    """A run reads a version that a later commit makes."""
+    """A run reads a version that a later commit makes, in a store that has never gone back."""
     commits = list(_places(trace, 'commit'))
-    places = [(at, [later['version'] for place, later in commits if place > at]) for at, _ in _places(trace, 'read')]
+    end = next((at for at, _ in _places(trace, 'back')), len(trace))
+    places = [(at, [later['version'] for place, later in commits if place > at]) for at, _ in _places(trace[:end], 'read')]
     places = [(at, later) for at, later in places if later]
     if not places:
         return None

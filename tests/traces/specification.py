@@ -81,7 +81,7 @@ class Specification:
         self.leader, self.epoch = '', 0
         self.version: str = first['version']
         self.versions: dict[str, Assignment] = {self.version: NOTHING}
-        """Every assignment there was in this timeline."""
+        """Every assignment there was."""
         self.released: set[tuple[str, int]] = set()
         """What owners have acknowledged to have released, of the present version."""
 
@@ -187,11 +187,15 @@ class Specification:
         return frozenset([*filter(shows, self.tokens), *tasks])
 
     def do_read(self, event: Event) -> None:
-        """R3. Lose when a version is read."""
+        """R3. Lose when a version is read, also one of records that do not count."""
         run, version = self._of(event), event['version']
         need(not run.is_over, 'it is over')
-        need(version in self.versions, 'there was no such version')
-        run.gains, run.known = self._gives(version, event['run']), version
+        run.known = version
+        if version not in self.versions:
+            need(self.gone_back or run.lives != self.timeline, 'there was no such version')
+            self._claims(run, event, run.mine)
+            return
+        run.gains = self._gives(version, event['run'])
         clock: float = event['clock']
         run.rowless = {place: run.rowless.get(place, clock) for place in self.versions[version].last}
         self._claims(run, event, run.mine & run.gains)
@@ -384,7 +388,7 @@ class Specification:
         """R8. A timeline without records begins."""
         self.timeline, self.version, self.gone_back = event['timeline'], event['version'], False
         self.record, self.left, self.leader, self.epoch = {}, set(), '', event['epoch']
-        self.versions = {self.version: NOTHING}
+        self.versions[self.version] = NOTHING
         self.released = set()
 
     # --- What is assumed -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, cast, overload
+from typing import Any, Self, cast
 
 import attrs
 
@@ -17,7 +17,7 @@ from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, NodeState, Rebalance
-from jobsync._core.redact import listed
+from jobsync._core.redact import cut_repr, listed
 from jobsync._worker.attempts import quarantined_rows
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
@@ -145,6 +145,8 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
+        if group is not None:
+            checks.group.of('group', group)
         reading = self._reader.read()
         return rows.item_rows(reading.locks.locks, reading.assignment.pin_of, group)
 
@@ -183,7 +185,7 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        key, backend, day = key_of(task), self._backend, _day(checks.date_of_work(date))
+        key, backend, day = key_of(task), self._backend, checks.day_of_work(date)
         reading = self._reader.read(key)
         claims = backend.history(HistoryKind.CLAIM, date=day, item=key)
         audits = backend.history(HistoryKind.AUDIT, date=day, item=key)
@@ -218,15 +220,17 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        weights: dict[str, Any] = dict(add) if isinstance(add, Mapping) else dict.fromkeys(add, 1.0)
-        for name, weight in weights.items():
-            checks.node_name.of('add', name)
-            checks.weight.of('weight', weight)
+        weights: dict[str, Any] = {}
+        for name in checks.names.of('add', add):
+            weights[checks.node_name.of('add', name)] = checks.weight.of('weight', add[name] if isinstance(add, Mapping) else 1.0)
+        leaving = [checks.node_name.of('remove', name) for name in checks.names.of('remove', remove)]
         reading = self._reader.read()
-        for name in remove:
+        for name in leaving:
             if name not in reading.live:
-                raise ConfigError(f'remove is {name!r}: must be a node at work, which are {listed(reading.live) or "none"}')
-        return forecast(reading, weights, remove)
+                raise ConfigError(
+                    f'remove is {cut_repr(name)}: must be a node at work, which are {listed(reading.live) or "none"}'
+                )
+        return forecast(reading, weights, leaving)
 
     # --- history ------------------------------------------------------------------------------------------------------------
 
@@ -266,7 +270,7 @@ class Cluster:
         Raises:
             BackendUnavailable: The store does not answer.
         """
-        return [_task_row(claim) for claim in self._backend.incomplete(_day(date), checks.age(older_than))]
+        return [_task_row(claim) for claim in self._backend.incomplete(checks.optional_date(date), checks.age(older_than))]
 
     def quarantined(self, attempts: int = 3, date: dt.date | None = None) -> list[QuarantinedRow]:
         """Return the tasks at which at least so many workers were lost, the worst first.
@@ -279,8 +283,8 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        day = _day(checks.date_of_work(date))
-        return quarantined_rows(self._backend.lost_attempts(day, attempts))
+        day = checks.day_of_work(date)
+        return quarantined_rows(self._backend.lost_attempts(day, checks.attempts.of('attempts', attempts)))
 
     def rebalances(self, limit: int | None = 20) -> list[RebalanceRow]:
         """Return the commits that changed owners, newest first.
@@ -291,7 +295,7 @@ class Cluster:
         Raises:
             BackendUnavailable: The store does not answer.
         """
-        found = self._backend.history(HistoryKind.REBALANCE, limit=limit)
+        found = self._backend.history(HistoryKind.REBALANCE, limit=checks.limit.of('limit', limit))
         return [cast('RebalanceRow', attrs.asdict(cast('Rebalance', row))) for row in found]
 
     def history(self, task: object = None, limit: int = 100) -> list[EventRow]:
@@ -311,6 +315,7 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
+        checks.rows.of('limit', limit)
         rebalances = self.rebalances(_REBALANCES_READ if task is not None else limit)
         if task is None:
             return events.of_cluster(self._backend.read_locks().locks, rebalances)[:limit]
@@ -320,7 +325,8 @@ class Cluster:
 
     def _task_rows(self, kind: HistoryKind, limit: int | None, date: dt.date | None, task: object) -> list[TaskRow]:
         item = None if task is None else key_of(task)
-        found = self._backend.history(kind, limit=limit, date=_day(date), item=item)
+        day = checks.optional_date(date)
+        found = self._backend.history(kind, limit=checks.limit.of('limit', limit), date=day, item=item)
         return [_task_row(cast('Claim | Audit', row)) for row in found]
 
     # --- steering -----------------------------------------------------------------------------------------------------------
@@ -421,7 +427,7 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        who, day = self._actor(actor), _day(checks.date_of_work(date))
+        who, day = self._actor(actor), checks.day_of_work(date)
         keys = list(map(key_of, checks.tasks.of('tasks', tasks)))
         self._backend.forget_attempts(keys, day)
         self._record(who, 'release', keys, f'for {day}')
@@ -443,10 +449,14 @@ class Cluster:
         """
         who = self._actor(actor)
         checks.node_name.of('node', node)
+        checks.reason.of('reason', reason)
+        checks.flag.of('force', force)
         reading = self._reader.read()
         able = {name for name, record in reading.live.items() if record.weight > 0} - reading.drained.keys() - {node}
         if not able and not force:
-            raise ConfigError(f'node is {node!r}: no other node at work could own its tokens (force drains it all the same)')
+            raise ConfigError(
+                f'node is {cut_repr(node)}: no other node at work could own its tokens (force drains it all the same)'
+            )
         self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
         self._record(who, 'drain', [node], reason)
 
@@ -490,35 +500,20 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)
+        checks.reason.of('reason', reason)
         records = {record.name: record for record in self._backend.snapshot().nodes if record.state is NodeState.JOINED}
         if name not in records or not self._backend.remove_node(records[name].ref):
             raise ConfigError(
-                f'node is {name!r}: must be a registered node, which are {listed(records.keys() - {name}) or "none"}'
+                f'node is {cut_repr(name)}: must be a registered node, which are {listed(records.keys() - {name}) or "none"}'
             )
         self._record(who, 'evict', [name], reason)
         return records[name].timeout_sec
 
     def _actor(self, actor: str | None) -> str:
-        return user_at_host() if actor is None else checks.creator.of('actor', actor)
+        return user_at_host() if actor is None else checks.actor.of('actor', actor)
 
     def _record(self, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:
         actions.record(self._backend, actor, action, subjects, reason)
-
-
-@overload
-def _day(date: dt.date) -> dt.date: ...
-
-
-@overload
-def _day(date: None) -> None: ...
-
-
-@overload
-def _day(date: dt.date | None) -> dt.date | None: ...
-
-
-def _day(date: dt.date | None) -> dt.date | None:
-    return date.date() if isinstance(date, dt.datetime) else date
 
 
 def _task_row(row: Claim | Audit) -> TaskRow:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from jobsync._core.hashing import hasher, task_key, tokenizer
 from jobsync._core.records import LockFilter
+from jobsync._core.redact import cut_repr
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
 from jobsync._runtime.callbacks import Functions
@@ -375,7 +376,7 @@ class Job:
             yield
             return
         if not task_log.check_out(key, token):
-            raise NotOwned(f'node {self.node_name!r}: task {key!r} {self._why_not_started(key)}')
+            raise NotOwned(f'node {self.node_name!r}: task {cut_repr(key)} {self._why_not_started(key)}')
         try:
             yield
         except BaseException:
@@ -758,8 +759,11 @@ class Job:
 
         Args:
             token: A number of ``my_tokens`` or ``task_to_token``.
+
+        Raises:
+            ConfigError: ``token`` is not an integer.
         """
-        return token in self.my_tokens
+        return checks.token.of('token', token) in self.my_tokens
 
     def owner_of(self, task: object) -> str | None:
         """Return the name of the node that owns the task, from the store; None if no node does.
@@ -792,7 +796,7 @@ class Job:
         fence = None if runtime is None else runtime.lease.fence(key, token, clock.now)
         if fence is None:
             why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
-            raise NotOwned(f'node {self.node_name!r} has no fence for task {key!r}: {why}')
+            raise NotOwned(f'node {self.node_name!r} has no fence for task {cut_repr(key)}: {why}')
         return fence
 
     def task_to_token(self, task: object) -> int:
@@ -850,6 +854,7 @@ class Job:
             The server, which runs until its ``close`` or the end of the process.
 
         Raises:
+            ConfigError: An argument is not allowed.
             JobsyncError: The server cannot listen there, or the extra is not installed.
         """
         try:

@@ -20,7 +20,7 @@ import pluggy
 from jobsync import hookspecs
 from jobsync._core.redact import redact_url, safe_repr
 from jobsync.backend import Backend, BackendInfo, BackendOptions
-from jobsync.config.checks import nearest
+from jobsync.config.checks import is_storable, nearest
 from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def connect(url: str, options: BackendOptions) -> Backend:
         ConfigError: The URL has no scheme, or its backend refuses it.
         BackendNotFound: No plugin has the scheme, several have it, the plugin is broken, or its driver is not installed.
     """
+    if isinstance(url, str) and not is_storable(url):
+        raise ConfigError(f'backend is {safe_repr(redact_url(url))}: must be text without NUL and lone surrogates')
     scheme = _scheme(url)
     candidates = _candidates()
     claims = [candidate for candidate in candidates if scheme in candidate.schemes]

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Iterable
 
-__all__ = ['listed', 'redact_url', 'safe_repr']
+__all__ = ['cut_repr', 'listed', 'redact_url', 'safe_repr']
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 120
@@ -29,11 +29,15 @@ _SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
 
 def safe_repr(value: object) -> str:
     """Return value and type, as in ``'abc' (str)``; a long value is cut, one that cannot be shown is replaced."""
+    return f'{cut_repr(value)} ({type(value).__name__})'
+
+
+def cut_repr(value: object) -> str:
+    """Return the value as ``repr`` shows it; a long value is cut, one that cannot be shown is replaced."""
     try:
-        text = _repr.repr(value)
+        return _repr.repr(value)
     except Exception:  # noqa: BLE001  (a __repr__ of the user's, or an int of more digits than Python will print)
-        text = '<not printable>'
-    return f'{text} ({type(value).__name__})'
+        return '<not printable>'
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

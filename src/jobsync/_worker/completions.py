@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from jobsync._core.redact import cut_repr
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
 from jobsync._worker.alarm import Alarm
@@ -169,4 +170,4 @@ def refusal_as_outage(action: Callable[[], T]) -> Callable[[], T]:
 
 def listed(keys: Collection[str]) -> str:
     """Return tasks as text for a log line: the first key, and how many more there are."""
-    return f'task {next(iter(keys))!r}' + (f' and {len(keys) - 1} more' if len(keys) > 1 else '') if keys else 'no task'
+    return f'task {cut_repr(next(iter(keys)))}' + (f' and {len(keys) - 1} more' if len(keys) > 1 else '') if keys else 'no task'

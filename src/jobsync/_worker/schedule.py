@@ -7,7 +7,6 @@ moment that matches a cron expression in a time zone.
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
@@ -103,7 +102,7 @@ def parse_schedule(schedule: object, zone: dt.tzinfo) -> Schedule:
     """Return the schedule for a number of seconds or a cron expression. Raise ``ConfigError`` for anything else."""
     if isinstance(schedule, str):
         return CronSchedule(schedule, zone)
-    is_number = isinstance(schedule, (int, float)) and not isinstance(schedule, bool) and math.isfinite(schedule)
+    is_number = isinstance(schedule, (int, float)) and not isinstance(schedule, bool)
     if not is_number or not _SHORTEST_SEC <= schedule <= _LONGEST_SEC:  # type: ignore[operator]  # known to be a number
         raise ConfigError(
             f'schedule is {safe_repr(schedule)}: must be a number of seconds from {_SHORTEST_SEC:g} to {_LONGEST_SEC:g}, or a '

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from jobsync._core.redact import cut_repr
 from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync._worker.task_log import TaskLog
@@ -60,7 +61,9 @@ class TurnBase:
             NotOwned: The turn never began, or coordination is off.
         """
         if self._fence is None:
-            raise NotOwned(f'node {self._session.node_name!r} has no fence for {self._key!r}: it does not hold this place')
+            raise NotOwned(
+                f'node {self._session.node_name!r} has no fence for {cut_repr(self._key)}: it does not hold this place'
+            )
         return self._fence
 
 
@@ -114,7 +117,7 @@ class Singleton:
         """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
         place = self._place
         if self._is_held:
-            raise JobsyncError(f'{place.key!r} is held by this very object: make another one with job.singleton')
+            raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
         self._is_held = place.take()
         if self._is_held:
             self._span.begin()

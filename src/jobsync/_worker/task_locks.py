@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from jobsync._core.records import LockEdit, LockFilter, LockRequest
 from jobsync._core.redact import listed, safe_repr
 from jobsync._event_log import EventLogger
 from jobsync._worker.session import Session
+from jobsync.config import checks
 from jobsync.errors import ConfigError
 from jobsync.rows import LockRow
 from jobsync.task import key_of
@@ -89,7 +89,7 @@ def lock_request(
         task_id=key_of(task_id),
         patterns=patterns_of(pattern),
         created_by=creator,
-        reason=_reason(reason),
+        reason=checks.reason.of('reason', reason),  # type: ignore[arg-type]  # by the check
         expires_in=_expiry(expires_in_days),
     )
 
@@ -102,7 +102,7 @@ def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequ
     found: dict[str, LockRequest] = {}
     like: LockRequest | None = None
     terms: Sequence[Any] = ()
-    for lock in locks:
+    for lock in checks.locks.of('locks', locks):
         if not _is_row(lock) or not 2 <= len(lock) <= 4:
             raise ConfigError(f'lock {safe_repr(lock)}: must be a tuple (task_id, node_pattern, reason)')
         # Most locks have the pattern and reason of the lock before, which have been checked.
@@ -142,18 +142,14 @@ def _pattern(pattern: object) -> str:
     text = compile_like(pattern).pattern
     if not text:
         raise ConfigError(f'node pattern {safe_repr(pattern)}: must not be empty; % matches every node')
+    if not checks.is_storable(text):
+        raise ConfigError(f'node pattern {safe_repr(pattern)}: must be text without NUL and lone surrogates')
     return text
-
-
-def _reason(reason: object) -> str | None:
-    if reason is not None and not isinstance(reason, str):
-        raise ConfigError(f'reason is {safe_repr(reason)}: must be a string or None')
-    return reason
 
 
 def _expiry(days: object) -> dt.timedelta | None:
     if days is None:
         return None
-    if isinstance(days, bool) or not isinstance(days, (int, float)) or not math.isfinite(days) or not 0 < days <= 36_500:
+    if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 < days <= 36_500:
         raise ConfigError(f'expires_in_days is {safe_repr(days)}: must be a number of days above 0, at most 36500')
     return dt.timedelta(days=days)

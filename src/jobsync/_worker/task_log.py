@@ -10,6 +10,7 @@ from typing import cast
 import attrs
 
 from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Unclaimed
+from jobsync._core.redact import cut_repr
 from jobsync._core.redact import listed as first_of
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime, clock
@@ -342,8 +343,8 @@ class TaskLog:
         kind = HistoryKind.CLAIM if self._session.config.enabled else HistoryKind.AUDIT
         if not self._session.caller.call(lambda: backend.history(kind, limit=1, date=self._date, item=key)):
             raise ConfigError(
-                f'task {key!r}: must have been begun before it is complete, and no node has begun it for {self._date}: call '
-                'add_task, or loop over claim'
+                f'task {cut_repr(key)}: must have been begun before it is complete, and no node has begun it for {self._date}: '
+                'call add_task, or loop over claim'
             )
 
     # --- ends ---------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from jobsync._core.redact import cut_repr
 from jobsync._runtime import clock
 from jobsync._worker.singleton import POLL_SEC, Place, TurnBase
 from jobsync._worker.tracing import TurnSpan
@@ -41,7 +42,7 @@ class AsyncSingleton:
     def _take(self) -> AsyncTurn:
         place = self._place
         if self._is_held:
-            raise JobsyncError(f'{place.key!r} is held by this very object: make another one with job.singleton')
+            raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
         self._is_held = self._threads.call_here(place.take)  # no I/O
         if self._is_held:
             self._span.begin()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import enum
+import re
 
 import attrs
+
+from jobsync._core.redact import safe_repr
+from jobsync.errors import ConfigError
 
 __all__ = ['BackendInfo', 'BackendOptions', 'Reach']
 
@@ -40,12 +44,18 @@ class BackendInfo:
     """Whether the backend has ``connection()`` and ``tables`` (see ``jobsync.database``)."""
 
 
+def _namespace(_: object, __: object, value: object) -> None:
+    """Check a namespace here, before it becomes a part of names of tables and keys."""
+    if not isinstance(value, str) or not re.fullmatch('[A-Za-z0-9_]{1,100}', value):
+        raise ConfigError(f'appname is {safe_repr(value)}: must be up to 100 letters, digits and underscores')
+
+
 @attrs.frozen
 class BackendOptions:
     """What a backend is given besides its URL."""
 
-    namespace: str = 'sync_'
-    """The prefix of table and key names: letters, digits and underscores. Namespaces that differ only in case are one."""
+    namespace: str = attrs.field(default='sync_', validator=_namespace)
+    """The prefix of table and key names: ASCII letters, digits and underscores. Namespaces that differ only in case are one."""
     op_timeout_sec: float = 5.0
     """The time in which a call must end."""
     bulk_timeout_sec: float = 60.0

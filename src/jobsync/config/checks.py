@@ -17,37 +17,53 @@ from typing import Any, TypeVar
 
 import attrs
 
-from jobsync._core.redact import redact_url, safe_repr
+from jobsync._core.redact import cut_repr, redact_url, safe_repr
 from jobsync.backend import Backend, HistoryKind
 from jobsync.errors import ConfigError
 
 __all__ = [
     'Check',
+    'actor',
     'age',
     'async_tasks',
+    'attempts',
     'aware_datetime',
     'batch',
     'callback',
     'choice',
+    'cost',
     'creator',
     'date_of_work',
+    'day_of_work',
     'flag',
+    'group',
     'hides_password',
     'history_kinds',
+    'host',
     'integer',
+    'is_storable',
+    'items',
     'keywords_only',
+    'limit',
+    'locks',
     'misfire',
+    'names',
     'nearest',
     'node_name',
     'number',
     'optional_callable',
+    'optional_date',
     'place_name',
+    'port',
     'prefix',
+    'reason',
+    'rows',
     'seconds',
     'site',
     'store',
     'tasks',
     'text',
+    'token',
     'unknown_field',
     'weight',
     'with_optional_argument',
@@ -57,6 +73,11 @@ T = TypeVar('T')
 A = TypeVar('A', bound=attrs.AttrsInstance)
 
 _LONGEST_NAME = 200
+_LONGEST_SEC = 10**9
+"""Thirty years: more than any wait, and less than what the clocks of Python and of the stores can count."""
+_MOST_ROWS = 10**9
+_LONGEST_AGE = dt.timedelta(days=36_500)
+"""More than the age of any record."""
 _BACKEND_METHODS = frozenset(name for name in vars(Backend) if not name.startswith('_'))
 
 
@@ -80,7 +101,7 @@ class Check:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_integer(value: object) -> bool:
@@ -152,7 +173,9 @@ node_name = Check(
     f'1 to {_LONGEST_NAME} printable characters, no space at either end',
 )
 """A node's name, which people read in a table and compare."""
-seconds = Check(lambda value: _is_number(value) and value >= 0, 'a number of seconds, 0 or more')
+seconds = Check(
+    lambda value: _is_number(value) and 0 <= value <= _LONGEST_SEC, f'a number of seconds, 0 or more, at most {_LONGEST_SEC}'
+)
 site = Check(lambda value: value is None or isinstance(value, str), 'a string or None; other arguments are given by name')
 batch = Check(lambda value: value is None or (_is_integer(value) and value >= 1), 'an integer of at least 1, or None')
 aware_datetime = Check(
@@ -160,7 +183,9 @@ aware_datetime = Check(
 )
 _KINDS = tuple(kind.value for kind in HistoryKind)
 history_kinds = Check(
-    lambda value: isinstance(value, Collection) and not isinstance(value, str) and bool(value) and set(value) <= set(_KINDS),
+    lambda value: (
+        isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0 and all(kind in _KINDS for kind in value)
+    ),
     f'some of {", ".join(map(repr, _KINDS))}, in a list or tuple',
 )
 place_name = Check(
@@ -170,8 +195,46 @@ place_name = Check(
 """The name of a singleton or a schedule."""
 misfire = choice(('skip', 'run'))
 """What becomes of ticks that are missed."""
-creator = Check(lambda value: isinstance(value, str) and bool(value), 'the name of a node')
+
+
+def is_storable(value: str) -> bool:
+    """Return whether every store can keep a text: it has a UTF-8 form, and no NUL."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return '\0' not in value
+
+
+_STORABLE = 'without NUL and lone surrogates'
+creator = Check(lambda value: isinstance(value, str) and bool(value) and is_storable(value), f'the name of a node, {_STORABLE}')
 """The node whose task locks are meant; never None, which would mean those of all nodes."""
+actor = Check(lambda value: isinstance(value, str) and bool(value) and is_storable(value), f'a name, {_STORABLE}')
+"""A person or program that changes a cluster."""
+reason = Check(lambda value: value is None or (isinstance(value, str) and is_storable(value)), f'a string or None, {_STORABLE}')
+
+
+def _is_host(value: object) -> bool:
+    if not isinstance(value, str) or not value.isprintable() or ' ' in value:
+        return False
+    try:
+        value.encode('idna')
+    except UnicodeError:
+        return False
+    return True
+
+
+host = Check(_is_host, 'the name or address of a host')
+port = integer(0, 65_535)
+locks = Check(lambda value: isinstance(value, Iterable), 'an iterable of tuples (task_id, node_pattern, reason)')
+token = Check(_is_integer, 'an integer')
+rows = integer(0, _MOST_ROWS)
+limit = Check(lambda value: value is None or rows.is_allowed(value), f'{rows.allowed}, or None')
+attempts = integer(1, 100_000)
+names = Check(
+    lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)),
+    'names of nodes, in a list or another iterable',
+)
 group = Check(
     lambda value: (
         isinstance(value, str)
@@ -244,6 +307,17 @@ def _arguments(count: int) -> str:
     return {0: 'none', 1: 'one argument'}.get(count, f'{count} arguments')
 
 
+def optional_date(date: object) -> dt.date | None:
+    """Return the date of a date or datetime; None for None, which stands for every date."""
+    return None if date is None else day_of_work(date)
+
+
+def day_of_work(date: object) -> dt.date:
+    """Return the date of a date or datetime; today for None."""
+    found = date_of_work(date)
+    return found.date() if isinstance(found, dt.datetime) else found
+
+
 def date_of_work(date: object) -> dt.date:
     """Return the date or datetime as it was given; today for None."""
     if date is None:
@@ -255,7 +329,9 @@ def date_of_work(date: object) -> dt.date:
 
 def age(older_than: dt.timedelta | float) -> dt.timedelta:
     """Return an age, given as a timedelta or in seconds."""
-    return older_than if isinstance(older_than, dt.timedelta) else dt.timedelta(seconds=seconds.of('older_than', older_than))
+    if isinstance(older_than, dt.timedelta):
+        return min(max(older_than, dt.timedelta(0)), _LONGEST_AGE)
+    return dt.timedelta(seconds=seconds.of('older_than', older_than))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------------
@@ -263,19 +339,21 @@ def age(older_than: dt.timedelta | float) -> dt.timedelta:
 
 def hides_password(value: object) -> str:
     """Return the repr of a field that holds a backend or its URL, without the URL's password."""
-    return repr(redact_url(value) if isinstance(value, str) else value)
+    return cut_repr(redact_url(value) if isinstance(value, str) else value)
 
 
 def nearest(name: object, known: Collection[str]) -> str | None:
     """Return the known name that ``name`` is probably a misspelling of."""
-    return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1)), None)
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        return None
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
 
 
 def unknown_field(name: object, known: Collection[str], where: str) -> ConfigError:
     """Return the error for a field that does not exist, with the nearest one that does."""
     near = nearest(name, known)
     hint = f'did you mean {near}?' if near else f'there are {", ".join(sorted(known))}'
-    return ConfigError(f'{where} has no field {name!r}: {hint}')
+    return ConfigError(f'{where} has no field {cut_repr(name)}: {hint}')
 
 
 def keywords_only(cls: type[A]) -> type[A]:

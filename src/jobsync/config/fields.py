@@ -17,6 +17,7 @@ import attrs
 
 from jobsync._core.hashing import DEFAULT_HASH, HASH_FUNCTIONS
 from jobsync._core.records import Settings
+from jobsync._core.redact import safe_repr
 from jobsync.backend import Backend, BackendOptions
 from jobsync.config import checks
 from jobsync.errors import ConfigError
@@ -185,10 +186,10 @@ class CoordinationConfig:
                 f'{parts[0]} is given without host: must be host and dbname, with port, user and password as needed'
             )
         if self.host is not None and self.dbname is None:
-            raise ConfigError(f'host is {self.host!r} without dbname: must be host and dbname together')
+            raise ConfigError(f'host is {safe_repr(self.host)} without dbname: must be host and dbname together')
         if self.host is not None and self.backend is not None:
             raise ConfigError(
-                f'backend is {checks.hides_password(self.backend)} and host is {self.host!r}: must be one or the other'
+                f'backend is {checks.hides_password(self.backend)} and host is {safe_repr(self.host)}: must be one or the other'
             )
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobsync._core.redact import cut_repr
 from jobsync.fencing.number import check_keys, checked_fence, stale
 
 __all__ = ['etcd_put']
@@ -44,7 +45,7 @@ def etcd_put(client: Any, key: str, value: str | bytes, fence: int, *, fence_key
         if done:
             return
         if found := answers[0]:
-            raise stale(fence, f'key {key!r}', int(found[0][0]))
+            raise stale(fence, f'key {cut_repr(key)}', int(found[0][0]))
         done, _ = client.transaction(compare=[is_absent], success=writes, failure=[])
         if done:
             return

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jobsync._core.redact import cut_repr
 from jobsync.errors import ConfigError
 from jobsync.fencing.number import check_keys, checked_fence, stale
 
@@ -55,7 +56,9 @@ def _call(key: str, value: str | bytes | float, fence: int, fence_key: str | Non
     check_keys(key, fence_key, _is_of_a_fence)
     stored_at = fence_key or _beside(key)
     if stored_at is None:
-        raise ConfigError(f'key is {key!r}: a cluster would put another key elsewhere because of its braces; give a fence_key')
+        raise ConfigError(
+            f'key is {cut_repr(key)}: a cluster would put another key elsewhere because of its braces; give a fence_key'
+        )
     return _script(), 2, key, stored_at, value, checked_fence(fence)
 
 
@@ -79,7 +82,7 @@ def _is_of_a_fence(key: str) -> bool:
 
 def _check_result(highest: Any, key: str, fence: int) -> None:
     if highest is not None:
-        raise stale(fence, f'key {key!r}', highest.decode() if isinstance(highest, bytes) else highest)
+        raise stale(fence, f'key {cut_repr(key)}', highest.decode() if isinstance(highest, bytes) else highest)
 
 
 @cache

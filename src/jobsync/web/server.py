@@ -10,6 +10,7 @@ from typing import Self
 import uvicorn
 from starlette.applications import Starlette
 
+from jobsync.config import checks
 from jobsync.errors import JobsyncError
 
 __all__ = ['Server']
@@ -26,11 +27,14 @@ class Server:
         host: The address to listen on. Nothing is encrypted, and no login is needed.
 
     Raises:
+        ConfigError: An argument is not allowed.
         JobsyncError: The server cannot listen there.
     """
 
     def __init__(self, app: Starlette, port: int, host: str = '127.0.0.1') -> None:
         self._app = app
+        checks.port.of('port', port)
+        checks.host.of('host', host)
         config = uvicorn.Config(
             app,
             host=host,

@@ -21,7 +21,7 @@ from benchmarks.libraries.process import ROOT
 from tests.faults.ledger import Log, read
 from tests.faults.places import Place
 from tests.faults.proxy import Line, Lines
-from tests.faults.worker import FaultOrder
+from tests.faults.work import FaultOrder
 
 from jobsync import CoordinationConfig, plugins
 from jobsync.backend import Backend, Snapshot

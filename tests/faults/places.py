@@ -110,6 +110,11 @@ class PostgresqlPlace(Place):
         self._taken: list[psycopg.Connection[Any]] = []
 
     @property
+    def schema(self) -> str:
+        """The schema of the tables."""
+        return self._harness.schema
+
+    @property
     def servers(self) -> Sequence[ServerProcess]:
         """See ``Place``."""
         return [self.server]
@@ -150,7 +155,7 @@ class PostgresqlPlace(Place):
 
     def restore_dump(self, dump: Path) -> None:
         """Restore a logical dump in the place of what is there."""
-        self.server.psql(f'DROP SCHEMA {self._harness.schema} CASCADE')
+        self.server.drop(self._harness.schema)
         self.server.restore(dump)
 
     def refuse_rights(self) -> None:

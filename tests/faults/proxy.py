@@ -94,7 +94,7 @@ class Lines:
         self._loop.close()
 
     def _do(self, work: Callable[[], object]) -> T:  # type: ignore[type-var]
-        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(60)  # type: ignore[arg-type]
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(300)  # type: ignore[arg-type]
 
     async def _open(self, target: int) -> Line:
         line = Line(0, target)

@@ -146,9 +146,10 @@ class PostgresqlHarness(Harness):
     def fail_over(self) -> None:
         """A dump is restored."""
         dump = self.server.dump(self.schema)
-        self.server.psql(f'DROP SCHEMA {self.schema} CASCADE')
+        self.server.drop(self.schema)
         self.server.restore(dump)
 
     def wipe(self) -> None:
         """The tables are dropped."""
-        self.server.psql(f'DROP SCHEMA {self.schema} CASCADE', f'CREATE SCHEMA {self.schema}')
+        self.server.drop(self.schema)
+        self.server.psql(f'CREATE SCHEMA {self.schema}')

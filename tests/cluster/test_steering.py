@@ -180,3 +180,28 @@ def test_the_history_of_leaders(cluster: Cluster, namespace: Namespace, nodes: N
     namespace.backend.acquire_leadership(nodes['b'], 1)
     namespace.commit(nodes['b'], moved=1, reason='node left: c')
     assert ('leader', 'b', 'before it a') in [(row['event'], row['by'], row['details']) for row in cluster.history()]
+
+
+TEXTS = ('a\0', '\ud800')
+"""What not every store can record."""
+
+
+@pytest.mark.parametrize('text', TEXTS, ids=('NUL', 'surrogate'))
+def test_a_text_that_not_every_store_takes(cluster: Cluster, namespace: Namespace, nodes: Nodes, text: str) -> None:
+    """It is refused before anything is changed, whichever argument it is."""
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: cluster.drain('b', actor=text),
+        lambda: cluster.drain('b', text, actor='ann'),
+        lambda: cluster.undrain('b', actor=text),
+        lambda: cluster.evict('b', actor=text),
+        lambda: cluster.evict('b', text, actor='ann'),
+        lambda: cluster.release(['x'], actor=text),
+        lambda: cluster.purge(older_than=0, actor=text),
+        lambda: cluster.clear_locks(creator=text, actor='ann'),
+        lambda: cluster.add_lock('x', 'a', text, actor='ann'),
+        lambda: cluster.add_lock('x', ['b', text], actor='ann'),
+    )
+    with namespace.unchanged():
+        for call in calls:
+            with pytest.raises(ConfigError):
+                call()

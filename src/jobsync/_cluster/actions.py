@@ -30,7 +30,7 @@ def user_at_host() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name
         user = str(os.getuid())
-    return f'{user}@{socket.gethostname()}'
+    return f'{user}@{socket.gethostname()}'.encode(errors='replace').decode()  # a name may be no UTF-8
 
 
 def record(backend: Backend, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:

@@ -82,14 +82,14 @@ def warn_of_globs(node_name: str, patterns: Iterable[str]) -> None:
 
 
 def lock_request(
-    creator: str, task_id: object, pattern: object, reason: object = None, expires_in_days: object = None
+    creator: str, task_id: object, pattern: object, reason: Any = None, expires_in_days: object = None
 ) -> LockRequest:
     """Return a checked request. Raise ``ConfigError`` for what is not allowed."""
     return LockRequest(
         task_id=key_of(task_id),
         patterns=patterns_of(pattern),
         created_by=creator,
-        reason=checks.reason.of('reason', reason),  # type: ignore[arg-type]  # by the check
+        reason=checks.reason.of('reason', reason),
         expires_in=_expiry(expires_in_days),
     )
 

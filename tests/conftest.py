@@ -14,14 +14,27 @@ from tests.support.stores import many_databases
 
 from jobsync.testing import Harness
 
+MODULES = (
+    'tests.support.harnesses.etcd',
+    'tests.support.harnesses.postgresql',
+    'tests.support.harnesses.redis',
+    'tests.support.harnesses.sqlite',
+    'jobsync.backends.etcd.etcd_backend',
+    'jobsync.backends.redis.backend',
+    'jobsync.backends.sql.postgresql.store',
+    'jobsync.backends.sql.sqlite.store',
+)
+"""What the processes of the conformance suite need, on any store."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compare fewer sequences of calls with the reference unless ``--full`` is given; restore SIGINT.
+    """Set up the conformance suite, with fewer sequences of calls unless ``--full`` is given; restore SIGINT.
 
     A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit.
     """
     if not config.getoption('full'):
         Harness.examples = 10
+    Harness.modules = MODULES
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -65,6 +65,9 @@ class Harness:
     stopped_sec: float = 5.0
     """``PROCESSES``: the longest time for which a process is kept stopped in the middle of a write, until another process has
     written. Must be longer than any lock with a time to live and any session that the store keeps for a process."""
+    modules: tuple[str, ...] = ()
+    """``PROCESSES``: names of modules that are imported before other processes are forked, to save time: the harness's own, the
+    backend's and its driver's. None may start a thread when it is imported."""
     node_spoils: tuple[str, ...] = ('record',)
     """``SPOIL``: names of all ways in which the record of a node can be spoilt, for example one for each field."""
     lock_spoils: tuple[str, ...] = ('record',)

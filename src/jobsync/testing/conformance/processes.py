@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -32,7 +32,7 @@ ROUNDS = 10
 STOPS = 10
 WAVES = 4
 START_SEC = 4 * DEADLINE_SEC
-"""The limit for processes to start. Each imports all modules that it needs."""
+"""The limit for processes to start. Each imports the modules that it needs and that are not in ``Harness.modules``."""
 
 Connector = Callable[[str], Backend]
 Work = Callable[[Namespace, int, Connection], object]
@@ -56,9 +56,17 @@ def receive(pipe: Connection, seconds: float = DEADLINE_SEC) -> Any:
 
 
 @contextlib.contextmanager
-def processes(harness: Harness, work: Work, count: int = PROCESSES) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
-    """Yield processes that are ready and wait for the start; kill them at the end."""
-    context, started = mp.get_context('spawn'), []
+def processes(
+    harness: Harness, work: Work, count: int = PROCESSES, method: Literal['forkserver', 'spawn'] = 'forkserver'
+) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
+    """Yield processes that are ready and wait for the start; kill them at the end.
+
+    They are forks of a process that has imported ``Harness.modules`` and done nothing else: to import takes longer than most of
+    what they do. With the method ``spawn`` they are children of this process.
+    """
+    context = mp.get_context('spawn') if method == 'spawn' else mp.get_context('forkserver')
+    started = []
+    context.set_forkserver_preload([__name__, *harness.modules])
     try:
         for number in range(count):
             ours, theirs = context.Pipe()
@@ -239,7 +247,7 @@ class ProcessTests:
         limit = min(1.0, harness.stopped_sec)
         backend = harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)
         backend.open(SETTINGS, create=True)
-        with processes(harness, partial(write_in_steps, what), count=1) as ((process, pipe),):
+        with processes(harness, partial(write_in_steps, what), count=1, method='spawn') as ((process, pipe),):
             pid = process.pid or 0
             pipe.send('go')
 

@@ -48,7 +48,7 @@ def random_plan(random: Random, tokens: int, share: float, number: int) -> Plan:
 
 @pytest.mark.parametrize(('tokens', 'share'), [(1, 1.0), (40, 0.5), (2000, 0.01), (40_000, 0.5)])
 def test_many_commits(tokens: int, share: float) -> None:
-    """After each of many commits a reading is what the reference has, and the log stays short by a few foldings."""
+    """After many commits a reading is what the reference has, and the log stays short by a few foldings."""
     random = Random(tokens)
     reference, base, log, foldings, most = Reference(), b'', list[bytes](), 0, 0
     commits = 3 * MOST_ENTRIES if tokens < 10_000 else 20
@@ -63,8 +63,9 @@ def test_many_commits(tokens: int, share: float) -> None:
             assert not is_long(len(log), sum(map(len, log)), len(base))
         most = max(most, len(log))
         reference = reference.commit(plan, revision)
-        expected = rows(Assignment.empty(tokens).apply(reference.read(None)))
-        assert rows(applied([unpacked(blob)[0] for blob in (base, *log)], tokens, revision)) == expected
+        if tokens < 1_000 or number % 4 == 3:  # to compare many rows takes longer than to commit them
+            expected = rows(Assignment.empty(tokens).apply(reference.read(None)))
+            assert rows(applied([unpacked(blob)[0] for blob in (base, *log)], tokens, revision)) == expected
     assert 1 <= foldings <= commits / 2
     assert most <= MOST_ENTRIES
     assert tokens > 10_000 or most == MOST_ENTRIES

@@ -11,6 +11,8 @@ from jobsync.testing.conformance.namespace import Namespace
 __all__ = ['SizeTests']
 
 NODES = 10
+MOST_REGISTERED = 500
+"""How many nodes a test registers and removes by one commit: to register takes time."""
 
 
 class SizeTests:
@@ -78,8 +80,9 @@ class SizeTests:
         """One commit removes as many evicted, departed and absent nodes together as the backend declares."""
         leader, most = namespace.leader(), namespace.backend.info.max_removals
         stays = namespace.join('stays')
-        refs = [namespace.join(f'worker-{number:06}.example') for number in range(most // 2)]  # to register takes time
-        evicted, departed = refs[most // 4 :], refs[: most // 4]
+        registered = min(most // 2, MOST_REGISTERED)
+        refs = [namespace.join(f'worker-{number:06}.example') for number in range(registered)]
+        evicted, departed = refs[registered // 2 :], refs[: registered // 2]
         for ref in departed:
             namespace.backend.deregister(ref)
         version = namespace.commit(
@@ -87,7 +90,7 @@ class SizeTests:
             TokenGroup([1], 'stays'),
             evictions=tuple(Eviction(ref, 0) for ref in evicted),
             departed=tuple(departed),
-            absent=tuple(namespace.ref(f'ghost-{number:06}.example') for number in range(most - most // 2)),
+            absent=tuple(namespace.ref(f'ghost-{number:06}.example') for number in range(most - registered)),
         )
         assert [node.ref for node in namespace.snapshot().nodes] == [leader, stays]
         assert namespace.assignment().version == version

@@ -13,6 +13,7 @@ from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
+from jobsync.backends.sql.postgresql import store
 from jobsync.testing import Namespace
 
 MANY = 10_000
@@ -31,8 +32,9 @@ Sql = SqliteHarness | PostgresqlHarness
 
 
 @pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sql]:
-    """An empty store."""
+def harness(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sql]:
+    """An empty store, which gives a process much time between two statements: on a starved machine it may need that."""
+    monkeypatch.setattr(store, 'IDLE_SEC', 600.0)
     sqlite = request.param == 'sqlite'
     harness = SqliteHarness(tmp_path) if sqlite else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
     yield harness

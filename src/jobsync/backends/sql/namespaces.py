@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from jobsync.backend import INITIAL, NodeState, Opened, Settings, Timeline
 from jobsync.backends._common.values import draw_id
 from jobsync.backends.sql import state as states
-from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.schema import SCHEMA_VERSION, creation
 from jobsync.backends.sql.sound import is_readable
 from jobsync.backends.sql.store import SqlStore, SqlTransaction
 
-__all__ = ['create', 'put_settings', 'renew']
+__all__ = ['begin', 'create', 'put_settings', 'renew']
 
 
 def new_timeline(generation: int, store: str) -> dict[str, Any]:
@@ -28,8 +28,14 @@ def create(store: SqlStore, tx: SqlTransaction, settings: Settings) -> None:
     store.lock_schema(tx)
     if store.has_schema(tx):
         return
-    tx.tables.metadata.create_all(tx.connection, checkfirst=False)
+    of = tx.connection.dialect
+    tx.execute_texts(creation(tx.tables, f'{of.name}+{of.driver}://'))
     store.watch(tx)
+    begin(tx, settings)
+
+
+def begin(tx: SqlTransaction, settings: Settings) -> None:
+    """Insert the first state into empty tables."""
     identity = tx.execute(sa.select(tx.dialect.identity())).scalar_one()
     row = sa.insert(tx.tables.state).values(
         id=1,

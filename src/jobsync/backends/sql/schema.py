@@ -21,7 +21,7 @@ from jobsync.backends.sql import sound
 from jobsync.backends.sql.types import BigId, Day, UtcDateTime
 from jobsync.errors import ConfigError
 
-__all__ = ['SCHEMA_VERSION', 'Tables', 'conditions', 'tables_for']
+__all__ = ['SCHEMA_VERSION', 'Tables', 'conditions', 'creation', 'tables_for']
 
 SCHEMA_VERSION = 4
 """The version of the tables below, stored in ``state``. To change a table, add a step to ``migrations`` and raise this number."""
@@ -84,6 +84,22 @@ def tables_for(namespace: str) -> Tables:
     roomy = sa.DDL('ALTER TABLE %(fullname)s SET (fillfactor = 85)')  # type: ignore[no-untyped-call]
     sa.event.listen(tables['token'], 'after_create', roomy.execute_if(dialect='postgresql'))
     return Tables(prefix, metadata, **tables)
+
+
+@functools.lru_cache(16)
+def creation(tables: Tables, url: str) -> tuple[str, ...]:
+    """Return the statements that create the tables and their indexes, for the driver of a URL.
+
+    Kept, because to render them takes longer than to run them.
+    """
+    statements: list[str] = []
+
+    def render(ddl: sa.Executable, *_: object, **__: object) -> None:
+        statements.append(str(ddl.compile(dialect=engine.dialect)))  # type: ignore[attr-defined]
+
+    engine = sa.create_mock_engine(url, render)
+    tables.metadata.create_all(engine, checkfirst=False)
+    return tuple(statements)
 
 
 def _node() -> list[SchemaItem]:

@@ -10,7 +10,7 @@ import abc
 import enum
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -68,6 +68,11 @@ class SqlTransaction:
     def execute_text(self, statement: str) -> sa.CursorResult[Any]:
         """Run one statement in the dialect's own SQL, as it is."""
         return self.connection.exec_driver_sql(statement)
+
+    def execute_texts(self, statements: Iterable[str]) -> None:
+        """Run statements in the dialect's own SQL that return nothing, in one message if the store can."""
+        for statement in statements:
+            self.execute_text(statement)
 
     def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:
         """Run one statement that returns nothing, if the store can in one message with the next one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,6 +82,10 @@ class Framed(SqlTransaction):
         """See ``SqlTransaction.execute_text``."""
         with self._framing():
             return super().execute_text(statement)
+
+    def execute_texts(self, statements: Iterable[str]) -> None:
+        """See ``SqlTransaction.execute_texts``."""
+        self.execute_text('; '.join(statements))
 
     def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:
         """See ``SqlTransaction.enqueue``: the statement is sent with the next one, or with the COMMIT of ``end``."""
@@ -204,13 +208,13 @@ class PostgresqlStore(SqlStore):
 
     def watch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.watch``."""
-        for statement in functions_and_triggers(self.tables, self._schema(tx)):
-            tx.execute_text(statement.replace('%', '%%'))
+        statements = functions_and_triggers(self.tables, self._schema(tx))
+        tx.execute_texts(statement.replace('%', '%%') for statement in statements)
 
     def unwatch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.unwatch``: the triggers go with their functions."""
-        for name in FUNCTIONS:
-            tx.execute_text(f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}{name}() CASCADE')
+        start = f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}'
+        tx.execute_texts(f'{start}{name}() CASCADE' for name in FUNCTIONS)
 
     def _schema(self, tx: SqlTransaction) -> str:
         """Return the schema of the tables, quoted."""

@@ -108,8 +108,7 @@ class SqliteStore(SqlStore):
 
     def watch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.watch``."""
-        for statement in triggers(self.tables):
-            tx.connection.exec_driver_sql(statement)
+        tx.execute_texts(triggers(self.tables))
 
     def unwatch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.unwatch``."""

@@ -6,12 +6,18 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable
+from weakref import WeakKeyDictionary
 
 from tests.support.servers import PostgresServer
 from tests.support.timings import PATIENT
 
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, Settings
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.namespaces import begin
+from jobsync.backends.sql.postgresql.ddl import WRITER
 from jobsync.backends.sql.postgresql.plugin import connect
+from jobsync.backends.sql.schema import tables_for
+from jobsync.backends.sql.store import Mode
 from jobsync.testing import Ability, Harness
 
 __all__ = ['PostgresqlHarness']
@@ -34,7 +40,10 @@ LOCK_SPOILS = {
 }
 """What an operator's UPDATE sets, for each way to spoil a row."""
 
+NAMESPACE = 'sync_'
 _numbers = itertools.count(1)
+_spare_schemas: WeakKeyDictionary[PostgresServer, list[str]] = WeakKeyDictionary()
+"""Schemas with the tables of an empty namespace, without its state, that tests have left on a server."""
 
 
 def connect_to(url: str, namespace: str, **options: float) -> Backend:
@@ -43,7 +52,11 @@ def connect_to(url: str, namespace: str, **options: float) -> Backend:
 
 
 class PostgresqlHarness(Harness):
-    """A schema of its own on a server that tests share."""
+    """A schema of its own on a server that tests share.
+
+    To make and drop the tables of a namespace costs more than most tests. So a test that begins with ``connect_to_empty`` gets
+    tables that an earlier one has left, emptied, and leaves its own unless it did more than calls of the protocol.
+    """
 
     abilities = frozenset(Ability) - {Ability.CLOCK}
     node_spoils = tuple(NODE_SPOILS)
@@ -51,34 +64,62 @@ class PostgresqlHarness(Harness):
 
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
-        self.schema = f'test_{next(_numbers)}'
-        self.server.arrange(f'CREATE SCHEMA {self.schema}')
         self._backends: list[Backend] = []
+        self._is_reusable = False
+
+    @functools.cached_property
+    def schema(self) -> str:
+        """Its name."""
+        schema = f'test_{next(_numbers)}'
+        self.server.arrange(f'CREATE SCHEMA {schema}')
+        return schema
 
     @property
     def url(self) -> str:
         """Of the superuser."""
         return f'{self.server.url()}?options=-csearch_path%3D{self.schema}'
 
-    def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
+    def connect(self, namespace: str = NAMESPACE, **options: float) -> Backend:
         """See ``Harness``."""
+        self._is_reusable &= namespace == NAMESPACE
         backend = connect_to(self.url, namespace, **options)
         self._backends.append(backend)
+        return backend
+
+    def connect_to_empty(self, settings: Settings) -> Backend:
+        """Return a handle for a namespace in which nothing has happened yet; must come before every other call."""
+        spare = _spare_schemas.setdefault(self.server, [])
+        emptied = spare.pop() if spare else None
+        if emptied is not None:
+            self.schema = emptied
+        backend = self.connect()
+        if emptied is not None:
+            assert isinstance(backend, SqlBackend)
+            backend.store.run(Mode.WRITE, PATIENT['op_timeout_sec'], lambda tx: begin(tx, settings))
+        self._is_reusable = True
         return backend
 
     def close(self) -> None:
         """See ``Harness``."""
         for backend in self._backends:
             backend.close()
-        self.server.arrange(f'DROP SCHEMA {self.schema} CASCADE')
+        if self._is_reusable:
+            tables = tables_for(NAMESPACE)
+            deletions = [f'DELETE FROM {self.schema}.{name}' for name in tables.names().values()]  # noqa: S608 - our own names
+            self.server.arrange('; '.join([f"BEGIN; SET LOCAL {WRITER} = '{NAMESPACE}'", *deletions, 'COMMIT']))
+            _spare_schemas[self.server].append(self.schema)
+        else:
+            self.server.arrange(f'DROP SCHEMA IF EXISTS {self.schema} CASCADE')
 
     def restart(self) -> None:
         """See ``Harness``."""
+        self._is_reusable = False
         self.server.kill()
         self.server.start()
 
     def stop(self) -> None:
         """The server is stopped dead: connections stay open, and nothing comes."""
+        self._is_reusable = False
         self.server.pause()
 
     def start(self) -> None:
@@ -87,10 +128,12 @@ class PostgresqlHarness(Harness):
 
     def connector(self) -> Callable[[str], Backend]:
         """See ``Harness``."""
+        self._is_reusable = False
         return functools.partial(connect_to, self.url)
 
     def execute(self, *statements: str) -> None:
         """Run SQL as an operator would."""
+        self._is_reusable = False
         self.server.psql(f'SET search_path = {self.schema}', *statements)
 
     def query(self, statement: str) -> list[tuple[str, ...]]:
@@ -139,17 +182,20 @@ class PostgresqlHarness(Harness):
 
     def _set_read_only(self, value: str) -> None:
         """Set it for the whole server, and wait until new sessions have it."""
+        self._is_reusable = False
         self.server.psql(f'ALTER SYSTEM SET default_transaction_read_only = {value}', 'SELECT pg_reload_conf()')
         while self.server.psql('SHOW default_transaction_read_only') != [value]:
             time.sleep(0.02)
 
     def fail_over(self) -> None:
         """A dump is restored."""
+        self._is_reusable = False
         dump = self.server.dump(self.schema)
         self.server.drop(self.schema)
         self.server.restore(dump)
 
     def wipe(self) -> None:
         """The tables are dropped."""
+        self._is_reusable = False
         self.server.drop(self.schema)
         self.server.psql(f'CREATE SCHEMA {self.schema}')

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+import threading
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
@@ -110,6 +111,8 @@ class EtcdPurging:
         self._store, self._keys, self._log = store, store.keys, log
         self._other: dict[tuple[HistoryKind | None, dt.date], OtherHistory] = {}
         """What portions have read, by the kind that it decides on and the date; the oldest first."""
+        self._reads = threading.Lock()
+        """Held while a portion adds to it: a leader's purge and one of a person continue the same reading."""
         self._rows_of_a_key = 1.0
         """In the record that was read last."""
 
@@ -217,6 +220,10 @@ class EtcdPurging:
 
         Reads about ``READ_AHEAD`` times ``limit`` rows more of it, if it was not read to its end.
         """
+        with self._reads:
+            return self._read_on(reading, kind, date, limit, deadline)
+
+    def _read_on(self, reading: KeyReading, kind: HistoryKind | None, date: dt.date, limit: int, deadline: float) -> OtherHistory:
         other = self._other.pop((kind, date), None)
         if other is None or other.cluster != reading.cluster or other.at > reading.at:
             other = OtherHistory.begin(kind, reading)

@@ -15,6 +15,7 @@ from jobsync.backend import (
     Assignment,
     Backend,
     Eviction,
+    HistoryKind,
     Leadership,
     LockEdit,
     LockRequest,
@@ -30,7 +31,7 @@ from jobsync.backend import (
 )
 from jobsync.errors import Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['ConcurrencyTests']
@@ -253,6 +254,21 @@ class ConcurrencyTests:
         claims = [claim for claim in namespace.claims() if claim.item != 'open']
         assert len(claims) == THREADS * ROUNDS
         assert [claim for claim in claims if claim.created_on > completed_at[claim.item]] == []
+
+    def test_purges_at_once(self, namespace: Namespace, backends: list[Backend]) -> None:
+        """A leader's purge and those of people, portion by portion, delete what may go, and nothing else."""
+        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+        done = [f'done {number}' for number in range(THREADS * ROUNDS)]
+        for each in done:
+            namespace.claim(ref, each, date=day)
+            namespace.audit('a', each, date=day)
+        namespace.claim(ref, 'open', date=day)
+        later = namespace.snapshot().now + dt.timedelta(hours=1)
+        for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
+            found = race([partial(purged, backend, kind, later, 2) for backend in backends], 4 * DEADLINE_SEC)
+            assert [error for error in found if isinstance(error, Exception)] == []
+            assert len(namespace.audits()) == (len(done) if kind is HistoryKind.CLAIM else 0)
+        assert {claim.item for claim in namespace.claims()} == {'open'}
 
     def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend]) -> None:
         """While commits follow each other, no reading of any kind shows a version below an earlier reading."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios.steps import item_steps, peak_mb, steps
+from benchmarks.scenarios.steps import item_steps, lock_steps, peak_mb, steps
 from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario
@@ -13,6 +13,7 @@ __all__ = ['SCENARIO']
 
 _SIZES = ((10_000, 10), (1_000_000, 1_000))
 _ITEMS = (10_000, 100)
+_LOCKS, _FEW_LOCKS = (100_000, 5_000), (10_000, 500)
 _COSTS = {'equal cost': (1.0,), 'different cost': (1.0, 2.0, 3.0, 4.0, 5.0)}
 
 
@@ -28,6 +29,10 @@ def play(bench: Bench) -> None:
         for step, run in item_steps(*_ITEMS, costs):
             case = f'items of {what}, {step}: decide: {_ITEMS[0]:,} x {_ITEMS[1]:,}'
             bench.record('step', case, [cpu_seconds(run) for _ in range(9)])
+    locks, nodes = _FEW_LOCKS if bench.quick else _LOCKS
+    for step, run in lock_steps(locks, nodes):
+        case = f'locks to one node each, {step}: decide: {locks:,} x {nodes:,}'
+        bench.record('step', case, [cpu_seconds(run) for _ in range(5)])
 
 
 SCENARIO = Scenario(
@@ -50,6 +55,14 @@ SCENARIO = Scenario(
     needs=Needs.NOTHING,
     targets=(
         Target('a decision: memory', Pick('memory', case='*: decide: *'), at_most=100),
+        *(
+            Target(
+                f'a decision about 100,000 locks on 5,000 nodes, {step}, s',
+                Pick('step', case=f'locks *, {step}: *', statistic='least'),
+                at_most=most,
+            )
+            for step, most in (('nothing', 0.5), ('one node changes', 0.5), ('join', 0.5), ('leave', 0.5), ('handed over', 1.0))
+        ),
         Target('a decision about 10,000 items, s', Pick('step', case='items of *', statistic='least'), at_most=0.05),
     ),
 )

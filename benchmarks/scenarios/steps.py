@@ -9,6 +9,7 @@ import datetime as dt
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count
 
 import attrs
 
@@ -53,9 +54,11 @@ class Cluster:
     names: tuple[str, ...]
     left: frozenset[str] = frozenset()
     locks: tuple[TaskLock, ...] = ()
+    weight: float = 1.0
+    """The weight of the first node."""
 
-    def decide(self) -> Plan | None:
-        """Return the leader's next plan."""
+    def decide(self, state: LeaderState | None = None) -> Plan | None:
+        """Return the next plan of a leader that remembers its state, or of a new leader."""
         version = self.assignment.version
         timeline = Timeline(0, 'timeline', 'store')
         me = NodeRef(self.names[0], 'run-' + self.names[0])
@@ -72,11 +75,12 @@ class Cluster:
             is_first_timeline=True,
             longest_timeout_sec=0.0,
         )
-        return decide(view, LeaderState(timeline_read_at=0.0), _CONFIG, tokenizer('xxh3', self.assignment.total_tokens)).plan
+        return decide(view, state or new_leader(), _CONFIG, tokenizer('xxh3', self.assignment.total_tokens)).plan
 
     def _node(self, name: str, seen: Revision) -> Node:
         state = NodeState.LEFT if name in self.left else NodeState.JOINED
-        return Node(name, 'run-' + name, 1, seen, frozenset(), state, frozenset(), 1.0, 15.0, '', 0, _START, _START)
+        weight = self.weight if name == self.names[0] else 1.0
+        return Node(name, 'run-' + name, 1, seen, frozenset(), state, frozenset(), weight, 15.0, '', 0, _START, _START)
 
     def changes(self, plan: Plan) -> Changes:
         """Return the changes that a node reads after the commit."""
@@ -133,6 +137,26 @@ def steps(tokens: int, nodes: int) -> Iterator[tuple[str, Callable[[], object]]]
     yield 'claimable set', lambda: joined.owned(names[0]).tokens
 
 
+def lock_steps(locks: int, nodes: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield each decision about so many task locks, each for one node by its name, with its name; all hand-overs are complete."""
+    names = tuple(f'node-{number:04}' for number in range(nodes + 1))
+    empty = Cluster(Assignment.empty(2 * nodes), names[:-1])
+    found = tuple(TaskLock(1 + n, f'task-{n}', (names[n % nodes],), None, names[0], _START, None, 1) for n in range(locks))
+    declared = attrs.evolve(empty.after(_plan(empty)), locks=found)
+    yield 'declared', declared.decide
+    asked = declared.after(_plan(declared))
+    yield 'handed over', asked.decide
+    settled = asked.settled()
+    yield 'nothing', settled.decide
+    state = new_leader()
+    settled.decide(state)
+    yield 'nothing, again', partial(settled.decide, state)
+    weights = count(2.0)
+    yield 'one node changes', lambda: attrs.evolve(settled, weight=next(weights)).decide(state)
+    yield 'join', attrs.evolve(settled, names=names).decide
+    yield 'leave', attrs.evolve(settled, left=frozenset({names[-2]})).decide
+
+
 def item_steps(items: int, nodes: int, costs: Sequence[float]) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield each decision about a group of items, whose costs repeat ``costs``, with its name; all hand-overs are complete."""
     names = tuple(f'node-{number:04}' for number in range(nodes + 1))
@@ -152,6 +176,11 @@ def item_steps(items: int, nodes: int, costs: Sequence[float]) -> Iterator[tuple
     yield 'join', joining.decide
     joined = joining.settled()
     yield 'leave', attrs.evolve(joined, left=frozenset({names[-2]})).decide
+
+
+def new_leader() -> LeaderState:
+    """Return the state of a leader that has decided nothing yet."""
+    return LeaderState(timeline_read_at=0.0)
 
 
 def _plan(cluster: Cluster) -> Plan:

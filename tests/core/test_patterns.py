@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobsync._core.patterns import choose, compile_like
+from jobsync._core.patterns import Choice, NodeNames, choose, compile_like
 from jobsync.errors import ConfigError
 
 
@@ -109,6 +112,46 @@ def test_not_a_string(pattern: object) -> None:
 def test_compiled_once() -> None:
     """The same pattern gives the same matcher."""
     assert compile_like('once-%') is compile_like('once-' + '%')
+
+
+PATTERN = st.lists(st.sampled_from(['a', 'b', 'ab', '%', '_', '\\%', '\\_', '\\\\', '\\', '']), max_size=6).map(''.join)
+NAMES = st.frozensets(st.text('ab%_\\', max_size=5), max_size=60)
+
+
+def matched(patterns: Iterable[str], names: Iterable[str]) -> Choice:
+    """Return the first pattern with a match, found by matching each pattern with every name."""
+    for pattern in patterns:
+        with suppress(ConfigError):
+            if found := frozenset(filter(compile_like(pattern).matches, names)):
+                return pattern, found
+    return None, frozenset()
+
+
+@given(names=NAMES, lists=st.lists(st.lists(PATTERN, max_size=3).map(tuple), max_size=8), again=st.booleans())
+@example(names=frozenset({'a_b', 'aab', 'a'}), lists=[('a_b',), ('a\\_b',), ('a',)], again=False)
+@example(names=frozenset({'a', 'b', 'aa', ''}), lists=[('_a', '_'), ('%',), ('',), ('\\',)], again=True)
+def test_names_are_found_as_if_each_were_matched(names: frozenset[str], lists: list[tuple[str, ...]], again: bool) -> None:
+    """Looking names up, in their order or as they are, chooses what matching every name chooses, the second time too."""
+    found = NodeNames(names)
+    if again:
+        found.choices(lists[::2])
+    assert found.choices(lists) == {patterns: matched(patterns, names) for patterns in lists}
+    assert [found.choose(patterns) for patterns in lists] == [matched(patterns, names) for patterns in lists]
+
+
+def test_many_characters_in_the_place_of_a_wildcard() -> None:
+    """Names are found behind more different characters than are searched one by one."""
+    names = frozenset(f'{chr(n)}{chr(m)}{end}' for n in range(256, 336) for m in range(256, 260) for end in 'xy')
+    for pattern in ('_\u0101x', '__x', '__x%', '\u0101_y', '_%y'):
+        assert choose([pattern], names) == matched([pattern], names)
+
+
+def test_equal_sets_are_one() -> None:
+    """Lists of patterns that choose the same names share one set of them, and no longer keep the sets of the last call."""
+    found = NodeNames(frozenset({'a1', 'a2', 'b1'}))
+    choices = found.choices([('a%',), ('none', 'a_'), ('b1',)])
+    assert choices['a%',][1] is choices['none', 'a_'][1]
+    assert found.choices([('b1',)]) == {('b1',): ('b1', frozenset({'b1'}))}
 
 
 @pytest.mark.parametrize(

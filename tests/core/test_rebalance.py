@@ -71,6 +71,25 @@ def test_optimum_among_crowded_pins(block: int) -> None:
 
 
 @pytest.mark.parametrize('size', [{}, CROWDED])
+def test_resting_pins_are_placed_as_if_requested(size: dict[str, int]) -> None:
+    """Pins that come counted are placed as they are when each is requested."""
+    found = 0
+    for seed in range(400):
+        case = random_case(seed, **size)
+        resting: dict[frozenset[str], dict[str | None, list[int]]] = {}
+        requested = []
+        for pin in case.pins:
+            if pin.group or pin.home is not None or pin.id % 3 == 0:
+                requested.append(pin)
+            else:
+                resting.setdefault(pin.allowed, {}).setdefault(pin.place, []).append(pin.id)
+                found += 1
+        plan = rebalance(case.weights, case.names, case.place, case.home, iter(requested), resting)
+        assert plan == case.plan(), seed
+    assert found > 400
+
+
+@pytest.mark.parametrize('size', [{}, CROWDED])
 def test_no_chain_improves(size: dict[str, int]) -> None:
     """Nothing can be handed on, by a chain perhaps, so that the balance gets better."""
     for seed in range(600):

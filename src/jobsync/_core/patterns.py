@@ -6,20 +6,33 @@ counts, and the pattern must cover the whole name. No store evaluates patterns: 
 A pattern is cut at its ``%`` into pieces of fixed length. The first must stand at the start and the last at the end; each
 one between is taken at its leftmost place after the one before. Leftmost is always right, for it leaves the most room, so
 no place is ever tried again: the time is at most length of name times length of pattern.
+
+Most patterns in use begin with characters that must stand at the start of a name, and many are names. So thousands of names are
+searched in their order, where those that begin alike are neighbours.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain
+from operator import itemgetter
 
 import attrs
 
 from jobsync._core.redact import safe_repr
 from jobsync.errors import ConfigError
 
-__all__ = ['Matcher', 'choose', 'compile_like']
+__all__ = ['Choice', 'Matcher', 'NodeNames', 'choose', 'compile_like']
+
+Choice = tuple[str | None, frozenset[str]]
+"""The first pattern of a list that any name matches, and the names that match it; ``(None, frozenset())`` if none does."""
+
+_SPECIAL = frozenset('%_\\')
+_MOST_RANGES = 32
+"""Among how many ranges of names the characters at a ``_`` are searched. More of them cost more than matching their names."""
 
 
 @attrs.frozen
@@ -55,6 +68,8 @@ class Matcher:
     _middle: tuple[_Piece, ...]
     _last: _Piece | None
     """None if the pattern has no ``%``."""
+    start: tuple[str, ...]
+    """The characters before the first ``%``, cut at each ``_``."""
 
     def matches(self, text: str) -> bool:
         """Return whether the pattern covers the whole of ``text``."""
@@ -81,24 +96,84 @@ def compile_like(pattern: object) -> Matcher:
     return _compile(pattern)
 
 
-def choose(patterns: Sequence[str], names: Iterable[str]) -> tuple[str | None, frozenset[str]]:
+def choose(patterns: Sequence[str], names: Iterable[str]) -> Choice:
     """Return the first pattern that any of the names matches, and the names that match it; ``(None, frozenset())`` if none does.
 
     A pattern that ``compile_like`` refuses matches no name: a row written manually must not stop the leader.
     """
-    candidates = tuple(names)
-    for pattern in patterns:
-        try:
-            matches = compile_like(pattern).matches
-        except ConfigError:
-            continue
-        chosen = frozenset(name for name in candidates if matches(name))
-        if chosen:
-            return pattern, chosen
-    return None, frozenset()
+    return NodeNames(frozenset(names)).choose(patterns)
 
 
-@lru_cache(maxsize=4096)
+class NodeNames:
+    """Names of nodes, and what lists of patterns choose among them."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        self._choices: dict[tuple[str, ...], Choice] = {}
+        self._sets: dict[frozenset[str], frozenset[str]] = {}
+        """One object for each set of names that is chosen: a set of thousands is hashed and compared once."""
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self.names)
+
+    def choices(self, lists: Iterable[tuple[str, ...]]) -> Mapping[tuple[str, ...], Choice]:
+        """Return what each list of patterns chooses. What the last call has found is not searched for again."""
+        known, self._choices, self._sets = self._choices, {}, {}
+        for patterns in lists:
+            if patterns not in self._choices:
+                pattern, names = known.get(patterns) or self.choose(patterns)
+                self._choices[patterns] = pattern, self._sets.setdefault(names, names)
+        return self._choices
+
+    def choose(self, patterns: Iterable[str]) -> Choice:
+        """Return what one list of patterns chooses."""
+        for pattern in patterns:
+            try:
+                chosen = self._matched_by(pattern)
+            except ConfigError:
+                continue
+            if chosen:
+                return pattern, chosen
+        return None, frozenset()
+
+    def _matched_by(self, pattern: str) -> frozenset[str]:
+        if pattern in self.names and _SPECIAL.isdisjoint(pattern):
+            return frozenset((pattern,))
+        matcher = compile_like(pattern)
+        return frozenset(filter(matcher.matches, self._candidates(matcher.start)))
+
+    def _candidates(self, start: Sequence[str]) -> Iterator[str]:
+        """Return names that may match, all that do among them, given the characters between the first ``_`` of the pattern."""
+        names, depth = self._sorted, 0
+        ranges = [(0, len(names))]
+        """Where names have equal characters before ``depth``, which the pattern takes."""
+        for nth, literal in enumerate(start):
+            if nth:
+                if len(ranges) > _MOST_RANGES:
+                    break
+                ranges = [found for low, high in ranges for found in self._by_character(low, high, depth)]
+                depth += 1
+            if literal:
+                key = _part(depth, depth + len(literal))
+                depth += len(literal)
+                lows = [(bisect_left(names, literal, low, high, key=key), high) for low, high in ranges]
+                ranges = [(low, bisect_right(names, literal, low, high, key=key)) for low, high in lows]
+        return chain.from_iterable(names[low:high] for low, high in ranges)
+
+    def _by_character(self, low: int, high: int, depth: int) -> Iterator[tuple[int, int]]:
+        """Yield the range of the names with each character at ``depth``."""
+        key = _part(depth, depth + 1)
+        while low < high:
+            start, low = low, bisect_right(self._sorted, key(self._sorted[low]), low, high, key=key)
+            yield start, low
+
+
+def _part(start: int, stop: int) -> Callable[[str], str]:
+    return itemgetter(slice(start, stop))
+
+
+@lru_cache(maxsize=16_384)
 def _compile(pattern: str) -> Matcher:
     pieces: list[list[str | None]] = [[]]
     characters = iter(pattern)
@@ -118,7 +193,13 @@ def _compile(pattern: str) -> Matcher:
             pieces[-1].append(character)
     first, *rest = (_piece(piece) for piece in pieces)
     middle = tuple(piece for piece in rest[:-1] if piece.length)
-    return Matcher(pattern, first, middle, rest[-1] if rest else None)
+    runs: list[str] = ['']
+    for known in pieces[0]:
+        if known is None:
+            runs.append('')
+        else:
+            runs[-1] += known
+    return Matcher(pattern, first, middle, rest[-1] if rest else None, tuple(runs))
 
 
 def _piece(characters: list[str | None]) -> _Piece:

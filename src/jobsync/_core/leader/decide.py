@@ -31,7 +31,8 @@ from jobsync._core.config import NodeConfig
 from jobsync._core.leader.handover import Released, Rowless, find_released, find_rowless, longest_timeout
 from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView
 from jobsync._core.leader.owners import OwnerTable, find_stuck
-from jobsync._core.leader.pins import PinChanges, PinPlanner, wanted
+from jobsync._core.leader.pin_changes import PinChanges
+from jobsync._core.leader.pins import PinPlanner, wanted
 from jobsync._core.leader.row_changes import RowChanges, row_changes
 from jobsync._core.planner.rebalance import FREE, STUCK, rebalance
 from jobsync._core.records import DRAINED, Member
@@ -120,8 +121,8 @@ class _Decision:
         state.rowless = rowless.first_read
         state.read_released(released, self.now)
         names, place, home = self._places(receivers, stuck, released, rowless)
-        pins = PinPlanner(view, owner_table, released.tokens, receivers, stuck, self.token_of, self.config.locks_enabled)
-        placement = rebalance(weights, names, place, home, pins.requests(place, names))
+        pins = PinPlanner(view, state, owner_table, released.tokens, receivers, stuck, self.token_of, self.config.locks_enabled)
+        placement = rebalance(weights, names, place, home, pins.requests(place, names), pins.resting)
         changes = row_changes(self.old, owner_table, released.tokens, placement.moves, receivers, self.next_number)
         pin_changes = pins.settle(placement.pins, changes, self.next_number)
         unpinned = frozenset(pin_changes.removed)

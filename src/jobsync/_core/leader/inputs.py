@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from operator import attrgetter
 
 import attrs
@@ -10,6 +10,7 @@ import attrs
 from jobsync._core.assignment import ABSENT, Assignment, Plan
 from jobsync._core.leader.admission import Admission
 from jobsync._core.leader.handover import Released
+from jobsync._core.patterns import NodeNames
 from jobsync._core.records import Node, NodeRef, NodeState, Revision, Snapshot, TaskLock
 
 __all__ = ['Decision', 'LeaderState', 'LeaderView']
@@ -71,6 +72,14 @@ class LeaderState:
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
     idle: tuple[object, Decision] | None = attrs.field(default=None, repr=False)
     """The last decision and what it was made from, if there was nothing to do and nothing to wait for."""
+    _node_names: NodeNames | None = attrs.field(default=None, init=False, repr=False)
+    """The nodes that the patterns of locks chose from in the last decision."""
+
+    def node_names(self, names: Set[str]) -> NodeNames:
+        """Return the names with what patterns choose among them, which is kept while they are the same."""
+        if self._node_names is None or self._node_names.names != names:
+            self._node_names = NodeNames(frozenset(names))
+        return self._node_names
 
     def read_present(self, nodes: Iterable[Node], was_blind: bool) -> None:
         """Forget the absence of every registered node; of all owners if the leader ``was_blind`` since it read them."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.costs import share_costs
-from jobsync._core.planner.pins import PinRequest, arrange
+from jobsync._core.planner.pins import PinPool, PinRequest, arrange
 from jobsync._core.planner.transport import FREELY
 
 __all__ = ['share_items']
@@ -48,4 +48,4 @@ def _share(group: Sequence[PinRequest], numbers: Mapping[str, int], scale: Quoti
     if len({item.cost for item in group}) > 1:
         return share_costs(group, numbers, scale.weights)
     none = [0] * len(numbers)
-    return arrange(group, numbers, scale, none, none)[0]
+    return arrange(PinPool.of(group, numbers), numbers, scale, none, none)[0]

@@ -1,24 +1,33 @@
 """Pins: the nodes they go to, given how many of them each node is to have.
 
-Pins with equal choices of nodes are grouped. Of each group those with the lowest ids stay, and the others are dealt out.
+There may be a hundred thousand pins, so they are counted as they come and not kept (see ``PinPool``). Pins with equal choices of
+nodes are grouped. Of each group those with the lowest ids stay, and the others are dealt out.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
+
+import attrs
 
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.selection import ways_home
 from jobsync._core.planner.shares import target_shares
 from jobsync._core.planner.transport import FREELY, Group, TransportProblem
 
-__all__ = ['PinRequest', 'arrange', 'gaining']
+__all__ = ['PinPool', 'PinRequest', 'Places', 'arrange', 'gaining', 'places_of_pins']
 
 Places = dict[str | None, list[int]]
 """The ids of pins by where they are: a node, a name without a weight, or None."""
+
+
+def places_of_pins() -> Places:
+    """Return no pins, to be added to."""
+    return defaultdict(list)
 
 
 class PinRequest(NamedTuple):
@@ -37,8 +46,46 @@ class PinRequest(NamedTuple):
     """How much it takes of its node's share of the group."""
 
 
+@attrs.frozen
+class PinPool:
+    """Pins, counted by the live nodes that they may be on and by where they are."""
+
+    places: Mapping[tuple[int, ...], Places]
+    """By the numbers of the nodes that the pins may be on."""
+    homes: Mapping[int, int]
+    """For each pin that has a home among the live nodes: that node."""
+
+    @classmethod
+    def of(
+        cls,
+        pins: Iterable[PinRequest],
+        numbers: Mapping[str, int],
+        counted: Mapping[frozenset[str], Places] = MappingProxyType({}),
+    ) -> PinPool:
+        """Count the pins, and add those that are ``counted`` already, by the nodes that they may be on.
+
+        ``numbers`` gives the live nodes by name. This is the planner's only loop over each pin.
+        """
+        alike: defaultdict[frozenset[str], Places] = defaultdict(places_of_pins)
+        homes: dict[int, int] = {}
+        for pin_id, place, allowed, home, _, _ in pins:
+            alike[allowed][place if len(allowed) > 1 else None].append(pin_id)  # where there is no choice, the place is none
+            if home is not None and home in numbers:
+                homes[pin_id] = numbers[home]
+        pool: defaultdict[tuple[int, ...], Places] = defaultdict(places_of_pins)
+        for allowed, places in chain(alike.items(), counted.items()):
+            pooled = pool[tuple(sorted([numbers[name] for name in allowed if name in numbers]))]
+            for place, ids in places.items():
+                pooled[place] += ids
+        return cls(pool, homes)
+
+    def ids(self) -> Iterator[int]:
+        """Yield the id of every pin."""
+        return chain.from_iterable(ids for places in self.places.values() for ids in places.values())
+
+
 def arrange(
-    pins: Sequence[PinRequest],
+    pins: PinPool,
     numbers: Mapping[str, int],
     scale: QuotientScale,
     load: Sequence[int],
@@ -51,7 +98,7 @@ def arrange(
     ``numbers`` gives the nodes by name, in the order in which they win ties. ``load`` is what they have besides, and keep; see
     ``TransportProblem`` for the rest.
     """
-    pool = _pooled(pins, numbers)
+    pool = pins.places
     choices = sorted(allowed for allowed in pool if len(allowed) > 1)
     shares = target_shares(
         TransportProblem(
@@ -63,33 +110,15 @@ def arrange(
             homes=homes or {},
         )
     )
-    pin_homes = {pin.id: numbers[pin.home] for pin in pins if pin.home is not None and pin.home in numbers}
-    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), numbers, pin_homes)
-    if pin_homes:
-        return placed, _homeward(pool, placed, list(shares.tokens), here, numbers, pin_homes)
+    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), numbers, pins.homes)
+    if pins.homes:
+        return placed, _homeward(pool, placed, list(shares.tokens), here, numbers, pins.homes)
     return placed, shares.tokens
 
 
 def gaining(goals: Sequence[int], here: Sequence[int]) -> dict[int, int]:
     """Return how many tokens each node is to get, of the nodes that get any."""
     return {node: goal - has for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal > has}
-
-
-def _pooled(pins: Iterable[PinRequest], numbers: Mapping[str, int]) -> dict[tuple[int, ...], Places]:
-    """Return the pins by the live nodes they may be on. Pins may be many, so this is the only loop over each of them."""
-    alike: defaultdict[frozenset[str], Places] = defaultdict(_places)
-    for pin in pins:
-        alike[pin.allowed][pin.place].append(pin.id)
-    pool: defaultdict[tuple[int, ...], Places] = defaultdict(_places)
-    for allowed, places in alike.items():
-        pooled = pool[tuple(sorted(numbers[name] for name in allowed if name in numbers))]
-        for place, ids in places.items():
-            pooled[place] += ids
-    return pool
-
-
-def _places() -> Places:
-    return defaultdict(list)
 
 
 def _size(places: Places) -> int:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 
 import attrs
 
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.items import share_items
-from jobsync._core.planner.pins import PinRequest, arrange, gaining
+from jobsync._core.planner.pins import PinPool, PinRequest, Places, arrange, gaining
 from jobsync._core.planner.selection import UNTOUCHED, Homes, select_tokens
 from jobsync._core.planner.transport import FREELY
 
@@ -44,13 +46,15 @@ def rebalance(
     names: Sequence[str],
     place: array[int],
     home: array[int],
-    pins: Sequence[PinRequest] = (),
+    pins: Iterable[PinRequest] = (),
+    resting: Mapping[frozenset[str], Places] = MappingProxyType({}),
 ) -> Placement:
     """Balance tokens and pins over the nodes with the fewest moves (promise P5).
 
     ``weights`` are the live nodes', finite and at least 0; a node of weight 0 is to own nothing. ``place`` and ``home``, as
     long as the pool, hold positions in ``names`` (all different): where each token is or is about to be (or ``FREE``, or
-    ``STUCK``; at a name without a weight it is free), and the node that lost it by leaving or dying, or -1.
+    ``STUCK``; at a name without a weight it is free), and the node that lost it by leaving or dying, or -1. ``resting`` are
+    further pins, which are no items and have no homes: their ids, by the nodes that they may be on and by the node that has them.
 
     Each group of items is balanced by itself first (see ``items``), and stays where it is put. Tokens and the other pins are
     balanced around that: no token or pin, and no chain of them each making room for the next, can be handed from node n to m with
@@ -59,9 +63,11 @@ def rebalance(
     and then as many tokens as can be go to the node that once lost them.
     """
     nodes = sorted(name for name, weight in weights.items() if weight > 0)
-    if not nodes:
-        return Placement({}, {pin.id: None for pin in pins})
     numbers = {name: number for number, name in enumerate(nodes)}
+    items: list[PinRequest] = []
+    pool = PinPool.of(_lock_pins(pins, items), numbers, resting)
+    if not nodes:
+        return Placement({}, dict.fromkeys(chain(pool.ids(), [item.id for item in items])))
     seating = [numbers.get(name, FREELY) for name in names] + [UNTOUCHED, FREELY]
     counts = Counter(place)
     counts.pop(STUCK, None)
@@ -70,11 +76,10 @@ def rebalance(
         if seating[position] >= 0:
             here[seating[position]] += count
     homes = Homes.find(seating, place, home)
-    items = [pin for pin in pins if pin.group]
     placed: dict[int, str | None] = share_items(items, nodes, weights) if items else {}
     load = Counter(placed.values())
     lock_pins, goals = arrange(
-        [pin for pin in pins if not pin.group] if items else pins,
+        pool,
         numbers,
         QuotientScale.of([weights[name] for name in nodes]),
         [load[name] for name in nodes],
@@ -82,11 +87,21 @@ def rebalance(
         counts.total(),
         homes.away,
     )
-    placed.update((pin, nodes[node] if node != FREELY else None) for pin, node in lock_pins.items())
+    at: list[str | None] = [*nodes, None]  # so ``FREELY``, which is -1, is nowhere
+    placed.update(zip(lock_pins, map(at.__getitem__, lock_pins.values()), strict=True))
     lacking = gaining(goals, here)
     losing = _losing(goals, seating, counts)
     moves = select_tokens(place, home, seating, losing, lacking, homes) if lacking else {}
     return Placement({nodes[node]: tokens for node, tokens in moves.items()}, placed)
+
+
+def _lock_pins(pins: Iterable[PinRequest], items: list[PinRequest]) -> Iterator[PinRequest]:
+    """Yield the pins that are no items, and put the others into ``items``."""
+    for pin in pins:
+        if pin.group:
+            items.append(pin)
+        else:
+            yield pin
 
 
 def _losing(goals: Sequence[int], seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -253,13 +254,107 @@ def test_nothing_is_left_behind() -> None:
             VirtualCluster().__enter__()
 
 
-def test_an_event_loop_is_refused(cluster: VirtualCluster) -> None:
-    """Its threads know nothing of virtual time: the error says so, and nothing hangs."""
-    config = cluster.job('a')._config
+async def work_through(job: AsyncJob, done: list[tuple[str, str]]) -> str:
+    """A worker on an event loop, which waits there and in a thread."""
+    async with job:
+        async for task in job.batch(TASKS):
+            await asyncio.sleep(1)
+            await asyncio.to_thread(time.sleep, 1)
+            done.append((job.node_name, task))
+    return 'ended'
+
+
+def async_failover(seed: int) -> list[tuple[float, str, str]]:
+    """What workers on event loops do as one of them dies, and what their coroutines are called with, with the moment of each."""
+    done: list[tuple[str, str]] = []
+    happened: list[tuple[float, str, str]] = []
+    with VirtualCluster(seed) as cluster:
+
+        async def record(event: RebalanceEvent) -> None:
+            await asyncio.sleep(0.5)
+            happened.append((cluster.now, 'rebalance', repr(event)))
+
+        programs = []
+        for name in 'abc':
+            cluster.async_job(name, on_rebalance=record)
+            programs.append(cluster.start(name, work_through, done))
+        cluster.wait_until(lambda: len(done) > 6)
+        cluster.kill('a')
+        of_the_dead = [task for name, task in done if name == 'a']
+        assert of_the_dead
+        cluster.wait_until(lambda: all(program.is_over for program in programs[1:]))
+        assert [program.result for program in programs] == [None, 'ended', 'ended']
+        assert sorted(task for _, task in done) == sorted(TASKS)
+        assert [task for name, task in done if name == 'a'] == of_the_dead
+        happened.append((cluster.now, 'end', repr(done)))
+    return happened
+
+
+def test_event_loops_share_a_batch_and_one_of_them_dies() -> None:
+    """As threads do: the others do what it has left, coroutines as callbacks are awaited, and two runs are the same."""
+    first = async_failover(1)
+    assert len(first) > 3
+    assert async_failover(1) == first
+
+
+def test_a_turn_on_an_event_loop_ends_with_the_lease(cluster: VirtualCluster) -> None:
+    """``turn.wait`` waits in virtual time, and the place has another owner once the first one is cut off."""
+    turns: list[tuple[str, str, float]] = []
+
+    async def hold(job: AsyncJob) -> None:
+        async with job:
+            async for turn in job.singleton('place'):
+                turns.append((job.node_name, 'begins', cluster.now))
+                while await turn.wait(1):
+                    pass
+                turns.append((job.node_name, 'ends', cluster.now))
+
+    for name in 'ab':
+        cluster.async_job(name)
+        cluster.start(name, hold)
+    cluster.wait_until(lambda: turns)
+    first = turns[0][0]
+    cluster.cut_off(first)
+    cluster.wait_until(lambda: len(turns) > 2)
+    assert [(name == first, what) for name, what, _ in turns[:3]] == [(True, 'begins'), (True, 'ends'), (False, 'begins')]
+    assert turns[1][2] < turns[2][2] <= turns[0][2] + TIMEOUT + 3
+
+
+def test_what_a_coroutine_raises_reaches_the_test(cluster: VirtualCluster) -> None:
+    """It is raised where the test waits."""
+
+    async def broken(job: AsyncJob) -> None:
+        async with job:
+            raise ValueError('broken')
+
+    cluster.async_job('a')
+    cluster.start('a', broken)
+    with pytest.raises(ValueError, match='broken'):
+        cluster.advance(60)
+
+
+@pytest.mark.usefixtures('around')
+def test_nothing_of_an_event_loop_is_left_behind(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder) -> None:
+    """Loops that wait, that were killed and that are paused end with the cluster, without a word of asyncio."""
+    with VirtualCluster() as cluster:
+        for name in 'abc':
+            cluster.async_job(name, on_rebalance=lambda: asyncio.sleep(1000))
+            cluster.start(name, work_through, [])
+        cluster.advance(10)
+        cluster.kill('a')
+        cluster.pause('b')
+    gc.collect()
+    assert not [record for record in caplog.records if record.name in ('asyncio', 'concurrent.futures')]
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_an_event_loop_of_its_own_is_refused(cluster: VirtualCluster) -> None:
+    """A loop of real time would never be woken: the error says so, and nothing hangs."""
+    job = cluster.async_job('a')
 
     async def main() -> None:
-        async with AsyncJob('a', coordination_config=config):
+        async with job:
             pass
 
-    with pytest.raises(RuntimeError, match='AsyncJob'):
+    with pytest.raises(RuntimeError, match=r'cluster\.start'):
         asyncio.run(main())

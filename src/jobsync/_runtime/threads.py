@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from jobsync import _threads
 
-__all__ = ['Queue', 'Running', 'is_interruptible', 'new_queue', 'start']
+__all__ = ['Pool', 'Queue', 'Running', 'is_interruptible', 'new_pool', 'new_queue', 'result_of', 'start']
 
 T = TypeVar('T')
 
@@ -36,6 +37,16 @@ class Queue(Protocol[T]):
 
     def get_nowait(self) -> T:
         """Remove and return the first item. Raise ``Empty`` if there is none."""
+
+
+class Pool(Protocol):
+    """The methods of ``concurrent.futures.ThreadPoolExecutor`` that are used."""
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any) -> Future[T]:
+        """Call a function in a thread."""
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Let the threads end once they are idle."""
 
 
 class _Started:
@@ -63,6 +74,10 @@ def _start(node_name: str, what: str, target: Callable[[], object]) -> Running:
     return started
 
 
+def _new_pool(node_name: str, what: str, most: int) -> Pool:
+    return ThreadPoolExecutor(most, thread_name_prefix=f'jobsync-{what}-{node_name}')
+
+
 def _is_interruptible() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
@@ -71,5 +86,9 @@ start: Callable[[str, str, Callable[[], object]], Running] = _start
 """Start a daemon thread of a node, named after ``what`` it does. Raises ``RuntimeError`` if the process can start none now."""
 new_queue: Callable[[], Queue[Any]] = SimpleQueue
 """Return a queue."""
+new_pool: Callable[[str, str, int], Pool] = _new_pool
+"""Return a pool of at most so many threads of a node, named after ``what`` they do."""
+result_of: Callable[[Future[Any]], Any] = Future.result
+"""Wait for a future, and return its result or raise its exception."""
 is_interruptible: Callable[[], bool] = _is_interruptible
 """Return whether the handler of a signal may interrupt the present thread."""

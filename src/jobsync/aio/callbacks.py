@@ -9,6 +9,8 @@ import threading
 from collections.abc import Awaitable
 from typing import Any
 
+from jobsync._runtime import threads
+
 __all__ = ['OnLoop', 'is_coroutine_function']
 
 _GRACE_SEC = 1.0
@@ -56,7 +58,7 @@ class OnLoop:
         with self._lock:
             future = None if self._loop is None else asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         if future is not None:
-            future.result()
+            threads.result_of(future)
             return True
         for each in (coroutine, awaitable):
             if inspect.iscoroutine(each):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from jobsync._runtime import threads
 from jobsync._worker.store_calls import acting_for
 
 __all__ = ['Threads']
@@ -28,8 +29,8 @@ class Threads:
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
-        self._calls: ThreadPoolExecutor | None = None
-        self._gate: ThreadPoolExecutor | None = None
+        self._calls: threads.Pool | None = None
+        self._gate: threads.Pool | None = None
         self._numbers: WeakKeyDictionary[asyncio.Task[object], int] = WeakKeyDictionary()
         self._unused = itertools.count(-1, -1)
 
@@ -40,8 +41,8 @@ class Threads:
 
     def open(self) -> None:
         """Make calls in threads from now on."""
-        self._calls = ThreadPoolExecutor(_MOST, thread_name_prefix=f'jobsync-calls-{self._node_name}')
-        self._gate = ThreadPoolExecutor(1, thread_name_prefix=f'jobsync-gate-{self._node_name}')
+        self._calls = threads.new_pool(self._node_name, 'calls', _MOST)
+        self._gate = threads.new_pool(self._node_name, 'gate', 1)
 
     def close(self) -> None:
         """Let the threads end once they are idle; wait for none."""
@@ -93,7 +94,7 @@ class Threads:
             raise cancelled
         return future.result()
 
-    def _submit(self, pool: ThreadPoolExecutor, action: Callable[[], R]) -> Future[R]:
+    def _submit(self, pool: threads.Pool, action: Callable[[], R]) -> Future[R]:
         """Start a call in the present context, for the present asyncio task."""
         number = self._number()
 

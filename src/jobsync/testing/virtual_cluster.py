@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import random
 from collections.abc import Callable
 from types import TracebackType
@@ -12,7 +13,9 @@ import attrs
 
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeState
+from jobsync._runtime import threads
 from jobsync._worker.stages import Event
+from jobsync.aio import AsyncJob
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory import MemoryBackend
 from jobsync.config import CoordinationConfig
@@ -20,6 +23,8 @@ from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.job import Job
 from jobsync.testing.editable_store import EditableStore
 from jobsync.testing.faults import FaultyBackend
+from jobsync.testing.virtual_loop import VirtualPool, result_of
+from jobsync.testing.virtual_loop import run as run_coroutine
 from jobsync.testing.virtual_time import Process, ProcessState, VirtualCondition, VirtualTime
 
 __all__ = ['Program', 'VirtualCluster']
@@ -59,6 +64,7 @@ class _NodeProcess(Process):
         super().__init__(name)
         self.is_cut_off = False
         self.job: Job | None = None
+        self.async_job: AsyncJob | None = None
 
 
 class Program:
@@ -100,6 +106,8 @@ class VirtualCluster:
     def __enter__(self) -> Self:
         """Begin. Raises ``RuntimeError`` if another cluster is in use."""
         self._time.__enter__()
+        self._time.replace(threads, 'new_pool', lambda name, *_: VirtualPool(self._time, name))
+        self._time.replace(threads, 'result_of', lambda future: result_of(self._time, future))
         self._random_before = random.getstate()
         random.seed(self._seed)
         return self
@@ -123,6 +131,23 @@ class VirtualCluster:
             **arguments: Those of ``Job``. Of ``coordination_config`` the backend is replaced by the cluster's store, and
                 ``minimum_nodes`` by 1. ``handle_signals`` is left out: ``stop`` does what a signal does.
         """
+        process, settings = self._new_process(name, arguments)
+        process.job = Job(name, coordination_config=settings, **arguments)
+        return process.job
+
+    def async_job(self, name: str, **arguments: Any) -> AsyncJob:
+        """Return an ``AsyncJob`` of this cluster that is not entered yet: for a coroutine function that ``start`` runs.
+
+        Args:
+            name: As for ``job``.
+            **arguments: Those of ``AsyncJob``, as for ``job``.
+        """
+        process, settings = self._new_process(name, arguments)
+        made = process.async_job = AsyncJob(name, coordination_config=settings, **arguments)
+        process.job = made._job
+        return made
+
+    def _new_process(self, name: str, arguments: dict[str, Any]) -> tuple[_NodeProcess, CoordinationConfig]:
         before = self._processes.get(name)
         if before is not None:
             self._ended.append(before)
@@ -131,9 +156,7 @@ class VirtualCluster:
         options = BackendOptions(namespace=config.options.namespace)
         link = _Link(MemoryBackend(self._store, options), process, self)
         arguments.pop('handle_signals', None)
-        settings = attrs.evolve(config, backend=link, minimum_nodes=1)
-        process.job = Job(name, coordination_config=settings, **arguments)
-        return process.job
+        return process, attrs.evolve(config, backend=link, minimum_nodes=1)
 
     def join(self, name: str, **arguments: Any) -> Job:
         """Return a job of this cluster that is entered, and has its share.
@@ -154,15 +177,16 @@ class VirtualCluster:
         It runs whenever the test waits, as in ``advance``. What it raises is raised there.
 
         Args:
-            name: The name of a node that ``job`` or ``join`` has made.
-            function: The program of a worker, say a ``claim`` loop.
+            name: The name of a node that ``job``, ``join`` or ``async_job`` has made.
+            function: The program of a worker, say a ``claim`` loop. A coroutine function runs on an event loop of virtual time.
             *arguments: Its further arguments.
         """
         program, process = Program(), self._process(name)
 
         def run() -> None:
             try:
-                program.result = function(process.job, *arguments)
+                result = function(process.async_job or process.job, *arguments)
+                program.result = run_coroutine(self._time, name, result) if inspect.iscoroutine(result) else result
             finally:
                 program.is_over = True
 

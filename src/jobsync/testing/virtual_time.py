@@ -105,16 +105,17 @@ class VirtualTime:
         if clock.now != _real_now:
             raise RuntimeError('virtual time is in use already: one cluster at a time')
         self._by_ident[threading.get_ident()] = self._test
-        self._replace(clock, 'now', lambda: self.now)
-        self._replace(threads, 'start', self.start)
-        self._replace(threads, 'new_queue', lambda: VirtualQueue(self))
-        self._replace(threads, 'is_interruptible', lambda: False)
+        self.replace(clock, 'now', lambda: self.now)
+        self.replace(threads, 'start', self.start)
+        self.replace(threads, 'new_queue', lambda: VirtualQueue(self))
+        self.replace(threads, 'is_interruptible', lambda: False)
         sleep, monotonic = time.sleep, time.monotonic
-        self._replace(time, 'sleep', lambda seconds: self.sleep(seconds) if self._is_virtual else sleep(seconds))
-        self._replace(time, 'monotonic', lambda: self.now if self._is_virtual else monotonic())
+        self.replace(time, 'sleep', lambda seconds: self.sleep(seconds) if self._is_virtual else sleep(seconds))
+        self.replace(time, 'monotonic', lambda: self.now if self._is_virtual else monotonic())
         return self
 
-    def _replace(self, module: Any, name: str, value: object) -> None:
+    def replace(self, module: Any, name: str, value: object) -> None:
+        """Put a value in place of a name of a module, within the block."""
         before = getattr(module, name)
         self._undo.append(lambda: setattr(module, name, before))
         setattr(module, name, value)
@@ -206,10 +207,7 @@ class VirtualTime:
     def _present(self) -> _Waiter:
         waiter = self._by_ident.get(threading.get_ident())
         if waiter is None:
-            raise RuntimeError(
-                'a thread that virtual time does not know is to wait for a job: start it with cluster.start. An AsyncJob, whose '
-                'threads are those of its event loop, cannot run in virtual time'
-            )
+            raise RuntimeError('a thread that virtual time does not know is to wait for a job: start it with cluster.start')
         return waiter
 
     def stop_if_killed(self) -> None:

@@ -139,13 +139,17 @@ class History:
         return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=_when))
 
     def outdated(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str) -> tuple[list[Row], str]:
-        """Return what ``Backend.purge`` deletes in one portion, and where the next one goes on: after so many that stay."""
+        """Return what ``Backend.purge`` deletes in one portion, and where the next one goes on.
+
+        That is after how many records that stay, and how many there are to read in all: those of before the first portion. A
+        purge that read what is appended meanwhile might never end.
+        """
         records: Collection[Row] = self._records(kind)
-        first = int(after or '0')
-        seen = list(islice(records, first, first + limit))
+        first, end = map(int, after.split()) if after else (0, len(records))
+        seen = list(islice(records, first, min(first + limit, end)))
         old = [record for record in seen if _when(record) < before and self._may_go(record)]
-        stay = first + len(seen) - len(old)
-        return old, str(stay) if first + len(seen) < len(records) else ''
+        stay, end = first + len(seen) - len(old), end - len(old)
+        return old, f'{stay} {end}' if seen and stay < end else ''
 
     def _records(self, kind: HistoryKind) -> Collection[Row]:
         if kind is HistoryKind.REBALANCE:

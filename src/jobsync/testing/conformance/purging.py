@@ -94,6 +94,23 @@ class PurgeTests:
         assert portion.resume
         assert namespace.purge(HistoryKind.AUDIT, namespace.snapshot().now + HOUR) == 4000 - portion.deleted
 
+    @pytest.mark.parametrize('kind', [HistoryKind.CLAIM, HistoryKind.AUDIT])
+    def test_a_purge_ends_under_appending(self, namespace: Namespace, kind: HistoryKind) -> None:
+        """Records that are appended as fast as portions are read do not keep a purge from its end."""
+        ref = namespace.join('a')
+        before, after = namespace.snapshot().now - HOUR, ''
+        for number in range(24):
+            items = [f'{number} {item:03}' for item in range(400)]
+            if kind is HistoryKind.CLAIM:
+                namespace.claim(ref, *items)
+            else:
+                namespace.audit('a', *items)
+            if number >= 4:
+                after = namespace.backend.purge(kind, before, 300, after).resume
+                if not after:
+                    return
+        raise AssertionError(f'a purge of {kind} reads what was appended after it began')
+
     def test_a_portion_may_be_repeated(self, namespace: Namespace) -> None:
         """A repeated portion deletes nothing that the first one did not, except of what follows it."""
         ref = namespace.join('a')

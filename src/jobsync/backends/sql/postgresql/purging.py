@@ -17,12 +17,15 @@ PAGES = "SELECT pg_relation_size('{table}'::regclass) / current_setting('block_s
 
 
 def portion(tx: SqlTransaction, old: OldRows) -> Portion:
-    """See ``SqlStore.portion``. PostgreSQL 13 reads the whole table for one portion, later versions only its pages."""
+    """See ``SqlStore.portion``. PostgreSQL 13 reads the whole table for one portion, later versions only its pages.
+
+    A purge reads the pages of before its first portion. One that read those that are appended meanwhile might never end.
+    """
     states.read(tx)
-    name, first = old.table.name, int(old.after or '0')
-    pages = tx.execute_text(PAGES.format(table=name)).scalar_one()
+    name = old.table.name
+    first, pages = map(int, old.after.split()) if old.after else (0, tx.execute_text(PAGES.format(table=name)).scalar_one())
     if first >= pages:
         return Portion(None, '')
     end = first + max(1, old.limit // ROWS_OF_A_PAGE)
     rows = sa.literal_column(f"{name}.ctid >= '({first},0)' AND {name}.ctid < '({end},0)'", sa.Boolean)
-    return Portion(rows, str(end) if end < pages else '')
+    return Portion(rows, f'{end} {pages}' if end < pages else '')

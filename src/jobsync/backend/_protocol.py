@@ -356,8 +356,9 @@ class Backend(Protocol):
 
         A *bulk* call, of which no single request may keep the store from others for longer than a tenth of a second with
         ``limit`` at 1,000. Repeated with the ``resume`` of the answer until that is empty, it has read every record that was
-        there at the first call, except records renewed meanwhile. What is deleted is decided and deleted in one atomic step for
-        each record; a portion may take several such steps.
+        there at the first call, except records renewed meanwhile. Records made since must not keep it from its end, however fast
+        they are appended. What is deleted is decided and deleted in one atomic step for each record; a portion may take several
+        such steps.
 
         A claim is deleted only if its item is audited at its date, because incomplete work stays on record. An audit is deleted
         only if no claim of its item at its date is left, because its work would be incomplete again. So claims are to be purged

@@ -101,18 +101,11 @@ class SqlitePlace(Place):
         shutil.rmtree(self._folder)
 
 
-class PostgresqlPlace(Place):
+class ServerPlace(Place):
     """A server of its own."""
 
-    def __init__(self) -> None:
-        self.server = PostgresServer()
-        self.harness = self._harness = PostgresqlHarness(self.server)
-        self._taken: list[psycopg.Connection[Any]] = []
-
-    @property
-    def schema(self) -> str:
-        """The schema of the tables."""
-        return self._harness.schema
+    server: PostgresServer | RedisServer
+    _harness: PostgresqlHarness | RedisHarness
 
     @property
     def servers(self) -> Sequence[ServerProcess]:
@@ -130,6 +123,23 @@ class PostgresqlPlace(Place):
     def start(self) -> None:
         """See ``Place``."""
         self.server.start()
+
+
+class PostgresqlPlace(ServerPlace):
+    """A server of its own."""
+
+    server: PostgresServer
+    _harness: PostgresqlHarness
+
+    def __init__(self) -> None:
+        self.server = PostgresServer()
+        self.harness = self._harness = PostgresqlHarness(self.server)
+        self._taken: list[psycopg.Connection[Any]] = []
+
+    @property
+    def schema(self) -> str:
+        """The schema of the tables."""
+        return self._harness.schema
 
     def save(self) -> Path:
         """Copy the data directory as a snapshot of the file system would: the identity stays."""
@@ -193,8 +203,11 @@ class PostgresqlPlace(Place):
         self.server.close()
 
 
-class RedisPlace(Place):
+class RedisPlace(ServerPlace):
     """A server of its own; with a replica, which takes its place."""
+
+    server: RedisServer
+    _harness: RedisHarness
 
     def __init__(self, *, durable: bool, replica: bool = False) -> None:
         self.durable = durable
@@ -207,23 +220,6 @@ class RedisPlace(Place):
         replica = RedisServer(self.server.program, durable=self.durable, replica_of=self.server)
         eventually(lambda: 'master_link_status:up' in replica.ask('INFO', 'replication'))
         return replica
-
-    @property
-    def servers(self) -> Sequence[ServerProcess]:
-        """See ``Place``."""
-        return [self.server]
-
-    def url(self, ports: Sequence[int]) -> str:
-        """See ``Place``."""
-        return self._harness.url.replace(f':{self.server.port}/', f':{ports[0]}/')
-
-    def kill(self) -> None:
-        """See ``Place``."""
-        self.server.kill()
-
-    def start(self) -> None:
-        """See ``Place``."""
-        self.server.start()
 
     def part(self) -> None:
         """Cut the replica off: from now on it is stale."""

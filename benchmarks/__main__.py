@@ -24,7 +24,7 @@ _DOCS = _HERE.parent / 'docs' / 'benchmarks'
 
 
 @click.command(context_settings={'help_option_names': ['-h', '--help']})
-@click.option('--quick', is_flag=True, help='Under five minutes: fewer rounds, smaller sizes, fewer stores.')
+@click.option('--quick', is_flag=True, help='About four minutes: fewer rounds, smaller sizes, fewer stores.')
 @click.option('--only', metavar='SCENARIO', multiple=True, help='Measure only this one; may be given again.')
 @click.option('--store', 'stores', metavar='KIND', multiple=True, help='Measure only on this kind of store; may be given again.')
 @click.option('--rivals/--no-rivals', default=True, help='Measure other libraries too, or jobsync alone.')

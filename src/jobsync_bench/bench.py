@@ -19,6 +19,8 @@ from jobsync_bench.progress import ProgressReporter
 
 __all__ = ['Baselines', 'Bench', 'BenchStore', 'Party', 'Rounds', 'Run']
 
+_QUICK_SEC = 3.0
+"""How long the turns of a case take in a quick run, if the fewest rounds do not take longer."""
 Run = Callable[[], float]
 """Does the work once and returns the measured number."""
 
@@ -236,7 +238,8 @@ class Bench:
         all_of_them |= {who: Party(run, Side.FLOOR) for who, run in (floors or {}).items()}
         taken: dict[str, list[float]] = {who: [] for who in all_of_them}
         names, started, done = list(all_of_them), time.monotonic(), 0
-        while done < rounds.most and (done < rounds.least or time.monotonic() - started < rounds.seconds):
+        enough_sec = min(rounds.seconds, _QUICK_SEC) if self.quick else rounds.seconds
+        while done < rounds.most and (done < rounds.least or time.monotonic() - started < enough_sec):
             first = done % len(names)
             for who in names[first:] + names[:first]:
                 value = self._run(who, all_of_them[who])

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -54,12 +55,15 @@ class ChurnOutcome:
 class ChurnWorker:
     """One worker process, and the content of its log so far."""
 
-    def __init__(self, command: Sequence[str], place: str, options: Sequence[str], folder: Path, node: str) -> None:
+    def __init__(
+        self, command: Sequence[str], place: str, options: Sequence[str], folder: Path, node: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.node, self._errors = node, folder / f'{node}.err'
         log = folder / f'{node}.log'
         with self._errors.open('wb') as errors:
             whole = [*command, node, str(log), *options]
-            self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, start_new_session=True)
+            self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, start_new_session=True, env=environment)
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # the process has ended, which ``_await`` finds
             self.process.stdin.write(f'{place}\n'.encode())
@@ -112,6 +116,9 @@ class ChurnCluster:
         waits, and may raise.
         """
         self._command = (python, '-P', watcher.__file__)  # -P: nothing is imported from the folder of the script
+        # Nor is this jobsync imported in the place of another version, where PYTHONPATH names it.
+        is_other = python != sys.executable
+        self._environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'} if is_other else None
         self._place = json.dumps(place)
         self._options, self._check = options, check
         self._folder = tempfile.TemporaryDirectory(prefix='jobsync-takeover-')
@@ -175,7 +182,9 @@ class ChurnCluster:
 
     def _start(self) -> ChurnWorker:
         self._started += 1
-        worker = ChurnWorker(self._command, self._place, self._options, Path(self._folder.name), f'w{self._started:02}')
+        worker = ChurnWorker(
+            self._command, self._place, self._options, Path(self._folder.name), f'w{self._started:02}', self._environment
+        )
         self._workers.append(worker)
         return worker
 

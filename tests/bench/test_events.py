@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -10,7 +11,7 @@ import psutil
 import pytest
 
 from jobsync_bench.bench import Bench, BenchStore
-from jobsync_bench.churn import ChurnOutcome
+from jobsync_bench.churn import ChurnCluster, ChurnOutcome
 from jobsync_bench.figures import Side
 from jobsync_bench.other_load import CALM_CORES, UsedSoFar, other_cores
 from jobsync_bench.progress import PlainProgress
@@ -88,6 +89,15 @@ def test_a_failure_ends_those_beside_it(bench: Bench) -> None:
     with pytest.raises(ValueError, match='no'):
         bench.together('test', [waits, fails])
     bench.check()
+
+
+def test_another_version_is_not_replaced_by_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ``PYTHONPATH`` names the source of this one, the workers of another environment do not see it."""
+    monkeypatch.setenv('PYTHONPATH', '/source')
+    with ChurnCluster({}, python='/another/bin/python') as cluster:
+        assert 'PYTHONPATH' not in (cluster._environment or os.environ)
+    with ChurnCluster({}) as cluster:
+        assert cluster._environment is None
 
 
 def test_the_load_of_others_is_what_is_left() -> None:

@@ -16,7 +16,7 @@ __all__ = ['EVENT', 'SCENARIO']
 
 EVENT = 'kill'
 _NODES = 3
-_CLUSTERS, _KILLS = 10, 3
+_CLUSTERS, _KILLS = 8, 4
 _LEASE_SEC = 13.5
 """The default of ``heartbeat_timeout_sec``, less ``lease_margin``: a killed worker's lease may run for so long after the kill."""
 
@@ -48,7 +48,7 @@ SCENARIO = Scenario(
     title='Being killed where no other worker knows',
     means="""
         How long the tasks of a killed worker have no owner where no other worker of its user runs on its host, or the whole host
-        is gone. Ten clusters of three workers, side by side: in each, followers and leaders are killed in turns, with
+        is gone. Eight clusters of three workers, side by side: in each, followers and leaders are killed in turns, with
         known_death=False. All other settings are the defaults.
     """,
     bounds="""

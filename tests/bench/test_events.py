@@ -16,7 +16,7 @@ from jobsync_bench.figures import Side
 from jobsync_bench.other_load import CALM_CORES, UsedSoFar, other_cores
 from jobsync_bench.progress import PlainProgress
 from jobsync_bench.scenarios import takeover
-from jobsync_bench.scenarios.events import LIMIT, Limit, record_events
+from jobsync_bench.scenarios.events import LIMIT, Limit, record_events, set_beside
 from jobsync_bench.targets import compare
 
 
@@ -54,6 +54,17 @@ def test_events_of_a_busy_machine_are_set_apart_and_no_target_counts_them(bench:
     assert any('during 2 of 4 events' in note for note in bench.notes)
     (target,) = (each for each in takeover.SCENARIO.targets if each.what.startswith('SIGKILL') and each.what.endswith('median'))
     assert compare(target, bench.series).value == 0.2
+
+
+def test_other_libraries_are_in_the_rows_of_the_same_event(bench: Bench) -> None:
+    """Theirs is measured at the same time: on a busy machine, if all of ours is."""
+    for event in ('join', 'leave'):
+        bench.record('settled', event, [20.0], who='peer', side=Side.RIVAL)
+    record_events(
+        bench, [lambda: iter([('join', outcome(0.7)), ('leave', outcome(0.1, 1.0))])], {'join': Limit(4), 'leave': Limit(3)}, 0.0
+    )
+    set_beside(bench)
+    assert found(bench, 'settled', 'peer').keys() == {'join', 'leave, busy machine'}
 
 
 def test_each_figure_is_beside_its_limit(bench: Bench) -> None:

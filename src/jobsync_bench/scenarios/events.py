@@ -19,7 +19,7 @@ from jobsync_bench.leader_driver import LeaderDriver
 from jobsync_bench.other_load import CALM_CORES
 from jobsync_bench.timing import seconds
 
-__all__ = ['BUSY', 'FIGURES', 'LIMIT', 'Limit', 'calls_of', 'record_events']
+__all__ = ['BUSY', 'FIGURES', 'LIMIT', 'Limit', 'calls_of', 'record_events', 'set_beside']
 
 FIGURES: dict[str, Callable[[ChurnOutcome], float]] = {
     'settled': lambda outcome: outcome.settled_sec,
@@ -51,6 +51,20 @@ def calls_of(bench: Bench) -> float:
         version = leader.backend.snapshot().version
         beat = partial(leader.backend.heartbeat, leader.me, version, frozenset())
         return statistics.median(seconds(beat) for _ in range(_CALLS))
+
+
+def set_beside(bench: Bench) -> None:
+    """Name the rows of other libraries as ours of the same event, where all of ours are of a busy machine, as theirs are then."""
+    here = [
+        (number, each)
+        for number, each in enumerate(bench.series)
+        if (each.scenario, each.store) == (bench.scenario.name, bench.place)
+    ]
+    ours = {(each.figure, each.case) for _, each in here if each.side is Side.OURS}
+    for number, each in here:
+        busy = f'{each.case}, {BUSY}'
+        if each.side is Side.RIVAL and (each.figure, each.case) not in ours and (each.figure, busy) in ours:
+            bench.series[number] = attrs.evolve(each, case=busy)
 
 
 def record_events(

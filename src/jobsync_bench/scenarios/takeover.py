@@ -9,7 +9,7 @@ from jobsync_bench.bench import Bench
 from jobsync_bench.churn import ChurnCluster, ChurnOutcome
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario
-from jobsync_bench.scenarios.events import FIGURES, Limit, calls_of, record_events
+from jobsync_bench.scenarios.events import FIGURES, Limit, calls_of, record_events, set_beside
 from jobsync_bench.targets import Pick, Target
 
 __all__ = ['EVENTS', 'ROUND', 'SCENARIO', 'played']
@@ -51,6 +51,7 @@ def play(bench: Bench) -> None:
 
     with bench.alongside(others):
         record_events(bench, [events], _LIMITS, call_sec)
+    set_beside(bench)
 
 
 _NETWORKED = ('postgresql', 'redis', 'etcd')

@@ -9,7 +9,7 @@ from jobsync_bench.bench import Bench
 from jobsync_bench.churn import ChurnCluster, ChurnOutcome
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario
-from jobsync_bench.scenarios.events import FIGURES, Limit, calls_of, record_events
+from jobsync_bench.scenarios.events import FIGURES, Limit, calls_of, record_events, set_beside
 from jobsync_bench.targets import Pick, Target
 
 __all__ = ['EVENT', 'SCENARIO']
@@ -41,6 +41,7 @@ def play(bench: Bench) -> None:
 
     with bench.alongside(others):
         record_events(bench, [partial(events, number) for number in range(_CLUSTERS)], {EVENT: Limit(2, _LEASE_SEC)}, call_sec)
+    set_beside(bench)
 
 
 SCENARIO = Scenario(

@@ -310,3 +310,9 @@ def test_a_batch_on_an_event_loop(store: Store) -> None:
 
     assert asyncio.run(main()) == ['y', 'z', 'x']
     assert sorted(store.audits) == ['x', 'y', 'z']
+
+
+def test_a_long_reading_does_not_put_the_end_off() -> None:
+    """What other nodes have completed is read a tenth of the time, and every few seconds where a reading takes long."""
+    assert shared_batch.rest_sec(0.05) == 0.5
+    assert shared_batch.rest_sec(2.0) == 3.0

@@ -41,8 +41,9 @@ _PAUSE_SEC = (0.05, 1.5)
 """The shortest and the longest pause between two readings of what other nodes have completed."""
 _GROWTH = 1.5
 """A pause is so many times the one before, while nothing changes."""
-_READING_SHARE = 0.1
-"""Readings take at most this share of the time."""
+_READING_SHARE, _LONGEST_REST_SEC = 0.1, 3.0
+"""Readings take at most this share of the time, unless nothing would be read for longer than this. The first reading of a large
+batch takes long, and on a starved machine each does: ten times that is long after the last task is done."""
 _FIRST_READING = 256
 """How many of the newest audits are read at first; eight times as many while these do not reach back to the reading before."""
 _QUARANTINE_SEC = 2.0
@@ -54,6 +55,11 @@ _EXAMPLES = 20
 """Of how many tasks that are left the report reads audits and claims."""
 _SHOWN_SEC = 2.0
 """How often a progress bar reads what other nodes have completed."""
+
+
+def rest_sec(took_sec: float) -> float:
+    """Return for how long nothing is read after a reading that took so long."""
+    return min(took_sec / _READING_SHARE, _LONGEST_REST_SEC)
 
 
 class SharedBatch(ClaimLoop[T]):
@@ -183,7 +189,7 @@ class SharedBatch(ClaimLoop[T]):
             limit *= 8
         self._read_until = until
         ended = clock.now()
-        self._next_reading = ended + (ended - started) / _READING_SHARE
+        self._next_reading = ended + rest_sec(ended - started)
 
     def _add_completed(self, audits: Iterable[Audit]) -> None:
         completed = [audit.item for audit in audits if audit.item in self._left]

@@ -20,6 +20,7 @@ from typing import Any, cast
 from tests.support.stores import KINDS
 
 from jobsync import Cluster, plugins
+from jobsync._cluster import rows
 from jobsync.backend import Backend, BackendOptions
 from jobsync_bench.leader_driver import LeaderDriver
 
@@ -70,14 +71,15 @@ def command(url: str, options: BackendOptions) -> None:
 
 
 def watched(url: str, options: BackendOptions) -> float:
-    """Return the calls in a second of an observer that reads state and nodes once a second: ``status --watch --every 1``."""
+    """Return the calls in a second of an observer that reads once a second: ``status --watch --every 1``."""
     backend = Counted(plugins.connect(url, options))
     cluster = Cluster(cast('Backend', backend))
     cluster.status()
     backend.calls, begins = 0, time.monotonic()
     while time.monotonic() < begins + _WATCH_SEC:
-        cluster.status()
-        cluster.nodes()
+        reading = cluster._reader.read()
+        rows.status(reading)
+        rows.node_rows(reading)
         time.sleep(1)
     backend._backend.close()
     return backend.calls / (time.monotonic() - begins)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
-from jobsync import BackendUnavailable, Job
+from jobsync import AsyncJob, BackendUnavailable, Job
 from jobsync.testing import VirtualCluster
 
 # --- the program -------------------------------------------------------------------------------------------------------------
@@ -32,6 +33,14 @@ def report(job: Job, send: Callable[[str], object], cache: Cache) -> None:
             return  # lost meanwhile: the report stays incomplete, and its owner sends it
         cache.entries[customer] = 'sent'
         send(customer)
+
+
+async def report_async(job: AsyncJob, send: Callable[[str], object]) -> None:
+    """Do the same on an event loop."""
+    async with job:
+        async for customer in job.batch(CUSTOMERS):
+            await asyncio.sleep(2)  # the report is made
+            send(customer)
 
 
 # --- its tests ---------------------------------------------------------------------------------------------------------------
@@ -86,3 +95,15 @@ def test_an_outage_ends_nothing(jobsync_cluster: VirtualCluster) -> None:
     jobsync_cluster.reconnect()
     jobsync_cluster.wait_until(lambda: set(sent) == set(CUSTOMERS))
     assert before < 15
+
+
+def test_every_report_is_sent_though_an_event_loop_dies(jobsync_cluster: VirtualCluster) -> None:
+    """The same of workers on event loops."""
+    sent: list[str] = []
+    for name in ('a', 'b', 'c'):
+        jobsync_cluster.async_job(name)
+        jobsync_cluster.start(name, report_async, sent.append)
+    jobsync_cluster.wait_until(lambda: len(sent) >= 6)
+    jobsync_cluster.kill('a')
+    jobsync_cluster.wait_until(lambda: set(sent) == set(CUSTOMERS))
+    assert len(sent) == len(CUSTOMERS)

@@ -317,9 +317,14 @@ def test_a_task_in_quarantine(cluster: Cluster, namespace: Namespace, nodes: Nod
     found = cluster.why(task, DAY)
     assert not found.is_claimable
     assert 'in quarantine, since 2 workers were lost at it' in found.verdict
+    assert "Workers lost at it: 2 (not at work any more: 'lost' began it at 12:00:00 UTC)." in found.details
+    namespace.evict(nodes['a'], nodes['b'])
+    found = cluster.why(task, DAY)
+    assert 'in quarantine' in found.verdict
+    assert "'b' has no record any more" in found.details[0]
     assert [(row['item'], row['attempts']) for row in cluster.quarantined(2, DAY)] == [(task, 2)]
     cluster.release([task], DAY)
-    assert cluster.why(task, DAY).is_claimable
+    assert 'quarantine' not in cluster.why(task, DAY).verdict
 
 
 def test_settings_that_differ(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:

@@ -68,18 +68,19 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
     """Return the explanation of a task, given by its key."""
     place = place_of(reading, key)
     is_claimable, verdict = _verdict(reading, place, history)
+    obstacles = [] if is_claimable else [verdict]
     limit = fewest_attempts(reading)
-    if is_claimable and limit is not None and history.lost_attempts >= limit:
+    if limit is not None and history.lost_attempts >= limit:
         is_claimable = False
         verdict = (
             f'Not claimable: it is in quarantine, since {history.lost_attempts} workers were lost at it. Release it with '
             '"jobsync quarantine release".'
         )
-    details = list(_details(reading, place, history, is_claimable=is_claimable))
     if history.audits:
         first = history.audits[-1]
-        details = details if is_claimable else [verdict, *details]
         verdict = f'It is complete: {first.node!r} recorded it at {first.created_on:%Y-%m-%d %H:%M:%S} UTC.'
+    details = [each for each in obstacles if each != verdict]
+    details += _details(reading, place, history, is_claimable=is_claimable)
     return Explanation(
         task=key,
         token=place.token,
@@ -191,7 +192,7 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
     if history.lost_attempts and not history.audits:
         lost = [claim for claim in history.claims if claim.node not in reading.live]
         nodes = ', '.join(f'{claim.node!r} began it at {claim.created_on:%H:%M:%S} UTC' for claim in lost[:5])
-        yield f'Workers lost at it: {history.lost_attempts}{f" ({nodes}, and is not at work any more)" if nodes else ""}.'
+        yield f'Workers lost at it: {history.lost_attempts}{f" (not at work any more: {nodes})" if nodes else ""}.'
     if history.claims and not history.audits:
         last = history.claims[0]
         age = (reading.snapshot.now - last.created_on).total_seconds()

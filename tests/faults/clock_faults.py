@@ -43,7 +43,29 @@ def wrong_clock(scene: Scene) -> Iterator[float]:
     yield 1.5
 
 
+def wrong_server(scene: Scene) -> Iterator[float]:
+    """A server that is started again with a wall clock 40 days off, which is stepped by days while a worker is killed."""
+    (server,) = scene.place.servers
+    server.environment, path = shifted(scene.folder, scene.random.choice(('-40d', '+40d')))
+    server.kill()
+    server.start()
+    yield 1.0
+    for step in scene.random.sample(('-400d', '+400d', '+3d', '-1h', '+20s', '-20s'), 3):
+        path.write_text(f'{step}\n')
+        yield 1.0
+    victim = scene.some()
+    victim.kill()
+    yield scene.longest_timeout + 2.5
+    scene.replace(victim)
+    server.environment = {}
+    server.kill()
+    server.start()
+    yield 1.0
+
+
 if LIBRARIES:
     # A worker under libfaketime does not enter behind a line to PostgreSQL. It does without a line: why is not known.
     STORES = [name for name in ALL if name != 'postgresql']
     fault('wall clocks wrong and stepped', STORES, promise='P3', weight=2)(wrong_clock)
+    # etcd is a Go program, which no library can mislead; its own clock takes no part in what a backend reads.
+    fault("the server's clock wrong and stepped", ['postgresql', 'redis'], touches='workers store')(wrong_server)

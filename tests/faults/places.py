@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from tests.faults.disk import Disk, small_disk
 from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.harnesses.redis import RedisHarness, eventually
@@ -31,6 +32,8 @@ class Place:
     push = True
     durable = True
     harness: Harness
+    disk: Disk | None = None
+    """Where its files are, if that can be filled."""
 
     @property
     def servers(self) -> Sequence[ServerProcess]:
@@ -403,8 +406,15 @@ PLACES: Mapping[str, Callable[[], Place]] = {
 @contextmanager
 def open_place(name: str) -> Iterator[Place]:
     """Yield a store, and end its servers afterwards."""
-    place = PLACES[name]()
-    try:
-        yield place
-    finally:
-        place.close()
+    with small_disk() as disk:
+        before = tempfile.tempdir
+        tempfile.tempdir = before if disk is None else str(disk.path)
+        try:
+            place = PLACES[name]()
+        finally:
+            tempfile.tempdir = before
+        place.disk = disk
+        try:
+            yield place
+        finally:
+            place.close()

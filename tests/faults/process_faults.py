@@ -336,6 +336,23 @@ def twenty(scene: Scene) -> Iterator[float]:
         worker.kill()
 
 
+@fault('first start of twenty', touches='workers store rows lines', weight=0.1)
+def first_start(scene: Scene) -> Iterator[float]:
+    """Twenty workers start at once on a store that has nothing, and all but as many as before leave again."""
+    count = len(scene.workers)
+    for worker in list(scene.workers):
+        scene.workers.remove(worker)
+        worker.kill()
+    scene.place.harness.wipe()
+    for _ in range(20):
+        scene.start()
+    yield from until(scene, scene.is_settled, 90.0)
+    for worker in scene.workers[count:]:
+        scene.workers.remove(worker)
+        worker.leave()
+    yield 1.5
+
+
 @fault('weights', promise='P2', touches='rows')
 def weights(scene: Scene) -> Iterator[float]:
     """A worker that is drained, and gets its weight back."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.faults.cluster import Scene
-from tests.faults.fault import NETWORK, SQL, fault
+from tests.faults.disk import CAN_MOUNT
+from tests.faults.fault import ALL, NETWORK, SQL, fault
 from tests.faults.places import EtcdClusterPlace
 
 from jobsync.errors import JobsyncError
@@ -55,6 +56,22 @@ def killed_empty(scene: Scene) -> Iterator[float]:
 def read_only(scene: Scene) -> Iterator[float]:
     """Readings are answered, writes are refused."""
     yield from away(scene, scene.place.harness.refuse_writes, scene.place.harness.accept_writes)
+
+
+if CAN_MOUNT:
+
+    @fault('the disk full', [name for name in ALL if name != 'redis-memory'], promise='P4', touches='store', weight=2)
+    def disk_full(scene: Scene) -> Iterator[float]:
+        """No space is left for the files of the store; a server that ends by itself is started again once there is."""
+        disk = scene.place.disk
+        assert disk is not None
+        disk.fill()
+        yield outage_sec(scene)
+        disk.free()
+        for server in scene.place.servers:
+            if server.has_ended:
+                server.start()
+        yield 1.0
 
 
 @fault('rights refused', REFUSING, promise='P4', touches='store')
@@ -191,6 +208,32 @@ def locks_deleted(scene: Scene) -> Iterator[float]:
             with contextlib.suppress(sqlite3.OperationalError):  # a stopped worker may have the file to itself
                 scene.place.harness.delete_lock_rows(NAMESPACE, ids)
     yield 1.0
+
+
+EDITS = (
+    'DELETE FROM {claim}', 'DELETE FROM {audit}', 'DELETE FROM {rebalance}', 'DELETE FROM {change}', 'DELETE FROM {unowned}',
+    'DELETE FROM {item}', 'DELETE FROM {lock}', 'DELETE FROM {token}', 'DELETE FROM {node}',
+    "UPDATE {claim} SET node = 'another'", "UPDATE {claim} SET item = item || '?'", "UPDATE {audit} SET node = ''",
+    "UPDATE {audit} SET item = 'x'", 'UPDATE {rebalance} SET tokens_moved = 0', 'UPDATE {token} SET node = NULL',
+    "UPDATE {token} SET node = 'nobody'", "UPDATE {node} SET name = name || '?'", 'UPDATE {state} SET revision = 0',
+    'UPDATE {state} SET epoch = 0', "UPDATE {lock} SET task_id = task_id || '?'", "UPDATE {item} SET task_id = task_id || '?'",
+)  # fmt: skip
+"""Statements that an operator might run; one that the tables' own conditions refuse changes nothing."""
+
+
+@fault('any table edited', SQL, touches='rows workers store', weight=2)
+def tables_edited(scene: Scene) -> Iterator[float]:
+    """DELETE and UPDATE of all rows of random tables, history and all, while the workers go on."""
+    backend: Any = scene.backend
+    harness: Any = scene.place.harness
+    tables = {name.lower(): table for name, table in backend.tables.items()}
+    for _ in range(3):
+        statement = scene.random.choice(EDITS).format(**tables)
+        # Refused by a condition of the table, or by a column that this version does not have; or a worker has the file to itself.
+        with contextlib.suppress(RuntimeError, sqlite3.Error):
+            harness.execute(statement)
+        yield scene.random.uniform(0.1, 1.0) * scene.longest_timeout
+    yield 2 * scene.longest_timeout + 2.0
 
 
 @fault('a record spoilt', ['sqlite', 'postgresql', 'redis', 'redis-memory'], touches='rows workers store')

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 __all__ = ['ServerNotFound', 'ServerProcess', 'find_programs', 'free_port']
@@ -61,6 +61,8 @@ class ServerProcess(abc.ABC):
 
     name: str
     """In messages, and in the name of the folder."""
+    environment: Mapping[str, str] = {}
+    """Variables of its next start, besides those of this process."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f'jobsync-{self.name}-'))
@@ -109,7 +111,8 @@ class ServerProcess(abc.ABC):
         deadline = time.monotonic() + STARTING_SEC
         while True:
             with (self.folder / 'log').open('ab') as log:
-                self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, start_new_session=True)
+                environment = {**os.environ, **self.environment}
+                self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=environment, start_new_session=True)
             while self._process.poll() is None and time.monotonic() < deadline:
                 if self.answers():
                     return

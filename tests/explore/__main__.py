@@ -27,7 +27,10 @@ def main() -> int:
     parser.add_argument('--states', type=int, help='stop a world after so many states')
     parser.add_argument('--seconds', type=float, help='stop a world after so many seconds of computing')
     parser.add_argument(
-        '--continue-every', type=int, default=16, help='run a fair continuation from one state in so many; 0: from none'
+        '--continue-every',
+        type=int,
+        default=1,
+        help='run a fair continuation from one state in so many (default: each); 0: from none',
     )
     parser.add_argument('--processes', type=int, default=2)
     options = parser.parse_args()

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from tests.explore.worlds import ProcessSpec, World, cleared, declared, locked
 from tests.simulation import broken_rules as rules
+from tests.traces.breaks import no_commit_guard
 
 __all__ = ['LARGE', 'RULES', 'UNREACHED', 'WORLDS', 'Rule']
 
@@ -76,6 +77,7 @@ RULES: Mapping[Rule, str] = {
     rules.r3_keeps_what_it_gives_up: 'drain',
     rules.r5_version_not_compared: 'late commit',
     rules.r5_eviction_not_compared: 'late eviction',
+    no_commit_guard: 'late eviction',
     rules.r5_absent_is_left: 'delete',
     rules.r5_lost_rows_are_free: 'rows',
     rules.r5_name_owns: 'usurp',

@@ -44,7 +44,10 @@ class Cluster:
         self._spent: dict[tuple[Term, str], Term | None] = {}
         self._numbers: dict[frozenset[Count], dict[Count, Count]] = {}
         self._stores: dict[tuple[Any, ...], Term] = {}
-        self._good: set[State] = set()
+        self._good: set[int] = set()
+        """The hashes of the states from which the cluster is known to settle."""
+        self._settled: dict[tuple[Any, ...], bool] = {}
+        self._stands: dict[Process, tuple[bool, bool, bool, int]] = {}
         self._takings: dict[Any, Process] = {}
         self._edits: dict[Any, Term] = {}
         self._splits: dict[Term, tuple[frozenset[Count], frozenset[Count]]] = {}
@@ -100,25 +103,47 @@ class Cluster:
 
     def is_settled(self, state: State) -> bool:
         """Return whether every token and task has its one owner, as far as any node may own it, and every node is a member."""
-        machine, store = self.machine, state[_STORE]
-        living = [process for process in state[_FIRST:] if machine.is_alive(process)]
+        living = []
+        for process in state[_FIRST:]:
+            is_alive, is_member, has_weight, claims = self._stands.get(process) or self._stand(process)
+            if is_alive:
+                if not is_member:
+                    return False
+                living.append((process.key, has_weight, claims))
         if not living:
             return True
-        if any(machine.phase(process) is not Phase.MEMBER for process in living) or store.parts[0] is None:
+        space = state[_STORE].parts[0]
+        if space is None:
             return False
-        specs = {f'{spec.name}{number}': spec for number, spec in enumerate(self.world.processes)}
-        claims = {process: machine.claims(process) for process in living}
-        names = [specs[process.key].name for process in living if specs[process.key].weight > 0]
+        key = space.parts[12], *living
+        found = self._settled.get(key)
+        if found is None:
+            found = self._settled[key] = self._is_shared_out(state[_STORE], living)
+        return found
+
+    def _stand(self, process: Process) -> tuple[bool, bool, bool, int]:
+        """Return whether a process lives, whether it is a member and not drained, and what it claims."""
+        machine = self.machine
+        is_alive = machine.is_alive(process)
+        is_member = is_alive and machine.phase(process) is Phase.MEMBER
+        found = is_alive, is_member, machine.has_weight(process), machine.claims(process)
+        self._stands[process] = found
+        return found
+
+    def _is_shared_out(self, store: Term, living: list[tuple[str, bool, int]]) -> bool:
+        """Return whether every token and task has one owner among the living: which have a weight, and claim these bits."""
+        name_of = {f'{spec.name}{number}': spec.name for number, spec in enumerate(self.world.processes)}
+        names = [name_of[key] for key, has_weight, _ in living if has_weight]
         if not names:
             return True
         for token in range(SETTINGS.total_tokens):
-            if sum(bits >> token & 1 for bits in claims.values()) != 1:
+            if sum(bits >> token & 1 for _, _, bits in living) != 1:
                 return False
         locks = {lock.task_id: lock for lock in self._locks(store)}
         for number, task in enumerate(TOKEN_OF):
             allowed = choose(locks[task].patterns, names)[1] if task in locks else frozenset(names)
             bit = SETTINGS.total_tokens + number
-            owners = [specs[process.key].name for process, bits in claims.items() if bits >> bit & 1]
+            owners = [name_of[key] for key, _, bits in living if bits >> bit & 1]
             if len(owners) != min(1, len(allowed)) or not allowed.issuperset(owners):
                 return False
         return True
@@ -373,14 +398,21 @@ class Cluster:
         return TICK, self.tick(state)
 
     def settles(self, state: State) -> bool:
-        """Return whether the cluster settles if nothing more happens to it; remember the states on the way, if it does."""
-        way: list[State] = []
+        """Return whether the cluster settles if nothing more happens to it.
+
+        The way ends at the first state from which another way has settled: what happens next depends on the state alone.
+        """
+        way: list[int] = []
         state = (state[_STORE], None, None, 0, *state[_FIRST:])
         for _ in range(_MOST_STEPS):
-            if state in self._good or self.is_settled(state):
-                self._good.update(way, [state])
+            key = hash(state)
+            if key in self._good:
+                self._good.update(way)
                 return True
-            way.append(state)
+            way.append(key)
+            if self.is_settled(state):
+                self._good.update(way)
+                return True
             state = self.go_on(state)[1]
         return False
 

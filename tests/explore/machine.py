@@ -7,6 +7,7 @@ of a cluster, of which there are many millions, are made of some ten thousand st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -49,6 +50,11 @@ class Process:
     """Calls that the process has given up and the store may still carry out."""
     steady: int = 0
     """For how many ticks its clock may not fall behind again."""
+
+
+_values: Callable[[Process], tuple[Any, ...]] = attrgetter(*(field.name for field in attrs.fields(Process)))
+_PLACE = {field.name: place for place, field in enumerate(attrs.fields(Process))}
+_AGENT, _IS_PAUSED = _PLACE['agent'], _PLACE['is_paused']
 
 
 @attrs.frozen
@@ -122,15 +128,20 @@ class Machine:
 
     def process(self, process: Process) -> Process:
         """Return the one process that is equal to this one."""
-        fields = attrs.astuple(process, recurse=False)
-        return self._processes.setdefault(fields, process)
+        return self._processes.setdefault(_values(process), process)
 
     def changed(self, process: Process, **fields: Any) -> Process:
         """Return the process with other fields; one that is not paused decides what needs no call."""
-        after = attrs.evolve(process, **fields)
-        if after.agent is not None and not after.is_paused:
-            after = attrs.evolve(after, agent=self._rest(after.agent)[0])
-        return self.process(after)
+        values = list(_values(process))
+        for name, value in fields.items():
+            values[_PLACE[name]] = value
+        if values[_AGENT] is not None and not values[_IS_PAUSED]:
+            values[_AGENT] = self._rest(values[_AGENT])[0]
+        key = tuple(values)
+        found = self._processes.get(key)
+        if found is None:
+            found = self._processes[key] = Process(*key)
+        return found
 
     def with_field(self, process: Process, field: str, value: Any) -> Process:
         """Return the process with another value of one field, as ``changed`` does."""
@@ -261,9 +272,16 @@ class Machine:
             found = self._working[process.agent] = tuple(self._copy(process.agent).lease.in_flight)
         return found
 
+    def has_weight(self, process: Process) -> bool:
+        """Return whether a process runs and is not drained."""
+        return process.agent is not None and self._copy(process.agent).weight > 0
+
     def is_alive(self, process: Process) -> bool:
         """Return whether the process runs and has neither left nor failed."""
-        return process.agent is not None and self.phase(process) not in {Phase.LEFT, Phase.FAILED}
+        if process.agent is None:
+            return False
+        phase = self.phase(process)
+        return phase is not Phase.LEFT and phase is not Phase.FAILED
 
     def phase(self, process: Process) -> Phase:
         """Return the phase of a process that was started."""

@@ -19,7 +19,7 @@ WAYS = counterexamples.read()
 def test_every_broken_rule_has_its_place() -> None:
     """Each broken rule has a world in which it is to show, or a reason why no world shows it."""
     rules = {name for name in vars(broken_rules) if re.match(r'[rp]\d_|announced_', name)}
-    assert {rule.__name__ for rule in (*RULES, *UNREACHED)} == rules
+    assert {rule.__name__ for rule in (*RULES, *UNREACHED)} == {*rules, 'no_commit_guard'}
     assert WAYS.keys() <= {rule.__name__ for rule in RULES}
 
 

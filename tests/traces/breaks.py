@@ -9,12 +9,12 @@ from tests.simulation.broken_rules import patched, r1_lease_never_ends, r3_no_ac
 
 from jobsync.backends.single_writer import namespace
 
-__all__ = ['BREAKS']
+__all__ = ['BREAKS', 'no_commit_guard']
 
 
 @contextmanager
 def no_commit_guard() -> Iterator[None]:
-    """A commit compares nothing: neither leader nor version nor the heartbeats of nodes that it evicts."""
+    """R5: a commit compares nothing: neither leader nor version nor the heartbeats of nodes that it evicts."""
     with patched(namespace, 'check_guard', lambda *_, **__: None), patched(namespace, 'check_nodes', lambda *_: None):
         yield
 

@@ -52,8 +52,8 @@ class Process:
     """For how many ticks its clock may not fall behind again."""
 
 
-_values: Callable[[Process], tuple[Any, ...]] = attrgetter(*(field.name for field in attrs.fields(Process)))
-_PLACE = {field.name: place for place, field in enumerate(attrs.fields(Process))}
+_values: Callable[[Process], tuple[Any, ...]] = attrgetter(*attrs.fields_dict(Process))
+_PLACE = {name: place for place, name in enumerate(attrs.fields_dict(Process))}
 _AGENT, _IS_PAUSED = _PLACE['agent'], _PLACE['is_paused']
 
 

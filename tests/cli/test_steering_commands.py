@@ -168,7 +168,7 @@ def test_a_wrong_configuration_file(text: str | None, tmp_path: Path) -> None:
         ('undrain b', {'node': 'b', 'was_drained': False}),
         ('locks add x a b', {'locked': 'x', 'patterns': ['a', 'b']}),
         ('locks clear x', {'removed': 0}),
-        ('release x y', {'released': ['x', 'y']}),
+        ('release x y', {'released': ['x', 'y'], 'without_lost_attempts': ['x', 'y']}),
         ('evict b --yes', {'evicted': 'b', 'timeout_sec': 15.0}),
         ('purge --older-than 1 --yes', {'deleted': {'claim': 0, 'audit': 0, 'rebalance': 0}}),
     ],

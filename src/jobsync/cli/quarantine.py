@@ -37,5 +37,10 @@ def list_quarantined(cluster: Cluster, attempts: int, date: dt.date | None, as_j
 @steering_command
 def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, actor: str | None, as_json: bool) -> None:
     """Allow TASKS to be claimed again, with no attempt counted."""
+    lost = {row['item'] for row in cluster.quarantined(1, date)}
     cluster.release(tasks, date, actor=actor)
-    print_done(f'released: {", ".join(map(repr, tasks))}', as_json=as_json, released=tasks)
+    unknown = [task for task in tasks if task not in lost]
+    words = f'released: {", ".join(map(repr, tasks))}'
+    if unknown:
+        words += f'\nno worker was lost at {", ".join(map(repr, unknown))} on that date: is the id right?'
+    print_done(words, as_json=as_json, released=tasks, without_lost_attempts=unknown)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.costs import share_costs
@@ -18,6 +19,8 @@ from jobsync._core.planner.pins import PinPool, PinRequest, arrange
 from jobsync._core.planner.transport import FREELY
 
 __all__ = ['share_items']
+
+_PLACE = attrgetter('place')
 
 
 def share_items(items: Iterable[PinRequest], nodes: Sequence[str], weights: Mapping[str, float]) -> dict[int, str | None]:
@@ -28,18 +31,20 @@ def share_items(items: Iterable[PinRequest], nodes: Sequence[str], weights: Mapp
     groups: defaultdict[str, list[PinRequest]] = defaultdict(list)
     for item in items:
         groups[item.group].append(item)
-    before = {name: Counter([item.place for item in group]) for name, group in groups.items()}
+    has_others = len(groups) > 1
+    before = {name: Counter(map(_PLACE, group)) for name, group in groups.items()} if has_others else {}
     load: Counter[str | None] = Counter()
     for counts in before.values():
         load.update(counts)
     placed: dict[int, str | None] = {}
     for name, group in sorted(groups.items()):
-        load.subtract(before[name])
+        load.subtract(before.get(name, {}))
         order = sorted(nodes, key=lambda node: load[node] / weights[node])
         numbers = {node: number for number, node in enumerate(order)}
         chosen = _share(group, numbers, QuotientScale.of([weights[name] for name in order]))
         at: dict[int, str | None] = {**dict(enumerate(order)), FREELY: None}
-        load.update({at[node]: count for node, count in Counter(chosen.values()).items()})
+        if has_others:
+            load.update({at[node]: count for node, count in Counter(chosen.values()).items()})
         placed.update(zip(chosen, map(at.__getitem__, chosen.values()), strict=True))
     return placed
 

@@ -165,7 +165,7 @@ class Job:
                 raise without_chain(error)  # noqa: B904 - the same error, not another one
             raise
         if self._config.enabled:
-            _logger.info('node %r entered with %d tokens', self.node_name, len(self.my_tokens))
+            _logger.info('node %r entered with %d tokens', self.node_name, status.count_owned(self._session))
         self._scheduler.start()
         return self
 

@@ -55,7 +55,7 @@ def _quarantined(job: Job) -> float:
 _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
     'jobsync_healthy': ('1 if the node may claim what it owns, else 0', lambda job: job.am_i_healthy()),
     'jobsync_leader': ('1 if the node leads the cluster, else 0', lambda job: job.am_i_leader()),
-    'jobsync_tokens_owned': ('Tokens and pins that the node may claim now', lambda job: len(job.my_tokens)),
+    'jobsync_tokens_owned': ('Tokens and pins that the node may claim now', lambda job: status.count_owned(job._session)),
     'jobsync_lease_seconds': ('Seconds until the lease of the node ends', lambda job: status.lease_left_sec(job._session)),
     'jobsync_assignment_version': ('Version of the assignment that the node has applied', lambda job: job.token_version),
     'jobsync_tasks_open': ('Tasks that the node has begun and not ended', lambda job: _status(job)['open_tasks']),

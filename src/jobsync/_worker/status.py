@@ -33,6 +33,12 @@ def owned_tokens(session: Session) -> frozenset[int]:
     return _NO_TOKENS if lease is None or clock.now() >= lease.deadline else lease.ownership.tokens
 
 
+def count_owned(session: Session) -> int:
+    """Return how many tokens may be claimed now."""
+    lease = session.lease
+    return 0 if lease is None or clock.now() >= lease.deadline else lease.ownership.count
+
+
 def token_version(session: Session) -> int:
     """Return the number of the assignment's version that the node has applied; 0 before the first."""
     runtime = session.runtime

@@ -86,6 +86,11 @@ class Ownership:
         return frozenset(compress(range(len(self.mine)), self.mine)) | self.pin_ids
 
     @property
+    def count(self) -> int:
+        """How many tokens may be claimed, pins included: without a set of them, which takes 65 MB for a million."""
+        return self.mine.count(1) + len(self.pin_ids)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing may be claimed."""
         return not self.pin_ids and 1 not in self.mine

@@ -31,22 +31,34 @@ class Scrape:
     """What ``/metrics`` says at a time in seconds."""
 
     at: float
-    text: str
+    gauges: Mapping[str, Vector]
+    """By their names."""
+    counters: Mapping[str, Vector]
+    """Counters, and the counts and sums of histograms: what a lasting cause makes rise."""
+
+    @classmethod
+    def of(cls, at: float, text: str) -> Scrape:
+        """Parse the text of ``/metrics``."""
+        gauges, counters = defaultdict[str, Vector](dict), defaultdict[str, Vector](dict)
+        for family in text_string_to_metric_families(text):
+            kind = counters if family.type in ('counter', 'histogram') else gauges
+            for sample in family.samples:
+                kind[sample.name][frozenset(sample.labels.items())] = sample.value
+        return cls(at, gauges, counters)
 
     def select(self, selector: Any) -> Vector:
         """Return the series of a selector, by their labels without the name."""
+        found = self.gauges.get(selector.name) or self.counters.get(selector.name, {})
         wanted = selector.matchers.matchers
+        if not wanted:
+            return found
         assert all(matcher.op == ast.MatchOp.Equal for matcher in wanted)
-        return {
-            frozenset(sample.labels.items()): sample.value
-            for family in text_string_to_metric_families(self.text)
-            for sample in family.samples
-            if sample.name == selector.name and all(sample.labels.get(each.name) == each.value for each in wanted)
-        }
+        pairs = {(matcher.name, matcher.value) for matcher in wanted}
+        return {labels: value for labels, value in found.items() if pairs <= labels}
 
 
 def evaluate(expression: str, scrapes: Sequence[Scrape]) -> Vector:
-    """Return what an expression selects at the time of the last scrape: an alert fires for each series."""
+    """Return what an expression selects at the time of the last scrape: an alert is pending or fires for each series."""
     found = _value(ast.parse(expression), scrapes)
     assert isinstance(found, dict)
     return found

@@ -200,7 +200,7 @@ def test_every_panel_has_something_to_show() -> None:
     with job, TestClient(cluster_app(lambda: Cluster(backend)), base_url='http://localhost') as page:
 
         def scrape(at: float) -> None:
-            scrapes.append(Scrape(at, generate_latest(registry).decode() + page.get('/metrics').text))
+            scrapes.append(Scrape.of(at, generate_latest(registry).decode() + page.get('/metrics').text))
 
         scrape(0)
         with Job('w2', coordination_config=config(MemoryBackend(store))):

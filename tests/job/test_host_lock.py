@@ -185,6 +185,26 @@ def test_a_lock_that_is_taken_back_proves_nothing_under_any_name(tmp_path: Path,
     assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
 
 
+def test_a_mapping_that_does_not_keep_the_lock_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the lock goes with the descriptor, as on a file system that maps another file, nothing is known or left."""
+    examine, maps_file, seen = HostFolder._examine, host_lock._map, list[Finding]()
+
+    def mapped(_: int) -> int:
+        with Path(sys.executable).open('rb') as another:
+            return maps_file(another.fileno())
+
+    def examined(self: HostFolder, folder: int, incarnation: str) -> Finding:
+        seen.append(examine(self, folder, incarnation))
+        return seen[-1]
+
+    monkeypatch.setattr(host_lock, '_map', mapped)
+    monkeypatch.setattr(HostFolder, '_examine', examined)
+    with pytest.raises(NotKnown, match='does not hold'):
+        HostFolder(str(tmp_path)).hold('run')
+    assert seen == []  # not even for a moment did the file say whose it was, with a lock that was free
+    assert not list(folder_in(tmp_path).iterdir())
+
+
 def test_a_hard_link_proves_no_more_than_its_file(tmp_path: Path) -> None:
     """A link to the file of another run proves nothing of this one; one to the run's own file proves what that does."""
     file, other, kept = (folder_in(tmp_path) / name for name in ('run', 'other', 'kept'))

@@ -134,23 +134,23 @@ class HostFolder:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(incarnation, dir_fd=folder)  # what has been put in the place of this process's own file, if anything
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(incarnation, flags, 0o600, dir_fd=folder)
-        try:
-            with contextlib.ExitStack() as undo:
-                undo.callback(_take_back, folder, incarnation, file)
-                # No observer locks a file that says nothing yet, so this cannot fail.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                address = _map(file)
-                undo.callback(_libc().munmap, address, _PAGE)
-                found = os.fstat(file)
-                text = json.dumps({**self._self_description(incarnation, found), 'pid': os.getpid(), 'in': self._pid_namespace})
-                os.write(file, text.encode())
-                if self._examine(folder, incarnation).verdict is not Verdict.HELD:
-                    raise NotKnown(f'a lock in {self.path} does not hold')
-                undo.pop_all()
+        file = os.open(incarnation, flags, 0o600, dir_fd=folder)  # has no part in the lock
+        with contextlib.ExitStack() as ends, contextlib.ExitStack() as undo:
+            ends.callback(os.close, file)
+            undo.callback(_unlink, folder, incarnation)
+            address = _locked(file)
+            undo.callback(_libc().munmap, address, _PAGE)
+            undo.callback(_empty, file)  # before its lock is released, or it would prove that this process is over
+            found = os.fstat(file)
+            text = json.dumps({**self._self_description(incarnation, found), 'pid': os.getpid(), 'in': self._pid_namespace})
+            # Asked before anything is written: no observer takes an empty file for a proof.
+            if _is_free(file):
+                raise NotKnown(f'a lock in {self.path} does not hold')
+            os.write(file, text.encode())
+            if self._examine(folder, incarnation).verdict is not Verdict.HELD:
+                raise NotKnown(f'a lock in {self.path} does not hold')
+            undo.pop_all()
             return HeldLock(self.path / incarnation, (found.st_dev, found.st_ino), address, os.getpid())
-        finally:
-            os.close(file)
 
     def _self_description(self, incarnation: str, found: os.stat_result) -> Mapping[str, Any]:
         return {'incarnation': incarnation, 'boot': self._boot, 'device': found.st_dev, 'inode': found.st_ino}
@@ -183,13 +183,10 @@ class HostFolder:
                 return Finding(Verdict.UNPROVABLE)
             if _file_system(file) not in _LOCAL:
                 return Finding(Verdict.UNPROVABLE)
-            try:
-                # Shared: observers do not keep each other from the lock.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = said.get('pid') if said.get('in') == self._pid_namespace else None
-                return Finding(Verdict.HELD, pid if isinstance(pid, int) else None)
-            return Finding(Verdict.OVER)
+            if _is_free(file):
+                return Finding(Verdict.OVER)
+            pid = said.get('pid') if said.get('in') == self._pid_namespace else None
+            return Finding(Verdict.HELD, pid if isinstance(pid, int) else None)
         finally:
             os.close(file)
 
@@ -237,15 +234,37 @@ def _default_base() -> Path:
         raise NotKnown('this process may write to no folder for temporary files') from error
 
 
-def _take_back(folder: int, incarnation: str, file: int) -> None:
+def _unlink(folder: int, name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=folder)
+
+
+def _empty(file: int) -> None:
     """Have a file prove nothing, because its lock is about to be released though the process lives.
 
     Deleting its name would not be enough: an observer may find it under another, or in a folder that has been moved.
     """
     with contextlib.suppress(OSError):
         os.ftruncate(file, 0)
-    with contextlib.suppress(OSError):
-        os.unlink(incarnation, dir_fd=folder)
+
+
+def _locked(file: int) -> int:
+    """Lock a file by a mapping alone, and return the address of that."""
+    other = os.open(f'/proc/self/fd/{file}', os.O_RDWR | os.O_CLOEXEC)  # another description of the same file
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no observer locks a file that says nothing yet
+        return _map(other)
+    finally:
+        os.close(other)
+
+
+def _is_free(file: int) -> bool:
+    """Return whether no process has locked a file exclusively."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: observers do not keep each other from the lock
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _parsed(text: bytes) -> object:

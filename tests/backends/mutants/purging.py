@@ -62,3 +62,19 @@ class PurgesWithoutEnd(Hands):
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         return super().purge(kind, before, 1_000_000)
+
+
+@mutant
+class PurgeCountsFromTheOldest(Hands):
+    """Goes on after so many of the oldest claims, though one of these may have been renewed since."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        if kind is not HistoryKind.CLAIM:
+            return super().purge(kind, before, limit, after)
+        with self.store.changed:
+            first, records = int(after or '0'), self.records
+            claims = list(records.claims.values())[first : first + limit]
+            old = [claim for claim in claims if claim.created_on < before and (claim.item, claim.date) in records.audited]
+            records.remove(old)
+            first += len(claims) - len(old)
+            return Purged(len(old), str(first) if first < len(records.claims) else '')

@@ -274,7 +274,5 @@ class RedisBackend:
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         """See ``Backend.purge``."""
-        gone, stay = self._run(
-            'purge', kind=f'{kind.value}s', before=records.microseconds(before), first=int(after or '0'), limit=limit
-        )
-        return Purged(int(gone), stay.decode())
+        gone, left = self._run('purge', kind=f'{kind.value}s', before=records.microseconds(before), left=after, limit=limit)
+        return Purged(int(gone), left.decode())

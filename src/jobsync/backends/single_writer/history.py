@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import attrs
@@ -139,22 +139,23 @@ class History:
         return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=_when))
 
     def outdated(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str) -> tuple[list[Row], str]:
-        """Return what ``Backend.purge`` deletes in one portion, and where the next one goes on.
+        """Return what ``Backend.purge`` deletes in one portion, and how many records there are still to read, from the first on.
 
-        That is after how many records that stay, and how many there are to read in all: those of before the first portion. A
-        purge that read what is appended meanwhile might never end.
+        The last are read first. A purge that read what is appended meanwhile might never end, and one that read on from the first
+        would skip a record where one before it has gone, as a claim does that is repeated.
         """
-        records: Collection[Row] = self._records(kind)
-        first, end = map(int, after.split()) if after else (0, len(records))
-        seen = list(islice(records, first, min(first + limit, end)))
-        old = [record for record in seen if _when(record) < before and self._may_go(record)]
-        stay, end = first + len(seen) - len(old), end - len(old)
-        return old, f'{stay} {end}' if seen and stay < end else ''
+        count, latest_first = self._records(kind)
+        end = min(int(after), count) if after else count
+        seen = list(islice(latest_first, count - end, count - end + limit))
+        return [record for record in seen if _when(record) < before and self._may_go(record)], str(end - len(seen) or '')
 
-    def _records(self, kind: HistoryKind) -> Collection[Row]:
+    def _records(self, kind: HistoryKind) -> tuple[int, Iterator[Row]]:
+        """Return how many records there are, and the records, the latest first."""
         if kind is HistoryKind.REBALANCE:
-            return self.rebalances
-        return self.claims.values() if kind is HistoryKind.CLAIM else self.audits.values()
+            return len(self.rebalances), reversed(self.rebalances)
+        if kind is HistoryKind.CLAIM:
+            return len(self.claims), reversed(self.claims.values())
+        return len(self.audits), reversed(self.audits.values())
 
     def _may_go(self, record: Row) -> bool:
         """Return whether an outdated record may go: a rebalance, a claim of completed work, or an audit without claims."""

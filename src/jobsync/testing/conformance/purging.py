@@ -68,9 +68,8 @@ class PurgeTests:
     def test_purge_in_portions(self, namespace: Namespace, kind: HistoryKind) -> None:
         """Portions that follow each other read every record, past those that stay, and delete the others."""
         ref = namespace.leader('a')
-        for date in (MONDAY, TUESDAY):
-            for number in range(12):
-                namespace.claim(ref, f'open {number}', date=date)
+        for number in range(12):
+            namespace.claim(ref, f'open {number}', date=MONDAY)
         for number in range(12):
             for date in (MONDAY, TUESDAY):
                 if kind is not HistoryKind.AUDIT:
@@ -78,6 +77,8 @@ class PurgeTests:
                 namespace.audit('a', f'done {number}', date=date)
             if kind is HistoryKind.REBALANCE:
                 namespace.commit(ref, reason=f'reason {number}', moved=1)
+        for number in range(12):
+            namespace.claim(ref, f'open {number}', date=TUESDAY)
         incomplete = {(claim.item, claim.date) for claim in namespace.backend.incomplete(None, NONE)}
         found = namespace.purge(kind, namespace.snapshot().now + HOUR, limit=5)
         assert found == (12 if kind is HistoryKind.REBALANCE else 24)
@@ -110,6 +111,24 @@ class PurgeTests:
                 if not after:
                     return
         raise AssertionError(f'a purge of {kind} reads what was appended after it began')
+
+    def test_a_renewal_hides_no_other(self, namespace: Namespace) -> None:
+        """A purge reads each record that is not renewed, though others are renewed between two portions."""
+        ref = namespace.join('a')
+        for kept in ('first', 'last'):
+            for number in range(12):
+                namespace.claim(ref, f'{kept} {number}')
+            for number in range(12):
+                namespace.claim(ref, f'done {kept} {number}')
+                namespace.audit('a', f'done {kept} {number}')
+        later, after = namespace.snapshot().now + HOUR, ''
+        for number in range(100):
+            after = namespace.backend.purge(HistoryKind.CLAIM, later, 3, after).resume
+            if not after:
+                break
+            if number < 12:
+                namespace.claim(ref, f'first {number}')
+        assert {claim.item for claim in namespace.claims()} == {f'{kept} {n}' for kept in ('first', 'last') for n in range(12)}
 
     def test_a_portion_may_be_repeated(self, namespace: Namespace) -> None:
         """A repeated portion deletes nothing that the first one did not, except of what follows it."""

@@ -8,6 +8,7 @@ import numbers
 import uuid
 from collections import Counter
 from decimal import Decimal
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -178,6 +179,14 @@ def test_an_id_that_cannot_serve(task_id: object, message: str) -> None:
     """An id that cannot be hashed, told apart or recorded is refused by value and type, at once."""
     with pytest.raises(ConfigError, match=message):
         task_key(task_id)
+
+
+@pytest.mark.parametrize(
+    'task_id', [PurePosixPath('/fault at 0x7f00deadbeef'), ('fault at 0x7f00deadbeef', 3)], ids=['path', 'tuple']
+)
+def test_a_text_may_name_an_address(task_id: object) -> None:
+    """An id that names an address is one as any other: it is the same in each process."""
+    assert task_key(task_id) == str(task_id)
 
 
 @pytest.mark.parametrize('function', HASH_FUNCTIONS)

@@ -36,8 +36,8 @@ _NO_IDS = (bool, float, bytes, bytearray, memoryview)
 """Types whose values are ids only by mistake: a column with gaps, a comparison, a key that was not decoded."""
 _BOOLS = ('bool_', 'bool')
 """The names of the types of numpy's True, by its version."""
-_ADDRESS = re.compile(' at 0x[0-9A-Fa-f]{6,}')
-"""What Python gives an object, a function or a generator as its text, also within a tuple."""
+_ADDRESS = re.compile(' at 0x[0-9A-Fa-f]{6,}[>,;]')
+"""What Python gives an object, a function or a generator as its text, also within a tuple; no path or text that names one."""
 
 _FIRST_8 = Struct('>Q').unpack_from
 """Unpack the first 8 bytes of a digest as a big-endian integer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -32,6 +33,21 @@ class Number(int):
     def __str__(self) -> str:
         return 'a number'
 
+
+class Int64:
+    """An integer that is no ``int``, as those of numpy are."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __eq__(self, other: object) -> bool:
+        return other == self._number
+
+    def __hash__(self) -> int:
+        return hash(self._number)
+
+
+numbers.Integral.register(Int64)
 
 IDS: list[Any] = [
     *range(-100, 100),
@@ -165,3 +181,14 @@ def test_a_grant_that_stands(asked: Asked, pins: dict[str, bool] | None) -> None
     grant = (50.0, pins, (True,) * TOKENS)
     assert asked(lambda: grant, lambda: 49.9) is True
     assert asked(lambda: grant, lambda: 50.0) is False
+
+
+def test_a_token_may_be_an_integer_of_another_library(url: str) -> None:
+    """``owns`` takes a token from a column of numpy or pandas; a truth value is no token."""
+    other: Any = Int64(3)
+    with job('a', url) as a:
+        assert a.owns(3)
+        assert a.owns(other)
+        for value in (True, '3', 3.0, None):
+            with pytest.raises(ConfigError, match='token is'):
+                a.owns(value)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import difflib
 import functools
 import inspect
 import math
+import numbers
 import re
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
@@ -227,7 +228,8 @@ def _is_host(value: object) -> bool:
 host = Check(_is_host, 'the name or address of a host')
 port = integer(0, 65_535)
 locks = Check(lambda value: isinstance(value, Iterable), 'an iterable of tuples (task_id, node_pattern, reason)')
-token = Check(_is_integer, 'an integer')
+token = Check(lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool), 'an integer')
+"""A number of a token, those of numpy included."""
 rows = integer(0, _MOST_ROWS)
 limit = Check(lambda value: value is None or rows.is_allowed(value), f'{rows.allowed}, or None')
 attempts = integer(1, 100_000)

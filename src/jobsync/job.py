@@ -404,7 +404,7 @@ class Job:
         key = key_of(task)
         self._task_log.check_begun(key)
         self._task_log.finish(key)
-        self._added.end(self._task_log.is_open)
+        self._added.end(self._task_log.is_open, key)
         self._task_log.completions.flush()
 
     def write_audit(self) -> None:

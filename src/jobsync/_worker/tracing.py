@@ -69,10 +69,10 @@ class AddedTasks:
             about = {'jobsync.node': self._node, 'jobsync.task': key}
             self._spans[key] = found.start_span('jobsync.task', attributes=about, start_time=started_at)
 
-    def end(self, is_open: Callable[[str], bool]) -> None:
-        """End the spans of the tasks that are not open any more."""
-        for key in [key for key in list(self._spans) if not is_open(key)]:
-            if (span := self._spans.pop(key, None)) is not None:
+    def end(self, is_open: Callable[[str], bool], key: str | None = None) -> None:
+        """End the span of a task, or without one all spans, where the task is not open any more."""
+        for each in [each for each in (list(self._spans) if key is None else [key]) if not is_open(each)]:
+            if (span := self._spans.pop(each, None)) is not None:
                 span.end()
 
     def give_up(self, key: str | None = None) -> None:

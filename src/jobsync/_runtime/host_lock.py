@@ -143,7 +143,7 @@ class HostFolder:
             undo.callback(_empty, file)  # before its lock is released, or it would prove that this process is over
             found = os.fstat(file)
             text = json.dumps({**self._self_description(incarnation, found), 'pid': os.getpid(), 'in': self._pid_namespace})
-            # Asked before anything is written: no observer takes an empty file for a proof.
+            # Tried before anything is written: no observer takes an empty file for a proof.
             if _is_free(file):
                 raise NotKnown(f'a lock in {self.path} does not hold')
             os.write(file, text.encode())

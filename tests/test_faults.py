@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import closing
 
 import pytest
 
-from jobsync.backend import Backend
+from jobsync import plugins
+from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Fault, FaultyBackend, Harness, MemoryHarness, Namespace, When
@@ -26,17 +28,23 @@ class TestFaultless(ComparisonTests, WaitTests, SuiteFixtures):
         return harness
 
 
-def test_every_method_can_fail() -> None:
-    """Each method of the protocol but ``close`` and ``info`` goes through the faults, with its own signature."""
-    for name, method in inspect.getmembers(Backend, inspect.isfunction):
-        if name.startswith('_'):
-            continue
-        assert inspect.signature(getattr(FaultyBackend, name)) == inspect.signature(method), name
-        if name != 'close':
-            faulty = FaultyBackend(MemoryBackend(MemoryStore()), Fault(name))
-            arguments = [None] * sum(p.default is p.empty for p in list(inspect.signature(method).parameters.values())[1:])
-            with pytest.raises(BackendUnavailable, match=name):
-                getattr(faulty, name)(*arguments)
+URLS = ('memory://faults', 'sqlite:///unused.db', 'postgresql://127.0.0.1:1/db', 'redis://127.0.0.1:1', 'etcd://127.0.0.1:1')
+"""Of stores that no call reaches, because the fault comes before."""
+
+
+@pytest.mark.parametrize('url', URLS)
+def test_every_method_can_fail(url: str) -> None:
+    """Each method of the protocol but ``close`` and ``info`` goes through the faults by its name, with its signature."""
+    with closing(plugins.connect(url, BackendOptions())) as backend:
+        for name, method in inspect.getmembers(Backend, inspect.isfunction):
+            if name.startswith('_'):
+                continue
+            assert inspect.signature(getattr(FaultyBackend, name)) == inspect.signature(method), name
+            if name != 'close':
+                faulty = FaultyBackend(backend, Fault(name))
+                arguments = [None] * sum(p.default is p.empty for p in list(inspect.signature(method).parameters.values())[1:])
+                with pytest.raises(BackendUnavailable, match=f'^{name} was not done'):
+                    getattr(faulty, name)(*arguments)
 
 
 @pytest.mark.parametrize(('when', 'happened'), [(When.BEFORE, False), (When.AFTER, True)])

@@ -49,7 +49,7 @@ class EtcdAssignment:
         self._pins: tuple[Revision, tuple[Pin, ...]] = INITIAL, ()
         """All pins as last read, and their version: most readings then need the last records only."""
 
-    def read(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         deadline = self._store.later()
         return self._store.look(lambda reading: self._changes(reading, since, tokens, deadline), deadline)

@@ -65,8 +65,8 @@ class EtcdBackend:
         self.snapshot, self.register, self.heartbeat = nodes.snapshot, nodes.register, nodes.heartbeat
         self.set_weight, self.deregister, self.acquire_leadership = nodes.set_weight, nodes.deregister, nodes.acquire_leadership
         self.remove_node = nodes.remove_node
-        self.read_assignment, self.commit = assignment.read, assignment.commit
-        self.read_locks, self.edit_locks = locks.read, locks.edit
+        self.read_assignment, self.commit = assignment.read_assignment, assignment.commit
+        self.read_locks, self.edit_locks = locks.read_locks, locks.edit_locks
         self.append_claims, self.append_audits = history.append_claims, history.append_audits
         self.forget_attempts, self.lost_attempts = history.attempts.forget_attempts, history.lost_attempts
         self.history, self.incomplete, self.purge = (

@@ -84,14 +84,14 @@ class EtcdLocks:
         self._last = found
         return found
 
-    def read(self) -> LockReading:
+    def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
         deadline = self._store.later()
         found = self._store.look(lambda reading: self.at(reading, deadline), deadline)
         reading = found.table().reading()
         return attrs.evolve(reading, unreadable=(*found.problems, *reading.unreadable))
 
-    def edit(self, edit: LockEdit) -> int:
+    def edit_locks(self, edit: LockEdit) -> int:
         """See ``Backend.edit_locks``. A lock ends late rather than early: its end counts from the latest that the time may be."""
         store, keys, deadline = self._store, self._store.keys, self._store.later()
         store.read_time(deadline, until_sure=any(put.expires_in is not None for put in edit.put))

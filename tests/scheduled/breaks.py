@@ -13,6 +13,7 @@ from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
 from jobsync._worker.task_log import TaskLog
+from jobsync._worker.ticks import TickRecord
 
 if TYPE_CHECKING:
     from tests.scheduled.world import World
@@ -92,6 +93,16 @@ def claims_of_an_earlier_run(world: World) -> AbstractContextManager[None]:
     return patched(TaskLog, 'start_claimed', of_any_run)
 
 
+def ticks_complete_without_a_claim(world: World) -> AbstractContextManager[None]:
+    """A tick is recorded as complete without a claim of its end, which the store would refuse to a run that is over."""
+
+    def record(self: TickRecord, ref: Any) -> bool:
+        self._session.needed_backend.append_audits(self._session.node_name, [self._item], self._date)
+        return True
+
+    return patched(TickRecord, '_record_complete', record)
+
+
 BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
     each.__name__: each
     for each in (
@@ -101,5 +112,6 @@ BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
         finished_tasks_pass_on,
         lanes_that_log,
         lease_from_the_answer,
+        ticks_complete_without_a_claim,
     )
 }

@@ -1,4 +1,8 @@
-"""What must hold: one owner, one worker at a task, no task of a batch twice or left out, no error that a user does not expect."""
+"""What must hold: one owner, one worker at a task, no task of a batch twice or left out, no error that a user does not expect.
+
+Of the ticks of ``job.every``: none is begun once it is recorded as complete, or by two workers at once; none is recorded by two;
+with the misfire rule ``'skip'`` none is begun twice at all.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,15 @@ import attrs
 
 if TYPE_CHECKING:
     from tests.scheduled.worker import Worker
-    from tests.scheduled.world import World
+    from tests.scheduled.world import Schedule, World
 
 __all__ = ['Checks', 'Effect', 'LogLines']
 
 _STOPPED_SEC = 1e-3
 """A thread for which more time than this has passed since the lease's answer was stopped in between."""
 
-_OF_CALLBACKS = 'node %r: %s raised'
-"""The line about an error of the user's, which a run has plenty of."""
+_OF_USERS = ('node %r: %s raised', 'node %r: tick %s raised, and stays incomplete')
+"""The lines about errors of the user's callbacks and scheduled functions, which a run has plenty of."""
 
 
 @attrs.define(eq=False)
@@ -81,6 +85,12 @@ class Checks:
         """Check P1 after an effect in the store."""
         if name not in ('heartbeat', 'snapshot', 'read_assignment'):
             self.one_owner()
+        if name == 'append_audits':
+            _, items, *_ = args
+            for item in items:
+                nodes = self._world.completed_by(item) if self._world.schedule_of(item) else []
+                if len(nodes) > 1:
+                    self.found(f'every: {item} is recorded as complete by {nodes}')
 
     def answered(self) -> None:
         """Take the moment at which a lease has answered True to the present thread."""
@@ -90,17 +100,23 @@ class Checks:
             self.one_owner()
 
     def begin(self, worker: Worker, key: str, *, is_alone: bool = True, is_once: bool = False) -> Effect:
-        """Check P1, and that no other worker works at a task that a loop has yielded or ``add_task`` has returned True for."""
+        """Check P1, and that no other worker works at a task that a loop has yielded or ``add_task`` has returned True for.
+
+        The owner of a tick is that of its schedule.
+        """
         world, host = self._world, self._world.host
         assert host.thread is not None
         was_stopped = host.now - world.answered_at.get(host.thread, -1.0) > _STOPPED_SEC
         world.note(f'begins {key}' + (', stopped since the answer of its lease' if was_stopped else ''))
         self.figures['stopped' if was_stopped else 'begun'] += 1
         effect = Effect(worker, key, is_alone, host.now)
+        schedule = world.schedule_of(key)
+        if schedule is not None:
+            self._compare_tick(effect, schedule, was_stopped=was_stopped)
         if not was_stopped:
             self.one_owner()
             for other in world.workers:
-                if other is not worker and key in self.claims(other):
+                if other is not worker and (key if schedule is None else schedule.place) in self.claims(other):
                     self.found(f'P1: {key} is begun by {worker}, and owned by {other}')
             for before in self.effects[key]:
                 self._compare(before, effect, is_once=is_once)
@@ -117,6 +133,28 @@ class Checks:
         since = before.begun_at
         if is_once and before.is_done and not (other.is_excused_since(since) or effect.worker.is_excused_since(since)):
             self.found(f'batch: {key} is begun by {effect.worker}, and was done by {other} at {since:.3f}')
+
+    def _compare_tick(self, effect: Effect, schedule: Schedule, *, was_stopped: bool) -> None:
+        key, worker = effect.key, effect.worker
+        self.figures['ticks'] += 1
+        if schedule.misfire == 'skip' and self.effects[key]:
+            self.found(f'every: {key} is begun by {worker}, and was by {self.effects[key][0].worker}')
+        # A process that is stopped here goes on with what the next owner has done meanwhile.
+        if not was_stopped and (nodes := self._world.completed_by(key)):
+            self.found(f'every: {key} is begun by {worker}, and is recorded as complete by {nodes}')
+        for before in self.effects[key]:
+            is_other = before.worker is not worker and before.is_under_way and not before.worker.is_excused_since(before.begun_at)
+            if is_other and not was_stopped:
+                self.found(f'every: {key} is begun by {worker}, while {before.worker} works at it')
+
+    def ticks_missing(self, since: float) -> list[str]:
+        """Return the schedules of which no tick was begun since, and done."""
+        done = {
+            schedule.place
+            for key, effects in self.effects.items()
+            if (schedule := self._world.schedule_of(key)) and any(each.is_done and each.begun_at >= since for each in effects)
+        }
+        return [each.place for each in self._world.schedules if each.place not in done]
 
     def end(self, effect: Effect, *, is_done: bool) -> None:
         """Take the end of the work at a task."""
@@ -152,5 +190,5 @@ class LogLines(logging.Handler):
         while worker is not None and host.now < worker.log_blocked_until:
             host.sleep(1.0)
         world.note(f'log: {record.getMessage()}')
-        if record.exc_info and record.msg != _OF_CALLBACKS:
+        if record.exc_info and record.msg not in _OF_USERS:
             world.checks.found(f'log: {record.getMessage()}: {record.exc_info[1]!r}')

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import attrs
 from tests.scheduled.virtual.threads import VirtualThread
@@ -46,7 +46,7 @@ class Line(FaultyBackend):
             raise BackendUnavailable(f'{name} was not done: cut off')
         if (delay := world.latency()) > limit:
             if world.chance(0.5):
-                self._arrive_late(delay - limit, lambda: method(*args, **kwargs))
+                self._arrive_late(delay - limit, name, args, lambda: method(*args, **kwargs))
             host.sleep(limit)
             raise BackendUnavailable(f'{name}: no answer within {limit} s')
         host.sleep(delay)
@@ -65,17 +65,18 @@ class Line(FaultyBackend):
         host.sleep(delay)
         return result
 
-    def _arrive_late(self, delay: float, act: Callable[[], object]) -> None:
+    def _arrive_late(self, delay: float, name: str, args: Iterable[Any], act: Callable[[], object]) -> None:
         """Deliver a request after its caller has given up."""
-        host = self._world.host
+        world, host = self._world, self._world.host
 
         def arrive() -> None:
             host.sleep(delay)
             try:
                 with host.atomic():
                     act()
-                self._world.note('a request arrives late, and is carried out')
+                world.note('a request arrives late, and is carried out')
+                world.checks.after_call(name, args)
             except JobsyncError as error:
-                self._world.note(f'a request arrives late, and is refused: {error}')
+                world.note(f'a request arrives late, and is refused: {error}')
 
-        VirtualThread(host, target=arrive, name='late', process=self._world.operator).start()
+        VirtualThread(host, target=arrive, name='late', process=world.operator).start()

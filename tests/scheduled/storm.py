@@ -11,6 +11,7 @@ _STORM_SEC = 30.0
 _SETTLE_SEC = 30.0
 """How long the calm may take until each token has its owner: registering anew, several hand-overs, and an abandoned callback."""
 _BATCH_SEC = 30.0
+_TICK_SEC = 30.0
 _LEAVE_SEC = 30.0
 
 
@@ -87,6 +88,7 @@ def _settle(world: World) -> None:
     if wrong:
         world.checks.found(f'settle: {wrong}')
         return
+    since = host.now
     until = host.now + _BATCH_SEC
     while (
         late := [str(worker) for worker in world.living() if not worker.has_finished and not worker.is_ending]
@@ -94,6 +96,12 @@ def _settle(world: World) -> None:
         host.sleep(0.5)
     if late:
         world.checks.found(f'hang: {late} have not come through the last batch: {host.places()}')
+    until = host.now + _TICK_SEC
+    while (missing := world.checks.ticks_missing(since)) and host.now < until:
+        _have_two(world)
+        host.sleep(0.5)
+    if missing:
+        world.checks.found(f'every: no tick of {missing} was run since {since:.3f}: {host.places()}')
 
 
 def _unowned(world: World) -> str:

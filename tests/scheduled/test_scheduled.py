@@ -12,8 +12,9 @@ import sys
 import pytest
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str]] = {
-    'clock_read_before_the_grant': (1, 'P1', '--aim=Lease.begin_alone'),
+    'clock_read_before_the_grant': (7, 'P1', '--aim=Lease.begin_alone'),
     'lanes_that_log': (3, ''),  # a hang, a token without an owner, or a node that cannot enter
+    'ticks_complete_without_a_claim': (14, 'every', '--aim=TickRecord.complete'),
 }
 """For each mend a seed that shows the lack of it today, the promise that breaks, and options."""
 

@@ -14,7 +14,7 @@ from tests.scheduled.line import Line
 from tests.scheduled.virtual import VirtualProcess
 from tests.scheduled.virtual.threads import VirtualThread
 
-from jobsync import Job
+from jobsync import Job, Tick
 from jobsync.backends.memory import MemoryBackend
 from jobsync.errors import BackendUnavailable, JobsyncError, NotOwned
 
@@ -102,7 +102,12 @@ class Worker:
         world = self.world
         try:
             job = self.job = self._make_job()
+            is_before = world.chance(0.5)
+            if is_before:
+                self._schedule(job)
             with job:
+                if not is_before:
+                    self._schedule(job)
                 self.has_entered = True
                 world.note(f'has entered with {len(job.my_tokens)} tokens')
                 self._work(job)
@@ -190,6 +195,18 @@ class Worker:
             way = world.random.choice(ways)
             self._try(lambda way=way: way(job), job)  # type: ignore[misc]
             world.host.sleep(world.random.uniform(0, 0.3))
+
+    def _schedule(self, job: Job) -> None:
+        """Register the functions that every worker has."""
+        random = self.world.random
+
+        def work(tick: Tick) -> None:
+            with self._at(tick.id):
+                if self.world.fails(0.2):
+                    self.world.host.sleep(random.choice([3.0, 8.0]))
+
+        for each in self.world.schedules:
+            job.every(each.seconds, each.misfire, name=each.name)(work)
 
     def _try(self, act: Callable[[], object], job: Job) -> bool:
         """Use the job; return whether it has raised nothing. What outages of the store and leaving may raise is no finding."""

@@ -19,10 +19,12 @@ from jobsync._core.hashing import tokenizer
 from jobsync.backend import Audit, HistoryKind
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 
-__all__ = ['Aim', 'Outcome', 'World']
+__all__ = ['Aim', 'Outcome', 'Schedule', 'World']
 
 _EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _TOKENS = 16
+_WORKING = ('main', 'user', 'jobsync-tick-')
+"""How the names of the threads begin that run the user's program."""
 
 
 @attrs.frozen
@@ -38,7 +40,7 @@ class Outcome:
 
 @attrs.define
 class Aim:
-    """A process that is to be held, at a step of one of its user's threads."""
+    """A process that is to be held, at a step of a thread that runs the user's program."""
 
     worker: Worker
     seconds: float
@@ -48,6 +50,20 @@ class Aim:
     """How many such steps are to pass before."""
     is_first: bool
     """Whether that thread is the first of its process to go on."""
+
+
+@attrs.frozen
+class Schedule:
+    """A function of ``job.every`` that all workers have."""
+
+    name: str
+    seconds: float
+    misfire: str
+
+    @property
+    def place(self) -> str:
+        """The task whose owner runs the ticks."""
+        return f'every:{self.name}'
 
 
 class World:
@@ -83,9 +99,11 @@ class World:
         self.added = [f'a{number}' for number in range(6)]
         self.items = [f'i{number}' for number in range(4)]
         self.batches = [[f'b{batch}-{number}' for number in range(10)] for batch in range(3)]
+        self.schedules = [Schedule('once', random.choice([1.5, 10]), 'skip'), Schedule('again', random.choice([2, 8]), 'run')]
         self.last_batch = [f'last-{number}' for number in range(20)]
         self._token_of = tokenizer(self.coordination.hash_function, _TOKENS)
         keys = [*self.tasks, *self.added, *self.items, *chain(*self.batches), *self.last_batch, 'singleton:place']
+        keys += [each.place for each in self.schedules]
         self.tokens = {key: self._token_of(key) for key in keys}
         self.workers: list[Worker] = []
         self.operator = VirtualProcess(self.host, 'operator', is_disturbed=False)
@@ -126,7 +144,7 @@ class World:
         host, random, draw = self.host, self.random, self.random.random()
         assert host.thread is not None
         if (aim := self.aim) is not None:
-            if host.process is aim.worker.process and host.thread.name.startswith(('main', 'user')):
+            if host.process is aim.worker.process and host.thread.name.startswith(_WORKING):
                 aim.steps -= not aim.place or aim.place in host.place()
                 if aim.steps < 0:
                     self.note(f'process held for {aim.seconds:g} s at {host.place()}')
@@ -166,6 +184,18 @@ class World:
     def worker_of(self, process: VirtualProcess) -> Worker | None:
         """Return the worker of a process."""
         return next((worker for worker in self.workers if worker.process is process), None)
+
+    def schedule_of(self, item: str) -> Schedule | None:
+        """Return the schedule of a tick; None for every other item."""
+        place, at, _ = item.partition('@')
+        is_tick = bool(at) and ' ' not in item  # what follows a space says how a run of a tick has ended
+        return next((each for each in self.schedules if is_tick and each.place == place), None)
+
+    def completed_by(self, item: str) -> list[str]:
+        """Return the nodes that have recorded an item as complete."""
+        with self.host.atomic():
+            rows = MemoryBackend(self.store, self.coordination.options).history(HistoryKind.AUDIT, date=DATE, item=item)
+        return [row.node for row in rows if isinstance(row, Audit)]
 
     def recorded(self) -> set[str]:
         """Return the tasks that the store has as complete."""

@@ -157,6 +157,32 @@ def test_turns(exporter: InMemorySpanExporter) -> None:
     assert [event.name for event in spans[1].events] == ['exception']
 
 
+def test_a_turn_whose_span_cannot_begin_is_given_back(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a program's own processor of spans fails, its error is raised, and the place may be taken again."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError('no span')
+
+    async def work() -> None:
+        async with AsyncJob('w1', coordination_config=config(MemoryStore())) as job:
+            with monkeypatch.context() as patch:
+                patch.setattr(SimpleSpanProcessor, 'on_start', refuse)
+                with pytest.raises(ValueError, match='no span'):
+                    await job.singleton('place').__aenter__()
+            async with job.singleton('place') as turn:
+                assert turn
+
+    with Job('w1', coordination_config=config(MemoryStore())) as job:
+        with monkeypatch.context() as patch:
+            patch.setattr(SimpleSpanProcessor, 'on_start', refuse)
+            with pytest.raises(ValueError, match='no span'), job.singleton('place'):
+                pass
+        with job.singleton('place') as turn:
+            assert turn
+    asyncio.run(work())
+    assert len(named(exporter, 'singleton')) == 2
+
+
 def test_ticks(exporter: InMemorySpanExporter) -> None:
     """A tick's span is current in its function; it is an error if the function raises."""
     current: list[object] = []

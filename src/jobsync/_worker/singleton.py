@@ -120,7 +120,11 @@ class Singleton:
             raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
         self._is_held = place.take()
         if self._is_held:
-            self._span.begin()
+            try:
+                self._span.begin()
+            except BaseException:  # code of the program runs where a span begins
+                self.__exit__(None, None, None)
+                raise
         return Turn(place.session, place.key, place.token, is_held=self._is_held)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:

@@ -44,8 +44,9 @@ class TurnSpan:
         """Begin a turn."""
         found = tracer()
         if found is not None:
-            self._span = TaskSpan(found, self._node, self._key, 'jobsync.singleton', 'the turn ended by an error')
-            self._span.__enter__()
+            span = TaskSpan(found, self._node, self._key, 'jobsync.singleton', 'the turn ended by an error')
+            span.__enter__()
+            self._span = span
 
     def end(self, error: BaseException | None = None) -> None:
         """End the turn, with the error by which its block was left."""

@@ -45,7 +45,11 @@ class AsyncSingleton:
             raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
         self._is_held = self._threads.call_here(place.take)  # no I/O
         if self._is_held:
-            self._span.begin()
+            try:
+                self._span.begin()
+            except BaseException:  # code of the program runs where a span begins
+                self._give_back()
+                raise
         return AsyncTurn(place.session, place.key, place.token, is_held=self._is_held)
 
     def _give_back(self, error: BaseException | None = None) -> None:

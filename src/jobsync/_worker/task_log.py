@@ -145,8 +145,15 @@ class TaskLog:
                 # So without the mark the task is begun anew.
                 if key not in runtime.lease.in_flight:
                     return self.start(key, token)
-                self._open[key] = clock.now()
-                return True
+                # t=0   this thread has marked the task, and its claim is on the way; the leader wants the token for another node
+                # t=30  handover_timeout_sec is over, and the token passes on in spite of the mark
+                # t=31  the claim is recorded: the lease runs, and another node owns the task
+                # So a token that is to be handed over meanwhile is left to the next owner.
+                if runtime.lease.may_claim(key, token, clock.now):
+                    self._open[key] = clock.now()
+                    return True
+                self._log_refusal([key])
+                self.give_up_unstarted([key])
         except BaseException:
             if not was_open:
                 self.abandon(key)

@@ -1,0 +1,42 @@
+"""A claim that takes longer than a hand-over may wait for it: the task is the next owner's by then."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import wait_until
+
+from jobsync import plugins
+from jobsync.backend import BackendOptions
+from jobsync.testing import Fault, FaultyBackend, When
+
+
+@pytest.mark.any_store
+def test_a_task_that_passed_on_while_its_claim_was_under_way_is_not_begun(store: Store) -> None:
+    """``add_task`` returns False once another node owns the task, though the claim is recorded and the lease is valid (P1)."""
+    is_under_way, may_go_on = threading.Event(), threading.Event()
+
+    def wait(_: float) -> None:
+        is_under_way.set()
+        assert may_go_on.wait(120)
+
+    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
+    with store.job('a', config={'backend': slow, 'handover_timeout_sec': 0.5}) as a, ThreadPoolExecutor(1) as pool:
+        try:
+            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
+            begun = pool.submit(a.add_task, 'x')
+            assert is_under_way.wait(120)
+            with store.job('b') as b:
+                b.register_task_lock('x', 'b')
+                wait_until(lambda: b.can_claim_task('x'), 'the task passes on')
+                may_go_on.set()
+                assert not begun.result(120)
+                assert b.can_claim_task('x')
+                assert b.add_task('x')
+                b.complete('x')
+        finally:
+            may_go_on.set()
+    slow.inner.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -56,7 +57,8 @@ class SilentProxy:
                     for each in (self._front, self._ends, *self._others):
                         each.close()
                     return
-                with self._lock:
+                # An end that goes in the middle says so when it is read next.
+                with self._lock, contextlib.suppress(OSError):
                     self._serve(key.fileobj)  # type: ignore[arg-type]
 
     def _serve(self, sock: socket.socket) -> None:
@@ -68,7 +70,10 @@ class SilentProxy:
             if self.is_silent_for_all and self._left == 0:
                 self._silent.update((near, far))
             return
-        data = sock.recv(65536)
+        try:
+            data = sock.recv(65536)
+        except ConnectionError:
+            data = b''
         other = self._others[sock]
         if not data:
             self._selector.unregister(sock)

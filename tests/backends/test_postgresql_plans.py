@@ -36,7 +36,7 @@ def test_claims_of_completed_items_read_no_other_audits(postgres_server: Postgre
         if is_analyzed:
             harness.query('ANALYZE sync_audit')
         names = sorted(f'task-{number}' for number in range(AUDITS - 500, AUDITS + 500))
-        read = "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'sync_audit'"
+        read = "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relid = 'sync_audit'::regclass"
 
         def claim(tx: SqlTransaction) -> tuple[int, int]:
             found = tx.execute(PLAINLY.put_and_find, {**parameters(tx, ref.name, names, DAY), **run_of(ref)}).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -250,7 +251,7 @@ def test_watching_makes_one_call_a_reading_and_counts_leaders(
 
     monkeypatch.setattr(backend, 'snapshot', snapshot)
     monkeypatch.setattr('jobsync.plugins.connect', lambda *_: backend)
-    monkeypatch.setattr('jobsync.cli.readings.time.sleep', sleep)
+    monkeypatch.setattr('jobsync.cli.readings.time', SimpleNamespace(sleep=sleep))
     result = invoke(url, 'status', '--watch')
     assert calls == ['snapshot'] * 3
     assert 'the leader has changed 2 times since' in result.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -62,6 +63,6 @@ def test_watching_into_a_file(url: str, namespace: Namespace, monkeypatch: pytes
         if readings == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr('jobsync.cli.readings.time.sleep', sleep)
+    monkeypatch.setattr('jobsync.cli.readings.time', SimpleNamespace(sleep=sleep))
     runner = CliRunner(env={'JOBSYNC_BACKEND': url})
     assert runner.invoke(cli, ['status', '--watch']).stdout.count('all is well') == 3

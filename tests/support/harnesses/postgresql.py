@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
@@ -66,13 +67,17 @@ class PostgresqlHarness(Harness):
         self.server = server
         self._backends: list[Backend] = []
         self._is_reusable = False
+        self._schema: str | None = None
+        self._is_making = threading.Lock()
 
-    @functools.cached_property
+    @property
     def schema(self) -> str:
-        """Its name."""
-        schema = f'test_{next(_numbers)}'
-        self.server.arrange(f'CREATE SCHEMA {schema}')
-        return schema
+        """Its name. It is made when it is needed first, by whichever thread that is."""
+        with self._is_making:
+            if self._schema is None:
+                self._schema = f'test_{next(_numbers)}'
+                self.server.arrange(f'CREATE SCHEMA {self._schema}')
+            return self._schema
 
     @property
     def url(self) -> str:
@@ -91,7 +96,7 @@ class PostgresqlHarness(Harness):
         spare = _spare_schemas.setdefault(self.server, [])
         emptied = spare.pop() if spare else None
         if emptied is not None:
-            self.schema = emptied
+            self._schema = emptied
         backend = self.connect()
         if emptied is not None:
             assert isinstance(backend, SqlBackend)

@@ -58,7 +58,7 @@ SCENARIO = Scenario(
         *(
             Target(
                 f'a decision about 100,000 locks on 5,000 nodes, {step}, s',
-                Pick('step', case=f'locks *, {step}: *', statistic='least'),
+                Pick('step', case=f'locks *, {step}: decide: {_LOCKS[0]:,} x {_LOCKS[1]:,}', statistic='least'),
                 at_most=most,
             )
             for step, most in (('nothing', 0.5), ('one node changes', 0.5), ('join', 0.5), ('leave', 0.5), ('handed over', 1.0))

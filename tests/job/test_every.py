@@ -16,12 +16,14 @@ import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
-from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, Tick, WrongProcess
+from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, Tick, WrongProcess, plugins
 from jobsync._core.records import Claim, HistoryKind, NodeRef, Registration
 from jobsync._worker import scheduler, store_clock
 from jobsync._worker.store_clock import StoreClock
 from jobsync._worker.ticks import Start, TickRecord, decide
+from jobsync.backend import BackendOptions
 from jobsync.errors import BackendUnavailable
+from jobsync.testing import Fault, FaultyBackend, When
 
 DEADLINE_SEC = 15
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -224,6 +226,46 @@ def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch:
     if end == 'ends':
         other.complete(NOON)  # the process goes on, and records what is recorded already
     assert ran == ([] if end in ('completes', 'ends') else [NOON])
+    assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+def test_a_tick_whose_place_passed_on_while_its_claim_was_under_way(store: Store, misfire: str) -> None:
+    """Another node has begun the tick meanwhile, of which no claim was found before: the function is called by that one."""
+    is_under_way, may_go_on, may_end = threading.Event(), threading.Event(), threading.Event()
+    began: list[str] = []
+
+    def wait(_: float) -> None:
+        is_under_way.set()
+        assert may_go_on.wait(120)
+
+    def work(node: str) -> None:
+        began.append(node)
+        may_end.wait(120)
+
+    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
+    with store.job('a', config={'backend': slow, 'handover_timeout_sec': 0.5}) as a:
+        try:
+            Clock(a, NOON)
+            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
+            a.every(3600, misfire, name='work')(lambda: work('a'))
+            assert is_under_way.wait(120)
+            with store.job('b') as b:
+                clock = Clock(b, NOON)
+                b.every(3600, misfire, name='work')(lambda: work('b'))
+                b.register_task_lock('every:work', 'b')
+                wait_until(lambda: began, 'the next owner has begun the tick')
+                may_go_on.set()
+                (each,) = a._scheduler._all.values()
+                wait_until(lambda: not each.is_busy or len(began) > 1, 'the first owner is through')
+                may_end.set()
+                clock.settle(NOON)
+        finally:
+            may_go_on.set()
+            may_end.set()
+    slow.inner.close()
+    assert began == ['b']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
 
 

@@ -108,7 +108,8 @@ class TickRecord:
 
     def __init__(self, session: Session, task_log: TaskLog, tick: Tick, *, runs_missed: bool = False) -> None:
         """Store the parts. ``runs_missed``: another node may run the tick again."""
-        self._session, self._task_log, self._item, self._date = session, task_log, tick.id, tick.scheduled.date()
+        self._session, self._task_log, self._tick = session, task_log, tick
+        self._item, self._date = tick.id, tick.scheduled.date()
         self._runs_missed, self._ended_item = runs_missed, f'{tick.id} ended'
         self._attempts = Attempts(session, self._date)
 
@@ -168,7 +169,8 @@ class TickRecord:
     def begin(self, ref: NodeRef | None) -> bool | None:
         """Record the claim of a run of this node; return whether the tick is still to be done.
 
-        Return None if that run is over or has no lease. ``ref`` is None with coordination off, where no claim is recorded.
+        Return None if that run is over, has no lease, or has to give the place up. ``ref`` is None with coordination off, where
+        no claim is recorded.
         """
         runtime = self._session.runtime
         if runtime is None or ref is None:
@@ -177,7 +179,16 @@ class TickRecord:
         if unclaimed is None:
             return None
         self._attempts.report(unclaimed.lost_attempts)
-        return not unclaimed.completed and not unclaimed.lost_attempts
+        if unclaimed.completed or unclaimed.lost_attempts:
+            return False
+        # t=0   this node has found no claim of the tick, and its own is on the way; the leader wants the place for another node
+        # t=30  handover_timeout_sec is over, and the place passes on; the next owner claims the tick, and begins it
+        # t=31  the claim of this node is recorded too: its lease runs, and another node is at the tick
+        # So a tick whose place is to be handed over meanwhile is left to the next owner.
+        if not self._tick:
+            self.give_up(ref)
+            return None
+        return True
 
     def give_up(self, ref: NodeRef | None) -> None:
         """Leave the tick incomplete, as its function has raised, and record that for a later owner that may run it again."""

@@ -110,7 +110,9 @@ def explored(name: str, most: int | None, seconds: float | None, continue_every:
     gc.disable()  # nothing here has cycles, and a full collection visits every state
     cluster = Cluster(WORLDS[name])
     found = explore(cluster, most=most, seconds=seconds, continue_every=continue_every)
-    return found, timeline(cluster, names(cluster, found.way)) if found.problem else []
+    lines = timeline(cluster, names(cluster, found.way)) if found.problem else []
+    found.way = ()  # its steps hold configurations, which cannot go to another process
+    return found, lines
 
 
 def _claims(cluster: Cluster, state: State) -> str:

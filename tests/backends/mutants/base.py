@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol, TypeVar
 
 import attrs
@@ -82,6 +82,11 @@ class Hands(MemoryBackend):
             self.store.back.wait(timeout)
             return revision
         return super().wait(revision, timeout)
+
+    def let_others_call(self, has_come: Callable[[], bool] = lambda: False) -> None:
+        """Leave a gap of 20 ms, or until what another caller does in it has come: so it is met on a busy machine too."""
+        with self.store.changed:
+            self.store.changed.wait_for(has_come, 0.02)
 
     def miss(self, store: DistantStore) -> None:
         """What happens to a call while the store is away."""

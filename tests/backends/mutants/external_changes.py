@@ -53,7 +53,7 @@ class HeartbeatNotAtomic(Hands):
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         with self.transaction() as tx:
             before = tx.state.nodes.get(ref.name)
-        time.sleep(0)
+        self.let_others_call()
         with self.store.changed:
             pulse = super().heartbeat(ref, seen, holding, candidate)
             if before and before.ref == ref:
@@ -71,7 +71,7 @@ class LocksNotAtomic(Hands):
     def edit_locks(self, edit: LockEdit) -> int:
         with self.transaction() as tx:
             before = tx.locks()
-        time.sleep(0)
+        self.let_others_call()
         with self.store.changed:
             if before is not self.space.locks:
                 self.change_space(locks=before)
@@ -86,7 +86,7 @@ class TwoBeginnings(Hands):
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         absent = self.options.namespace not in self.store.spaces
-        time.sleep(0.0005)
+        self.let_others_call()
         with self.store.changed:
             if absent and create:
                 self.store.spaces.pop(self.options.namespace, None)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 
 import attrs
@@ -33,7 +32,7 @@ class LeadershipNotAtomic(Hands):
         found = self.state.leadership
         if found.epoch != epoch:
             return super().acquire_leadership(ref, found.epoch + 1)
-        time.sleep(0)
+        self.let_others_call()
         with self.store.changed:
             self.change(leadership=Leadership(epoch, self.state.leadership.node))
             return super().acquire_leadership(ref, epoch)
@@ -48,7 +47,7 @@ class CommitNotAtomic(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         with self.store.changed:
             stale = self.state.version != guard.version
-        time.sleep(0.0001)
+        self.let_others_call()
         with self.store.changed:
             return super().commit(ref, plan, guard if stale else attrs.evolve(guard, version=self.state.version))
 
@@ -62,7 +61,7 @@ class TakeoverNotAtomic(Hands):
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         with self.transaction() as tx:
             before = tx.state.nodes.get(node.ref.name)
-        time.sleep(0.0001)
+        self.let_others_call(lambda: (now := self.state.nodes.get(node.ref.name)) is not None and now.beat != replacing)
         with self.store.changed:
             now = self.state.nodes.get(node.ref.name)
             fits = before is not None and now is not None and before.beat == replacing and before.ref == now.ref
@@ -78,7 +77,7 @@ class PartialCommit(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         first = attrs.evolve(plan, pins=(), unpinned=frozenset(), members={}, moved=0, evictions=(), departed=())
         number = super().commit(ref, first, guard)
-        time.sleep(0)
+        self.let_others_call()
         return super().commit(ref, attrs.evolve(plan, groups=()), attrs.evolve(guard, version=number))
 
 
@@ -153,7 +152,7 @@ class MixOfTwoVersions(Hands):
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         first = super().read_assignment(since, tokens)
-        time.sleep(0)
+        self.let_others_call()
         return attrs.evolve(super().read_assignment(since, tokens), members=first.members)
 
 
@@ -165,7 +164,7 @@ class SnapshotOfTwoMoments(Hands):
 
     def snapshot(self) -> Snapshot:
         first = super().snapshot()
-        time.sleep(0)
+        self.let_others_call()
         return attrs.evolve(first, nodes=super().snapshot().nodes)
 
 

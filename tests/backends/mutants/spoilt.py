@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Sequence
 
 import attrs
@@ -186,7 +185,7 @@ class LosesARaceSilently(Hands):
     def edit_locks(self, edit: LockEdit) -> int:
         with self.transaction() as tx:
             before = tx.state.revision
-        time.sleep(0.0001)
+        self.let_others_call()
         with self.store.changed:
             return super().edit_locks(edit) if self.state.revision == before else 0
 
@@ -203,7 +202,7 @@ class HeadBeforeTable(Hands):
             revision = super().commit(ref, plan, guard)
             after = self.space.assignment
             self.change_space(assignment=before)
-        time.sleep(0.0005)
+        self.let_others_call()
         with self.store.changed:
             if self.state.version == revision:
                 self.change_space(assignment=after)
@@ -222,7 +221,7 @@ class TableBeforeHead(Hands):
             revision = super().commit(ref, plan, guard)
             after = self.state
             self.change(version=before.version, revision=before.revision)
-        time.sleep(0.0005)
+        self.let_others_call()
         with self.store.changed:
             if self.state.version == before.version:
                 self.change(version=after.version, revision=after.revision)

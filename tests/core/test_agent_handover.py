@@ -307,6 +307,21 @@ def test_weight_nothing_drains_a_node() -> None:
     assert len(two.lease.ownership.tokens) == 2
 
 
+def test_a_weight_that_the_store_forgot_is_written_again() -> None:
+    """The store goes back to before it was written, and nothing has read the position that shows it."""
+    bench = Bench()
+    one, two = bench.cluster('a', 'b')
+    two.weigh(0.0)
+    caught = bench.catch(two, commands.SetWeight)
+    image = bench.store.image()
+    answer = bench.perform(caught.call)
+    bench.store.restore(image)
+    bench.answer(caught, answer)
+    bench.run(30.0)
+    assert bench.record('b').weight == 0.0
+    assert (len(one.lease.ownership.tokens), two.lease.ownership.is_empty) == (4, True)
+
+
 def test_a_new_run_keeps_its_weight() -> None:
     """An evicted node registers again with the weight it has been given."""
     bench = Bench()

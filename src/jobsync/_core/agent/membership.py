@@ -203,6 +203,10 @@ class Membership:
             raise Evicted(f'node {self._config.name!r} is no longer registered')
         counter = 0 if mine is None else mine.heartbeat
         self._rollback.check(snapshot, counter, issued.known, issued.known.heartbeat)
+        # t=0  a new weight is written
+        # t=1  the store goes back to before that; nothing has read the position that the write had, so no rollback shows
+        if mine is not None:
+            self._weight_sync.found(mine.weight, mine.stalled)
         self._rollback.note_timeouts([snapshot.longest_timeout_sec, *(node.timeout_sec for node in snapshot.nodes)])
         self._refresh.note(snapshot.version, now)
         self.leader_term.take_news(snapshot, now)

@@ -11,8 +11,8 @@ process leads, and keeps records for one window (``retention_days``). Reported a
   within the last window. Old claims of incomplete work, which stay for ever, are not counted. What there is is what was appended
   and not deleted; in the end the history is read, and must have exactly that;
 - *statement*: the longest single statement, script or request of the purge, in the process that purges, with all that it waited
-  for: locks of others, the processor, the disk. *its CPU* is the time that this thread was at work in a statement at most: on
-  SQLite that is the statement itself, without the waits;
+  for: locks of others, the processor, the disk; without the garbage collections of this process. *its CPU* is the time that this
+  thread was at work in a statement at most: on SQLite that is the statement itself, without the waits;
 - *over 100 ms*: how many statements took longer than that, of how many;
 - *control*: the longest of ten snapshots a second that were read meanwhile, which share no more with the purge than the machine.
   Where this is as long as a statement, the machine was busy with other things;
@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import functools
+import gc
 import json
 import subprocess
 import sys
@@ -101,6 +102,20 @@ class Measured(FaultyBackend):
         return found
 
 
+class Collecting:
+    """How long this process has collected garbage, whichever thread did; the others stand still meanwhile."""
+
+    def __init__(self) -> None:
+        self.sec, self._since = 0.0, 0.0
+
+    def __call__(self, phase: str, _info: object) -> None:
+        """Take the begin or the end of a collection, from ``gc``."""
+        if phase == 'start':
+            self._since = time.monotonic()
+        else:
+            self.sec += time.monotonic() - self._since
+
+
 @contextmanager
 def measured(kind: str, times: Times, here: threading.local) -> Iterator[None]:
     """Measure each request that a thread makes while it purges."""
@@ -108,6 +123,8 @@ def measured(kind: str, times: Times, here: threading.local) -> Iterator[None]:
     module, _, name = path.rpartition('.')
     base = getattr(__import__(module, fromlist=[name]), name)
     before: list[tuple[type, str, Callable[..., Any]]] = []
+    collecting = Collecting()
+    gc.callbacks.append(collecting)
     every = [base]
     for each in every:
         every.extend(each.__subclasses__())
@@ -118,11 +135,12 @@ def measured(kind: str, times: Times, here: threading.local) -> Iterator[None]:
         def run(*arguments: Any, **options: Any) -> Any:
             if not getattr(here, 'purges', False):
                 return request(*arguments, **options)
-            since, cpu_since = time.monotonic(), time.thread_time()
+            since, cpu_since, collected = time.monotonic(), time.thread_time(), collecting.sec
             try:
                 return request(*arguments, **options)
             finally:
-                times.add(time.monotonic() - since, time.thread_time() - cpu_since)
+                collected = collecting.sec - collected
+                times.add(time.monotonic() - since - collected, time.thread_time() - cpu_since - collected)
 
         return run
 
@@ -131,6 +149,7 @@ def measured(kind: str, times: Times, here: threading.local) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.callbacks.remove(collecting)
         for each, method, request in before:
             setattr(each, method, request)
 

@@ -99,6 +99,9 @@ class Database:
         self.cn.close()
 
 
+PATIENT = {'heartbeat_timeout_sec': 600}
+
+
 @pytest.fixture
 def database(store: Store) -> Iterator[Database]:
     """A database of the store's kind."""
@@ -126,7 +129,7 @@ def test_rows_are_those_that_can_be_claimed(store: Store, database: Database, na
     type_, ids = IDS[name]
     table = database.create(type_, ids, TokenColumn('xxh3', TOKENS))
     found: list[Any] = []
-    with store.job('a') as one, store.job('b') as other:
+    with store.job('a', config=PATIENT) as one, store.job('b', config=PATIENT) as other:
         for is_pinned in (False, True):
             if is_pinned:
                 pin(one, other, ids)

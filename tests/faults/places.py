@@ -19,7 +19,7 @@ from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.harnesses.redis import RedisHarness, eventually
 from tests.support.harnesses.sqlite import SqliteHarness
-from tests.support.servers import EtcdServer, PostgresServer, RedisServer, ServerProcess, free_port
+from tests.support.servers import EtcdMember, EtcdServer, PostgresServer, RedisServer, ServerProcess, start_members
 
 from jobsync.testing import Harness
 
@@ -283,22 +283,6 @@ class RedisPlace(ServerPlace):
                 server.close()
 
 
-class EtcdMember(EtcdServer):
-    """One of several members."""
-
-    def __init__(self, number: int, peer_ports: Sequence[int]) -> None:
-        self._number, self._peers = number, tuple(peer_ports)
-        super().__init__()
-
-    def prepare(self) -> None:
-        """See ``ServerProcess``."""
-        self.peer_port = self._peers[self._number]
-
-    def _identity(self, peers: str) -> list[str]:
-        cluster = ','.join(f'm{number}=http://127.0.0.1:{port}' for number, port in enumerate(self._peers))
-        return [f'--name=m{self._number}', f'--initial-advertise-peer-urls={peers}', f'--initial-cluster={cluster}']
-
-
 class EtcdPlace(Place):
     """A cluster of one member."""
 
@@ -344,9 +328,7 @@ class EtcdClusterPlace(Place):
     """A cluster of three members."""
 
     def __init__(self) -> None:
-        peers = [free_port() for _ in range(3)]
-        with ThreadPoolExecutor(3) as pool:
-            self.members = list(pool.map(partial(EtcdMember, peer_ports=peers), range(3)))
+        self.members = start_members()
         self.harness = EtcdHarness(self.members[0])
 
     @property

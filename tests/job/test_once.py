@@ -48,7 +48,7 @@ def test_once_takes_a_task_once_that_is_given_again(store: Store, tasks: list[st
 @pytest.mark.any_store
 def test_once_in_two_threads_takes_each_task_once(store: Store) -> None:
     """A task that one thread has finished is not in the other thread's batch any more, although that has claimed it."""
-    with store.job('a') as job:
+    with store.job('a', config={'heartbeat_timeout_sec': 600}) as job:
         out: list[str] = []
         tasks = [f't{number}' for number in range(2000)]
         threads = [threading.Thread(target=lambda: out.extend(job.claim(tasks, once=True))) for _ in range(4)]

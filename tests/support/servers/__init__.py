@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.support.servers.etcd import EtcdServer, find_etcd
+from tests.support.servers.etcd import EtcdMember, EtcdServer, find_etcd, start_members
 from tests.support.servers.postgres import PostgresServer, find_postgres
 from tests.support.servers.program import ServerNotFound, ServerProcess, find_programs, free_port
 from tests.support.servers.redis import RedisServer, SentinelServer, find_redis
 
 __all__ = [
+    'EtcdMember',
     'EtcdServer',
     'PostgresServer',
     'RedisServer',
@@ -19,4 +20,5 @@ __all__ = [
     'find_programs',
     'find_redis',
     'free_port',
+    'start_members',
 ]

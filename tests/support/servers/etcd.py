@@ -12,12 +12,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from tests.support.servers.program import ServerProcess, find_programs, free_port
 
-__all__ = ['EtcdServer', 'find_etcd']
+__all__ = ['EtcdMember', 'EtcdServer', 'find_etcd', 'start_members']
 
 
 @functools.cache
@@ -159,3 +161,26 @@ class EtcdServer(ServerProcess):
         shutil.rmtree(self._data)
         copy.rename(self._data)
         self.start()
+
+
+class EtcdMember(EtcdServer):
+    """One of several members."""
+
+    def __init__(self, number: int, peer_ports: Sequence[int]) -> None:
+        self._number, self._peers = number, tuple(peer_ports)
+        super().__init__()
+
+    def prepare(self) -> None:
+        """See ``ServerProcess``."""
+        self.peer_port = self._peers[self._number]
+
+    def _identity(self, peers: str) -> list[str]:
+        cluster = ','.join(f'm{number}=http://127.0.0.1:{port}' for number, port in enumerate(self._peers))
+        return [f'--name=m{self._number}', f'--initial-advertise-peer-urls={peers}', f'--initial-cluster={cluster}']
+
+
+def start_members(count: int = 3) -> list[EtcdMember]:
+    """Start the members of one cluster."""
+    peers = [free_port() for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(partial(EtcdMember, peer_ports=peers), range(count)))

@@ -197,7 +197,11 @@ class Cluster:
             0 if fewest_attempts(reading) is None else backend.lost_attempts(day).get(key, 0),
             self._in_hand(reading, key),
         )
-        return explain(reading, key, history)
+        rows = [_task_row(row) for row in history.claims], [_task_row(row) for row in history.audits]
+        return attrs.evolve(
+            explain(reading, key, history),
+            history=tuple(events.of_task(reading, key, *rows, list(map(_rebalance_row, history.rebalances)))),
+        )
 
     def _in_hand(self, reading: ClusterReading, key: str) -> Sequence[Claim]:
         """Return what holds up the hand-over of a task, oldest first: claims of its owner that are not completed."""
@@ -272,11 +276,11 @@ class Cluster:
         """
         return [_task_row(claim) for claim in self._backend.incomplete(checks.optional_date(date), checks.age(older_than))]
 
-    def quarantined(self, attempts: int = 3, date: dt.date | None = None) -> list[QuarantinedRow]:
+    def quarantined(self, attempts: int | None = None, date: dt.date | None = None) -> list[QuarantinedRow]:
         """Return the tasks at which at least so many workers were lost, the worst first.
 
         Args:
-            attempts: As ``max_attempts`` of the nodes, which start no such task.
+            attempts: How many. None: the lowest ``max_attempts`` of the nodes at work, which start no such task; 3 without any.
             date: The date of the work. None: today.
 
         Raises:
@@ -284,7 +288,8 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         day = checks.day_of_work(date)
-        return quarantined_rows(self._backend.lost_attempts(day, checks.attempts.of('attempts', attempts)))
+        least = (fewest_attempts(self._reader.read()) or 3) if attempts is None else checks.attempts.of('attempts', attempts)
+        return quarantined_rows(self._backend.lost_attempts(day, least))
 
     def rebalances(self, limit: int | None = 20) -> list[RebalanceRow]:
         """Return the commits that changed owners, newest first.
@@ -296,12 +301,12 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         found = self._backend.history(HistoryKind.REBALANCE, limit=checks.limit.of('limit', limit))
-        return [cast('RebalanceRow', attrs.asdict(cast('Rebalance', row))) for row in found]
+        return [_rebalance_row(cast('Rebalance', row)) for row in found]
 
     def history(self, task: object = None, limit: int = 100) -> list[EventRow]:
         """Return what has happened, newest first, with what operators have done and who.
 
-        The history of the cluster has its rebalances, and where the node that commits them is another one than before. The
+        The history of the cluster has its rebalances, and the last 20 changes of its leader, whether or not tokens moved. The
         history of a task has its claims and completions of all dates, its task lock, and since when its present owner has it. A
         store keeps the last move of a token alone: an earlier owner shows by what it has begun. What operators have done is
         kept for a year.
@@ -514,6 +519,10 @@ class Cluster:
 
     def _record(self, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:
         actions.record(self._backend, actor, action, subjects, reason)
+
+
+def _rebalance_row(row: Rebalance) -> RebalanceRow:
+    return cast('RebalanceRow', attrs.asdict(row))
 
 
 def _task_row(row: Claim | Audit) -> TaskRow:

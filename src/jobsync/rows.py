@@ -17,6 +17,7 @@ __all__ = [
     'ForecastNode',
     'HandOver',
     'ItemRow',
+    'LeaderRow',
     'LockRow',
     'NodeRow',
     'QuarantinedRow',
@@ -185,6 +186,14 @@ class ItemRow(TypedDict):
     patterns: list[str]
 
 
+class LeaderRow(TypedDict):
+    """A change of the leadership, as ``Cluster.status`` lists it."""
+
+    epoch: int
+    leader: str
+    since: dt.datetime
+
+
 class ClusterStatus(TypedDict):
     """A cluster at a glance, as ``Cluster.status`` returns it."""
 
@@ -197,6 +206,8 @@ class ClusterStatus(TypedDict):
     leader: str | None
     epoch: int
     """How often the leadership has changed."""
+    leader_changes: list[LeaderRow]
+    """Its newest changes on record, newest first: 20 at most, whether or not tokens moved."""
     nodes: int
     """How many nodes are joined and not silent."""
     silent: list[str]

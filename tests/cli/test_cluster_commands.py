@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from tests.cli.conftest import invoke
 
 from jobsync import Cluster, plugins
+from jobsync._runtime.leader_record import record_leader
 from jobsync.backend import BackendOptions, Pin, Snapshot, TokenGroup
 from jobsync.cli.commands import cli
 from jobsync.rows import ClusterStatus
@@ -193,9 +194,10 @@ def test_doctor_notices_unrest(url: str, namespace: Namespace) -> None:
         namespace.commit(leader, TokenGroup([number], 'a'), moved=1, reason='node dead: w7')
     for name in 'cdef':
         namespace.commit(namespace.leader(name), TokenGroup([0], 'a'), moved=1)
+        record_leader(namespace.backend, namespace.snapshot().leadership, None)
     shown = ' '.join(invoke(url, 'doctor').stdout.split())
     assert '26 in the last hour: node dead: w7 (21 times), test (4 times), first distribution (1 times)' in shown
-    assert 'has changed 4 times in the last hour: a, c, d, e, f' in shown
+    assert 'has changed at least 4 times in the last hour: c, d, e, f' in shown
 
 
 def test_a_dump_has_no_secrets(url: str, namespace: Namespace) -> None:

@@ -53,6 +53,25 @@ def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None
     assert (done.returncode, done.stderr) == expected
 
 
+def test_a_text_that_a_terminal_would_act_on(url: str, namespace: Namespace) -> None:
+    """A reason that erases the screen, ends the line or turns the direction is printed as codes, and a name as it is."""
+    namespace.join('工人 3', host='\u202ehost')
+    namespace.lock('x', patterns=('gpu-%',), reason='needs\x1b[2J\na gpu')
+    for command in ('locks list', 'why x', 'nodes'):
+        shown = invoke(url, *command.split()).stdout
+        assert all(sign.isprintable() for line in shown.split('\n') for sign in line)
+        assert ('工人 3' if command == 'nodes' else r'needs\x1b[2J\na gpu') in shown
+
+
+def test_a_table_of_very_many_rows(url: str, namespace: Namespace) -> None:
+    """Each is one line with all that a short table has."""
+    namespace.lock(*(f'工{number}' for number in range(1200)), patterns=('gpu-%',), reason='needs a gpu')
+    lines = invoke(url, 'locks', 'list').stdout.splitlines()
+    assert lines[0].split() == ['task', 'id', 'node', 'pattern', 'patterns', 'created', 'by', 'expires', 'at', 'reason']
+    assert lines[-1].split() == ['工1199', 'gpu-%', 'gpu-%', 'me', '-', 'needs', 'a', 'gpu']
+    assert len(lines) == 1201
+
+
 def test_watching_into_a_file(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the output is no terminal, each reading is printed as it comes."""
     readings = 0

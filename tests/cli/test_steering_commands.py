@@ -44,18 +44,19 @@ def test_a_person_confirms_what_cannot_be_undone(
 
 
 def test_a_question_at_a_terminal(tmp_path: Path) -> None:
-    """A real terminal is asked, and its answer counts."""
+    """A real terminal is asked, and its answer counts. What its encoding does not have is printed as codes."""
     url = f'sqlite:///{tmp_path}/jobs.db'
     namespace = Namespace(plugins.connect(url, BackendOptions()))
-    namespace.leader('a')
-    for answer, code in ((b'n\n', 1), (b'y\n', 0)):
+    namespace.leader('工')
+    for answer, code, printed in ((b'n\n', 1, ''), (b'y\n', 0, r"'\u5de5' is evicted")):
         ours, theirs = pty.openpty()
         os.write(ours, answer)
-        command = [sys.executable, '-m', 'jobsync.cli.main', 'evict', 'a', '--backend', url]
-        done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=120, check=False)
+        command = [sys.executable, '-m', 'jobsync.cli.main', 'evict', '工', '--backend', url]
+        environ = {**os.environ, 'PYTHONIOENCODING': 'latin-1'}
+        done = subprocess.run(command, env=environ, stdin=theirs, capture_output=True, text=True, timeout=120, check=False)
         os.close(ours)
         os.close(theirs)
-        assert (done.returncode, "Evict 'a'?" in done.stderr) == (code, True)
+        assert (done.returncode, r"Evict '\u5de5'?" in done.stderr, done.stdout[: len(printed)]) == (code, True, printed)
     assert not namespace.nodes()
 
 
@@ -95,6 +96,22 @@ def test_doctor_tries_a_write(
     shown = invoke(url, 'doctor')
     assert any(found.startswith(line) for found in shown.stdout.splitlines())
     assert shown.exit_code == (3 if error is BackendUnavailable else 0)
+
+
+def test_doctor_goes_on_where_it_may_not_read(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it cannot examine is a finding of its own, and every other check is there."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConfigError('permission denied')
+
+    subjects = [line.split()[1] for line in invoke(url, 'doctor').stdout.splitlines()]
+    for method in ('incomplete', 'history', 'edit_locks'):
+        monkeypatch.setattr(MemoryBackend, method, refuse)
+    shown = invoke(url, 'doctor')
+    lines = [line.split(maxsplit=2) for line in shown.stdout.splitlines()]
+    assert shown.exit_code == 3
+    assert {*subjects} <= {line[1] for line in lines}
+    assert ['warn', 'tasks', 'ConfigError: permission denied'] in lines
 
 
 def test_a_wrong_namespace_is_named(url: str, namespace: Namespace) -> None:

@@ -85,6 +85,7 @@ def test_a_task_and_its_owner(cluster: Cluster, namespace: Namespace, nodes: Nod
     found = cluster.why(task, DAY)
     assert (found.owner, found.is_claimable, found.is_pinned, found.is_complete) == ('b', True, False, False)
     text = '\n'.join([found.verdict, *found.details])
+    assert [(row['event'], row['by'], row['details']) for row in found.history] == [('owner', 'b', 'first distribution')]
     assert "'b' may do it" in text
     assert '2026-03-02 12:00:00 UTC (first distribution)' in text
     assert "the program on 'b' has not asked for it" in text
@@ -101,6 +102,7 @@ def test_a_task_that_is_begun_and_complete(cluster: Cluster, namespace: Namespac
     found = cluster.why(task, DAY)
     assert found.is_complete
     assert found.verdict == "It is complete: 'b' recorded it at 2026-03-02 12:00:07 UTC."
+    assert [row['event'] for row in found.history] == ['completed', 'begun', 'owner']
     clock.advance(20)
     found = cluster.why(task, DAY)
     assert found.verdict.startswith('It is complete')
@@ -115,6 +117,16 @@ def test_a_claim_of_a_node_that_is_gone(cluster: Cluster, namespace: Namespace, 
     namespace.backend.append_claims(gone, [task], DAY)
     namespace.backend.deregister(gone)
     assert any("'gone' is not at work any more" in line for line in cluster.why(task, DAY).details)
+
+
+def test_a_token_with_a_home(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The node that lost a token by leaving is named, as long as it is not back: it had the token, and is to have it again."""
+    task = task_of(cluster, 'b')
+    namespace.commit(nodes['a'], TokenGroup([cluster.why(task).token], 'b', home='gone'))
+    sentence = "'gone' lost it by leaving or dying, and is to have it again if it comes back."
+    assert sentence in cluster.why(task).details
+    namespace.join('gone')
+    assert sentence not in cluster.why(task).details
 
 
 def test_a_lock_without_a_match(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
@@ -322,7 +334,8 @@ def test_a_task_in_quarantine(cluster: Cluster, namespace: Namespace, nodes: Nod
     found = cluster.why(task, DAY)
     assert 'in quarantine' in found.verdict
     assert "'b' has no record any more" in found.details[0]
-    assert [(row['item'], row['attempts']) for row in cluster.quarantined(2, DAY)] == [(task, 2)]
+    assert [(row['item'], row['attempts']) for row in cluster.quarantined(date=DAY)] == [(task, 2)]
+    assert cluster.quarantined(3, DAY) == []
     cluster.release([task], DAY)
     assert 'quarantine' not in cluster.why(task, DAY).verdict
 

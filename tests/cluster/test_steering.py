@@ -12,10 +12,12 @@ from tests.job.waiting import wait_until
 
 from jobsync import Cluster, CoordinationConfig, Job
 from jobsync._cluster.actions import user_at_host
-from jobsync.backend import Changes, Revision, TokenGroup
+from jobsync._event_log import event_log
+from jobsync._runtime.leader_record import record_leader
+from jobsync.backend import Changes, Leadership, Revision, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import ConfigError
-from jobsync.testing import Namespace
+from jobsync.testing import Fault, FaultyBackend, Namespace
 from jobsync.testing.conformance.namespace import DAY, TOKENS
 
 
@@ -33,8 +35,9 @@ def test_an_eviction_gives_nothing_away(cluster: Cluster, namespace: Namespace, 
         cluster.evict('b')
 
 
-def config(store: MemoryStore) -> CoordinationConfig:
-    return CoordinationConfig(backend=MemoryBackend(store), minimum_nodes=1, total_tokens=20, heartbeat_interval_sec=0.2)
+def config(store: MemoryStore, *faults: Fault) -> CoordinationConfig:
+    backend = FaultyBackend(MemoryBackend(store), *faults)
+    return CoordinationConfig(backend=backend, minimum_nodes=1, total_tokens=20, heartbeat_interval_sec=0.2)
 
 
 def test_a_live_process_that_is_evicted_joins_anew() -> None:
@@ -175,11 +178,28 @@ def test_a_history_says_what_was_lost_and_locked(cluster: Cluster, namespace: Na
 
 
 def test_the_history_of_leaders(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
-    """The first commit of another leader shows that it leads since then at the latest, and whom it has followed."""
+    """Each leader is listed with its epoch, the time, and whom it has followed, though no token moved; 20 of them are kept."""
+    record_leader(namespace.backend, Leadership(1, nodes['a']), None)
     clock.advance(1)
-    namespace.backend.acquire_leadership(nodes['b'], 1)
-    namespace.commit(nodes['b'], moved=1, reason='node left: c')
-    assert ('leader', 'b', 'before it a') in [(row['event'], row['by'], row['details']) for row in cluster.history()]
+    for epoch in range(2, 46):
+        if epoch != 10:  # this one could not record itself
+            record_leader(namespace.backend, Leadership(epoch, nodes['ab'[epoch % 2]]), nodes['ba'[epoch % 2]])
+    changes = cluster.status()['leader_changes']
+    assert [row['epoch'] for row in changes] == list(range(45, 25, -1))
+    assert changes[0] == {'epoch': 45, 'leader': 'b', 'since': clock.time}
+    assert cluster.locks() == cluster.items() == []
+    found = [(row['event'], row['by'], row['details']) for row in cluster.history() if row['event'] == 'leader']
+    assert len(found) == 20
+    assert ('leader', 'b', 'epoch 45, before it a') in found
+
+
+def test_a_leader_that_cannot_record_itself_leads(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing depends on the record: it has its tokens, and the log says why it is not on record."""
+    with Job('w1', coordination_config=config(MemoryStore(), Fault('edit_locks'))) as job:
+        wait_until(lambda: len(job.my_tokens) == 20, 'it owns everything')
+        assert job.am_i_leader()
+    assert event_log.flush(30)
+    assert 'epoch 1 has no record of its leader: edit_locks was not done' in caplog.text
 
 
 TEXTS = ('a\0', '\ud800')

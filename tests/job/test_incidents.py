@@ -128,14 +128,18 @@ def test_a_task_lock_without_a_match(store: Store, runbook: Runbook) -> None:
 
 
 def test_leaders_that_end(store: Store, runbook: Runbook) -> None:
-    """Each leader in turn goes: the changes are counted, with the names."""
+    """Each leader in turn goes: the changes are counted, with the names, though no token moves when the first one goes."""
     with ExitStack() as last:
         jobs = [last.enter_context(store.job(f'w{number}')) for number in range(1, 6)]
+        jobs[0].set_weight(0)
+        wait_until(lambda: sum(len(job.my_tokens) for job in jobs[1:]) == TOKENS, 'w1 has nothing')
         for leader in jobs[:-1]:
             wait_until(leader.am_i_leader, f'{leader.node_name} leads')
             leader.__exit__(None, None, None)
             wait_until(lambda: sum(len(job.my_tokens) for job in jobs) == TOKENS, 'the heir has shared them out')
+        wait_until(jobs[-1].am_i_leader, 'w5 leads')
         runbook.follow(7, 0)
+        runbook.follow(7, 1)
 
 
 def test_settings_that_differ(store: Store, runbook: Runbook) -> None:

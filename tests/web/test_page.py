@@ -75,8 +75,8 @@ SEEN = """seen => {
 """Bring the tab to the front, or put another one there."""
 
 
-def serving(backend: Any, token: str | None = None) -> Server:
-    return Server(cluster_app(lambda: Cluster(backend), token=token), 0)
+def serving(backend: Any, token: str | None = None, port: int = 0) -> Server:
+    return Server(cluster_app(lambda: Cluster(backend), token=token), port)
 
 
 def test_the_page_follows_a_cluster_through_a_death(screens: Screens, workers: Workers) -> None:
@@ -276,13 +276,14 @@ def test_a_text_from_the_store_is_text(screens: Screens, hostile: Server) -> Non
 
 @pytest.mark.full
 def test_a_store_that_does_not_answer_shows_as_old(screens: Screens) -> None:
-    """The last state stays, with its age and the reason; when the store is back, or the tab is seen again, so is the page."""
+    """The last state stays, with its age and the reason; it is back with the store or server, or when seen again."""
     namespace = Namespace(MemoryBackend(MemoryStore()))
     namespace.leader('a')
     backend = FaultyBackend(namespace.backend)
     with serving(backend) as server:
         screen = screens(of=server, **DESK)
         screen.expect('#live').to_have_text('live')
+        server_port = server.port
         backend.faults.append(Fault('snapshot', times=1_000_000))
         screen.expect('#live-text').to_contain_text('the store does not answer, stale since')
         screen.expect('#nodes tr').to_have_count(1)
@@ -293,6 +294,10 @@ def test_a_store_that_does_not_answer_shows_as_old(screens: Screens) -> None:
         screen.page.evaluate(SEEN, True)
         screen.expect('#nodes tr').to_have_count(2)
     screen.expect('#live-text').to_contain_text('no connection to the server')
+    namespace.join('c')
+    with serving(backend, port=server_port):
+        screen.expect('#live').to_have_text('live')
+        screen.expect('#nodes tr').to_have_count(3)
 
 
 @pytest.mark.full

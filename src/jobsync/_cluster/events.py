@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from jobsync._cluster.actions import actions
 from jobsync._cluster.explanation import place_of
@@ -16,14 +15,8 @@ __all__ = ['of_cluster', 'of_task']
 
 
 def of_cluster(locks: Iterable[TaskLock], rebalances: Iterable[RebalanceRow]) -> list[EventRow]:
-    """Return rebalances, actions, and at which rebalance another node led than at the one before, newest first."""
-    rows = list(rebalances)
-    leaders = [
-        _event(row['triggered_at'], 'leader', row['leader_node'], f'before it {before["leader_node"]}')
-        for row, before in pairwise(rows)
-        if row['leader_node'] != before['leader_node']
-    ]
-    return _newest_first([*actions(locks), *leaders, *map(_rebalance, rows)])
+    """Return rebalances, changes of the leader, and what operators have done, newest first."""
+    return _newest_first([*actions(locks), *map(_rebalance, rebalances)])
 
 
 def of_task(

@@ -12,6 +12,7 @@ from jobsync._core.agent.settings_comparison import settings_of
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
 from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
+from jobsync.rows import EventRow
 
 __all__ = ['Explanation', 'Place', 'TaskHistory', 'explain', 'holder_of', 'place_of', 'token_of']
 
@@ -49,6 +50,8 @@ class Explanation:
     """One sentence: that it is complete, or who may do the task, or what stands in the way."""
     details: tuple[str, ...]
     """Further sentences: since when and why, the task lock, the last claim and completion."""
+    history: tuple[EventRow, ...] = ()
+    """What is on record of the task at the date, newest first, as ``Cluster.history`` has it for every date."""
 
 
 @attrs.frozen
@@ -59,6 +62,8 @@ class Place:
     owner: str | None
     target: str | None
     version: int
+    home: str | None
+    """The node that lost it by leaving or dying, and is to have it again if it comes back."""
     is_absent: bool
     pin: Pin | None
     lock: TaskLock | None
@@ -107,10 +112,10 @@ def place_of(reading: ClusterReading, key: str) -> Place:
     pin = assignment.pin_of.get(key)
     lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key and lock.is_policy).get(key)
     if pin is not None:
-        return Place(pin.id, pin.owner, pin.target, pin.version, False, pin, lock)
+        return Place(pin.id, pin.owner, pin.target, pin.version, pin.home, False, pin, lock)
     token = token_of(reading, key)
     row = assignment.row(token)
-    return Place(token, row.owner, row.target, row.version, row.absent, None, lock)
+    return Place(token, row.owner, row.target, row.version, row.home, row.absent, None, lock)
 
 
 def _verdict(reading: ClusterReading, place: Place, history: TaskHistory) -> tuple[bool, str]:
@@ -179,6 +184,8 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
         yield f'{place.owner!r} has it since {moved.triggered_at:%Y-%m-%d %H:%M:%S} UTC ({moved.trigger_reason}).'
     elif place.owner is not None:
         yield f'{place.owner!r} has it since version {place.version}, of which no rebalance is on record.'
+    if place.home is not None and place.home not in reading.live:
+        yield f'{place.home!r} lost it by leaving or dying, and is to have it again if it comes back.'
     if place.lock is not None:
         patterns = ', '.join(map(repr, place.lock.patterns))
         why = f': {place.lock.reason}' if place.lock.reason else ''

@@ -9,6 +9,7 @@ from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import differences
 from jobsync._core.agent.settings_comparison import SHOULD_BE_EQUAL, settings_of
 from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
+from jobsync._runtime.leader_record import leader_changes
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
 
 __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmatched']
@@ -138,6 +139,7 @@ def status(reading: ClusterReading) -> ClusterStatus:
         'version': snapshot.version.number,
         'leader': leader,
         'epoch': leadership.epoch,
+        'leader_changes': leader_changes(reading.locks.locks),
         'nodes': len(live),
         'silent': sorted(node.name for node in snapshot.nodes if reading.is_silent(node)),
         'tokens_owned': owned,

@@ -25,17 +25,18 @@ from typing import TYPE_CHECKING
 import attrs
 
 from jobsync._core.agent.agent import Agent
-from jobsync._core.agent.commands import Command, DeclareDead, Lane, Register, Reply
+from jobsync._core.agent.commands import AcquireLeadership, Command, DeclareDead, Lane, Register, Reply
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
-from jobsync._core.records import Node, NodeRef, Pulse, Unreadable
+from jobsync._core.records import Leadership, Node, NodeRef, Pulse, Unreadable
 from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import clock, threads
 from jobsync._runtime.callbacks import Callbacks, Functions
 from jobsync._runtime.executor import execute
+from jobsync._runtime.leader_record import record_leader
 from jobsync._runtime.reporting import Reporter
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
@@ -247,6 +248,8 @@ class NodeRuntime:
             reply = execute(self._backend, call, self._token_of)
             if watch is not None and isinstance(call, DeclareDead):
                 watch.made_known(call.ref)
+            if isinstance(call, AcquireLeadership) and isinstance(reply, Leadership) and reply.node == call.ref:
+                self._record_leader(reply)
         except JobsyncError as error:
             if watch is not None and isinstance(error, NameTaken) and watch.is_over(error.record.ref):
                 self._take_death(error.record.ref)
@@ -255,6 +258,11 @@ class NodeRuntime:
             _logger.exception('node %r: %s raised what no backend should', self.config.name, type(call).__name__)
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
         return reply
+
+    def _record_leader(self, leadership: Leadership) -> None:
+        snapshot = self.agent.snapshot
+        before = snapshot.leadership if snapshot is not None else None
+        record_leader(self._backend, leadership, before.node if before and before.epoch == leadership.epoch - 1 else None)
 
     def _look_at_lease(self) -> None:
         """Have the agent check whether the lease has ended."""

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from statistics import median
 
 import attrs
@@ -16,11 +15,11 @@ import click
 from rich.text import Text
 
 from jobsync.cli.common import ATTENTION, cluster_command, json_option
-from jobsync.cli.output import console, print_json
+from jobsync.cli.output import console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError
-from jobsync.rows import ClusterNode
+from jobsync.rows import ClusterNode, ClusterStatus
 
 __all__ = ['doctor']
 
@@ -29,8 +28,8 @@ _SLOW_SHARE = 0.25
 """A call that takes more than this share of the shortest lease is too slow."""
 _CLOCK_SEC = 5.0
 """How far this machine's clock may be from the store's before it is mentioned."""
-_REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 3
-"""How many rebalances are read; how many, and how many leaders in turn, are not remarkable within an hour."""
+_REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 2
+"""How many rebalances are read; how many, and how many changes of the leader, are not remarkable within an hour."""
 _STYLES = {'ok': 'green', 'warn': 'bold yellow', 'bad': 'bold red'}
 
 
@@ -58,7 +57,7 @@ def doctor(cluster: Cluster, as_json: bool) -> None:
     else:
         for finding in findings:
             verdict = (f'{finding.verdict:5}', _STYLES[finding.verdict])
-            console().print(Text.assemble(verdict, f'{finding.subject:12} {finding.words}'))
+            console().print(Text.assemble(verdict, plain(f'{finding.subject:12} {finding.words}')))
     sys.exit(0 if all(finding.verdict == 'ok' for finding in findings) else ATTENTION)
 
 
@@ -90,36 +89,51 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     if not status['problems']:
         words = f'{status["nodes"]} nodes, leader {status["leader"]}, all {status["total_tokens"]:,} tokens owned'
         yield Finding('ok', 'cluster', words)
-    yield _orphaned(cluster, nodes)
-    yield from _unrest(cluster, status['now'])
     if changes := status['epoch'] - epochs[0]:
-        # Leaders that change without moving a token leave no record.
         words = f'has changed {changes} times while this command ran: status --watch counts on'
         yield Finding('warn', 'leader', words)
-    held_up = cluster.incomplete(older_than=3600)
-    if held_up:
+    yield from _tried('locks', _orphaned(cluster, nodes))
+    yield from _tried('rebalances', _unrest(cluster, status))
+    yield from _tried('tasks', _held_up(cluster))
+
+
+def _tried(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield findings; one that says why there are none, where this user may not read what they need."""
+    try:
+        yield from findings
+    except JobsyncError as error:
+        yield Finding('warn', subject, f'{type(error).__name__}: {error}')
+
+
+def _held_up(cluster: Cluster) -> Iterator[Finding]:
+    """Yield how many tasks have been in hand for long."""
+    if held_up := cluster.incomplete(older_than=3600):
         yield Finding('warn', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')
     else:
         yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
 
 
-def _orphaned(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Finding:
-    """Return how many task locks are left of which nodes. Not a fault: a program that has ended may have made them on purpose."""
+def _orphaned(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
+    """Yield how many task locks are left of which nodes. Not a fault: a program that has ended may have made them on purpose."""
     left = Counter(lock['created_by'] for lock in orphans(cluster.locks(), nodes))
     words = ', '.join(f'{count} of {name!r}' for name, count in left.most_common(3))
-    return Finding('ok', 'locks', f'left of nodes that are not registered any more: {words or "none"}')
+    yield Finding('ok', 'locks', f'left of nodes that are not registered any more: {words or "none"}')
 
 
-def _unrest(cluster: Cluster, now: dt.datetime) -> Iterator[Finding]:
+def _unrest(cluster: Cluster, status: ClusterStatus) -> Iterator[Finding]:
     """Yield a finding if tokens have moved, or leaders changed, more often in the last hour than deployments explain."""
-    recent = [row for row in cluster.rebalances(_REBALANCES) if now - row['triggered_at'] < dt.timedelta(hours=1)]
+    begin = status['now'] - dt.timedelta(hours=1)
+    recent = [row for row in cluster.rebalances(_REBALANCES) if row['triggered_at'] > begin]
     if len(recent) > _CALM:
         reasons = Counter(row['trigger_reason'] for row in recent).most_common(3)
         words = ', '.join(f'{reason} ({count} times)' for reason, count in reasons)
         yield Finding('warn', 'rebalances', f'{len(recent)} in the last hour: {words}')
-    leaders = [name for name, _ in groupby(reversed(recent), key=lambda row: row['leader_node'])]
-    if len(leaders) > _CALM_LEADERS:
-        yield Finding('warn', 'leader', f'has changed {len(leaders) - 1} times in the last hour: {", ".join(leaders[-5:])}')
+    known = status['leader_changes']
+    changes = sum(row['since'] > begin and row['epoch'] > 1 for row in known)
+    if changes > _CALM_LEADERS:
+        more = 'at least ' if changes == len(known) else ''
+        leaders = [row['leader'] for row in known[: changes + 1]][4::-1]
+        yield Finding('warn', 'leader', f'has changed {more}{changes} times in the last hour: {", ".join(leaders)}')
 
 
 def _timed(call: Callable[[], object]) -> float:

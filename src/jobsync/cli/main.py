@@ -6,6 +6,7 @@ click and rich come with the extra ``cli``. No other part of the library needs t
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
 
@@ -21,6 +22,8 @@ def main() -> None:
         sys.exit(f"The command line needs {' and '.join(missing)}: pip install 'jobsync[cli]'")
     from jobsync.cli.commands import cli
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names may have characters that the terminal's encoding has not
     try:
         cli()
     except OSError as error:  # a full disk under the output; click ends by itself where a pipe is closed

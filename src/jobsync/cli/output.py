@@ -6,18 +6,21 @@ import datetime as dt
 import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import click
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ['age', 'console', 'print_done', 'print_json', 'print_rows', 'print_table', 'table_of']
+__all__ = ['age', 'console', 'plain', 'print_done', 'print_json', 'print_rows', 'print_table', 'table_of']
 
 _SHORT = 12
 """Characters of a word that a table does not fold."""
+_MANY = 1000
+"""From so many rows on, laying a table out for a terminal takes seconds."""
 _WIDE = 400
 """The width of the output, in characters, where it is not a terminal: nothing is cut off that a program may search for."""
 
@@ -27,6 +30,11 @@ def console() -> Console:
     if sys.stdout is None:
         return Console(file=io.StringIO())
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+
+
+def plain(text: str) -> str:
+    """Return a text from the store in which what a terminal would act on, or not show, is a code: escapes, ends of lines."""
+    return ''.join(sign if sign.isprintable() else sign.encode('unicode_escape').decode() for sign in text)
 
 
 def print_json(value: object) -> None:
@@ -55,9 +63,20 @@ def print_done(words: str, *, as_json: bool, **done: object) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], usual: Mapping[str, object] = MappingProxyType({})
 ) -> None:
-    """Print a table with these columns (see ``table_of``)."""
-    place = console()
-    place.print(table_of(columns, rows, place.width, usual))
+    """Print a table with these columns (see ``table_of``); one of very many rows without regard to the width of the terminal."""
+    place, body = console(), list(rows)
+    if len(body) > _MANY:
+        click.echo('\n'.join(_lines(columns, body)))
+    else:
+        place.print(table_of(columns, body, place.width, usual))
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    cells = [[column.replace('_', ' ') for column in columns], *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield '  '.join(cell + ' ' * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def table_of(
@@ -120,7 +139,7 @@ def _cell(value: object) -> str:
         return f'{value.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}'
     if isinstance(value, float):
         return f'{value:g}'
-    return ', '.join(map(str, value)) if isinstance(value, list) else str(value)
+    return plain(', '.join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _plain(value: object) -> object:

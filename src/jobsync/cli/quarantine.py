@@ -21,11 +21,13 @@ def quarantine() -> None:
 
 
 @quarantine.command('list')
-@click.option('--attempts', type=click.IntRange(1), default=3, show_default=True, help='As max_attempts of the nodes.')
+@click.option(
+    '--attempts', type=click.IntRange(1), help='So many lost workers.  [default: max_attempts of the nodes at work, or 3]'
+)
 @date_option
 @json_option
 @cluster_command
-def list_quarantined(cluster: Cluster, attempts: int, date: dt.date | None, as_json: bool) -> None:
+def list_quarantined(cluster: Cluster, attempts: int | None, date: dt.date | None, as_json: bool) -> None:
     """List the tasks at which at least so many workers were lost, the worst first."""
     found = cluster.quarantined(attempts, date)
     print_rows(found, ('attempts', 'item'), as_json=as_json, nothing='no task has so many lost attempts')

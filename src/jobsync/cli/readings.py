@@ -16,7 +16,7 @@ from rich.text import Text
 
 from jobsync._cluster import rows
 from jobsync.cli.common import ATTENTION, cluster_command, day_option, json_option
-from jobsync.cli.output import age, console, print_json, print_rows, print_table, table_of
+from jobsync.cli.output import age, console, plain, print_json, print_rows, print_table, table_of
 from jobsync.cluster import Cluster
 from jobsync.errors import BackendUnavailable
 from jobsync.rows import ClusterNode, ClusterStatus
@@ -28,6 +28,8 @@ _USUAL = {'holding': 0, 'pins': 0, 'drained': False, 'weight': 1}
 """What most nodes have: such columns go first where there is no room."""
 _MOST_PROBLEMS, _MOST_NODES = 20, 50
 """How many lines of each ``status`` prints."""
+_MOST_EVENTS = 10
+"""How many lines of a task's history ``why`` prints."""
 _HISTORY = ('created_on', 'item', 'node', 'date')
 
 limit_option = click.option('--limit', type=click.IntRange(1), default=20, show_default=True, help='The newest so many.')
@@ -82,13 +84,14 @@ def _watch(cluster: Cluster, every: float) -> None:
 
 
 def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode], width: int) -> RenderableType:
-    leader = found['leader'] or 'no leader'
+    leader = plain(found['leader'] or 'no leader')
     moving = f', {found["tokens_moving"]:,} moving' if found['tokens_moving'] else ''
+    since = next((f' since {row["since"]:%Y-%m-%d %H:%M:%S} UTC' for row in found['leader_changes'][:1]), '')
     head = (
-        f'{found["nodes"]} nodes, leader {leader} (epoch {found["epoch"]}), version {found["version"]}\n'
+        f'{found["nodes"]} nodes, leader {leader} (epoch {found["epoch"]}{since}), version {found["version"]}\n'
         f'{found["tokens_owned"]:,} of {found["total_tokens"]:,} tokens owned{moving}; {found["locks"]} task locks'
     )
-    problems = [Text(f'! {problem}', style='bold red') for problem in found['problems'][:_MOST_PROBLEMS]]
+    problems = [Text(plain(f'! {problem}'), style='bold red') for problem in found['problems'][:_MOST_PROBLEMS]]
     if more := len(found['problems']) - _MOST_PROBLEMS:
         problems += [Text(f'! and {more} more problems: jobsync status --json', style='bold red')] * (more > 0)
     shown = sorted(nodes, key=_is_well)[:_MOST_NODES] if len(nodes) > _MOST_NODES else nodes
@@ -147,7 +150,7 @@ def tokens(cluster: Cluster, as_json: bool) -> None:
     print_table(('node', 'tokens'), [[name, len(numbers)] for name, numbers in owned.items()])
     for row in moving:
         state = f'{len(row["held"])} still in use' if row['held'] else 'acknowledged' if row['is_acknowledged'] else 'requested'
-        click.echo(f'moving: {row["tokens"]} from {row["owner"]} to {row["target"] or "no node"} ({state})')
+        click.echo(plain(f'moving: {row["tokens"]} from {row["owner"]} to {row["target"] or "no node"} ({state})'))
 
 
 @click.command()
@@ -230,9 +233,10 @@ def why(cluster: Cluster, task: str, date: dt.date | None, as_json: bool) -> Non
         print_json(attrs.asdict(found))
     else:
         kind = 'pin' if found.is_pinned else 'token'
-        click.echo(f'task {found.task!r}, {kind} {found.token}: {found.verdict}')
-        for line in found.details:
-            click.echo(f'  {line}')
+        events = [f'{row["at"]:%Y-%m-%d %H:%M:%S} UTC: {row["event"]}, {row["by"]}: {row["details"]}' for row in found.history]
+        click.echo(plain(f'task {found.task!r}, {kind} {found.token}: {found.verdict}'))
+        for line in (*found.details, *events[:_MOST_EVENTS]):
+            click.echo(plain(f'  {line}'))
     sys.exit(0 if found.is_claimable or found.is_complete else ATTENTION)
 
 
@@ -252,7 +256,7 @@ def plan(cluster: Cluster, add: tuple[str, ...], remove: tuple[str, ...], dry_ru
     print_table(('node', 'weight', 'tokens before', 'tokens after'), planned)
     click.echo(f'{found["moved"]:,} tokens would move')
     if found['unmatched']:
-        click.echo(f'locked tasks that no node would match: {", ".join(found["unmatched"])}')
+        click.echo(plain(f'locked tasks that no node would match: {", ".join(found["unmatched"])}'))
 
 
 def _weighted(text: str) -> tuple[str, float]:

@@ -24,7 +24,7 @@ INCOMPLETE_SEC = 300
 """After how many seconds a task that was begun counts as incomplete."""
 _MOST = 100
 """How many entries of a list are sent to the page, which gives the number of all of them besides."""
-_MOST_PROBLEMS, _MOST_UNMATCHED, _MOST_ACTIONS, _MOST_MOVES = 20, 20, 20, 12
+_MOST_PROBLEMS, _MOST_UNMATCHED, _MOST_ACTIONS, _MOST_MOVES = 20, 20, 40, 12
 _LATE = 2 / 3
 """What part of its timeout a node may be silent before the page shows it as late."""
 _LONGEST = 400
@@ -164,7 +164,7 @@ def _action(row: EventRow) -> Mapping[str, Any]:
 
 
 def _numbers(status: ClusterStatus) -> Mapping[str, Any]:
-    left_out = ('problems', 'now', 'silent', 'drained', 'unmatched', 'unreadable')
+    left_out = ('problems', 'now', 'silent', 'drained', 'unmatched', 'unreadable', 'leader_changes')
     return {name: value for name, value in status.items() if name not in left_out}
 
 

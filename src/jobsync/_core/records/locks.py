@@ -15,7 +15,8 @@ DRAINED = '#drained'
 
 
 ACTIONS = '#actions'
-"""The group of items that record what operators have done. No user's group has it, and nothing depends on them."""
+"""The group of items that record what operators have done, and which nodes have led. No user's group has it, and nothing depends
+on them."""
 
 
 @attrs.frozen

@@ -134,6 +134,7 @@ def test_a_large_cluster_at_a_glance(url: str, namespace: Namespace) -> None:
     assert next(line for line in shown if line.startswith('name')) == shown[shown.index(shown[-52])]
     assert shown[-51].split()[0] == 'zz'
     assert invoke(url, 'status', '--watch', '--json').exit_code == 2
+    assert invoke(url, 'status', '--watch', '--every', 'nan').exit_code == 2
 
 
 @pytest.mark.parametrize('shell', ['bash', 'zsh', 'fish'])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -45,10 +46,13 @@ def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
 
     The exit status is 0 if all is well, and 3 if something needs attention.
     """
+    if math.isnan(every):
+        raise click.BadParameter('nan is not a number of seconds', param_hint='--every')
     if watch and as_json:
         raise click.UsageError('--watch is for people: call the command again and again with --json')
     if watch:
-        _watch(cluster, every)
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(cluster, every)
         return
     reading = cluster._reader.read()
     found = rows.status(reading)

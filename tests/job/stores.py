@@ -14,7 +14,7 @@ from tests.support.stores import KINDS, Kind
 from tests.support.timings import FAST, PATIENT
 
 from jobsync import AsyncJob, CoordinationConfig, Job, plugins
-from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Registration
+from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Registration, TaskLock
 from jobsync.backend import Backend, BackendOptions
 from jobsync.errors import NameTaken
 
@@ -83,6 +83,11 @@ class Store:
     def audits(self) -> list[str]:
         """The items audited so far, oldest first."""
         return [row.item for row in reversed(self.handle.history(HistoryKind.AUDIT)) if isinstance(row, Audit)]
+
+    @property
+    def locks(self) -> list[TaskLock]:
+        """The task locks and items, without the records of who has led or steered."""
+        return [lock for lock in self.handle.read_locks().locks if lock.is_policy]
 
     @property
     def node_names(self) -> list[str]:

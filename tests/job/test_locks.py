@@ -99,8 +99,9 @@ def test_list_locks(store: Store) -> None:
         job.register_task_lock(12345, 'worker-01', 'high_memory_required', 7)
         job.register_lock('customer-X', ['east-%', 'west-%'])
         first, second = job.list_locks()
+        assert TOKENS < first['token_id'] < second['token_id']
         assert first | {'created_at': 0, 'expires_at': 0} == {
-            'token_id': TOKENS + 1,
+            'token_id': first['token_id'],
             'task_id': '12345',
             'node_pattern': 'worker-01',
             'patterns': ['worker-01'],
@@ -192,7 +193,7 @@ def test_provider_that_raises(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.job('a', lock_provider=provide):
         pass
     assert store.node_names == []
-    assert store.handle.read_locks().locks == ()
+    assert store.locks == []
 
 
 @pytest.mark.any_store
@@ -212,7 +213,7 @@ def test_clear_existing_locks(store: Store) -> None:
 
 def test_clear_existing_locks_is_one_step(store: Store) -> None:
     """A lock that is registered again never lapses: no reader ever finds it missing, and its id stays."""
-    readings: list[tuple[TaskLock, ...]] = []
+    readings: list[list[TaskLock]] = []
     done = threading.Event()
 
     def provide(job: Job) -> None:
@@ -220,11 +221,11 @@ def test_clear_existing_locks_is_one_step(store: Store) -> None:
 
     def read() -> None:
         while not done.is_set():
-            readings.append(store.handle.read_locks().locks)
+            readings.append(store.locks)
 
     with store.job('a', lock_provider=provide):
         pass
-    ids = [lock.id for lock in store.handle.read_locks().locks]
+    ids = [lock.id for lock in store.locks]
     reader = threading.Thread(target=read)
     reader.start()
     try:

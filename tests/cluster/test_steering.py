@@ -187,7 +187,7 @@ def test_the_history_of_leaders(cluster: Cluster, namespace: Namespace, nodes: N
     changes = cluster.status()['leader_changes']
     assert [row['epoch'] for row in changes] == list(range(45, 25, -1))
     assert changes[0] == {'epoch': 45, 'leader': 'b', 'since': clock.time}
-    assert cluster.locks() == cluster.items() == []
+    assert (cluster.locks(), cluster.items()) == ([], [])
     found = [(row['event'], row['by'], row['details']) for row in cluster.history() if row['event'] == 'leader']
     assert len(found) == 20
     assert ('leader', 'b', 'epoch 45, before it a') in found

@@ -205,7 +205,9 @@ def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> Jo
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
         return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {said}')
     if code in ABSENT:
-        return SchemaMismatch(f'{server}: the tables are not there as expected ({said}): open the namespace anew')
+        return SchemaMismatch(
+            f'{server}: the tables are not there as expected, or this user may not see them ({said}): open the namespace anew'
+        )
     if code[:2] in FOREIGN_CLASSES or isinstance(error, (psycopg.DataError, psycopg.ProgrammingError)):
         return SchemaMismatch(f'{server}: a statement does not fit the tables it found: {said}')
     return BackendUnavailable(f'{server}: {said or type(error).__name__}')

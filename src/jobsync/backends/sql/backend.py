@@ -59,6 +59,8 @@ class SqlBackend:
     def __init__(self, store: SqlStore, options: BackendOptions) -> None:
         self.store = store
         self._options = options
+        self._pins: read_assignment.KnownPins = None, ()
+        """The pins of the last reading, and their version: most readings need those only that were written since."""
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.store!r}>'
@@ -157,7 +159,10 @@ class SqlBackend:
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
-        return self._bulk(Mode.READ, lambda tx: read_assignment.read(tx, since, tokens))
+        known = self._pins
+        changes = self._bulk(Mode.READ, lambda tx: read_assignment.read(tx, since, tokens, known))
+        self._pins = changes.version, changes.pins
+        return changes
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""

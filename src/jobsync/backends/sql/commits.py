@@ -55,8 +55,8 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
     write_pins(tx, plan.pins, revision)
     # The leader's record is written last: its heartbeats wait for this row, and the writes before may take seconds.
     members = {'new_number': revision.number, 'new_members': states.dump_members(plan.members)}
-    if plan.members:
-        tx.enqueue(log_members, members)
+    pins = plan.unpinned.union(pin.id for pin in plan.pins)
+    tx.enqueue(log_members, {**members, 'new_pins': tx.dialect.listed(pins)})
     if plan.moved:
         tx.enqueue(record, attrs.asdict(plan.rebalance(ref.name, state.now)))
     tx.enqueue(count_commit, run_of(ref))
@@ -121,8 +121,9 @@ NEW_MEMBERS = sa.bindparam('new_members', type_=Text)
 
 
 def log_members(dialect: Dialect) -> sa.Insert:
-    """Insert into ``change`` the members that were written."""
-    return sa.insert(dialect.tables.change).values(revision=NEW_NUMBER, version=NEW_NUMBER, members=NEW_MEMBERS, numbers='')
+    """Insert into ``change`` the members that were written, and the ids of the pins that were written or removed."""
+    pins = sa.bindparam('new_pins', type_=Text)
+    return sa.insert(dialect.tables.change).values(revision=NEW_NUMBER, version=NEW_NUMBER, members=NEW_MEMBERS, numbers=pins)
 
 
 def save_version(dialect: Dialect) -> sa.Update:

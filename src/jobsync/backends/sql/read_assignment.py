@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice, starmap
 from operator import lt
 from typing import Any
@@ -17,7 +17,7 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.store import SqlTransaction
 
-__all__ = ['read']
+__all__ = ['KnownPins', 'read']
 
 PIN = ('token_id', 'task_id', 'node', 'target', 'version', 'pattern', 'home', 'item_group')
 """The columns of a pin's row, in the order of the fields of ``Pin``."""
@@ -33,28 +33,51 @@ FEW = 100
 PORTION = 65_536
 """About how many characters of a list of tokens are read at once."""
 
+MANY_PINS = 1000
+"""More pins than these are not read one by one."""
 
-def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | None) -> Changes:
-    """See ``Backend.read_assignment``. Few tokens are read by their primary keys, many with all others."""
+KnownPins = tuple[Revision | None, Sequence[Pin]]
+"""All pins at a version, in the order of their ids; None before any was read."""
+
+
+def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | None, known: KnownPins) -> Changes:
+    """See ``Backend.read_assignment``. Few tokens are read by their primary keys, many with all others.
+
+    ``known`` are the pins that the caller has read, and at which version. If ``since`` is that version, only those are read that
+    were written later.
+    """
     row = tx.execute(state_query).one_or_none()
     state = states.parse(row)
     assert row is not None
     tokens = state.settings.total_tokens
     # After a manual edit ``builds_on`` is empty, so that every version before it is followed by a complete reading.
-    if since != state.version and since not in states.load_revisions(row.builds_on):
+    builds_on = states.load_revisions(row.builds_on)
+    if since != state.version and since not in builds_on:
         since = None
     members: Mapping[str, Member | None] = {}
     groups: tuple[TokenGroup, ...] = ()
+    changed: frozenset[int] | None = None
     if since is None:
         members = states.load_members(tx.execute(all_members).scalar_one())
         if wanted is None or len(wanted) > FEW:
             groups = tuple(group_of(row, numbers(row)) for row in tx.execute(all_groups, {'last': tokens - 1}))
         else:
             groups = tuple(group_of(row, [row.token_id]) for row in tx.execute(some_tokens, {'wanted': list(wanted)}))
-    elif since != state.version:
-        members, groups = read_changes(tx, since)
-    pins = tuple(starmap(Pin, tx.conclude(all_pins, {'tokens': tokens})))
-    return Changes(version=state.version, base=since, members=members, groups=groups, pins=pins)
+    elif since == state.version:
+        changed = frozenset()
+    else:
+        later_ones = [revision.number for revision in builds_on if revision.number > since.number]
+        members, groups, changed = read_changes(tx, since, later_ones)
+    pins: Iterable[Pin]
+    if changed is None or since != known[0] or len(changed) > MANY_PINS:
+        pins = starmap(Pin, tx.conclude(all_pins, {'tokens': tokens}))
+    elif not changed:
+        pins = known[1]
+    else:
+        after = {pin.id: pin for pin in known[1] if pin.id not in changed}
+        after.update((pin.id, pin) for pin in starmap(Pin, tx.conclude(some_pins, {'tokens': tokens, 'wanted': [*changed]})))
+        pins = (after[pin_id] for pin_id in sorted(after))
+    return Changes(version=state.version, base=since, members=members, groups=groups, pins=tuple(pins))
 
 
 def state_query(dialect: Dialect) -> sa.Select[Any]:
@@ -96,12 +119,22 @@ def some_tokens(dialect: Dialect) -> sa.Executable:
 
 def all_pins(dialect: Dialect) -> sa.Executable:
     """Select every pin, by id."""
+    return pins_where(dialect, lambda _: sa.true())
+
+
+def some_pins(dialect: Dialect) -> sa.Executable:
+    """Select the pins of some ids."""
+    return pins_where(dialect, lambda table: table.c.token_id.in_(sa.bindparam('wanted', type_=BigInteger, expanding=True)))
+
+
+def pins_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement[bool]]) -> sa.Executable:
+    """Select pins by a condition on their row, in the order of their ids."""
 
     def pins(table: Table) -> sa.Select[Any]:
         fields: list[sa.ColumnElement[Any]] = [table.c[name] if name in table.c else NULL.label(name) for name in PIN[:-1]]
         fields.append(sa.func.coalesce(table.c.item_group, NO_TEXT))  # null in rows from before there were items
         beyond = table.c.token_id > sa.bindparam('tokens', type_=BigInteger)
-        return sa.select(*fields).where(table.c.task_id.is_not(None), beyond)
+        return sa.select(*fields).where(table.c.task_id.is_not(None), beyond, condition(table))
 
     return sa.union_all(pins(dialect.tables.token), pins(dialect.tables.unowned)).order_by('token_id')
 
@@ -130,19 +163,30 @@ def group_of(row: sa.Row[Any], tokens: Sequence[int]) -> TokenGroup:
     return TokenGroup(array('i', tokens if is_rising else sorted(tokens)), row.owner, row.target, row.home, row.version)
 
 
-def read_changes(tx: SqlTransaction, since: Revision) -> tuple[Mapping[str, Member | None], tuple[TokenGroup, ...]]:
-    """Return the members and tokens that were written after ``since``, each as it was last written."""
+def read_changes(
+    tx: SqlTransaction, since: Revision, commits: Iterable[int]
+) -> tuple[Mapping[str, Member | None], tuple[TokenGroup, ...], frozenset[int] | None]:
+    """Return what was written after ``since`` by the ``commits`` (their revisions): members and tokens, each as last written.
+
+    The third part are the ids of the pins that were written or removed; None if one of the commits has not logged its own.
+    """
     members: dict[str, Member | None] = {}
     groups: list[TokenGroup] = []
     newest: int | None = None
     read: set[int] = set()
+    pins: dict[int, array[int]] = {}
     for row in tx.execute(later, {'since': since.number}):
         if row.members is not None:
             members = {**states.load_members(row.members), **members}
+            if row.numbers:
+                pins[row.revision] = numbers(row)
             continue
         if newest is not None and row.revision != newest:
             read.update(*(group.tokens for group in groups))
         tokens = numbers(row)
         groups.append(group_of(row, [token for token in tokens if token not in read] if read else tokens))
         newest = row.revision
-    return members, tuple(groups)
+    # t=0  a node of the version before logs no pins; it leads, and commits
+    # t=1  this node reads a difference: without the pins of t=0 it would go by a pin that has been given to another node
+    is_logged = pins.keys() >= set(commits)
+    return members, tuple(groups), frozenset().union(*pins.values()) if is_logged else None

@@ -178,8 +178,9 @@ def _change() -> list[SchemaItem]:
     """Return the columns of ``change``: what the latest commits wrote of tokens.
 
     A node with an older version reads this instead of all tokens. A row is a group of tokens that share everything except their
-    number; ``numbers`` is a value of ``Dialect.listed``. Or it has the ``members`` that a commit wrote, and neither owner nor
-    tokens. Pins are not here: each reading has all of them.
+    number; ``numbers`` is a value of ``Dialect.listed``. Or it has the ``members`` that a commit wrote, perhaps none, and as
+    ``numbers`` the ids of the pins that the commit wrote or removed; each commit writes one such row. What the pins are is not
+    here.
     """
     return [
         Column('revision', BigInteger, nullable=False),

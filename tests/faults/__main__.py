@@ -1,7 +1,8 @@
 """Real servers, real processes, and everything that goes wrong: ``python -m tests.faults --store redis --seed 7 --minutes 5``.
 
-Runs follow each other until the minutes are over, with one seed after the other; several stores take turns. Exit status 1
-if a token or a task had two owners at once. ``JOBSYNC_FAULTS_KEEP=FOLDER`` keeps the workers' logs.
+Runs follow each other until the minutes are over, with one seed after the other; several stores take turns. Exit status 1 if a
+token or a task had two owners at once, or the specification refuses the trace of the workers, or accepts a mutation of it.
+``JOBSYNC_FAULTS_KEEP=FOLDER`` keeps the workers' logs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from tests.faults.breaks import BREAKS
+from tests.faults.broken import ATTEMPTS, SHOWN_BY, one_fault
 from tests.faults.catalogue import FAULTS
 from tests.faults.places import PLACES
 from tests.faults.run import Report, run
@@ -39,10 +42,27 @@ def show(report: Report) -> None:
     say(
         f'{report.store} seed {report.seed}: {report.seconds:.0f} s, {len(report.parts)} times something went wrong; '
         f'owned twice {report.owned_twice:.4f} token-seconds, answered twice {report.answered_twice}, '
-        f'done twice at once {report.worked_twice} (late {report.late}), missed {report.missed} of {report.tasks}'
+        f'done twice at once {report.worked_twice} (late {report.late}), missed {report.missed} of {report.tasks}; '
+        f'trace of {report.trace.events} events {"refused" if report.trace.refusal else "accepted"}, '
+        f'{report.trace.mutated - len(report.trace.accepted)} of {report.trace.mutated} mutated ones refused'
     )
     for detail in report.details:
         say(f'  {detail}')
+    if report.trace.refusal:
+        say(f'  the trace is refused: {report.trace.refusal}')
+    for mutation in report.trace.accepted:
+        say(f'  the trace is accepted after {mutation}')
+
+
+def show_break(name: str) -> int:
+    """Play the fault that shows a break until there are two owners; return the status: 1 if there were."""
+    for seed in range(ATTEMPTS):
+        report = one_fault(SHOWN_BY[name], seed, name)
+        show(report)
+        if not report.is_sound:
+            return 1
+    say(f'{name}: one owner in each of {ATTEMPTS} runs')
+    return 0
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -56,7 +76,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--in-turn', action='store_true', help='play every fault once, alone, instead')
     parser.add_argument('--results', type=Path, help='append a line for each run to this file')
     parser.add_argument('--list', action='store_true', help='list the faults and their stores, and end')
+    parser.add_argument('--broken', choices=list(BREAKS), help='break a rule in the workers, and play the fault that shows it')
     options = parser.parse_args(arguments)
+    if options.broken:
+        sys.exit(show_break(options.broken))
     if options.list:
         for fault in FAULTS.values():
             say(f'{fault.name}: {", ".join(fault.stores)}')
@@ -70,7 +93,7 @@ def main(arguments: Sequence[str]) -> None:
             show(report)
             if options.results:
                 report.append_to(options.results)
-            unsound |= not report.is_sound
+            unsound |= not report.is_right
             seed += 1
             if options.in_turn:
                 break

@@ -21,9 +21,13 @@ from benchmarks.libraries.process import ROOT
 from tests.faults.ledger import Log, read
 from tests.faults.places import Place
 from tests.faults.proxy import Line, Lines
+from tests.faults.trace import occurrences
 from tests.faults.work import FaultOrder
+from tests.traces.merging import Occurrence
+from tests.traces.specification import Event as TraceEvent
 
 from jobsync import CoordinationConfig, plugins
+from jobsync._core.hashing import tokenizer
 from jobsync.backend import Backend, Snapshot
 from jobsync.errors import JobsyncError
 from jobsync.testing.worker_log import LogTail, now
@@ -48,6 +52,8 @@ class Stage:
     """The kind of work: see ``tests.faults.worker.WORK``."""
     timeouts: Sequence[float] = (TIMEOUT_SEC,)
     """Heartbeat timeouts; the workers take them in turn."""
+    traced: bool = True
+    """Whether the workers write what they do as events of a trace."""
 
 
 class Worker:
@@ -65,6 +71,8 @@ class Worker:
         self._until, self._pins = 0.0, 0
         self.death: float | None = None
         """Just before it was killed."""
+        self._ended = float('inf')
+        """When it was seen to have ended."""
         self.is_stopped = False
         self._errors = folder / f'{order.run}.err'
         with self._errors.open('wb') as errors:
@@ -134,6 +142,7 @@ class Worker:
         self.death = now() if self.is_running else self.death or 0.0
         self.process.kill()
         self.process.wait()
+        self._ended = min(self._ended, now())
 
     def stop(self) -> None:
         """SIGSTOP."""
@@ -153,10 +162,18 @@ class Worker:
 
     def log(self, until: float) -> Log:
         """Return its log so far."""
-        death = self.death
-        if death is None and not self.is_running and not self.has('left'):
-            death = 0.0  # it has ended by itself: its last line is the last that is known
-        return read(self.run, LogTail(self._path).read(), death, until)
+        return read(self.run, LogTail(self._path).read(), self._death(), until)
+
+    def occurrences(self) -> list[Occurrence]:
+        """Return what it has done so far, for a trace."""
+        death = self._death()
+        return list(occurrences(self.run, LogTail(self._path).read(), None if death is None else (death, self._ended)))
+
+    def _death(self) -> float | None:
+        """Return a time before it ended without leaving; None if it has left, or runs."""
+        if self.death is None and not self.is_running and not self.has('left'):
+            return 0.0  # it has ended by itself: its last line is the last that is known
+        return self.death
 
     def close(self) -> None:
         """Kill it, whatever state it is in."""
@@ -185,7 +202,13 @@ class Scene:
         self._names = 0
         config = CoordinationConfig(backend=place.url(place.ports()), **self.settings(0))
         self._backend = plugins.connect(str(config.backend), config.options)
-        self._backend.open(config.settings, create=True)
+        opened = self._backend.open(config.settings, create=True)
+        token_of = tokenizer(config.hash_function, config.total_tokens)
+        self.beginning: TraceEvent = {
+            'do': 'begin', 'at': self.origin, 'tokens': config.total_tokens, 'margin': config.lease_margin, 'version': '',
+            'tasks': {key: token_of(key) for key in self.watched}, 'timeline': opened.timeline.id,
+        }  # fmt: skip
+        """The first event of the trace."""
 
     def settings(self, number: int) -> dict[str, Any]:
         """Return the settings of a worker."""
@@ -231,7 +254,7 @@ class Scene:
         settings = {'backend': url, **self.settings(int(node[1:])), **changed}
         order = FaultOrder(
             node=node, run=run, folder=self._folder.name, origin=self.origin, tasks=self.stage.tasks, open_sec=LIMIT_SEC,
-            settings=settings, watched=self.watched, kind=self.stage.kind,
+            settings=settings, watched=self.watched, kind=self.stage.kind, traced=self.stage.traced,
         )  # fmt: skip
         worker = Worker(order, lines, {**self.environment, **(environment or {})}, blocked=blocked)
         self.workers.append(worker)
@@ -253,6 +276,10 @@ class Scene:
     def logs(self, until: float) -> list[Log]:
         """Return the logs of all processes."""
         return [worker.log(until) for worker in self.all]
+
+    def occurrences(self) -> list[Occurrence]:
+        """Return what all processes have done, for a trace."""
+        return [each for worker in self.all for each in worker.occurrences()]
 
     # --- what faults choose from ----------------------------------------------------------------------------------------------
 

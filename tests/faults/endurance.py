@@ -160,7 +160,7 @@ def sparing(fault: Fault, lasting: Sequence[Worker]) -> Fault:
 def endure(store: str, seed: int, seconds: float, *, environment: dict[str, str] | None = None) -> Endured:
     """Play faults for so many seconds, and judge what grew and what was owned twice."""
     random = Random(f'endurance {store} {seed}')
-    stage = Stage(workers=LASTING + 2, tokens=60, kind='everything', timeouts=(TIMEOUT_SEC,))
+    stage = Stage(workers=LASTING + 2, tokens=60, kind='everything', timeouts=(TIMEOUT_SEC,), traced=False)
     happenings: list[Happening] = []
     deaths: list[str] = []
     with open_place(store) as place, LongScene(store, place, stage, seed, environment) as scene:

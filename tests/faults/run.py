@@ -16,6 +16,7 @@ from tests.faults.cluster import INTERVAL_SEC, TIMEOUT_SEC, Scene, Stage
 from tests.faults.fault import Fault, Happening, draw, play
 from tests.faults.ledger import Log, answered_twice, gaps, last_change, missed, moves, owned_twice, worked_twice
 from tests.faults.places import open_place
+from tests.faults.trace import UNTRACED, Verdict, judged
 
 from jobsync.testing.worker_log import now
 
@@ -74,11 +75,18 @@ class Report:
     deaths: int
     """Workers and servers that ended by themselves."""
     details: tuple[str, ...] = ()
+    trace: Verdict = attrs.field(factory=Verdict)
+    """What the specification says of the events of all workers, up to the first fault that a trace does not have."""
 
     @property
     def is_sound(self) -> bool:
         """Whether P1 held."""
         return not (self.owned_twice or self.answered_twice or self.worked_twice)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether P1 held, and the specification accepts what the workers did, and no mutation of that."""
+        return self.is_sound and self.trace.is_right
 
     def append_to(self, path: Path) -> None:
         """Append a line to a file of results, from which the page is made."""
@@ -146,7 +154,7 @@ def run(
             if not happenings[-1].settled:
                 say(f'{store} seed {seed}: not settled after {settle_sec:.0f} s: {state(scene)}')
             time.sleep(random.uniform(0.0, 1.0))
-        return judge(scene, seed, happenings, first, deaths)
+        return attrs.evolve(judge(scene, seed, happenings, first, deaths), trace=judge_trace(scene, happenings))
 
 
 def in_turns(store: str, names: Sequence[str]) -> Iterator[tuple[Fault, ...]]:
@@ -209,6 +217,13 @@ def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float
         deaths=len(deaths),
         details=(*details[:DETAILS], *deaths),
     )
+
+
+def judge_trace(scene: Scene, happenings: Sequence[Happening]) -> Verdict:
+    """Compare what the workers have written with the specification."""
+    ends = [each.begin for each in happenings if any(fault.name in UNTRACED for fault in each.faults)]
+    until = min([now(), *ends])  # before the logs are read, one after the other
+    return judged(scene.beginning, scene.occurrences(), until)
 
 
 def bound_of(fault: Fault, scene: Scene, happening: Happening) -> float | None:

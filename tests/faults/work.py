@@ -33,6 +33,8 @@ class FaultOrder(Order):
     """Keys of tasks whose owner is logged: those that locks and items concern."""
     kind: str = 'claim'
     """The kind of work: a name of ``WORK``."""
+    traced: bool = True
+    """Whether the events of a trace are written."""
 
 
 @attrs.frozen

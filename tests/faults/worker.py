@@ -3,7 +3,7 @@
 The first line is a ``FaultOrder``. Every further line is a command: ``{"do": "trap", …}`` (a ``Trap``), ``{"do": "locks"}``,
 ``{"do": "log"}``, ``{"do": "weigh", "weight": 2.0}``. The end of stdin changes nothing; SIGTERM ends the worker.
 
-The log is that of ``jobsync.testing.worker_log``, with the lines of ``tests.faults.grants``.
+The log is that of ``jobsync.testing.worker_log``, with the lines of ``tests.faults.grants`` and ``tests.faults.traced``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.faults.breaks import BREAK, BREAKS
 from tests.faults.grants import log_answers, record_grants
+from tests.faults.traced import TracedBackend, traced_agents
 from tests.faults.work import CHURN_SEC, WORK, FaultOrder, Trap, TrappedBackend, Traps, survive
 
 from jobsync import CoordinationConfig, Job
@@ -85,7 +86,7 @@ def serve(order: FaultOrder, log: LogWriter) -> bool:
     """Run one job; return False if the store did not let it enter, as a supervisor would notice."""
     config, traps, over = CoordinationConfig(**order.settings), Traps(log), threading.Event()
     job = Job(order.node, coordination_config=config, wait_on_enter=60, handle_signals=True)
-    job._session.instrument = lambda backend: TrappedBackend(backend, traps)
+    job._session.instrument = lambda backend: TrappedBackend(TracedBackend(backend, log) if order.traced else backend, traps)
     answers = (job, tokenizer(config.hash_function, config.total_tokens), config.total_tokens, log, over)
     threading.Thread(target=log_answers, args=answers, daemon=True).start()
     has_entered = False
@@ -104,6 +105,13 @@ def serve(order: FaultOrder, log: LogWriter) -> bool:
     return has_entered
 
 
+def tasks_of(order: FaultOrder) -> Mapping[str, int]:
+    """Return the tasks whose owner is of interest, with their hash tokens."""
+    config = CoordinationConfig(**order.settings)
+    token_of = tokenizer(config.hash_function, config.total_tokens)
+    return {key: token_of(key) for key in order.watched}
+
+
 def main() -> None:
     order = FaultOrder(**json.loads(sys.stdin.readline()))
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(name)s %(message)s')
@@ -113,6 +121,8 @@ def main() -> None:
         if name := os.environ.get(BREAK):
             stack.enter_context(BREAKS[name]())
         record_grants(log, order.watched)
+        if order.traced:
+            stack.enter_context(traced_agents(log, tasks_of(order)))
         while not serve(order, log):
             time.sleep(0.1)
     log.write('left')

@@ -1,7 +1,8 @@
 """Events of processes and of calls of the store, as ``specification`` reads them, written where they happen.
 
 ``recorded_agents`` has every agent of this process write what it does: sends a heartbeat, takes an answer, reads a version,
-plans, starts over. ``RecordedBackend`` writes what calls have changed in the store. Neither changes what the code does.
+plans, starts over. ``RecordedBackend`` writes what calls have changed in the store, in the simulator; ``tests.faults.traced``
+does so with real stores. None of these changes what the code does.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from jobsync.backend import (
 )
 from jobsync.errors import NameTaken
 
-__all__ = ['RecordedBackend', 'Recorder', 'plan_of', 'recorded_agents', 'version_of']
+__all__ = ['RecordedBackend', 'Recorder', 'completed', 'event_of', 'plan_of', 'recorded_agents', 'version_of']
 
 Write = Callable[[dict[str, Any]], None]
 _OVER = (Phase.LEFT, Phase.FAILED)
@@ -131,7 +132,7 @@ class Recorder:
         """Write what is claimed no more, or that the run is over."""
         known = self._of(agent)
         if known.run != agent.ref.incarnation or agent.phase in _OVER:
-            self._write({'do': 'drop', 'run': known.run})
+            self._write({'do': 'drop', 'run': known.run, 'clock': now})
             self._known[agent] = known = _Known(agent.ref.incarnation)
         if agent.phase not in _OVER and (agent.lease.deadline, self._claimed(agent.lease)) != (known.until, known.claims):
             self._claims(agent, {'do': 'claims'}, now)
@@ -182,6 +183,53 @@ def recorded_agents(recorder: Recorder) -> Iterator[None]:
         yield
 
 
+# --- calls of the store -------------------------------------------------------------------------------------------------------
+
+
+def _heartbeat(ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> dict[str, Any]:
+    read = {'version': version_of(seen), 'holding': sorted(holding), 'is_candidate': candidate}
+    return {'do': 'arrive', 'run': ref.incarnation, **read}
+
+
+def _register(node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> dict[str, Any]:
+    run = {'run': node.ref.incarnation, 'name': node.ref.name, 'timeout': node.timeout_sec, 'timeline': timeline.id}
+    return {'do': 'join', **run, 'replaces': sorted(node.replaces), 'at_least': at_least, 'over': replacing}
+
+
+def _deregister(ref: NodeRef, died: bool = False) -> dict[str, Any]:
+    return {'do': 'declare' if died else 'leave', 'run': ref.incarnation}
+
+
+def _acquire_leadership(ref: NodeRef, epoch: int) -> dict[str, Any]:
+    return {'do': 'lead', 'run': ref.incarnation, 'epoch': epoch + 1}
+
+
+_EVENTS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    'heartbeat': _heartbeat,
+    'register': _register,
+    'deregister': _deregister,
+    'acquire_leadership': _acquire_leadership,
+    'commit': plan_of,
+}
+
+
+def event_of(method: str, *arguments: Any, **rest: Any) -> dict[str, Any] | None:
+    """Return the event of a call that changes the store, without what its result says; None if traces have no such call."""
+    return _EVENTS[method](*arguments, **rest) if method in _EVENTS else None
+
+
+def completed(event: dict[str, Any], result: Any) -> dict[str, Any] | None:
+    """Return the event of a call once its result is known; None if the call has changed nothing."""
+    match event['do'], result:
+        case 'arrive', Pulse() as pulse:
+            return {**event, 'counter': pulse.heartbeat, 'at_version': version_of(pulse.version)}
+        case 'commit', Revision() as version:
+            return {**event, 'version': version_of(version)}
+        case 'lead', Leadership(epoch=epoch, node=node):
+            return event if node is not None and (node.incarnation, epoch) == (event['run'], event['epoch']) else None
+    return event
+
+
 class RecordedBackend:
     """A backend whose calls write what they have changed. ``before`` and ``after`` are called around each."""
 
@@ -192,35 +240,14 @@ class RecordedBackend:
         found = getattr(self._inner, name)
         if not callable(found) or name.startswith('_'):
             return found
-        event = getattr(self, f'_event_{name}', None)
 
         def call(*arguments: Any, **rest: Any) -> Any:
             self._before()
+            event = event_of(name, *arguments, **rest)
             result = found(*arguments, **rest)
-            if event is not None and (written := event(result, *arguments, **rest)) is not None:
+            if event is not None and (written := completed(event, result)) is not None:
                 self._write(written)
             self._after()
             return result
 
         return call
-
-    def _event_heartbeat(
-        self, pulse: Pulse, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True
-    ) -> dict[str, Any]:
-        read = {'version': version_of(seen), 'counter': pulse.heartbeat, 'holding': sorted(holding), 'is_candidate': candidate}
-        return {'do': 'arrive', 'run': ref.incarnation, **read, 'at_version': version_of(pulse.version)}
-
-    def _event_register(
-        self, _: None, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None
-    ) -> dict[str, Any]:
-        run = {'run': node.ref.incarnation, 'name': node.ref.name, 'timeout': node.timeout_sec, 'timeline': timeline.id}
-        return {'do': 'join', **run, 'replaces': sorted(node.replaces), 'at_least': at_least, 'over': replacing}
-
-    def _event_deregister(self, _: None, ref: NodeRef, died: bool = False) -> dict[str, Any]:
-        return {'do': 'declare' if died else 'leave', 'run': ref.incarnation}
-
-    def _event_acquire_leadership(self, leadership: Leadership, ref: NodeRef, epoch: int) -> dict[str, Any] | None:
-        return {'do': 'lead', 'run': ref.incarnation, 'epoch': epoch + 1} if leadership == Leadership(epoch + 1, ref) else None
-
-    def _event_commit(self, version: Revision, ref: NodeRef, plan: Plan, guard: Guard) -> dict[str, Any]:
-        return {**plan_of(ref, plan, guard), 'version': version_of(version)}

@@ -118,12 +118,16 @@ class Specification:
                 if other is not mine and other.mine & mine.mine and other.certainly_has_lease(at):
                     raise Refused(f'P1: {sorted(map(str, mine.mine & other.mine))} are claimed by {other.name} too')
 
-    def _claims(self, run: Run, event: Event, most: frozenset[Any]) -> None:
-        """Take what the run claims from now on, which is ``most`` at the most."""
-        claims = frozenset(event['claims'])
+    def _claims(self, run: Run, event: Event, most: frozenset[Any], until: float) -> None:
+        """Take what the run claims from now on, which is ``most`` at the most, and until when."""
+        claims, before = frozenset(event['claims']), (run.mine, run.until)
         need(claims <= most, f'it claims {sorted(map(str, claims - most))}, which it has no right to')
-        run.mine = claims
-        self._one_owner(run, event['at'])
+        run.mine, run.until = claims, until
+        try:
+            self._one_owner(run, event['at'])
+        except Refused:
+            run.mine, run.until = before
+            raise
 
     # --- Lease: when a node may answer True ----------------------------------------------------------------------------------
 
@@ -158,15 +162,14 @@ class Specification:
         end = call.sent + run.timeout * (1 - self.margin)
         need(event['clock'] < end + SLACK, 'the lease of that heartbeat is over')
         need(event['until'] <= max(end, run.until) + SLACK, 'a lease ends a timeout less the margin after the heartbeat was sent')
-        run.until, run.call = event['until'], None
-        self._claims(run, event, run.gains | run.mine if call.version == run.known else run.mine)
+        self._claims(run, event, run.gains | run.mine if call.version == run.known else run.mine, event['until'])
+        run.call = None
 
     def do_claims(self, event: Event) -> None:
         """Something is claimed no more."""
         run = self._of(event)
         need(event['until'] <= run.until + SLACK, 'a lease is extended by an answer alone')
-        run.until = event['until']
-        self._claims(run, event, run.mine)
+        self._claims(run, event, run.mine, event['until'])
 
     def do_drop(self, event: Event) -> None:
         """The run is over, and its process goes on as another run, or not at all."""
@@ -190,15 +193,16 @@ class Specification:
         """R3. Lose when a version is read, also one of records that do not count."""
         run, version = self._of(event), event['version']
         need(not run.is_over, 'it is over')
-        run.known = version
         if version not in self.versions:
             need(self.gone_back or run.lives != self.timeline, 'there was no such version')
-            self._claims(run, event, run.mine)
+            self._claims(run, event, run.mine, run.until)
+            run.known = version
             return
-        run.gains = self._gives(version, event['run'])
+        gains = self._gives(version, event['run'])
+        self._claims(run, event, run.mine & gains, run.until)
+        run.known, run.gains = version, gains
         clock: float = event['clock']
         run.rowless = {place: run.rowless.get(place, clock) for place in self.versions[version].last}
-        self._claims(run, event, run.mine & run.gains)
 
     # --- Leader and commit ---------------------------------------------------------------------------------------------------
 
@@ -341,22 +345,22 @@ class Specification:
         A registration that was given up may be carried out late, and bring a run back.
         """
         name, run = event['run'], self.runs.setdefault(event['run'], Run(event['name'], event['timeout']))
-        run.lives = event['timeline']
         if self.gone_back:
+            run.lives = event['timeline']
             return
         need(event['timeline'] == self.timeline, 'the timeline is another')
-        there = self.record.get(run.name)
+        there, over = self.record.get(run.name), run.replaces
         need(there != name, 'it is registered')
         if there is not None:
             other = self.runs[there]
             is_silent = self._is_silent(run, there, other.beats, run.clock)
             need(there in self.left or other.is_over or is_silent, f'{there} has the name')
-            run.replaces = {there, *other.replaces}
+            over = {there, *other.replaces}
         for other_run in event['replaces']:
-            is_over = other_run not in self.runs or self.runs[other_run].is_over or other_run in {*run.replaces, *self.left}
+            is_over = other_run not in self.runs or self.runs[other_run].is_over or other_run in {*over, *self.left}
             need(is_over, f'it declares {other_run} over')
-        run.replaces |= set(event['replaces'])
         self.record[run.name], run.beats, run.is_removed = name, 0, False
+        run.lives, run.replaces = event['timeline'], {*over, *event['replaces']}
 
     # --- A death that is known -----------------------------------------------------------------------------------------------
 

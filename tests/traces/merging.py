@@ -1,0 +1,181 @@
+"""One order for the events of several processes, each of which took effect at some moment between two times.
+
+Real processes know when a call of the store began and when its answer came, not when the store carried it out. So a recorded run
+is a set of ``Occurrence``. ``merged`` looks for an order that the specification accepts, as a test of linearizability does:
+
+- what had ended before another began comes before it;
+- the events of one agent stay in the order in which it made them, under its lock;
+- the store's own numbers decide between calls at one time: a heartbeat comes at the version that its answer had, and makes the
+  counter that its answer had; a commit comes at the version from which it was planned.
+
+What is left is tried, and what the specification refuses for now waits. No order at all is a refusal.
+
+A call whose answer never came (its process was killed, or the call timed out) may have been carried out, then or later, or never.
+It is taken into account if nothing else explains what follows. The version that such a commit made is one that others have read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import attrs
+from tests.traces.specification import Event, Refused, Specification
+from tests.traces.state import NEVER
+
+__all__ = ['Occurrence', 'merged']
+
+_IN_TURN = ('arrive', 'commit', 'lead', 'join', 'declare', 'leave', 'die')
+"""Of calls at one time the first of these that is accepted comes first: what is early here may be refused after what is late."""
+_MOST_GUESSES = 2
+"""How many calls of unknown outcome may explain one event."""
+
+
+@attrs.frozen(eq=False)
+class Occurrence:
+    """One event of one process."""
+
+    event: Event
+    begin: float
+    end: float
+    """Infinite if the outcome is not known."""
+    process: str
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it has happened."""
+        return self.end < float('inf')
+
+    @property
+    def is_of_agent(self) -> bool:
+        """Whether an agent has made it, under its lock; otherwise it is of the store, or the end of a process."""
+        return self.event['do'] not in _IN_TURN
+
+    @property
+    def turn(self) -> tuple[int, float]:
+        """When it is tried, among others at the same time."""
+        return (-1 if self.is_of_agent else _IN_TURN.index(self.event['do']), self.end)
+
+
+def merged(first: Event, occurrences: Iterable[Occurrence]) -> list[Event]:
+    """Return a trace of these events that the specification accepts. Raises ``Refused`` if there is none.
+
+    Args:
+        first: The event with which the trace begins.
+        occurrences: All other events. Those of one agent are in their order.
+    """
+    return list(_Merger(first, occurrences).run())
+
+
+class _Merger:
+    """The state of one merge."""
+
+    def __init__(self, first: Event, occurrences: Iterable[Occurrence]) -> None:
+        self._first, self._specification = first, Specification(first)
+        self._coming = sorted(occurrences, key=lambda each: each.begin)  # which leaves those of one agent in their order
+        self._coming.reverse()
+        self._ready: list[Occurrence] = []
+        self._number = 1
+
+    def run(self) -> Iterator[Event]:
+        yield self._first
+        while ready := self._next():
+            self._number += 1
+            refusals = []
+            for each in ready:
+                if (refusal := _refusal(self._specification, each.event)) is None:
+                    yield self._taken(each)
+                    break
+                refusals.append((each, refusal))
+            else:
+                yield from self._guessed(ready, refusals)
+
+    def _taken(self, occurrence: Occurrence) -> Event:
+        self._ready.remove(occurrence)
+        return {'at': occurrence.begin, **occurrence.event}
+
+    def _next(self) -> list[Occurrence]:
+        """Return the certain events that may come next, in the order in which they are tried."""
+        limit = min((each.end for each in self._ready if each.is_certain), default=NEVER)
+        while self._coming and (self._coming[-1].begin <= limit or limit == NEVER):
+            each = self._coming.pop()
+            self._ready.append(each)
+            if each.is_certain:
+                limit = each.end if limit == NEVER else min(limit, each.end)
+        found, agents = list[Occurrence](), set[str]()
+        for each in self._ready:
+            if not each.is_certain or each.begin > limit or (each.is_of_agent and each.process in agents):
+                continue
+            if each.is_of_agent:
+                agents.add(each.process)
+            found.append(each)
+        return sorted(found, key=lambda each: each.turn)
+
+    def _guessed(self, ready: Sequence[Occurrence], refusals: Sequence[tuple[Occurrence, str]]) -> Iterator[Event]:
+        """Yield calls of unknown outcome that have to have been carried out, if one of the events is to follow."""
+        unknown = [each for each in self._ready if not each.is_certain]
+        events = [each.event for each in ready]
+        tries = (_explanation(self._specification, unknown, events, most) for most in range(1, _MOST_GUESSES + 1))
+        guesses = next((found for found in tries if found is not None), None)
+        if guesses is None:
+            each, refusal = min(refusals, key=lambda pair: pair[0].end)
+            raise Refused(f'event {self._number}, {each.event["do"]} of {each.event.get("run", "the store")}: {refusal}')
+        for occurrence, event in guesses:
+            assert _refusal(self._specification, event) is None
+            self._ready.remove(occurrence)
+            yield {'at': occurrence.begin, **event}
+
+
+def _refusal(specification: Specification, event: Event) -> str | None:
+    """Carry out an event; return why it is not allowed now, None if it was carried out."""
+    if event['do'] == 'arrive' and event['at_version'] != specification.version:
+        return f'the version is {specification.version}'
+    try:
+        specification.step({'at': event.get('clock', NEVER), **event})
+    except Refused as refused:
+        return str(refused)
+    except KeyError as missing:
+        return f'there is no run {missing} yet'
+    return None
+
+
+def _explanation(
+    specification: Specification, unknown: Sequence[Occurrence], refused: Sequence[Event], most: int
+) -> list[tuple[Occurrence, Event]] | None:
+    """Return ``most`` calls of unknown outcome after which one of the refused events is allowed, with what they have changed."""
+    for occurrence in sorted(unknown, key=lambda each: each.turn):
+        for event in _outcomes(specification, occurrence.event, refused):
+            tried = _copied(specification)
+            if _refusal(tried, event) is not None:
+                continue
+            if most == 1:
+                if any(_refusal(_copied(tried), each) is None for each in refused):
+                    return [(occurrence, event)]
+                continue
+            others = [each for each in unknown if each is not occurrence]
+            if (rest := _explanation(tried, others, refused, most - 1)) is not None:
+                return [(occurrence, event), *rest]
+    return None
+
+
+def _outcomes(specification: Specification, event: Event, refused: Sequence[Event]) -> Iterator[Event]:
+    """Yield what a call of unknown outcome may have changed: what the store's answer would have said is filled in."""
+    run: Any = specification.runs.get(event['run'])
+    match event['do']:
+        case 'arrive' if 'counter' not in event:
+            if run is not None:
+                yield {**event, 'counter': run.beats + 1, 'at_version': specification.version}
+        case 'commit' if 'version' not in event:
+            named = chain.from_iterable((each.get('base'), each.get('at_version'), each.get('version')) for each in refused)
+            for version in dict.fromkeys(named):
+                if version is not None and version not in specification.versions:
+                    yield {**event, 'version': version}
+        case _:
+            yield event
+
+
+def _copied(specification: Specification) -> Specification:
+    """Return a copy that shares the versions, which never change."""
+    return copy.deepcopy(specification, {id(each): each for each in specification.versions.values()})

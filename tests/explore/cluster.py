@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tests.explore.machine import Machine, Process, Turn
+from tests.explore.naming import led_to
 from tests.explore.terms import Count, Term, recounted, renumbered
 from tests.explore.worlds import SETTINGS, TOKEN_OF, World
 
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.phase import Phase
 from jobsync._core.patterns import choose
-from jobsync.backend import LockEdit
+from jobsync.backend import LockEdit, Node
 from jobsync.testing.editable_store import EditableStore
 
 __all__ = ['Cluster', 'State', 'Step']
@@ -70,7 +71,11 @@ class Cluster:
             state = self.settled(self._edited(state, edit))
         for _ in range(world.calm):  # what is left of the last hand-over comes to an end
             state = self._until_tick(state)
-        return (state[_STORE], state[_STORE], *state[_BUDGET:]) if 'roll back' in world.budget else state
+        if 'roll back' in world.budget:
+            state = (state[_STORE], state[_STORE], *state[_BUDGET:])
+        for name in world.beginning:
+            state = led_to(self, state, name)
+        return state
 
     def _until_tick(self, state: State) -> State:
         while True:
@@ -308,10 +313,18 @@ class Cluster:
             if spent := self._spend(state, step.kind):
                 after = self._changed(store, step, action)
                 if after is not store:
-                    yield step, (after, *spent[1:])
+                    image = store if 'put back' in self.world.budget else spent[_IMAGE]
+                    yield step, (after, image, *spent[2:])
+        for name in names if 'put back' in self.world.budget else ():
+            if state[_IMAGE] is not None and (spent := self._spend(state, 'put back')):
+                step, record = Step('put back', -1, name), machine.store.node(state[_IMAGE], name)
+                if record is not None:
+                    after = self._changed(store, (step, state[_IMAGE]), partial(_put_back, record))
+                    if after is not store:
+                        yield step, (after, *spent[1:])
         if 'image' in self.world.budget and store is not state[_IMAGE] and (spent := self._spend(state, 'image')):
             yield Step('image'), (store, store, *spent[2:])
-        if state[_IMAGE] is not None and (spent := self._spend(state, 'roll back')):
+        if 'roll back' in self.world.budget and (spent := self._spend(state, 'roll back')):
             after = machine.store.rolled_back(store, state[_IMAGE], new_identity=not self.world.position)
             yield Step('roll back'), (after, *spent[1:])
         if spent := self._spend(state, 'jump'):
@@ -431,6 +444,10 @@ def _finish(task: str, agent: Agent) -> None:
 
 def _delete_row(name: str, store: EditableStore, space: str) -> None:
     store.delete_node_row(space, name)
+
+
+def _put_back(record: Node, store: EditableStore, space: str) -> None:
+    store.insert_node_row(space, record)
 
 
 def _delete_rows(store: EditableStore, space: str) -> None:

@@ -16,6 +16,8 @@ from tests.explore.catalogue import RULES, UNREACHED, WORLDS, Rule
 from tests.explore.cluster import Cluster
 from tests.explore.search import explore
 from tests.explore.timeline import names, replayed, timeline
+from tests.simulation.test_scenarios import SCENARIOS
+from tests.simulation.test_simulation import SHOWN_BY
 
 __all__ = ['PAGE', 'Way', 'page', 'read', 'search_all', 'write']
 
@@ -76,10 +78,17 @@ def page(ways: Mapping[str, Way]) -> str:
         name, way, says = rule.__name__, ways.get(rule.__name__), WORLDS[world].says
         found = f'{len(way.steps)} | {way.states:,}' if way else 'not found yet |'
         table.append(f'| {f"[`{name}`](#{name})" if way else f"`{name}`"} | {says} | {found} |')
-    others = ['## Rules that no world shows', '', '| without the rule | why the explorer does not show it |', '| --- | --- |']
-    others += [f'| `{rule.__name__}` | {why} |' for rule, why in UNREACHED.items()]
+    others = ['## Rules that no world shows', '', '| without the rule | why the explorer does not show it | what shows it |']
+    others += ['| --- | --- | --- |', *(f'| `{rule.__name__}` | {why} | {proof_of(rule)} |' for rule, why in UNREACHED.items())]
     sections = [f'## {name}\n\n{shown(name, way)}' for name, way in ways.items()]
     return HEAD + '\n\n'.join(['\n'.join(table), '\n'.join(others), *sections]) + '\n'
+
+
+def proof_of(rule: Rule) -> str:
+    """Return which test of the simulator shows the lack of a rule."""
+    if rule in SCENARIOS:
+        return f'`test_scenarios.py`: `{SCENARIOS[rule].__name__}`'
+    return f'`test_simulation.py`: the storm of seed {SHOWN_BY.get(rule.__name__, 0)}'
 
 
 def shown(name: str, way: Way) -> str:

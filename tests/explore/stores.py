@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.explore.terms import Count, Term, Terms
 
 from jobsync._core.agent import commands
 from jobsync._core.assignment import Plan
-from jobsync._core.records import INITIAL, Guard, NodeRef, Pulse, Revision
+from jobsync._core.records import INITIAL, Guard, Node, NodeRef, Pulse, Revision
 from jobsync._runtime.executor import execute
 from jobsync.backend import Changes, Settings
 from jobsync.backends.memory import MemoryBackend, Space
@@ -96,6 +96,11 @@ class StoreTerms:
         self._load(store)
         action(self._store, _SPACE)
         return self._save(store)
+
+    def node(self, store: Term, name: str) -> Node | None:
+        """Return the record of a node, as a store has it; None if it has none."""
+        found: Mapping[str, Node] = self._codec.value(store.parts[0].parts[5])
+        return found.get(name)
 
     def rolled_back(self, store: Term, image: Term, *, new_identity: bool) -> Term:
         """Return the store as it was in an image, perhaps under another identity, at the beginning of another history."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.explore.catalogue import WORLDS
 from tests.explore.cluster import Cluster, State, Step
+from tests.explore.naming import step_name, taken
 from tests.explore.search import Found, explore
 from tests.explore.stores import Commit
 from tests.explore.terms import Term
@@ -62,28 +63,14 @@ _FAILING = {
 
 def names(cluster: Cluster, steps: Iterable[Step]) -> list[str]:
     """Return a name for each step: no other step from the same state has it."""
-    return [_name(cluster, step) for step in steps]
-
-
-def _name(cluster: Cluster, step: Step) -> str:
-    who = '' if step.process < 0 else cluster.name(step.process)
-    more = step.more
-    if hasattr(more, 'command'):
-        more = more.command.head.__name__
-    elif isinstance(more, tuple):
-        more = f'lane {more[0]}'
-    elif isinstance(more, Term):
-        more = more.head.__name__
-    elif isinstance(more, LockEdit):
-        more = None
-    return ' '.join(str(part) for part in (step.kind, who, more) if part)
+    return [step_name(cluster, step) for step in steps]
 
 
 def replayed(cluster: Cluster, wanted: Sequence[str]) -> Iterator[tuple[State, Step, State]]:
     """Yield each step of these names with the state before and after, for as long as there is such a step."""
     state = cluster.start()
     for name in wanted:
-        found = next(((step, after) for step, after in cluster.steps(state) if _name(cluster, step) == name), None)
+        found = taken(cluster, state, name)
         if found is None:
             return
         yield state, *found
@@ -150,6 +137,8 @@ def _what(cluster: Cluster, state: State, step: Step) -> str:
             return _edit(more)
         case 'delete':
             return f'an operator deletes the row of {more}'
+        case 'put back':
+            return f'an operator puts the row of {more} back, as it was'
         case 'delete all':
             return f'an operator deletes the row of {more} and those of its tokens'
         case 'delete rows':

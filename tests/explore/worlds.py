@@ -98,6 +98,8 @@ class World:
     durable: bool = True
     position: bool = False
     """Whether the store reports a position, which shows a rollback."""
+    beginning: tuple[str, ...] = ()
+    """Names of steps that have been taken before anything is explored. Between them the cluster goes on by itself."""
     calm: int = 8
     """How many ticks pass once the cluster has settled, before anything may happen."""
 

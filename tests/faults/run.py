@@ -16,7 +16,7 @@ from tests.faults.cluster import INTERVAL_SEC, TIMEOUT_SEC, Scene, Stage
 from tests.faults.fault import Fault, Happening, draw, play
 from tests.faults.ledger import Log, answered_twice, gaps, last_change, missed, moves, owned_twice, worked_twice
 from tests.faults.places import open_place
-from tests.faults.trace import UNTRACED, Verdict, judged
+from tests.faults.trace import Verdict, ends_trace, judged
 
 from jobsync.testing.worker_log import now
 
@@ -221,7 +221,7 @@ def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float
 
 def judge_trace(scene: Scene, happenings: Sequence[Happening]) -> Verdict:
     """Compare what the workers have written with the specification."""
-    ends = [each.begin for each in happenings if any(fault.name in UNTRACED for fault in each.faults)]
+    ends = [each.begin for each in happenings if any(ends_trace(scene.name, fault.name) for fault in each.faults)]
     until = min([now(), *ends])  # before the logs are read, one after the other
     return judged(scene.beginning, scene.occurrences(), until)
 

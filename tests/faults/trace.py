@@ -14,17 +14,24 @@ from tests.traces.trial import refusal
 
 from jobsync.testing.worker_log import Event
 
-__all__ = ['UNTRACED', 'Verdict', 'judged', 'occurrences']
+__all__ = ['Verdict', 'ends_trace', 'judged', 'occurrences']
 
 UNTRACED = frozenset(
     (
         'the store killed, its memory gone', 'restored with its identity', 'restored from a dump', 'restored as another cluster',
         'failed over to a stale replica', 'flushed', 'token rows deleted', 'a node row deleted', 'any table edited',
-        'a record spoilt', 'first start of twenty',
+        'a record spoilt', 'first start of twenty', 'the disk full',
     )
 )  # fmt: skip
-"""Faults that change the records of the store past every process. A trace ends where the first of them begins."""
+"""Faults that change the records of the store past every process, or may. A trace ends where the first of them begins."""
+KILLED = frozenset(('the store killed', 'a member killed'))
+"""These, too, where the store is etcd: 3.5.1 may lose a write that it has acknowledged when it is killed; 3.5.3 does not."""
 _INFINITE = float('inf')
+
+
+def ends_trace(store: str, fault: str) -> bool:
+    """Return whether a fault changes the records of a store past every process, or may."""
+    return fault in UNTRACED or (fault in KILLED and store.startswith('etcd'))
 
 
 def occurrences(run: str, events: Sequence[Event], death: tuple[float, float] | None) -> Iterator[Occurrence]:

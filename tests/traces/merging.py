@@ -115,7 +115,8 @@ class _Merger:
 
     def _guessed(self, ready: Sequence[Occurrence], refusals: Sequence[tuple[Occurrence, str]]) -> Iterator[Event]:
         """Yield calls of unknown outcome that have to have been carried out, if one of the events is to follow."""
-        unknown = [each for each in self._ready if not each.is_certain]
+        # Of calls that are the same any one may be the one, and a store that was away has left many.
+        unknown = list({repr(each.event): each for each in reversed(self._ready) if not each.is_certain}.values())
         events = [each.event for each in ready]
         tries = (_explanation(self._specification, unknown, events, most) for most in range(1, _MOST_GUESSES + 1))
         guesses = next((found for found in tries if found is not None), None)

@@ -29,4 +29,4 @@ def test_nothing_has_two_owners(store: str) -> None:
     report = run(store, 1, BEGIN_SEC, stage=stage, names=names, most=2, settle_sec=SETTLE_SEC, say=said.append)
     assert report.parts
     assert report.is_right, '\n'.join((*said, *report.details, str(report.trace)))
-    assert report.trace.mutated > 10
+    assert report.trace.mutated

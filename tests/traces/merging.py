@@ -6,7 +6,9 @@ is a set of ``Occurrence``. ``merged`` looks for an order that the specification
 - what had ended before another began comes before it;
 - the events of one agent stay in the order in which it made them, under its lock;
 - the store's own numbers decide between calls at one time: a heartbeat comes at the version that its answer had, and makes the
-  counter that its answer had; a commit comes at the version from which it was planned.
+  counter that its answer had; a commit comes at the version from which it was planned, and within its term. So a commit waits for
+  all heartbeats at the version that it replaces, a new term for all commits of the one before, and the end of a record for all
+  calls of its run.
 
 What is left is tried, and what the specification refuses for now waits. No order at all is a refusal.
 
@@ -17,6 +19,7 @@ It is taken into account if nothing else explains what follows. The version that
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -28,7 +31,7 @@ from tests.traces.state import NEVER
 __all__ = ['Occurrence', 'merged']
 
 _IN_TURN = ('arrive', 'commit', 'lead', 'join', 'declare', 'leave', 'die')
-"""Of calls at one time the first of these that is accepted comes first: what is early here may be refused after what is late."""
+"""Of calls at one time the first of these that is accepted comes first."""
 _MOST_GUESSES = 2
 """How many calls of unknown outcome may explain one event."""
 
@@ -78,6 +81,8 @@ class _Merger:
         self._coming.reverse()
         self._ready: list[Occurrence] = []
         self._number = 1
+        self._left = Counter(chain.from_iterable(_needs(each.event) for each in self._coming if each.is_certain))
+        """How many certain events are left that need a version, an epoch or a run."""
 
     def run(self) -> Iterator[Event]:
         yield self._first
@@ -85,15 +90,32 @@ class _Merger:
             self._number += 1
             refusals = []
             for each in ready:
-                if (refusal := _refusal(self._specification, each.event)) is None:
+                if (refusal := self._waits(each.event) or _refusal(self._specification, each.event)) is None:
                     yield self._taken(each)
                     break
                 refusals.append((each, refusal))
             else:
                 yield from self._guessed(ready, refusals)
 
+    def _waits(self, event: Event) -> str | None:
+        """Return why another event that is still to come must come before this one; None if none has to."""
+        specification, over = self._specification, ('run', event.get('run'))
+        match event['do']:
+            case 'commit':
+                over = 'version', specification.version
+            case 'lead':
+                over = 'epoch', specification.epoch
+            case 'join':
+                over = 'run', specification.record.get(event['name'])
+            case 'declare' | 'leave':
+                pass
+            case _:
+                return None
+        return f'another call needs {" ".join(map(str, over))}' if self._left[over] else None
+
     def _taken(self, occurrence: Occurrence) -> Event:
         self._ready.remove(occurrence)
+        self._left.subtract(_needs(occurrence.event))
         return {'at': occurrence.begin, **occurrence.event}
 
     def _next(self) -> list[Occurrence]:
@@ -127,6 +149,16 @@ class _Merger:
             assert _refusal(self._specification, event) is None
             self._ready.remove(occurrence)
             yield {'at': occurrence.begin, **event}
+
+
+def _needs(event: Event) -> Iterator[tuple[str, Any]]:
+    """Yield what must not be over yet when an event comes."""
+    if event['do'] in {'arrive', 'commit', 'lead'}:
+        yield 'run', event['run']
+    if event['do'] == 'arrive':
+        yield 'version', event['at_version']
+    if event['do'] == 'commit':
+        yield 'epoch', event['epoch']
 
 
 def _refusal(specification: Specification, event: Event) -> str | None:

@@ -25,7 +25,7 @@ UNTRACED = frozenset(
 )  # fmt: skip
 """Faults that change the records of the store past every process, or may. A trace ends where the first of them begins."""
 KILLED = frozenset(('the store killed', 'a member killed'))
-"""These, too, where the store is etcd: 3.5.1 may lose a write that it has acknowledged when it is killed; 3.5.3 does not."""
+"""These, too, where the store is etcd: one of a version before 3.5.5 may lose what it has acknowledged (docs/operate/etcd.md)."""
 _INFINITE = float('inf')
 
 

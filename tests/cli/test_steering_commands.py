@@ -70,6 +70,17 @@ def test_evict(url: str, namespace: Namespace) -> None:
     assert (result.exit_code, result.stderr) == (1, "Error: node is 'b': must be a registered node, which are a\n")
 
 
+def test_orphaned_locks(url: str, namespace: Namespace) -> None:
+    """Those of a node that is gone are listed, those of a member and of persons are not, by whatever name these go."""
+    namespace.lock('x', patterns=('a',), created_by='gone')
+    namespace.lock('y', patterns=('a',), created_by='b')
+    for task, options in (('z', ['--as', 'ann']), ('w', [])):
+        invoke(url, 'locks', 'add', task, 'a', *options)
+    assert [row['task_id'] for row in json.loads(invoke(url, 'locks', 'list', '--orphaned', '--json').stdout)] == ['x']
+    told = [task for task in 'wxyz' if 'not registered any more' in invoke(url, 'why', task).stdout]
+    assert told == ['x']
+
+
 def test_history(url: str, namespace: Namespace) -> None:
     """The cluster's has rebalances and what operators did, with who; a task's its claims and what was done with it."""
     invoke(url, 'drain', 'b', '--reason', 'new disk', '--as', 'ann')

@@ -25,7 +25,9 @@ from jobsync import CoordinationConfig, Job
 url, timeout_sec, *names = sys.argv[1:]
 timings = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': float(timeout_sec), 'rebalance_delay_sec': 0.2}
 def config():
-    return CoordinationConfig(backend=url, minimum_nodes=1, total_tokens=1000, op_timeout_sec=20, **timings)
+    # A worker that is killed is to be seen as silent, as if its host had failed.
+    own = {'op_timeout_sec': 20, 'known_death': False}
+    return CoordinationConfig(backend=url, minimum_nodes=1, total_tokens=1000, **own, **timings)
 with contextlib.ExitStack() as stack:
     for name in names:
         job = stack.enter_context(Job(name, coordination_config=config()))

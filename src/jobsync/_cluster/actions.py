@@ -17,7 +17,7 @@ from jobsync._core.records import ACTIONS, LockEdit, LockFilter, LockRequest, Ta
 from jobsync.backend import Backend
 from jobsync.rows import EventRow
 
-__all__ = ['actions', 'record', 'user_at_host']
+__all__ = ['actions', 'people', 'record', 'user_at_host']
 
 _KEPT = dt.timedelta(days=365)
 _MOST_SUBJECTS = 100
@@ -46,6 +46,13 @@ def record(backend: Backend, actor: str, action: str, subjects: Collection[str] 
     patterns = (action, *list(subjects)[:_MOST_SUBJECTS])
     request = LockRequest(uuid.uuid4().hex, patterns, actor, reason or None, _KEPT)
     backend.edit_locks(LockEdit(LockFilter(expired=True), (request,), ACTIONS))
+
+
+def people(locks: Iterable[TaskLock]) -> frozenset[str]:
+    """Return the creators of task locks that are no nodes: each user@host, and each actor that has added one from outside."""
+    return frozenset(
+        lock.created_by for lock in locks if '@' in lock.created_by or (lock.group == ACTIONS and lock.patterns[:1] == ('lock',))
+    )
 
 
 def actions(locks: Iterable[TaskLock], subject: str | None = None) -> Iterator[EventRow]:

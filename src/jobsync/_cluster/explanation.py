@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from jobsync._cluster.actions import people
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.agent.settings_comparison import settings_of
@@ -192,7 +193,8 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
         until = f', until {place.lock.expires_at:%Y-%m-%d %H:%M} UTC' if place.lock.expires_at else ''
         kind = f'an item of the group {place.lock.group!r}, for nodes that match' if place.lock.group else 'locked to'
         creator = place.lock.created_by
-        gone = ', which is not registered any more' if '@' not in creator and reading.node(creator) is None else ''
+        is_gone = reading.node(creator) is None and creator not in people(reading.locks.locks)
+        gone = ', which is not registered any more' if is_gone else ''
         yield f'It is {kind} {patterns}, by {creator!r}{gone}{until}{why}.'
         if place.pin is None:
             yield 'The leader has not placed it by that yet.'

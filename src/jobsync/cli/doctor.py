@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from statistics import median
 
 import attrs
@@ -19,7 +19,7 @@ from jobsync.cli.output import console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError
-from jobsync.rows import ClusterNode, ClusterStatus
+from jobsync.rows import ClusterStatus
 
 __all__ = ['doctor']
 
@@ -92,7 +92,7 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     if changes := status['epoch'] - epochs[0]:
         words = f'has changed {changes} times while this command ran: status --watch counts on'
         yield Finding('warn', 'leader', words)
-    yield from _tried('locks', _orphaned(cluster, nodes))
+    yield from _tried('locks', _orphaned(cluster))
     yield from _tried('rebalances', _unrest(cluster, status))
     yield from _tried('tasks', _held_up(cluster))
 
@@ -113,9 +113,9 @@ def _held_up(cluster: Cluster) -> Iterator[Finding]:
         yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
 
 
-def _orphaned(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
+def _orphaned(cluster: Cluster) -> Iterator[Finding]:
     """Yield how many task locks are left of which nodes. Not a fault: a program that has ended may have made them on purpose."""
-    left = Counter(lock['created_by'] for lock in orphans(cluster.locks(), nodes))
+    left = Counter(lock['created_by'] for lock in orphans(cluster))
     words = ', '.join(f'{count} of {name!r}' for name, count in left.most_common(3))
     yield Finding('ok', 'locks', f'left of nodes that are not registered any more: {words or "none"}')
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import click
 
+from jobsync._cluster.actions import people
 from jobsync.cli.common import cluster_command, confirm, json_option, steering_command, yes_option
 from jobsync.cli.output import print_done, print_rows
 from jobsync.cluster import Cluster
-from jobsync.rows import ClusterNode, LockRow
+from jobsync.rows import LockRow
 
 __all__ = ['drain', 'evict', 'locks', 'orphans', 'undrain']
 
@@ -31,15 +30,17 @@ def list_locks(cluster: Cluster, unmatched: bool, orphaned: bool, as_json: bool)
         tasks = set(cluster.status()['unmatched'])
         found = [lock for lock in found if lock['task_id'] in tasks]
     if orphaned:
-        found = orphans(found, cluster.nodes())
+        orphaned_tasks = {lock['task_id'] for lock in orphans(cluster)}
+        found = [lock for lock in found if lock['task_id'] in orphaned_tasks]
     columns = ('task_id', 'node_pattern', 'patterns', 'created_by', 'expires_at', 'reason')
     print_rows(found, columns, as_json=as_json, nothing='there is no such task lock')
 
 
-def orphans(locks: Iterable[LockRow], nodes: Iterable[ClusterNode]) -> list[LockRow]:
-    """Return the task locks that a node has registered which is no member any more. Persons (user@host) are no nodes."""
-    members = {node['name'] for node in nodes if node['state'] != 'left'}
-    return [lock for lock in locks if lock['created_by'] not in members and '@' not in lock['created_by']]
+def orphans(cluster: Cluster) -> list[LockRow]:
+    """Return the task locks that a node has registered which is no member any more. Persons are no nodes."""
+    found, members = cluster.locks(), {node['name'] for node in cluster.nodes() if node['state'] != 'left'}
+    known = members | people(cluster._reader.read().locks.locks)
+    return [lock for lock in found if lock['created_by'] not in known]
 
 
 @locks.command('add')

@@ -21,7 +21,7 @@ from jobsync._core.redact import cut_repr, listed
 from jobsync._worker.attempts import quarantined_rows
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
-from jobsync.backend import Backend, BackendInfo
+from jobsync.backend import Backend, BackendInfo, Space
 from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import ConfigError
 from jobsync.rows import (
@@ -95,6 +95,15 @@ class Cluster:
     def info(self) -> BackendInfo:
         """What the backend declares about its store."""
         return self._backend.info
+
+    def space(self) -> Space | None:
+        """Return how much of its quota the store uses; None for a store without such a quota, as all are except etcd.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        backend: Any = self._backend
+        return backend.read_space() if backend.info.space else None
 
     # --- reading ------------------------------------------------------------------------------------------------------------
 

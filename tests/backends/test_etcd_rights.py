@@ -21,6 +21,7 @@ from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Revision
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import channel
+from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
@@ -105,6 +106,8 @@ def everything(backend: Backend) -> None:
     assert [purged(backend, kind, backend.snapshot().now) for kind in HistoryKind] == [1, 1, 1]
     assert backend.edit_locks(LockEdit(remove=LockFilter())) == 1
     assert backend.wait(0, DEADLINE_SEC) > 0
+    assert isinstance(backend, EtcdBackend)
+    assert backend.read_space().versions > 0
     backend.renew_timeline(namespace.timeline, 0)
 
 

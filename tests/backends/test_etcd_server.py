@@ -720,6 +720,19 @@ class TestCompaction:
         assert len(namespace.audits()) == 3
         assert compacted
 
+    def test_old_versions_are_counted(self, harness: EtcdHarness, namespace: Namespace) -> None:
+        """Those that a compaction deletes are counted no more."""
+        backend = raw(namespace.backend)
+        for number in range(20):
+            namespace.join(f'n{number}')
+        before = backend.read_space()
+        self.compact(harness, namespace)
+        namespace.join('another')
+        after = backend.read_space()
+        assert before.versions >= 20
+        assert (after.versions, after.is_trimmed) == (1, True)
+        assert 500 < after.heartbeat_bytes < 5000
+
     def test_a_watch_that_was_away(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A change that happens, and is compacted, while no watch is open is noticed all the same."""
         backend = harness.connect()

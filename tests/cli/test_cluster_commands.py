@@ -6,15 +6,18 @@ import itertools
 import json
 import re
 from types import SimpleNamespace
+from typing import Any, cast
 
+import attrs
 import pytest
 from click.testing import CliRunner
 from tests.cli.conftest import invoke
 
 from jobsync import Cluster, plugins
 from jobsync._runtime.leader_record import record_leader
-from jobsync.backend import BackendOptions, Pin, Snapshot, TokenGroup
+from jobsync.backend import BackendOptions, Pin, Snapshot, Space, TokenGroup
 from jobsync.cli.commands import cli
+from jobsync.cli.doctor import _space
 from jobsync.rows import ClusterStatus
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import DAY, TOKENS
@@ -257,3 +260,39 @@ def test_watching_makes_one_call_a_reading_and_counts_leaders(
     result = invoke(url, 'status', '--watch')
     assert calls == ['snapshot'] * 3
     assert 'the leader has changed 2 times since' in result.stdout
+
+
+HEARTBEATS = [{'state': 'joined', 'settings': {'heartbeat_interval_sec': 5.0}}] * 100 + [{'state': 'left', 'settings': {}}]
+"""72,000 heartbeats an hour."""
+SPACE = Space(
+    used_bytes=200_000_000,
+    quota_bytes=2_000_000_000,
+    is_assumed=False,
+    heartbeat_bytes=2000.0,
+    versions=36_000,
+    is_trimmed=True,
+)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'verdict', 'said'),
+    [
+        ({}, 'ok', '200.0 MB of 2,000.0 MB are used; heartbeats add 144.0 MB an hour, and old versions of 0.5 hours of them are'),
+        ({'is_assumed': True}, 'ok', 'of the usual quota of 2,000.0 MB'),
+        ({'used_bytes': 1_700_000_000}, 'warn', 'compact and defragment'),
+        ({'versions': 600_000}, 'warn', 'more than half of the quota'),
+        ({'is_trimmed': False}, 'ok', '0.5 hours'),
+        ({'is_trimmed': False, 'versions': 110_000}, 'warn', 'none was ever deleted'),
+    ],
+)
+def test_doctor_compares_the_space_with_what_heartbeats_add(changes: dict[str, Any], verdict: str, said: str) -> None:
+    """A store that keeps old versions is to delete them before heartbeats have filled its quota."""
+    cluster: Any = SimpleNamespace(space=lambda: attrs.evolve(SPACE, **changes))
+    (finding,) = _space(cluster, cast('Any', HEARTBEATS))
+    assert (finding.verdict, finding.subject) == (verdict, 'space')
+    assert said in finding.words
+
+
+def test_doctor_says_nothing_of_space_that_no_quota_limits(url: str, namespace: Namespace) -> None:
+    """Only a store that declares ``space`` has a line of it."""
+    assert 'space' not in invoke(url, 'doctor').stdout

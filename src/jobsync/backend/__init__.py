@@ -87,7 +87,7 @@ from jobsync._core.records import (
 )
 from jobsync._core.redact import redact_url, safe_repr
 from jobsync._event_log import Diverted, EventLogger
-from jobsync.backend._declarations import BackendInfo, BackendOptions, Reach
+from jobsync.backend._declarations import BackendInfo, BackendOptions, Reach, Space
 from jobsync.backend._protocol import Backend
 
 __all__ = [
@@ -127,6 +127,7 @@ __all__ = [
     'Revision',
     'Settings',
     'Snapshot',
+    'Space',
     'TaskLock',
     'Timeline',
     'TokenGroup',

@@ -10,7 +10,7 @@ import attrs
 from jobsync._core.redact import safe_repr
 from jobsync.errors import ConfigError
 
-__all__ = ['BackendInfo', 'BackendOptions', 'Reach']
+__all__ = ['BackendInfo', 'BackendOptions', 'Reach', 'Space']
 
 
 class Reach(enum.Enum):
@@ -42,6 +42,25 @@ class BackendInfo:
     """The most nodes that one plan may name as evicted, departed or absent together. The leader splits what is more."""
     sql: bool = False
     """Whether the backend has ``connection()`` and ``tables`` (see ``jobsync.database``)."""
+    space: bool = False
+    """Whether the backend has ``read_space()``, which returns a ``Space``: the store keeps old versions of what is written, up to
+    a quota."""
+
+
+@attrs.frozen
+class Space:
+    """How much of its quota a store uses, and what of it are old versions of records."""
+
+    used_bytes: int
+    quota_bytes: int
+    is_assumed: bool
+    """Whether the store does not report its quota, and ``quota_bytes`` is the usual one."""
+    heartbeat_bytes: float
+    """What one heartbeat adds until old versions are deleted."""
+    versions: int
+    """How many writes, of every client, the store keeps the old versions of."""
+    is_trimmed: bool
+    """Whether old versions were ever deleted."""
 
 
 def _namespace(_: object, __: object, value: object) -> None:

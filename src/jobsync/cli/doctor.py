@@ -28,6 +28,8 @@ _SLOW_SHARE = 0.25
 """A call that takes more than this share of the shortest lease is too slow."""
 _CLOCK_SEC = 5.0
 """How far this machine's clock may be from the store's before it is mentioned."""
+_MOST_USED, _MOST_KEPT, _MOST_UNTRIMMED = 0.8, 0.5, 0.1
+"""Shares of the quota that all records may fill, and old versions of them: where some were deleted before, and where none was."""
 _REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 2
 """How many rebalances are read; how many, and how many changes of the leader, are not remarkable within an hour."""
 _STYLES = {'ok': 'green', 'warn': 'bold yellow', 'bad': 'bold red'}
@@ -93,6 +95,7 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         words = f'has changed {changes} times while this command ran: status --watch counts on'
         yield Finding('warn', 'leader', words)
     yield from _tried('locks', _orphaned(cluster))
+    yield from _tried('space', _space(cluster, nodes))
     yield from _tried('rebalances', _unrest(cluster, status))
     yield from _tried('tasks', _held_up(cluster))
 
@@ -118,6 +121,32 @@ def _orphaned(cluster: Cluster) -> Iterator[Finding]:
     left = Counter(lock['created_by'] for lock in orphans(cluster))
     words = ', '.join(f'{count} of {name!r}' for name, count in left.most_common(3))
     yield Finding('ok', 'locks', f'left of nodes that are not registered any more: {words or "none"}')
+
+
+def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
+    """Yield a finding about the space of a store that keeps old versions: each heartbeat makes one."""
+    if (space := cluster.space()) is None:
+        return
+    intervals = [node['settings'].get('heartbeat_interval_sec') for node in nodes if node['state'] == 'joined']
+    beats_an_hour = sum(3600 / interval for interval in intervals if isinstance(interval, (int, float)) and interval > 0)
+    kept, added = space.versions * space.heartbeat_bytes, beats_an_hour * space.heartbeat_bytes
+    quota = f'{"the usual quota of " if space.is_assumed else ""}{_megabytes(space.quota_bytes)}'
+    words = f'{_megabytes(space.used_bytes)} of {quota} are used; heartbeats add {_megabytes(added)} an hour'
+    if beats_an_hour:
+        words += f', and old versions of {space.versions / beats_an_hour:.1f} hours of them are kept'
+    hint = 'run etcd with --auto-compaction-mode=periodic and a --auto-compaction-retention that fits: see the page on etcd'
+    if space.used_bytes > _MOST_USED * space.quota_bytes:
+        yield Finding('warn', 'space', f'{words}: a full store refuses every write; compact and defragment it')
+    elif kept > _MOST_KEPT * space.quota_bytes:
+        yield Finding('warn', 'space', f'{words}: these fill more than half of the quota; {hint}')
+    elif not space.is_trimmed and kept > _MOST_UNTRIMMED * space.quota_bytes:
+        yield Finding('warn', 'space', f'{words}: none was ever deleted; {hint}')
+    else:
+        yield Finding('ok', 'space', words)
+
+
+def _megabytes(number: float) -> str:
+    return f'{number / 1e6:,.1f} MB'
 
 
 def _unrest(cluster: Cluster, status: ClusterStatus) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import attrs
 from tests.backends.mutants.base import DistantStore, Hands, mutant
 
 from jobsync._core.records import LockEdit, NodeRef, Opened, Pulse, Registration, Revision, Settings, Snapshot, Timeline
-from jobsync.backend import BackendInfo
+from jobsync.backend import BackendInfo, Space
 from jobsync.backends.memory.backend import MemoryTransaction
 from jobsync.errors import Evicted, SchemaMismatch
 
@@ -308,6 +308,18 @@ class ClaimsSql(Hands):
     @property
     def info(self) -> BackendInfo:
         return attrs.evolve(super().info, sql=True)
+
+
+@mutant
+class ForgetsHeartbeats(Hands):
+    """Declares space, and does not count what heartbeats write."""
+
+    @property
+    def info(self) -> BackendInfo:
+        return attrs.evolve(super().info, space=True)
+
+    def read_space(self) -> Space:
+        return Space(1, 2, is_assumed=False, heartbeat_bytes=1.0, versions=self.snapshot().revision.number, is_trimmed=False)
 
 
 @mutant

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from jobsync.backend import Backend, BackendInfo, BackendOptions, NodeState, Opened, Reach, Settings, Timeline
+from jobsync.backend import Backend, BackendInfo, BackendOptions, NodeState, Opened, Reach, Settings, Space, Timeline
 from jobsync.backends._common.probing import ETCD, refuse_other_server
 from jobsync.backends._common.values import draw_id
 from jobsync.backends.etcd import requests
@@ -21,6 +21,7 @@ from jobsync.backends.etcd.locks import EtcdLocks
 from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.purging import EtcdPurging
 from jobsync.backends.etcd.reading import KeyReading
+from jobsync.backends.etcd.space import space_of
 from jobsync.backends.etcd.state import EtcdState
 from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.backends.etcd.url import cluster_of
@@ -29,7 +30,15 @@ from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = ['EtcdBackend', 'connect', 'on_client']
 
-INFO = BackendInfo('etcd', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000, max_removals=MOST_REMOVALS)
+INFO = BackendInfo(
+    'etcd',
+    durable=True,
+    push=True,
+    reach=Reach.NETWORK,
+    max_tokens=1_000_000,
+    max_removals=MOST_REMOVALS,
+    space=True,
+)
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
@@ -78,6 +87,10 @@ class EtcdBackend:
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._shown} {self._keys.namespace}>'
+
+    def read_space(self) -> Space:
+        """See ``BackendInfo.space``."""
+        return space_of(self.store)
 
     def _refuse_other_server(self, within_sec: float) -> None:
         """Raise ``ConfigError`` if one of the URL's endpoints is a server of another kind."""

@@ -15,6 +15,7 @@ from jobsync.backend import (
     Opened,
     Reach,
     Settings,
+    Space,
     TokenGroup,
 )
 from jobsync.errors import Evicted, SchemaMismatch
@@ -44,7 +45,7 @@ class InfoTests:
         assert isinstance(info.reach, Reach)
         assert info.max_tokens > 0
         assert info.max_removals > 0
-        assert {type(info.durable), type(info.push), type(info.sql)} == {bool}
+        assert {type(info.durable), type(info.push), type(info.sql), type(info.space)} == {bool}
 
     def test_sql_is_offered_where_it_is_declared(self, namespace: Namespace) -> None:
         """A backend that declares ``sql`` shows its nodes to a query over ``connection()``, by the names in ``tables``."""
@@ -55,6 +56,20 @@ class InfoTests:
         with contextlib.closing(backend.connection()) as connection:
             found = connection.exec_driver_sql(f'SELECT name FROM {backend.tables["Node"]}')  # noqa: S608 - a name of its own
             assert found.scalars().all() == ['a']
+
+    def test_space_is_offered_where_it_is_declared(self, namespace: Namespace) -> None:
+        """A backend that declares ``space`` counts what heartbeats write, and is not above its quota."""
+        backend: Any = namespace.backend
+        if not backend.info.space:
+            pytest.skip('the backend does not declare space')
+        ref = namespace.join('a')
+        before: Space = backend.read_space()
+        for _ in range(5):
+            namespace.beat(ref)
+        after: Space = backend.read_space()
+        assert 0 < after.used_bytes <= after.quota_bytes
+        assert after.heartbeat_bytes > 0
+        assert after.versions >= before.versions + 5
 
     def test_declarations_can_be_tested(self, harness: Harness) -> None:
         """Every declaration of the backend can be tested with its harness."""

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 import attrs
@@ -19,7 +19,7 @@ from jobsync.cli.output import console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError
-from jobsync.rows import ClusterStatus
+from jobsync.rows import ClusterNode, ClusterStatus
 
 __all__ = ['doctor']
 

@@ -12,8 +12,9 @@ from jobsync import _event_log
 from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
+from jobsync._worker.singleton import TurnBase
 from jobsync._worker.task_log import TaskLog
-from jobsync._worker.ticks import TickRecord
+from jobsync._worker.ticks import Tick, TickRecord
 
 if TYPE_CHECKING:
     from tests.scheduled.world import World
@@ -103,6 +104,12 @@ def ticks_complete_without_a_claim(world: World) -> AbstractContextManager[None]
     return patched(TickRecord, '_record_complete', record)
 
 
+def ticks_begin_without_their_place(world: World) -> AbstractContextManager[None]:
+    """A tick is begun once it is claimed, though its schedule may have passed on meanwhile."""
+    goes_on = TurnBase.__bool__
+    return patched(TurnBase, '__bool__', lambda self: isinstance(self, Tick) or goes_on(self))
+
+
 BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
     each.__name__: each
     for each in (
@@ -112,6 +119,7 @@ BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
         finished_tasks_pass_on,
         lanes_that_log,
         lease_from_the_answer,
+        ticks_begin_without_their_place,
         ticks_complete_without_a_claim,
     )
 }

@@ -22,8 +22,8 @@ def _seeds(text: str) -> range:
     return range(int(first), int(end or int(first) + 1))
 
 
-def _run(taken_out: str | None, aims_at: str, is_verbose: bool, seed: int) -> Outcome:
-    return run(seed, taken_out, aims_at=aims_at, is_verbose=is_verbose)
+def _run(taken_out: str | None, aims_at: str, holds_threads: bool, is_verbose: bool, seed: int) -> Outcome:
+    return run(seed, taken_out, aims_at=aims_at, holds_threads=holds_threads, is_verbose=is_verbose)
 
 
 def main() -> int:
@@ -32,12 +32,13 @@ def main() -> int:
     parser.add_argument('--seeds', type=_seeds, default=range(20), metavar='FIRST:END', help='seeds to run (default 0:20)')
     parser.add_argument('--without', choices=sorted(BREAKS), help='a mend to take out of the code; ends at the first finding')
     parser.add_argument('--aim', default='', metavar='FUNCTION', help='hold processes in functions of this name, and for long')
+    parser.add_argument('--threads', action='store_true', help='with --aim: hold the thread alone, and not its process')
     parser.add_argument('--trace', type=int, default=60, metavar='LINES', help='lines of the trace to show (default 60)')
     parser.add_argument('--turns', action='store_true', help='have each turn of a thread in the trace')
     parser.add_argument('--processes', type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     started, figures, bad, count = time.monotonic(), Counter[str](), 0, 0
-    work = partial(_run, options.without, options.aim, options.turns)
+    work = partial(_run, options.without, options.aim, options.threads, options.turns)
     with ProcessPoolExecutor(options.processes) as pool:
         results = pool.map(work, options.seeds) if options.processes > 1 else map(work, options.seeds)
         for outcome in results:

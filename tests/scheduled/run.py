@@ -29,10 +29,12 @@ _POLLS = ((startup, '_POLL_SEC'), (node, '_POLL_SEC'), (shared_batch, '_CHECK_SE
 """How often waiting threads poll: less often than in the shipped code, because most steps of a run would be such polls."""
 
 
-def run(seed: int, taken_out: str | None = None, *, aims_at: str = '', is_verbose: bool = False) -> Outcome:
+def run(
+    seed: int, taken_out: str | None = None, *, aims_at: str = '', holds_threads: bool = False, is_verbose: bool = False
+) -> Outcome:
     """Run one world, fully determined by its seed and where it ``aims_at``; ``taken_out`` names a mend to do without."""
     world = World(seed)
-    world.aims_at, world.is_verbose = aims_at, is_verbose
+    world.aims_at, world.holds_threads, world.is_verbose = aims_at, holds_threads, is_verbose
     with ExitStack() as stack:
         world.build(stack.enter_context(replaced(world.host)))
         stack.enter_context(_watched(world))

@@ -84,7 +84,8 @@ class World:
             dead_node_check_interval_sec=1,
             token_refresh_initial_interval_sec=1,
             token_refresh_steady_interval_sec=2,
-            handover_timeout_sec=6,
+            # Shorter, it lets a schedule pass on while a tick of it is not late yet.
+            handover_timeout_sec=3 if seed % 5 == 1 else 6,
             shutdown_timeout_sec=3,
             op_timeout_sec=1,
             bulk_timeout_sec=2,
@@ -112,6 +113,8 @@ class World:
         self.aim: Aim | None = None
         self.aims_at = ''
         """Where processes are to be held: part of the name of a function; empty for wherever the seed says."""
+        self.holds_threads = False
+        """Whether the thread that has come there is held, and not its whole process."""
         self.answered_at: dict[VirtualThread, float] = {}
         self.trace: deque[str] = deque(maxlen=3000)
         self.kept_trace: tuple[str, ...] | None = None
@@ -147,8 +150,11 @@ class World:
             if host.process is aim.worker.process and host.thread.name.startswith(_WORKING):
                 aim.steps -= not aim.place or aim.place in host.place()
                 if aim.steps < 0:
-                    self.note(f'process held for {aim.seconds:g} s at {host.place()}')
+                    self.note(f'{"thread" if self.holds_threads else "process"} held for {aim.seconds:g} s at {host.place()}')
                     self.aim = None
+                    if self.holds_threads:
+                        host.reschedule(aim.seconds)
+                        return 0
                     aim.worker.process.hold(aim.seconds)
                     host.reschedule(is_first=aim.is_first)
             return 0

@@ -137,6 +137,9 @@ class _Merger:
 
     def _guessed(self, ready: Sequence[Occurrence], refusals: Sequence[tuple[Occurrence, str]]) -> Iterator[Event]:
         """Yield calls of unknown outcome that have to have been carried out, if one of the events is to follow."""
+        if (beat := self._skipped_beat(ready)) is not None:
+            yield from self._carried_out(*beat)
+            return
         # Of calls that are the same any one may be the one, and a store that was away has left many.
         unknown = list({repr(each.event): each for each in reversed(self._ready) if not each.is_certain}.values())
         events = [each.event for each in ready]
@@ -146,9 +149,30 @@ class _Merger:
             each, refusal = min(refusals, key=lambda pair: pair[0].end)
             raise Refused(f'event {self._number}, {each.event["do"]} of {each.event.get("run", "the store")}: {refusal}')
         for occurrence, event in guesses:
-            assert _refusal(self._specification, event) is None
-            self._ready.remove(occurrence)
-            yield {'at': occurrence.begin, **event}
+            yield from self._carried_out(occurrence, event)
+
+    def _skipped_beat(self, ready: Sequence[Occurrence]) -> tuple[Occurrence, Event] | None:
+        """Return a heartbeat of unknown outcome of a run whose next known one has counted more than itself, if there is any."""
+        runs = self._specification.runs
+        counts = {each.event['run']: each.event['counter'] for each in ready if each.event['do'] == 'arrive'}
+        for each in self._ready:
+            event, run = each.event, runs.get(each.event['run'])
+            if (
+                not each.is_certain
+                and event['do'] == 'arrive'
+                and run is not None
+                and counts.get(event['run'], 0) > run.beats + 1
+            ):
+                for outcome in _outcomes(self._specification, event, ()):
+                    if _refusal(_copied(self._specification), outcome) is None:
+                        return each, outcome
+        return None
+
+    def _carried_out(self, occurrence: Occurrence, event: Event) -> Iterator[Event]:
+        refusal = _refusal(self._specification, event)
+        assert refusal is None, refusal
+        self._ready.remove(occurrence)
+        yield {'at': occurrence.begin, **event}
 
 
 def _needs(event: Event) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> int:
-    """How many examples: more within the process, and ten times as many with ``--full``."""
+    """How many examples: more within the process, and twenty times as many with ``--full``."""
     params = request.node.callspec.params if hasattr(request.node, 'callspec') else {}
     few = params.get('place', 'memory') not in ('memory', 'sqlite')
-    return (20 if few else 80) * (10 if request.config.getoption('full') else 1)
+    return (10 if few else 40) * (20 if request.config.getoption('full') else 1)

@@ -417,7 +417,7 @@ class TestDifferences:
         assert changes.base is None
         assert sorted(token for group in changes.groups for token in group.tokens) == [1, 2]
         assert namespace.backend.read_assignment(versions[1 - REMEMBERED]).base == versions[1 - REMEMBERED]
-        assert len(harness.query('SELECT revision FROM sync_change')) <= 2 * REMEMBERED
+        assert len(harness.query('SELECT DISTINCT revision FROM sync_change')) <= 2 * REMEMBERED
 
     def test_a_difference_has_the_latest_of_each_token(self, harness: SqliteHarness, namespace: Namespace) -> None:
         """Only what was written since, each token once, as the last commit left it."""

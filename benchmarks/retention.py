@@ -58,6 +58,8 @@ REQUESTS = {
 """The methods, of a class and its subclasses, that send one request."""
 STEP_SEC, EVERY = 0.5, 20
 LONG_SEC, CONTROL_SEC = 0.1, 0.1
+AT_ONCE = 200
+"""How many records an append has. On Redis, whatever comes waits for the whole of it: for 1,000 of them 110 to 160 ms."""
 DATE = dt.date(2026, 1, 1)
 KEPT = (HistoryKind.CLAIM, HistoryKind.AUDIT)
 
@@ -164,8 +166,8 @@ def append(url: str, writer: int, claims: int, seconds: float) -> None:
     for step in range(steps):
         time.sleep(max(0.0, since + step * STEP_SEC - time.monotonic()))
         end = claims * (step + 1) // steps
-        for first in range(done, end, 1000):
-            numbers = range(first, min(first + 1000, end))
+        for first in range(done, end, AT_ONCE):
+            numbers = range(first, min(first + AT_ONCE, end))
             complete = [number for number in numbers if number % EVERY]
             backend.append_claims(ref, [item(writer, number) for number in numbers], DATE)
             backend.append_audits(ref.name, [item(writer, number) for number in complete], DATE)

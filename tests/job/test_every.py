@@ -19,6 +19,7 @@ from tests.job.waiting import wait_until
 from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, Tick, WrongProcess, plugins
 from jobsync._core.records import Claim, HistoryKind, NodeRef, Registration
 from jobsync._worker import scheduler, store_clock
+from jobsync._worker.session import Session
 from jobsync._worker.store_clock import StoreClock
 from jobsync._worker.ticks import Start, TickRecord, decide
 from jobsync.backend import BackendOptions
@@ -266,6 +267,35 @@ def test_a_tick_whose_place_passed_on_while_its_claim_was_under_way(store: Store
             may_end.set()
     slow.inner.close()
     assert began == ['b']
+    assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
+
+
+@pytest.mark.any_store
+def test_a_tick_whose_node_begins_to_leave_while_its_claim_was_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node still has the place, and runs the tick: no other would, as it is claimed."""
+    is_under_way, may_go_on = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def wait(_: float) -> None:
+        is_under_way.set()
+        assert may_go_on.wait(120)
+
+    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
+    with store.job('a', config={'backend': slow}) as a:
+        try:
+            Clock(a, NOON)
+            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
+            a.every(3600, 'skip', name='work')(lambda: ran.append('a'))
+            assert is_under_way.wait(120)
+            monkeypatch.setattr(Session, 'is_leaving', True)  # as it is before anybody else knows
+            may_go_on.set()
+            (each,) = a._scheduler._all.values()
+            wait_until(lambda: not each.is_busy, 'the owner is through')
+            monkeypatch.undo()
+        finally:
+            may_go_on.set()
+    slow.inner.close()
+    assert ran == ['a']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
 
 

@@ -40,8 +40,12 @@ class TurnBase:
         return not self._is_over
 
     def _goes_on(self) -> bool:
+        return not self._session.is_leaving and self.holds_place()
+
+    def holds_place(self) -> bool:
+        """Return whether this worker holds the place as it did when the turn began, though it may be about to leave. No I/O."""
         session = self._session
-        if session.is_leaving or not session.is_same_process:
+        if not session.is_same_process:
             return False
         runtime = session.runtime
         if runtime is None:

@@ -106,8 +106,8 @@ def ticks_complete_without_a_claim(world: World) -> AbstractContextManager[None]
 
 def ticks_begin_without_their_place(world: World) -> AbstractContextManager[None]:
     """A tick is begun once it is claimed, though its schedule may have passed on meanwhile."""
-    goes_on = TurnBase.__bool__
-    return patched(TurnBase, '__bool__', lambda self: isinstance(self, Tick) or goes_on(self))
+    holds_place = TurnBase.holds_place
+    return patched(TurnBase, 'holds_place', lambda self: isinstance(self, Tick) or holds_place(self))
 
 
 BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {

@@ -271,7 +271,10 @@ def test_a_tick_whose_place_passed_on_while_its_claim_was_under_way(store: Store
 
 
 @pytest.mark.any_store
-def test_a_tick_whose_node_begins_to_leave_while_its_claim_was_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize('why', ['leaving', 'asked'])
+def test_a_tick_whose_node_is_to_give_its_place_up_while_its_claim_was_under_way(
+    store: Store, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The node still has the place, and runs the tick: no other would, as it is claimed."""
     is_under_way, may_go_on = threading.Event(), threading.Event()
     ran: list[str] = []
@@ -281,17 +284,27 @@ def test_a_tick_whose_node_begins_to_leave_while_its_claim_was_under_way(store: 
         assert may_go_on.wait(120)
 
     slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
-    with store.job('a', config={'backend': slow}) as a:
+    with store.job('a', config={'backend': slow}) as a, store.job('b') as b:
         try:
+            a.register_task_lock('every:work', 'a')
+            wait_until(lambda: a.can_claim_task('every:work'), 'the owner has the place')
             Clock(a, NOON)
+            clock = Clock(b, NOON)
             slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
             a.every(3600, 'skip', name='work')(lambda: ran.append('a'))
-            assert is_under_way.wait(120)
-            monkeypatch.setattr(Session, 'is_leaving', True)  # as it is before anybody else knows
-            may_go_on.set()
+            b.every(3600, 'skip', name='work')(lambda: ran.append('b'))
             (each,) = a._scheduler._all.values()
+            assert is_under_way.wait(120)
+            if why == 'leaving':
+                monkeypatch.setattr(Session, 'is_leaving', True)  # as it is before anybody else knows
+            else:
+                a.register_task_lock('every:work', 'b')
+                wait_until(lambda: not each.place.is_free_here, 'the owner is asked for the place')
+            may_go_on.set()
             wait_until(lambda: not each.is_busy, 'the owner is through')
             monkeypatch.undo()
+            a.register_task_lock('every:work', 'b')
+            clock.settle(NOON)
         finally:
             may_go_on.set()
     slow.inner.close()

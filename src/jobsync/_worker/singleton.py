@@ -40,10 +40,12 @@ class TurnBase:
         return not self._is_over
 
     def _goes_on(self) -> bool:
-        return not self._session.is_leaving and self.holds_place()
+        runtime = self._session.runtime
+        is_asked = runtime is not None and not runtime.lease.may_claim(self._key, self._token, clock.now)
+        return not (is_asked or self._session.is_leaving) and self.holds_place()
 
     def holds_place(self) -> bool:
-        """Return whether this worker holds the place as it did when the turn began, though it may be about to leave. No I/O."""
+        """Return whether the place cannot have passed on since the turn began, though it may be asked for. No I/O."""
         session = self._session
         if not session.is_same_process:
             return False
@@ -53,9 +55,7 @@ class TurnBase:
         # t=0   this turn begins; the process is stopped
         # t=20  another node has a turn; then the task comes back to this node
         # t=30  this process goes on: the task is this node's, but under a higher fence, so this turn is over
-        lease = runtime.lease
-        is_unchanged = lease.assignment.fence(lease.ref, self._key, self._token) == self._fence
-        return is_unchanged and lease.may_claim(self._key, self._token, clock.now)
+        return runtime.lease.keeps(self._key, self._token, self._fence, clock.now)
 
     @property
     def fence(self) -> int:

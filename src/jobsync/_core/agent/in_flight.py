@@ -95,6 +95,12 @@ class InFlight:
             return now
         return min(self._asked_at[token] for token in holding) + self._handover_timeout_sec
 
+    def kept_until(self, assignment: Assignment, key: str, token: int) -> float:
+        """Return until when a task in flight keeps its token from passing on: no end, unless it is asked for. For any thread."""
+        pin = assignment.pin_of.get(key)
+        asked_at = self._asked_at.get(token if pin is None else pin.id)
+        return float('inf') if asked_at is None else asked_at + self._handover_timeout_sec
+
     def holding(self, assignment: Assignment, ref: NodeRef, now: float) -> frozenset[int]:
         """Return the tokens that this node is to hand over and is busy with, for ``handover_timeout_sec`` at most.
 

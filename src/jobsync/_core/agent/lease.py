@@ -120,6 +120,13 @@ class Lease:
         deadline, fence = self.deadline, self.assignment.fence(self.ref, key, token)
         return fence if (self.ownership.claims(key, token) or key in self.in_flight) and clock() < deadline else None
 
+    def keeps(self, key: str, token: int, fence: int | None, clock: Clock) -> bool:
+        """Return whether a task in flight cannot have passed on since this node owned it with this fence: it may be asked for."""
+        # The end of the time is read first: a task that passes on after this line has a new owner, or was asked for meanwhile,
+        # ``handover_timeout_sec`` ago.
+        until = min(self.deadline, self._tasks.kept_until(self.assignment, key, token))
+        return self.assignment.fence(self.ref, key, token) == fence and clock() < until
+
     @property
     def in_flight(self) -> dict[str, int]:
         """Keys of tasks begun and not finished, with the worker that began each."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,9 +13,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
 ROOT = Path(__file__).parents[2]
+
+
+def _may_be_written(database: str) -> bool:
+    """Whether no transaction holds the lock of an SQLite file for longer than a moment."""
+    with contextlib.closing(sqlite3.connect(database, timeout=2, isolation_level=None)) as cn:
+        try:
+            cn.execute('BEGIN IMMEDIATE')
+        except sqlite3.OperationalError:
+            return False
+        cn.execute('ROLLBACK')
+    return True
 
 
 class Worker:
@@ -22,7 +36,7 @@ class Worker:
     module = 'tests.job.worker'
 
     def __init__(self, url: str, name: str, mode: str = 'idle', wrapper: Sequence[str] = (), /, **settings: Any) -> None:
-        self.name = name
+        self.name, self._url = name, url
         arguments = [url, name, mode, *(f'{key}={json.dumps(value)}' for key, value in settings.items())]
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, '-m', self.module, *arguments],
@@ -70,6 +84,14 @@ class Worker:
         for reader in self._readers:
             reader.join(DEADLINE_SEC)
         return status
+
+    def stop(self) -> None:
+        """Stop it (SIGSTOP). On SQLite not in the middle of a write: the file's lock would stop every other worker too."""
+        self.process.send_signal(signal.SIGSTOP)
+        database = sa.make_url(self._url).database if self._url.startswith('sqlite') else None
+        while database and not _may_be_written(database):
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGSTOP)
 
     def end(self) -> None:
         """Kill it, if it is still there."""

@@ -65,7 +65,7 @@ def test_blocked_loops_that_are_stopped_and_continued(shared_store: Store) -> No
             lambda: any(until - since > 3 * CRASH['heartbeat_timeout_sec'] for _, since, until in owned_at(one.said)), 'kept'
         )
         assert loads(one, two) == [TOKENS // 2] * 2
-        one.process.send_signal(signal.SIGSTOP)
+        one.stop()
         wait_until(lambda: loads(two) == [TOKENS], 'the other owns everything')
         one.process.send_signal(signal.SIGCONT)
         wait_until(lambda: loads(one, two) == [TOKENS // 2] * 2, 'both have their share')

@@ -79,7 +79,7 @@ def test_stopped_and_continued(shared_store: Store) -> None:
         two.wait_until_said('entered')
         for stopped, goes_on in ((one, two), (two, one)):
             wait_until(lambda: loads(one, two) == [TOKENS // 2] * 2, 'both have their share')
-            stopped.process.send_signal(signal.SIGSTOP)
+            stopped.stop()
             wait_until(lambda goes_on=goes_on: load(goes_on) == TOKENS, 'one owns everything')  # type: ignore[misc]
             threading.Event().wait(0.3)
             stopped.process.send_signal(signal.SIGCONT)

@@ -41,11 +41,11 @@ class TurnBase:
 
     def _goes_on(self) -> bool:
         runtime = self._session.runtime
-        is_asked = runtime is not None and not runtime.lease.may_claim(self._key, self._token, clock.now)
-        return not (is_asked or self._session.is_leaving) and self.holds_place()
+        may_claim = runtime is None or runtime.lease.may_claim(self._key, self._token, clock.now)
+        return may_claim and not self._session.is_leaving and self.holds_place()
 
     def holds_place(self) -> bool:
-        """Return whether the place cannot have passed on since the turn began, though it may be asked for. No I/O."""
+        """Return whether the place cannot have passed on since the turn began, though it may have a target. No I/O."""
         session = self._session
         if not session.is_same_process:
             return False

@@ -184,8 +184,8 @@ class TickRecord:
         # t=0   this node has found no claim of the tick, and its own is on the way; the leader wants the place for another node
         # t=30  handover_timeout_sec is over, and the place passes on; the next owner claims the tick, and begins it
         # t=31  the claim of this node is recorded too: its lease runs, and another node is at the tick
-        # So a tick whose place may have passed on meanwhile is left to the next owner. A node that is asked for the place, or is
-        # about to leave, and has not given it up, begins it: by the rule 'skip' no other would run a tick that is claimed.
+        # So a tick whose place may have passed on meanwhile is left to the next owner. A node that is to hand the place over, or
+        # is about to leave, and has not given it up, begins it: by the rule 'skip' no other would run a tick that is claimed.
         if not self._tick.holds_place():
             self.give_up(ref)
             return None

@@ -96,7 +96,7 @@ class InFlight:
         return min(self._asked_at[token] for token in holding) + self._handover_timeout_sec
 
     def kept_until(self, assignment: Assignment, key: str, token: int) -> float:
-        """Return until when a task in flight keeps its token from passing on: no end, unless it is asked for. For any thread."""
+        """Return until when a task in flight keeps its token from passing on: no end, unless it has a target. For any thread."""
         pin = assignment.pin_of.get(key)
         asked_at = self._asked_at.get(token if pin is None else pin.id)
         return float('inf') if asked_at is None else asked_at + self._handover_timeout_sec

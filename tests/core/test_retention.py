@@ -67,6 +67,19 @@ def test_sweeps_are_rare_when_there_is_nothing_to_delete() -> None:
     assert len(purges(bench, leader)) == len(HistoryKind)
 
 
+def test_ages_are_counted_on_from_the_last_snapshot() -> None:
+    """A sweep deletes what is old as it begins, however long ago the leader has read the store's time."""
+    bench = Bench()
+    (leader,) = bench.cluster('a', heartbeat_interval_sec=60, heartbeat_timeout_sec=240, **KEEP)
+    bench.run(300.0)
+    clock = bench.store.now() - bench.now * SECOND
+    portions = [(one.at, one.call) for one in purges(bench, leader) if isinstance(one.call, commands.Purge)]
+    late = [clock + at * SECOND - call.before - WINDOW_SEC * SECOND for at, call in portions if call.kind is HistoryKind.CLAIM]
+    assert len(late) > 50
+    assert max(late) < 0.1 * SECOND
+    assert min(late) >= 0 * SECOND
+
+
 def test_portions_follow_what_the_store_can_do() -> None:
     """Portions shrink while they take long and grow while they are quick, and their pauses follow them."""
     bench = Bench()

@@ -116,7 +116,7 @@ class Membership:
 
     def next_upkeep(self, now: float) -> commands.Purge | float:
         """Return the portion of the history to purge now, or when to call again. Only the leader does this."""
-        return self._retention.next(self.leader_term.is_on and now < self._lease.deadline, self.monitor.snapshot, now)
+        return self._retention.next(self.leader_term.is_on and now < self._lease.deadline, self.monitor.store_time(now), now)
 
     def _step_back(self, now: float) -> None:
         """Be no candidate for the leadership for a while (rule R4)."""

@@ -11,6 +11,7 @@ more poll comes when all have sent theirs: by the leader after a hint, and by th
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from heapq import nsmallest
 from operator import attrgetter
@@ -109,6 +110,10 @@ class ClusterMonitor:
     def _poll_again(self, now: float) -> None:
         """Poll two steps from now, whatever is read before."""
         self._again_at = now + 2 * STEP * self._config.heartbeat_interval_sec
+
+    def store_time(self, now: float) -> dt.datetime | None:
+        """Return the store's time as the last snapshot shows it; None before the first. It may be late by what that one took."""
+        return None if self.snapshot is None else self.snapshot.now + dt.timedelta(seconds=now - self._last_poll)
 
     def begin_poll(self, now: float) -> None:
         """Note that a snapshot is being taken: every change hinted at until now will be in it."""

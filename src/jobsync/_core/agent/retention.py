@@ -15,7 +15,7 @@ from collections.abc import Callable
 from jobsync._core.agent import commands
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import HistoryKind, Purged, Snapshot
+from jobsync._core.records import HistoryKind, Purged
 
 __all__ = ['Retention']
 
@@ -46,16 +46,16 @@ class Retention:
         self._sweep: commands.Purge | None = None
         """The next portion; None between two sweeps."""
 
-    def next(self, leads: bool, snapshot: Snapshot | None, now: float) -> commands.Purge | float:
+    def next(self, leads: bool, store_time: dt.datetime | None, now: float) -> commands.Purge | float:
         """Return the portion to purge now, or when to call again. The age of records is counted from the store's time."""
         days = self._config.retention_days
-        if days is None or snapshot is None or not leads:
+        if days is None or store_time is None or not leads:
             return _FOREVER
         if now < self._at:
             return self._at
         if self._sweep is None:
             self._begun_at, self._deleted = now, 0
-            before = snapshot.now - dt.timedelta(days=days)
+            before = store_time - dt.timedelta(days=days)
             self._sweep = commands.Purge(HistoryKind.CLAIM, before, self._limit)
         return self._sweep
 

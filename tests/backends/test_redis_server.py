@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
+import hashlib
 import multiprocessing
 import re
 import socket
@@ -15,6 +17,7 @@ from typing import Any
 from unittest.mock import Mock, patch
 from urllib.parse import quote
 
+import attrs
 import pytest
 from tests.backends.redis_calls import DAY, Waiting, everything
 from tests.support.harnesses.redis import RedisHarness, eventually
@@ -22,12 +25,14 @@ from tests.support.servers import RedisServer, free_port
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, HistoryKind
+from jobsync.backends.redis import namespace as redis_namespace
 from jobsync.backends.redis.assignment import RedisAssignment
 from jobsync.backends.redis.backend import RedisBackend
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.layers import MOST_ENTRIES
 from jobsync.backends.redis.plugin import connect
+from jobsync.backends.redis.script import script
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
@@ -508,3 +513,27 @@ class TestConnections:
         namespace.backend.close()
         with pytest.raises(BackendUnavailable, match='closed'):
             namespace.backend.heartbeat(ref, INITIAL, frozenset())
+
+
+class TestPurge:
+    """How long one portion of a purge keeps all other clients waiting."""
+
+    def test_a_portion_ends_early_where_reading_takes_long(self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It reads less than requested, and the next portions read the rest: all that may go is deleted, and nothing else."""
+        ref = namespace.join('a')
+        done = [f'done {number}' for number in range(7)]
+        namespace.claim(ref, 'open', *done)
+        namespace.audit('a', *done)
+        own = script('purge')
+        source = own.source.replace('LONG, STEP = 20000, 100', 'LONG, STEP = -1, 3')
+        assert source != own.source
+        quick = attrs.evolve(own, source=source, digest=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+        monkeypatch.setattr(redis_namespace, 'script', lambda name: quick if name == 'purge' else script(name))
+        later, after, portions = namespace.snapshot().now + dt.timedelta(hours=1), '', list[int]()
+        while not portions or after:
+            purged = namespace.backend.purge(HistoryKind.CLAIM, later, 100, after)
+            after = purged.resume
+            portions.append(purged.deleted)
+        assert len(portions) == 3
+        assert sum(portions) == len(done)
+        assert [claim.item for claim in namespace.claims()] == ['open']

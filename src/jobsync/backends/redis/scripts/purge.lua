@@ -1,5 +1,5 @@
 -- Delete one portion of the records of the history from before a time: claims only where the work is complete, audits only where no
--- claim is left.
+-- claim is left. The portion is smaller than requested where reading it takes long, as all other clients wait for it.
 --
 -- REQUIRES: namespace
 -- TIME: bulk
@@ -10,6 +10,7 @@
 -- Returns: 'ok', how many were deleted, ``left`` for the next portion or '' if there is none
 local records, by_date = key[given.kind], key[given.kind .. '_by_date']
 local before, limit = tonumber(given.before), tonumber(given.limit)
+local LONG, STEP = 20000, 100 -- microseconds; records between two readings of the clock
 
 -- Return whether there are so many records from before the time. The oldest are the last: theirs are the ranks from -1 on downwards.
 local function has_old(number)
@@ -38,8 +39,13 @@ end
 local last = tonumber(given.left) or count_old()
 local left = math.max(0, last - limit)
 local seen = last > 0 and redis.call('ZREVRANGE', records, -last, -left - 1, 'WITHSCORES') or {}
-local old = {}
+local old, begun = {}, now()
 for i = 1, #seen, 2 do
+    local read = (i - 1) / 2
+    if read > 0 and read % STEP == 0 and now() - begun > LONG then
+        left = last - read
+        break
+    end
     local record = seen[i]
     local date, item = parts_of(record)
     local stays = given.kind == 'claims' and redis.call('ZSCORE', key.open, record)

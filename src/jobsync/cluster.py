@@ -422,11 +422,7 @@ class Cluster:
             ConfigError: An argument is not allowed, or neither or both of ``before`` and ``older_than`` are given.
             BackendUnavailable: The store does not answer. What was deleted until then is deleted.
         """
-        who = self._actor(actor)
-        deleted = purge_history(self._backend, lambda action: action(), before, older_than, kinds)
-        if any(deleted.values()):
-            self._record(who, 'purge', (), ', '.join(f'{number} {kind}s' for kind, number in deleted.items()))
-        return deleted
+        return purge_history(self._backend, lambda action: action(), self._actor(actor), before, older_than, kinds)
 
     def release(self, tasks: Iterable[object], date: dt.date | None = None, *, actor: str | None = None) -> None:
         """Allow tasks in quarantine to be claimed again, with no attempt counted.

@@ -463,7 +463,7 @@ class Job:
             BackendUnavailable: The store does not answer. What was deleted until then is deleted.
         """
         session = self._session
-        return purge_history(session.needed_backend, session.caller.call, before, older_than, kinds)
+        return purge_history(session.needed_backend, session.caller.call, session.node_name, before, older_than, kinds)
 
     @overload
     def where(self, column: str, token_column: str | None = None) -> RowFilter: ...

@@ -16,7 +16,7 @@ from tests.job.stores import Store, foreign_task, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import Job, NotOwned
+from jobsync import Cluster, Job, NotOwned
 from jobsync._core.records import NodeRef, Registration
 from jobsync.backend import Unclaimed
 from jobsync.testing import FaultyBackend
@@ -76,6 +76,8 @@ def test_a_task_in_quarantine_is_started_nowhere(store: Store, caplog: pytest.Lo
         assert caplog.text.count("task 'bad' is in quarantine, and is not started: 3 runs") == 1
         job.release_quarantined('bad')
         assert job.list_quarantined() == []
+        released = [event for event in Cluster(store.handle).history('bad') if event['event'] == 'release']
+        assert [event['by'] for event in released] == ['a']
         assert list(job.batch(['v', 'bad'])) == ['bad']
     assert sorted(store.audits) == ['bad', 'good', 'v', 'x', 'y', 'z']
     assert lost(store, job) == {}

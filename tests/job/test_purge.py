@@ -11,7 +11,7 @@ from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.support.timings import FAST
 
-from jobsync import ConfigError, CoordinationConfig, Job
+from jobsync import Cluster, ConfigError, CoordinationConfig, Job
 from jobsync.backend import HistoryKind
 from jobsync.backends._common.values import utc_now
 from jobsync.backends.memory import MemoryBackend, MemoryStore
@@ -32,6 +32,9 @@ def test_purge_deletes_what_is_complete(store: Store) -> None:
         assert (deleted['claim'], deleted['audit']) == (2, 2)
         assert deleted['rebalance'] >= 1
         assert (store.claims, store.audits) == (['open'], [])
+        words = ', '.join(f'{number} {kind}s' for kind, number in deleted.items())
+        events = [(event['by'], event['details']) for event in Cluster(store.handle).history() if event['event'] == 'purge']
+        assert events == [('a', words)]
         assert [task.id for task in job.get_incomplete_tasks(0)] == ['open']
 
 

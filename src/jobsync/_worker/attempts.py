@@ -18,6 +18,7 @@ import datetime as dt
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
+from jobsync._cluster import actions
 from jobsync._core.records import NodeRef
 from jobsync._event_log import EventLogger
 from jobsync._worker.alarm import Alarm
@@ -140,9 +141,10 @@ class Attempts:
         return quarantined_rows(lost)
 
     def release(self, keys: list[str]) -> None:
-        """Forget every attempt at tasks, so that they may be claimed again."""
-        backend = self._session.needed_backend
+        """Forget every attempt at tasks, so that they may be claimed again, and record that this node did it."""
+        backend, node = self._session.needed_backend, self._session.node_name
         self._session.caller.call(lambda: backend.forget_attempts(keys, self.date))
+        self._session.caller.call(lambda: actions.record(backend, node, 'release', keys, f'for {self.date}'))
         self._reported.difference_update(keys)
         _logger.info('node %r released from quarantine: %s', self._session.node_name, listed(keys))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+from jobsync._cluster import actions
 from jobsync.backend import Backend, HistoryKind, Purged, Snapshot
 from jobsync.config import checks
 from jobsync.errors import ConfigError
@@ -23,11 +24,15 @@ _LIMIT = 1000
 def purge_history(
     backend: Backend,
     call: Call,
+    actor: str,
     before: dt.datetime | None,
     older_than: dt.timedelta | float | None,
     kinds: Collection[str],
 ) -> dict[str, int]:
-    """Delete records made before a moment, or older than a duration; return how many of each kind. ``call`` makes each call."""
+    """Delete records made before a moment, or older than a duration, and record who did it; return how many of each kind.
+
+    ``call`` makes each call.
+    """
     wanted = [kind for kind in HistoryKind if kind.value in checks.history_kinds.of('kinds', kinds)]
     if before is not None and older_than is None:
         moment = checks.aware_datetime.of('before', before)
@@ -37,7 +42,11 @@ def purge_history(
         moment = snapshot.now - min(age, snapshot.now - dt.datetime.min.replace(tzinfo=dt.UTC))
     else:
         raise ConfigError('purge needs one of before and older_than: records of which age are to be deleted?')
-    return {kind.value: _purge(backend, call, kind, moment) for kind in wanted}
+    deleted = {kind.value: _purge(backend, call, kind, moment) for kind in wanted}
+    if any(deleted.values()):
+        words = ', '.join(f'{number} {kind}s' for kind, number in deleted.items())
+        call(partial(actions.record, backend, actor, 'purge', (), words))
+    return deleted
 
 
 def _purge(backend: Backend, call: Call, kind: HistoryKind, before: dt.datetime) -> int:

@@ -1,7 +1,8 @@
 """``python -m tests.explore``: visit every state of small clusters of the core's own code, and look for two owners.
 
-Without arguments it explores the large worlds; with the names of worlds, these. With ``--broken`` it takes away one
-rule after the other, searches for the shortest way to two owners, and rewrites ``docs/reference/counterexamples.md``.
+Without arguments it explores the large worlds, ten million states in all; with the names of worlds, these. With ``--broken`` it
+takes away one rule after the other, searches for the shortest way to two owners, and rewrites
+``docs/reference/counterexamples.md``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def main() -> int:
     parser.add_argument('names', nargs='*', help='worlds, or rules with --broken; default: the large worlds, or all rules')
     parser.add_argument('--list', action='store_true', help='list the worlds')
     parser.add_argument('--broken', action='store_true', help='take away each rule, and rewrite the page of counterexamples')
-    parser.add_argument('--states', type=int, help='stop a world after so many states')
+    parser.add_argument('--states', type=int, help='stop a world after so many states (default: its own number)')
     parser.add_argument('--seconds', type=float, help='stop a world after so many seconds of computing')
     parser.add_argument(
         '--continue-every',

@@ -59,18 +59,19 @@ _SMALL = (
 
 _LARGE = (
     World('faults', 'Two nodes: calls and replies lost and late, pauses, crashes, failing lanes, slow clocks.', (A, B),
-          {'crash': 1, 'pause': 1, 'lose': 2, 'late': 2, 'fail': 1, 'drift': 1}, 3),
-    World('names', 'Two nodes and a process that starts under the name of one; rows deleted manually.', (A, B, B_AGAIN),
-          {'crash': 1, 'pause': 1, 'late': 1, 'start': 1, 'delete': 1, 'delete rows': 1, 'leave': 1}, 3),
+          {'crash': 1, 'pause': 1, 'lose': 2, 'late': 2, 'fail': 1, 'drift': 1}, 3, states=5_000_000),
+    World('three', 'Three nodes, one of which leaves, is drained, paused, or dies.', (A, B, ProcessSpec('c')),
+          {'crash': 1, 'pause': 1, 'leave': 1, 'weigh': 1, 'late': 1}, 2, states=1_900_000),
     World('locks', 'Two nodes, a lock that is made, changed and cleared, an item, and a task that is worked on.', (A, B),
           {'edit': 4, 'begin': 1, 'late': 1, 'pause': 1, 'crash': 1}, 5,
-          edits=(locked('x', 'b'), declared('g', 'y'), locked('x', 'a'), cleared('x')), tasks=('x',)),
+          edits=(locked('x', 'b'), declared('g', 'y'), locked('x', 'a'), cleared('x')), tasks=('x',), states=1_600_000),
     World('rollbacks', 'Two nodes and a third that comes; the store goes back under another identity.', (A, B, LATER_C),
-          {'roll back': 1, 'start': 1, 'weigh': 1, 'pause': 1, 'late': 1, 'crash': 1}, 4, durable=False),
+          {'roll back': 1, 'start': 1, 'weigh': 1, 'pause': 1, 'late': 1, 'crash': 1}, 4, durable=False, states=600_000),
     World('positions', 'The same, where only the position of the store shows that it went back.', (A, B, LATER_C),
-          {'roll back': 1, 'start': 1, 'weigh': 1, 'pause': 1, 'late': 1, 'crash': 1}, 4, durable=False, position=True),
-    World('three', 'Three nodes, one of which leaves, is drained, paused, or dies.', (A, B, ProcessSpec('c')),
-          {'crash': 1, 'pause': 1, 'leave': 1, 'weigh': 1, 'late': 1}, 2),
+          {'roll back': 1, 'start': 1, 'weigh': 1, 'pause': 1, 'late': 1, 'crash': 1}, 4, durable=False, position=True,
+          states=400_000),
+    World('names', 'Two nodes and a process that starts under the name of one; rows deleted manually.', (A, B, B_AGAIN),
+          {'crash': 1, 'pause': 1, 'late': 1, 'start': 1, 'delete': 1, 'delete rows': 1, 'leave': 1}, 3, states=600_000),
 )  # fmt: skip
 WORLDS: Mapping[str, World] = {world.name: world for world in (*_SMALL, *_LARGE)}
 LARGE = tuple(world.name for world in _LARGE)

@@ -96,7 +96,7 @@ def explored(name: str, most: int | None, seconds: float | None, continue_every:
     """Explore a world; return what was found, and the timeline of a problem. One process does this for one world only."""
     gc.disable()  # nothing here has cycles, and a full collection visits every state
     cluster = Cluster(WORLDS[name])
-    found = explore(cluster, most=most, seconds=seconds, continue_every=continue_every)
+    found = explore(cluster, most=WORLDS[name].states if most is None else most, seconds=seconds, continue_every=continue_every)
     lines = timeline(cluster, names(cluster, found.way)) if found.problem else []
     found.way = ()  # its steps hold configurations, which cannot go to another process
     return found, lines

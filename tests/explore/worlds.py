@@ -100,6 +100,8 @@ class World:
     """Whether the store reports a position, which shows a rollback."""
     beginning: tuple[str, ...] = ()
     """Names of steps that have been taken before anything is explored. Between them the cluster goes on by itself."""
+    states: int | None = None
+    """How many of its states the command visits without ``--states``; None: all."""
     calm: int = 8
     """How many ticks pass once the cluster has settled, before anything may happen."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync._core.agent import commands
@@ -67,6 +68,29 @@ def test_a_leaving_node_waits_no_longer_than_its_timeout() -> None:
     left = bench.now + 5.0
     bench.catch(agent, commands.Deregister)
     assert bench.now == left
+
+
+@pytest.mark.parametrize('is_hurried', [False, True])
+def test_a_task_in_flight_is_kept_until_the_node_deregisters(is_hurried: bool) -> None:
+    """What is begun is kept from passing on, whether or not it may still be claimed, until ``shutdown_timeout_sec`` is over."""
+    bench = Bench()
+    agent, _ = bench.cluster('a', 'b', shutdown_timeout_sec=5.0)
+    token = min(agent.lease.ownership.tokens)
+    key, fence = f't{token}', agent.lease.assignment.fence(agent.ref, f't{token}', token)
+    bench.begin(agent, key)
+
+    def keeps() -> bool:
+        return agent.lease.keeps(key, token, fence, lambda: bench.now)
+
+    agent.leave(bench.now)
+    assert keeps()
+    bench.run(4.5)
+    assert (keeps(), agent.lease.may_claim(key, token, lambda: bench.now)) == (True, False)
+    if is_hurried:
+        agent.leave(bench.now, at_once=True)
+    bench.catch(agent, commands.Deregister)
+    assert bench.now < agent.lease.deadline
+    assert not keeps()
 
 
 def test_tokens_not_in_use_pass_on_while_a_leaving_node_waits() -> None:

@@ -170,7 +170,7 @@ class Agent:
             return
         if self.departure is not None:
             if self.departure.hasten(now, at_once, worker):
-                self._work_at = now
+                self._work_at = self.lease.ends_at = now
             return
         self.departure = Departure(now + (0 if at_once else self.config.shutdown_timeout_sec), worker)
         self.lease.give_up(now, self.departure.by)

@@ -41,7 +41,7 @@ __all__ = ['Clock', 'Lease']
 
 Clock = Callable[[], float]
 
-_NEVER = float('-inf')
+_NEVER, _FOREVER = float('-inf'), float('inf')
 
 
 class Lease:
@@ -52,7 +52,8 @@ class Lease:
         self._nothing = Ownership.nothing(config.settings.total_tokens)
         self._blank = Assignment.empty(config.settings.total_tokens)
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
-        self._has_given_up = False
+        self.ends_at = _FOREVER
+        """When the node deregisters at the latest, if it is leaving."""
         self.has_stirred = True
         """The mark of progress: a thread of the user sets it when it requests work or finishes some, and the agent clears it."""
         self.waiting: dict[object, None] = {}
@@ -124,7 +125,7 @@ class Lease:
         """Return whether a task in flight cannot have passed on since this node had this fence for it, target or not."""
         # The end of the time is read first: a task that passes on after this line has a new owner, or was given a target
         # meanwhile, ``handover_timeout_sec`` ago.
-        until = min(self.deadline, self._tasks.kept_until(self.assignment, key, token))
+        until = min(self.deadline, self.ends_at, self._tasks.kept_until(self.assignment, key, token))
         return self.assignment.fence(self.ref, key, token) == fence and clock() < until
 
     @property
@@ -226,7 +227,7 @@ class Lease:
         """Apply a version: lose at once, gain after the acknowledgement. A node that has given up gains nothing."""
         pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *ownership.pins}}
         self.assignment = assignment
-        if self._has_given_up:
+        if self.ends_at < _FOREVER:
             return
         self._awaiting_ack = ownership
         after = self.ownership.both(ownership, pinned)
@@ -249,7 +250,7 @@ class Lease:
 
     def give_up(self, now: float, by: float) -> None:
         """Allow no claim any more. Where the node ``announces``, all its tokens are held until released, at most until ``by``."""
-        self._awaiting_ack, self._has_given_up = None, True
+        self._awaiting_ack, self.ends_at = None, by
         if self._config.announces:
             self._announce(self.ownership.tokens, self._nothing, now, by)
         else:

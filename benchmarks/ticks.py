@@ -9,8 +9,8 @@ good order, and replaced. The wall clock of each worker is wrong by up to two mi
 
 - *at once*: two workers found one tick theirs at one time (see ``jobsync.testing.verdict`` for what is certain);
 - *twice*: a tick has two records of its completion, or was run after it had one;
-- *missed*: a tick between the first and the last has no record. One of 'skip' that was begun is not missed, if its worker
-  was killed or stopped: it is run at most once;
+- *missed*: a tick between the first and the last has no record. One of 'skip' is not missed if the worker that claimed it
+  was killed or stopped then: it is run at most once;
 - *late*: the longest time from a tick to the beginning of the run that completed it. Only if the schedules' clocks are right.
 """
 
@@ -36,7 +36,7 @@ from tests.support.stores import KINDS
 
 from benchmarks.libraries.process import ROOT
 from jobsync import plugins
-from jobsync.backend import Audit, BackendOptions, HistoryKind
+from jobsync.backend import Audit, BackendOptions, Claim, HistoryKind
 from jobsync.testing.verdict import Overlap, owned_at_once
 from jobsync.testing.worker_log import Event, LogTail, Sighting, WorkerLog, now
 
@@ -98,7 +98,7 @@ class Outcome:
     twice: list[str]
     missed: list[str]
     begun_only: int
-    """Ticks of 'skip' that a worker had begun that did not end well."""
+    """Ticks of 'skip' whose worker had claimed them, and was killed or stopped then."""
     latest_sec: float
     """The longest time from a tick to the beginning of the run that completed it."""
 
@@ -263,6 +263,7 @@ def _judge(
         for row in backend.history(HistoryKind.AUDIT)
         if isinstance(row, Audit) and row.item.startswith('every:') and ' ' not in row.item
     ]
+    claimed = {row.item: row for row in backend.history(HistoryKind.CLAIM) if isinstance(row, Claim)}
     backend.close()
     recorded = Counter(row.item for row in audits)
     begun = defaultdict[str, list[_Run]](list)
@@ -278,7 +279,8 @@ def _judge(
         for tick in _grid(plan.period_sec, since + slack, until - 2 * slack):
             item = f'every:f{number}@{dt.datetime.fromtimestamp(tick, dt.UTC).isoformat().replace("+00:00", "Z")}'
             if not recorded[item]:
-                if begun[item] and not number % 2:
+                claim = claimed.get(item)
+                if claim and not number % 2 and _was_hit(claim, faults, slack):
                     begun_only += 1
                 else:
                     missed.append(f'{item}: {_story(begun[item], faults, tick, wall_less_now)}')
@@ -293,6 +295,13 @@ def _judge(
         begun_only=begun_only if is_judged else 0,
         latest_sec=latest if is_judged else float('nan'),
     )
+
+
+def _was_hit(claim: Claim, faults: Sequence[Fault], slack: float) -> bool:
+    """Return whether a worker was killed or stopped as it claimed a tick, or soon after."""
+    at = claim.created_on.timestamp()
+    ends = (signal.SIGKILL.name, signal.SIGSTOP.name)
+    return any(each.node == claim.node and each.signal in ends and -1 < each.at - at < slack for each in faults)
 
 
 def _story(begun: Sequence[_Run], faults: Sequence[Fault], tick: float, wall_less_now: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.servers.etcd import EtcdMember, EtcdServer, find_etcd, start_members
+from tests.support.servers.pgbouncer import PgbouncerServer
 from tests.support.servers.postgres import PostgresServer, find_postgres
 from tests.support.servers.program import ServerNotFound, ServerProcess, find_programs, free_port
 from tests.support.servers.redis import RedisServer, SentinelServer, find_redis
@@ -10,6 +11,7 @@ from tests.support.servers.redis import RedisServer, SentinelServer, find_redis
 __all__ = [
     'EtcdMember',
     'EtcdServer',
+    'PgbouncerServer',
     'PostgresServer',
     'RedisServer',
     'SentinelServer',

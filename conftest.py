@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,6 @@ import pytest
 MEMORY_FILES = Path('/dev/shm')  # noqa: S108 - the folder is a parent of temporary folders with names of their own
 ROOM = 4 * 1024**3
 """Bytes that must be free there: each process of the tests may start a server of each kind."""
-
-SAMPLE_STORES = {'memory', 'postgresql'}
-"""The stores of a test marked ``any_store``: one within the process, one across the network."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,16 +35,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect what only ``--full`` runs."""
     if config.getoption('full'):
         return
-    deselected = [item for item in items if is_for_full(item)]
-    if deselected:
+    kept = [item for item in items if not item.get_closest_marker('full')]
+    samples = sample_stores(kept)
+    kept = [item for item in kept if nameless(item) not in samples or store_of(item) in samples[nameless(item)]]
+    chosen = set(kept)
+    if deselected := [item for item in items if item not in chosen]:
         config.hook.pytest_deselected(items=deselected)
-        items[:] = [item for item in items if not is_for_full(item)]
+        items[:] = kept
 
 
-def is_for_full(item: pytest.Item) -> bool:
-    """Return whether only ``--full`` runs the test."""
-    if item.get_closest_marker('full'):
-        return True
+def sample_stores(items: Iterable[pytest.Item]) -> dict[str, set[str]]:
+    """Return the stores of each test marked ``any_store``: memory, and one other, which depends on the name of the test alone."""
+    stores: dict[str, set[str]] = {}
+    for item in items:
+        if item.get_closest_marker('any_store') and (store := store_of(item)):
+            stores.setdefault(nameless(item), set()).add(store)
+    samples = {}
+    for name, offered in stores.items():
+        others = sorted(offered - {'memory'})
+        chosen = {others[zlib.crc32(name.encode()) % len(others)]} if others else set()
+        samples[name] = chosen | (offered & {'memory'})
+    return samples
+
+
+def store_of(item: pytest.Item) -> str:
+    """Return the kind of store that a test runs on, or an empty string."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, 'callspec') else {}
-    store = parameters.get('store', parameters.get('shared_store', 'memory'))
-    return item.get_closest_marker('any_store') is not None and store not in SAMPLE_STORES
+    return str(parameters.get('store', parameters.get('shared_store', '')))
+
+
+def nameless(item: pytest.Item) -> str:
+    """Return the name of a test without its store."""
+    return item.nodeid.replace(store_of(item), '')

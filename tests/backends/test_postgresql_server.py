@@ -24,10 +24,11 @@ from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, Lo
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.postgresql import store as postgresql_store
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.schema import SCHEMA_VERSION
-from jobsync.backends.sql.store import Mode
+from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
@@ -296,6 +297,28 @@ class TestConnections:
             Namespace(harness.connect(op_timeout_sec=100.0)).join('b')
             tx.execute_text('DELETE FROM sync_node')
         assert [node.name for node in stopped.snapshot().nodes] == ['a', 'b']
+
+    def test_a_starved_process_tries_again(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the server has ended between two statements is rolled back, and is done in the time that is left for the call."""
+        backend = harness.connect()
+        assert isinstance(backend, SqlBackend)
+        backend.open(SETTINGS, create=True)
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        attempts: list[int] = []
+
+        def work(tx: SqlTransaction) -> None:
+            attempts.append(len(attempts))
+            tx.execute_text('INSERT INTO other VALUES (1)')
+            if len(attempts) == 1:
+                eventually(lambda: harness.query(idle) == [('0',)])
+                monkeypatch.undo()
+            tx.execute_text('INSERT INTO other VALUES (2)')
+
+        harness.execute('CREATE TABLE other (number integer)')
+        monkeypatch.setattr(postgresql_store, 'IDLE_SEC', 0.02)
+        backend.store.run(Mode.WRITE, 100, work)
+        assert attempts == [0, 1]
+        assert harness.query('SELECT count(*) FROM other') == [('2',)]
 
     def test_a_connection_lost_while_idle(self, harness: PostgresqlHarness, namespace: Namespace, server: PostgresServer) -> None:
         """Another one is made, and no call fails, whether it is one message or several."""

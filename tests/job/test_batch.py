@@ -79,6 +79,7 @@ def test_a_join_and_a_leave_in_good_order(store: Store) -> None:
         assert sorted(store.audits) == sorted(tasks)
 
 
+@pytest.mark.any_store
 def test_one_is_killed(shared_store: Store) -> None:
     """Of three processes on 300 tasks one is killed midway: none is left, and only what the killed one began is done twice."""
     tasks = [f'task-{number}' for number in range(300)]
@@ -103,6 +104,7 @@ def began(worker: Process) -> list[str]:
     return [line['task'] for line in worker.said if 'task' in line]
 
 
+@pytest.mark.any_store
 def test_it_waits_for_what_another_node_has_in_hand(
     store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +211,7 @@ def test_a_batch_in_a_batch_does_not_wait_for_itself(store: Store) -> None:
     assert out == [('x', ['y'])]
 
 
+@pytest.mark.any_store
 def test_it_does_not_read_every_audit_again(store: Store) -> None:
     """A waiting batch reads a bounded number of audits at a time, once it has read them all."""
     from jobsync import plugins

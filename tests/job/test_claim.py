@@ -77,6 +77,7 @@ def test_what_is_done_is_recorded_on_leaving(store: Store) -> None:
     assert sorted(store.audits) == ['0', '1', '2', '3', '4']
 
 
+@pytest.mark.any_store
 def test_a_list_is_claimed_in_batches(store: Store) -> None:
     """Thousands of short tasks take a few calls of the store."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -152,6 +153,7 @@ def test_a_batch_of_the_users_choice(store: Store) -> None:
     backend.inner.close()
 
 
+@pytest.mark.any_store
 def test_a_task_that_moves_after_its_claim_is_not_out(store: Store) -> None:
     """Of a batch that is claimed, what has become another's meanwhile is skipped, and comes out of the other's loop."""
     tasks = list(range(400))
@@ -247,6 +249,7 @@ def test_threads_never_have_one_task_at_once(store: Store) -> None:
     assert len(set(store.audits)) == 300
 
 
+@pytest.mark.any_store
 def test_an_outage_loses_no_completion(store: Store) -> None:
     """If what is done cannot be recorded the loop says so, and the next ``write_audit`` records it."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -327,6 +330,7 @@ def test_complete_lets_go(store: Store) -> None:
 # --- who owns what ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_store
 def test_owns_and_owner_of(store: Store) -> None:
     """``owns`` is about this node's tokens, ``owner_of`` names whoever has the task, pinned or not."""
     with store.job('a') as a, store.job('b') as b:

@@ -40,12 +40,14 @@ def test_one_owner_for_every_id(store: Store) -> None:
             assert a.task_to_token(task) == b.task_to_token(Task(task)) in range(TOKENS)
 
 
+@pytest.mark.any_store
 def test_an_int_and_its_text_are_one_task(store: Store) -> None:
     """A task is known by the text of its id."""
     with store.job('a') as a, store.job('b'):
         assert all(a.can_claim_task(number) == a.can_claim_task(str(number)) for number in range(200))
 
 
+@pytest.mark.any_store
 def test_outside_the_block(store: Store) -> None:
     """Before the block is entered and after it is left the answer is False."""
     job = store.job()
@@ -56,6 +58,7 @@ def test_outside_the_block(store: Store) -> None:
     assert job.my_tokens == frozenset()
 
 
+@pytest.mark.any_store
 def test_lease_over(store: Store) -> None:
     """While the lease is over the answer is False; when the store is back it is True for the same tokens."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -114,6 +117,7 @@ def test_disabled(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.any_store
 def test_disabled_with_a_backend(store: Store) -> None:
     """With coordination off and a backend configured, the audit is written there and no node registers."""
     threads = set(threading.enumerate())
@@ -126,6 +130,7 @@ def test_disabled_with_a_backend(store: Store) -> None:
     assert store.node_names == []
 
 
+@pytest.mark.any_store
 def test_unhashable_ids_are_named(store: Store) -> None:
     """An id that cannot be one raises an error that shows it."""
     with store.job() as job:
@@ -134,6 +139,7 @@ def test_unhashable_ids_are_named(store: Store) -> None:
                 job.can_claim_task(bad)
 
 
+@pytest.mark.any_store
 def test_no_call_to_the_store(store: Store) -> None:
     """``can_claim_task`` and ``my_tokens`` answer while every call to the store hangs."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))

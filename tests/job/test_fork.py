@@ -58,46 +58,47 @@ def test_a_fork_owns_nothing(store: Store) -> None:
         wait_until(lambda: job._last_heartbeat_sent != beat, 'the parent goes on')
 
 
+USES: list[Callable[[Job], object]] = [
+    lambda job: job.add_task(1),
+    lambda job: job.set_claim(1),
+    lambda job: job.write_audit(),
+    lambda job: job.get_audit(),
+    lambda job: job.get_incomplete_tasks(),
+    lambda job: job.register_task_lock(1, '%'),
+    lambda job: job.list_locks(),
+    lambda job: job.clear_all_locks(),
+    lambda job: job.claim([1]),
+    lambda job: job.task(1).__enter__(),
+    lambda job: job.complete(1),
+    lambda job: job.fence(1),
+    lambda job: job.owner_of(1),
+    lambda job: job.set_weight(1),
+    lambda job: job.register_task_locks_bulk([(1, '%', 'reason')]),
+    lambda job: job.clear_locks_by_creator('a'),
+    lambda job: job.get_active_nodes(),
+    lambda job: job.get_dead_nodes(),
+    lambda job: job.nodes,
+    lambda job: job._cn,
+]
+"""What needs the store."""
+
+
 @pytest.mark.any_store
-@pytest.mark.parametrize(
-    'use',
-    [
-        lambda job: job.add_task(1),
-        lambda job: job.set_claim(1),
-        lambda job: job.write_audit(),
-        lambda job: job.get_audit(),
-        lambda job: job.get_incomplete_tasks(),
-        lambda job: job.register_task_lock(1, '%'),
-        lambda job: job.list_locks(),
-        lambda job: job.clear_all_locks(),
-        lambda job: job.claim([1]),
-        lambda job: job.task(1).__enter__(),
-        lambda job: job.complete(1),
-        lambda job: job.fence(1),
-        lambda job: job.owner_of(1),
-        lambda job: job.set_weight(1),
-        lambda job: job.register_task_locks_bulk([(1, '%', 'reason')]),
-        lambda job: job.clear_locks_by_creator('a'),
-        lambda job: job.get_active_nodes(),
-        lambda job: job.get_dead_nodes(),
-        lambda job: job.nodes,
-        lambda job: job._cn,
-    ],
-)
-def test_use_in_a_fork_is_refused(store: Store, use: Callable[[Job], object]) -> None:
+def test_use_in_a_fork_is_refused(store: Store) -> None:
     """Whatever needs the store raises ``WrongProcess`` in the child, and names both processes."""
     with store.job('a') as job:
         parent = os.getpid()
 
-        def attempt() -> str:
+        def attempt(use: Callable[[Job], object]) -> str:
             try:
                 use(job)
             except WrongProcess as error:
                 return str(error).replace(f'fork {os.getpid()}', 'fork CHILD')
             return 'not refused'
 
-        message = in_fork(attempt)
-        assert message.startswith(f"job 'a' was entered by process {parent}, and this is its fork CHILD")
+        refusal = f"job 'a' was entered by process {parent}, and this is its fork CHILD"
+        for number, message in enumerate(in_fork(lambda: [attempt(use) for use in USES])):
+            assert message.startswith(refusal), number
     assert store.claims == []
 
 

@@ -69,6 +69,7 @@ def test_what_counts_as_progress(way: str) -> None:
         WAYS[way](job)
 
 
+@pytest.mark.any_store
 def test_what_does_not_count(store: Store) -> None:
     """Reading the state of the node or of the cluster."""
     with store.job('a') as job:
@@ -101,6 +102,7 @@ def test_a_batch_that_waits_makes_progress(store: Store) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.any_store
 def test_a_loop_that_waits_for_its_source_makes_progress(store: Store) -> None:
     """The user's generator waits for the next message: nothing hangs. The work on the message may."""
     with store.job('a') as job:
@@ -119,6 +121,7 @@ def test_a_loop_that_waits_for_its_source_makes_progress(store: Store) -> None:
         assert not lease.waiting
 
 
+@pytest.mark.any_store
 def test_an_asynchronous_loop_that_waits_for_its_source_makes_progress(store: Store) -> None:
     """The event loop waits for the next message: nothing hangs."""
 

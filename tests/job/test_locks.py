@@ -80,6 +80,7 @@ def test_nobody_matches(store: Store) -> None:
             wait_until_only(gpu, 'x', a, b)
 
 
+@pytest.mark.any_store
 def test_expiry(store: Store) -> None:
     """A lock goes when its time is over, which may be a fraction of a day, and its task falls back to its hash."""
     with store.job('a') as a, store.job('b') as b:
@@ -140,6 +141,7 @@ def test_clear(store: Store) -> None:
         assert b.list_locks() == []
 
 
+@pytest.mark.any_store
 def test_provider_first_node(store: Store) -> None:
     """The locks of ``lock_provider`` hold when the first node's block is entered."""
     with store.job('a', lock_provider=lambda job: job.register_task_locks_bulk([(1, 'b'), (2, 'a')])) as job:
@@ -239,6 +241,7 @@ def test_clear_existing_locks_is_one_step(store: Store) -> None:
     assert all([lock.id for lock in reading] == ids for reading in readings)
 
 
+@pytest.mark.any_store
 def test_pin_follows_the_fallback(store: Store) -> None:
     """When the node of the first choice leaves, the task goes to the next pattern's node, and comes back with the first."""
     with store.job('a') as a, store.job('b') as b:

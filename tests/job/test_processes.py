@@ -36,7 +36,7 @@ def test_ten_at_once_on_an_absent_store(shared_store: Store) -> None:
     assert max(loads) - min(loads) <= 1
 
 
-@pytest.mark.parametrize('leads', [False, True])
+@pytest.mark.parametrize('leads', [pytest.param(False, marks=pytest.mark.any_store), True])
 def test_killed(shared_store: Store, leads: bool) -> None:
     """Where its death is not known, the tokens of a killed process are owned again after its timeout, if it followed or led."""
     started: dict[str, Worker] = {}
@@ -51,6 +51,7 @@ def test_killed(shared_store: Store, leads: bool) -> None:
     assert overlaps(*started.values()) == []
 
 
+@pytest.mark.any_store
 def test_killed_together(shared_store: Store) -> None:
     """The tokens of a leader and a follower that are killed together are owned again at once, and the name is free at once."""
     names = ['w1', 'w2', 'w3']

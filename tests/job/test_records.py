@@ -44,6 +44,7 @@ def test_audit_marks_what_was_added(store: Store) -> None:
     assert {(row['node'], row['date']) for row in rows} == {('a', DAY)}
 
 
+@pytest.mark.any_store
 def test_a_task_of_another_node(store: Store) -> None:
     """For a task that is not this node's, ``add_task`` and ``set_claim`` say False and write nothing."""
     with store.job('a') as a, store.job('b'):
@@ -76,6 +77,7 @@ def test_audit_after_eviction(store: Store) -> None:
         assert [row['node'] for row in a.get_audit()] == ['b']
 
 
+@pytest.mark.any_store
 def test_set_claim(store: Store) -> None:
     """``set_claim`` records the beginning of one task or of several; they are not audited by ``write_audit``."""
     with store.job() as job:
@@ -126,6 +128,7 @@ def test_claims_of_the_dead_stay(store: Store) -> None:
         assert a.get_incomplete_tasks(0) == found[1:]
 
 
+@pytest.mark.any_store
 def test_exception_completes_nothing(store: Store) -> None:
     """A block that ends by an exception leaves its tasks incomplete."""
 
@@ -141,6 +144,7 @@ def test_exception_completes_nothing(store: Store) -> None:
         assert job.get_incomplete_tasks(0) == [Task(1)]
 
 
+@pytest.mark.any_store
 def test_audit_while_the_store_is_away(store: Store) -> None:
     """``write_audit`` that finds no store raises and forgets nothing: the next one writes it."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -156,6 +160,7 @@ def test_audit_while_the_store_is_away(store: Store) -> None:
     backend.inner.close()
 
 
+@pytest.mark.any_store
 def test_claim_waits_for_the_store(store: Store) -> None:
     """``add_task`` asks again when the store fails for a moment, before or after it has done its part."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -166,6 +171,7 @@ def test_claim_waits_for_the_store(store: Store) -> None:
     backend.inner.close()
 
 
+@pytest.mark.any_store
 def test_claim_of_a_lost_lease(store: Store) -> None:
     """``add_task`` waits no longer than the lease lasts, and then says False."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
@@ -180,6 +186,7 @@ def test_claim_of_a_lost_lease(store: Store) -> None:
     backend.inner.close()
 
 
+@pytest.mark.any_store
 def test_a_task_in_flight_holds_its_token(store: Store) -> None:
     """A token is not handed over while a task of it is in flight, and goes as soon as that is audited."""
     with store.job('a') as a:
@@ -193,6 +200,7 @@ def test_a_task_in_flight_holds_its_token(store: Store) -> None:
             wait_until(lambda: len(b.my_tokens) == TOKENS // 2, 'b has its share')
 
 
+@pytest.mark.any_store
 def test_outside_the_block(store: Store) -> None:
     """Outside the block what needs the store raises an error that says so; but a loop that is overtaken just gets False."""
     job = store.job()

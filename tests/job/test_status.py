@@ -23,6 +23,7 @@ from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend
 
 
+@pytest.mark.any_store
 def test_health_and_leadership(store: Store) -> None:
     """Inside the block a node is healthy, and exactly one leads; leadership passes on when it leaves."""
     a, b = store.job('a'), store.job('b')
@@ -86,6 +87,7 @@ def test_my_tokens(store: Store) -> None:
         assert job.task_to_token('x') == pin
 
 
+@pytest.mark.any_store
 def test_token_version(store: Store) -> None:
     """The version rises with every change of the assignment; 0 before the block."""
     job = store.job('a')
@@ -110,6 +112,7 @@ def test_heartbeat_time(store: Store) -> None:
         wait_until(lambda: job._last_heartbeat_sent != first, 'the next heartbeat')
 
 
+@pytest.mark.any_store
 def test_check_of_the_guide(store: Store) -> None:
     """The guide's own health check runs as it is written there."""
     with store.job('worker-01') as job:
@@ -189,6 +192,7 @@ def test_coordination_status(store: Store) -> None:
     assert (status['state'], status['is_healthy'], status['is_leader'], status['token_count']) == ('left', False, False, 0)
 
 
+@pytest.mark.any_store
 def test_the_status_is_json(store: Store) -> None:
     """The status is the same after a way through JSON, inside the block and outside, and its time is in UTC."""
     job = store.job('a')
@@ -200,6 +204,7 @@ def test_the_status_is_json(store: Store) -> None:
         assert dt.datetime.fromisoformat(status['last_heartbeat']).utcoffset() == dt.timedelta(0)
 
 
+@pytest.mark.any_store
 def test_repr(store: Store) -> None:
     """The repr has the node's name, phase, tokens and the rest of its lease."""
     job = store.job('a')

@@ -29,8 +29,9 @@ OLDEST_SERVER = 13
 ENDING_SEC = 1.0
 """How long a rollback may take when the time of its transaction is over already."""
 
-BUSY = {'40001', '40P01', '23505'}
-"""Serialization failure, deadlock, and a row that another transaction has inserted: rolled back; another attempt may succeed."""
+BUSY = {'40001', '40P01', '23505', '25P03'}
+"""Serialization failure, deadlock, a row that another transaction has inserted, a transaction idle for too long: rolled back;
+another attempt may succeed."""
 RIGHTS = '42501'
 LOGIN = {'28000', '28P01', '3D000'}
 LOGIN_REFUSED = (
@@ -199,7 +200,7 @@ def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> Jo
     """Return the error to raise instead; ``grants`` are the statements that give a user its rights."""
     code, said = error.sqlstate or '', in_one_line(error)
     if code in BUSY:
-        return Busy(f'{server}: rolled back in favour of another transaction: {said}')
+        return Busy(f'{server}: rolled back: {said}')
     if code == RIGHTS:
         return ConfigError(f'{server}: this user may not do what is needed: {said}; what it needs the owner gives: {grants}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.compiling import share_compiled_statements
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
 from tests.support.stores import many_databases
 
@@ -28,12 +29,13 @@ MODULES = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up the conformance suite, with fewer sequences of calls unless ``--full`` is given; restore SIGINT.
+    """Set up the conformance suite, with fewer sequences of calls and less to compile unless ``--full`` is given; restore SIGINT.
 
     A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit.
     """
     if not config.getoption('full'):
         Harness.examples = 10
+        share_compiled_statements()
     Harness.modules = MODULES
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,7 +10,9 @@ manager of its own. One manager for all would also silently skip the second of t
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -85,11 +87,14 @@ def connect(url: str, options: BackendOptions) -> Backend:
     if isinstance(url, str) and not is_storable(url):
         raise ConfigError(f'backend is {safe_repr(redact_url(url))}: must be text without NUL and lone surrogates')
     scheme = _scheme(url)
-    candidates = _candidates()
-    claims = [candidate for candidate in candidates if scheme in candidate.schemes]
-    chosen = next((candidate for candidate in claims if candidate.error is None), None)
+    path = tuple(sys.path)
+    chosen = _usable(scheme, _remembered(path))
+    if chosen is None:
+        _remembered.cache_clear()  # it may have been installed since
+        chosen = _usable(scheme, _remembered(path))
     if chosen is None or chosen.plugin is None:
-        if claims:
+        candidates = _remembered(path)
+        if claims := [candidate for candidate in candidates if scheme in candidate.schemes]:
             raise BackendNotFound(f'{scheme}:// cannot be used: {claims[0].error}') from claims[0].cause
         raise BackendNotFound(_unknown(scheme, candidates))
     try:
@@ -161,6 +166,16 @@ def _scheme(url: str) -> str:
     if not separator or not _SCHEME.fullmatch(scheme):
         raise ConfigError(f'backend is {safe_repr(redact_url(url))}: must be a URL such as sqlite:///jobsync.db')
     return scheme
+
+
+@functools.lru_cache(maxsize=1)
+def _remembered(path: tuple[str, ...]) -> list[_Candidate]:  # noqa: ARG001 - what the answer depends on
+    """Return what ``_candidates`` does; once for each ``sys.path``, because it reads the metadata of every distribution there."""
+    return _candidates()
+
+
+def _usable(scheme: str, candidates: Iterable[_Candidate]) -> _Candidate | None:
+    return next((candidate for candidate in candidates if scheme in candidate.schemes and candidate.error is None), None)
 
 
 def _candidates() -> list[_Candidate]:

@@ -228,7 +228,7 @@ REFUSALS: dict[str, Callable[[EtcdServer], contextlib.AbstractContextManager[Non
 class TestRunning:
     """Nodes at work are let in no more for a while."""
 
-    @pytest.mark.parametrize('refusal', REFUSALS)
+    @pytest.mark.parametrize('refusal', ['another password', 'no rights', pytest.param('no role', marks=pytest.mark.full)])
     def test_for_longer_than_a_timeout(self, guarded: EtcdServer, refusal: str) -> None:
         """They answer False meanwhile; afterwards the runs, the version and each owner are those from before."""
         with (

@@ -318,24 +318,28 @@ class TestRunning:
     """Nodes at work outlast a refusal that is longer than their lease, and go on with the same tokens."""
 
     STATES: ClassVar[dict[str, State]] = {
-        **REFUSING_WRITES,
+        'MISCONF': no_disk,
         **REFUSING_ALL,
         'another password': another_password,
-        'the user is switched off': user_off,
         'no rights': lambda server: no_rights(server, '-@all'),
-        'no keys': lambda server: no_rights(server, 'resetkeys'),
-        'no writes': lambda server: no_rights(server, '-hset'),
         'OOM': no_memory,
     }
+    ALIKE: ClassVar[dict[str, State]] = {
+        'NOREPLICAS': no_replicas,
+        'the user is switched off': user_off,
+        'no keys': lambda server: no_rights(server, 'resetkeys'),
+        'no writes': lambda server: no_rights(server, '-hset'),
+    }
+    """Those that are for a node the same as one of the others."""
 
-    @pytest.mark.parametrize('state', STATES)
+    @pytest.mark.parametrize('state', [*STATES, *(pytest.param(state, marks=pytest.mark.full) for state in ALIKE)])
     def test_for_longer_than_a_timeout(self, harness: RedisHarness, server: RedisServer, state: str) -> None:
         """They answer False meanwhile; afterwards the runs, the version and each owner are those from before."""
         url = server.url(query='durable=yes') if state == 'another password' else user(server, *RULES) + '?durable=yes'
         with Cluster(url, 'abc') as cluster, closing(connect(server.url(query='durable=yes'), BackendOptions())) as handle:
             eventually(lambda: cluster.is_shared_out)
             before, owners = standing(handle), cluster.owners()
-            with self.STATES[state](server):
+            with {**self.STATES, **self.ALIKE}[state](server):
                 began = time.monotonic()
                 eventually(lambda: not any(cluster.owners().values()))
                 eventually(lambda: time.monotonic() - began > 1.5 * FAST['heartbeat_timeout_sec'])

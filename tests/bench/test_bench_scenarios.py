@@ -115,6 +115,7 @@ def test_claim() -> None:
     assert compare(BY_NAME['claim'].targets[0], series).value == task["another node's"]
 
 
+@pytest.mark.full
 def test_a_pile_is_worked_through_by_real_processes() -> None:
     series = played('batch')
     assert medians(series, 'rate').keys() == medians(series, 'end').keys() == {'4 processes'}

@@ -34,8 +34,8 @@ from jobsync._worker.stages import Event, Stages
 from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.testing import FaultyBackend
 
-PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600, 'op_timeout_sec': 60}
-"""With these no token changes hands because somebody is taken for dead, and no call fails because the machine is starved."""
+PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
+"""With these no token changes hands because somebody is taken for dead."""
 
 
 @pytest.mark.parametrize('attempt', [1, *(pytest.param(number, marks=pytest.mark.full) for number in (2, 3))])
@@ -114,10 +114,12 @@ def stop_in_the_block(shared_store: Store, mode: str) -> None:
 @pytest.mark.parametrize('store', kinds(SQL), indirect=True)
 def test_in_a_transaction(store: Store) -> None:
     """A transaction of the user's that a signal falls into is done or not, and nothing is logged about it."""
-    with store.job('a', config=PATIENT) as other:
+    # On SQLite the worker's own transaction keeps it from writing that it leaves, until the time for the call is over.
+    patient = PATIENT | ({} if store.url.startswith('sqlite') else {'op_timeout_sec': 60})
+    with store.job('a', config=patient) as other:
         db.execute(other._cn, 'CREATE TABLE pairs (one INTEGER, two INTEGER)')
         for number in range(3):
-            worker = Worker(store.url, f'worker-{number}', 'transaction', **PATIENT)
+            worker = Worker(store.url, f'worker-{number}', 'transaction', **patient)
             with workers(worker):
                 worker.wait_until_said('entered')
                 before = db.select_scalar(other._cn, 'SELECT count(*) FROM pairs')

@@ -38,7 +38,10 @@ SHOWN_BY = {
 """For each rule a seed that shows the lack of it today: where to begin, so that not all before it are tried."""
 
 
-@pytest.mark.parametrize('first', [0, 4, *(pytest.param(first, marks=pytest.mark.slow) for first in range(8, 24, 4))])
+@pytest.mark.parametrize(
+    'first',
+    [0, 4, pytest.param(8, marks=pytest.mark.slow), *(pytest.param(first, marks=pytest.mark.full) for first in range(12, 24, 4))],
+)
 def test_every_promise_holds(first: int) -> None:
     """P1, P7 and the order of announcements at every step of a storm, and P2 to P6 in the drills after it."""
     for seed in range(first, first + 4):

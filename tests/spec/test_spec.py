@@ -102,7 +102,7 @@ def verify(folder: Path, flags: tuple[str, ...], *, depth: int = 0) -> Verdict:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures('spin')
-@pytest.mark.parametrize('world', WORLDS)
+@pytest.mark.parametrize('world', ['two names', *(pytest.param(world, marks=pytest.mark.full) for world in [*WORLDS][1:])])
 def test_one_owner(world: str, tmp_path: Path) -> None:
     """In every state of the small worlds at most one run claims the task, and the page says how many states there are."""
     found = verify(tmp_path, WORLDS[world], depth=400_000)

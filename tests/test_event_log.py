@@ -24,7 +24,7 @@ def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> It
     monkeypatch.setattr(module, 'event_log', log)
     caplog.set_level(logging.INFO, logger='jobsync')
     yield log
-    assert log.flush(30)
+    assert log.flush(120)
 
 
 class Blocked(logging.Handler):
@@ -54,7 +54,7 @@ def test_lines_come_in_order_with_the_time_and_the_thread_of_the_call(log: Event
     """What a handler is given says when and where the line was logged, not when and where it was written."""
     for number in range(5):
         logger.warning('line %d', number)
-    assert log.flush(30)
+    assert log.flush(120)
     assert [record.getMessage() for record in caplog.records] == [f'line {number}' for number in range(5)]
     assert {record.threadName for record in caplog.records} == {threading.current_thread().name}
     assert [record.created for record in caplog.records] == sorted(record.created for record in caplog.records)
@@ -65,7 +65,7 @@ def test_a_level_that_is_off_is_not_written(log: EventLog, caplog: pytest.LogCap
     caplog.set_level(logging.WARNING, logger='jobsync')
     logger.info('quiet')
     logger.error('loud')
-    assert log.flush(30)
+    assert log.flush(120)
     assert [record.getMessage() for record in caplog.records] == ['loud']
 
 
@@ -78,7 +78,7 @@ def test_a_blocked_log_blocks_nobody(log: EventLog, blocked: Blocked, caplog: py
     assert log.dropped == 15
     assert not log.flush(0.01)
     blocked.go.set()
-    assert log.flush(30)
+    assert log.flush(120)
     assert [record.getMessage() for record in caplog.records] == [
         'first',
         '15 log lines were dropped: the log did not take them',
@@ -100,12 +100,12 @@ def test_a_filter_that_raises(error: type[BaseException], log: EventLog, caplog:
     target.addFilter(refuse)
     try:
         logger.info('refused')
-        assert log.flush(30)
+        assert log.flush(120)
         assert log.dropped == 1
         refuses.clear()
         refuses.append(False)
         logger.info('taken')
-        assert log.flush(30)
+        assert log.flush(120)
     finally:
         target.removeFilter(refuse)
     assert [record.getMessage() for record in caplog.records] == ['taken', '1 log lines were dropped: the log did not take them']
@@ -130,7 +130,7 @@ def test_a_line_that_comes_as_the_writer_ends(
 
     log._lines = Late()
     logger.info('registered')
-    assert log.flush(30)
+    assert log.flush(120)
     assert [record.getMessage() for record in caplog.records] == ['registered', 'left']
 
 
@@ -140,7 +140,7 @@ def test_an_exception_is_logged_with_its_traceback(log: EventLog, caplog: pytest
         raise ZeroDivisionError
     except ZeroDivisionError:
         logger.exception('failed')
-    assert log.flush(30)
+    assert log.flush(120)
     assert 'test_an_exception_is_logged' in caplog.text
     assert 'ZeroDivisionError' in caplog.text
 
@@ -156,7 +156,7 @@ def test_flushing_is_bounded_when_this_very_thread_holds_the_lock(log: EventLog)
         assert not log.flush(0.05)
     finally:
         handler.release()
-        assert log.flush(30)
+        assert log.flush(120)
         root.removeHandler(handler)
 
 
@@ -176,7 +176,7 @@ def test_a_forked_child_has_a_log_of_its_own(blocked: Blocked) -> None:
             root.handlers, root.propagate = [handler], False
             module.event_log._begin()  # the process's own does so by itself
             logger.info('the child')
-            if module.event_log.flush(30) and written == ['the child']:
+            if module.event_log.flush(120) and written == ['the child']:
                 status = 0
         finally:
             os._exit(status)
@@ -194,7 +194,7 @@ def test_a_driver_that_logs_in_a_thread_of_jobsync(log: EventLog, blocked: Block
         assert not thread.is_alive()
         assert blocked.reached.wait(120)
         blocked.go.set()
-        assert log.flush(30)
+        assert log.flush(120)
         lines: list[str] = []
         handler = logging.Handler()
         handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]

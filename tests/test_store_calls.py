@@ -103,12 +103,12 @@ def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     short, _ = failing(1)
     with caplog.at_level(logging.WARNING, 'jobsync'):
         StoreCalls(10).call(short)
-        assert event_log.flush(30)
+        assert event_log.flush(120)
         assert not caplog.records
         long, _ = failing(1_000_000)
         with pytest.raises(BackendUnavailable):
             StoreCalls(2.5).call(long)
-        assert event_log.flush(30)
+        assert event_log.flush(120)
     assert [record.getMessage() for record in caplog.records] == [caplog.records[0].getMessage()]
     assert caplog.records[0].getMessage().startswith('calling the store again: error ')
 
@@ -160,7 +160,7 @@ def test_a_signal_ends_the_wait_and_not_the_call(caller: StoreCalls) -> None:
 
     def action() -> None:
         entered.set()
-        go_on.wait(30)
+        go_on.wait(120)
         steps.append('first')
 
     with a_signal_raises(entered.wait):
@@ -234,7 +234,7 @@ def test_a_call_that_hangs_does_not_hold_up_closing() -> None:
 
     def hang() -> None:
         entered.set()
-        go_on.wait(30)
+        go_on.wait(120)
 
     with a_signal_raises(entered.wait):
         caller.call(hang)
@@ -251,11 +251,11 @@ def test_a_second_end_does_not_wait_for_a_thread_that_is_over() -> None:
 
     def hang(_: object) -> None:
         entered.set()
-        go_on.wait(30)
+        go_on.wait(120)
 
     pending = threading.Thread(target=call_thread.run, args=(hang,))
     pending.start()
-    assert entered.wait(30)
+    assert entered.wait(120)
     ends = [threading.Thread(target=call_thread.end, args=(600,)) for _ in range(2)]
     for end in ends:
         end.start()
@@ -300,7 +300,7 @@ def test_a_fork_made_while_calling_is_told(caller: StoreCalls) -> None:
 
     def action() -> str:
         entered.set()
-        go_on.wait(30)
+        go_on.wait(120)
         return 'of the parent'
 
     with a_signal_comes(entered.wait, handler):

@@ -435,7 +435,7 @@ class TestHints:
             harness.execute('DELETE FROM sync_token WHERE token_id < 5')
             connection.exec_driver_sql('SELECT 1')
             connection.commit()
-            heard = [int(notify.payload) for notify in raw.notifies(timeout=2, stop_after=4)]
+            heard = [int(notify.payload) for notify in raw.notifies(timeout=60, stop_after=4)]
         assert heard == list(range(before + 1, before + 5))
 
     def test_what_is_announced_is_not_believed(
@@ -478,7 +478,7 @@ class TestHints:
                 namespace.join(name)
                 waiting.join(100)
                 assert answers == [revision + 1]
-            assert event_log.flush(30)
+            assert event_log.flush(120)
         assert len([record for record in caplog.records if 'announcements do not come through' in record.message]) == 1
 
     def test_behind_a_proxy_that_passes_them_on(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:

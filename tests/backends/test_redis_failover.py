@@ -189,7 +189,7 @@ class TestSentinel:
             closing(connect(sentinel.url(), BackendOptions())) as backend,
         ):
             backend.open(SETTINGS, create=True)
-        assert event_log.flush(30)
+        assert event_log.flush(120)
         assert [record.levelname for record in caplog.records if 'cut off' in record.message] == ['WARNING'] * (not careful)
 
     def test_durable_is_for_one_server(self) -> None:

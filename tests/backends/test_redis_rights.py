@@ -227,5 +227,5 @@ class TestRights:
                 waiting = Waiting(backend, revision)
                 namespace.join(name)
                 assert waiting.answer() == revision + 1
-            assert event_log.flush(30)
+            assert event_log.flush(120)
         assert len([record for record in caplog.records if 'polling every' in record.message]) == 1

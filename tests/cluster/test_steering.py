@@ -198,7 +198,7 @@ def test_a_leader_that_cannot_record_itself_leads(caplog: pytest.LogCaptureFixtu
     with Job('w1', coordination_config=config(MemoryStore(), Fault('edit_locks'))) as job:
         wait_until(lambda: len(job.my_tokens) == 20, 'it owns everything')
         assert job.am_i_leader()
-    assert event_log.flush(30)
+    assert event_log.flush(120)
     assert 'epoch 1 has no record of its leader: edit_locks was not done' in caplog.text
 
 

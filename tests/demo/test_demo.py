@@ -82,7 +82,7 @@ def test_every_file_is_done_though_a_worker_is_killed(files: Path, tmp_path: Pat
     """With a kill midway every file is done, none is had by two at once, and the table of results says the same."""
     keep = tmp_path / 'keep'
     arguments = ['--path', str(files), '--workers', '3', '--seed', '7', '--keep', str(keep), '--json']
-    done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     found = figures_of(done)
     assert found['ok']
@@ -112,7 +112,7 @@ if 'jobsync_demo.worker' in sys.orig_argv:
 
     def both_at_the_first(path):
         files.digest = digest
-        logs, deadline = pathlib.Path(sys.argv[1]).parent, time.monotonic() + 30
+        logs, deadline = pathlib.Path(sys.argv[1]).parent, time.monotonic() + 90
         while time.monotonic() < deadline and sum('"begin"' in log.read_text() for log in logs.glob('*.log')) < 2:
             time.sleep(0.01)
         return digest(path)
@@ -126,7 +126,7 @@ def test_a_broken_promise_is_found(few_files: Path, tmp_path: Path) -> None:
     (tmp_path / 'sitecustomize.py').write_text(_EVERY_WORKER_ALONE)
     arguments = ['--path', str(few_files), '--workers', '2', '--no-kill', '--json', '--keep', str(tmp_path / 'keep')]
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
-    done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 1, done.stdout + done.stderr
     found = figures_of(done)
     assert found['worked_at_once']
@@ -142,7 +142,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(files: Path, tmp_path: Pat
         pids = [event['pid'] for event in events(keep, 'start')]
         assert len(pids) == 2
         process.send_signal(number)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number, output
     assert not any(is_alive(pid) for pid in pids)
     assert 'Traceback' not in output
@@ -172,7 +172,7 @@ def test_a_worker_that_fails_by_itself_is_a_fault(few_files: Path, tmp_path: Pat
     )
     arguments = ['--path', str(few_files), '--workers', '2', '--no-kill', '--json', '--keep', str(tmp_path / 'keep')]
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
-    done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run([*_JOBSYNC, *arguments], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 1, done.stdout + done.stderr
     found = figures_of(done)
     assert found['done'] == 16

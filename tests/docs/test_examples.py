@@ -18,7 +18,7 @@ LONGEST_LINE = 96
 def test_a_pages_examples_run(page: Path, tmp_path: Path) -> None:
     """The blocks of a page run from top to bottom, in one process of their own and an empty folder, without a warning."""
     command = [sys.executable, '-W', 'error', '-c', RUN, str(page)]
-    done = subprocess.run(command, cwd=tmp_path, input=program(page), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, input=program(page), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f'{done.stdout}\n{done.stderr}'
 
 

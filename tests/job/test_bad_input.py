@@ -233,7 +233,7 @@ def test_a_pattern_of_a_shell(store: Store, caplog: pytest.LogCaptureFixture) ->
     with store.job('a') as job:
         job.register_task_locks_bulk([(1, 'gpu-*'), (2, ['node-?', 'a']), (3, 'a*%'), (4, 'b')])
         assert len(job.list_locks()) == 4
-    assert event_log.flush(30)
+    assert event_log.flush(120)
     warned = [record.getMessage() for record in caplog.records if 'LIKE' in record.getMessage()]
     assert len(warned) == 1
     assert "very name: 'gpu-*', 'node-?'. Patterns are those of SQL LIKE: % is any number" in warned[0]
@@ -402,7 +402,7 @@ def test_a_store_that_is_away_is_told_before_patience_ends(caplog: pytest.LogCap
     """Whoever waits for a store at the start reads once what is waited for, and not only in the error at the end."""
     with pytest.raises(BackendUnavailable), made_on('postgresql://user@127.0.0.1:1/db', op_timeout_sec=1):
         pass
-    assert event_log.flush(30)
+    assert event_log.flush(120)
     told = [record.getMessage() for record in caplog.records if record.name == 'jobsync.job']
     assert len(told) == 1
     assert re.match(r'calling the store again: postgresql host=127\.0\.0\.1 port=1 .*refused', told[0])

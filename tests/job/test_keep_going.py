@@ -98,7 +98,7 @@ def test_a_batch_that_waits_makes_progress(store: Store) -> None:
             lease.has_stirred = False
             wait_until(lambda: lease.has_stirred, 'the loop stirs')
         b.complete(task)
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive()
 
 

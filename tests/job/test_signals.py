@@ -289,7 +289,7 @@ def test_what_a_signal_leaves_is_logged(store: Store, caplog: pytest.LogCaptureF
         job.add_task('x')
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
-    assert event_log.flush(30)
+    assert event_log.flush(120)
     told = [record.getMessage() for record in caplog.records if 'open' in record.getMessage() or 'audited' in record.getMessage()]
     assert told[:2] == [
         "node 'a': SIGTERM has come: no further task is started, and the block has 300 s to end; 1 tasks are open: 'x'",
@@ -305,7 +305,7 @@ def test_the_end_of_the_time_is_logged(store: Store, caplog: pytest.LogCaptureFi
     with pytest.raises(SystemExit), store.job('a', handle_signals=True, config=config):
         signal.raise_signal(signal.SIGTERM)
         threading.Event().wait(120)
-    assert event_log.flush(30)
+    assert event_log.flush(120)
     assert "node 'a': 0.2 s after the signal the block goes on: the block is left at once" in caplog.text
     assert caplog.text.count('no task is open') == 1
 

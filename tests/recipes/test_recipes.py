@@ -142,7 +142,7 @@ def free_port() -> int:
 def status_of(url: str) -> int:
     """Return the status of an answer, 0 for none."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -10,6 +10,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import pytest
+
+from jobsync.testing import BackendSuite
 from jobsync.testing.pytest_plugin import jobsync_cluster
 
 __all__ = ['jobsync_cluster']
@@ -26,6 +29,15 @@ def pytest_configure() -> None:
             importlib.metadata.distribution(example.name)
         except importlib.metadata.PackageNotFoundError:
             install(example)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the contract on an example's backend to ``--full``: it is no store of jobsync."""
+    for item in items:
+        kind = item.cls if isinstance(item, pytest.Function) and item.path.is_relative_to(_HERE) else None
+        if kind is not None and issubclass(kind, BackendSuite):
+            item.add_marker(pytest.mark.full)
 
 
 def install(example: Path) -> None:

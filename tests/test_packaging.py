@@ -168,7 +168,8 @@ def test_environments_named_in_the_readme_exist() -> None:
     named = set(re.findall(r'tox -e ([a-z0-9]+)', README))
     assert named
     assert all(config.has_section(f'testenv:{name}') for name in named)
-    assert [name.strip() for name in config['tox']['env_list'].split(',')] == ['lint', 'py']
+    assert config['tox']['env_list'] == 'py'
+    assert config['testenv:py']['commands'].split('\n')[1:] == ['{[testenv:lint]commands}', config['testenv']['commands'].strip()]
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -102,16 +102,6 @@ class TestFiles(BackendSuite):
         yield harness
         harness.close()
 
-    @pytest.mark.full
-    def test_as_many_removals_as_declared(self, namespace: Namespace) -> None:
-        """With a file for each node, that takes a quarter of the time of all the others."""
-        super().test_as_many_removals_as_declared(namespace)
-
-    @pytest.mark.full
-    def test_many_nodes(self, namespace: Namespace) -> None:
-        """With a file for each node, that takes long."""
-        super().test_many_nodes(namespace)
-
 
 def test_it_is_found_by_its_entry_point() -> None:
     """Whoever has the distribution has the scheme."""

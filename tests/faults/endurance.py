@@ -13,8 +13,8 @@ import sqlite3
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -85,12 +85,8 @@ class Gauges:
             if worker.lines:
                 self._add('connections', worker.run, established({line.port for line in worker.lines}))
         place = self._scene.place
-        try:
-            incomplete = len(self._scene.backend.incomplete(None, dt.timedelta(0)))
-            # Incomplete work stays: its claims and attempts are the user's, and every kill leaves some.
-            self._add('records', 'the store', records(place) - 4 * incomplete)
-        except (JobsyncError, sqlite3.Error, psycopg.Error):
-            pass  # not at this moment: the next sample counts
+        with suppress(JobsyncError, sqlite3.Error, psycopg.Error):  # not at this moment: the next sample counts
+            self._add('records', 'the store', records(place) - of_incomplete(self._scene, place))
 
     def _add(self, what: str, of: str, value: float) -> None:
         self.samples[what, of].append((now(), value))
@@ -116,18 +112,36 @@ def established(ports: Iterable[int]) -> int:
     return sum(int(remote.rpartition(':')[2], 16) in ports and status == '01' for _, _, remote, status, *_ in fields)
 
 
+def of_incomplete(scene: Scene, place: Place) -> int:
+    """Return how many of the records are incomplete work, which stays: it is the user's, and every kill leaves some."""
+    if isinstance(place, (SqlitePlace, PostgresqlPlace)):
+        with sql(place) as run:
+            audit = 'SELECT 1 FROM sync_audit a WHERE a.item = c.item AND a.date = c.date'
+            return int(run(f'SELECT count(*) FROM sync_claim c WHERE NOT EXISTS ({audit})')[0][0])  # noqa: S608
+    # A claim, its places in two indexes, and an attempt.
+    return 4 * len(scene.backend.incomplete(None, dt.timedelta(0)))
+
+
+@contextmanager
+def sql(place: SqlitePlace | PostgresqlPlace) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+    """Run statements on the database of a place, beside its workers."""
+    if isinstance(place, SqlitePlace):
+        with closing(sqlite3.connect(place.url(()).removeprefix('sqlite:///'), timeout=30)) as file:
+            yield lambda statement: file.execute(statement).fetchall()
+        return
+    with psycopg.connect(place.server.url(socket_only=True), autocommit=True) as connection:
+        connection.execute(f'SET search_path = {place.schema}'.encode())
+        yield lambda statement: connection.execute(statement.encode()).fetchall()
+
+
 def records(place: Place) -> int:
     """Return how many records a store has: rows, members of keys; in etcd, where one key has many, kilobytes."""
     if isinstance(place, SqlitePlace):
-        with closing(sqlite3.connect(place.url(()).removeprefix('sqlite:///'), timeout=30)) as file:
-            tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return sum(file.execute(f'SELECT count(*) FROM {name}').fetchone()[0] for name in tables)  # noqa: S608
+        with sql(place) as run:
+            return count_rows(run, "SELECT name FROM sqlite_master WHERE type = 'table'")
     if isinstance(place, PostgresqlPlace):
-        with psycopg.connect(place.server.url(socket_only=True), autocommit=True) as connection:
-            schema = place.schema
-            found = connection.execute('SELECT tablename FROM pg_tables WHERE schemaname = %s', [schema]).fetchall()
-            counts = (connection.execute(f'SELECT count(*) FROM {schema}.{name}'.encode()).fetchone() for (name,) in found)  # noqa: S608
-            return sum(count[0] for count in counts if count)
+        with sql(place) as run:
+            return count_rows(run, 'SELECT tablename FROM pg_tables WHERE schemaname = current_schema()')
     if isinstance(place, RedisPlace):
         sizes = {'hash': 'HLEN', 'zset': 'ZCARD', 'set': 'SCARD', 'list': 'LLEN', 'stream': 'XLEN'}
         with place.server.session() as ask:
@@ -135,6 +149,11 @@ def records(place: Place) -> int:
             return sum(int(ask(sizes[kind], key)) if (kind := ask('TYPE', key)) in sizes else 1 for key in keys)
     member = place.server if isinstance(place, EtcdPlace) else place.servers[0]
     return len(member.ctl('get', '', '--prefix')) // 1024  # type: ignore[attr-defined]
+
+
+def count_rows(run: Callable[[str], list[tuple[Any, ...]]], tables: str) -> int:
+    """Return how many rows there are in the tables that a statement returns."""
+    return sum(int(run(f'SELECT count(*) FROM {name}')[0][0]) for (name,) in run(tables))  # noqa: S608
 
 
 def sparing(fault: Fault, lasting: Sequence[Worker]) -> Fault:

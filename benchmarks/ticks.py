@@ -9,8 +9,8 @@ good order, and replaced. The wall clock of each worker is wrong by up to two mi
 
 - *at once*: two workers found one tick theirs at one time (see ``jobsync.testing.verdict`` for what is certain);
 - *twice*: a tick has two records of its completion, or was run after it had one;
-- *missed*: a tick between the first and the last has no record. One of 'skip' is not missed if the worker that claimed it
-  was killed or stopped then: it is run at most once;
+- *missed*: a tick between the first and the last has no record. One of 'skip', which is run at most once, is not missed if it was
+  begun, and its function raised because the tick had passed on; or if the worker that claimed it was killed or stopped then;
 - *late*: the longest time from a tick to the beginning of the run that completed it. Only if the schedules' clocks are right.
 """
 
@@ -98,7 +98,7 @@ class Outcome:
     twice: list[str]
     missed: list[str]
     begun_only: int
-    """Ticks of 'skip' whose worker had claimed them, and was killed or stopped then."""
+    """Ticks of 'skip' that a worker had begun or claimed, and that did not end well."""
     latest_sec: float
     """The longest time from a tick to the beginning of the run that completed it."""
 
@@ -280,7 +280,7 @@ def _judge(
             item = f'every:f{number}@{dt.datetime.fromtimestamp(tick, dt.UTC).isoformat().replace("+00:00", "Z")}'
             if not recorded[item]:
                 claim = claimed.get(item)
-                if claim and not number % 2 and _was_hit(claim, faults, slack):
+                if not number % 2 and (begun[item] or (claim and _was_hit(claim, faults, slack))):
                     begun_only += 1
                 else:
                     missed.append(f'{item}: {_story(begun[item], faults, tick, wall_less_now)}')

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support.compiling import share_compiled_statements
+from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
 from tests.support.stores import many_databases
 
@@ -34,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit.
     """
     if not config.getoption('full'):
-        Harness.examples = 10
+        Harness.examples, PostgresqlHarness.examples = 10, 5
         share_compiled_statements()
     Harness.modules = MODULES
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

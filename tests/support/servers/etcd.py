@@ -21,6 +21,9 @@ from tests.support.servers.program import ServerProcess, find_programs, free_por
 
 __all__ = ['EtcdMember', 'EtcdServer', 'find_etcd', 'start_members']
 
+CHEAP_LOGINS = '--bcrypt-cost=4'
+"""The least. At 10, the default, a login costs the tests as much as fifty calls."""
+
 
 @functools.cache
 def find_etcd(program: str = 'etcd') -> Path:
@@ -84,7 +87,15 @@ class EtcdServer(ServerProcess):
                 f'--key-file={folder}/server.key',
                 f'--trusted-ca-file={folder}/ca.pem',
             ]
-        return [str(self._program), f'--data-dir={self._data}', '--log-level=warn', *clients, *members, *self._options]
+        return [
+            str(self._program),
+            f'--data-dir={self._data}',
+            '--log-level=warn',
+            CHEAP_LOGINS,
+            *clients,
+            *members,
+            *self._options,
+        ]
 
     def _identity(self, peers: str) -> list[str]:
         cluster = [f'--initial-cluster=only={peers}', f'--initial-cluster-token=cluster-{self._cluster}']

@@ -168,6 +168,7 @@ def test_nothing_depends_on_hints() -> None:
 # --- rhythm ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_idle_cluster_asks_little() -> None:
     """A settled follower makes at most 13 calls a minute, the leader and its heirs 26; no node reads what has not changed."""
     bench = Bench()
@@ -209,6 +210,7 @@ def test_a_newcomer_beats_in_step_within_an_interval(phase: float) -> None:
     assert behind == pytest.approx(behind[:1] * len(ours), abs=0.02)
 
 
+@pytest.mark.slow
 def test_many_nodes_do_not_beat_at_once() -> None:
     """In each half of the time that they have for it, a good part of them does."""
     bench = Bench()

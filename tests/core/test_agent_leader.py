@@ -155,6 +155,7 @@ SOME = list(zip(itertools.cycle(PHASES), DELAYS, strict=False))
 """Each phase and each delay at least once."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('change', CHANGES)
 @pytest.mark.parametrize('who', [0, 1, -1], ids=['leader', 'next', 'youngest'])
 @pytest.mark.parametrize('moments', [SOME, pytest.param(MOMENTS, marks=pytest.mark.full)], ids=['each', 'all pairs'])

@@ -73,6 +73,7 @@ def test_return_after_a_newcomer() -> None:
     assert len(set(moved) & mine) == 800
 
 
+@pytest.mark.slow
 def test_as_many_as_can_be() -> None:
     """Of all outcomes with the fewest moves, none brings more tokens home to the one node that returns."""
     for seed in range(250):

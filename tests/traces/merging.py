@@ -103,7 +103,7 @@ class _Merger:
         match event['do']:
             case 'commit':
                 over = 'version', specification.version
-            case 'lead':
+            case 'lead' if event['epoch'] > specification.epoch:  # a call repeated because its answer was lost ends no epoch
                 over = 'epoch', specification.epoch
             case 'join':
                 over = 'run', specification.record.get(event['name'])

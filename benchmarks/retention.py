@@ -76,6 +76,8 @@ class Times:
     over: int = 0
     """How many statements took longer than ``LONG_SEC``."""
     deleted: int = 0
+    under_way: threading.Lock = attrs.field(factory=threading.Lock)
+    """Held by a call of the purge, which may outlast the job that has made it."""
 
     def add(self, statement: float, cpu: float) -> None:
         """Count a statement of the purge."""
@@ -93,15 +95,16 @@ class Measured(FaultyBackend):
 
     def purge(self, kind: HistoryKind, *arguments: Any) -> Purged:
         """See ``Backend.purge``."""
-        self._here.purges, since = True, time.monotonic()
-        try:
-            found = self.inner.purge(kind, *arguments)
-        finally:
-            self._here.purges = False
-            self._times.call = max(self._times.call, time.monotonic() - since)
-        if kind in KEPT:
-            self._times.deleted += found.deleted
-        return found
+        with self._times.under_way:
+            self._here.purges, since = True, time.monotonic()
+            try:
+                found = self.inner.purge(kind, *arguments)
+            finally:
+                self._here.purges = False
+                self._times.call = max(self._times.call, time.monotonic() - since)
+            if kind in KEPT:
+                self._times.deleted += found.deleted
+            return found
 
 
 class Collecting:
@@ -258,6 +261,7 @@ def play(kind: str, options: argparse.Namespace) -> list[str]:
                 took = time.monotonic() - since
                 if any(process.wait() for process in processes):
                     raise RuntimeError(f'{kind}: appending has failed')
+        times.under_way.acquire()  # what is deleted is counted, and no more is
         kept = [{record.item for record in backend.history(each, date=DATE)} for each in KEPT]  # type: ignore[union-attr]
         backend.close()
     if sum(map(len, kept)) != appended.claims + appended.audits - times.deleted:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
@@ -130,6 +131,12 @@ class Host:
             'lost': sum(node.status.phase is not Phase.MEMBER for node, _ in self._nodes),
         }
 
+    def leader_cpu(self) -> float:
+        """Return the CPU seconds that the threads of the leader have taken; 0 if it is not of this process."""
+        names = tuple(f'-{node.config.name}' for node, _ in self._nodes if node.status.leads)
+        threads = [thread for thread in threading.enumerate() if names and thread.name.endswith(names)]
+        return sum(cpu_seconds_of(thread) for thread in threads)
+
     def leave(self) -> None:
         """Let all nodes leave."""
         for node, _ in self._nodes:
@@ -137,6 +144,15 @@ class Host:
         for node, _ in self._nodes:
             node.wait_until_over(10)
             node.close()
+
+
+def cpu_seconds_of(thread: threading.Thread) -> float:
+    """Return the CPU seconds of a thread, from Linux; 0 if it has ended."""
+    try:
+        times = Path(f'/proc/self/task/{thread.native_id}/schedstat').read_text()
+    except FileNotFoundError:
+        return 0.0
+    return int(times.split()[0]) / 1e9
 
 
 def main(url: str, namespace: str, tokens: int) -> None:
@@ -147,7 +163,9 @@ def main(url: str, namespace: str, tokens: int) -> None:
         for backend in backends:
             backend.open(config.settings, True)
         host = Host(backends, config)
-        serve({'enter': host.enter, 'settled': host.settled, 'cost': host.cost, 'leave': host.leave})
+        serve(
+            {'enter': host.enter, 'settled': host.settled, 'cost': host.cost, 'leader_cpu': host.leader_cpu, 'leave': host.leave}
+        )
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from jobsync import plugins
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, LockEdit, LockRequest
 from jobsync_bench.bench import Bench
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.processes.child import ChildProcess, child_processes, request_all
@@ -76,6 +76,25 @@ def one_more(bench: Bench, hosts: Sequence[ChildProcess], namespace: str, nodes:
     bench.record('reading', case_of(nodes), [float(moved)], at=nodes)
 
 
+def commit_each_second(bench: Bench, hosts: Sequence[ChildProcess], namespace: str, nodes: int, seconds: int) -> None:
+    """Move a task from one node to another each second, and record how quickly, and at which cost, heartbeats go on."""
+    case = case_of(nodes)
+    with closing(plugins.connect(bench.store.url, BackendOptions(namespace))) as backend:
+        first = backend.read_assignment().version
+        request_all(hosts, 'cost')
+        cpu, start = sum(request_all(hosts, 'leader_cpu')), time.monotonic()
+        for second in range(seconds):
+            owner = f'node-{second * (nodes - 1) // seconds:04}'
+            backend.edit_locks(LockEdit(put=(LockRequest('moved each second', (owner,), 'bench'),)))
+            time.sleep(max(0.0, start + second + 1 - time.monotonic()))
+        took = time.monotonic() - start
+        cpu, costs = sum(request_all(hosts, 'leader_cpu')) - cpu, request_all(hosts, 'cost')
+        versions = backend.read_assignment().version.number - first.number
+    bench.record('versions', case, [versions / took], at=nodes)
+    bench.record('heartbeat, changes', case, [took for cost in costs for took in cost['heartbeats']], at=nodes)
+    bench.record('leader, changes', case, [100 * cpu / took], at=nodes)
+
+
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     sizes = (2, 40) if bench.quick else (2, 50, 500)
@@ -91,6 +110,8 @@ def play(bench: Bench) -> None:
             here = nodes
             bench.pause(2 * _INTERVAL_SEC)
             measure(bench, hosts, nodes, (2 if bench.quick else 4) * _INTERVAL_SEC)
+            if nodes > 2:
+                commit_each_second(bench, hosts, namespace, nodes, 5 if bench.quick else 20)
             if address_of(bench.store.url) is not None:
                 one_more(bench, hosts, namespace, here)
                 here += 1
@@ -120,6 +141,9 @@ SCENARIO = Scenario(
         Figure('reading', Unit.BYTES, 'Bytes to the store and back when a node reads the changes after a join.', axis='nodes'),
         Figure('settled', Unit.SECONDS, 'From the beginning of a growth until every node, old and new, has its whole share.',
                axis='nodes'),
+        Figure('versions', Unit.PER_SECOND, 'Versions committed while one task is moved each second.', axis='nodes'),
+        Figure('heartbeat, changes', Unit.SECONDS, 'A heartbeat meanwhile, as above.', tail=True, axis='nodes'),
+        Figure('leader, changes', Unit.PERCENT_OF_A_CORE, "CPU of the leader's threads meanwhile.", axis='nodes'),
     ),
     play=play,
     needs=Needs.NETWORK,
@@ -140,6 +164,24 @@ SCENARIO = Scenario(
             '500 nodes: heartbeats, the 99th percentile',
             Pick('heartbeat', case=_MANY, stores=_NETWORKED, statistic='p99'),
             at_most=0.1,
+        ),
+        Target(
+            '500 nodes, a task moves each second: heartbeats, the 99th percentile',
+            Pick('heartbeat, changes', case=_MANY, stores=_NETWORKED, statistic='p99'),
+            at_most=0.1,
+        ),
+        Target(
+            '500 nodes, a task moves each second: CPU of the leader',
+            Pick('leader, changes', case=_MANY, stores=_NETWORKED),
+            at_most=50,
+        ),
+        *(
+            Target(
+                f'from 51 nodes to 500, until all have their shares: {store}',
+                Pick('settled', case='51 to 500 nodes', stores=(store,)),
+                at_most=most,
+            )
+            for store, most in (('postgresql', 8), ('redis', 4), ('etcd', 4))
         ),
     ),
 )  # fmt: skip

@@ -14,6 +14,9 @@ process leads, and keeps records for one window (``retention_days``). Reported a
   for: locks of others, the processor, the disk; without the garbage collections of this process. *its CPU* is the time that this
   thread was at work in a statement at most: on SQLite that is the statement itself, without the waits;
 - *over 100 ms*: how many statements took longer than that, of how many;
+- *in Redis*: how long a portion of the purge ran in the server at most, by its slow log, and how many took longer than 100 ms, of
+  how many that took more than 5 ms. For so long all other clients wait. The rest of a statement is the wait for the processor
+  and for the calls of others;
 - *control*: the longest of ten snapshots a second that were read meanwhile, which share no more with the purge than the machine.
   Where this is as long as a statement, the machine was busy with other things;
 - *call*: the longest call of ``Backend.purge``, which may make several of these;
@@ -38,11 +41,13 @@ from functools import partial
 from typing import Any
 
 import attrs
+import redis
 from tests.support.stores import KINDS
 
 from benchmarks.libraries.process import ROOT
 from jobsync import CoordinationConfig, Job, plugins
 from jobsync.backend import Backend, BackendOptions, HistoryKind, NodeRef, Purged, Registration
+from jobsync.backends.redis.script import script
 from jobsync.testing import FaultyBackend
 from jobsync_bench.formatting import table
 from jobsync_bench.interrupts import run_interruptible
@@ -57,7 +62,7 @@ REQUESTS = {
 }
 """The methods, of a class and its subclasses, that send one request."""
 STEP_SEC, EVERY = 0.5, 20
-LONG_SEC, CONTROL_SEC = 0.1, 0.1
+LONG_SEC, CONTROL_SEC, SLOW_SEC = 0.1, 0.1, 0.005
 AT_ONCE = 200
 """How many records an append has. On Redis, whatever comes waits for the whole of it: for 1,000 of them 110 to 160 ms."""
 DATE = dt.date(2026, 1, 1)
@@ -159,6 +164,26 @@ def measured(kind: str, times: Times, here: threading.local) -> Iterator[None]:
             setattr(each, method, request)
 
 
+@contextmanager
+def slow_log(kind: str, url: str) -> Iterator[Callable[[], str]]:
+    """Keep Redis' own log of the purge's portions; give what says how long they took."""
+    if kind != 'redis':
+        yield lambda: '-'
+        return
+    client = redis.Redis.from_url(url.partition('?')[0])
+    client.config_set('slowlog-log-slower-than', round(SLOW_SEC * 1e6))
+    client.config_set('slowlog-max-len', 1_000_000)
+    digest = script('purge').digest.encode()
+
+    def found() -> str:
+        entries = [entry for entry in client.slowlog_get(1_000_000) if digest in entry['command']]
+        took = [entry['duration'] / 1e6 for entry in entries]
+        return f'{1000 * max(took, default=0.0):.0f} ({sum(each > LONG_SEC for each in took)} of {len(took):,})'
+
+    with client:
+        yield found
+
+
 def append(url: str, writer: int, claims: int, seconds: float) -> None:
     """Append claims and audits at an even rate; after each step write the time, and how many claims and audits were added."""
     backend = plugins.connect(url, BackendOptions())
@@ -231,7 +256,7 @@ def play(kind: str, options: argparse.Namespace) -> list[str]:
     """Append through so many windows on one store; return what was found as the cells of a row."""
     times, here, ratio = Times(), threading.local(), 0.0
     window_sec, appended, guard = options.window_sec, Appended(), threading.Lock()
-    with KINDS[kind].fresh() as url, measured(kind, times, here):
+    with KINDS[kind].fresh() as url, slow_log(kind, url) as in_server, measured(kind, times, here):
         backend = plugins.connect(url, BackendOptions())
         leading = Measured(backend, times, here)
         config = CoordinationConfig(backend=leading, minimum_nodes=1, retention_days=window_sec / 86_400)
@@ -263,6 +288,7 @@ def play(kind: str, options: argparse.Namespace) -> list[str]:
                     raise RuntimeError(f'{kind}: appending has failed')
         times.under_way.acquire()  # what is deleted is counted, and no more is
         kept = [{record.item for record in backend.history(each, date=DATE)} for each in KEPT]  # type: ignore[union-attr]
+        served = in_server()
         backend.close()
     if sum(map(len, kept)) != appended.claims + appended.audits - times.deleted:
         raise RuntimeError(f'{kind}: {sum(map(len, kept)):,} records are left, which is not what was appended and not deleted')
@@ -272,6 +298,7 @@ def play(kind: str, options: argparse.Namespace) -> list[str]:
         for number in range(0, options.claims // options.writers, EVERY)
     )
     milliseconds = [f'{1000 * each:.0f}' for each in (times.statement, times.cpu, times.control, times.call)]
+    milliseconds.insert(2, served)
     over = f'{times.over:,} of {times.statements:,}'
     return [kind, f'{appended.claims:,}', f'{took:.0f}', f'{ratio:.2f}', over, *milliseconds, f'{times.deleted:,}', str(lost)]
 
@@ -295,8 +322,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     stores = options.store or STORES
     rows = [play(kind, options) for kind in stores]
-    columns = ['store', 'claims', 'seconds', 'times the window', 'over 100 ms', 'statement ms', 'its CPU ms', 'control ms']
-    columns += ['call ms', 'deleted', 'lost']
+    columns = ['store', 'claims', 'seconds', 'times the window', 'over 100 ms', 'statement ms', 'its CPU ms', 'in Redis ms']
+    columns += ['control ms', 'call ms', 'deleted', 'lost']
     print(Machine.here(), table(columns, rows), sep='\n\n')
 
 

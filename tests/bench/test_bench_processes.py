@@ -26,7 +26,7 @@ def test_they_are_asked_and_leave_in_good_order(tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-@pytest.mark.parametrize('error', [RuntimeError('no'), Interrupted(15)])
+@pytest.mark.parametrize('error', [RuntimeError('no'), pytest.param(Interrupted(15), marks=pytest.mark.full)])
 def test_none_outlives_a_failure(error: BaseException, tmp_path: Path) -> None:
     pids: list[int] = []
     with suppress(RuntimeError, Interrupted), child_processes('claimer', orders(tmp_path, 2)) as members:

@@ -83,7 +83,7 @@ def test_calls(store: str) -> None:
     assert len(medians(played('calls', store), 'call')) == 4
 
 
-@pytest.mark.parametrize('store', ['memory', 'sqlite'])
+@pytest.mark.parametrize('store', ['memory', pytest.param('sqlite', marks=pytest.mark.full)])
 def test_commit(store: str) -> None:
     """Larger pools take their place on the axis."""
     series = played('commit', store)
@@ -93,13 +93,14 @@ def test_commit(store: str) -> None:
     assert {each.at for each in series} == {10_000, 100_000}
 
 
-@pytest.mark.parametrize('store', ['memory', 'sqlite'])
+@pytest.mark.parametrize('store', ['memory', pytest.param('sqlite', marks=pytest.mark.full)])
 def test_bulk(store: str) -> None:
     series = played('bulk', store)
     assert medians(series, 'bulk').keys() == {'locks', 'claims', 'audits'}
     assert medians(series, 'task').keys() == {'add_task'}
 
 
+@pytest.mark.full
 def test_tasks_are_done_by_real_processes_each_exactly_once() -> None:
     found = medians(played('tasks'), 'rate')
     assert found.keys() == {'1 process', '4 processes'}
@@ -121,6 +122,7 @@ def test_a_pile_is_worked_through_by_real_processes() -> None:
     assert medians(series, 'rate').keys() == medians(series, 'end').keys() == {'4 processes'}
 
 
+@pytest.mark.full
 def test_items_are_shared_out_exactly() -> None:
     """Two each, of which a join moves one; by their hash the fullest node has more."""
     series = played('items', 'memory')
@@ -131,6 +133,7 @@ def test_items_are_shared_out_exactly() -> None:
     assert list(medians(series, 'owned by two').values()) == [0.0]
 
 
+@pytest.mark.full
 def test_rows_of_a_node() -> None:
     """Read in three ways that agree, or the scenario fails; a store without SQL has nothing to measure."""
     series = played('where')
@@ -208,6 +211,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(growth.SCENARIO, store, True, TELLER, None, stack)
 
 
+@pytest.mark.full
 def test_growth(bench: Bench) -> None:
     """Hosts have real nodes in them: they get their shares, and make the calls of nodes."""
     orders = [{'url': bench.store.url, 'namespace': bench.store.namespace(), 'tokens': 100}] * 2
@@ -226,6 +230,7 @@ def test_growth(bench: Bench) -> None:
     assert len(next(each for each in bench.series if each.figure == 'heartbeat').values) >= 3
 
 
+@pytest.mark.full
 @pytest.mark.redis
 def test_what_is_read_when_one_joins(redis_of_many: RedisServer) -> None:
     """It is counted on the way to the store; fewer tokens move between more nodes, and nothing else grows."""
@@ -244,7 +249,7 @@ def test_what_is_read_when_one_joins(redis_of_many: RedisServer) -> None:
     assert few > many > 0
 
 
-@pytest.mark.parametrize('name', ['imports', 'placement'])
+@pytest.mark.parametrize('name', [pytest.param('imports', marks=pytest.mark.full), 'placement'])
 def test_those_of_the_repository(name: str) -> None:
     assert medians(played(name), BY_NAME[name].figures[0].name)
 

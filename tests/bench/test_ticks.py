@@ -9,9 +9,9 @@ from benchmarks.ticks import Plan, run
 from tests.job.stores import Store
 
 
+@pytest.mark.full
 @pytest.mark.postgres
-@pytest.mark.slow
-@pytest.mark.parametrize('schedule_error_sec', [120, pytest.param(0, marks=pytest.mark.full)])
+@pytest.mark.parametrize('schedule_error_sec', [120, 0])
 def test_no_tick_by_two_and_none_twice(newest_postgres: object, tmp_path: Path, schedule_error_sec: int) -> None:
     """Whatever becomes of the owner, and whatever time it is there. How late a tick is, the long form measures."""
     store = Store(newest_postgres.new_schema())  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ def test_a_narrow_terminal(url: str, namespace: Namespace, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize('target', ['&-', '/dev/full'])
-@pytest.mark.parametrize('command', ['status', 'nodes', 'dump'])
+@pytest.mark.parametrize('command', ['status', *(pytest.param(each, marks=pytest.mark.full) for each in ('nodes', 'dump'))])
 def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None:
     """A closed standard output, or a full disk under it, ends the command without a traceback."""
     url = f'sqlite:///{tmp_path}/jobs.db'

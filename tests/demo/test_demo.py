@@ -121,6 +121,7 @@ if 'jobsync_demo.worker' in sys.orig_argv:
 """
 
 
+@pytest.mark.full
 def test_a_broken_promise_is_found(few_files: Path, tmp_path: Path) -> None:
     """Where each worker is a cluster of its own and owns everything, the demo says so and fails: its verdict is measured."""
     (tmp_path / 'sitecustomize.py').write_text(_EVERY_WORKER_ALONE)
@@ -133,7 +134,7 @@ def test_a_broken_promise_is_found(few_files: Path, tmp_path: Path) -> None:
     assert len(found['owned_at_once']) == 1000
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_an_interrupted_demo_leaves_no_process_behind(files: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end all workers before the command ends."""
     keep = tmp_path / 'keep'
@@ -148,6 +149,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(files: Path, tmp_path: Pat
     assert 'Traceback' not in output
 
 
+@pytest.mark.full
 def test_workers_leave_when_the_demo_itself_is_killed(files: Path, tmp_path: Path) -> None:
     """Even SIGKILL to the command leaves no worker behind for longer than it takes to finish a file."""
     keep = tmp_path / 'keep'
@@ -159,6 +161,7 @@ def test_workers_leave_when_the_demo_itself_is_killed(files: Path, tmp_path: Pat
     assert len(events(keep, 'left')) == 2
 
 
+@pytest.mark.full
 def test_a_worker_that_fails_by_itself_is_a_fault(few_files: Path, tmp_path: Path) -> None:
     """A worker's unexpected end is told with its last words, and fails the demo though the others did all files."""
     (tmp_path / 'sitecustomize.py').write_text(

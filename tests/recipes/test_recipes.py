@@ -1,4 +1,4 @@
-"""Each recipe of ``examples/recipes`` with four real workers, which together do the work once and leave in good order."""
+"""Each recipe of ``examples/recipes`` with real workers, which together do the work once and leave in good order."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from jobsync.backend import Backend, BackendOptions, NodeState, Settings
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parents[1] / 'examples' / 'recipes'
-WORKERS = 4
 PAGE = (HERE.parents[1] / 'docs' / 'guide' / 'recipes.md').read_text(encoding='utf-8')
 
 
 class Cluster:
     """The processes of a recipe, in a folder of their own with an SQLite file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: int) -> None:
+        self.size = size
         shutil.copytree(RECIPES, folder, dirs_exist_ok=True)
         for name in ('cluster.py', 'work.py', 'celery_settings.py'):
             shutil.copy(HERE / name, folder)
@@ -125,9 +125,9 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster of no worker yet."""
-    cluster = Cluster(tmp_path)
+def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster of no worker yet, to which two belong, and with ``--full`` four."""
+    cluster = Cluster(tmp_path, 4 if request.config.getoption('full') else 2)
     yield cluster
     cluster.end()
 
@@ -158,8 +158,8 @@ def check_readiness(port: int) -> None:
 def test_fastapi(cluster: Cluster) -> None:
     """One process of uvicorn's workers runs each tick, and the probe finds them ready."""
     port = free_port()
-    cluster.start(f'uvicorn fastapi_app:app --workers {WORKERS} --port {port}')
-    cluster.wait_for(nodes=WORKERS, works=2)
+    cluster.start(f'uvicorn fastapi_app:app --workers {cluster.size} --port {port}')
+    cluster.wait_for(nodes=cluster.size, works=2)
     check_readiness(port)
     cluster.check_ticks(frozenset({0, -signal.SIGTERM}))
 
@@ -168,15 +168,15 @@ def test_fastapi(cluster: Cluster) -> None:
 def test_flask_and_gunicorn(cluster: Cluster, preload: str) -> None:
     """Each process enters after the fork, whether or not the program is loaded before it."""
     port = free_port()
-    cluster.start(f'gunicorn --config gunicorn_conf.py --workers {WORKERS} --bind 127.0.0.1:{port} {preload} flask_app:app')
-    cluster.wait_for(nodes=WORKERS, works=2)
+    cluster.start(f'gunicorn --config gunicorn_conf.py --workers {cluster.size} --bind 127.0.0.1:{port} {preload} flask_app:app')
+    cluster.wait_for(nodes=cluster.size, works=2)
     check_readiness(port)
     cluster.check_ticks()
 
 
 def test_django(cluster: Cluster) -> None:
-    """Four commands at once send each invoice once, and end; a fifth one sends nothing."""
-    for _ in range(WORKERS):
+    """Commands at once send each invoice once, and end; one more sends nothing."""
+    for _ in range(cluster.size):
         cluster.start('python manage.py send_invoices')
     assert {process.wait(DEADLINE_SEC) for process in cluster.processes} == {0}
     cluster.start('python manage.py send_invoices')
@@ -186,26 +186,26 @@ def test_django(cluster: Cluster) -> None:
 
 @pytest.mark.full
 def test_celery_without_a_beat(cluster: Cluster) -> None:
-    """Four workers: one sends each periodic task, and any of them carries it out."""
-    for number in range(WORKERS):
+    """One worker sends each periodic task, and any of them carries it out."""
+    for number in range(cluster.size):
         cluster.start(f'celery -A celery_beat worker --pool solo --without-mingle --without-gossip -n {number}@host')
-    cluster.wait_for(nodes=WORKERS, works=3)
+    cluster.wait_for(nodes=cluster.size, works=3)
     cluster.check_ticks()
 
 
 @pytest.mark.full
 def test_celery_prefork(cluster: Cluster) -> None:
     """Each process of the pool is a node of its own."""
-    cluster.start(f'celery -A celery_prefork worker --concurrency {WORKERS} --without-mingle --without-gossip')
-    cluster.wait_for(nodes=WORKERS, works=2)
+    cluster.start(f'celery -A celery_prefork worker --concurrency {cluster.size} --without-mingle --without-gossip')
+    cluster.wait_for(nodes=cluster.size, works=2)
     cluster.check_ticks()
 
 
 def test_apscheduler(cluster: Cluster) -> None:
-    """The scheduler runs on one of four processes, and on another one when that ends."""
-    for _ in range(WORKERS):
+    """The scheduler runs on one of the processes, and on another one when that ends."""
+    for _ in range(cluster.size):
         cluster.start('python apscheduler_app.py')
-    cluster.wait_for(nodes=WORKERS, works=2)
+    cluster.wait_for(nodes=cluster.size, works=2)
     first = cluster.lines[-1].split()[0]
     (owner,) = [process for process in cluster.processes if str(process.pid) == first]
     owner.terminate()
@@ -225,15 +225,15 @@ def unit() -> configparser.ConfigParser:
 
 
 def test_systemd(cluster: Cluster) -> None:
-    """Four instances of the unit's command run each tick once; its directives leave a worker time to stop."""
+    """Instances of the unit's command run each tick once; its directives leave a worker time to stop."""
     service = unit()['Service']
     assert float(service['TimeoutStopSec']) > CoordinationConfig().shutdown_timeout_sec
     assert (service['Restart'], service['KillMode']) == ('always', 'mixed')
     assert 'Environment=NODE_NAME=%H-%i' in (RECIPES / 'worker@.service').read_text()
-    for number in range(WORKERS):
+    for number in range(cluster.size):
         cluster.start(service['ExecStart'], NODE_NAME=f'host-{number}')
-    cluster.wait_for(nodes=WORKERS, works=2)
-    assert sorted(cluster.members) == [f'host-{number}' for number in range(WORKERS)]
+    cluster.wait_for(nodes=cluster.size, works=2)
+    assert sorted(cluster.members) == [f'host-{number}' for number in range(cluster.size)]
     cluster.check_ticks()
 
 
@@ -282,14 +282,14 @@ def test_kubernetes_manifests(name: str, kind: str) -> None:
 
 @pytest.mark.full
 def test_kubernetes_containers(cluster: Cluster) -> None:
-    """Four containers with the manifest's command and names are one cluster, and its probe finds each ready."""
+    """Containers with the manifest's command and names are one cluster, and its probe finds each ready."""
     (container,) = manifests('statefulset.yaml')['StatefulSet']['spec']['template']['spec']['containers']
-    ports = [free_port() for _ in range(WORKERS)]
+    ports = [free_port() for _ in range(cluster.size)]
     for number, port in enumerate(ports):
         command = [str(port) if word == '8000' else word.replace('0.0.0.0', '127.0.0.1') for word in container['command']]  # noqa: S104
         cluster.start(shlex.join(command), NODE_NAME=f'worker-{number}')
-    cluster.wait_for(nodes=WORKERS, works=2)
-    assert sorted(cluster.members) == [f'worker-{number}' for number in range(WORKERS)]
+    cluster.wait_for(nodes=cluster.size, works=2)
+    assert sorted(cluster.members) == [f'worker-{number}' for number in range(cluster.size)]
     for port in ports:
         check_readiness(port)
     cluster.check_ticks(frozenset({0, -signal.SIGTERM}))

@@ -111,13 +111,13 @@ class Job:
         self._config = resolve(config, coordination_config, os.environ)
         self._wait_on_enter = checks.seconds.of('wait_on_enter', wait_on_enter)
         self._wait_on_exit = checks.seconds.of('wait_on_exit', wait_on_exit)
-        self._lock_provider = checks.optional_callable.of('lock_provider', lock_provider)
+        self._lock_provider = checks.function('lock_provider', lock_provider, 1)
         self._clear_existing_locks = checks.flag.of('clear_existing_locks', clear_existing_locks)
         self._functions = Functions(
-            on_assign=checks.callback(1).of('on_assign', on_assign),
-            on_revoke=checks.callback(2).of('on_revoke', on_revoke),
-            on_lost=checks.callback(1).of('on_lost', on_lost),
-            on_rebalance=checks.callback(1, 0).of('on_rebalance', on_rebalance),
+            on_assign=checks.function('on_assign', on_assign, 1),
+            on_revoke=checks.function('on_revoke', on_revoke, 2),
+            on_lost=checks.function('on_lost', on_lost, 1),
+            on_rebalance=checks.function('on_rebalance', on_rebalance, 1, 0),
         )
         hash_function, self._total_tokens = self._config.hash_function, self._config.total_tokens
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)

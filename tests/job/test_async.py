@@ -147,6 +147,22 @@ def test_a_loop_that_is_left(store: Store) -> None:
     assert sorted(store.claims) == ['1', '2', '3', '4', '5']
 
 
+def test_a_loop_of_two_asyncio_tasks(store: Store) -> None:
+    """A second asyncio task in one loop is refused: it would get the same task as the first."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            loop = job.claim(range(3))
+            found = await asyncio.gather(anext(loop), anext(loop), return_exceptions=True)
+            assert found[0] == 0
+            assert isinstance(found[1], JobsyncError)
+            assert 'of its own' in str(found[1])
+            assert [task async for task in loop] == [1, 2]
+
+    run(work())
+    assert sorted(store.audits) == ['0', '1', '2']
+
+
 def test_a_loop_that_is_asked_with_a_timeout_loses_no_task(store: Store) -> None:
     """``wait_for(anext(…))`` that runs out of time drops no task: not the one that came too late, nor the rest of its batch."""
     backend, _, _ = stalling(store, 'append_claims')

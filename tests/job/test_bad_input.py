@@ -7,8 +7,9 @@ import logging
 import re
 import sqlite3
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,7 @@ def test_a_pattern_of_a_shell(store: Store, caplog: pytest.LogCaptureFixture) ->
         ('on_assign', lambda: None, 'callable with one argument'),
         ('on_lost', lambda one, two: None, 'callable with one argument'),
         ('on_revoke', lambda one: None, 'callable with 2 arguments'),
+        ('lock_provider', lambda: None, 'callable with one argument'),
     ],
 )
 def test_the_parameters_of_a_callback(kind: type[Job] | type[AsyncJob], name: str, function: Any, allowed: str) -> None:
@@ -261,6 +263,58 @@ def test_callbacks_of_every_form() -> None:
     functions: list[Callable[..., object]] = [lambda: None, lambda one, two=2: None, lambda *rest: None, [].append, print, dict]
     for function in functions:
         made(on_rebalance=function)
+
+
+async def awaited(*_: object) -> None:
+    """A coroutine function: a call of it does nothing."""
+
+
+def generator(*_: object) -> Iterator[None]:
+    """A generator function: a call of it does nothing."""
+    yield
+
+
+@pytest.mark.parametrize('name', ['on_rebalance', 'on_assign', 'on_lost', 'on_revoke', 'lock_provider', 'function'])
+def test_a_function_that_would_run_nothing(name: str) -> None:
+    """A generator is refused where a function is to have an effect, and by ``Job`` a coroutine function, in any wrapping."""
+    config = CoordinationConfig(backend='memory://')
+
+    def give(kind: type[Job] | type[AsyncJob], function: Any) -> None:
+        if name == 'function':
+            kind('w1', coordination_config=config).every(60, name='x')(function)
+        else:
+            kind('w1', coordination_config=config, **{name: function})
+
+    for function in (awaited, partial(awaited), Awaited(), Awaited().method):
+        give(AsyncJob, function)
+        with pytest.raises(
+            ConfigError, match=f'{name} is .*must be no generator, and no coroutine function, which AsyncJob takes'
+        ):
+            give(Job, function)
+    for kind in (Job, AsyncJob):
+        with pytest.raises(ConfigError, match=f'{name} is .*must be no generator'):
+            give(kind, generator)
+
+
+class Awaited:
+    """An object whose calls return coroutines."""
+
+    async def __call__(self, *_: object) -> None:
+        """Do nothing."""
+
+    method = __call__
+
+
+def test_a_loop_before_the_block() -> None:
+    """A job that owns nothing yet does not pass over its tasks in silence."""
+    with pytest.raises(JobsyncError, match="job 'w1' is used outside its with block"):
+        list(made().claim([1]))
+
+    async def loop() -> None:
+        await anext(AsyncJob('w1', coordination_config=CoordinationConfig(backend='memory://')).claim([1]))
+
+    with pytest.raises(JobsyncError, match="job 'w1' is used outside its with block"):
+        asyncio.run(loop())
 
 
 def test_the_other_form_of_a_block(store: Store) -> None:

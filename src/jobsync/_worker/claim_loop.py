@@ -77,6 +77,10 @@ class ClaimLoop(Generic[T]):
         """Return whether tasks wait for the next batch."""
         return bool(self._waiting or self._suspects) and not self.is_over
 
+    def begin(self) -> None:
+        """Raise ``JobsyncError`` before the block, where a job owns nothing: the loop would pass over every task in silence."""
+        self._task_log.check_entered()
+
     def take(self, tasks: Iterator[T]) -> list[T]:
         """Take the tasks that the next batch is missing, however long they are in coming."""
         with self._task_log.waiting():
@@ -192,6 +196,7 @@ class ClaimLoop(Generic[T]):
 
 def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T], bool]) -> Iterator[T]:
     """Yield the tasks that this node owns, batch by batch."""
+    loop.begin()
     owned = (task for task in _until_over(loop, tasks) if is_owned(task))
     try:
         while (taken := loop.take(owned)) or loop.has_waiting:

@@ -215,6 +215,11 @@ class Session:
             raise JobsyncError(f'job {self.node_name!r} is used outside its with block')
         self.check_process()
 
+    def check_entered(self) -> None:
+        """Raise ``JobsyncError`` before the block."""
+        if self.stages.stage is Stage.NEW:
+            self.check_inside()
+
     @property
     def is_same_process(self) -> bool:
         """Return whether this is the process that entered, or none has; False in a fork of that process."""

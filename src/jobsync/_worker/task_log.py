@@ -111,6 +111,10 @@ class TaskLog:
         """Return whether no further task will be started."""
         return self._session.is_leaving
 
+    def check_entered(self) -> None:
+        """Raise ``JobsyncError`` before the block."""
+        self._session.check_entered()
+
     @property
     def _runtime(self) -> NodeRuntime | None:
         self._session.check_inside()

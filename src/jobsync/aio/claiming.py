@@ -56,6 +56,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         """Whether the last call of the source was cancelled."""
         self._taken: list[T] = []
         self._read = 0
+        self._is_running = False
+        """Whether a call waits for its task."""
         self._span = ExitStack()
         """The span of the task that the caller has, if the program traces."""
 
@@ -66,6 +68,18 @@ class Claims(AsyncIterator[T], Generic[T]):
             raise JobsyncError('tasks of an AsyncJob are claimed by "async for task in job.claim(…)", not by "for"')
 
     async def __anext__(self) -> T:
+        # t=0  asyncio task a requests its next task, and waits for a thread
+        # t=1  asyncio task b requests the next task of the same loop: both would start one batch, and both get its first task
+        if self._is_running:
+            raise JobsyncError('two asyncio tasks take the tasks of one loop: let each have a job.claim(…) of its own')
+        self._is_running = True
+        try:
+            return await self._next()
+        finally:
+            self._is_running = False
+
+    async def _next(self) -> T:
+        self._loop.begin()
         self._span.close()
         while (task := await self._next_of_batch()) is END:
             await self._take()

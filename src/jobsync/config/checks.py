@@ -13,6 +13,7 @@ import inspect
 import math
 import numbers
 import re
+import types
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ __all__ = [
     'date_of_work',
     'day_of_work',
     'flag',
+    'function',
     'group',
     'hides_password',
     'history_kinds',
@@ -52,7 +54,6 @@ __all__ = [
     'nearest',
     'node_name',
     'number',
-    'optional_callable',
     'optional_date',
     'place_name',
     'port',
@@ -266,7 +267,7 @@ async_tasks = Check(
     lambda value: isinstance(value, (Iterable, AsyncIterable)) and not isinstance(value, (str, bytes, bytearray)),
     f'an iterable or asynchronous iterable of tasks, such as a list{_NO_LOOP}',
 )
-optional_callable = Check(lambda value: value is None or callable(value), 'callable')
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 def callback(*counts: int) -> Check:
@@ -284,16 +285,34 @@ def callback(*counts: int) -> Check:
     return Check(is_allowed, f'callable with {" or ".join(map(_arguments, counts))}')
 
 
-def with_optional_argument(name: str, function: Callable[..., object]) -> Callable[[object], object]:
-    """Return a function of one argument that calls ``function`` with it, or without, as ``function`` has it.
+def function(name: str, value: T, *counts: int, may_await: bool = False) -> T:
+    """Return a function that takes one of these numbers of arguments, or None. Raise ``ConfigError`` for any other value.
 
-    Raise ``ConfigError`` if that can be called neither with one argument nor with none.
+    A call of a generator function runs nothing of its body, nor, unless its caller ``may_await``, does one of a coroutine
+    function: what is called for its effect has none, and no error says so.
     """
-    if function is None:
+    callback(*counts).of(name, value)
+    called: Any = value
+    while isinstance(called, functools.partial):
+        called = called.func
+    codes = [getattr(each, '__code__', None) for each in (called, getattr(type(called), '__call__', None))]  # noqa: B004
+    flags = _GENERATOR if may_await else _GENERATOR | inspect.CO_COROUTINE
+    if any(isinstance(code, types.CodeType) and code.co_flags & flags for code in codes):
+        allowed = 'no generator' if may_await else 'no generator, and no coroutine function, which AsyncJob takes'
+        raise ConfigError(f'{name} is {safe_repr(value)}: must be {allowed}, since a call of it would run nothing')
+    return value
+
+
+def with_optional_argument(name: str, function_: Callable[..., object]) -> Callable[[object], object]:
+    """Return a function of one argument that calls another one with it, or without, as that has it.
+
+    Raise ``ConfigError`` if that can be called neither with one argument nor with none, or runs nothing when it is called.
+    """
+    if function_ is None:
         raise ConfigError(f'{name} is None: must be callable')
-    callback(1, 0).of(name, function)
-    takes_one = callback(1).is_allowed(function)
-    return function if takes_one else lambda _: function()
+    function(name, function_, 1, 0)
+    takes_one = callback(1).is_allowed(function_)
+    return function_ if takes_one else lambda _: function_()
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:

@@ -17,6 +17,8 @@ from tests.support.timings import FAST
 import jobsync.database
 from jobsync import CoordinationConfig, Job
 
+pytestmark = pytest.mark.any_store  # the examples are about Job
+
 
 @example('Common Imports')
 def test_imports(code: str, monkeypatch: pytest.MonkeyPatch) -> None:

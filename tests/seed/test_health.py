@@ -18,6 +18,8 @@ from tests.support.timings import TOKENS
 import jobsync.database as db
 from jobsync import Job
 
+pytestmark = pytest.mark.any_store  # the examples are about Job
+
 SERVE = """
 port = int(sys.argv[1])
 Thread(target=lambda: app.run(host='127.0.0.1', port=port), daemon=True).start()

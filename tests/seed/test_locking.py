@@ -16,6 +16,8 @@ from tests.seed.running import TASKS, namespace
 import jobsync.database as db
 from jobsync import Job
 
+pytestmark = pytest.mark.any_store  # the examples are about Job
+
 
 @contextlib.contextmanager
 def running(store: Store, *names: str) -> Iterator[dict[str, Job]]:

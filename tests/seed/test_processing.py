@@ -16,6 +16,8 @@ from tests.support.timings import TOKENS
 import jobsync.database as db
 from jobsync import Job
 
+pytestmark = pytest.mark.any_store  # the examples are about Job
+
 
 @example('Basic Task Loop')
 def test_basic_loop(store: Store, config: Any, code: str) -> None:

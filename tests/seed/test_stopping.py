@@ -16,6 +16,8 @@ from tests.support.timings import TOKENS
 
 from jobsync import Job
 
+pytestmark = pytest.mark.any_store  # the examples are about Job
+
 PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
 """With these no token changes hands because somebody is taken for dead."""
 WORK = """

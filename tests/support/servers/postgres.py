@@ -61,6 +61,8 @@ class PostgresServer(ServerProcess):
     """
 
     name = 'postgres'
+    settings: Sequence[str] = ()
+    """More of its settings, each as it stands in ``postgresql.conf``."""
     password = "p@ss:w/o?r#d% '\\&"
     """Of the superuser, with every character that a URL or a connection string could stumble over."""
 
@@ -89,6 +91,7 @@ class PostgresServer(ServerProcess):
         """See ``ServerProcess``."""
         places = ['-D', str(self._data), '-k', str(self.folder), '-p', str(self.port)]
         options = ['-c', 'listen_addresses=127.0.0.1', '-c', 'max_connections=200']
+        options += [word for setting in self.settings for word in ('-c', setting)]
         return [*self._prefix, str(self._programs / 'postgres'), *places, *options]
 
     def answers(self) -> bool:

@@ -202,6 +202,19 @@ backend.close()
             harness.connect().open(SETTINGS, create=False)
         assert harness.query('SELECT name FROM sqlite_master') == [('mine',)]
 
+    def test_a_file_of_another_program_is_left_as_it_is(self, harness: SqliteHarness) -> None:
+        """A reader of a namespace that is not there does not change the mode of the file, which SQLite keeps in it."""
+        harness.execute('CREATE TABLE mine (x)')
+        backend = harness.connect()
+        with pytest.raises(SchemaMismatch, match='sync_'):
+            backend.snapshot()
+        with pytest.raises(SchemaMismatch, match='sync_'):
+            backend.open(None, create=False)
+        assert harness.query('PRAGMA journal_mode') == [('delete',)]
+        backend.open(SETTINGS, create=True)
+        assert harness.query('PRAGMA journal_mode') == [('wal',)]
+        assert backend.snapshot().nodes == ()
+
     def test_a_file_of_the_users_is_shared(self, harness: SqliteHarness) -> None:
         """Tables of other programs in the same file stay as they are."""
         harness.execute('CREATE TABLE mine (x)', 'INSERT INTO mine VALUES (7)')
@@ -261,7 +274,7 @@ backend.close()
             + """
 import os
 import jobsync.backends.sql.sqlite.store
-from jobsync.errors import ConfigError
+from jobsync.errors import BackendUnavailable, ConfigError
 if os.getuid() == 0:
     os.setuid(65534)
 backend = connect(sys.argv[1], BackendOptions())
@@ -271,6 +284,12 @@ except ConfigError as error:
     assert 'cannot be written' in str(error) and 'jobs.db' in str(error), error
 else:
     sys.exit('opened')
+try:
+    backend.snapshot()
+except BackendUnavailable as error:
+    assert 'must be allowed to write, also to read only' in str(error), error
+else:
+    sys.exit('read')
 """
         )
         for folder in harness.path.parents:

@@ -32,10 +32,10 @@ class SqliteConnections:
     _disposed: bool = False
 
     @classmethod
-    def open(cls, file: DatabaseFile, deadline: float) -> SqliteConnections:
-        """Open the file at the path."""
+    def open(cls, file: DatabaseFile, deadline: float, *, only_with: str | None = None) -> SqliteConnections:
+        """Open the file at the path. One without the table ``only_with`` is not brought into WAL mode."""
         with file.held(deadline):
-            anchor, identity = file.anchor(deadline)
+            anchor, identity = file.anchor(deadline, only_with=only_with)
         return cls(identity, anchor, pool(file, identity), users_engine(file))
 
     def is_current(self, file: DatabaseFile) -> bool:

@@ -14,6 +14,10 @@ from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, Schema
 
 __all__ = ['translated']
 
+_RIGHTS = (
+    'this user must be allowed to write, also to read only: to the file, to -lock, -wal and -shm beside it, and to the folder'
+)
+
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 ABSENT = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
 """At ``open`` an error of the configuration; later an outage, which an operator may end."""
@@ -32,6 +36,8 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
             f'{path} cannot be opened for writing ({error}): its folder must exist, and this user must be allowed to write '
             'both to the folder and to the file, -wal and -shm beside it included'
         )
+    if primary in ABSENT:
+        return BackendUnavailable(f'{path} cannot be used at the moment: {error}; {_RIGHTS}')
     if primary == sqlite3.SQLITE_NOTADB:
         return ConfigError(f'{path} is not a SQLite database; name another file, or remove this one if it is not needed')
     if primary == sqlite3.SQLITE_CORRUPT:
@@ -57,5 +63,6 @@ def translated(path: Path, *, opening: bool = False) -> Iterator[None]:
     except SQLAlchemyError as error:
         raise BackendUnavailable(f'{path}: {error}') from error
     except OSError as error:
-        reason = f'{path} cannot be reached: {error.strerror}'
+        hint = f'; {_RIGHTS}' if isinstance(error, PermissionError) else ''
+        reason = f'{path} cannot be reached: {error.strerror}{hint}'
         raise (ConfigError(reason) if opening else BackendUnavailable(reason)) from error

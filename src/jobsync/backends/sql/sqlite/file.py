@@ -50,6 +50,14 @@ def identity_of(path: Path) -> str | None:
     return f'{found.st_dev}:{found.st_ino}'
 
 
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    return bool(connection.execute('SELECT 1 FROM sqlite_master WHERE lower(name) = lower(?)', (name,)).fetchall())
+
+
+def _is_wal(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute('PRAGMA journal_mode').fetchall() == [('wal',)])
+
+
 @attrs.frozen(eq=False)
 class Anchor:
     """The connection that stays open. Not thread-safe."""
@@ -57,6 +65,7 @@ class Anchor:
     connection: sqlite3.Connection
     sidecars: Mapping[str, str | None]
     """The identities of the ``-wal`` and ``-shm`` that belong to it."""
+    in_wal: bool
 
 
 @attrs.frozen
@@ -115,18 +124,22 @@ class DatabaseFile:
             raise
         return connection, after
 
-    def anchor(self, deadline: float) -> tuple[Anchor, str]:
-        """Open the anchor, in WAL mode, and return it with the file's identity. The caller is in ``held``."""
+    def anchor(self, deadline: float, *, only_with: str | None = None) -> tuple[Anchor, str]:
+        """Open the anchor, in WAL mode, and return it with the file's identity. The caller is in ``held``.
+
+        SQLite keeps the mode in the file. So one without the table ``only_with``, which may be another program's, keeps its own.
+        """
         connection, identity = self.connect()
         try:
-            self._ensure_wal(connection, deadline)
+            if in_wal := only_with is None or _is_wal(connection) or _has_table(connection, only_with):
+                self._ensure_wal(connection, deadline)
             # The first reading opens the -wal and the -shm.
             connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
             sidecars = self._sidecars()
         except BaseException:
             connection.close()
             raise
-        return Anchor(connection, sidecars), identity
+        return Anchor(connection, sidecars, in_wal), identity
 
     def _ensure_wal(self, connection: sqlite3.Connection, deadline: float) -> None:
         while True:

@@ -99,7 +99,7 @@ class SqliteStore(SqlStore):
             if create and self.file.identity() is None:
                 with self.file.held(deadline):
                     self.file.make()
-            self._current(deadline)
+            self._current(deadline, create=create)
 
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         """See ``SqlStore.existing_tables``."""
@@ -117,13 +117,16 @@ class SqliteStore(SqlStore):
             if table in self.tables.names().values():
                 tx.connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
 
-    def _current(self, deadline: float) -> SqliteConnections:
-        """Return the connections to the file that is at the path now."""
+    def _current(self, deadline: float, *, create: bool = False) -> SqliteConnections:
+        """Return the connections to the file that is at the path now.
+
+        Unless the namespace is to be created there, a file without it is left as it is: it may be another program's.
+        """
         with self._mutex:
             if self._closed.is_set():
                 raise BackendUnavailable(f'this backend on {self.file.path} is closed')
             connections = self._connections
-            if connections is not None and connections.is_current(self.file):
+            if connections is not None and connections.is_current(self.file) and (connections.anchor.in_wal or not create):
                 return connections
             if connections is not None:
                 self._connections = None
@@ -134,7 +137,8 @@ class SqliteStore(SqlStore):
                     connections.dispose()
             if self.file.identity() is None:
                 raise self.file.gone()
-            self._connections = SqliteConnections.open(self.file, deadline)
+            only_with = None if create else self.tables.state.name
+            self._connections = SqliteConnections.open(self.file, deadline, only_with=only_with)
             return self._connections
 
     def connection(self) -> sa.Connection:

@@ -152,6 +152,7 @@ def test_values_that_do_not_go_together(fields: dict[str, Any], names: list[str]
         ('total_token', 'did you mean total_tokens'),
         ('heartbeat_interval', 'did you mean heartbeat_interval_sec'),
         ('zzz', 'there are'),
+        ('wait_on_enter', 'it is an argument of Job'),
     ],
 )
 def test_unknown_field(name: str, hint: str) -> None:

@@ -243,6 +243,12 @@ class Settings:
         ({'sql': SQL | {'appname': 'my-app'}}, r"config\.sync\.sql: appname is 'my-app'"),
         ({'sql': {'host': 'h'}}, r'config\.sync\.sql: host .* without dbname'),
         ({'sql': {'dbname': 'd'}}, r'config\.sync\.sql: dbname .* without host'),
+        ({'backend': f'{URL}\n'}, r'config\.sync: backend is .*must have no space and no line break at either end'),
+        (
+            {'minimum_nodes': 1},
+            r'config\.sync has minimum_nodes, which has no effect there: give it in config\.sync\.coordination',
+        ),
+        ({'enabled': False, 'backend': URL}, r'config\.sync has enabled, which'),
         ({'backend': 'jobs.db'}, r"config\.sync: backend is '\*\*\*'"),
         ({'backend': {'url': URL}}, r'config\.sync: backend is'),
         ('sqlite:///x.db', r"config\.sync is 'sqlite:///x.db' \(str\): must be a section"),
@@ -284,4 +290,5 @@ def test_arguments_changed_over() -> None:
 
 def test_other_things_beside_ours() -> None:
     """``config.sync`` may hold what is none of ours."""
-    assert resolve({'sync': {'backend': URL, 'timezone': 'UTC'}}, None, {}) == CoordinationConfig(backend=URL)
+    others = {'timezone': 'UTC', 'host': 'h', 'user': 'u'}
+    assert resolve({'sync': {'backend': URL, **others}}, None, {}) == CoordinationConfig(backend=URL)

@@ -80,6 +80,8 @@ _LONGEST_SEC = 10**9
 _MOST_ROWS = 10**9
 _LONGEST_AGE = dt.timedelta(days=36_500)
 """More than the age of any record."""
+_OF_THE_JOB = ('wait_on_enter', 'wait_on_exit', 'skip_db_init', 'lock_provider', 'clear_existing_locks', 'handle_signals', 'date')
+"""Arguments that are often taken for fields of the configuration."""
 _BACKEND_METHODS = frozenset(name for name in vars(Backend) if not name.startswith('_'))
 
 
@@ -157,6 +159,10 @@ def store(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, str):
         if '://' not in value:
             raise ConfigError(f'{attribute.name} is {safe_repr(redact_url(value))}: must be a URL such as sqlite:///jobsync.db')
+        if value != value.strip():  # a line break of a file, say: it would be part of a file's or a database's name
+            raise ConfigError(
+                f'{attribute.name} is {safe_repr(redact_url(value))}: must have no space and no line break at either end'
+            )
         return
     # A Setting of libb is a mapping that seems to have every attribute, so a mapping is refused before its attributes are read.
     missing = _BACKEND_METHODS if isinstance(value, Mapping) else {m for m in _BACKEND_METHODS if not hasattr(value, m)}
@@ -372,6 +378,8 @@ def nearest(name: object, known: Collection[str]) -> str | None:
 
 def unknown_field(name: object, known: Collection[str], where: str) -> ConfigError:
     """Return the error for a field that does not exist, with the nearest one that does."""
+    if name in _OF_THE_JOB:
+        return ConfigError(f'{where} has no field {cut_repr(name)}: it is an argument of Job and AsyncJob')
     near = nearest(name, known)
     hint = f'did you mean {near}?' if near else f'there are {", ".join(sorted(known))}'
     return ConfigError(f'{where} has no field {cut_repr(name)}: {hint}')

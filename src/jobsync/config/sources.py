@@ -27,6 +27,8 @@ DEFAULT_BACKEND = 'sqlite:///jobsync.db'
 ENVIRONMENT_VARIABLE = 'JOBSYNC_BACKEND'
 
 _SYNC_FIELDS = ('coordination', 'backend', 'sql')
+_COORDINATION_FIELDS = frozenset(name for name in attrs.fields_dict(CoordinationConfig) if '_' in name or name == 'enabled')
+"""Names that are jobsync's beyond doubt; ``host`` in ``config.sync`` may be another program's."""
 _SQL_FIELDS = {
     'host': 'host',
     'hostname': 'host',
@@ -114,6 +116,8 @@ def _sync(config: object | None) -> dict[str, Any]:
     _check_level(found)
     sync = _plain(found.get('sync'), _SYNC_FIELDS, 'config.sync')
     for name in sync:
+        if name in _COORDINATION_FIELDS:
+            raise ConfigError(f'config.sync has {name}, which has no effect there: give it in config.sync.coordination')
         if name not in _SYNC_FIELDS and nearest(name, _SYNC_FIELDS):
             raise unknown_field(name, _SYNC_FIELDS, 'config.sync')
     return sync

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
+import click
 import pytest
 from click.testing import CliRunner
 from tests.cli.conftest import invoke
@@ -16,7 +18,9 @@ from tests.cli.conftest import invoke
 from jobsync import Cluster, plugins
 from jobsync._runtime.leader_record import record_leader
 from jobsync.backend import BackendOptions, Pin, Snapshot, Space, TokenGroup
+from jobsync.backends.sql.backend import SqlBackend
 from jobsync.cli.commands import cli
+from jobsync.cli.common import cluster_command
 from jobsync.cli.doctor import _space
 from jobsync.rows import ClusterStatus
 from jobsync.testing import Namespace
@@ -53,6 +57,30 @@ def test_errors_are_one_line(url: str, command: str) -> None:
         assert result.exit_code == 1
         assert result.stderr.count('\n') == 1
         assert 'no namespace' in result.stderr
+
+
+def test_a_timeout_is_one_for_bulk_calls_too(tmp_path: Path) -> None:
+    """Where another process has the store to itself, a command ends in a time that follows from ``--timeout``."""
+
+    @click.command()
+    @cluster_command
+    def probe(cluster: Cluster) -> None:
+        backend = cluster._backend
+        assert isinstance(backend, SqlBackend)
+        click.echo(f'{backend._options.op_timeout_sec:g} {backend._options.bulk_timeout_sec:g}')
+
+    store = ['--backend', f'sqlite:///{tmp_path}/jobs.db']
+    assert CliRunner().invoke(probe, store).stdout == '5 60\n'
+    assert CliRunner().invoke(probe, [*store, '--timeout', '0.5']).stdout == '0.5 6\n'
+
+
+def test_nothing_incomplete_is_said_of_the_age_that_was_asked_for(url: str, namespace: Namespace) -> None:
+    """A task that was begun a moment ago is incomplete, and younger than the default age."""
+    namespace.backend.append_claims(namespace.node('a').ref, ['7'], DAY)
+    assert invoke(url, 'incomplete').stdout == 'nothing that was begun over 300 s ago is incomplete\n'
+    assert '7' in invoke(url, 'incomplete', '--older-than', '0').stdout
+    namespace.backend.append_audits('a', ['7'], DAY)
+    assert invoke(url, 'incomplete', '--older-than', '0').stdout == 'nothing is incomplete\n'
 
 
 def test_the_store_has_to_be_given() -> None:

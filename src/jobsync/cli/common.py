@@ -29,6 +29,8 @@ __all__ = [
     'yes_option',
 ]
 
+_BULK = 12
+"""How many times as long as another call one may take that carries many records: the ratio of the defaults of ``Cluster``."""
 ATTENTION = 3
 """The exit status if all went well and something needs attention: an unhealthy cluster, a task that no node may do."""
 
@@ -99,7 +101,13 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar='JOBSYNC_CONFIG',
         help='A TOML file with backend and appname, for what is not given otherwise. [env: JOBSYNC_CONFIG]',
     )
-    @click.option('--timeout', type=click.FloatRange(0.1, 3600), default=5.0, show_default=True, help='Seconds for a call.')
+    @click.option(
+        '--timeout',
+        type=click.FloatRange(0.1, 3600),
+        default=5.0,
+        show_default=True,
+        help=f'Seconds for a call. One that may carry many records has {_BULK} times as long.',
+    )
     @functools.wraps(command)
     def with_cluster(backend: str | None, appname: str | None, config: Path | None, timeout: float, **options: Any) -> None:
         with errors_as_lines():
@@ -109,7 +117,7 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise click.UsageError(
                     'give the store: --backend URL, the environment variable JOBSYNC_BACKEND, or backend in a file (--config)'
                 )
-            with Cluster(backend, appname, op_timeout_sec=timeout) as cluster:
+            with Cluster(backend, appname, op_timeout_sec=timeout, bulk_timeout_sec=_BULK * timeout) as cluster:
                 try:
                     command(cluster, **options)
                 except SchemaMismatch as error:

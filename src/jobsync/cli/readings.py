@@ -219,7 +219,8 @@ def audit(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, 
 @cluster_command
 def incomplete(cluster: Cluster, older_than: float, date: dt.date | None, as_json: bool) -> None:
     """List the tasks that were begun and not completed, oldest first."""
-    print_rows(cluster.incomplete(older_than, date), _HISTORY, as_json=as_json, nothing='nothing is incomplete')
+    nothing = f'nothing that was begun over {older_than:g} s ago is incomplete' if older_than else 'nothing is incomplete'
+    print_rows(cluster.incomplete(older_than, date), _HISTORY, as_json=as_json, nothing=nothing)
 
 
 @click.command()

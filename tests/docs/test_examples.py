@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,23 @@ def test_what_is_not_run_says_why(page: Path) -> None:
     assert all(block.info.startswith('python no-run: ') for block in shown)
     for block in shown:
         compile(block.text, str(page), 'exec')
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The names that the imports of a program bind."""
+    statements = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return {(name.asname or name.name).split('.')[0] for statement in statements for name in statement.names}
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if program(page)], ids=lambda page: str(page.relative_to(DOCS)))
+def test_readers_see_what_examples_import(page: Path) -> None:
+    """What an example uses of a module is imported where readers see it, so that they can type the page as it is."""
+    shown, hidden = (
+        ast.parse('\n'.join(block.text for block in blocks(page) if block.is_run and (block.info == 'setup') == is_setup))
+        for is_setup in (False, True)
+    )
+    used = {node.id for node in ast.walk(shown) if isinstance(node, ast.Name)}
+    assert (imported(hidden) & used) - imported(shown) == set()
 
 
 def test_most_examples_are_run() -> None:

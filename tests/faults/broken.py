@@ -15,7 +15,7 @@ SHOWN_BY: Mapping[str, str] = {
     'acknowledgement': 'stop an owner as it reads of a hand-over',
     'guard': 'wake while being evicted',
 }
-ATTEMPTS = 5
+ATTEMPTS = 15
 """On a starved machine the moment may be missed; a break that none of the seeds shows is a failure."""
 
 

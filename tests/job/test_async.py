@@ -14,6 +14,7 @@ from tests.job.waiting import DEADLINE_SEC
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, plugins
+from jobsync.aio.threads import _MOST
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend, When
 
@@ -207,6 +208,26 @@ def test_a_source_that_a_timeout_has_ended(store: Store) -> None:
                 await asyncio.wait_for(anext(loop), 0.1)
             with pytest.raises(JobsyncError, match='ended the source'):
                 await anext(loop)
+
+    run(work())
+
+
+def test_a_call_that_is_cancelled_before_a_thread_has_begun_it(store: Store) -> None:
+    """Nothing has happened yet: the next call returns the next task, not once more the one that the caller has done."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            loop = job.claim([1, 2])
+            assert await anext(loop) == 1
+            may_go_on = threading.Event()
+            try:
+                for _ in range(_MOST):
+                    job._threads.submit(may_go_on.wait)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(loop), 0.05)
+            finally:
+                may_go_on.set()
+            assert await anext(loop) == 2
 
     run(work())
 

@@ -126,11 +126,14 @@ class Claims(AsyncIterator[T], Generic[T]):
         # t=1  the call is cancelled here. The batch cannot be closed under the thread
         # t=2  the thread returns, with a task in flight that no caller will finish: the batch is closed in that thread
         # t=3  the next call, which has waited for t=2, starts a new batch with what the old one has left
+        # If no thread has begun by t=1, the batch is as the call before has left it, and goes on with the next call: closed, it
+        # would return the task once more that the caller has done since.
         loop = asyncio.get_running_loop()
         leaving = self._leaving = loop.create_future()
 
-        def left(_: Future[T | Literal[_End.END]]) -> None:
-            self._close(work)
+        def left(future: Future[T | Literal[_End.END]]) -> None:
+            if not future.cancelled():
+                self._close(work)
             with suppress(RuntimeError):  # the event loop is closed
                 loop.call_soon_threadsafe(leaving.set_result, None)
 

@@ -190,12 +190,21 @@ def test_a_wrong_configuration_file(text: str | None, tmp_path: Path) -> None:
     assert str(path) in result.stderr
 
 
+def test_a_lock_that_no_node_matches(url: str, namespace: Namespace) -> None:
+    """A pattern as for a shell, or a misspelt name, is registered, and the command says what follows from it."""
+    assert invoke(url, 'locks', 'add', 'x', 'b', 'zz%').stdout == "'x' is locked to 'b', 'zz%'\n"
+    done = invoke(url, 'locks', 'add', 'x', 'b*')
+    assert done.exit_code == 0
+    assert "'x' is locked to 'b*'; no registered node matches, so no node may do it (% is any" in done.stdout
+
+
 @pytest.mark.parametrize(
     ('command', 'printed'),
     [
         ('drain b', {'drained': 'b', 'is_registered': True}),
         ('undrain b', {'node': 'b', 'was_drained': False}),
-        ('locks add x a b', {'locked': 'x', 'patterns': ['a', 'b']}),
+        ('locks add x a b', {'locked': 'x', 'patterns': ['a', 'b'], 'is_matched': True}),
+        ('locks add x a*', {'locked': 'x', 'patterns': ['a*'], 'is_matched': False}),
         ('locks clear x', {'removed': 0}),
         ('release x y', {'released': ['x', 'y'], 'without_lost_attempts': ['x', 'y']}),
         ('evict b --yes', {'evicted': 'b', 'timeout_sec': 15.0}),

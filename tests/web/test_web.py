@@ -91,6 +91,11 @@ def test_the_api_has_what_cluster_has(client: TestClient, namespace: Namespace) 
     assert client.get('/api/nodes', params={'name': 'b'}).json() == []
     assert client.get('/api/incomplete').json() == {'total': 0, 'rows': []}
     assert client.get('/api/why', params={'task': '../a b%2F'}).json()['task'] == '../a b%2F'
+    namespace.backend.append_audits('a', ['x'], dt.date(2026, 3, 2))
+    assert client.get('/api/why?task=x&date=2026-03-02').json()['is_complete'] is True
+    assert client.get('/api/why?task=x&date=2026-03-03').json()['is_complete'] is False
+    refused = client.get('/api/why?task=x&date=02/03/2026')
+    assert (refused.status_code, 'must be such as 2026-03-02' in refused.json()['error']) == (400, True)
 
 
 def test_long_lists_come_in_pages(client: TestClient, namespace: Namespace) -> None:

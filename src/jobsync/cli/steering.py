@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobsync._cluster.actions import people
+from jobsync._core.patterns import choose
 from jobsync.cli.common import cluster_command, confirm, json_option, steering_command, yes_option
 from jobsync.cli.output import print_done, print_rows
 from jobsync.cluster import Cluster
@@ -60,8 +61,11 @@ def add_lock(
 ) -> None:
     """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
     cluster.add_lock(task, list(patterns), reason, days, actor=actor)
+    chosen, _ = choose(patterns, [node['name'] for node in cluster.nodes() if node['state'] != 'left'])
     words = f'{task!r} is locked to {", ".join(map(repr, patterns))}'
-    print_done(words, as_json=as_json, locked=task, patterns=patterns)
+    if chosen is None:
+        words += '; no registered node matches, so no node may do it (% is any number of characters, _ is one)'
+    print_done(words, as_json=as_json, locked=task, patterns=patterns, is_matched=chosen is not None)
 
 
 @locks.command('clear')

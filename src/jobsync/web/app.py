@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import importlib.metadata
 import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -19,8 +20,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from jobsync._cluster import rows
+from jobsync._core.redact import safe_repr
 from jobsync.cluster import Cluster
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 from jobsync.rows import CoordinationStatus
 from jobsync.web import lists
 from jobsync.web.feed import Feed
@@ -219,7 +221,15 @@ def _questions(feed: Feed) -> Iterator[Route]:
 
         return answer
 
-    yield Route('/api/why', read(lambda cluster, request: attrs.asdict(cluster.why(request.query_params.get('task', '')))))
+    def why(cluster: Cluster, request: Request) -> Any:
+        asked = request.query_params
+        try:
+            date = dt.date.fromisoformat(asked['date']) if asked.get('date') else None
+        except ValueError as error:
+            raise ConfigError(f'date is {safe_repr(asked["date"])}: must be such as 2026-03-02') from error
+        return attrs.asdict(cluster.why(asked.get('task', ''), date))
+
+    yield Route('/api/why', read(why))
 
     def history(cluster: Cluster, request: Request) -> Any:
         return cluster.history(request.query_params.get('task') or None, _page_of(request)[1])

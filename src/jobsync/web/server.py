@@ -52,7 +52,7 @@ class Server:
         deadline = time.monotonic() + _START_SEC
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise JobsyncError(f'cannot listen on {host}:{port}: is it an address of this machine, and the port free?')
+                raise JobsyncError(f'cannot listen on {host}:{port}: is the port in use, or the address none of this machine?')
             time.sleep(0.01)
 
     def _run(self) -> None:

@@ -22,6 +22,8 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.cli.commands import cli
 from jobsync.cli.common import cluster_command
 from jobsync.cli.doctor import _space
+from jobsync.cli.dump import read_parts
+from jobsync.errors import BackendUnavailable
 from jobsync.rows import ClusterStatus
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import DAY, TOKENS
@@ -237,6 +239,23 @@ def test_a_dump_has_no_secrets(url: str, namespace: Namespace) -> None:
     assert found['status']['leader'] == 'a'
     assert {'jobsync', 'python', 'drivers', 'backend', 'nodes', 'locks', 'rebalances'} <= found.keys()
     assert url not in json.dumps(found)
+
+
+def test_a_dump_of_a_store_that_does_not_answer_ends() -> None:
+    """It does not wait for one timeout after the other; a part that fails at once keeps no other from being read."""
+    clock = [0.0]
+
+    def late() -> object:
+        clock[0] += 5
+        raise BackendUnavailable('timeout')
+
+    def refused() -> object:
+        raise BackendUnavailable('no right')
+
+    found = read_parts({'a': refused, 'b': late, 'c': lambda: 7, 'd': late, 'e': late, 'f': lambda: 7}, lambda: clock[0])
+    assert found['c'] == 7
+    assert found['d'] == {'error': 'BackendUnavailable: timeout'}
+    assert found['e'] == found['f'] == {'error': 'not read: the parts before took 10 s, and failed'}
 
 
 def test_every_command_has_its_cluster(url: str, namespace: Namespace) -> None:

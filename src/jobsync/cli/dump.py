@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -15,7 +16,10 @@ from jobsync.cli.output import print_json
 from jobsync.cluster import Cluster
 from jobsync.errors import JobsyncError
 
-__all__ = ['dump']
+__all__ = ['dump', 'read_parts']
+
+_PATIENCE_SEC = 10.0
+"""After how much time in calls that fail no other part is read: from a store that does not answer, each would wait for its timeout."""
 
 
 @click.command()
@@ -41,14 +45,22 @@ def dump(cluster: Cluster, limit: int) -> None:
             'platform': platform.platform(),
             'drivers': {each.name: dict(each.drivers) for each in plugins.installed()},
             'backend': info_row(cluster.info),
-            **{name: _tried(read) for name, read in parts.items()},
+            **read_parts(parts),
         }
     )
 
 
-def _tried(read: Callable[[], object]) -> object:
-    """Return what was read, or why it could not be: a report of a broken store is what is wanted most."""
-    try:
-        return read()
-    except JobsyncError as error:
-        return {'error': f'{type(error).__name__}: {error}'}
+def read_parts(parts: Mapping[str, Callable[[], object]], now: Callable[[], float] = time.monotonic) -> dict[str, object]:
+    """Return what was read of each part, or why it could not be: a report of a broken store is what is wanted most."""
+    found, waited = dict[str, object](), 0.0
+    for name, read in parts.items():
+        if waited >= _PATIENCE_SEC:
+            found[name] = {'error': f'not read: the parts before took {waited:.0f} s, and failed'}
+            continue
+        started = now()
+        try:
+            found[name] = read()
+        except JobsyncError as error:
+            waited += now() - started
+            found[name] = {'error': f'{type(error).__name__}: {error}'}
+    return found

@@ -19,7 +19,7 @@ from jobsync.errors import JobsyncError
 __all__ = ['dump', 'read_parts']
 
 _PATIENCE_SEC = 10.0
-"""After how much time in calls that fail no other part is read: from a store that does not answer, each would wait for its timeout."""
+"""After how much time in calls that fail no other part is read: each would wait for its timeout."""
 
 
 @click.command()

@@ -91,11 +91,14 @@ def proof_of(rule: Rule) -> str:
     return f'`test_simulation.py`: the storm of seed {SHOWN_BY.get(rule.__name__, 0)}'
 
 
-def shown(name: str, way: Way) -> str:
-    """Return the timeline of a counterexample, as the page has it."""
+def shown(name: str, way: Way, cluster: Cluster | None = None) -> str:
+    """Return the timeline of a counterexample, as the page has it.
+
+    What a ``cluster`` without the rule has computed for this way is not computed again.
+    """
     rule = next(rule for rule in RULES if rule.__name__ == name)
     with rule():
-        lines = timeline(Cluster(WORLDS[way.world]), way.steps)
+        lines = timeline(cluster or Cluster(WORLDS[way.world]), way.steps)
     return '\n'.join(['```text', f'Without {(rule.__doc__ or "").strip()}', '', *lines, '```'])
 
 
@@ -106,9 +109,8 @@ def write(ways: Mapping[str, Way]) -> None:
     PAGE.write_text(page(ordered))
 
 
-def ends_in_two_owners(way: Way) -> bool:
+def ends_in_two_owners(way: Way, cluster: Cluster) -> bool:
     """Return whether a way can be replayed to its end, and ends in two owners, and no state before has two."""
-    cluster = Cluster(WORLDS[way.world])
     twice = [bool(cluster.owned_twice(after)) for _, _, after in replayed(cluster, way.steps)]
     return len(twice) == len(way.steps) and twice[-1] and not any(twice[:-1])
 

@@ -16,7 +16,7 @@ from tests.traces.trial import refusal, tried
 from jobsync._core.leader.inputs import LeaderState
 
 MODULE = Path(__file__).parents[2] / 'spec/protocol.tla'
-TRACES = 60
+TRACES = 30
 SEARCHED = 120
 """Seeds among which one must show a break."""
 

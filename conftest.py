@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -42,6 +43,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected := [item for item in items if item not in chosen]:
         config.hook.pytest_deselected(items=deselected)
         items[:] = kept
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave the thousands of tests, which stay to the end, out of every garbage collection from now on."""
+    gc.collect()
+    gc.freeze()
 
 
 def sample_stores(items: Iterable[pytest.Item]) -> dict[str, set[str]]:

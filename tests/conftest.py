@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support import forks
 from tests.support.compiling import share_compiled_statements
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
@@ -37,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption('full'):
         Harness.examples, PostgresqlHarness.examples = 10, 5
         share_compiled_statements()
+        forks.prefer(True)
     Harness.modules = MODULES
     # Schemas come and go with the tests, so a vacuum of them is lost. etcd computes almost half as much on one thread and with
     # fewer of Go's collections.

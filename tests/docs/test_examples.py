@@ -9,18 +9,25 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import DOCS, PAGES, blocks, program
-
-RUN = "import sys; page = sys.argv[1]; exec(compile(sys.stdin.read(), page, 'exec'), {'__name__': '__main__'})"
+from tests.support import forks
 
 LONGEST_LINE = 96
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if program(page)], ids=lambda page: str(page.relative_to(DOCS)))
 def test_a_pages_examples_run(page: Path, tmp_path: Path) -> None:
     """The blocks of a page run from top to bottom, in one process of their own and an empty folder, without a warning."""
-    command = [sys.executable, '-W', 'error', '-c', RUN, str(page)]
-    done = subprocess.run(command, cwd=tmp_path, input=program(page), capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f'{done.stdout}\n{done.stderr}'
+    arguments, process = [str(page), str(tmp_path)], 'tests.docs.run_page'
+    if forks.are_preferred():
+        status, output = forks.run(process, arguments, program(page))
+    else:
+        command = [sys.executable, '-W', 'error', '-m', process, *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, input=program(page), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        status, output = done.returncode, done.stdout
+    assert status == 0, output
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(DOCS)))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import attrs
 from benchmarks.libraries.process import ROOT
@@ -23,6 +23,7 @@ from tests.faults.places import Place
 from tests.faults.proxy import Line, Lines
 from tests.faults.trace import occurrences
 from tests.faults.work import FaultOrder
+from tests.support import forks
 from tests.traces.merging import Occurrence
 from tests.traces.specification import Event as TraceEvent
 
@@ -75,15 +76,24 @@ class Worker:
         """When it was seen to have ended."""
         self.is_stopped = False
         self._errors = folder / f'{order.run}.err'
+        self.process: subprocess.Popen[bytes] | forks.ForkedProcess
         with self._errors.open('wb') as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, '-P', '-m', 'tests.faults.worker'],
-                stdin=subprocess.PIPE,
-                stderr=subprocess.PIPE if blocked else errors,
-                cwd=ROOT,
-                env={**os.environ, 'PYTHONPATH': os.pathsep.join((str(ROOT), str(ROOT / 'src'))), **environment},
-            )
+            if forks.are_preferred() and not environment and not blocked:
+                self.process = forks.start('tests.faults.worker', reads=True, stderr=errors)
+            else:
+                self.process = self._started(environment, subprocess.PIPE if blocked else errors)
         self._send(attrs.asdict(order))
+
+    @staticmethod
+    def _started(environment: Mapping[str, str], errors: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        """Start the worker as a program of its own."""
+        return subprocess.Popen(
+            [sys.executable, '-P', '-m', 'tests.faults.worker'],
+            stdin=subprocess.PIPE,
+            stderr=errors,
+            cwd=ROOT,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join((str(ROOT), str(ROOT / 'src'))), **environment},
+        )
 
     def _send(self, fields: Mapping[str, Any]) -> None:
         assert self.process.stdin is not None

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from tests.job.waiting import DEADLINE_SEC, wait_until
+from tests.support import forks
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,13 +39,17 @@ class Worker:
     def __init__(self, url: str, name: str, mode: str = 'idle', wrapper: Sequence[str] = (), /, **settings: Any) -> None:
         self.name, self._url = name, url
         arguments = [url, name, mode, *(f'{key}={json.dumps(value)}' for key, value in settings.items())]
-        self.process = subprocess.Popen(
-            [*wrapper, sys.executable, '-m', self.module, *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process: subprocess.Popen[str] | forks.ForkedProcess
+        if forks.are_preferred() and not wrapper:
+            self.process = forks.start(self.module, arguments, text=True)
+        else:
+            self.process = subprocess.Popen(
+                [*wrapper, sys.executable, '-m', self.module, *arguments],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         self.said: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self._readers = [threading.Thread(target=each, daemon=True) for each in (self._read, self._read_errors)]

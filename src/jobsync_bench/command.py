@@ -39,6 +39,9 @@ def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | No
     store. The run takes about ten minutes, and two with --quick.
     """
     from jobsync_bench.play import check_installed, listing, place_of, play
+
+    with errors_as_lines():
+        check_installed()  # before the imports below, which need the extra
     from jobsync_bench.results import Results
     from jobsync_bench.scenario import chosen
     from jobsync_bench.scenarios import SCENARIOS
@@ -54,6 +57,5 @@ def bench(url: str | None, quick: bool, only: tuple[str, ...], output: Path | No
     if url is None:
         raise click.UsageError('--backend is needed: the URL of a store, such as sqlite:///jobs.db')
     with errors_as_lines():
-        check_installed()
         scenarios, place = chosen(only, SCENARIOS), place_of(url)
         sys.exit(play(Results(quick=quick), scenarios, [place], output, as_json=as_json))

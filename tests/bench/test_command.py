@@ -62,6 +62,18 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "benchmarks need a_library_that_is_not_there: pip install 'jobsync[bench]'" in told.output
 
 
+@pytest.mark.parametrize('arguments', [['--list'], ['--backend', 'memory://', '--quick']])
+def test_what_is_missing_is_said_before_it_is_imported(arguments: list[str]) -> None:
+    """Without the extra it is one line, though the scenarios cannot be imported."""
+    code = (
+        'import importlib.util as u, sys; find = u.find_spec; sys.modules["psutil"] = None\n'
+        'u.find_spec = lambda name, package=None: None if name == "psutil" else find(name, package)\n'
+        'from jobsync.cli.main import main; main()'
+    )
+    done = subprocess.run([sys.executable, '-c', code, 'bench', *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "Error: benchmarks need psutil: pip install 'jobsync[bench]'\n")
+
+
 def test_the_report_is_on_standard_output() -> None:
     told = bench('--backend', 'memory://', '--quick', '--only', 'floors', '--only', 'calls')
     assert told.exit_code == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -108,6 +110,13 @@ def test_hand_overs_attempts_and_quarantine() -> None:
     assert found['jobsync_task_oldest_seconds{node="w1"}'] > 0
     assert found['jobsync_attempts_total{node="w1"}'] == found['jobsync_claims_total{node="w1"}'] == 1
     assert found['jobsync_tasks_quarantined{node="w1"}'] == 1
+
+
+def test_without_the_extra_the_import_says_what_to_install() -> None:
+    """A program that imports the module meets no name of a library that it has not heard of."""
+    code = "import sys; sys.modules['prometheus_client'] = None; import jobsync.metrics"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert "ImportError: jobsync.metrics needs prometheus-client: pip install 'jobsync[metrics]'" in done.stderr
 
 
 def test_metrics_cost_no_call_to_the_store() -> None:

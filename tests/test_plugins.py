@@ -207,7 +207,7 @@ def test_missing_driver(install: Install) -> None:
     install('alpha', 'cards', MISSING, extras=('cards', 'other'))
     message = refusal('cards://u:s3cret@h/x')
     assert 'no_such_driver' in message
-    assert 'pip install alpha[cards]' in message
+    assert "pip install 'alpha[cards]'" in message
     assert 's3cret' not in message
     assert listed('cards').error is None
 

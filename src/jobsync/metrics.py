@@ -22,14 +22,17 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Info
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 from jobsync._worker import status
 from jobsync.backend import Backend, Plan
 from jobsync.errors import ConfigError, Evicted, JobsyncError
 from jobsync.job import Job
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Info
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError("jobsync.metrics needs prometheus-client: pip install 'jobsync[metrics]'") from error
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric

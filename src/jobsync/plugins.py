@@ -257,5 +257,5 @@ def _remedy(candidate: _Candidate) -> str:
     """Return the command that installs the driver, if the distribution has an extra named like its backend."""
     name = candidate.plugin.name if candidate.plugin else candidate.name
     if name in candidate.extras:
-        return f'pip install {candidate.distribution}[{name}]'
+        return f"pip install '{candidate.distribution}[{name}]'"
     return f'see what {candidate.distribution} {candidate.version} needs'

@@ -75,6 +75,8 @@ class Cluster:
         config = CoordinationConfig(
             backend=backend, appname=appname, op_timeout_sec=op_timeout_sec, bulk_timeout_sec=bulk_timeout_sec
         )
+        if backend is None:  # which a configuration may leave open
+            raise ConfigError('backend is None: must be a URL or a backend')
         self._owns_backend = isinstance(backend, str)
         self._backend = plugins.connect(backend, config.options) if isinstance(backend, str) else backend
         self._reader = ClusterReader(self._backend)

@@ -32,6 +32,12 @@ def test_nothing_is_changed(namespace: Namespace, cluster: Cluster, nodes: Nodes
         cluster.rebalances()
 
 
+def test_a_store_that_is_missing() -> None:
+    """Refused where the cluster is named, as by a variable of the environment that is not set."""
+    with pytest.raises(ConfigError, match='backend is None: must be a URL or a backend'):
+        Cluster(None)  # type: ignore[arg-type]
+
+
 def test_no_namespace_is_made(cluster: Cluster, store: MemoryStore) -> None:
     """An observer of a namespace that does not exist is refused, and makes none."""
     with pytest.raises(SchemaMismatch):

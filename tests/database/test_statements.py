@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import decimal
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import sqlalchemy.exc
 from tests.job.stores import Store
 
 import jobsync.database as db
-from jobsync import CoordinationConfig, JobsyncError, UnsupportedOperation
+from jobsync import CoordinationConfig, Job, JobsyncError, UnsupportedOperation
 from jobsync.errors import ConfigError
 
 
@@ -29,6 +30,27 @@ def fill(cn: db.Connection, *names: str) -> None:
 def add(cn: db.Connection, name: str) -> None:
     """One more task."""
     db.execute(cn, 'INSERT INTO tasks (task_id, name) SELECT coalesce(max(task_id), 0) + 1, CAST(%s AS TEXT) FROM tasks', name)
+
+
+def test_what_is_no_connection() -> None:
+    """A job in place of its connection, and a connection of a driver, are refused by name."""
+    raw: Any = sqlite3.connect(':memory:')
+    job: Any = Job('a', coordination_config=CoordinationConfig(backend='memory://'))
+    calls: list[Callable[[Any], object]] = [
+        lambda cn: db.select(cn, 'SELECT 1'),
+        lambda cn: db.select_row(cn, 'SELECT 1'),
+        lambda cn: db.select_column(cn, 'SELECT 1'),
+        lambda cn: db.select_scalar(cn, 'SELECT 1'),
+        lambda cn: db.execute(cn, 'SELECT 1'),
+        lambda cn: db.insert_rows(cn, 'o', []),
+        lambda cn: db.insert_rows(cn, 'o', [{'a': 1}]),
+        db.transaction,
+    ]
+    for call in calls:
+        for wrong in (job, raw, None):
+            with pytest.raises(ConfigError, match=r'cn is .*must be a connection of jobsync\.database, such as job\._cn'):
+                call(wrong)
+    raw.close()
 
 
 def test_select(cn: db.Connection) -> None:

@@ -34,6 +34,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from jobsync._core.redact import safe_repr
 from jobsync.database.connecting import connect
 from jobsync.database.connection import Connection
 from jobsync.database.row_filter import RowFilter
@@ -68,7 +69,7 @@ def select(cn: Connection, sql: str, *values: object) -> Rows:
     Returns:
         The rows, each a mapping by column.
     """
-    return cn.query(sql, values)
+    return _checked(cn).query(sql, values)
 
 
 def select_row(cn: Connection, sql: str, *values: object) -> dict[str, Any] | None:
@@ -115,7 +116,7 @@ def execute(cn: Connection, sql: str, *values: object) -> int:
     Returns:
         How many rows it has written or returned; -1 where the driver does not count.
     """
-    return cn.execute(sql, values)
+    return _checked(cn).execute(sql, values)
 
 
 def insert_rows(cn: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -132,6 +133,7 @@ def insert_rows(cn: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -
     Raises:
         ConfigError: A row has other columns than the first.
     """
+    cn = _checked(cn)
     if not rows:
         return 0
     columns = list(rows[0])
@@ -147,4 +149,10 @@ def transaction(cn: Connection) -> AbstractContextManager[None]:
     Args:
         cn: The connection.
     """
-    return cn.transaction()
+    return _checked(cn).transaction()
+
+
+def _checked(cn: Connection) -> Connection:
+    if not isinstance(cn, Connection):
+        raise ConfigError(f'cn is {safe_repr(cn)}: must be a connection of jobsync.database, such as job._cn or connect(url)')
+    return cn

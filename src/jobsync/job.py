@@ -763,7 +763,7 @@ class Job:
         Raises:
             ConfigError: ``token`` is not an integer.
         """
-        return checks.token.of('token', token) in self.my_tokens
+        return status.owns(self._session, checks.token.of('token', token))
 
     def owner_of(self, task: object) -> str | None:
         """Return the name of the node that owns the task, from the store; None if no node does.

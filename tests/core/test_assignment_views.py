@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Mapping
 
 import attrs
 import pytest
@@ -13,8 +14,14 @@ from hypothesis import strategies as st
 from jobsync._core.agent.ownership import Ownership
 from jobsync._core.assignment import ABSENT, UNOWNED, Assignment, Changes, TokenGroup
 from jobsync._core.records import INITIAL, NOBODY, Member, NodeRef, Pin, Revision
+from jobsync._core.tokens import NO_TARGETS, Targets
 
 NAMES = ('a', 'b', 'c')
+
+
+def targets_of(targets: Mapping[int, str], total: int) -> Targets:
+    """The same targets in flat arrays."""
+    return NO_TARGETS.changed((((token,), name) for token, name in targets.items()), total)
 
 
 @st.composite
@@ -36,7 +43,7 @@ def assignments(draw: st.DrawFn) -> Assignment:
         owner=owner,
         home=column(UNOWNED, 0, 1, 2),
         since=array('q', column(1, 7)),
-        targets=draw(st.dictionaries(st.sampled_from(held), target)) if held else {},
+        targets=targets_of(draw(st.dictionaries(st.sampled_from(held), target)) if held else {}, total),
         pins={pin.id: pin for pin in pins},
     )
 

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsync._core.assignment import ABSENT, UNOWNED, Assignment
+from jobsync._core.leader.handover import Released
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.removals import Removals
 from jobsync._core.leader.row_changes import row_changes
 from jobsync._core.records import INITIAL, NOBODY
+from jobsync._core.tokens import NO_TARGETS
 
 NAMES = ('gone', 'late', 'one', 'two', 'zero')
 ROSTER = OwnerTable(
@@ -65,7 +67,8 @@ def cases(draw: st.DrawFn) -> Case:
             if owner[token] < 0 or NAMES[owner[token]] != place:
                 moves.setdefault(place, array('i')).append(token)
     since = array('q', [1]) * total
-    old = Assignment(INITIAL, {}, NAMES, owner, home, since, targets, {})
+    flat = NO_TARGETS.changed((((token,), name) for token, name in targets.items()), total)
+    old = Assignment(INITIAL, {}, NAMES, owner, home, since, flat, {})
     return Case(old, frozenset(handed), moves, receivers)
 
 
@@ -101,7 +104,9 @@ def row_after(case: Case, token: int, place: str | None) -> Row:
 @given(cases())
 def test_every_row_is_as_the_plain_rule_has_it(case: Case) -> None:
     """What changes is written, once; what does not is not; and the owners that follow are told."""
-    writing = row_changes(case.old, ROSTER, case.handed_over, case.moves, case.receivers, 9)
+    held = {name: frozenset(case.old.targets) - case.handed_over for name in ('one', 'two', 'zero')}
+    released = Released(held, len(case.handed_over), is_complete=False, is_seen=True)
+    writing = row_changes(case.old, ROSTER, released, case.moves, case.receivers, 9)
     expected: dict[int, tuple[str | None, str | None, str | None, int]] = {}
     moved = 0
     for token in range(case.old.total_tokens):

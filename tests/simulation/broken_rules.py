@@ -28,6 +28,7 @@ from jobsync._core.leader.pins import PinPlanner
 from jobsync._core.leader.removals import Removals
 from jobsync._core.leader.row_changes import RowChanges
 from jobsync._core.records import Eviction, Guard, NodeRef, NodeState, Pulse, Revision, Settings, Snapshot
+from jobsync._core.tokens import NO_TARGETS
 from jobsync._runtime import executor as performing
 from jobsync.backends.single_writer import CallContext, NamespaceState, SingleWriterBackend
 from jobsync.config import CoordinationConfig
@@ -142,12 +143,12 @@ def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
 
 def r3_no_acknowledgement() -> AbstractContextManager[None]:
     """R3: the leader does not wait until the owner has let go."""
-    return patched(handover, '_released_by', lambda owner, version, tokens: tokens)
+    return patched(handover, '_holding', lambda owner, version: frozenset())
 
 
 def r3_holding_ignored() -> AbstractContextManager[None]:
     """R3: the leader does not look at what the owner is busy with."""
-    return patched(handover, '_released_by', lambda owner, version, tokens: tokens if owner.seen == version else set())
+    return patched(handover, '_holding', lambda owner, version: frozenset() if owner.seen == version else None)
 
 
 def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
@@ -155,7 +156,7 @@ def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
     under = Ownership.under.__func__  # type: ignore[attr-defined]
 
     def deaf(cls: type[Ownership], assignment: Assignment, ref: NodeRef) -> Ownership:
-        return under(cls, attrs.evolve(assignment, targets={}), ref)  # type: ignore[no-any-return]
+        return under(cls, attrs.evolve(assignment, targets=NO_TARGETS), ref)  # type: ignore[no-any-return]
 
     return patched(Ownership, 'under', classmethod(deaf))
 

@@ -8,7 +8,6 @@ back: tokens travel in one form.
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from types import MappingProxyType
 import attrs
 
 from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Rebalance, Revision
+from jobsync._core.tokens import NO_TARGETS, Column, Targets, mask_of
 from jobsync.errors import TimelineChanged
 
 __all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow', 'members_after']
@@ -115,28 +115,6 @@ def _no_tokens() -> array[int]:
     return array('i')
 
 
-def _mask(values: array[int], wanted: int, below: int) -> bytes:
-    """Return for each value 1 if it is ``wanted``, else 0. All of them are at least -2 and less than ``below``.
-
-    Works on one byte of every value at a time: slicing and translating bytes takes a tenth of the time of a loop, or less.
-    """
-    data, size = values.tobytes(), values.itemsize
-    order = range(size) if sys.byteorder == 'little' else range(size - 1, -1, -1)
-    mask: bytes | None = None
-    for nth, at in enumerate(order):
-        table = bytearray(256)
-        table[wanted >> 8 * nth & 255] = 1
-        found = data[at::size].translate(table)
-        mask = found if mask is None else _and(mask, found)
-        if below + 2 <= 256 ** (nth + 1):  # so far a value differs from all others, those below 0 as well
-            break
-    return mask or b''
-
-
-def _and(one: bytes, other: bytes) -> bytes:
-    return (int.from_bytes(one, 'big') & int.from_bytes(other, 'big')).to_bytes(len(one), 'big')
-
-
 @attrs.frozen(eq=False)
 class Assignment:
     """The owners of all tokens and pins at one version. Never changed: ``apply`` makes the next one.
@@ -152,7 +130,7 @@ class Assignment:
     home: array[int] = attrs.field(repr=False)
     since: array[int] = attrs.field(repr=False)
     """For each token the number of the plan that last changed its owner: its fence (promise P7)."""
-    targets: Mapping[int, str] = attrs.field(repr=False)
+    targets: Targets = attrs.field(repr=False)
     """Only tokens being handed over: to a name, or to ``NOBODY``."""
     pins: Mapping[int, Pin] = attrs.field(repr=False)
 
@@ -166,7 +144,7 @@ class Assignment:
             owner=array('i', [ABSENT]) * total_tokens,
             home=array('i', [UNOWNED]) * total_tokens,
             since=array('q', [0]) * total_tokens,
-            targets=MappingProxyType({}),
+            targets=NO_TARGETS,
             pins=MappingProxyType({}),
         )
 
@@ -180,42 +158,29 @@ class Assignment:
 
         Raises ``TimelineChanged`` if they name tokens beyond the pool: other settings have taken the place of this node's.
         """
-        if changes.base is None:
-            start = Assignment.empty(self.total_tokens)
-        elif changes.base == self.version:
-            start = self
-        else:
+        if changes.base not in (None, self.version):
             raise ValueError(f'changes build on {changes.base}, not on {self.version}')
+        start = self if changes.base is not None else Assignment.empty(self.total_tokens)
         positions = {name: position for position, name in enumerate(start.names)}
 
         def position(name: str | None) -> int:
             return UNOWNED if name is None else positions.setdefault(name, len(positions))
 
-        owner, home, since, targets = start.owner[:], start.home[:], start.since[:], dict(start.targets)
+        owner, home, since = (Column(values, is_shared=start is self) for values in (start.owner, start.home, start.since))
         for group in changes.groups:
             if group.tokens and group.tokens[-1] >= self.total_tokens:
                 raise TimelineChanged(f'the assignment has a token {group.tokens[-1]}, and the pool has {self.total_tokens}')
-            owner_at, home_at, version, target = position(group.owner), position(group.home), group.version, group.target
-            for token in group.tokens:
-                owner[token] = owner_at
-                home[token] = home_at
-                since[token] = version
-            if target is not None:
-                if targets:
-                    targets.update(zip(group.tokens, repeat(target)))
-                else:  # the usual case, in half the time
-                    targets = dict.fromkeys(group.tokens, target)
-            elif targets:
-                for token in group.tokens:
-                    targets.pop(token, None)
+            owner.write(group.tokens, position(group.owner))
+            home.write(group.tokens, position(group.home))
+            since.write(group.tokens, group.version)
         return Assignment(
             version=changes.version,
             members=MappingProxyType(members_after(start.members, changes.members)),
             names=tuple(positions),
-            owner=owner,
-            home=home,
-            since=since,
-            targets=MappingProxyType(targets),
+            owner=owner.values,
+            home=home.values,
+            since=since.values,
+            targets=start.targets.changed(((group.tokens, group.target) for group in changes.groups), self.total_tokens),
             pins=MappingProxyType({pin.id: pin for pin in changes.pins}),
         )
 
@@ -238,7 +203,7 @@ class Assignment:
         """Return for each hash token 1 if its owner is ``name``, those being handed over included, else 0."""
         if name not in self.names:
             return bytes(len(self.owner))
-        return _mask(self.owner, self.names.index(name), len(self.names))
+        return mask_of(self.owner, self.names.index(name), len(self.names))
 
     @cached_property
     def loads(self) -> Mapping[str, int]:
@@ -248,12 +213,8 @@ class Assignment:
     @cached_property
     def moves(self) -> Mapping[tuple[str, str], int]:
         """How many hash tokens are being handed over, by owner and target (which may be ``NOBODY``)."""
-        owners = map(self.owner.__getitem__, self.targets)
-        return {
-            (self.names[at], target): count
-            for (at, target), count in Counter(zip(owners, self.targets.values(), strict=True)).items()
-            if at >= 0
-        }
+        counts = Counter(self.targets.beside(self.owner))
+        return {(self.names[at], self.targets.names[to]): count for (at, to), count in counts.items() if at >= 0}
 
     def by_owner(self) -> Mapping[str, Sequence[int]]:
         """Return the hash tokens of each name that owns any, rising, by name, those being handed over included."""
@@ -269,8 +230,8 @@ class Assignment:
 
     def groups(self) -> Iterator[TokenGroup]:
         """Yield every token that has a row, in groups: what a complete reading carries."""
-        rows: dict[tuple[int, int, int, str | None], array[int]] = defaultdict(_no_tokens)
-        targets = map(self.targets.get, range(len(self.owner))) if self.targets else repeat(None)
+        rows: dict[tuple[int, int, int, int], array[int]] = defaultdict(_no_tokens)
+        targets = self.targets.at or repeat(UNOWNED)
         for token, row in enumerate(zip(self.owner, self.home, self.since, targets, strict=False)):
             rows[row].append(token)
         for (owner, home, since, target), tokens in rows.items():
@@ -279,7 +240,7 @@ class Assignment:
             yield TokenGroup(
                 tokens=tokens,
                 owner=self.names[owner] if owner >= 0 else None,
-                target=target,
+                target=self.targets.names[target] if target >= 0 else None,
                 home=self.names[home] if home >= 0 else None,
                 version=since,
             )

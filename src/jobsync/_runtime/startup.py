@@ -153,9 +153,9 @@ def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: f
 def _holders(runtime: NodeRuntime) -> str:
     """Return the names of the nodes that own tokens which are to be this node's, as text."""
     assignment, name = runtime.lease.assignment, runtime.config.name
-    owners = {assignment.owner[token] for token, target in assignment.targets.items() if target == name}
+    owners = {owner for owner, target in assignment.moves if target == name}
     pinned = {pin.owner for pin in assignment.pins.values() if pin.target == name and pin.owner is not None}
-    return listed(pinned | {assignment.names[owner] for owner in owners if owner >= 0})
+    return listed(pinned | owners)
 
 
 def _why(

@@ -20,6 +20,7 @@ __all__ = [
     'lease_left_sec',
     'node_rows',
     'owned_tokens',
+    'owns',
     'summary',
     'token_version',
 ]
@@ -31,6 +32,15 @@ def owned_tokens(session: Session) -> frozenset[int]:
     """Return the tokens that may be claimed now: the same object while nothing changes."""
     lease = session.lease
     return _NO_TOKENS if lease is None or clock.now() >= lease.deadline else lease.ownership.tokens
+
+
+def owns(session: Session, token: int) -> bool:
+    """Return whether a token or pin may be claimed now, without making the set of all."""
+    lease = session.lease
+    if lease is None:
+        return False
+    deadline, has = lease.deadline, lease.ownership.has(token)
+    return has and clock.now() < deadline
 
 
 def count_owned(session: Session) -> int:
@@ -76,7 +86,7 @@ def coordination_status(session: Session, open_tasks: int) -> CoordinationStatus
         'is_healthy': is_healthy(session),
         'is_leader': is_leader(session),
         'is_stalled': session.runtime is not None and session.runtime.agent.is_stalled,
-        'token_count': len(owned_tokens(session)),
+        'token_count': count_owned(session),
         'token_version': token_version(session),
         'last_heartbeat': None if sent_at is None else sent_at.isoformat(),
         'total_tokens': config.total_tokens,
@@ -94,7 +104,7 @@ def summary(session: Session) -> str:
     """Return the node's name, phase, tokens and what is left of its lease, as text for a repr. No I/O."""
     left = lease_left_sec(session)
     lease_left = f', lease {left:.1f} s left' if session.config.enabled else ''
-    return f'{session.node_name!r}: {_state(session)}, {len(owned_tokens(session))} tokens{lease_left}'
+    return f'{session.node_name!r}: {_state(session)}, {count_owned(session)} tokens{lease_left}'
 
 
 def lease_left_sec(session: Session) -> float:

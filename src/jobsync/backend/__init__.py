@@ -86,6 +86,7 @@ from jobsync._core.records import (
     lock_key,
 )
 from jobsync._core.redact import redact_url, safe_repr
+from jobsync._core.tokens import rising
 from jobsync._event_log import Diverted, EventLogger
 from jobsync.backend._declarations import BackendInfo, BackendOptions, Reach, Space
 from jobsync.backend._protocol import Backend
@@ -140,5 +141,6 @@ __all__ = [
     'lock_key',
     'members_after',
     'redact_url',
+    'rising',
     'safe_repr',
 ]

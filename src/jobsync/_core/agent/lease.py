@@ -50,7 +50,6 @@ class Lease:
     def __init__(self, config: NodeConfig, token_of: Callable[[str], int], emit: Callable[[Event], object]) -> None:
         self._config, self._token_of, self._emit = config, token_of, emit
         self._nothing = Ownership.nothing(config.settings.total_tokens)
-        self._blank = Assignment.empty(config.settings.total_tokens)
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
         self.ends_at = _FOREVER
         """When the node deregisters at the latest, if it is leaving."""
@@ -58,12 +57,12 @@ class Lease:
         """The mark of progress: a thread of the user sets it when it requests work or finishes some, and the agent clears it."""
         self.waiting: dict[object, None] = {}
         """Loops that wait for their next task, which counts as progress."""
-        self.grant: Grant = (_NEVER, None, ())
-        self.ownership = self._nothing
+        self._ownership = self._nothing
+        self.grant: Grant = self._nothing.granted(_NEVER)
 
     def begin_session(self, ref: NodeRef) -> None:
         """Begin as a new incarnation without an assignment. What was owned before must have been dropped."""
-        self.ref, self.assignment = ref, self._blank
+        self.ref, self.assignment = ref, Assignment.empty(self._config.settings.total_tokens)
         self.acknowledged: Revision | None = None
         """The last version that a successful heartbeat has acknowledged; None before the first."""
         self._awaiting_ack: Ownership | None = None
@@ -160,7 +159,7 @@ class Lease:
         return (
             self.is_planned
             and self.is_up_to_date
-            and name not in assignment.targets.values()
+            and name not in assignment.targets.receivers
             and all(pin.target != name for pin in assignment.pins.values())
         )
 
@@ -180,8 +179,11 @@ class Lease:
 
     @ownership.setter
     def ownership(self, ownership: Ownership) -> None:
+        # A node that only gains, or waits for its acknowledgement, keeps its tokens: with a million it need not have them twice.
+        deadline, _, mine = self.grant
+        is_same = ownership.mine == self._ownership.mine
         self._ownership = ownership
-        self.grant = ownership.granted(self.deadline)
+        self.grant = ownership.granted(deadline, mine if is_same else None)
 
     # --- the lease ----------------------------------------------------------------------------------------------------------
 

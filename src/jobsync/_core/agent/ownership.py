@@ -10,6 +10,7 @@ import attrs
 
 from jobsync._core.assignment import Assignment
 from jobsync._core.records import NodeRef
+from jobsync._core.tokens import both, without
 
 __all__ = ['Grant', 'Ownership']
 
@@ -47,13 +48,13 @@ class Ownership:
         pins = assignment.pins.values()
         if member is None or member.incarnation != ref.incarnation:
             return cls(mine=bytes(assignment.total_tokens), pins={pin.task_id: False for pin in pins})
-        mine = bytearray(assignment.owned_mask(ref.name))
-        for token in assignment.targets:
-            mine[token] = 0
+        mine = assignment.owned_mask(ref.name)
+        if assignment.targets:
+            mine = without(mine, assignment.targets.mask)
         held = [pin for pin in pins if pin.owner == ref.name and pin.target is None]
         claimable = {pin.task_id: False for pin in pins}
         claimable.update((pin.task_id, True) for pin in held)
-        return cls(mine=bytes(mine), pins=claimable, pin_ids=frozenset(pin.id for pin in held))
+        return cls(mine=mine, pins=claimable, pin_ids=frozenset(pin.id for pin in held))
 
     def claims(self, key: str, token: int) -> bool:
         """Return whether the task with this key, whose hash token is ``token``, may be claimed."""
@@ -68,22 +69,24 @@ class Ownership:
 
         ``pinned_tokens`` gives the hash token of each task that one of them pins.
         """
-        size = len(self.mine)
-        either = int.from_bytes(self.mine, 'big') & int.from_bytes(other.mine, 'big')
         return Ownership(
-            mine=either.to_bytes(size, 'big'),
+            mine=both(self.mine, other.mine),
             pins={key: self.claims(key, token) and other.claims(key, token) for key, token in pinned_tokens.items()},
             pin_ids=self.pin_ids & other.pin_ids,
         )
 
-    def granted(self, deadline: float) -> Grant:
-        """Return this ownership with the end of the lease, as one value."""
-        return deadline, self.pins or None, tuple(map(bool, self.mine))
+    def granted(self, deadline: float, mine: tuple[bool, ...] | None = None) -> Grant:
+        """Return this ownership with the end of the lease, as one value. ``mine`` are the hash tokens, if they are at hand."""
+        return deadline, self.pins or None, tuple(map(bool, self.mine)) if mine is None else mine
 
     @cached_property
     def tokens(self) -> frozenset[int]:
         """The claimable tokens, pins included: the same object for as long as nothing changes."""
         return frozenset(compress(range(len(self.mine)), self.mine)) | self.pin_ids
+
+    def has(self, token: int) -> bool:
+        """Return whether a token or pin is among ``tokens``."""
+        return token in self.pin_ids or (0 <= token < len(self.mine) and self.mine[token] == 1)
 
     @property
     def count(self) -> int:

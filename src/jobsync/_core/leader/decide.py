@@ -121,9 +121,9 @@ class _Decision:
         state.rowless = rowless.first_read
         state.read_released(released, self.now)
         names, place, home = self._places(receivers, stuck, released, rowless)
-        pins = PinPlanner(view, state, owner_table, released.tokens, receivers, stuck, self.token_of, self.config.locks_enabled)
+        pins = PinPlanner(view, state, owner_table, released, receivers, stuck, self.token_of, self.config.locks_enabled)
         placement = rebalance(weights, names, place, home, pins.requests(place, names), pins.resting)
-        changes = row_changes(self.old, owner_table, released.tokens, placement.moves, receivers, self.next_number)
+        changes = row_changes(self.old, owner_table, released, placement.moves, receivers, self.next_number)
         pin_changes = pins.settle(placement.pins, changes, self.next_number)
         unpinned = frozenset(pin_changes.removed)
         decide_again_at = _earliest(
@@ -143,11 +143,11 @@ class _Decision:
             if is_settled:
                 state.unsettled_since = state.cause = None
             return Decision(None, decide_again_at, pins.can_drop_expired), is_settled and decide_again_at is None
-        is_calm = released.is_complete and not released.tokens  # no hand-over is under way, so this plan begins something new
+        is_calm = released.is_complete and not released.count  # no hand-over is under way, so this plan begins something new
         if state.unsettled_since is None or is_calm:
             state.unsettled_since = self.now
         drained = self._drained({group.owner for group in changes.groups} | {pin.owner for pin in pin_changes.written})
-        reason = self._reason(members, held_back, drained, pin_changes, bool(released.tokens))
+        reason = self._reason(members, held_back, drained, pin_changes, bool(released.count))
         if state.cause is None or (reason is not None and (structural or (is_calm and reason != _NO_CAUSE))):
             state.cause = (reason or 'hand-over', len(self.old.members))
         elif drained and (also := f'draining: {listed(drained)}') not in state.cause[0]:
@@ -287,15 +287,17 @@ class _Decision:
                     place[token] = STUCK
         for token in rowless.free:
             place[token] = FREE
-        holding = {position for name, position in positions.items() if owner_table.is_present(name)}
-        for token, target in old.targets.items():
-            at = old.owner[token]
+        present = {position for name, position in positions.items() if owner_table.is_present(name)}
+        holding, targets = released.at(old), old.targets
+        going = [positions[name] if name in receivers else FREE for name in targets.names]
+        for token, (at, to) in zip(targets.tokens, targets.beside(old.owner), strict=True):
             if at == ABSENT or at in waiting:
                 continue
-            if target in receivers:
-                place[token] = positions[target]
+            if going[to] != FREE:
+                place[token] = going[to]
             else:
-                place[token] = at if at in holding and token not in released.tokens else FREE
+                held = holding[at]
+                place[token] = at if at in present and (held is None or token in held) else FREE
         return names, place, old.home
 
     # --- for people --------------------------------------------------------------------------------------------------------

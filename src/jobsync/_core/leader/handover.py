@@ -21,9 +21,8 @@ while any member is WAITING::
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
-from itertools import filterfalse
 
 import attrs
 
@@ -45,14 +44,31 @@ def longest_timeout(own_sec: float, nodes: Iterable[Node], members: Mapping[str,
 
 @attrs.frozen
 class Released:
-    """What present owners have released of their tokens and pins with a target, as of one version."""
+    """What present owners have released of their tokens and pins with a target, as of one version.
 
-    tokens: Set[int]
-    """The tokens and pins that have been released."""
+    It is known by owner, so it takes no memory for the tokens, which may be half a million.
+    """
+
+    holding: Mapping[str, Set[int]]
+    """The present owners that have acknowledged the version, and the tokens and pins that each of them still holds."""
+    count: int
+    """How many tokens and pins have been released."""
     is_complete: bool
     """Whether all have been."""
     is_seen: bool
     """Whether every such owner has acknowledged the version, though it may still hold tokens."""
+
+    def has(self, owner: str | None, token: int) -> bool:
+        """Return whether the owner has released a token or pin of its own that has a target."""
+        holding = None if owner is None else self.holding.get(owner)
+        return holding is not None and token not in holding
+
+    def at(self, assignment: Assignment) -> list[Set[int] | None]:
+        """Return for each position in the ``owner`` of an assignment what it holds, or None if it has released nothing.
+
+        Positions below 0 count from the end, as in any list.
+        """
+        return [*map(self.holding.get, assignment.names), None, None]
 
     def next_poll(self, waited_sec: float) -> float:
         """Return how many seconds from now to poll, ``waited_sec`` after the version was read; infinity if nothing is due."""
@@ -61,33 +77,29 @@ class Released:
 
 def find_released(assignment: Assignment, owner_table: OwnerTable) -> Released:
     """Return which tokens and pins that have a target their present owners have released."""
-    due: defaultdict[str, list[int]] = defaultdict(list)
-    by_position: defaultdict[int, list[int]] = defaultdict(list)
-    for token in assignment.targets:
-        by_position[assignment.owner[token]].append(token)
-    for position, tokens in by_position.items():
-        if position >= 0:
-            due[assignment.names[position]] = tokens
-    for pin in assignment.pins.values():
-        if pin.owner is not None and pin.target is not None:
-            due[pin.owner].append(pin.id)
-    present = {name: tokens for name, tokens in due.items() if owner_table.is_present(name)}
-    released: set[int] = set()  # half a million tokens take 17 MB in each set, so there is one
-    for name, asked in present.items():
-        released.update(_released_by(owner_table.alive[name], assignment.version, asked))
+    asked = Counter(pin.owner for pin in assignment.pins.values() if pin.owner is not None and pin.target is not None)
+    for (owner, _), count in assignment.moves.items():
+        asked[owner] += count
+    present = {name: count for name, count in asked.items() if owner_table.is_present(name)}
+    found = {name: _holding(owner_table.alive[name], assignment.version) for name in present}
+    holding = {name: tokens for name, tokens in found.items() if tokens is not None}
+    held = sum(assignment.is_asked_for(token, name) for name, tokens in holding.items() for token in tokens)
+    released = sum(present[name] for name in holding) - held
     return Released(
-        tokens=released,
-        is_complete=len(released) == sum(map(len, present.values())),
-        is_seen=all(owner_table.alive[name].seen == assignment.version for name in present),
+        holding=holding,
+        count=released,
+        is_complete=released == sum(present.values()),
+        is_seen=len(holding) == len(present),
     )
 
 
-def _released_by(owner: Node, version: Revision, tokens: list[int]) -> Iterable[int]:
+def _holding(owner: Node, version: Revision) -> Set[int] | None:
+    """Return what an owner still holds, perhaps of what it is to hand over; None if it has released nothing."""
     # t=0   version 7 gives token 3 the target b; its owner a reads so, and has a task of token 3 in flight
     # t=1   a acknowledges version 7 and reports token 3 in ``holding``: it claims no more of it, and still works on it
     # t=2   the task ends; a's next heartbeat reports nothing, and token 3 may pass on
     # Had a acknowledged version 8 instead, in which token 3 is its own again, it might be claiming it.
-    return filterfalse(owner.holding.__contains__, tokens) if owner.seen == version else ()
+    return owner.holding if owner.seen == version else None
 
 
 @attrs.frozen

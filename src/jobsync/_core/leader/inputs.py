@@ -99,7 +99,7 @@ class LeaderState:
 
     def read_released(self, released: Released, now: float) -> None:
         """Remember when acknowledgements of the version began to come, and when all were there."""
-        if released.tokens and self.released_at is None:
+        if released.count and self.released_at is None:
             self.released_at = now
         if released.is_seen and self.seen_at is None:
             self.seen_at = now

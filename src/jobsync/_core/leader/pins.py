@@ -19,6 +19,7 @@ from itertools import chain
 
 import attrs
 
+from jobsync._core.leader.handover import Released
 from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.pin_changes import PinChanges, PinDraft
@@ -60,7 +61,7 @@ class PinPlanner:
         view: LeaderView,
         state: LeaderState,
         owner_table: OwnerTable,
-        released: Set[int],
+        released: Released,
         receivers: Set[str],
         stuck: Set[str],
         token_of: Callable[[str], int],
@@ -119,7 +120,7 @@ class PinPlanner:
                 owner, target = None, target if target in self._receivers else None
             elif target is not None and target != NOBODY and target not in self._receivers:
                 target = NOBODY
-            if pin.id in self._released:
+            if pin.target is not None and self._released.has(pin.owner, pin.id):
                 owner, target, home = None, None if target == NOBODY else target, None
             yield PinDraft(pin, lock, owner, target, home)
 

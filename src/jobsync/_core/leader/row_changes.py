@@ -14,8 +14,10 @@ from functools import cached_property
 import attrs
 
 from jobsync._core.assignment import ABSENT, Assignment, TokenGroup
+from jobsync._core.leader.handover import Released
 from jobsync._core.leader.owners import OwnerTable
 from jobsync._core.records import NOBODY
+from jobsync._core.tokens import rising
 
 __all__ = ['RowChanges', 'row_changes']
 
@@ -23,8 +25,10 @@ _Place = tuple[str | None, str | None, str | None]
 """Owner, target, home."""
 _Row = tuple[str | None, str | None, str | None, int]
 """Owner, target, home, version."""
-_Kind = tuple[int, int, str | None, bool, str | None]
-"""The present row (positions of owner and home, and the target), whether its owner has released it, and its new owner."""
+_Kind = tuple[int, int, int, bool, str | None]
+"""The present row (positions of owner, home and target), whether its owner has released it, and its new owner."""
+_NOWHERE = -1
+"""The position of no target."""
 
 
 @attrs.frozen
@@ -38,13 +42,18 @@ class RowChanges:
     """How many tokens pass to a new owner in this commit."""
 
     @cached_property
-    def _owners(self) -> Mapping[int, str | None]:
-        return {token: group.owner for group in self.groups for token in group.tokens}
+    def _group_of(self) -> array[int]:
+        """For each token the position of its group, or -1."""
+        found = array('i', [-1]) * self.old.total_tokens
+        for position, group in enumerate(self.groups):
+            for token in group.tokens:
+                found[token] = position
+        return found
 
     def owner_of(self, token: int) -> tuple[str | None, bool]:
         """Return the owner of a hash token after the changes, and whether it is known: not if the token has no row."""
-        if token in self._owners:
-            return self._owners[token], True
+        if (group := self._group_of[token]) >= 0:
+            return self.groups[group].owner, True
         position = self.old.owner[token]
         return (self.old.names[position] if position >= 0 else None), position != ABSENT or not self.old.members
 
@@ -52,53 +61,58 @@ class RowChanges:
 def row_changes(
     old: Assignment,
     owner_table: OwnerTable,
-    released: Set[int],
+    released: Released,
     moves: Mapping[str, array[int]],
     receivers: Set[str],
     number: int,
 ) -> RowChanges:
     """Return the rows to write: of every token that moves, was released, or has a target that is no longer valid.
 
-    ``number`` becomes the version of the rows whose owner changes. ``released`` are the tokens, of those with a target, that
-    their present owners have released. ``moves`` gives the tokens that each of the ``receivers`` is to have and has not.
+    ``number`` becomes the version of the rows whose owner changes. ``released`` says which tokens with a target their
+    present owners have released. ``moves`` gives the tokens that each of the ``receivers`` is to have and has not.
     Without receivers every owner is to release every token.
     """
     kinds: defaultdict[_Kind, array[int]] = defaultdict(_no_tokens)
     owner, home, targets = old.owner, old.home, old.targets
-    moving: set[int] = set()
+    holding, target_at = released.at(old), targets.at
+    moving = bytearray(old.total_tokens if targets else 0)
     for place in sorted(moves):
         tokens = moves[place]
         if not targets:
             for token in tokens:
-                kinds[owner[token], home[token], None, False, place].append(token)
+                kinds[owner[token], home[token], _NOWHERE, False, place].append(token)
             continue
         for token in tokens:
-            kinds[owner[token], home[token], targets.get(token), token in released, place].append(token)
-        moving.update(targets.keys() & tokens)
+            at, to = owner[token], target_at[token]
+            is_released = to >= 0 and (held := holding[at]) is not None and token not in held
+            kinds[at, home[token], to, is_released, place].append(token)
+            moving[token] = 1
     waiting = {position for position, name in enumerate(old.names) if owner_table.is_waiting(name)}
     receiving = {position for position, name in enumerate(old.names) if name in receivers}
-    for token, target in targets.items():
-        at = owner[token]
-        if token in moving or at == ABSENT or at in waiting:
+    valid = [name in receivers for name in targets.names]
+    for token, (at, to) in zip(targets.tokens, targets.beside(owner), strict=True):
+        if moving[token] or at == ABSENT or at in waiting:
             continue
-        is_released = token in released
-        if target in receivers:
-            kinds[at, home[token], target, is_released, target].append(token)
+        held = holding[at]
+        is_released = held is not None and token not in held
+        if valid[to]:
+            kinds[at, home[token], to, is_released, targets.names[to]].append(token)
         elif at in receiving and not is_released:
-            kinds[at, home[token], target, is_released, old.names[at]].append(token)
+            kinds[at, home[token], to, is_released, old.names[at]].append(token)
         elif not receivers:
-            kinds[at, home[token], target, is_released, None].append(token)
+            kinds[at, home[token], to, is_released, None].append(token)
     if not receivers:
         for token, at in enumerate(owner):
-            if at >= 0 and token not in targets and at not in waiting:
-                kinds[at, home[token], None, False, None].append(token)
+            if at >= 0 and not (targets and targets.at[token] >= 0) and at not in waiting:
+                kinds[at, home[token], _NOWHERE, False, None].append(token)
     return _rows_of(old, owner_table, kinds, number)
 
 
 def _rows_of(old: Assignment, owner_table: OwnerTable, kinds: Mapping[_Kind, array[int]], number: int) -> RowChanges:
     rows: defaultdict[_Row, array[int]] = defaultdict(_no_tokens)
     moved = 0
-    for (owner_at, home_at, target, is_released, place), tokens in kinds.items():
+    for (owner_at, home_at, target_at, is_released, place), tokens in kinds.items():
+        target = old.targets.names[target_at] if target_at >= 0 else None
         owner = old.names[owner_at] if owner_at >= 0 else None
         home = old.names[home_at] if home_at >= 0 else None
         if owner is not None and owner_table.is_present(owner) and not is_released:
@@ -113,7 +127,7 @@ def _rows_of(old: Assignment, owner_table: OwnerTable, kinds: Mapping[_Kind, arr
         elif after != (owner, target, home):
             for token in tokens:
                 rows[*after, old.since[token]].append(token)
-    groups = (TokenGroup(array('i', sorted(tokens)), *row) for row, tokens in rows.items())
+    groups = (TokenGroup(rising(tokens), *row) for row, tokens in rows.items())
     return RowChanges(old, tuple(groups), moved)
 
 

@@ -20,6 +20,7 @@ from itertools import chain
 import attrs
 
 from jobsync._core.planner.min_cost_flow import FlowNetwork
+from jobsync._core.tokens import rising
 
 __all__ = ['UNTOUCHED', 'Homes', 'select_tokens', 'ways_home']
 
@@ -93,7 +94,7 @@ def select_tokens(
             quota[place[token]] -= 1
             late.append(token)
     if late:
-        rest = array('i', sorted(rest + late))
+        rest = rising(rest + late)
     return _dealt(rest, lacking, homeward)
 
 
@@ -167,7 +168,7 @@ def _lowest(place: array[int], quota: list[int], held: bytearray) -> array[int]:
         if not wanted:
             break
         if len(wanted) <= _FEW and sum(quota[position] for position in wanted) <= len(place) // _FEW:
-            return array('i', sorted(chain(picked, _scattered(place, wanted, quota, held, start))))
+            return rising(picked + array('i', _scattered(place, wanted, quota, held, start)))
         stretch = place[start : start + _STRETCH]
         if wanted.isdisjoint(stretch):
             continue
@@ -204,6 +205,6 @@ def _dealt(rest: array[int], lacking: Mapping[int, int], homeward: Mapping[int, 
         coming = homeward.get(node, array('i'))
         end = start + lacking[node] - len(coming)
         run = rest[start:end]
-        dealt[node] = array('i', sorted(run + coming)) if coming else run
+        dealt[node] = rising(run + coming) if coming else run
         start = end
     return dealt

@@ -10,7 +10,7 @@ from itertools import filterfalse
 
 import attrs
 
-from jobsync.backend import Member, Pin, TokenGroup
+from jobsync.backend import Member, Pin, TokenGroup, rising
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.errors import SchemaMismatch
 
@@ -72,16 +72,15 @@ def latest_groups(records: Sequence[Record]) -> tuple[TokenGroup, ...]:
     if len(records) == 1:
         return tuple(records[0].groups)
     rows: dict[TokenGroup, array[int]] = {}
-    seen: set[int] = set()
+    last = max((group.tokens[-1] for record in records for group in record.groups if group.tokens), default=-1)
+    seen = bytearray(last + 1)  # a set of half a million tokens would take 30 MB
     for record in reversed(records):
-        tokens = array('i')
-        for group in record.groups:
-            left = array('i', filterfalse(seen.__contains__, group.tokens))
+        for group in record.groups:  # no two groups of a record have a token in common
+            left = array('i', filterfalse(seen.__getitem__, group.tokens))
             rows.setdefault(attrs.evolve(group, tokens=()), array('i')).extend(left)
-            tokens.extend(left)
-        if record is not records[0]:
-            seen.update(tokens)
-    return tuple(attrs.evolve(row, tokens=array('i', sorted(tokens))) for row, tokens in rows.items() if tokens)
+            for token in left:
+                seen[token] = 1
+    return tuple(attrs.evolve(row, tokens=rising(tokens)) for row, tokens in rows.items() if tokens)
 
 
 def latest_members(records: Iterable[Record], *, drop_gone: bool = False) -> dict[str, Member | None]:

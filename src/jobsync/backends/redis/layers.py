@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from jobsync.backend import Member, TokenGroup
+from jobsync.backend import Member, TokenGroup, rising
 from jobsync.backends.redis.records import sealed, unsealed
 
 __all__ = ['Layer', 'entries_to_fold', 'is_long', 'merged', 'packed', 'unpacked']
@@ -87,4 +87,4 @@ def merged(layers: Sequence[Layer]) -> Layer:
     for number, group in enumerate(groups):
         row = group.owner, group.target, group.home, group.version
         alike[row].extend(token for token in group.tokens if last[token] == number)
-    return tuple(TokenGroup(array('i', sorted(tokens)), *row) for row, tokens in alike.items() if tokens)
+    return tuple(TokenGroup(rising(tokens), *row) for row, tokens in alike.items() if tokens)

@@ -70,15 +70,20 @@ class SpoiltError(Exception):
 
 def sealed(key: bytes, text: bytes) -> bytes:
     """Return a record's text with its seal in front."""
-    return hashlib.sha1(key + b'\0' + text, usedforsecurity=False).hexdigest().encode() + text
+    return _seal(key, text) + text
+
+
+def _seal(key: bytes, text: bytes | memoryview) -> bytes:
+    seal = hashlib.sha1(key + b'\0', usedforsecurity=False)
+    seal.update(text)
+    return seal.hexdigest().encode()
 
 
 def unsealed(key: bytes, raw: bytes) -> bytes:
     """Return the text of a sealed record; ``SpoiltError`` unless the seal is that of this text under this key."""
-    text = raw[SEAL:]
-    if sealed(key, text) != raw:
+    if _seal(key, memoryview(raw)[SEAL:]) != raw[:SEAL]:
         raise SpoiltError(f'{raw[:100].decode(errors="replace")!r} is not what jobsync wrote as {key.decode(errors="replace")!r}')
-    return text
+    return raw[SEAL:]
 
 
 def pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:

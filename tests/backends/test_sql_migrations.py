@@ -37,7 +37,9 @@ INDEXES = {
     'postgresql': "SELECT indexname, replace(indexdef, current_schema(), '') FROM pg_indexes WHERE schemaname = current_schema() "
     "UNION ALL SELECT tgname, replace(pg_get_triggerdef(oid), current_schema(), '') FROM pg_trigger "
     'WHERE NOT tgisinternal AND tgrelid::regclass::text IN '
-    '(SELECT tablename FROM pg_tables WHERE schemaname = current_schema()) ORDER BY 1',
+    '(SELECT tablename FROM pg_tables WHERE schemaname = current_schema()) '
+    "UNION ALL SELECT relname, array_to_string(reloptions, ', ') FROM pg_class "
+    'WHERE reloptions IS NOT NULL AND relnamespace = current_schema()::regnamespace ORDER BY 1',
 }
 
 
@@ -148,7 +150,7 @@ def test_it_goes_on_from_there(old: SqliteHarness | PostgresqlHarness) -> None:
 
 
 def test_the_schema_is_that_of_a_new_one(make: Made, number: int) -> None:
-    """Columns, conditions, indexes and triggers are those of a new namespace."""
+    """Columns, conditions, indexes, triggers and the room in pages are those of a new namespace."""
     shapes = []
     for version in (number, 0):
         harness = make(version)

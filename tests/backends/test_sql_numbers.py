@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from array import array
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +12,9 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsync.backends.sql import read_assignment
+from jobsync.backends.sql import read_assignment, token_rows
+from jobsync.backends.sql.dialect import joined_numbers
+from jobsync.backends.sql.token_rows import Rows, portions
 
 
 def row(text: str) -> sa.Row[Any]:
@@ -26,5 +30,36 @@ def test_every_number_is_read(form: str, tokens: list[int], portion: int) -> Non
         patch.setattr(read_assignment, 'PORTION', portion)
         found = read_assignment.numbers(row(form.format(','.join(map(str, tokens)))))
     assert found.tolist() == tokens
-    group = read_assignment.group_of(row(''), found)
-    assert (list(group.tokens), group.owner, group.version) == (sorted(tokens), 'a', 3)
+    groups = read_assignment.groups_of([(row(''), found[:10]), (row(''), found[10:])])
+    assert [(list(group.tokens), group.owner, group.version) for group in groups] == (
+        [(sorted(tokens), 'a', 3)] if tokens else []
+    )
+
+
+@given(sizes=st.lists(st.tuples(st.sampled_from(['a', 'b', None]), st.integers(0, 25)), max_size=6), portion=st.integers(1, 12))
+def test_statements_have_bounded_portions(sizes: list[tuple[str | None, int]], portion: int) -> None:
+    """Every row is in one portion, none is too large, and none has rows with an owner and rows without one."""
+    rows = [Rows(range(100 * at, 100 * at + size), node, None, None, at) for at, (node, size) in enumerate(sizes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(token_rows, 'PORTION', portion)
+        found = list(portions(rows))
+    counts = [sum(size for node, size in sizes if (node is None) == is_unowned) for is_unowned in (False, True)]
+    assert len(found) == sum(-(-count // portion) for count in counts)
+    assert all(0 < sum(len(row.numbers) for row in some) <= portion for some in found)
+    assert all(len({row.node is None for row in some}) == 1 for some in found)
+    written = [(number, row.node, row.version) for some in found for row in some for number in row.numbers]
+    assert sorted(written, key=lambda row: row[0]) == [(number, row.node, row.version) for row in rows for number in row.numbers]
+
+
+@pytest.mark.parametrize('count', [0, 1, 8191, 8192, 8193, 40_000])
+def test_numbers_are_joined(count: int) -> None:
+    """The text is that of all numbers, and beside it there is never one text for each number, which takes 60 bytes."""
+    numbers = array('i', range(100_000, 100_000 + count))
+    expected = ','.join(map(str, numbers))
+    tracemalloc.start()
+    try:
+        assert joined_numbers(numbers) == expected
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 700_000 + 20 * count

@@ -6,6 +6,7 @@ import abc
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
@@ -13,14 +14,23 @@ from sqlalchemy.types import TypeEngine
 
 from jobsync.backends.sql.schema import Tables
 
-__all__ = ['Dialect', 'parameter']
+__all__ = ['Dialect', 'joined_numbers', 'parameter']
 
 T = TypeVar('T')
+
+_PORTION = 8192
+"""How many numbers are texts of their own at once."""
 
 
 def parameter(values: str | sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """Return the text parameter of this name, or the column itself."""
     return sa.bindparam(values, type_=sa.Text) if isinstance(values, str) else values
+
+
+def joined_numbers(numbers: Iterable[int]) -> str:
+    """Return numbers with commas between them. A million texts at once would take 60 MB."""
+    rest = iter(numbers)
+    return ','.join(iter(lambda: ','.join(map(str, islice(rest, _PORTION))), ''))
 
 
 class Dialect(abc.ABC):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn
 
-from jobsync.backends.sql.schema import SCHEMA_VERSION, conditions
+from jobsync.backends.sql.schema import ROOMY, SCHEMA_VERSION, conditions
 from jobsync.backends.sql.store import SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
 
@@ -40,7 +40,7 @@ $body$"""
 
 
 def add_missing(tx: SqlTransaction) -> None:
-    """Add the tables and columns that ``schema`` has and the database has not. New columns begin with their default."""
+    """Add the tables and columns that ``schema`` has and the database has not, and room. New columns begin with their default."""
     inspector = sa.inspect(tx.connection)
     for table in tx.tables.metadata.sorted_tables:
         if not inspector.has_table(table.name):
@@ -56,6 +56,8 @@ def add_missing(tx: SqlTransaction) -> None:
             add_columns(tx, table, new)
         else:
             make_again(tx, table, present)
+    if tx.dialect.name == 'postgresql':
+        run(tx, ROOMY.format(table=tx.tables.token.name))
 
 
 def add_columns(tx: SqlTransaction, table: sa.Table, new: list[sa.Column[object]]) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice, starmap
-from operator import lt
+from itertools import starmap
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, String, Table, Text
 
-from jobsync.backend import Changes, Member, Pin, Revision, TokenGroup
+from jobsync.backend import Changes, Member, Pin, Revision, TokenGroup, rising
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.store import SqlTransaction
@@ -29,6 +29,9 @@ NULL = sa.cast(sa.null(), String)
 
 FEW = 100
 """The most tokens that are read one by one."""
+
+TOGETHER = 65_536
+"""The database gathers at most so many tokens in one row, because drivers keep room for the largest row that they have read."""
 
 PORTION = 65_536
 """About how many characters of a list of tokens are read at once."""
@@ -60,9 +63,9 @@ def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | N
     if since is None:
         members = states.load_members(tx.execute(all_members).scalar_one())
         if wanted is None or len(wanted) > FEW:
-            groups = tuple(group_of(row, numbers(row)) for row in tx.execute(all_groups, {'last': tokens - 1}))
+            groups = groups_of((row, numbers(row)) for row in tx.execute(all_groups, {'last': tokens - 1}))
         else:
-            groups = tuple(group_of(row, [row.token_id]) for row in tx.execute(some_tokens, {'wanted': list(wanted)}))
+            groups = groups_of((row, [row.token_id]) for row in tx.execute(some_tokens, {'wanted': list(wanted)}))
     elif since == state.version:
         changed = frozenset()
     else:
@@ -91,14 +94,15 @@ def all_members(dialect: Dialect) -> sa.Select[Any]:
 
 
 def all_groups(dialect: Dialect) -> sa.Executable:
-    """Select all tokens, gathered by the database: a million rows come as a few thousand."""
+    """Select all tokens, gathered by the database: a million rows come as a few dozen, each of at most ``TOGETHER``."""
 
     def gathered(table: Table, owner: sa.ColumnElement[Any]) -> sa.Select[Any]:
         home = sa.func.nullif(table.c.home, NO_TEXT)
         numbers = dialect.joined(sa.cast(table.c.token_id, Text))
         query = sa.select(owner.label('owner'), table.c.target, home.label('home'), table.c.version, numbers.label('numbers'))
         within = table.c.token_id.between(0, sa.bindparam('last', type_=BigInteger))
-        return query.where(table.c.task_id.is_(None), within).group_by(table.c.target, home, table.c.version)
+        portion = table.c.token_id // sa.literal_column(str(TOGETHER), BigInteger)
+        return query.where(table.c.task_id.is_(None), within).group_by(table.c.target, home, table.c.version, portion)
 
     token, unowned = dialect.tables.token, dialect.tables.unowned
     return sa.union_all(gathered(token, token.c.node).group_by(token.c.node), gathered(unowned, NULL))
@@ -157,23 +161,24 @@ def numbers(row: sa.Row[Any]) -> array[int]:
     return found
 
 
-def group_of(row: sa.Row[Any], tokens: Sequence[int]) -> TokenGroup:
-    """Return the group of these tokens."""
-    is_rising = all(map(lt, tokens, islice(tokens, 1, None)))
-    return TokenGroup(array('i', tokens if is_rising else sorted(tokens)), row.owner, row.target, row.home, row.version)
+def groups_of(rows: Iterable[tuple[sa.Row[Any], Iterable[int]]]) -> tuple[TokenGroup, ...]:
+    """Return the groups of rows with their tokens."""
+    groups: defaultdict[tuple[Any, ...], array[int]] = defaultdict(lambda: array('i'))
+    for row, tokens in rows:
+        groups[row.owner, row.target, row.home, row.version].extend(tokens)
+    return tuple(TokenGroup(rising(tokens), *shared) for shared, tokens in groups.items() if tokens)
 
 
 def read_changes(
-    tx: SqlTransaction, since: Revision, commits: Iterable[int]
+    tx: SqlTransaction, since: Revision, commits: Collection[int]
 ) -> tuple[Mapping[str, Member | None], tuple[TokenGroup, ...], frozenset[int] | None]:
     """Return what was written after ``since`` by the ``commits`` (their revisions): members and tokens, each as last written.
 
     The third part are the ids of the pins that were written or removed; None if one of the commits has not logged its own.
     """
     members: dict[str, Member | None] = {}
-    groups: list[TokenGroup] = []
-    newest: int | None = None
-    read: set[int] = set()
+    found: list[tuple[sa.Row[Any], array[int]]] = []
+    read = bytearray()  # for each token whether a later commit has written it: a set of half a million would take 30 MB
     pins: dict[int, array[int]] = {}
     for row in tx.execute(later, {'since': since.number}):
         if row.members is not None:
@@ -181,12 +186,14 @@ def read_changes(
             if row.numbers:
                 pins[row.revision] = numbers(row)
             continue
-        if newest is not None and row.revision != newest:
-            read.update(*(group.tokens for group in groups))
         tokens = numbers(row)
-        groups.append(group_of(row, [token for token in tokens if token not in read] if read else tokens))
-        newest = row.revision
+        if len(commits) > 1:  # one commit writes no token twice
+            read.extend(bytes(max(0, max(tokens, default=-1) + 1 - len(read))))
+            tokens = array('i', (token for token in tokens if not read[token]))
+            for token in tokens:
+                read[token] = 1
+        found.append((row, tokens))
     # t=0  a node of the version before logs no pins; it leads, and commits
     # t=1  this node reads a difference: without the pins of t=0 it would go by a pin that has been given to another node
     is_logged = pins.keys() >= set(commits)
-    return members, tuple(groups), frozenset().union(*pins.values()) if is_logged else None
+    return members, groups_of(found), frozenset().union(*pins.values()) if is_logged else None

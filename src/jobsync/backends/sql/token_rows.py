@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -15,6 +15,9 @@ from jobsync.backends.sql.store import SqlTransaction
 
 __all__ = ['remove_pins', 'write_groups', 'write_pins']
 
+PORTION = 50_000
+"""The most tokens and pins that one statement writes."""
+
 NEW = sa.bindparam('new', type_=BigInteger)
 """The number of the revision that a commit makes."""
 
@@ -23,7 +26,7 @@ NEW = sa.bindparam('new', type_=BigInteger)
 class Rows:
     """Rows of ``token`` or ``unowned`` that share everything except their number."""
 
-    numbers: Collection[int]
+    numbers: Sequence[int]
     node: str | None
     target: str | None
     home: str | None
@@ -65,10 +68,8 @@ def remove_pins(tx: SqlTransaction, ids: Collection[int]) -> None:
 
 def write(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision, *, is_logged: bool) -> None:
     """Write rows into the table where they belong, delete those of these numbers from the other, and log them in ``change``."""
-    for is_owned in (True, False):
-        some = [row for row in rows if (row.node is not None) == is_owned]
-        if not some:
-            continue
+    for some in portions(rows):
+        is_owned = some[0].node is not None
         given = parameters(tx, some, revision)
         if is_logged:
             tx.enqueue(log, given)
@@ -79,6 +80,26 @@ def write(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision, *, is_lo
         elif tx.execute(change_owned, given).rowcount < sum(len(row.numbers) for row in some):
             tx.enqueue(add_owned, given)
             tx.enqueue(delete_unowned, numbers(tx, some))
+
+
+def portions(rows: Iterable[Rows]) -> Iterator[list[Rows]]:
+    """Yield rows in portions of at most ``PORTION`` numbers, and as few portions as that takes; first those with an owner.
+
+    A million numbers are seven megabytes of text, and on its way to the server there are several copies of a statement.
+    """
+    some: list[Rows] = []
+    room = PORTION
+    for row in sorted(rows, key=lambda row: row.node is None):
+        numbers = row.numbers
+        while numbers:
+            if some and (room == 0 or (some[0].node is None) != (row.node is None)):
+                yield some
+                some, room = [], PORTION
+            first, numbers = numbers[:room], numbers[room:]
+            some.append(attrs.evolve(row, numbers=first))
+            room -= len(first)
+    if some:
+        yield some
 
 
 def parameters(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from jobsync.backends.sql.dialect import Dialect, parameter
+from jobsync.backends.sql.dialect import Dialect, joined_numbers, parameter
 from jobsync.backends.sql.types import UtcDateTime
 
 __all__ = ['PostgresqlDialect']
@@ -55,11 +56,11 @@ class PostgresqlDialect(Dialect):
 
     def listed(self, values: Iterable[Any]) -> str:
         """See ``Dialect.listed``. Made in a third of the time that the driver takes for a list."""
-        texts = list(values)
-        if not texts:
-            return '{}'
-        if not isinstance(texts[0], str):
-            return '{' + ','.join(map(str, texts)) + '}'
+        rest = iter(values)
+        first = next(rest, None)
+        if not isinstance(first, str):
+            return '{' + ('' if first is None else joined_numbers(chain((first,), rest))) + '}'
+        texts = [first, *rest]
         together = ''.join(texts)
         if '"' in together or '\\' in together:
             texts = [text.replace('\\', '\\\\').replace('"', '\\"') for text in texts]

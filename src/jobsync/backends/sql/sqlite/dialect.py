@@ -6,13 +6,14 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
-from jobsync.backends.sql.dialect import Dialect, parameter
+from jobsync.backends.sql.dialect import Dialect, joined_numbers, parameter
 from jobsync.backends.sql.schema import Tables
 from jobsync.backends.sql.types import UtcDateTime, moment_as_text
 
@@ -64,7 +65,11 @@ class SqliteDialect(Dialect):
 
     def listed(self, values: Iterable[Any]) -> str:
         """See ``Dialect.listed``."""
-        return json.dumps(list(values))
+        rest = iter(values)
+        first = next(rest, None)
+        if not isinstance(first, str):
+            return '[' + ('' if first is None else joined_numbers(chain((first,), rest))) + ']'
+        return json.dumps([first, *rest])
 
     def elements(self, values: str | sa.ColumnElement[str], type_: TypeEngine[Any]) -> sa.FromClause:  # noqa: ARG002 - JSON has types
         """See ``Dialect.elements``."""

@@ -24,6 +24,7 @@ _ORDER = (
     'items',
     'where',
     'idle',
+    'pool',
     'takeover',
     'timeouts',
     'growth',

@@ -23,7 +23,7 @@ from jobsync_bench.report import text
 from jobsync_bench.results import Results
 from jobsync_bench.run import run
 from jobsync_bench.scenario import Scenario
-from jobsync_bench.scenarios import growth, tasks
+from jobsync_bench.scenarios import growth, pool, tasks
 from jobsync_bench.targets import compare
 
 BY_NAME = {scenario.name: scenario for scenario in all_scenarios.SCENARIOS}
@@ -228,6 +228,18 @@ def test_growth(bench: Bench) -> None:
     assert all_calls * 60 == pytest.approx(of_the_leader + 2 * of_followers)
     assert {each.at for each in bench.series} == {3}
     assert len(next(each for each in bench.series if each.figure == 'heartbeat').values) >= 3
+
+
+@pytest.mark.full
+def test_pool(bench: Bench) -> None:
+    """Both nodes get their half, and what each needs for it is of the process, above its imports."""
+    bench.scenario = pool.SCENARIO
+    pool.measure(bench, 1000)
+    assert list(medians(bench.series, 'join')) == ['1,000 tokens']
+    peaks, imported = medians(bench.series, 'peak'), medians(bench.series, 'imported')
+    assert list(peaks) == ['1,000 tokens, the first node', '1,000 tokens, the second node']
+    assert all(peaks[case] > imported[case] > 10 for case in peaks)
+    assert min(medians(bench.series, 'cpu').values()) > 0
 
 
 @pytest.mark.full

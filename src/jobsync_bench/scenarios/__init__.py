@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from jobsync_bench.scenario import Scenario
-from jobsync_bench.scenarios import batch, bulk, calls, claim, commit, floors, growth, idle, ownership, takeover, tasks, timeouts
+from jobsync_bench.scenarios import (
+    batch,
+    bulk,
+    calls,
+    claim,
+    commit,
+    floors,
+    growth,
+    idle,
+    ownership,
+    pool,
+    takeover,
+    tasks,
+    timeouts,
+)
 
 __all__ = ['SCENARIOS']
 
@@ -17,6 +31,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     claim.SCENARIO,
     batch.SCENARIO,
     idle.SCENARIO,
+    pool.SCENARIO,
     takeover.SCENARIO,
     timeouts.SCENARIO,
     growth.SCENARIO,

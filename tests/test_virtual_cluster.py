@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
-from jobsync import AsyncJob, Cluster, CoordinationConfig, Job, NodeNameInUse, RebalanceEvent
+from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, NodeNameInUse, RebalanceEvent
 from jobsync.testing import Fault, VirtualCluster, When
 from jobsync.testing.pytest_plugin import jobsync_cluster
 
@@ -241,6 +242,29 @@ def around() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures('around')
+def test_a_cluster_outside_its_block() -> None:
+    """Before and after its block a cluster has no node and no time: a job would run in real time, and fail without end."""
+    cluster = VirtualCluster()
+    for _ in range(2):
+        for call in (
+            lambda: cluster.join('a'),
+            lambda: cluster.job('a'),
+            lambda: cluster.async_job('a'),
+            lambda: cluster.advance(1),
+        ):
+            with pytest.raises(RuntimeError, match='in its block only'):
+                call()
+        with cluster:
+            pass
+
+
+@pytest.mark.parametrize('seconds', [-1, float('nan'), float('inf'), '5', None])
+def test_seconds_that_are_none(cluster: VirtualCluster, seconds: Any) -> None:
+    """A time that cannot pass is refused, not passed over."""
+    with pytest.raises(ConfigError, match=r'seconds is .*must be a number of seconds, 0 or more'):
+        cluster.advance(seconds)
+
+
 def test_nothing_is_left_behind() -> None:
     """Threads that wait, that were killed and that are paused end with the cluster, each where it stands."""
     with VirtualCluster() as cluster:

@@ -18,7 +18,7 @@ from jobsync._worker.stages import Event
 from jobsync.aio import AsyncJob
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory import MemoryBackend
-from jobsync.config import CoordinationConfig
+from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.job import Job
 from jobsync.testing.editable_store import EditableStore
@@ -100,6 +100,8 @@ class VirtualCluster:
         self._processes: dict[str, _NodeProcess] = {}
         """The newest process of each name."""
         self._ended: list[_NodeProcess] = []
+        self._is_inside = False
+        """Whether the block has begun and not ended."""
         self.is_frozen = False
         """Whether no token changes hands, whatever happens."""
 
@@ -110,10 +112,12 @@ class VirtualCluster:
         self._time.replace(threads, 'result_of', lambda future: result_of(self._time, future))
         self._random_before = random.getstate()
         random.seed(self._seed)
+        self._is_inside = True
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """End every process as if it were killed."""
+        self._is_inside = False
         for process in [*self._ended, *self._processes.values()]:
             process.state = ProcessState.KILLED
             if process.job is not None and (runtime := process.job._session.runtime) is not None:
@@ -148,6 +152,7 @@ class VirtualCluster:
         return made
 
     def _new_process(self, name: str, arguments: dict[str, Any]) -> tuple[_NodeProcess, CoordinationConfig]:
+        self._check_inside()
         before = self._processes.get(name)
         if before is not None:
             self._ended.append(before)
@@ -253,6 +258,8 @@ class VirtualCluster:
 
     def advance(self, seconds: float) -> None:
         """Let so many virtual seconds pass, and everything happen that is due in them."""
+        self._check_inside()
+        checks.seconds.of('seconds', seconds)
         self._time.sleep(seconds)
 
     def wait_until(self, condition: Callable[[], object], within: float = 120) -> float:
@@ -315,6 +322,11 @@ class VirtualCluster:
     def backend(self) -> Backend:
         """The cluster's store, which no fault reaches: for ``jobsync.Cluster``, say, or to read what was recorded."""
         return MemoryBackend(self._store)
+
+    def _check_inside(self) -> None:
+        # A job that is entered here before or after the block would run in real time, on a store that waits in virtual time.
+        if not self._is_inside:
+            raise RuntimeError('a VirtualCluster is used in its block only: with VirtualCluster() as cluster, or jobsync_cluster')
 
     def _job(self, name: str) -> Job:
         job = self._process(name).job

@@ -95,9 +95,11 @@ ARGUMENTS = [
     '/dev/null',
     '--rootdir',
     '/',
+    '--confcutdir',
+    str(Path(__file__).parent),
     f'{Path(__file__)}::TestMutant',
 ]
-"""Of pytest, for a run of the suite on the mutant."""
+"""Of pytest, for a run of the suite on the mutant. It looks at every entry of each folder from ``confcutdir`` on."""
 
 
 def shorten(set_: Callable[[object, str, float], object]) -> None:

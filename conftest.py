@@ -53,16 +53,21 @@ def pytest_collection_finish() -> None:
 
 
 def sample_stores(items: Iterable[pytest.Item]) -> dict[str, set[str]]:
-    """Return the stores of each test marked ``any_store``: memory, and one other, which depends on the name of the test alone."""
+    """Return the stores of each test marked ``any_store``, which depend on the name of the test alone.
+
+    It is memory, and for every second test one other; where memory is not offered, always one.
+    """
     stores: dict[str, set[str]] = {}
     for item in items:
         if item.get_closest_marker('any_store') and (store := store_of(item)):
             stores.setdefault(nameless(item), set()).add(store)
     samples = {}
     for name, offered in stores.items():
-        others = sorted(offered - {'memory'})
-        chosen = {others[zlib.crc32(name.encode()) % len(others)]} if others else set()
-        samples[name] = chosen | (offered & {'memory'})
+        chosen, number = offered & {'memory'}, zlib.crc32(name.encode())
+        others = sorted(offered - chosen)
+        if others and not (chosen and number >> 16 & 1):
+            chosen |= {others[number % len(others)]}
+        samples[name] = chosen
     return samples
 
 

@@ -121,8 +121,15 @@ def test_it_waits_for_what_another_node_has_in_hand(
                 )
                 assert f"task '{slow}', for example, was begun by 'b'" in caplog.text
                 assert worker.thread.is_alive()
+                idle = Worker(a, [slow], took)
+                wait_until(lambda: "1 of 1 tasks of a batch: 1 with 'b'" in caplog.text, 'a batch with nothing to do here waits')
             worker.join()
+            idle.join()
+            wait_until(
+                lambda: 'a batch of 1 tasks is complete, 0 of them done here' in caplog.text, 'it says who has not done it'
+            )
         assert len(took) == 3
+        assert 'already' not in caplog.text
 
 
 def test_it_takes_over_what_a_dead_node_leaves(store: Store) -> None:

@@ -87,6 +87,8 @@ class SharedBatch(ClaimLoop[T]):
         self._read_until: dt.datetime | None = None
         self._next_reading = self._next_quarantine = self._reported_at = float('-inf')
         self._waits_since: float | None = None
+        self._has_waited = False
+        """Whether a task was not complete when this loop had done what was its own."""
         self._bar = ProgressBar(session.node_name, self._total) if progress else None
 
     @property
@@ -148,7 +150,7 @@ class SharedBatch(ClaimLoop[T]):
                 self._done_here,
                 listed(map(repr, self._quarantined), _EXAMPLES),
             )
-        elif self._done_here:
+        elif self._done_here or self._has_waited:
             _logger.info(
                 'node %r: a batch of %d tasks is complete, %d of them done here',
                 self._session.node_name,
@@ -214,6 +216,7 @@ class SharedBatch(ClaimLoop[T]):
                 self._read_quarantined()
         if not self._left:
             return
+        self._has_waited = True
         if moment >= self._reported_at + _REPORT_SEC:
             self._reported_at = moment
             with suppress(BackendUnavailable):

@@ -18,7 +18,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> int:
-    """How many examples: more within the process, and twenty times as many with ``--full``."""
+    """How many examples: more within the process, and many times as many with ``--full``."""
     params = request.node.callspec.params if hasattr(request.node, 'callspec') else {}
     few = params.get('place', 'memory') not in ('memory', 'sqlite')
-    return (10 if few else 40) * (20 if request.config.getoption('full') else 1)
+    if request.config.getoption('full'):
+        return 200 if few else 800
+    return 6 if few else 24

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import redis
 from sqlalchemy import create_engine, inspect, text
-from tests.support.timings import PATIENT
+from tests.support.timings import PATIENT, TOKENS
 
 from jobsync import plugins
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, Settings
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.testing import Namespace
 
@@ -37,7 +37,7 @@ def surroundings(url: str) -> Iterator[Any]:
         raw = {'sqlite': _tables, 'postgresql': _tables, 'redis': _redis, 'etcd': _etcd}.get(urlsplit(url).scheme)
         mine = plugins.connect(url, BackendOptions(MINE, **PATIENT))
         try:
-            Namespace(mine)
+            Namespace(mine, Settings(TOKENS, 'xxh3'))  # those of the job: others would be replaced after a timeout
             own = set(getattr(mine, 'tables', {}).values())
         finally:
             mine.close()

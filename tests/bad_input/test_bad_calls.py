@@ -23,7 +23,8 @@ from jobsync.testing import Namespace
 
 pytestmark = pytest.mark.filterwarnings('ignore::hypothesis.errors.HypothesisWarning')  # of a long text that is shown
 
-CONFIG = {'appname': MINE}
+CONFIG = {'appname': MINE, 'shutdown_timeout_sec': 1}
+"""Tasks are left unfinished, which a job waits for as it leaves."""
 
 
 def use(result: Any) -> Any:

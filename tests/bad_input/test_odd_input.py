@@ -19,7 +19,8 @@ from jobsync._core.hashing import tokenizer
 
 pytestmark = pytest.mark.filterwarnings('ignore::hypothesis.errors.HypothesisWarning')  # of a long text that is shown
 
-CONFIG = {'appname': MINE}
+CONFIG = {'appname': MINE, 'shutdown_timeout_sec': 1}
+"""Tasks are left unfinished, which a job waits for as it leaves."""
 some = st.lists(st.one_of(texts, st.integers()), min_size=1, max_size=3)
 
 

@@ -99,6 +99,8 @@ class TestUrl:
             'postgresql://u:secret@h/d?nonsense=1',
             'postgresql://[u:secret',
             'postgresql://u:half@secret@h/d',
+            'postgresql://u:secret@h:65536/d',
+            'postgresql://u:secret@h:5432,h2:0/d',
         ],
     )
     def test_bad_urls_are_refused_without_their_secrets(self, url: str) -> None:

@@ -12,6 +12,7 @@ from jobsync.errors import ConfigError
 
 __all__ = ['PostgresqlServer', 'server_of']
 
+_LAST_PORT = 65_535
 SHOWN = ('host', 'port', 'dbname', 'user')
 """The parameters that messages show. A password is not among them, wherever in the URL it stands."""
 
@@ -43,11 +44,15 @@ def _is_in_order(rest: str, given: dict[str, Any]) -> bool:
     """Return whether libpq found the parts of a URL where they were meant to be.
 
     Of ``u:pw/secret@host/db`` libpq makes a port ``pw`` and a database ``secret@host/db``. A password has to be escaped, so no
-    other part has an ``@``, and no port a letter.
+    other part has an ``@``, and no port is anything but a port's number, which libpq checks only when it connects.
     """
     authority, _, after = rest.partition('/')
     ports = str(given.get('port') or '').split(',')
-    return authority.count('@') <= 1 and '@' not in after and all(not port or port.isdecimal() for port in ports)
+    return authority.count('@') <= 1 and '@' not in after and all(not port or _is_port(port) for port in ports)
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(_LAST_PORT)) and 0 < int(text) <= _LAST_PORT
 
 
 def server_of(url: str, timeout_sec: float) -> PostgresqlServer:

@@ -137,7 +137,7 @@ class EtcdNodes:
         store, key, leader = self._store, self._keys.node(ref.name), self._leader
         deadline, others = store.soon(), self._state_and(leader)
 
-        def decide(reading: KeyReading) -> NodeRecord | Write[NodeRecord]:
+        def decide(reading: KeyReading) -> tuple[NodeRecord, bytes] | Write[tuple[NodeRecord, bytes]]:
             node = reading.joined(ref).node
             beat = attrs.evolve(
                 node,
@@ -148,15 +148,16 @@ class EtcdNodes:
                 last_heartbeat=store.time.earliest(),
             )
             record = self._record(beat)
+            value = record.encoded()
             # t=0  this handle remembers its node's record at heartbeat 7
             # t=1  the leader, which reads no heartbeat for the timeout, commits the eviction: the record is gone
             # t=2  heartbeat 8 arrives
             # So the put compares the record with the remembered one. The commit compares it too: one of the two comes first.
             compares = [requests.exists(self._keys.state), reading.same(key)]
-            return Write(compares, [requests.put(key, record.encoded()), *others], record)
+            return Write(compares, [requests.put(key, value), *others], (record, value))
 
-        record, reading = store.change([requests.get(key), *others], decide, deadline, store.remembered(key))
-        store.remember(key, record.encoded())
+        (record, value), reading = store.change([requests.get(key), *others], decide, deadline, store.remembered(key))
+        store.remember(key, value)
         store.time.read_own(record)
         leading = reading.state.leadership.node
         self._leader = leading.name if leading else ''

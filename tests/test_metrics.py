@@ -119,6 +119,16 @@ def test_without_the_extra_the_import_says_what_to_install() -> None:
     assert "ImportError: jobsync.metrics needs prometheus-client: pip install 'jobsync[metrics]'" in done.stderr
 
 
+def test_what_has_no_metrics() -> None:
+    """What is no job is refused by name, and so is a second ``JobMetrics`` of a registry, which says what to do."""
+    registry = CollectorRegistry()
+    JobMetrics(Job('w1', coordination_config=config(MemoryBackend(MemoryStore()))), registry=registry)
+    with pytest.raises(ConfigError, match=r'the registry has a JobMetrics: give it all jobs'):
+        JobMetrics(Job('w2', coordination_config=config(MemoryBackend(MemoryStore()))), registry=registry)
+    with pytest.raises(ConfigError, match=r"job is 'w1' \(str\): must be a Job or an AsyncJob"):
+        JobMetrics('w1', registry=registry)  # type: ignore[arg-type]
+
+
 def test_metrics_cost_no_call_to_the_store() -> None:
     """A scrape calls nothing, and each call of the job reaches the store once: idle calls with metrics are those without."""
     registry, here = CollectorRegistry(), threading.get_ident()

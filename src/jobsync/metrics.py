@@ -22,6 +22,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
+from jobsync._core.redact import safe_repr
 from jobsync._worker import status
 from jobsync.backend import Backend, Plan
 from jobsync.errors import ConfigError, Evicted, JobsyncError
@@ -45,6 +46,13 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _CALL = ('node', 'operation')
 _UNMEASURED = frozenset({'close', 'connection', 'wait'})
 """What is no call to the store, or is meant to last."""
+
+
+def _job_of(given: Job | AsyncJob) -> Job:
+    found = given if isinstance(given, Job) else getattr(given, '_job', None)
+    if not isinstance(found, Job):
+        raise ConfigError(f'job is {safe_repr(given)}: must be a Job or an AsyncJob')
+    return found
 
 
 def _oldest(job: Job) -> float:
@@ -78,11 +86,11 @@ class JobMetrics(Collector):
         registry: Where the metrics are registered; each process has a default one, and a registry takes one ``JobMetrics``.
 
     Raises:
-        ConfigError: A job has been entered already.
+        ConfigError: A job has been entered already, an argument is no job, or the registry has a ``JobMetrics``.
     """
 
     def __init__(self, *jobs: Job | AsyncJob, registry: CollectorRegistry = REGISTRY) -> None:
-        self._jobs = [job if isinstance(job, Job) else job._job for job in jobs]
+        self._jobs = list(map(_job_of, jobs))
         for job in self._jobs:
             try:
                 job._session.check_enterable()
@@ -111,7 +119,12 @@ class JobMetrics(Collector):
         Info('jobsync_build', 'The version of this library', registry=self._own).info({'version': version('jobsync')})
         for job in self._jobs:
             self._begin(job.node_name)
-        registry.register(self)
+        try:
+            registry.register(self)
+        except ValueError as error:  # whose text is the names of all metrics
+            raise ConfigError(
+                'the registry has a JobMetrics: give it all jobs, as in JobMetrics(a, b), or this one a registry of its own'
+            ) from error
         for job in self._jobs:
             job._session.instrument = partial(self._measured, job.node_name)
 

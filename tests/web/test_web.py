@@ -336,6 +336,7 @@ def test_a_port_in_use_is_an_error(store: MemoryStore) -> None:
     job = Job('w1', coordination_config=config(store))
     with job.serve(0) as server, pytest.raises(JobsyncError, match='in use'):
         job.serve(server.port)
+    assert server.port > 0
 
 
 @pytest.mark.parametrize('given', [TOKEN, None], ids=['given', 'made'])

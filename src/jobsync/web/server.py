@@ -54,6 +54,7 @@ class Server:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise JobsyncError(f'cannot listen on {host}:{port}: is the port in use, or the address none of this machine?')
             time.sleep(0.01)
+        self._port: int = self._server.servers[0].sockets[0].getsockname()[1]
 
     def _run(self) -> None:
         try:
@@ -63,9 +64,8 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port on which the server listens."""
-        port: int = self._server.servers[0].sockets[0].getsockname()[1]
-        return port
+        """The port on which the server listens, or did."""
+        return self._port
 
     def wait(self) -> None:
         """Wait until the server has ended. An interrupt ends the wait."""

@@ -24,7 +24,7 @@ def caught_by(
     """Which of these tests, or of all, fail on one kind of backend."""
     monkeypatch.setenv(NAME, kind.__name__)
     monkeypatch.setenv('PYTEST_DISABLE_PLUGIN_AUTOLOAD', '1')  # each run would look for plugins in all that is installed
-    shorten(monkeypatch.setattr)
+    shorten(monkeypatch.setattr, 1.0 if tests else 2.5)
     for _ in range(TRIES if kind.races else 1):
         caught = Caught(1 if kind.races else None, tests)
         pytester.inline_run(*ARGUMENTS, plugins=[caught])

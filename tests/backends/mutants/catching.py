@@ -102,11 +102,11 @@ ARGUMENTS = [
 """Of pytest, for a run of the suite on the mutant. It looks at every entry of each folder from ``confcutdir`` on."""
 
 
-def shorten(set_: Callable[[object, str, float], object]) -> None:
+def shorten(set_: Callable[[object, str, float], object], seconds: float = 2.5) -> None:
     """Wait less for what never comes."""
     deadlines = ((waiting, 'DEADLINE_SEC'), (outages, 'DEADLINE_SEC'), (outages, 'LIMIT_SEC'), (repeated_writes, 'LIMIT_SEC'))
     for module, limit in deadlines:
-        set_(module, limit, 2.5)
+        set_(module, limit, seconds)
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ OTHERS = {
     'recovery is in progress',
     'cannot execute SELECT in a read-only transaction',
     'unsupported startup parameter in options: search_path',
+    'database or disk is full',
 }
-"""What PostgreSQL and pgbouncer say."""
+"""What PostgreSQL, pgbouncer and SQLite say."""
 PAGE = (DOCS / 'operate' / 'trouble.md').read_text(encoding='utf-8')
 
 

@@ -15,7 +15,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import LockEdit, Node, Settings
+from jobsync._core.records import LockEdit, Node, Revision, Settings
 from jobsync._runtime.executor import execute
 from jobsync.backends.memory import MemoryBackend
 from jobsync.config import CoordinationConfig
@@ -191,12 +191,15 @@ class Bench:
         """Let a caught call reach the store and come back now."""
         self.answer(caught, self.perform(caught.call))
 
-    def _announce(self, before: object) -> None:
+    def _announce(self, before: Revision | None) -> None:
         if self.push and self._revision() != before:
+            hint = self.store.concerned['sync_'].hint(
+                self.backend.snapshot().revision.number, 0 if before is None else before.number
+            )
             for agent in self.agents:
-                agent.hint(self.backend.snapshot().revision.number, self.now)
+                agent.hint(hint, self.now)
 
-    def _revision(self) -> object:
+    def _revision(self) -> Revision | None:
         space = self.store.spaces.get('sync_')
         return space.state.revision if space else None
 

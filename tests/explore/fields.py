@@ -148,11 +148,11 @@ STATE: dict[type, dict[str, Kind]] = {
     HeartbeatSchedule: {
         '_config': K.SAME, '_place': K.SAME, '_is_urgent': K.VALUE, '_in_turn': K.VALUE, '_due': K.DUE, '_not_before': K.DUE,
     },
-    AssignmentRefresh: {'_config': K.SAME, '_started_at': K.ZERO, 'version': K.VALUE, '_read_at': K.ZERO},
+    AssignmentRefresh: {'_config': K.SAME, '_started_at': K.ZERO, 'version': K.VALUE, '_read_at': K.ZERO, '_is_hinted': K.VALUE},
     ClusterMonitor: {
         '_config': K.SAME, '_ref': K.VALUE, '_candidacy': K.LINK, '_detector': K.PART, 'snapshot': K.VALUE, '_poll_at': K.DUE,
         '_suspect_at': K.DUE, '_again_at': K.TIME, '_once_at': K.TIME, '_last_poll': K.TIME, '_begun_at': K.TIME,
-        '_hinted': K.VALUE, '_members': K.VALUE,
+        '_hinted': K.VALUE, '_members': K.VALUE, '_is_heir': K.NONE,
     },
     LeaderTerm: {
         '_config': K.SAME, '_ref': K.VALUE, '_rollback': K.LINK, '_started_at': K.ZERO, '_emit': K.SAME, 'epoch': K.EPOCH,

@@ -287,7 +287,7 @@ def locks_are_edited_without_a_pause() -> list[str]:
     stage.cluster(SHORT, SHORT)
     Operators(stage.world).edit_until(stage.world.now + 6.0)
     newcomer = stage.start('w2')
-    stage.expect(lambda: not newcomer.ownership.is_empty, 3.0, 'the newcomer owns nothing')
+    stage.expect(lambda: not newcomer.ownership.is_empty, 2.0, 'the newcomer owns nothing')
     stage.expect_settled(10.0)
     return stage.broken()
 

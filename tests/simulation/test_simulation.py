@@ -116,7 +116,7 @@ def test_items_that_are_not_shared_out_by_themselves_are_noticed(monkeypatch: py
         return [request._replace(group='') for request in requests(self, place, names)]
 
     monkeypatch.setattr(PinPlanner, 'requests', among_all)
-    found = {finding for seed in range(0, 12, ITEMS) for finding in run(seed, ORDINARY).unsettled}
+    found = {finding for seed in range(24, 36, ITEMS) for finding in run(seed, ORDINARY).unsettled}
     assert found
     assert all(finding.startswith('P5: of group ') for finding in found), found
 
@@ -124,7 +124,7 @@ def test_items_that_are_not_shared_out_by_themselves_are_noticed(monkeypatch: py
 @pytest.mark.slow
 def test_a_replacement_that_moves_everything_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The drill that replaces every node complains if newcomers get their share before anybody goes."""
-    for seed in range(100):
+    for seed in range(13, 113):
         with monkeypatch.context() as patch:
             patch.setattr(admission, 'ROLL_SEC', 0.0)  # so nothing is taken for a replacement
             noticed = any('replace: ' in text for text in run(seed).unsettled)

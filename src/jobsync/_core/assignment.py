@@ -83,6 +83,9 @@ class Plan:
     """Nodes that left: their records go with this commit, if they are still of those runs and still marked as left."""
     absent: tuple[NodeRef, ...] = ()
     """Owners without a record of their own, whose tokens this plan gives away: refused if one of them is registered again."""
+    affected: frozenset[str] | None = None
+    """The names of the nodes that are to read the new version at once, because they lose or gain something by it or have to
+    acknowledge it; None: all nodes. Only hints depend on it (``Backend.wait``)."""
     moved: int = 0
     """Tokens and pins that pass to a new owner: if any, a rebalance is recorded."""
     nodes_before: int = 0
@@ -282,6 +285,23 @@ class Assignment:
             return False
         at = self.owner[token]
         return at >= 0 and self.names[at] == name
+
+    @cached_property
+    def receivers(self) -> frozenset[str | None]:
+        """The names that tokens and pins are being handed over to."""
+        return self.targets.receivers.union(pin.target for pin in self.pins.values())
+
+    def awaits(self, name: str) -> bool:
+        """Return whether the leader may wait until this node has acknowledged the version, whatever it changes for the node.
+
+        It waits for each owner that is to hand something over, and for every node while a token has no row.
+        """
+        if self.members and ABSENT in self.owners:
+            return True
+        at = self.names.index(name) if name in self.names else UNOWNED
+        return (at >= 0 and any(self.owner[token] == at for token in self.targets)) or any(
+            pin.owner == name and pin.target is not None for pin in self.pins.values()
+        )
 
     def owner_of(self, key: str, token: int) -> str | None:
         """Return the name that owns the task with this key and hash token, whether or not the task is being handed over."""

@@ -31,7 +31,7 @@ from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
-from jobsync._core.records import Leadership, Node, NodeRef, Pulse, Unreadable
+from jobsync._core.records import Leadership, Node, NodeRef, Pulse, Snapshot, Unreadable
 from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import clock, threads
 from jobsync._runtime.callbacks import Callbacks, Functions
@@ -122,6 +122,8 @@ class NodeRuntime:
         self.trouble: JobsyncError | None = None
         """The error of the last call that was not a heartbeat; None if it succeeded."""
         self._threads: list[threads.Running] = []
+        self._counted: tuple[Snapshot | None, int] = (None, 0)
+        """The last snapshot, and how many nodes are registered in it."""
 
     def watch_deaths(self, base: str | None) -> None:
         """Hold a lock that proves this process alive, and watch those of others on this host. To be called before ``start``."""
@@ -302,12 +304,18 @@ class NodeRuntime:
             leads=agent.epoch is not None,
             stays=agent.is_staying(clock.now()),
             distributed=bool(agent.lease.assignment.members),
-            registered_nodes=0 if snapshot is None else len(_joined(snapshot.nodes)),
+            registered_nodes=self._registered(snapshot),
             failure=agent.failure,
             unreadable=agent.unreadable,
             differences=agent.differences,
             log_lines_dropped=event_log.dropped,
         )
+
+    def _registered(self, snapshot: Snapshot | None) -> int:
+        """Return how many nodes are registered. Counted once for each snapshot: they may be thousands, and steps are many."""
+        if self._counted[0] is not snapshot:
+            self._counted = snapshot, 0 if snapshot is None else len(_joined(snapshot.nodes))
+        return self._counted[1]
 
     def _sleep(self, lane: Lane, until: float) -> None:
         """Wait until the lane has something to do, or is woken."""
@@ -337,8 +345,9 @@ class NodeRuntime:
                 revision = known
             if revision > known:
                 with self._lock:
-                    self.agent.hint(revision, clock.now())
-                self.wake()
+                    is_due = self.agent.hint(revision, clock.now())
+                if is_due:
+                    self.wake()
             elif time.monotonic() - started < _LISTEN_SEC / 2:
                 time.sleep(0.1)
             known = revision

@@ -94,6 +94,12 @@ class Backend(Protocol):
         A hint: an answer may be early, late or repeated. Returns at once after ``close``. Raises nothing: if the store does not
         answer, returns ``revision`` at the end of the timeout.
 
+        The number may be a ``Hint``, which names the nodes that the changes since ``revision`` concern. A commit concerns those
+        that ``plan.affected`` names. A registration, a weight, an edit of locks, and the deregistration of a node that does not
+        lead concern no node but the leader and those next in line, which a hint need not name. Any other change concerns all
+        nodes. A store that cannot say which nodes are concerned, or may have missed an announcement, names none
+        (``Hint.nodes`` is None, or the number is a plain one).
+
         Args:
             revision: the number that the caller knows.
             timeout: the longest wait in seconds.

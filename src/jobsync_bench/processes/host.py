@@ -21,7 +21,8 @@ from jobsync import CoordinationConfig, plugins
 from jobsync._core.agent.phase import Phase
 from jobsync._runtime import NodeRuntime
 from jobsync._runtime.startup import node_config
-from jobsync.backend import Backend
+from jobsync.backend import Backend, Hint
+from jobsync.backends._common.concerned import Concerned
 from jobsync.testing.faults import FaultyBackend
 from jobsync_bench.processes.serving import order, serve
 
@@ -41,6 +42,7 @@ class Hints:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._refresh = 0
+        self._concerned = Concerned()
         self._changed = threading.Condition()
         threading.Thread(target=self._listen, name='jobsync-hints', daemon=True).start()
 
@@ -48,6 +50,8 @@ class Hints:
         while True:
             newest = self._backend.wait(self._refresh, _LISTEN_SEC)
             with self._changed:
+                if newest > self._refresh:
+                    self._concerned.note(newest, newest.nodes if isinstance(newest, Hint) else None)
                 self._refresh = max(newest, self._refresh)
                 self._changed.notify_all()
 
@@ -55,7 +59,7 @@ class Hints:
         """See ``Backend.wait``."""
         with self._changed:
             self._changed.wait_for(lambda: self._refresh > revision, timeout)
-            return max(revision, self._refresh)
+            return self._concerned.hint(max(revision, self._refresh), revision)
 
 
 class Counted(FaultyBackend):

@@ -26,6 +26,7 @@ from jobsync._core.records import (
     Unclaimed,
 )
 from jobsync.backend import BackendInfo, BackendOptions, Reach
+from jobsync.backends._common.concerned import Concerned
 from jobsync.backends.memory import MemoryStore
 from jobsync.backends.single_writer import LockTable
 
@@ -149,6 +150,24 @@ class DeafWait(Hands):
         while time.monotonic() < deadline:
             time.sleep(min(0.05, timeout))
         return super().wait(revision, 0)
+
+
+@mutant
+class NamesTheLastAlone(Hands):
+    """A hint of several commits names the nodes that the last one concerns: the others read their tokens late."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        number = super().wait(revision, timeout)
+        return self.store.concerned[self.options.namespace].hint(number, max(revision, number - 1))
+
+
+@mutant
+class LeaderLeavesUnseen(Hands):
+    """The hint of a leader that leaves names no node: its successor learns of it with a heartbeat."""
+
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
+        super().deregister(ref, died)
+        self.store.concerned[self.options.namespace] = Concerned()
 
 
 @mutant

@@ -33,7 +33,7 @@ from jobsync._core.agent.schedule import WeightSync
 from jobsync._core.agent.settings_comparison import Difference, SettingsComparison
 from jobsync._core.agent.unreadable import UnreadableRecords
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import NodeRef, Opened, Snapshot, Timeline, Unreadable
+from jobsync._core.records import Hint, NodeRef, Opened, Snapshot, Timeline, Unreadable
 from jobsync.errors import JobsyncError, NameTaken
 
 __all__ = ['Agent']
@@ -139,10 +139,11 @@ class Agent:
         """Send a heartbeat now, because this node may no longer be registered."""
         self._membership.beat_soon()
 
-    def hint(self, revision: int, now: float) -> None:
-        """Take a hint that the store's revision has risen to this number."""
-        if revision > self._rollback.top.number and self.phase in (Phase.MEMBER, Phase.LEAVING):
-            self._membership.hint(now)
+    def hint(self, revision: int, now: float) -> bool:
+        """Take a hint that the store's revision has risen to this number; return whether a call may be due because of that."""
+        if revision <= self._rollback.top.number or self.phase not in (Phase.MEMBER, Phase.LEAVING):
+            return False
+        return self._membership.hint(revision.nodes if isinstance(revision, Hint) else None, now)
 
     def know_dead(self, ref: NodeRef) -> None:
         """Take the knowledge that a run of another node is over: its process has ended, and will never claim anything again.

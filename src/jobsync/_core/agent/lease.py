@@ -4,7 +4,8 @@ What may be claimed is ``ownership``, while now < ``deadline``. Any thread may r
 ``grant``.
 
 *Losing* takes effect in ``ownership`` as soon as a version is read; *gaining* waits until a heartbeat that acknowledges that
-version has succeeded. Between the two the node claims only what both the old and the new version allow.
+version has succeeded. Between the two the node claims only what both the old and the new version allow. A version under which the
+node may claim what it may claim already is taken at once.
 
 *Tasks in flight.* ``begin`` records its attempt first and reads ``ownership`` afterwards; the agent restricts ``ownership`` first
 and reads attempts and tasks in flight afterwards. Neither side takes a lock, and in either order no task is begun on a token that
@@ -150,18 +151,12 @@ class Lease:
     @property
     def is_up_to_date(self) -> bool:
         """Whether what the assignment gives this node now has been taken."""
-        return self.acknowledged == self.assignment.version
+        return self._awaiting_ack is None
 
     @property
     def is_whole(self) -> bool:
         """Whether this node owns its whole share of the plan: no token is being handed over to it."""
-        name, assignment = self.ref.name, self.assignment
-        return (
-            self.is_planned
-            and self.is_up_to_date
-            and name not in assignment.targets.receivers
-            and all(pin.target != name for pin in assignment.pins.values())
-        )
+        return self.is_planned and self.is_up_to_date and self.ref.name not in self.assignment.receivers
 
     @property
     def deadline(self) -> float:
@@ -225,12 +220,21 @@ class Lease:
 
     # --- the hand-over ------------------------------------------------------------------------------------------------------
 
-    def read(self, assignment: Assignment, ownership: Ownership, now: float) -> None:
-        """Apply a version: lose at once, gain after the acknowledgement. A node that has given up gains nothing."""
+    def read(self, assignment: Assignment, ownership: Ownership, now: float) -> bool:
+        """Apply a version: lose at once, gain after the acknowledgement. A node that has given up gains nothing.
+
+        Returns whether another node may wait for this one to acknowledge the version, or this one for its own acknowledgement, or
+        for the lease that it did not get before it had read the version.
+        """
         pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *ownership.pins}}
         self.assignment = assignment
+        is_awaited = now >= self.deadline or assignment.awaits(self.ref.name)
         if self.ends_at < _FOREVER:
-            return
+            return is_awaited
+        if self.ownership.allows_same(ownership, pinned):
+            self._awaiting_ack = None
+            self._set(ownership)
+            return is_awaited
         self._awaiting_ack = ownership
         after = self.ownership.both(ownership, pinned)
         if self._config.announces:
@@ -239,6 +243,7 @@ class Lease:
             self._announce(asked, after, now, now + self._config.handover_timeout_sec)
         else:
             self._set(after)
+        return True
 
     def acknowledge(self, version: Revision, holding: frozenset[int]) -> None:
         """Take the success of a heartbeat that reported this version as applied, and these tokens as held."""

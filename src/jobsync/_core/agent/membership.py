@@ -73,12 +73,22 @@ class Membership:
         """Send a heartbeat now, whatever the schedule says."""
         self._schedule.soon()
 
-    def hint(self, now: float) -> None:
-        """React to a hint that the store's revision has risen."""
+    def hint(self, concerned: frozenset[str] | None, now: float) -> bool:
+        """React to a hint that the store's revision has risen: the leader and the nodes next in line always, others if concerned.
+
+        A node that is named reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does
+        not concern a node is read after its next heartbeat in turn. ``concerned`` names the nodes that the changes concern; None:
+        all nodes. Returns whether this node reacts.
+        """
         if self.leader_term.is_on:
             self.monitor.hint(now)
-        else:
+        elif concerned is None or self.monitor.is_heir:
             self._schedule.soon()
+        elif self._config.name in concerned:
+            self._refresh.hint()
+        else:
+            return False
+        return True
 
     def next_heartbeat(self, now: float) -> commands.Heartbeat | float:
         """Return the heartbeat to send now, or when to call again."""
@@ -101,6 +111,7 @@ class Membership:
         if now >= weigh_at:
             return self._weight_sync.call(self._ref)
         if self._refresh.version != assignment.version or now >= stale_at:
+            self._refresh.begin()
             return commands.ReadAssignment(self._ref, assignment)
         leads = now < self._lease.deadline and monitor.is_first_in_line(now)
         if now >= monitor.due and not (leads and self.leader_term.must_plan(now)):
@@ -221,10 +232,12 @@ class Membership:
         self._rollback.note_timeouts(member.timeout_sec for member in assignment.members.values())
         if assignment.version == self._lease.assignment.version:
             return
-        self._lease.read(assignment, reading.ownership, now)
+        is_awaited = self._lease.read(assignment, reading.ownership, now)
         self.monitor.read_version(assignment.members, now)
         self.leader_term.take_assignment(assignment, now)
-        self._schedule.soon()
+        # A leader reads the other nodes again after its own heartbeat; one that has stepped back may have to prove that it reads.
+        if is_awaited or self.leader_term.is_on or not self._candidacy.is_wanted:
+            self._schedule.soon()
 
     def _take_outcome(self, issued: commands.Issued, outcome: commands.CommitOutcome, now: float) -> None:
         self.leader_term.take_outcome(outcome)
@@ -268,6 +281,8 @@ class Membership:
             self._step_back(now)
         if isinstance(call, commands.SetWeight):
             self._weight_sync.failed(again)
+        if isinstance(call, commands.ReadAssignment):
+            self._refresh.hint()
 
     def _log(self, level: str, text: str) -> None:
         self._emit(LogMessage(level, text))

@@ -20,7 +20,7 @@ from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.schedule import STEP
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import Member, NodeRef, NodeState, Pulse, Snapshot
+from jobsync._core.records import Member, Node, NodeRef, NodeState, Pulse, Snapshot
 
 __all__ = ['ClusterMonitor']
 
@@ -46,6 +46,8 @@ class ClusterMonitor:
         self._hinted = False
         self._members: Mapping[str, Member] = {}
         """The members of the last version that was read."""
+        self._is_heir: bool | None = None
+        """Whether this node is an heir by the last snapshot and the last version; None until that is worked out."""
 
     @property
     def due(self) -> float:
@@ -86,7 +88,7 @@ class ClusterMonitor:
             self.poll(now)
         elif leader is not None and not leads:
             self._suspect_at = self._doubt_at(leader.name)
-            if self._is_heir(self._members):
+            if self.is_heir:
                 self._poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
             self._hinted = True
@@ -103,8 +105,8 @@ class ClusterMonitor:
 
     def read_version(self, members: Mapping[str, Member], now: float) -> None:
         """Take the members of a new version; a node that may lead next polls once the leader has acknowledged it too."""
-        self._members = members
-        if self._is_heir(members):
+        self._members, self._is_heir = members, None
+        if self.is_heir:
             self._poll_again(now)
 
     def _poll_again(self, now: float) -> None:
@@ -122,7 +124,7 @@ class ClusterMonitor:
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """Take a snapshot, and settle when to poll again."""
         self._detector.note_all(snapshot.nodes, now)
-        self.snapshot, self._last_poll = snapshot, now
+        self.snapshot, self._last_poll, self._is_heir = snapshot, now, None
         self._poll_at, self._suspect_at = self._next_poll(snapshot, now)
         if self._begun_at >= self._again_at:
             self._again_at = _FOREVER
@@ -167,24 +169,40 @@ class ClusterMonitor:
 
     def is_first_in_line(self, now: float) -> bool:
         """Return whether this node is to lead: as the oldest candidate not suspected or, without candidates, the oldest node."""
-        if self.snapshot is None:
-            return False
-        suspects = self.suspects(now)
-        alive = [node for node in self.snapshot.nodes if node.state is NodeState.JOINED and suspects.get(node.name) != node.beat]
-        able = [node for node in alive if (self._candidacy.stands if node.ref == self._ref else node.candidate)]
-        return min(able or alive, key=_SENIORITY).ref == self._ref if alive else False
+        first: Node | None = None
+        for node in () if self.snapshot is None else self.snapshot.nodes:  # in the order of ``created_on``: the oldest first
+            if node.state is not NodeState.JOINED or self._is_silent(node, now):
+                continue
+            if self._candidacy.stands if node.ref == self._ref else node.candidate:
+                return node.ref == self._ref
+            first = first or node
+        return first is not None and first.ref == self._ref
 
-    def _is_heir(self, members: Mapping[str, Member]) -> bool:
-        """Return whether this node is one of the ``HEIRS`` oldest members, the leader apart.
+    def _is_silent(self, node: Node, now: float) -> bool:
+        """Return whether another node is suspected, at the heartbeat that was read."""
+        if node.name == self._config.name:
+            return False
+        timeout = max(self._config.heartbeat_timeout_sec, node.timeout_sec)
+        return self._detector.suspects({node.name: timeout}, now).get(node.name) == node.beat
+
+    @property
+    def is_heir(self) -> bool:
+        """Whether this node is one of the ``HEIRS`` oldest members, the leader apart.
 
         The last poll may be long ago; but every older node was read in it, and a node that has gone since is no member any more.
         """
-        if self.snapshot is None or self.snapshot.leadership.node == self._ref:
+        if self._is_heir is None:
+            self._is_heir = self.snapshot is not None and self._is_heir_in(self.snapshot)
+        return self._is_heir
+
+    def _is_heir_in(self, snapshot: Snapshot) -> bool:
+        if snapshot.leadership.node == self._ref:
             return False
+        members = self._members
         heirs = [
             node
-            for node in self.snapshot.nodes
-            if node.ref != self.snapshot.leadership.node
+            for node in snapshot.nodes
+            if node.ref != snapshot.leadership.node
             and node.candidate
             and node.name in members
             and members[node.name].incarnation == node.incarnation

@@ -75,6 +75,17 @@ class Ownership:
             pin_ids=self.pin_ids & other.pin_ids,
         )
 
+    def allows_same(self, other: Ownership, pinned_tokens: Mapping[str, int]) -> bool:
+        """Return whether both ownerships allow the same tasks, by the same tokens and pins.
+
+        ``pinned_tokens`` gives the hash token of each task that one of them pins.
+        """
+        return (
+            self.mine == other.mine
+            and self.pin_ids == other.pin_ids
+            and all(self.claims(key, token) == other.claims(key, token) for key, token in pinned_tokens.items())
+        )
+
     def granted(self, deadline: float, mine: tuple[bool, ...] | None = None) -> Grant:
         """Return this ownership with the end of the lease, as one value. ``mine`` are the hash tokens, if they are at hand."""
         return deadline, self.pins or None, tuple(map(bool, self.mine)) if mine is None else mine

@@ -72,6 +72,15 @@ class AssignmentRefresh:
     def __init__(self, config: NodeConfig, started_at: float, now: float) -> None:
         self._config, self._started_at = config, started_at
         self.version, self._read_at = INITIAL, now
+        self._is_hinted = False
+
+    def hint(self) -> None:
+        """Read the assignment now. A reading that is under way may have missed the hint's reason."""
+        self._is_hinted = True
+
+    def begin(self) -> None:
+        """Note that the assignment is being read: every change hinted at until now will be in it."""
+        self._is_hinted = False
 
     def note(self, version: Revision, now: float) -> None:
         """Take the version that an answer brought; one older than the newest is of a late answer, and dropped."""
@@ -80,6 +89,8 @@ class AssignmentRefresh:
 
     def stale_at(self, now: float) -> float:
         """Return when to read the version without a hint: never sooner than the heartbeat that is due and brings it as well."""
+        if self._is_hinted:
+            return now
         config, interval = self._config, self._config.heartbeat_interval_sec
         is_new = now - self._started_at < _INITIAL_SEC
         refresh = config.token_refresh_initial_interval_sec if is_new else config.token_refresh_steady_interval_sec

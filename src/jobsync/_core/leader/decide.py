@@ -28,6 +28,7 @@ import attrs
 
 from jobsync._core.assignment import ABSENT, UNOWNED, Plan
 from jobsync._core.config import NodeConfig
+from jobsync._core.leader.affected import affected_by
 from jobsync._core.leader.handover import Released, Rowless, find_released, find_rowless, longest_timeout
 from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView
 from jobsync._core.leader.owners import OwnerTable, find_stuck
@@ -154,13 +155,15 @@ class _Decision:
             # t=0  a task lock is registered: its hand-over is under way, and its reason is that of each plan until it is over
             # t=1  b is drained, and this plan requests what b has
             state.cause = (f'{state.cause[0]}; {also}', state.cause[1])
+        changed = self._changed(self._fenced(members, unpinned, changes))
         plan = Plan(
             reason=state.cause[0],
             number=self.next_number,
-            members=self._changed(self._fenced(members, unpinned, changes)),
+            members=changed,
             groups=changes.groups,
             pins=tuple(pin_changes.written),
             unpinned=unpinned,
+            affected=None if self.is_first or rowless.first_read else self._affected(changed, changes, pin_changes),
             evictions=self.evictions,
             departed=self.departed,
             absent=owner_table.removals.absent,
@@ -170,6 +173,11 @@ class _Decision:
             duration_ms=round(1000 * (self.now - state.unsettled_since)),
         )
         return Decision(plan, decide_again_at), False
+
+    def _affected(self, members: Mapping[str, Member | None], changes: RowChanges, pins: PinChanges) -> frozenset[str]:
+        """Return the names of the nodes that a plan affects, those included that it evicts."""
+        found = affected_by(self.old, members, changes.groups, pins.written)
+        return found.union(eviction.ref.name for eviction in self.evictions)
 
     def _is_gathering(self, released: Released) -> bool:
         """Return whether to wait for acknowledgements that are still due, so that one commit serves all."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from jobsync._core.records.history import Audit, Claim, HistoryKind, Purged, Rebalance, Unclaimed
 from jobsync._core.records.locks import ACTIONS, DRAINED, LockEdit, LockFilter, LockReading, LockRequest, TaskLock, lock_key
 from jobsync._core.records.namespace import INITIAL, Opened, Revision, Settings, Timeline, Unreadable
-from jobsync._core.records.nodes import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Snapshot
+from jobsync._core.records.nodes import Hint, Leadership, Node, NodeRef, NodeState, Pulse, Registration, Snapshot
 from jobsync._core.records.ownership import NOBODY, Eviction, Guard, Member, Pin
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     'Claim',
     'Eviction',
     'Guard',
+    'Hint',
     'HistoryKind',
     'Leadership',
     'LockEdit',

@@ -9,7 +9,7 @@ import attrs
 
 from jobsync._core.records.namespace import INITIAL, Revision, Timeline, Unreadable
 
-__all__ = ['Leadership', 'Node', 'NodeRef', 'NodeState', 'Pulse', 'Registration', 'Snapshot']
+__all__ = ['Hint', 'Leadership', 'Node', 'NodeRef', 'NodeState', 'Pulse', 'Registration', 'Snapshot']
 
 
 @attrs.frozen
@@ -145,6 +145,19 @@ class Pulse:
     leader_age_sec: float | None = None
     """How long ago, by the store's clock, the leader's last heartbeat was; None if there is none or the store does not report it.
     It helps the nodes to send heartbeats in step, and decides nothing."""
+
+
+class Hint(int):
+    """What a ``wait`` for changes brings: the number of a revision, and which nodes the changes that led to it concern."""
+
+    nodes: frozenset[str] | None
+    """The names of the nodes that the changes may concern, besides the leader and the nodes next in line; None: all nodes."""
+
+    def __new__(cls, revision: int, nodes: frozenset[str] | None = None) -> Hint:
+        """Return the hint of a revision."""
+        hint = super().__new__(cls, revision)
+        hint.nodes = nodes
+        return hint
 
 
 @attrs.frozen

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import ClassVar
 
+from jobsync.backends._common.concerned import Concerned, read_announcement
+
 __all__ = ['POLL_SEC', 'RETRY_SEC', 'Listener']
 
 POLL_SEC = 1.0
@@ -37,6 +39,9 @@ class Listener(abc.ABC):
         self._lock = threading.Lock()
         self._is_open = False
         self._newest = 0
+        self._concerned = Concerned()
+        self._received: list[str] = []
+        """Announcements that were received and not taken."""
         self._wake, self._woken = os.pipe()
 
     # For the driver to implement
@@ -55,7 +60,7 @@ class Listener(abc.ABC):
 
     @abc.abstractmethod
     def _receive(self) -> None:
-        """Receive announcements without waiting; if there are any, read the revision into ``_newest``."""
+        """Receive announcements without waiting, and append them to ``_received``."""
 
     @abc.abstractmethod
     def _disconnect(self) -> None:
@@ -78,7 +83,7 @@ class Listener(abc.ABC):
                     self._sleep(min(RETRY_SEC, deadline - time.monotonic()))
                 if newest > revision or time.monotonic() >= deadline:
                     break
-            return newest
+            return self._concerned.hint(newest, revision)
         finally:
             if self._closed:
                 self._end()
@@ -104,16 +109,46 @@ class Listener(abc.ABC):
             # t=2  the listener reads the revision: 8. Read before subscribing, it could be 7, and the announcement of 8 lost.
             self._open(deadline - time.monotonic())
             self._is_open = True
-            self._newest = self._read_revision()
+            self._read()
         while self._newest <= revision and not self._closed and (left := deadline - time.monotonic()) > 0:
             descriptor = self._descriptor()
             if descriptor is None:
                 self._sleep(min(POLL_SEC, left))
-                self._newest = self._read_revision()
+                self._read()
             else:
                 self._sleep(left, descriptor)
                 self._receive()
+                self._take_received()
         return self._newest
+
+    def _read(self) -> None:
+        """Read the revision. Which nodes the changes since the last one concern is not known."""
+        number = self._read_revision()
+        if number != self._newest:
+            self._concerned.note(number, None)
+        self._newest = number
+        self._take_received()
+
+    def _take_received(self) -> None:
+        """Take the announcements that were received: each a revision's number, and the nodes that it concerns.
+
+        Any client may announce anything, and a number that is too high would hide all later ones. So the revision is read, and
+        what is beyond it does not count.
+        """
+        while self._received:
+            announced, self._received = self._received, []
+            present = self._read_revision()
+            if present < self._newest:
+                self._newest = present
+                self._concerned.note(present, None)
+            for text in announced:
+                with contextlib.suppress(ValueError):
+                    number, nodes = read_announcement(text)
+                    if self._newest < number <= present:
+                        # t=0  the announcement of revision 7, which concerns node b, is lost
+                        # t=1  that of revision 8 comes, and names a alone
+                        self._concerned.note(number, nodes if number == self._newest + 1 else None)
+                        self._newest = number
 
     def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
         """Sleep until the time is over, ``close`` is called, or ``descriptor`` can be read."""

@@ -102,6 +102,7 @@ class EtcdAssignment:
             log = draft.appended(state.assignment, revision)
             after = attrs.evolve(state, revision=revision, version=revision, assignment=log)
             operations = [requests.put(keys.state, after.encoded()), *draft.clean_up()]
+            operations += [requests.put(*each) for each in keys.concern(revision, plan.affected)]
             operations += [requests.delete(key) for key in gone]
             operations += [requests.put(leader_key, value)] * (leader_key not in gone)
             name = keys.history(HistoryKind.REBALANCE) + b'%016x-%016x/000000' % (revision.number, revision.stamp)

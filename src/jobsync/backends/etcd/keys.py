@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 
-from jobsync.backend import HistoryKind
+from jobsync.backend import HistoryKind, Revision
+from jobsync.backends._common.concerned import announcement
 from jobsync.errors import ConfigError
 
 __all__ = ['EtcdKeys']
@@ -25,12 +27,18 @@ class EtcdKeys:
         self.root = f'jobsync/{namespace.lower()}/'.encode()
         self.state = self.root + b'state'
         """The record that every structural change writes. No other key sorts between ``nodes`` and this one."""
+        self.concerned = self.root + b'state/concerned'
+        """Which nodes the last change of the state concerns: for those that watch, and read by no other call."""
         self.nodes = self.root + b'node/'
         """Prefix of the nodes' records; the name follows."""
         self.tokens = self.root + b'token/'
         """Prefix of the assignment's records."""
         self.locks = self.root + b'lock/'
         """Prefix of the task locks' records."""
+
+    def concern(self, revision: Revision, nodes: Iterable[str] | None) -> list[tuple[bytes, bytes]]:
+        """Return what to write with a new revision so that those that watch know which nodes it concerns; nothing for all."""
+        return [] if nodes is None else [(self.concerned, f'{revision.number}{announcement(nodes)}'.encode())]
 
     def node(self, name: str) -> bytes:
         """Return the key of a node's record."""

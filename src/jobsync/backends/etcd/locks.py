@@ -122,6 +122,7 @@ class EtcdLocks:
             # t=1  another handle locks task x
             # t=2  this edit arrives: the state is not the one of t=0, so the edit is made anew from the present locks
             operations = [requests.put(keys.state, after.encoded()), *draft.clean_up()]
+            operations += [requests.put(*each) for each in keys.concern(revision, ())]
             return Write([reading.same(keys.state)], operations, len(gone), draft.chunks)
 
         return store.change([requests.get(keys.state)], decide, deadline)[0]

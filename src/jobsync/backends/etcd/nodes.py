@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -66,7 +67,7 @@ class EtcdNodes:
             after = attrs.evolve(
                 state, revision=state.next_revision(at_least), last_created=created_on, longest_timeout_sec=longest
             )
-            return self._write(reading, after, self._record(node.record(created_on, now, before)))
+            return self._write(reading, after, self._record(node.record(created_on, now, before)), concerned=())
 
         self._change(name, decide)
 
@@ -79,7 +80,7 @@ class EtcdNodes:
                 return record.encoded()
             after = attrs.evolve(state, revision=state.next_revision())
             node = attrs.evolve(record.node, weight=weight, stalled=stalled)
-            return self._write(reading, after, attrs.evolve(record, node=node))
+            return self._write(reading, after, attrs.evolve(record, node=node), concerned=())
 
         self._change(ref.name, decide)
 
@@ -94,7 +95,8 @@ class EtcdNodes:
                 return None
             left = attrs.evolve(record.node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None, stalled=died)
             after = attrs.evolve(state, revision=state.next_revision())
-            return self._write(reading, after, attrs.evolve(record, node=left))
+            concerned = None if state.leadership.node == ref else ()
+            return self._write(reading, after, attrs.evolve(record, node=left), concerned)
 
         self._change(ref.name, decide)
         self._store.remember(self._keys.node(ref.name), None)
@@ -208,8 +210,9 @@ class EtcdNodes:
         value, _ = self._store.change(self._state_and(name), decide, self._store.soon())
         self._store.remember(self._keys.node(name), value)
 
-    def _write(self, reading: KeyReading, after: EtcdState, record: NodeRecord) -> Write[bytes]:
+    def _write(self, reading: KeyReading, after: EtcdState, record: NodeRecord, concerned: Iterable[str] | None) -> Write[bytes]:
         """Return the write of the state and a node's record, if both are as they were read."""
         key, value = self._keys.node(record.node.name), record.encoded()
         operations = [requests.put(self._keys.state, after.encoded()), requests.put(key, value)]
+        operations += [requests.put(*each) for each in self._keys.concern(after.revision, concerned)]
         return Write([reading.same(self._keys.state), reading.same(key)], operations, value)

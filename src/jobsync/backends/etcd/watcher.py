@@ -13,8 +13,10 @@ from typing import Any
 
 import grpc
 
+from jobsync.backends._common.concerned import Concerned, read_announcement
 from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.etcd.connection import Connection
+from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.state import state_of
 from jobsync.errors import JobsyncError
@@ -29,9 +31,9 @@ LONGEST_PAUSE_SEC = 2.0
 class Watcher:
     """The watch of one backend, with a thread that begins with the first wait. Thread-safe."""
 
-    def __init__(self, connection: Connection, key: bytes, op_timeout_sec: float) -> None:
+    def __init__(self, connection: Connection, keys: EtcdKeys, op_timeout_sec: float) -> None:
         self._connection = connection
-        self._key = key
+        self._keys = keys
         self._op_timeout_sec = op_timeout_sec
         self._stream: Any = None
         self._is_closed = False
@@ -43,6 +45,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._newest: int | None = None
         """The revision's number; None while it is not known, because no watch is open."""
+        self._concerned = Concerned()
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
@@ -51,7 +54,8 @@ class Watcher:
                 self._thread = threading.Thread(target=self._run, name='etcd-watch', daemon=True)
                 self._thread.start()
             self._changed.wait_for(lambda: self._is_closed or (self._newest is not None and self._newest > revision), timeout)
-            return self._newest or revision  # 0 is what a state shows that is deleted or cannot be read
+            newest = self._newest or revision  # 0 is what a state shows that is deleted or cannot be read
+            return self._concerned.hint(newest, revision)
 
     def close(self) -> None:
         """Wake every ``wait``, and end the watch."""
@@ -82,13 +86,14 @@ class Watcher:
     def _follow(self) -> bool:
         """Notify waiting threads of changes until the watch ends; return whether the watch had begun."""
         deadline = time.monotonic() + self._op_timeout_sec
-        answer = self._connection.read('KV.Range', MESSAGES['RangeRequest'](key=self._key), deadline)
+        answer = self._connection.read('KV.Range', MESSAGES['RangeRequest'](key=self._keys.state), deadline)
         self._notify(answer.kvs)
         # t=0  the state is read at etcd's revision 100
         # t=1  another node changes the state, at revision 101
         # t=2  the watch begins
         # So the watch is from revision 101 on, and brings the change of t=1.
-        create = MESSAGES['WatchCreateRequest'](key=self._key, start_revision=answer.header.revision + 1)
+        start, end = answer.header.revision + 1, self._keys.concerned + b'\0'
+        create = MESSAGES['WatchCreateRequest'](key=self._keys.state, range_end=end, start_revision=start)
         began = False
         with self._connection.proven(deadline).watch(MESSAGES['WatchRequest'](create_request=create), deadline) as stream:
             with self._changed:
@@ -103,12 +108,25 @@ class Watcher:
                     self._notify(event.kv for event in response.events)
         return began
 
-    def _notify(self, values: Iterable[Any]) -> None:
-        """Wake waiting threads with the number of the last of some values of the state; 0 for a deleted or unreadable one."""
+    def _notify(self, written: Iterable[Any]) -> None:
+        """Take the values that were written, of the state (none if it is deleted) and of what its changes concern."""
+        values = list(written)
+        # The two keys are written by one transaction, and a watch never splits what one transaction has written.
+        concerned = dict(_announced(found.value) for found in values if found.key == self._keys.concerned)
         with self._changed:
             self._newest = self._newest or 0
             for found in values:
-                self._newest = 0
-                with contextlib.suppress(JobsyncError):
-                    self._newest = state_of(found.value).revision.number
+                if found.key == self._keys.state:
+                    self._newest = 0
+                    with contextlib.suppress(JobsyncError):
+                        self._newest = state_of(found.value).revision.number
+                        self._concerned.note(self._newest, concerned.get(self._newest))
             self._changed.notify_all()
+
+
+def _announced(value: bytes) -> tuple[int, frozenset[str] | None]:
+    """Return the revision and the nodes that it concerns; of a value that cannot be read, a revision that there never is."""
+    try:
+        return read_announcement(value.decode(errors='replace'))
+    except ValueError:
+        return 0, None

@@ -52,6 +52,8 @@ class MemoryTransaction(Transaction):
         purged: Collection[Row] = (),
     ) -> None:
         """See ``Transaction``."""
+        if state.revision != self.state.revision:
+            self._store.concerned[self._name].note(state.revision.number, self.concerned)
         self.state = state
         self._space = Space(state, assignment or self._space.assignment, locks or self._space.locks)
         self._store.put(self._name, self._space)
@@ -92,7 +94,7 @@ class MemoryBackend(SingleWriterBackend):
         with self.store.changed:
             self.store.changed.wait_for(lambda: self._closed.is_set() or (self.current_revision() or 0) > revision, timeout)
             number = self.current_revision()
-            return revision if number is None else number
+            return self.store.concerned[self.options.namespace].hint(revision if number is None else number, revision)
 
     def close(self) -> None:
         """See ``Backend.close``."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from random import Random
 
 import attrs
 
+from jobsync.backends._common.concerned import Concerned
 from jobsync.backends._common.values import draw_id, utc_now
 from jobsync.backends.single_writer import AssignmentTable, CallContext, History, LockTable, NamespaceState
 from jobsync.errors import BackendUnavailable
@@ -53,6 +55,8 @@ class MemoryStore:
         """Set it to make every write fail as unavailable, while readings are answered."""
         self.spaces: dict[str, Space] = {}
         self.histories: dict[str, History] = {}
+        self.concerned: defaultdict[str, Concerned] = defaultdict(Concerned)
+        """By namespace, which nodes the latest changes concern."""
         self.changed = threading.Condition()
         """Held for every change; notified when a revision rises."""
 

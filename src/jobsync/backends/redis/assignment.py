@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 
 from jobsync.backend import Changes, Guard, NodeRef, Pin, Plan, Revision, Timeline
+from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.tokens import only
 from jobsync.backends._common.values import draw_id, draw_stamp
 from jobsync.backends.redis import records
@@ -77,6 +78,7 @@ class RedisAssignment:
             entry=packed(plan.groups, plan.members),
             new_members=records.packed_members(plan.members),
             rebalance=packed_rebalance(stamp, ref.name, plan),
+            affected=announcement(plan.affected),
             unpinned=len(plan.unpinned),
             deadline=deadline,
         )

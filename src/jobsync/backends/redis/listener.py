@@ -113,14 +113,11 @@ class RedisListener(listening.Listener):
 
     def _receive(self) -> None:
         connection = self._connection
-        announced = False
         while connection is not None and connection.can_read(0):
             message = connection.read_response()
-            announced = announced or message[0] == b'message'
             self._received_at, self._pinged_at = time.monotonic(), None
-        if announced:
-            # Any client may announce any number, and a number too high would hide all later ones: read the revision.
-            self._newest = self._read_revision()
+            if message[0] == b'message':
+                self._received.append(message[2].decode(errors='replace'))
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

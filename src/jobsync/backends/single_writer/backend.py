@@ -50,6 +50,8 @@ class Transaction(abc.ABC):
 
     state: NamespaceState
     context: CallContext
+    concerned: frozenset[str] | None = None
+    """Set before ``put``: the nodes that a new revision concerns, for the answers of ``wait``; None: all nodes."""
 
     @abc.abstractmethod
     def assignment(self) -> AssignmentTable:
@@ -175,6 +177,7 @@ class SingleWriterBackend(abc.ABC):
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         """See ``Backend.register``."""
         with self.transaction() as tx:
+            tx.concerned = frozenset()
             tx.put(tx.state.register(node, timeline, at_least, replacing, tx.context))
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
@@ -186,11 +189,13 @@ class SingleWriterBackend(abc.ABC):
     def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         """See ``Backend.set_weight``."""
         with self.transaction() as tx:
+            tx.concerned = frozenset()
             tx.put(tx.state.set_weight(ref, weight, stalled, tx.context))
 
     def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """See ``Backend.deregister``."""
         with self.transaction() as tx:
+            tx.concerned = None if tx.state.leadership.node == ref else frozenset()
             tx.put(tx.state.deregister(ref, died, tx.context))
 
     def remove_node(self, ref: NodeRef) -> bool:
@@ -217,6 +222,7 @@ class SingleWriterBackend(abc.ABC):
         """See ``Backend.commit``."""
         with self.transaction(bulk=True) as tx:
             state = tx.state.commit(ref, plan, guard, tx.context)
+            tx.concerned = plan.affected
             moved = [plan.rebalance(ref.name, tx.context.now)] if plan.moved else []
             tx.put(state, assignment=tx.assignment().commit(plan, state.version), records=moved)
             return state.version
@@ -231,6 +237,7 @@ class SingleWriterBackend(abc.ABC):
     def edit_locks(self, edit: LockEdit) -> int:
         """See ``Backend.edit_locks``."""
         with self.transaction(bulk=True) as tx:
+            tx.concerned = frozenset()
             before, number = tx.locks(), tx.state.revision.number + 1
             after = before.edit(edit, tx.context.now, number)
             if (after.by_task, after.unreadable) != (before.by_task, before.unreadable):

@@ -74,6 +74,9 @@ class SqlTransaction:
         for statement in statements:
             self.execute_text(statement)
 
+    def announce(self, concerned: Iterable[str] | None) -> None:
+        """Name the nodes that the revision concerns which this transaction makes, where the store announces revisions."""
+
     def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:
         """Run one statement that returns nothing, if the store can in one message with the next one."""
         self.execute(statement, parameters)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from jobsync.backend import Hint, TokenGroup
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC
@@ -96,6 +97,47 @@ class WaitTests:
         thread.join(DEADLINE_SEC)
         assert not thread.is_alive()
         assert min(took) < PROMPT_SEC or not namespace.backend.info.push, f'a hint took {min(took):.1f} s, which is no push'
+
+    def test_hints_name_every_node_concerned(self, namespace: Namespace, harness: Harness) -> None:
+        """A hint that names nodes names all that a commit affects, and a change that may concern any node names none.
+
+        A node that is concerned and not named would wait for its next heartbeat to lose or gain a token.
+        """
+        waiter = harness.connect()
+        waiter.open(SETTINGS, create=True)
+        leader = namespace.leader()
+        other = namespace.join('b')
+        known = Waiting(waiter.wait, 0, 2 * DEADLINE_SEC).answer()
+
+        def named() -> frozenset[str] | None:
+            """Return the nodes that hints named since the last call; None for all nodes."""
+            nonlocal known
+            names: frozenset[str] | None = frozenset()
+            while known < namespace.revision.number:
+                found = Waiting(waiter.wait, known, 2 * DEADLINE_SEC).answer()
+                concerned = found.nodes if isinstance(found, Hint) else None
+                names = None if names is None or concerned is None else names | concerned
+                known = found
+            return names
+
+        named()
+        for affected in (frozenset({'b', 'Zoë "1"'}), frozenset(f'node-{number:04}' for number in range(2000))):
+            namespace.commit(leader, TokenGroup([0], 'b'), affected=affected)
+            found = named()
+            assert found is None or found >= affected
+        namespace.commit(leader, TokenGroup([0], 'a'), affected=frozenset({'a'}))
+        namespace.commit(leader, TokenGroup([0], 'b'), affected=frozenset({'b'}))
+        found = named()
+        assert found is None or found >= {'a', 'b'}
+        for change in (
+            lambda: namespace.commit(leader, TokenGroup([1], 'b')),
+            lambda: namespace.backend.remove_node(other),
+            lambda: namespace.backend.deregister(leader),
+            lambda: namespace.lead(namespace.join('c')),
+            namespace.renew_timeline,
+        ):
+            change()
+            assert named() is None
 
     def test_close_wakes_every_wait(self, harness: Harness, namespace: Namespace) -> None:
         """``close`` ends every ``wait`` of its handle, and later ones return at once."""

@@ -1,6 +1,7 @@
 """Drills on a quiet cluster: one event at a time, with the bounds that the promises P2 to P6 state.
 
-Bounds are those of a backend with push. Without push each step may wait for one more heartbeat.
+Bounds are those of a backend with push. Without push, or where hints name the wrong nodes, each step may wait for one more
+heartbeat.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Drills:
         self._world = world
         self._interval = max(interval for interval, _ in world.timings)
         self._timeout = max(timeout for _, timeout in world.timings)
-        self._steps_of_push = 0.0 if world.push else (1.1 * self._interval + 0.5) * _DRIFT
+        self._steps_of_push = 0.0 if world.is_prompt else (1.1 * self._interval + 0.5) * _DRIFT
 
     def run(self) -> list[str]:
         """Run the drills until one finds something; without a node that may own tokens, run none."""
@@ -146,7 +147,7 @@ class Drills:
         newcomer = world.spawn(free[0])
         return self._expect(
             lambda: newcomer.agent.is_planned and newcomer.has_lease() and not newcomer.ownership.is_empty,
-            _STORM_SEC if world.push else _STORM_SEC + 4 * self._steps_of_push,
+            _STORM_SEC if world.is_prompt else _STORM_SEC + 4 * self._steps_of_push,
             f'{newcomer.name} owns nothing',
         )
 
@@ -268,7 +269,7 @@ class Drills:
         is_known = world.hosts and others_of[1] <= others_of[0]
         bound = 2.0 + 3 * self._steps_of_push
         if not is_known:
-            bound = self._timeout * _DRIFT + slack + (0.0 if self._world.push else self._interval + self._steps_of_push)
+            bound = self._timeout * _DRIFT + slack + (0.0 if self._world.is_prompt else self._interval + self._steps_of_push)
         found = self._expect(lambda: self._all_owned() and not unsettled(self._world), bound, 'tokens are not owned')
         for node in others:
             lost = [token for token, mine in enumerate(before[node]) if mine and not node.ownership.mine[token]]

@@ -88,6 +88,8 @@ class SimNode:
         self.fault: Fault | None = None
         self._hung: dict[Lane, Callable[[], None]] = {}
         self.has_been_member = False
+        self.hinted = 0
+        """The revision of the last hint."""
         self.token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
         self.agent = Agent(config, self.token_of, world.new_id, self.clock())
         self.working: dict[str, str] = {}
@@ -243,6 +245,7 @@ class SimNode:
         """Receive a change hint."""
         if not self.alive or self._when_awake(lambda: self.hint(revision)):
             return
+        self.hinted = max(revision, self.hinted)
         self.agent.hint(revision, self.clock())
         for lane in Lane:
             self.wake(lane, self._world.now)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 
 from jobsync._core.config import NodeConfig
-from jobsync.backend import Backend, BackendOptions, LockEdit, LockFilter, LockRequest, NodeRef, Settings
+from jobsync.backend import Backend, BackendOptions, Hint, LockEdit, LockFilter, LockRequest, NodeRef, Settings
 from jobsync.config import CoordinationConfig
 from jobsync.testing.editable_store import EditableStore
 from jobsync.testing.simulation.backends import SmallBackend
@@ -66,6 +66,9 @@ class World:
         self._where = Random(seed + 2)
         self.hosts = self._where.choice([0, 0, 1, 2])
         """On how many hosts the processes run, each of which knows at once which of its processes are over. 0: no host knows."""
+        self._hints = Random(seed + 3)
+        self.misleads = self._hints.random() < 0.2
+        """Whether hints name other nodes than those concerned. The leader and the nodes next in line react to any hint."""
         self._runs: dict[str, SimNode] = {}
         """The process of each incarnation."""
         self.promises = Promises(self)
@@ -150,14 +153,18 @@ class World:
         return self.config.tasks + (0 if pool == self.config.tokens else self.config.tokens)
 
     def announce(self) -> None:
-        """See ``Environment``: each hint may come late or never."""
+        """See ``Environment``: each hint may come late, twice or never, and name the wrong nodes."""
         space = self.store.spaces.get(self.namespace)
         if not self.push or space is None:
             return
-        number = space.state.revision.number
+        number, concerned = space.state.revision.number, self.store.concerned[self.namespace]
         for node in self.nodes:
             if node.alive and not self.fails(0.1):
-                self.at(self.now + self.latency(), lambda node=node: node.hint(number))  # type: ignore[misc]
+                hint = concerned.hint(number, node.hinted)
+                if self.misleads:
+                    hint = Hint(number, frozenset(self._hints.sample(self.names, 1)))
+                for _ in range(self._hints.choice((1, 1, 1, 2))):
+                    self.at(self.now + self.latency(), lambda node=node, hint=hint: node.hint(hint))  # type: ignore[misc]
 
     def edit_lock(self, task: str, patterns: tuple[str, ...] | None, expires_in: float | None = None) -> None:
         """Register or replace the lock of a task; with ``patterns`` None, clear it."""
@@ -225,6 +232,11 @@ class World:
     def holds_lock(self, process: SimNode, ref: NodeRef) -> bool:
         """Return whether a process holds the lock of an incarnation."""
         return process.alive and process.agent.ref == ref
+
+    @property
+    def is_prompt(self) -> bool:
+        """Return whether hints bring each change at once to the nodes that it concerns."""
+        return self.push and not self.misleads
 
     @property
     def is_mixed(self) -> bool:

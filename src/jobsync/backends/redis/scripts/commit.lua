@@ -4,11 +4,12 @@
 -- TIME: bulk
 -- KEYS: state, nodes, members, log, versions, pins, rebalances
 -- ARGV: name, run, epoch, generation, timeline, timeline_store, version, version_stamp, number, stamp,
---       evictions, departed, absent, entry, new_members, rebalance, unpinned
+--       evictions, departed, absent, entry, new_members, rebalance, affected, unpinned
 --       name, run: the leader's; epoch to version_stamp: the guard
 --       number: the least that the new revision may have; stamp: its stamp
 --       evictions, departed, absent: JSON, [name, run, heartbeat], [name, run] and [name, run] for each
 --       entry: what to append to the log; rebalance: what to append to the history, or ''
+--       affected: the nodes that the new version concerns, as it is announced
 --       new_members: JSON, for each name the member to put, as text, or false
 -- REST: ids of pins to remove (``unpinned`` says how many), then id and pin for each pin to put
 -- Returns: 'ok', the revision's number, how many entries the log has, their size, the size of the base
@@ -81,6 +82,7 @@ in_parts(2, put, 'HSET', key.pins)
 if given.rebalance ~= '' then
     redis.call('ZADD', key.rebalances, text(now()), string.format('%020.0f', number) .. given.rebalance)
 end
+concerned = given.affected
 revise(number, given.stamp, 'version', text(number), 'version_stamp', given.stamp,
     'pins', rest.count > 0 and version or state.pins, 'log_size', log_size)
 return {'ok', text(number), entries, log_size, state.base_size}

@@ -81,12 +81,16 @@ local function standing(state, ...)
         state.version, state.version_stamp, state.epoch, state.leader, state.leader_run, state.position, ...}
 end
 
+-- What the announcement of a revision says besides its number: the nodes that it concerns, as ``Concerned`` reads it; '' for all.
+local concerned = ''
+local NONE = ' []'
+
 -- Store a new revision, with further fields of the state, and announce it. A user without the right to publish stores it too: the
 -- other nodes find it when they poll.
 local function revise(number, stamp, ...)
     redis.call('HSET', key.state, 'revision', text(number), 'stamp', stamp, ...)
     redis.call('HINCRBY', key.state, 'position', 1)
-    redis.pcall('PUBLISH', given.channel, text(number))
+    redis.pcall('PUBLISH', given.channel, text(number) .. concerned)
 end
 
 -- Return the longer of two timeouts, as text.

@@ -11,6 +11,7 @@ if node then
     node.last_heartbeat = ''
     node.stalled = given.died
     put_node(node)
+    concerned = (state.leader ~= given.name or state.leader_run ~= given.run) and NONE or ''
     revise(state.revision + 1, given.stamp)
 end
 return {'ok'}

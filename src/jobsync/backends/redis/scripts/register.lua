@@ -33,6 +33,7 @@ put_node({
     last_heartbeat = text(time),
     candidate = '1',
 })
+concerned = NONE
 revise(math.max(tonumber(state.revision), tonumber(given.at_least)) + 1, given.stamp, 'last_created', text(created),
     'longest_timeout', longer(state.longest_timeout, given.longest_timeout))
 return {'ok'}

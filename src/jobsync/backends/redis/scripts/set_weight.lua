@@ -8,6 +8,7 @@ if node.weight ~= given.weight or (node.stalled or '0') ~= given.stalled then
     node.weight = given.weight
     node.stalled = given.stalled
     put_node(node)
+    concerned = NONE
     revise(state.revision + 1, given.stamp)
 end
 return {'ok'}

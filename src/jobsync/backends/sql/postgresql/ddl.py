@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from jobsync.backends.sql.schema import Tables
 
-__all__ = ['CHANNEL', 'FUNCTIONS', 'WRITER', 'functions_and_triggers']
+__all__ = ['CHANNEL', 'CONCERNED', 'FUNCTIONS', 'WRITER', 'functions_and_triggers']
 
 WRITER = 'jobsync.writer'
+CONCERNED = 'jobsync.concerned'
 CHANNEL = 'jobsync_'
 """Followed by the oid of the table ``state``: namespaces of one name in two schemas do not wake each other."""
 
@@ -93,7 +94,7 @@ $body$"""
 ANNOUNCE = """
 CREATE OR REPLACE FUNCTION {schema}.{prefix}announce() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    PERFORM pg_notify('{channel}' || TG_RELID, NEW.revision::text);
+    PERFORM pg_notify('{channel}' || TG_RELID, NEW.revision::text || coalesce(current_setting('{concerned}', true), ''));
     RETURN NULL;
 END
 $body$"""
@@ -129,7 +130,7 @@ WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()
 
 def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
     """Yield the statements that create the functions and triggers. ``schema`` is quoted already; the prefix needs no quotes."""
-    fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL}
+    fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL, 'concerned': CONCERNED}
     for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
         yield template.format(**fixed)
     for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', ''), ('item', '')):

@@ -34,7 +34,6 @@ class PostgresqlListener(listening.Listener):
         self._connection: BoundedConnection | None = None
         self._listens = False
         self._logged = False
-        self._hinted = False
         self._channel = ''
         super().__init__()
 
@@ -87,9 +86,9 @@ class PostgresqlListener(listening.Listener):
                     return True
         return False
 
-    def _note(self, _: object) -> None:
-        """Record that an announcement came along with the answer to a statement."""
-        self._hinted = True
+    def _note(self, notify: psycopg.Notify) -> None:
+        """Keep an announcement that came along with the answer to a statement."""
+        self._received.append(notify.payload)
 
     def _read_revision(self) -> int:
         assert self._connection is not None
@@ -98,12 +97,10 @@ class PostgresqlListener(listening.Listener):
         # t=0  this query reads revision 5
         # t=1  a commit makes it 6, and is announced
         # t=2  the announcement arrives together with the answer 5, and is consumed with it
-        # No other announcement follows, so the wait for 6 would last until the next commit: read again.
-        while True:
-            self._hinted = False
-            row = self._connection.execute(query).fetchone()
-            if not self._hinted:
-                return 0 if row is None else int(row[0])
+        # No other announcement follows, so the wait for 6 would last until the next commit. But the announcement is kept
+        # (``_note``), and after it the revision is read again.
+        row = self._connection.execute(query).fetchone()
+        return 0 if row is None else int(row[0])
 
     def _descriptor(self) -> int | None:
         return self._connection.fileno() if self._connection is not None and self._listens else None
@@ -111,12 +108,8 @@ class PostgresqlListener(listening.Listener):
     def _receive(self) -> None:
         assert self._connection is not None
         self._connection.pgconn.consume_input()
-        hinted = False
-        while self._connection.pgconn.notifies() is not None:
-            hinted = True
-        # Any role that may connect may announce anything: what counts is the table.
-        if hinted:
-            self._newest = self._read_revision()
+        while (notify := self._connection.pgconn.notifies()) is not None:
+            self._received.append(notify.extra.decode(errors='replace'))
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

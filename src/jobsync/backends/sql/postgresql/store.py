@@ -14,14 +14,16 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
-from jobsync.backends.sql.postgresql.ddl import FUNCTIONS, WRITER, functions_and_triggers
+from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
 from jobsync.backends.sql.postgresql.purging import portion
@@ -40,6 +42,8 @@ IDLE_CONNECTIONS = 1
 """How many connections the pool keeps, besides the one that listens."""
 MORE_CONNECTIONS = -1
 """No limit, so as many as threads are in a call at once. With a limit, a heartbeat would wait for the user's threads."""
+LONGEST_ANNOUNCEMENT = 7900
+"""In bytes. The server refuses 8000 and more; without names an announcement concerns all nodes."""
 IDLE_SEC = 10.0
 """How long a process that stops in the middle of a transaction may keep its locks. A starved process needs some of it."""
 GRACE_SEC = 0.5
@@ -65,6 +69,11 @@ def _raw(connection: sa.Connection) -> BoundedConnection:
     return raw
 
 
+def announced(_: Dialect) -> sa.Select[Any]:
+    """Set, for the rest of the transaction, what the announcement of the next revision says besides its number."""
+    return sa.select(sa.func.set_config(CONCERNED, sa.bindparam('names', type_=sa.Text), sa.true()))
+
+
 @attrs.frozen
 class Framed(SqlTransaction):
     """A transaction that begins in one message with its first statement, and may end in one with its last."""
@@ -86,6 +95,11 @@ class Framed(SqlTransaction):
     def execute_texts(self, statements: Iterable[str]) -> None:
         """See ``SqlTransaction.execute_texts``."""
         self.execute_text('; '.join(statements))
+
+    def announce(self, concerned: Iterable[str] | None) -> None:
+        """See ``SqlTransaction.announce``: the trigger on the state reads the setting."""
+        if (names := announcement(concerned)) and len(names.encode()) < LONGEST_ANNOUNCEMENT:
+            self.enqueue(announced, {'names': names})
 
     def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:
         """See ``SqlTransaction.enqueue``: the statement is sent with the next one, or with the COMMIT of ``end``."""

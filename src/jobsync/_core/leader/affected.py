@@ -1,0 +1,36 @@
+"""Which nodes are to read a plan's version at once. Hints name them (``Backend.wait``); the others read it when it is their turn.
+
+A node that is named for nothing reads the assignment once more. A node that is not named and should be is late by a heartbeat
+interval. Neither says anything of ownership: that depends on what a node has read and acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from jobsync._core.assignment import Assignment, TokenGroup
+from jobsync._core.records import Member, Pin
+
+__all__ = ['affected_by']
+
+
+def affected_by(
+    old: Assignment,
+    members: Mapping[str, Member | None],
+    groups: Collection[TokenGroup],
+    pins: Collection[Pin],
+) -> frozenset[str]:
+    """Return the names of the nodes that lose or gain something by a plan, or have to acknowledge its version.
+
+    All arguments after ``old`` are what the plan changes. A pin that is removed affects the owner of the hash token, whose member
+    the plan changes too, because its fences rise.
+    """
+    names = {group.owner for group in groups} | {pin.owner for pin in pins} | set(members)
+    # t=0  version 7 requests token 3 of a; a acknowledges it, and still works on token 3
+    # t=1  version 8 gives token 5 to b, and changes nothing for a
+    # t=2  a says that it has finished, which does not count, because the leader has planned version 8 without it
+    # Unless a reads version 8 and acknowledges that, token 3 waits for its next heartbeat in turn.
+    written = {token for group in groups for token in group.tokens}
+    names |= {old.row(token).owner for token in old.targets.keys() - written}
+    names |= {pin.owner for pin in old.pins.values() if pin.target is not None}
+    return frozenset(name for name in names if name is not None)

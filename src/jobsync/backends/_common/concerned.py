@@ -1,0 +1,52 @@
+"""Which nodes the latest changes concern, as a store's announcements say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from jobsync.backend import Hint
+
+__all__ = ['Concerned', 'announcement', 'read_announcement']
+
+MOST_NAMES = 10_000
+"""Names that are remembered. With more, every node counts as concerned."""
+
+
+class Concerned:
+    """The nodes that are concerned by the changes after a revision. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._unknown_until = 0
+        """The last revision that may concern every node."""
+        self._by_name: dict[str, int] = {}
+        """The last revision that concerns a node, where it is a later one."""
+
+    def note(self, number: int, nodes: Iterable[str] | None) -> None:
+        """Take the announcement of a revision; None: it may concern every node, and so may all before it."""
+        if nodes is None or len(self._by_name) > MOST_NAMES:
+            self._unknown_until, self._by_name = max(number, self._unknown_until), {}
+        else:
+            self._by_name.update(dict.fromkeys(nodes, number))
+
+    def hint(self, number: int, since: int) -> Hint:
+        """Return the answer of ``wait`` to a caller that knows the revision ``since``."""
+        if since < self._unknown_until:
+            return Hint(number)
+        return Hint(number, frozenset(name for name, at in self._by_name.items() if at > since))
+
+
+def announcement(nodes: Iterable[str] | None) -> str:
+    """Return what an announcement says after the revision's number; nothing for None."""
+    return '' if nodes is None else ' ' + json.dumps(sorted(nodes), separators=(',', ':'))
+
+
+def read_announcement(text: str) -> tuple[int, frozenset[str] | None]:
+    """Return a revision's number, and the nodes that it concerns; ``ValueError`` for a text that is no announcement."""
+    number, _, listed = text.partition(' ')
+    if not listed:
+        return int(number), None
+    names = json.loads(listed)
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f'no list of names: {listed[:100]}')
+    return int(number), frozenset(names)

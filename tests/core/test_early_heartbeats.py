@@ -1,0 +1,102 @@
+"""Which nodes answer a version at once, and which with their next heartbeat in turn."""
+
+from __future__ import annotations
+
+from tests.core.bench import Bench
+
+from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent
+from jobsync._core.leader.affected import affected_by
+from jobsync.backend import Assignment, Changes, Hint, LockEdit, LockFilter, LockRequest, Pin, Revision, TokenGroup
+
+NAMES = 'abcdefghi'
+"""The leader, five nodes next in line, and three more."""
+
+
+def after_a_heartbeat_of(bench: Bench, agent: Agent) -> int:
+    """Let time pass until all agents have sent a heartbeat, this one last; return the number of calls so far."""
+    bench.run(20.0)
+    bench.run_until(lambda: bench.made[-1].agent is agent and isinstance(bench.made[-1].call, commands.Heartbeat))
+    return len(bench.made)
+
+
+def a_task_of(bench: Bench, agent: Agent) -> str:
+    """Return a task that this agent may claim."""
+    return next(key for key in (f't{token}' for token in range(27)) if bench.claims(agent, key) == [True])
+
+
+def made_by(bench: Bench, agent: Agent, since: int) -> list[str]:
+    """Return the names of the calls that an agent has made since."""
+    return [type(made.call).__name__ for made in bench.made[since:] if made.agent is agent]
+
+
+def lock(bench: Bench, task: str, pattern: str) -> None:
+    """Lock a task to a node."""
+    bench.edit_locks(LockEdit(put=(LockRequest(task, (pattern,), 'test'),)))
+
+
+def test_a_version_that_changes_nothing_for_a_node_costs_it_no_call() -> None:
+    """A hand-over between two nodes is over before a third one, which is neither leader nor next in line, has made a call."""
+    bench = Bench(tokens=27)
+    *_, giver, taker, other = bench.cluster(*NAMES)
+    task = a_task_of(bench, giver)
+    since = after_a_heartbeat_of(bench, other)
+    lock(bench, task, taker.config.name)
+    bench.run_until(lambda: bench.claims(taker, task) == [True], within=1.0)
+    assert made_by(bench, other, since) == []
+    assert made_by(bench, giver, since)[:2] == ['ReadAssignment', 'Heartbeat']
+    assert made_by(bench, taker, since)[-2:] == ['ReadAssignment', 'Heartbeat']
+    bench.run(12.0)
+    assert bench.record(other.config.name).seen == bench.backend.snapshot().version
+
+
+def test_the_owner_of_the_hash_token_reads_at_once_that_a_lock_has_gone() -> None:
+    """It gains the task, though no row of its own is written."""
+    bench = Bench(tokens=27)
+    *_, giver, taker, other = bench.cluster(*NAMES)
+    task = a_task_of(bench, giver)
+    lock(bench, task, taker.config.name)
+    after_a_heartbeat_of(bench, other)
+    assert bench.claims(giver, task) == [False]
+    bench.edit_locks(LockEdit(LockFilter(task_ids=frozenset([task]))))
+    bench.run_until(lambda: bench.claims(giver, task) == [True], within=1.0)
+
+
+def test_a_plan_affects_those_that_lose_or_gain_or_are_still_to_release_something() -> None:
+    """An owner that was asked for a token under an older version has to acknowledge the new one."""
+    rows = [
+        TokenGroup([0], 'a'),
+        TokenGroup([1], 'b', target='c'),
+        TokenGroup([2], 'd', target='c'),
+        TokenGroup([3], None),
+    ]
+    pins = (Pin(5, 't0', 'e', 'a'), Pin(6, 't1', 'f'))
+    old = Assignment.empty(4).apply(Changes(Revision(7, 1), None, {}, tuple(rows), pins))
+    changed = [TokenGroup([2], 'c'), TokenGroup([3], 'g')]
+    assert affected_by(old, {'h': None}, changed, [Pin(7, 't2', 'i', 'a')]) == frozenset('bceghi')
+
+
+def test_a_hint_during_a_reading_is_not_lost() -> None:
+    """A reading of the assignment that was under way when a hint came may have missed its reason: it is read again."""
+    bench = Bench(tokens=27, push=False)
+    other = bench.cluster(*NAMES)[-1]
+    after_a_heartbeat_of(bench, other)
+    number = bench.backend.snapshot().revision.number
+    other.hint(Hint(number + 1, frozenset([other.config.name])), bench.now)
+    reading = bench.catch(other, commands.ReadAssignment, within=0.1)
+    answer = bench.perform(reading.call)
+    other.hint(Hint(number + 2, frozenset([other.config.name])), bench.now)
+    bench.answer(reading, answer)
+    bench.catch(other, commands.ReadAssignment, within=0.1)
+
+
+def test_a_hint_that_names_other_nodes_does_nothing() -> None:
+    """Nodes next in line answer it all the same: they count the silence of those that did."""
+    bench = Bench(tokens=27, push=False)
+    agents = bench.cluster(*NAMES)
+    heir, other = agents[1], agents[-1]
+    since = after_a_heartbeat_of(bench, other)
+    for agent in (heir, other):
+        agent.hint(Hint(bench.backend.snapshot().revision.number + 1, frozenset(['h'])), bench.now)
+    bench.run(0.1)
+    assert (made_by(bench, heir, since)[:1], made_by(bench, other, since)) == (['Heartbeat'], [])

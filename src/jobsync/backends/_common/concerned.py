@@ -9,6 +9,9 @@ from jobsync.backend import Hint
 
 __all__ = ['Concerned', 'announcement', 'read_announcement']
 
+LONGEST_ANNOUNCEMENT = 7900
+"""In bytes; with more names an announcement has none, and concerns all nodes. PostgreSQL refuses 8000 bytes and more, and every
+announcement is sent to every node, so there is less to save the more nodes one names."""
 MOST_NAMES = 10_000
 """Names that are remembered. With more, every node counts as concerned."""
 
@@ -37,8 +40,9 @@ class Concerned:
 
 
 def announcement(nodes: Iterable[str] | None) -> str:
-    """Return what an announcement says after the revision's number; nothing for None."""
-    return '' if nodes is None else ' ' + json.dumps(sorted(nodes), separators=(',', ':'))
+    """Return what an announcement says after the revision's number, in ASCII; nothing for None, and for too many names."""
+    text = '' if nodes is None else ' ' + json.dumps(sorted(nodes), separators=(',', ':'))
+    return text if len(text) < LONGEST_ANNOUNCEMENT else ''
 
 
 def read_announcement(text: str) -> tuple[int, frozenset[str] | None]:

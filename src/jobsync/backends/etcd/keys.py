@@ -38,7 +38,8 @@ class EtcdKeys:
 
     def concern(self, revision: Revision, nodes: Iterable[str] | None) -> list[tuple[bytes, bytes]]:
         """Return what to write with a new revision so that those that watch know which nodes it concerns; nothing for all."""
-        return [] if nodes is None else [(self.concerned, f'{revision.number}{announcement(nodes)}'.encode())]
+        names = announcement(nodes)
+        return [(self.concerned, f'{revision.number}{names}'.encode())] if names else []
 
     def node(self, name: str) -> bytes:
         """Return the key of a node's record."""

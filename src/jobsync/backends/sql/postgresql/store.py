@@ -42,8 +42,6 @@ IDLE_CONNECTIONS = 1
 """How many connections the pool keeps, besides the one that listens."""
 MORE_CONNECTIONS = -1
 """No limit, so as many as threads are in a call at once. With a limit, a heartbeat would wait for the user's threads."""
-LONGEST_ANNOUNCEMENT = 7900
-"""In bytes. The server refuses 8000 and more; without names an announcement concerns all nodes."""
 IDLE_SEC = 10.0
 """How long a process that stops in the middle of a transaction may keep its locks. A starved process needs some of it."""
 GRACE_SEC = 0.5
@@ -98,7 +96,7 @@ class Framed(SqlTransaction):
 
     def announce(self, concerned: Iterable[str] | None) -> None:
         """See ``SqlTransaction.announce``: the trigger on the state reads the setting."""
-        if (names := announcement(concerned)) and len(names.encode()) < LONGEST_ANNOUNCEMENT:
+        if names := announcement(concerned):
             self.enqueue(announced, {'names': names})
 
     def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:

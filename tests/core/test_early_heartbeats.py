@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.core.bench import Bench
+from tests.core.bench import AWAY, Bench, Made
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.commands import Lane
 from jobsync._core.leader.affected import affected_by
 from jobsync.backend import Assignment, Changes, Hint, LockEdit, LockFilter, LockRequest, Pin, Revision, TokenGroup
 
@@ -30,6 +31,11 @@ def made_by(bench: Bench, agent: Agent, since: int) -> list[str]:
     return [type(made.call).__name__ for made in bench.made[since:] if made.agent is agent]
 
 
+def is_answered(made: Made, agent: Agent, kind: type[object]) -> bool:
+    """Return whether a call is an agent's, of this kind, and did not fail."""
+    return made.agent is agent and isinstance(made.call, kind) and made.answer is not AWAY
+
+
 def lock(bench: Bench, task: str, pattern: str) -> None:
     """Lock a task to a node."""
     bench.edit_locks(LockEdit(put=(LockRequest(task, (pattern,), 'test'),)))
@@ -51,7 +57,7 @@ def test_a_version_that_changes_nothing_for_a_node_costs_it_no_call() -> None:
 
 
 def test_the_owner_of_the_hash_token_reads_at_once_that_a_lock_has_gone() -> None:
-    """It gains the task, though no row of its own is written."""
+    """It gains the task, though no row of its own is written: not before its acknowledgement has succeeded (rule R3)."""
     bench = Bench(tokens=27)
     *_, giver, taker, other = bench.cluster(*NAMES)
     task = a_task_of(bench, giver)
@@ -59,7 +65,11 @@ def test_the_owner_of_the_hash_token_reads_at_once_that_a_lock_has_gone() -> Non
     after_a_heartbeat_of(bench, other)
     assert bench.claims(giver, task) == [False]
     bench.edit_locks(LockEdit(LockFilter(task_ids=frozenset([task]))))
-    bench.run_until(lambda: bench.claims(giver, task) == [True], within=1.0)
+    bench.run_until(lambda: not giver.lease.assignment.pins, within=1.0)
+    acknowledgement = bench.catch(giver, commands.Heartbeat, within=0.1)
+    assert bench.claims(giver, task) == [False]
+    bench.deliver(acknowledgement)
+    assert bench.claims(giver, task) == [True]
 
 
 def test_a_plan_affects_those_that_lose_or_gain_or_are_still_to_release_something() -> None:
@@ -100,3 +110,45 @@ def test_a_hint_that_names_other_nodes_does_nothing() -> None:
         agent.hint(Hint(bench.backend.snapshot().revision.number + 1, frozenset(['h'])), bench.now)
     bench.run(0.1)
     assert (made_by(bench, heir, since)[:1], made_by(bench, other, since)) == (['Heartbeat'], [])
+
+
+def test_an_acknowledgement_that_a_commit_has_overtaken_is_repeated_at_once() -> None:
+    """The acknowledgement of a version that is not the newest any more does not count, though the newest changes nothing here.
+
+    A node that is still to hand something over acknowledges each version at once.
+    """
+    bench = Bench(tokens=27)
+    *_, quick, slow, taker = bench.cluster(*NAMES)
+    tasks = [a_task_of(bench, quick), a_task_of(bench, slow)]
+    after_a_heartbeat_of(bench, taker)
+    bench.edit_locks(LockEdit(put=tuple(LockRequest(task, (taker.config.name,), 'test') for task in tasks)))
+    late = bench.catch(slow, commands.Heartbeat, within=0.1)
+    bench.run_until(lambda: bench.claims(taker, *tasks) == [True, False], within=1.0)
+    bench.deliver(late)
+    bench.run_until(lambda: bench.claims(taker, *tasks) == [True, True], within=1.0)
+
+
+def test_a_reading_that_a_hint_asked_for_and_that_failed_is_repeated() -> None:
+    """A node that was named reads as soon as the store answers again, and not with its next heartbeat."""
+    bench = Bench(tokens=27, push=False)
+    other = bench.cluster(*NAMES)[-1]
+    after_a_heartbeat_of(bench, other)
+    other.hint(Hint(bench.backend.snapshot().revision.number + 1, frozenset([other.config.name])), bench.now)
+    bench.answer(bench.catch(other, commands.ReadAssignment, within=0.1), AWAY)
+    bench.catch(other, commands.ReadAssignment, within=other.config.retry_sec + 0.1)
+
+
+def test_a_lease_begins_again_as_soon_as_a_version_that_changes_nothing_is_read() -> None:
+    """A node whose lease is over has to read the newest version before a heartbeat gives it a lease, and sends that at once."""
+    bench = Bench(tokens=27)
+    *_, giver, taker, other = bench.cluster(*NAMES)
+    task, kept = a_task_of(bench, giver), a_task_of(bench, other)
+    after_a_heartbeat_of(bench, other)
+    bench.cut_off(other)
+    lock(bench, task, taker.config.name)
+    bench.run_until(lambda: bench.claims(other, kept) == [False], within=14.0)
+    for lane, kind in ((Lane.HEARTBEAT, commands.Heartbeat), (Lane.WORK, commands.ReadAssignment)):
+        assert bench.claims(other, kept) == [False]
+        bench.cut.discard((other, lane))
+        bench.run_until(lambda kind=kind: is_answered(bench.made[-1], other, kind))  # type: ignore[misc]
+    bench.run_until(lambda: bench.claims(other, kept) == [True], within=0.1)

@@ -22,6 +22,7 @@ from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
 from jobsync._core.assignment import Assignment, Plan
 from jobsync._core.leader import decide as deciding
 from jobsync._core.leader import handover
+from jobsync._core.leader.affected import affected_by
 from jobsync._core.leader.inputs import Decision, LeaderView
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.pins import PinPlanner
@@ -404,6 +405,11 @@ def known_deaths_of_names() -> AbstractContextManager[None]:
         deregister(self, next((node.ref for node in self.snapshot().nodes if died and node.name == ref.name), ref), died)
 
     return patched(SingleWriterBackend, 'deregister', by_name)
+
+
+def hints_leave_out_what_nodes_gain() -> AbstractContextManager[None]:
+    """A hint names no node because it gains something: that node reads so with its next heartbeat."""
+    return patched(deciding, 'affected_by', lambda old, *_: affected_by(old, {}, (), ()))
 
 
 # Those whose lack one storm in some hundreds or thousands shows have scenarios of their own, in ``test_overtaken_commits``.

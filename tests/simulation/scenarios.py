@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from jobsync._core.agent import commands
+from jobsync._core.agent.monitor import HEIRS
 from jobsync._core.records import Node
 from jobsync.testing.simulation import World, WorldConfig
 from jobsync.testing.simulation.node import WORK, Fault, SimNode
@@ -403,6 +404,26 @@ def more_die_than_one_commit_removes() -> list[str]:
     for victim in victims:
         victim.alive = False
     stage.expect_settled(20.0)
+    return stage.broken()
+
+
+def nodes_far_behind_in_line_gain_and_die(*, step_sec: float = 1.0) -> list[str]:
+    """Nodes that neither lead nor are next in line hand over within a second (P2), and replace one that dies in time (P3)."""
+    stage = Stage()
+    world = stage.world
+    world.misleads = False
+    *_, one, other = stage.cluster(*[SHORT] * (HEIRS + 3))
+    for gaining in (one, other):
+        stage.run(SHORT[0])
+        world.edit_lock('t1', (gaining.name,))
+        stage.expect(lambda node=gaining: node.works_on('t1'), step_sec, f'{gaining.name} may not claim')  # type: ignore[misc]
+        stage.expect_settled(step_sec)
+    other.leave()
+    stage.expect(lambda: not other.alive, step_sec, f'{other.name} has not left')
+    stage.expect_settled(step_sec)
+    stage.run(12 * SHORT[0])
+    one.alive = False
+    stage.expect_settled(SHORT[1] + 1.0 + step_sec)
     return stage.broken()
 
 

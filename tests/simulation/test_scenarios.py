@@ -31,6 +31,7 @@ SCENARIOS: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[st
     broken_rules.r9_unreadable_records_block: scenarios.a_record_is_spoilt,
     broken_rules.known_deaths_without_proof: scenarios.one_is_stopped_and_one_is_killed,
     broken_rules.known_deaths_of_names: scenarios.one_is_killed_and_started_again,
+    broken_rules.hints_leave_out_what_nodes_gain: scenarios.nodes_far_behind_in_line_gain_and_die,
 }
 """For each rule the scenario in which the lack of it shows."""
 
@@ -59,3 +60,9 @@ def test_a_missing_rule_is_noticed(rule: Callable[[], AbstractContextManager[Non
     """With the rule taken away, something breaks in its scenario."""
     with rule():
         assert SCENARIOS[rule]() != []
+
+
+def test_a_name_left_out_of_hints_costs_heartbeat_intervals() -> None:
+    """A node that is not named and should be is late by one interval for each step of a hand-over, of which there are two."""
+    with broken_rules.hints_leave_out_what_nodes_gain():
+        assert scenarios.nodes_far_behind_in_line_gain_and_die(step_sec=2 * 1.1 * scenarios.SHORT[0]) == []

@@ -69,7 +69,7 @@ class Status:
     distributed: bool = False
     """Whether the cluster has had its first distribution, with this node or without."""
     registered_nodes: int = 0
-    """How many nodes were registered at the last snapshot; 0 before the first."""
+    """How many nodes were registered at the last snapshot; before the first, how many are members of the last version."""
     failure: JobsyncError | None = None
     unreadable: tuple[Unreadable, ...] = ()
     """The records in the store that could not be read in full."""
@@ -313,8 +313,10 @@ class NodeRuntime:
 
     def _registered(self, snapshot: Snapshot | None) -> int:
         """Return how many nodes are registered. Counted once for each snapshot: they may be thousands, and steps are many."""
+        if snapshot is None:
+            return len(self.agent.lease.assignment.members)
         if self._counted[0] is not snapshot:
-            self._counted = snapshot, 0 if snapshot is None else len(_joined(snapshot.nodes))
+            self._counted = snapshot, len(_joined(snapshot.nodes))
         return self._counted[1]
 
     def _sleep(self, lane: Lane, until: float) -> None:

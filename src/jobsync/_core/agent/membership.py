@@ -67,7 +67,7 @@ class Membership:
     def begin(self, now: float) -> None:
         """Begin now that the incarnation is registered."""
         self._schedule.begin(now)
-        self.monitor.poll(now)
+        self.monitor.begin(now)
 
     def beat_soon(self) -> None:
         """Send a heartbeat now, whatever the schedule says."""

@@ -3,24 +3,28 @@
 To poll is to take a snapshot. A leader polls after each heartbeat of its own, and so do the nodes that are next in line
 (``HEIRS``): the silence of nodes that die together with the leader counts from the last poll of the node that succeeds it. Every
 other node reads the leader's heartbeat with each pulse, and polls only when there is no leader, when the leader has changed or is
-no candidate, when it becomes suspect, and once when it is late.
+no candidate, when it becomes suspect, once when it is late, and once after it has joined.
 
 A change makes nodes send heartbeats out of turn, and a heartbeat that is read an interval later is counted from there. So one
 more poll comes when all have sent theirs: by the leader after a hint, and by the nodes next in line after a new version.
+
+A snapshot of a large cluster is large, and a late leader gives all nodes the same reason to poll: if thousands did, the load
+would make it later still. So the oldest nodes (``FEW``) poll at once. The others wait for one more pulse, and then poll within
+two intervals, in the order in which they would lead. Where there is no leader, no node waits.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from heapq import nsmallest
 from operator import attrgetter
+from zlib import crc32
 
 from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.schedule import STEP
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import Member, Node, NodeRef, NodeState, Pulse, Snapshot
+from jobsync._core.records import INITIAL, Member, Node, NodeRef, NodeState, Pulse, Snapshot
 
 __all__ = ['ClusterMonitor']
 
@@ -30,6 +34,8 @@ _SENIORITY = attrgetter('seniority')
 HEIRS = 5
 """How many nodes, those next in line, read all heartbeats once an interval as the leader does. One of them counts the silence of
 the nodes that die together with the leader from about when they died, unless all of these die with it (promise P3)."""
+FEW = 50
+"""How many nodes poll at the same time because the leader is late or new, and how many of those that join do in an interval."""
 
 
 class ClusterMonitor:
@@ -39,20 +45,28 @@ class ClusterMonitor:
         self._config, self._ref, self._candidacy = config, ref, candidacy
         self._detector = FailureDetector(config.blind_after_sec)
         self.snapshot: Snapshot | None = None
-        self._poll_at = now
-        self._suspect_at = self._again_at = self._once_at = _FOREVER
+        self._first_at = now
+        """When to take the first snapshot, if no pulse gives a reason to take it sooner."""
+        self._poll_at = self._again_at = self._once_at = _FOREVER
+        self._outdated_at = _FOREVER
+        """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
         self._last_poll = _NEVER
         self._begun_at = now
         self._hinted = False
+        """Whether there has been a reason to poll since the last snapshot was requested, which that one may have missed."""
         self._members: Mapping[str, Member] = {}
         """The members of the last version that was read."""
-        self._is_heir: bool | None = None
-        """Whether this node is an heir by the last snapshot and the last version; None until that is worked out."""
+        self._known_place: tuple[int, bool] | None = None
+        """The place by the last snapshot and the last version; None until it is worked out."""
 
     @property
     def due(self) -> float:
         """When to poll next."""
-        return min(self._poll_at, self._suspect_at, self._again_at, self._once_at)
+        return min(self._first_at, self._poll_at, self._outdated_at + self._patience, self._again_at, self._once_at)
+
+    def begin(self, now: float) -> None:
+        """Begin as a registered node: the first pulse shows whether to poll at once."""
+        self._first_at = now + self._config.heartbeat_interval_sec
 
     def blinded(self) -> None:
         """Forget what was observed, because a call of this node failed (rule R2)."""
@@ -84,10 +98,19 @@ class ClusterMonitor:
             self._detector.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
         led = leader is not None and pulse.leader_heartbeat is not None and (leads or pulse.leader_is_candidate)
         is_unaware = leader == self._ref and not leads  # its call for the term got no answer, and an older node came between
-        if not led or is_unaware or known is None or known.leadership != pulse.leadership:
+        is_forming = known is None and pulse.version == INITIAL  # the nodes of a cluster that forms are counted, for people
+        has_changed = known is not None and known.leadership != pulse.leadership
+        # t=0  c takes a snapshot, in which a leads
+        # t=1  b deregisters a, which has died; a pulse shows c that nobody leads
+        # t=2  the snapshot arrives: c has to poll once more
+        if not led or is_unaware or is_forming:
+            self._hinted = True
             self.poll(now)
+        elif has_changed:
+            self._outdated_at = min(self._outdated_at, now)
+            self.poll(now + self._patience)
         elif leader is not None and not leads:
-            self._suspect_at = self._doubt_at(leader.name)
+            self._outdated_at = self._doubt_at(leader.name)
             if self.is_heir:
                 self._poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
@@ -105,7 +128,14 @@ class ClusterMonitor:
 
     def read_version(self, members: Mapping[str, Member], now: float) -> None:
         """Take the members of a new version; a node that may lead next polls once the leader has acknowledged it too."""
-        self._members, self._is_heir = members, None
+        is_first, self._members, self._known_place = not self._members, members, None
+        # t=0  a leads, and c dies; b joins and owns tokens, and has never polled
+        # t=1  a dies: b has to count the silence of c from now on, as one of the few nodes next in line
+        # Where there are many nodes, older ones than b are next in line.
+        if self.snapshot is None:
+            many = len(members) > FEW
+            first_at = now + (self._place[0] / FEW * self._config.heartbeat_interval_sec if many else 0.0)
+            self._first_at = first_at if is_first else min(self._first_at, first_at)
         if self.is_heir:
             self._poll_again(now)
 
@@ -124,8 +154,9 @@ class ClusterMonitor:
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """Take a snapshot, and settle when to poll again."""
         self._detector.note_all(snapshot.nodes, now)
-        self.snapshot, self._last_poll, self._is_heir = snapshot, now, None
-        self._poll_at, self._suspect_at = self._next_poll(snapshot, now)
+        self.snapshot, self._last_poll, self._known_place = snapshot, now, None
+        self._first_at = self._outdated_at = _FOREVER
+        self._poll_at, self._outdated_at = self._next_poll(snapshot, now)
         if self._begun_at >= self._again_at:
             self._again_at = _FOREVER
         if self._begun_at >= self._once_at:
@@ -134,6 +165,7 @@ class ClusterMonitor:
             self.poll(now)
 
     def _next_poll(self, snapshot: Snapshot, now: float) -> tuple[float, float]:
+        """Return when to poll whatever pulses show, and when the snapshot is outdated if they show nothing of the leader."""
         config, leader = self._config, snapshot.leadership.node
         timeouts = self._timeouts(snapshot)
         if self.is_first_in_line(now):
@@ -149,7 +181,8 @@ class ClusterMonitor:
         if leader is None or not led or leader.name in suspects:
             others = {name: timeout for name, timeout in timeouts.items() if name not in suspects}
             again = now + config.retry_sec
-            return min(again, self._detector.next_suspicion(others) or again), _FOREVER
+            outdated_at = min(again, self._detector.next_suspicion(others) or again)
+            return outdated_at + (self._patience if led else 0.0), outdated_at
         due = self._detector.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
         # t=0  w4 has died; w2 takes the leadership, and w5, which was blind until now, takes w4 for the oldest candidate
         # t=1  w2 suspects w4, so the next to lead is w5, which is older than w2: w2 plans no more, and waits for w5
@@ -169,8 +202,10 @@ class ClusterMonitor:
 
     def is_first_in_line(self, now: float) -> bool:
         """Return whether this node is to lead: as the oldest candidate not suspected or, without candidates, the oldest node."""
+        if self.snapshot is None or now >= self._outdated_at:
+            return False
         first: Node | None = None
-        for node in () if self.snapshot is None else self.snapshot.nodes:  # in the order of ``created_on``: the oldest first
+        for node in self.snapshot.nodes:  # in the order of ``created_on``: the oldest first
             if node.state is not NodeState.JOINED or self._is_silent(node, now):
                 continue
             if self._candidacy.stands if node.ref == self._ref else node.candidate:
@@ -191,23 +226,38 @@ class ClusterMonitor:
 
         The last poll may be long ago; but every older node was read in it, and a node that has gone since is no member any more.
         """
-        if self._is_heir is None:
-            self._is_heir = self.snapshot is not None and self._is_heir_in(self.snapshot)
-        return self._is_heir
+        return self._place[1]
 
-    def _is_heir_in(self, snapshot: Snapshot) -> bool:
-        if snapshot.leadership.node == self._ref:
-            return False
-        members = self._members
-        heirs = [
-            node
-            for node in snapshot.nodes
-            if node.ref != snapshot.leadership.node
-            and node.candidate
-            and node.name in members
-            and members[node.name].incarnation == node.incarnation
-        ]
-        return any(node.ref == self._ref for node in nsmallest(HEIRS, heirs, key=_SENIORITY))
+    @property
+    def _patience(self) -> float:
+        """How many seconds this node leaves to older ones before it polls for a reason that they have too."""
+        behind = self._place[0] - FEW
+        return 0.0 if behind < 0 else (1 + STEP + behind / max(FEW, len(self._members) / 2)) * self._config.heartbeat_interval_sec
+
+    @property
+    def _place(self) -> tuple[int, bool]:
+        """How many older members may lead, the leader apart, and whether this node is an heir.
+
+        Before the first snapshot the number is any that is possible.
+        """
+        if self._known_place is None:
+            self._known_place = self._place_in(self.snapshot)
+        return self._known_place
+
+    def _place_in(self, snapshot: Snapshot | None) -> tuple[int, bool]:
+        if snapshot is None:
+            return len(self._members) * crc32(self._ref.incarnation.encode()) >> 32, False
+        older, leader = 0, snapshot.leadership.node
+        for node in snapshot.nodes:  # in the order of ``created_on``: the oldest first
+            if node.ref == self._ref:
+                return older, older < HEIRS and leader != self._ref and self._is_eligible(node)
+            older += node.ref != leader and self._is_eligible(node)
+        return older, False
+
+    def _is_eligible(self, node: Node) -> bool:
+        """Return whether a node of the last snapshot is a candidate and, as far as this node has read, still a member."""
+        member = self._members.get(node.name)
+        return node.candidate and member is not None and member.incarnation == node.incarnation
 
     def _timeout_of(self, name: str) -> float:
         nodes = () if self.snapshot is None else self.snapshot.nodes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -80,6 +81,7 @@ class SettingsComparison:
                     yield Difference(setting, name, settings[setting], self._mine[setting])
 
 
+@functools.lru_cache(maxsize=1024)
 def settings_of(text: str) -> Mapping[str, Any]:
     """Return the settings in a node's record; none if a person has edited the record so that it has none (rule R9)."""
     try:

@@ -7,6 +7,7 @@ this module apply one rule: a record whose seal does not fit was not written by 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -178,10 +179,16 @@ def node_of(name: str, raw: bytes) -> Node:
     return _node(unsealed(name.encode(), raw))
 
 
+@functools.lru_cache(maxsize=8192)
+def _unpacked_record(text: str) -> tuple[frozenset[str], float, str, int, str]:
+    """Return what ``packed_record`` has packed. It stays as it is while a node runs, and snapshots follow each other closely."""
+    replaces, timeout_sec, host, pid, settings = [*json.loads(text), '{}'][:5]  # a record of schema 3 has no settings
+    return frozenset(replaces), timeout_sec, host, pid, settings
+
+
 def _node(text: bytes) -> Node:
     found = json.loads(text)
-    fields: list[Any] = [*json.loads(found['record']), '{}'][:5]  # a record of schema 3 has no settings
-    replaces, timeout_sec, host, pid, settings = fields
+    replaces, timeout_sec, host, pid, settings = _unpacked_record(found['record'])
     return Node(
         name=found['name'],
         incarnation=found['run'],
@@ -189,7 +196,7 @@ def _node(text: bytes) -> Node:
         seen=revision_of(*found['seen'].split(':')),
         holding=frozenset(map(int, found['holding'].split(','))) if found['holding'] else frozenset(),
         state=NodeState(found['state']),
-        replaces=frozenset(replaces) | ({found['replaced']} if found['replaced'] else set()),
+        replaces=replaces | {found['replaced']} if found['replaced'] else replaces,
         weight=float(found['weight']),
         timeout_sec=timeout_sec,
         host=host,

@@ -1,0 +1,116 @@
+"""When the nodes of a large cluster poll: not all of them at once, and none later than it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from tests.core.bench import Bench
+
+from jobsync._core.agent import commands, monitor
+from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.monitor import HEIRS
+
+FEW = HEIRS + 1
+NAMES = [f'w{number:02}' for number in range(3 * FEW + 2)]
+INTERVAL_SEC, TIMEOUT_SEC = 5.0, 15.0
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, 'FEW', FEW)
+
+
+def polls(bench: Bench, agents: Sequence[Agent], since: int) -> list[float]:
+    """Return when some agents have polled since."""
+    return [each.at for each in bench.made[since:] if isinstance(each.call, commands.TakeSnapshot) and each.agent in agents]
+
+
+def test_newcomers_of_a_large_cluster_poll_one_after_another() -> None:
+    """They own their share before, and each polls once."""
+    bench = Bench(tokens=60)
+    bench.cluster(*NAMES)
+    since, came = len(bench.made), bench.now
+    newcomers = [bench.start(f'n{number}') for number in range(5)]
+    bench.run_until(lambda: all(agent.is_settled for agent in newcomers), within=3.0)
+    bench.run(60.0)
+    times = polls(bench, newcomers, since)
+    assert len(times) == len(newcomers)
+    assert max(times) - min(times) > INTERVAL_SEC / 2
+    assert max(times) < came + (len(NAMES) + 5) / FEW * INTERVAL_SEC + 3.0
+
+
+def test_newcomers_of_a_small_cluster_poll_at_once() -> None:
+    """They are among the next in line, and have to count the silence of others."""
+    bench = Bench(tokens=60)
+    bench.cluster(*NAMES[:3])
+    since, came = len(bench.made), bench.now
+    newcomer = bench.start('n')
+    bench.run(3.0)
+    assert polls(bench, [newcomer], since)[0] < came + 1.0
+
+
+def test_a_leader_that_is_late_for_a_moment_makes_few_nodes_poll() -> None:
+    """Those that are not next in line wait, and by then it has sent its heartbeat."""
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    heartbeat = bench.catch(leader, commands.Heartbeat)
+    since = len(bench.made)
+    bench.run(0.8 * INTERVAL_SEC)
+    bench.deliver(heartbeat)
+    bench.run(3 * INTERVAL_SEC)
+    assert polls(bench, others[HEIRS:FEW], since)
+    assert not polls(bench, others[FEW:], since)
+
+
+def test_where_all_next_in_line_die_with_the_leader_another_node_leads() -> None:
+    """It is later than promise P3 has it for one node, by what nodes leave to older ones."""
+    bench = Bench(tokens=60)
+    *dead, one, other = bench.cluster(*NAMES)
+    bench.run(40.0)
+    for agent in dead:
+        bench.kill(agent)
+    bench.run_until(lambda: bench.leader == one.config.name, within=2 * TIMEOUT_SEC + 4 * INTERVAL_SEC)
+    bench.run_until(lambda: len(one.lease.ownership.tokens | other.lease.ownership.tokens) == 60, within=TIMEOUT_SEC + 2.0)
+
+
+def test_where_all_older_nodes_leave_the_next_one_leads_at_once() -> None:
+    """Nobody waits where there is no leader: the tokens of those that left have no owner."""
+    bench = Bench(tokens=60)
+    *old, one, other = bench.cluster(*NAMES)
+    bench.run(40.0)
+    for agent in old:
+        agent.leave(bench.now)
+    bench.run_until(lambda: bench.leader == one.config.name, within=2.0)
+    bench.run_until(lambda: len(one.lease.ownership.tokens | other.lease.ownership.tokens) == 60, within=2.0)
+
+
+def test_no_node_takes_itself_for_the_oldest_by_a_snapshot_that_is_outdated() -> None:
+    """A node that waits for its turn to poll has read nothing of the others for long: that does not mean that they are silent."""
+    bench = Bench(tokens=60)
+    *dead, one, other = bench.cluster(*NAMES)
+    youngest, since = bench.start('youngest'), len(bench.made)
+    bench.run_until(lambda: bool(polls(bench, [youngest], since)))
+    since = len(bench.made)
+    for agent in dead:
+        bench.kill(agent)
+    for _ in range(600):
+        bench.run(0.1)
+        assert not any(agent._membership.monitor.is_first_in_line(bench.now) for agent in (other, youngest))
+    assert {each.agent for each in bench.made[since:] if isinstance(each.call, commands.AcquireLeadership)} == {one}
+
+
+def test_a_poll_that_may_have_missed_the_end_of_the_leader_is_repeated() -> None:
+    """The leader goes while a snapshot is under way: a pulse says so, and then the snapshot arrives, in which it leads."""
+    bench = Bench(push=False)
+    leader, follower = bench.cluster('a', 'b')
+    poll = bench.catch(follower, commands.TakeSnapshot)
+    before = bench.perform(poll.call)
+    leader.leave(bench.now)
+    bench.run(0.5)
+    follower.beat_soon()
+    bench.run(0.1)
+    bench.answer(poll, before)
+    assert isinstance(follower.next(Lane.WORK, bench.now), commands.TakeSnapshot)

@@ -77,7 +77,7 @@ def test_where_all_next_in_line_die_with_the_leader_another_node_leads() -> None
 
 
 def test_where_all_older_nodes_leave_the_next_one_leads_at_once() -> None:
-    """Nobody waits where there is no leader: the tokens of those that left have no owner."""
+    """No node waits where there is no leader: the tokens of those that left have no owner."""
     bench = Bench(tokens=60)
     *old, one, other = bench.cluster(*NAMES)
     bench.run(40.0)

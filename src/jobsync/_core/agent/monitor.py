@@ -101,7 +101,7 @@ class ClusterMonitor:
         is_forming = known is None and pulse.version == INITIAL  # the nodes of a cluster that forms are counted, for people
         has_changed = known is not None and known.leadership != pulse.leadership
         # t=0  c takes a snapshot, in which a leads
-        # t=1  b deregisters a, which has died; a pulse shows c that nobody leads
+        # t=1  b deregisters a, which has died; a pulse shows c that no node leads
         # t=2  the snapshot arrives: c has to poll once more
         if not led or is_unaware or is_forming:
             self._hinted = True

@@ -40,7 +40,7 @@ def test_a_break_is_refused(broken: str) -> None:
 def test_an_absence_that_outlasts_a_return_is_refused() -> None:
     """A leader that counts the absence of a row from before the row came back does not wait for its last owner."""
     with patched(LeaderState, 'read_rows', lambda *_: None):
-        assert any('has no row, and is not waited for' in refusal(simulated(seed)) for seed in range(600, 600 + SEARCHED))
+        assert any('has no row, and is not waited for' in refusal(simulated(seed)) for seed in range(870, 870 + SEARCHED))
 
 
 def test_the_checker_has_the_actions_of_the_module() -> None:

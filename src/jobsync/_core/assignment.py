@@ -298,8 +298,7 @@ class Assignment:
         """
         if self.members and ABSENT in self.owners:
             return True
-        at = self.names.index(name) if name in self.names else UNOWNED
-        return (at >= 0 and any(self.owner[token] == at for token in self.targets)) or any(
+        return any(owner == name for owner, _ in self.moves) or any(
             pin.owner == name and pin.target is not None for pin in self.pins.values()
         )
 

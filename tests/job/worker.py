@@ -33,6 +33,18 @@ def say(**words: Any) -> None:
 class PlainHandler(logging.Handler):
     """A log on stderr without Python's buffer, which refuses a signal handler that interrupts a write and would write too."""
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write a line, as ``logging`` has it from Python 3.13 on.
+
+        Before, the lock stays taken for ever if a signal comes just after it was taken, and the signal's handler raises.
+        """
+        assert self.lock is not None
+        passes = bool(self.filter(record))
+        if passes:
+            with self.lock:
+                self.emit(record)
+        return passes
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line at once."""
         os.write(2, f'{self.format(record)}\n'.encode())

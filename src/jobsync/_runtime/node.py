@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ['NodeRuntime', 'Status']
 
 _logger = EventLogger('jobsync.node')
+_BURST_SEC = 0.05
+"""After two changes within this time that do not concern it, a node takes those of the next such time together."""
 _LISTEN_SEC = 5.0
 _AT_ONCE, _NEVER = float('-inf'), float('inf')
 _OVER = (Phase.LEFT, Phase.FAILED)
@@ -335,7 +337,7 @@ class NodeRuntime:
 
     def _listen(self) -> None:
         """Wait for change hints. Only latency depends on this thread."""
-        known = 0
+        known, passed_over_at = 0, -_BURST_SEC
         while not self._is_done:
             started = time.monotonic()
             try:
@@ -350,6 +352,11 @@ class NodeRuntime:
                     is_due = self.agent.hint(revision, clock.now())
                 if is_due:
                     self.wake()
+                else:
+                    # While many nodes register, all others would wake for each of them.
+                    if time.monotonic() < passed_over_at + _BURST_SEC:
+                        time.sleep(_BURST_SEC)
+                    passed_over_at = time.monotonic()
             elif time.monotonic() - started < _LISTEN_SEC / 2:
                 time.sleep(0.1)
             known = revision

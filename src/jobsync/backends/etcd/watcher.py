@@ -54,8 +54,8 @@ class Watcher:
                 self._thread = threading.Thread(target=self._run, name='etcd-watch', daemon=True)
                 self._thread.start()
             self._changed.wait_for(lambda: self._is_closed or (self._newest is not None and self._newest > revision), timeout)
-            newest = self._newest or revision  # 0 is what a state shows that is deleted or cannot be read
-            return self._concerned.hint(newest, revision)
+            newest = revision if self._newest is None else self._newest
+            return self._concerned.hint(newest or max(0, revision), revision)  # 0: the state is deleted, or cannot be read
 
     def close(self) -> None:
         """Wake every ``wait``, and end the watch."""

@@ -1,0 +1,41 @@
+"""What hints of changes cost a node that they do not concern."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from tests.job.stores import Store
+
+from jobsync import plugins
+from jobsync._core.agent import monitor
+from jobsync._runtime.node import _BURST_SEC
+from jobsync.backend import BackendOptions, Hint
+from jobsync.testing import FaultyBackend
+
+LOOKED_AT_SEC = 0.5
+
+
+class Talkative(FaultyBackend):
+    """A backend that always has news, which concern no node."""
+
+    waits = 0
+
+    def wait(self, revision: int, timeout: float) -> int:  # noqa: ARG002 - there is no need to wait
+        """See ``Backend.wait``."""
+        self.waits += 1
+        return Hint(revision + 1, frozenset())
+
+
+@pytest.mark.any_store
+def test_many_changes_that_do_not_concern_a_node_are_taken_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While thousands of nodes register, another one looks twenty times a second at what has changed, not thousands of times."""
+    monkeypatch.setattr(monitor, 'HEIRS', 0)
+    backend = Talkative(plugins.connect(store.url, BackendOptions()))
+    with store.job('leads'), store.job('a', config={'backend': backend}):
+        before, started = backend.waits, time.monotonic()
+        threading.Event().wait(LOOKED_AT_SEC)
+        waits, seconds = backend.waits - before, time.monotonic() - started
+    backend.inner.close()
+    assert 0 < waits <= seconds / _BURST_SEC + 2

@@ -22,7 +22,7 @@ class Talkative(FaultyBackend):
 
     waits = 0
 
-    def wait(self, revision: int, timeout: float) -> int:  # noqa: ARG002 - there is no need to wait
+    def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
         self.waits += 1
         return Hint(revision + 1, frozenset())

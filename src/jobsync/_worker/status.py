@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference, settings_of
@@ -39,7 +40,7 @@ def owns(session: Session, token: int) -> bool:
     lease = session.lease
     if lease is None:
         return False
-    deadline, has = lease.deadline, lease.ownership.has(token)
+    deadline, has = lease.deadline, lease.ownership.has(operator.index(token))
     return has and clock.now() < deadline
 
 

@@ -46,6 +46,9 @@ class Int64:
     def __hash__(self) -> int:
         return hash(self._number)
 
+    def __index__(self) -> int:
+        return self._number
+
 
 numbers.Integral.register(Int64)
 

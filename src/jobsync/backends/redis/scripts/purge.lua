@@ -10,7 +10,7 @@
 -- Returns: 'ok', how many were deleted, ``left`` for the next portion or '' if there is none
 local records, by_date = key[given.kind], key[given.kind .. '_by_date']
 local before, limit = tonumber(given.before), tonumber(given.limit)
-local LONG, STEP = 20000, 100 -- microseconds; records between two readings of the clock
+local LONG, STEP = 8000, 100 -- microseconds; records between two readings of the clock
 
 -- Return whether there are so many records from before the time. The oldest are the last: theirs are the ranks from -1 on downwards.
 local function has_old(number)

@@ -525,7 +525,7 @@ class TestPurge:
         namespace.claim(ref, 'open', *done)
         namespace.audit('a', *done)
         own = script('purge')
-        source = own.source.replace('LONG, STEP = 20000, 100', 'LONG, STEP = -1, 3')
+        source = own.source.replace('LONG, STEP = 8000, 100', 'LONG, STEP = -1, 3')
         assert source != own.source
         quick = attrs.evolve(own, source=source, digest=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
         monkeypatch.setattr(redis_namespace, 'script', lambda name: quick if name == 'purge' else script(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import attrs
 import pytest
@@ -93,3 +94,9 @@ def test_the_record_has_every_setting_but_the_store() -> None:
     assert 'secret' not in config.published_settings
     assert published.keys() >= SHOULD_BE_EQUAL.keys()
     assert published['locks_enabled'] is True
+
+
+@pytest.mark.parametrize('edited', [[], {}, None, 7])
+def test_settings_that_are_no_text_are_none(edited: Any) -> None:
+    """On a store whose records are JSON, a person may have put anything in their place: a node that reads it goes on."""
+    assert settings_of(edited) == {}

@@ -81,11 +81,15 @@ class SettingsComparison:
                     yield Difference(setting, name, settings[setting], self._mine[setting])
 
 
-@functools.lru_cache(maxsize=1024)
 def settings_of(text: str) -> Mapping[str, Any]:
     """Return the settings in a node's record; none if a person has edited the record so that it has none (rule R9)."""
+    return _parsed(text) if isinstance(text, str) else {}
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

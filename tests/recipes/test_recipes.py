@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -23,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.job.waiting import wait_until
+from tests.support.servers import free_port
 from tests.support.timings import DEADLINE_SEC, PATIENT
 
 from jobsync import CoordinationConfig, plugins
@@ -130,13 +130,6 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]
     cluster = Cluster(tmp_path, 4 if request.config.getoption('full') else 2)
     yield cluster
     cluster.end()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def status_of(url: str) -> int:

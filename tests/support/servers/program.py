@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,9 +15,15 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ['ServerNotFound', 'ServerProcess', 'find_programs', 'free_port']
 
+PORTS = range(12000, 32000)
+"""Below those that Linux and macOS give to connections."""
+RESERVATIONS = Path(tempfile.gettempdir()) / f'jobsync-ports-{os.geteuid()}'
+reserved: list[BinaryIO] = []
+"""Locked as long as this process lives."""
 STARTING_SEC = 120.0
 """How long a server may take to answer; a loaded machine is slow."""
 
@@ -25,11 +33,27 @@ class ServerNotFound(Exception):
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free, and stays that of this process until it ends, also while its server is down.
+
+    Not one that the kernel chooses: it would give the same to the next connection of anyone, whose other end may keep it for
+    minutes. A locked file tells the other processes of the tests that it is taken.
+    """
+    RESERVATIONS.mkdir(exist_ok=True)
+    for _ in range(1000):
+        port = secrets.choice(PORTS)
+        reservation = (RESERVATIONS / str(port)).open('ab')
+        try:
+            fcntl.flock(reservation, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reservation.close()
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(('127.0.0.1', port))
+            reserved.append(reservation)
+            return port
+        reservation.close()
+    raise RuntimeError(f'no port between {PORTS.start} and {PORTS.stop} is free')
 
 
 def find_programs(name: str, variable: str, wheel: Iterable[Path], places: Iterable[Path]) -> list[Path]:

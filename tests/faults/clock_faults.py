@@ -65,7 +65,7 @@ def wrong_server(scene: Scene) -> Iterator[float]:
 
 if LIBRARIES:
     # A worker under libfaketime does not enter behind a line to PostgreSQL. It does without a line: why is not known.
-    STORES = [name for name in ALL if name != 'postgresql']
+    STORES = list(ALL)
     fault('wall clocks wrong and stepped', STORES, promise='P3', weight=2)(wrong_clock)
     # etcd is a Go program, which no library can mislead; its own clock takes no part in what a backend reads.
     fault("the server's clock wrong and stepped", ['postgresql', 'redis'], touches='workers store')(wrong_server)

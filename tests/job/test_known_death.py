@@ -31,6 +31,9 @@ PROCESSES = 5
 MOUNTS = ('unshare', '--user', '--map-root-user', '--mount')
 """A mount namespace of its own, as a container has it."""
 
+READS_ALL = ('--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search')
+"""For ``setpriv``: another user may read the programs of this one, whose folder may be closed to others."""
+
 
 def needs(*command: str) -> None:
     """Skip the test where a command is refused."""
@@ -98,7 +101,7 @@ def test_the_folder_is_wiped_while_five_work(shared_store: Store, tmp_path: Path
 def test_workers_of_two_users(request: pytest.FixtureRequest) -> None:
     """A user's workers know nothing of another user's on the same host: the timeout applies, from either side."""
     nobody = pwd.getpwnam('nobody')
-    drop = ('setpriv', f'--reuid={nobody.pw_uid}', f'--regid={nobody.pw_gid}', '--clear-groups')
+    drop = ('setpriv', f'--reuid={nobody.pw_uid}', f'--regid={nobody.pw_gid}', '--clear-groups', *READS_ALL)
     needs(*drop, sys.executable, '-c', 'import jobsync, tests')
     store = Store(STORES['postgresql'](request))
     request.addfinalizer(store.close)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.server
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from urllib.parse import quote
 
 import pytest
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer
@@ -75,14 +77,19 @@ def test_a_redis_database_that_is_not_there(redis_of_many: RedisServer) -> None:
 
 
 @pytest.mark.postgres
-def test_a_user_who_may_not_make_tables(newest_postgres: PostgresServer) -> None:
-    """The statement that gives the right is in the message, to be run as it is."""
-    schema = newest_postgres.new_schema().rpartition('%3D')[2]
+@pytest.mark.parametrize('may_use', [True, False])
+@pytest.mark.parametrize('name', ['plain_{}', '"Of ""us""_{}"'])
+def test_a_user_who_may_not_make_tables(newest_postgres: PostgresServer, name: str, may_use: bool) -> None:
+    """The statement that gives the right is in the message, to be run as it is; also where the user may not use the schema."""
+    schema = name.format(uuid.uuid4().hex)
+    newest_postgres.arrange(f'CREATE SCHEMA {schema}')
     newest_postgres.arrange(
         'DO $$ BEGIN CREATE ROLE "Poor one" LOGIN PASSWORD \'x\'; EXCEPTION WHEN duplicate_object THEN END $$'
     )
-    newest_postgres.arrange(f'GRANT USAGE ON SCHEMA {schema} TO "Poor one"')
-    url = f'postgresql://Poor%20one:x@127.0.0.1:{newest_postgres.port}/postgres?options=-csearch_path%3D{schema}'
+    if may_use:
+        newest_postgres.arrange(f'GRANT USAGE ON SCHEMA {schema} TO "Poor one"')
+    path = quote(f'-csearch_path="$user",absent,{schema}'.replace(' ', '\\ '))
+    url = f'postgresql://Poor%20one:x@127.0.0.1:{newest_postgres.port}/postgres?options={path}'
     line = error_of(url)
     grant = line.partition(' run ')[2]
     assert grant == f'GRANT USAGE, CREATE ON SCHEMA {schema} TO "Poor one";'

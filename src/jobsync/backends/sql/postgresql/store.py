@@ -54,6 +54,17 @@ RIGHTS = {
 }
 """The rights that a node's role needs, and the tables on which it needs them."""
 
+FIRST_SCHEMA = """
+    SELECT quote_ident(nspname)
+    FROM regexp_split_to_table(current_setting('search_path'), ',\\s*') WITH ORDINALITY AS path(item, place)
+    JOIN pg_catalog.pg_namespace ON nspname = CASE
+        WHEN item = '"$user"' THEN current_user
+        WHEN left(item, 1) = '"' THEN replace(substr(item, 2, length(item) - 2), '""', '"')
+        ELSE lower(item) END
+    ORDER BY place LIMIT 1
+"""
+"""Returns the first schema of the search_path that exists, whether this user may use it or not, quoted where it has to be."""
+
 
 def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without connecting."""
@@ -203,6 +214,9 @@ class PostgresqlStore(SqlStore):
             f'SELECT quote_ident(current_schema()), {may_create}, quote_ident(current_user)'
         ).one()
         schema, user = found[0], found[2]
+        if schema is None:
+            # current_schema() passes over a schema that this user may not use.
+            schema = tx.execute_text(FIRST_SCHEMA).scalar()
         if schema is None:
             raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
         if not found[1]:

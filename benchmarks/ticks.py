@@ -334,6 +334,7 @@ def main() -> None:
     parser.add_argument('--clock-error', type=float, default=defaults.clock_error_sec)
     parser.add_argument('--schedule-error', type=float, default=0.0)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--logs', type=Path, help='a folder that keeps the logs of the workers')
     given = parser.parse_args()
     plan = Plan(
         processes=given.processes,
@@ -347,7 +348,9 @@ def main() -> None:
         seed=given.seed,
     )
     with tempfile.TemporaryDirectory() as folder, KINDS[given.store].fresh() as url:
-        outcome = run(url, plan, Path(folder))
+        logs = given.logs or Path(folder)
+        logs.mkdir(parents=True, exist_ok=True)
+        outcome = run(url, plan, logs)
     print(f'{outcome.ticks} ticks with a record, faults {outcome.faults}')
     print(f'at once {len(outcome.at_once)}, twice {len(outcome.twice)}, missed {len(outcome.missed)}')
     print(f"begun only, under 'skip': {outcome.begun_only}; latest {outcome.latest_sec:.2f} s after its time", end=' ')

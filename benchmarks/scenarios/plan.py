@@ -14,6 +14,7 @@ __all__ = ['SCENARIO', 'SIZES', 'case_of']
 
 SIZES = ((10_000, 10), (100_000, 100), (1_000_000, 1_000))
 _QUICK = ('one joins', 'one leaves', 'one joins, weights', 'one joins, pins on 1 node')
+_ITEMS = (10_000, 100)
 _SMALL = {'crowded pins, few tokens': 100_000}
 """The largest sizes of tasks that are not measured at all sizes."""
 
@@ -34,6 +35,10 @@ def play(bench: Bench) -> None:
             bench.in_turns('plan', case, {'ours': partial(plans.seconds, task)}, Rounds(15, least=3, seconds=2))
             if tokens == max(SIZES)[0] and not bench.quick:
                 bench.record('memory', case, [plans.peak_mb(task)])
+    tokens, nodes = _ITEMS
+    for name, make in plans.ITEMS.items():
+        ours = {'ours': partial(plans.seconds, make(nodes, tokens))}
+        bench.in_turns('items', case_of(name, tokens, nodes), ours, Rounds(15, least=3, seconds=2))
 
 
 _LARGEST = case_of('{}', 1_000_000, 1_000).format
@@ -52,6 +57,7 @@ SCENARIO = Scenario(
     """,
     figures=(
         Figure('plan', Unit.SECONDS, 'One plan, from the present owners to the planned owners.'),
+        Figure('items', Unit.SECONDS, 'One plan of a cluster with as many items as tokens.'),
         Figure('memory', Unit.MEGABYTES, 'The most memory of one plan beyond that before the plan, in a separate run.'),
     ),
     play=play,
@@ -72,6 +78,7 @@ SCENARIO = Scenario(
             )
             for what, where in (('one node each', 'on 1 node'), ('20 groups of nodes', 'in 20 groups'))
         ),
+        Target('plan: 10,000 items on 100 nodes', Pick('items'), at_most=0.05),
         Target('plan: memory', Pick('memory'), at_most=100),
     ),
 )

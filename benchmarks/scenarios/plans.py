@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 import tracemalloc
 from array import array
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 
@@ -134,6 +136,35 @@ def crowded_pins(nodes: int, tokens: int) -> Task:
     return everyone(nodes, few, pins)
 
 
+def items(nodes: int, count: int, groups: int = 1, costs: int = 1) -> list[PinRequest]:
+    """Return items that any node may own, each on a random node. The dearest costs ``costs`` times the cheapest."""
+    names = names_of(nodes)
+    chance, anywhere = random.Random(nodes), frozenset(names)
+    return [
+        PinRequest(count + number, chance.choice(names), anywhere, None, f'group-{number % groups}', 1.0 + number % costs)
+        for number in range(count)
+    ]
+
+
+def shared_items(nodes: int, count: int, **kinds: int) -> Task:
+    """Make a task in which items are declared anew, in a cluster whose tokens are as many, and are shared out."""
+    return everyone(nodes, count, items(nodes, count, **kinds))
+
+
+def join_with_items(nodes: int, count: int, **kinds: int) -> Task:
+    """Make a task in which a node joins a cluster that has shared its items out."""
+    task = shared_items(nodes, count, **kinds)
+    pins = [pin._replace(place=pin.place if pin.place != task.names[-1] else None) for pin in task.pins]
+    before = without(attrs.evolve(task, pins=pins), {task.names[-1]})
+    return attrs.evolve(before, weights=task.weights)
+
+
+ITEMS: dict[str, Callable[[int, int], Task]] = {
+    f'{what}, items{suffix}': partial(make, **kinds)
+    for suffix, kinds in (('', {}), (' in 20 groups', {'groups': 20}), (' with costs', {'costs': 7}))
+    for what, make in (('declared', shared_items), ('one joins', join_with_items))
+}
+"""The changes to a cluster with as many items as tokens."""
 TASKS: dict[str, Callable[[int, int], Task]] = {
     'one joins': join,
     'one joins, blocks': join_in_blocks,

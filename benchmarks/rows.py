@@ -57,6 +57,18 @@ TYPES: Mapping[str, tuple[Any, Callable[[Chances], Any]]] = {
 """For each type of ids: the column's type, and how to draw one."""
 
 
+@attrs.frozen
+class Found:
+    """What one query found."""
+
+    ids: list[int]
+    sec: float
+    read: float
+    """How much was read for it, in the unit of the table's size."""
+    has_index: bool
+    """Whether the database went by the index."""
+
+
 class Database(ABC):
     """The database of the rows."""
 
@@ -87,8 +99,8 @@ class Database(ABC):
         """Replace the index of ``orders``."""
 
     @abstractmethod
-    def read(self, query: str, values: Sequence[Any]) -> tuple[list[int], float, bool]:
-        """Return the first column, how much was read for it, and whether the index was used."""
+    def read(self, query: str, values: Sequence[Any]) -> Found:
+        """Run a query."""
 
 
 class PostgreSQL(Database):
@@ -124,12 +136,14 @@ class PostgreSQL(Database):
             cn.execute(f'CREATE INDEX orders_by_token ON orders {definition}')
             cn.execute('VACUUM ANALYZE orders')
 
-    def read(self, query: str, values: Sequence[Any]) -> tuple[list[int], float, bool]:
+    def read(self, query: str, values: Sequence[Any]) -> Found:
         with self.connect() as cn:
-            found = [row[0] for row in cn.execute(query, values)]
+            begun = time.perf_counter()
+            ids = [row[0] for row in cn.execute(query, values)]
+            seconds = time.perf_counter() - begun
             plan = cn.execute(f'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}', values).fetchone()[0][0]['Plan']
-        uses_index = 'orders_by_token' in str(plan) and 'Seq Scan' not in str(plan)
-        return found, plan['Shared Hit Blocks'] + plan['Shared Read Blocks'], uses_index
+        has_index = 'orders_by_token' in str(plan) and 'Seq Scan' not in str(plan)
+        return Found(ids, seconds, plan['Shared Hit Blocks'] + plan['Shared Read Blocks'], has_index)
 
 
 class Sqlite(Database):
@@ -172,14 +186,14 @@ class Sqlite(Database):
         cn.execute('ANALYZE')
         cn.close()
 
-    def read(self, query: str, values: Sequence[Any]) -> tuple[list[int], float, bool]:
+    def read(self, query: str, values: Sequence[Any]) -> Found:
         cn = self.connect()
-        before = _bytes_read()
-        found = [row[0] for row in cn.execute(query, values)]
-        read = _bytes_read() - before
+        before, begun = _bytes_read(), time.perf_counter()
+        ids = [row[0] for row in cn.execute(query, values)]
+        seconds, read = time.perf_counter() - begun, _bytes_read() - before
         plan = str(cn.execute(f'EXPLAIN QUERY PLAN {query}', values).fetchall())
         cn.close()
-        return found, read, 'SEARCH orders USING COVERING INDEX orders_by_token' in plan
+        return Found(ids, seconds, read, 'SEARCH orders USING COVERING INDEX orders_by_token' in plan)
 
     @staticmethod
     def _size(cn: sqlite3.Connection) -> float:
@@ -242,12 +256,11 @@ def read_all(database: Database, jobs: Sequence[Job], columns: str, rows: int) -
     reading, seen = Reading(), bytearray(rows)
     for job in jobs:
         condition, values = job.where('id').text(database.dialect)
-        begun = time.perf_counter()
-        found, read, has_index = database.read(f'SELECT {columns} FROM orders WHERE {condition}', values)
-        reading.slowest_sec = max(reading.slowest_sec, time.perf_counter() - begun)
-        reading.read, reading.has_index = reading.read + read, reading.has_index and has_index
-        reading.twice += sum(seen[each] for each in found)
-        for each in found:
+        found = database.read(f'SELECT {columns} FROM orders WHERE {condition}', values)
+        reading.slowest_sec = max(reading.slowest_sec, found.sec)
+        reading.read, reading.has_index = reading.read + found.read, reading.has_index and found.has_index
+        reading.twice += sum(seen[each] for each in found.ids)
+        for each in found.ids:
             seen[each] = 1
     reading.left = rows - sum(seen)
     return reading

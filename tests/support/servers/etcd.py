@@ -114,7 +114,7 @@ class EtcdServer(ServerProcess):
         if folder := self._certificates:
             options += [f'--cacert={folder}/ca.pem', f'--cert={folder}/client.pem', f'--key={folder}/client.key']
         command = [str(find_etcd('etcdctl')), *options, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={'ETCDCTL_API': '3'})
+        done = subprocess.run(command, capture_output=True, text=True, errors='replace', check=False, env={'ETCDCTL_API': '3'})
         if check and done.returncode:
             state = f'has ended: {self.log}' if self.has_ended else 'is running'
             raise RuntimeError(f'etcdctl {" ".join(arguments)} failed: {done.stdout}{done.stderr}; the server {state}')

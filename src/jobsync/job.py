@@ -341,7 +341,7 @@ class Job:
         checks.tasks.of('tasks', tasks)
         checks.flag.of('progress', progress)
         self._session.check_process()
-        return SharedBatch(self._session, self._task_log, tasks, self._parse, self.can_claim_task, progress=progress)
+        return SharedBatch(self._task_log, tasks, self._parse, self.can_claim_task, progress=progress)
 
     def _claim_loop(self, tasks: object, batch: int | None, once: bool = False) -> ClaimLoop[Any]:
         checks.batch.of('batch', batch)
@@ -425,7 +425,7 @@ class Job:
         Raises:
             BackendUnavailable: The store does not answer.
         """
-        return self._task_log.read_audits()
+        return self._task_log.history.read_audit_rows()
 
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
         """Return the tasks of this job's date that any node has started and none has completed.
@@ -436,7 +436,7 @@ class Job:
         Raises:
             BackendUnavailable: The store does not answer.
         """
-        return self._task_log.read_incomplete(checks.age(older_than))
+        return self._task_log.history.read_incomplete(checks.age(older_than))
 
     def purge(
         self,

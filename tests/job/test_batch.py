@@ -228,13 +228,13 @@ def test_it_does_not_read_every_audit_again(store: Store) -> None:
     limits: list[int | None] = []
     with store.job('a', config={'backend': backend}) as job:
         store.handle.append_audits('b', [f'old-{number}' for number in range(3000)], job.date)
-        read = job._task_log.read_completed
+        read = job._task_log.history.read_audits
 
         def counted(limit: int | None = None, item: str | None = None) -> object:
             limits.append(limit)
             return read(limit, item)
 
-        job._task_log.read_completed = counted  # type: ignore[method-assign,assignment]
+        job._task_log.history.read_audits = counted  # type: ignore[method-assign,assignment]
         job.register_task_lock('x', 'gpu-%')
         wait_until(lambda: not job.can_claim_task('x'), 'the lock holds')
         worker = Worker(job, ['x'], [])

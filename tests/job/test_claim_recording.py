@@ -106,12 +106,12 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
                     break
         assert out == list(range(QUICK + 10))
         assert faulty.calls.count('append_claims') == 8
-        assert job._task_log._deferred == {}
+        assert job._task_log.renewal._tasks == {}
 
 
 def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its claims are renewed while it waits for its turn."""
-    monkeypatch.setattr(task_log, '_RENEW_SEC', 0.2)
+    monkeypatch.setattr('jobsync._worker.claim_renewal._RENEW_SEC', 0.2)
 
     def claimed_at() -> dict[str, Any]:
         rows = store.handle.history(HistoryKind.CLAIM)
@@ -129,7 +129,7 @@ def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monk
         wait_until(lambda: all(claimed_at()[key] > before[key] for key in '1234'), 'they are claimed again')
         assert claimed_at()['0'] == before['0']
         batches.leave()
-        assert job._task_log._deferred == {}
+        assert job._task_log.renewal._tasks == {}
 
 
 # --- stores that fail -------------------------------------------------------------------------------------------------------

@@ -31,9 +31,9 @@ def test_without_once_a_completed_task_comes_out_again(store: Store) -> None:
     """It is yielded as often as it is given; its first completion and its claim keep their times."""
     with store.job('a') as job:
         assert list(job.claim(['x'])) == ['x']
-        claim, audit = job._task_log.read_last_claim('x'), job.get_audit()
+        claim, audit = job._task_log.history.read_last_claim('x'), job.get_audit()
         assert list(job.claim(['x'])) == ['x']
-        assert (job._task_log.read_last_claim('x'), job.get_audit()) == (claim, audit)
+        assert (job._task_log.history.read_last_claim('x'), job.get_audit()) == (claim, audit)
 
 
 @pytest.mark.any_store

@@ -87,7 +87,7 @@ def claims_of_an_earlier_run(world: World) -> AbstractContextManager[None]:
     start = TaskLog.start_claimed
 
     def of_any_run(self: TaskLog, key: str, token: int, claimed: Any) -> bool:
-        runtime = self._session.runtime
+        runtime = self.session.runtime
         present = claimed if claimed is None or runtime is None else attrs.evolve(claimed, run=runtime.agent.ref)
         return start(self, key, token, present)
 

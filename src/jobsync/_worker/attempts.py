@@ -22,7 +22,7 @@ from jobsync._cluster import actions
 from jobsync._core.records import NodeRef
 from jobsync._event_log import EventLogger
 from jobsync._worker.alarm import Alarm
-from jobsync._worker.completions import listed, refusal_as_outage
+from jobsync._worker.completions import brief, refusal_as_outage
 from jobsync._worker.session import Session
 from jobsync.errors import JobsyncError
 from jobsync.rows import QuarantinedRow
@@ -146,7 +146,7 @@ class Attempts:
         self._session.caller.call(lambda: backend.forget_attempts(keys, self.date))
         self._session.caller.call(lambda: actions.record(backend, node, 'release', keys, f'for {self.date}'))
         self._reported.difference_update(keys)
-        _logger.info('node %r released from quarantine: %s', self._session.node_name, listed(keys))
+        _logger.info('node %r released from quarantine: %s', self._session.node_name, brief(keys))
 
 
 def quarantined_rows(lost: Mapping[str, int]) -> list[QuarantinedRow]:

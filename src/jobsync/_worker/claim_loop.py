@@ -43,7 +43,7 @@ class ClaimLoop(Generic[T]):
         ``tasks`` has a length, 1 where it has none, since the next task may be long in coming there. With ``once``, tasks that
         any node has completed are passed over.
         """
-        self._task_log, self._parse = task_log, parse
+        self._session, self._task_log, self._parse = task_log.session, task_log, parse
         self._limit = limit if limit is not None else _LARGEST_BATCH if isinstance(tasks, Sized) else 1
         self._once, self._completed = once, set[str]()
         """Tasks known to be completed; none unless ``once``."""
@@ -65,7 +65,7 @@ class ClaimLoop(Generic[T]):
     @property
     def is_over(self) -> bool:
         """Return whether no more tasks should be taken."""
-        return self._task_log.is_closing
+        return self._session.is_leaving
 
     @property
     def missing(self) -> int:
@@ -79,7 +79,7 @@ class ClaimLoop(Generic[T]):
 
     def begin(self) -> None:
         """Raise ``JobsyncError`` before the block, where a job owns nothing: the loop would pass over every task in silence."""
-        self._task_log.check_entered()
+        self._session.check_entered()
 
     def take(self, tasks: Iterator[T]) -> list[T]:
         """Take the tasks that the next batch is missing, however long they are in coming."""
@@ -149,7 +149,7 @@ class ClaimLoop(Generic[T]):
                     break
             else:
                 waiting.popleft()
-        task_log.defer({key: token for _, key, token in waiting})
+        task_log.renewal.add({key: token for _, key, token in waiting})
         if finished and not alone:
             at_that_speed = int(finished * _BATCH_SEC / took) if took > 0 else self._limit
             self.size = max(1, min(self._limit, _GROWTH * finished, at_that_speed))
@@ -158,7 +158,7 @@ class ClaimLoop(Generic[T]):
         """Add what the claim of a batch has returned as completed; with coordination off, what the store has."""
         self._completed.update(claimed.completed)
         if claimed.run is None and not self._has_read:
-            self._completed.update(audit.item for audit in self._task_log.read_completed())
+            self._completed.update(audit.item for audit in self._task_log.history.read_audits())
         self._has_read = True
 
     def _is_unchanged(self, key: str, token: int, fence: int | None) -> bool:
@@ -174,7 +174,7 @@ class ClaimLoop(Generic[T]):
 
     def stir(self) -> None:
         """Note that the loop waits for its tasks, and hangs at none."""
-        self._task_log.stir()
+        self._session.stir()
 
     def leave(self) -> None:
         """Start none of the waiting tasks: the user has left the loop."""
@@ -184,7 +184,7 @@ class ClaimLoop(Generic[T]):
 
     def _drop_waiting(self) -> None:
         keys = [key for _, key, _ in self._waiting]
-        self._task_log.drop_deferred(keys)
+        self._task_log.renewal.drop(keys)
         self._task_log.give_up_unstarted(keys)
         self._waiting.clear()
         self._suspects.clear()

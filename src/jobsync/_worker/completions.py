@@ -14,7 +14,7 @@ from jobsync._worker.alarm import Alarm
 from jobsync._worker.session import Session
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
-__all__ = ['Completions', 'listed', 'refusal_as_outage']
+__all__ = ['Completions', 'brief', 'refusal_as_outage']
 
 _logger = EventLogger('jobsync.job')
 T = TypeVar('T')
@@ -146,11 +146,11 @@ class Completions:
             _logger.warning(
                 'node %r: finished after the end of the block, and not recorded as complete: %s (%s)',
                 self._node_name,
-                listed(keys),
+                brief(keys),
                 error,
             )
         else:
-            _logger.info('node %r: finished after the end of the block, and recorded: %s', self._node_name, listed(keys))
+            _logger.info('node %r: finished after the end of the block, and recorded: %s', self._node_name, brief(keys))
 
 
 def refusal_as_outage(action: Callable[[], T]) -> Callable[[], T]:
@@ -168,6 +168,6 @@ def refusal_as_outage(action: Callable[[], T]) -> Callable[[], T]:
     return act
 
 
-def listed(keys: Collection[str]) -> str:
+def brief(keys: Collection[str]) -> str:
     """Return tasks as text for a log line: the first key, and how many more there are."""
     return f'task {cut_repr(next(iter(keys)))}' + (f' and {len(keys) - 1} more' if len(keys) > 1 else '') if keys else 'no task'

@@ -21,7 +21,6 @@ from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
 from jobsync._worker.claim_loop import ClaimLoop
 from jobsync._worker.progress import ProgressBar
-from jobsync._worker.session import Session
 from jobsync._worker.task_log import TaskLog
 from jobsync.errors import BackendUnavailable
 
@@ -67,7 +66,6 @@ class SharedBatch(ClaimLoop[T]):
 
     def __init__(
         self,
-        session: Session,
         task_log: TaskLog,
         tasks: Iterable[T],
         parse: Callable[[T], tuple[str, int]],
@@ -77,7 +75,7 @@ class SharedBatch(ClaimLoop[T]):
     ) -> None:
         """Store the parts. Of several tasks with one id the first is taken."""
         super().__init__(task_log, (), parse, None, once=True)
-        self._session, self._is_owned = session, is_owned
+        self._is_owned = is_owned
         self._left: dict[str, T] = {}
         """The tasks that are not known to be complete."""
         for task in tasks:
@@ -89,7 +87,7 @@ class SharedBatch(ClaimLoop[T]):
         self._waits_since: float | None = None
         self._has_waited = False
         """Whether a task was not complete when this loop had done what was its own."""
-        self._bar = ProgressBar(session.node_name, self._total) if progress else None
+        self._bar = ProgressBar(self.node_name, self._total) if progress else None
 
     @property
     def missing(self) -> int:
@@ -183,7 +181,7 @@ class SharedBatch(ClaimLoop[T]):
         started, limit = clock.now(), _FIRST_READING
         until: dt.datetime | None = None
         while self._left:
-            audits: Sequence[Audit] = self._task_log.read_completed(limit)
+            audits: Sequence[Audit] = self._task_log.history.read_audits(limit)
             self._add_completed(audits)
             until = audits[0].created_on - _OVERLAP if audits else self._read_until
             if len(audits) < limit or (self._read_until is not None and audits[-1].created_on < self._read_until):
@@ -236,13 +234,13 @@ class SharedBatch(ClaimLoop[T]):
         """Log what this batch waits for: how many tasks, in whose hands, and since when."""
         examples = random.sample(list(self._left), min(_EXAMPLES, len(self._left)))
         for key in examples:
-            self._add_completed(self._task_log.read_completed(1, key))
+            self._add_completed(self._task_log.history.read_audits(1, key))
         if not self._left:
             return
         left = [key for key in examples if key in self._left] or list(self._left)[:1]
         holders = Counter(map(self._holder_of, self._left))
         hands = ', '.join(f'{count} {holder}' for holder, count in holders.most_common(5))
-        claim = self._task_log.read_last_claim(left[0])
+        claim = self._task_log.history.read_last_claim(left[0])
         begun = 'begun by no node' if claim is None else f'begun by {claim.node!r} at {claim.created_on:%H:%M:%S} UTC'
         _logger.info(
             'node %r has waited for %.0f s for %d of %d tasks of a batch: %s; task %r, for example, was %s',

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import cast
+from contextlib import contextmanager
 
 import attrs
 
-from jobsync._core.records import Audit, Claim, HistoryKind, NodeRef, Unclaimed
-from jobsync._core.redact import cut_repr
-from jobsync._core.redact import listed as first_of
+from jobsync._core.records import NodeRef, Unclaimed
+from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime, clock
-from jobsync._worker.alarm import Alarm
 from jobsync._worker.attempts import Attempts
-from jobsync._worker.completions import Completions, listed, refusal_as_outage
+from jobsync._worker.claim_renewal import ClaimRenewal
+from jobsync._worker.completions import Completions, brief, refusal_as_outage
+from jobsync._worker.history import DateHistory
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
 from jobsync.errors import ConfigError, JobsyncError
-from jobsync.rows import AuditRow
-from jobsync.task import Task
 
 __all__ = ['Claimed', 'TaskLog']
 
 _logger = EventLogger('jobsync.job')
-
-_RENEW_SEC = 30.0
-"""How often the claims of deferred tasks are renewed: a monitor must not take these tasks for stuck."""
 
 
 @attrs.frozen
@@ -51,17 +45,15 @@ class TaskLog:
     """
 
     def __init__(self, session: Session, date: dt.date) -> None:
-        self._session, self.node_name = session, session.node_name
+        self.session, self.node_name = session, session.node_name
         self._date = date.date() if isinstance(date, dt.datetime) else date
         self.completions = Completions(session, self._date, self._release_recorded)
         self.attempts = Attempts(session, self._date)
+        self.history, self.renewal = DateHistory(session, self._date), ClaimRenewal(session, self._date)
         self._open: dict[str, float] = {}
         """The open tasks, with when each was begun, on ``clock.now``."""
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
-        self._deferred: dict[str, int] = {}
-        """The tasks (key -> hash token) that were claimed and not started, since their batch has ended."""
-        self._renewal = Alarm(session.node_name, _RENEW_SEC, self._renew_claims)
 
     @property
     def open_tasks(self) -> int:
@@ -75,16 +67,12 @@ class TaskLog:
 
     def open_names(self) -> str:
         """Return the open tasks as text for a log line, at most 20 of them by their keys."""
-        return first_of(map(repr, list(self._open)), 20)
-
-    def stir(self) -> None:
-        """Note that the user's code makes progress."""
-        self._session.stir()
+        return listed(map(repr, list(self._open)), 20)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Have the time in the block, in which the user's code fetches tasks, count as progress."""
-        lease, loop = self._session.lease, object()
+        lease, loop = self.session.lease, object()
         if lease is None:
             yield
             return
@@ -107,24 +95,15 @@ class TaskLog:
         return self._checked_out.get(key, worker_id()) != worker_id()
 
     @property
-    def is_closing(self) -> bool:
-        """Return whether no further task will be started."""
-        return self._session.is_leaving
-
-    def check_entered(self) -> None:
-        """Raise ``JobsyncError`` before the block."""
-        self._session.check_entered()
-
-    @property
     def _runtime(self) -> NodeRuntime | None:
-        self._session.check_inside()
-        return self._session.runtime
+        self.session.check_inside()
+        return self.session.runtime
 
     # --- claims -------------------------------------------------------------------------------------------------------------
 
     def start(self, key: str, token: int) -> bool:
         """Mark a task in flight and record its claim; return False, with nothing recorded, if it is not this node's."""
-        self._session.stir()
+        self.session.stir()
         if self._has_left([key]):
             return False
         runtime = self._runtime
@@ -185,7 +164,7 @@ class TaskLog:
 
         Return False, with nothing changed, if the task is not this node's, or any worker has checked it out: this one too.
         """
-        if self._session.is_leaving or key in self._checked_out:
+        if self.session.is_leaving or key in self._checked_out:
             return False
         runtime, worker = self._runtime, worker_id()
         if runtime is not None and not runtime.lease.begin_alone(key, token, clock.now, worker):
@@ -212,10 +191,9 @@ class TaskLog:
 
         Without ``alone``, tasks that any run was lost at are not claimed: each is to be claimed ``alone`` afterwards.
         """
-        self._session.stir()
-        if self._deferred:
-            self.drop_deferred(tasks)
-        if self._session.is_leaving:
+        self.session.stir()
+        self.renewal.drop(tasks)
+        if self.session.is_leaving:
             return None
         runtime = self._runtime
         if runtime is None:
@@ -235,7 +213,7 @@ class TaskLog:
         A loop within a loop is another one, though its worker is the same: if the inner loop took the task, its end would be
         the end of the task that the outer loop still works on.
         """
-        if self._session.is_leaving or claimed is None or key in self._checked_out:
+        if self.session.is_leaving or claimed is None or key in self._checked_out:
             return False
         runtime, worker = self._runtime, worker_id()
         if runtime is not None:
@@ -258,37 +236,14 @@ class TaskLog:
         """Give up the attempts at tasks that were claimed and are not started, except those that are open elsewhere."""
         self.attempts.give_up([key for key in keys if key not in self._open])
 
-    def defer(self, tasks: Mapping[str, int]) -> None:
-        """Renew the claims of these tasks (key -> hash token) from time to time until they are claimed again with their batch."""
-        if tasks and self._session.runtime is not None:
-            self._deferred.update(tasks)
-            self._renewal.set()
-
-    def drop_deferred(self, keys: Iterable[str]) -> None:
-        """Renew the claims of these tasks no longer."""
-        for key in keys:
-            self._deferred.pop(key, None)
-
-    def _renew_claims(self) -> None:
-        session, tasks = self._session, self._deferred.copy()
-        runtime = session.runtime
-        if not tasks or runtime is None or session.is_leaving:
-            return
-        ref = runtime.agent.ref
-        with suppress(Exception):  # only monitors read these claims, and the next alarm tries again
-            if owned := runtime.lease.ours(tasks, clock.now):
-                backend = session.needed_backend
-                backend.append_claims(ref, owned, self._date)
-        self._renewal.set()
-
     def _has_left(self, keys: Collection[str]) -> bool:
         """Return whether another thread has left meanwhile: then the user's loop gets False, not an error."""
-        if self._session.is_over:
+        if self.session.is_over:
             self._log_refusal(keys)
-        return self._session.is_over
+        return self.session.is_over
 
     def _log_refusal(self, keys: Collection[str]) -> None:
-        _logger.info('node %r: not started, since this node does not own it (any more): %s', self.node_name, listed(keys))
+        _logger.info('node %r: not started, since this node does not own it (any more): %s', self.node_name, brief(keys))
 
     def _record_alone(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
         """Record claims, and return whether all of the tasks may be started: none is in quarantine, and the run is not over."""
@@ -309,7 +264,7 @@ class TaskLog:
         """
         agent, backend, date, tolerated = (
             runtime.agent,
-            self._session.needed_backend,
+            self.session.needed_backend,
             attempts.date,
             attempts.tolerated(alone=alone),
         )
@@ -319,9 +274,9 @@ class TaskLog:
 
         write = refusal_as_outage(lambda: backend.append_claims(ref, keys, date, tolerated))
         try:
-            unclaimed = self._session.caller.call(write, while_=has_lease)
+            unclaimed = self.session.caller.call(write, while_=has_lease)
         except JobsyncError as error:
-            _logger.info('node %r: not started, since the claim was refused: %s (%s)', self.node_name, listed(keys), error)
+            _logger.info('node %r: not started, since the claim was refused: %s (%s)', self.node_name, brief(keys), error)
             agent.beat_soon()
             runtime.wake()
             return None
@@ -331,13 +286,13 @@ class TaskLog:
         # t=0   the lease is valid, and the claim goes out
         # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
         if not has_lease():
-            _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self.node_name, listed(keys))
+            _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self.node_name, brief(keys))
             return None
         return unclaimed
 
     def fence(self, key: str, token: int) -> int | None:
         """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""
-        runtime = self._session.runtime
+        runtime = self.session.runtime
         return None if runtime is None else runtime.lease.fence(key, token, clock.now)
 
     def check_begun(self, key: str) -> None:
@@ -348,11 +303,10 @@ class TaskLog:
         """
         if key in self._open or self.completions.has(key):
             return
-        backend = self._session.backend
-        if backend is None:
+        if self.session.backend is None:
             return
-        kind = HistoryKind.CLAIM if self._session.config.enabled else HistoryKind.AUDIT
-        if not self._session.caller.call(lambda: backend.history(kind, limit=1, date=self._date, item=key)):
+        history = self.history
+        if not (history.read_last_claim(key) if self.session.config.enabled else history.read_audits(1, key)):
             raise ConfigError(
                 f'task {cut_repr(key)}: must have been begun before it is complete, and no node has begun it for {self._date}: '
                 'call add_task, or loop over claim'
@@ -362,12 +316,12 @@ class TaskLog:
 
     def finish(self, key: str) -> None:
         """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
-        self._session.stir()
+        self.session.stir()
         # t=0  this node finishes a task, whose completion is gathered with others for a moment
         # t=1  the leader wants the token for another node, and this node acknowledges: the task is not in flight
         # t=2  the other node claims the task, finds no completion, and does it again
         # So the token is held until the completion is recorded.
-        runtime = self._session.runtime
+        runtime = self.session.runtime
         if runtime is not None:
             runtime.lease.unrecorded[key] = self._checked_out.get(key) or worker_id()
         # To the completions first: a signal between the two steps may not lose the task.
@@ -376,7 +330,7 @@ class TaskLog:
 
     def flush_if_due(self) -> None:
         """Record the finished tasks if it is time to, or if a hand-over waits for that."""
-        runtime = self._session.runtime
+        runtime = self.session.runtime
         if runtime is not None and runtime.agent.is_asked:
             self.completions.flush_now()
         else:
@@ -385,7 +339,7 @@ class TaskLog:
     def _release_recorded(self, keys: Iterable[str]) -> None:
         """Let the tokens of these tasks pass on: their completions are recorded."""
         self.attempts.end(keys)
-        runtime = self._session.runtime
+        runtime = self.session.runtime
         if runtime is not None:
             for key in keys:
                 runtime.lease.unrecorded.pop(key, None)
@@ -394,7 +348,7 @@ class TaskLog:
 
     def abandon(self, key: str) -> None:
         """End the work on a task that has failed: no longer in flight, and incomplete."""
-        self._session.stir()
+        self.session.stir()
         self._close_tasks([key])
         self.attempts.give_up([key])
 
@@ -405,7 +359,7 @@ class TaskLog:
 
     def complete_all(self) -> None:
         """Record everything open as complete, except what other workers have checked out. After an error it stays open."""
-        self._session.check_inside()
+        self.session.check_inside()
         worker = worker_id()
         keys = [key for key in list(self._open) if self._checked_out.get(key, worker) == worker]
         self.completions.record_with(keys)
@@ -418,7 +372,7 @@ class TaskLog:
 
     def close(self) -> None:
         """Record what is finished before the backend is closed, and log how many tasks stay open."""
-        self._renewal.cancel()
+        self.renewal.cancel()
         self.completions.close()
         self.attempts.give_up_all()
         if self._open:
@@ -437,41 +391,8 @@ class TaskLog:
         self._end_flight(keys)
 
     def _end_flight(self, keys: list[str]) -> None:
-        runtime = self._session.runtime
+        runtime = self.session.runtime
         if runtime is not None and keys:
             runtime.lease.finish(keys)
             if runtime.agent.is_asked:
                 runtime.wake()
-
-    # --- history ------------------------------------------------------------------------------------------------------------
-
-    def read_audits(self) -> list[AuditRow]:
-        """Return every audit of the date, newest first."""
-        backend = self._session.needed_backend
-        rows = self._session.caller.call(lambda: backend.history(HistoryKind.AUDIT, date=self._date))
-        return [
-            {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on}
-            for row in rows
-            if isinstance(row, Audit)
-        ]
-
-    def read_completed(self, limit: int | None = None, item: str | None = None) -> Sequence[Audit]:
-        """Return audits of the date, newest first: all or the newest, of all tasks or of one. None if there is no store."""
-        return cast('Sequence[Audit]', self._read_history(HistoryKind.AUDIT, limit, item))
-
-    def read_last_claim(self, item: str) -> Claim | None:
-        """Return the newest claim of a task at the date."""
-        found = cast('Sequence[Claim]', self._read_history(HistoryKind.CLAIM, 1, item))
-        return found[0] if found else None
-
-    def _read_history(self, kind: HistoryKind, limit: int | None, item: str | None) -> Sequence[object]:
-        backend = self._session.backend
-        if backend is None:
-            return ()
-        return self._session.caller.call(lambda: backend.history(kind, limit=limit, date=self._date, item=item))
-
-    def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
-        """Return the tasks of the date that were started longer ago than ``older_than`` and never completed."""
-        backend = self._session.needed_backend
-        claims = self._session.caller.call(lambda: backend.incomplete(self._date, older_than))
-        return [Task(claim.item) for claim in claims]

@@ -22,15 +22,14 @@ import datetime as dt
 import enum
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from typing import cast
 
 import attrs
 
-from jobsync._core.records import Claim, HistoryKind, NodeRef, NodeState
+from jobsync._core.records import Claim, NodeRef, NodeState
 from jobsync._event_log import EventLogger
 from jobsync._worker.attempts import Attempts
 from jobsync._worker.completions import refusal_as_outage
+from jobsync._worker.history import DateHistory
 from jobsync._worker.schedule import Schedule
 from jobsync._worker.session import Session
 from jobsync._worker.singleton import Place, TurnBase
@@ -111,30 +110,25 @@ class TickRecord:
         self._session, self._task_log, self._tick = session, task_log, tick
         self._item, self._date = tick.id, tick.scheduled.date()
         self._runs_missed, self._ended_item = runs_missed, f'{tick.id} ended'
-        self._attempts = Attempts(session, self._date)
+        self._attempts, self._history = Attempts(session, self._date), DateHistory(session, self._date)
 
     @property
     def last_claim(self) -> Claim | None:
         """The newest claim of the tick by any node."""
-        claims = self._read(HistoryKind.CLAIM)
-        return cast('Claim', claims[0]) if claims else None
+        return self._history.read_last_claim(self._item)
 
     @property
     def is_complete(self) -> bool:
         """Whether any node has completed the tick."""
-        return bool(self._read(HistoryKind.AUDIT))
+        return self._is_audited(self._item)
 
     @property
     def exists(self) -> bool:
         """Whether any node has begun the tick; with coordination off, where no claim is recorded, completed."""
         return self.last_claim is not None if self._session.config.enabled else self.is_complete
 
-    def _read(self, kind: HistoryKind, item: str | None = None) -> tuple[object, ...]:
-        backend = self._session.backend
-        if backend is None:
-            return ()
-        read = partial(backend.history, kind, limit=1, date=self._date, item=item or self._item)
-        return tuple(self._session.caller.call(read))
+    def _is_audited(self, item: str) -> bool:
+        return bool(self._history.read_audits(1, item))
 
     def is_in_hand(self, claim: Claim) -> bool:
         """Return whether another node has made the claim, is registered in the run that made it, and has not failed since."""
@@ -146,7 +140,7 @@ class TickRecord:
             node.name == claim.node
             and node.state is NodeState.JOINED
             and node.created_on <= claim.created_on
-            and not self._read(HistoryKind.AUDIT, self._failed_item(node.ref))
+            and not self._is_audited(self._failed_item(node.ref))
             for node in nodes
         )
 
@@ -159,12 +153,12 @@ class TickRecord:
 
         To be called once that run is known to be over: from then on the store refuses its claim of the end.
         """
-        ended = cast('tuple[Claim, ...]', self._read(HistoryKind.CLAIM, self._ended_item))
-        if ended:
-            node, backend = ended[0].node, self._session.needed_backend
+        ended = self._history.read_last_claim(self._ended_item)
+        if ended is not None:
+            node, backend = ended.node, self._session.needed_backend
             # Under that node's name: if its process goes on, and records this as well, there is still one audit.
             self._session.caller.call(lambda: backend.append_audits(node, [self._item, self._ended_item], self._date))
-        return bool(ended)
+        return ended is not None
 
     def begin(self, ref: NodeRef | None) -> bool | None:
         """Record the claim of a run of this node; return whether the tick is still to be done.

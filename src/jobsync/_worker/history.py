@@ -1,0 +1,49 @@
+"""What the store has recorded of the tasks of one date: claims and audits of every node."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import cast
+
+from jobsync._core.records import Audit, Claim, HistoryKind
+from jobsync._worker.session import Session
+from jobsync.rows import AuditRow
+from jobsync.task import Task
+
+__all__ = ['DateHistory']
+
+
+class DateHistory:
+    """The claims and audits of one date, read anew by each method. Without a store there are none."""
+
+    def __init__(self, session: Session, date: dt.date) -> None:
+        self._session, self._date = session, date
+
+    def read_audit_rows(self) -> list[AuditRow]:
+        """Return every audit of the date as a mapping, newest first. Raise ``JobsyncError`` without a store."""
+        self._session.needed_backend  # noqa: B018 - raises
+        return [
+            {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on} for row in self.read_audits()
+        ]
+
+    def read_audits(self, limit: int | None = None, item: str | None = None) -> Sequence[Audit]:
+        """Return audits of the date, newest first: all or the newest, of all tasks or of one."""
+        return cast('Sequence[Audit]', self._read(HistoryKind.AUDIT, limit, item))
+
+    def read_last_claim(self, item: str) -> Claim | None:
+        """Return the newest claim of a task; None if no node has begun it."""
+        found = cast('Sequence[Claim]', self._read(HistoryKind.CLAIM, 1, item))
+        return found[0] if found else None
+
+    def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
+        """Return the tasks that were begun longer ago than ``older_than`` and never completed."""
+        backend = self._session.needed_backend
+        claims = self._session.caller.call(lambda: backend.incomplete(self._date, older_than))
+        return [Task(claim.item) for claim in claims]
+
+    def _read(self, kind: HistoryKind, limit: int | None, item: str | None) -> Sequence[object]:
+        backend = self._session.backend
+        if backend is None:
+            return ()
+        return self._session.caller.call(lambda: backend.history(kind, limit=limit, date=self._date, item=item))

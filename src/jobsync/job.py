@@ -263,7 +263,8 @@ class Job:
             task: A ``Task`` or a bare id.
 
         Returns:
-            False, with nothing recorded, if this node does not own the task any more.
+            False if this node may not work on the task: it does not own the task (any more), the task is in quarantine, or the
+            lease ended before the store answered. Nothing is recorded then, except perhaps a claim whose answer came too late.
 
         Raises:
             ConfigError: The id cannot be a task's.
@@ -282,7 +283,8 @@ class Job:
             tasks: One task (a ``Task`` or a bare id), or a list, tuple or set of tasks.
 
         Returns:
-            False, with nothing recorded, if this node does not own all of them.
+            False, with nothing recorded, if this node does not own all of them. Also if one is in quarantine, or the lease ended
+            before the store answered: then some claims may be recorded.
 
         Raises:
             ConfigError: An id cannot be a task's.
@@ -434,6 +436,7 @@ class Job:
             older_than: How long ago they were started at least; a number is seconds.
 
         Raises:
+            ConfigError: ``older_than`` is not allowed.
             BackendUnavailable: The store does not answer.
         """
         return self._task_log.history.read_incomplete(checks.age(older_than))
@@ -772,6 +775,7 @@ class Job:
             task: A ``Task`` or a bare id.
 
         Raises:
+            ConfigError: The id cannot be a task's.
             BackendUnavailable: The store does not answer.
         """
         key, token = self._parse(task)
@@ -788,7 +792,8 @@ class Job:
             task: A ``Task`` or a bare id.
 
         Raises:
-            NotOwned: This node neither owns the task now nor has it in flight, or the lease has ended.
+            ConfigError: The id cannot be a task's.
+            NotOwned: This node neither owns the task now nor has it in flight, the lease has ended, or coordination is off.
         """
         key, token = self._parse(task)
         self._session.check_inside()
@@ -800,10 +805,13 @@ class Job:
         return fence
 
     def task_to_token(self, task: object) -> int:
-        """Return the token that decides about the task: its pin's if it has a task lock, else its hash token.
+        """Return the token that decides about the task: the pin of a task with a task lock and of an item, else its hash token.
 
         Args:
             task: A ``Task`` or a bare id.
+
+        Raises:
+            ConfigError: The id cannot be a task's.
         """
         key, runtime = key_of(task), self._session.runtime
         pin = None if runtime is None else runtime.lease.assignment.pin_of.get(key)
@@ -907,7 +915,11 @@ class Job:
 
     @property
     def _tables(self) -> Mapping[str, str]:
-        """The names of the tables, by the guide's words: Node, Token, Lock, Item, Rebalance, Claim, Audit, State."""
+        """The names of the tables, by the guide's words: ``Node``, ``Token``, ``Lock`` and so on.
+
+        Raises:
+            UnsupportedOperation: The backend has no SQL.
+        """
         tables: Mapping[str, str] = self._session.sql_backend.tables
         return tables
 

@@ -31,8 +31,8 @@ from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
-from jobsync._core.records import Leadership, Node, NodeRef, Pulse, Snapshot, Unreadable
-from jobsync._event_log import EventLogger, event_log
+from jobsync._core.records import Leadership, NodeRef, Pulse, Snapshot, Unreadable
+from jobsync._event_log import EventLogger
 from jobsync._runtime import clock, threads
 from jobsync._runtime.callbacks import Callbacks, Functions
 from jobsync._runtime.executor import execute
@@ -50,6 +50,7 @@ _logger = EventLogger('jobsync.node')
 _BURST_SEC = 0.05
 """After two changes within this time that do not concern it, a node takes those of the next such time together."""
 _LISTEN_SEC = 5.0
+"""How long one wait for a change hint takes at most, and how long a lane sleeps at most."""
 _AT_ONCE, _NEVER = float('-inf'), float('inf')
 _OVER = (Phase.LEFT, Phase.FAILED)
 _POLL_SEC = 0.005
@@ -77,13 +78,11 @@ class Status:
     """The records in the store that could not be read in full."""
     differences: tuple[Difference, ...] = ()
     """The settings in which other nodes differ from this one."""
-    log_lines_dropped: int = 0
-    """Lines of jobsync in this process that never reached the log: the log was blocked, or raised."""
 
 
 @attrs.frozen
 class _LeaveRequest:
-    """A wish that the node leaves, and how."""
+    """A request that the node leaves, and how."""
 
     at_once: bool
     worker: int | None
@@ -310,7 +309,6 @@ class NodeRuntime:
             failure=agent.failure,
             unreadable=agent.unreadable,
             differences=agent.differences,
-            log_lines_dropped=event_log.dropped,
         )
 
     def _registered(self, snapshot: Snapshot | None) -> int:
@@ -318,7 +316,7 @@ class NodeRuntime:
         if snapshot is None:
             return len(self.agent.lease.assignment.members)
         if self._counted[0] is not snapshot:
-            self._counted = snapshot, len(_joined(snapshot.nodes))
+            self._counted = snapshot, sum(node.last_heartbeat is not None for node in snapshot.nodes)
         return self._counted[1]
 
     def _sleep(self, lane: Lane, until: float) -> None:
@@ -360,10 +358,6 @@ class NodeRuntime:
             elif time.monotonic() - started < _LISTEN_SEC / 2:
                 time.sleep(0.1)
             known = revision
-
-
-def _joined(nodes: tuple[Node, ...]) -> list[Node]:
-    return [node for node in nodes if node.last_heartbeat is not None]
 
 
 def _new_id() -> str:

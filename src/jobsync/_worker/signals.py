@@ -175,8 +175,8 @@ class _Process:
             return
         for job in jobs:
             job.hurry(number)
-        is_in_time = any(job.session.stages.has_seen(Event.TIMEOUT) for job in jobs)
-        status = 0 if is_in_time else 128 + number
+        is_timeout = any(job.session.stages.has_seen(Event.TIMEOUT) for job in jobs)
+        status = 0 if is_timeout else 128 + number
         # t=0  main thread: leaves the inner of two blocks; its tokens are being given back
         # t=1  a second signal: SystemExit here would cut that short, and the inner node's tokens would wait for its lease
         # t=2  the inner job has left: ``settle`` raises the exit in the outer block

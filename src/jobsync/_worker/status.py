@@ -15,6 +15,7 @@ from jobsync.rows import CoordinationStatus, DifferenceRow, NodeRow, UnreadableR
 
 __all__ = [
     'coordination_status',
+    'count_owned',
     'is_healthy',
     'is_leader',
     'last_heartbeat_sent',

@@ -241,7 +241,8 @@ class AsyncJob:
             task: A ``Task`` or a bare id.
 
         Returns:
-            False, with nothing recorded, if this node does not own the task any more.
+            False if this node may not work on the task: it does not own the task (any more), the task is in quarantine, or the
+            lease ended before the store answered. Nothing is recorded then, except perhaps a claim whose answer came too late.
 
         Raises:
             ConfigError: The id cannot be a task's.

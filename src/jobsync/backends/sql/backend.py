@@ -80,14 +80,15 @@ class SqlBackend:
 
     @property
     def tables(self) -> Mapping[str, str]:
-        """The names of the tables: ``Node``, ``Token``, ``Lock``, ``Rebalance``, ``Claim``, ``Audit``, ``State``."""
+        """The names of the tables, by those of ``Tables``, capitalised: ``Node``, ``Token`` and so on."""
         return self.store.tables.names()
 
     def connection(self) -> Connection:
         """Return a connection to the same database, for the caller to use and close. Each statement commits by itself.
 
-        What a statement changes in the tables of nodes, tokens or locks counts as a manual edit. A transaction (begun with BEGIN)
-        that is left open keeps the database from vacuuming or checkpointing; one that has written keeps every node from writing.
+        What a statement changes in the tables of nodes, tokens, locks or items counts as a manual edit. A transaction (begun with
+        BEGIN) that is left open keeps the database from vacuuming or checkpointing; one that has written keeps every node from
+        writing.
         """
         return self.store.connection()
 

@@ -32,7 +32,7 @@ from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled
 from jobsync._worker.tracing import AddedTasks, task_span
-from jobsync.config import CoordinationConfig, checks, resolve
+from jobsync.config import CoordinationConfig, callables, checks, resolve
 from jobsync.errors import ConfigError, JobsyncError, NotOwned
 from jobsync.rows import AuditRow, CoordinationStatus, ItemRow, LockRow, NodeRow, QuarantinedRow
 from jobsync.task import Task, key_of
@@ -111,13 +111,13 @@ class Job:
         self._config = resolve(config, coordination_config, os.environ)
         self._wait_on_enter = checks.seconds.of('wait_on_enter', wait_on_enter)
         self._wait_on_exit = checks.seconds.of('wait_on_exit', wait_on_exit)
-        self._lock_provider = checks.function('lock_provider', lock_provider, 1)
+        self._lock_provider = callables.function('lock_provider', lock_provider, 1)
         self._clear_existing_locks = checks.flag.of('clear_existing_locks', clear_existing_locks)
         self._functions = Functions(
-            on_assign=checks.function('on_assign', on_assign, 1),
-            on_revoke=checks.function('on_revoke', on_revoke, 2),
-            on_lost=checks.function('on_lost', on_lost, 1),
-            on_rebalance=checks.function('on_rebalance', on_rebalance, 1, 0),
+            on_assign=callables.function('on_assign', on_assign, 1),
+            on_revoke=callables.function('on_revoke', on_revoke, 2),
+            on_lost=callables.function('on_lost', on_lost, 1),
+            on_rebalance=callables.function('on_rebalance', on_rebalance, 1, 0),
         )
         hash_function, self._total_tokens = self._config.hash_function, self._config.total_tokens
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
@@ -578,7 +578,7 @@ class Job:
         self._session.check_process()
 
         def register(function: F) -> F:
-            call = checks.with_optional_argument('function', function)
+            call = callables.with_optional_argument('function', function)
             title = getattr(function, '__name__', None) if name is None else name
             place = self._place('every', title)
             self._scheduler.add(Scheduled(str(title), call, parsed, zone, misfire == 'run', place))

@@ -23,7 +23,7 @@ from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claiming import Claims
 from jobsync.aio.singleton import AsyncSingleton
 from jobsync.aio.threads import Threads
-from jobsync.config import CoordinationConfig, checks
+from jobsync.config import CoordinationConfig, callables, checks
 from jobsync.errors import JobsyncError
 from jobsync.job import Job
 from jobsync.rows import NodeRow
@@ -130,10 +130,10 @@ class AsyncJob:
             lock_provider=self._provider(lock_provider),
             clear_existing_locks=clear_existing_locks,
             coordination_config=coordination_config,
-            on_rebalance=on_loop.wrapped(checks.function('on_rebalance', on_rebalance, 1, 0, may_await=True)),
-            on_assign=on_loop.wrapped(checks.function('on_assign', on_assign, 1, may_await=True)),
-            on_revoke=on_loop.wrapped(checks.function('on_revoke', on_revoke, 2, may_await=True)),
-            on_lost=on_loop.wrapped(checks.function('on_lost', on_lost, 1, may_await=True)),
+            on_rebalance=on_loop.wrapped(callables.function('on_rebalance', on_rebalance, 1, 0, may_await=True)),
+            on_assign=on_loop.wrapped(callables.function('on_assign', on_assign, 1, may_await=True)),
+            on_revoke=on_loop.wrapped(callables.function('on_revoke', on_revoke, 2, may_await=True)),
+            on_lost=on_loop.wrapped(callables.function('on_lost', on_lost, 1, may_await=True)),
             handle_signals=handle_signals,
         )
         # The Job enters and leaves in a thread, where no handler can be installed: this object handles the signals.
@@ -141,7 +141,7 @@ class AsyncJob:
         self._threads = Threads(self._job.node_name)
 
     def _provider(self, function: Any) -> Any:
-        checks.function('lock_provider', function, 1, may_await=True)
+        callables.function('lock_provider', function, 1, may_await=True)
         return (lambda _: self._on_loop.wait_for(function(self))) if is_coroutine_function(function) else function
 
     def __repr__(self) -> str:
@@ -351,7 +351,7 @@ class AsyncJob:
         register = self._job.every(schedule, misfire, name=name, tz=tz)
 
         def register_wrapped(function: F) -> F:
-            wrapped = self._on_loop.wrapped(checks.function('function', function, 1, 0, may_await=True))
+            wrapped = self._on_loop.wrapped(callables.function('function', function, 1, 0, may_await=True))
 
             @functools.wraps(function)
             def run(*tick: object) -> None:

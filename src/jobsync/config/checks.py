@@ -9,11 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import functools
-import inspect
 import math
 import numbers
 import re
-import types
 from collections.abc import AsyncIterable, Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -31,14 +29,12 @@ __all__ = [
     'attempts',
     'aware_datetime',
     'batch',
-    'callback',
     'choice',
     'cost',
     'creator',
     'date_of_work',
     'day_of_work',
     'flag',
-    'function',
     'group',
     'hides_password',
     'history_kinds',
@@ -68,7 +64,6 @@ __all__ = [
     'token',
     'unknown_field',
     'weight',
-    'with_optional_argument',
 ]
 
 T = TypeVar('T')
@@ -273,65 +268,6 @@ async_tasks = Check(
     lambda value: isinstance(value, (Iterable, AsyncIterable)) and not isinstance(value, (str, bytes, bytearray)),
     f'an iterable or asynchronous iterable of tasks, such as a list{_NO_LOOP}',
 )
-_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-
-
-def callback(*counts: int) -> Check:
-    """Return the check for None, or a function that can be called with one of these numbers of arguments."""
-
-    def is_allowed(value: object) -> bool:
-        if value is None or not callable(value):
-            return value is None
-        try:
-            signature = inspect.signature(value)
-        except (TypeError, ValueError):  # a built-in without a signature
-            return True
-        return any(_takes(signature, count) for count in counts)
-
-    return Check(is_allowed, f'callable with {" or ".join(map(_arguments, counts))}')
-
-
-def function(name: str, value: T, *counts: int, may_await: bool = False) -> T:
-    """Return a function that takes one of these numbers of arguments, or None. Raise ``ConfigError`` for any other value.
-
-    A call of a generator function runs nothing of its body, nor, unless its caller ``may_await``, does one of a coroutine
-    function: what is called for its effect has none, and no error says so.
-    """
-    callback(*counts).of(name, value)
-    called: Any = value
-    while isinstance(called, functools.partial):
-        called = called.func
-    codes = [getattr(each, '__code__', None) for each in (called, getattr(type(called), '__call__', None))]  # noqa: B004
-    flags = _GENERATOR if may_await else _GENERATOR | inspect.CO_COROUTINE
-    if any(isinstance(code, types.CodeType) and code.co_flags & flags for code in codes):
-        allowed = 'no generator' if may_await else 'no generator, and no coroutine function, which AsyncJob takes'
-        raise ConfigError(f'{name} is {safe_repr(value)}: must be {allowed}, since a call of it would run nothing')
-    return value
-
-
-def with_optional_argument(name: str, function_: Callable[..., object]) -> Callable[[object], object]:
-    """Return a function of one argument that calls another one with it, or without, as that has it.
-
-    Raise ``ConfigError`` if that can be called neither with one argument nor with none, or runs nothing when it is called.
-    """
-    if function_ is None:
-        raise ConfigError(f'{name} is None: must be callable')
-    function(name, function_, 1, 0)
-    takes_one = callback(1).is_allowed(function_)
-    return function_ if takes_one else lambda _: function_()
-
-
-def _takes(signature: inspect.Signature, count: int) -> bool:
-    """Return whether a function can be called with ``count`` arguments by position."""
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
-
-
-def _arguments(count: int) -> str:
-    return {0: 'none', 1: 'one argument'}.get(count, f'{count} arguments')
 
 
 def optional_date(date: object) -> dt.date | None:

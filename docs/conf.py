@@ -41,6 +41,6 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r'py:.*', r'(?!jobsync).*'),
     (r'py:class', r'jobsync\..*\.[FTPR]'),
-    (r'py:class', r'jobsync\.aio\.claiming\.Claims'),
+    (r'py:class', r'jobsync\.aio\.claim_loop\.Claims'),
     (r'py:class', r'jobsync\._worker\.singleton\.Singleton|jobsync\.aio\.singleton\.AsyncSingleton'),
 ]

@@ -16,7 +16,7 @@ from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, CoordinationConfig, Job, Tick
 from jobsync._worker.tracing import AddedTasks
-from jobsync.aio.claiming import Claims
+from jobsync.aio.claim_loop import Claims
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 
 

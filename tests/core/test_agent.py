@@ -1,4 +1,4 @@
-"""The life of a node: joining, its rhythm, leaving."""
+"""The life of a node: joining, its heartbeats, leaving."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_nothing_depends_on_hints() -> None:
     assert all(agent.is_settled for agent in agents)
 
 
-# --- rhythm ---------------------------------------------------------------------------------------------------------------
+# --- heartbeats -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

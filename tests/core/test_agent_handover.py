@@ -289,7 +289,7 @@ def test_a_new_weight_moves_the_share() -> None:
     """A node that weighs three times as much as the other has three of four tokens."""
     bench = Bench()
     one, two = bench.cluster('a', 'b')
-    two.weigh(3.0)
+    two.set_weight(3.0)
     bench.run(10.0)
     assert (len(one.lease.ownership.tokens), len(two.lease.ownership.tokens)) == (1, 3)
 
@@ -298,11 +298,11 @@ def test_weight_nothing_drains_a_node() -> None:
     """It stays registered, owns nothing, and gets its share back with its weight."""
     bench = Bench()
     one, two = bench.cluster('a', 'b')
-    two.weigh(0.0)
+    two.set_weight(0.0)
     bench.run(10.0)
     assert (len(one.lease.ownership.tokens), two.lease.ownership.is_empty) == (4, True)
     assert two.is_settled
-    two.weigh(1.0)
+    two.set_weight(1.0)
     bench.run(10.0)
     assert len(two.lease.ownership.tokens) == 2
 
@@ -311,7 +311,7 @@ def test_a_weight_that_the_store_forgot_is_written_again() -> None:
     """The store goes back to before it was written, and nothing has read the position that shows it."""
     bench = Bench()
     one, two = bench.cluster('a', 'b')
-    two.weigh(0.0)
+    two.set_weight(0.0)
     caught = bench.catch(two, commands.SetWeight)
     image = bench.store.image()
     answer = bench.perform(caught.call)
@@ -326,7 +326,7 @@ def test_a_new_run_keeps_its_weight() -> None:
     """An evicted node registers again with the weight it has been given."""
     bench = Bench()
     agent, _ = bench.cluster('a', 'b')
-    agent.weigh(0.0)
+    agent.set_weight(0.0)
     bench.run(10.0)
     bench.cut_off(agent)
     bench.run(40.0)
@@ -344,7 +344,7 @@ def test_a_weight_given_while_the_answer_to_the_registration_was_lost() -> None:
     caught = bench.catch(agent, commands.Register)
     bench.perform(caught.call)
     bench.answer(caught, AWAY)
-    agent.weigh(3.0)
+    agent.set_weight(3.0)
     bench.run(10.0)
     assert bench.record('b').weight == 3.0
     assert len(agent.lease.ownership.tokens) == 3

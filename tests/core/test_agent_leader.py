@@ -118,7 +118,7 @@ def test_a_follower_looks_before_it_takes_over() -> None:
     before = last_sent(leader)
     bench.run_until(lambda: last_sent(leader) > before)
     bench.kill(leader)
-    youngest.weigh(2.0)  # so it looks at all of them now
+    youngest.set_weight(2.0)  # so it looks at all of them now
     bench.run(30.0)
     assert bench.leader == 'b'
     assert not [one for one in bench.made if one.agent is youngest and isinstance(one.call, commands.AcquireLeadership)]

@@ -286,7 +286,7 @@ def test_a_store_without_a_position_shows_no_sign() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     for tells in (False, True, False):
-        bench.store.tells_position = tells
+        bench.store.has_position = tells
         bench.run(20.0)
     assert bench.backend.snapshot().timeline.generation == 0
     assert agent.is_settled

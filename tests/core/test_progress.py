@@ -140,7 +140,7 @@ def test_a_node_that_owns_nothing_does_not_stall() -> None:
     b = bench.start('b', progress_timeout_sec=TIMEOUT, weight=0)
     run(bench, 60.0, a)
     assert not b.is_stalled
-    b.weigh(1.0)
+    b.set_weight(1.0)
     run(bench, TIMEOUT - 2, a, until=lambda: shares(a, b) == [2, 2])
     run(bench, TIMEOUT - 2, a)
     assert (shares(a, b), b.is_stalled) == ([2, 2], False)

@@ -286,7 +286,7 @@ class Cluster:
                 self._with(spent, number, machine.acted(process, 'leave', lambda agent: agent.leave(0.0))),
             )
         if machine.phase(process) is Phase.MEMBER and (spent := self._spend(state, 'weigh')):
-            weighed = machine.acted(process, 'weigh', lambda agent: agent.weigh(1.0 - agent.weight))
+            weighed = machine.acted(process, 'weigh', lambda agent: agent.set_weight(1.0 - agent.weight))
             yield Step('weigh', number), self._with(spent, number, weighed)
         for task in world.tasks:
             bit = SETTINGS.total_tokens + list(TOKEN_OF).index(task)

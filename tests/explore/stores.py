@@ -67,7 +67,7 @@ class StoreTerms:
     def __init__(self, terms: Terms, codec: Codec, settings: Settings, token_of: Callable[[str], int], *, position: bool) -> None:
         self._terms, self._codec, self._settings, self._token_of = terms, codec, settings, token_of
         self._random, self._now = _Draws(), BASE + _MICROSECOND
-        self._store = EditableStore(lambda: self._now, self._random, 's1', tells_position=position)
+        self._store = EditableStore(lambda: self._now, self._random, 's1', has_position=position)
         self.backend = _Backend(self._store)
         assert self.backend.options.namespace == _SPACE
         self._history, self._days = 1, 0
@@ -132,7 +132,7 @@ class StoreTerms:
         if loaded is not None and loaded.value is space:
             return before
         term = self._of_space(space)
-        position = Count(('position', self._store.position if self._store.tells_position else 0))
+        position = Count(('position', self._store.position if self._store.has_position else 0))
         return self._terms.make('store', (term, self._store.identity, position, self._history, self._days))
 
     def _of_space(self, space: Space) -> Term:

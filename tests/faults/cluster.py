@@ -18,7 +18,7 @@ from typing import IO, Any, Self
 
 import attrs
 from benchmarks.libraries.process import ROOT
-from tests.faults.ledger import Log, read
+from tests.faults.findings import Log, read
 from tests.faults.places import Place
 from tests.faults.proxy import Line, Lines
 from tests.faults.trace import occurrences

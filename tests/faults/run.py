@@ -14,7 +14,7 @@ from benchmarks.rolling_worker import ROUND_SEC, tasks_of
 from tests.faults.catalogue import FAULTS
 from tests.faults.cluster import INTERVAL_SEC, TIMEOUT_SEC, Scene, Stage
 from tests.faults.fault import Fault, Happening, draw, play
-from tests.faults.ledger import Log, answered_twice, gaps, last_change, missed, moves, owned_twice, worked_twice
+from tests.faults.findings import Log, answered_twice, gaps, last_change, missed, moves, owned_twice, worked_twice
 from tests.faults.places import open_place
 from tests.faults.trace import Verdict, ends_trace, judged
 

@@ -274,7 +274,7 @@ def test_the_lease_is_judged_by_the_agent_alone() -> None:
             looked.set()
 
     functions = Functions(on_assign=heard.on_assign, on_revoke=heard.on_revoke, on_lost=heard.on_lost)
-    calls = Callbacks('a', functions, 30, lease_end=lambda: now() - 1, look_at_lease=look, release=lambda tokens: None)
+    calls = Callbacks('a', functions, 30, lease_end=lambda: now() - 1, check_lease=look, release=lambda tokens: None)
     calls.start()
     calls.put(OwnershipChanged(Ownership.nothing(TOKENS), mine))
     assert looked.wait(120)

@@ -52,7 +52,7 @@ def owners_after_a_late_commit() -> int:
     bench.run_until(lambda: backend.late is not None)
     assert newcomer.lease.ownership.is_empty
     bench.run_until(lambda: newcomer.is_settled and not newcomer.lease.ownership.is_empty)
-    newcomer.weigh(0.0)
+    newcomer.set_weight(0.0)
     bench.run(10.0)
     assert newcomer.lease.ownership.is_empty
     assert [sum(owners) for owners in claims(bench)] == [1] * len(TASKS)

@@ -91,17 +91,17 @@ class Callbacks:
         functions: Functions,
         patience_sec: float,
         lease_end: Callable[[], float],
-        look_at_lease: Callable[[], object],
+        check_lease: Callable[[], object],
         release: Callable[[frozenset[int]], object],
     ) -> None:
         """Store the parts.
 
         ``patience_sec`` is how long a call without a deadline may take. ``release`` is called with tokens that need be held no
-        longer. ``lease_end`` returns when the lease ends, and ``look_at_lease`` has the agent check it: the agent alone declares
+        longer. ``lease_end`` returns when the lease ends, and ``check_lease`` has the agent check it: the agent alone declares
         a loss, which then arrives by ``put``. A check in this thread could miss a heartbeat that succeeds at that moment.
         """
         self._node_name, self._functions, self._patience_sec = node_name, functions, max(1.0, patience_sec)
-        self._lease_end, self._look_at_lease, self._release = lease_end, look_at_lease, release
+        self._lease_end, self._check_lease, self._release = lease_end, check_lease, release
         self._changes: threads.Queue[OwnershipChanged | None] = threads.new_queue()
         self._pending: deque[_Call] = deque()
         self._reported: frozenset[int] = frozenset()
@@ -162,17 +162,17 @@ class Callbacks:
                 if not self._make(turn, self._pending.popleft()):
                     return
             try:
-                change = self._changes.get(timeout=self._until_look())
+                change = self._changes.get(timeout=self._until_check())
             except Empty:
                 if self._reported and clock.now() >= self._lease_end():
-                    self._look_at_lease()
+                    self._check_lease()
                 continue
             if change is None:
                 self._is_finished.set()
                 return
             self._plan(change.after.tokens, change.asked, change.deadline)
 
-    def _until_look(self) -> float | None:
+    def _until_check(self) -> float | None:
         return min(_CHECK_SEC, max(0.0, self._lease_end() - clock.now())) or 0.01 if self._reported else None
 
     def _plan(self, tokens: frozenset[int], asked: frozenset[int], deadline: float) -> None:

@@ -82,7 +82,7 @@ class DeathWatch:
         try:
             self._folder = HostFolder(base)
         except NotKnown as reason:
-            self._tell(str(reason))
+            self._set_why_not(str(reason))
         self.watched_names: tuple[str, ...] = ()
         """The nodes whose end this process would know at once."""
         self._incarnation = ''
@@ -119,16 +119,16 @@ class DeathWatch:
         """Take the lock of the incarnation. Without it nothing is known of this process, and its timeout applies."""
         assert self._folder is not None
         if len(self._held) == _MOST_FILES:
-            self._tell(f'its file in {self._folder.path} has gone {_MOST_FILES} times')
+            self._set_why_not(f'its file in {self._folder.path} has gone {_MOST_FILES} times')
             return
         try:
             self._held.append(self._folder.hold(self._incarnation))
         except NotKnown as reason:
-            self._tell(str(reason))
+            self._set_why_not(str(reason))
         else:
-            self._tell(None)
+            self._set_why_not(None)
 
-    def _tell(self, why_not: str | None) -> None:
+    def _set_why_not(self, why_not: str | None) -> None:
         if why_not is not None and why_not != self.why_not:
             _logger.info('node %r: if this process is killed, its tokens wait for its timeout: %s', self._name, why_not)
         self.why_not = why_not

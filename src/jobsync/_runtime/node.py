@@ -111,7 +111,7 @@ class NodeRuntime:
             functions or Functions(),
             config.handover_timeout_sec,
             lease_end=lambda: self.lease.deadline,
-            look_at_lease=self._look_at_lease,
+            check_lease=self._check_lease,
             release=self._release,
         )
         self.death_watch: DeathWatch | None = None
@@ -218,7 +218,7 @@ class NodeRuntime:
         """Make the lane's next call, if it is due; return when to try again."""
         with self._lock:
             if self._weight_wanted is not None:
-                self.agent.weigh(self._weight_wanted)
+                self.agent.set_weight(self._weight_wanted)
             if requests := tuple(self._leave_requests):
                 workers = [request.worker for request in requests if request.worker is not None]
                 self.agent.leave(clock.now(), any(request.at_once for request in requests), workers[-1] if workers else None)
@@ -267,7 +267,7 @@ class NodeRuntime:
         before = snapshot.leadership if snapshot is not None else None
         record_leader(self._backend, leadership, before.node if before and before.epoch == leadership.epoch - 1 else None)
 
-    def _look_at_lease(self) -> None:
+    def _check_lease(self) -> None:
         """Have the agent check whether the lease has ended."""
         with self._lock:
             self.lease.declare_end(clock.now())

@@ -20,7 +20,7 @@ from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import Event
 from jobsync._worker.tracing import task_span
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
-from jobsync.aio.claiming import Claims
+from jobsync.aio.claim_loop import Claims
 from jobsync.aio.singleton import AsyncSingleton
 from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig, callables, checks

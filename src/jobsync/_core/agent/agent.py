@@ -152,7 +152,7 @@ class Agent:
         """
         self._deaths.take(ref)
 
-    def weigh(self, weight: float) -> None:
+    def set_weight(self, weight: float) -> None:
         """Have this weight from now on."""
         if self.phase is not Phase.LEAVING:
             self._weight_sync.wanted = weight

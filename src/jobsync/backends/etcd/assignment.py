@@ -52,7 +52,7 @@ class EtcdAssignment:
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         deadline = self._store.later()
-        return self._store.look(lambda reading: self._changes(reading, since, tokens, deadline), deadline)
+        return self._store.with_state(lambda reading: self._changes(reading, since, tokens, deadline), deadline)
 
     def _changes(self, reading: KeyReading, since: Revision | None, tokens: Collection[int] | None, deadline: float) -> Changes:
         log, version, (known, pins) = reading.state.assignment, reading.state.version, self._pins

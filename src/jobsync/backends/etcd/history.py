@@ -153,7 +153,7 @@ class EtcdHistory:
         """See ``Backend.lost_attempts``."""
         deadline = self._store.later()
         kinds = [HistoryKind.AUDIT]
-        audited = self._store.look(lambda reading: self._read(reading, kinds, date, deadline), deadline).audited
+        audited = self._store.with_state(lambda reading: self._read(reading, kinds, date, deadline), deadline).audited
         return self.attempts.caught_up(Attempts(), date, {item for item, _ in audited}, None, deadline).lost(at_least)
 
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
@@ -206,7 +206,7 @@ class EtcdHistory:
     ) -> Sequence[Row]:
         """See ``Backend.history``."""
         deadline = self._store.later()
-        return self._store.look(lambda reading: self._read(reading, [kind], date, deadline), deadline).history(
+        return self._store.with_state(lambda reading: self._read(reading, [kind], date, deadline), deadline).history(
             kind, limit, date, item
         )
 
@@ -216,7 +216,9 @@ class EtcdHistory:
         self._store.read_time(deadline)
         before = self._store.time.earliest() - older_than
         kinds = [HistoryKind.CLAIM, HistoryKind.AUDIT]
-        return self._store.look(lambda reading: self._read(reading, kinds, date, deadline), deadline).incomplete(date, before)
+        return self._store.with_state(lambda reading: self._read(reading, kinds, date, deadline), deadline).incomplete(
+            date, before
+        )
 
     def _read(self, reading: KeyReading, kinds: Sequence[HistoryKind], date: dt.date | None, deadline: float) -> History:
         """Return the history of some kinds, of one date or all, at the moment of a reading."""

@@ -87,7 +87,7 @@ class EtcdLocks:
     def read_locks(self) -> LockReading:
         """See ``Backend.read_locks``."""
         deadline = self._store.later()
-        found = self._store.look(lambda reading: self.at(reading, deadline), deadline)
+        found = self._store.with_state(lambda reading: self.at(reading, deadline), deadline)
         reading = found.table().reading()
         return attrs.evolve(reading, unreadable=(*found.problems, *reading.unreadable))
 

@@ -129,7 +129,7 @@ class EtcdPurging:
                 return self._attempts(reading, before, limit, after.removeprefix(ATTEMPTS), deadline)
             return self._portion(reading, kind, before, limit, after, deadline)
 
-        portion = self._store.look(read, deadline)
+        portion = self._store.with_state(read, deadline)
         for start in range(0, len(portion.removals), CHUNKS_AT_ONCE):
             part = portion.removals[start : start + CHUNKS_AT_ONCE]
             for removal in part:
@@ -159,15 +159,15 @@ class EtcdPurging:
         """Read one portion, at the moment of a reading."""
         prefix, found = self._keys.history(kind), list[tuple[bytes, list[Row]]]()
         date: dt.date | None = None
-        looked_at, resume = 0, ATTEMPTS if kind is HistoryKind.CLAIM else ''
+        seen, resume = 0, ATTEMPTS if kind is HistoryKind.CLAIM else ''
         for name, rows in self._records(reading, kind, after, limit, deadline):
-            if looked_at >= limit or (rows and date not in (None, date_of(rows[0]))):
+            if seen >= limit or (rows and date not in (None, date_of(rows[0]))):
                 resume = name.removeprefix(prefix).decode('latin-1')
                 break
             if rows:
                 date = date_of(rows[0])
             found.append((name, rows))
-            looked_at += max(1, len(rows))
+            seen += max(1, len(rows))
         other = self._other_history(reading, kind, date, limit, deadline) if date else None
         if other is not None and other.to_read:
             return Portion((), reading.at, None, READING + after)

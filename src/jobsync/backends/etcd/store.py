@@ -128,7 +128,7 @@ class EtcdStore:
         contents = ([values.get(key) for key in entry.keys(prefix)] for entry in entries)
         return [None if None in parts else b''.join(filter(None, parts)) for parts in contents]
 
-    def look(self, work: Callable[[KeyReading], T], deadline: float) -> T:
+    def with_state(self, work: Callable[[KeyReading], T], deadline: float) -> T:
         """Return what ``work`` makes of the state and of what etcd held at that moment."""
         while True:
             # t=0  the state is read at etcd's revision 100

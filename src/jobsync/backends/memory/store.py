@@ -40,7 +40,7 @@ class MemoryStore:
         identity: str | None = None,
         *,
         durable: bool = True,
-        tells_position: bool = True,
+        has_position: bool = True,
     ) -> None:
         self._random = random or Random()
         self.now = clock
@@ -48,7 +48,7 @@ class MemoryStore:
         """The store's own identity; set it to simulate a failover."""
         self.position = 0
         """The number of writes there have been."""
-        self.tells_position = tells_position
+        self.has_position = has_position
         self.durable = durable
         """What backends on this store declare."""
         self.refuses_writes = False
@@ -66,7 +66,7 @@ class MemoryStore:
 
     def context(self) -> CallContext:
         """Return what a call needs from outside the records now."""
-        return CallContext(self.identity, self.now(), self._random, self.position if self.tells_position else None)
+        return CallContext(self.identity, self.now(), self._random, self.position if self.has_position else None)
 
     def new_space(self) -> Space:
         """Return a namespace in which nothing has happened."""

@@ -121,7 +121,7 @@ class RedisBackend:
 
     def snapshot(self) -> Snapshot:
         """See ``Backend.snapshot``."""
-        fields, (now, locks_revision, longest, flat) = records.standing_of(self._run('snapshot'))
+        fields, (now, locks_revision, longest, flat) = records.shared_fields_of(self._run('snapshot'))
         nodes, unreadable = records.nodes_of(flat)
         return Snapshot(
             **fields,
@@ -165,7 +165,7 @@ class RedisBackend:
             holding=','.join(map(str, sorted(holding))),
             candidate=candidate,
         )
-        fields, (own, leaders, age, leader_is_candidate) = records.standing_of(answer)
+        fields, (own, leaders, age, leader_is_candidate) = records.shared_fields_of(answer)
         return Pulse(
             **fields,
             heartbeat=int(own),

@@ -27,7 +27,7 @@ class RedisNamespace:
         self.pool = RedisPool(server)
         self.channel = self.key(f'{server.db}:revision')
         """Where revisions are announced; the databases of a server share their channels."""
-        self._standing = ('1' if server.durable else '0', self.channel)
+        self._of_all = ('1' if server.durable else '0', self.channel)
 
     def __str__(self) -> str:
         return f'{self.server} {self._name}'
@@ -49,7 +49,7 @@ class RedisNamespace:
         """Run a script, and return what follows the ``ok`` of its answer; raise what the script refuses with."""
         code = script(script_name)
         deadline = deadline or self.deadline(bulk=code.is_bulk)
-        answer: list[Any] = self.pool.run(code, deadline, *code.words(self.key, self._standing, named, rest))
+        answer: list[Any] = self.pool.run(code, deadline, *code.words(self.key, self._of_all, named, rest))
         status, *details = answer
         if status == b'ok':
             return details

@@ -51,7 +51,7 @@ __all__ = [
     'revision_text',
     'run_words',
     'sealed',
-    'standing_of',
+    'shared_fields_of',
     'timeline_of',
     'timeline_words',
     'unsealed',
@@ -147,8 +147,8 @@ def leadership_of(epoch: bytes, leader: bytes, run: bytes) -> Leadership:
     return Leadership(int(epoch), NodeRef(leader.decode(), run.decode()) if leader else None)
 
 
-def standing_of(answer: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[Any]]:
-    """Return the fields that a pulse and a snapshot share, and the rest of the answer; see ``standing`` in ``common.lua``."""
+def shared_fields_of(answer: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[Any]]:
+    """Return the fields that a pulse and a snapshot share (``shared_fields`` in ``common.lua``), and the rest of the answer."""
     fields = {
         'timeline': timeline_of(*answer[:3]),
         'store': answer[3].decode(),

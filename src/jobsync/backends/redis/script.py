@@ -23,7 +23,7 @@ import attrs
 
 __all__ = ['Script', 'script']
 
-STANDING = ('durable', 'channel')
+ARGUMENTS_OF_ALL = ('durable', 'channel')
 """Arguments of every script, before its own."""
 
 REQUIRED = {
@@ -48,11 +48,11 @@ class Script:
     digest: str = attrs.field(repr=False)
 
     def words(
-        self, key: Callable[[str], str], standing: tuple[str, str], named: dict[str, object], rest: Sequence[object]
+        self, key: Callable[[str], str], of_all: tuple[str, str], named: dict[str, object], rest: Sequence[object]
     ) -> tuple[object, ...]:
         """Return the words after ``EVALSHA digest``."""
         assert len(named) == len(self.arguments), (self.name, named.keys() ^ set(self.arguments))
-        return len(self.keys), *map(key, self.keys), *standing, *(_sent(named[name]) for name in self.arguments), *rest
+        return len(self.keys), *map(key, self.keys), *of_all, *(_sent(named[name]) for name in self.arguments), *rest
 
 
 def _sent(value: object) -> object:
@@ -65,10 +65,10 @@ def script(name: str) -> Script:
     folder = resources.files(__package__) / 'scripts'
     own, common = (folder.joinpath(f'{each}.lua').read_text(encoding='utf-8') for each in (name, 'common'))
     keys, arguments = _names('KEYS', own), _names('ARGV', own)
-    count = len(STANDING) + len(arguments)
+    count = len(ARGUMENTS_OF_ALL) + len(arguments)
     head = [
         f'local key = {{{_fields("KEYS", keys)}}}',
-        f'local given = {{{_fields("ARGV", STANDING + arguments)}}}',
+        f'local given = {{{_fields("ARGV", ARGUMENTS_OF_ALL + arguments)}}}',
         f'local rest = setmetatable({{count = #ARGV - {count}}}, {{__call = function(_, i) return ARGV[{count} + i] end}})',
     ]
     source = '\n'.join([*head, common, *(REQUIRED[each] for each in _names('REQUIRES', own)), own])

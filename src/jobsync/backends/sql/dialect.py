@@ -39,7 +39,7 @@ class Dialect(abc.ABC):
     name: ClassVar[str]
     """As the conditions of ``sound`` and SQLAlchemy know the dialect."""
 
-    looks_before_it_puts: ClassVar[bool]
+    is_upsert_slow: ClassVar[bool]
     """Whether an INSERT with ON CONFLICT takes much longer than a search first and an INSERT without."""
 
     writes_in_with: ClassVar[bool]

@@ -45,7 +45,7 @@ def append_claims(tx: SqlTransaction, ref: NodeRef, items: Sequence[str], date: 
     elif not tx.dialect.writes_in_with:
         if tx.execute(way.put, given).rowcount == len(names):
             return Unclaimed()
-    elif looks_first(tx, names) and tx.conclude(way.put_new, given).rowcount > 0:
+    elif inserts_first(tx, names) and tx.conclude(way.put_new, given).rowcount > 0:
         return Unclaimed()
     elif found := tx.conclude(way.put_and_find, given).all():
         return unclaimed(found)
@@ -67,7 +67,7 @@ def append_audits(tx: SqlTransaction, node: str, items: Sequence[str], date: dt.
     """See ``Backend.append_audits``. One statement, because a worker pays it for each task."""
     names = sorted(dict.fromkeys(items))
     given = parameters(tx, node, names, date)
-    ways = (put_new_audits, put_audits) if looks_first(tx, names) else (put_audits,)
+    ways = (put_new_audits, put_audits) if inserts_first(tx, names) else (put_audits,)
     if not names or all(tx.conclude(way, given).rowcount <= 0 for way in ways):
         states.read(tx)
 
@@ -77,12 +77,12 @@ def parameters(tx: SqlTransaction, node: str, names: Sequence[str], date: dt.dat
     return {'items': tx.dialect.listed(names), 'at': date, 'by': node}
 
 
-def looks_first(tx: SqlTransaction, names: Sequence[str]) -> bool:
+def inserts_first(tx: SqlTransaction, names: Sequence[str]) -> bool:
     """Return whether a statement that inserts all rows or none is tried first.
 
     It takes little more than half the time of one that is ready for conflicts.
     """
-    return tx.dialect.looks_before_it_puts and len(names) >= MANY
+    return tx.dialect.is_upsert_slow and len(names) >= MANY
 
 
 class Claiming:

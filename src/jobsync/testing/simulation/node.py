@@ -326,7 +326,7 @@ class SimNode:
 
     def weigh(self, weight: float) -> None:
         """Have this weight from now on."""
-        self.agent.weigh(weight)
+        self.agent.set_weight(weight)
         self.wake(Lane.WORK, self._world.now)
 
     def stall(self, is_stalled: bool) -> None:

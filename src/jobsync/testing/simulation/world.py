@@ -45,7 +45,7 @@ class World:
             self.store_time,
             Random(seed + 1),
             durable=self.random.random() < 0.5,
-            tells_position=not self.config.hidden_rollbacks,
+            has_position=not self.config.hidden_rollbacks,
         )
         self.namespace = 'sync_'
         self.backend: Backend = SmallBackend(self.store, BackendOptions(namespace=self.namespace))

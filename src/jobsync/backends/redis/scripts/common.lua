@@ -76,7 +76,7 @@ local function enter()
 end
 
 -- Return what a heartbeat and a snapshot read of the state, 12 values, followed by others.
-local function standing(state, ...)
+local function shared_fields(state, ...)
     return {'ok', state.generation, state.timeline, state.timeline_store, state.store, state.revision, state.stamp,
         state.version, state.version_stamp, state.epoch, state.leader, state.leader_run, state.position, ...}
 end

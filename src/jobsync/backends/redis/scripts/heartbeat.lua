@@ -3,7 +3,7 @@
 -- REQUIRES: namespace, node
 -- KEYS: state, nodes
 -- ARGV: name, run, seen, holding, candidate
--- Returns: 'ok', the 12 values of ``standing``, heartbeat, the leader's heartbeat or '', microseconds since then or '', its
+-- Returns: 'ok', the 12 values of ``shared_fields``, heartbeat, the leader's heartbeat or '', microseconds since then or '', its
 --          candidate or ''
 local time = now()
 node.heartbeat = text(node.heartbeat + 1)
@@ -14,5 +14,5 @@ node.last_heartbeat = text(time)
 put_node(node)
 state.position = text(redis.call('HINCRBY', key.state, 'position', 1))
 local leader = state.leader ~= '' and joined(state.leader, state.leader_run)
-return standing(state, node.heartbeat, leader and leader.heartbeat or '',
+return shared_fields(state, node.heartbeat, leader and leader.heartbeat or '',
     leader and text(math.max(0, time - leader.last_heartbeat)) or '', leader and leader.candidate or '')

@@ -3,5 +3,5 @@
 -- REQUIRES: namespace
 -- KEYS: state, nodes
 -- ARGV: none
--- Returns: 'ok', the 12 values of ``standing``, time, locks_revision, longest_timeout, names and records of nodes in turn, in no order
-return standing(state, text(now()), state.locks_revision, state.longest_timeout, redis.call('HGETALL', key.nodes))
+-- Returns: 'ok', the 12 values of ``shared_fields``, time, locks_revision, longest_timeout, names and records of nodes in turn, in no order
+return shared_fields(state, text(now()), state.locks_revision, state.longest_timeout, redis.call('HGETALL', key.nodes))

@@ -26,7 +26,7 @@ class PostgresqlDialect(Dialect):
     """See ``Dialect``. A ``listed`` value is a PostgreSQL array as text."""
 
     name = 'postgresql'
-    looks_before_it_puts = True
+    is_upsert_slow = True
     writes_in_with = True
     first_key = 1
 

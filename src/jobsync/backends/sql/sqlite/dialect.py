@@ -31,7 +31,7 @@ class SqliteDialect(Dialect):
     """See ``Dialect``. A ``listed`` value is a JSON array."""
 
     name = 'sqlite'
-    looks_before_it_puts = False
+    is_upsert_slow = False
     writes_in_with = False
     first_key = 0
 

@@ -1,4 +1,4 @@
-"""The ledger: what it finds in logs that were made up."""
+"""What is found in logs that were made up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from tests.faults.ledger import LEASE, Log, answered_twice, gaps, last_change, missed, moves, owned_twice, read, worked_twice
+from tests.faults.findings import LEASE, Log, answered_twice, gaps, last_change, missed, moves, owned_twice, read, worked_twice
 
 Event = Mapping[str, Any]
 

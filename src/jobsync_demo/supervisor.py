@@ -70,7 +70,7 @@ class Supervisor:
         # -P: nothing is imported from the working directory.
         command = [sys.executable, '-P', '-m', 'jobsync_demo.worker', str(self._orders), node, str(minimum_nodes)]
         with complaints.open('wb') as file:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603 - this Python, with a module of ours
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -92,4 +92,5 @@ class OnLoop:
 
 def is_coroutine_function(function: object) -> bool:
     """Return whether a call of the function returns a coroutine."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, '__call__', None))  # noqa: B004
+    called = getattr(function, '__call__', None)  # noqa: B004 - of an object whose call is a coroutine function
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)

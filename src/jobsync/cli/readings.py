@@ -251,7 +251,13 @@ def why(cluster: Cluster, task: str, date: dt.date | None, as_json: bool) -> Non
 @click.option('--dry-run', is_flag=True, help='No effect: this command never changes anything.')
 @json_option
 @cluster_command
-def plan(cluster: Cluster, add: tuple[str, ...], remove: tuple[str, ...], dry_run: bool, as_json: bool) -> None:  # noqa: ARG001
+def plan(
+    cluster: Cluster,
+    add: tuple[str, ...],
+    remove: tuple[str, ...],
+    dry_run: bool,  # noqa: ARG001 - accepted, without effect
+    as_json: bool,
+) -> None:
     """Show what would move if nodes came or went. Changes nothing."""
     found = cluster.plan(dict(map(_weighted, add)), remove)
     if as_json:

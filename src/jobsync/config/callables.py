@@ -37,14 +37,15 @@ def callback(*counts: int) -> Check:
 def function(name: str, value: T, *counts: int, may_await: bool = False) -> T:
     """Return a function that takes one of these numbers of arguments, or None. Raise ``ConfigError`` for any other value.
 
-    A call of a generator function runs nothing of its body, nor, unless its caller ``may_await``, does one of a coroutine
-    function: what is called for its effect has none, and no error says so.
+    A generator function is refused, because a call of it runs nothing of its body, and no error would say so. So is a coroutine
+    function, unless its caller ``may_await``.
     """
     callback(*counts).of(name, value)
     called: Any = value
     while isinstance(called, functools.partial):
         called = called.func
-    codes = [getattr(each, '__code__', None) for each in (called, getattr(type(called), '__call__', None))]  # noqa: B004
+    by_class = getattr(type(called), '__call__', None)  # noqa: B004 - of an object whose call is a generator or coroutine function
+    codes = [getattr(each, '__code__', None) for each in (called, by_class)]
     flags = _GENERATOR if may_await else _GENERATOR | inspect.CO_COROUTINE
     if any(isinstance(code, types.CodeType) and code.co_flags & flags for code in codes):
         allowed = 'no generator' if may_await else 'no generator, and no coroutine function, which AsyncJob takes'

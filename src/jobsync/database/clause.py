@@ -132,4 +132,4 @@ def _among_on_sqlite(element: _Among, compiler: SQLCompiler, **options: Any) -> 
 @compiles(_NotAmong, 'sqlite')
 def _not_among_on_sqlite(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
     value, several = _parts(element, compiler, options)
-    return f'({value} NOT IN (SELECT value FROM json_each({several})))'  # noqa: S608
+    return f'({value} NOT IN (SELECT value FROM json_each({several})))'  # noqa: S608 - rendered by SQLAlchemy

@@ -162,7 +162,7 @@ class Connection:
             quote = connection.dialect.identifier_preparer.quote
             into = '.'.join(quote(part) for part in table.split('.'))
             names, marks = ', '.join(map(quote, columns)), ', '.join(['%s'] * len(columns))
-            sql = f'INSERT INTO {into} ({names}) VALUES ({marks})'  # noqa: S608
+            sql = f'INSERT INTO {into} ({names}) VALUES ({marks})'  # noqa: S608 - names are quoted
             several = [_prepared(connection, sql, row) for row in rows]
             return connection.exec_driver_sql(several[0][0], [values for _, values in several]).rowcount
 

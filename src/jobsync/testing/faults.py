@@ -124,75 +124,67 @@ class FaultyBackend:
 
     # The protocol, method by method
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:  # noqa: D102
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         return self._call(self.inner.open, settings, create, dead)
 
-    def renew_timeline(  # noqa: D102
-        self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0
-    ) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         self._call(self.inner.renew_timeline, expected, at_least, longest_timeout_sec)
 
-    def register(  # noqa: D102
-        self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None
-    ) -> None:
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         self._call(self.inner.register, node, timeline, at_least, replacing)
 
-    def heartbeat(  # noqa: D102
-        self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True
-    ) -> Pulse:
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         return self._call(self.inner.heartbeat, ref, seen, holding, candidate)
 
-    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:  # noqa: D102
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         self._call(self.inner.set_weight, ref, weight, stalled)
 
-    def deregister(self, ref: NodeRef, died: bool = False) -> None:  # noqa: D102
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
         self._call(self.inner.deregister, ref, died)
 
-    def remove_node(self, ref: NodeRef) -> bool:  # noqa: D102
+    def remove_node(self, ref: NodeRef) -> bool:
         return self._call(self.inner.remove_node, ref)
 
-    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:  # noqa: D102
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         return self._call(self.inner.acquire_leadership, ref, epoch)
 
-    def snapshot(self) -> Snapshot:  # noqa: D102
+    def snapshot(self) -> Snapshot:
         return self._call(self.inner.snapshot)
 
-    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:  # noqa: D102
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         return self._call(self.inner.read_assignment, since, tokens)
 
-    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:  # noqa: D102
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         return self._call(self.inner.commit, ref, plan, guard)
 
-    def read_locks(self) -> LockReading:  # noqa: D102
+    def read_locks(self) -> LockReading:
         return self._call(self.inner.read_locks)
 
-    def edit_locks(self, edit: LockEdit) -> int:  # noqa: D102
+    def edit_locks(self, edit: LockEdit) -> int:
         return self._call(self.inner.edit_locks, edit)
 
-    def append_claims(  # noqa: D102
-        self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None
-    ) -> Unclaimed:
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         return self._call(self.inner.append_claims, ref, items, date, tolerated)
 
-    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:  # noqa: D102
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
         self._call(self.inner.forget_attempts, items, date, ref)
 
-    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:  # noqa: D102
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
         return self._call(self.inner.lost_attempts, date, at_least)
 
-    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:  # noqa: D102
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         self._call(self.inner.append_audits, node, items, date)
 
-    def history(  # noqa: D102
+    def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Claim | Audit | Rebalance]:
         return self._call(self.inner.history, kind, limit=limit, date=date, item=item)
 
-    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:  # noqa: D102
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
         return self._call(self.inner.incomplete, date, older_than)
 
-    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:  # noqa: D102
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         return self._call(self.inner.purge, kind, before, limit, after)
 
-    def wait(self, revision: int, timeout: float) -> int:  # noqa: D102
+    def wait(self, revision: int, timeout: float) -> int:
         return self._call(self.inner.wait, revision, timeout)

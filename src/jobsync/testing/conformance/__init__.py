@@ -28,6 +28,6 @@ MODULES = tuple(f'{__name__}.{module.name}' for module in pkgutil.iter_modules(_
 pytest.register_assert_rewrite(*MODULES)
 
 from jobsync.testing.conformance.harness import Ability, Harness  # noqa: E402 - after the line that lets asserts show values
-from jobsync.testing.conformance.suite import BackendSuite  # noqa: E402
+from jobsync.testing.conformance.suite import BackendSuite  # noqa: E402 - as above
 
 __all__ = ['MODULES', 'Ability', 'BackendSuite', 'Harness']

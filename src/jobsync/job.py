@@ -578,7 +578,7 @@ class Job:
         self._session.check_process()
 
         def register(function: F) -> F:
-            call = callables.with_optional_argument('function', function)
+            call = callables.with_optional_argument(function)
             title = getattr(function, '__name__', None) if name is None else name
             place = self._place('every', title)
             self._scheduler.add(Scheduled(str(title), call, parsed, zone, misfire == 'run', place))

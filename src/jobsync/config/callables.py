@@ -53,16 +53,16 @@ def function(name: str, value: T, *counts: int, may_await: bool = False) -> T:
     return value
 
 
-def with_optional_argument(name: str, function_: Callable[..., object]) -> Callable[[object], object]:
-    """Return a function of one argument that calls another one with it, or without, as that has it.
+def with_optional_argument(scheduled: Callable[..., object]) -> Callable[[object], object]:
+    """Return a function of one argument that calls a user's function with it, or without, as the user's function has it.
 
-    Raise ``ConfigError`` if that can be called neither with one argument nor with none, or runs nothing when it is called.
+    Raise ``ConfigError`` if the user's function takes more arguments, or runs nothing when it is called.
     """
-    if function_ is None:
-        raise ConfigError(f'{name} is None: must be callable')
-    function(name, function_, 1, 0)
-    takes_one = callback(1).is_allowed(function_)
-    return function_ if takes_one else lambda _: function_()
+    if scheduled is None:
+        raise ConfigError('function is None: must be callable')
+    function('function', scheduled, 1, 0)
+    takes_one = callback(1).is_allowed(scheduled)
+    return scheduled if takes_one else lambda _: scheduled()
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:

@@ -62,7 +62,7 @@ def cluster_app(connect: Callable[[], Cluster], hosts: Sequence[str] = LOCAL, to
 
     routes = [
         Route('/health/ready', ready),
-        *_optional('/metrics', metrics),
+        *_metrics_route(metrics),
         *([] if token is None else steering_routes(feed, token)),
     ]
     return _app(feed, routes, hosts)
@@ -105,7 +105,7 @@ def job_app(job: Worker, connect: Callable[[], Cluster], hosts: Sequence[str] = 
 
         return _exposition(await run_in_threadpool(generate_latest))
 
-    routes = [Route('/health/ready', ready), *_optional('/metrics', metrics), Route('/api/worker', worker)]
+    routes = [Route('/health/ready', ready), *_metrics_route(metrics), Route('/api/worker', worker)]
     return _app(Feed(connect, _about(steering=False)), routes, hosts)
 
 
@@ -113,9 +113,10 @@ def _about(*, steering: bool) -> dict[str, Any]:
     return {'version': importlib.metadata.version('jobsync'), 'steering': steering}
 
 
-def _optional(path: str, metrics: Answer) -> Iterator[Route]:
+def _metrics_route(metrics: Answer) -> Iterator[Route]:
+    """Yield the route of the metrics, if the extra for them is installed."""
     if importlib.util.find_spec('prometheus_client') is not None:
-        yield Route(path, metrics)
+        yield Route('/metrics', metrics)
 
 
 def _exposition(text: bytes) -> Response:

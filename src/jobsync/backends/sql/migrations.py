@@ -62,7 +62,7 @@ def add_missing(tx: SqlTransaction) -> None:
 
 def add_columns(tx: SqlTransaction, table: sa.Table, new: list[sa.Column[object]]) -> None:
     """Add columns to a PostgreSQL table, with their conditions."""
-    sound = conditions(table, 'postgresql')
+    sound = conditions(table)
     for column in new:
         ddl = CreateColumn(column).compile(dialect=tx.connection.dialect)
         run(tx, f'ALTER TABLE {table.name} ADD COLUMN {ddl}')

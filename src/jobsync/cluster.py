@@ -153,6 +153,7 @@ class Cluster:
             group: The name of the group. None: all groups.
 
         Raises:
+            ConfigError: An argument is not allowed.
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
@@ -258,6 +259,8 @@ class Cluster:
             task: A ``Task`` or a bare id. None: every task.
 
         Raises:
+            ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         return self._task_rows(HistoryKind.CLAIM, limit, date, task)
@@ -271,6 +274,8 @@ class Cluster:
             task: A ``Task`` or a bare id. None: every task.
 
         Raises:
+            ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         return self._task_rows(HistoryKind.AUDIT, limit, date, task)
@@ -283,6 +288,8 @@ class Cluster:
             date: The date of the work. None: every date.
 
         Raises:
+            ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         return [_task_row(claim) for claim in self._backend.incomplete(checks.optional_date(date), checks.age(older_than))]
@@ -295,6 +302,7 @@ class Cluster:
             date: The date of the work. None: today.
 
         Raises:
+            ConfigError: An argument is not allowed.
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
@@ -309,6 +317,8 @@ class Cluster:
             limit: How many at most. None: all.
 
         Raises:
+            ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         found = self._backend.history(HistoryKind.REBALANCE, limit=checks.limit.of('limit', limit))
@@ -327,7 +337,7 @@ class Cluster:
             limit: How many events at most.
 
         Raises:
-            ConfigError: The id cannot be a task's.
+            ConfigError: An argument is not allowed.
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
@@ -367,6 +377,7 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         request = lock_request(self._actor(actor), task, node_pattern, reason, expires_in_days)
@@ -388,6 +399,7 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         who = self._actor(actor)
@@ -422,6 +434,7 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed, or neither or both of ``before`` and ``older_than`` are given.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer. What was deleted until then is deleted.
         """
         return purge_history(self._backend, lambda action: action(), self._actor(actor), before, older_than, kinds)
@@ -457,6 +470,7 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed; or no other node could own the tokens, and ``force`` is False.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         who = self._actor(actor)
@@ -483,6 +497,8 @@ class Cluster:
             Whether it was drained.
 
         Raises:
+            ConfigError: An argument is not allowed.
+            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)

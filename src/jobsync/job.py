@@ -289,8 +289,7 @@ class Job:
         Raises:
             ConfigError: An id cannot be a task's.
         """
-        several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
-        return self._task_log.record_claims(dict(map(self._parse, several)))
+        return self._task_log.record_claims(dict(map(self._parse, _several(tasks))))
 
     def claim(self, tasks: Iterable[T], batch: int | None = None, once: bool = False) -> Iterator[T]:
         """Yield the tasks that this node owns, one after the other: the loop to work in.
@@ -524,8 +523,7 @@ class Job:
             ConfigError: An id cannot be a task's.
             BackendUnavailable: The store does not answer.
         """
-        several = tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
-        self._task_log.attempts.release([key_of(task) for task in several])
+        self._task_log.attempts.release(list(map(key_of, _several(tasks))))
 
     # --- once in the cluster ------------------------------------------------------------------------------------------------
 
@@ -949,3 +947,7 @@ class Job:
     @property
     def _coordination_enabled(self) -> bool:
         return self._config.enabled
+
+
+def _several(tasks: object) -> Collection[object]:
+    return tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]

@@ -1,7 +1,8 @@
 """A cluster of etcd servers as the store.
 
 The backend is made from a URL (see ``plugin``), or from a client of the user's:
-``CoordinationConfig(backend=jobsync.backends.etcd.backend(client))``.
+``CoordinationConfig(backend=jobsync.backends.etcd.backend(client))``. The class is in ``etcd_backend``, because a module named
+``backend`` would take the place of that function once it is imported.
 """
 
 from __future__ import annotations

@@ -180,6 +180,10 @@ class Job:
         Marks no task complete: only ``write_audit`` does. If a signal handler calls this while one of this object's own calls is
         interrupted, it returns before the node has left, since the end may have to wait for that call. The node then leaves when
         the block ends, which it does if the handler calls ``sys.exit``.
+
+        Raises:
+            NodeNameInUse: Another process has taken this node's name since the block was entered, which ended its loops.
+            ConfigMismatch: The store has other settings than the block was entered with, which ended its loops.
         """
         try:
             # t=0  main thread: the block ends after a first signal
@@ -188,6 +192,8 @@ class Job:
             self._session.stages.record(Event.LEAVE)
         finally:
             self._leave(exc, traceback)
+        if exc_type is None:
+            self._session.raise_failure()
 
     def _leave(self, exc: BaseException | None, traceback: TracebackType | None) -> None:
         if exc is not None and not isinstance(exc, Exception):

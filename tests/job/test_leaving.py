@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import itertools
@@ -14,7 +15,7 @@ from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import BackendUnavailable, ClusterTimeout, Job, JobsyncError, plugins
+from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, Job, JobsyncError, NodeNameInUse, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
 from jobsync._runtime import node
 from jobsync._worker.stages import Event
@@ -72,29 +73,60 @@ def test_a_loop_is_told_that_the_node_is_leaving(store: Store) -> None:
         assert job.is_leaving
 
 
-def test_a_loop_is_told_that_the_node_cannot_go_on(store: Store) -> None:
-    """A node whose name another process has taken is over for good: ``is_leaving``, and an endless ``claim`` loop ends."""
-    with store.job('a') as job, store.job('b'):
+def usurp(store: Store, job: Job | AsyncJob) -> None:
+    """Have another process take the name of a node."""
+    usurper = NodeRef(job.node_name, 'another process')
+    timeline = store.handle.snapshot().timeline
+
+    def usurped() -> bool:
+        mine = next(node for node in store.handle.snapshot().nodes if node.name == job.node_name)
+        with contextlib.suppress(NameTaken):
+            store.handle.register(Registration(usurper, timeout_sec=60), timeline, 0, mine.beat)
+            return True
+        return False
+
+    wait_until(usurped, 'another process has the name')
+
+    def is_over() -> bool:
+        store.handle.heartbeat(usurper, INITIAL, frozenset())
+        return job.is_leaving
+
+    wait_until(is_over, 'the node has seen that the name is in use')
+
+
+def test_a_node_that_cannot_go_on(store: Store) -> None:
+    """One whose name another process has taken is over for good: its loops end, and the end of its block says why, once.
+
+    So a program that goes on after a loop does not take the tasks that are left for done, and does not end with status 0.
+    """
+    finished = []
+    with pytest.raises(NodeNameInUse, match="name 'a' is in use by a live process"), store.job('a') as job, store.job('b'):
         assert not job.is_leaving
-        usurper = NodeRef('a', 'another process')
-        timeline = store.handle.snapshot().timeline
-
-        def usurped() -> bool:
-            mine = next(node for node in store.handle.snapshot().nodes if node.name == 'a')
-            with contextlib.suppress(NameTaken):
-                store.handle.register(Registration(usurper, timeout_sec=60), timeline, 0, mine.beat)
-                return True
-            return False
-
-        wait_until(usurped, 'another process has the name')
-
-        def is_over() -> bool:
-            store.handle.heartbeat(usurper, INITIAL, frozenset())
-            return job.is_leaving
-
-        wait_until(is_over, 'the node has seen that the name is in use')
+        usurp(store, job)
         assert job.get_coordination_status()['state'] == 'failed'
         assert list(job.claim(itertools.count())) == []
+        assert list(job.batch(range(9))) == []
+        finished.append(job)
+    (job,) = finished
+    job.__exit__(None, None, None)
+
+
+def test_a_node_that_cannot_go_on_and_a_body_that_raises(store: Store) -> None:
+    """What the body raises comes out of the block."""
+    with pytest.raises(LookupError, match='no such file'), store.job('a') as job, store.job('b'):
+        usurp(store, job)
+        raise LookupError('no such file')
+
+
+def test_a_node_of_an_event_loop_that_cannot_go_on(store: Store) -> None:
+    """The end of its block says why."""
+
+    async def main() -> None:
+        async with store.async_job('a') as job:
+            await asyncio.to_thread(usurp, store, job)
+
+    with pytest.raises(NodeNameInUse, match="name 'a' is in use by a live process"), store.job('b'):
+        asyncio.run(main())
 
 
 def test_from_other_threads(store: Store) -> None:

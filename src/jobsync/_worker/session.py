@@ -44,6 +44,8 @@ class Session:
         self.node_name, self.config, self._create = node_name, config, create
         self.caller = StoreCalls(2 * config.op_timeout_sec, f'jobsync-calls-{node_name}' if config.enabled else None)
         self.runtime: NodeRuntime | None = None
+        self._has_raised = False
+        """Whether ``raise_failure`` has raised what stopped the node."""
         self.lease: Lease | None = None
         """The lease that ``can_claim_task`` reads. None before the runtime has one, and once the session is to end."""
         self.stages = Stages(node_name)
@@ -178,6 +180,12 @@ class Session:
             runtime.close()
         self._close()
         event_log.flush()
+
+    def raise_failure(self) -> None:
+        """Raise, once, what has stopped the node for good while the block ran: its loops have ended with work left."""
+        if self.is_over and self.runtime is not None and not self._has_raised and (failure := self.runtime.status.failure):
+            self._has_raised = True
+            raise failure.with_traceback(None)
 
     def after_the_end(self, action: Callable[[Backend], object]) -> None:
         """Call the backend once more after this session has closed it."""

@@ -179,6 +179,8 @@ class AsyncJob:
         """Stop claiming, give the tokens back, and leave. May be called again. Marks no task complete."""
         if self._threads.are_open and self._job._session.is_same_process:
             await self._leave()
+            if exc_type is None:
+                self._job._session.raise_failure()
 
     if not TYPE_CHECKING:  # a type checker finds ``with`` by itself, as long as these are missing
 

@@ -31,6 +31,7 @@ from jobsync._core.records import NodeState
 from jobsync._event_log import event_log
 from jobsync._worker.session import Session
 from jobsync._worker.stages import Event, Stages
+from jobsync.aio import job as aio_job
 from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.testing import FaultyBackend
 
@@ -489,6 +490,43 @@ def test_overlapping_async_jobs_all_hear_of_a_signal(store: Store, former: list[
 
     asyncio.run(work())
     assert former == []
+
+
+@pytest.mark.any_store
+@one_store
+def test_leaving_is_cancelled_again_while_a_coroutine_ends(
+    store: Store, former: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handlers of before come back, though leaving still waited for a coroutine of the user's that does not end."""
+    monkeypatch.setattr(aio_job, '_LAST_CALLS_SEC', 0.0)
+
+    async def work() -> None:
+        entered, is_cancelled, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def linger(_: frozenset[int]) -> None:
+            while not may_end.is_set():
+                try:
+                    await may_end.wait()
+                except asyncio.CancelledError:
+                    is_cancelled.set()
+
+        async def stay() -> None:
+            async with store.async_job('a', handle_signals=True, on_assign=linger):
+                entered.set()
+                await asyncio.sleep(3600)
+
+        staying = asyncio.create_task(stay())
+        await entered.wait()
+        staying.cancel()
+        await is_cancelled.wait()
+        staying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await staying
+        signal.raise_signal(signal.SIGTERM)
+        may_end.set()
+
+    asyncio.run(work())
+    assert former == [signal.SIGTERM]
 
 
 @pytest.mark.any_store

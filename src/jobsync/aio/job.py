@@ -204,10 +204,15 @@ class AsyncJob:
         try:
             await self._threads.complete(self._leave_in_thread, self._hurry)
         finally:
-            await self._on_loop.close()
-            self._threads.close()
-            if self._signals is not None:
-                self._signals.release()
+            # t=0  leaving was cancelled, and waits here for a coroutine of the user's that takes its time to end
+            # t=1  it is cancelled again
+            # Without the handler's end, every later signal of the process would be for a job that has left, and do nothing.
+            try:
+                await self._on_loop.close()
+            finally:
+                self._threads.close()
+                if self._signals is not None:
+                    self._signals.release()
 
     def _leave_in_thread(self) -> None:
         self._job.__exit__(None, None, None)

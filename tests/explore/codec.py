@@ -305,7 +305,7 @@ class Codec:
                 beats = {read[at]: ((read[at + 1], read[at + 2][1]), read[at + 3][1]) for at in range(0, len(read), 4)}
                 setattr(made, name, beats)
             elif how is Kind.NONE:
-                setattr(made, name, {} if name == '_attempts' else None)
+                setattr(made, name, {} if name == 'attempts' else None)
             elif name == 'grant':
                 deadline = self.value(part)
             else:

@@ -40,3 +40,35 @@ def test_a_task_that_passed_on_while_its_claim_was_under_way_is_not_begun(store:
         finally:
             may_go_on.set()
     slow.inner.close()
+
+
+@pytest.mark.any_store
+def test_a_thread_that_is_refused_takes_no_task_from_another(store: Store) -> None:
+    """Two threads add one task, and a hand-over begins between: the one refused leaves the other's task in flight (P1)."""
+    is_under_way, may_go_on = threading.Event(), threading.Event()
+
+    def wait(_: float) -> None:
+        is_under_way.set()
+        assert may_go_on.wait(120)
+
+    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
+    config = {'backend': slow, 'handover_timeout_sec': 600}
+    with store.job('a', config=config) as a, store.job('b') as b, ThreadPoolExecutor(1) as pool:
+        task = next(f't{number}' for number in range(1000) if a.can_claim_task(f't{number}'))
+        try:
+            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
+            refused = pool.submit(a.add_task, task)
+            assert is_under_way.wait(120)
+            assert a.add_task(task)
+            b.register_task_lock(task, 'b')
+            wait_until(lambda: not a.can_claim_task(task), 'the task is to pass on')
+            may_go_on.set()
+            assert not refused.result(120)
+            assert a._session.lease is not None
+            assert task in a._session.lease.in_flight
+            assert not b.can_claim_task(task)
+            a.complete(task)
+            wait_until(lambda: b.can_claim_task(task), 'the task passes on')
+        finally:
+            may_go_on.set()
+    slow.inner.close()

@@ -110,39 +110,38 @@ class TaskLog:
         if runtime is None:
             self._open[key] = clock.now()
             return True
-        ref = runtime.agent.ref
-        was_open = key in self._open
-        # t=0  this thread marks the task in flight, then records its claim
-        # t=1  the leader wants the token for another node: this node reports the token as held, because of the mark
+        lease, ref, worker, was_open = runtime.lease, runtime.agent.ref, worker_id(), key in self._open
+        attempts, attempt = lease.attempts, object()
+        # t=0  this thread has an attempt at the task, and its claim is on the way
+        # t=1  the leader wants the token for another node: this node reports the token as held, because of the attempt
         # t=2  the claim is recorded, or refused
-        # Marked after the claim, the token could pass on at t=1, and two nodes would have the task. A mark that stays behind
-        # after an error (Ctrl-C included) would delay every hand-over of the token, so any exception takes it away.
+        # Without it the token could pass on at t=1, and two nodes would have the task. And it is this thread's alone:
+        # t=0  two threads add one task, and the claim of the second is recorded first: it works on the task
+        # t=1  the leader wants the token for another node
+        # t=2  the claim of the first is recorded: it is refused, and leaves the task of the second in flight
         try:
-            if not runtime.lease.begin(key, token, clock.now, worker_id()):
-                self._log_refusal([key])
-                return False
-            if self._record_alone(runtime, [key], ref):
-                # t=0  this thread has marked the task and recorded its claim, and is stopped
-                # t=1  another thread of this node completes the same task: the mark goes, and the token passes on
-                # t=2  this thread goes on: the lease runs, and another node owns the task
-                # So without the mark the task is begun anew.
-                if key not in runtime.lease.in_flight:
-                    return self.start(key, token)
-                # t=0   this thread has marked the task, and its claim is on the way; the leader wants the token for another node
-                # t=30  handover_timeout_sec is over, and the token passes on in spite of the mark
-                # t=31  the claim is recorded: the lease runs, and another node owns the task
-                # So a token that is to be handed over meanwhile is left to the next owner.
-                if runtime.lease.may_claim(key, token, clock.now):
-                    self._open[key] = clock.now()
-                    return True
-                self._log_refusal([key])
-                self.give_up_unstarted([key])
+            try:
+                attempts[attempt] = key, worker
+                if not lease.may_claim(key, token, clock.now):
+                    self._log_refusal([key])
+                elif self._record_alone(runtime, [key], ref):
+                    # t=0   this thread has an attempt at the task, and its claim is on the way; the token is to be handed over
+                    # t=30  handover_timeout_sec is over, and the token passes on in spite of the attempt
+                    # t=31  the claim is recorded: the lease runs, and another node owns the task
+                    # So a token that is to be handed over meanwhile is left to the next owner.
+                    if lease.begin(key, token, clock.now, worker):
+                        self._open[key] = clock.now()
+                        return True
+                    self._log_refusal([key])
+                    self.give_up_unstarted([key])
+            finally:
+                attempts.pop(attempt, None)
+                if runtime.agent.is_asked:
+                    runtime.wake()
         except BaseException:
-            if not was_open:
+            if not was_open and lease.in_flight.get(key) == worker:
                 self.abandon(key)
             raise
-        if not was_open:
-            self._end_flight([key])
         return False
 
     def check_out(self, key: str, token: int) -> bool:

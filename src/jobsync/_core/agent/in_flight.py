@@ -14,26 +14,11 @@ from jobsync._core.records import NodeRef
 __all__ = ['InFlight']
 
 
-class _Attempt:
-    """The block in which a thread tries to begin a task."""
-
-    __slots__ = ('_among', '_task')
-
-    def __init__(self, among: dict[object, tuple[str, int]], task: tuple[str, int]) -> None:
-        self._among, self._task = among, task
-
-    def __enter__(self) -> None:
-        self._among[self] = self._task
-
-    def __exit__(self, *_: object) -> None:
-        self._among.pop(self, None)
-
-
 class InFlight:
     """The tasks in flight and the announced tokens of one node.
 
-    Any thread may add to ``keys`` within an ``attempt``, remove from it, and change ``unrecorded``. Everything else is for the
-    agent.
+    Any thread may add to ``attempts`` and remove its own, add to ``keys`` while it has an attempt at that task, remove from it,
+    and change ``unrecorded``. Everything else is for the agent.
     """
 
     def __init__(self, token_of: Callable[[str], int], handover_timeout_sec: float) -> None:
@@ -42,8 +27,9 @@ class InFlight:
         """Keys of tasks begun and not finished, with the number of the worker that began each: of a thread, or of its caller."""
         self.unrecorded: dict[str, int] = {}
         """Keys of tasks that are finished and not recorded as complete, with the worker of each: they count as in flight."""
-        self._attempts: dict[object, tuple[str, int]] = {}
-        """Keys and workers of tasks that threads try to begin."""
+        self.attempts: dict[object, tuple[str, int]] = {}
+        """Keys and workers of tasks that threads try to begin. A thread removes its attempt in a ``finally`` in its own function:
+        an exception of a signal's handler at the beginning of an ``__exit__`` would leave it there for ever."""
         self._announced: Counter[int] = Counter()
         """For each token how many announcements of it the user has not confirmed."""
         self.reported: frozenset[int] = frozenset()
@@ -55,15 +41,11 @@ class InFlight:
         self._announced.clear()
         self.reported, self._asked_at = frozenset(), {}
 
-    def attempt(self, key: str, worker: int) -> _Attempt:
-        """Return a block within which the task counts as in flight, whatever other threads do with it. For any thread."""
-        return _Attempt(self._attempts, (key, worker))
-
     def _begun(self) -> list[tuple[str, int]]:
         """Return the keys in flight with their workers."""
         # A successful attempt ends once it is in ``keys``, and a task leaves ``keys`` once it is in ``unrecorded``. Read in this
         # order, none is missed on its way.
-        attempts = list(self._attempts.values())
+        attempts = list(self.attempts.values())
         return [*attempts, *self.keys.copy().items(), *self.unrecorded.copy().items()]
 
     def announce(self, tokens: Iterable[int], now: float) -> None:

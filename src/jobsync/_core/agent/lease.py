@@ -95,21 +95,34 @@ class Lease:
 
     def begin(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
         """Mark a task as in flight with this worker if this node may claim it; return whether it may."""
-        with self._tasks.attempt(key, worker):
+        attempts, attempt = self.attempts, object()
+        try:
+            attempts[attempt] = key, worker
             if self.may_claim(key, token, clock):
                 self.in_flight[key] = worker
                 return True
+        finally:
+            attempts.pop(attempt, None)
         return False
 
     def begin_alone(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
         """Mark a task as in flight with this worker if this node may claim it and no other worker has it; return whether so."""
-        with self._tasks.attempt(key, worker):
+        attempts, attempt = self.attempts, object()
+        try:
+            attempts[attempt] = key, worker
             return self.may_claim(key, token, clock) and self.in_flight.setdefault(key, worker) == worker
+        finally:
+            attempts.pop(attempt, None)
 
     def finish(self, keys: Iterable[str]) -> None:
         """Mark tasks as no longer in flight."""
         for key in keys:
             self.in_flight.pop(key, None)
+
+    @property
+    def attempts(self) -> dict[object, tuple[str, int]]:
+        """Attempts to begin a task, each a key of its own, with the task's key and the worker. They count as in flight."""
+        return self._tasks.attempts
 
     @property
     def unrecorded(self) -> dict[str, int]:

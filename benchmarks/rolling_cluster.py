@@ -28,7 +28,7 @@ __all__ = ['RollingCluster', 'RollingWorker']
 
 _LIMIT_SEC = 90.0
 _LOOK_SEC = 0.02
-_COMMIT = re.compile(r'tokens moved, \d+ rows written')
+_COMMIT = re.compile(r'tokens? moved, \d+ rows? written')
 _BAD = re.compile(r'^.*(?:Traceback|WARNING|ERROR|Exception).*$', re.MULTILINE)
 
 

@@ -81,7 +81,7 @@ def test_a_blocked_log_blocks_nobody(log: EventLog, blocked: Blocked, caplog: py
     assert log.flush(120)
     assert [record.getMessage() for record in caplog.records] == [
         'first',
-        '15 log lines were dropped: the log did not take them',
+        'log lines dropped, since the log did not take them: 15',
         *(f'line {number}' for number in range(10)),
     ]
 
@@ -108,7 +108,10 @@ def test_a_filter_that_raises(error: type[BaseException], log: EventLog, caplog:
         assert log.flush(120)
     finally:
         target.removeFilter(refuse)
-    assert [record.getMessage() for record in caplog.records] == ['taken', '1 log lines were dropped: the log did not take them']
+    assert [record.getMessage() for record in caplog.records] == [
+        'taken',
+        'log lines dropped, since the log did not take them: 1',
+    ]
 
 
 def test_a_line_that_comes_as_the_writer_ends(

@@ -11,7 +11,7 @@ from jobsync._event_log import event_log
 from jobsync._runtime.reporting import Reporter
 
 
-@pytest.mark.parametrize(('level', 'words'), [('retry', 'failure {} in a row'), ('slow', '{} times so far')])
+@pytest.mark.parametrize(('level', 'words'), [('retry', 'failure {} in a row'), ('slow', '({} time')])
 def test_repeated_events_are_logged_at_a_falling_rate(caplog: pytest.LogCaptureFixture, level: str, words: str) -> None:
     """Of nine events the first, second, fourth and eighth are logged, each with its number."""
     reporter = Reporter('a')

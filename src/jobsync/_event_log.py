@@ -93,7 +93,7 @@ class EventLog:
             line()
             if (dropped := self.dropped) > self._reported:
                 count, self._reported = dropped - self._reported, dropped
-                logging.getLogger('jobsync.node').warning('%d log lines were dropped: the log did not take them', count)
+                logging.getLogger('jobsync.node').warning('log lines dropped, since the log did not take them: %d', count)
         except BaseException:  # noqa: BLE001 - a handler or a filter may raise anything, and the next line may get through
             self.dropped += 1
 

@@ -16,6 +16,7 @@ from jobsync._cluster.explanation import Explanation, TaskHistory, explain, hold
 from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync._cluster.settings import fewest_attempts
+from jobsync._core.counting import counted
 from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, NodeState, Rebalance
 from jobsync._core.redact import cut_repr, listed
 from jobsync._worker.attempts import quarantined_rows
@@ -408,7 +409,7 @@ class Cluster:
         removed = self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
         if removed:
             which = f' of {created_by}' if created_by else ' of all' if keys is None else ''
-            self._record(who, 'clear locks', sorted(keys or ()), f'{removed} locks{which} removed')
+            self._record(who, 'clear locks', sorted(keys or ()), f'{counted(removed, "lock")}{which} removed')
         return removed
 
     def purge(

@@ -25,9 +25,9 @@ def test_old_records_of_a_namespace_are_deleted(tmp_path: Path) -> None:
     result = invoke(*here, '--older-than', '1')
     assert result.output.splitlines() == ['0 claims deleted', '0 audits deleted', '0 rebalances deleted']
     result = invoke(*here, '--before', '2100-01-01', '--kind', 'claim')
-    assert (result.exit_code, result.output) == (0, '1 claims deleted\n')
+    assert (result.exit_code, result.output) == (0, '1 claim deleted\n')
     result = invoke(*here, '--before', '2100-01-01', '--kind', 'claim', '--kind', 'audit')
-    assert result.output.splitlines() == ['0 claims deleted', '1 audits deleted']
+    assert result.output.splitlines() == ['0 claims deleted', '1 audit deleted']
 
 
 def test_a_store_without_the_namespace_is_one_line(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_three_workers_share_and_one_is_killed(workers: dict[str, subprocess.Pop
     assert {node for node, _ in claims} == set(NAMES)
     assert rebalances[0] == ('first distribution', 10_000, 3)
     again = subprocess.run([sys.executable, 'worker.py', leader], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"node '{leader}': all 30 tasks of a batch were complete already" in again.stderr
+    assert f"node '{leader}': a batch of 30 tasks was complete already" in again.stderr
     assert 'does' not in again.stdout
     for command in re.findall(r'^jobsync (.+)$', PAGE.read_text(encoding='utf-8'), flags=re.MULTILINE):
         environ = {**os.environ, 'JOBSYNC_BACKEND': 'sqlite:///jobs.db'}

@@ -71,7 +71,7 @@ def test_a_task_in_quarantine_is_started_nowhere(store: Store, caplog: pytest.Lo
         with pytest.raises(NotOwned, match=r"task 'bad' is in quarantine: .*release_quarantined"), job.task('bad'):
             pass
         assert list(job.batch(['v', 'bad'])) == ['v']
-        wait_until(lambda: 'complete but for 1 in quarantine' in caplog.text, 'the batch says so')
+        wait_until(lambda: 'a batch of 2 tasks is complete except 1 in quarantine' in caplog.text, 'the batch says so')
         assert job.list_quarantined() == [{'item': 'bad', 'attempts': 3}]
         assert caplog.text.count("task 'bad' is in quarantine, and is not started: 3 runs") == 1
         job.release_quarantined('bad')

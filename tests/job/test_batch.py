@@ -58,7 +58,7 @@ def test_a_batch_is_done_once(store: Store, caplog: pytest.LogCaptureFixture) ->
         with caplog.at_level(logging.INFO, 'jobsync.job'):
             assert list(job.batch(tasks)) == []
             assert list(job.batch([])) == []
-        wait_until(lambda: 'all 2 tasks of a batch were complete already' in caplog.text, 'it says so')
+        wait_until(lambda: 'a batch of 2 tasks was complete already' in caplog.text, 'it says so')
     assert sorted(store.audits) == ['x', 'y']
 
 
@@ -117,17 +117,15 @@ def test_it_waits_for_what_another_node_has_in_hand(
             with b.task(slow):
                 worker = Worker(a, [slow, *map(str, owned_tasks(a, 3)[:3])], took)
                 wait_until(
-                    lambda: 'waited for' in caplog.text and "1 of 4 tasks of a batch: 1 with 'b'" in caplog.text, 'it says so'
+                    lambda: 'waited for' in caplog.text and "1 of a batch of 4 tasks: 1 with 'b'" in caplog.text, 'it says so'
                 )
                 assert f"task '{slow}', for example, was begun by 'b'" in caplog.text
                 assert worker.thread.is_alive()
                 idle = Worker(a, [slow], took)
-                wait_until(lambda: "1 of 1 tasks of a batch: 1 with 'b'" in caplog.text, 'a batch with nothing to do here waits')
+                wait_until(lambda: "1 of a batch of 1 task: 1 with 'b'" in caplog.text, 'a batch with nothing to do here waits')
             worker.join()
             idle.join()
-            wait_until(
-                lambda: 'a batch of 1 tasks is complete, 0 of them done here' in caplog.text, 'it says who has not done it'
-            )
+            wait_until(lambda: 'a batch of 1 task is complete, 0 done here' in caplog.text, 'it says who has not done it')
         assert len(took) == 3
         assert 'already' not in caplog.text
 
@@ -277,7 +275,7 @@ def test_progress_without_rich(store: Store, caplog: pytest.LogCaptureFixture, m
     monkeypatch.setitem(__import__('sys').modules, 'rich.progress', None)
     with store.job('a') as job, caplog.at_level(logging.INFO, 'jobsync.job'):
         assert list(job.batch(['x', 'y'], progress=True)) == ['x', 'y']
-        wait_until(lambda: '2 of 2 tasks of a batch are complete' in caplog.text, 'it is logged')
+        wait_until(lambda: 'tasks of a batch that are complete: 2 of 2' in caplog.text, 'it is logged')
 
 
 @pytest.mark.any_store

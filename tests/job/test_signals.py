@@ -293,10 +293,10 @@ def test_what_a_signal_leaves_is_logged(store: Store, caplog: pytest.LogCaptureF
     assert event_log.flush(120)
     told = [record.getMessage() for record in caplog.records if 'open' in record.getMessage() or 'audited' in record.getMessage()]
     assert told[:2] == [
-        "node 'a': SIGTERM has come: no further task is started, and the block has 300 s to end; 1 tasks are open: 'x'",
-        "node 'a': SIGINT has come again: the block is left at once, and no task in flight is waited for; 1 tasks are open: 'x'",
+        "node 'a': SIGTERM has come: no further task is started, and the block has 300 s to end; 1 task is open: 'x'",
+        "node 'a': SIGINT has come again: the block is left at once, and no task in flight is waited for; 1 task is open: 'x'",
     ]
-    assert "has left with 1 tasks not audited: 'x'. They are incomplete" in told[2]
+    assert "has left with 1 task not audited: 'x'. Incomplete tasks are done again" in told[2]
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from jobsync._cluster.actions import actions
 from jobsync._cluster.explanation import place_of
 from jobsync._cluster.reading import ClusterReading
+from jobsync._core.counting import counted
 from jobsync._core.records import TaskLock
 from jobsync.rows import EventRow, RebalanceRow, TaskRow
 
@@ -45,9 +46,12 @@ def of_task(
 
 
 def _rebalance(row: RebalanceRow) -> EventRow:
-    nodes = f'{row["nodes_before"]} to {row["nodes_after"]} nodes'
+    nodes = f'{row["nodes_before"]} to {counted(row["nodes_after"], "node")}'
     return _event(
-        row['triggered_at'], 'rebalance', row['leader_node'], f'{row["trigger_reason"]}: {row["tokens_moved"]} tokens, {nodes}'
+        row['triggered_at'],
+        'rebalance',
+        row['leader_node'],
+        f'{row["trigger_reason"]}: {counted(row["tokens_moved"], "token")}, {nodes}',
     )
 
 

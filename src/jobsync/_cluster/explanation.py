@@ -10,6 +10,7 @@ from jobsync._cluster.actions import people
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.agent.settings_comparison import settings_of
+from jobsync._core.counting import counted
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
 from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
@@ -79,8 +80,8 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
     if limit is not None and history.lost_attempts >= limit:
         is_claimable = False
         verdict = (
-            f'Not claimable: it is in quarantine, since {history.lost_attempts} workers were lost at it. Release it with '
-            '"jobsync quarantine release".'
+            f'Not claimable: it is in quarantine, since {counted(history.lost_attempts, "worker was", "workers were")} lost at '
+            'it. Release it with "jobsync quarantine release".'
         )
     if history.audits:
         first = history.audits[-1]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import differences
 from jobsync._core.agent.settings_comparison import SHOULD_BE_EQUAL, settings_of
+from jobsync._core.counting import counted
 from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
 from jobsync._runtime.leader_record import leader_changes
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
@@ -168,7 +169,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
     elif leader not in live:
         yield f'the leader {leader!r} is not at work: another node is to take over'
     if live and owned < reading.settings.total_tokens:
-        yield f'{reading.settings.total_tokens - owned} tokens have no owner'
+        yield f'{counted(reading.settings.total_tokens - owned, "token has", "tokens have")} no owner'
     for node in snapshot.nodes:
         if reading.is_silent(node):
             yield f'node {node.name!r} ({node.host}, pid {node.pid}) has been silent for {reading.silence_sec(node):.0f} s'
@@ -185,7 +186,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
         yield f'locked tasks that match no live node: {len(pins)} ({", ".join(pin.task_id for pin in pins[:5])})'
     for row in hand_overs(reading):
         if row['held']:
-            yield f'node {row["owner"]!r} is still busy with {len(row["held"])} tokens that it is to hand over'
+            yield f'node {row["owner"]!r} is still busy with {counted(len(row["held"]), "token")} that it is to hand over'
     for record in (*snapshot.unreadable, *reading.locks.unreadable):
         yield f'the {record.kind} {record.key!r} cannot be read: {record.problem}'
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from jobsync._core.agent.events import LogMessage
+from jobsync._core.counting import counted
 from jobsync._event_log import EventLogger
 
 __all__ = ['Reporter']
@@ -33,11 +34,11 @@ class Reporter:
                 self._slow += 1
                 if self._slow & (self._slow - 1) == 0:
                     _logger.warning(
-                        'node %r: %s (%d times so far). The store or the network is slow, or this machine is overloaded; once '
+                        'node %r: %s (%s so far). The store or the network is slow, or this machine is overloaded; once '
                         'a heartbeat takes as long as the lease, this node loses its tokens',
                         self._node_name,
                         event.text,
-                        self._slow,
+                        counted(self._slow, 'time'),
                     )
             else:
                 _logger.log(_LEVELS[event.level], '%s', event.text)
@@ -45,4 +46,4 @@ class Reporter:
     def succeeded(self, call: str) -> None:
         """Log that a call succeeds again, if it had failed."""
         if self._failures and (count := self._failures.pop(call, 0)):
-            _logger.info('node %r: %s succeeds again after %d failures', self._node_name, call, count)
+            _logger.info('node %r: %s succeeds again after %s', self._node_name, call, counted(count, 'failure'))

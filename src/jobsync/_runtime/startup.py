@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
+from jobsync._core.counting import counted
 from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
 from jobsync._runtime.node import NodeRuntime, Status
@@ -123,7 +124,7 @@ def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: f
     leases_left = 0.0 if config.durable else max(0.0, config.heartbeat_timeout_sec - waited)
     is_short = minimum_nodes is not None and 0 < found < minimum_nodes
     end = f'ClusterTimeout in {left + (0 if is_short else distribution_timeout_sec):.0f} s at the latest'
-    nodes = f'{found} node{"" if found == 1 else "s"}'
+    nodes = counted(found, 'node')
     if status.phase is Phase.OPENING:
         what = 'waiting until the store is open with its settings'
     elif status.phase is not Phase.MEMBER:
@@ -134,7 +135,7 @@ def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: f
     elif status.distributed:
         what = f'waiting until the leader gives it a share of the tokens ({nodes} registered)'
     elif minimum_nodes is not None and found < minimum_nodes:
-        what = f'waiting until {minimum_nodes} nodes have joined ({nodes} so far)'
+        what = f'waiting until {counted(minimum_nodes, "node has", "nodes have")} joined ({nodes} so far)'
     elif minimum_nodes is None and left > 0:
         what = (
             f'waiting for the cluster to form: {nodes} so far, first distribution in {left:.0f} s; give minimum_nodes to start '
@@ -164,11 +165,11 @@ def _why(
     waiting = f'node {name!r} waited {waited:.1f} s (wait_on_enter={limit_sec:g}'
     if minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes:
         return (
-            f'{waiting}) for {minimum_nodes} nodes (minimum_nodes), but only {status.registered_nodes} joined; '
+            f'{waiting}) for {counted(minimum_nodes, "node")} (minimum_nodes), but only {status.registered_nodes} joined; '
             'start the others, or lower minimum_nodes'
         )
     return (
         f'{waiting}, and token_distribution_timeout_sec after it) to become part of a distribution; it is '
-        f'{status.phase.value}, {status.registered_nodes} nodes are registered. '
+        f'{status.phase.value}, and {counted(status.registered_nodes, "node is", "nodes are")} registered. '
         + ('Can the leader reach the store?' if trouble is None else f'Its last call of the store failed: {trouble}')
     )

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
 from jobsync._cluster import actions
+from jobsync._core.counting import counted
 from jobsync._core.records import NodeRef
 from jobsync._event_log import EventLogger
 from jobsync._worker.alarm import Alarm
@@ -86,9 +87,9 @@ class Attempts:
             self._flush()
         except JobsyncError as error:
             _logger.warning(
-                'node %r: %d tasks were not worked at, and count as attempts that were lost all the same: %s',
+                'node %r: not worked at, and counted as lost attempts all the same: %s (%s)',
                 self._session.node_name,
-                len(self._given_up),
+                counted(len(self._given_up), 'task'),
                 error,
             )
 
@@ -107,11 +108,11 @@ class Attempts:
             if key not in self._reported:
                 self._reported.add(key)
                 _logger.warning(
-                    'node %r: task %r is in quarantine, and is not started: %d runs were lost while they attempted it. Find out '
+                    'node %r: task %r is in quarantine, and is not started: %s lost while attempting it. Find out '
                     'why, and release it (release_quarantined)',
                     self._session.node_name,
                     key,
-                    count,
+                    counted(count, 'run was', 'runs were'),
                 )
 
     def _flush(self) -> None:

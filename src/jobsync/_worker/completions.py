@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from jobsync._core.counting import counted
 from jobsync._core.redact import cut_repr
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
@@ -113,8 +114,8 @@ class Completions:
         try:
             self._record(list(self._finished))
         except JobsyncError as error:
-            count = len(self._finished)
-            _logger.warning('node %r: %d finished tasks could not be recorded as complete: %s', self._node_name, count, error)
+            count = counted(len(self._finished), 'finished task')
+            _logger.warning('node %r: %s could not be recorded as complete: %s', self._node_name, count, error)
         self._alarm.cancel()
 
     def _record(self, keys: list[str], while_: Callable[[], bool] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from jobsync._cluster.rows import item_rows
+from jobsync._core.counting import counted
 from jobsync._core.records import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync._core.redact import safe_repr
 from jobsync._event_log import EventLogger
@@ -60,8 +61,8 @@ class Items:
         if new or gone:
             put = tuple(_again(before[request.task_id]) if request.task_id in same else request for request in requests)
             session.caller.call(lambda: backend.edit_locks(LockEdit(LockFilter(), put, group)))
-            text = 'node %r declared group %r: %d items, %d of them new or changed, %d gone'
-            _logger.info(text, self._node_name, group, len(requests), len(new), len(gone))
+            text = 'node %r declared group %r: %s, %d new or changed, %d gone'
+            _logger.info(text, self._node_name, group, counted(len(requests), 'item'), len(new), len(gone))
 
     def mine(self, group: str) -> list[str]:
         """Return the items of a group that may be claimed now. No I/O, no lock."""

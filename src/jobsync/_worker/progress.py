@@ -40,7 +40,7 @@ class ProgressBar:
             self._bar.update(self._row, completed=complete)
         elif self.shown_at >= self._logged_at + _LOG_SEC or complete == self._total:
             self._logged_at = self.shown_at
-            _logger.info('node %r: %d of %d tasks of a batch are complete', self._node_name, complete, self._total)
+            _logger.info('node %r: tasks of a batch that are complete: %d of %d', self._node_name, complete, self._total)
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
+from jobsync._core.counting import counted
 from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
@@ -133,30 +134,30 @@ class SharedBatch(ClaimLoop[T]):
         super().finish()
         if self._left:
             _logger.info(
-                'node %r leaves a batch of %d tasks: %d done here, %d left to other nodes',
+                'node %r leaves a batch of %s: %d done here, %d left to other nodes',
                 self._session.node_name,
-                self._total,
+                counted(self._total, 'task'),
                 self._done_here,
                 len(self._left),
             )
         elif self._quarantined:
             _logger.warning(
-                'node %r: a batch of %d tasks is complete but for %d in quarantine (max_attempts), %d done here: %s',
+                'node %r: a batch of %s is complete except %d in quarantine (max_attempts), %d done here: %s',
                 self._session.node_name,
-                self._total,
+                counted(self._total, 'task'),
                 len(self._quarantined),
                 self._done_here,
                 listed(map(repr, self._quarantined), _EXAMPLES),
             )
         elif self._done_here or self._has_waited:
             _logger.info(
-                'node %r: a batch of %d tasks is complete, %d of them done here',
+                'node %r: a batch of %s is complete, %d done here',
                 self._session.node_name,
-                self._total,
+                counted(self._total, 'task'),
                 self._done_here,
             )
         else:
-            _logger.info('node %r: all %d tasks of a batch were complete already', self._session.node_name, self._total)
+            _logger.info('node %r: a batch of %s was complete already', self._session.node_name, counted(self._total, 'task'))
 
     # --- what is complete ---------------------------------------------------------------------------------------------------
 
@@ -243,11 +244,11 @@ class SharedBatch(ClaimLoop[T]):
         claim = self._task_log.history.read_last_claim(left[0])
         begun = 'begun by no node' if claim is None else f'begun by {claim.node!r} at {claim.created_on:%H:%M:%S} UTC'
         _logger.info(
-            'node %r has waited for %.0f s for %d of %d tasks of a batch: %s; task %r, for example, was %s',
+            'node %r has waited for %.0f s for %d of a batch of %s: %s; task %r, for example, was %s',
             self._session.node_name,
             clock.now() - (self._waits_since or clock.now()),
             len(self._left),
-            self._total,
+            counted(self._total, 'task'),
             hands,
             left[0],
             begun,

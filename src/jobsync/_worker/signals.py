@@ -18,6 +18,7 @@ import signal
 import threading
 from types import FrameType
 
+from jobsync._core.counting import counted
 from jobsync._event_log import EventLogger
 from jobsync._threads import start
 from jobsync._worker.session import Session
@@ -104,7 +105,9 @@ class Signals:
     def _log(self, level: int, text: str) -> None:
         """Log a line with the tasks that are open."""
         count = self._task_log.open_tasks
-        open_tasks = f'{count} tasks are open: {self._task_log.open_names()}' if count else 'no task is open'
+        open_tasks = (
+            f'{counted(count, "task is", "tasks are")} open: {self._task_log.open_names()}' if count else 'no task is open'
+        )
         _logger.log(level, 'node %r: %s; %s', self.session.node_name, text, open_tasks)
 
     def _end_block(self, number: int) -> None:

@@ -7,6 +7,7 @@ import operator
 
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference, settings_of
+from jobsync._core.counting import counted
 from jobsync._core.records import NodeState, Snapshot, Unreadable
 from jobsync._event_log import event_log
 from jobsync._runtime import clock
@@ -106,7 +107,7 @@ def summary(session: Session) -> str:
     """Return the node's name, phase, tokens and what is left of its lease, as text for a repr. No I/O."""
     left = lease_left_sec(session)
     lease_left = f', lease {left:.1f} s left' if session.config.enabled else ''
-    return f'{session.node_name!r}: {_state(session)}, {count_owned(session)} tokens{lease_left}'
+    return f'{session.node_name!r}: {_state(session)}, {counted(count_owned(session), "token")}{lease_left}'
 
 
 def lease_left_sec(session: Session) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jobsync._cluster.rows import lock_rows
+from jobsync._core.counting import counted
 from jobsync._core.patterns import compile_like
 from jobsync._core.records import LockEdit, LockFilter, LockRequest
 from jobsync._core.redact import listed, safe_repr
@@ -33,7 +34,9 @@ class TaskLocks:
         """Register task locks in one step; while a ``lock_provider`` runs, gather them for its one step."""
         warn_of_globs(self._node_name, {pattern for request in requests for pattern in request.patterns})
         if not self._session.config.locks_enabled:
-            _logger.warning('node %r: locks_enabled is off, %d locks are not registered', self._node_name, len(requests))
+            _logger.warning(
+                'node %r: locks_enabled is off, not registered: %s', self._node_name, counted(len(requests), 'task lock')
+            )
         elif self._gathered is not None:
             self._gathered.extend(requests)
         elif requests:

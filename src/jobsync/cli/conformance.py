@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from jobsync._core.counting import counted
 from jobsync.backend import redact_url
 from jobsync.cli.output import print_json
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
@@ -117,4 +118,4 @@ def _report(results: Sequence[Result]) -> None:
             click.echo(f'{standing:9} {promise:7} {meaning} ({figures})')
     click.echo()
     for reason, number in Counter(result.detail for result in results if result.verdict is Verdict.NOT_TRIED).items():
-        click.echo(f'not tried: {number} tests, {reason}')
+        click.echo(f'not tried: {counted(number, "test")}, {reason}')

@@ -6,6 +6,7 @@ import datetime as dt
 
 import click
 
+from jobsync._core.counting import counted
 from jobsync.cli.common import confirm, steering_command, yes_option
 from jobsync.cli.output import print_done
 from jobsync.cluster import Cluster
@@ -40,7 +41,9 @@ def purge(
     age = None if older_than is None else older_than * 86_400
     moment = None if before is None else before.replace(tzinfo=dt.UTC)
     what = ', '.join(f'{kind}s' for kind in kinds or KINDS)
-    when = f'more than {older_than:g} days ago' if moment is None else f'before {moment:%Y-%m-%d %H:%M} UTC'
+    when = f'more than {counted(older_than or 0, "day")} ago' if moment is None else f'before {moment:%Y-%m-%d %H:%M} UTC'
     confirm(f'Delete the {what} of {cluster.appname!r} that were recorded {when}?', yes=yes)
     deleted = cluster.purge(before=moment, older_than=age, kinds=kinds or KINDS, actor=actor)
-    print_done('\n'.join(f'{number} {kind}s deleted' for kind, number in deleted.items()), as_json=as_json, deleted=deleted)
+    print_done(
+        '\n'.join(f'{counted(number, kind)} deleted' for kind, number in deleted.items()), as_json=as_json, deleted=deleted
+    )

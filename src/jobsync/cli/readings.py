@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from jobsync._cluster import rows
+from jobsync._core.counting import counted
 from jobsync.cli.common import ATTENTION, cluster_command, day_option, json_option
 from jobsync.cli.output import age, console, plain, print_json, print_rows, print_table, table_of
 from jobsync.cluster import Cluster
@@ -76,7 +77,9 @@ def _watch(cluster: Cluster, every: float) -> None:
                 epochs[reading.snapshot.leadership.epoch] = None
                 shown: RenderableType = _glance(rows.status(reading), rows.node_rows(reading), place.width)
                 if changes := max(epochs) - min(epochs):
-                    shown = Group(Text(f'! the leader has changed {changes} times since {begun:%H:%M:%S}', 'bold yellow'), shown)
+                    shown = Group(
+                        Text(f'! the leader has changed {counted(changes, "time")} since {begun:%H:%M:%S}', 'bold yellow'), shown
+                    )
             except BackendUnavailable as error:
                 shown = Text(f'{dt.datetime.now():%H:%M:%S} the store does not answer: {error}', style='red')
             if live is None:
@@ -91,15 +94,16 @@ def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode], width: int) -> R
     leader = plain(found['leader'] or 'no leader')
     moving = f', {found["tokens_moving"]:,} moving' if found['tokens_moving'] else ''
     since = next((f' since {row["since"]:%Y-%m-%d %H:%M:%S} UTC' for row in found['leader_changes'][:1]), '')
+    tokens, locks = counted(found['total_tokens'], 'token', spec=','), counted(found['locks'], 'task lock', spec=',')
     head = (
-        f'{found["nodes"]} nodes, leader {leader} (epoch {found["epoch"]}{since}), version {found["version"]}\n'
-        f'{found["tokens_owned"]:,} of {found["total_tokens"]:,} tokens owned{moving}; {found["locks"]} task locks'
+        f'{counted(found["nodes"], "node")}, leader {leader} (epoch {found["epoch"]}{since}), version {found["version"]}\n'
+        f'{found["tokens_owned"]:,} of {tokens} owned{moving}; {locks}'
     )
     problems = [Text(plain(f'! {problem}'), style='bold red') for problem in found['problems'][:_MOST_PROBLEMS]]
     if more := len(found['problems']) - _MOST_PROBLEMS:
-        problems += [Text(f'! and {more} more problems: jobsync status --json', style='bold red')] * (more > 0)
+        problems += [Text(f'! and {counted(more, "more problem")}: jobsync status --json', style='bold red')] * (more > 0)
     shown = sorted(nodes, key=_is_well)[:_MOST_NODES] if len(nodes) > _MOST_NODES else nodes
-    rest = [Text(f'and {len(nodes) - len(shown)} more nodes: jobsync nodes')] * (len(shown) < len(nodes))
+    rest = [Text(f'and {counted(len(nodes) - len(shown), "more node")}: jobsync nodes')] * (len(shown) < len(nodes))
     table = table_of(_NODES, map(_node, shown), width, _USUAL)
     return Group(Text(head), *(problems or [Text('all is well', style='green')]), table, *rest)
 
@@ -265,7 +269,7 @@ def plan(
         return
     planned = [[name, node['weight'], node['before'], node['after']] for name, node in found['nodes'].items()]
     print_table(('node', 'weight', 'tokens before', 'tokens after'), planned)
-    click.echo(f'{found["moved"]:,} tokens would move')
+    click.echo(f'{counted(found["moved"], "token", spec=",")} would move')
     if found['unmatched']:
         click.echo(plain(f'locked tasks that no node would match: {", ".join(found["unmatched"])}'))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobsync._cluster.actions import people
+from jobsync._core.counting import counted
 from jobsync._core.patterns import choose
 from jobsync.cli.common import cluster_command, confirm, json_option, steering_command, yes_option
 from jobsync.cli.output import print_done, print_rows
@@ -81,7 +82,10 @@ def clear_locks(
     if [bool(tasks), creator is not None, everything].count(True) != 1:
         raise click.UsageError('give either TASKS, --creator or --all')
     if everything:
-        confirm(f'Clear all {len(cluster.locks())} task locks of {cluster.appname!r}? Any node may do the tasks then', yes=yes)
+        confirm(
+            f'Clear {counted(len(cluster.locks()), "task lock")}, all of {cluster.appname!r}? Any node may do the tasks then',
+            yes=yes,
+        )
     removed = cluster.clear_locks(list(tasks) or None, creator, actor=actor)
     print_done(f'task locks removed: {removed}', as_json=as_json, removed=removed)
 

@@ -16,6 +16,7 @@ import attrs
 
 from jobsync._cluster import actions, rows
 from jobsync._cluster.reading import ClusterReading
+from jobsync._core.counting import counted
 from jobsync.rows import ClusterNode, ClusterStatus, EventRow, HandOver, QuarantinedRow, RebalanceRow, TaskRow
 
 __all__ = ['INCOMPLETE_SEC', 'Backlog', 'Frame', 'as_json', 'frame_of']
@@ -178,7 +179,7 @@ def _health(reading: ClusterReading, status: ClusterStatus, quarantined: int) ->
             late.append(f'node {node.name!r} ({node.host}, pid {node.pid}) {words}')
     problems = [*late, *status['problems']]
     if quarantined:
-        problems.append(f'{quarantined} tasks are in quarantine: workers were lost at each')
+        problems.append(f'{counted(quarantined, "task is", "tasks are")} in quarantine: workers were lost at each')
     stands_still = not status['nodes'] or status['leader'] is None or status['tokens_unowned'] or status['silent']
     return {
         'level': 'bad' if stands_still else 'warn' if problems else 'ok',

@@ -29,6 +29,7 @@ from jobsync._core.agent.schedule import AssignmentRefresh, HeartbeatSchedule, W
 from jobsync._core.agent.settings_comparison import SettingsComparison
 from jobsync._core.agent.unreadable import UnreadableRecords
 from jobsync._core.config import NodeConfig
+from jobsync._core.counting import counted
 from jobsync._core.records import Leadership, LockReading, NodeRef, NodeState, Pulse, Snapshot
 from jobsync.errors import Evicted
 
@@ -251,8 +252,8 @@ class Membership:
         self.monitor.poll(now)
         self._log(
             'info',
-            f'{plan.reason}: {plan.moved} tokens moved, {sum(len(group.tokens) for group in plan.groups)} rows written, '
-            f'{plan.nodes_after} nodes',
+            f'{plan.reason}: {counted(plan.moved, "token")} moved, '
+            f'{counted(sum(len(group.tokens) for group in plan.groups), "row")} written, {counted(plan.nodes_after, "node")}',
         )
 
     # --- refusals and failures ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from jobsync._core.agent import commands
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.config import NodeConfig
+from jobsync._core.counting import counted
 from jobsync._core.records import HistoryKind, Purged
 
 __all__ = ['Retention']
@@ -92,5 +93,6 @@ class Retention:
         self._sweep, self._at = None, max(now, self._begun_at + self._interval_sec)
         if self._deleted:
             days = self._config.retention_days
-            text = f'deleted {self._deleted} records of the history that are older than {days:g} days (retention_days)'
+            records = counted(self._deleted, 'record of the history that is', 'records of the history that are')
+            text = f'deleted {records} older than {counted(days or 0, "day")} (retention_days)'
             self._emit(LogMessage('info', text))

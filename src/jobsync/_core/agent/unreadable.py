@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobsync._core.agent.events import Event, LogMessage
+from jobsync._core.counting import counted
 from jobsync._core.records import Unreadable
 
 __all__ = ['UnreadableRecords']
@@ -40,8 +41,7 @@ class UnreadableRecords:
         for record in new[:_MOST_LINES]:
             self._emit(LogMessage('warning', f'the record of {kind} {record.key!r} cannot be read in full: {record.problem}'))
         if len(new) > _MOST_LINES:
-            self._emit(
-                LogMessage('warning', f'{len(new) - _MOST_LINES} more records of this kind cannot be read in full: {kind}')
-            )
+            more = counted(len(new) - _MOST_LINES, 'more record', 'more records')
+            self._emit(LogMessage('warning', f'{more} of this kind cannot be read in full: {kind}'))
         if not now:
             self._emit(LogMessage('info', f'every record of a {kind} can be read again'))

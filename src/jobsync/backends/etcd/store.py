@@ -222,7 +222,7 @@ class EtcdStore:
                 time.sleep(random.uniform(0, PAUSE_SEC * min(lost, 10)))
             if time.monotonic() > deadline:
                 raise BackendUnavailable(
-                    f'other writers kept changing the namespace {self.keys.namespace!r}: gave up after {lost} attempts'
+                    f'other writers kept changing the namespace {self.keys.namespace!r}: gave up (attempts: {lost})'
                 )
 
     def put_ahead(self, chunks: Sequence[KeyValue], deadline: float) -> None:

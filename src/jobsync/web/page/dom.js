@@ -41,12 +41,15 @@ export const inOrder = new Intl.Collator('en', { numeric: true }).compare;
 
 export const number = value => Number(value).toLocaleString('en');
 
+// A number with its noun.
+export const counted = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
+
 export function duration(seconds) {
   if (seconds < 0.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86400)} days`;
+  return counted(Math.round(seconds / 86400), 'day');
 }
 
 export const clock = seconds => new Date(seconds * 1000).toLocaleString('en', {

@@ -1,6 +1,6 @@
 // What moves now, and the rebalances as a timeline and as a list.
 
-import { at, clock, duration, fill, make, name, number, say, text } from './dom.js';
+import { at, clock, counted, duration, fill, make, name, number, say, text } from './dom.js';
 import { cluster, storeNow } from './feed.js';
 
 const RANGES = [['last 3 minutes', 180], ['last 15 minutes', 900], ['last hour', 3600], ['last 6 hours', 21600], ['last day', 86400], ['last 7 days', 604800]];
@@ -19,7 +19,7 @@ export function showMoves() {
     move.target === null ? make('span', { kind: 'quiet' }, 'no node') : name(move.target), make('span', { kind: 'tokens' }, number(move.tokens)),
     make('span', { kind: move.held ? 'badge warn' : 'quiet' }, move.held ? `${number(move.held)} still in use` : move.is_acknowledged ? 'released' : 'requested')))
     : [make('li', { kind: 'quiet' }, 'Nothing moves.')]);
-  if (total > rows.length) at('moves').append(make('li', { kind: 'quiet' }, `and ${number(total - rows.length)} more pairs of nodes`));
+  if (total > rows.length) at('moves').append(make('li', { kind: 'quiet' }, `and ${counted(total - rows.length, 'more pair')} of nodes`));
 }
 
 const cause = reason => reason.includes('dead') ? 'dead' : reason.includes('joined') ? 'joined' : reason.includes('left') ? 'left' : 'other';
@@ -29,7 +29,7 @@ function events() {
   const { rebalances, actions } = cluster.parts;
   return [
     ...rebalances.map(row => ({ at: Date.parse(row.triggered_at) / 1000, kind: cause(row.trigger_reason), words: row.trigger_reason, moved: row.tokens_moved,
-      more: `${number(row.tokens_moved)} moved, ${row.nodes_before} → ${row.nodes_after} nodes` })),
+      more: `${number(row.tokens_moved)} moved, ${row.nodes_before} → ${counted(row.nodes_after, 'node')}` })),
     ...actions.map(row => ({ at: Date.parse(row.at) / 1000, kind: 'action', words: `${row.event} by ${row.by}`, moved: 0, more: row.details })),
   ].sort((a, b) => b.at - a.at);
 }

@@ -1,6 +1,6 @@
 // Task locks and items, of which there may be a hundred thousand: the server is asked for a page of them. Incomplete and quarantined tasks.
 
-import { at, duration, fill, make, name, number, pages, say, text } from './dom.js';
+import { at, counted, duration, fill, make, name, number, pages, say, text } from './dom.js';
 import { cluster, get, storeNow } from './feed.js';
 import { clearButton, releaseButton } from './steer.js';
 import { explain } from './task.js';
@@ -69,9 +69,9 @@ export function showLists() {
     items.load();
   }
   fill('groups', groups.rows.map(group => make('li', {}, name(group.group), make('span', { kind: 'quiet' },
-    `${number(group.items)} on ${number(group.owners)} nodes`), group.unplaced ? make('span', { kind: 'badge warn' }, `${number(group.unplaced)} on no node`) : null)));
+    `${number(group.items)} on ${counted(group.owners, 'node')}`), group.unplaced ? make('span', { kind: 'badge warn' }, `${number(group.unplaced)} on no node`) : null)));
   showTasks('incomplete', incomplete, row => [make('span', { kind: 'quiet' }, 'begun by ', name(row.node), ` ${duration(storeNow() - row.created_on)} ago`)]);
-  showTasks('quarantined', quarantined, row => [make('span', { kind: 'badge bad' }, `${row.attempts} workers lost`), releaseButton(row.item)]);
+  showTasks('quarantined', quarantined, row => [make('span', { kind: 'badge bad' }, `${counted(row.attempts, 'worker')} lost`), releaseButton(row.item)]);
 }
 
 function showTasks(id, { total, rows }, more) {

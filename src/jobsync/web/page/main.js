@@ -1,6 +1,6 @@
 // The page: follows the cluster, and shows what has changed at the next frame of the browser.
 
-import { at, duration, fill, make, number, say, text } from './dom.js';
+import { at, counted, duration, fill, make, number, say, text } from './dom.js';
 import { cluster, follow, freshness } from './feed.js';
 import { showHistory, showMoves, showTimeline, startHistory } from './history.js';
 import { reloadLists, showLists, startLists } from './lists.js';
@@ -20,7 +20,7 @@ function showHealth() {
   say('verdict', verdict);
   fill('problems', health.problems.map(problem => make('li', {}, make('bdi', {}, text(problem)))));
   if (health.total > health.problems.length) at('problems').append(make('li', {}, `and ${number(health.total - health.problems.length)} more`));
-  const words = `${verdict}. ${number(status.nodes)} nodes at work, leader ${text(status.leader ?? 'none')}. ${text(health.problems[0] ?? '')}`;
+  const words = `${verdict}. ${counted(status.nodes, 'node')} at work, leader ${text(status.leader ?? 'none')}. ${text(health.problems[0] ?? '')}`;
   if (words !== spoken) say('spoken', spoken = words);
   document.title = { ok: 'jobsync', warn: '! jobsync', bad: '!! jobsync' }[health.level];
 }

@@ -1,6 +1,6 @@
 // The map: one area for each node, as large as its share of the tokens. A thousand nodes are drawn on one canvas.
 
-import { at, duration, number, say, text } from './dom.js';
+import { at, counted, duration, number, say, text } from './dom.js';
 import { cluster } from './feed.js';
 import { isLate, leaseLeft } from './nodes.js';
 
@@ -46,9 +46,9 @@ function choose(which, aloud) {
 }
 
 function described(tile) {
-  if (tile.name === undefined) return `${number(tile.tokens)} tokens without an owner`;
+  if (tile.name === undefined) return `${counted(tile.tokens, 'token')} without an owner`;
   const { node } = tile, left = leaseLeft(tile.name, node);
-  return `${text(tile.name)}: ${number(tile.tokens)} tokens, ${words(tile.name, node)}` +
+  return `${text(tile.name)}: ${counted(tile.tokens, 'token')}, ${words(tile.name, node)}` +
     (tile.moving ? `, ${number(tile.moving)} being handed over` : '') + (left === null ? '' : `, lease ${duration(left)}`);
 }
 
@@ -99,7 +99,7 @@ export function showMap() {
   if (before !== undefined) chosen = tiles.findIndex(tile => tile.name === before);
   draw();
   const idle = [...cluster.nodes].filter(([, node]) => !node.tokens && node.state !== 'left').map(([name, node]) =>
-    text(name) + (node.is_drained ? ' (drained)' : node.weight === 0 ? ' (weight 0)' : node.pins ? ` (${number(node.pins)} pins)` : ''));
+    text(name) + (node.is_drained ? ' (drained)' : node.weight === 0 ? ' (weight 0)' : node.pins ? ` (${counted(node.pins, 'pin')})` : ''));
   say('idle', idle.length ? `Without tokens: ${idle.slice(0, 12).join(', ')}${idle.length > 12 ? ` and ${idle.length - 12} more` : ''}` : '');
 }
 

@@ -1,6 +1,6 @@
 // The nodes: a page of the table at a time, the ones that need attention first.
 
-import { at, clock, duration, fill, make, name, number, pages, say, text } from './dom.js';
+import { at, clock, counted, duration, fill, make, name, number, pages, say, text } from './dom.js';
 import { cluster, get, storeNow } from './feed.js';
 import { nodeActions } from './steer.js';
 
@@ -105,7 +105,7 @@ function showNode(row, [of, node], most) {
     fill(head.lastChild, marks.map(([words, kind]) => make('span', { kind: `badge ${kind}` }, words)));
   }
   load.firstChild.firstChild.style.transform = `scaleX(${node.tokens / most})`;
-  say(load.children[1], `${number(node.tokens)}${node.pins ? ` +\u00a0${number(node.pins)}\u00a0pin${node.pins > 1 ? 's' : ''}` : ''}`);
+  say(load.children[1], `${number(node.tokens)}${node.pins ? ` +\u00a0${counted(node.pins, 'pin').replace(' ', '\u00a0')}` : ''}`);
   const delta = fresh(of);
   say(load.children[2], delta ? `${delta.by > 0 ? '+' : '−'}${number(Math.abs(delta.by))}` : '');
   const left = leaseLeft(of, node);

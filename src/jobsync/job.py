@@ -11,6 +11,7 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
+from jobsync._core.counting import counted
 from jobsync._core.hashing import hasher, task_key, tokenizer
 from jobsync._core.records import LockFilter
 from jobsync._core.redact import cut_repr
@@ -165,7 +166,7 @@ class Job:
                 raise without_chain(error)  # noqa: B904 - the same error, not another one
             raise
         if self._config.enabled:
-            _logger.info('node %r entered with %d tokens', self.node_name, status.count_owned(self._session))
+            _logger.info('node %r entered with %s', self.node_name, counted(status.count_owned(self._session), 'token'))
         self._scheduler.start()
         return self
 
@@ -386,6 +387,7 @@ class Job:
             raise NotOwned(f'node {self.node_name!r}: task {cut_repr(key)} {self._why_not_started(key)}')
         try:
             yield
+            task_log.check_may_finish()
         except BaseException:
             task_log.abandon(key)
             raise
@@ -410,6 +412,7 @@ class Job:
         """
         key = key_of(task)
         self._task_log.check_begun(key)
+        self._task_log.check_may_finish()
         self._task_log.finish(key)
         self._added.end(self._task_log.is_open, key)
         self._task_log.completions.flush()

@@ -135,6 +135,7 @@ class ClaimLoop(Generic[T]):
                     continue
                 try:
                     yield task
+                    task_log.check_may_finish()
                 except BaseException:
                     # The loop was left by an exception or by break: whether the work is done is not known here.
                     task_log.abandon(key)

@@ -270,6 +270,11 @@ class Session:
 
         return check_sql(self.needed_backend)
 
+    def check_may_write(self) -> None:
+        """Raise ``UnsupportedOperation`` if jobsync's writes would wait for a transaction of the caller's own over ``_cn``."""
+        if self._connection is not None and not self.is_over:
+            self.sql_backend.check_no_writer_here()
+
     @property
     def connection(self) -> Connection:
         """Return the job's own connection to the database, which opens nothing before its first statement."""

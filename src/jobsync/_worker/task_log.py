@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import attrs
 
+from jobsync._core.counting import counted
 from jobsync._core.records import NodeRef, Unclaimed
 from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
@@ -18,7 +19,7 @@ from jobsync._worker.completions import Completions, brief, refusal_as_outage
 from jobsync._worker.history import DateHistory
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
-from jobsync.errors import ConfigError, JobsyncError
+from jobsync.errors import ConfigError, JobsyncError, UnsupportedOperation
 
 __all__ = ['Claimed', 'TaskLog']
 
@@ -274,6 +275,8 @@ class TaskLog:
         write = refusal_as_outage(lambda: backend.append_claims(ref, keys, date, tolerated))
         try:
             unclaimed = self.session.caller.call(write, while_=has_lease)
+        except UnsupportedOperation:  # a mistake of the caller's, which would meet every task
+            raise
         except JobsyncError as error:
             _logger.info('node %r: not started, since the claim was refused: %s (%s)', self.node_name, brief(keys), error)
             agent.beat_soon()
@@ -312,6 +315,13 @@ class TaskLog:
             )
 
     # --- ends ---------------------------------------------------------------------------------------------------------------
+
+    def check_may_finish(self) -> None:
+        """Raise ``UnsupportedOperation`` where the caller's own open transaction keeps completions from being recorded.
+
+        What was written in it for the task may still be rolled back, so the task is not complete.
+        """
+        self.session.check_may_write()
 
     def finish(self, key: str) -> None:
         """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
@@ -376,10 +386,10 @@ class TaskLog:
         self.attempts.give_up_all()
         if self._open:
             _logger.warning(
-                'node %r has left with %d tasks not audited: %s. They are incomplete, so the next owner does them again '
+                'node %r has left with %s not audited: %s. Incomplete tasks are done again by the next owner '
                 '(get_incomplete_tasks lists them); what is done, write_audit records before the block ends',
                 self.node_name,
-                len(self._open),
+                counted(len(self._open), 'task'),
                 self.open_names(),
             )
 

@@ -92,6 +92,13 @@ class SqlBackend:
         """
         return self.store.connection()
 
+    def check_no_writer_here(self) -> None:
+        """Raise ``UnsupportedOperation`` if what the caller has written over a ``connection()`` keeps this backend from writing.
+
+        That is so on SQLite, while the transaction is open.
+        """
+        self.store.check_no_writer_here()
+
     # The namespace
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:

@@ -171,6 +171,12 @@ class SqlStore(abc.ABC):
     def connection(self) -> sa.Connection:
         """Return a connection for the user's own statements, each of which commits by itself; the user closes it."""
 
+    def check_no_writer_here(self) -> None:
+        """Raise ``UnsupportedOperation`` if the caller's own open transaction over a ``connection()`` keeps this from writing.
+
+        A database with many writers at a time has nothing to refuse.
+        """
+
 
 def patiently(deadline: float, action: Callable[[], T]) -> T:
     """Return what ``action`` returns, called again while it is ``Busy`` and before the deadline (on ``time.monotonic``)."""

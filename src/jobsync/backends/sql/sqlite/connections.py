@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool
 
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile
+from jobsync.backends.sql.sqlite.users import UsersConnection
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['SqliteConnections']
@@ -33,9 +34,11 @@ class SqliteConnections:
 
     @classmethod
     def open(cls, file: DatabaseFile, deadline: float, *, only_with: str | None = None) -> SqliteConnections:
-        """Open the file at the path. One without the table ``only_with`` is not brought into WAL mode."""
-        with file.held(deadline):
+        """Open the file at the path. One without the table ``only_with`` is left as it is, with nothing beside it."""
+        with file.held(deadline) as lock:
+            lock.is_wanted = only_with is None
             anchor, identity = file.anchor(deadline, only_with=only_with)
+            lock.is_wanted = anchor.is_ours
         return cls(identity, anchor, pool(file, identity), users_engine(file))
 
     def is_current(self, file: DatabaseFile) -> bool:
@@ -79,7 +82,7 @@ def pool(file: DatabaseFile, identity: str) -> Engine:
     """Return an engine with a few connections, all to the file of this identity."""
 
     def creator() -> sqlite3.Connection:
-        connection, found = file.connect()
+        connection, found = file.connect(sqlite3.Connection)
         if found != identity:
             connection.close()
             raise BackendUnavailable(f'{file.path} has just been replaced by another file')
@@ -102,7 +105,8 @@ def users_engine(file: DatabaseFile) -> Engine:
     """Return an engine for the user's statements, which commit by themselves, and wait for writers for some seconds."""
 
     def creator() -> sqlite3.Connection:
-        connection, _ = file.connect()
+        connection, _ = file.connect(UsersConnection)
+        connection.path = file.path
         connection.execute(f'PRAGMA busy_timeout = {USERS_BUSY_MS}')
         return connection
 

@@ -25,6 +25,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import attrs
@@ -47,7 +48,21 @@ def identity_of(path: Path) -> str | None:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return _identity(found)
+
+
+def _identity(found: os.stat_result) -> str:
     return f'{found.st_dev}:{found.st_ino}'
+
+
+def _opened(lock: Path) -> tuple[int, bool]:
+    """Open a lock file, which is made if there is none; return its descriptor, and whether it was made."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        with contextlib.suppress(FileExistsError):
+            return os.open(lock, flags | os.O_CREAT | os.O_EXCL, OURS), True
+        with contextlib.suppress(FileNotFoundError):  # removed since
+            return os.open(lock, flags), False
 
 
 def _has_table(connection: sqlite3.Connection, name: str) -> bool:
@@ -66,6 +81,21 @@ class Anchor:
     sidecars: Mapping[str, str | None]
     """The identities of the ``-wal`` and ``-shm`` that belong to it."""
     in_wal: bool
+    is_ours: bool
+    """Whether it has the namespace's tables, or is to have them."""
+
+
+@attrs.define
+class HeldLock:
+    """The ``-lock``, while this process holds it."""
+
+    is_new: bool
+    """Whether there was none before."""
+    is_wanted: bool = True
+    """Whether a new one is to stay: not beside the file of another program."""
+
+
+C = TypeVar('C', bound=sqlite3.Connection)
 
 
 @attrs.frozen
@@ -96,7 +126,7 @@ class DatabaseFile:
     def _sidecars(self) -> dict[str, str | None]:
         return {suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS}
 
-    def connect(self) -> tuple[sqlite3.Connection, str]:
+    def connect(self, kind: type[C]) -> tuple[C, str]:
         """Return a connection in autocommit mode for use by any thread, and the identity of the file it has open.
 
         ``sqlite3.OperationalError`` if there is no file.
@@ -108,7 +138,7 @@ class DatabaseFile:
         # With one identity before and after, the connection has opened that file.
         while True:
             before = self.identity()
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
+            connection = kind(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
             after = self.identity()
             if after is not None and before == after:
                 break
@@ -129,9 +159,10 @@ class DatabaseFile:
 
         SQLite keeps the mode in the file. So one without the table ``only_with``, which may be another program's, keeps its own.
         """
-        connection, identity = self.connect()
+        connection, identity = self.connect(sqlite3.Connection)
         try:
-            if in_wal := only_with is None or _is_wal(connection) or _has_table(connection, only_with):
+            is_ours = only_with is None or _has_table(connection, only_with)
+            if in_wal := is_ours or _is_wal(connection):
                 self._ensure_wal(connection, deadline)
             # The first reading opens the -wal and the -shm.
             connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
@@ -139,7 +170,7 @@ class DatabaseFile:
         except BaseException:
             connection.close()
             raise
-        return Anchor(connection, sidecars, in_wal), identity
+        return Anchor(connection, sidecars, in_wal, is_ours), identity
 
     def _ensure_wal(self, connection: sqlite3.Connection, deadline: float) -> None:
         while True:
@@ -155,23 +186,39 @@ class DatabaseFile:
             time.sleep(POLL_SEC)
 
     @contextlib.contextmanager
-    def held(self, deadline: float) -> Iterator[None]:
+    def held(self, deadline: float) -> Iterator[HeldLock]:
         """Hold the ``-lock``, one process at a time, to create, open or remove files."""
-        descriptor = os.open(self._beside(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, OURS)
-        try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
-                        raise
-                if time.monotonic() >= deadline:
-                    raise BackendUnavailable(f'{self._beside(LOCK)} is held by another process that opens {self.path.name}')
-                time.sleep(POLL_SEC)
-            yield
-        finally:
-            os.close(descriptor)
+        path, is_open = self._beside(LOCK), False
+        while not is_open:
+            descriptor, is_new = _opened(path)
+            try:
+                self._await_lock(descriptor, deadline)
+                # t=0  another process makes the -lock, holds it, and finds that the file is another program's
+                # t=1  this one opens that -lock, and waits
+                # t=2  the other one removes the -lock and releases it: a third may make one anew, and hold that
+                # So only the file that is still at the path counts.
+                if is_open := identity_of(path) == _identity(os.fstat(descriptor)):
+                    lock = HeldLock(is_new)
+                    try:
+                        yield lock
+                    finally:
+                        if lock.is_new and not lock.is_wanted:
+                            path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+
+    def _await_lock(self, descriptor: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                    raise
+            else:
+                return
+            if time.monotonic() >= deadline:
+                raise BackendUnavailable(f'{self._beside(LOCK)} is held by another process that opens {self.path.name}')
+            time.sleep(POLL_SEC)
 
     def make(self) -> None:
         """Create an empty file if there is none. The caller is in ``held``."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import sqlalchemy as sa
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
@@ -26,8 +27,9 @@ from jobsync.backends.sql.sqlite.dialect import SqliteDialect
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.purging import portion
+from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
-from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction, patiently
+from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 __all__ = ['SqliteStore', 'connect']
@@ -71,7 +73,7 @@ class SqliteStore(SqlStore):
     dialect: SqliteDialect
 
     def __init__(self, path: Path, tables: Tables, clock: Callable[[], dt.datetime] = utc_now) -> None:
-        super().__init__(INFO, SqliteDialect(tables))
+        super().__init__(attrs.evolve(INFO, folder=str(path.parent)), SqliteDialect(tables))
         self.file = DatabaseFile(path)
         self.now = clock
         self._mutex = threading.Lock()
@@ -146,6 +148,10 @@ class SqliteStore(SqlStore):
         with translated(self.file.path):
             return self._current(time.monotonic() + 5).users.connect()
 
+    def check_no_writer_here(self) -> None:
+        """See ``SqlStore.check_no_writer_here``."""
+        check_no_writer_here(self.file.path)
+
     def close(self) -> None:
         """See ``SqlStore.close``."""
         self._closed.set()
@@ -172,6 +178,8 @@ class SqliteStore(SqlStore):
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
         """See ``SqlStore.transaction``."""
+        if mode is not Mode.READ:
+            self.check_no_writer_here()
         with translated(self.file.path):
             connections = self._current(deadline)
             with connections.connected() as connection:
@@ -182,7 +190,7 @@ class SqliteStore(SqlStore):
                     if mode is Mode.READ:
                         raw.execute('BEGIN')
                     else:
-                        self._queue.begin(raw, deadline)
+                        self._begin(raw, deadline)
                     self.dialect.here.identity, self.dialect.here.time = connections.identity, self.now()
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_off)
@@ -198,6 +206,18 @@ class SqliteStore(SqlStore):
                     with contextlib.suppress(sqlite3.Error):
                         raw.rollback()
                     raise
+
+    def _begin(self, connection: sqlite3.Connection, deadline: float) -> None:
+        """Begin to write; if a transaction of the user's in this process keeps all others out, the error names it."""
+        try:
+            self._queue.begin(connection, deadline)
+        except sqlite3.OperationalError as error:
+            if (writer := writer_of(self.file.path)) is None:
+                raise
+            raise Busy(
+                f'{self.file.path} is locked by an open transaction of this process, over job._cn or another connection: '
+                f'{writer.about}'
+            ) from error
 
     def _check(self, connections: SqliteConnections) -> None:
         if not connections.is_current(self.file):

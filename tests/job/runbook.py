@@ -39,7 +39,7 @@ class Runbook:
         for part in block.split('$ jobsync ')[1:]:
             command, _, shown = part.partition('\n')
             result = CliRunner(env={'JOBSYNC_BACKEND': self._url}).invoke(cli, shlex.split(command))
-            assert result.exit_code in (0, 3), result.output
+            assert result.exit_code in (0, 3), (result.exception, result.output)
             printed = ' '.join(result.output.split())
             for line in shown.splitlines():
                 pattern = re.escape(' '.join(line.split()))

@@ -41,7 +41,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ['Finding', 'HeldLock', 'HostFolder', 'NotKnown', 'Verdict']
+__all__ = ['Finding', 'HeldLock', 'HostFolder', 'NotKnown', 'Verdict', 'base_of']
 
 _BOOT_ID, _PID_NAMESPACE = Path('/proc/sys/kernel/random/boot_id'), Path('/proc/self/ns/pid')
 _SHARED_MEMORY = Path('/dev/shm')  # noqa: S108 - the folder in it is checked
@@ -104,7 +104,7 @@ class HostFolder:
             raise NotKnown(f'this system does not say which boot it is ({error})') from error
         if not hasattr(mmap, 'MADV_DONTFORK') or not hasattr(os, 'pidfd_open') or not self._boot:
             raise NotKnown('this system lacks what it takes: Linux 5.4 or newer has it')
-        self.path = (Path(base) if base else _default_base()) / f'jobsync-{os.geteuid()}'
+        self.path = base_of(base) / f'jobsync-{os.geteuid()}'
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -225,7 +225,10 @@ class HeldLock:
         _libc().munmap(self._address, _PAGE)
 
 
-def _default_base() -> Path:
+def base_of(base: str | None) -> Path:
+    """Return the folder that each user has one in: ``base``; None: shared memory, or else the folder for temporary files."""
+    if base:
+        return Path(base)
     if _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
         return _SHARED_MEMORY
     try:

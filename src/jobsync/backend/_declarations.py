@@ -41,10 +41,12 @@ class BackendInfo:
     max_removals: int = 1000
     """The most nodes that one plan may name as evicted, departed or absent together. The leader splits what is more."""
     sql: bool = False
-    """Whether the backend has ``connection()`` and ``tables`` (see ``jobsync.database``)."""
+    """Whether the backend has ``connection()``, ``check_no_writer_here()`` and ``tables`` (see ``jobsync.database``)."""
     space: bool = False
     """Whether the backend has ``read_space()``, which returns a ``Space``: the store keeps old versions of what is written, up to
     a quota."""
+    folder: str | None = None
+    """The folder of this host that has the store's files, if they are on every node's host; None for a server and for memory."""
 
 
 @attrs.frozen

@@ -31,8 +31,8 @@ def backend_row(backend: Installed) -> dict[str, object]:
 
 
 def info_row(info: BackendInfo) -> dict[str, object]:
-    """Return what a backend declares, for JSON."""
-    return {**attrs.asdict(info), 'reach': info.reach.value}
+    """Return what a backend declares, for JSON, without the folder, whose name may say more than a bug report should."""
+    return {**attrs.asdict(info, filter=attrs.filters.exclude('folder')), 'reach': info.reach.value}
 
 
 def print_backends(console: Console) -> None:

@@ -14,7 +14,10 @@ import attrs
 import click
 from rich.text import Text
 
+from jobsync._core.counting import counted
 from jobsync.cli.common import ATTENTION, cluster_command, json_option
+from jobsync.cli.finding import Finding, megabytes
+from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
@@ -33,16 +36,6 @@ _MOST_USED, _MOST_KEPT, _MOST_UNTRIMMED = 0.8, 0.5, 0.1
 _REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 2
 """How many rebalances are read; how many, and how many changes of the leader, are not remarkable within an hour."""
 _STYLES = {'ok': 'green', 'warn': 'bold yellow', 'bad': 'bold red'}
-
-
-@attrs.frozen
-class Finding:
-    """The result of one check."""
-
-    verdict: str
-    """``ok``; ``warn``: needs attention; or ``bad``: workers cannot work."""
-    subject: str
-    words: str
 
 
 @click.command()
@@ -74,6 +67,7 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         nodes, status = cluster.nodes(), cluster.status()
     except JobsyncError as error:
         yield Finding('bad', 'reach', f'{type(error).__name__}: {error}')
+        yield from examine_folders(cluster, ())
         return
     typical, worst = median(took), took[-1]
     leases = [node['timeout_sec'] for node in nodes if node['state'] == 'joined']
@@ -85,17 +79,21 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     yield _rights(cluster)
     yield _clock(cluster)
     if status['timeline']:
-        yield Finding('warn', 'history', f'the store has gone back in time {status["timeline"]} times: see the page on trouble')
+        yield Finding(
+            'warn', 'history', f'the store has gone back in time ({counted(status["timeline"], "time")}): see the page on trouble'
+        )
     for problem in status['problems']:
         yield Finding('warn', 'cluster', problem)
     if not status['problems']:
-        words = f'{status["nodes"]} nodes, leader {status["leader"]}, all {status["total_tokens"]:,} tokens owned'
+        tokens = counted(status['total_tokens'], 'token', spec=',')
+        words = f'{counted(status["nodes"], "node")}, leader {status["leader"]}, {status["total_tokens"]:,} of {tokens} owned'
         yield Finding('ok', 'cluster', words)
     if changes := status['epoch'] - epochs[0]:
-        words = f'has changed {changes} times while this command ran: status --watch counts on'
+        words = f'has changed {counted(changes, "time")} while this command ran: status --watch counts on'
         yield Finding('warn', 'leader', words)
     yield from _tried('locks', _orphaned(cluster))
     yield from _tried('space', _space(cluster, nodes))
+    yield from examine_folders(cluster, nodes)
     yield from _tried('rebalances', _unrest(cluster, status))
     yield from _tried('tasks', _held_up(cluster))
 
@@ -111,7 +109,7 @@ def _tried(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 def _held_up(cluster: Cluster) -> Iterator[Finding]:
     """Yield how many tasks have been in hand for long."""
     if held_up := cluster.incomplete(older_than=3600):
-        yield Finding('warn', 'tasks', f'{len(held_up)} tasks were begun over an hour ago and are not complete')
+        yield Finding('warn', 'tasks', f'begun over an hour ago and not complete: {counted(len(held_up), "task")}')
     else:
         yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
 
@@ -130,8 +128,8 @@ def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
     intervals = [node['settings'].get('heartbeat_interval_sec') for node in nodes if node['state'] == 'joined']
     beats_an_hour = sum(3600 / interval for interval in intervals if isinstance(interval, (int, float)) and interval > 0)
     kept, added = space.versions * space.heartbeat_bytes, beats_an_hour * space.heartbeat_bytes
-    quota = f'{"the usual quota of " if space.is_assumed else ""}{_megabytes(space.quota_bytes)}'
-    words = f'{_megabytes(space.used_bytes)} of {quota} are used; heartbeats add {_megabytes(added)} an hour'
+    quota = f'{"the usual quota of " if space.is_assumed else ""}{megabytes(space.quota_bytes)}'
+    words = f'{megabytes(space.used_bytes)} of {quota} are used; heartbeats add {megabytes(added)} an hour'
     if beats_an_hour:
         words += f', and old versions of {space.versions / beats_an_hour:.1f} hours of them are kept'
     hint = 'run etcd with --auto-compaction-mode=periodic and a --auto-compaction-retention that fits: see the page on etcd'
@@ -145,24 +143,20 @@ def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
         yield Finding('ok', 'space', words)
 
 
-def _megabytes(number: float) -> str:
-    return f'{number / 1e6:,.1f} MB'
-
-
 def _unrest(cluster: Cluster, status: ClusterStatus) -> Iterator[Finding]:
     """Yield a finding if tokens have moved, or leaders changed, more often in the last hour than deployments explain."""
     begin = status['now'] - dt.timedelta(hours=1)
     recent = [row for row in cluster.rebalances(_REBALANCES) if row['triggered_at'] > begin]
     if len(recent) > _CALM:
         reasons = Counter(row['trigger_reason'] for row in recent).most_common(3)
-        words = ', '.join(f'{reason} ({count} times)' for reason, count in reasons)
+        words = ', '.join(f'{reason} ({counted(count, "time")})' for reason, count in reasons)
         yield Finding('warn', 'rebalances', f'{len(recent)} in the last hour: {words}')
     known = status['leader_changes']
     changes = sum(row['since'] > begin and row['epoch'] > 1 for row in known)
     if changes > _CALM_LEADERS:
         more = 'at least ' if changes == len(known) else ''
         leaders = [row['leader'] for row in known[: changes + 1]][4::-1]
-        yield Finding('warn', 'leader', f'has changed {more}{changes} times in the last hour: {", ".join(leaders)}')
+        yield Finding('warn', 'leader', f'has changed {more}{counted(changes, "time")} in the last hour: {", ".join(leaders)}')
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -7,7 +7,7 @@ import enum
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
@@ -32,6 +32,7 @@ from jobsync.backend import (
     Revision,
     Settings,
     Snapshot,
+    Space,
     Timeline,
     Unclaimed,
 )
@@ -121,6 +122,12 @@ class FaultyBackend:
     def close(self) -> None:
         """Close the inner backend; no fault applies."""
         self.inner.close()
+
+    def read_space(self) -> Space:
+        """See ``BackendInfo.space``."""
+        inner: Any = self.inner
+        space: Space = self._call(inner.read_space)
+        return space
 
     # The protocol, method by method
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -46,6 +47,7 @@ class InfoTests:
         assert info.max_tokens > 0
         assert info.max_removals > 0
         assert {type(info.durable), type(info.push), type(info.sql), type(info.space)} == {bool}
+        assert info.folder is None or (info.reach is not Reach.NETWORK and Path(info.folder).is_absolute())
 
     def test_sql_is_offered_where_it_is_declared(self, namespace: Namespace) -> None:
         """A backend that declares ``sql`` shows its nodes to a query over ``connection()``, by the names in ``tables``."""

@@ -1,0 +1,123 @@
+"""``jobsync doctor`` on the folders of its host: that of the database, and those of the locks by which deaths are known."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobsync import CoordinationConfig, Job
+from jobsync.backend import BackendOptions
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.backends.sql.sqlite.plugin import connect
+from jobsync.cli import folders
+from jobsync.cli.commands import cli
+from jobsync.testing import Namespace
+
+MEGABYTE = 1_000_000.0
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A database with a leader on another host."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    Namespace(connect(url, BackendOptions())).leader('far')
+    return url
+
+
+def found(url: str, subject: str) -> list[tuple[str, str]]:
+    """What doctor says of a subject."""
+    result = CliRunner().invoke(cli, ['doctor', '--json', '--backend', url])
+    assert result.exit_code in (0, 3), result.exception
+    return [(each['verdict'], each['words']) for each in json.loads(result.stdout) if each['subject'] == subject]
+
+
+@pytest.mark.parametrize(('free', 'verdict', 'words'), [
+    (1e12, 'ok', '1,000,000.0 MB free'),
+    (100 * MEGABYTE, 'warn', 'a full disk ends all work'),
+    (1000.0, 'bad', 'the store refuses every write'),
+])  # fmt: skip
+def test_the_folder_of_the_database(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, verdict: str, words: str
+) -> None:
+    """Room enough is said; little is a warning; none is bad."""
+    monkeypatch.setattr(folders, '_free', lambda _: free)
+    ((how, said),) = found(url, 'disk')
+    assert how == verdict
+    assert words in said
+    assert str(tmp_path) in said
+
+
+def test_the_folder_of_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the nodes on this host, by their settings; where there is no room, or no folder, a kill is not known at once."""
+    url, known = f'sqlite:///{tmp_path}/jobs.db', tmp_path / 'locks'
+    known.mkdir()
+    config = CoordinationConfig(backend=url, minimum_nodes=1, total_tokens=20, known_death_dir=str(known))
+    with Job('here', coordination_config=config):
+        ((how, said),) = found(url, 'deaths')
+        assert how == 'ok'
+        assert str(known) in said
+        monkeypatch.setattr(folders, '_free', lambda _: 1000.0)
+        ((how, said),) = found(url, 'deaths')
+        assert how == 'warn'
+        assert 'only after its timeout' in said
+        monkeypatch.undo()
+        shutil.rmtree(known)
+        ((how, said),) = found(url, 'deaths')
+        assert how == 'warn'
+        assert 'No such file' in said
+
+
+def test_nothing_is_said_of_another_hosts_folders(url: str) -> None:
+    """A node elsewhere has its locks elsewhere."""
+    assert found(url, 'deaths') == []
+
+
+def test_a_store_without_files_has_no_folder() -> None:
+    """Nothing is said of a disk that is a server's."""
+    assert MemoryBackend(MemoryStore()).info.folder is None
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of four megabytes; the test is skipped where this user may not mount one."""
+    folder = tmp_path / 'small'
+    folder.mkdir()
+    mount = (
+        subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', 'size=4m,nr_inodes=100', 'tmpfs', str(folder)],
+            capture_output=True,
+            check=False,
+        )
+        if os.geteuid() == 0 and shutil.which('mount')
+        else None
+    )
+    if mount is None or mount.returncode:
+        pytest.skip('this user may not mount a file system')
+    yield folder
+    subprocess.run(['umount', '-l', str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    """The database is there and is read, and doctor says that there is no room, though it cannot write."""
+    url = f'sqlite:///{small_disk}/jobs.db'
+    backend = connect(url, BackendOptions())
+    Namespace(backend).leader(socket.gethostname())
+    with (small_disk / 'filler').open('wb', buffering=0) as filler:
+        for size in (100_000, 1000, 1):
+            try:
+                while filler.write(b'x' * size):
+                    pass
+            except OSError:
+                continue
+    ((how, said),) = found(url, 'disk')
+    assert how == 'bad'
+    assert '0.0 MB free' in said
+    backend.close()

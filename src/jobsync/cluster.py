@@ -209,6 +209,7 @@ class Cluster:
             cast('Sequence[Rebalance]', rebalances),
             0 if fewest_attempts(reading) is None else backend.lost_attempts(day).get(key, 0),
             self._in_hand(reading, key),
+            day,
         )
         rows = [_task_row(row) for row in history.claims], [_task_row(row) for row in history.audits]
         return attrs.evolve(

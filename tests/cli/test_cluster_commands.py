@@ -166,7 +166,7 @@ def test_quarantine(url: str, namespace: Namespace) -> None:
     assert len(invoke(url, 'quarantine', 'list', day).stdout.splitlines()) == 2
     assert invoke(url, 'quarantine', 'list').stdout == 'no task has so many lost attempts\n'
     assert invoke(url, 'quarantine', 'release', day, 'x', 'z').stdout == (
-        "released: 'x', 'z'\nno worker was lost at 'z' on that date: is the id right?\n"
+        "released: 'x', 'z'\nno worker was lost at 'z' today: is the id right?\n"
     )
     assert namespace.lost() == {'y': 2}
 

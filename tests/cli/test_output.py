@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from tests.cli.conftest import invoke
 
 from jobsync import plugins
 from jobsync.backend import BackendOptions
 from jobsync.cli import output
 from jobsync.cli.commands import cli
+from jobsync.cli.output import table_of
 from jobsync.testing import Namespace
 
 
@@ -61,6 +64,18 @@ def test_a_text_that_a_terminal_would_act_on(url: str, namespace: Namespace) -> 
         shown = invoke(url, *command.split()).stdout
         assert all(sign.isprintable() for line in shown.split('\n') for sign in line)
         assert ('工人 3' if command == 'nodes' else r'needs\x1b[2J\na gpu') in shown
+
+
+@pytest.mark.parametrize('width', range(20, 130))
+def test_no_width_cuts_a_short_word(width: int) -> None:
+    """Headings and short values are whole, in a table or one below the other, and no line is wider than the terminal."""
+    nodes = ('name', 'state', 'leads', 'tokens', 'pins', 'holding', 'weight', 'drained', 'heartbeat', 'timeout', 'host', 'pid')
+    row = ('w1', 'joined', True, 333, 1, 2, 1.0, True, '0.2 s', '6.0 s', 'vm', 2146)
+    place = Console(width=width, file=io.StringIO(), color_system=None)
+    place.print(table_of(nodes, [row, row], width))
+    shown = place.file.getvalue()  # type: ignore[attr-defined]
+    assert all(word in shown.split() for word in (*nodes, 'joined', '333', '2146'))
+    assert max(map(len, shown.splitlines())) <= width
 
 
 def test_a_table_of_very_many_rows(url: str, namespace: Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -30,6 +31,8 @@ class TaskHistory:
     """How many workers were lost at the task."""
     in_hand: Sequence[Claim] = ()
     """What keeps the task's owner from handing its token over: the tasks of this token that the owner has begun and not ended."""
+    date: dt.date | None = None
+    """The date of all this."""
 
 
 @attrs.frozen
@@ -212,4 +215,5 @@ def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_
         elif last.node != place.owner:
             yield f'{last.node!r} does not own it any more.'
     elif is_claimable and not history.audits:
-        yield f'No claim of it is on record at this date: the program on {place.owner!r} has not asked for it.'
+        date = '' if history.date is None else f' for {history.date}'
+        yield f'No claim of it is on record{date}: the program on {place.owner!r} has not asked for it, or works at another date.'

@@ -18,7 +18,7 @@ from jobsync._core.counting import counted
 from jobsync.cli.common import ATTENTION, cluster_command, json_option
 from jobsync.cli.finding import Finding, megabytes
 from jobsync.cli.folders import examine_folders
-from jobsync.cli.output import console, plain, print_json
+from jobsync.cli.output import age, console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError
@@ -181,6 +181,7 @@ def _clock(cluster: Cluster) -> Finding:
     now = cluster.status()['now']
     off = (now - started).total_seconds()
     if abs(off) > _CLOCK_SEC:
-        words = f"this machine's clock and the store's differ by {abs(off):.0f} s; ownership does not depend on them"
+        behind = 'behind' if off > 0 else 'ahead of'
+        words = f"this machine's clock is {age(abs(off))} {behind} the store's; ownership does not depend on them"
         return Finding('warn', 'clocks', words)
     return Finding('ok', 'clocks', "this machine's clock and the store's agree")

@@ -100,7 +100,7 @@ def table_of(
             columns, body = [*columns[:at], *columns[at + 1 :]], [[*row[:at], *row[at + 1 :]] for row in body]
     if _least_width(columns, body) > width:
         return Group(*(_below_each_other(columns, row) for row in body))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style='bold')
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style='bold')
     for number, column in enumerate(columns):
         is_number = bool(body) and all(isinstance(row[number], int | float) for row in body)
         table.add_column(column.replace('_', ' '), justify='right' if is_number else 'left', overflow='fold')

@@ -42,7 +42,8 @@ def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, acto
     lost = {row['item'] for row in cluster.quarantined(1, date)}
     cluster.release(tasks, date, actor=actor)
     unknown = [task for task in tasks if task not in lost]
+    day = 'today' if date is None else f'on {date}'
     words = f'released: {", ".join(map(repr, tasks))}'
     if unknown:
-        words += f'\nno worker was lost at {", ".join(map(repr, unknown))} on that date: is the id right?'
+        words += f'\nno worker was lost at {", ".join(map(repr, unknown))} {day}: is the id right?'
     print_done(words, as_json=as_json, released=tasks, without_lost_attempts=unknown)

@@ -182,7 +182,7 @@ def test_a_hand_over(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> No
     assert "'b' is still busy with it (at most handover_timeout_sec)." in cluster.why(task).verdict
     (row,) = cluster.hand_overs()
     assert (row['owner'], row['target'], row['tokens'], row['held'], row['is_acknowledged']) == ('b', 'a', 1, [token], True)
-    assert any("'b' is still busy with 1 tokens" in problem for problem in cluster.status()['problems'])
+    assert any("'b' is still busy with 1 token that" in problem for problem in cluster.status()['problems'])
     namespace.beat(nodes['b'], version)
     assert "'b' has released it" in cluster.why(task).verdict
 

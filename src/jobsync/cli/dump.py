@@ -18,8 +18,9 @@ from jobsync.errors import JobsyncError
 
 __all__ = ['dump', 'read_parts']
 
-_PATIENCE_SEC = 10.0
-"""After how much time in calls that fail no other part is read: each would wait for its timeout."""
+_SILENT_SEC, _MOST_SILENT = 1.0, 2
+"""A failed call of at least so many seconds was not answered. After so many of them in a row no other part is read: each would
+wait for its timeout, which for one that may carry many records is a minute."""
 
 
 @click.command()
@@ -52,15 +53,17 @@ def dump(cluster: Cluster, limit: int) -> None:
 
 def read_parts(parts: Mapping[str, Callable[[], object]], now: Callable[[], float] = time.monotonic) -> dict[str, object]:
     """Return what was read of each part, or why it could not be: a report of a broken store is what is wanted most."""
-    found, waited = dict[str, object](), 0.0
+    found, silences = dict[str, object](), list[float]()
     for name, read in parts.items():
-        if waited >= _PATIENCE_SEC:
-            found[name] = {'error': f'not read: the parts before took {waited:.0f} s, and failed'}
+        if len(silences) >= _MOST_SILENT:
+            found[name] = {'error': f'not read: the store has not answered for {sum(silences):.0f} s'}
             continue
         started = now()
         try:
             found[name] = read()
+            silences.clear()
         except JobsyncError as error:
-            waited += now() - started
+            took = now() - started
+            silences += [took] * (took >= _SILENT_SEC)
             found[name] = {'error': f'{type(error).__name__}: {error}'}
     return found

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from starlette.testclient import TestClient
 from tests.job.waiting import wait_until
 from tests.support.promql import Scrape, evaluate
 
-from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job
+from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, Task
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.metrics import JobMetrics
 from jobsync.testing import Fault, FaultyBackend, Namespace
@@ -150,6 +152,34 @@ def test_metrics_cost_no_call_to_the_store() -> None:
     for name, count in Counter(name for name, _ in calls).items():
         if name != 'wait':
             assert measured[f'jobsync_store_call_seconds_count{{node="w1",operation="{name}"}}'] == count, name
+
+
+def functions_of(ask: Callable[[], object]) -> list[str]:
+    """Return the functions, of Python and of C, that a call goes through."""
+    found: list[str] = []
+
+    def note(frame: FrameType, event: str, function: Any) -> None:
+        if event in ('call', 'c_call'):
+            found.append(frame.f_code.co_qualname if event == 'call' else function.__qualname__)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        ask()
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+@pytest.mark.parametrize('task', [7, 'x', Task('x')])
+def test_metrics_are_not_on_the_path_of_a_question(task: object) -> None:
+    """``can_claim_task`` goes through the same functions with metrics as without, and none of them measures."""
+    plain, measured = (Job(name, coordination_config=config(MemoryBackend(MemoryStore()))) for name in ('w1', 'w1'))
+    JobMetrics(measured, registry=CollectorRegistry())
+    with plain, measured:
+        path = functions_of(lambda: plain.can_claim_task(task))
+        assert 'Job.can_claim_task' in path
+        assert functions_of(lambda: measured.can_claim_task(task)) == path
 
 
 def test_two_jobs_of_a_process() -> None:

@@ -92,6 +92,14 @@ def test_a_transaction_for_each_task_is_as_it_should_be(store: Store) -> None:
         assert db.select_scalar(job._cn, COUNT) == 4
 
 
+def test_a_temporary_table_keeps_no_writer_out(job: Job) -> None:
+    """What is written outside of the file is no reason to refuse anything."""
+    with job._cn.transaction():
+        db.execute(job._cn, 'CREATE TEMPORARY TABLE scratch (task TEXT)')
+        db.execute(job._cn, "INSERT INTO scratch VALUES ('x')")
+        assert list(job.claim(['x'])) == ['x']
+
+
 def test_another_thread_may_write_after_it(job: Job) -> None:
     """A thread without a transaction waits for that of another one, and then records."""
     with job._cn.transaction():

@@ -25,7 +25,7 @@ from jobsync.errors import UnsupportedOperation
 
 __all__ = ['UsersConnection', 'check_no_writer_here', 'writer_of']
 
-_WRITES = frozenset((*range(1, 19), 23, *range(26, 31))) - {sqlite3.SQLITE_PRAGMA}
+_WRITES = frozenset((*range(1, 19), 23, *range(26, 31)))
 """SQLite's numbers of actions that write: to create, drop and alter, to insert, delete and update."""
 _writers: dict[int, weakref.ref[UsersConnection]] = {}
 """Connections over which a statement that writes was prepared, by their ``id``."""
@@ -42,9 +42,9 @@ class UsersConnection(sqlite3.Connection):
         self.path: Path | None = None
         mine = weakref.ref(self)
 
-        def note(action: int, *_: object) -> int:
-            connection = mine()
-            if action in _WRITES and connection is not None and not connection._wrote_at:
+        def note(action: int, _: object, __: object, database: str | None, *___: object) -> int:
+            connection, is_main = mine(), database in (None, 'main')  # not in a temporary table, nor in another file
+            if action in _WRITES and is_main and connection is not None and not connection._wrote_at:
                 connection._wrote_at, connection._thread_name = time.monotonic(), threading.current_thread().name
                 _writers[id(connection)] = mine
                 _here.set(mine)

@@ -58,6 +58,7 @@ class InfoTests:
         with contextlib.closing(backend.connection()) as connection:
             found = connection.exec_driver_sql(f'SELECT name FROM {backend.tables["Node"]}')  # noqa: S608 - a name of its own
             assert found.scalars().all() == ['a']
+            backend.check_no_writer_here()
 
     def test_space_is_offered_where_it_is_declared(self, namespace: Namespace) -> None:
         """A backend that declares ``space`` counts what heartbeats write, and is not above its quota."""

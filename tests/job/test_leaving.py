@@ -253,7 +253,7 @@ def test_open_tasks_are_mentioned(store: Store, caplog: pytest.LogCaptureFixture
     assert caplog.text.count('has left with 22 tasks not audited') == 1
     assert "'0', '1', '10', '11'" in caplog.text
     assert "'9'" not in caplog.text
-    assert 'and 2 more. They are incomplete, so the next owner does them again' in caplog.text
+    assert 'and 2 more. Incomplete tasks are done again by the next owner' in caplog.text
 
 
 def test_log_lines(store: Store, caplog: pytest.LogCaptureFixture) -> None:

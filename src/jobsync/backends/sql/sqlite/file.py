@@ -11,6 +11,7 @@ and ``-shm`` beside it and take them for its own, which destroys it. So
 - on finding another file, a process removes the old ``-wal`` and ``-shm`` if they are still there, before it opens the new one.
   ``flock`` on a file of its own (``-lock``) makes that one step between processes. The lock is not on the database itself: a
   process that closes the database releases all locks that SQLite has on it there. Nor on the folder, which any user can lock.
+  Beside a file that turns out to be another program's, the ``-lock`` that was made for the look is removed again.
 
 Files are created for this user alone; SQLite gives ``-wal`` and ``-shm`` the rights that the database has.
 """

@@ -131,6 +131,7 @@ def test_a_wrong_namespace_is_named(url: str, namespace: Namespace) -> None:
     assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
     assert "the namespace 'other_' at memory://" in result.stderr
     assert 'are --appname and --backend those of the workers?' in result.stderr
+    assert 'Only the process that has made a store in memory sees it' in result.stderr
 
 
 def test_a_large_cluster_at_a_glance(url: str, namespace: Namespace) -> None:

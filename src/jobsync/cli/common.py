@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from jobsync.backend import redact_url
+from jobsync.backend import Reach, redact_url
 from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 
@@ -122,9 +122,10 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                     command(cluster, **options)
                 except SchemaMismatch as error:
                     place = f'the namespace {appname or "sync_"!r} at {redact_url(backend)}'
-                    raise SchemaMismatch(
-                        f'{error} (this is {place}: are --appname and --backend those of the workers?)'
-                    ) from error
+                    hint = 'are --appname and --backend those of the workers?'
+                    if cluster.info.reach is Reach.PROCESS:
+                        hint += ' Only the process that has made a store in memory sees it'
+                    raise SchemaMismatch(f'{error} (this is {place}: {hint})') from error
 
     return with_cluster
 

@@ -277,10 +277,15 @@ class Job:
             ConfigError: The id cannot be a task's.
         """
         key, token = self._parse(task)
-        started_at = time.time_ns()
+        started_at, was_open = time.time_ns(), self._task_log.is_open(key)
         is_started = self._task_log.start(key, token)
-        if is_started:
-            self._added.begin(key, started_at)
+        try:
+            if is_started:
+                self._added.begin(key, started_at)
+        except BaseException:  # code of the program runs where a span begins
+            if not was_open:
+                self._task_log.abandon(key)
+            raise
         return is_started
 
     def set_claim(self, tasks: object) -> bool:
@@ -388,10 +393,11 @@ class Job:
         try:
             yield
             task_log.check_may_finish()
+            task_log.finish(key)
         except BaseException:
             task_log.abandon(key)
             raise
-        task_log.complete(key)
+        task_log.completions.flush_now()
 
     def _why_not_started(self, key: str) -> str:
         if self._task_log.is_with_another(key):

@@ -129,20 +129,20 @@ class ClaimLoop(Generic[T]):
                     self._suspects.append(waiting[0])
                 waiting.popleft()
             elif task_log.start_claimed(key, token, claimed):
-                if self._once and not self._is_unchanged(key, token, fences.get(key)):
-                    task_log.abandon(key)
-                    waiting.rotate(-1)
-                    continue
                 try:
+                    if self._once and not self._is_unchanged(key, token, fences.get(key)):
+                        task_log.abandon(key)
+                        waiting.rotate(-1)
+                        continue
                     yield task
                     task_log.check_may_finish()
+                    task_log.finish(key)
                 except BaseException:
                     # The loop was left by an exception or by break: whether the work is done is not known here.
                     task_log.abandon(key)
                     task_log.completions.schedule_flush()
                     raise
                 finished += 1
-                task_log.finish(key)
                 waiting.popleft()
                 task_log.flush_if_due()
                 took = clock.now() - started

@@ -126,9 +126,10 @@ class Completions:
             write = refusal_as_outage(lambda: backend.append_audits(self._node_name, keys, self._date))
             self._session.caller.call(write, while_)
         self._recorded_at = clock.now()
+        # In this order: after an exception of a signal's handler in between, the tasks are recorded and released once more.
+        self._on_recorded(keys)
         for key in keys:
             self._finished.pop(key, None)
-        self._on_recorded(keys)
 
     def _flush_by_alarm(self) -> None:
         if not self._finished or self._session.is_over:

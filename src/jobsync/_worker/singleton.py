@@ -123,20 +123,30 @@ class Singleton:
         if self._is_held:
             raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
         self._is_held = place.take()
-        if self._is_held:
-            try:
+        try:
+            if self._is_held:
                 self._span.begin()
-            except BaseException:  # code of the program runs where a span begins
-                self.__exit__(None, None, None)
-                raise
-        return Turn(place.session, place.key, place.token, is_held=self._is_held)
+            return Turn(place.session, place.key, place.token, is_held=self._is_held)
+        except BaseException:  # of the program's code, which runs where a span begins, or of a signal's handler
+            self.__exit__(None, None, None)
+            raise
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Give the place back."""
         if self._is_held:
-            self._place.give_back()
-            self._is_held = False
-            self._span.end(exc)
+            try:
+                self._place.give_back()
+            except BaseException:  # of a signal's handler
+                self._place.give_back()
+                raise
+            finally:
+                self._is_held = False
+                self._span.end(exc)
+
+    def __del__(self) -> None:
+        # t=0  the block ends, and ``__exit__`` is called
+        # t=1  a signal's handler raises before its first step: no worker would ever get the place
+        self.__exit__(None, None, None)
 
     def __iter__(self) -> Iterator[Turn]:
         """Yield a turn each time this worker holds the place, until the node is to leave."""

@@ -77,8 +77,8 @@ class TaskLog:
         if lease is None:
             yield
             return
-        lease.waiting[loop] = None
         try:
+            lease.waiting[loop] = None
             yield
         finally:
             lease.waiting.pop(loop, None)
@@ -140,24 +140,24 @@ class TaskLog:
                 if runtime.agent.is_asked:
                     runtime.wake()
         except BaseException:
-            if not was_open and lease.in_flight.get(key) == worker:
-                self.abandon(key)
+            self._take_back(key, worker, was_open=was_open)
             raise
         return False
 
     def check_out(self, key: str, token: int) -> bool:
         """Start a task and check it out to this worker; return False if another worker has it, or it is not this node's."""
-        worker = worker_id()
-        # setdefault is one step: of two threads at the same task one finds its own number, the other that of the first.
-        if self._checked_out.setdefault(key, worker) != worker:
-            return False
-        is_started = False
+        worker, was_open = worker_id(), key in self._open
         try:
-            is_started = self.start(key, token)
-        finally:
-            if not is_started:
-                self._checked_out.pop(key, None)
-        return is_started
+            # setdefault is one step: of two threads at the same task one finds its own number, the other that of the first.
+            if self._checked_out.setdefault(key, worker) != worker:
+                return False
+            if self.start(key, token):
+                return True
+            self._checked_out.pop(key, None)
+        except BaseException:
+            self._check_in(key, worker, was_open=was_open)
+            raise
+        return False
 
     def occupy(self, key: str, token: int) -> bool:
         """Mark a task in flight and check it out to this worker, without a claim.
@@ -166,10 +166,33 @@ class TaskLog:
         """
         if self.session.is_leaving or key in self._checked_out:
             return False
-        runtime, worker = self._runtime, worker_id()
-        if runtime is not None and not runtime.lease.begin_alone(key, token, clock.now, worker):
-            return False
-        return self._checked_out.setdefault(key, worker) == worker
+        runtime, worker, was_open = self._runtime, worker_id(), key in self._open
+        try:
+            if runtime is not None and not runtime.lease.begin_alone(key, token, clock.now, worker):
+                return False
+            return self._checked_out.setdefault(key, worker) == worker
+        except BaseException:
+            self._check_in(key, worker, was_open=was_open)
+            raise
+
+    # A signal's handler may raise at any step above, and the program may go on: after a timeout by SIGALRM, say, or Ctrl-C at a
+    # prompt. A mark that stayed behind would keep all other workers from the task, and delay every hand-over of its token.
+
+    def _check_in(self, key: str, worker: int, *, was_open: bool) -> None:
+        """Take back a task that this worker has not checked out completely."""
+        if self._checked_out.get(key) == worker:
+            self._checked_out.pop(key, None)
+        self._take_back(key, worker, was_open=was_open)
+
+    def _take_back(self, key: str, worker: int, *, was_open: bool) -> None:
+        """Take back a task that this worker has not started completely, unless it ``was_open`` before."""
+        runtime = self.session.runtime
+        if was_open:
+            return
+        if runtime is None or runtime.lease.in_flight.get(key) == worker:
+            self.abandon(key)
+        else:
+            self.give_up_unstarted([key])
 
     def record_claims(self, tasks: Mapping[str, int]) -> bool:
         """Record the claims of these tasks (key -> hash token): all of them, or none if one is not this node's."""
@@ -215,21 +238,25 @@ class TaskLog:
         """
         if self.session.is_leaving or claimed is None or key in self._checked_out:
             return False
-        runtime, worker = self._runtime, worker_id()
-        if runtime is not None:
-            # t=0  the run a/1 claims the task
-            # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
-            # t=2  this thread goes on: the task is this node's, but the claim is that of a/1, and the other node may have done it
-            # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
-            if not runtime.lease.begin_alone(key, token, clock.now, worker):
-                self.give_up_unstarted([key])
-                return False
-            if runtime.agent.ref != claimed.run:
-                self._end_flight([key])
-                self.give_up_unstarted([key])
-                return False
-        self._checked_out[key] = worker
-        self._open[key] = clock.now()
+        runtime, worker, was_open = self._runtime, worker_id(), key in self._open
+        try:
+            if runtime is not None:
+                # t=0  the run a/1 claims the task
+                # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
+                # t=2  this thread goes on: the task is this node's, but the claim is of a/1, and the other node may have done it
+                # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
+                if not runtime.lease.begin_alone(key, token, clock.now, worker):
+                    self.give_up_unstarted([key])
+                    return False
+                if runtime.agent.ref != claimed.run:
+                    self._end_flight([key])
+                    self.give_up_unstarted([key])
+                    return False
+            self._checked_out[key] = worker
+            self._open[key] = clock.now()
+        except BaseException:
+            self._check_in(key, worker, was_open=was_open)
+            raise
         return True
 
     def give_up_unstarted(self, keys: Iterable[str]) -> None:
@@ -357,9 +384,19 @@ class TaskLog:
 
     def abandon(self, key: str) -> None:
         """End the work on a task that has failed: no longer in flight, and incomplete."""
-        self.session.stir()
+        try:
+            self._abandon(key)
+        except BaseException:  # of a signal's handler, which may have come before the first step
+            self._abandon(key)
+            raise
+
+    def _abandon(self, key: str) -> None:
         self._close_tasks([key])
+        runtime = self.session.runtime
+        if runtime is not None and not self.completions.has(key):
+            runtime.lease.unrecorded.pop(key, None)
         self.attempts.give_up([key])
+        self.session.stir()
 
     def complete(self, key: str) -> None:
         """Finish a task and record it now, also after the end of the block."""
@@ -394,6 +431,13 @@ class TaskLog:
             )
 
     def _close_tasks(self, keys: list[str]) -> None:
+        try:
+            self._remove_marks(keys)
+        except BaseException:  # of a signal's handler: what is not removed here is removed by no other call
+            self._remove_marks(keys)
+            raise
+
+    def _remove_marks(self, keys: list[str]) -> None:
         for key in keys:
             self._open.pop(key, None)
             self._checked_out.pop(key, None)

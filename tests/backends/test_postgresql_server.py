@@ -10,6 +10,7 @@ import multiprocessing
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from urllib.parse import quote
@@ -358,6 +359,35 @@ class TestConnections:
                 (lock,) = backend.read_locks().locks
                 assert lock.expires_at is not None
                 assert abs(lock.expires_at - namespace.snapshot().now - expiry) < dt.timedelta(minutes=1)
+
+    @pytest.mark.parametrize('encoding', ['LATIN1', 'SQL_ASCII'])
+    def test_a_database_that_cannot_store_every_text(self, server: PostgresServer, encoding: str) -> None:
+        """It is refused: one name or task id outside of its encoding would stop the leader's commits, and so every failover."""
+        name = f'in_{encoding.lower()}_{uuid.uuid4().hex[:8]}'
+        server.psql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+        with closing(connect(server.url(name), BackendOptions())) as backend, pytest.raises(ConfigError, match=encoding):
+            backend.open(SETTINGS, create=True)
+
+    @pytest.mark.parametrize('way', ['options', 'environment'])
+    def test_clients_of_another_encoding(self, harness: PostgresqlHarness, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Names and ids of any characters are stored and read, whatever encoding the server, the role or the environment has."""
+        if way == 'environment':
+            monkeypatch.setenv('PGCLIENTENCODING', 'LATIN1')
+        given = '%20-cclient_encoding%3DSQL_ASCII' if way == 'options' else ''
+        with closing(connect(f'{harness.url}{given}', BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            leader = namespace.leader('\N{SNOWMAN}')
+            namespace.lock('\N{UMBRELLA}')
+            namespace.commit(leader, TokenGroup([1, 2], leader.name), moved=2)
+            assert namespace.node(leader.name).heartbeat == 1
+            assert [lock.task_id for lock in backend.read_locks().locks] == ['\N{UMBRELLA}']
+
+    def test_numbers_are_read_as_they_were_written(self, harness: PostgresqlHarness) -> None:
+        """A server that shows fewer digits changes no weight: its node would write it again without end."""
+        with closing(connect(f'{harness.url}%20-cextra_float_digits%3D0', BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            namespace.join('a', weight=1 / 3)
+            assert namespace.node('a').weight == 1 / 3
 
     @pytest.mark.parametrize('setting', ['DateStyle%3DGerman', 'DateStyle%3DSQL', 'standard_conforming_strings%3Doff'])
     def test_settings_of_a_server_that_change_how_sql_reads(self, harness: PostgresqlHarness, setting: str) -> None:

@@ -26,6 +26,7 @@ __all__ = ['BoundedConnection', 'connect', 'translated']
 T = TypeVar('T')
 
 OLDEST_SERVER = 13
+ENCODING = 'UTF8'
 ENDING_SEC = 1.0
 """How long a rollback may take when the time of its transaction is over already."""
 
@@ -49,8 +50,11 @@ ABSENT = {'42P01', '42703', '3F000', '42883'}
 FOREIGN_CLASSES = {'22', '23', '42'}
 """Data, constraints and statements that do not fit the tables that were found."""
 
-SETTINGS = 'SET DateStyle = ISO; SET standard_conforming_strings = on'
-"""psycopg reads no other moments; conditions have backslashes. Set in each session: no reload of the server changes it."""
+SETTINGS = (
+    f"SET DateStyle = ISO; SET standard_conforming_strings = on; SET client_encoding = '{ENCODING}'; SET extra_float_digits = 1"
+)
+"""psycopg reads no other moments; conditions have backslashes; names and ids have any characters; a number is read as it was
+written. Set in each session: no reload of the server, setting of the role or variable of the environment changes it."""
 
 logging.getLogger('psycopg').addFilter(Diverted())
 
@@ -185,9 +189,17 @@ def connect(server: PostgresqlServer) -> BoundedConnection:
         found = connection.info.server_version // 10_000
         connection.close()
         raise ConfigError(f'{server} is PostgreSQL {found}; jobsync needs {OLDEST_SERVER} or later')
+    # One name that the database cannot store, or read as JSON, would keep every leader from its commits. A proxy may say none.
+    encoding = connection.info.parameter_status('server_encoding') or ENCODING
+    if encoding != ENCODING:
+        connection.close()
+        raise ConfigError(
+            f'{server}: the encoding of this database is {encoding}, which cannot store every name and task id; jobsync needs '
+            f"a database that is made with ENCODING '{ENCODING}'"
+        )
     connection.deadline = time.monotonic() + server.parameters['connect_timeout']
     try:
-        # Not SET LOCAL: proxies that share sessions keep track of these two settings.
+        # Not SET LOCAL: proxies that share sessions keep track of the first three settings.
         connection.execute(SETTINGS)
     except BaseException:
         connection.close()

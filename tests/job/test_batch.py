@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import threading
 import time
@@ -128,6 +129,27 @@ def test_it_waits_for_what_another_node_has_in_hand(
             wait_until(lambda: 'a batch of 1 task is complete, 0 done here' in caplog.text, 'it says who has not done it')
         assert len(took) == 3
         assert 'already' not in caplog.text
+
+
+@pytest.mark.any_store
+def test_it_says_that_another_node_works_for_another_date(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that waits for what a node has done for another date names both dates, and goes on waiting."""
+    monkeypatch.setattr(shared_batch, '_REPORT_SEC', 0.2)
+    today, tomorrow = dt.date(2026, 1, 1), dt.date(2026, 1, 2)
+    with store.job('a', date=today) as a, store.job('b', date=tomorrow) as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        task = f'{foreign_task(a)}'
+        with b.task(task):
+            pass
+        with caplog.at_level(logging.INFO, 'jobsync.job'):
+            worker = Worker(a, [task], [])
+            found = f"task '{task}', for example, was begun by 'b' for {tomorrow}, and this job is for {today}"
+            wait_until(lambda: found in caplog.text, 'it says so')
+        assert worker.thread.is_alive()
+        store.handle.append_audits('b', [task], today)
+        worker.join()
 
 
 def test_it_takes_over_what_a_dead_node_leaves(store: Store) -> None:

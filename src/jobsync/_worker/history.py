@@ -18,7 +18,7 @@ class DateHistory:
     """The claims and audits of one date, read anew by each method. Without a store there are none."""
 
     def __init__(self, session: Session, date: dt.date) -> None:
-        self._session, self._date = session, date
+        self._session, self.date = session, date
 
     def read_audit_rows(self) -> list[AuditRow]:
         """Return every audit of the date as a mapping, newest first. Raise ``JobsyncError`` without a store."""
@@ -31,19 +31,20 @@ class DateHistory:
         """Return audits of the date, newest first: all or the newest, of all tasks or of one."""
         return cast('Sequence[Audit]', self._read(HistoryKind.AUDIT, limit, item))
 
-    def read_last_claim(self, item: str) -> Claim | None:
-        """Return the newest claim of a task; None if no node has begun it."""
-        found = cast('Sequence[Claim]', self._read(HistoryKind.CLAIM, 1, item))
+    def read_last_claim(self, item: str, *, of_any_date: bool = False) -> Claim | None:
+        """Return the newest claim of a task, at the date or ``of_any_date``; None if no node has begun it."""
+        found = cast('Sequence[Claim]', self._read(HistoryKind.CLAIM, 1, item, of_any_date=of_any_date))
         return found[0] if found else None
 
     def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
         """Return the tasks that were begun longer ago than ``older_than`` and never completed."""
         backend = self._session.needed_backend
-        claims = self._session.caller.call(lambda: backend.incomplete(self._date, older_than))
+        claims = self._session.caller.call(lambda: backend.incomplete(self.date, older_than))
         return [Task(claim.item) for claim in claims]
 
-    def _read(self, kind: HistoryKind, limit: int | None, item: str | None) -> Sequence[object]:
+    def _read(self, kind: HistoryKind, limit: int | None, item: str | None, *, of_any_date: bool = False) -> Sequence[object]:
         backend = self._session.backend
         if backend is None:
             return ()
-        return self._session.caller.call(lambda: backend.history(kind, limit=limit, date=self._date, item=item))
+        date = None if of_any_date else self.date
+        return self._session.caller.call(lambda: backend.history(kind, limit=limit, date=date, item=item))

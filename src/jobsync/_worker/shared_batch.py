@@ -241,8 +241,7 @@ class SharedBatch(ClaimLoop[T]):
         left = [key for key in examples if key in self._left] or list(self._left)[:1]
         holders = Counter(map(self._holder_of, self._left))
         hands = ', '.join(f'{count} {holder}' for holder, count in holders.most_common(5))
-        claim = self._task_log.history.read_last_claim(left[0])
-        begun = 'begun by no node' if claim is None else f'begun by {claim.node!r} at {claim.created_on:%H:%M:%S} UTC'
+        begun = self._begun(left[0])
         _logger.info(
             'node %r has waited for %.0f s for %d of a batch of %s: %s; task %r, for example, was %s',
             self._session.node_name,
@@ -253,6 +252,19 @@ class SharedBatch(ClaimLoop[T]):
             left[0],
             begun,
         )
+
+    def _begun(self, key: str) -> str:
+        """Return in words which node has begun a task, and for which date if that is another one than the job's."""
+        history = self._task_log.history
+        claim = history.read_last_claim(key)
+        if claim is not None:
+            return f'begun by {claim.node!r} at {claim.created_on:%H:%M:%S} UTC'
+        # t=0  the clock of a shows 23:59, that of b, which is in another timezone, 00:59: their jobs have two dates
+        # t=1  each completes its own tasks for its own date, and waits for those of the other, for ever
+        other = history.read_last_claim(key, of_any_date=True)
+        if other is None:
+            return 'begun by no node'
+        return f'begun by {other.node!r} for {other.date}, and this job is for {history.date}'
 
     def _holder_of(self, key: str) -> str:
         """Return in words in whose hands a task is, by the assignment that this node has read."""

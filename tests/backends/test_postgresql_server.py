@@ -25,6 +25,7 @@ from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, Lo
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.backends.sql.postgresql import store as postgresql_store
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
@@ -368,6 +369,24 @@ class TestConnections:
         with closing(connect(server.url(name), BackendOptions())) as backend, pytest.raises(ConfigError, match=encoding):
             backend.open(SETTINGS, create=True)
 
+    def test_a_publication_of_all_tables(self, server: PostgresServer) -> None:
+        """A database that is replicated logically refuses no commit, however many came before, and no new timeline."""
+        name = f'published_{uuid.uuid4().hex[:8]}'
+        server.psql(f'CREATE DATABASE {name}')
+        server.psql('CREATE PUBLICATION everything FOR ALL TABLES', database=name)
+        with closing(connect(server.url(name), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            leader = namespace.leader('a')
+            for _ in range(2 * REMEMBERED + 1):  # as many as until the first changes are forgotten
+                namespace.commit(leader, TokenGroup([1], leader.name), moved=1)
+            before = namespace.timeline
+            backend.append_claims(leader, ['x'], dt.date(2026, 1, 1))
+            backend.append_audits('a', ['x'], dt.date(2026, 1, 1))
+            for kind in HistoryKind:
+                assert purged(backend, kind, namespace.snapshot().now + dt.timedelta(days=1))
+            backend.renew_timeline(before, 1000)
+            assert namespace.snapshot().timeline.generation == before.generation + 1
+
     @pytest.mark.parametrize('way', ['options', 'environment'])
     def test_clients_of_another_encoding(self, harness: PostgresqlHarness, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Names and ids of any characters are stored and read, whatever encoding the server, the role or the environment has."""
@@ -383,7 +402,7 @@ class TestConnections:
             assert [lock.task_id for lock in backend.read_locks().locks] == ['\N{UMBRELLA}']
 
     def test_numbers_are_read_as_they_were_written(self, harness: PostgresqlHarness) -> None:
-        """A server that shows fewer digits changes no weight: its node would write it again without end."""
+        """A server that shows fewer digits changes no weight: its node would write it again after each reading."""
         with closing(connect(f'{harness.url}%20-cextra_float_digits%3D0', BackendOptions())) as backend:
             namespace = Namespace(backend)
             namespace.join('a', weight=1 / 3)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn
 
-from jobsync.backends.sql.schema import ROOMY, SCHEMA_VERSION, conditions
+from jobsync.backends.sql.schema import IDENTIFIED, ROOMY, SCHEMA_VERSION, conditions
 from jobsync.backends.sql.store import SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
 
@@ -58,6 +58,7 @@ def add_missing(tx: SqlTransaction) -> None:
             make_again(tx, table, present)
     if tx.dialect.name == 'postgresql':
         run(tx, ROOMY.format(table=tx.tables.token.name))
+        run(tx, IDENTIFIED.format(table=tx.tables.change.name))
 
 
 def add_columns(tx: SqlTransaction, table: sa.Table, new: list[sa.Column[object]]) -> None:

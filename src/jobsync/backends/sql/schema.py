@@ -30,6 +30,10 @@ ROOMY = 'ALTER TABLE {table} SET (fillfactor = 45)'
 """Has PostgreSQL leave more than half of each page free. Tokens that move together are on the same pages, as they were written,
 and a commit makes a new version of every row of a page. Without room for all of them it writes twice as much."""
 
+IDENTIFIED = 'ALTER TABLE {table} REPLICA IDENTITY FULL'
+"""For a table without a key. Where a publication has all tables of the database, for logical replication, PostgreSQL refuses to
+delete rows that it could not name to a subscriber. Without a publication this costs nothing."""
+
 LONGEST_NAMESPACE = 40
 """In characters. PostgreSQL cuts names off after 63 bytes, and the names of our tables, indexes and triggers add at most 22."""
 
@@ -84,9 +88,10 @@ def tables_for(namespace: str) -> Tables:
     tables = {
         name: Table(prefix + name, metadata, *items, sqlite_autoincrement=name == 'rebalance') for name, items in columns.items()
     }
-    # Only SQLAlchemy 2.1 and later have an option of Table for this.
-    roomy = sa.DDL(ROOMY.format(table='%(fullname)s'))  # type: ignore[no-untyped-call]
-    sa.event.listen(tables['token'], 'after_create', roomy.execute_if(dialect='postgresql'))
+    # Only SQLAlchemy 2.1 and later have an option of Table for the first of these.
+    for name, setting in (('token', ROOMY), ('change', IDENTIFIED)):
+        ddl = sa.DDL(setting.format(table='%(fullname)s'))  # type: ignore[no-untyped-call]
+        sa.event.listen(tables[name], 'after_create', ddl.execute_if(dialect='postgresql'))
     return Tables(prefix, metadata, **tables)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from jobsync._core.assignment import Assignment, Changes, Plan, TokenGroup
 from jobsync._core.records import NOBODY, Member, Revision
-from jobsync.backends.redis.layers import MOST_ENTRIES, SMALL, Layer, entries_to_fold, is_long, merged, packed, unpacked
+from jobsync.backends._common.tokens import latest
+from jobsync.backends.redis.layers import MOST_ENTRIES, SMALL, Layer, entries_to_fold, is_long, packed, unpacked
 from jobsync.backends.redis.records import SpoiltError
 from jobsync.backends.redis.script import script
 from jobsync.backends.single_writer import AssignmentTable as Reference
@@ -26,7 +27,7 @@ SCRIPTS = sorted(
 
 def applied(layers: list[Layer], tokens: int, version: Revision) -> Assignment:
     """What a reader has of it, read whole."""
-    return Assignment.empty(tokens).apply(Changes(version, None, {}, merged(layers), ()))
+    return Assignment.empty(tokens).apply(Changes(version, None, {}, latest(layers), ()))
 
 
 def rows(assignment: Assignment) -> list[object]:
@@ -59,7 +60,7 @@ def test_many_commits(tokens: int, share: float) -> None:
         sizes = [*map(len, log)]
         if is_long(len(log), sum(sizes), len(base)):
             folded, foldings = entries_to_fold(len(base), sizes), foldings + 1
-            base, log = packed(merged([unpacked(blob)[0] for blob in (base, *log[:folded])])), log[folded:]
+            base, log = packed(latest([unpacked(blob)[0] for blob in (base, *log[:folded])])), log[folded:]
             assert not is_long(len(log), sum(map(len, log)), len(base))
         most = max(most, len(log))
         reference = reference.commit(plan, revision)

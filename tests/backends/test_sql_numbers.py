@@ -17,8 +17,8 @@ from jobsync.backends.sql.dialect import joined_numbers
 from jobsync.backends.sql.token_rows import Rows, portions
 
 
-def row(text: str) -> sa.Row[Any]:
-    fields = SimpleNamespace(numbers=text, owner='a', target=None, home=None, version=3)
+def row() -> sa.Row[Any]:
+    fields = SimpleNamespace(owner='a', target=None, home=None, version=3)
     return cast('sa.Row[Any]', fields)
 
 
@@ -28,9 +28,9 @@ def test_every_number_is_read(form: str, tokens: list[int], portion: int) -> Non
     """Wherever a list is cut, it is read whole and in its order, and a group has it in rising order."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(read_assignment, 'PORTION', portion)
-        found = read_assignment.numbers(row(form.format(','.join(map(str, tokens)))))
+        found = read_assignment.numbers(form.format(','.join(map(str, tokens))))
     assert found.tolist() == tokens
-    groups = read_assignment.groups_of([(row(''), found[:10]), (row(''), found[10:])])
+    groups = read_assignment.groups_of([(row(), found[:10]), (row(), found[10:])])
     assert [(list(group.tokens), group.owner, group.version) for group in groups] == (
         [(sorted(tokens), 'a', 3)] if tokens else []
     )

@@ -70,6 +70,20 @@ def test_owned_by_among_many_names(names: int) -> None:
 
 
 @given(assignments())
+def test_whom_hand_overs_concern(assignment: Assignment) -> None:
+    """A name receives what is handed over to it, and is awaited if it is to hand something over, or if a token has no row."""
+    total, pins = assignment.total_tokens, assignment.pins.values()
+    rows = [*map(assignment.row, range(total))]
+    has_absent = any(row.absent for row in rows)
+    assert assignment.has_absent == has_absent
+    for name in (*NAMES, NOBODY, 'stranger'):
+        for _ in range(2):
+            assert assignment.receives(name) == (name in {held.target for held in (*rows, *pins)})
+        gives = any(held.owner == name and held.target is not None for held in (*rows, *pins))
+        assert assignment.awaits(name) == (gives or has_absent)
+
+
+@given(assignments())
 def test_groups_are_a_complete_reading(assignment: Assignment) -> None:
     """Every row is in one group, tokens rising, and together they make the assignment again."""
     groups = tuple(assignment.groups())

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import attrs
 
 from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Rebalance, Revision
-from jobsync._core.tokens import NO_TARGETS, Column, Targets, mask_of
+from jobsync._core.tokens import NO_TARGETS, Column, Targets, both, mask_of
 from jobsync.errors import TimelineChanged
 
 __all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow', 'members_after']
@@ -170,11 +170,13 @@ class Assignment:
             return UNOWNED if name is None else positions.setdefault(name, len(positions))
 
         owner, home, since = (Column(values, is_shared=start is self) for values in (start.owner, start.home, start.since))
+        has_homes = start is self and 0 in mask_of(start.home, UNOWNED, len(start.names))
         for group in changes.groups:
             if group.tokens and group.tokens[-1] >= self.total_tokens:
                 raise TimelineChanged(f'the assignment has a token {group.tokens[-1]}, and the pool has {self.total_tokens}')
             owner.write(group.tokens, position(group.owner))
-            home.write(group.tokens, position(group.home))
+            if group.home is not None or has_homes:
+                home.write(group.tokens, position(group.home))
             since.write(group.tokens, group.version)
         return Assignment(
             version=changes.version,
@@ -287,20 +289,31 @@ class Assignment:
         return at >= 0 and self.names[at] == name
 
     @cached_property
-    def receivers(self) -> frozenset[str | None]:
-        """The names that tokens and pins are being handed over to."""
-        return self.targets.receivers.union(pin.target for pin in self.pins.values())
+    def has_absent(self) -> bool:
+        """Whether any token has no row."""
+        return 1 in mask_of(self.owner, ABSENT, len(self.names))
+
+    @cached_property
+    def _receivers(self) -> dict[str, bool]:
+        """What ``receives`` has returned: a node looks at its own name after each of its steps."""
+        return {}
+
+    def receives(self, name: str) -> bool:
+        """Return whether a token or pin is being handed over to this name."""
+        if name not in self._receivers:
+            self._receivers[name] = self.targets.receives(name) or any(pin.target == name for pin in self.pins.values())
+        return self._receivers[name]
 
     def awaits(self, name: str) -> bool:
         """Return whether the leader may wait until this node has acknowledged the version, whatever it changes for the node.
 
         It waits for each owner that is to hand something over, and for every node while a token has no row.
         """
-        if self.members and ABSENT in self.owners:
+        if self.members and self.has_absent:
             return True
-        return any(owner == name for owner, _ in self.moves) or any(
-            pin.owner == name and pin.target is not None for pin in self.pins.values()
-        )
+        if self.targets and 1 in both(self.owned_mask(name), self.targets.mask):
+            return True
+        return any(pin.owner == name and pin.target is not None for pin in self.pins.values())
 
     def owner_of(self, key: str, token: int) -> str | None:
         """Return the name that owns the task with this key and hash token, whether or not the task is being handed over."""

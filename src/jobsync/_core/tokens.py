@@ -133,10 +133,9 @@ class Targets(Mapping[int, str]):
             return array('i', compress(range(len(mask)), mask))
         return array('i', (found.start() for found in _ONE.finditer(mask)))
 
-    @cached_property
-    def receivers(self) -> frozenset[str]:
-        """The names that tokens go to."""
-        return frozenset(map(self.names.__getitem__, set(map(self.at.__getitem__, self.tokens))))
+    def receives(self, name: str) -> bool:
+        """Return whether a token goes to this name."""
+        return name in self.names and 1 in mask_of(self.at, self.names.index(name), len(self.names))
 
     def beside(self, values: array[int]) -> Iterator[tuple[int, int]]:
         """Yield for each of ``tokens`` its value, of values for each token of the pool, and the position of its target."""

@@ -94,7 +94,7 @@ class InFlight:
         if not (begun or self._announced) or member is None or member.incarnation != ref.incarnation:
             self._asked_at = {}
             return frozenset()
-        if not (assignment.targets or assignment.pins or ABSENT in assignment.owners):
+        if not (assignment.targets or assignment.pins or assignment.has_absent):
             self._asked_at = {}
             return frozenset()
         busy: dict[int, float] = {}

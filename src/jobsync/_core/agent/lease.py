@@ -169,7 +169,7 @@ class Lease:
     @property
     def is_whole(self) -> bool:
         """Whether this node owns its whole share of the plan: no token is being handed over to it."""
-        return self.is_planned and self.is_up_to_date and self.ref.name not in self.assignment.receivers
+        return self.is_planned and self.is_up_to_date and not self.assignment.receives(self.ref.name)
 
     @property
     def deadline(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import compress
@@ -88,7 +89,7 @@ class Ownership:
 
     def granted(self, deadline: float, mine: tuple[bool, ...] | None = None) -> Grant:
         """Return this ownership with the end of the lease, as one value. ``mine`` are the hash tokens, if they are at hand."""
-        return deadline, self.pins or None, tuple(map(bool, self.mine)) if mine is None else mine
+        return deadline, self.pins or None, struct.unpack(f'{len(self.mine)}?', self.mine) if mine is None else mine
 
     @cached_property
     def tokens(self) -> frozenset[int]:

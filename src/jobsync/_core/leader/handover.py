@@ -118,7 +118,7 @@ def find_rowless(
     assignment: Assignment, owner_table: OwnerTable, first_read: Mapping[int, float], longest_timeout_sec: float, now: float
 ) -> Rowless:
     """Return the tokens without a row and which of them are free, given the ``first_read`` of the leader's last decision."""
-    if ABSENT not in assignment.owners or not assignment.members:
+    if not assignment.has_absent or not assignment.members:
         return Rowless({}, frozenset(), _FOREVER)
     rowless = {token: first_read.get(token, now) for token, owner in enumerate(assignment.owner) if owner == ABSENT}
     # A WAITING member's lease may have begun after the token was first read, and ends before the member is GONE.

@@ -18,13 +18,12 @@ from jobsync.backend import (
     check_guard,
     check_nodes,
 )
-from jobsync.backends._common.tokens import only
+from jobsync.backends._common.tokens import latest, only
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment_record import (
     Record,
     decoded,
     encoded,
-    latest_groups,
     latest_members,
     pins_after,
     whole,
@@ -61,8 +60,9 @@ class EtcdAssignment:
         records = self._records(reading, first, deadline)
         pins = pins_after(pins if pins_start else (), records[pins_start - first :])
         self._pins = version, pins
-        later = [attrs.evolve(record, groups=only(record.groups, tokens)) for record in records[start - first :]]
-        return Changes(version, since if start else None, latest_members(later, drop_gone=not start), latest_groups(later), pins)
+        later = records[start - first :]
+        groups = latest(only(record.groups, tokens) for record in later)
+        return Changes(version, since if start else None, latest_members(later, drop_gone=not start), groups, pins)
 
     def _records(self, reading: KeyReading, first: int, deadline: float) -> list[Record]:
         """Return the records of the log from ``first`` on."""

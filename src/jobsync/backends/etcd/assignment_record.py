@@ -6,15 +6,15 @@ import json
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import filterfalse
 
 import attrs
 
-from jobsync.backend import Member, Pin, TokenGroup, rising
+from jobsync.backend import Member, Pin, TokenGroup
+from jobsync.backends._common.tokens import latest
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.errors import SchemaMismatch
 
-__all__ = ['Record', 'decoded', 'encoded', 'latest_groups', 'latest_members', 'pins_after', 'whole']
+__all__ = ['Record', 'decoded', 'encoded', 'latest_members', 'pins_after', 'whole']
 
 
 @attrs.frozen
@@ -67,22 +67,6 @@ def _little(numbers: array[int]) -> array[int]:
     return numbers
 
 
-def latest_groups(records: Sequence[Record]) -> tuple[TokenGroup, ...]:
-    """Return the tokens of successive records, each as the last record that has it."""
-    if len(records) == 1:
-        return tuple(records[0].groups)
-    rows: dict[TokenGroup, array[int]] = {}
-    last = max((group.tokens[-1] for record in records for group in record.groups if group.tokens), default=-1)
-    seen = bytearray(last + 1)  # a set of half a million tokens would take 30 MB
-    for record in reversed(records):
-        for group in record.groups:  # no two groups of a record have a token in common
-            left = array('i', filterfalse(seen.__getitem__, group.tokens))
-            rows.setdefault(attrs.evolve(group, tokens=()), array('i')).extend(left)
-            for token in left:
-                seen[token] = 1
-    return tuple(attrs.evolve(row, tokens=rising(tokens)) for row, tokens in rows.items() if tokens)
-
-
 def latest_members(records: Iterable[Record], *, drop_gone: bool = False) -> dict[str, Member | None]:
     """Return the members of successive records, each as the last record that has it; with or without those that went."""
     members = {name: member for record in records for name, member in record.members.items()}
@@ -101,4 +85,5 @@ def pins_after(pins: Iterable[Pin], records: Iterable[Record]) -> tuple[Pin, ...
 
 def whole(records: Sequence[Record]) -> Record:
     """Return successive records, the first of which is of the whole, as one."""
-    return Record(latest_members(records, drop_gone=True), latest_groups(records), pins_after((), records))
+    groups = latest(record.groups for record in records)
+    return Record(latest_members(records, drop_gone=True), groups, pins_after((), records))

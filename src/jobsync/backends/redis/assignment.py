@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator, Sequence
 
 from jobsync.backend import Changes, Guard, NodeRef, Pin, Plan, Revision, Timeline
 from jobsync.backends._common.concerned import announcement
-from jobsync.backends._common.tokens import only
+from jobsync.backends._common.tokens import latest, only
 from jobsync.backends._common.values import draw_id, draw_stamp
 from jobsync.backends.redis import records
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.history import packed_rebalance
-from jobsync.backends.redis.layers import entries_to_fold, is_long, merged, packed, unpacked
+from jobsync.backends.redis.layers import entries_to_fold, is_long, packed, unpacked
 from jobsync.backends.redis.namespace import RedisNamespace
 from jobsync.errors import BackendUnavailable, JobsyncError
 
@@ -43,7 +43,7 @@ class RedisAssignment:
             if all_pins is not None:
                 pins = records.pins_of(all_pins)
                 self._pins = version_of_pins, pins
-        groups = merged([only(layer, tokens) for layer in layers])
+        groups = latest([only(layer, tokens) for layer in layers])
         return Changes(records.revision_of(number, stamp), since, members, groups, pins)
 
     @contextlib.contextmanager
@@ -96,7 +96,7 @@ class RedisAssignment:
         sizes = [*map(len, entries)]
         count = entries_to_fold(len(base), sizes)
         with self._renewed_if_spoilt(timeline):
-            blob = packed(merged([unpacked(each)[0] for each in (base, *entries[:count])]))
+            blob = packed(latest([unpacked(each)[0] for each in (base, *entries[:count])]))
         self._run('compact', first=first, entries=count, size=sum(sizes[:count]), blob=blob, deadline=deadline)
 
     def renew(self, expected: Timeline, at_least: int, longest_timeout_sec: float) -> None:

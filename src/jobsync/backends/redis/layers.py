@@ -11,22 +11,22 @@ from __future__ import annotations
 import json
 import sys
 from array import array
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import attrs
 
-from jobsync.backend import Member, TokenGroup, rising
+from jobsync.backend import Member, TokenGroup
 from jobsync.backends.redis.records import sealed, unsealed
 
-__all__ = ['Layer', 'entries_to_fold', 'is_long', 'merged', 'packed', 'unpacked']
+__all__ = ['Layer', 'entries_to_fold', 'is_long', 'packed', 'unpacked']
 
 Layer = tuple[TokenGroup, ...]
 
 MOST_ENTRIES = 64
 """A reader that is further behind reads everything, which costs less than as many differences."""
-SMALL = 64 * 1024
-"""Bytes below which a log is never too large."""
+SMALL = 128 * 1024
+"""Bytes below which a log is never too large. While hundreds of nodes join, a commit writes 70 kB: one must stay in the
+log, or each node reads everything at the next one."""
 
 
 def is_long(entries: int, log_size: int, base_size: int) -> bool:
@@ -65,26 +65,6 @@ def unpacked(blob: bytes) -> tuple[Layer, Mapping[str, Member | None]]:
         return (), {}
     head, _, body = unsealed(b'layer', blob).partition(b'\n')
     found, members = json.loads(head)
-    groups, at = [], 0
-    for owner, target, home, version, count in found:
-        tokens = array('i')
-        tokens.frombytes(body[at : (at := at + count * tokens.itemsize)])
-        groups.append(TokenGroup(_little_endian(tokens), owner, target, home, version))
+    tokens, at = _little_endian(array('i', body)), 0
+    groups = [TokenGroup(tokens[at : (at := at + count)], *row) for *row, count in found]
     return tuple(groups), {name: Member(*fields) if fields else None for name, fields in members.items()}
-
-
-def merged(layers: Sequence[Layer]) -> Layer:
-    """Return one layer with the rows of all: each token is in one group, and equal rows are in the same group."""
-    layers = [layer for layer in layers if layer]
-    if len(layers) < 2:
-        return layers[0] if layers else ()
-    groups = [group for layer in layers for group in layer if group.tokens]
-    last = array('i', [0]) * (1 + max((group.tokens[-1] for group in groups), default=-1))
-    for number, group in enumerate(groups):
-        for token in group.tokens:
-            last[token] = number
-    alike: dict[tuple[str | None, str | None, str | None, int], array[int]] = defaultdict(lambda: array('i'))
-    for number, group in enumerate(groups):
-        row = group.owner, group.target, group.home, group.version
-        alike[row].extend(token for token in group.tokens if last[token] == number)
-    return tuple(TokenGroup(rising(tokens), *row) for row, tokens in alike.items() if tokens)

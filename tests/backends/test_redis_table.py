@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Iterable
 from importlib import resources
+from itertools import chain
 from random import Random
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from jobsync._core.assignment import Assignment, Changes, Plan, TokenGroup
 from jobsync._core.records import NOBODY, Member, Revision
 from jobsync.backends._common.tokens import latest
-from jobsync.backends.redis.layers import MOST_ENTRIES, SMALL, Layer, entries_to_fold, is_long, packed, unpacked
+from jobsync.backends.redis.layers import MOST_ENTRIES, SMALL, entries_to_fold, is_long, packed, unpacked
 from jobsync.backends.redis.records import SpoiltError
 from jobsync.backends.redis.script import script
 from jobsync.backends.single_writer import AssignmentTable as Reference
@@ -25,9 +27,9 @@ SCRIPTS = sorted(
 )
 
 
-def applied(layers: list[Layer], tokens: int, version: Revision) -> Assignment:
+def applied(layers: Iterable[Iterable[TokenGroup]], tokens: int, version: Revision) -> Assignment:
     """What a reader has of it, read whole."""
-    return Assignment.empty(tokens).apply(Changes(version, None, {}, latest(layers), ()))
+    return Assignment.empty(tokens).apply(Changes(version, None, {}, latest(chain.from_iterable(layers)), ()))
 
 
 def rows(assignment: Assignment) -> list[object]:
@@ -60,7 +62,7 @@ def test_many_commits(tokens: int, share: float) -> None:
         sizes = [*map(len, log)]
         if is_long(len(log), sum(sizes), len(base)):
             folded, foldings = entries_to_fold(len(base), sizes), foldings + 1
-            base, log = packed(latest([unpacked(blob)[0] for blob in (base, *log[:folded])])), log[folded:]
+            base, log = packed(latest(chain.from_iterable(unpacked(blob)[0] for blob in (base, *log[:folded])))), log[folded:]
             assert not is_long(len(log), sum(map(len, log)), len(base))
         most = max(most, len(log))
         reference = reference.commit(plan, revision)
@@ -85,10 +87,13 @@ def test_a_layer_is_packed_as_it_is() -> None:
     """Any names, any numbers, any kind of sequence; nothing is nothing."""
     layer = (TokenGroup(range(5, 9), 'é\n', NOBODY, None, 2**50), TokenGroup([2**31 - 1], None, 'b', 'c', 1))
     members = {'é\n': Member('1', 0.1, 2**53 - 1), 'b': None}
-    found, members_found = unpacked(packed(layer, members))
+    groups, members_found = unpacked(packed(layer, members))
+    found = tuple(groups)
     assert [(list(group.tokens), *key(group)) for group in found] == [(list(group.tokens), *key(group)) for group in layer]
     assert members_found == members
-    assert unpacked(packed(())) == unpacked(b'') == ((), {})
+    for nothing in (packed(()), b''):
+        groups, members_found = unpacked(nothing)
+        assert (tuple(groups), members_found) == ((), {})
     assert packed(layer).endswith(array('i', [2**31 - 1]).tobytes())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,14 +34,13 @@ def rows_of(groups: tuple[TokenGroup, ...]) -> dict[int, Row]:
 
 @given(st.lists(layers(), max_size=4))
 def test_each_token_is_as_the_last_layer_has_it(given_layers: list[tuple[TokenGroup, ...]]) -> None:
-    """Each token comes once, rising within its group; of several layers each row comes in one group, which has tokens."""
-    found = latest(given_layers)
+    """Each token comes once, rising within its group, and each row comes in one group, which has tokens."""
+    found = latest(chain.from_iterable(given_layers))
     expected: dict[int, Row] = {}
     for layer in given_layers:
         expected.update(rows_of(layer))
     assert rows_of(found) == expected
     assert sum(len(group.tokens) for group in found) == len(expected)
     assert all(list(group.tokens) == sorted(group.tokens) for group in found)
-    if sum(map(bool, given_layers)) > 1:
-        assert all(group.tokens for group in found)
-        assert len({(group.owner, group.target, group.home, group.version) for group in found}) == len(found)
+    assert all(group.tokens for group in found)
+    assert len({(group.owner, group.target, group.home, group.version) for group in found}) == len(found)

@@ -85,5 +85,5 @@ def pins_after(pins: Iterable[Pin], records: Iterable[Record]) -> tuple[Pin, ...
 
 def whole(records: Sequence[Record]) -> Record:
     """Return successive records, the first of which is of the whole, as one."""
-    groups = latest(record.groups for record in records)
+    groups = latest(group for record in records for group in record.groups)
     return Record(latest_members(records, drop_gone=True), groups, pins_after((), records))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 
 from jobsync.backend import Changes, Guard, NodeRef, Pin, Plan, Revision, Timeline
 from jobsync.backends._common.concerned import announcement
@@ -43,7 +44,8 @@ class RedisAssignment:
             if all_pins is not None:
                 pins = records.pins_of(all_pins)
                 self._pins = version_of_pins, pins
-        groups = latest([only(layer, tokens) for layer in layers])
+        wanted = only(chain.from_iterable(layers), tokens)
+        groups = latest(wanted) if base or len(entries) > 1 else tuple(wanted)
         return Changes(records.revision_of(number, stamp), since, members, groups, pins)
 
     @contextlib.contextmanager
@@ -96,7 +98,7 @@ class RedisAssignment:
         sizes = [*map(len, entries)]
         count = entries_to_fold(len(base), sizes)
         with self._renewed_if_spoilt(timeline):
-            blob = packed(latest([unpacked(each)[0] for each in (base, *entries[:count])]))
+            blob = packed(latest(chain.from_iterable(unpacked(each)[0] for each in (base, *entries[:count]))))
         self._run('compact', first=first, entries=count, size=sum(sizes[:count]), blob=blob, deadline=deadline)
 
     def renew(self, expected: Timeline, at_least: int, longest_timeout_sec: float) -> None:

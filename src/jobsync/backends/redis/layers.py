@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -59,12 +60,17 @@ def _little_endian(numbers: array[int]) -> array[int]:
     return numbers
 
 
-def unpacked(blob: bytes) -> tuple[Layer, Mapping[str, Member | None]]:
-    """Return the arguments of ``packed``; nothing for an empty blob; ``SpoiltError`` if the blob has been changed."""
+def unpacked(blob: bytes) -> tuple[Iterator[TokenGroup], Mapping[str, Member | None]]:
+    """Return the groups and members given to ``packed``; none for an empty blob; ``SpoiltError`` if the blob has been changed."""
     if not blob:
-        return (), {}
+        return iter(()), {}
     head, _, body = unsealed(b'layer', blob).partition(b'\n')
     found, members = json.loads(head)
-    tokens, at = _little_endian(array('i', body)), 0
-    groups = [TokenGroup(tokens[at : (at := at + count)], *row) for *row, count in found]
-    return tuple(groups), {name: Member(*fields) if fields else None for name, fields in members.items()}
+    groups = _groups(found, _little_endian(array('i', body)))
+    return groups, {name: Member(*fields) if fields else None for name, fields in members.items()}
+
+
+def _groups(rows: Iterable[Sequence[Any]], tokens: array[int]) -> Iterator[TokenGroup]:
+    at = 0
+    for *row, count in rows:
+        yield TokenGroup(tokens[at : (at := at + count)], *row)

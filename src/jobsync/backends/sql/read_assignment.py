@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, starmap
 from typing import Any
 
@@ -186,17 +186,21 @@ def read_changes(
     The third part are the ids of the pins that were written or removed; None if one of the commits has not logged its own.
     """
     members: dict[str, Member | None] = {}
-    layers: dict[int, list[TokenGroup]] = {}
     pins: dict[int, array[int]] = {}
-    rows: Iterable[Any] = chain.from_iterable(tx.execute(later, {'since': since.number}).partitions(ROWS))
-    for revision, owner, target, home, version, listed, changed in rows:
-        if changed is None:
-            layers.setdefault(revision, []).append(TokenGroup(numbers(listed), owner, target, home, version))
-            continue
-        members.update(states.load_members(changed))
-        if listed:
-            pins[revision] = numbers(listed)
+
+    def written() -> Iterator[TokenGroup]:
+        """Yield the groups of tokens, and note members and pins on the way."""
+        rows: Iterable[Any] = chain.from_iterable(tx.execute(later, {'since': since.number}).partitions(ROWS))
+        for revision, owner, target, home, version, listed, changed in rows:
+            if changed is None:
+                yield TokenGroup(numbers(listed), owner, target, home, version)
+                continue
+            members.update(states.load_members(changed))
+            if listed:
+                pins[revision] = numbers(listed)
+
+    groups = latest(written()) if len(commits) > 1 else tuple(written())
     # t=0  a node of the version before logs no pins; it leads, and commits
     # t=1  this node reads a difference: without the pins of t=0 it would go by a pin that has been given to another node
     is_logged = pins.keys() >= set(commits)
-    return members, latest(layers.values()), frozenset().union(*pins.values()) if is_logged else None
+    return members, groups, frozenset().union(*pins.values()) if is_logged else None

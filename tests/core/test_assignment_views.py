@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsync._core.agent.ownership import Ownership
-from jobsync._core.assignment import ABSENT, UNOWNED, Assignment, Changes, TokenGroup
+from jobsync._core.assignment import ABSENT, UNOWNED, Assignment, Changes, TokenGroup, TokenRow
 from jobsync._core.records import INITIAL, NOBODY, Member, NodeRef, Pin, Revision
 from jobsync._core.tokens import NO_TARGETS, Targets
 
@@ -72,14 +72,14 @@ def test_owned_by_among_many_names(names: int) -> None:
 @given(assignments())
 def test_whom_hand_overs_concern(assignment: Assignment) -> None:
     """A name receives what is handed over to it, and is awaited if it is to hand something over, or if a token has no row."""
-    total, pins = assignment.total_tokens, assignment.pins.values()
-    rows = [*map(assignment.row, range(total))]
+    rows = [*map(assignment.row, range(assignment.total_tokens))]
+    all_held: list[TokenRow | Pin] = [*rows, *assignment.pins.values()]
     has_absent = any(row.absent for row in rows)
     assert assignment.has_absent == has_absent
     for name in (*NAMES, NOBODY, 'stranger'):
         for _ in range(2):
-            assert assignment.receives(name) == (name in {held.target for held in (*rows, *pins)})
-        gives = any(held.owner == name and held.target is not None for held in (*rows, *pins))
+            assert assignment.receives(name) == (name in {held.target for held in all_held})
+        gives = any(held.owner == name and held.target is not None for held in all_held)
         assert assignment.awaits(name) == (gives or has_absent)
 
 

@@ -295,7 +295,7 @@ class Assignment:
 
     @cached_property
     def _receivers(self) -> dict[str, bool]:
-        """What ``receives`` has returned: a node looks at its own name after each of its steps."""
+        """What ``receives`` has returned: a node calls it for its own name after each of its steps."""
         return {}
 
     def receives(self, name: str) -> bool:

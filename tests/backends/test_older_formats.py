@@ -61,7 +61,7 @@ def old(request: pytest.FixtureRequest) -> Iterator[Harness]:
     else:
         etcd: EtcdServer = request.getfixturevalue('etcd_server')
         harness = EtcdHarness(etcd)
-        put_etcd(etcd.url(), json.loads((SCHEMAS / 'version-4-etcd.json').read_text()))
+        put_etcd(etcd.emptied(), json.loads((SCHEMAS / 'version-4-etcd.json').read_text()))
     yield harness
     harness.close()
 

@@ -56,6 +56,17 @@ class Place:
         """End a pause."""
         self.harness.start()
 
+    def start_ended(self) -> list[str]:
+        """Start servers that have ended by themselves, all at once, since members of a cluster answer only together.
+
+        Returns what each said last.
+        """
+        ended = [server for server in self.servers if server.has_ended]
+        words = [f'{server.name}: {server.log}' for server in ended]
+        with ThreadPoolExecutor(len(ended) or 1) as pool:
+            list(pool.map(lambda server: server.start(), ended))
+        return words
+
     def kill(self) -> None:
         """Kill the store."""
         raise NotImplementedError

@@ -172,11 +172,7 @@ def draws(store: str, random: Random, names: Sequence[str], most: int) -> Iterat
 
 def mend(scene: Scene) -> list[str]:
     """Start again workers and servers that have ended by themselves; return what they said last."""
-    found = []
-    for server in scene.place.servers:
-        if server.has_ended:
-            found.append(f'{server.name}: {server.log}')
-            server.start()
+    found = scene.place.start_ended()
     for worker in list(scene.workers):
         if not worker.is_running:
             found.append(f'{worker.run} with status {worker.process.returncode}: {worker.words}')

@@ -68,9 +68,7 @@ if CAN_MOUNT:
         disk.fill()
         yield outage_sec(scene)
         disk.free()
-        for server in scene.place.servers:
-            if server.has_ended:
-                server.start()
+        scene.place.start_ended()
         yield 1.0
 
 

@@ -65,6 +65,44 @@ def test_what_would_wait_for_its_own_caller_is_refused_at_once(job: Job, name: s
         db.execute(job._cn, 'SELECT 1')
 
 
+WRITES = [
+    "INSERT INTO results VALUES ('done')",
+    "  -- a comment\n  REPLACE INTO results VALUES ('done')",
+    "WITH two AS (SELECT 'a' UNION SELECT 'b') INSERT INTO results SELECT * FROM two RETURNING result",
+    "UPDATE results SET result = 'never' WHERE result = 'no such'",
+    'DELETE FROM results',
+    'CREATE TABLE more (x)',
+    'DROP TABLE results',
+    'ALTER TABLE results ADD COLUMN two INTEGER',
+    'CREATE INDEX an_index ON results (result)',
+    'PRAGMA user_version = 7',
+]
+
+
+@pytest.mark.parametrize('statement', WRITES)
+def test_every_statement_that_writes_counts(job: Job, statement: str) -> None:
+    """Whatever its form, also one that changes no row: it has made its transaction the one writer."""
+    with pytest.raises(UnsupportedOperation, match='outside of the transaction'), job._cn.transaction():
+        db.execute(job._cn, 'SELECT 1')
+        db.execute(job._cn, statement)
+        job.add_task('x')
+
+
+def test_rows_that_are_inserted_count(job: Job) -> None:
+    """``insert_rows`` and values are no other way past it; no row is no write, and an error is the statement's own."""
+    with job._cn.transaction():
+        db.insert_rows(job._cn, 'results', [])
+        with pytest.raises(Exception, match='no such table'):
+            db.execute(job._cn, 'INSERT INTO nowhere VALUES (%s)', 'x')
+        assert job.add_task('x')
+    with pytest.raises(UnsupportedOperation), job._cn.transaction():
+        db.insert_rows(job._cn, 'results', [{'result': 'one'}, {'result': 'two'}])
+        job.add_task('y')
+    with pytest.raises(UnsupportedOperation), job._cn.transaction():
+        db.execute(job._cn, 'INSERT INTO results VALUES (%s)', 'x')
+        job.add_task('y')
+
+
 def test_work_that_is_rolled_back_is_not_complete(job: Job) -> None:
     """A task that was written about in a transaction around it, which has not ended, is done again."""
     with pytest.raises(UnsupportedOperation), job._cn.transaction():

@@ -16,9 +16,10 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from tests.job.stores import Store
+from tests.job.stores import Store, kinds
 
 import jobsync
+import jobsync.database as db
 from jobsync import Job, NotOwned
 from jobsync._core.agent.lease import Lease
 from jobsync._worker.task_log import TaskLog
@@ -183,3 +184,27 @@ def test_nothing_stays_behind(
                 error.__traceback__ = None
             assert list(left_behind(lease, log)) == [], point
             assert can_begin(job, task, is_place=is_place), point
+
+
+@pytest.mark.parametrize('store', kinds(['sqlite']), indirect=True)
+def test_no_transaction_swallows_it(store: Store, points: Callable[[int], range]) -> None:
+    """It leaves a transaction of the user's as what it is. The transaction is then done or not, and the next one can run."""
+    with store.job('a') as job:
+        db.execute(job._cn, 'CREATE TABLE pairs (one INTEGER, two INTEGER)')
+
+        def work() -> None:
+            with job._cn.transaction():
+                db.execute(job._cn, 'INSERT INTO pairs (one, two) VALUES (%s, %s)', 1, 0)
+                db.execute(job._cn, 'UPDATE pairs SET two = one')
+
+        work()
+        with Interruption() as counted:
+            work()
+        assert counted.count > 50
+        for point in points(counted.count):
+            try:
+                with Interruption(point):
+                    work()
+            except AlarmError as error:
+                error.__traceback__ = None
+            assert db.select_scalar(job._cn, 'SELECT count(*) FROM pairs WHERE one <> two') == 0, point

@@ -25,10 +25,8 @@ from jobsync.errors import UnsupportedOperation
 
 __all__ = ['UsersConnection', 'check_no_writer_here', 'writer_of']
 
-_WRITES = frozenset((*range(1, 19), 23, *range(26, 31)))
-"""SQLite's numbers of actions that write: to create, drop and alter, to insert, delete and update."""
 _writers: dict[int, weakref.ref[UsersConnection]] = {}
-"""Connections over which a statement that writes was prepared, by their ``id``."""
+"""Connections over which a statement that writes was run in a transaction, by their ``id``."""
 _here: ContextVar[weakref.ref[UsersConnection] | None] = ContextVar('jobsync.sqlite.writer', default=None)
 """The last one of this thread or asyncio task, or of the one that has started it."""
 
@@ -40,17 +38,31 @@ class UsersConnection(sqlite3.Connection):
         super().__init__(*args, **options)
         self._pid, self._wrote_at, self._thread_name = os.getpid(), 0.0, ''
         self.path: Path | None = None
-        mine = weakref.ref(self)
 
-        def note(action: int, _: object, __: object, database: str | None, *___: object) -> int:
-            connection, is_main = mine(), database in (None, 'main')  # not in a temporary table, nor in another file
-            if action in _WRITES and is_main and connection is not None and not connection._wrote_at:
-                connection._wrote_at, connection._thread_name = time.monotonic(), threading.current_thread().name
-                _writers[id(connection)] = mine
-                _here.set(mine)
-            return sqlite3.SQLITE_OK
+    def cursor(self, *_: object) -> Any:
+        """Return a cursor that notes the first statement that writes."""
+        return super().cursor(_UsersCursor)
 
-        self.set_authorizer(note)
+    def note(self, statement: str, values: Any) -> None:
+        """Note a statement that is about to run, if it is the first of its transaction that writes to the file.
+
+        SQLite knows: its program for a statement begins with what the statement needs, and a write to the file (database 0; a
+        temporary table is in database 1) needs a transaction that writes. An authorizer is called with the same knowledge, but
+        what a signal's handler raises in there is lost, and the statement fails with "not authorized" in its place.
+        """
+        if self._wrote_at or not self.in_transaction:
+            return
+        program = sqlite3.Cursor(self)
+        try:
+            steps = program.execute(f'EXPLAIN {statement}', values).fetchall()
+        except sqlite3.Error:  # the statement itself is about to say what is wrong
+            return
+        finally:
+            program.close()
+        if any(opcode == 'Transaction' and not database and writes for _, opcode, database, writes, *_ in steps):
+            self._wrote_at, self._thread_name = time.monotonic(), threading.current_thread().name
+            mine = _writers[id(self)] = weakref.ref(self)
+            _here.set(mine)
 
     def close(self) -> None:
         """Close the connection. A transaction that is open is rolled back."""
@@ -68,6 +80,22 @@ class UsersConnection(sqlite3.Connection):
     def about(self) -> str:
         """Return whose transaction it is, and since when it keeps others out, for a message."""
         return f'thread {self._thread_name!r} has written in it {time.monotonic() - self._wrote_at:.0f} s ago'
+
+
+class _UsersCursor(sqlite3.Cursor):
+    connection: UsersConnection
+
+    def execute(self, statement: str, values: Any = ()) -> _UsersCursor:
+        """Run a statement."""
+        self.connection.note(statement, values)
+        return super().execute(statement, values)
+
+    def executemany(self, statement: str, values: Any) -> _UsersCursor:
+        """Run a statement once for each row of values."""
+        rows = list(values)
+        if rows:
+            self.connection.note(statement, rows[0])
+        return super().executemany(statement, rows)
 
 
 def check_no_writer_here(path: Path) -> None:

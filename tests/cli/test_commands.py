@@ -35,6 +35,12 @@ def test_backends_lists_what_can_be_chosen() -> None:
     assert 'cannot be used' not in result.output
 
 
+def test_the_package_is_the_command_too() -> None:
+    """``python -m jobsync`` works where the script is not on the path, as in a container's probe."""
+    done = subprocess.run([sys.executable, '-m', 'jobsync', 'backends'], capture_output=True, text=True, check=True)
+    assert 'sqlite:///' in done.stdout
+
+
 PLUGIN = """
 import jobsync.hookspecs as jobsync
 

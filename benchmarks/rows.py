@@ -10,8 +10,6 @@ nodes found, and that none did, *index* says whether each plan uses the index. T
 among random ids with ``can_claim_task``, for each type of ids and for both forms of the condition.
 """
 
-# ruff: noqa: S608 - the names of tables are made here
-
 from __future__ import annotations
 
 import argparse

@@ -189,7 +189,7 @@ def test_is_a_value() -> None:
     made = CoordinationConfig(total_tokens=5)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         made.total_tokens = 6  # type: ignore[misc]
-    for twin in (CoordinationConfig(total_tokens=5), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):  # noqa: S301
+    for twin in (CoordinationConfig(total_tokens=5), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
         assert twin == made
         assert hash(twin) == hash(made)
 

@@ -159,7 +159,7 @@ def test_the_words_for_a_database(shape: Callable[[dict[str, Any]], Any]) -> Non
 
 def test_parts_become_a_url() -> None:
     """A connection given by parts is a URL in the result, so that there is one place to look."""
-    made = resolve(None, CoordinationConfig(host='h', dbname='d', user='u', password='p/w', port=5433), {})  # noqa: S106
+    made = resolve(None, CoordinationConfig(host='h', dbname='d', user='u', password='p/w', port=5433), {})
     assert made == CoordinationConfig(backend=SQL_URL)
 
 

@@ -24,7 +24,7 @@ from jobsync.cli.commands import cli
 from jobsync_bench.churn import ChurnCluster
 from jobsync_bench.processes.child import ChildProcess
 
-SECRET = 'zqhunterzq'  # noqa: S105
+SECRET = 'zqhunterzq'
 """No message has it by itself, and no parser changes it: it is in lower case, as hosts are made."""
 SCHEMES = (
     'postgresql', 'postgresql+psycopg', 'redis', 'rediss', 'unix', 'redis+sentinel', 'rediss+sentinel', 'etcd', 'etcds', 'sqlite',

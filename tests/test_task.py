@@ -42,7 +42,7 @@ def test_a_task_serves_as_an_id() -> None:
 def test_repr() -> None:
     """The repr makes an equal task again."""
     for task in (Task(7), Task('7'), Task('x', name='y')):
-        assert eval(repr(task)) == task  # noqa: S307
+        assert eval(repr(task)) == task  # noqa: S307 - that is what a repr is for
     assert repr(Task('x', name='y')) == "Task('x', name='y')"
 
 
@@ -55,7 +55,7 @@ def test_holds_nothing_else() -> None:
 def test_copies() -> None:
     """A task survives copying and pickling, as for a pool of processes."""
     task = Task(7, name='x')
-    for twin in (copy.copy(task), copy.deepcopy(task), pickle.loads(pickle.dumps(task))):  # noqa: S301
+    for twin in (copy.copy(task), copy.deepcopy(task), pickle.loads(pickle.dumps(task))):
         assert (twin.id, twin.key, twin.name) == (7, '7', 'x')
 
 

@@ -65,7 +65,7 @@ def bulk(slots: Slots, case: str) -> Mapping[str, Party]:
     return {} if other is None else {'peer': Party(partial(other.run, case))}
 
 
-def one_task(slots: Slots, case: str) -> Mapping[str, Party]:  # noqa: ARG001
+def one_task(slots: Slots, case: str) -> Mapping[str, Party]:  # noqa: ARG001 - every party is made by such a call
     """Offer the peer's ``add_task``, as called by ``audits`` for each of its tasks."""
     number = number_of(slots.bench)
     other = peer_of(slots, 'trails', _TOKENS, number)
@@ -95,7 +95,7 @@ def bare_bulk(slots: Slots, case: str) -> Mapping[str, Party]:
     return {} if run is None else {'bare statement': Party(run, Side.FLOOR)}
 
 
-def bare_row(slots: Slots, case: str) -> Mapping[str, Party]:  # noqa: ARG001
+def bare_row(slots: Slots, case: str) -> Mapping[str, Party]:  # noqa: ARG001 - every party is made by such a call
     """Offer the insert of one durable row."""
     run = statements(slots).get('row')
     return {} if run is None else {'bare statement': Party(run, Side.FLOOR)}

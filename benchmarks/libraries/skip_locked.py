@@ -26,11 +26,11 @@ _CREATE = f"""
     CREATE TABLE IF NOT EXISTS {_TABLE} (id bigint PRIMARY KEY, begun timestamptz, done timestamptz);
     CREATE INDEX IF NOT EXISTS {_TABLE}_free ON {_TABLE} (id) WHERE begun IS NULL;
 """
-_FREE = f'SELECT id FROM {_TABLE} WHERE begun IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED'  # noqa: S608
-_TAKE = f'DELETE FROM {_TABLE} WHERE id = ANY (ARRAY({_FREE})) RETURNING id'  # noqa: S608
-_BEGIN = f'UPDATE {_TABLE} SET begun = clock_timestamp() WHERE id = ANY (ARRAY({_FREE})) RETURNING id'  # noqa: S608
-_DONE = f'UPDATE {_TABLE} SET done = clock_timestamp() WHERE id = %s'  # noqa: S608
-_DECIDE = f'SELECT id FROM {_TABLE} WHERE id = %s AND begun IS NULL FOR UPDATE SKIP LOCKED'  # noqa: S608
+_FREE = f'SELECT id FROM {_TABLE} WHERE begun IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED'
+_TAKE = f'DELETE FROM {_TABLE} WHERE id = ANY (ARRAY({_FREE})) RETURNING id'
+_BEGIN = f'UPDATE {_TABLE} SET begun = clock_timestamp() WHERE id = ANY (ARRAY({_FREE})) RETURNING id'
+_DONE = f'UPDATE {_TABLE} SET done = clock_timestamp() WHERE id = %s'
+_DECIDE = f'SELECT id FROM {_TABLE} WHERE id = %s AND begun IS NULL FOR UPDATE SKIP LOCKED'
 
 
 class Queue:
@@ -95,7 +95,7 @@ class Queue:
     def recorded(self, tasks: range) -> int:
         """Return how many of these tasks are marked as done or deleted."""
         row = self._connection.execute(
-            f'SELECT count(*) FROM {_TABLE} WHERE done IS NULL AND id >= %s AND id < %s',  # noqa: S608
+            f'SELECT count(*) FROM {_TABLE} WHERE done IS NULL AND id >= %s AND id < %s',
             (tasks.start, tasks.stop),
         ).fetchone()
         assert row is not None

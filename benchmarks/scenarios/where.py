@@ -1,7 +1,5 @@
 """Reading only this node's rows of a table."""
 
-# ruff: noqa: S608 - the names of tables are made here
-
 from __future__ import annotations
 
 import time

@@ -1,6 +1,6 @@
 """What only etcd has: its URL, users, TLS, endpoints, limits, compaction, watches, clients of the user's own, and forks."""
 
-# ruff: noqa: D102, S105 - helpers of the tests, and a password that guards nothing
+# ruff: noqa: D102 - helpers of the tests, and a password that guards nothing
 
 from __future__ import annotations
 

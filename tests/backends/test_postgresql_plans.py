@@ -15,8 +15,6 @@ from jobsync.backends.sql.nodes import run_of
 from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.testing.conformance.namespace import Namespace
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 pytestmark = pytest.mark.postgres
 
 DAY = dt.date(2026, 3, 2)

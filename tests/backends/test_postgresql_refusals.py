@@ -1,7 +1,5 @@
 """What becomes of running nodes when PostgreSQL refuses them something for a while, and what a first start is told."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """What only PostgreSQL has: its URL, rights, restarts, hints, proxies, and edits by hand seen with psql."""
 
-# ruff: noqa: S608, SIM117 - the statements are the tests' own
+# ruff: noqa: SIM117 - the statements are the tests' own
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """What only Redis has: its URL, rights, hash slots, restarts, lost announcements."""
 
-# ruff: noqa: S105 - passwords that guard nothing
-
 from __future__ import annotations
 
 import datetime as dt

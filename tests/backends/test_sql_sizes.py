@@ -1,7 +1,5 @@
 """The largest plans: no limit of a database on parameters, texts or announcements stands in their way."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 from collections.abc import Iterator

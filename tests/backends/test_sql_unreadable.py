@@ -1,7 +1,5 @@
 """Rows that cannot be read (rule R9): the tables refuse them, and where they are there all the same nothing stops."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 import datetime as dt

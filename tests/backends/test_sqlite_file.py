@@ -620,7 +620,7 @@ class TestClosing:
         with backend.connection() as connection:  # type: ignore[attr-defined]
             backend.close()
             table = backend.tables['Node']  # type: ignore[attr-defined]
-            assert connection.exec_driver_sql(f'SELECT name FROM {table}').scalar_one() == 'a'  # noqa: S608
+            assert connection.exec_driver_sql(f'SELECT name FROM {table}').scalar_one() == 'a'
         assert not open_files(harness.path)
 
 

@@ -28,7 +28,7 @@ def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
 def old(harness: SqliteHarness) -> SqliteHarness:
     """A namespace whose schema is a version behind."""
     Namespace(harness.connect()).join('a')
-    harness.execute(f'UPDATE sync_state SET schema_version = {OLD}')  # noqa: S608 - a number of our own
+    harness.execute(f'UPDATE sync_state SET schema_version = {OLD}')
     return harness
 
 

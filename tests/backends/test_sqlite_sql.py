@@ -1,7 +1,5 @@
 """What the tables hold, read with plain SQL as an operator would, and what happens when an operator changes them."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 import datetime as dt

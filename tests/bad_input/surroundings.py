@@ -58,7 +58,7 @@ def _tables(url: str, own: set[str]) -> Content:
     engine = create_engine(url.replace('postgresql:', 'postgresql+psycopg:'))
     with closing(engine.connect()) as connection:
         found = sorted(set(inspect(connection).get_table_names()) - own)
-        rows = {name: sorted(map(str, connection.execute(text(f'SELECT * FROM {name}')).all())) for name in found}  # noqa: S608
+        rows = {name: sorted(map(str, connection.execute(text(f'SELECT * FROM {name}')).all())) for name in found}
         connection.rollback()
     engine.dispose()
     return rows

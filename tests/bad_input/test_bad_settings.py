@@ -35,7 +35,7 @@ fields = {
 some_fields = st.fixed_dictionaries({}, optional=fields)
 section_names = st.sampled_from([*FIELDS, 'sync', 'coordination', 'sql', 'backend', 'hostname', 'x'])
 sections = st.recursive(anything, lambda inner: st.dictionaries(section_names, inner, max_size=4), max_leaves=8)
-SECRET = 'hush-hush'  # noqa: S105 - it must not be shown
+SECRET = 'hush-hush'
 
 
 def check(config: CoordinationConfig) -> None:

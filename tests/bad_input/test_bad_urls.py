@@ -33,7 +33,7 @@ SCHEMES = (
     'etcds',
     'file',
 )
-SECRET = 'hush-hush'  # noqa: S105 - it must not be shown
+SECRET = 'hush-hush'
 
 parts = st.one_of(
     texts, st.sampled_from(['a', '%', '%zz', '[::1', '[::1]', '1,2', ':', '@', 'a:b@c', '127.0.0.1', '-1', '99999', '0x1'])

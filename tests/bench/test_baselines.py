@@ -156,5 +156,5 @@ def test_bare_statements_insert_as_many_rows(newest_postgres: PostgresServer) ->
             assert run() > 0
             assert run() > 0
     schema = url.rpartition('%3D')[2]
-    counts = [newest_postgres.psql(f'SELECT count(*) FROM {schema}.bare_{name}') for name in ('claim', 'lock')]  # noqa: S608
+    counts = [newest_postgres.psql(f'SELECT count(*) FROM {schema}.bare_{name}') for name in ('claim', 'lock')]
     assert counts == [['12'], ['10']]

@@ -38,7 +38,7 @@ class Others:
         self._order = order
         self._runs = count()
 
-    def __call__(self, bench: Bench, figure: str, case: str) -> Mapping[str, Party]:  # noqa: D102
+    def __call__(self, bench: Bench, figure: str, case: str) -> Mapping[str, Party]:  # noqa: D102 - the class has the docstring
         def walk() -> float:
             self._order.append('peer')
             return 2.0

@@ -150,7 +150,7 @@ def test_a_missing_table_that_no_heartbeat_needs_is_an_outage() -> None:
     bench = Bench()
     agents = bench.cluster('a', 'b', 'c')
     gone = SchemaMismatch('there is no table sync_lock')
-    missing = lambda agent, call: gone if isinstance(call, commands.ReadLocks | commands.TakeSnapshot) else None  # noqa: E731
+    missing = lambda agent, call: gone if isinstance(call, commands.ReadLocks | commands.TakeSnapshot) else None  # noqa: E731 - in one line beside the others
     assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, 40.0, missing))
 
 

@@ -45,7 +45,7 @@ def test_golden_values(function: str, key: str, token: int) -> None:
 @given(key=TEXT, total=st.integers(1, 2**40))
 def test_md5_is_the_whole_digest(key: str, total: int) -> None:
     """md5 takes all 128 bits, big-endian, modulo the pool."""
-    assert tokenizer('md5', total)(key) == int(hashlib.md5(key.encode()).hexdigest(), 16) % total  # noqa: S324
+    assert tokenizer('md5', total)(key) == int(hashlib.md5(key.encode()).hexdigest(), 16) % total  # noqa: S324 - to compare with
 
 
 @given(key=TEXT, total=st.integers(1, 2**40))
@@ -73,7 +73,7 @@ def test_a_pool_of_one(function: str) -> None:
 
 def test_text_is_hashed_as_utf8() -> None:
     """A key beyond ASCII is hashed by its UTF-8 bytes, a newline among them."""
-    expected = int(hashlib.md5('é\n日本'.encode()).hexdigest(), 16) % 997  # noqa: S324
+    expected = int(hashlib.md5('é\n日本'.encode()).hexdigest(), 16) % 997  # noqa: S324 - to compare with
     assert tokenizer('md5', 997)('é\n日本') == expected
 
 

@@ -86,7 +86,7 @@ def test_a_record_that_a_person_has_edited_says_nothing(text: str) -> None:
 
 def test_the_record_has_every_setting_but_the_store() -> None:
     """All fields of the configuration are published, except those that say where the store is and how to get in."""
-    config = CoordinationConfig(host='db', dbname='jobs', user='me', password='secret', appname='mine_')  # noqa: S106
+    config = CoordinationConfig(host='db', dbname='jobs', user='me', password='secret', appname='mine_')
     published = json.loads(config.published_settings)
     assert attrs.fields_dict(CoordinationConfig).keys() - published.keys() == {
         'backend', 'appname', 'host', 'port', 'dbname', 'user', 'password'

@@ -88,12 +88,12 @@ class TestPostgresql:
     def connections(self, server: PostgresServer, *conditions: str) -> int:
         """How many there are."""
         where = ' AND '.join(["application_name = 'counted'", *conditions])
-        return int(server.psql(f'SELECT count(*) FROM pg_stat_activity WHERE {where}')[0])  # noqa: S608
+        return int(server.psql(f'SELECT count(*) FROM pg_stat_activity WHERE {where}')[0])
 
     def cut(self, server: PostgresServer) -> None:
         """Have the server end the user's connections."""
         where = "application_name = 'counted' AND query LIKE 'SELECT 4%'"
-        server.psql(f'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}')  # noqa: S608
+        server.psql(f'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}')
         wait_until(lambda: self.connections(server, "query LIKE 'SELECT 4%'") == 0, 'they are gone')
 
     def test_how_many(self, server: PostgresServer, config: CoordinationConfig) -> None:

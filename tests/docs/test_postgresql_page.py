@@ -1,7 +1,5 @@
 """The rights that the page on PostgreSQL grants are enough, and so is what it says of the URL."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -117,7 +117,7 @@ def of_incomplete(scene: Scene, place: Place) -> int:
     if isinstance(place, (SqlitePlace, PostgresqlPlace)):
         with sql(place) as run:
             audit = 'SELECT 1 FROM sync_audit a WHERE a.item = c.item AND a.date = c.date'
-            return int(run(f'SELECT count(*) FROM sync_claim c WHERE NOT EXISTS ({audit})')[0][0])  # noqa: S608
+            return int(run(f'SELECT count(*) FROM sync_claim c WHERE NOT EXISTS ({audit})')[0][0])
     # A claim, its places in two indexes, and an attempt.
     return 4 * len(scene.backend.incomplete(None, dt.timedelta(0)))
 
@@ -153,7 +153,7 @@ def records(place: Place) -> int:
 
 def count_rows(run: Callable[[str], list[tuple[Any, ...]]], tables: str) -> int:
     """Return how many rows there are in the tables that a statement returns."""
-    return sum(int(run(f'SELECT count(*) FROM {name}')[0][0]) for (name,) in run(tables))  # noqa: S608
+    return sum(int(run(f'SELECT count(*) FROM {name}')[0][0]) for (name,) in run(tables))
 
 
 def sparing(fault: Fault, lasting: Sequence[Worker]) -> Fault:

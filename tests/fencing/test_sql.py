@@ -109,7 +109,7 @@ def accepted(execute: Callable[[str, Any], Any], style: Any, mark: Callable[[str
         condition, values = fence_sql('fence', fence, style)
         own = {'new': fence} if isinstance(values, dict) else [fence]
         parameters = own | values if isinstance(own, dict) and isinstance(values, dict) else [*own, *values]
-        done = execute(f'UPDATE results SET fence = {mark("new")} WHERE {condition}', parameters)  # noqa: S608
+        done = execute(f'UPDATE results SET fence = {mark("new")} WHERE {condition}', parameters)
         if done.rowcount:
             found.append(fence)
     return found

@@ -425,7 +425,7 @@ def test_schema_from_the_future(tmp_path: Path) -> None:
         pass
 
 
-SECRET = 'hunter2'  # noqa: S105  (not one)
+SECRET = 'hunter2'
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_an_iterator_is_not_read_ahead(store: Store) -> None:
         thread.start()
         for task in range(20):
             source.put(task)
-            wait_until(lambda: out[-1:] == [task], f'task {task} is out')  # noqa: B023
+            wait_until(lambda: out[-1:] == [task], f'task {task} is out')  # noqa: B023 - called in this round only
         source.put(None)
         thread.join(120)
         assert not thread.is_alive()

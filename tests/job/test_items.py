@@ -84,7 +84,7 @@ def test_patterns_and_locks_of_items(store: Store) -> None:
 @pytest.mark.any_store
 def test_declared_while_entering(store: Store) -> None:
     """What ``lock_provider`` declares is shared out from the first distribution on, with ``locks_enabled`` off or on."""
-    provider = lambda job: job.declare_items('feeds', FEEDS)  # noqa: E731
+    provider = lambda job: job.declare_items('feeds', FEEDS)  # noqa: E731 - as a user writes it
     with store.job('a', lock_provider=provider) as a:
         assert a.items('feeds') == FEEDS
         assert set(map(a.task_to_token, FEEDS)) <= a.my_tokens

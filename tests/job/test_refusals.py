@@ -29,7 +29,7 @@ def another_password(server: RedisServer) -> Iterator[None]:
     """Within the block the server wants another password; who is connected has to give it."""
     password = server.password
     server.ask('CONFIG', 'SET', 'requirepass', 'another')
-    server.password = 'another'  # noqa: S105
+    server.password = 'another'
     for kind in ('normal', 'pubsub'):
         server.ask('CLIENT', 'KILL', 'TYPE', kind, 'SKIPME', 'yes')
     yield
@@ -66,7 +66,7 @@ def refused_for_a_while(url: str, refusal: Any, least_sec: float) -> None:
             wait_until(lambda: time.monotonic() - began > least_sec, 'it has lasted')
             refused = tasks(one), tasks(two)
             for worker in (one, two):
-                wait_until(lambda: any('failed, will be repeated' in line for line in worker.errors), 'it is refused')  # noqa: B023
+                wait_until(lambda: any('failed, will be repeated' in line for line in worker.errors), 'it is refused')  # noqa: B023 - called in this round only
             assert (tasks(one), tasks(two)) == refused
         both_go_on()
         first, second = done(one), done(two)

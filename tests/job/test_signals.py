@@ -125,7 +125,7 @@ def test_in_a_transaction(store: Store) -> None:
                 worker.wait_until_said('entered')
                 before = db.select_scalar(other._cn, 'SELECT count(*) FROM pairs')
                 count = 'SELECT count(*) FROM pairs'
-                wait_until(lambda: db.select_scalar(other._cn, count) > before, 'it is at work')  # noqa: B023
+                wait_until(lambda: db.select_scalar(other._cn, count) > before, 'it is at work')  # noqa: B023 - called in this round only
                 worker.process.send_signal(signal.SIGTERM)
                 assert worker.wait() == 0, ''.join(worker.errors)
             assert 'Error' not in ''.join(worker.errors)
@@ -181,7 +181,7 @@ def test_handled_signals_end_the_loop(shared_store: Store) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             worker = Worker(shared_store.url, 'worker', 'loop', handle_signals=True, **PATIENT)
             with workers(worker):
-                wait_until(lambda: sum('task' in line for line in worker.said) > 3, 'it is at work')  # noqa: B023
+                wait_until(lambda: sum('task' in line for line in worker.said) > 3, 'it is at work')  # noqa: B023 - called in this round only
                 worker.process.send_signal(number)
                 assert worker.wait() == 0, ''.join(worker.errors)
             assert worker.said[-1] == {'state': 'left'}

@@ -158,7 +158,7 @@ def test_without_coordination() -> None:
             assert turn.wait(0.01)
             assert not other
             with pytest.raises(NotOwned):
-                turn.fence  # noqa: B018
+                turn.fence  # noqa: B018 - it raises
         for turn in job.singleton('x'):
             job.__exit__(None, None, None)
             assert not turn

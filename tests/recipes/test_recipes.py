@@ -135,7 +135,7 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]
 def status_of(url: str) -> int:
     """Return the status of an answer, 0 for none."""
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - a URL of the test
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -279,7 +279,7 @@ def test_kubernetes_containers(cluster: Cluster) -> None:
     (container,) = manifests('statefulset.yaml')['StatefulSet']['spec']['template']['spec']['containers']
     ports = [free_port() for _ in range(cluster.size)]
     for number, port in enumerate(ports):
-        command = [str(port) if word == '8000' else word.replace('0.0.0.0', '127.0.0.1') for word in container['command']]  # noqa: S104
+        command = [str(port) if word == '8000' else word.replace('0.0.0.0', '127.0.0.1') for word in container['command']]  # noqa: S104 - it is replaced by loopback
         cluster.start(shlex.join(command), NODE_NAME=f'worker-{number}')
     cluster.wait_for(nodes=cluster.size, works=2)
     assert sorted(cluster.members) == [f'worker-{number}' for number in range(cluster.size)]

@@ -62,7 +62,7 @@ def test_date_based(store: Store, config: Any, code: str) -> None:
         names.process_historical_date(dt.date(2024, 1, 18) if store.handle.info.name == 'sqlite' else dt.datetime(2024, 1, 18))
         assert results == {1: 'result of 1'}
         for table in ('sync_claim', 'sync_audit'):
-            (found,) = jobsync.database.select(cn, f'SELECT item, date FROM {table}')  # noqa: S608
+            (found,) = jobsync.database.select(cn, f'SELECT item, date FROM {table}')
             assert (found['item'], str(found['date'])) == ('1', '2024-01-18')
 
 

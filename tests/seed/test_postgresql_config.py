@@ -47,7 +47,7 @@ def check(job: Job, parts: dict[str, Any], table: str) -> None:
         'me': parts['user'],
         'here': parts['dbname'],
     }
-    assert db.select_scalar(job._cn, f'SELECT count(*) FROM {table}') == TOKENS  # noqa: S608
+    assert db.select_scalar(job._cn, f'SELECT count(*) FROM {table}') == TOKENS
     assert job._tables['Token'] == table
     assert parts['password'] not in repr(job._config)
 

@@ -43,13 +43,13 @@ def test_recovery(store: Store, config: Any, code: str) -> None:
             assert gone.add_task(task)
             if task == 'done':
                 gone.write_audit()
-        db.execute(gone._cn, f"UPDATE sync_claim SET created_on = {ago(store, '6 minutes')} WHERE item <> 'fresh'")  # noqa: S608
+        db.execute(gone._cn, f"UPDATE sync_claim SET created_on = {ago(store, '6 minutes')} WHERE item <> 'fresh'")
     names.process_with_recovery()
     assert names.done == ['lost', 'new']
     assert set(store.audits) == {'done', 'lost', 'new'}
     with store.job('after') as after:
         assert names.get_incomplete_tasks(after) == []
-        db.execute(after._cn, f'UPDATE sync_claim SET created_on = {ago(store, "6 minutes")}')  # noqa: S608
+        db.execute(after._cn, f'UPDATE sync_claim SET created_on = {ago(store, "6 minutes")}')
         assert [task.id for task in names.get_incomplete_tasks(after)] == ['fresh']
 
 

@@ -1,7 +1,5 @@
 """The statements that show rebalances and tasks."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 import datetime as dt

@@ -1,7 +1,5 @@
 """The statements that show task locks."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 from tests.job.stores import Store, owned_tasks

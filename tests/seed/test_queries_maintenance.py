@@ -1,7 +1,5 @@
 """The statements that clean up: what they delete, and that a running cluster heals after each by itself."""
 
-# ruff: noqa: S608 - the statements are the tests' own
-
 from __future__ import annotations
 
 from tests.job.stores import Store

@@ -16,7 +16,7 @@ import pytest
 from jobsync import Cluster
 from jobsync.web import Server, cluster_app
 
-TOKEN = 'a-token-of-a-test'  # noqa: S105 - nothing secret
+TOKEN = 'a-token-of-a-test'
 LIMIT_MS = 240_000
 """For what happens at once on a quiet machine: a limit against hanging."""
 WORKERS = """

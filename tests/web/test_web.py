@@ -261,7 +261,7 @@ def test_another_name_is_refused(store: MemoryStore) -> None:
     hosts = allowed_hosts('0.0.0.0')  # noqa: S104 - nothing listens
     anywhere = TestClient(cluster_app(lambda: Cluster(MemoryBackend(store)), hosts), base_url='http://pod-7.local')
     assert anywhere.get('/').status_code == 200
-    assert allowed_hosts('0.0.0.0', ['ops.example']) == ['ops.example']  # noqa: S104
+    assert allowed_hosts('0.0.0.0', ['ops.example']) == ['ops.example']  # noqa: S104 - nothing is bound to it
 
 
 def config(store: MemoryStore) -> CoordinationConfig:

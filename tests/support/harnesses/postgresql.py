@@ -112,7 +112,7 @@ class PostgresqlHarness(Harness):
             names = {field: f'{self.schema}.{name}' for field, name in tables_for(NAMESPACE).names().items()}
             # A purge goes through a table page by page, so the pages of the history go too.
             history = [names.pop(field) for field in ('Rebalance', 'Claim', 'Audit')]
-            deletions = [f'DELETE FROM {name}' for name in names.values()]  # noqa: S608 - our own names
+            deletions = [f'DELETE FROM {name}' for name in names.values()]
             beginning, truncation = f"BEGIN; SET LOCAL {WRITER} = '{NAMESPACE}'", f'TRUNCATE {", ".join(history)}'
             self.server.arrange('; '.join([beginning, *deletions, truncation, 'COMMIT']))
             _spare_schemas[self.server].append(self.schema)
@@ -162,7 +162,7 @@ class PostgresqlHarness(Harness):
             self._delete(namespace + table, 'id', ids)
 
     def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
-        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')  # noqa: S608 - a test's own
+        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')
 
     def spoil_node(self, namespace: str, name: str, way: str) -> None:
         """See ``Harness``."""
@@ -174,10 +174,10 @@ class PostgresqlHarness(Harness):
 
     def _spoil(self, table: str, change: str, where: str) -> None:
         """Change a row to what the table's conditions refuse, which are dropped first."""
-        named = self.query(f"SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'c'")  # noqa: S608
+        named = self.query(f"SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'c'")
         self.execute(
             *(f'ALTER TABLE {table} DROP CONSTRAINT {name}' for (name,) in named),
-            f'UPDATE {table} SET {change} WHERE {where}',  # noqa: S608 - a test's own
+            f'UPDATE {table} SET {change} WHERE {where}',
         )
 
     def refuse_writes(self) -> None:

@@ -113,15 +113,15 @@ class SqliteHarness(Harness):
             self._delete(namespace + table, 'id', ids)
 
     def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
-        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')  # noqa: S608 - a test's own
+        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')
 
     def spoil_node(self, namespace: str, name: str, way: str) -> None:
         """See ``Harness``."""
-        self._spoil(f"UPDATE {namespace}node SET {NODE_SPOILS[way]} WHERE name = '{name}'")  # noqa: S608 - a test's own
+        self._spoil(f"UPDATE {namespace}node SET {NODE_SPOILS[way]} WHERE name = '{name}'")
 
     def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:
         """See ``Harness``."""
-        self._spoil(f"UPDATE {namespace}lock SET {LOCK_SPOILS[way]} WHERE task_id = '{task_id}'")  # noqa: S608 - a test's own
+        self._spoil(f"UPDATE {namespace}lock SET {LOCK_SPOILS[way]} WHERE task_id = '{task_id}'")
 
     def _spoil(self, statement: str) -> None:
         """Run a statement that the tables' conditions refuse, without them."""

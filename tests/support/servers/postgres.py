@@ -1,7 +1,5 @@
 """PostgreSQL. It refuses to run as root, so then it runs in a user namespace where it cannot tell."""
 
-# ruff: noqa: S105 - programs of the machine's own, and a password that guards nothing
-
 from __future__ import annotations
 
 import contextlib

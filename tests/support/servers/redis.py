@@ -1,7 +1,5 @@
 """Redis or Valkey, whichever is there."""
 
-# ruff: noqa: S105 - programs of the machine's own, and a password that guards nothing
-
 from __future__ import annotations
 
 import contextlib

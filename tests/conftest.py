@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.support import forks
 from tests.support.compiling import share_compiled_statements
 from tests.support.harnesses.postgresql import PostgresqlHarness
@@ -28,6 +29,10 @@ MODULES = (
     'jobsync.backends.sql.sqlite.store',
 )
 """What the processes of the conformance suite need, on any store."""
+
+# The same examples in each run, and no example that fails because the machine has too much to do.
+settings.register_profile('tests', derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('tests')
 
 
 def pytest_configure(config: pytest.Config) -> None:

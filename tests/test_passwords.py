@@ -56,7 +56,7 @@ def log() -> Iterator[io.StringIO]:
     logging.getLogger().removeHandler(handler)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(form=st.sampled_from(UNDOUBTED + DOUBTED), password=PASSWORDS)
 @pytest.mark.parametrize('scheme', SCHEMES)
 def test_a_password_is_never_told(scheme: str, log: io.StringIO, form: str, password: str) -> None:

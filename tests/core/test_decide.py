@@ -764,6 +764,12 @@ def test_a_drain_is_named() -> None:
     assert scene.commit().reason == 'draining: b'
 
 
+def test_the_end_of_a_drain_is_named() -> None:
+    """A member that owned nothing and is given a share is named, one that owned something already is not."""
+    scene = Scene.of(assigned('aaac', members='bc'), node('b', seen=5), node('c', seen=5))
+    assert scene.plan().reason == 'takes a share: b'
+
+
 def test_a_drain_beside_a_task_lock() -> None:
     """Where a task lock was registered at that moment too, the reason has both; a node long drained is not named again."""
     scene = Scene.of('aabb', node('b', seen=5, weight=0.0))

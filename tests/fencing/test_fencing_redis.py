@@ -115,7 +115,7 @@ PARTS = ('x', '{', '}', ':fence', 'fence:', ':')
 KEYS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=6).map(''.join)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(keys=st.sets(KEYS, min_size=2, max_size=3))
 @example(keys={'x', '{x}'})
 @example(keys={'x', '{x}', 'fence:{x}', '{x}:fence'})

@@ -148,7 +148,7 @@ class _Decision:
         if state.unsettled_since is None or is_calm:
             state.unsettled_since = self.now
         drained = self._drained({group.owner for group in changes.groups} | {pin.owner for pin in pin_changes.written})
-        reason = self._reason(members, held_back, drained, pin_changes, bool(released.count))
+        reason = self._reason(members, held_back, drained, changes, pin_changes, bool(released.count))
         if state.cause is None or (reason is not None and (structural or (is_calm and reason != _NO_CAUSE))):
             state.cause = (reason or 'hand-over', len(self.old.members))
         elif drained and (also := f'draining: {listed(drained)}') not in state.cause[0]:
@@ -318,8 +318,19 @@ class _Decision:
         """Return the nodes that make no progress. Where no other node could be given their share, they keep it."""
         return {name for name, node in self.owner_table.alive.items() if node.stalled}
 
+    def _beginners(self, changes: RowChanges, pins: PinChanges) -> Set[str]:
+        """Return the live nodes that own nothing and are given something."""
+        given = {group.target or group.owner for group in changes.groups} | {pin.target or pin.owner for pin in pins.written}
+        return {name for name in self.owner_table.alive if name in given and name not in self.owners}
+
     def _reason(
-        self, members: Mapping[str, Member], held_back: Set[str], drained: Set[str], pins: PinChanges, goes_on: bool
+        self,
+        members: Mapping[str, Member],
+        held_back: Set[str],
+        drained: Set[str],
+        changes: RowChanges,
+        pins: PinChanges,
+        goes_on: bool,
     ) -> str | None:
         """Return why a plan is made; None if it only goes on with what is under way."""
         if self.is_first:
@@ -348,6 +359,8 @@ class _Decision:
             causes.append(f'items declared: {listed(pins.declared)}')
         if pins.placed:
             causes.append(f'patterns of items: {listed(pins.placed)}')
+        if not causes and (beginners := self._beginners(changes, pins)):
+            causes.append(f'takes a share: {listed(beginners)}')
         return '; '.join(causes) or _NO_CAUSE
 
 

@@ -17,8 +17,9 @@ from jobsync_demo.orders import log_path
 
 __all__ = ['Fate', 'Supervisor', 'Worker']
 
-_LEAVE_SEC = 15.0
-"""How long a worker may take to finish its file and leave before it gets SIGTERM."""
+_LEAVE_SEC = 60.0
+"""How long a worker may take to finish its file and leave before it gets SIGTERM; one that has just been started on a busy machine needs
+half a minute for that."""
 
 
 class Fate(enum.Enum):

@@ -18,7 +18,7 @@ from jobsync_demo.orders import log_path
 __all__ = ['Fate', 'Supervisor', 'Worker']
 
 _LEAVE_SEC = 60.0
-"""How long a worker may take to finish its file and leave before it gets SIGTERM. On a busy machine one has not started within 15."""
+"""How long a worker may take to finish its file and leave before SIGTERM. On a busy machine one has not started within 15."""
 
 
 class Fate(enum.Enum):

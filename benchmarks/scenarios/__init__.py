@@ -28,6 +28,7 @@ _ORDER = (
     'takeover',
     'timeouts',
     'growth',
+    'scale',
     'rolling',
     'signals',
 )

@@ -216,9 +216,7 @@ def test_growth(bench: Bench) -> None:
     """Hosts have real nodes in them: they get their shares, and make the calls of nodes."""
     orders = [{'url': bench.store.url, 'namespace': bench.store.namespace(), 'tokens': 100}] * 2
     with child_processes('host', orders) as hosts:
-        hosts[0].request('enter', 0, 2)
-        hosts[1].request('enter', 2, 3)
-        growth.settle(hosts, 3)
+        growth.enter(bench, hosts, 0, 3)
         growth.measure(bench, hosts, 3, 6.0)
     (all_calls,) = medians(bench.series, 'all calls').values()
     (of_followers,) = medians(bench.series, 'calls of a follower').values()
@@ -227,6 +225,9 @@ def test_growth(bench: Bench) -> None:
     assert min(of_the_leader, of_followers) > 9
     assert all_calls * 60 == pytest.approx(of_the_leader + 2 * of_followers)
     assert {each.at for each in bench.series} == {3}
+    ours, limit = (each.values[0] for each in bench.series if each.figure == 'settled')
+    assert 0 < limit < ours
+    assert medians(bench.series, 'growth, plans') == {'0 to 3 nodes': pytest.approx(2, abs=1)}
     assert len(next(each for each in bench.series if each.figure == 'heartbeat').values) >= 3
 
 

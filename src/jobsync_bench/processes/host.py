@@ -168,7 +168,14 @@ def main(url: str, namespace: str, tokens: int) -> None:
             backend.open(config.settings, True)
         host = Host(backends, config)
         serve(
-            {'enter': host.enter, 'settled': host.settled, 'cost': host.cost, 'leader_cpu': host.leader_cpu, 'leave': host.leave}
+            {
+                'enter': host.enter,
+                'settled': host.settled,
+                'cost': host.cost,
+                'cpu': time.process_time,
+                'leader_cpu': host.leader_cpu,
+                'leave': host.leave,
+            }
         )
 
 

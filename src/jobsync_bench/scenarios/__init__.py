@@ -14,6 +14,7 @@ from jobsync_bench.scenarios import (
     idle,
     ownership,
     pool,
+    scale,
     takeover,
     tasks,
     timeouts,
@@ -35,4 +36,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     takeover.SCENARIO,
     timeouts.SCENARIO,
     growth.SCENARIO,
+    scale.SCENARIO,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +12,18 @@ from typing import Any
 from jobsync import plugins
 from jobsync.backend import BackendOptions, LockEdit, LockRequest
 from jobsync_bench.bench import Bench
-from jobsync_bench.figures import Figure, Unit
+from jobsync_bench.figures import Figure, Side, Unit
 from jobsync_bench.processes.child import ChildProcess, child_processes, request_all
 from jobsync_bench.proxy import CountingProxy, address_of
 from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.scenarios.events import LIMIT
 from jobsync_bench.targets import Pick, Target
 
-__all__ = ['SCENARIO', 'case_of']
+__all__ = ['FIGURES', 'NETWORKED', 'PROCESSES', 'SCENARIO', 'case_of', 'grow']
 
+PROCESSES = 12
+"""How many processes share the nodes."""
+NETWORKED = ('postgresql', 'redis', 'etcd')
 _TOKENS = 10_000
 _SETTLE_SEC = 180.0
 _INTERVAL_SEC = 5.0
@@ -30,14 +35,46 @@ def case_of(nodes: int) -> str:
     return f'{nodes} nodes'
 
 
-def settle(hosts: Sequence[ChildProcess], nodes: int) -> float:
-    """Wait until every node has its share, and return the seconds."""
+def settle(hosts: Sequence[ChildProcess], nodes: int) -> None:
+    """Wait until every node has its share."""
     start = time.monotonic()
     while (settled := sum(request_all(hosts, 'settled'))) < nodes:
         if time.monotonic() > start + _SETTLE_SEC:
             raise TimeoutError(f'{settled} of {nodes} nodes have their share after {_SETTLE_SEC:.0f} s')
         time.sleep(0.1)
-    return time.monotonic() - start
+
+
+def enter(bench: Bench, hosts: Sequence[ChildProcess], here: int, nodes: int) -> None:
+    """Let a cluster grow at once, and record what that takes until every node has its share.
+
+    The limit is the CPU of all nodes and of the store, spread over the processors of this machine.
+    """
+    case, start = f'{here} to {nodes} nodes', time.monotonic()
+    request_all(hosts, 'cost')
+    before = _cpu(bench, hosts)
+    for number, host in enumerate(hosts):
+        host.send('enter', *(here + (nodes - here) * part // len(hosts) for part in (number, number + 1)))
+    for host in hosts:
+        host.receive()
+    settle(hosts, nodes)
+    took = time.monotonic() - start
+    used = {who: seconds - before[who] for who, seconds in _cpu(bench, hosts).items()}
+    leader = sum((Counter(cost['leader']) for cost in request_all(hosts, 'cost')), Counter[str]())
+    bench.record('settled', case, [took], at=nodes)
+    bench.record('settled', case, [(used['nodes'] + used['store']) / (os.cpu_count() or 1)], who=LIMIT, side=Side.FLOOR, at=nodes)
+    for who, seconds in used.items():
+        bench.record('growth, CPU', f'{case}: {who}', [seconds], at=nodes)
+    bench.record('growth, plans', case, [float(leader['commit'])], at=nodes)
+
+
+def _cpu(bench: Bench, hosts: Sequence[ChildProcess]) -> dict[str, float]:
+    """Return the CPU seconds of all nodes, of the leader among them, and of the store so far."""
+    store = bench.store.cpu_seconds
+    return {
+        'nodes': sum(request_all(hosts, 'cpu')),
+        'leader': sum(request_all(hosts, 'leader_cpu')),
+        'store': store() if store else 0.0,
+    }
 
 
 def measure(bench: Bench, hosts: Sequence[ChildProcess], nodes: int, seconds: float) -> None:
@@ -95,30 +132,52 @@ def commit_each_second(bench: Bench, hosts: Sequence[ChildProcess], namespace: s
     bench.record('leader, changes', case, [100 * cpu / took], at=nodes)
 
 
-def play(bench: Bench) -> None:
-    """See ``SCENARIO``."""
-    sizes = (2, 40) if bench.quick else (2, 50, 500)
+def grow(bench: Bench, sizes: Sequence[int], processes: int, intervals: int, changes: int) -> None:
+    """Let a cluster grow to each of these sizes. It is measured for some intervals, and while a task moves some times.
+
+    The more processes share the nodes, the less do threads of one interpreter wait for each other: real nodes have one each.
+    """
     namespace = bench.store.namespace()
-    orders = [{'url': bench.store.url, 'namespace': namespace, 'tokens': _TOKENS}] * (2 if bench.quick else 4)
+    orders = [{'url': bench.store.url, 'namespace': namespace, 'tokens': _TOKENS}] * processes
     with child_processes('host', orders) as hosts:
         here = 0
         for nodes in sizes:
-            for number, host in enumerate(hosts):
-                first, end = (here + (nodes - here) * part // len(hosts) for part in (number, number + 1))
-                host.request('enter', first, end)
-            bench.record('settled', f'{here} to {nodes} nodes', [settle(hosts, nodes)], at=nodes)
+            enter(bench, hosts, here, nodes)
             here = nodes
             bench.pause(2 * _INTERVAL_SEC)
-            measure(bench, hosts, nodes, (2 if bench.quick else 4) * _INTERVAL_SEC)
+            measure(bench, hosts, nodes, intervals * _INTERVAL_SEC)
             if nodes > 2:
-                commit_each_second(bench, hosts, namespace, nodes, 5 if bench.quick else 20)
+                commit_each_second(bench, hosts, namespace, nodes, changes)
             if address_of(bench.store.url) is not None:
                 one_more(bench, hosts, namespace, here)
                 here += 1
 
 
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+    if bench.quick:
+        grow(bench, (2, 40), processes=2, intervals=2, changes=5)
+    else:
+        grow(bench, (2, 50, 500), PROCESSES, intervals=4, changes=20)
+
+
 _MANY, _TWO = case_of(500), case_of(2)
-_NETWORKED = ('postgresql', 'redis', 'etcd')
+
+FIGURES = (
+    Figure('all calls', Unit.CALLS_A_SECOND, 'Calls of the store, of all nodes together.', axis='nodes'),
+    Figure('calls of a follower', Unit.CALLS_A_MINUTE, 'Calls of one follower.', axis='nodes'),
+    Figure('calls of the leader', Unit.CALLS_A_MINUTE, 'Calls of the leader.', axis='nodes'),
+    Figure('heartbeat', Unit.SECONDS, 'A heartbeat, from the call to its answer.', tail=True, axis='nodes'),
+    Figure('store', Unit.PERCENT_OF_A_CORE, 'CPU of all processes of the store.', axis='nodes'),
+    Figure('reading', Unit.BYTES, 'Bytes to the store and back when a node reads the changes after a join.', axis='nodes'),
+    Figure('settled', Unit.SECONDS, 'From the beginning of a growth until every node, old and new, has its whole share.',
+           axis='nodes'),
+    Figure('growth, CPU', Unit.SECONDS, 'CPU meanwhile: of all nodes, of the leader among them, and of the store.'),
+    Figure('growth, plans', Unit.COUNT, 'Plans that the leader commits meanwhile.', axis='nodes'),
+    Figure('versions', Unit.PER_SECOND, 'Versions committed while one task is moved each second.', axis='nodes'),
+    Figure('heartbeat, changes', Unit.SECONDS, 'A heartbeat meanwhile, as above.', tail=True, axis='nodes'),
+    Figure('leader, changes', Unit.PERCENT_OF_A_CORE, "CPU of the leader's threads meanwhile.", axis='nodes'),
+)  # fmt: skip
 
 SCENARIO = Scenario(
     name='growth',
@@ -130,21 +189,10 @@ SCENARIO = Scenario(
     bounds="""
         One heartbeat of each node in five seconds. Only two other things grow with the number of nodes: the snapshot that the
         leader and the nodes next in line read once per heartbeat, and the tokens that a change of membership moves. The
-        store's cost of connections is not simulated: real nodes hold two each.
+        store's cost of connections is not simulated: real nodes hold two each. All nodes and the server share the processors of
+        one machine, and real nodes have their own: "the limit" of a growth is the CPU of all of them, with every processor busy.
     """,
-    figures=(
-        Figure('all calls', Unit.CALLS_A_SECOND, 'Calls of the store, of all nodes together.', axis='nodes'),
-        Figure('calls of a follower', Unit.CALLS_A_MINUTE, 'Calls of one follower.', axis='nodes'),
-        Figure('calls of the leader', Unit.CALLS_A_MINUTE, 'Calls of the leader.', axis='nodes'),
-        Figure('heartbeat', Unit.SECONDS, 'A heartbeat, from the call to its answer.', tail=True, axis='nodes'),
-        Figure('store', Unit.PERCENT_OF_A_CORE, 'CPU of all processes of the store.', axis='nodes'),
-        Figure('reading', Unit.BYTES, 'Bytes to the store and back when a node reads the changes after a join.', axis='nodes'),
-        Figure('settled', Unit.SECONDS, 'From the beginning of a growth until every node, old and new, has its whole share.',
-               axis='nodes'),
-        Figure('versions', Unit.PER_SECOND, 'Versions committed while one task is moved each second.', axis='nodes'),
-        Figure('heartbeat, changes', Unit.SECONDS, 'A heartbeat meanwhile, as above.', tail=True, axis='nodes'),
-        Figure('leader, changes', Unit.PERCENT_OF_A_CORE, "CPU of the leader's threads meanwhile.", axis='nodes'),
-    ),
+    figures=FIGURES,
     play=play,
     needs=Needs.NETWORK,
     targets=(
@@ -162,17 +210,17 @@ SCENARIO = Scenario(
         ),
         Target(
             '500 nodes: heartbeats, the 99th percentile',
-            Pick('heartbeat', case=_MANY, stores=_NETWORKED, statistic='p99'),
+            Pick('heartbeat', case=_MANY, stores=NETWORKED, statistic='p99'),
             at_most=0.1,
         ),
         Target(
             '500 nodes, a task moves each second: heartbeats, the 99th percentile',
-            Pick('heartbeat, changes', case=_MANY, stores=_NETWORKED, statistic='p99'),
+            Pick('heartbeat, changes', case=_MANY, stores=NETWORKED, statistic='p99'),
             at_most=0.1,
         ),
         Target(
             '500 nodes, a task moves each second: CPU of the leader',
-            Pick('leader, changes', case=_MANY, stores=_NETWORKED),
+            Pick('leader, changes', case=_MANY, stores=NETWORKED),
             at_most=50,
         ),
         *(

@@ -1,0 +1,52 @@
+"""From five hundred nodes to two thousand on one store."""
+
+from __future__ import annotations
+
+from jobsync_bench.bench import Bench
+from jobsync_bench.scenario import Needs, Scenario
+from jobsync_bench.scenarios.growth import FIGURES, NETWORKED, PROCESSES, case_of, grow
+from jobsync_bench.targets import Pick, Target
+
+__all__ = ['SCENARIO']
+
+
+def play(bench: Bench) -> None:
+    """See ``SCENARIO``."""
+    grow(bench, (20, 60) if bench.quick else (500, 2000), PROCESSES, intervals=4, changes=20)
+
+
+_MANY = case_of(2000)
+
+SCENARIO = Scenario(
+    name='scale',
+    title='From five hundred nodes to two thousand',
+    means="""
+        What becomes of the heartbeats, the leader and the store when one namespace has four times as many nodes as the
+        documentation advises. The nodes are simulated as in the growth to five hundred.
+    """,
+    bounds="""
+        All simulated nodes and the server share the processors of one machine, and real nodes have machines of their own. So to
+        settle takes the CPU of all nodes together, and a heartbeat also waits for other nodes.
+    """,
+    figures=FIGURES,
+    play=play,
+    needs=Needs.NETWORK,
+    by_default=False,
+    targets=(
+        Target(
+            '2,000 nodes: heartbeats, the 99th percentile',
+            Pick('heartbeat', case=_MANY, stores=NETWORKED, statistic='p99'),
+            at_most=0.1,
+        ),
+        Target(
+            '2,000 nodes, a task moves each second: heartbeats, the 99th percentile',
+            Pick('heartbeat, changes', case=_MANY, stores=NETWORKED, statistic='p99'),
+            at_most=0.1,
+        ),
+        Target(
+            '2,000 nodes, a task moves each second: CPU of the leader',
+            Pick('leader, changes', case=_MANY, stores=NETWORKED),
+            at_most=50,
+        ),
+    ),
+)

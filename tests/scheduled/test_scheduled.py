@@ -13,9 +13,9 @@ import pytest
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, str]] = {
     'clock_read_before_the_grant': (0, 'P1', '--aim=Lease.begin_alone'),
-    'lanes_that_log': (4, ''),  # a hang, a token without an owner, or a node that cannot enter
-    'ticks_begin_without_their_place': (2, 'P1', '--aim=TickRecord.begin', '--threads'),
-    'ticks_complete_without_a_claim': (72, 'every', '--aim=TickRecord.complete'),
+    'lanes_that_log': (5, ''),  # a hang, a token without an owner, or a node that cannot enter
+    'ticks_begin_without_their_place': (4, 'P1', '--aim=TickRecord.begin', '--threads'),
+    'ticks_complete_without_a_claim': (77, 'every', '--aim=TickRecord.complete'),
 }
 """For each mend a seed that shows the lack of it today, the promise that breaks, and options."""
 

@@ -317,10 +317,14 @@ def content(assignment: Assignment) -> tuple[object, ...]:
 
 def _split(group: TokenGroup, now: Assignment, number: int) -> Iterator[TokenGroup]:
     """Yield a group in parts, each with the version that its tokens have after the commit."""
+    keeps: dict[int, bool] = {}  # by position of the owner: a row is made once for each, not for each token of a large pool
     by_version: dict[int, list[int]] = {}
     for token in group.tokens:
-        row = now.row(token)
-        by_version.setdefault(number if row.absent or row.owner != group.owner else row.version, []).append(token)
+        owner = now.owner[token]
+        if owner not in keeps:
+            row = now.row(token)
+            keeps[owner] = not row.absent and row.owner == group.owner
+        by_version.setdefault(now.since[token] if keeps[owner] else number, []).append(token)
     for version, tokens in by_version.items():
         yield attrs.evolve(group, tokens=tokens, version=version)
 

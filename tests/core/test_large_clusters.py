@@ -41,6 +41,21 @@ def test_newcomers_of_a_large_cluster_poll_one_after_another() -> None:
     assert max(times) < came + (len(NAMES) + 5) / FEW * INTERVAL_SEC + 3.0
 
 
+def test_hundreds_that_join_together_do_not_poll_as_if_each_came_alone() -> None:
+    """They poll in turn by the size that the cluster has with all of them, which they read once they are members."""
+    bench = Bench(tokens=600)
+    bench.cluster(*NAMES)
+    since, came = len(bench.made), bench.now
+    newcomers = [bench.start(f'n{number:03}') for number in range(10 * FEW)]
+    bench.run_until(lambda: all(agent.is_settled for agent in newcomers), within=3.0)
+    intervals = (len(NAMES) + len(newcomers)) / FEW + 1
+    bench.run(intervals * INTERVAL_SEC)
+    times = polls(bench, newcomers, since)
+    assert len(times) == len(newcomers)
+    assert sum(at < came + INTERVAL_SEC for at in times) < 2 * FEW
+    assert max(times) < came + intervals * INTERVAL_SEC
+
+
 def test_newcomers_of_a_small_cluster_poll_at_once() -> None:
     """They are among the next in line, and have to count the silence of others."""
     bench = Bench(tokens=60)

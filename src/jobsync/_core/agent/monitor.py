@@ -128,14 +128,13 @@ class ClusterMonitor:
 
     def read_version(self, members: Mapping[str, Member], now: float) -> None:
         """Take the members of a new version; a node that may lead next polls once the leader has acknowledged it too."""
-        is_first, self._members, self._known_place = not self._members, members, None
+        is_first, turn = not self._members, self._turn
+        self._members, self._known_place = members, None
         # t=0  a leads, and c dies; b joins and owns tokens, and has never polled
         # t=1  a dies: b has to count the silence of c from now on, as one of the few nodes next in line
         # Where there are many nodes, older ones than b are next in line.
         if self.snapshot is None:
-            many = len(members) > FEW
-            first_at = now + (self._place[0] / FEW * self._config.heartbeat_interval_sec if many else 0.0)
-            self._first_at = first_at if is_first else min(self._first_at, first_at)
+            self._first_at = (now if is_first else self._first_at) + self._turn - turn
         if self.is_heir:
             self._poll_again(now)
 
@@ -233,6 +232,16 @@ class ClusterMonitor:
         """How many seconds this node leaves to older ones before it polls for a reason that they have too."""
         behind = self._place[0] - FEW
         return 0.0 if behind < 0 else (1 + STEP + behind / max(FEW, len(self._members) / 2)) * self._config.heartbeat_interval_sec
+
+    @property
+    def _turn(self) -> float:
+        """How many seconds after its first version a newcomer polls, if nothing makes it poll sooner: none where nodes are few.
+
+        Hundreds that join together do not know of each other before they are members, so until then it is an interval more.
+        """
+        if len(self._members) <= FEW:
+            return 0.0
+        return (self._place[0] / FEW + (self._config.name not in self._members)) * self._config.heartbeat_interval_sec
 
     @property
     def _place(self) -> tuple[int, bool]:

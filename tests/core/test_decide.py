@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable
@@ -217,6 +218,32 @@ def test_newcomers_are_gathered() -> None:
     assert scene.decide().plan is None
     scene.now = 1000.5
     assert scene.plan().members == {'c': member('c', since=6), 'd': member('d', since=6)}
+
+
+def test_many_newcomers_are_gathered_while_more_come() -> None:
+    """With more than twenty, each that comes extends the time, by five seconds at most."""
+    scene = Scene.of('aaabbb', *(node(f'n{number:02}') for number in range(20)))
+    assert scene.decide().decide_again_at == 1000.5
+    scene.now, scene.nodes['n20'] = 1000.4, node('n20')
+    assert scene.decide().decide_again_at == 1000.9
+    storm = attrs.evolve(scene, nodes=dict(scene.nodes), state=copy.deepcopy(scene.state))
+    scene.now = 1000.9
+    assert len(scene.plan().members) == 21
+    for number in range(13):
+        storm.now, storm.nodes[f'late{number}'] = 1000.5 + 0.4 * number, node(f'late{number}')
+        assert storm.decide().plan is None
+    storm.now = 1005.5
+    assert len(storm.plan().members) == 34
+
+
+def test_a_lone_newcomer_does_not_wait_for_others() -> None:
+    """Of up to twenty, none extends the time in which the first is waiting."""
+    scene = Scene.of('aaabbb', *(node(f'n{number:02}') for number in range(19)))
+    assert scene.decide().decide_again_at == 1000.5
+    scene.now, scene.nodes['n19'] = 1000.4, node('n19')
+    assert scene.decide().decide_again_at == 1000.5
+    scene.now = 1000.5
+    assert len(scene.plan().members) == 20
 
 
 def test_a_newcomer_takes_over_at_once_from_the_last_member() -> None:

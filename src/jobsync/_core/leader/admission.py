@@ -1,7 +1,9 @@
 """When a newcomer gets its share. Nothing here decides which node may own what: only how long a plan waits.
 
 **Gathering.** Newcomers are gathered for ``rebalance_delay_sec``, so that several that start together are one rebalance. Where
-tokens have to move anyway, newcomers get theirs at once.
+tokens have to move anyway, newcomers get theirs at once. Hundreds that start together take longer than that to register, and
+each plan would move again a part of what the one before has moved. So while more than ``MANY`` are waiting, each that comes
+extends the time, by ``LONGER_SEC`` at most.
 
 **Replacements.** A rolling replacement starts a node under a new name, and then stops an old one; again and again. Sharing with
 each newcomer would move its tokens twice: first from all to the newcomer, then from the old node to all. So while that goes on,
@@ -30,6 +32,7 @@ HELD_SEC = 30.0
 see that it is ready, and to stop an old node."""
 ROLL_SEC = 120.0
 """How long after one step of a replacement the next may follow."""
+MANY, LONGER_SEC = 20, 5.0
 _FOREVER = float('inf')
 
 
@@ -78,7 +81,10 @@ class Admission:
             self.held[node.ref] = self.newcomers[node.ref] + HELD_SEC
         due_at = _FOREVER
         if len(strangers) < len(newcomers) and not (gone or going):
-            due = min(self.newcomers[node.ref] for node in newcomers) + delay_sec
+            read_at = [self.newcomers[node.ref] for node in newcomers]
+            due = min(read_at) + delay_sec
+            if len(newcomers) > MANY:
+                due = min(max(read_at) + delay_sec, due + LONGER_SEC)
             if now < due:
                 newcomers, due_at = strangers, due
         able = {node.ref for node in alive.values() if node.weight > 0}

@@ -36,12 +36,12 @@ settings.load_profile('tests')
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up servers and the conformance suite, with fewer sequences unless ``--full`` is given; restore SIGINT.
+    """Set up servers and the conformance suite, with fewer sequences and rounds unless ``--full`` is given; restore SIGINT.
 
     A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit.
     """
     if not config.getoption('full'):
-        Harness.examples, PostgresqlHarness.examples = 10, 5
+        Harness.examples, PostgresqlHarness.examples, Harness.rounds = 10, 5, 6
         share_compiled_statements()
         forks.prefer(True)
     Harness.modules = MODULES

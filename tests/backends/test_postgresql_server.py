@@ -638,8 +638,8 @@ class TestByHand:
         for thread in threads:
             thread.start()
         try:
-            for _ in range(100):
-                harness.execute('UPDATE sync_node SET weight = weight')
+            for _ in range(10):
+                harness.execute(*['UPDATE sync_node SET weight = weight'] * 10)
         finally:
             stop.set()
             for thread in threads:

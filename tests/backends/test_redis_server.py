@@ -339,12 +339,13 @@ class TestLog:
 class TestSizes:
     """What one call carries, far beyond what any cluster asks of it."""
 
-    def test_much_at_once(self, harness: RedisHarness, namespace: Namespace) -> None:
-        """One commit has ten thousand members and a hundred thousand pins; a heartbeat holds ten thousand tokens."""
+    @pytest.mark.parametrize('count', [20_000, pytest.param(100_000, marks=pytest.mark.full)])
+    def test_much_at_once(self, harness: RedisHarness, namespace: Namespace, count: int) -> None:
+        """One commit has ten thousand members and so many pins; a heartbeat holds ten thousand tokens."""
         leader = namespace.leader()
         members = {f'node {number}': Member(f'run {number}', 15.0) for number in range(10_000)}
         pins = tuple(
-            Pin(TOKENS + number, f'task {number}', f'node {number % 10_000}', pattern='n%') for number in range(1, 100_001)
+            Pin(TOKENS + number, f'task {number}', f'node {number % 10_000}', pattern='n%') for number in range(1, count + 1)
         )
         namespace.commit(leader, members=members, pins=pins, moved=1)
         with closing(harness.connect()) as other:

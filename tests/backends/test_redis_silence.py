@@ -73,8 +73,15 @@ def ended(call: Callable[[], object]) -> object:
     return outcome
 
 
-@pytest.mark.parametrize('for_all', [False, True], ids=['this connection', 'every connection'])
-@pytest.mark.parametrize('after_bytes', [0, 100_000], ids=['at first', 'half way'])
+@pytest.mark.parametrize(
+    ('for_all', 'after_bytes'),
+    [
+        pytest.param(False, 0, id='this connection at first', marks=pytest.mark.full),
+        pytest.param(False, 100_000, id='this connection half way'),
+        pytest.param(True, 0, id='every connection at first'),
+        pytest.param(True, 100_000, id='every connection half way', marks=pytest.mark.full),
+    ],
+)
 def test_a_bulk_reading(harness: RedisHarness, backend: Backend, proxy: SilentProxy, for_all: bool, after_bytes: int) -> None:
     """A reading whose connection goes silent ends long before its own time is over, and succeeds on another connection."""
     own = Namespace(harness.connect(), Settings(TOKENS, 'xxh3'))

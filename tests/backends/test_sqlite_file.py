@@ -147,6 +147,7 @@ class TestOpening:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert namespace.beat(ref).heartbeat == 1
 
+    @pytest.mark.full  # that processes open an absent store at once is part of the contract
     def test_ten_processes_make_one_file(self, tmp_path: Path) -> None:
         """Ten first starts at once agree on one timeline, and all ten nodes are registered."""
         code = (

@@ -22,7 +22,7 @@ NEVER_SEC = 3000
 PROCESSES = 10
 
 
-@pytest.mark.any_store  # that processes open an absent store at once is part of the contract, on each
+@pytest.mark.full  # that processes open an absent store at once is part of the contract, on each
 def test_ten_at_once_on_an_absent_store(shared_store: Store) -> None:
     """Ten processes started at once where there is nothing yet: all enter, with loads within one token."""
     total = 1003

@@ -112,14 +112,15 @@ def stop_in_the_block(shared_store: Store, mode: str) -> None:
         wait_until(lambda: len(other.my_tokens) == TOKENS, 'the tokens are back')
 
 
+@pytest.mark.parametrize('times', [1, pytest.param(3, marks=pytest.mark.full)])
 @pytest.mark.parametrize('store', kinds(SQL), indirect=True)
-def test_in_a_transaction(store: Store) -> None:
+def test_in_a_transaction(store: Store, times: int) -> None:
     """A transaction of the user's that a signal falls into is done or not, and nothing is logged about it."""
     # On SQLite the worker's own transaction keeps it from writing that it leaves, until the time for the call is over.
     patient = PATIENT | ({} if store.url.startswith('sqlite') else {'op_timeout_sec': 60})
     with store.job('a', config=patient) as other:
         db.execute(other._cn, 'CREATE TABLE pairs (one INTEGER, two INTEGER)')
-        for number in range(3):
+        for number in range(times):
             worker = Worker(store.url, f'worker-{number}', 'transaction', **patient)
             with workers(worker):
                 worker.wait_until_said('entered')

@@ -37,7 +37,6 @@ from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 __all__ = ['ConcurrencyTests']
 
 THREADS = 6
-ROUNDS = 12
 
 
 def patient(harness: Harness) -> Backend:
@@ -56,6 +55,11 @@ class ConcurrencyTests:
         for backend in backends:
             backend.open(SETTINGS, create=True)
         return backends
+
+    @pytest.fixture
+    def rounds(self, harness: Harness) -> int:
+        """Return ``Harness.rounds``."""
+        return harness.rounds
 
     def test_many_open_an_absent_store(self, harness: Harness) -> None:
         """Handles that open an absent store at the same time all succeed, with one timeline and the settings."""
@@ -78,19 +82,19 @@ class ConcurrencyTests:
         assert len({node.created_on for node in nodes.values()}) == len(refs)
         assert namespace.revision.number == len(refs)
 
-    def test_one_wins_each_epoch(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_one_wins_each_epoch(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Of nodes that compare one epoch exactly one leads, and all calls return the same leadership."""
         refs = [namespace.join(f'n{number}') for number in range(THREADS)]
-        for epoch in range(ROUNDS):
+        for epoch in range(rounds):
             found = race([partial(b.acquire_leadership, ref, epoch) for b, ref in zip(backends, refs, strict=True)])
             assert found == [found[0]] * THREADS
             assert isinstance(found[0], Leadership), found[0]
             assert found[0].epoch == epoch + 1
             assert found[0] == namespace.snapshot().leadership
 
-    def test_one_wins_a_name(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_one_wins_a_name(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Of runs that register or take over one name exactly one succeeds, and each other is refused with its record."""
-        for number in range(ROUNDS):
+        for number in range(rounds):
             name = f'n{number // 2}'
             replacing = None if number % 2 == 0 else namespace.node(name).beat
             refs = [namespace.ref(name) for _ in range(THREADS)]
@@ -107,11 +111,11 @@ class ConcurrencyTests:
             assert {error.record.ref for error in found if isinstance(error, NameTaken)} == {winner}
             assert namespace.revision.number == before + 1
 
-    def test_one_commit_for_each_guard(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_one_commit_for_each_guard(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Of plans made from one version exactly one is written, as a whole, and the others leave nothing."""
         leader = namespace.leader()
         gone = {f'n{n}': None for n in range(THREADS)}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             plans = [
                 namespace.plan(
                     TokenGroup(range(TOKENS), f'n{n}', f'n{n}'), members={**gone, f'n{n}': Member('1', 1.0)}, moved=n + 1
@@ -130,10 +134,10 @@ class ConcurrencyTests:
             assert len(state.rebalances) == before_all + 1
             assert namespace.node('leader').heartbeat == before + 1
 
-    def test_an_eviction_races_a_heartbeat(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_an_eviction_races_a_heartbeat(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Either an eviction succeeds and the node's heartbeat is refused, or the reverse: never both."""
         leader = namespace.leader()
-        for number in range(ROUNDS):
+        for number in range(rounds):
             ref = namespace.join(f'n{number}')
             guard, plan = namespace.guard(), namespace.plan(evictions=(Eviction(ref, 0),))
             beats = [partial(b.heartbeat, ref, INITIAL, frozenset()) for b in backends[1:3]]
@@ -147,28 +151,28 @@ class ConcurrencyTests:
                 assert [pulse for pulse in pulses if isinstance(pulse, Exception)] == []
                 assert namespace.node(ref.name).heartbeat == 2
 
-    def test_no_heartbeat_is_lost(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_no_heartbeat_is_lost(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Each heartbeat counts one up and no two return one number, whatever other nodes write meanwhile."""
         ref, others = namespace.join('a'), [namespace.join(f'n{number}') for number in range(THREADS)]
 
         def beat(backend: Backend, other: NodeRef) -> list[int]:
             counts = []
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 counts.append(backend.heartbeat(ref, INITIAL, frozenset()).heartbeat)
                 backend.heartbeat(other, INITIAL, frozenset())
             return counts
 
         found = race([partial(beat, b, other) for b, other in zip(backends, others, strict=True)])
         counts = sorted(count for part in found if isinstance(part, list) for count in part)
-        assert counts == list(range(1, THREADS * ROUNDS + 1)), found
-        assert {node.heartbeat for name, node in namespace.nodes().items() if name != 'a'} == {ROUNDS}
+        assert counts == list(range(1, THREADS * rounds + 1)), found
+        assert {node.heartbeat for name, node in namespace.nodes().items() if name != 'a'} == {rounds}
 
-    def test_every_change_raises_the_revision(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_every_change_raises_the_revision(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Structural changes of different kinds at the same time each raise the revision, and none is lost."""
         refs = [namespace.join(f'n{number}') for number in range(THREADS)]
 
         def changes(backend: Backend, number: int) -> None:
-            for step in range(ROUNDS):
+            for step in range(rounds):
                 task = f'task {number} {step}'
                 backend.edit_locks(LockEdit(put=(LockRequest(task, ('a',), 'me'),)))
                 new = NodeRef(f'new {number} {step}', 'x')
@@ -178,20 +182,20 @@ class ConcurrencyTests:
 
         before = namespace.revision.number
         assert race([partial(changes, b, n) for n, b in enumerate(backends)]) == [None] * THREADS
-        assert namespace.revision.number >= before + 3 * THREADS * ROUNDS
+        assert namespace.revision.number >= before + 3 * THREADS * rounds
         locks = namespace.backend.read_locks().locks
-        assert len({lock.id for lock in locks}) == len({lock.registered for lock in locks}) == THREADS * ROUNDS
-        assert len(namespace.claims()) == THREADS * ROUNDS
+        assert len({lock.id for lock in locks}) == len({lock.registered for lock in locks}) == THREADS * rounds
+        assert len(namespace.claims()) == THREADS * rounds
         nodes = namespace.nodes()
-        assert len(nodes) == THREADS * (ROUNDS + 1)
+        assert len(nodes) == THREADS * (rounds + 1)
         assert len({node.created_on for node in nodes.values()}) == len(nodes)
 
-    def test_readers_never_see_a_mix(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_readers_never_see_a_mix(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While commits follow each other, each reading of the assignment, whole or difference, is one version throughout."""
         leader = namespace.leader()
 
         def write(writer: Namespace) -> None:
-            for step in range(1, 2 * ROUNDS + 1):
+            for step in range(1, 2 * rounds + 1):
                 name = f'v{step}'
                 pins = (Pin(TOKENS + 1, name, name, name), Pin(TOKENS + 2, name, name, name))
                 group = TokenGroup(range(TOKENS), name, name, name)
@@ -208,14 +212,16 @@ class ConcurrencyTests:
 
         read_while_writing(backends, write, read)
 
-    def test_acknowledged_writes_are_read_by_every_handle(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_acknowledged_writes_are_read_by_every_handle(
+        self, namespace: Namespace, backends: list[Backend], rounds: int
+    ) -> None:
         """While others write, every handle reads each write as soon as it is acknowledged, and none is lost."""
         refs = [namespace.join(f'n{number}') for number in range(THREADS)]
         day = dt.date(2026, 1, 1)
 
         def write(number: int) -> None:
             backend, reader, ref = backends[number], Namespace(backends[number - 1]), refs[number]
-            for step in range(1, ROUNDS + 1):
+            for step in range(1, rounds + 1):
                 name = f'{number} {step}'
                 backend.set_weight(ref, float(step))
                 assert reader.node(ref.name).weight == step
@@ -233,16 +239,16 @@ class ConcurrencyTests:
                 assert reader.node(new.name).state is NodeState.LEFT
 
         assert race([partial(write, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
-        assert len(namespace.locks()) == len(namespace.audits()) == len(namespace.claims()) == THREADS * ROUNDS
+        assert len(namespace.locks()) == len(namespace.audits()) == len(namespace.claims()) == THREADS * rounds
 
-    def test_a_claim_after_an_audit_sees_it(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_a_claim_after_an_audit_sees_it(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While handles complete items, a claim that begins after an audit was recorded returns the item, on every handle."""
         day = dt.date(2026, 1, 1)
         refs = [namespace.join(f'w{number}') for number in range(THREADS)]
 
         def work(number: int) -> None:
             own, other = backends[number], backends[(number + 1) % THREADS]
-            for step in range(ROUNDS):
+            for step in range(rounds):
                 name = f'{number}/{step}'
                 assert own.append_claims(refs[number], [name], day).completed == frozenset()
                 own.append_audits(refs[number].name, [name], day)
@@ -252,13 +258,13 @@ class ConcurrencyTests:
         assert race([partial(work, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
         completed_at = {audit.item: audit.created_on for audit in namespace.audits()}
         claims = [claim for claim in namespace.claims() if claim.item != 'open']
-        assert len(claims) == THREADS * ROUNDS
+        assert len(claims) == THREADS * rounds
         assert [claim for claim in claims if claim.created_on > completed_at[claim.item]] == []
 
-    def test_purges_at_once(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_purges_at_once(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """A leader's purge and those of people, portion by portion, delete what may go, and nothing else."""
         ref, day = namespace.join('a'), dt.date(2026, 1, 1)
-        done = [f'done {number}' for number in range(THREADS * ROUNDS)]
+        done = [f'done {number}' for number in range(THREADS * rounds)]
         for each in done:
             namespace.claim(ref, each, date=day)
             namespace.audit('a', each, date=day)
@@ -270,12 +276,12 @@ class ConcurrencyTests:
             assert len(namespace.audits()) == (len(done) if kind is HistoryKind.CLAIM else 0)
         assert {claim.item for claim in namespace.claims()} == {'open'}
 
-    def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While commits follow each other, no reading of any kind shows a version below an earlier reading."""
         leader, ref = namespace.leader(), namespace.join('a')
 
         def write(writer: Namespace) -> None:
-            for step in range(3 * ROUNDS):
+            for step in range(3 * rounds):
                 writer.commit(leader, TokenGroup([step % TOKENS], f'v{step}'))
 
         def read(backend: Backend) -> Iterator[None]:
@@ -294,13 +300,13 @@ class ConcurrencyTests:
 
         read_while_writing(backends, write, read)
 
-    def test_snapshots_never_see_a_mix(self, namespace: Namespace, backends: list[Backend]) -> None:
+    def test_snapshots_never_see_a_mix(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While the leadership changes and leaders commit, version, revision, counters and leadership of a snapshot agree."""
         a, b = namespace.join('a'), namespace.join('b')
         base = namespace.revision.number
 
         def write(writer: Namespace) -> None:
-            for step in range(2 * ROUNDS):
+            for step in range(2 * rounds):
                 writer.commit(writer.lead((a, b)[step % 2]))
 
         def read(backend: Backend) -> Iterator[None]:

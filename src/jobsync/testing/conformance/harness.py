@@ -61,6 +61,8 @@ class Harness:
     """Numbers of task locks to test."""
     examples: int = 25
     """How many sequences of calls are compared with the reference. Each runs in a namespace of its own."""
+    rounds: int = 12
+    """How many times the threads of a test race: through one handle, and as many through handles of their own."""
 
     stopped_sec: float = 5.0
     """``PROCESSES``: the longest time for which a process is kept stopped in the middle of a write, until another process has

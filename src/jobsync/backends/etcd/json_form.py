@@ -73,13 +73,12 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return _number
     if kind is dt.datetime:
         return _time
-    return functools.cache(kind) if issubclass(kind, enum.Enum) else functools.partial(_plain, kind)
+    return kind if issubclass(kind, enum.Enum) else functools.partial(_plain, kind)
 
 
 def _record_reader(kind: Any) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
     readers = {name: _reader(hints[name]) for name in _names(kind)}
-    plain = {name: hints[name] for name in readers if hints[name] in (str, int, bool)}  # the most, and read without a call
     needed = {field.name for field in attrs.fields(kind) if field.name not in _NEW.get(kind.__name__, ())}
 
     def read(form: Any) -> Any:
@@ -87,8 +86,8 @@ def _record_reader(kind: Any) -> Callable[[Any], Any]:
             raise ValueError(f'fields {reprlib.repr(sorted(form))} are not those of {kind.__name__}')
         values = {}
         try:
-            for name, value in form.items():
-                values[name] = value if type(value) is plain.get(name) else readers[name](value)
+            for name in form:
+                values[name] = readers[name](form[name])
         except ValueError as error:
             raise ValueError(f'{name}: {error}') from error
         return kind(**values)

@@ -59,8 +59,7 @@ class Sample:
             return self
         was_blind = self.first_read - before.last_read > self.timeout_sec / 2
         if before.beat != self.beat:
-            # Not ``evolve``, which takes several times longer: a snapshot of a large cluster comes here for each node.
-            return Sample(self.beat, self.earliest, self.latest, self.timeout_sec, self.first_read, self.last_read, not was_blind)
+            return attrs.evolve(self, is_followed=not was_blind)
         if was_blind:
             return attrs.evolve(self, earliest=before.earliest, latest=before.latest)
         return attrs.evolve(before, last_read=self.last_read)

@@ -36,6 +36,7 @@ def test_none_outlives_a_failure(error: BaseException, tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
+@pytest.mark.full
 def test_one_that_ends_is_missed_and_says_why(tmp_path: Path) -> None:
     order = {**orders(tmp_path, 1)[0], 'url': 'paper://'}
     with (
@@ -45,6 +46,7 @@ def test_one_that_ends_is_missed_and_says_why(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.full
 def test_one_that_has_been_killed_is_missed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match='ended with status -9'), child_processes('claimer', orders(tmp_path, 1)) as (member,):
         psutil.Process(member.pid).kill()
@@ -52,6 +54,7 @@ def test_one_that_has_been_killed_is_missed(tmp_path: Path) -> None:
             member.request('tokens')
 
 
+@pytest.mark.full
 def test_its_end_is_waited_for_even_if_nobody_asked_it_anything(tmp_path: Path) -> None:
     with ChildProcess('claimer', orders(tmp_path, 1)[0]) as member:
         pid = member.pid

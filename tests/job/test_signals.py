@@ -193,8 +193,15 @@ def test_handled_signals_end_the_loop(shared_store: Store) -> None:
 
 
 @pytest.mark.any_store
-@pytest.mark.parametrize('callbacks', [False, True])
-@pytest.mark.parametrize('mode', ['add', 'audit', 'loop'])
+@pytest.mark.parametrize(
+    ('mode', 'callbacks'),
+    [
+        ('add', True),
+        ('audit', False),
+        ('loop', True),
+        *(pytest.param(*pair, marks=pytest.mark.full) for pair in (('add', False), ('audit', True), ('loop', False))),
+    ],
+)
 def test_handled_signals_in_the_block(shared_store: Store, mode: str, callbacks: bool) -> None:
     """Wherever in the loop and however late the block would end: exit status 0, and no token stays behind."""
     with shared_store.job('a', config=PATIENT) as other:

@@ -12,9 +12,10 @@ __all__ = ['SCENARIO']
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    grow(bench, (20, 60) if bench.quick else (500, 2000), PROCESSES, intervals=4, changes=20)
+    grow(bench, (20, 60) if bench.quick else (500, 2000), PROCESSES, intervals=4, changes=20, at_once=_AT_ONCE)
 
 
+_AT_ONCE = 250
 _MANY = case_of(2000)
 
 SCENARIO = Scenario(
@@ -26,7 +27,7 @@ SCENARIO = Scenario(
     """,
     bounds="""
         All simulated nodes and the server share the processors of one machine, and real nodes have machines of their own. So to
-        settle takes the CPU of all nodes together, and a heartbeat also waits for other nodes.
+        settle takes the CPU of all nodes together, for which 250 come at once, and a heartbeat also waits for other nodes.
     """,
     figures=FIGURES,
     play=play,

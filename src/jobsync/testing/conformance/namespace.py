@@ -115,19 +115,22 @@ class Namespace:
 
     def guard(self, **changes: Any) -> Guard:
         """Return the guard of a plan that is made from the present state, with ``changes``."""
-        now = self.snapshot()
-        return attrs.evolve(Guard(now.timeline, now.leadership.epoch, now.version), **changes)
+        return attrs.evolve(_guard_at(self.snapshot()), **changes)
 
     def plan(self, *groups: TokenGroup, **fields: Any) -> Plan:
         """Return a plan of these groups and pins: each token or pin whose owner changes gets the plan's number as its version."""
-        number, now = self.revision.number + 1, self.assignment()
+        return self._plan_at(self.snapshot(), groups, fields)
+
+    def _plan_at(self, snapshot: Snapshot, groups: Iterable[TokenGroup], fields: Mapping[str, Any]) -> Plan:
+        number, now = snapshot.revision.number + 1, self.assignment()
         fields = {'reason': 'test', 'number': number, **fields}
         fields['pins'] = tuple(_versioned(pin, now.pins.get(pin.id), number) for pin in fields.get('pins', ()))
         return Plan(groups=tuple(part for group in groups for part in _split(group, now, number)), **fields)
 
     def commit(self, leader: NodeRef, *groups: TokenGroup, **fields: Any) -> Revision:
         """Commit a plan that is made from the present state."""
-        return self.backend.commit(leader, self.plan(*groups, **fields), self.guard())
+        now = self.snapshot()
+        return self.backend.commit(leader, self._plan_at(now, groups, fields), _guard_at(now))
 
     def evict(self, leader: NodeRef, ref: NodeRef) -> None:
         """Evict a node."""
@@ -313,6 +316,10 @@ def content(assignment: Assignment) -> tuple[object, ...]:
     """Return version, rows, pins and members of an assignment, for comparison with those of another."""
     rows = [assignment.row(token) for token in range(assignment.total_tokens)]
     return assignment.version, rows, dict(assignment.pins), dict(assignment.members)
+
+
+def _guard_at(snapshot: Snapshot) -> Guard:
+    return Guard(snapshot.timeline, snapshot.leadership.epoch, snapshot.version)
 
 
 def _split(group: TokenGroup, now: Assignment, number: int) -> Iterator[TokenGroup]:

@@ -27,8 +27,8 @@ SCENARIO = Scenario(
     """,
     bounds="""
         All simulated nodes and the server share the processors of one machine, and real nodes have machines of their own. So to
-        settle takes the CPU of all nodes together, for which 250 come at once, and a heartbeat also waits for other nodes. Two busy
-        processors carry 750 nodes on Redis: with more, heartbeats wait for longer than their timeout while nodes join.
+        settle takes the CPU of all nodes together, for which 250 come at once, and a heartbeat also waits for other nodes. Two
+        busy processors carry 750 nodes on Redis: with more, heartbeats wait for longer than their timeout while nodes join.
     """,
     figures=FIGURES,
     play=play,

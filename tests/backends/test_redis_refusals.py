@@ -237,27 +237,29 @@ class TestStart:
 
     def test_a_server_that_starts(self, server: RedisServer) -> None:
         """A server that has not read all of its data yet is away."""
-        with closing(RedisServer(server.program)) as loading:
+        with closing(RedisServer(server.program)) as loading, closing(connect(loading.url(), BackendOptions())) as backend:
             loading.ask('EVAL', "for i = 1, 20000 do redis.call('SET', 'k' .. i, 'x') end", '0')
-            loading.kill()
             loading._options = ('--key-load-delay', '200')
-            starting = threading.Thread(target=loading.start)
-            starting.start()
             seen: list[str] = []
 
-            def is_loading() -> bool:
+            def is_open() -> bool:
                 try:
                     Namespace(backend)
                 except BackendUnavailable as error:
                     seen.append(str(error))
-                else:
-                    return True
-                return False
+                    return False
+                return True
 
-            with closing(connect(loading.url(), BackendOptions())) as backend:
-                eventually(is_loading)
-            starting.join(100)
-            assert any('LOADING: this server is starting' in text for text in seen)
+            def is_met_while_it_starts() -> bool:
+                loading.kill()
+                starting = threading.Thread(target=loading.start)
+                starting.start()
+                eventually(is_open)
+                starting.join(100)
+                return any('LOADING: this server is starting' in text for text in seen)
+
+            # It reads its data for four seconds. On a starved machine this process may not run for as long.
+            assert any(is_met_while_it_starts() for _ in range(10)), seen
 
     def test_a_cluster_without_the_slot(self, server: RedisServer) -> None:
         """A node of a cluster that is not whole is away."""

@@ -60,6 +60,8 @@ class Lines:
         self._thread = threading.Thread(target=self._loop.run_forever, name='fault lines', daemon=True)
         self._thread.start()
         self._servers: list[asyncio.Server] = []
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        """What serves each connection that a worker has opened."""
 
     def new(self, target: int) -> Line:
         """Return a new line to a port."""
@@ -80,13 +82,24 @@ class Lines:
     def close(self) -> None:
         """End all lines."""
 
+        async def steps() -> None:
+            for _ in range(10):
+                await asyncio.sleep(0)
+
         async def end() -> None:
+            # A connection that was accepted is in ``_connections`` a few steps of the loop later, unless its server is closed by
+            # then. A task that is cancelled before its first step runs no ``finally``. What is aborted closes in the next step.
+            for sock in (sock for server in self._servers for sock in server.sockets):
+                self._loop.remove_reader(sock.fileno())
+            await steps()
             for server in self._servers:
                 server.close()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
+            connections, self._connections = self._connections, {}
+            for writer, task in connections.items():
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                writer.transport.abort()
+            await asyncio.gather(*connections.values(), return_exceptions=True)
+            await steps()
 
         self._do(end)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -100,23 +113,25 @@ class Lines:
         line = Line(0, target)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._serve(line, reader, writer)
+            try:
+                with contextlib.suppress(OSError):
+                    await self._serve(line, reader, writer)
+            finally:
+                writer.transport.abort()
+                self._connections.pop(writer, None)
 
-        server = await asyncio.start_server(serve, '127.0.0.1', 0)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._connections[writer] = self._loop.create_task(serve(reader, writer))
+
+        server = await asyncio.start_server(accept, '127.0.0.1', 0)
         self._servers.append(server)
         line.port = server.sockets[0].getsockname()[1]
         return line
 
     async def _serve(self, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if line.refuses:
-            writer.transport.abort()
             return
-        try:
-            far_reader, far_writer = await asyncio.open_connection('127.0.0.1', line.target)
-        except OSError:
-            writer.transport.abort()
-            return
+        far_reader, far_writer = await asyncio.open_connection('127.0.0.1', line.target)
         ends, generation = {writer, far_writer}, line.generation
         line.connections |= ends
         try:
@@ -126,8 +141,7 @@ class Lines:
             )
         finally:
             line.connections -= ends
-            for each in ends:
-                each.transport.abort()
+            far_writer.transport.abort()
 
     async def _pump(
         self, line: Line, generation: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool

@@ -63,23 +63,26 @@ class Hints:
 
 
 class Counted(FaultyBackend):
-    """The backend of one node, which counts calls and times heartbeats."""
+    """The backend of one node, which counts calls and their CPU, and times heartbeats."""
 
     def __init__(self, inner: Backend, turns: SimpleQueue[Backend], hints: Hints) -> None:
         super().__init__(inner)
         self._turns, self._hints = turns, hints
         self.counts: Counter[str] = Counter()
+        self.cpu: Counter[str] = Counter()
+        """CPU nanoseconds by call. What the store takes is no part of it."""
         self.heartbeats: list[float] = []
 
     def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         name = method.__name__
         backend = self._turns.get()
         self.counts[name] += 1
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.thread_time_ns()
         try:
             answer: T = getattr(backend, name)(*args, **kwargs)
             return answer
         finally:
+            self.cpu[name] += time.thread_time_ns() - cpu
             if name == 'heartbeat':
                 self.heartbeats.append(time.perf_counter() - start)
             self._turns.put(backend)
@@ -118,12 +121,14 @@ class Host:
         return sum(node.status.settled for node, _ in self._nodes)
 
     def cost(self) -> dict[str, Any]:
-        """Return the calls of followers and of the leader and the times of all heartbeats since the last request."""
+        """Return what followers and the leader called since the last request, the CPU of it, and the times of all heartbeats."""
         calls: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-        most, heartbeats = 0, []
+        most, heartbeats, cpu = 0, [], Counter[str]()
         for node, way in self._nodes:
             counts, way.counts = way.counts, Counter()
             taken, way.heartbeats = way.heartbeats, []
+            used, way.cpu = way.cpu, Counter()
+            cpu += used
             calls[node.status.leads] += counts
             heartbeats += taken
             most = max(most, 0 if node.status.leads else counts.total())
@@ -131,6 +136,7 @@ class Host:
             'follower': calls[False],
             'leader': calls[True],
             'busiest follower': most,
+            'cpu': cpu,
             'heartbeats': heartbeats,
             'lost': sum(node.status.phase is not Phase.MEMBER for node, _ in self._nodes),
         }

@@ -26,6 +26,8 @@ PROCESSES = 12
 NETWORKED = ('postgresql', 'redis', 'etcd')
 _TOKENS = 10_000
 _SETTLE_SEC = 180.0
+_DETAILED = 500
+"""From so many nodes on, what a growth costs is recorded call by call."""
 _INTERVAL_SEC = 5.0
 """The interval of heartbeats. All nodes send them at about the same time, so a part of an interval has all of them or none."""
 
@@ -65,12 +67,19 @@ def enter(bench: Bench, hosts: Sequence[ChildProcess], here: int, nodes: int) ->
     settle(hosts, nodes)
     took = time.monotonic() - start
     used = {who: seconds - before[who] for who, seconds in _cpu(bench, hosts).items()}
-    leader = sum((Counter(cost['leader']) for cost in request_all(hosts, 'cost')), Counter[str]())
+    costs = request_all(hosts, 'cost')
+    leader, calls, cpu = (sum((Counter(cost[of]) for cost in costs), Counter[str]()) for of in ('leader', 'follower', 'cpu'))
     bench.record('settled', case, [took], at=nodes)
     bench.record('settled', case, [(used['nodes'] + used['store']) / (os.cpu_count() or 1)], who=LIMIT, side=Side.FLOOR, at=nodes)
     for who, seconds in used.items():
         bench.record('growth, CPU', f'{case}: {who}', [seconds], at=nodes)
     bench.record('growth, plans', case, [float(leader['commit'])], at=nodes)
+    if nodes >= _DETAILED:
+        calls += leader
+        for call, times in sorted(calls.items()):
+            bench.record('growth, calls', f'{case}: {call}', [float(times)])
+            bench.record('growth, CPU of calls', f'{case}: {call}', [cpu[call] / 1e9])
+        bench.record('growth, CPU of calls', f'{case}: the nodes besides', [used['nodes'] - cpu.total() / 1e9])
 
 
 def _cpu(bench: Bench, hosts: Sequence[ChildProcess]) -> dict[str, float]:
@@ -180,6 +189,8 @@ FIGURES = (
     Figure('settled', Unit.SECONDS, 'From the beginning of a growth until every node, old and new, has its whole share.',
            axis='nodes'),
     Figure('growth, CPU', Unit.SECONDS, 'CPU meanwhile: of all nodes, of the leader among them, and of the store.'),
+    Figure('growth, calls', Unit.COUNT, 'Calls of all nodes meanwhile.'),
+    Figure('growth, CPU of calls', Unit.SECONDS, 'CPU of the nodes in these calls, without that of the store, and besides.'),
     Figure('growth, plans', Unit.COUNT, 'Plans that the leader commits meanwhile.', axis='nodes'),
     Figure('versions', Unit.PER_SECOND, 'Versions committed while one task is moved each second.', axis='nodes'),
     Figure('heartbeat, changes', Unit.SECONDS, 'A heartbeat meanwhile, as above.', tail=True, axis='nodes'),

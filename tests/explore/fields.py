@@ -161,8 +161,8 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     LeaderState: {
         'timeline_read_at': K.TIME, 'absent_since': K.TIME, 'rowless': K.TIME, 'doubted': K.REVISION, 'admission': K.PART,
-        'version': K.VALUE, 'version_read_at': K.ZERO, 'released_at': K.TIME, 'seen_at': K.TIME, 'unsettled_since': K.NONE,
-        'cause': K.NONE, 'idle': K.NONE, '_node_names': K.NONE,
+        'version': K.VALUE, 'version_read_at': K.ZERO, 'released_at': K.TIME, 'seen_at': K.TIME, 'acknowledged': K.NONE,
+        'unsettled_since': K.NONE, 'cause': K.NONE, 'idle': K.NONE, '_node_names': K.NONE,
     },
     Admission: {'newcomers': K.TIME, 'held': K.TIME, 'going': K.VALUE, 'rolls_until': K.DUE},
     Departure: {'by': K.DUE, 'worker': K.VALUE},

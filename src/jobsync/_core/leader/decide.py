@@ -44,6 +44,9 @@ __all__ = ['decide']
 _GATHER_SEC = 0.5
 """How long, from the first acknowledgement of a version, the leader waits for the others, so that one commit serves all. A commit
 makes a new version, which the stragglers must acknowledge instead: without push that costs them a heartbeat interval."""
+_MANY, _GATHER_LONGER_SEC = 20, 5.0
+"""Of more owners than these the acknowledgements come one after the other, and each commit would have all that are still due sent
+again. So each that comes extends the wait, by so long at most."""
 _GATHER_HELD_SEC = 0.1
 """How long the leader waits once every owner has acknowledged the version and some are still busy: an owner that only had to call
 ``on_revoke`` is ready by then."""
@@ -181,10 +184,15 @@ class _Decision:
 
     def _is_gathering(self, released: Released) -> bool:
         """Return whether to wait for acknowledgements that are still due, so that one commit serves all."""
-        first, seen = self.state.released_at, self.state.seen_at
-        if released.is_complete or first is None:
+        first, seen, acknowledged = self.state.released_at, self.state.seen_at, self.state.acknowledged
+        if released.is_complete or first is None or acknowledged is None:
             return False
-        return self.now < first + _GATHER_SEC and (seen is None or self.now < max(first, seen) + _GATHER_HELD_SEC)
+        until = first + _GATHER_SEC
+        if released.owners > _MANY:
+            last = acknowledged[1]
+            pause = max(_GATHER_SEC, (last - self.state.version_read_at) / 2)  # twice as long as from one poll to the next
+            until = max(until, min(last + pause, first + _GATHER_LONGER_SEC))
+        return self.now < until and (seen is None or self.now < max(first, seen) + _GATHER_HELD_SEC)
 
     # --- which nodes take part ---------------------------------------------------------------------------------------------
 

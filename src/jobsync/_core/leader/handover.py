@@ -55,8 +55,13 @@ class Released:
     """How many tokens and pins have been released."""
     is_complete: bool
     """Whether all have been."""
-    is_seen: bool
-    """Whether every such owner has acknowledged the version, though it may still hold tokens."""
+    owners: int
+    """How many present owners have a token or pin to release."""
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether every such owner has acknowledged the version, though it may still hold tokens."""
+        return len(self.holding) == self.owners
 
     def has(self, owner: str | None, token: int) -> bool:
         """Return whether the owner has released a token or pin of its own that has a target."""
@@ -89,7 +94,7 @@ def find_released(assignment: Assignment, owner_table: OwnerTable) -> Released:
         holding=holding,
         count=released,
         is_complete=released == sum(present.values()),
-        is_seen=len(holding) == len(present),
+        owners=len(present),
     )
 
 

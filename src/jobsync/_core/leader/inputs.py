@@ -67,6 +67,8 @@ class LeaderState:
     """When the first acknowledgement of that version that frees a token was read."""
     seen_at: float | None = None
     """When it was first read that every owner with tokens to release has acknowledged that version."""
+    acknowledged: tuple[int, float] | None = None
+    """How many of these owners have acknowledged it, and when it was read that there was one more; None while there are none."""
     unsettled_since: float | None = None
     cause: tuple[str, int] | None = None
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
@@ -95,12 +97,14 @@ class LeaderState:
         """Begin to wait for the acknowledgements of a version, if it is a new one."""
         if self.version != version:
             self.version, self.version_read_at = version, now
-            self.released_at = self.seen_at = None
+            self.released_at = self.seen_at = self.acknowledged = None
 
     def read_released(self, released: Released, now: float) -> None:
         """Remember when acknowledgements of the version began to come, and when all were there."""
         if released.count and self.released_at is None:
             self.released_at = now
+        if (count := len(released.holding)) and (self.acknowledged is None or count > self.acknowledged[0]):
+            self.acknowledged = count, now
         if released.is_seen and self.seen_at is None:
             self.seen_at = now
 

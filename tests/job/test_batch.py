@@ -346,3 +346,26 @@ def test_a_long_reading_does_not_put_the_end_off() -> None:
     """What other nodes have completed is read a tenth of the time, and every few seconds where a reading takes long."""
     assert shared_batch.rest_sec(0.05) == 0.5
     assert shared_batch.rest_sec(2.0) == 3.0
+
+
+@pytest.mark.any_store
+def test_a_batch_that_is_complete_ends_though_little_may_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the rest after a long reading lasts, tasks are read by themselves: all at once again if these are complete."""
+    monkeypatch.setattr(shared_batch, 'rest_sec', lambda took_sec: 3600.0)  # noqa: ARG005
+    tasks = [f'x{number}' for number in range(300)]
+    limits: list[int | None] = []
+    with store.job('a') as job:
+        read = job._task_log.history.read_audits
+
+        def counted(limit: int | None = None, item: str | None = None) -> object:
+            limits.append(limit)
+            return read(limit, item)
+
+        job._task_log.history.read_audits = counted  # type: ignore[method-assign,assignment]
+        job.register_task_locks_bulk([(task, 'gpu-%') for task in tasks])
+        wait_until(lambda: not any(map(job.can_claim_task, tasks)), 'the locks hold')
+        worker = Worker(job, tasks, [])
+        wait_until(lambda: len(limits) > 3, 'tasks are read by themselves')
+        assert set(limits[1:]) == {1}
+        store.handle.append_audits('b', tasks, job.date)
+        worker.join()

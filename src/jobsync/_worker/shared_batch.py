@@ -43,7 +43,8 @@ _GROWTH = 1.5
 """A pause is so many times the one before, while nothing changes."""
 _READING_SHARE, _LONGEST_REST_SEC = 0.1, 3.0
 """Readings take at most this share of the time, unless nothing would be read for longer than this. The first reading of a large
-batch takes long, and on a starved machine each does: ten times that is long after the last task is done."""
+batch takes long, and on a starved machine each does: ten times that is long after the last task is done. Meanwhile one task after
+another is read by itself, until one is not complete: if none is, the batch seems to be at its end, and is read at once."""
 _FIRST_READING = 256
 """How many of the newest audits are read at first; eight times as many while these do not reach back to the reading before."""
 _QUARANTINE_SEC = 2.0
@@ -52,7 +53,7 @@ _OVERLAP = dt.timedelta(seconds=5)
 """How far a reading reaches back behind the newest audit of the reading before: transactions end in another order than their
 times. What comes later still is found by the report, which reads the audits of some tasks that are left."""
 _EXAMPLES = 20
-"""Of how many tasks that are left the report reads audits and claims."""
+"""Of how many tasks that are left the report reads audits and claims, and at most how many are read by themselves."""
 _SHOWN_SEC = 2.0
 """How often a progress bar reads what other nodes have completed."""
 
@@ -192,6 +193,15 @@ class SharedBatch(ClaimLoop[T]):
         ended = clock.now()
         self._next_reading = ended + rest_sec(ended - started)
 
+    def _seems_complete(self) -> bool:
+        """Return whether all of some tasks that are left are complete, and take note of those that are."""
+        for key in random.sample(list(self._left), min(_EXAMPLES, len(self._left))):
+            audits = self._task_log.history.read_audits(1, key)
+            self._add_completed(audits)
+            if not audits:
+                return False
+        return True
+
     def _add_completed(self, audits: Iterable[Audit]) -> None:
         completed = [audit.item for audit in audits if audit.item in self._left]
         self._completed.update(completed)
@@ -204,12 +214,12 @@ class SharedBatch(ClaimLoop[T]):
         moment = clock.now()
         if self._waits_since is None:
             self._waits_since = self._reported_at = moment
-        if moment >= self._next_reading:
-            before = len(self._left)
-            with suppress(BackendUnavailable):  # an outage moves nothing: the batch goes on when the store is back
+        before = len(self._left)
+        with suppress(BackendUnavailable):  # an outage moves nothing: the batch goes on when the store is back
+            if moment >= self._next_reading or self._seems_complete():
                 self._read_completed()
-            if len(self._left) < before:
-                self._pause = _PAUSE_SEC[0]
+        if len(self._left) < before:
+            self._pause = _PAUSE_SEC[0]
         if self._task_log.attempts.are_counted and moment >= self._next_quarantine:
             with suppress(BackendUnavailable):
                 self._read_quarantined()

@@ -351,7 +351,7 @@ def test_a_long_reading_does_not_put_the_end_off() -> None:
 @pytest.mark.any_store
 def test_a_batch_that_is_complete_ends_though_little_may_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the rest after a long reading lasts, tasks are read by themselves: all at once again if these are complete."""
-    monkeypatch.setattr(shared_batch, 'rest_sec', lambda took_sec: 3600.0)  # noqa: ARG005
+    monkeypatch.setattr(shared_batch, 'rest_sec', lambda took_sec: 3600.0)
     tasks = [f'x{number}' for number in range(300)]
     limits: list[int | None] = []
     with store.job('a') as job:

@@ -313,7 +313,7 @@ class Cluster:
         return quarantined_rows(self._backend.lost_attempts(day, least))
 
     def rebalances(self, limit: int | None = 20) -> list[RebalanceRow]:
-        """Return the commits that changed owners, newest first.
+        """Return the commits that changed owners, or by which a node went, newest first.
 
         Args:
             limit: How many at most. None: all.

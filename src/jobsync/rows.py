@@ -238,7 +238,7 @@ class TaskRow(TypedDict):
 
 
 class RebalanceRow(TypedDict):
-    """A commit that changed owners, as ``Cluster.rebalances`` lists it."""
+    """A commit that changed owners, or by which a node went, as ``Cluster.rebalances`` lists it."""
 
     triggered_at: dt.datetime
     trigger_reason: str

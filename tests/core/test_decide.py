@@ -503,8 +503,9 @@ def test_an_absent_owners_tokens_wait() -> None:
     scene.now = 1014.9
     assert scene.decide().plan is None
     scene.now = 1015.0
-    scene.commit()
+    plan = scene.commit()
     assert spelled(scene.assignment) == 'aaaa'
+    assert plan.reason == 'node removed: b'
 
 
 def test_an_absent_owner_does_not_hold_up_the_others() -> None:

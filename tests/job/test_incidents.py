@@ -31,14 +31,16 @@ def cluster(store: Store) -> Iterator[Cluster]:
         yield cluster
 
 
-def test_a_node_without_tokens(store: Store, runbook: Runbook) -> None:
-    """It is drained: the list of nodes says so, also after a restart, and the history who has done it."""
+def test_a_node_without_tokens(store: Store, runbook: Runbook, cluster: Cluster) -> None:
+    """It is drained: the list of nodes says so, also after a restart, and the history who has done it, and why it went."""
     with store.job('w1') as w1:
         with store.job('w2') as w2:
             Cluster(store.handle).drain('w2', 'new disk')
             wait_until(lambda: len(w1.my_tokens) == TOKENS and not w2.my_tokens, 'w2 is drained')
             assert w2.am_i_healthy()
             runbook.follow(1, 0)
+        wait_until(lambda: 'node left: w2' in (row['trigger_reason'] for row in cluster.rebalances()), 'w1 has removed w2')
+        runbook.follow(1, 2)
         with store.job('w2') as again:
             runbook.follow(1, 0)
             runbook.follow(1, 1)

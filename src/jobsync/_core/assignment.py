@@ -87,13 +87,18 @@ class Plan:
     """The names of the nodes that are to read the new version at once, because they lose or gain something by it or have to
     acknowledge it; None: all nodes. Only hints depend on it (``Backend.wait``)."""
     moved: int = 0
-    """Tokens and pins that pass to a new owner: if any, a rebalance is recorded."""
+    """Tokens and pins that pass to a new owner."""
     nodes_before: int = 0
     nodes_after: int = 0
     duration_ms: int = 0
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the commit appends a rebalance to the history: it moves tokens or pins, or a node goes by it."""
+        return bool(self.moved or self.evictions or self.departed or self.absent)
+
     def rebalance(self, leader: str, now: dt.datetime) -> Rebalance:
-        """Return the record of this plan's moves, committed at the store's time ``now``."""
+        """Return the record of this plan, committed at the store's time ``now``."""
         counts = self.nodes_before, self.nodes_after, self.moved, self.duration_ms
         return Rebalance(now, self.reason, leader, *counts, self.number)
 

@@ -176,7 +176,7 @@ def items(cluster: Cluster, group: str | None, as_json: bool) -> None:
 @json_option
 @cluster_command
 def rebalances(cluster: Cluster, limit: int, as_json: bool) -> None:
-    """List the commits that moved tokens, newest first, with their reasons."""
+    """List the commits that moved tokens, or by which a node went, newest first, with their reasons."""
     columns = ('triggered_at', 'trigger_reason', 'tokens_moved', 'nodes_before', 'nodes_after', 'leader_node', 'duration_ms')
     print_rows(cluster.rebalances(limit), columns, as_json=as_json, nothing='no rebalance is on record')
 

@@ -165,6 +165,22 @@ class NoRebalanceRecorded(Hands):
         return super().commit(ref, attrs.evolve(plan, moved=0), guard)
 
 
+class _OfTokens(Plan):
+    """A plan that is recorded only if it moves something."""
+
+    @property
+    def is_recorded(self) -> bool:
+        return self.moved > 0
+
+
+@mutant
+class RemovalsUnrecorded(Hands):
+    """Records no rebalance where a node goes that owns nothing: the history has no trace of its death."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        return super().commit(ref, _OfTokens(**attrs.asdict(plan, recurse=False)), guard)
+
+
 @mutant
 class PatternsSorted(Hands):
     """Loses the order of a lock's patterns, which is that of preference."""

@@ -349,6 +349,8 @@ class _Decision:
             parts.append(f'node dead: {listed(dead)}')
         if left := [ref.name for ref in self.departed if ref.name not in died]:
             parts.append(f'node left: {listed(left)}')
+        if removed := sorted({ref.name for ref in self.owner_table.removals.absent} - died.union(dead, left)):
+            parts.append(f'node removed: {listed(removed)}')
         joined = [name for name, member in members.items() if self.old.members.get(name) != member]
         if let_in := [name for name in joined if name not in held_back]:
             parts.append(f'node joined: {listed(let_in)}')

@@ -51,7 +51,7 @@ class Audit:
 
 @attrs.frozen
 class Rebalance:
-    """A commit that changed owners."""
+    """A commit that changed owners, or by which a node went."""
 
     triggered_at: dt.datetime
     trigger_reason: str

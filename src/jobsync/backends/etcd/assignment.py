@@ -81,7 +81,7 @@ class EtcdAssignment:
         dead = [keys.node(eviction.ref.name) for eviction in plan.evictions]
         gone = [*dead, *(keys.node(departed.name) for departed in plan.departed)]
         named = dict.fromkeys([leader_key, *gone, *(keys.node(absent.name) for absent in plan.absent)])
-        rebalance = [to_json(plan.rebalance(ref.name, store.time.earliest()))] if plan.moved else []
+        rebalance = [to_json(plan.rebalance(ref.name, store.time.earliest()))] if plan.is_recorded else []
         draft: Draft | None = None
 
         def decide(reading: KeyReading) -> tuple[Revision, bytes] | Write[tuple[Revision, bytes]]:

@@ -20,9 +20,9 @@ NUMBER = 20
 
 
 def packed_rebalance(stamp: int, leader: str, plan: Plan) -> str:
-    """Return the rebalance of a plan, '' if it moves nothing. ``stamp`` distinguishes rebalances that are alike."""
+    """Return the rebalance of a plan, '' if it is not to be recorded. ``stamp`` distinguishes rebalances that are alike."""
     counts = plan.nodes_before, plan.nodes_after, plan.moved, plan.duration_ms, plan.number
-    return json.dumps([str(stamp), leader, plan.reason, *counts]) if plan.moved else ''
+    return json.dumps([str(stamp), leader, plan.reason, *counts]) if plan.is_recorded else ''
 
 
 def history_of(kind: HistoryKind, flat: Sequence[bytes], limit: int | None) -> Sequence[Claim | Audit | Rebalance]:

@@ -223,8 +223,8 @@ class SingleWriterBackend(abc.ABC):
         with self.transaction(bulk=True) as tx:
             state = tx.state.commit(ref, plan, guard, tx.context)
             tx.concerned = plan.affected
-            moved = [plan.rebalance(ref.name, tx.context.now)] if plan.moved else []
-            tx.put(state, assignment=tx.assignment().commit(plan, state.version), records=moved)
+            recorded = [plan.rebalance(ref.name, tx.context.now)] if plan.is_recorded else []
+            tx.put(state, assignment=tx.assignment().commit(plan, state.version), records=recorded)
             return state.version
 
     # Task locks

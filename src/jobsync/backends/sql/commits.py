@@ -57,7 +57,7 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
     members = {'new_number': revision.number, 'new_members': states.dump_members(plan.members)}
     pins = plan.unpinned.union(pin.id for pin in plan.pins)
     tx.enqueue(log_members, {**members, 'new_pins': tx.dialect.listed(pins)})
-    if plan.moved:
+    if plan.is_recorded:
         tx.enqueue(record, attrs.asdict(plan.rebalance(ref.name, state.now)))
     tx.enqueue(count_commit, run_of(ref))
     tx.announce(plan.affected)

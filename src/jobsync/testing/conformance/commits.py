@@ -5,7 +5,20 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from jobsync.backend import NOBODY, Eviction, Leadership, Member, NodeState, Pin, Plan, Rebalance, Revision, TokenGroup, TokenRow
+from jobsync.backend import (
+    NOBODY,
+    Eviction,
+    Leadership,
+    Member,
+    NodeRef,
+    NodeState,
+    Pin,
+    Plan,
+    Rebalance,
+    Revision,
+    TokenGroup,
+    TokenRow,
+)
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import TOKENS, Namespace
 
@@ -177,7 +190,7 @@ class CommitEffectTests:
         assert (after.locks, after.claims, after.audits) == (before.locks, before.claims, before.audits)
 
     def test_rebalance_is_recorded_if_tokens_moved(self, namespace: Namespace) -> None:
-        """A commit with ``moved`` appends one rebalance with the plan's figures; a commit without it appends none."""
+        """A commit with ``moved`` appends one rebalance with the plan's figures; one that moves and removes nothing, none."""
         leader = namespace.leader()
         namespace.commit(leader, TokenGroup([1], 'a'), moved=0)
         assert namespace.rebalances() == []
@@ -185,3 +198,16 @@ class CommitEffectTests:
         (record,) = namespace.rebalances()
         assert record == Rebalance(record.triggered_at, 'joined: b', 'leader', 1, 2, 3, 17, 99)
         assert record.triggered_at.tzinfo is not None
+
+    @pytest.mark.parametrize('how', ['evicted', 'departed', 'absent'])
+    def test_rebalance_is_recorded_if_a_node_goes(self, namespace: Namespace, how: str) -> None:
+        """A commit by which a node goes is in the history though it moves no token: people look there for the reason."""
+        leader, gone = namespace.leader(), namespace.join('gone')
+        if how == 'evicted':
+            namespace.commit(leader, evictions=(Eviction(gone, 0),), reason=how)
+        elif how == 'departed':
+            namespace.backend.deregister(gone)
+            namespace.commit(leader, departed=(gone,), reason=how)
+        else:
+            namespace.commit(leader, absent=(NodeRef('never seen', '1'),), reason=how)
+        assert [(record.trigger_reason, record.tokens_moved) for record in namespace.rebalances()] == [(how, 0)]

@@ -81,6 +81,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_pins_are_written_and_removed': ('P6', 'R7'),
     'test_plan_of_the_old_timeline_is_refused': ('P1', 'P7', 'R8'),
     'test_rebalance_is_recorded_if_tokens_moved': ('history',),
+    'test_rebalance_is_recorded_if_a_node_goes': ('history',),
     'test_revision_is_lifted': ('P1', 'R8'),
     'test_the_epoch_is_never_reused': ('P1', 'P7', 'R4'),
     'test_wait_outlives_a_crash': ('P2',),

@@ -22,7 +22,7 @@ export function showMoves() {
   if (total > rows.length) at('moves').append(make('li', { kind: 'quiet' }, `and ${counted(total - rows.length, 'more pair')} of nodes`));
 }
 
-const cause = reason => reason.includes('dead') ? 'dead' : reason.includes('joined') ? 'joined' : reason.includes('left') ? 'left' : 'other';
+const cause = reason => reason.includes('dead') ? 'dead' : reason.includes('joined') ? 'joined' : /left|removed/.test(reason) ? 'left' : 'other';
 
 // Rebalances and what operators have done, newest first.
 function events() {

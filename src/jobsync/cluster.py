@@ -108,6 +108,23 @@ class Cluster:
         backend: Any = self._backend
         return backend.read_space() if backend.info.space else None
 
+    def namespaces(self, limit: int = 20) -> list[str] | None:
+        """Return the names of the namespaces in the store, sorted; None for a store that does not list them.
+
+        Stores have them in lower case. On a Redis with very many keys, also of other programs, some may be left out.
+
+        Args:
+            limit: How many at most.
+
+        Raises:
+            ConfigError: An argument is not allowed, or this user may not list them.
+            SchemaMismatch: There is no database.
+            BackendUnavailable: The store does not answer.
+        """
+        checks.rows.of('limit', limit)
+        backend: Any = self._backend
+        return cast('list[str]', backend.read_namespaces(limit)) if backend.info.namespaces else None
+
     # --- reading ------------------------------------------------------------------------------------------------------------
 
     def status(self) -> ClusterStatus:

@@ -8,16 +8,17 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 from tests.cli.conftest import invoke
 
-from jobsync import plugins
+from jobsync import Cluster, plugins
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend
 from jobsync.cli.commands import cli
-from jobsync.errors import BackendUnavailable, ConfigError
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing import Namespace
 
 NOT_UNDONE = (('evict', 'b'), ('locks', 'clear', '--all'), ('purge', '--older-than', '0'))
@@ -132,6 +133,19 @@ def test_a_wrong_namespace_is_named(url: str, namespace: Namespace) -> None:
     assert "the namespace 'other_' at memory://" in result.stderr
     assert 'are --appname and --backend those of the workers?' in result.stderr
     assert 'Only the process that has made a store in memory sees it' in result.stderr
+    assert result.stderr.endswith('. Namespaces in the store: sync_)\n')
+    (_, reach) = json.loads(invoke(url, 'doctor', '--appname', 'other_', '--json').stdout)
+    assert reach['words'].endswith('. Namespaces in the store: sync_')
+
+
+def test_very_many_namespaces(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line names twenty of them. One that is there and cannot be read is not said to be missing."""
+    for number in range(20):
+        Namespace(plugins.connect(url, BackendOptions(f'n{number:02}_')))
+    named = ', '.join(f'n{number:02}_' for number in range(20))
+    assert f'Namespaces in the store: {named} and more)' in invoke(url, 'nodes', '--appname', 'other_').stderr
+    monkeypatch.setattr(Cluster, 'nodes', Mock(side_effect=SchemaMismatch('it is damaged')))
+    assert 'Namespaces' not in invoke(url, 'nodes').stderr
 
 
 def test_a_large_cluster_at_a_glance(url: str, namespace: Namespace) -> None:

@@ -45,6 +45,9 @@ class BackendInfo:
     space: bool = False
     """Whether the backend has ``read_space()``, which returns a ``Space``: the store keeps old versions of what is written, up to
     a quota."""
+    namespaces: bool = False
+    """Whether the backend has ``read_namespaces(limit)``: it returns the names of the store's first namespaces, sorted, at most
+    ``limit`` of them, for people who have given a wrong name. Some may be left out where it would take long to find them."""
     folder: str | None = None
     """The folder of this host that has the store's files, if they are on every node's host; None for a server and for memory."""
 

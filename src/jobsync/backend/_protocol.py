@@ -224,8 +224,8 @@ class Backend(Protocol):
 
         Writes groups, pins and members as they are given, their versions included. Removes the members that are None, the pins
         in ``unpinned``, and the records of evicted and departed nodes. Raises the leader's own heartbeat by one. Appends a
-        rebalance to the history if ``plan.is_recorded``. ``check_guard`` and ``check_nodes`` have the comparisons, for stores that
-        compare in Python.
+        rebalance to the history if ``plan.is_recorded``. ``check_guard`` and ``check_nodes`` have the comparisons, for stores
+        that compare in Python.
 
         Args:
             ref: the leader and its incarnation.

@@ -24,6 +24,7 @@ __all__ = [
     'day_option',
     'errors_as_lines',
     'json_option',
+    'other_namespaces',
     'steering_command',
     'url_or_stdin',
     'yes_option',
@@ -31,6 +32,8 @@ __all__ = [
 
 _BULK = 12
 """How many times as long as another call one may take that carries many records: the ratio of the defaults of ``Cluster``."""
+_NAMESPACES = 20
+"""How many namespaces are named where the one that was given is missing."""
 ATTENTION = 3
 """The exit status if all went well and something needs attention: an unhealthy cluster, a task that no node may do."""
 
@@ -124,10 +127,20 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                     place = f'the namespace {appname or "sync_"!r} at {redact_url(backend)}'
                     hint = 'are --appname and --backend those of the workers?'
                     if cluster.info.reach is Reach.PROCESS:
-                        hint += ' Only the process that has made a store in memory sees it'
-                    raise SchemaMismatch(f'{error} (this is {place}: {hint})') from error
+                        hint += ' Only the process that has made a store in memory sees it.'
+                    raise SchemaMismatch(f'{error} (this is {place}: {hint}{other_namespaces(cluster)})') from error
 
     return with_cluster
+
+
+def other_namespaces(cluster: Cluster) -> str:
+    """Return a sentence that names the namespaces in the store; '' if the cluster's is among them, or they are not known."""
+    with contextlib.suppress(JobsyncError):
+        found = cluster.namespaces(_NAMESPACES + 1)
+        if found is not None and cluster.appname.lower() not in found:
+            more = ' and more' if len(found) > _NAMESPACES else ''
+            return f' Namespaces in the store: {", ".join(found[:_NAMESPACES]) or "none"}{more}'
+    return ''
 
 
 def config_of(path: Path) -> Mapping[str, str]:

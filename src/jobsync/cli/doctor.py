@@ -15,13 +15,13 @@ import click
 from rich.text import Text
 
 from jobsync._core.counting import counted
-from jobsync.cli.common import ATTENTION, cluster_command, json_option
+from jobsync.cli.common import ATTENTION, cluster_command, json_option, other_namespaces
 from jobsync.cli.finding import Finding, megabytes
 from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import age, console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
-from jobsync.errors import ConfigError, JobsyncError
+from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 from jobsync.rows import ClusterNode, ClusterStatus
 
 __all__ = ['doctor']
@@ -66,7 +66,8 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         took = sorted(_timed(lambda: epochs.append(cluster.status()['epoch'])) for _ in range(_READINGS))
         nodes, status = cluster.nodes(), cluster.status()
     except JobsyncError as error:
-        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}')
+        hint = other_namespaces(cluster) if isinstance(error, SchemaMismatch) else ''
+        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "." + hint}')
         yield from examine_folders(cluster, ())
         return
     typical, worst = median(took), took[-1]

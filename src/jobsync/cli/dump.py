@@ -30,6 +30,7 @@ wait for its timeout, which for one that may carry many records is a minute."""
 def dump(cluster: Cluster, limit: int) -> None:
     """Print, as JSON, all that a bug report needs. It has names of nodes, hosts and tasks, and no passwords or URLs."""
     parts: dict[str, Callable[[], object]] = {
+        'namespaces': cluster.namespaces,
         'status': cluster.status,
         'nodes': cluster.nodes,
         'hand_overs': cluster.hand_overs,

@@ -129,6 +129,12 @@ class FaultyBackend:
         space: Space = self._call(inner.read_space)
         return space
 
+    def read_namespaces(self, limit: int) -> list[str]:
+        """See ``BackendInfo.namespaces``."""
+        inner: Any = self.inner
+        names: list[str] = self._call(inner.read_namespaces, limit)
+        return names
+
     # The protocol, method by method
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:

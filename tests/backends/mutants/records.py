@@ -182,6 +182,14 @@ class RemovalsUnrecorded(Hands):
 
 
 @mutant
+class OneNamespaceListed(Hands):
+    """Lists its own namespace alone, whether it is there or not."""
+
+    def read_namespaces(self, limit: int) -> list[str]:
+        return [self.options.namespace]
+
+
+@mutant
 class PatternsSorted(Hands):
     """Loses the order of a lock's patterns, which is that of preference."""
 

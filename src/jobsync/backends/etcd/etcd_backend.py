@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ INFO = BackendInfo(
     max_tokens=1_000_000,
     max_removals=MOST_REMOVALS,
     space=True,
+    namespaces=True,
 )
 
 
@@ -91,6 +93,10 @@ class EtcdBackend:
     def read_space(self) -> Space:
         """See ``BackendInfo.space``."""
         return space_of(self.store)
+
+    def read_namespaces(self, limit: int) -> list[str]:
+        """See ``BackendInfo.namespaces``."""
+        return list(itertools.islice(self.store.namespaces(self.store.soon()), limit))
 
     def _refuse_other_server(self, within_sec: float) -> None:
         """Raise ``ConfigError`` if one of the URL's endpoints is a server of another kind."""

@@ -10,7 +10,10 @@ from jobsync.backend import HistoryKind, Revision
 from jobsync.backends._common.concerned import announcement
 from jobsync.errors import ConfigError
 
-__all__ = ['EtcdKeys']
+__all__ = ['ROOT', 'EtcdKeys']
+
+ROOT = b'jobsync/'
+"""The prefix of every namespace."""
 
 
 class EtcdKeys:
@@ -24,7 +27,7 @@ class EtcdKeys:
         if not re.fullmatch('[A-Za-z0-9_]+', namespace):
             raise ConfigError(f'appname={namespace!r} cannot begin the names of keys: letters, digits and underscores can')
         self.namespace = namespace
-        self.root = f'jobsync/{namespace.lower()}/'.encode()
+        self.root = ROOT + f'{namespace.lower()}/'.encode()
         self.state = self.root + b'state'
         """The record that every structural change writes. No other key sorts between ``nodes`` and this one."""
         self.concerned = self.root + b'state/concerned'

@@ -15,7 +15,7 @@ from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import Entry, KeyValue
 from jobsync.backends.etcd.connection import Connection
 from jobsync.backends.etcd.errors import Compacted, TooLarge
-from jobsync.backends.etcd.keys import EtcdKeys
+from jobsync.backends.etcd.keys import ROOT, EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.storetime import StoreTime
@@ -127,6 +127,18 @@ class EtcdStore:
         values = dict(self.range(prefix, at, deadline, first)) if first else {}
         contents = ([values.get(key) for key in entry.keys(prefix)] for entry in entries)
         return [None if None in parts else b''.join(filter(None, parts)) for parts in contents]
+
+    def namespaces(self, deadline: float) -> Iterator[str]:
+        """Yield the names of the cluster's namespaces, in order. Each takes a request, however many keys it has."""
+        first, end = ROOT, requests.end_of(ROOT)
+        while True:
+            request = MESSAGES['RangeRequest'](key=first, range_end=end, limit=1, keys_only=True)
+            answer = self.connection.read('KV.Range', request, deadline)
+            if not answer.kvs:
+                return
+            name = answer.kvs[0].key[len(ROOT) :].partition(b'/')[0]
+            yield name.decode()
+            first = requests.end_of(ROOT + name + b'/')
 
     def with_state(self, work: Callable[[KeyReading], T], deadline: float) -> T:
         """Return what ``work`` makes of the state and of what etcd held at that moment."""

@@ -72,7 +72,14 @@ class MemoryBackend(SingleWriterBackend):
     @property
     def info(self) -> BackendInfo:
         """See ``Backend.info``. The store lives as long as its process, and loses nothing that it acknowledged."""
-        return BackendInfo('memory', durable=self.store.durable, push=True, reach=Reach.PROCESS, max_tokens=10_000_000)
+        return BackendInfo(
+            'memory', durable=self.store.durable, push=True, reach=Reach.PROCESS, max_tokens=10_000_000, namespaces=True
+        )
+
+    def read_namespaces(self, limit: int) -> list[str]:
+        """See ``BackendInfo.namespaces``."""
+        with self.store.changed:
+            return sorted(self.store.spaces)[:limit]
 
     @contextlib.contextmanager
     def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:  # noqa: ARG002 - nothing takes time

@@ -78,12 +78,17 @@ class RedisBackend:
             reach=Reach.NETWORK,
             max_tokens=MAX_TOKENS,
             max_removals=MAX_REMOVALS,
+            namespaces=True,
         )
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._namespace}>'
 
     # The namespace
+
+    def read_namespaces(self, limit: int) -> list[str]:
+        """See ``BackendInfo.namespaces``."""
+        return sorted(self._namespace.of_server())[:limit]
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""

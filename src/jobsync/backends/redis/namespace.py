@@ -15,6 +15,12 @@ from jobsync.errors import ConfigError
 
 __all__ = ['RedisNamespace']
 
+_STATES = 'jobsync:{', '}:state'
+"""What stands before and after a namespace's name in the key of its state."""
+_SCANS, _KEYS = 100, 1000
+"""How many requests go through the keys of a server for its namespaces, and through about how many keys each: no more than a
+tenth of a second of the server's time, in portions of a millisecond."""
+
 
 class RedisNamespace:
     """A namespace, and the connections to its server. Thread-safe."""
@@ -39,6 +45,17 @@ class RedisNamespace:
         them in one slot, and no two namespaces have keys that begin alike.
         """
         return f'jobsync:{{{self._name.lower()}}}:{kind}'
+
+    def of_server(self) -> set[str]:
+        """Return the names of the namespaces on the server, in this database: those among so many keys as are read quickly."""
+        (before, after), found, cursor = _STATES, set[str](), b'0'
+        deadline = self.deadline()
+        for _ in range(_SCANS):
+            cursor, keys = self.pool.command(deadline, 'SCAN', cursor, 'MATCH', f'{before}*{after}', 'COUNT', _KEYS)
+            found.update(key.decode().removeprefix(before).removesuffix(after) for key in keys)
+            if cursor == b'0':
+                break
+        return found
 
     def deadline(self, *, bulk: bool = False) -> Deadline:
         """Return the end of a call that begins now."""

@@ -101,6 +101,10 @@ class SqlBackend:
 
     # The namespace
 
+    def read_namespaces(self, limit: int) -> list[str]:
+        """See ``BackendInfo.namespaces``."""
+        return self._run(Mode.READ, lambda tx: self.store.namespaces(tx, limit))
+
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         self.store.reach(create, self._options.op_timeout_sec)

@@ -125,6 +125,10 @@ class SqlStore(abc.ABC):
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         """Return the names of the namespace's tables that exist."""
 
+    @abc.abstractmethod
+    def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
+        """Return the names of the first namespaces in the database, sorted."""
+
     def has_schema(self, tx: SqlTransaction) -> bool:
         """Return whether any of the tables exists; ``SchemaMismatch`` if they are not from this jobsync."""
         found, state = self.existing_tables(tx), self.tables.state.name

@@ -46,7 +46,7 @@ class InfoTests:
         assert isinstance(info.reach, Reach)
         assert info.max_tokens > 0
         assert info.max_removals > 0
-        assert {type(info.durable), type(info.push), type(info.sql), type(info.space)} == {bool}
+        assert {type(info.durable), type(info.push), type(info.sql), type(info.space), type(info.namespaces)} == {bool}
         assert info.folder is None or (info.reach is not Reach.NETWORK and Path(info.folder).is_absolute())
 
     def test_sql_is_offered_where_it_is_declared(self, namespace: Namespace) -> None:
@@ -73,6 +73,22 @@ class InfoTests:
         assert 0 < after.used_bytes <= after.quota_bytes
         assert after.heartbeat_bytes > 0
         assert after.versions >= before.versions + 5
+
+    def test_namespaces_are_listed_where_it_is_declared(self, harness: Harness) -> None:
+        """A backend that declares ``namespaces`` lists those there are, sorted; one that was not opened is none."""
+        backend: Any = harness.connect()
+        if not backend.info.namespaces:
+            pytest.skip('the backend does not declare namespaces')
+        other: Any = harness.connect(namespace='elsewhere_')
+        Namespace(other)
+        before = backend.read_namespaces(10_000)
+        assert any(name.endswith('elsewhere_') for name in before)
+        Namespace(backend)
+        for handle in (backend, other):
+            after = handle.read_namespaces(10_000)
+            assert after == sorted(after)
+            assert len(set(after) - set(before)) == 1
+            assert handle.read_namespaces(1) == after[:1]
 
     def test_declarations_can_be_tested(self, harness: Harness) -> None:
         """Every declaration of the backend can be tested with its harness."""

@@ -36,7 +36,14 @@ from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 __all__ = ['PostgresqlStore', 'connect']
 
 INFO = BackendInfo(
-    'postgresql', durable=True, push=True, reach=Reach.NETWORK, max_tokens=1_000_000, max_removals=MAX_REMOVALS, sql=True
+    'postgresql',
+    durable=True,
+    push=True,
+    reach=Reach.NETWORK,
+    max_tokens=1_000_000,
+    max_removals=MAX_REMOVALS,
+    sql=True,
+    namespaces=True,
 )
 IDLE_CONNECTIONS = 1
 """How many connections the pool keeps, besides the one that listens."""
@@ -46,6 +53,13 @@ IDLE_SEC = 10.0
 """How long a process that stops in the middle of a transaction may keep its locks. A starved process needs some of it."""
 GRACE_SEC = 0.5
 """The time that the server gets after its statement timeout, to report that it has cancelled."""
+NAMESPACES = """
+SELECT left(relname, -5) FROM pg_catalog.pg_class AS state
+WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND pg_catalog.pg_table_is_visible(oid) AND EXISTS (
+    SELECT FROM pg_catalog.pg_class AS other
+    WHERE other.relnamespace = state.relnamespace AND other.relname = left(state.relname, -5) || 'rebalance'
+) ORDER BY 1
+"""
 
 RIGHTS = {
     'SELECT, INSERT, UPDATE, DELETE': ('node', 'token', 'unowned', 'lock', 'item', 'claim'),
@@ -231,6 +245,10 @@ class PostgresqlStore(SqlStore):
         relname = sa.literal_column('relname', sa.String)
         query = sa.select(relname).select_from(sa.text('pg_catalog.pg_class')).where(relname.in_(self.tables.names().values()))
         return set(tx.execute(query.where(sa.text('pg_catalog.pg_table_is_visible(oid)'))).scalars())
+
+    def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
+        """See ``SqlStore.namespaces``: those in the search_path."""
+        return [name for (name,) in tx.execute_text(f'{NAMESPACES} LIMIT {limit}')]
 
     def watch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.watch``."""

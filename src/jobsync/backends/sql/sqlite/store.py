@@ -34,7 +34,16 @@ from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 __all__ = ['SqliteStore', 'connect']
 
-INFO = BackendInfo('sqlite', durable=True, push=True, reach=Reach.HOST, max_tokens=1_000_000, max_removals=MAX_REMOVALS, sql=True)
+INFO = BackendInfo(
+    'sqlite',
+    durable=True,
+    push=True,
+    reach=Reach.HOST,
+    max_tokens=1_000_000,
+    max_removals=MAX_REMOVALS,
+    sql=True,
+    namespaces=True,
+)
 PULSE_SEC = (0.025, 0.15)
 """The pauses between two polls of ``wait``: just after a change, because a hand-over has several steps; and after a long calm."""
 SLOWING = 0.1
@@ -43,6 +52,11 @@ THOROUGH_SEC = 1.0
 """How often a poll reads the database, whether or not the log seems to have been written."""
 PROGRESS_STEPS = 100_000
 """Steps of SQLite's machine, about a millisecond, between two comparisons of the clock with the deadline."""
+NAMESPACES = """
+SELECT substr(lower(name), 1, length(name) - 5) FROM sqlite_master AS state WHERE lower(name) LIKE '_%state' AND EXISTS (
+    SELECT 1 FROM sqlite_master WHERE lower(name) = substr(lower(state.name), 1, length(state.name) - 5) || 'rebalance'
+) ORDER BY 1
+"""
 OLDEST_SQLITE = (3, 33, 0)
 """The first with UPDATE FROM."""
 
@@ -107,6 +121,10 @@ class SqliteStore(SqlStore):
         """See ``SqlStore.existing_tables``."""
         rows = tx.connection.exec_driver_sql("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
         return {name for (name,) in rows} & set(self.tables.names().values())
+
+    def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
+        """See ``SqlStore.namespaces``."""
+        return [name for (name,) in tx.execute_text(f'{NAMESPACES} LIMIT {limit}')]
 
     def watch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.watch``."""

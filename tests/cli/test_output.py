@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,24 @@ def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None
     if command == 'status' and target == '&-':
         expected = (3, '')  # tokens have no owner
     assert (done.returncode, done.stderr) == expected
+
+
+@pytest.mark.parametrize(
+    ('command', 'lines'),
+    [('status --watch --every 0.5', 1), ('nodes --json', 0), pytest.param('nodes nodes', 0, marks=pytest.mark.full)],
+)
+def test_a_reader_that_has_gone(tmp_path: Path, command: str, lines: int) -> None:
+    """A command whose output goes into ``head`` ends as other programs do, by SIGPIPE, and prints nothing more."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    Namespace(plugins.connect(url, BackendOptions())).leader('a')
+    errors = subprocess.STDOUT if command == 'nodes nodes' else subprocess.PIPE  # wrong arguments, whose message has no reader
+    arguments = [sys.executable, '-m', 'jobsync', *command.split(), '--backend', url]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().startswith('1 node, leader a') for _ in range(lines)] == [True] * lines
+        process.stdout.close()
+        assert process.wait(240) == -signal.SIGPIPE
+        assert process.stderr is None or process.stderr.read() == ''
 
 
 def test_a_text_that_a_terminal_would_act_on(url: str, namespace: Namespace) -> None:

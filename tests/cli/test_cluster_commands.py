@@ -326,8 +326,8 @@ SPACE = Space(
 @pytest.mark.parametrize(
     ('changes', 'verdict', 'said'),
     [
-        ({}, 'ok', '200.0 MB of 2,000.0 MB are used; heartbeats add 144.0 MB an hour, and old versions of 0.5 hours of them are'),
-        ({'is_assumed': True}, 'ok', 'of the usual quota of 2,000.0 MB'),
+        ({}, 'ok', '200.0 MB of 2.0 GB are used; heartbeats add 144.0 MB an hour, and old versions of 0.5 hours of them are'),
+        ({'is_assumed': True}, 'ok', 'of the usual quota of 2.0 GB'),
         ({'used_bytes': 1_700_000_000}, 'warn', 'compact and defragment'),
         ({'versions': 600_000}, 'warn', 'more than half of the quota'),
         ({'is_trimmed': False}, 'ok', '0.5 hours'),

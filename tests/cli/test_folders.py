@@ -21,7 +21,7 @@ from jobsync.cli import folders
 from jobsync.cli.commands import cli
 from jobsync.testing import Namespace
 
-MEGABYTE = 1_000_000.0
+MEGABYTE = 1_000_000
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def found(url: str, subject: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(('free', 'verdict', 'words'), [
-    (1e12, 'ok', '1,000,000.0 MB free'),
+    (80_617_600_000, 'ok', '80.6 GB free'),
     (100 * MEGABYTE, 'warn', 'a full disk ends all work'),
-    (1000.0, 'bad', 'the store refuses every write'),
+    (1000, 'bad', 'the store refuses every write'),
 ])  # fmt: skip
 def test_the_folder_of_the_database(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, verdict: str, words: str
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, verdict: str, words: str
 ) -> None:
     """Room enough is said; little is a warning; none is bad."""
     monkeypatch.setattr(folders, '_free', lambda _: free)
@@ -119,5 +119,5 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
                 continue
     ((how, said),) = found(url, 'disk')
     assert how == 'bad'
-    assert '0.0 MB free' in said
+    assert '0 bytes free' in said
     backend.close()

@@ -12,11 +12,12 @@ from statistics import median
 
 import attrs
 import click
+from rich.filesize import decimal
 from rich.text import Text
 
 from jobsync._core.counting import counted
 from jobsync.cli.common import ATTENTION, cluster_command, json_option, other_namespaces
-from jobsync.cli.finding import Finding, megabytes
+from jobsync.cli.finding import Finding
 from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import age, console, plain, print_json
 from jobsync.cli.steering import orphans
@@ -129,8 +130,8 @@ def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
     intervals = [node['settings'].get('heartbeat_interval_sec') for node in nodes if node['state'] == 'joined']
     beats_an_hour = sum(3600 / interval for interval in intervals if isinstance(interval, (int, float)) and interval > 0)
     kept, added = space.versions * space.heartbeat_bytes, beats_an_hour * space.heartbeat_bytes
-    quota = f'{"the usual quota of " if space.is_assumed else ""}{megabytes(space.quota_bytes)}'
-    words = f'{megabytes(space.used_bytes)} of {quota} are used; heartbeats add {megabytes(added)} an hour'
+    quota = f'{"the usual quota of " if space.is_assumed else ""}{decimal(space.quota_bytes)}'
+    words = f'{decimal(space.used_bytes)} of {quota} are used; heartbeats add {decimal(round(added))} an hour'
     if beats_an_hour:
         words += f', and old versions of {space.versions / beats_an_hour:.1f} hours of them are kept'
     hint = 'run etcd with --auto-compaction-mode=periodic and a --auto-compaction-retention that fits: see the page on etcd'

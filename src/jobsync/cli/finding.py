@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ['Finding', 'megabytes']
+__all__ = ['Finding']
 
 
 @attrs.frozen
@@ -15,8 +15,3 @@ class Finding:
     """``ok``; ``warn``: needs attention; or ``bad``: workers cannot work."""
     subject: str
     words: str
-
-
-def megabytes(number: float) -> str:
-    """Return a number of bytes as people say it."""
-    return f'{number / 1e6:,.1f} MB'

@@ -7,8 +7,10 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from jobsync._runtime.host_lock import NotKnown, base_of
-from jobsync.cli.finding import Finding, megabytes
+from jobsync.cli.finding import Finding
 from jobsync.cluster import Cluster
 from jobsync.rows import ClusterNode
 
@@ -35,7 +37,7 @@ def _store(folder: str) -> Finding:
         free = _free(folder)
     except OSError as error:
         return Finding('bad', 'disk', f'{folder}, which has the database, cannot be read: {error.strerror}')
-    words = f'{folder}, which has the database, has {megabytes(free)} free'
+    words = f'{folder}, which has the database, has {decimal(free)} free'
     if free < _FULL:
         return Finding('bad', 'disk', f'{words}: the store refuses every write, so no node keeps its lease; make room')
     if free < _SCARCE:
@@ -53,15 +55,15 @@ def _locks(base: str | None) -> Iterator[Finding]:
             'warn', 'deaths', f'killed workers of this host are replaced only after their timeout: {base or "locks"}: {reason}'
         )
         return
-    words = f'{folder}, by whose locks killed workers of this host are known, has {megabytes(free)} free'
+    words = f'{folder}, by whose locks killed workers of this host are known, has {decimal(free)} free'
     if free < _LOCKS_NEED:
         yield Finding('warn', 'deaths', f'{words}: a worker that starts now is replaced only after its timeout when it is killed')
     else:
         yield Finding('ok', 'deaths', words)
 
 
-def _free(folder: str) -> float:
+def _free(folder: str) -> int:
     """Return how many bytes this user may still write in the file system of a folder; 0 if it takes no further file."""
     found = os.statvfs(Path(folder))
     has_entries = not found.f_files or found.f_favail > 0
-    return float(found.f_bavail * found.f_frsize) if has_entries else 0.0
+    return found.f_bavail * found.f_frsize if has_entries else 0

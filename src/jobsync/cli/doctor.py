@@ -8,7 +8,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from statistics import median
 
 import attrs
 import click
@@ -71,7 +70,7 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         yield Finding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "." + hint}')
         yield from examine_folders(cluster, ())
         return
-    typical, worst = median(took), took[-1]
+    typical, worst = took[_READINGS // 2], took[-1]
     leases = [node['timeout_sec'] for node in nodes if node['state'] == 'joined']
     words = f'a reading takes {1000 * typical:.0f} ms, the slowest of {_READINGS} {1000 * worst:.0f} ms'
     if leases and worst > _SLOW_SHARE * min(leases):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer
 
-from jobsync import plugins
+from jobsync import Cluster, plugins
 from jobsync.backend import BackendOptions
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.namespace import SETTINGS
@@ -44,7 +45,7 @@ def error_of(url: str) -> str:
 def test_another_kind_of_server_is_named(
     newest_postgres: PostgresServer, redis_of_many: RedisServer, etcd_server: EtcdServer, web_port: int, scheme: str
 ) -> None:
-    """What is at the address, what the URL is for, and how the right URL begins."""
+    """What is at the address, what the URL is for, and how the right URL begins; for a worker and for who watches."""
     ports = {
         'postgresql': newest_postgres.port,
         'redis': redis_of_many.port,
@@ -53,7 +54,10 @@ def test_another_kind_of_server_is_named(
     names = {'postgresql': 'a PostgreSQL server', 'redis': 'a Redis server', 'etcd': 'an etcd server'}
     for kind, port in ports.items():
         if kind != scheme:
-            line = error_of(f'{scheme}://user:secret@127.0.0.1:{port}')
+            url = f'{scheme}://user:secret@127.0.0.1:{port}'
+            line = error_of(url)
+            with Cluster(url) as cluster, pytest.raises(ConfigError, match=re.escape(line)):
+                cluster.status()
             assert f'127.0.0.1:{port} is {names[kind]}, and the URL is for {names[scheme]}' in line
             assert line.endswith(f'begins with {kind}://')
     assert f'is a web server, and the URL is for {names[scheme]}' in error_of(f'{scheme}://user:secret@127.0.0.1:{web_port}')

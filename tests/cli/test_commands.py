@@ -200,6 +200,26 @@ def test_the_command_line_imports_a_tool_only_when_it_is_called() -> None:
     assert not [name for name in done.stdout.split() if name.startswith(('jobsync_bench', 'jobsync_demo'))]
 
 
+INTERRUPTED = """
+import sys
+
+class Interruption:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'jobsync.cli.commands':
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interruption())
+from jobsync.cli.main import main
+main()
+"""
+
+
+def test_ctrl_c_at_the_start() -> None:
+    """While the command line is imported, Ctrl-C ends it as it does later: one word, no traceback."""
+    done = subprocess.run([sys.executable, '-c', INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, '', '\nAborted!\n')
+
+
 def every_command(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield each command with its names."""
     ctx = click.Context(group)

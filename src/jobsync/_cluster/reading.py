@@ -82,11 +82,16 @@ class ClusterReader:
 
     def _attempt(self, key: str | None) -> ClusterReading | None:
         backend, last = self._backend, self._last
+        # The first call: it refuses a server of another kind, and says what is missing or of another version.
+        opened = backend.open(None, create=False) if last is None else None
         snapshot = backend.snapshot()
-        if last is None or last.snapshot.timeline != snapshot.timeline:
-            settings, assignment = backend.open(None, create=False).settings, None
-        else:
+        if last is not None and last.snapshot.timeline == snapshot.timeline:
             settings, assignment = last.settings, last.assignment
+        else:
+            opened = opened or backend.open(None, create=False)
+            if opened.timeline != snapshot.timeline:
+                return None
+            settings, assignment = opened.settings, None
         if assignment is None or assignment.version != snapshot.version:
             wanted = None if key is None else [tokenizer(settings.hash_function, settings.total_tokens)(key)]
             changes = backend.read_assignment(None if assignment is None else assignment.version, wanted)

@@ -25,7 +25,10 @@ def main() -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"The command line needs {' and '.join(missing)}: pip install 'jobsync[cli]'")
-    from jobsync.cli.commands import cli
+    try:
+        from jobsync.cli.commands import cli
+    except KeyboardInterrupt:  # to import it takes long enough for a person who has changed his mind
+        sys.exit('\nAborted!')
 
     if isinstance(out := sys.stdout, io.TextIOWrapper):
         file = io.BufferedWriter(_Output(out.fileno(), 'w', closefd=False))

@@ -111,9 +111,8 @@ class EtcdBackend:
         def decide(reading: KeyReading) -> Opened | Write[Opened]:
             if keys.state not in reading.values:
                 if not create or settings is None:
-                    raise SchemaMismatch(
-                        f'{self._shown} has no namespace {keys.namespace!r}, and skip_db_init forbids to make it'
-                    )
+                    how = 'a worker without skip_db_init=True makes it' if settings is None else 'skip_db_init forbids to make it'
+                    raise SchemaMismatch(f'{self._shown} has no namespace {keys.namespace!r}; {how}')
                 return self._all_anew(reading, EtcdState(settings, Timeline(0, draw_id(), reading.cluster)))
             state = reading.state
             if settings is None or dead is None or state.settings == settings:

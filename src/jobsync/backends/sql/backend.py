@@ -110,9 +110,8 @@ class SqlBackend:
         self.store.reach(create, self._options.op_timeout_sec)
         if not self._run(Mode.READ, self.store.has_schema):
             if not create or settings is None:
-                raise SchemaMismatch(
-                    f'{self.store!r}: there are no tables of this namespace, and skip_db_init forbids to make them'
-                )
+                how = 'a worker without skip_db_init=True makes them' if settings is None else 'skip_db_init forbids to make them'
+                raise SchemaMismatch(f'{self.store!r}: there are no tables of this namespace; {how}')
             self._run(Mode.WRITE, lambda tx: namespaces.create(self.store, tx, settings))
         version = self._run(Mode.READ, migrations.version)
         if create and version < SCHEMA_VERSION:

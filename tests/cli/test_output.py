@@ -8,17 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 from tests.cli.conftest import invoke
 
-from jobsync import plugins
+from jobsync import Cluster, plugins
+from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync.backend import BackendOptions
 from jobsync.cli import output
 from jobsync.cli.commands import cli
 from jobsync.cli.output import table_of
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing import Namespace
 
 
@@ -120,3 +123,35 @@ def test_watching_into_a_file(url: str, namespace: Namespace, monkeypatch: pytes
     runner = CliRunner(env={'JOBSYNC_BACKEND': url})
     result = runner.invoke(cli, ['status', '--watch'])
     assert (result.stdout.count('all is well'), result.exit_code, result.stderr) == (3, 0, '')
+
+
+@pytest.mark.parametrize('error', [BackendUnavailable, SchemaMismatch, ConfigError])
+def test_watching_a_store_that_comes_back(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, error: type[JobsyncError]
+) -> None:
+    """A store that was read once may be restored meanwhile, or refuse its user: the watch goes on. A wrong URL is an error."""
+    read, readings = ClusterReader.read, 0
+
+    def fail(reader: ClusterReader, key: str | None = None) -> ClusterReading:
+        nonlocal readings
+        readings += 1
+        if readings == 2:
+            raise error('it is away')
+        return read(reader, key)
+
+    def sleep(seconds: float) -> None:
+        if readings == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr('jobsync.cli.readings.time', SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(ClusterReader, 'read', fail)
+    watched = invoke(url, 'status', '--watch')
+    assert (watched.exit_code, watched.stdout.count('all is well'), watched.stdout.count('it is away')) == (0, 2, 1)
+    assert invoke(url, 'status', '--watch', '--appname', 'other_').exit_code == 1
+
+
+def test_each_finding_is_a_line_of_a_file(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the output of doctor is no terminal, nothing is broken that a program searches for."""
+    monkeypatch.setattr(Cluster, 'incomplete', Mock(side_effect=ConfigError('may not ' * 100)))
+    (line,) = [line for line in invoke(url, 'doctor').stdout.splitlines() if 'may not' in line]
+    assert line.count('may not') == 100

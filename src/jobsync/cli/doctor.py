@@ -50,9 +50,11 @@ def doctor(cluster: Cluster, as_json: bool) -> None:
     if as_json:
         print_json([attrs.asdict(finding) for finding in findings])
     else:
+        place = console()
         for finding in findings:
             verdict = (f'{finding.verdict:5}', _STYLES[finding.verdict])
-            console().print(Text.assemble(verdict, plain(f'{finding.subject:12} {finding.words}')))
+            line = Text.assemble(verdict, plain(f'{finding.subject:12} {finding.words}'))
+            place.print(line, soft_wrap=not place.is_terminal)  # in a file each is one line, however long
     sys.exit(0 if all(finding.verdict == 'ok' for finding in findings) else ATTENTION)
 
 

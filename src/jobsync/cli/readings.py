@@ -20,7 +20,7 @@ from jobsync._core.counting import counted
 from jobsync.cli.common import ATTENTION, cluster_command, day_option, json_option
 from jobsync.cli.output import age, console, plain, print_json, print_rows, print_table, table_of
 from jobsync.cluster import Cluster
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.rows import ClusterNode, ClusterStatus
 
 __all__ = ['COMMANDS']
@@ -80,8 +80,12 @@ def _watch(cluster: Cluster, every: float) -> None:
                     shown = Group(
                         Text(f'! the leader has changed {counted(changes, "time")} since {begun:%H:%M:%S}', 'bold yellow'), shown
                     )
-            except BackendUnavailable as error:
-                shown = Text(f'{dt.datetime.now():%H:%M:%S} the store does not answer: {error}', style='red')
+            except JobsyncError as error:
+                # A store that has been read once may be restored, or have its password changed, and come back.
+                if not epochs and not isinstance(error, BackendUnavailable):
+                    raise
+                said = 'the store does not answer: ' * isinstance(error, BackendUnavailable)
+                shown = Text(plain(f'{dt.datetime.now():%H:%M:%S} {said}{error}'), style='red')
             if live is None:
                 place.print(shown)
                 sys.stdout.flush()

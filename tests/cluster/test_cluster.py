@@ -273,7 +273,7 @@ def test_locks_are_edited_in_somebodys_name(cluster: Cluster, namespace: Namespa
 
 
 def test_what_has_not_changed_is_not_read_again(cluster: Cluster, store: MemoryStore, namespace: Namespace, nodes: Nodes) -> None:
-    """Watching an idle cluster reads one snapshot each time: neither the assignment nor the locks."""
+    """Watching an idle cluster reads one snapshot each time: neither the assignment nor the locks. A plan costs one more call."""
     cluster.status()
     calls: list[str] = []
 
@@ -292,6 +292,16 @@ def test_what_has_not_changed_is_not_read_again(cluster: Cluster, store: MemoryS
     assert calls == ['snapshot', 'snapshot']
     namespace.lock('x')
     assert len(cluster.locks()) == 1
+    calls.clear()
+    version = namespace.commit(nodes['a'], TokenGroup([0], 'a', target='b'))
+    assert cluster.status()['tokens_moving'] == 1
+    acknowledge(namespace, nodes, version)
+    namespace.join('c')
+    assert cluster.status()['nodes'] == 3
+    assert calls == ['snapshot', 'read_assignment', 'snapshot']
+    namespace.commit(nodes['a'], TokenGroup([0], 'b'))
+    namespace.lock('y')
+    assert (cluster.tokens()['b'][0], len(cluster.locks())) == (0, 2)
 
 
 def test_a_renewed_timeline_is_read_anew(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:

@@ -101,7 +101,7 @@ class ClusterReader:
                 assignment = (assignment or Assignment.empty(settings.total_tokens)).apply(changes)
             except TimelineChanged:
                 return None
-        if last is None or last.snapshot.timeline != snapshot.timeline or last.snapshot.revision != snapshot.revision:
+        if last is None or last.snapshot.timeline != snapshot.timeline or last.snapshot.locks_revision != snapshot.locks_revision:
             locks = backend.read_locks()
         else:
             locks = last.locks

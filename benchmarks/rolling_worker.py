@@ -26,7 +26,7 @@ __all__ = ['READ_SEC', 'ROUND_SEC', 'Load', 'Order', 'round_of', 'tasks_of', 'wo
 
 ROUND_SEC = 1.0
 READ_SEC = 0.02
-_WORK_SEC, _PAUSE_SEC = 0.004, 0.05
+_WORK_SEC = 0.004
 
 
 @attrs.frozen
@@ -45,6 +45,8 @@ class Order:
     """How long a round is open."""
     settings: Mapping[str, Any]
     """Arguments of ``CoordinationConfig``."""
+    pause_sec: float = 0.05
+    """Seconds between two looks at the tasks."""
 
 
 def tasks_of(number: int, count: int) -> list[str]:
@@ -62,6 +64,7 @@ class Load:
 
     def __init__(self, order: Order) -> None:
         self._order, self._done = order, Path(order.folder, 'done')
+        self.pause_sec = order.pause_sec
         self._pending: dict[int, set[str]] = {}
         self._next = max(0, int((now() - order.origin - order.open_sec) / ROUND_SEC))
 
@@ -97,7 +100,7 @@ def work(job: Job, load: Load, log: LogWriter) -> None:
 def _until_it_leaves(job: Job, load: Load) -> Iterator[str]:
     while not job.is_leaving:
         yield from job.claim(load.offered(job))
-        time.sleep(_PAUSE_SEC)
+        time.sleep(load.pause_sec)
 
 
 def main(text: str) -> None:

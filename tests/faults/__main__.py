@@ -17,8 +17,10 @@ from pathlib import Path
 from tests.faults.breaks import BREAKS
 from tests.faults.broken import ATTEMPTS, SHOWN_BY, one_fault
 from tests.faults.catalogue import FAULTS
+from tests.faults.large import SETTLE_SEC as LARGE_SETTLE_SEC
+from tests.faults.large import faults_of_many, large_stage, make_room
 from tests.faults.places import PLACES
-from tests.faults.run import Report, run
+from tests.faults.run import SETTLE_SEC, Report, run
 
 from jobsync_bench.interrupts import run_interruptible
 
@@ -39,12 +41,15 @@ def show(report: Report) -> None:
         marks = ('' if part.in_time else '  LONGER THAN PROMISED') + ('' if part.settled else '  NOT SETTLED')
         figures = f'gap {part.gap_sec:.2f}{bound} s, settled after {part.settle_sec:.2f} s, {part.moved} moved'
         say(f'  {" + ".join(part.faults)}: {figures}{marks}')
+    trace = (
+        f'; trace of {report.trace.events} events {"refused" if report.trace.refusal else "accepted"}, '
+        f'{report.trace.mutated - len(report.trace.accepted)} of {report.trace.mutated} mutated ones refused'
+    )
     say(
         f'{report.store} seed {report.seed}: {report.seconds:.0f} s, {len(report.parts)} times something went wrong; '
         f'owned twice {report.owned_twice:.4f} token-seconds, answered twice {report.answered_twice}, '
-        f'done twice at once {report.worked_twice} (late {report.late}), missed {report.missed} of {report.tasks}; '
-        f'trace of {report.trace.events} events {"refused" if report.trace.refusal else "accepted"}, '
-        f'{report.trace.mutated - len(report.trace.accepted)} of {report.trace.mutated} mutated ones refused'
+        f'done twice at once {report.worked_twice} (late {report.late}), missed {report.missed} of {report.tasks}'
+        f'{trace if report.stage.traced else ""}'
     )
     for detail in report.details:
         say(f'  {detail}')
@@ -74,6 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument('--fault', choices=list(FAULTS), action='append', help='draw from these only')
     parser.add_argument('--most', type=int, default=3, help='how many faults may happen at once')
     parser.add_argument('--in-turn', action='store_true', help='play every fault once, alone, instead')
+    parser.add_argument('--nodes', type=int, help='so many workers with the default timings, one cluster for all the minutes')
     parser.add_argument('--results', type=Path, help='append a line for each run to this file')
     parser.add_argument('--list', action='store_true', help='list the faults and their stores, and end')
     parser.add_argument('--broken', choices=list(BREAKS), help='break a rule in the workers, and play the fault that shows it')
@@ -84,12 +90,24 @@ def main(arguments: Sequence[str]) -> None:
         for fault in FAULTS.values():
             say(f'{fault.name}: {", ".join(fault.stores)}')
         return
-    unsound = False
+    stage, unsound = None, False
+    if options.nodes:
+        stage = large_stage(options.nodes)
+        make_room(options.nodes)
     for store in options.store or PLACES:
         seed, end = options.seed, time.monotonic() + 60 * options.minutes
         while (left := end - time.monotonic()) > 0:
-            seconds, names = min(RUN_SEC, left), options.fault or ()
-            report = run(store, seed, seconds, names=names, most=options.most, in_turn=options.in_turn, say=say)
+            report = run(
+                store,
+                seed,
+                left if stage else min(RUN_SEC, left),
+                stage=stage,
+                names=options.fault or (faults_of_many(store) if stage else ()),
+                most=options.most,
+                in_turn=options.in_turn,
+                settle_sec=LARGE_SETTLE_SEC if stage else SETTLE_SEC,
+                say=say,
+            )
             show(report)
             if options.results:
                 report.append_to(options.results)

@@ -36,9 +36,21 @@ from jobsync.testing.worker_log import LogTail, now
 __all__ = ['INTERVAL_SEC', 'LIMIT_SEC', 'TIMEOUT_SEC', 'Scene', 'Stage', 'Worker']
 
 INTERVAL_SEC, TIMEOUT_SEC = 0.25, 2.5
+QUICK: Mapping[str, float] = {
+    'op_timeout_sec': 1.0,
+    'bulk_timeout_sec': 3.0,
+    'rebalance_delay_sec': 0.1,
+    'rebalance_check_interval_sec': 1,
+    'dead_node_check_interval_sec': 1,
+    'token_refresh_initial_interval_sec': 1,
+    'token_refresh_steady_interval_sec': 1,
+    'handover_timeout_sec': 30,
+}
+"""The settings that go with a short interval and timeout."""
 LIMIT_SEC = 120.0
 """For a condition that holds at once on a quiet machine: a limit against hanging."""
-_LOOK_SEC = 0.02
+_LOOK_SEC, _ANSWERS_SEC, _PAUSE_SEC = 0.02, 0.02, 0.05
+"""Seconds between two looks of the harness at the logs, of a worker at its answers, and at its tasks, at a pace of 1."""
 
 
 @attrs.frozen
@@ -51,10 +63,18 @@ class Stage:
     """Tasks a second."""
     kind: str = 'claim'
     """The kind of work: see ``tests.faults.worker.WORK``."""
+    interval_sec: float = INTERVAL_SEC
+    """The heartbeat interval."""
     timeouts: Sequence[float] = (TIMEOUT_SEC,)
     """Heartbeat timeouts; the workers take them in turn."""
+    timings: Mapping[str, float] = QUICK
+    """More settings of the workers. What is not here has its default."""
     traced: bool = True
     """Whether the workers write what they do as events of a trace."""
+    pace: float = 1.0
+    """How many times longer than usual workers and harness wait between two looks: many workers would take all the processors."""
+    limit_sec: float = LIMIT_SEC
+    """How long the cluster may take to form."""
 
 
 class Worker:
@@ -225,16 +245,9 @@ class Scene:
         return {
             'total_tokens': self.stage.tokens,
             'minimum_nodes': 1,
-            'heartbeat_interval_sec': INTERVAL_SEC,
+            'heartbeat_interval_sec': self.stage.interval_sec,
             'heartbeat_timeout_sec': self.stage.timeouts[number % len(self.stage.timeouts)],
-            'op_timeout_sec': 1.0,
-            'bulk_timeout_sec': 3.0,
-            'rebalance_delay_sec': 0.1,
-            'rebalance_check_interval_sec': 1,
-            'dead_node_check_interval_sec': 1,
-            'token_refresh_initial_interval_sec': 1,
-            'token_refresh_steady_interval_sec': 1,
-            'handover_timeout_sec': 30,
+            **self.stage.timings,
         }
 
     @property
@@ -265,6 +278,7 @@ class Scene:
         order = FaultOrder(
             node=node, run=run, folder=self._folder.name, origin=self.origin, tasks=self.stage.tasks, open_sec=LIMIT_SEC,
             settings=settings, watched=self.watched, kind=self.stage.kind, traced=self.stage.traced,
+            answers_sec=_ANSWERS_SEC * self.stage.pace, pause_sec=_PAUSE_SEC * self.stage.pace,
         )  # fmt: skip
         worker = Worker(order, lines, {**self.environment, **(environment or {})}, blocked=blocked)
         self.workers.append(worker)
@@ -331,7 +345,7 @@ class Scene:
         while not condition():
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_SEC)
+            time.sleep(_LOOK_SEC * self.stage.pace)
         return True
 
     def is_settled(self) -> bool:
@@ -347,8 +361,8 @@ class Scene:
         """Start all workers at once, and wait until they share the tokens."""
         for _ in range(self.stage.workers):
             self.start()
-        if not self.wait_until(self.is_settled):
-            raise RuntimeError(f'the cluster has not formed in {LIMIT_SEC:.0f} s: {self.words()}')
+        if not self.wait_until(self.is_settled, self.stage.limit_sec):
+            raise RuntimeError(f'the cluster has not formed in {self.stage.limit_sec:.0f} s: {self.words()}')
 
     def words(self) -> str:
         """Return the ends of what the workers have written to stderr."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 __all__ = ['CAN_MOUNT', 'Disk', 'small_disk']
 
-SIZE = '400m'
-"""More than a server writes in a run: it is full only when it is filled."""
+SIZE_MB = 400
+"""More than a server writes in a run of a few workers: it is full only when it is filled."""
 
 
 class Disk:
@@ -42,8 +42,8 @@ class Disk:
         self._filler.unlink(missing_ok=True)
 
 
-def _mount(path: Path) -> bool:
-    options = ['-t', 'tmpfs', '-o', f'size={SIZE},mode=1777', 'jobsync-faults', str(path)]
+def _mount(path: Path, times: int = 1) -> bool:
+    options = ['-t', 'tmpfs', '-o', f'size={SIZE_MB * times}m,mode=1777', 'jobsync-faults', str(path)]
     return subprocess.run(['mount', *options], capture_output=True, check=False).returncode == 0
 
 
@@ -65,13 +65,13 @@ CAN_MOUNT = _can_mount()
 
 
 @contextmanager
-def small_disk() -> Iterator[Disk | None]:
-    """Yield a disk of its own, which is gone after the block; None where none can be mounted."""
+def small_disk(times: int = 1) -> Iterator[Disk | None]:
+    """Yield a disk, ``times`` as large as usual, which is gone after the block; None where none can be mounted."""
     if not CAN_MOUNT:
         yield None
         return
     path = Path(tempfile.mkdtemp(prefix='jobsync-disk-'))
-    _mount(path)
+    _mount(path, times)
     try:
         yield Disk(path)
     finally:

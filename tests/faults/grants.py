@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,10 +22,7 @@ from jobsync._core.agent.ownership import Grant
 from jobsync._runtime import clock
 from jobsync.testing.worker_log import LogWriter, now
 
-__all__ = ['ANSWERS_SEC', 'log_answers', 'record_grants', 'task_thing']
-
-ANSWERS_SEC = 0.02
-"""Seconds between two readings of all tokens."""
+__all__ = ['log_answers', 'record_grants', 'task_thing']
 
 
 def task_thing(key: str) -> str:
@@ -84,8 +80,10 @@ def record_grants(log: LogWriter, watched: Iterable[str]) -> None:
     Lease.grant = RecordedGrant(log, watched)  # type: ignore[assignment]
 
 
-def log_answers(job: Job, token_of: Callable[[str], int], total_tokens: int, log: LogWriter, until: threading.Event) -> None:
-    """Log the tokens for which ``can_claim_task`` answers True, over and over. Run this on a thread of its own."""
+def log_answers(
+    job: Job, token_of: Callable[[str], int], total_tokens: int, log: LogWriter, every_sec: float, until: threading.Event
+) -> None:
+    """Log the tokens for which ``can_claim_task`` answers True, every ``every_sec`` seconds. Run this on a thread of its own."""
     samples = sample_tasks(token_of, total_tokens)
     known: list[int] | None = None
     number = 0
@@ -97,7 +95,7 @@ def log_answers(job: Job, token_of: Callable[[str], int], total_tokens: int, log
             known, number = tokens, number + 1
             log.write('answers', set=number, tokens=tokens)
         log.write('asked', set=number, before=before, after=after)
-        time.sleep(ANSWERS_SEC)
+        until.wait(every_sec)
 
 
 def sample_tasks(token_of: Callable[[str], int], total_tokens: int) -> dict[int, str]:

@@ -25,6 +25,9 @@ from jobsync.testing import Harness
 
 __all__ = ['PLACES', 'Place']
 
+FEW = 40
+"""Workers for which a server has room as it is."""
+
 
 class Place:
     """One store, with its servers. ``can`` names the faults of the store that it offers, besides those of its harness."""
@@ -47,6 +50,9 @@ class Place:
     def url(self, ports: Sequence[int]) -> str:
         """Return the URL of the store, by other ports in the place of its own."""
         raise NotImplementedError
+
+    def expect(self, workers: int) -> None:
+        """Get ready for so many workers."""
 
     def pause(self) -> None:
         """Stop the store without a word."""
@@ -149,6 +155,13 @@ class PostgresqlPlace(ServerPlace):
         self.server = PostgresServer()
         self.harness = self._harness = PostgresqlHarness(self.server)
         self._taken: list[psycopg.Connection[Any]] = []
+
+    def expect(self, workers: int) -> None:
+        """See ``Place``: a worker has two connections, and for a moment more while others replace it."""
+        if workers > FEW:
+            self.server.kill()
+            self.server.settings = (*self.server.settings, f'max_connections={4 * workers}')
+            self.server.start()
 
     @property
     def schema(self) -> str:
@@ -397,9 +410,9 @@ PLACES: Mapping[str, Callable[[], Place]] = {
 
 
 @contextmanager
-def open_place(name: str) -> Iterator[Place]:
-    """Yield a store, and end its servers afterwards."""
-    with small_disk() as disk:
+def open_place(name: str, workers: int = FEW) -> Iterator[Place]:
+    """Yield a store for so many workers, and end its servers afterwards."""
+    with small_disk(max(1, workers // FEW)) as disk:
         before = tempfile.tempdir
         tempfile.tempdir = before if disk is None else str(disk.path)
         try:
@@ -408,6 +421,7 @@ def open_place(name: str) -> Iterator[Place]:
             tempfile.tempdir = before
         place.disk = disk
         try:
+            place.expect(workers)
             yield place
         finally:
             place.close()

@@ -24,6 +24,11 @@ def killed(scene: Scene, workers: list[Worker]) -> Iterator[float]:
         scene.replace(worker, new_name=scene.random.random() < 0.5)
 
 
+def quarter(scene: Scene) -> list[Worker]:
+    """Draw a quarter of the workers."""
+    return scene.random.sample(scene.running, (len(scene.running) + 3) // 4)
+
+
 @fault('kill a follower', promise='P3')
 def kill_follower(scene: Scene) -> Iterator[float]:
     """SIGKILL."""
@@ -42,6 +47,12 @@ def kill_several(scene: Scene) -> Iterator[float]:
     leader = scene.leader()
     others = [worker for worker in scene.running if worker is not leader]
     yield from killed(scene, [leader, *scene.random.sample(others, max(0, len(others) - 1))])
+
+
+@fault('kill a quarter', promise='P3', weight=0.5)
+def kill_quarter(scene: Scene) -> Iterator[float]:
+    """SIGKILL."""
+    yield from killed(scene, quarter(scene))
 
 
 @fault('kill all', promise='')
@@ -161,6 +172,12 @@ def stop_several(scene: Scene) -> Iterator[float]:
     """SIGSTOP of all but one, around the moment at which leases end."""
     workers = scene.random.sample(scene.running, max(1, len(scene.running) - 1))
     yield from stopped(scene, workers, scene.random.uniform(0.8, 1.3))
+
+
+@fault('stop a quarter for 1.5 timeouts', promise='P3', weight=0.5)
+def stop_quarter(scene: Scene) -> Iterator[float]:
+    """SIGSTOP."""
+    yield from stopped(scene, quarter(scene), 1.5)
 
 
 @fault('stop in the middle of a task', promise='P3')

@@ -12,7 +12,7 @@ from random import Random
 import attrs
 from benchmarks.rolling_worker import ROUND_SEC, tasks_of
 from tests.faults.catalogue import FAULTS
-from tests.faults.cluster import INTERVAL_SEC, TIMEOUT_SEC, Scene, Stage
+from tests.faults.cluster import TIMEOUT_SEC, Scene, Stage
 from tests.faults.fault import Fault, Happening, draw, play
 from tests.faults.findings import Log, answered_twice, gaps, last_change, missed, moves, owned_twice, worked_twice
 from tests.faults.places import open_place
@@ -20,7 +20,7 @@ from tests.faults.trace import Verdict, ends_trace, judged
 
 from jobsync.testing.worker_log import now
 
-__all__ = ['Part', 'Report', 'judge', 'run', 'stage_of']
+__all__ = ['SETTLE_SEC', 'Part', 'Report', 'judge', 'run', 'stage_of']
 
 SETTLE_SEC = 60.0
 OPEN_SEC = 10.0
@@ -139,7 +139,7 @@ def run(
     stage = stage or stage_of(random)
     happenings: list[Happening] = []
     deaths: list[str] = []
-    with open_place(store) as place, Scene(store, place, stage, seed, environment) as scene:
+    with open_place(store, stage.workers) as place, Scene(store, place, stage, seed, environment) as scene:
         scene.form()
         first = now()
         say(f'{store} seed {seed}: {stage.workers} workers, {stage.tokens} tokens, work {stage.kind}')
@@ -219,7 +219,7 @@ def judge_trace(scene: Scene, happenings: Sequence[Happening]) -> Verdict:
     """Compare what the workers have written with the specification."""
     ends = [each.begin for each in happenings if any(ends_trace(scene.name, fault.name) for fault in each.faults)]
     until = min([now(), *ends])  # before the logs are read, one after the other
-    return judged(scene.beginning, scene.occurrences(), until)
+    return judged(scene.beginning, scene.occurrences(), until) if scene.stage.traced else Verdict()
 
 
 def bound_of(fault: Fault, scene: Scene, happening: Happening) -> float | None:
@@ -227,11 +227,11 @@ def bound_of(fault: Fault, scene: Scene, happening: Happening) -> float | None:
     lasted = happening.end - happening.begin
     match fault.promise:
         case 'P2':
-            return PUSH_SEC + (0 if scene.place.push else INTERVAL_SEC)
+            return PUSH_SEC + (0 if scene.place.push else scene.stage.interval_sec)
         case 'P3':
             return scene.longest_timeout + SLACK_SEC
         case 'P4':
-            return lasted + INTERVAL_SEC + SLACK_SEC
+            return lasted + scene.stage.interval_sec + SLACK_SEC
         case 'R8':
             return lasted + scene.longest_timeout + SLACK_SEC
     return None

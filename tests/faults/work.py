@@ -35,6 +35,8 @@ class FaultOrder(Order):
     """The kind of work: a name of ``WORK``."""
     traced: bool = True
     """Whether the events of a trace are written."""
+    answers_sec: float = 0.02
+    """Seconds between two readings of ``can_claim_task`` for all tokens."""
 
 
 @attrs.frozen

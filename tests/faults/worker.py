@@ -87,7 +87,8 @@ def serve(order: FaultOrder, log: LogWriter) -> bool:
     config, traps, over = CoordinationConfig(**order.settings), Traps(log), threading.Event()
     job = Job(order.node, coordination_config=config, wait_on_enter=60, handle_signals=True)
     job._session.instrument = lambda backend: TrappedBackend(TracedBackend(backend, log) if order.traced else backend, traps)
-    answers = (job, tokenizer(config.hash_function, config.total_tokens), config.total_tokens, log, over)
+    token_of = tokenizer(config.hash_function, config.total_tokens)
+    answers = (job, token_of, config.total_tokens, log, order.answers_sec, over)
     threading.Thread(target=log_answers, args=answers, daemon=True).start()
     has_entered = False
     try:

@@ -75,7 +75,9 @@ class ForkedProcess:
     def wait(self, timeout: float | None = None) -> int:
         """Return the status when the process has ended."""
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            poll = select.poll()  # select() takes no descriptor above 1023
+            poll.register(self._status, select.POLLIN)
+            if not poll.poll(None if timeout is None else 1000 * timeout):
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
             self.returncode = int.from_bytes(os.read(self._status, _NUMBER), 'big', signed=True)
             os.close(self._status)

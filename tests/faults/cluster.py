@@ -373,6 +373,8 @@ class Scene:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         for worker in self.all:
+            worker.process.kill()  # all at once: others would take over from one after the other
+        for worker in self.all:
             worker.close()
         self.lines.close()
         self._backend.close()

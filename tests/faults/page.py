@@ -1,6 +1,7 @@
 """Write docs/guarantees.md: ``python -m tests.faults.page RESULTS``, a file of results of ``python -m tests.faults --results``.
 
-Without a file of results only the list of defects is written anew, from defects.toml.
+Clusters of many nodes have a section of their own. A section of which there are no results stays as it is. The list of defects is
+always written anew, from defects.toml.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from typing import Any
 
 import attrs
 from tests.faults.catalogue import FAULTS, MODULES
+from tests.faults.large import LARGE
+from tests.faults.large import SETTLE_SEC as LARGE_SETTLE_SEC
 from tests.faults.places import PLACES
 
-__all__ = ['DEFECTS', 'PAGE', 'Defect', 'defect_lines', 'defects']
+__all__ = ['DEFECTS', 'PAGE', 'Defect', 'defect_lines', 'defects', 'figure_lines', 'large_lines', 'written']
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / 'docs' / 'guarantees.md'
 DEFECTS = Path(__file__).with_name('defects.toml')
 BEGIN, END = '<!-- figures -->', '<!-- end of figures -->'
+LARGE_BEGIN, LARGE_END = '<!-- many nodes -->', '<!-- end of many nodes -->'
 PROMISES = {
     'P2': 'join or leave',
     'P3': 'death',
@@ -76,27 +80,50 @@ FIGURES = (
     'store', 'minutes', 'faults', 'clusters', 'token-seconds owned twice', 'answered twice', 'tasks done twice at once', 'tasks',
     'missed', 'not whole again in 60 s', 'ended by themselves',
 )  # fmt: skip
+LARGE_FIGURES = tuple(head.replace('60 s', f'{LARGE_SETTLE_SEC:.0f} s') for head in FIGURES)
 
 
 def figure_lines(rows: Sequence[Row]) -> list[str]:
     """Return the lines of all tables of figures."""
-    days = sorted({row['at'][:10] for row in rows})
-    by_store = {store: found for store in PLACES if (found := [row for row in rows if row['store'] == store])}
-    bounds = ((store, *(bound_cell(found, promise) for promise in PROMISES)) for store, found in by_store.items())
+    by_store = stores_of(rows)
     return [
-        f'Measured on {" to ".join(dict.fromkeys((days[0], days[-1])))}, on a machine that was busy with other work.',
-        '',
-        *table(FIGURES, (store_row(store, found) for store, found in by_store.items())),
-        '',
-        'The longest time in seconds that a token had no owner, for faults that happened alone, and how often that was',
-        'longer than promised:',
-        '',
-        *table(('store', *(f'{promise}: {what}' for promise, what in PROMISES.items())), bounds),
-        '',
+        *summary_lines(FIGURES, by_store),
         'How often each fault happened, alone or with others:',
         '',
         *table(('fault', *by_store), fault_rows(by_store)),
     ]
+
+
+def large_lines(rows: Sequence[Row]) -> list[str]:
+    """Return the lines of all tables of figures of clusters of many nodes."""
+    by_store = stores_of(rows)
+    return [
+        *summary_lines(LARGE_FIGURES, by_store),
+        'Each fault by itself: the longest time in seconds that a token had no owner, in brackets what the promise allows, and',
+        'after how many seconds from the end of the fault the last token had found its owner:',
+        '',
+        *table(('fault', *by_store), large_fault_rows(by_store)),
+    ]
+
+
+def stores_of(rows: Sequence[Row]) -> Mapping[str, Sequence[Row]]:
+    """Return the rows of each store."""
+    return {store: found for store in PLACES if (found := [row for row in rows if row['store'] == store])}
+
+
+def summary_lines(heads: Sequence[str], by_store: Mapping[str, Sequence[Row]]) -> Iterator[str]:
+    """Yield the lines on what was found on each store, and under each promise."""
+    days = sorted({row['at'][:10] for rows in by_store.values() for row in rows})
+    bounds = ((store, *(bound_cell(found, promise) for promise in PROMISES)) for store, found in by_store.items())
+    yield f'Measured on {" to ".join(dict.fromkeys((days[0], days[-1])))}, on a machine that was busy with other work.'
+    yield ''
+    yield from table(heads, (store_row(store, found) for store, found in by_store.items()))
+    yield ''
+    yield 'The longest time in seconds that a token had no owner, for faults that happened alone, and how often that was'
+    yield 'longer than promised:'
+    yield ''
+    yield from table(('store', *(f'{promise}: {what}' for promise, what in PROMISES.items())), bounds)
+    yield ''
 
 
 def store_row(store: str, rows: Sequence[Row]) -> Sequence[object]:
@@ -130,17 +157,39 @@ def fault_rows(by_store: Mapping[str, Sequence[Row]]) -> Iterator[Sequence[objec
         yield (fault.name, *(counts[fault.name, store] or ('0' if store in fault.stores else '') for store in by_store))
 
 
+def large_fault_rows(by_store: Mapping[str, Sequence[Row]]) -> Iterator[Sequence[object]]:
+    """Yield a row for each fault that has happened."""
+    parts = {
+        store: [part for row in rows for part in row['parts'] if len(part['faults']) == 1] for store, rows in by_store.items()
+    }
+    for name in FAULTS:
+        mine = {store: [part for part in found if part['faults'] == [name]] for store, found in parts.items()}
+        if any(mine.values()):
+            yield (name, *('; '.join(map(part_cell, found)) for found in mine.values()))
+
+
+def part_cell(part: Row) -> str:
+    """Return how long a token had no owner, and when all had one."""
+    bound = '' if part['bound_sec'] is None else f' ({part["bound_sec"]:.0f})'
+    return f'{part["gap_sec"]:.1f}{bound}, {part["settle_sec"]:.1f}'
+
+
+def written(text: str, begin: str, end: str, lines: Sequence[str]) -> str:
+    """Return a page with other lines between two marks."""
+    before, _, rest = text.partition(begin)
+    return '\n'.join((before + begin, *lines, end + rest.partition(end)[2]))
+
+
 def main(arguments: Sequence[str]) -> None:
     """Write the page."""
     text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    figures, _, after = rest.partition(END)
-    if arguments:
-        rows = [json.loads(line) for path in arguments for line in Path(path).read_text().splitlines()]
-        lines = figure_lines(rows)
-        figures = '\n' + '\n'.join(lines) + '\n'
-    head, _, _ = after.partition('<!-- defects -->')
-    PAGE.write_text(f'{before}{BEGIN}{figures}{END}{head}<!-- defects -->\n' + '\n'.join(defect_lines()) + '\n')
+    rows = [json.loads(line) for path in arguments for line in Path(path).read_text().splitlines()]
+    if few := [row for row in rows if row['stage']['workers'] < LARGE]:
+        text = written(text, BEGIN, END, figure_lines(few))
+    if many := [row for row in rows if row['stage']['workers'] >= LARGE]:
+        text = written(text, LARGE_BEGIN, LARGE_END, large_lines(many))
+    head, _, _ = text.partition('<!-- defects -->')
+    PAGE.write_text(f'{head}<!-- defects -->\n' + '\n'.join(defect_lines()) + '\n')
     sys.stderr.write(f'{PAGE} written on {dt.datetime.now(dt.UTC).date()}\n')
 
 

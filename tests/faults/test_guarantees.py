@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.faults.page import BEGIN, END, PAGE, Defect, defect_lines, defects, figure_lines
+from tests.faults.page import (
+    BEGIN,
+    END,
+    LARGE_BEGIN,
+    LARGE_END,
+    PAGE,
+    Defect,
+    defect_lines,
+    defects,
+    figure_lines,
+    large_lines,
+    written,
+)  # fmt: skip
 from tests.faults.places import PLACES
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +66,15 @@ def test_the_page_has_figures_of_every_store() -> None:
     assert all(row[4:7] == ['0', '0', '0'] for row in first)
 
 
+def test_the_page_has_figures_of_many_nodes() -> None:
+    """In none of these was anything owned twice."""
+    figures = PAGE.read_text().partition(LARGE_BEGIN)[2].partition(LARGE_END)[0]
+    lines = [line.strip('| ').split(' | ') for line in figures.splitlines() if line.startswith('|')][2:]
+    first = list(itertools.takewhile(lambda row: row[0] != 'store', lines))
+    assert {row[0] for row in first} >= {'postgresql', 'redis', 'etcd'}
+    assert all(row[4:7] == ['0', '0', '0'] for row in first)
+
+
 def test_figures_count_what_is_late() -> None:
     """The longest gap of each promise, and how often it was longer than promised; what was owned twice is added up."""
     alone = {'faults': ['kill the leader'], 'gap_sec': 5.0, 'bound_sec': 4.5, 'settled': True}
@@ -65,3 +87,20 @@ def test_figures_count_what_is_late() -> None:
     assert '| redis | 3 | 8 | 2 | 0.5 | 2 | 0 | 20 | 0 | 2 | 6 |' in lines
     assert any(line.startswith('| redis |') and '5.0 (2 of 4)' in line for line in lines)
     assert any(line.startswith('| kill the leader |') and '| 6 |' in line for line in lines)
+
+
+def test_figures_of_many_nodes_have_each_fault() -> None:
+    """A fault that happened has the longest gap, the bound and the time until every token had an owner; others have no row."""
+    killed = {'faults': ['kill the leader'], 'gap_sec': 5.0, 'bound_sec': 17.0, 'settle_sec': 2.25, 'settled': True}
+    paused = {'faults': ['kill all'], 'gap_sec': 9.0, 'bound_sec': None, 'settle_sec': 0.0, 'settled': True}
+    row = {
+        'at': '2026-11-26T10:00:00+00:00', 'store': 'redis', 'seconds': 90.0, 'owned_twice': 0, 'answered_twice': 0,
+        'worked_twice': 0, 'tasks': 10, 'missed': 0, 'deaths': 0, 'parts': [killed, paused],
+    }  # fmt: skip
+    lines = large_lines([row, {**row, 'store': 'etcd', 'parts': [killed]}])
+    assert lines[-2:] == ['| kill the leader | 5.0 (17), 2.2 | 5.0 (17), 2.2 |', '| kill all | 9.0, 0.0 |  |']
+
+
+def test_a_section_takes_other_lines() -> None:
+    """What stands around it stays."""
+    assert written('a\n<b>\nold\n<e>\nz\n', '<b>', '<e>', ['new', 'newer']) == 'a\n<b>\nnew\nnewer\n<e>\nz\n'

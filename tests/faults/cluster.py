@@ -167,12 +167,14 @@ class Worker:
         """The number of tokens and pinned tasks that it last logged as its own."""
         return self.tokens + self._pins
 
-    def kill(self) -> None:
-        """SIGKILL. A process that has ended by itself owns nothing after the last line of its log."""
-        self.death = now() if self.is_running else self.death or 0.0
+    def kill(self, *, waits: bool = True) -> None:
+        """SIGKILL, and wait for the end. A process that has ended by itself owns nothing after the last line of its log."""
+        if self.death is None:
+            self.death = now() if self.is_running else 0.0
         self.process.kill()
-        self.process.wait()
-        self._ended = min(self._ended, now())
+        if waits:
+            self.process.wait()
+            self._ended = min(self._ended, now())
 
     def stop(self) -> None:
         """SIGSTOP."""
@@ -373,7 +375,7 @@ class Scene:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         for worker in self.all:
-            worker.process.kill()  # all at once: others would take over from one after the other
+            worker.kill(waits=False)  # all at once: the others would take over from one after the other
         for worker in self.all:
             worker.close()
         self.lines.close()

@@ -18,6 +18,8 @@ CALLS = ('heartbeat', 'snapshot', 'read_assignment', 'commit', 'read_locks', 'ap
 def killed(scene: Scene, workers: list[Worker]) -> Iterator[float]:
     """Kill workers at once, wait until their tokens are due elsewhere, and start others."""
     for worker in workers:
+        worker.kill(waits=False)
+    for worker in workers:
         worker.kill()
     yield scene.longest_timeout + 2.5
     for worker in workers:

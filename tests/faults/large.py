@@ -16,9 +16,8 @@ LARGE = 50
 """From so many workers on a cluster is a large one."""
 SETTLE_SEC = 180.0
 NAMES = (
-    'kill a follower', 'kill the leader', 'kill a quarter', 'stop for 1.5 timeouts', 'stop a quarter for 1.5 timeouts',
-    'stop several for about a timeout', 'join', 'leave', 'cut a worker off', 'cut the leader off at a call', 'the store killed',
-    'the store stopped', 'the store read-only', 'kill several',
+    'kill a follower', 'kill the leader', 'kill a quarter', 'stop a quarter for 1.5 timeouts', 'stop several for about a timeout',
+    'join', 'leave', 'cut a worker off', 'the store killed', 'the store stopped', 'the store read-only',
 )  # fmt: skip
 _DESCRIPTORS = 20
 """Of the harness, for each worker: pipes, and the lines with their connections."""

@@ -363,7 +363,7 @@ class Scene:
         """Start all workers at once, and wait until they share the tokens."""
         for _ in range(self.stage.workers):
             self.start()
-        if not self.wait_until(self.is_settled, self.stage.limit_sec):
+        if not self.wait_until(lambda: not self.place.start_ended() and self.is_settled(), self.stage.limit_sec):
             raise RuntimeError(f'the cluster has not formed in {self.stage.limit_sec:.0f} s: {self.words()}')
 
     def words(self) -> str:

@@ -19,8 +19,8 @@ NAMES = (
     'kill a follower', 'kill the leader', 'kill a quarter', 'stop a quarter for 1.5 timeouts', 'stop several for about a timeout',
     'join', 'leave', 'cut a worker off', 'the store killed', 'the store stopped', 'the store read-only',
 )  # fmt: skip
-_DESCRIPTORS = 20
-"""Of the harness, for each worker: pipes, and the lines with their connections."""
+_DESCRIPTORS = 200
+"""Of the harness, for each worker: its lines keep every connection that it tries while the store is stopped."""
 
 
 def large_stage(workers: int) -> Stage:
@@ -46,6 +46,6 @@ def faults_of_many(store: str) -> tuple[str, ...]:
 def make_room(workers: int) -> None:
     """Raise the limit of open files, and begin workers as forks: each would spend a second of a processor on its imports."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = 1000 + _DESCRIPTORS * workers
+    enough = _DESCRIPTORS * workers
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough if most == resource.RLIM_INFINITY else min(enough, most), most))
     forks.prefer(True)

@@ -98,11 +98,22 @@ class Gauges:
 
 
 def process_figures(pid: int) -> Iterator[tuple[str, float]]:
-    """Yield memory that belongs to a process alone (KiB), threads, and open files."""
+    """Yield memory that belongs to a process alone (KiB), threads, and open files.
+
+    Descriptors of an SQLite database do not count: SQLite keeps one for each connection that was ever open at once, and uses it
+    again. An open connection has one of the ``-wal`` besides, which counts.
+    """
     fields = dict(line.split(':\t', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines() if ':\t' in line)
     yield 'memory', float(fields['RssAnon'].split()[0])
     yield 'threads', float(fields['Threads'])
-    yield 'files', float(sum(1 for _ in Path(f'/proc/{pid}/fd').iterdir()))
+    yield 'files', float(sum(not name.endswith('.db') for name in open_files(pid)))
+
+
+def open_files(pid: int) -> Iterator[str]:
+    """Yield what the descriptors of a process stand for: for files their paths."""
+    for descriptor in Path(f'/proc/{pid}/fd').iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield str(descriptor.readlink()).removesuffix(' (deleted)')
 
 
 def established(ports: Iterable[int]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import re
+import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -116,3 +117,18 @@ def test_a_login_that_postgresql_refuses(newest_postgres: PostgresServer, login:
     known = newest_postgres.url().partition('://')[2].rpartition('@')[0]
     line = error_of(f'postgresql://{login or known}@127.0.0.1:{newest_postgres.port}/{database}')
     assert words in line
+
+
+@pytest.mark.postgres
+@pytest.mark.redis
+@pytest.mark.etcd
+@pytest.mark.parametrize('scheme', ['postgresql', 'redis', 'etcd'])
+def test_a_server_that_never_answers_is_away(scheme: str) -> None:
+    """A call that has taken all of its time leaves none to find out what is at the address: that is an outage."""
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        url = f'{scheme}://127.0.0.1:{silent.getsockname()[1]}'
+        with (
+            closing(plugins.connect(url, BackendOptions(op_timeout_sec=0.3))) as backend,
+            pytest.raises(BackendUnavailable),
+        ):
+            backend.open(SETTINGS, create=True)

@@ -23,8 +23,10 @@ MOST_BYTES = 4096
 def refuse_other_server(wanted: str, host: str, port: int, shown: object, within_sec: float) -> None:
     """Raise ``ConfigError`` if a server of another kind than ``wanted`` is found at an address; return if none is recognised.
 
-    Takes a third of ``within_sec`` at the most.
+    Takes a third of ``within_sec`` at the most, and does nothing if that is over: after a call that has taken all of its time.
     """
+    if within_sec <= 0:
+        return
     found = _kind_at(host, port, min(PART * within_sec, MOST_SEC))
     if found is None or found == wanted:
         return

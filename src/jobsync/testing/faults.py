@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import enum
+import functools
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import attrs
 
-from jobsync.backend import (
-    Audit,
-    Backend,
-    BackendInfo,
-    Changes,
-    Claim,
-    Guard,
-    HistoryKind,
-    Leadership,
-    LockEdit,
-    LockReading,
-    NodeRef,
-    Opened,
-    Plan,
-    Pulse,
-    Purged,
-    Rebalance,
-    Registration,
-    Revision,
-    Settings,
-    Snapshot,
-    Space,
-    Timeline,
-    Unclaimed,
-)
+from jobsync.backend import Backend, BackendInfo, Space
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['Fault', 'FaultyBackend', 'When']
@@ -66,6 +42,16 @@ class Fault:
     """How many calls are hit after that."""
     delay_sec: float = 0.0
     """Seconds that a call that is hit waits before anything else happens."""
+
+
+def _faulty(method: Callable[Concatenate[Backend, P], T]) -> Callable[Concatenate[FaultyBackend, P], T]:
+    """Make a method that calls the inner backend's of the same name, unless a fault applies."""
+
+    def call(self: FaultyBackend, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        inner: Callable[P, T] = getattr(self.inner, method.__name__)
+        return self._call(inner, *args, **kwargs)
+
+    return functools.update_wrapper(call, method)
 
 
 class FaultyBackend:
@@ -137,67 +123,24 @@ class FaultyBackend:
 
     # The protocol, method by method
 
-    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
-        return self._call(self.inner.open, settings, create, dead)
-
-    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        self._call(self.inner.renew_timeline, expected, at_least, longest_timeout_sec)
-
-    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
-        self._call(self.inner.register, node, timeline, at_least, replacing)
-
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
-        return self._call(self.inner.heartbeat, ref, seen, holding, candidate)
-
-    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
-        self._call(self.inner.set_weight, ref, weight, stalled)
-
-    def deregister(self, ref: NodeRef, died: bool = False) -> None:
-        self._call(self.inner.deregister, ref, died)
-
-    def remove_node(self, ref: NodeRef) -> bool:
-        return self._call(self.inner.remove_node, ref)
-
-    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        return self._call(self.inner.acquire_leadership, ref, epoch)
-
-    def snapshot(self) -> Snapshot:
-        return self._call(self.inner.snapshot)
-
-    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
-        return self._call(self.inner.read_assignment, since, tokens)
-
-    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        return self._call(self.inner.commit, ref, plan, guard)
-
-    def read_locks(self) -> LockReading:
-        return self._call(self.inner.read_locks)
-
-    def edit_locks(self, edit: LockEdit) -> int:
-        return self._call(self.inner.edit_locks, edit)
-
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
-        return self._call(self.inner.append_claims, ref, items, date, tolerated)
-
-    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
-        self._call(self.inner.forget_attempts, items, date, ref)
-
-    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
-        return self._call(self.inner.lost_attempts, date, at_least)
-
-    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
-        self._call(self.inner.append_audits, node, items, date)
-
-    def history(
-        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
-    ) -> Sequence[Claim | Audit | Rebalance]:
-        return self._call(self.inner.history, kind, limit=limit, date=date, item=item)
-
-    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
-        return self._call(self.inner.incomplete, date, older_than)
-
-    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
-        return self._call(self.inner.purge, kind, before, limit, after)
-
-    def wait(self, revision: int, timeout: float) -> int:
-        return self._call(self.inner.wait, revision, timeout)
+    open = _faulty(Backend.open)
+    renew_timeline = _faulty(Backend.renew_timeline)
+    register = _faulty(Backend.register)
+    heartbeat = _faulty(Backend.heartbeat)
+    set_weight = _faulty(Backend.set_weight)
+    deregister = _faulty(Backend.deregister)
+    remove_node = _faulty(Backend.remove_node)
+    acquire_leadership = _faulty(Backend.acquire_leadership)
+    snapshot = _faulty(Backend.snapshot)
+    read_assignment = _faulty(Backend.read_assignment)
+    commit = _faulty(Backend.commit)
+    read_locks = _faulty(Backend.read_locks)
+    edit_locks = _faulty(Backend.edit_locks)
+    append_claims = _faulty(Backend.append_claims)
+    forget_attempts = _faulty(Backend.forget_attempts)
+    lost_attempts = _faulty(Backend.lost_attempts)
+    append_audits = _faulty(Backend.append_audits)
+    history = _faulty(Backend.history)
+    incomplete = _faulty(Backend.incomplete)
+    purge = _faulty(Backend.purge)
+    wait = _faulty(Backend.wait)

@@ -54,7 +54,7 @@ def counted(claim: sa.Table, excluded: Any) -> Mapping[str, sa.ColumnElement[Any
     return {'incarnation': excluded.incarnation, 'lost': lost}
 
 
-def forget_attempts(tx: SqlTransaction, items: Sequence[str], date: dt.date, ref: NodeRef | None) -> None:
+def forget_attempts(tx: SqlTransaction, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
     """See ``Backend.forget_attempts``."""
     states.read(tx)
     given = {'items': tx.dialect.listed(sorted(set(items))), 'at': date}
@@ -78,7 +78,7 @@ def forget_of_run(dialect: Dialect) -> Any:
     return sa.update(claim).where(*own, claim.c.date == AT).values(incarnation=None)
 
 
-def lost_attempts(tx: SqlTransaction, date: dt.date, at_least: int) -> Mapping[str, int]:
+def lost_attempts(tx: SqlTransaction, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
     """See ``Backend.lost_attempts``."""
     states.read(tx)
     rows: Any = tx.execute(find_lost, {'at': date, 'at_least': at_least})

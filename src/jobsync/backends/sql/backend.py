@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+import functools
+from collections.abc import Callable, Collection, Mapping
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from jobsync.backend import (
-    Audit,
     BackendInfo,
     BackendOptions,
     Changes,
-    Claim,
-    Guard,
     HistoryKind,
-    Leadership,
-    LockEdit,
-    LockReading,
-    NodeRef,
     Opened,
-    Plan,
-    Pulse,
     Purged,
-    Rebalance,
-    Registration,
     Revision,
     Settings,
-    Snapshot,
     Timeline,
-    Unclaimed,
 )
 from jobsync.backends.sql import (
     attempts,
     commits,
     heartbeats,
-    history,
     locks,
     migrations,
     namespaces,
@@ -44,13 +31,27 @@ from jobsync.backends.sql import (
     read_assignment,
     state,
 )
+from jobsync.backends.sql import history as histories
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['SqlBackend']
 
+P = ParamSpec('P')
 T = TypeVar('T')
+
+
+def _in_one(
+    mode: Mode, work: Callable[Concatenate[SqlTransaction, P], T], *, is_bulk: bool = False
+) -> Callable[Concatenate[SqlBackend, P], T]:
+    """Make the method of ``Backend`` that ``work`` is named after, and documented by: all of it in one transaction."""
+
+    def call(self: SqlBackend, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        run = self._bulk if is_bulk else self._run
+        return run(mode, lambda tx: work(tx, *args, **kwargs))
+
+    return functools.update_wrapper(call, work)
 
 
 class SqlBackend:
@@ -132,9 +133,7 @@ class SqlBackend:
         """See ``Backend.close``."""
         self.store.close()
 
-    def snapshot(self) -> Snapshot:
-        """See ``Backend.snapshot``."""
-        return self._run(Mode.READ, heartbeats.snapshot)
+    snapshot = _in_one(Mode.READ, heartbeats.snapshot)
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
@@ -142,31 +141,15 @@ class SqlBackend:
 
     # Nodes
 
-    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
-        """See ``Backend.register``."""
-        self._run(Mode.STRUCTURE, lambda tx: nodes.register(tx, node, timeline, at_least, replacing))
-
-    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
-        """See ``Backend.heartbeat``."""
-        return self._run(Mode.WRITE, lambda tx: heartbeats.heartbeat(tx, ref, seen, holding, candidate))
-
-    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
-        """See ``Backend.set_weight``."""
-        self._run(Mode.STRUCTURE, lambda tx: nodes.set_weight(tx, ref, weight, stalled))
-
-    def deregister(self, ref: NodeRef, died: bool = False) -> None:
-        """See ``Backend.deregister``."""
-        self._run(Mode.STRUCTURE, lambda tx: nodes.deregister(tx, ref, died))
-
-    def remove_node(self, ref: NodeRef) -> bool:
-        """See ``Backend.remove_node``."""
-        return self._run(Mode.STRUCTURE, lambda tx: nodes.remove_node(tx, ref))
+    register = _in_one(Mode.STRUCTURE, nodes.register)
+    heartbeat = _in_one(Mode.WRITE, heartbeats.heartbeat)
+    set_weight = _in_one(Mode.STRUCTURE, nodes.set_weight)
+    deregister = _in_one(Mode.STRUCTURE, nodes.deregister)
+    remove_node = _in_one(Mode.STRUCTURE, nodes.remove_node)
 
     # The leader
 
-    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        """See ``Backend.acquire_leadership``."""
-        return self._run(Mode.STRUCTURE, lambda tx: nodes.acquire_leadership(tx, ref, epoch))
+    acquire_leadership = _in_one(Mode.STRUCTURE, nodes.acquire_leadership)
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
@@ -175,53 +158,27 @@ class SqlBackend:
         self._pins = changes.version, changes.pins
         return changes
 
-    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        """See ``Backend.commit``."""
-        return self._bulk(Mode.STRUCTURE, lambda tx: commits.commit(tx, ref, plan, guard))
+    commit = _in_one(Mode.STRUCTURE, commits.commit, is_bulk=True)
 
     # Task locks
 
-    def read_locks(self) -> LockReading:
-        """See ``Backend.read_locks``."""
-        return self._bulk(Mode.READ, locks.read)
-
-    def edit_locks(self, edit: LockEdit) -> int:
-        """See ``Backend.edit_locks``."""
-        return self._bulk(Mode.STRUCTURE, lambda tx: locks.edit(tx, edit))
+    read_locks = _in_one(Mode.READ, locks.read_locks, is_bulk=True)
+    edit_locks = _in_one(Mode.STRUCTURE, locks.edit_locks, is_bulk=True)
 
     # The history
 
-    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
-        """See ``Backend.append_claims``."""
-        return self._bulk(Mode.WRITE, lambda tx: history.append_claims(tx, ref, items, date, tolerated))
-
-    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
-        """See ``Backend.forget_attempts``."""
-        self._bulk(Mode.WRITE, lambda tx: attempts.forget_attempts(tx, items, date, ref))
-
-    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
-        """See ``Backend.lost_attempts``."""
-        return self._bulk(Mode.READ, lambda tx: attempts.lost_attempts(tx, date, at_least))
-
-    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
-        """See ``Backend.append_audits``."""
-        self._bulk(Mode.WRITE, lambda tx: history.append_audits(tx, node, items, date))
-
-    def history(
-        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
-    ) -> Sequence[Claim | Audit | Rebalance]:
-        """See ``Backend.history``."""
-        return self._bulk(Mode.READ, lambda tx: history.history(tx, kind, limit, date, item))
-
-    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
-        """See ``Backend.incomplete``."""
-        return self._bulk(Mode.READ, lambda tx: history.incomplete(tx, date, older_than))
+    append_claims = _in_one(Mode.WRITE, histories.append_claims, is_bulk=True)
+    append_audits = _in_one(Mode.WRITE, histories.append_audits, is_bulk=True)
+    forget_attempts = _in_one(Mode.WRITE, attempts.forget_attempts, is_bulk=True)
+    lost_attempts = _in_one(Mode.READ, attempts.lost_attempts, is_bulk=True)
+    history = _in_one(Mode.READ, histories.history, is_bulk=True)
+    incomplete = _in_one(Mode.READ, histories.incomplete, is_bulk=True)
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         """See ``Backend.purge``. Where nothing may go, no other writer has to wait."""
-        old = history.old_rows(self.store.tables, kind, before, limit, after)
+        old = histories.old_rows(self.store.tables, kind, before, limit, after)
         portion = self._bulk(Mode.READ, lambda tx: self.store.portion(tx, old))
         if portion.rows is None:
             return Purged(0, portion.resume)
         rows = portion.rows
-        return Purged(self._bulk(Mode.WRITE, lambda tx: history.delete(tx, old, rows)), portion.resume)
+        return Purged(self._bulk(Mode.WRITE, lambda tx: histories.delete(tx, old, rows)), portion.resume)

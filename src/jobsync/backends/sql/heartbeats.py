@@ -19,7 +19,7 @@ from jobsync.backends.sql.store import SqlTransaction
 __all__ = ['heartbeat', 'snapshot']
 
 
-def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool) -> Pulse:
+def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
     """See ``Backend.heartbeat``."""
     values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': json.dumps(sorted(holding))}
     # t=0  the leader has read heartbeat 7, and its commit evicts this node; the row is locked

@@ -34,7 +34,9 @@ MANY = 100
 """From so many rows on, the quick way to insert is tried first, where the dialect has one."""
 
 
-def append_claims(tx: SqlTransaction, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None) -> Unclaimed:
+def append_claims(
+    tx: SqlTransaction, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None
+) -> Unclaimed:
     """See ``Backend.append_claims``. One statement, because a worker pays it for each task, unless some are not recorded."""
     names, way = sorted(dict.fromkeys(items)), PLAINLY
     given = {**parameters(tx, ref.name, names, date), **run_of(ref)}
@@ -191,7 +193,12 @@ def none_of(dialect: Dialect, table: Table, *, by_any: bool = False) -> sa.FromC
 
 
 def history(
-    tx: SqlTransaction, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None
+    tx: SqlTransaction,
+    kind: HistoryKind,
+    *,
+    limit: int | None = None,
+    date: dt.date | None = None,
+    item: str | None = None,
 ) -> tuple[Claim | Audit | Rebalance, ...]:
     """See ``Backend.history``."""
     states.read(tx)

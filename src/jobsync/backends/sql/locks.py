@@ -20,7 +20,7 @@ from jobsync.backends.sql.state import SqlState
 from jobsync.backends.sql.store import SqlTransaction
 from jobsync.backends.sql.types import Spoilt, UtcDateTime
 
-__all__ = ['edit', 'read']
+__all__ = ['edit_locks', 'read_locks']
 
 COLUMNS = ('node_pattern', 'patterns', 'reason', 'created_by', 'expires_at', 'cost')
 """What a request sets. A lock has no cost."""
@@ -75,7 +75,7 @@ def parse(row: sa.Row[Any]) -> TaskLock:
     )
 
 
-def read(tx: SqlTransaction) -> LockReading:
+def read_locks(tx: SqlTransaction) -> LockReading:
     """See ``Backend.read_locks``."""
     states.read(tx)  # SchemaMismatch if the namespace is gone
     locks: list[TaskLock] = []
@@ -89,7 +89,7 @@ def read(tx: SqlTransaction) -> LockReading:
     return LockReading(tuple(sorted(locks, key=attrgetter('id'))), tuple(reports))
 
 
-def edit(tx: SqlTransaction, change: LockEdit) -> int:
+def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:
     """See ``Backend.edit_locks``."""
     row = tx.execute(numbered_state).one_or_none()
     state, lock = states.parse(row), table_of(tx.dialect, change.group)

@@ -58,7 +58,7 @@ def check_joined(tx: SqlTransaction, ref: NodeRef) -> None:
 
 
 def register(
-    tx: SqlTransaction, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None
+    tx: SqlTransaction, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None
 ) -> None:
     """See ``Backend.register``."""
     state, table = states.read(tx), tx.tables.node
@@ -104,7 +104,7 @@ def register(
     states.save(tx, states.raised(state, at_least), last_created=created_on, longest_timeout_sec=longest)
 
 
-def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool) -> None:
+def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool = False) -> None:
     """See ``Backend.set_weight``."""
     state, node = states.read(tx), tx.tables.node
     check_joined(tx, ref)
@@ -115,7 +115,7 @@ def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool) -
         states.save(tx, states.raised(state))
 
 
-def deregister(tx: SqlTransaction, ref: NodeRef, died: bool) -> None:
+def deregister(tx: SqlTransaction, ref: NodeRef, died: bool = False) -> None:
     """See ``Backend.deregister``."""
     state, node = states.read(tx), tx.tables.node
     left = {'state': NodeState.LEFT.value, 'holding': '[]', 'last_heartbeat': None, 'stalled': died}

@@ -49,8 +49,8 @@ QUICK: Mapping[str, float] = {
 """The settings that go with a short interval and timeout."""
 LIMIT_SEC = 120.0
 """For a condition that holds at once on a quiet machine: a limit against hanging."""
-_LOOK_SEC, _ANSWERS_SEC, _PAUSE_SEC = 0.02, 0.02, 0.05
-"""Seconds between two looks of the harness at the logs, of a worker at its answers, and at its tasks, at a pace of 1."""
+_LOOK_SEC, _PAUSE_SEC = 0.02, 0.05
+"""Seconds between two looks of the harness at the logs, and of a worker at its tasks, at a pace of 1."""
 
 
 @attrs.frozen
@@ -73,6 +73,8 @@ class Stage:
     """Whether the workers write what they do as events of a trace."""
     pace: float = 1.0
     """How many times longer than usual workers and harness wait between two looks: many workers would take all the processors."""
+    answers_sec: float = 0.02
+    """How often a worker calls ``can_claim_task`` for a task of every token."""
     limit_sec: float = LIMIT_SEC
     """How long the cluster may take to form."""
 
@@ -280,7 +282,7 @@ class Scene:
         order = FaultOrder(
             node=node, run=run, folder=self._folder.name, origin=self.origin, tasks=self.stage.tasks, open_sec=LIMIT_SEC,
             settings=settings, watched=self.watched, kind=self.stage.kind, traced=self.stage.traced,
-            answers_sec=_ANSWERS_SEC * self.stage.pace, pause_sec=_PAUSE_SEC * self.stage.pace,
+            answers_sec=self.stage.answers_sec, pause_sec=_PAUSE_SEC * self.stage.pace,
         )  # fmt: skip
         worker = Worker(order, lines, {**self.environment, **(environment or {})}, blocked=blocked)
         self.workers.append(worker)

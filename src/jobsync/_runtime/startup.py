@@ -27,6 +27,8 @@ _PROGRESS_SEC = 5.0
 _WARN_SEC = 10.0
 """After how long a wait is logged as a warning, once: a warning is shown where logging is not configured."""
 _POLL_SEC = 0.01
+_SLOWING, _LONGEST_POLL_SEC = 0.02, 0.1
+"""A wait is looked at every ``_POLL_SEC``, or this share of what it has lasted: hundreds may start on one machine at once."""
 
 
 def refuse_patched_threads(node_name: str) -> None:
@@ -97,7 +99,7 @@ def wait_until_entered(
         if (level := schedule.level(waited)) is not None:
             text = _waiting_for(status, config, distribution_timeout_sec, waited, _holders(runtime))
             _logger.log(level, 'node %r: %s', name, text)
-        time.sleep(_POLL_SEC)
+        time.sleep(max(_POLL_SEC, min(_SLOWING * waited, _LONGEST_POLL_SEC)))
 
 
 class _Schedule:

@@ -28,7 +28,7 @@ _WARN_SEC = 10.0
 """After how long a wait is logged as a warning, once: a warning is shown where logging is not configured."""
 _POLL_SEC = 0.01
 _SLOWING, _LONGEST_POLL_SEC = 0.02, 0.1
-"""A wait is looked at every ``_POLL_SEC``, or this share of what it has lasted: hundreds may start on one machine at once."""
+"""A wait polls every ``_POLL_SEC``, or after this share of what it has lasted: hundreds may start on one machine at once."""
 
 
 def refuse_patched_threads(node_name: str) -> None:

@@ -1,0 +1,59 @@
+"""What a signal's handler raises while SQLite works in the main thread."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+import sqlalchemy as sa
+from tests.support.harnesses.sqlite import SqliteHarness
+
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.sqlite import store as sqlite_store
+from jobsync.backends.sql.store import Mode
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance.namespace import SETTINGS
+
+COUNT = sa.text('WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < :most) SELECT count(*) FROM n')
+
+
+class AlarmError(BaseException):
+    """What the handler raises."""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite_store.SqliteStore]:
+    """A store that compares the clock with the deadline all the time."""
+    monkeypatch.setattr(sqlite_store, 'PROGRESS_STEPS', 1)
+    harness = SqliteHarness(tmp_path)
+    backend = harness.connect()
+    backend.open(SETTINGS, True)
+    assert isinstance(backend, SqlBackend)
+    assert isinstance(backend.store, sqlite_store.SqliteStore)
+    yield backend.store
+    harness.close()
+
+
+def test_it_is_raised(store: sqlite_store.SqliteStore) -> None:
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise AlarmError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for turn in range(10):
+            signal.setitimer(signal.ITIMER_REAL, 0.005 + 0.001 * turn)
+            with pytest.raises(AlarmError), store.transaction(Mode.READ, time.monotonic() + 100) as tx:
+                while True:
+                    tx.connection.execute(COUNT, {'most': 20_000})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_statement_ends_with_the_time_for_the_call(store: sqlite_store.SqliteStore) -> None:
+    with pytest.raises(BackendUnavailable), store.transaction(Mode.READ, time.monotonic() + 0.2) as tx:
+        tx.connection.execute(COUNT, {'most': 10**12})

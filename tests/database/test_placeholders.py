@@ -100,12 +100,12 @@ def test_the_database_agrees(cn: db.Connection, sql: str) -> None:
 @pytest.mark.parametrize(
     ('sql', 'values', 'message'),
     [
-        ('a = %s', [1, 2], '2 values for 1 placeholders'),
-        ('a = %s AND b = %s', [1], '1 values for more placeholders than that: '),
-        ('a = %s AND b = %s', [(1, 2)], r'1 values for more placeholders than that \(values follow the statement one by one'),
+        ('a = %s', [1, 2], '2 values for 1 placeholder'),
+        ('a = %s AND b = %s', [1], '1 value for more placeholders than that: '),
+        ('a = %s AND b = %s', [(1, 2)], r'1 value for more placeholders than that \(values follow the statement one by one'),
         ('a = %s AND b = %s', [[1, 2]], r'as in select\(cn, sql, 1, 2\); a tuple is one value, for IN'),
-        ('a = 1', [{'a': 1}], r'1 values for 0 placeholders \(values follow'),
-        ("a = '%s'", [1], '1 values for 0 placeholders'),
+        ('a = 1', [{'a': 1}], r'1 value for 0 placeholders \(values follow'),
+        ("a = '%s'", [1], '1 value for 0 placeholders'),
         ('5 % 2 = %s', [1], "'% ' in a statement with values"),
         ('a = %(name)s', [1], r"'%\(' in a statement"),
         ('a = %s AND b = %', [1], "'%' in a statement"),

@@ -65,7 +65,9 @@ class Claims(AsyncIterator[T], Generic[T]):
 
         def __iter__(self) -> NoReturn:
             """Refuse ``for``."""
-            raise JobsyncError('tasks of an AsyncJob are claimed by "async for task in job.claim(…)", not by "for"')
+            raise JobsyncError(
+                'tasks of an AsyncJob are claimed by "async for task in job.claim(…)" or job.batch(…), not by "for"'
+            )
 
     async def __anext__(self) -> T:
         # t=0  asyncio task a requests its next task, and waits for a thread

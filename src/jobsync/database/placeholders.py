@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobsync._core.counting import counted
 from jobsync.database.row_filter import RowFilter
 from jobsync.errors import ConfigError
 
@@ -64,7 +65,7 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
                 written.append(percent)
             case '%s':
                 if not given:
-                    raise ConfigError(f'{len(values)} values for more placeholders than that{_hint(values)}: {sql}')
+                    raise ConfigError(f'{counted(len(values), "value")} for more placeholders than that{_hint(values)}: {sql}')
                 value = given.pop(0)
                 if isinstance(value, RowFilter):
                     condition, several = value.text('sqlite' if paramstyle == 'qmark' else 'postgresql')
@@ -79,7 +80,9 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
             case other:
                 raise ConfigError(f'{other!r} in a statement with values: a placeholder is %s, a percent sign %%: {sql}')
     if given:
-        raise ConfigError(f'{len(values)} values for {len(values) - len(given)} placeholders{_hint(values)}: {sql}')
+        raise ConfigError(
+            f'{counted(len(values), "value")} for {counted(len(values) - len(given), "placeholder")}{_hint(values)}: {sql}'
+        )
     return ''.join([*written, sql[end:]]), out
 
 

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 from sqlalchemy import Connection, Engine, NullPool, QueuePool
@@ -57,8 +58,8 @@ class SqliteConnections:
                     connection.detach()
                 connection.close()
 
-    def peek(self, query: str, seen: int | None) -> tuple[int, int | None] | None:
-        """Return the count of commits and the number that ``query`` reads; None while the count is still ``seen``."""
+    def peek(self, query: str, seen: int | None) -> tuple[int, tuple[Any, ...] | None] | None:
+        """Return the count of commits and the row that ``query`` reads, if any; None while the count is still ``seen``."""
         with self._lock:
             if self._disposed:
                 return None
@@ -66,8 +67,7 @@ class SqliteConnections:
             commits: int = self.anchor.connection.execute('PRAGMA data_version').fetchone()[0]
             if commits == seen:
                 return None
-            row = self.anchor.connection.execute(query).fetchone()
-            return commits, None if row is None else row[0]
+            return commits, self.anchor.connection.execute(query).fetchone()
 
     def dispose(self) -> None:
         """Close everything; a connection in use is closed when it is returned."""

@@ -26,6 +26,7 @@ from jobsync.backends.sql.sqlite.ddl import triggers
 from jobsync.backends.sql.sqlite.dialect import SqliteDialect
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
+from jobsync.backends.sql.sqlite.hints import Hints, news_query
 from jobsync.backends.sql.sqlite.purging import portion
 from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
@@ -94,6 +95,7 @@ class SqliteStore(SqlStore):
         self._closed = threading.Event()
         self._connections: SqliteConnections | None = None
         self._queue = WriteQueue()
+        self._hints = Hints()
         self._revised = time.monotonic()
         self._watch_off = sa.update(tables.state).values(writer=1)
         self._watch_on = sa.update(tables.state).values(writer=0)
@@ -249,7 +251,7 @@ class SqliteStore(SqlStore):
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout_sec
-        query = str(sa.select(self.tables.state.c.revision))
+        query = news_query(self.tables)
         connections: SqliteConnections | None = None
         seen: int | None = None
         written: tuple[int, int, int] | None = None
@@ -268,11 +270,17 @@ class SqliteStore(SqlStore):
                     before, connections = connections, self._current(deadline + 1)
                     if connections is not before:
                         seen = None
+                    is_another = before not in (None, connections)
+                    if is_another:
+                        self._hints.forget()
                     if (news := connections.peek(query, seen)) is not None:
-                        seen, number = news[0], revision if news[1] is None else news[1]
-                        if number > revision or before not in (None, connections):
+                        seen, row = news
+                        number = revision if row is None else row[0]
+                        if row is not None:
+                            self._hints.note(row)
+                        if number > revision or is_another:
                             self._revised = now
-                            return number
+                            return number if is_another else self._hints.hint(number, revision)
             left = deadline - now
             if left <= 0:
                 break

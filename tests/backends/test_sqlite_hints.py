@@ -1,0 +1,69 @@
+"""Which nodes SQLite's hints concern. That none is left out is the conformance suite's to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.harnesses.sqlite import SqliteHarness
+
+from jobsync.backend import Hint, TokenGroup
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
+    harness = SqliteHarness(tmp_path)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def namespace(harness: SqliteHarness) -> Namespace:
+    namespace = Namespace(harness.connect())
+    namespace.backend.open(SETTINGS, True)
+    return namespace
+
+
+@pytest.fixture
+def named(harness: SqliteHarness, namespace: Namespace) -> Callable[[], frozenset[str] | None]:
+    """Return the nodes that the hints since the last call concern; None: all."""
+    watcher = harness.connect()
+    watcher.open(SETTINGS, True)
+    known = 0
+
+    def read() -> frozenset[str] | None:
+        nonlocal known
+        found = watcher.wait(known, 100)
+        assert isinstance(found, Hint)
+        assert found == namespace.revision.number
+        known = found
+        return found.nodes
+
+    return read
+
+
+def test_what_concerns_the_leader_only(namespace: Namespace, named: Callable[[], frozenset[str] | None]) -> None:
+    namespace.leader()
+    assert named() is None, 'the first one, since nothing is known of the time before it'
+    other = namespace.join('b')
+    assert named() == frozenset()
+    namespace.backend.set_weight(other, 2.0)
+    assert named() == frozenset()
+    namespace.backend.deregister(other)
+    namespace.join('c')
+    assert named() == frozenset()
+
+
+def test_what_concerns_all(namespace: Namespace, harness: SqliteHarness, named: Callable[[], frozenset[str] | None]) -> None:
+    leader = namespace.leader()
+    namespace.join('b')
+    named()
+    namespace.commit(leader, TokenGroup([0], 'b'))
+    namespace.join('c')
+    assert named() is None, 'a commit, and a node that registers after it'
+    harness.delete_node_row('sync_', 'b')
+    assert named() is None
+    harness.delete_token_rows('sync_', [0])
+    assert named() is None

@@ -35,6 +35,8 @@ class Hints:
         self._lock = threading.Lock()
         self._concerned = Concerned()
         self._last: tuple[Any, ...] = ()
+        self.nodes = 0
+        """How many nodes have a row."""
 
     def note(self, row: Sequence[Any]) -> None:
         """Take a row of ``news_query``.
@@ -47,8 +49,8 @@ class Hints:
             last, self._last = self._last, tuple(row)
             if last == self._last:
                 return
-            number, nodes, *everyone = self._last
-            is_for_few = bool(last) and last[0] <= number and last[1] <= nodes and list(last[2:]) == everyone
+            number, self.nodes, *everyone = self._last
+            is_for_few = bool(last) and last[0] <= number and last[1] <= self.nodes and list(last[2:]) == everyone
             self._concerned.note(number, () if is_for_few else None)
 
     def hint(self, number: int, since: int) -> Hint:

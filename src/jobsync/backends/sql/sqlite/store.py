@@ -47,6 +47,8 @@ INFO = BackendInfo(
 )
 PULSE_SEC = (0.025, 0.15)
 """The pauses between two polls of ``wait``: just after a change, because a hand-over has several steps; and after a long calm."""
+PULSE_OF_NODE_SEC = (0.0005, 0.001)
+"""The pauses for each node, where there are so many that these are longer: all of them poll, on the processors of one host."""
 SLOWING = 0.1
 """The pause grows to this share of the time since the last change."""
 THOROUGH_SEC = 1.0
@@ -96,6 +98,7 @@ class SqliteStore(SqlStore):
         self._connections: SqliteConnections | None = None
         self._queue = WriteQueue()
         self._hints = Hints()
+        self._news = news_query(tables)
         self._revised = time.monotonic()
         self._watch_off = sa.update(tables.state).values(writer=1)
         self._watch_on = sa.update(tables.state).values(writer=0)
@@ -251,7 +254,6 @@ class SqliteStore(SqlStore):
     def wait(self, revision: int, timeout_sec: float) -> int:
         """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout_sec
-        query = news_query(self.tables)
         connections: SqliteConnections | None = None
         seen: int | None = None
         written: tuple[int, int, int] | None = None
@@ -273,7 +275,7 @@ class SqliteStore(SqlStore):
                     is_another = before not in (None, connections)
                     if is_another:
                         self._hints.forget()
-                    if (news := connections.peek(query, seen)) is not None:
+                    if (news := connections.peek(self._news, seen)) is not None:
                         seen, row = news
                         number = revision if row is None else row[0]
                         if row is not None:
@@ -284,6 +286,8 @@ class SqliteStore(SqlStore):
             left = deadline - now
             if left <= 0:
                 break
-            pulse = min(max(SLOWING * (now - self._revised), PULSE_SEC[0]), PULSE_SEC[1])
-            self._closed.wait(min(pulse, left))
+            quickest, slowest = (
+                max(pulse, self._hints.nodes * each) for pulse, each in zip(PULSE_SEC, PULSE_OF_NODE_SEC, strict=True)
+            )
+            self._closed.wait(min(max(SLOWING * (now - self._revised), quickest), slowest, left))
         return number

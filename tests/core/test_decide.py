@@ -338,53 +338,6 @@ def test_acknowledgements_are_gathered() -> None:
     assert scene.plan().moved == 2
 
 
-def many_hand_over() -> tuple[Scene, list[str]]:
-    """Twenty-four nodes have five tokens each, and each is to give one to a newcomer: the targets are committed."""
-    owners = list('abcdefghijklmnopqrstuvwx')
-    newcomers = [node(name) for name in 'ABCDEF']
-    scene = Scene.of(''.join(5 * name for name in owners), *newcomers)
-    scene.state.admission.newcomers.update((newcomer.ref, 0.0) for newcomer in newcomers)
-    scene.commit()
-    assert len(scene.assignment.targets) == len(owners)
-    return scene, owners
-
-
-def test_acknowledgements_of_many_are_gathered_while_more_come() -> None:
-    """One commit serves all, though together they take longer than half a second."""
-    scene, owners = many_hand_over()
-    for name in owners[:-1]:
-        scene.acknowledge(name)
-        assert scene.decide().plan is None
-        scene.now += 0.2
-    scene.acknowledge(owners[-1])
-    assert scene.plan().moved == len(owners)
-
-
-@pytest.mark.parametrize('came', [1, 12, 23])
-def test_many_do_not_wait_for_one_that_does_not_acknowledge(came: int) -> None:
-    """Half a second after the last acknowledgement what was released passes on."""
-    scene, owners = many_hand_over()
-    for name in owners[:came]:
-        scene.acknowledge(name)
-    assert scene.decide().plan is None
-    scene.now += 0.49
-    assert scene.decide().plan is None
-    scene.now += 0.02
-    assert scene.plan().moved == came
-
-
-def test_acknowledgements_that_come_slowly_are_not_gathered_for_ever() -> None:
-    """Five seconds after the first one what was released passes on."""
-    scene, owners = many_hand_over()
-    began, came = scene.now, 0
-    while scene.decide().plan is None:
-        scene.acknowledge(owners[came])
-        came += 1
-        scene.now += 0.3
-    assert 5.0 <= scene.now - began < 5.6
-    assert scene.plan().moved == came
-
-
 def test_acknowledgements_are_not_gathered_for_long() -> None:
     """A node that is slow to see the version keeps the others' tokens waiting for half a second at most."""
     scene = joining()
@@ -704,8 +657,8 @@ def test_a_stuck_node_is_no_target() -> None:
     scene = Scene.of(assigned('aaaa..', targets={2: 'b', 3: 'b'}, members='b'))
     scene.nodes['a'] = attrs.evolve(scene.nodes['a'], holding=frozenset({3}))
     scene.nodes['b'] = attrs.evolve(scene.nodes['b'], candidate=False)
-    scene.state.released_at = 0.0
-    scene.state.version = scene.assignment.version
+    scene.state.gathering.released_at = 0.0
+    scene.state.gathering.version = scene.assignment.version
     scene.commit()
     assert spelled(scene.assignment) == 'aaaaaa'
     assert not scene.assignment.targets

@@ -25,6 +25,7 @@ from jobsync._core.agent.rollback import Known, RollbackDetector
 from jobsync._core.agent.schedule import AssignmentRefresh, HeartbeatSchedule, WeightSync
 from jobsync._core.assignment import Assignment, Plan, TokenGroup
 from jobsync._core.leader.admission import Admission
+from jobsync._core.leader.gathering import Gathering
 from jobsync._core.leader.inputs import LeaderState
 from jobsync._core.records import (
     Eviction,
@@ -161,8 +162,11 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     LeaderState: {
         'timeline_read_at': K.TIME, 'absent_since': K.TIME, 'rowless': K.TIME, 'doubted': K.REVISION, 'admission': K.PART,
-        'version': K.VALUE, 'version_read_at': K.ZERO, 'released_at': K.TIME, 'seen_at': K.TIME, 'acknowledged': K.NONE,
-        'unsettled_since': K.NONE, 'cause': K.NONE, 'idle': K.NONE, '_node_names': K.NONE,
+        'gathering': K.PART, 'unsettled_since': K.NONE, 'cause': K.NONE, 'idle': K.NONE, '_node_names': K.NONE,
+    },
+    Gathering: {
+        'version': K.VALUE, 'read_at': K.TIME, 'released_at': K.TIME, 'seen_at': K.TIME, 'acknowledged': K.VALUE,
+        'more_until': K.DUE,
     },
     Admission: {'newcomers': K.TIME, 'held': K.TIME, 'going': K.VALUE, 'rolls_until': K.DUE},
     Departure: {'by': K.DUE, 'worker': K.VALUE},

@@ -92,7 +92,9 @@ class Machine:
         for number, spec in enumerate(world.processes):
             key = f'{spec.name}{number}'
             self._loading = key, None
-            agent = self._templates[key] = Agent(spec.config(world.durable), TOKEN_OF.__getitem__, self._new_id, 0.0)
+            agent = self._templates[key] = Agent(
+                spec.config(world.durable, world.gathers), TOKEN_OF.__getitem__, self._new_id, 0.0
+            )
             _use(agent, self._event)
         self.codec = Codec(self.terms, self._oldest, self._templates.__getitem__)
         self.store = StoreTerms(self.terms, self.codec, SETTINGS, TOKEN_OF.__getitem__, position=world.position)

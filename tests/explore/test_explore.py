@@ -15,6 +15,10 @@ from tests.simulation import broken_rules
 from tests.simulation.broken_rules import BROKEN_ORDER, BROKEN_RULES
 from tests.simulation.test_scenarios import SCENARIOS
 
+from jobsync._core.config import NodeConfig
+from jobsync._core.leader.gathering import Gathering
+from jobsync._core.leader.handover import Released
+
 WAYS = counterexamples.read()
 
 
@@ -44,6 +48,24 @@ def test_one_owner_whatever_is_late() -> None:
     assert not found.problem, found.way
     assert found.states >= 4_000
     assert found.continued > 900
+
+
+@pytest.mark.slow
+def test_one_owner_while_many_acknowledgements_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So have the nearest states in which a leader gathers for longer than it does where owners are few; some go on gathering."""
+    holds_up, longer = Gathering.holds_up, list[float]()
+
+    def watched(self: Gathering, released: Released, is_structural: bool, config: NodeConfig, now: float) -> bool:
+        waits = holds_up(self, released, is_structural, config, now)
+        if waits and self.released_at is not None and now >= self.released_at + config.gather_sec:
+            longer.append(now - self.released_at)
+        return waits
+
+    monkeypatch.setattr(Gathering, 'holds_up', watched)
+    found = explore(Cluster(WORLDS['gathering']), most=2_000, continue_every=2)
+    assert not found.problem, found.way
+    assert found.continued > 900
+    assert longer
 
 
 @pytest.mark.full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -10,7 +11,7 @@ from jobsync._core.config import NodeConfig
 from jobsync.backend import BackendInfo, LockEdit, LockFilter, LockRequest, Reach, Settings
 from jobsync.config import CoordinationConfig
 
-__all__ = ['SETTINGS', 'TOKEN_OF', 'ProcessSpec', 'World', 'cleared', 'declared', 'locked']
+__all__ = ['SETTINGS', 'TOKEN_OF', 'ProcessSpec', 'World', 'cleared', 'declared', 'locked', 'locked_to']
 
 SETTINGS = Settings(2, 'xxh3')
 TOKEN_OF: Mapping[str, int] = {'x': 0, 'y': 1}
@@ -18,6 +19,9 @@ TOKEN_OF: Mapping[str, int] = {'x': 0, 'y': 1}
 INTERVAL, TIMEOUT = 1.0, 4.0
 """Heartbeat interval and timeout in ticks; a lease is ``LEASE`` ticks."""
 LEASE = 3.0
+GATHERING: Mapping[str, Any] = {'many_owners': 1, 'gather_sec': 1.5, 'gather_longer_sec': 3.0}
+"""How leaders gather acknowledgements in worlds that are about this: two owners are many, and what comes a tick after the first
+extends the wait by a tick."""
 _NEVER = float('inf')
 
 
@@ -32,7 +36,7 @@ class ProcessSpec:
     timeout: float = TIMEOUT
     weight: float = 1.0
 
-    def config(self, durable: bool) -> NodeConfig:
+    def config(self, durable: bool, gathers: bool) -> NodeConfig:
         """Return the configuration of the process: times in ticks, without the polls that only make up for lost hints."""
         coordination = CoordinationConfig(
             weight=self.weight,
@@ -49,6 +53,7 @@ class ProcessSpec:
         )
         return attrs.evolve(
             config,
+            **(GATHERING if gathers else {}),
             rebalance_check_interval_sec=_NEVER,
             dead_node_check_interval_sec=_NEVER,
             token_refresh_initial_interval_sec=_NEVER,
@@ -59,6 +64,11 @@ class ProcessSpec:
 def locked(task: str, *patterns: str) -> LockEdit:
     """Return the edit that locks a task to nodes."""
     return LockEdit(put=(LockRequest(task, patterns, 'explorer'),))
+
+
+def locked_to(node: str, *tasks: str) -> LockEdit:
+    """Return the edit that locks several tasks to one node at once."""
+    return LockEdit(put=tuple(LockRequest(task, (node,), 'explorer') for task in tasks))
 
 
 def cleared(task: str) -> LockEdit:
@@ -96,6 +106,8 @@ class World:
     late: tuple[str, ...] = ('heartbeat', 'work', 'commit')
     """Which calls may be late, at the cost of one ``late``."""
     durable: bool = True
+    gathers: bool = False
+    """Whether leaders take two owners for many, and gather their acknowledgements for longer."""
     position: bool = False
     """Whether the store reports a position, which shows a rollback."""
     beginning: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from jobsync._core.assignment import Assignment, Plan
 from jobsync._core.leader import decide as deciding
 from jobsync._core.leader import handover
 from jobsync._core.leader.affected import affected_by
+from jobsync._core.leader.gathering import Gathering
 from jobsync._core.leader.inputs import Decision, LeaderView
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.pins import PinPlanner
@@ -160,6 +161,36 @@ def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
         return under(cls, attrs.evolve(assignment, targets=NO_TARGETS), ref)  # type: ignore[no-any-return]
 
     return patched(Ownership, 'under', classmethod(deaf))
+
+
+@contextmanager
+def r3_acknowledgements_outlive_their_version() -> Iterator[None]:
+    """R3: once the leader has gathered all acknowledgements of a version, it waits for none of later versions."""
+    begin, find, holding = Gathering.begin, handover.find_released, handover._holding
+    gathered = list[bool]()
+
+    def keeps(self: Gathering, version: Revision, now: float) -> None:
+        seen_at = self.seen_at
+        begin(self, version, now)
+        self.seen_at = seen_at
+        gathered[:] = [seen_at is not None]
+
+    def trusting(*rest: Any) -> handover.Released:
+        known = (lambda owner, version: owner.holding) if gathered == [True] else holding
+        with patched(handover, '_holding', known):
+            return find(*rest)
+
+    with patched(Gathering, 'begin', keeps), patched(deciding, 'find_released', trusting):
+        yield
+
+
+def r3_gathers_until_all_have_acknowledged() -> AbstractContextManager[None]:
+    """R3: the leader passes nothing on before every owner that is to release something has acknowledged."""
+
+    def patient(self: Gathering, released: handover.Released, *_: Any) -> bool:
+        return self.released_at is not None and not released.is_seen
+
+    return patched(Gathering, 'holds_up', patient)
 
 
 def r4_the_leader_is_always_a_candidate() -> AbstractContextManager[None]:

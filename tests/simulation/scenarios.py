@@ -25,10 +25,10 @@ SHORT, LONG = (5.0, 15.0), (5.0, 60.0)
 class Stage:
     """A quiet world, in which nothing happens that the scenario does not say."""
 
-    def __init__(self, *, push: bool = True, tokens: int = 24) -> None:
+    def __init__(self, *, push: bool = True, tokens: int = 24, gathers: bool = False) -> None:
         self.world = World(0, WorldConfig(nodes=3, tokens=tokens))
         self.world.quiet, self.world.push, self.world.store.durable, self.world.grace_sec = True, push, True, 0.0
-        self.world.hosts = 0
+        self.world.hosts, self.world.gathers = 0, gathers
         self._late: list[str] = []
 
     def start(self, name: str, timing: tuple[float, float] = SHORT, tokens: int | None = None) -> SimNode:
@@ -56,7 +56,11 @@ class Stage:
         for _ in self.world.steps(self.world.now + within):
             if goal():
                 return
-        self._late.append(f'{complaint} after {within:g} s')
+        self.complain(f'{complaint} after {within:g} s')
+
+    def complain(self, text: str) -> None:
+        """Remember that something broke."""
+        self._late.append(text)
 
     def expect_settled(self, within: float) -> None:
         """Let time pass until every promise holds that can be held when all is quiet."""

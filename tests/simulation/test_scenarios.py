@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import pytest
-from tests.simulation import broken_rules, scenarios
+from tests.simulation import broken_rules, gathering, scenarios
 
 SCENARIOS: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[str]]] = {
     broken_rules.r1_a_lease_begins_again_with_what_was_owned: scenarios.a_row_is_put_back,
@@ -16,6 +16,7 @@ SCENARIOS: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[st
     broken_rules.r2_silence_proves_death: scenarios.the_store_is_away,
     broken_rules.r2_failures_are_no_blindness: scenarios.the_store_refuses_writes,
     broken_rules.r2_by_the_clock_of_the_store: scenarios.the_clock_of_the_store_jumps,
+    broken_rules.r3_gathers_until_all_have_acknowledged: gathering.one_of_several_is_silent,
     broken_rules.r4_the_leader_is_always_a_candidate: scenarios.the_work_of_the_leader_hangs,
     broken_rules.r4_no_candidates_are_not_passed_over: scenarios.the_work_of_the_leader_hangs,
     broken_rules.r4_stuck_nodes_are_given_tokens: scenarios.the_work_of_the_leader_hangs,
@@ -46,6 +47,8 @@ OTHERS = (
     scenarios.the_five_oldest_of_fifty_die,
     scenarios.all_of_a_host_are_killed,
     scenarios.one_is_killed_on_a_host_of_its_own,
+    gathering.the_leader_dies_while_it_gathers,
+    gathering.an_owner_leaves_while_the_leader_gathers,
 )
 
 

@@ -17,8 +17,8 @@ _RETRY_SEC = 1.0
 class NodeConfig:
     """The configuration of one node; times in seconds.
 
-    Nothing has a default here. A field without a docstring is documented where the value comes from: in ``CoordinationConfig``,
-    ``Job`` (``wait_on_enter``) or ``BackendInfo`` (``durable``, ``max_removals``).
+    Nothing that a user sets has a default here. A field without a docstring is documented where the value comes from: in
+    ``CoordinationConfig``, ``Job`` (``wait_on_enter``) or ``BackendInfo`` (``durable``, ``max_removals``).
     """
 
     name: str
@@ -50,6 +50,12 @@ class NodeConfig:
     locks_enabled: bool
     durable: bool
     max_removals: int
+    gather_sec: float = 0.5
+    """How long the leader waits for more acknowledgements after the first. No user sets this, nor what follows."""
+    gather_longer_sec: float = 5.0
+    """How long the leader waits after the first at most, if each that comes extends the wait."""
+    many_owners: int = 20
+    """Of more owners than these each does."""
 
     @classmethod
     def of(cls, *sources: object, name: str, host: str, pid: int, **given: Any) -> NodeConfig:

@@ -41,15 +41,6 @@ from jobsync._core.redact import listed
 
 __all__ = ['decide']
 
-_GATHER_SEC = 0.5
-"""How long, from the first acknowledgement of a version, the leader waits for the others, so that one commit serves all. A commit
-makes a new version, which the stragglers must acknowledge instead: without push that costs them a heartbeat interval."""
-_MANY, _GATHER_LONGER_SEC = 20, 5.0
-"""Of more owners than these the acknowledgements come one after the other, and each commit would have all that are still due sent
-again. So each that comes extends the wait, by so long at most."""
-_GATHER_HELD_SEC = 0.1
-"""How long the leader waits once every owner has acknowledged the version and some are still busy: an owner that only had to call
-``on_revoke`` is ready by then."""
 _NO_CAUSE = 'rebalance'
 """The reason of a plan for which there is no other."""
 _FOREVER = float('inf')
@@ -113,7 +104,7 @@ class _Decision:
         """Bring the leader's state up to date; return the decision, and whether it stands until something changes."""
         view, state, owner_table = self.view, self.state, self.owner_table
         state.absent_since = owner_table.absent_since
-        state.read_version(view.snapshot.version, self.now)
+        state.gathering.begin(view.snapshot.version, self.now)
         stuck, state.doubted = find_stuck(owner_table.alive.values(), view.snapshot.version.number, state.doubted)
         members, members_at = self._members()
         if members is None:
@@ -123,7 +114,7 @@ class _Decision:
         released = find_released(self.old, owner_table)
         rowless = find_rowless(self.old, owner_table, state.rowless, self.longest_timeout, self.now)
         state.rowless = rowless.first_read
-        state.read_released(released, self.now)
+        state.gathering.read(released, self.config, self.now)
         names, place, home = self._places(receivers, stuck, released, rowless)
         pins = PinPlanner(view, state, owner_table, released, receivers, stuck, self.token_of, self.config.locks_enabled)
         placement = rebalance(weights, names, place, home, pins.requests(place, names), pins.resting)
@@ -136,11 +127,11 @@ class _Decision:
             state.admission.due_at,
             rowless.due_at,
             pins.due_at,
-            self.now + released.next_poll(self.now - state.version_read_at),
+            self.now + released.next_poll(self.now - state.gathering.read_at),
         )
         structural = bool(self.evictions or self.departed or self._changed(members))
         is_needed = bool(changes.groups or pin_changes.written or unpinned or structural)
-        if not is_needed or (not structural and self._is_gathering(released)):
+        if not is_needed or state.gathering.holds_up(released, structural, self.config, self.now):
             is_settled = released.is_complete and not (
                 state.admission.newcomers or state.rowless or owner_table.due_at < _FOREVER
             )
@@ -181,18 +172,6 @@ class _Decision:
         """Return the names of the nodes that a plan affects, those included that it evicts."""
         found = affected_by(self.old, members, changes.groups, pins.written)
         return found.union(eviction.ref.name for eviction in self.evictions)
-
-    def _is_gathering(self, released: Released) -> bool:
-        """Return whether to wait for acknowledgements that are still due, so that one commit serves all."""
-        first, seen, acknowledged = self.state.released_at, self.state.seen_at, self.state.acknowledged
-        if released.is_complete or first is None or acknowledged is None:
-            return False
-        until = first + _GATHER_SEC
-        if released.owners > _MANY:
-            last = acknowledged[1]
-            pause = max(_GATHER_SEC, (last - self.state.version_read_at) / 2)  # twice as long as from one poll to the next
-            until = max(until, min(last + pause, first + _GATHER_LONGER_SEC))
-        return self.now < until and (seen is None or self.now < max(first, seen) + _GATHER_HELD_SEC)
 
     # --- which nodes take part ---------------------------------------------------------------------------------------------
 

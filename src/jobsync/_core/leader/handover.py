@@ -30,7 +30,7 @@ from jobsync._core.assignment import ABSENT, Assignment
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.records import Member, Node, Revision
 
-__all__ = ['Released', 'Rowless', 'find_released', 'find_rowless', 'longest_timeout']
+__all__ = ['Released', 'Rowless', 'find_released', 'find_rowless', 'longest_timeout', 'polling_pause']
 
 _FIRST_POLL_SEC, _LAST_POLL_SEC = 0.03, 1.0
 """While acknowledgements are due, the leader polls for them at intervals that grow from the first to the second."""
@@ -77,7 +77,12 @@ class Released:
 
     def next_poll(self, waited_sec: float) -> float:
         """Return how many seconds from now to poll, ``waited_sec`` after the version was read; infinity if nothing is due."""
-        return _FOREVER if self.is_complete else min(_LAST_POLL_SEC, max(_FIRST_POLL_SEC, waited_sec / 4))
+        return _FOREVER if self.is_complete else polling_pause(waited_sec)
+
+
+def polling_pause(waited_sec: float) -> float:
+    """Return how many seconds pass from one poll for acknowledgements to the next, ``waited_sec`` after the version was read."""
+    return min(_LAST_POLL_SEC, max(_FIRST_POLL_SEC, waited_sec / 4))
 
 
 def find_released(assignment: Assignment, owner_table: OwnerTable) -> Released:

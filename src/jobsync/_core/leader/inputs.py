@@ -9,9 +9,9 @@ import attrs
 
 from jobsync._core.assignment import ABSENT, Assignment, Plan
 from jobsync._core.leader.admission import Admission
-from jobsync._core.leader.handover import Released
+from jobsync._core.leader.gathering import Gathering
 from jobsync._core.patterns import NodeNames
-from jobsync._core.records import Node, NodeRef, NodeState, Revision, Snapshot, TaskLock
+from jobsync._core.records import Node, NodeRef, NodeState, Snapshot, TaskLock
 
 __all__ = ['Decision', 'LeaderState', 'LeaderView']
 
@@ -61,14 +61,7 @@ class LeaderState:
     doubted: Mapping[NodeRef, int] = attrs.field(factory=dict)
     """For each node that is no candidate: the number of the version at which that was first read."""
     admission: Admission = attrs.field(factory=Admission)
-    version: Revision | None = None
-    version_read_at: float = 0.0
-    released_at: float | None = None
-    """When the first acknowledgement of that version that frees a token was read."""
-    seen_at: float | None = None
-    """When it was first read that every owner with tokens to release has acknowledged that version."""
-    acknowledged: tuple[int, float] | None = None
-    """How many of these owners have acknowledged it, and when it was read that there was one more; None while there are none."""
+    gathering: Gathering = attrs.field(factory=Gathering)
     unsettled_since: float | None = None
     cause: tuple[str, int] | None = None
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""
@@ -92,21 +85,6 @@ class LeaderState:
     def read_rows(self, assignment: Assignment) -> None:
         """Forget the tokens among ``rowless`` that have a row."""
         self.rowless = {token: since for token, since in self.rowless.items() if assignment.owner[token] == ABSENT}
-
-    def read_version(self, version: Revision, now: float) -> None:
-        """Begin to wait for the acknowledgements of a version, if it is a new one."""
-        if self.version != version:
-            self.version, self.version_read_at = version, now
-            self.released_at = self.seen_at = self.acknowledged = None
-
-    def read_released(self, released: Released, now: float) -> None:
-        """Remember when acknowledgements of the version began to come, and when all were there."""
-        if released.count and self.released_at is None:
-            self.released_at = now
-        if (count := len(released.holding)) and (self.acknowledged is None or count > self.acknowledged[0]):
-            self.acknowledged = count, now
-        if released.is_seen and self.seen_at is None:
-            self.seen_at = now
 
 
 @attrs.frozen

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 
+import attrs
+
 from jobsync._core.config import NodeConfig
 from jobsync.backend import Backend, BackendOptions, Hint, LockEdit, LockFilter, LockRequest, NodeRef, Settings
 from jobsync.config import CoordinationConfig
@@ -69,6 +71,8 @@ class World:
         self._hints = Random(seed + 3)
         self.misleads = self._hints.random() < 0.2
         """Whether hints name other nodes than those concerned. The leader and the nodes next in line react to any hint."""
+        self.gathers = Random(seed + 4).random() < 0.3
+        """Whether leaders take two owners for many, and gather their acknowledgements for longer."""
         self._runs: dict[str, SimNode] = {}
         """The process of each incarnation."""
         self.promises = Promises(self)
@@ -211,6 +215,8 @@ class World:
             wait_on_enter=wait_on_enter,
             announces=self.random.random() < 0.5,
         )
+        if self.gathers:
+            config = attrs.evolve(config, many_owners=1)
         self.record(f'{name}: started' + (f', heartbeats every {interval:g} s, timeout {timeout:g} s' if self.is_mixed else ''))
         node = SimNode(self, config, self.promises, self._where.randrange(self.hosts or 1))
         self.nodes = [*(other for other in self.nodes if other.alive), node]

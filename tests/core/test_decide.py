@@ -123,6 +123,14 @@ def test_the_first_distribution_hands_out_everything() -> None:
     assert (plan.reason, plan.moved, plan.nodes_before, plan.nodes_after) == ('first distribution', 5, 0, 2)
 
 
+def test_a_first_distribution_that_removes_nodes_says_which() -> None:
+    """It is their only trace in the history: they died or left while the cluster formed, or before the store went back."""
+    scene = forming('a', 'b', 'c')
+    scene.silent = frozenset('b')
+    scene.nodes['c'] = node('c', left=True)
+    assert scene.plan().reason == 'first distribution; node dead: b; node left: c'
+
+
 # --- joining and handing over -----------------------------------------------------------------------------------------------
 
 

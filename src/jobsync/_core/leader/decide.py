@@ -320,9 +320,7 @@ class _Decision:
         goes_on: bool,
     ) -> str | None:
         """Return why a plan is made; None if it only goes on with what is under way."""
-        if self.is_first:
-            return 'first distribution'
-        parts = []
+        parts = ['first distribution'] if self.is_first else []
         died = {ref.name for ref in self.departed if self.owner_table.nodes[ref.name].has_died}
         if dead := sorted({eviction.ref.name for eviction in self.evictions} | died):
             parts.append(f'node dead: {listed(dead)}')
@@ -330,7 +328,7 @@ class _Decision:
             parts.append(f'node left: {listed(left)}')
         if removed := sorted({ref.name for ref in self.owner_table.removals.absent} - died.union(dead, left)):
             parts.append(f'node removed: {listed(removed)}')
-        joined = [name for name, member in members.items() if self.old.members.get(name) != member]
+        joined = [] if self.is_first else [name for name, member in members.items() if self.old.members.get(name) != member]
         if let_in := [name for name in joined if name not in held_back]:
             parts.append(f'node joined: {listed(let_in)}')
         if held := [name for name in joined if name in held_back]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ _QUIET_SEC = 0.7
 """A cluster is settled when its shares have been right for this long."""
 _LIMIT_SEC = 420.0
 _POLL_SEC = 0.05
+_ENDING_SEC = 60.0
 _SWEEPS = 4
 """The events of each worker that are logged before the next event of the cluster."""
 _ALL = TOTAL // EVERY
@@ -55,20 +56,14 @@ class ChurnOutcome:
 class ChurnWorker:
     """One worker process, and the content of its log so far."""
 
-    def __init__(
-        self, command: Sequence[str], place: str, options: Sequence[str], folder: Path, node: str,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
-        self.node, self._errors = node, folder / f'{node}.err'
-        log = folder / f'{node}.log'
-        with self._errors.open('wb') as errors:
-            whole = [*command, node, str(log), *options]
-            self.process = subprocess.Popen(whole, stdin=subprocess.PIPE, stderr=errors, start_new_session=True, env=environment)
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # the process has ended, which ``_await`` finds
-            self.process.stdin.write(f'{place}\n'.encode())
-            self.process.stdin.flush()
-        self._tail = LogTail(log)
+    def __init__(self, folder: Path, node: str) -> None:
+        self.node, self.log, self.errors = node, folder / f'{node}.log', folder / f'{node}.err'
+        self.pid: int | None = None
+        """The process id; None until it is known, and after the end of the process."""
+        self.status: int | None = None
+        """The status with which the process has ended; None until then."""
+        self.ended_at = 0.0
+        self._tail = LogTail(self.log)
         self.times: dict[str, float] = {}
         """The times of ``entering``, ``entered``, ``leaving`` and ``left``."""
         self.tokens: frozenset[int] = frozenset()
@@ -99,7 +94,65 @@ class ChurnWorker:
 
     def last_words(self) -> str:
         """Return the end of its standard error."""
-        return self._errors.read_text(errors='replace')[-2000:]
+        return last_words(self.errors)
+
+
+def last_words(errors: Path) -> str:
+    """Return the end of what a process has written to its standard error."""
+    return errors.read_text(errors='replace')[-2000:] if errors.exists() else ''
+
+
+class ChurnProcesses:
+    """The process whose forks the workers are: see ``jobsync_bench.processes.watcher``."""
+
+    def __init__(self, command: Sequence[str], place: str, folder: Path, environment: Mapping[str, str] | None) -> None:
+        self._folder, self._errors, log = folder, folder / 'errors', folder / 'processes'
+        self._tail = LogTail(log)
+        self._workers: dict[str, ChurnWorker] = {}
+        with self._errors.open('wb') as errors:
+            whole = [*command, str(log)]
+            self._process = subprocess.Popen(
+                whole, stdin=subprocess.PIPE, stdout=errors, stderr=errors, start_new_session=True, env=environment
+            )
+        self._write(place)
+
+    def start(self, node: str, options: Sequence[str]) -> ChurnWorker:
+        """Start a worker."""
+        worker = self._workers[node] = ChurnWorker(self._folder, node)
+        self._write(json.dumps(['start', node, str(worker.log), str(worker.errors), options]))
+        return worker
+
+    def leave(self, worker: ChurnWorker) -> None:
+        """Let a worker leave."""
+        self._write(json.dumps(['leave', worker.node]))
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # the process has ended, which ``read`` finds
+            self._process.stdin.write(f'{line}\n'.encode())
+            self._process.stdin.flush()
+
+    def read(self) -> None:
+        """Read which workers have started, and which have ended. Raises ``RuntimeError`` if the process itself has."""
+        for event in self._tail.read():
+            worker = self._workers[event['node']]
+            if event['what'] == 'started':
+                worker.pid = event['pid']
+            else:
+                worker.pid, worker.status, worker.ended_at = None, event['status'], event['t']
+        if (status := self._process.poll()) is not None:
+            raise RuntimeError(f'the process of all workers ended with status {status}: {last_words(self._errors)}')
+
+    def close(self) -> None:
+        """Kill all workers."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_ENDING_SEC)
+        finally:
+            self._process.kill()
+            self._process.wait()
 
 
 class ChurnCluster:
@@ -123,16 +176,18 @@ class ChurnCluster:
         self._options, self._check = options, check
         self._folder = tempfile.TemporaryDirectory(prefix='jobsync-takeover-')
         self._workers: list[ChurnWorker] = []
+        self._processes: ChurnProcesses | None = None
         self._started, self._ended_sec = 0, 0.0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        for worker in self._workers:
-            worker.process.kill()
-            worker.process.communicate()
-        self._folder.cleanup()
+        try:
+            if self._processes is not None:
+                self._processes.close()
+        finally:
+            self._folder.cleanup()
 
     # Events
 
@@ -158,10 +213,8 @@ class ChurnCluster:
 
         def event() -> float:
             worker = self._workers[-1]
-            assert worker.process.stdin
-            worker.process.stdin.close()
-            self._await(lambda: 'left' in worker.times)
-            worker.process.wait()
+            self._forks.leave(worker)
+            self._await(lambda: 'left' in worker.times and worker.status is not None)
             return worker.times['leaving']
 
         return self._measure(event)
@@ -180,21 +233,25 @@ class ChurnCluster:
 
     # Steps of an event
 
+    @property
+    def _forks(self) -> ChurnProcesses:
+        if self._processes is None:
+            self._processes = ChurnProcesses(self._command, self._place, Path(self._folder.name), self._environment)
+        return self._processes
+
     def _start(self) -> ChurnWorker:
         self._started += 1
-        worker = ChurnWorker(
-            self._command, self._place, self._options, Path(self._folder.name), f'w{self._started:02}', self._environment
-        )
+        worker = self._forks.start(f'w{self._started:02}', self._options)
         self._workers.append(worker)
         return worker
 
     def _kill(self, *workers: ChurnWorker) -> float:
         killed_at = now()
         for worker in workers:
-            worker.process.send_signal(signal.SIGKILL)
-        for worker in workers:
-            worker.process.wait()
-        self._ended_sec = now() - killed_at
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+        self._await(lambda: all(worker.status is not None for worker in workers), {-signal.SIGKILL})
+        self._ended_sec = max(worker.ended_at for worker in workers) - killed_at
         return killed_at
 
     def _measure(self, event: Callable[[], float]) -> ChurnOutcome:
@@ -204,7 +261,7 @@ class ChurnCluster:
         used, self._ended_sec = UsedSoFar.now(), 0.0
         begin = event()
         present = list(self._workers)
-        self._workers = [worker for worker in present if worker.process.poll() is None]
+        self._workers = [worker for worker in present if worker.status is None]
         until = self._settle()
         others = other_cores(used, UsedSoFar.now())
         for worker in present:
@@ -240,19 +297,19 @@ class ChurnCluster:
         whole = len(frozenset().union(*owned)) == sum(map(len, owned)) == _ALL
         return whole and sum(shares) == TOTAL and max(shares) - min(shares) <= 1
 
-    def _await(self, condition: Callable[[], bool]) -> None:
+    def _await(self, condition: Callable[[], bool], ends: Container[int] = ()) -> None:
+        """Wait for a condition. Raises ``RuntimeError`` if a worker ends with a status that is neither 0 nor one of ``ends``."""
         deadline = now() + _LIMIT_SEC
         while True:
             self._check()
+            self._forks.read()
             for worker in self._workers:
                 worker.read()
             if condition():
                 return
             for worker in self._workers:
-                if worker.process.poll():
-                    raise RuntimeError(
-                        f'worker {worker.node} ended with status {worker.process.returncode}: {worker.last_words()}'
-                    )
+                if worker.status and worker.status not in ends:
+                    raise RuntimeError(f'worker {worker.node} ended with status {worker.status}: {worker.last_words()}')
             if now() > deadline:
                 shares = ', '.join(f'{worker.node} {worker.mine}' for worker in self._workers)
                 raise RuntimeError(f'not settled after {_LIMIT_SEC:.0f} s: {shares}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from tests.support.servers import PostgresServer
@@ -50,8 +51,14 @@ class Team:
 def peers(server: PostgresServer, processes: int) -> Iterator[Team]:
     """Start the peer's workers, on a server with a database for the peer; verb ``steps``. Raises ``LibraryUnavailable``."""
     with ExitStack() as stack:
-        start = service('peer tasks').start
-        workers = [stack.enter_context(start(port=server.port, role=_ROLE, node=f'peer-{number}')) for number in range(processes)]
+
+        def start(number: int) -> LibraryProcess:
+            return service('peer tasks').start(port=server.port, role=_ROLE, node=f'peer-{number}')
+
+        # The first by itself, for the peer's nodes do not stand a common start.
+        workers = [stack.enter_context(start(0))]
+        with ThreadPoolExecutor() as pool:
+            workers += [stack.enter_context(worker) for worker in pool.map(start, range(1, processes))]
         team = Team('peer', workers)
         team.settle()
         yield team
